@@ -1,0 +1,247 @@
+#import "OBChain.h"
+#import "OBDevice.h"
+#import "OBError.h"
+#import "OBHazard.h"
+#import "OBKernel.h"
+#import "OBRun.h"
+#include <time.h>
+
+// A dispatch laid out for encoding: four messages, no lookups.
+typedef struct OBEncoded {
+    id<MTLComputePipelineState> state;
+    OBKernel *kernel;
+    id<MTLBuffer> buffers[OB_MAX_BINDINGS];
+    NSUInteger offsets[OB_MAX_BINDINGS];
+    NSUInteger slots;
+    MTLSize threadgroups, threads;
+    NSUInteger rowsPerThreadgroup;
+    ptrdiff_t conflict;
+} OBEncoded;
+
+// Struct arguments share one buffer; Metal asks offsets in the constant space to be a multiple of
+// 256 on some devices.
+enum { constantsAlignment = 256 };
+
+static NSUInteger constantsLength(NSUInteger bytes) {
+    return (bytes + constantsAlignment - 1) / constantsAlignment * constantsAlignment;
+}
+
+@implementation OBChain
+
++ (OBChain *)chainWithDevice:(OBDevice *)device
+                  dispatches:(const OBDispatch *)dispatches
+                       count:(NSUInteger)count
+                       label:(NSString *)label
+                       error:(NSError **)error {
+    OBChain *chain = [[[OBChain alloc] init] autorelease];
+    chain->_device = [device retain];
+    chain->_label = [label copy];
+    if (count == 0) return OBFail(error, OBErrorArgument, @"chain '%@' has no dispatches", label);
+    chain->_encoded = calloc(count, sizeof(OBEncoded));
+    if (chain->_encoded == NULL) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
+    chain->_count = count;
+    if (![chain makeConstants:dispatches error:error]) return nil;
+    NSUInteger constants = 0;
+    for (NSUInteger i = 0; i < count; i++) {
+        if (![chain encode:&chain->_encoded[i] from:&dispatches[i] error:error]) return nil;
+        if (dispatches[i].bytes == NULL) continue;
+        [chain placeBytes:&dispatches[i] in:&chain->_encoded[i] at:constants];
+        constants += constantsLength(dispatches[i].byteCount);
+    }
+    for (NSUInteger i = 0; i < count; i++) {
+        if (![chain checkComplete:i error:error]) return nil;
+    }
+    [chain planBarriers:dispatches];
+    return chain;
+}
+
+- (id)init {
+    self = [super init];
+    if (self == nil) return nil;
+    _retained = [[NSMutableArray alloc] init];
+    _labels = [[NSMutableArray alloc] init];
+    return self;
+}
+
+- (void)dealloc {
+    free(_encoded);
+    [_constants release];
+    [_retained release];
+    [_labels release];
+    [_label release];
+    [_device release];
+    [super dealloc];
+}
+
+- (NSUInteger)count { return _count; }
+- (NSString *)label { return _label; }
+- (OBDevice *)device { return _device; }
+- (NSString *)labelOfDispatch:(NSUInteger)index { return [_labels objectAtIndex:index]; }
+- (NSInteger)conflictOfDispatch:(NSUInteger)index { return _encoded[index].conflict; }
+
+- (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error {
+    NSUInteger length = 0;
+    for (NSUInteger i = 0; i < _count; i++) {
+        if (dispatches[i].bytes != NULL) length += constantsLength(dispatches[i].byteCount);
+    }
+    if (length == 0) return YES;
+    _constants = [_device newBufferWithLength:length error:error];
+    return _constants != nil;
+}
+
+- (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error {
+    OBKernel *kernel = dispatch->kernel;
+    [_retained addObject:kernel];
+    [_labels addObject:dispatch->label];
+    encoded->kernel = kernel;
+    encoded->state = [kernel state];
+    encoded->threadgroups = dispatch->threadgroups;
+    encoded->rowsPerThreadgroup = dispatch->rowsPerThreadgroup;
+    encoded->threads = MTLSizeMake([kernel threadsPerThreadgroupWithLimit:dispatch->threadLimit], 1, 1);
+    MTLSize size = dispatch->threadgroups;
+    if (size.width == 0 || size.height == 0 || size.depth == 0) {
+        OBFail(error, OBErrorArgument, @"%@ (%@): an empty grid", dispatch->label, [kernel name]);
+        return NO;
+    }
+    for (NSUInteger i = 0; i < dispatch->bindingCount; i++) {
+        const OBBinding *binding = &dispatch->bindings[i];
+        if (![self checkBinding:binding of:dispatch error:error]) return NO;
+        encoded->buffers[binding->slot] = binding->buffer;
+        encoded->offsets[binding->slot] = binding->offset;
+        if (binding->slot >= encoded->slots) encoded->slots = binding->slot + 1;
+        [_retained addObject:binding->buffer];
+    }
+    return YES;
+}
+
+- (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error {
+    const OBArgument *argument = NULL;
+    if (binding->slot < OB_MAX_BINDINGS) argument = [dispatch->kernel bufferArgumentAtSlot:binding->slot];
+    NSString *fault = nil;
+    if (argument == NULL) {
+        fault = [NSString stringWithFormat:@"has no buffer argument %llu", (unsigned long long)binding->slot];
+    } else if (binding->length == 0 || binding->offset > [binding->buffer length] ||
+               binding->length > [binding->buffer length] - binding->offset) {
+        fault = [NSString stringWithFormat:@"argument '%s': bytes %llu + %llu are not within a buffer of %llu",
+                 argument->name, (unsigned long long)binding->offset, (unsigned long long)binding->length,
+                 (unsigned long long)[binding->buffer length]];
+    } else if (argument->alignment > 0 && binding->offset % argument->alignment != 0) {
+        fault = [NSString stringWithFormat:@"argument '%s': offset %llu is not a multiple of %llu",
+                 argument->name, (unsigned long long)binding->offset, (unsigned long long)argument->alignment];
+    }
+    if (fault == nil) return YES;
+    OBFail(error, OBErrorArgument, @"%@ (%@) %@", dispatch->label, [dispatch->kernel name], fault);
+    return NO;
+}
+
+- (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset {
+    memcpy((char *)[_constants contents] + offset, dispatch->bytes, dispatch->byteCount);
+    encoded->buffers[dispatch->bytesSlot] = _constants;
+    encoded->offsets[dispatch->bytesSlot] = offset;
+    if (dispatch->bytesSlot >= encoded->slots) encoded->slots = dispatch->bytesSlot + 1;
+}
+
+- (BOOL)checkComplete:(NSUInteger)index error:(NSError **)error {
+    const OBEncoded *encoded = &_encoded[index];
+    for (NSUInteger i = 0; i < [encoded->kernel argumentCount]; i++) {
+        const OBArgument *argument = [encoded->kernel argumentAtIndex:i];
+        if (argument->threadgroup || encoded->buffers[argument->index] != nil) continue;
+        OBFail(error, OBErrorArgument, @"%@ (%@): argument '%s' (buffer %llu) is not bound",
+               [_labels objectAtIndex:index], [encoded->kernel name], argument->name,
+               (unsigned long long)argument->index);
+        return NO;
+    }
+    return YES;
+}
+
+- (void)planBarriers:(const OBDispatch *)dispatches {
+    NSUInteger total = 0;
+    for (NSUInteger i = 0; i < _count; i++) total += dispatches[i].bindingCount;
+    OBAccess *accesses = malloc((total + 1) * sizeof *accesses);
+    size_t *first = malloc((_count + 1) * sizeof *first);
+    ptrdiff_t *conflicts = malloc(_count * sizeof *conflicts);
+    size_t n = 0;
+    for (NSUInteger i = 0; i < _count; i++) {
+        first[i] = n;
+        for (NSUInteger b = 0; b < dispatches[i].bindingCount; b++) {
+            const OBBinding *binding = &dispatches[i].bindings[b];
+            OBAccess access = {(uintptr_t)binding->buffer, binding->offset, binding->offset + binding->length,
+                               [dispatches[i].kernel bufferArgumentAtSlot:binding->slot]->writes};
+            accesses[n++] = access;
+        }
+    }
+    first[_count] = n;
+    OBPlanBarriers(accesses, first, _count, conflicts);
+    for (NSUInteger i = 0; i < _count; i++) _encoded[i].conflict = conflicts[i];
+    free(accesses);
+    free(first);
+    free(conflicts);
+}
+
+static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded *encoded, NSUInteger rows,
+                           id<MTLComputePipelineState> *state) {
+    MTLSize size = encoded->threadgroups;
+    if (rows > 0 && encoded->rowsPerThreadgroup > 0) {
+        size.height = (rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
+    }
+    if (*state != encoded->state) [encoder setComputePipelineState:encoded->state];
+    *state = encoded->state;
+    [encoder setBuffers:encoded->buffers offsets:encoded->offsets withRange:NSMakeRange(0, encoded->slots)];
+    [encoder dispatchThreadgroups:size threadsPerThreadgroup:encoded->threads];
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
+    double start = now();
+    // The chain holds every buffer, and the run holds the chain until it has completed.
+    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
+    [commands setLabel:_label];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+    id<MTLComputePipelineState> state = nil;
+    for (NSUInteger i = 0; i < _count; i++) {
+        if (_encoded[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
+        encodeDispatch(encoder, &_encoded[i], rows, &state);
+    }
+    [encoder endEncoding];
+    double end = now();
+    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self encodeSeconds:end - start];
+    [commands commit];
+    return run;
+}
+
+- (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
+    NSMutableArray *all = [NSMutableArray arrayWithCapacity:_count];
+    for (NSUInteger i = 0; i < _count; i++) {
+        id<MTLCommandBuffer> commands = [[_device queue] commandBuffer];
+        id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
+        if (encoder == nil) {
+            OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+            return NO;
+        }
+        id<MTLComputePipelineState> state = nil;
+        encodeDispatch(encoder, &_encoded[i], rows, &state);
+        [encoder endEncoding];
+        [commands commit];
+        [commands waitUntilCompleted];
+        [all addObject:commands];
+    }
+    for (NSUInteger i = 0; i < _count; i++) {
+        id<MTLCommandBuffer> commands = [all objectAtIndex:i];
+        if ([commands status] == MTLCommandBufferStatusError) {
+            OBFail(error, OBErrorRun, @"chain '%@', step %@, kernel %@: %@", _label, [_labels objectAtIndex:i],
+                   [_encoded[i].kernel name], [[commands error] localizedDescription]);
+            return NO;
+        }
+        starts[i] = [commands GPUStartTime];
+        ends[i] = [commands GPUEndTime];
+    }
+    return YES;
+}
+
+@end

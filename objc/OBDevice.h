@@ -1,0 +1,52 @@
+// A device and what lives as long as it: the command queue and the libraries opened on it.
+//
+// Threading: every method may be called from any thread. Ownership: factories return autoreleased
+// objects; a device stays alive while anything made from it does.
+#import "OBMetal.h"
+
+@class OBLibrary;
+
+@interface OBDevice : NSObject {
+    id<MTLDevice> _device;
+    id<MTLCommandQueue> _queue;
+    NSMutableDictionary *_libraries;
+    NSLock *_lock;
+}
+
+// `name` is "auto" (the system's default device) or a device's name, case ignored. `threads` sets
+// the worker threads of a device that has them; 0 leaves the device's own choice, and a device
+// without worker threads ignores it. nil and an error that lists the devices when there is none
+// of that name.
++ (OBDevice *)deviceNamed:(NSString *)name threads:(NSUInteger)threads error:(NSError **)error;
+
+@property(readonly) id<MTLDevice> device;
+@property(readonly) id<MTLCommandQueue> queue;
+
+// "metal" or "cpu": the name that +deviceNamed: takes.
+@property(readonly) NSString *name;
+
+// The name that the hardware goes by.
+@property(readonly) NSString *hardwareName;
+
+// Worker threads, or 0 for a device that has none.
+@property(readonly) NSUInteger threads;
+
+// Command buffers that reached the queue, where the queue counts them; else -1.
+@property(readonly) int64_t committedCommandBuffers;
+
+// The library at `path`, opened at the first request. nil and an error when it cannot be opened.
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error;
+
+// A library compiled from Metal Shading Language, with arithmetic as written (no fast math).
+// nil and an error that holds the compiler's messages when it does not compile.
+- (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error;
+
+// `length` zeroed bytes in shared storage. nil and an error when length is 0, more than the device
+// takes, or not to be had. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error;
+
+// A buffer over the caller's memory, which must outlive it. The address and the length must be
+// multiples of the page size. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferWithMemory:(void *)memory length:(NSUInteger)length error:(NSError **)error;
+
+@end

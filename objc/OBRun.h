@@ -1,0 +1,30 @@
+// One execution of a chain: committed, then complete or failed.
+//
+// Safe from any thread. Keeps the chain, and so every buffer, until it is released; a run that is
+// released early completes all the same.
+#import "OBMetal.h"
+
+@class OBChain;
+
+@interface OBRun : NSObject {
+    id<MTLCommandBuffer> _commands;
+    OBChain *_chain;
+    double _encodeSeconds;
+}
+
++ (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
+                          chain:(OBChain *)chain
+                  encodeSeconds:(double)seconds;
+
+// Blocks until the command buffer has completed. NO and an error naming the chain when it failed.
+- (BOOL)wait:(NSError **)error;
+
+// YES once the command buffer has completed or failed; does not block.
+@property(readonly) BOOL done;
+
+// Host time spent on encoding, and the device's start and end times, in seconds.
+@property(readonly) double encodeSeconds;
+@property(readonly) double deviceStart;
+@property(readonly) double deviceEnd;
+
+@end
