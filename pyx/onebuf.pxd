@@ -1,0 +1,98 @@
+# The one place of externs: objc/onebuf.h and objc/OBHazard.h as Cython sees them.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "onebuf.h" nogil:
+    ctypedef struct ob_device
+    ctypedef struct ob_library
+    ctypedef struct ob_kernel
+    ctypedef struct ob_buffer
+    ctypedef struct ob_chain
+    ctypedef struct ob_run
+
+    enum: OB_DEVICE, OB_COMPILE, OB_ARGUMENT, OB_MEMORY, OB_RUN
+
+    ctypedef struct ob_error:
+        int code
+        char message[4096]
+
+    ctypedef struct ob_device_info:
+        char name[32]
+        char hardware[128]
+        uint32_t threads
+        uint64_t max_buffer
+        uint64_t allocated
+        int64_t command_buffers
+
+    ctypedef struct ob_argument:
+        char name[64]
+        uint32_t index
+        uint32_t threadgroup
+        uint32_t writes
+        uint32_t size
+        uint32_t alignment
+        uint32_t members
+
+    ctypedef struct ob_member:
+        char name[64]
+        uint32_t offset
+        uint32_t type
+
+    ctypedef struct ob_binding:
+        ob_buffer *buffer
+        uint64_t offset
+        uint64_t length
+        uint32_t slot
+
+    ctypedef struct ob_dispatch:
+        ob_kernel *kernel
+        const char *label
+        const ob_binding *bindings
+        uint32_t binding_count
+        const void *bytes
+        uint32_t byte_count
+        uint32_t bytes_slot
+        uint32_t threadgroups[3]
+        uint32_t rows_per_threadgroup
+        uint32_t thread_limit
+
+    ctypedef struct ob_run_times:
+        double encode_seconds
+        double device_start
+        double device_end
+
+    void ob_release(void *handle)
+    ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error)
+    void ob_device_describe(ob_device *device, ob_device_info *info)
+    ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
+    ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
+    size_t ob_library_count(ob_library *library)
+    int ob_library_name(ob_library *library, size_t index, char *name, size_t length)
+    ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error)
+    size_t ob_kernel_arguments(ob_kernel *kernel)
+    void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument)
+    void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member)
+    uint32_t ob_kernel_threads(ob_kernel *kernel)
+    uint32_t ob_kernel_width(ob_kernel *kernel)
+    ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error)
+    ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error)
+    void *ob_buffer_contents(ob_buffer *buffer)
+    uint64_t ob_buffer_length(ob_buffer *buffer)
+    ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count,
+                           const char *label, ob_error *error)
+    size_t ob_chain_count(ob_chain *chain)
+    int64_t ob_chain_conflict(ob_chain *chain, size_t index)
+    ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error)
+    int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error)
+    int ob_run_wait(ob_run *run, ob_error *error)
+    int ob_run_done(ob_run *run)
+    void ob_run_describe(ob_run *run, ob_run_times *times)
+
+cdef extern from "OBHazard.h" nogil:
+    ctypedef struct OBAccess:
+        uint64_t resource
+        uint64_t begin
+        uint64_t end
+        bint writes
+
+    size_t OBPlanBarriers(const OBAccess *accesses, const size_t *first, size_t count, ptrdiff_t *conflicts)
