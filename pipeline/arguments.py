@@ -1,0 +1,67 @@
+"""The command line of `python -m pipeline.run`, turned into checked settings."""
+
+import argparse
+from typing import NoReturn
+
+from .errors import UsageError
+from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings, make_settings
+
+EPILOG = """\
+exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
+2 nothing could run, one line says why; 130 interrupted, finished rows are complete in --out
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError, so that every mistake on the command line is reported in one way."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Settings:
+    """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
+    return make_settings(**vars(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m pipeline.run",
+        description="Generate text with a mixture-of-experts model. With no argument: a story by the built-in model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", metavar="DIR", help="checkpoint folder, Hugging Face or MLX (default: the built-in storyteller)")
+    add("--prompt", metavar="TEXT", help="one prompt")
+    add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
+    add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")
+    add("--max-tokens", metavar="N", type=_whole, default=MAX_TOKENS, help="most tokens a prompt (default: %(default)s)")
+    add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
+    add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
+    add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
+    add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS, else all cores)")
+    add("--explain", action="store_true", help="print the chain of one decoded token and exit")
+    add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")
+    add("--json", action="store_true", help="print only a summary, as JSON")
+    return parser
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

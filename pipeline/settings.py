@@ -1,0 +1,129 @@
+"""The settings of one run: what the command line means, checked before anything is opened."""
+
+import math
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UsageError
+from .storyteller import builtin_model
+
+DEVICES = ("auto", "cpu", "metal")
+STORY_PROMPT = "Once upon a time,"
+STORY_TEMPERATURE = 0.7
+MAX_TOKENS = 512
+MAX_THREADS = 1024
+MAX_BATCH = 4096
+MAX_TEMPERATURE = 1e6
+
+_SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. `seed` is always a number; it matters only where the temperature is above 0."""
+
+    model: Path
+    prompt: str | None
+    prompts: str | None
+    out: str | None
+    trace: str | None
+    max_tokens: int
+    temperature: float
+    seed: int
+    batch_size: int
+    device: str
+    threads: int
+    explain: bool
+    json: bool
+
+    @property
+    def rows_to_stdout(self) -> bool:
+        return self.out == "-"
+
+
+def make_settings(
+    model=None, prompt=None, prompts=None, out=None, trace=None, max_tokens=MAX_TOKENS, temperature=None, seed=None,
+    batch_size=1, device="auto", threads=0, explain=False, json=False,
+) -> Settings:
+    """Checked settings with defaults filled in; UsageError says what, where and how to fix it.
+
+    Without a prompt it is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
+    """
+    if prompt is not None and prompts is not None:
+        raise UsageError("--prompt and --prompts: give only one of them")
+    if temperature is None:
+        temperature = STORY_TEMPERATURE if prompt is None and prompts is None else 0.0
+    if prompt is None and prompts is None:
+        prompt = STORY_PROMPT
+    if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
+        raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
+    _check_count("--max-tokens", max_tokens, 1, None)
+    _check_count("--batch-size", batch_size, 1, MAX_BATCH)
+    _check_count("--threads", threads, 0, MAX_THREADS)
+    if seed is not None and not 0 <= seed < _SEEDS:
+        raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
+    if device not in DEVICES:
+        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    if json and explain:
+        raise UsageError("--json and --explain: both write to standard output; give only one of them")
+    if json and out == "-":
+        raise UsageError("--json and --out -: both write to standard output; give a file to --out")
+    model = Path(model) if model is not None else builtin_model()
+    settings = Settings(
+        model, prompt, prompts, out, trace, max_tokens, temperature, secrets.randbits(32) if seed is None else seed,
+        batch_size, device, threads, explain, json,
+    )
+    _check_targets(settings)
+    return settings
+
+
+def _check_count(option: str, value: int, least: int, most: int | None) -> None:
+    if value < least:
+        raise UsageError(f"{option} {value}: too small; give at least {least}")
+    if most is not None and value > most:
+        raise UsageError(f"{option} {value}: too large; give at most {most}")
+
+
+def _check_targets(settings: Settings) -> None:
+    """Files to be written: somewhere that exists, and not a file that this run reads or writes otherwise."""
+    targets = [("--out", settings.out if settings.out != "-" else None), ("--trace", settings.trace)]
+    for option, target in targets:
+        if target is not None:
+            _check_target(option, Path(target), settings)
+    if settings.trace is not None and settings.out not in (None, "-"):
+        if _same(Path(settings.trace), Path(settings.out)):
+            raise UsageError(f"--trace {settings.trace}: the same file as --out; give another one")
+
+
+def _check_target(option: str, target: Path, settings: Settings) -> None:
+    folder = target.parent
+    if not target.name or target.is_dir():
+        raise UsageError(f"{option} {target}: is a folder; give a file name")
+    if not folder.is_dir():
+        raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
+    if settings.prompts not in (None, "-") and _same(target, Path(settings.prompts)):
+        raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
+    if target.exists() and settings.model.is_dir() and any(_same(target, file) for file in settings.model.iterdir()):
+        raise UsageError(f"{option} {target}: a file of the model; give another one")
+    if not os.access(target if target.exists() else folder, os.W_OK):
+        raise UsageError(f"{option} {target}: no permission to write there; give another place")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both name one file, through links too."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def row_seed(seed: int, index: int) -> int:
+    """The seed of prompt `index`: the same whatever the batch it runs in, and unrelated to its neighbours' seeds.
+
+    SplitMix64 (Steele, Lea, Flood 2014) at position index + 1 of the stream that starts at `seed`.
+    """
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % _SEEDS
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % _SEEDS
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % _SEEDS
+    return z ^ (z >> 31)
