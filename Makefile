@@ -1,0 +1,25 @@
+# make run    tells a story; ARGS='--prompt "Once upon a time"' are the program's arguments
+# make test   runs the test suite; PYTEST_ARGS='-k rope' are pytest's
+# make build  compiles what changed
+# make wheel  puts a wheel for this machine into dist/
+# make clean  removes everything that was built, .venv included
+# Each of them first installs whatever is missing.
+
+.PHONY: run test build wheel clean
+PYTHON_IN_VENV = .venv/bin/python
+
+build:
+	@tools/setup.sh run
+
+run: build
+	@$(PYTHON_IN_VENV) -m pipeline.run $(ARGS)
+
+test:
+	@tools/setup.sh test
+	@$(PYTHON_IN_VENV) -m pytest $(PYTEST_ARGS)
+
+wheel: build
+	@$(PYTHON_IN_VENV) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:
+	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/_core*.so

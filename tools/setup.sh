@@ -1,0 +1,155 @@
+#!/bin/sh
+# usage: tools/setup.sh run|test
+# Makes this checkout ready to run, or to run its tests too: system packages, .venv, Python
+# packages, the compiled core and shaders. Costs a fraction of a second when nothing changed.
+# Everything it says goes to standard error. PYTHON names the interpreter to build .venv from.
+set -eu
+cd "$(dirname "$0")/.."
+exec 1>&2
+goal=${1:-run}
+venv=.venv/bin/python
+
+say() { echo "onebuf: $*"; }
+die() { say "$*"; exit 1; }
+
+# ---- what was done before: stamps hold a checksum of everything that a step depends on
+
+sources() {
+    find objc pyx shaders tools pipeline/metalc setup.py pyproject.toml -type f \
+        ! -name '*.py[co]' | LC_ALL=C sort | xargs cksum
+}
+environment() {
+    pwd; uname -sm; cat .venv/pyvenv.cfg
+    echo "${CC-} ${CXX-} ${CFLAGS-} ${LDFLAGS-}"
+}
+packages_key() { { environment; cksum pyproject.toml setup.py; } 2>&1 | cksum; }
+build_key() { { environment; sources; } 2>&1 | cksum; }
+
+stamped() { [ -f ".venv/$1.stamp" ] && [ "$(cat ".venv/$1.stamp")" = "$2" ]; }
+stamp() { echo "$2" > ".venv/$1.stamp"; }
+
+have_packages() { stamped "packages-$goal" "$(packages_key)"; }
+have_build() {
+    [ -f pipeline/_core.abi3.so ] && stamped build "$(build_key)" &&
+        { [ -e pipeline/onebuf.metallib ] || [ "$(uname)" = Darwin ]; }
+}
+
+# ---- the system's packages
+
+updated=
+apt() { # with root's rights, quietly: what apt says is shown only when it fails
+    command -v apt-get >/dev/null || die "install with this system's package manager: $needed"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "run this as root first: apt-get install $needed"
+        as_root=sudo
+        [ -t 0 ] || as_root="sudo -n"
+    fi
+    # shellcheck disable=SC2086  # sudo -n is two words
+    said=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
+        -o Dpkg::Use-Pty=0 "$@" 2>&1 </dev/null) || { echo "$said" | tail -n 20; return 1; }
+}
+apt_update() {
+    [ -z "$updated" ] || return 0
+    updated=yes
+    apt update || say "apt-get update failed; going on with the lists that are there"
+}
+apt_install() {
+    needed=$*
+    say "installing with apt-get: $needed"
+    apt_update
+    apt install -y --no-install-recommends "$@" || die "could not install: apt-get install $needed"
+}
+
+# ---- Python 3.11 or newer, with venv, pip and Python.h
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+has_headers() {
+    "$1" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' 2>/dev/null
+}
+usable() { new_enough "$1" && "$1" -c 'import ensurepip, venv' 2>/dev/null && has_headers "$1"; }
+
+find_python() {
+    names=${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}
+    for python in $names; do usable "$python" && return; done
+    for python in $names; do new_enough "$python" && complete_python && return; done
+    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not a Python 3.11 or newer with venv and Python.h"
+    [ "$(uname)" != Darwin ] || die "no Python 3.11 or newer: brew install python"
+    new_python
+}
+complete_python() { # of a Python that the system's packages own
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    case $("$python" -c 'import sys; print(sys.base_prefix)') in
+    /usr) [ "$(uname)" = Linux ] || return 1 ;;
+    *) return 1 ;;
+    esac
+    apt_install "python$version-venv" "libpython$version-dev"
+    usable "$python"
+}
+new_python() {
+    needed="python3 python3-venv python3-dev"
+    apt_update
+    for version in 3.13 3.12 3.11 3.14; do
+        if apt-cache show "python$version-venv" >/dev/null 2>&1; then
+            python=python$version
+            apt_install "python$version" "python$version-venv" "libpython$version-dev"
+            return
+        fi
+    done
+    die "no Python 3.11 or newer: install one and name it with PYTHON="
+}
+
+# ---- the steps
+
+install_compilers() {
+    if [ "$(uname)" = Darwin ]; then
+        xcode-select -p >/dev/null 2>&1 ||
+            die "the Xcode command line tools are absent: run xcode-select --install"
+        return
+    fi
+    missing=$("$1" tools/toolchain.py)
+    # shellcheck disable=SC2086  # a list of packages
+    [ -z "$missing" ] || apt_install $missing
+}
+
+make_venv() {
+    new_enough $venv && has_headers $venv && $venv -m pip --version >/dev/null 2>&1 && return
+    find_python
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+}
+
+pip() { $venv -m pip --disable-pip-version-check install -q "$@" || die "pip could not install"; }
+
+install_packages() {
+    say "installing Python packages into .venv"
+    $venv -c '
+import sys, tomllib
+with open("pyproject.toml", "rb") as file:
+    data = tomllib.load(file)
+project = data["project"]
+needed = data["build-system"]["requires"] + project["dependencies"]
+if sys.argv[1] == "test":
+    needed += project["optional-dependencies"]["test"]
+print("\n".join(needed))' "$goal" > .venv/requirements.txt
+    pip -r .venv/requirements.txt
+}
+
+build() {
+    say "building the core and the shaders"
+    $venv setup.py -q build_ext --inplace
+    stamp build "$(build_key)"
+}
+
+if [ -x $venv ] && have_packages && have_build; then exit 0; fi
+case $goal in run | test) ;; *) die "usage: tools/setup.sh run|test" ;; esac
+if [ -x $venv ]; then python=$venv; else find_python; fi
+install_compilers "$python"
+make_venv
+have_packages || { install_packages; fresh=yes; }
+have_build || build
+if [ "${fresh-}" ]; then
+    pip --no-deps --no-build-isolation -e .
+    stamp "packages-$goal" "$(packages_key)"
+fi
