@@ -1,0 +1,107 @@
+// Argument structs and sizes that the shaders and the host share, defined only here.
+// The host packs structs by reflection, member by member, and reads the sizes from this header.
+#ifndef OB_ARGS_H
+#define OB_ARGS_H
+
+#ifndef __METAL_VERSION__
+#include <assert.h>
+#include <stdint.h>
+#endif
+
+// Outputs of one matrix row tile: a threadgroup of a projection computes this many outputs for
+// OB_LINEAR_ROWS rows, and of an expert projection for one (row, expert) pair.
+#define OB_LINEAR_OUTPUTS 16
+#define OB_LINEAR_ROWS 4
+
+// Heads that one threadgroup of the head norm + rope kernel takes.
+#define OB_ROPE_HEADS 4
+
+// Key positions that attention weighs at a time.
+#define OB_ATTENTION_BLOCK 256
+
+// Largest head_dim, and largest top_k of the routing.
+#define OB_MAX_HEAD_DIM 512
+#define OB_MAX_TOP_K 64
+
+// What marks an expert id or a token that does not exist.
+#define OB_NONE 0xFFFFFFFFu
+
+struct NormArgs {
+    uint32_t rows, dim;
+    float eps;
+    uint32_t has_weight;
+};
+
+struct EmbedArgs {
+    uint32_t rows, dim, vocab;
+    uint32_t group_size;  // of quantised weights
+};
+
+// y[rows, outputs] = x[rows, inputs] · wᵀ
+struct LinearArgs {
+    uint32_t rows, inputs, outputs;
+    uint32_t group_size;
+};
+
+// The same for up to three matrices over one input.
+struct Linear3Args {
+    uint32_t rows, inputs;
+    uint32_t outputs0, outputs1, outputs2;
+    uint32_t group_size;
+};
+
+struct RopeTableArgs {
+    uint32_t rows, half_dim;
+};
+
+struct HeadArgs {
+    uint32_t rows, heads, kv_heads, head_dim;
+    uint32_t context;  // positions a cache slot holds
+    float eps;
+};
+
+struct AttentionArgs {
+    uint32_t rows, heads, kv_heads, head_dim;
+    uint32_t context;
+    float scale;
+};
+
+struct RouteArgs {
+    uint32_t rows, experts, top_k;
+    uint32_t renormalise;  // 1: the weights of the top K add up to 1
+    uint32_t step;         // what a failing row reports
+};
+
+struct ExpertArgs {
+    uint32_t rows, experts, top_k;
+    uint32_t inputs, outputs;
+    uint32_t group_size;
+    uint32_t step;  // what a failing row reports
+};
+
+struct SampleArgs {
+    uint32_t rows, vocab;
+    uint32_t step;
+    uint32_t advance;  // 1: write the token and the next position for the next run
+};
+
+// What one row gives back: 8 bytes. For a row that failed, token is OB_NONE and logprob holds the
+// bits of the step that failed.
+struct SampleResult {
+    uint32_t token;
+    float logprob;
+};
+
+static_assert(sizeof(struct NormArgs) == 16, "NormArgs");
+static_assert(sizeof(struct EmbedArgs) == 16, "EmbedArgs");
+static_assert(sizeof(struct LinearArgs) == 16, "LinearArgs");
+static_assert(sizeof(struct Linear3Args) == 24, "Linear3Args");
+static_assert(sizeof(struct RopeTableArgs) == 8, "RopeTableArgs");
+static_assert(sizeof(struct HeadArgs) == 24, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 24, "AttentionArgs");
+static_assert(sizeof(struct RouteArgs) == 20, "RouteArgs");
+static_assert(sizeof(struct ExpertArgs) == 28, "ExpertArgs");
+static_assert(sizeof(struct SampleArgs) == 16, "SampleArgs");
+static_assert(sizeof(struct SampleResult) == 8, "SampleResult");
+
+#endif

@@ -1,0 +1,49 @@
+// Token embeddings, and the start of a run.
+#include "args.h"
+#include "reduce.h"
+#include "weights.h"
+
+using namespace metal;
+
+// status[row] = 0: no step of this run has failed yet. First dispatch of a chain with steps that can.
+kernel void clear_status(device uint *status [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]],
+                         uint thread_index [[thread_index_in_threadgroup]]) {
+    if (thread_index == 0) status[at.y] = 0;
+}
+
+// y[row, :] = weight[token[row], :]. A token outside the vocabulary gives zeros: it marks a row that
+// failed before.
+template <typename W>
+METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
+                          Place place) {
+    uint token = tokens[row];
+    for (uint i = place.thread_index; i < args.dim; i += place.threads) {
+        y[ulong(row) * args.dim + i] = token < args.vocab ? weight.at(token, i) : 0.0f;
+    }
+}
+
+// weight [vocab, dim], tokens [rows] u32, y [rows, dim] f32. One threadgroup a row.
+template <typename T>
+kernel void embed(device const T *weight [[buffer(0)]], device const uint *tokens [[buffer(1)]],
+                  device float *y [[buffer(2)]], constant EmbedArgs &args [[buffer(3)]],
+                  uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    embed_row(Plain<T>(weight, args.dim), tokens, y, args, at.y, OB_PLACE);
+}
+
+template <uint bits, typename S>
+kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
+                         device const S *biases [[buffer(2)]], device const uint *tokens [[buffer(3)]],
+                         device float *y [[buffer(4)]], constant EmbedArgs &args [[buffer(5)]],
+                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    embed_row(Affine<bits, S>(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y, OB_PLACE);
+}
+
+#define OB_INSTANTIATE(name, T) \
+    template [[host_name("embed_" #name)]] kernel decltype(embed<T>) embed<T>;
+OB_PLAIN_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE
+
+#define OB_INSTANTIATE(name, bits, S) \
+    template [[host_name("embed_" #name)]] kernel decltype(embed_affine<bits, S>) embed_affine<bits, S>;
+OB_AFFINE_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE

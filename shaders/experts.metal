@@ -1,0 +1,124 @@
+// The experts of a row: matrices chosen by ids that the routing left on the device.
+#include "args.h"
+#include "reduce.h"
+#include "weights.h"
+
+using namespace metal;
+
+METAL_FUNC float silu(float x) { return x / (1.0f + exp(-x)); }
+
+// h = silu(gate · x) · (up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
+template <typename W>
+METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, device float *h, uint id, uint tile,
+                             constant ExpertArgs &args, Place place) {
+    uint width = place.threads / place.groups;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
+    bool valid = id < args.experts;
+    ulong first = valid ? ulong(id) * args.outputs : 0;
+    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
+        float g = 0, u = 0;
+        if (valid) {
+            gate.template dot<1>(first + output, x, 0, place.lane, width, &g);
+            up.template dot<1>(first + output, x, 0, place.lane, width, &u);
+        }
+        g = simd_sum(g);
+        u = simd_sum(u);
+        if (place.lane == 0) h[output] = silu(g) * u;
+    }
+}
+
+// An id that is neither an expert nor OB_NONE fails its row; the pair's first tile reports it.
+METAL_FUNC void check_id(uint id, uint pair, uint tile, device atomic_uint *status, constant ExpertArgs &args,
+                         Place place) {
+    if (tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
+    fail_row(status, pair / args.top_k, args.step);
+}
+
+// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; h [rows, top_k, outputs].
+// Grid: output tiles × (row, k) pairs.
+template <typename T>
+kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+                            device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
+                            device float *h [[buffer(4)]], device atomic_uint *status [[buffer(5)]],
+                            constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                            OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows * args.top_k) return;
+    check_id(ids[at.y], at.y, at.x, status, args, OB_PLACE);
+    gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y / args.top_k) * args.inputs,
+                 h + ulong(at.y) * args.outputs, ids[at.y], at.x, args, OB_PLACE);
+}
+
+template <uint bits, typename S>
+kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+                                   device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
+                                   device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
+                                   device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
+                                   device float *h [[buffer(8)]], device atomic_uint *status [[buffer(9)]],
+                                   constant ExpertArgs &args [[buffer(10)]],
+                                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows * args.top_k) return;
+    check_id(ids[at.y], at.y, at.x, status, args, OB_PLACE);
+    gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size),
+                 x + ulong(at.y / args.top_k) * args.inputs, h + ulong(at.y) * args.outputs, ids[at.y], at.x, args,
+                 OB_PLACE);
+}
+
+// y = Σ_k weight[k] · (down[id[k]] · h[k]) of one row for a tile of outputs, k in order.
+template <typename W>
+METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
+                          device float *y, uint tile, constant ExpertArgs &args, Place place) {
+    uint width = place.threads / place.groups;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
+    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
+        float sum = 0;
+        for (uint k = 0; k < args.top_k; k++) {
+            if (ids[k] >= args.experts) continue;
+            float part;
+            down.template dot<1>(ulong(ids[k]) * args.outputs + output, h + ulong(k) * args.inputs, 0, place.lane, width,
+                                 &part);
+            sum += weights[k] * part;
+        }
+        sum = simd_sum(sum);
+        if (place.lane == 0) y[output] = sum;
+    }
+}
+
+// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; y [rows, outputs].
+// Grid: output tiles × rows.
+template <typename T>
+kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
+                         device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
+                         device float *y [[buffer(4)]], constant ExpertArgs &args [[buffer(5)]],
+                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows) return;
+    ulong pair = ulong(at.y) * args.top_k;
+    down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair,
+              y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
+}
+
+template <uint bits, typename S>
+kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
+                                device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
+                                device const uint *ids [[buffer(4)]], device const float *weights [[buffer(5)]],
+                                device float *y [[buffer(6)]], constant ExpertArgs &args [[buffer(7)]],
+                                uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows) return;
+    ulong pair = ulong(at.y) * args.top_k;
+    down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
+              weights + pair, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
+}
+
+#define OB_INSTANTIATE(name, T)                                                                                  \
+    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up<T>) experts_gate_up<T>;     \
+    template [[host_name("experts_down_" #name)]] kernel decltype(experts_down<T>) experts_down<T>;
+OB_PLAIN_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE
+
+#define OB_INSTANTIATE(name, bits, S)                                                           \
+    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up_affine<bits, S>) \
+        experts_gate_up_affine<bits, S>;                                                        \
+    template [[host_name("experts_down_" #name)]] kernel decltype(experts_down_affine<bits, S>) \
+        experts_down_affine<bits, S>;
+OB_AFFINE_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE

@@ -1,0 +1,104 @@
+// Sixteen floats as one value: the unit in which kernels read, unpack and multiply.
+//
+// Sums over lanes have one fixed order, so a row's result does not depend on which rows or how many
+// are computed with it. A stdlib that knows the processor's registers brings its own Lanes.
+#ifndef OB_LANES_H
+#define OB_LANES_H
+
+#include <metal_stdlib>
+
+#if __has_include(<metal_lanes>)
+#include <metal_lanes>
+#else
+
+struct Lanes {
+    metal::float4 v[4];
+};
+
+METAL_FUNC Lanes lanes_splat(float x) {
+    Lanes r;
+    for (uint i = 0; i < 4; i++) r.v[i] = metal::float4(x);
+    return r;
+}
+
+template <typename P>
+METAL_FUNC Lanes lanes_gather(P p) {
+    Lanes r;
+    for (uint i = 0; i < 4; i++) r.v[i] = metal::float4(p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]);
+    return r;
+}
+
+METAL_FUNC Lanes lanes_load(device const float *p) { return lanes_gather(p); }
+METAL_FUNC Lanes lanes_load(device const half *p) { return lanes_gather(p); }
+METAL_FUNC Lanes lanes_load(device const bfloat *p) { return lanes_gather(p); }
+METAL_FUNC Lanes lanes_load(threadgroup const float *p) { return lanes_gather(p); }
+
+template <typename P>
+METAL_FUNC void lanes_scatter(P p, Lanes a) {
+    for (uint i = 0; i < 16; i++) p[i] = a.v[i / 4][i % 4];
+}
+
+METAL_FUNC void lanes_store(device float *p, Lanes a) { lanes_scatter(p, a); }
+METAL_FUNC void lanes_store(threadgroup float *p, Lanes a) { lanes_scatter(p, a); }
+
+// Sixteen 4-bit integers of two words, lowest bits first.
+METAL_FUNC Lanes lanes_unpack4(device const uint *p) {
+    Lanes r;
+    for (uint i = 0; i < 4; i++) {
+        uint word = p[i / 2] >> (16 * (i % 2));
+        r.v[i] = metal::float4(word & 15, (word >> 4) & 15, (word >> 8) & 15, (word >> 12) & 15);
+    }
+    return r;
+}
+
+// Sixteen 8-bit integers of four words, lowest bits first.
+METAL_FUNC Lanes lanes_unpack8(device const uint *p) {
+    Lanes r;
+    for (uint i = 0; i < 4; i++) {
+        uint word = p[i];
+        r.v[i] = metal::float4(word & 255, (word >> 8) & 255, (word >> 16) & 255, word >> 24);
+    }
+    return r;
+}
+
+// a · b + c
+METAL_FUNC Lanes lanes_fma(Lanes a, Lanes b, Lanes c) {
+    for (uint i = 0; i < 4; i++) c.v[i] = metal::fma(a.v[i], b.v[i], c.v[i]);
+    return c;
+}
+
+METAL_FUNC Lanes lanes_mul(Lanes a, Lanes b) {
+    for (uint i = 0; i < 4; i++) a.v[i] = a.v[i] * b.v[i];
+    return a;
+}
+
+METAL_FUNC Lanes lanes_add(Lanes a, Lanes b) {
+    for (uint i = 0; i < 4; i++) a.v[i] = a.v[i] + b.v[i];
+    return a;
+}
+
+// The larger; b where a is NaN.
+METAL_FUNC Lanes lanes_max(Lanes a, Lanes b) {
+    for (uint i = 0; i < 16; i++) b.v[i / 4][i % 4] = a.v[i / 4][i % 4] > b.v[i / 4][i % 4] ? a.v[i / 4][i % 4] : b.v[i / 4][i % 4];
+    return b;
+}
+
+METAL_FUNC Lanes lanes_exp(Lanes a) {
+    for (uint i = 0; i < 4; i++) a.v[i] = metal::exp(a.v[i]);
+    return a;
+}
+
+METAL_FUNC float lanes_sum(Lanes a) {
+    metal::float4 s = (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
+    return (s.x + s.z) + (s.y + s.w);
+}
+
+// The largest of sixteen that are not NaN.
+METAL_FUNC float lanes_top(Lanes a) {
+    float top = a.v[0].x;
+    for (uint i = 1; i < 16; i++) top = a.v[i / 4][i % 4] > top ? a.v[i / 4][i % 4] : top;
+    return top;
+}
+
+#endif
+#endif

@@ -1,0 +1,64 @@
+// Reductions over a threadgroup of any size. `partial` holds one value a simdgroup (32 at most); a
+// barrier stands before its first write, because an earlier reduction may still be reading it.
+#ifndef OB_REDUCE_H
+#define OB_REDUCE_H
+
+#include "lanes.h"
+
+// Where a thread stands in its threadgroup.
+struct Place {
+    uint thread_index, threads;  // of the threadgroup
+    uint lane, group, groups;    // lane of simdgroup `group` of `groups`
+};
+
+#define OB_PLACE_PARAMETERS                            \
+    uint thread_index [[thread_index_in_threadgroup]], \
+    uint3 threads [[threads_per_threadgroup]],         \
+    uint lane [[thread_index_in_simdgroup]],           \
+    uint group [[simdgroup_index_in_threadgroup]],     \
+    uint groups [[simdgroups_per_threadgroup]]
+
+#define OB_PLACE Place{thread_index, threads.x, lane, group, groups}
+
+METAL_FUNC float threadgroup_sum(float x, threadgroup float *partial, Place place) {
+    x = metal::simd_sum(x);
+    if (place.groups == 1) return x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    if (place.lane == 0) partial[place.group] = x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    x = partial[0];
+    for (uint i = 1; i < place.groups; i++) x += partial[i];
+    return x;
+}
+
+METAL_FUNC float threadgroup_max(float x, threadgroup float *partial, Place place) {
+    x = metal::simd_max(x);
+    if (place.groups == 1) return x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    if (place.lane == 0) partial[place.group] = x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    x = partial[0];
+    for (uint i = 1; i < place.groups; i++) x = partial[i] > x ? partial[i] : x;
+    return x;
+}
+
+METAL_FUNC uint threadgroup_min(uint x, threadgroup uint *partial, Place place) {
+    x = metal::simd_min(x);
+    if (place.groups == 1) return x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    if (place.lane == 0) partial[place.group] = x;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    x = partial[0];
+    for (uint i = 1; i < place.groups; i++) x = partial[i] < x ? partial[i] : x;
+    return x;
+}
+
+// Marks a row as failed at `step`; the first failure stays.
+METAL_FUNC void fail_row(device metal::atomic_uint *status, uint row, uint step) {
+    uint expected = 0;
+    while (!metal::atomic_compare_exchange_weak_explicit(&status[row], &expected, step, metal::memory_order_relaxed,
+                                                         metal::memory_order_relaxed) && expected == 0) {
+    }
+}
+
+#endif
