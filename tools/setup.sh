@@ -120,7 +120,7 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
-pip() { $venv -m pip --disable-pip-version-check install -q "$@" || die "pip could not install"; }
+pip() { $venv -m pip --disable-pip-version-check install -qq "$@" || die "pip could not install"; }
 
 install_packages() {
     say "installing Python packages into .venv"

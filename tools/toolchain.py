@@ -27,7 +27,7 @@ NO_XCODE = "no Xcode command line tools: run xcode-select --install"
 # What Debian's gnustep-config prints, for machines that have the headers without the tool.
 GNUSTEP_FLAGS = (
     "-DGNUSTEP -DGNUSTEP_BASE_LIBRARY=1 -DGNU_RUNTIME=1 -D_NATIVE_OBJC_EXCEPTIONS -fexceptions "
-    "-fobjc-exceptions -fconstant-string-class=NSConstantString -pthread -I/usr/include/GNUstep"
+    "-fobjc-exceptions -fconstant-string-class=NSConstantString -pthread -isystem/usr/include/GNUstep"
 ).split()
 GNUSTEP_LIBS = ["-lgnustep-base", "-lobjc"]
 
@@ -160,11 +160,11 @@ def _compilers() -> list[str]:
 
 
 def _gnustep_flags() -> tuple[list[str], list[str]]:
-    """GNUstep's own flags, less those that choose debugging, optimisation and dependency files."""
-    flags = shlex.split(_output(["gnustep-config", "--objc-flags"]))
+    """GNUstep's own flags, less those that choose debugging, optimisation and dependency files;
+    its headers count as the system's, whose warnings are not ours."""
     flags = [
-        flag
-        for flag in flags
+        flag.replace("-I/", "-isystem/")
+        for flag in shlex.split(_output(["gnustep-config", "--objc-flags"]))
         if flag.startswith(("-D", "-f", "-pthread"))
         or (flag.startswith("-I/") and os.path.isdir(flag[2:]))
     ]
