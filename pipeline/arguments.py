@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from .errors import UsageError
-from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings, make_settings
+from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings
 
 EPILOG = """\
 exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse_arguments(arguments: list[str] | None = None) -> Settings:
     """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
-    return make_settings(**vars(_parser().parse_args(arguments)))
+    return Settings(**vars(_parser().parse_args(arguments))).checked()
 
 
 def _parser() -> argparse.ArgumentParser:

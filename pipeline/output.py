@@ -32,6 +32,29 @@ def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None) -> di
     return row | {"error": error}
 
 
+class InOrder:
+    """Turns items that come in any order into input order: each is due once all before it have come."""
+
+    def __init__(self):
+        self._waiting: dict[int, object] = {}
+        self._next = 0
+
+    def add(self, index: int, item) -> list:
+        """Takes the item at `index`, once; returns the items now due."""
+        self._waiting[index] = item
+        due = []
+        while self._next in self._waiting:
+            due.append(self._waiting.pop(self._next))
+            self._next += 1
+        return due
+
+    def rest(self) -> list:
+        """The items that wait for earlier ones, in order, when no more will come."""
+        due = [self._waiting[index] for index in sorted(self._waiting)]
+        self._waiting.clear()
+        return due
+
+
 class RowWriter:
     """Writes rows to a file, or to any binary stream, each by one `write` of a whole line."""
 
@@ -44,8 +67,7 @@ class RowWriter:
             except OSError as error:
                 raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._stream = stream
-        self._waiting: dict[int, bytes] = {}
-        self._next = 0
+        self._order = InOrder()
         self.rows = 0
 
     def __enter__(self) -> "RowWriter":
@@ -56,23 +78,21 @@ class RowWriter:
 
     def add(self, row: dict) -> None:
         """Takes the finished row of one prompt. Each index comes once, in any order."""
-        self._waiting[row["index"]] = _line(row)
-        while self._next in self._waiting:
-            self._write(self._waiting.pop(self._next))
-            self._next += 1
+        for line in self._order.add(row["index"], _line(row)):
+            self._write(line)
 
     def close(self) -> None:
         """Writes what still waits for earlier rows, in order, and closes a file that the writer opened."""
         try:
-            for index in sorted(self._waiting):
-                self._write(self._waiting.pop(index))
+            for line in self._order.rest():
+                self._write(line)
         finally:
             if self._owned:
                 self._stream.close()
 
     def _write(self, line: bytes) -> None:
+        written = 0
         try:
-            written = 0
             while written < len(line):
                 written += self._stream.write(line[written:])
             self._stream.flush()
@@ -80,7 +100,7 @@ class RowWriter:
             raise
         except OSError as error:
             self._drop_partial(written)
-            self._waiting.clear()
+            self._order.rest()
             done = f"{self.rows} rows are complete in it"
             raise UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}") from error
         self.rows += 1

@@ -3,7 +3,7 @@
 import math
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import UsageError
@@ -22,61 +22,66 @@ _SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. `seed` is always a number; it matters only where the temperature is above 0."""
+    """One run, field by field the options of the command line. `checked` fills in what is None."""
 
-    model: Path
-    prompt: str | None
-    prompts: str | None
-    out: str | None
-    trace: str | None
-    max_tokens: int
-    temperature: float
-    seed: int
-    batch_size: int
-    device: str
-    threads: int
-    explain: bool
-    json: bool
+    model: Path | str | None = None
+    prompt: str | None = None
+    prompts: str | None = None
+    out: str | None = None
+    trace: str | None = None
+    max_tokens: int = MAX_TOKENS
+    temperature: float | None = None
+    seed: int | None = None
+    batch_size: int = 1
+    device: str = "auto"
+    threads: int = 0
+    explain: bool = False
+    json: bool = False
 
     @property
     def rows_to_stdout(self) -> bool:
         return self.out == "-"
 
+    @property
+    def streams(self) -> bool:
+        """Whether there is one prompt, whose text is shown as it is made."""
+        return self.prompts is None
 
-def make_settings(
-    model=None, prompt=None, prompts=None, out=None, trace=None, max_tokens=MAX_TOKENS, temperature=None, seed=None,
-    batch_size=1, device="auto", threads=0, explain=False, json=False,
-) -> Settings:
-    """Checked settings with defaults filled in; UsageError says what, where and how to fix it.
+    def checked(self) -> "Settings":
+        """The same with every default filled in; UsageError says what is impossible, where, and how to fix it.
 
-    Without a prompt it is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
-    """
-    if prompt is not None and prompts is not None:
-        raise UsageError("--prompt and --prompts: give only one of them")
-    if temperature is None:
-        temperature = STORY_TEMPERATURE if prompt is None and prompts is None else 0.0
-    if prompt is None and prompts is None:
-        prompt = STORY_PROMPT
+        Without a prompt it is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
+        """
+        if self.prompt is not None and self.prompts is not None:
+            raise UsageError("--prompt and --prompts: give only one of them")
+        story = self.prompt is None and self.prompts is None
+        complete = replace(
+            self,
+            model=builtin_model() if self.model is None else Path(self.model),
+            prompt=STORY_PROMPT if story else self.prompt,
+            temperature=(STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
+            seed=secrets.randbits(32) if self.seed is None else self.seed,
+        )
+        _check_values(complete)
+        _check_targets(complete)
+        return complete
+
+
+def _check_values(settings: Settings) -> None:
+    temperature, seed, device = settings.temperature, settings.seed, settings.device
     if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
-    _check_count("--max-tokens", max_tokens, 1, None)
-    _check_count("--batch-size", batch_size, 1, MAX_BATCH)
-    _check_count("--threads", threads, 0, MAX_THREADS)
-    if seed is not None and not 0 <= seed < _SEEDS:
+    _check_count("--max-tokens", settings.max_tokens, 1, None)
+    _check_count("--batch-size", settings.batch_size, 1, MAX_BATCH)
+    _check_count("--threads", settings.threads, 0, MAX_THREADS)
+    if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
     if device not in DEVICES:
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
-    if json and explain:
+    if settings.json and settings.explain:
         raise UsageError("--json and --explain: both write to standard output; give only one of them")
-    if json and out == "-":
+    if settings.json and settings.rows_to_stdout:
         raise UsageError("--json and --out -: both write to standard output; give a file to --out")
-    model = Path(model) if model is not None else builtin_model()
-    settings = Settings(
-        model, prompt, prompts, out, trace, max_tokens, temperature, secrets.randbits(32) if seed is None else seed,
-        batch_size, device, threads, explain, json,
-    )
-    _check_targets(settings)
-    return settings
 
 
 def _check_count(option: str, value: int, least: int, most: int | None) -> None:

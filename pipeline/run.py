@@ -1,0 +1,157 @@
+"""`python -m pipeline.run`: from the command line to finished rows. docs/command-line.md describes it.
+
+Every error raised on purpose ends here as one line on standard error and an exit code.
+"""
+
+import os
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from .errors import OnebufError, UsageError
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
+
+
+def main(arguments: list[str] | None = None, engine=None) -> int:
+    """Runs the command line; returns the exit code. `engine`: what loads and generates, for tests."""
+    try:
+        return _main(arguments, engine)
+    except OnebufError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt as interrupt:
+        print(f"onebuf: interrupted{interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    finally:
+        _flush_stdout()
+
+
+def _flush_stdout() -> None:
+    """What cannot be written any more is dropped here, not with a complaint when the interpreter exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _complain(message: str) -> int:
+    print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _main(arguments: list[str] | None, engine) -> int:
+    from .arguments import parse_arguments
+    from .console import make_display
+
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # None where the caller closed the descriptor
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
+    settings = parse_arguments(arguments)
+    display = make_display(settings)
+    try:
+        return run(settings, engine or Engine(), display)
+    finally:
+        display.close()
+
+
+class Engine:
+    """What a run needs of the rest of the package: the model's loader, the generator, and its events."""
+
+    def __init__(self):
+        """UsageError where the extension was not built."""
+        try:
+            from . import generate, models
+        except ImportError as error:
+            if error.name != "pipeline._core":
+                raise
+            raise UsageError(f"{error.name} is not built; run `make run` or `pip install .` in the source tree") from error
+        self.load_model = models.load_model
+        self.Generator, self.Request = generate.Generator, generate.Request
+        self.Prefilled, self.Token = generate.Prefilled, generate.Token
+        self.Finished, self.Failed = generate.Finished, generate.Failed
+
+
+def run(settings, engine, display) -> int:
+    """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
+    from .checkpoint import open_checkpoint
+    from .prompts import read_prompts, single_prompt
+    from .tokenizer import Tokenizer
+
+    prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
+    started = time.perf_counter()
+    display.loading(settings.model.name)
+    with open_checkpoint(settings.model) as checkpoint:
+        tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.bos_token)
+        model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
+        load_seconds = time.perf_counter() - started
+        if settings.explain:
+            display.close()
+            print(engine.Generator(model, batch_size=settings.batch_size).explain())
+            return OK
+        return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
+
+
+def _generate(settings, engine, display, prompts, tokenizer, model, load_seconds) -> int:
+    from .session import Session, make_jobs
+    from .summary import make_summary, to_json
+
+    jobs, failed = make_jobs(prompts, tokenizer, model, settings)
+    generator = _generator(settings, engine, model, jobs)
+    with _writer(settings) or nullcontext() as writer:
+        session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
+        session.begin()
+        _handle_events(generator.run(session.requests(engine.Request, settings)), engine, session)
+    if settings.trace is not None:
+        from .trace import write_trace
+
+        write_trace(Path(settings.trace), generator.trace(), model.device.name)
+    summary = make_summary(settings, model, generator.stats, load_seconds, len(prompts), session.failed)
+    display.summary(summary)
+    if settings.json:
+        print(to_json(summary), flush=True)
+    return SOME_FAILED if session.failed else OK
+
+
+def _handle_events(events, engine, session) -> None:
+    """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""
+    from .interrupt import Interrupt
+
+    handlers = {
+        engine.Prefilled: session.prefilled,
+        engine.Token: session.token,
+        engine.Finished: session.finish,
+        engine.Failed: session.fail,
+    }
+    with Interrupt() as interrupt:
+        for event in events:
+            handlers[type(event)](event)
+            if interrupt.requested:
+                raise KeyboardInterrupt(f": {session.finished} of {len(session.jobs)} prompts are finished")
+
+
+def _generator(settings, engine, model, jobs):
+    """A generator with room for the longest text, and for no more rows than there are prompts."""
+    context = max(len(job.tokens) + job.max_tokens for job in jobs)
+    options = {"trace": True} if settings.trace is not None else {}
+    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context, **options)
+
+
+def _writer(settings):
+    from .output import RowWriter
+
+    if settings.out is None:
+        return None
+    if settings.rows_to_stdout:
+        return RowWriter(stream=sys.stdout.buffer)
+    return RowWriter(Path(settings.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""One run's prompts on their way through the generator: tokens in, rows and text out."""
+
+from dataclasses import dataclass
+
+from .console import Display
+from .errors import PromptError
+from .output import InOrder, RowWriter, failed_row, finished_row
+from .prompts import Prompt, refuse_if_all_failed
+from .settings import Settings, row_seed
+from .tokenizer import TextStream, Tokenizer
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt that will run: its tokens, its whole text for the row, and the most tokens that it may generate."""
+
+    prompt: Prompt
+    text: str
+    tokens: tuple[int, ...]
+    max_tokens: int
+
+
+def make_jobs(prompts: list[Prompt], tokenizer: Tokenizer, model, settings: Settings) -> tuple[list[Job], list[Prompt]]:
+    """The prompts that can run, and those that cannot, with `error`. PromptError where none can."""
+    checked = [_make_job(prompt, tokenizer, model, settings) for prompt in prompts]
+    failed = [item for item in checked if isinstance(item, Prompt)]
+    if len(failed) == len(prompts):
+        refuse_if_all_failed(failed)
+    return [item for item in checked if isinstance(item, Job)], failed
+
+
+def _make_job(prompt: Prompt, tokenizer: Tokenizer, model, settings: Settings) -> Job | Prompt:
+    if prompt.error is not None:
+        return prompt
+    try:
+        tokens = tokenizer.encode(prompt.text) if prompt.tokens is None else prompt.tokens
+    except PromptError as error:
+        return prompt.failed(str(error))
+    outside = next((token for token in tokens if token >= model.vocab_size), None)
+    if outside is not None:
+        return prompt.failed(f"token {outside} is not in the vocabulary; ids are below {model.vocab_size:,}")
+    room = model.context - len(tokens)
+    if room < 1:
+        return prompt.failed(
+            f"{len(tokens):,} tokens are too many for the model's context of {model.context:,}; "
+            f"shorten it by {1 - room:,} or more"
+        )
+    text = prompt.text if prompt.text is not None else tokenizer.decode(tokens)
+    return Job(prompt, text, tokens, min(settings.max_tokens, room))
+
+
+class Session:
+    """Takes the generator's events and gives rows to `writer` (None: no rows) and to the display.
+
+    `streams`: there is one prompt, whose text is shown as it is made.
+    """
+
+    def __init__(self, jobs: list[Job], failed: list[Prompt], tokenizer: Tokenizer, writer, display: Display, streams: bool):
+        self.jobs = {job.prompt.index: job for job in jobs}
+        self.failed = 0
+        self.finished = 0
+        self._tokenizer = tokenizer
+        self._writer: RowWriter | None = writer
+        self._display = display
+        self._order = InOrder()
+        self._stream: TextStream = tokenizer.stream()
+        self._streams = streams
+        self._prefilled: dict[int, int] = {}
+        self._unusable = failed
+
+    def begin(self) -> None:
+        """Shows the single prompt, and reports the prompts that cannot run."""
+        tokens = sum(len(job.tokens) for job in self.jobs.values())
+        self._display.start(len(self.jobs), tokens, sum(job.max_tokens for job in self.jobs.values()))
+        if self._streams:
+            self._display.prompt(next(iter(self.jobs.values())).text)
+        for prompt in self._unusable:
+            self._fail(prompt, prompt.error, prompt.text)
+
+    def requests(self, request, settings: Settings) -> list:
+        """What the generator runs, in input order; `request` is its class."""
+        return [
+            request(index, job.tokens, job.max_tokens, settings.temperature, row_seed(settings.seed, index))
+            for index, job in self.jobs.items()
+        ]
+
+    def prefilled(self, event) -> None:
+        """`event.done` of a prompt's tokens went through the model."""
+        before = self._prefilled.get(event.index, 0)
+        self._prefilled[event.index] = event.done
+        self._display.prefilled(event.done - before)
+
+    def token(self, event) -> None:
+        """One more token of one prompt."""
+        self._display.token(self._stream.push(event.token) if self._streams else "")
+
+    def finish(self, event) -> None:
+        """A prompt ran to its end."""
+        job = self.jobs[event.index]
+        if self._streams:
+            self._display.rest(self._stream.finish())
+        text = self._tokenizer.decode(event.tokens)
+        self.finished += 1
+        self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason))
+        self._display.done(len(event.tokens), job.max_tokens)
+
+    def fail(self, event) -> None:
+        """A prompt failed while it ran."""
+        job = self.jobs[event.index]
+        self._fail(job.prompt, event.error, job.text)
+        self._display.done(0, job.max_tokens)
+
+    def _fail(self, prompt: Prompt, error: str, text: str | None) -> None:
+        self.failed += 1
+        self._display.warn(f"{prompt.where}: {error}")
+        self._add(failed_row(prompt, error, text))
+
+    def _add(self, row: dict) -> None:
+        if self._writer is not None:
+            self._writer.add(row)
+        for due in self._order.add(row["index"], row):
+            self._display.row(due)

@@ -1,0 +1,153 @@
+"""A generator without a device, for tests of the command line: `python tests/fakes.py ARGUMENTS` runs with it.
+
+It "generates" the tokens of a fixed text, differently for each seed where the temperature is above 0.
+FAKE_SLEEP delays every token by so many seconds; FAKE_FAIL names an index that fails while it runs.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pipeline.errors import DeviceError  # noqa: E402
+from pipeline.run import main  # noqa: E402
+from pipeline.tokenizer import Tokenizer  # noqa: E402
+
+TEXT = (" there was a fox 🦊 who lived by the river. She liked to sing, and every morning she sang to the ducks and"
+        " the frogs. They sang with her, all day long, until the sun went down behind the hills.\n\nThe end.")
+
+
+@dataclass(frozen=True)
+class Request:
+    index: int
+    tokens: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    index: int
+    tokens: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Token:
+    index: int
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    index: int
+    tokens: list[int]
+    logprobs: list[float]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    index: int
+    error: str
+
+
+@dataclass
+class Stats:
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    decode_tokens: int = 0
+    command_buffers: int = 0
+    readback_bytes: int = 0
+    decode_steps: int = 0
+    expert_counts: numpy.ndarray = field(default_factory=lambda: numpy.arange(1, 129).reshape(8, 16))
+
+
+class Generator:
+    """Runs `batch_size` requests side by side, one token of each a step, like the real one."""
+
+    def __init__(self, model, *, batch_size=1, context=None, trace=False):
+        self.model, self.batch_size, self.context, self.tracing = model, batch_size, context, trace
+        self.stats = Stats()
+        self._sleep = float(os.environ.get("FAKE_SLEEP", "0"))
+        self._failing = int(os.environ.get("FAKE_FAIL", "-1"))
+
+    def run(self, requests):
+        waiting, running = list(requests), []
+        while waiting or running:
+            while waiting and len(running) < self.batch_size:
+                request = waiting.pop(0)
+                yield self._prefill(request)
+                if request.index == self._failing:
+                    yield Failed(request.index, "layer 3: every logit is NaN")
+                else:
+                    running.append((request, self._text(request), []))
+            self.stats.decode_steps += 1
+            self.stats.command_buffers += 1
+            for row in list(running):
+                event = self._decode(*row)
+                if isinstance(event, Finished):
+                    running.remove(row)
+                yield event
+
+    def _prefill(self, request):
+        count = len(request.tokens)
+        self.stats.prompt_tokens += count
+        self.stats.prefill_seconds += 0.001
+        return Prefilled(request.index, count, count, count)
+
+    def _decode(self, request, text, made):
+        if len(made) == len(text) or len(made) == request.max_tokens:
+            reason = "stop" if len(made) == len(text) else "length"
+            return Finished(request.index, made, [-0.5] * len(made), reason)
+        time.sleep(self._sleep)
+        made.append(text[len(made)])
+        self.stats.generated_tokens += 1
+        self.stats.decode_tokens += 1
+        self.stats.readback_bytes += 8
+        self.stats.decode_seconds += 0.0005
+        return Token(request.index, made[-1], -0.5)
+
+    def _text(self, request):
+        """The tokens of TEXT, shorter for each later request, and with a number that the seed decides."""
+        suffix = f" {request.seed % 1000}" if request.temperature > 0 else ""
+        tokens = self.model.encode(TEXT[: len(TEXT) - 20 * (request.index % 5)] + suffix)
+        return list(tokens[1:])
+
+    def trace(self):
+        assert self.tracing
+        return [
+            SimpleNamespace(name="rms_norm", step=0, start_seconds=1.0, end_seconds=1.00002, command_buffer=0),
+            SimpleNamespace(name="linear", step=0, start_seconds=1.00001, end_seconds=1.00003, command_buffer=0),
+            SimpleNamespace(name="linear", step=1, start_seconds=1.00005, end_seconds=1.00006, command_buffer=1),
+        ]
+
+    def explain(self):
+        return "dispatch  reads  writes\nembed     ids    x"
+
+
+def load_model(checkpoint, *, device="auto", threads=0):
+    """A model of the checkpoint's sizes; DeviceError for a device that is absent here."""
+    if device == "metal":
+        raise DeviceError("device metal: not on this machine; use --device cpu")
+    tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.bos_token)
+    return SimpleNamespace(
+        config=checkpoint.config, device=SimpleNamespace(name="fake", threads=threads or 2), dispatches_per_layer=11,
+        context=checkpoint.config["max_position_embeddings"], vocab_size=checkpoint.config["vocab_size"],
+        end_tokens=checkpoint.end_tokens, repacked_bytes=0, mapped_bytes=checkpoint.nbytes, encode=tokenizer.encode,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(engine=sys.modules[__name__]))
