@@ -21,6 +21,13 @@ from pipeline import errors as _errors
 
 PAGE_SIZE = _mmap.PAGESIZE
 
+# Sizes that the shaders share with whoever computes grids (shaders/args.h).
+LINEAR_OUTPUTS = OB_LINEAR_OUTPUTS
+LINEAR_ROWS = OB_LINEAR_ROWS
+ROPE_HEADS = OB_ROPE_HEADS
+MAX_TOP_K = OB_MAX_TOP_K
+NONE = <uint32_t>OB_NONE
+
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",
                       81: "q", 85: "Q"}

@@ -1,4 +1,4 @@
-# The one place of externs: objc/onebuf.h and objc/OBHazard.h as Cython sees them.
+# The one place of externs: objc/onebuf.h, objc/OBHazard.h and shaders/args.h as Cython sees them.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -96,3 +96,11 @@ cdef extern from "OBHazard.h" nogil:
         bint writes
 
     size_t OBPlanBarriers(const OBAccess *accesses, const size_t *first, size_t count, ptrdiff_t *conflicts)
+
+cdef extern from "args.h":
+    enum:
+        OB_LINEAR_OUTPUTS
+        OB_LINEAR_ROWS
+        OB_ROPE_HEADS
+        OB_MAX_TOP_K
+        OB_NONE

@@ -28,24 +28,25 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, device float *
 }
 
 // An id that is neither an expert nor OB_NONE fails its row; the pair's first tile reports it.
-METAL_FUNC void check_id(uint id, uint pair, uint tile, device atomic_uint *status, constant ExpertArgs &args,
+METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *status, constant ExpertArgs &args,
                          Place place) {
     if (tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
-    fail_row(status, pair / args.top_k, args.step);
+    fail_row(status, row, args.step);
 }
 
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; h [rows, top_k, outputs].
-// Grid: output tiles × (row, k) pairs.
+// Grid: output tiles × rows × top_k.
 template <typename T>
 kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                             device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
                             device float *h [[buffer(4)]], device atomic_uint *status [[buffer(5)]],
                             constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
-    if (at.y >= args.rows * args.top_k) return;
-    check_id(ids[at.y], at.y, at.x, status, args, OB_PLACE);
-    gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y / args.top_k) * args.inputs,
-                 h + ulong(at.y) * args.outputs, ids[at.y], at.x, args, OB_PLACE);
+    if (at.y >= args.rows) return;
+    ulong pair = ulong(at.y) * args.top_k + at.z;
+    check_id(ids[pair], at.y, at.x, status, args, OB_PLACE);
+    gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y) * args.inputs,
+                 h + pair * args.outputs, ids[pair], at.x, args, OB_PLACE);
 }
 
 template <uint bits, typename S>
@@ -56,12 +57,12 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
                                    device float *h [[buffer(8)]], device atomic_uint *status [[buffer(9)]],
                                    constant ExpertArgs &args [[buffer(10)]],
                                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    if (at.y >= args.rows * args.top_k) return;
-    check_id(ids[at.y], at.y, at.x, status, args, OB_PLACE);
+    if (at.y >= args.rows) return;
+    ulong pair = ulong(at.y) * args.top_k + at.z;
+    check_id(ids[pair], at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                  Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size),
-                 x + ulong(at.y / args.top_k) * args.inputs, h + ulong(at.y) * args.outputs, ids[at.y], at.x, args,
-                 OB_PLACE);
+                 x + ulong(at.y) * args.inputs, h + pair * args.outputs, ids[pair], at.x, args, OB_PLACE);
 }
 
 // y = Σ_k weight[k] · (down[id[k]] · h[k]) of one row for a tile of outputs, k in order.

@@ -1,0 +1,42 @@
+"""Onebuf: mixture-of-experts transformers with one command buffer a token.
+
+    import pipeline as p
+    pipe = p.Pipeline(device="auto", rows=4)
+
+Names are loaded when first used, so importing the package costs next to nothing.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "Pipeline": "builder",
+    "Chain": "chain",
+    "Plan": "plan",
+    "Device": "device",
+    "open_device": "device",
+    "Storage": "tensors",
+    "Tensor": "tensors",
+    "Quantized": "tensors",
+    "quantize": "tensors",
+    "open_checkpoint": "checkpoint",
+    "load_model": "models",
+    "Generator": "generate",
+    "Request": "generate",
+    "errors": None,
+}
+
+__all__ = sorted(_EXPORTS)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_EXPORTS[name] or name}", __name__)
+    value = getattr(module, name) if _EXPORTS[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

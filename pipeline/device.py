@@ -1,0 +1,65 @@
+"""Devices, opened with the built-in shader library."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import resources
+
+
+class Device:
+    """A device and the kernels of the built-in shaders on it. See :func:`open_device`."""
+
+    def __init__(self, core):
+        self.core = core
+        self._kernels = {}
+        self._wrapped = {}
+        self._library = core.open_library(resources.shader_library())
+
+    @property
+    def name(self) -> str:
+        return self.core.name
+
+    @property
+    def threads(self) -> int:
+        """Worker threads; 0 for a device without."""
+        return self.core.threads
+
+    @property
+    def command_buffers(self) -> int:
+        """Command buffers that reached the queue so far, counted there."""
+        return self.core.command_buffers
+
+    def kernel(self, name: str):
+        """A kernel of the built-in shaders. Raises CompileError when there is none of that name."""
+        if name not in self._kernels:
+            self._kernels[name] = self._library.kernel(name)
+        return self._kernels[name]
+
+    def compile(self, source: str):
+        """A library from Metal Shading Language text. Raises CompileError with the messages."""
+        return self.core.compile(source)
+
+    def wrapped(self, key, memory):
+        """The Buffer over a memory map, made once for `key`."""
+        if key not in self._wrapped:
+            self._wrapped[key] = self.core.wrap(memory)
+        return self._wrapped[key]
+
+
+def open_device(name: str = "auto", *, threads: int = 0) -> Device:
+    """The device called `name` ("auto": the system's default), with `threads` worker threads (0: its choice).
+
+    Raises DeviceError, which lists the devices, when there is none of that name.
+    """
+    os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    from . import _core
+
+    return Device(_core.open_device(name, threads=threads))
+
+
+def as_device(device, threads: int = 0) -> Device:
+    return device if isinstance(device, Device) else open_device(device, threads=threads)
+
+

@@ -1,0 +1,311 @@
+"""Generation: prompts in, tokens out, every decoded token of a batch one command buffer.
+
+    requests ─▶ prefill (prompt chunks, no head) ─▶ decode (sample on device, 8 bytes a row) ─▶ events
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from . import _core
+from .builder import Pipeline
+from .errors import PromptError, UsageError
+from .models import load_model
+from .models.state import Rows
+
+__all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
+
+PREFILL_ROWS = 128  # tokens of prompts that go through together
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits."""
+
+    index: int
+    tokens: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`tokens` more of a prompt went through: `done` of `total`."""
+
+    index: int
+    tokens: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token and its log-probability under the model (temperature 1)."""
+
+    index: int
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row is complete; reason is "stop" (an end token) or "length" (max_tokens or the context)."""
+
+    index: int
+    tokens: list[int]
+    logprobs: list[float]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A row that cannot go on, and why."""
+
+    index: int
+    error: str
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One dispatch of one decode step; times in seconds of the device's clock."""
+
+    name: str
+    step: str
+    start_seconds: float
+    end_seconds: float
+    command_buffer: int
+
+
+@dataclass
+class Stats:
+    """What a run cost. Decode counts only what decoding did."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    decode_tokens: int = 0     # rows × steps
+    decode_steps: int = 0
+    command_buffers: int = 0   # counted at the device's queue
+    readback_bytes: int = 0
+    expert_counts: object = None   # np.ndarray [layers, experts]: how often each was chosen
+
+
+@dataclass
+class _Sequence:
+    request: Request
+    slot: int
+    done: int = 0       # prompt tokens that went through
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def before_last(self) -> int:
+        """Prompt tokens to prefill: the last one is the first decode step's input."""
+        return len(self.request.tokens) - 1
+
+
+class Generator:
+    """Runs requests through a model, `batch_size` sequences at a time.
+
+    context: positions a sequence may reach (default the model's). trace: time every decode dispatch,
+    each then in a command buffer of its own.
+    """
+
+    def __init__(self, model, *, batch_size: int = 1, context: int | None = None, trace: bool = False):
+        context = model.context if context is None else context
+        if not 1 <= context <= model.context:
+            raise UsageError(f"a context of {context} is not possible; the model has {model.context}")
+        if batch_size < 1:
+            raise UsageError(f"batch size {batch_size} is not possible; use 1 or more")
+        self.model = model
+        self.batch_size = batch_size
+        self.context = context
+        self.stats = Stats()
+        self._trace = [] if trace else None
+        self._cache = model.cache(batch_size, context)
+        self._rows = Rows.zeros(batch_size)
+        self._decode = self._build_decode()
+        self._prefill_rows = Rows.zeros(PREFILL_ROWS)
+        self._prefill = None   # built at the first prompt of two tokens
+        device = model.device
+        self._state = {name: getattr(self._rows, name).numpy(device) for name in
+                       ("tokens", "positions", "slots", "temperatures", "seeds")}
+        self._result = self._decode.view(self._decode.plan.outputs[0])
+        self._counts = model.counts.numpy(device)
+
+    def explain(self) -> str:
+        """The decode chain as a table."""
+        return str(self._decode)
+
+    def trace(self) -> list[TraceEvent]:
+        return list(self._trace or ())
+
+    def run(self, requests: Iterable[Request]) -> Iterator[object]:
+        """Yields Prefilled, Token, Finished and Failed as they happen; rows end in any order."""
+        self._counts[:] = 0
+        waiting = deque(requests)
+        free = list(range(self.batch_size))[::-1]
+        active: list[_Sequence] = []
+        while waiting or active:
+            joined = []
+            while waiting and free:
+                request = waiting.popleft()
+                try:
+                    self._check(request)
+                except PromptError as error:
+                    yield Failed(request.index, str(error))
+                    continue
+                joined.append(_Sequence(request, free.pop()))
+            yield from self._prefill_all(joined)
+            for sequence in joined:
+                self._seat(len(active), sequence)
+                active.append(sequence)
+            if active:
+                yield from self._decode_until_one_ends(active, free)
+        self.stats.expert_counts = self._counts.copy()
+
+    # Prefill
+
+    def _check(self, request: Request) -> None:
+        if not request.tokens:
+            raise PromptError("an empty prompt has nothing to continue; give at least one token")
+        if len(request.tokens) > self.context - 1:
+            raise PromptError(f"{len(request.tokens)} prompt tokens do not fit a context of {self.context}; "
+                              f"use at most {self.context - 1}")
+        bad = next((token for token in request.tokens if not 0 <= token < self.model.vocab_size), None)
+        if bad is not None:
+            raise PromptError(f"token {bad} is not in the vocabulary of {self.model.vocab_size}")
+
+    def _prefill_all(self, sequences: list[_Sequence]) -> Iterator[Prefilled]:
+        """Prompts of all `sequences` but their last tokens, PREFILL_ROWS rows at a time."""
+        pending = ((sequence, position) for sequence in sequences for position in range(sequence.before_last))
+        while chunk := list(itertools.islice(pending, PREFILL_ROWS)):
+            start = time.perf_counter()
+            if self._prefill is None:
+                self._prefill = self._build_prefill()
+            rows, device = self._prefill_rows, self.model.device
+            tokens, positions, slots = (rows.tokens.numpy(device), rows.positions.numpy(device), rows.slots.numpy(device))
+            for row, (sequence, position) in enumerate(chunk):
+                tokens[row] = sequence.request.tokens[position]
+                positions[row] = position
+                slots[row] = sequence.slot
+            self._prefill.commit(len(chunk)).wait()
+            self.stats.prefill_seconds += time.perf_counter() - start
+            self.stats.prompt_tokens += len(chunk)
+            for sequence, group in itertools.groupby(chunk, key=lambda item: item[0]):
+                count = len(list(group))
+                sequence.done += count
+                yield Prefilled(sequence.request.index, count, sequence.done, len(sequence.request.tokens))
+
+    def _seat(self, row: int, sequence: _Sequence) -> None:
+        """Puts a prefilled sequence into a row of the decode chain."""
+        request, state = sequence.request, self._state
+        state["tokens"][row] = request.tokens[-1]
+        state["positions"][row] = len(request.tokens) - 1
+        state["slots"][row] = sequence.slot
+        state["temperatures"][row] = request.temperature
+        state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
+
+    # Decode
+
+    def _decode_until_one_ends(self, active: list[_Sequence], free: list[int]) -> Iterator[object]:
+        """Steps of all active rows until a row ends, whose slot then goes to `free`."""
+        device, rows = self.model.device, len(active)
+        for sequence in active:
+            if not sequence.tokens:   # its last prompt token goes through now
+                self.stats.prompt_tokens += 1
+                sequence.done += 1
+        before = device.command_buffers
+        clock = time.perf_counter()
+        run = self._commit(rows)
+        while True:
+            run.wait()
+            now = time.perf_counter()
+            self.stats.decode_seconds += now - clock
+            clock = now
+            result = self._result[:rows].copy()
+            self._count(rows, result.nbytes, device.command_buffers - before)
+            before = device.command_buffers
+            ends = [self._end(sequence, row) for sequence, row in zip(active, result.tolist())]
+            ended = any(end is not None for end in ends)
+            if not ended:
+                run = self._commit(rows)   # the device goes on while the events are used
+            for sequence, end in zip(active, ends):
+                if end is None or (isinstance(end, Finished) and end.reason == "length"):
+                    yield Token(sequence.request.index, sequence.tokens[-1], sequence.logprobs[-1])
+                if end is not None:
+                    yield end
+            if ended:
+                self._unseat(active, [end is not None for end in ends], free)
+                return
+
+    def _end(self, sequence: _Sequence, result: list[int]) -> object | None:
+        """Takes a row's 8 bytes; the event that ends it, or None."""
+        token, bits = result
+        if token == _core.NONE:
+            return Failed(sequence.request.index, self._decode.failure(bits))
+        if token in self.model.end_tokens:
+            return Finished(sequence.request.index, sequence.tokens, sequence.logprobs, "stop")
+        sequence.tokens.append(token)
+        sequence.logprobs.append(_float(bits))
+        self.stats.generated_tokens += 1
+        length = len(sequence.request.tokens) + len(sequence.tokens)
+        if len(sequence.tokens) >= sequence.request.max_tokens or length >= self.context:
+            return Finished(sequence.request.index, sequence.tokens, sequence.logprobs, "length")
+        return None
+
+    def _unseat(self, active: list[_Sequence], ended: list[bool], free: list[int]) -> None:
+        """Closes the gaps: rows that go on move up, with their state."""
+        kept = [row for row, end in enumerate(ended) if not end]
+        for values in self._state.values():
+            values[: len(kept)] = values[kept]
+        free.extend(sequence.slot for sequence, end in zip(active, ended) if end)
+        active[:] = [active[row] for row in kept]
+
+    def _commit(self, rows: int):
+        if self._trace is None:
+            return self._decode.commit(rows)
+        times = self._decode.core.trace(rows)
+        self._trace += [TraceEvent(dispatch.kernel, dispatch.step, start, end, self.stats.decode_steps)
+                        for dispatch, (start, end) in zip(self._decode.plan.dispatches, times)]
+        return _Done()
+
+    def _count(self, rows: int, nbytes: int, command_buffers: int) -> None:
+        self.stats.decode_steps += 1
+        self.stats.decode_tokens += rows
+        self.stats.readback_bytes += nbytes
+        self.stats.command_buffers += command_buffers
+
+    # Chains
+
+    def _build_decode(self):
+        pipe = Pipeline(self.model.device, rows=self.batch_size, label="decode")
+        rows = self._rows
+        logits = self.model.forward(pipe, rows, self._cache)
+        result = pipe.sample(logits, pipe.state("temperatures", rows.temperatures), pipe.state("seeds", rows.seeds),
+                             pipe.state("tokens", rows.tokens), pipe.state("positions", rows.positions))
+        return pipe.build(result)
+
+    def _build_prefill(self):
+        pipe = Pipeline(self.model.device, rows=PREFILL_ROWS, label="prefill")
+        self.model.forward(pipe, self._prefill_rows, self._cache, head=False)
+        return pipe.build(())
+
+
+class _Done:
+    """A traced step has completed when it returns."""
+
+    def wait(self) -> None:
+        pass
+
+
+def _float(bits: int) -> float:
+    import struct
+
+    return struct.unpack("<f", struct.pack("<I", bits))[0]

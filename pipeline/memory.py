@@ -1,0 +1,49 @@
+"""Scratch memory: values whose lives do not overlap share bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALIGNMENT = 256  # bytes; what any device asks of a buffer offset
+
+
+@dataclass(frozen=True)
+class Life:
+    """A value of `nbytes`, in use from phase `first` to phase `last`, both included."""
+
+    key: object
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each value lies in one block of `nbytes`; `unshared` is what it would take without reuse."""
+
+    offsets: dict
+    nbytes: int
+    unshared: int
+
+
+def _rounded(nbytes: int) -> int:
+    return (nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+def plan(lives: list[Life]) -> Layout:
+    """First fit, the largest first. Phases are separated by barriers, so sharing adds none."""
+    placed: list[tuple[int, int, Life]] = []
+    for life in sorted(lives, key=lambda life: (-life.nbytes, life.first)):
+        offset = 0
+        for begin, end, other in sorted(placed, key=lambda place: place[0]):
+            if other.last < life.first or life.last < other.first:
+                continue
+            if offset + _rounded(life.nbytes) <= begin:
+                break
+            offset = max(offset, end)
+        placed.append((offset, offset + _rounded(life.nbytes), life))
+    return Layout(
+        offsets={life.key: offset for offset, _, life in placed},
+        nbytes=max((end for _, end, _ in placed), default=0),
+        unshared=sum(_rounded(life.nbytes) for life in lives),
+    )

@@ -1,0 +1,212 @@
+"""What a pipeline computes on: tensors, and the memory of those that outlive a run."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass
+
+from .errors import BuildError, DTypeError, ShapeError
+
+ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4}
+_NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32"}
+_VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32"}
+
+
+def dtype_of(array) -> str:
+    """The dtype of a NumPy array: "f32", "f16", "u32", or "bf16" for ml_dtypes.bfloat16."""
+    name = array.dtype.name
+    if name not in _NUMPY_NAMES:
+        raise DTypeError(f"an array of {name} is not supported; use {', '.join(_NUMPY_NAMES)}")
+    return _NUMPY_NAMES[name]
+
+
+def view_dtype(dtype: str) -> str:
+    """The NumPy dtype that shows a tensor's memory; bf16 shows as uint16."""
+    return _VIEWS[dtype]
+
+
+class Storage:
+    """Memory that outlives a run and may be shared by chains: a weight, a cache, a row's state.
+
+    Built from an array (copied to the device once), from a range of a memory map (never copied), or
+    zeroed from a shape. Devices are reached lazily, at the first chain that uses it.
+    """
+
+    def __init__(self, shape, dtype: str, *, array=None, mapped=None):
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype = dtype
+        self._array = array
+        self._mapped = mapped          # (key, memory map, byte offset)
+        self._buffers = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def zeros(cls, shape, dtype: str = "f32") -> Storage:
+        return cls(shape, dtype)
+
+    @classmethod
+    def of(cls, array, dtype: str | None = None) -> Storage:
+        """From a NumPy array; `dtype` "bf16" takes an array of uint16 as the bits of bfloat16."""
+        import numpy as np
+
+        array = np.ascontiguousarray(array)
+        if dtype is None:
+            dtype = dtype_of(array)
+        elif array.dtype.itemsize != ITEM_SIZES[dtype]:
+            raise DTypeError(f"{dtype} takes {ITEM_SIZES[dtype]} bytes an element, the array has {array.dtype}")
+        return cls(array.shape, dtype, array=array)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
+
+    def on(self, device):
+        """(Buffer, byte offset) of this memory on a :class:`pipeline.device.Device`."""
+        if device not in self._buffers:
+            self._buffers[device] = self._place(device)
+        return self._buffers[device]
+
+    def _place(self, device):
+        if self._mapped is not None:
+            key, memory, offset = self._mapped
+            return device.wrapped(key, memory), offset
+        buffer = device.core.buffer(max(self.nbytes, 16))
+        if self._array is not None:
+            memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data
+        return buffer, 0
+
+    def part(self, index: int) -> Storage:
+        """The memory of self[index], without a copy."""
+        return _Part(self, index)
+
+    def numpy(self, device):
+        """A view of the memory on `device`, without a copy."""
+        import numpy as np
+
+        buffer, offset = self.on(device)
+        flat = np.frombuffer(buffer, view_dtype(self.dtype), math.prod(self.shape), offset)
+        return flat.reshape(self.shape)
+
+
+class _Part(Storage):
+    def __init__(self, whole: Storage, index: int):
+        super().__init__(whole.shape[1:], whole.dtype)
+        self._whole = whole
+        self._index = index
+
+    def _place(self, device):
+        buffer, offset = self._whole.on(device)
+        return buffer, offset + self._index * self.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A value in a pipeline: what a step reads or makes. Shape is in elements, rows first."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    storage: Storage | None = None   # None: scratch, placed by the memory plan
+    role: str = "scratch"            # "input", "weight", "state" or "scratch"
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
+
+    def __repr__(self):
+        return f"{self.name}[{' × '.join(map(str, self.shape))}] {self.dtype}"
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A matrix, or a stack of them, in a stored format that the kernels read as it is.
+
+    parts holds the element array, or for "q4_…" and "q8_…" the packed words, scales and biases of
+    MLX's affine quantisation. shape is logical: [..., outputs, inputs].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: str
+    parts: tuple[Tensor, ...]
+    group_size: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def quantized(self) -> bool:
+        return len(self.parts) > 1
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An MLX affine-quantised matrix as arrays or Storages: w = q · scale + bias for each group.
+
+    weight: packed words u32 [..., outputs, inputs · bits / 32]; scales, biases [..., outputs,
+    inputs / group_size] in f32, f16 or bf16. See mlx.core.quantize.
+    """
+
+    weight: object
+    scales: object
+    biases: object
+    bits: int = 4
+    group_size: int = 64
+
+
+def as_storage(value) -> Storage:
+    return value if isinstance(value, Storage) else Storage.of(value)
+
+
+def as_weight(value, name: str) -> Weight:
+    """A Weight from an array, a Storage, a Quantized or a Weight. Raises DTypeError or ShapeError."""
+    if isinstance(value, Weight):
+        return value
+    if isinstance(value, Quantized):
+        return _quantized_weight(value, name)
+    storage = as_storage(value)
+    if storage.dtype not in ("f32", "f16", "bf16"):
+        raise DTypeError(f"{name}: weights are f32, f16, bf16 or Quantized, not {storage.dtype}")
+    part = Tensor(name, storage.shape, storage.dtype, storage, "weight")
+    return Weight(name, storage.shape, storage.dtype, (part,))
+
+
+def _quantized_weight(value: Quantized, name: str) -> Weight:
+    words, scales, biases = (as_storage(part) for part in (value.weight, value.scales, value.biases))
+    if value.bits not in (4, 8):
+        raise BuildError(f"{name}: {value.bits} bits are not supported; use 4 or 8")
+    if value.group_size not in (32, 64, 128):
+        raise BuildError(f"{name}: groups of {value.group_size} are not supported; use 32, 64 or 128")
+    if words.dtype != "u32":
+        raise DTypeError(f"{name}: packed words are u32, not {words.dtype}")
+    if scales.dtype != biases.dtype or scales.dtype == "u32":
+        raise DTypeError(f"{name}: scales and biases share one of f32, f16, bf16, not {scales.dtype} and {biases.dtype}")
+    shape = (*words.shape[:-1], words.shape[-1] * 32 // value.bits)
+    groups = (*shape[:-1], shape[-1] // value.group_size)
+    if shape[-1] % value.group_size or scales.shape != groups or biases.shape != groups:
+        raise ShapeError(f"{name}: words of {shape} in groups of {value.group_size} need scales and biases of "
+                         f"{groups}, got {scales.shape} and {biases.shape}")
+    parts = (Tensor(name, words.shape, "u32", words, "weight"),
+             Tensor(name + ".scales", scales.shape, scales.dtype, scales, "weight"),
+             Tensor(name + ".biases", biases.shape, biases.dtype, biases, "weight"))
+    return Weight(name, shape, f"q{value.bits}_{scales.dtype}", parts, value.group_size)
+
+
+def quantize(array, bits: int = 4, group_size: int = 64) -> Quantized:
+    """Affine quantisation of float weights [..., inputs], to the format of mlx.core.quantize.
+
+    Each group's scale spans its range; words, scales and biases come back as arrays (scales f32).
+    """
+    import numpy as np
+
+    values = np.asarray(array, dtype=np.float32)
+    if values.shape[-1] % group_size:
+        raise ShapeError(f"{values.shape[-1]} inputs are not whole groups of {group_size}")
+    groups = values.reshape(*values.shape[:-1], -1, group_size)
+    low, high = groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)
+    top = 2**bits - 1
+    scale = np.maximum((high - low) / top, 1e-8).astype(np.float32)
+    q = np.clip(np.rint((groups - low) / scale), 0, top).astype(np.uint32).reshape(*values.shape[:-1], -1, 32 // bits)
+    words = (q << (np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits))).sum(-1, dtype=np.uint32)
+    return Quantized(words, scale[..., 0], low[..., 0].astype(np.float32), bits, group_size)
