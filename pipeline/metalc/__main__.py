@@ -1,0 +1,49 @@
+"""python -m pipeline.metalc -o OUT.metallib FILE.metal..."""
+
+import argparse
+import sys
+
+from . import toolchain
+from .build import build, stdlib_hash
+from .errors import CompileError
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, *_):
+        print(f"metalc {toolchain.VERSION} {stdlib_hash()}, {toolchain.compiler_version()}")
+        parser.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m pipeline.metalc", description="Compiles .metal files.")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE.metal")
+    add("-o", dest="out", required=True, metavar="OUT.metallib", help="the library, a folder")
+    add("--isa", action="append", metavar="NAME", help="instruction set (default: all of this machine)")
+    add("-I", dest="include", action="append", default=[], metavar="DIR", help='folder of #include "..."')
+    add("-D", dest="defines", action="append", default=[], metavar="NAME[=VALUE]", help="macro")
+    add("-O", dest="optimize", default="3", metavar="LEVEL", help="optimisation level (default: 3)")
+    add("-j", dest="jobs", type=int, metavar="N", help="compilers run at once (default: cores)")
+    add("--sanitize", default="", metavar="NAME,...", help="sanitizers, such as address,undefined")
+    add("--build-dir", metavar="DIR", help="folder of objects (default: in the user's cache)")
+    add("--warnings", action="store_true", help="show the C++ compiler's warnings")
+    add("--version", nargs=0, action=_Version, help="print the versions of this and of the C++ compiler")
+    return parser
+
+
+def main(arguments=None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        build(
+            options.files, options.out, options.isa, options.include, options.jobs,
+            optimize=options.optimize, sanitize=tuple(filter(None, options.sanitize.split(","))),
+            defines=options.defines, build_dir=options.build_dir, warnings=options.warnings,
+        )  # fmt: skip
+    except CompileError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Building a bundle: one shared object per instruction set, from any number of .metal files.
+
+Every product is named by the hash of all that went into it (preprocessed text, standard library, flags,
+compiler), so unchanged inputs are never compiled twice and concurrent builds share one folder safely.
+"""
+
+import contextlib
+import filecmp
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import generate, kernels, toolchain
+from .errors import CompileError
+from .parse import parse
+from .preprocess import Preprocessor, first_error
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One .metal file as C++."""
+
+    file: str
+    key: str
+    source: str
+    kernels: tuple[kernels.Kernel, ...]
+
+
+def build(
+    files, out, isas=None, include=(), jobs=None, *,
+    optimize="3", sanitize=(), defines=(), build_dir=None, warnings=False,
+) -> Path:  # fmt: skip
+    """Compiles .metal files into the bundle `out` and returns its path.
+
+    Args:
+        files: the .metal files; all become one library.
+        out: folder NAME.metallib, made or brought up to date.
+        isas: instruction sets, default `default_isas()`; shared objects of others are removed.
+        include: folders for #include "...".
+        jobs: compilers run at once, default the cores of this process.
+        optimize: level of -O.
+        sanitize: sanitizers of the C++ compiler, such as ("address", "undefined").
+        defines: macros, each NAME or NAME=VALUE.
+        build_dir: where objects are kept, default a folder in the user's cache.
+        warnings: print the compiler's warnings.
+
+    Raises:
+        CompileError: a shader is wrong, or no C++ compiler is there.
+    """
+    isas = tuple(dict.fromkeys(isas or toolchain.default_isas()))
+    for isa in isas:
+        toolchain.check_isa(isa)
+    files = _check_files(files)
+    folder = _build_folder(build_dir)
+    options = _options(optimize, sanitize, warnings)
+    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+        with Preprocessor(include, defines) as preprocessor:
+            units = list(pool.map(functools.partial(_unit, preprocessor), files))
+        _check_names(units)
+        compile_one = functools.partial(_object, folder, options)
+        objects = list(pool.map(compile_one, *zip(*((unit, isa) for isa in isas for unit in units))))
+        groups = [objects[k * len(units) : (k + 1) * len(units)] for k in range(len(isas))]
+        link_one = functools.partial(_link, folder, options, units)
+        libraries = list(pool.map(link_one, groups, isas))
+    return _publish(Path(out), dict(zip(isas, libraries)))
+
+
+def _check_files(files) -> list[str]:
+    if isinstance(files, (str, os.PathLike)):
+        files = [files]
+    names = list(dict.fromkeys(os.fspath(file) for file in files))
+    if not names:
+        raise CompileError("metalc: no .metal files given")
+    for name in names:
+        if not os.path.isfile(name):
+            raise CompileError(f"{name}: no such file; check the path of the shader")
+    return names
+
+
+def _build_folder(build_dir) -> Path:
+    if build_dir is not None:
+        folder = Path(build_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    root = os.environ.get("OB_CACHE")
+    if not root:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        root = os.path.join(cache, "onebuf")
+    folder = Path(root) / "objects"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError
+    except OSError:
+        folder = Path(tempfile.gettempdir()) / f"onebuf-{os.getuid()}" / "objects"
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _options(optimize, sanitize, warnings) -> tuple[str, ...]:
+    options = [f"-O{optimize}", *(("-Wall", "-Wextra", "-Wno-unknown-pragmas") if warnings else ("-w",))]
+    if sanitize:
+        options += [f"-fsanitize={','.join(sanitize)}", "-fno-sanitize-recover=undefined", "-g"]
+    return tuple(options)
+
+
+def _hash(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:24]
+
+
+def stdlib_hash() -> str:
+    """Hash of the headers that every shader is compiled with."""
+    headers = [entry for entry in toolchain.stdlib_dir().iterdir() if entry.is_file()]
+    headers.append(toolchain.abi_dir() / "metallib.h")
+    return _hash(*(part for path in sorted(headers) for part in (path.name, path.read_bytes())))
+
+
+def _unit(preprocessor: Preprocessor, file: str) -> _Unit:
+    text = preprocessor.run(file)
+    shader = parse(text, file)
+    found = kernels.kernels(shader)
+    key = _hash(file, text)
+    return _Unit(file, key, generate.translation_unit(shader, found, key), tuple(found))
+
+
+def _check_names(units: list[_Unit]) -> None:
+    seen = {}
+    for unit in units:
+        for kernel in unit.kernels:
+            if kernel.name in seen:
+                raise kernels.duplicate(kernel, seen[kernel.name])
+            seen[kernel.name] = kernel
+    if not seen:
+        raise CompileError(f"{units[0].file}:1: no kernel found; declare one with `kernel void`")
+
+
+def _run(command) -> str:
+    """Runs the compiler; returns its warnings."""
+    result = subprocess.run(command, capture_output=True)
+    text = result.stderr.decode(errors="replace")
+    if result.returncode:
+        raise CompileError(f"{first_error(text)}\n{text}")
+    return text
+
+
+@contextlib.contextmanager
+def _replacing(path: Path):
+    """A temporary name beside `path` that takes its place when the block succeeds."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _command(options, isa: str) -> list[str]:
+    return [
+        *toolchain.compiler(), *toolchain.FLAGS, *toolchain.DEFINES, *options, *toolchain.ISA_FLAGS[isa],
+        f"-I{toolchain.stdlib_dir()}", f"-I{toolchain.abi_dir()}",
+    ]  # fmt: skip
+
+
+def _product(folder: Path, source: str, command: list[str], inputs, suffix: str) -> Path:
+    """Compiles C++ text to folder/KEY.suffix unless it is there already."""
+    # The include folders are left out of the key: their content is in it.
+    flags = [word for word in command if not word.startswith("-I")]
+    key = _hash(toolchain.VERSION, toolchain.compiler_version(), stdlib_hash(), source, *flags, *inputs)
+    product = folder / (key + suffix)
+    if product.exists():
+        os.utime(product)
+        return product
+    with _replacing(product) as temporary, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        cpp = Path(scratch) / "shader.cpp"
+        cpp.write_text(source)
+        warnings = _run([*command, "-o", str(temporary), str(cpp), *inputs])
+    if warnings:
+        print(warnings, end="")
+    return product
+
+
+def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
+    return _product(folder, unit.source, [*_command(options, isa), "-c"], (), ".o")
+
+
+def _link(folder: Path, options, units, objects, isa: str) -> Path:
+    functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
+    command = [*_command(options, isa), "-shared"]
+    return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
+
+
+def _publish(out: Path, libraries: dict[str, Path]) -> Path:
+    if out.exists() and not out.is_dir():
+        raise CompileError(f"{out}: is a file; a library is a folder, choose another name")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompileError(f"{out}: cannot be made: {error.strerror}") from None
+    for isa, library in libraries.items():
+        target = out / f"{isa}.so"
+        if not target.exists() or not filecmp.cmp(library, target, shallow=False):
+            with _replacing(target) as temporary:
+                shutil.copyfile(library, temporary)
+    for stale in out.glob("*.so"):
+        if stale.stem not in libraries:
+            stale.unlink()
+    return out

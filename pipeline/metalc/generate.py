@@ -1,0 +1,134 @@
+"""Generated C++: the shader's text, then for each kernel a thunk and its reflection (see metallib.h)."""
+
+import json
+
+from .kernels import POSITIONS, Kernel
+from .syntax import Shader
+
+_SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
+
+_THUNK = """\
+extern "C" {hidden} __attribute__((flatten)) void metallib_entry_{id}(
+    const metallib_launch *launch, uint32_t first, uint32_t count) {{
+  if (count == 0) return;
+{arguments}  const uint32_t nx = launch->threadgroups[0], ny = launch->threadgroups[1];
+  uint32_t x = first % nx, y = first / nx % ny, z = first / nx / ny;
+  while (count) {{
+    const uint32_t stop = count < nx - x ? x + count : nx;
+    count -= stop - x;
+    for (; x < stop; ++x) {kernel}({values});
+    x = 0;
+    if (++y == ny) y = 0, ++z;
+  }}
+}}
+"""
+_HIDDEN = '__attribute__((visibility("hidden")))'
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=True)
+
+
+def translation_unit(shader: Shader, kernels: list[Kernel], key: str) -> str:
+    """C++ of one .metal file. `key` keeps its symbols apart from those of other files."""
+    undefine = "".join(f"#undef {word}\n" for word in _SPACES)
+    parts = [
+        '#include "metallib.h"\n#include <metal_stdlib>\n',
+        "namespace { namespace metallib_source {\n",
+        shader.text,
+        '\n} }\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n",
+    ]
+    for number, kernel in enumerate(kernels):
+        parts.append(_kernel(kernel, f"{key}_{number}", number))
+    return "".join(parts)
+
+
+def _kernel(kernel: Kernel, id: str, number: int) -> str:
+    opened = "".join(f"namespace {name} {{ " for name in kernel.scope)
+    closed = "} " * len(kernel.scope)
+    path = "::".join(("metallib_source", *kernel.scope, f"metallib_kernel_{number}"))
+    call = " ".join(word for word in kernel.call.split() if word not in _SPACES)
+    return "".join(
+        (
+            f"namespace {{ namespace metallib_source {{ {opened}\n",
+            f"constexpr auto metallib_kernel_{number} = &{call};\n",
+            f"using metallib_signature_{number} = metallib_thunk::signature<decltype(metallib_kernel_{number})>;\n",
+            _threadgroup_length(kernel, number),
+            f"{closed}}} }}\n",
+            _thunk(kernel, id, path),
+            _reflection(kernel, id, path),
+        )
+    )
+
+
+def _threadgroup_length(kernel: Kernel, number: int) -> str:
+    sizes = "".join(f" + sizeof({array})" for array in kernel.threadgroup_arrays)
+    return f"constexpr uint32_t metallib_static_{number} = 0{sizes};\n"
+
+
+def _thunk(kernel: Kernel, id: str, path: str) -> str:
+    signature = path.replace("metallib_kernel_", "metallib_signature_")
+    arguments, values = [], []
+    for position, binding in enumerate(kernel.bindings):
+        type_name = f"{signature}::parameter<{position}>"
+        if binding.index is None:
+            values.append(f"metallib_thunk::position<{type_name}>({POSITIONS[binding.kind]})")
+            continue
+        slots = "buffers" if binding.kind == "buffer" else "threadgroup"
+        constant = "true" if binding.constant else "false"
+        arguments.append(
+            f"  metallib_thunk::argument<{type_name}, {constant}> "
+            f"a{position}(launch->{slots}[{binding.index}]);\n"
+        )
+        values.append(f"a{position}.get()")
+    return _THUNK.format(
+        hidden=_HIDDEN, id=id, arguments="".join(arguments), kernel=path, values=", ".join(values)
+    )
+
+
+def _reflection(kernel: Kernel, id: str, path: str) -> str:
+    signature = path.replace("metallib_kernel_", "metallib_signature_")
+    length = path.replace("metallib_kernel_", "metallib_static_")
+    bound = [(p, b) for p, b in enumerate(kernel.bindings) if b.index is not None]
+    parts, rows = [], []
+    for position, binding in bound:
+        element = f"metallib_thunk::element<{signature}::parameter<{position}>>"
+        fields = binding.struct.fields if binding.struct else ()
+        members = "nullptr"
+        if fields:
+            members = f"metallib_members_{id}_{position}"
+            parts.append(f"static const metallib_member {members}[] = {{\n")
+            for name in fields:
+                member = f"decltype({element}::{name})"
+                parts.append(
+                    f"  {{{_string(name)}, (uint32_t)__builtin_offsetof({element}, {name}), "
+                    f"metallib_thunk::data_type<{member}>, metallib_thunk::count<{member}>}},\n"
+                )
+            parts.append("};\n")
+        kind = "METALLIB_BUFFER" if binding.kind == "buffer" else "METALLIB_THREADGROUP"
+        rows.append(
+            f"  metallib_thunk::describe<{signature}::parameter<{position}>>("
+            f"{_string(binding.parameter.name)}, {kind}, {binding.index}, "
+            f"{int(binding.constant)}, {len(fields)}, {members}),\n"
+        )
+    table = "nullptr"
+    if rows:
+        table = f"metallib_arguments_{id}"
+        parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
+    parts.append(
+        f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
+        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, 1, 1, {length}}}; }}\n"
+    )
+    return "".join(parts)
+
+
+def library(functions: list[tuple[str, str]], isa: str) -> str:
+    """C++ of the table of a whole library; functions are (kernel name, id) in any order."""
+    ids = [id for _, id in sorted(functions)]
+    declarations = "".join(f"extern {_HIDDEN} const metallib_function metallib_function_{id};\n" for id in ids)
+    rows = "".join(f"  metallib_function_{id},\n" for id in ids)
+    return (
+        f'#include "metallib.h"\nextern "C" {{\n{declarations}}}\n'
+        f"static const metallib_function functions[] = {{\n{rows}}};\n"
+        f"const metallib ob_metallib = {{METALLIB_ABI, {len(ids)}, {_string(isa)}, functions}};\n"
+    )

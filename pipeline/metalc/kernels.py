@@ -1,0 +1,192 @@
+"""From declarations to kernels: attributes are checked and every parameter gets its meaning."""
+
+from dataclasses import dataclass
+
+from .errors import at
+from .parse import integer
+from .syntax import KernelDeclaration, Parameter, Shader, Struct
+
+MAX_INDEX = 30  # Metal has 31 buffer and 31 threadgroup slots
+
+# Values a kernel can ask for, as the thunk's expression; a threadgroup is one thread of one simdgroup.
+POSITIONS = {
+    "thread_position_in_grid": "x, y, z",
+    "threadgroup_position_in_grid": "x, y, z",
+    "threads_per_grid": "launch->grid[0], launch->grid[1], launch->grid[2]",
+    "threadgroups_per_grid": "nx, ny, launch->threadgroups[2]",
+    "grid_size": "launch->grid[0], launch->grid[1], launch->grid[2]",
+    "grid_origin": "0, 0, 0",
+    "thread_position_in_threadgroup": "0, 0, 0",
+    "thread_index_in_threadgroup": "0",
+    "thread_index_in_simdgroup": "0",
+    "thread_index_in_quadgroup": "0",
+    "simdgroup_index_in_threadgroup": "0",
+    "quadgroup_index_in_threadgroup": "0",
+    "threads_per_threadgroup": "1, 1, 1",
+    "dispatch_threads_per_threadgroup": "1, 1, 1",
+    "threads_per_simdgroup": "1",
+    "thread_execution_width": "1",
+    "simdgroups_per_threadgroup": "1",
+    "dispatch_simdgroups_per_threadgroup": "1",
+    "quadgroups_per_threadgroup": "1",
+    "dispatch_quadgroups_per_threadgroup": "1",
+}
+KERNEL_ATTRIBUTES = {"kernel", "host_name", "max_total_threads_per_threadgroup", "visible"}
+UNSUPPORTED = {
+    "texture": "textures are not supported; pass a buffer",
+    "sampler": "samplers are not supported; pass a buffer",
+    "stage_in": "stage_in arguments are not supported; pass a buffer",
+    "function_constant": "function constants are not supported; use a template or an argument",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One parameter: a buffer or threadgroup slot, or (index None) a position."""
+
+    parameter: Parameter
+    kind: str  # "buffer", "threadgroup" or a key of POSITIONS
+    index: int | None
+    constant: bool
+    struct: Struct | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    name: str
+    call: str  # the C++ name inside `scope`, template arguments included
+    scope: tuple[str, ...]
+    bindings: tuple[Binding, ...]
+    threadgroup_arrays: tuple[str, ...]
+    file: str
+    line: int
+
+
+def kernels(shader: Shader) -> list[Kernel]:
+    """The kernels a shader exports, sorted by name."""
+    templates = {}
+    for declaration in shader.kernels:
+        if declaration.template:
+            templates[(*declaration.scope, declaration.base_name)] = declaration
+    found: dict[str, Kernel] = {}
+    for declaration in shader.kernels:
+        if declaration.template:
+            continue
+        kernel = _kernel(shader, declaration, templates)
+        if kernel.name in found:
+            raise duplicate(kernel, found[kernel.name])
+        found[kernel.name] = kernel
+    return [found[name] for name in sorted(found)]
+
+
+def duplicate(kernel: Kernel, earlier: Kernel):
+    return at(
+        kernel.file, kernel.line,
+        f"kernel '{kernel.name}' is already defined at {earlier.file}:{earlier.line}; rename one of them",
+    )  # fmt: skip
+
+
+def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel:
+    def fail(message):
+        return at(declaration.file, declaration.line, message)
+
+    primary = templates.get((*declaration.scope, declaration.base_name.split("::")[-1].strip()))
+    name = declaration.host_name
+    if declaration.instantiation:
+        if primary is None:
+            raise fail(f"no kernel template '{declaration.base_name}' precedes this instantiation")
+        if name is None:
+            raise fail(
+                f"instantiation of '{declaration.base_name}' has no name for the host; "
+                f'write template [[host_name("...")]] kernel void ...'
+            )
+    name = name or declaration.base_name
+    source = declaration if declaration.parameters is not None or primary is None else primary
+    for attribute in (*declaration.attributes, *source.attributes):
+        if attribute.name not in KERNEL_ATTRIBUTES:
+            raise at(
+                attribute.file, attribute.line, f"unknown attribute [[{attribute.name}]] on kernel '{name}'"
+            )
+    if source.result != "void":
+        raise fail(f"kernel '{name}' returns {source.result or 'nothing'}; a kernel must return void")
+    return Kernel(
+        name=name,
+        call=declaration.name,
+        scope=declaration.scope,
+        bindings=_bindings(shader, name, declaration.scope, source.parameters or ()),
+        threadgroup_arrays=() if declaration.instantiation else declaration.threadgroup_arrays,
+        file=declaration.file,
+        line=declaration.line,
+    )
+
+
+def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
+    result, used = [], {}
+    for parameter in parameters:
+        binding = _binding(shader, kernel, scope, parameter)
+        slot = (binding.kind, binding.index)
+        if binding.index is not None and slot in used:
+            raise at(
+                parameter.file, parameter.line,
+                f"[[{binding.kind}({binding.index})]] of kernel '{kernel}' is taken by both "
+                f"'{used[slot]}' and '{parameter.name}'; give one another index",
+            )  # fmt: skip
+        used[slot] = parameter.name
+        result.append(binding)
+    return tuple(result)
+
+
+def _binding(shader, kernel, scope, parameter: Parameter) -> Binding:
+    def fail(message):
+        return at(parameter.file, parameter.line, message)
+
+    label = f"parameter '{parameter.name}' of kernel '{kernel}'"
+    meaning = None
+    for attribute in parameter.attributes:
+        if attribute.name in UNSUPPORTED:
+            raise fail(f"{label}: {UNSUPPORTED[attribute.name]}")
+        if attribute.name in ("buffer", "threadgroup") or attribute.name in POSITIONS:
+            if meaning is not None:
+                raise fail(f"{label} has both [[{meaning.name}]] and [[{attribute.name}]]; keep one")
+            meaning = attribute
+        elif attribute.name != "maybe_unused":
+            raise fail(f"{label} has the unknown attribute [[{attribute.name}]]")
+    words = set(parameter.words)
+    indirect = not words.isdisjoint("*&")
+    if any(word.startswith(("texture1d", "texture2d", "texture3d", "texturecube")) for word in words):
+        raise fail(f"{label}: {UNSUPPORTED['texture']}")
+    if meaning is None:
+        if "threadgroup" in words and indirect:
+            raise fail(f"{label} has no index; add [[threadgroup(n)]]")
+        if indirect:
+            raise fail(f"{label} has no index; add [[buffer(n)]]")
+        raise fail(f"{label} has no attribute; add one such as [[thread_position_in_grid]]")
+    if meaning.name in POSITIONS:
+        if indirect:
+            raise fail(f"{label}: [[{meaning.name}]] takes a value, not a pointer or reference")
+        return Binding(parameter, meaning.name, None, False, None)
+    if not indirect:
+        raise fail(f"{label}: [[{meaning.name}(n)]] takes a pointer or reference")
+    index = integer(meaning.argument or "", shader.enumerators)
+    if index is None:
+        raise fail(f"{label}: the index of [[{meaning.name}(n)]] must be an integer constant")
+    if not 0 <= index <= MAX_INDEX:
+        raise fail(f"{label}: index {index} of [[{meaning.name}({index})]] is outside 0 to {MAX_INDEX}")
+    constant = "constant" in words
+    return Binding(parameter, meaning.name, index, constant, _struct(shader, scope, parameter))
+
+
+def _struct(shader: Shader, scope, parameter: Parameter) -> Struct | None:
+    """The struct that a parameter points or refers to, if this shader defines it."""
+    skip = {"const", "device", "constant", "threadgroup", "struct", "*", "&", "volatile", "thread"}
+    words = [word for word in parameter.words if word not in skip]
+    if "<" in words:
+        words = words[: words.index("<")]
+    names = [word for word in words if word != "::"]
+    if not names or len(names) != words.count("::") + 1:
+        return None
+    for depth in range(len(scope), -1, -1):
+        found = shader.structs.get((*scope[:depth], *names))
+        if found:
+            return found
+    return None

@@ -1,0 +1,393 @@
+"""Parsing: finds kernels, structs and enumerators among the declarations of a preprocessed shader.
+
+Only namespace scope is understood; bodies are skipped as matched braces. What this parser cannot make
+sense of is left to the C++ compiler, which sees the same text.
+"""
+
+from .errors import at
+from .syntax import Attribute, KernelDeclaration, Parameter, Shader, Struct
+from .tokens import Token, match_brackets, tokenize
+
+_NOT_CALLS = ("decltype", "__attribute__", "alignas", "noexcept", "sizeof", "operator")
+
+
+def blank(text: str, spans) -> str:
+    """Text with spans replaced by spaces, so that lines and columns stay."""
+    parts, at_end = [], 0
+    for start, end in sorted(spans):
+        if start < at_end:
+            continue
+        parts += [text[at_end:start], "".join(c if c == "\n" else " " for c in text[start:end])]
+        at_end = end
+    return "".join([*parts, text[at_end:]])
+
+
+def parse(text: str, file: str) -> Shader:
+    """Parses the output of the preprocessor."""
+    return _Parser(text, file).run()
+
+
+class _Parser:
+    def __init__(self, text: str, file: str):
+        self.tokens = tokenize(text, file)
+        self.pairs = match_brackets(self.tokens)
+        self.shader = Shader(file, text)
+        self.scope: list[str] = []
+
+    def run(self) -> Shader:
+        self._declarations(0, len(self.tokens))
+        self.shader.text = blank(self.shader.text, [*self._attribute_spans(), *self._doubled_const()])
+        return self.shader
+
+    # -- helpers -----------------------------------------------------------------------------------
+
+    def _is(self, index: int, *texts: str) -> bool:
+        return all(
+            index + k < len(self.tokens) and self.tokens[index + k].text == text
+            for k, text in enumerate(texts)
+        )
+
+    def _opens_attribute(self, index: int) -> bool:
+        return self._is(index, "[", "[") and self.tokens[index].end == self.tokens[index + 1].start
+
+    def _attribute_spans(self):
+        for index in range(len(self.tokens) - 1):
+            if self._opens_attribute(index):
+                yield self.tokens[index].start, self.tokens[self.pairs[index]].end
+
+    def _doubled_const(self):
+        """`constant` means const in C++, where the word may not stand twice."""
+        for one, two in zip(self.tokens, self.tokens[1:]):
+            if one.text == "constant" and two.text == "const":
+                yield two.start, two.end
+            elif one.text == "const" and two.text == "constant":
+                yield one.start, one.end
+
+    def _angle_end(self, index: int) -> int:
+        """Index of the '>' that closes the '<' at index."""
+        depth = 0
+        while index < len(self.tokens):
+            text = self.tokens[index].text
+            if text in "([{" and index in self.pairs:
+                index = self.pairs[index]
+            elif text == "<":
+                depth += 1
+            elif text == ">":
+                depth -= 1
+                if depth == 0:
+                    return index
+            elif text == ";":
+                break
+            index += 1
+        return index
+
+    def _angle_start(self, index: int) -> int:
+        """Index of the '<' that the '>' at index closes."""
+        depth = 0
+        while index >= 0:
+            text = self.tokens[index].text
+            if text in ")]}" and index in self.pairs:
+                index = self.pairs[index]
+            elif text == ">":
+                depth += 1
+            elif text == "<":
+                depth -= 1
+                if depth == 0:
+                    return index
+            index -= 1
+        return 0
+
+    def _join(self, start: int, end: int) -> str:
+        return " ".join(token.text for token in self.tokens[start:end])
+
+    # -- declarations ------------------------------------------------------------------------------
+
+    def _declarations(self, index: int, end: int) -> None:
+        while index < end:
+            index = max(self._declaration(index, end), index + 1)
+
+    def _declaration(self, index: int, end: int) -> int:
+        text = self.tokens[index].text
+        if text in (";", "}", ")", "]"):
+            return index + 1
+        if text == "namespace" or self._is(index, "inline", "namespace"):
+            return self._namespace(index)
+        if text == "extern" and self._is(index + 2, "{"):
+            self._declarations(index + 3, self.pairs[index + 2])
+            return self.pairs[index + 2] + 1
+        start, template, instantiation = index, False, False
+        while self._is(index, "template"):
+            if self._is(index + 1, "<"):
+                close = self._angle_end(index + 1)
+                template = template or close > index + 2
+                index = close + 1
+            else:
+                index, instantiation = index + 1, True
+        stop = self._extent(index, end)
+        first = self.tokens[index].text if index < end else ""
+        if first in ("struct", "class", "union", "enum") or (
+            first == "typedef" and self.tokens[index + 1].text in ("struct", "enum", "union")
+        ):
+            self._type(index, stop)
+        if first not in ("using", "typedef", "static_assert", "friend"):
+            self._function(start, index, stop, template, instantiation)
+        return stop
+
+    def _namespace(self, index: int) -> int:
+        opener = index
+        while opener < len(self.tokens) and self.tokens[opener].text not in ("{", ";"):
+            opener += 1
+        if not self._is(opener, "{"):
+            return opener + 1
+        names = [
+            token.text
+            for token in self.tokens[index:opener]
+            if token.kind == "word" and token.text not in ("namespace", "inline")
+        ]
+        self.scope += names
+        self._declarations(opener + 1, self.pairs[opener])
+        del self.scope[len(self.scope) - len(names) :]
+        return self.pairs[opener] + 1
+
+    def _extent(self, index: int, end: int) -> int:
+        """Index after the declaration: past its ';', or past the body of a function."""
+        called = assigned = False
+        while index < end:
+            text = self.tokens[index].text
+            if text == ";":
+                return index + 1
+            if text == "operator":
+                while index < end and self.tokens[index].text != "(":
+                    index += 1
+                if self._is(index, "(", ")", "("):
+                    index += 2
+                continue
+            if text == "(" and index in self.pairs:
+                called = called or self.tokens[index - 1].text not in _NOT_CALLS
+                index = self.pairs[index]
+            elif text == "[" and index in self.pairs:
+                index = self.pairs[index]
+            elif text == "=":
+                assigned = True
+            elif text == "{" and index in self.pairs:
+                index = self.pairs[index]
+                if called and not assigned:
+                    return index + 1
+            index += 1
+        return end
+
+    # -- types -------------------------------------------------------------------------------------
+
+    def _type(self, index: int, stop: int) -> None:
+        opener = index
+        while opener < stop and self.tokens[opener].text not in ("{", "(", ";", "="):
+            opener = self.pairs.get(opener, opener) + 1 if self._is(opener, "[") else opener + 1
+        if opener >= stop or not self._is(opener, "{"):
+            return
+        heads = self.tokens[index:opener]
+        close = self.pairs[opener]
+        if any(token.text == "enum" for token in heads):
+            return self._enumerators(opener + 1, close)
+        if not any(token.text == "struct" for token in heads):
+            return
+        names = []
+        for token in heads:
+            if token.text in (":", "<"):
+                break
+            if token.kind == "word" and token.text not in ("typedef", "struct", "final"):
+                names = [token.text]
+        names += [token.text for token in self.tokens[close + 1 : stop] if token.kind == "word"]
+        fields = tuple(self._fields(opener + 1, close))
+        for name in names:
+            key = (*self.scope, name)
+            self.shader.structs[key] = Struct(name, tuple(self.scope), fields)
+
+    def _fields(self, index: int, end: int):
+        """Names of the plain data members of a struct."""
+        while index < end:
+            stop = self._extent(index, end)
+            words = [token.text for token in self.tokens[index:stop]]
+            skip = {"(", "static", "using", "typedef", "friend", "struct", "union", "enum", "template", ":"}
+            if self._is(index + 1, ":") or not skip.isdisjoint(words):
+                index = index + 2 if self._is(index + 1, ":") else stop
+                continue
+            for position in range(index + 1, stop):
+                if self.tokens[position].text in (";", ",", "[", "=", "{"):
+                    if self.tokens[position - 1].kind == "word":
+                        yield self.tokens[position - 1].text
+                    if self.tokens[position].text in ("=", "{"):
+                        break
+            index = stop
+
+    def _enumerators(self, index: int, end: int) -> None:
+        value = 0
+        while index < end:
+            name = self.tokens[index].text
+            stop = index
+            while stop < end and self.tokens[stop].text != ",":
+                stop = self.pairs.get(stop, stop) + 1 if self.tokens[stop].text in "([{" else stop + 1
+            if self._is(index + 1, "="):
+                value = self.integer(self._join(index + 2, stop))
+            if value is None:
+                return
+            self.shader.enumerators[name] = value
+            value, index = value + 1, stop + 1
+
+    def integer(self, text: str) -> int | None:
+        return integer(text, self.shader.enumerators)
+
+    # -- functions ---------------------------------------------------------------------------------
+
+    def _function(self, start, index, stop, template, instantiation) -> None:
+        attributes, opener, kernel = [], None, False
+        position = start
+        while position < stop and not self._is(position, "{"):
+            if self._opens_attribute(position):
+                attributes += self._attributes(position)
+                position = self.pairs[position] + 1
+            elif self._is(position, "(") and position in self.pairs:
+                if opener is None and self.tokens[position - 1].text not in _NOT_CALLS:
+                    opener = position
+                position = self.pairs[position] + 1
+            elif self._is(position, "template", "<"):
+                position = self._angle_end(position + 1) + 1
+            else:
+                kernel = kernel or self._is(position, "kernel")
+                position += 1
+        kernel = kernel or any(attribute.name == "kernel" for attribute in attributes)
+        if not kernel and not instantiation:
+            return
+        last = opener if opener is not None else stop - 1
+        name_at = self._angle_start(last - 1) - 1 if self._is(last - 1, ">") else last - 1
+        while name_at > start + 1 and self._is(name_at - 1, "::"):
+            name_at -= 2
+        if name_at < start or self.tokens[name_at].kind != "word":
+            return
+        name = self._join(name_at, last)
+        if instantiation and not kernel and not self._names_kernel(name):
+            return
+        body = position if self._is(position, "{") and not instantiation else None
+        if not instantiation and body is None:
+            return  # a forward declaration
+        self.shader.kernels.append(
+            KernelDeclaration(
+                name=name, scope=tuple(self.scope), template=template, instantiation=instantiation,
+                result=self._result(index, name_at),
+                parameters=None if opener is None else tuple(self._parameters(opener)),
+                attributes=tuple(attributes),
+                threadgroup_arrays=() if body is None else tuple(self._threadgroup_arrays(body)),
+                file=self.tokens[name_at].file, line=self.tokens[name_at].line,
+            )
+        )  # fmt: skip
+
+    def _names_kernel(self, name: str) -> bool:
+        base = name.split("<", 1)[0].split("::")[-1].strip()
+        return any(kernel.base_name == base for kernel in self.shader.kernels)
+
+    def _result(self, index: int, end: int) -> str:
+        words = []
+        while index < end:
+            if self._is(index, "[") and index in self.pairs:
+                index = self.pairs[index]
+            elif self.tokens[index].text not in ("kernel", "static", "inline", "constexpr", "METAL_FUNC"):
+                words.append(self.tokens[index].text)
+            index += 1
+        return " ".join(words)
+
+    def _attributes(self, index: int) -> list[Attribute]:
+        """Attributes of one [[...]] group."""
+        result, position, end = [], index + 2, self.pairs[index] - 1
+        while position < end:
+            token, argument = self.tokens[position], None
+            position += 1
+            while self._is(position, "::"):
+                position += 2
+            if self._is(position, "(") and position in self.pairs:
+                argument = self._join(position + 1, self.pairs[position])
+                position = self.pairs[position] + 1
+            if token.kind == "word":
+                result.append(Attribute(token.text, argument, token.file, token.line))
+        return result
+
+    def _parameters(self, opener: int):
+        index, end = opener + 1, self.pairs[opener]
+        while index < end:
+            start, depth = index, 0
+            while index < end and not (depth == 0 and self._is(index, ",")):
+                text = self.tokens[index].text
+                depth += (text == "<") - (text == ">")
+                index = self.pairs.get(index, index) + 1 if text in "([{" else index + 1
+            if not (self._is(start, "void") and index == start + 1):
+                yield self._parameter(start, index)
+            index += 1
+
+    def _parameter(self, start: int, end: int) -> Parameter:
+        attributes, plain, index = [], [], start
+        while index < end:
+            if self._opens_attribute(index):
+                attributes += self._attributes(index)
+                index = self.pairs[index] + 1
+            else:
+                plain.append(self.tokens[index])
+                index += 1
+        named = _declared_name(plain)
+        text = " ".join(token.text for position, token in enumerate(plain) if position != named)
+        token = self.tokens[start] if named is None else plain[named]
+        name = "" if named is None else token.text
+        return Parameter(name, text, tuple(attributes), token.file, token.line)
+
+    def _threadgroup_arrays(self, body: int):
+        """Type of each `threadgroup T name[N]` declared in a body."""
+        for index in range(body, self.pairs[body]):
+            if self._is(index, "threadgroup") and self.tokens[index - 1].text in ("{", "}", ";"):
+                stop = index
+                while not self._is(stop, ";"):
+                    stop += 1
+                plain = self.tokens[index + 1 : stop]
+                if any(token.text in ("*", "&", "=", ",") for token in plain):
+                    continue
+                named = _declared_name(plain)
+                yield " ".join(t.text for position, t in enumerate(plain) if position != named)
+
+
+def _declared_name(tokens: list[Token]) -> int | None:
+    """Position of the declared name: the last word outside brackets, if a type precedes it."""
+    depth, found = 0, None
+    for position, token in enumerate(tokens):
+        if token.text in "[(<" and token.text != "":
+            depth += 1
+        elif token.text in "])>":
+            depth -= 1
+        elif depth == 0 and token.kind == "word" and position > 0:
+            found = position
+    if found is not None and tokens[found].text in ("float", "int", "uint", "const", "bool", "half"):
+        return None
+    return found
+
+
+def integer(text: str, names=()) -> int | None:
+    """Value of an integer constant expression made of literals, enumerators and + - * ( )."""
+    words = []
+    for token in tokenize(text, ""):
+        if token.kind == "word" and token.text in names:
+            words.append(str(names[token.text]))
+        elif token.kind == "number":
+            digits = token.text.rstrip("uUlL").replace("'", "")
+            try:
+                words.append(str(int(digits, 0)))
+            except ValueError:
+                return None
+        elif token.text in ("+", "-", "*", "(", ")", "<"):
+            words.append(token.text)
+        else:
+            return None
+    expression = "".join(words).replace("<<", " << ")
+    if not expression or ("<" in expression.replace("<<", "")):
+        return None
+    try:
+        return int(eval(expression, {"__builtins__": {}}))  # digits and operators only
+    except (SyntaxError, TypeError):
+        return None
+
+
+__all__ = ["at", "blank", "integer", "parse"]

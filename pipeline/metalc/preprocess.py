@@ -1,0 +1,69 @@
+"""Preprocessing: macros and conditionals are expanded by the C++ compiler, the standard library is not.
+
+Standard headers are replaced by empty files, so that what is left is the shader's own text with line
+markers, and words such as `device` and `kernel` are still there to be parsed.
+"""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from . import toolchain
+from .errors import CompileError
+
+# Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
+_STANDARD = (
+    "simd/simd.h", "stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "cstdint", "cstddef",
+    "climits", "cfloat", "type_traits", "TargetConditionals.h",
+)  # fmt: skip
+
+
+def _write_stubs(folder: Path) -> None:
+    names = [entry.name for entry in toolchain.stdlib_dir().iterdir() if entry.is_file()]
+    for name in (*names, *_STANDARD):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#pragma once\n")
+
+
+def first_error(text: str) -> str:
+    """The compiler's first "file:line: error" line, without the column."""
+    for line in text.splitlines():
+        if "error:" in line and line.split("error:")[0].count(":") >= 2:
+            place, message = line.split("error:", 1)
+            parts = place.strip().rstrip(":").split(":")
+            numbers = [part for part in parts if part.strip().isdigit()]
+            name = ":".join(part for part in parts if not part.strip().isdigit()).replace(" fatal", "")
+            return f"{name}:{numbers[0]}: {message.strip()}" if numbers else line
+    return text.splitlines()[0] if text.strip() else "metalc: the C++ compiler failed without a message"
+
+
+class Preprocessor:
+    """Expands shaders; owns the folder of empty standard headers, so use it as a context manager."""
+
+    def __init__(self, include=(), defines=()):
+        self._stubs = tempfile.TemporaryDirectory(prefix="metalc-")
+        _write_stubs(Path(self._stubs.name))
+        self._command = [
+            *toolchain.compiler(), "-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-w",
+            *toolchain.DEFINES, *(f"-D{define}" for define in defines),
+            "-I", self._stubs.name, *(f"-I{os.fspath(folder)}" for folder in include),
+        ]  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._stubs.cleanup()
+
+    def run(self, file) -> str:
+        """The text of a shader with macros expanded and line markers kept."""
+        result = subprocess.run([*self._command, os.fspath(file)], capture_output=True)
+        errors = result.stderr.decode(errors="replace")
+        if result.returncode:
+            raise CompileError(f"{first_error(errors)}\n{errors}")
+        try:
+            return result.stdout.decode().replace(self._stubs.name, "")
+        except UnicodeDecodeError as error:
+            raise CompileError(f"{file}:1: the shader is not UTF-8: {error}") from None

@@ -1,0 +1,69 @@
+"""What the parser finds in a shader: kernels, parameters, structs."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    name: str
+    argument: str | None
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    type_text: str  # the declaration without name and attributes
+    attributes: tuple[Attribute, ...]
+    file: str
+    line: int
+
+    @property
+    def words(self) -> list[str]:
+        return self.type_text.split()
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    name: str
+    scope: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelDeclaration:
+    """A kernel definition, a kernel template, or an explicit instantiation of one."""
+
+    name: str  # as written before the parameter list, template arguments included
+    scope: tuple[str, ...]
+    template: bool
+    instantiation: bool
+    result: str
+    parameters: tuple[Parameter, ...] | None  # None: decltype(f<...>) f<...>
+    attributes: tuple[Attribute, ...]
+    threadgroup_arrays: tuple[str, ...]
+    file: str
+    line: int
+
+    @property
+    def base_name(self) -> str:
+        return self.name.split("<", 1)[0].strip()
+
+    @property
+    def host_name(self) -> str | None:
+        for attribute in self.attributes:
+            if attribute.name == "host_name" and attribute.argument:
+                return attribute.argument.strip('"')
+        return None
+
+
+@dataclass(slots=True)
+class Shader:
+    """One parsed .metal file. `text` is the preprocessed text, ready to be compiled as C++."""
+
+    file: str
+    text: str
+    kernels: list[KernelDeclaration] = field(default_factory=list)
+    structs: dict[tuple[str, ...], Struct] = field(default_factory=dict)
+    enumerators: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""The C++ compiler, the instruction sets and the files of the compiler itself.
+
+Environment: CXX names the C++ compiler (default: g++, then clang++, then c++).
+"""
+
+import functools
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from .errors import CompileError
+
+VERSION = "1"
+
+ISA_FLAGS = {
+    "baseline": ("-march=x86-64",),
+    "avx2": ("-march=x86-64-v3",),
+    "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    "generic": (),
+}
+
+# inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
+FLAGS = (
+    "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-exceptions",
+    "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fPIC", "-fvisibility=hidden",
+)  # fmt: skip
+
+# What Apple's compiler predefines.
+DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _first(*paths: Path) -> Path:
+    for path in paths:
+        if path.exists():
+            return path
+    raise CompileError(f"{paths[0]}: not found; reinstall the package")
+
+
+def stdlib_dir() -> Path:
+    """Folder of <metal_stdlib>: in the source tree, else in the installed package."""
+    return _first(
+        _PACKAGE.parent / "shaders" / "metal_stdlib", _PACKAGE / "include" / "metal_stdlib"
+    )
+
+
+def abi_dir() -> Path:
+    """Folder of metallib.h: in the source tree, else in the installed package."""
+    return _first(
+        _PACKAGE.parent / "objc" / "metal" / "metallib.h", _PACKAGE / "include" / "metallib.h"
+    ).parent
+
+
+def default_isas() -> tuple[str, ...]:
+    """The instruction sets a library is compiled for on this machine."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return ("baseline", "avx2", "avx512")
+    return ("generic",)
+
+
+def check_isa(isa: str) -> None:
+    known = default_isas()
+    if isa not in known:
+        raise CompileError(
+            f"metalc: unknown instruction set {isa!r}; this machine has {', '.join(known)}"
+        )
+
+
+def compiler() -> tuple[str, ...]:
+    """The C++ compiler as the first words of a command line."""
+    named = os.environ.get("CXX")
+    if named:
+        command = tuple(shlex.split(named))
+        if command and shutil.which(command[0]):
+            return command
+        raise CompileError(
+            f"metalc: C++ compiler not found: CXX={named}; unset CXX or install g++ (apt-get install g++)"
+        )
+    for name in ("g++", "clang++", "c++"):
+        if shutil.which(name):
+            return (name,)
+    raise CompileError(
+        "metalc: no C++ compiler found; install one (apt-get install g++; on macOS: xcode-select --install)"
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _version(command: tuple[str, ...]) -> str:
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    if result.returncode:
+        raise CompileError(
+            f"metalc: {' '.join(command)} --version failed; is CXX a C++ compiler?\n{result.stderr}"
+        )
+    return result.stdout.splitlines()[0]
+
+
+def compiler_version() -> str:
+    """First line of the compiler's --version."""
+    return _version(compiler())

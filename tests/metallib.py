@@ -1,0 +1,95 @@
+"""Reads and runs compiled shader libraries through their C interface (objc/metal/metallib.h)."""
+
+import ctypes
+from ctypes import POINTER, Structure, c_char_p, c_uint32, c_void_p
+from pathlib import Path
+
+import numpy as np
+
+BUFFER, THREADGROUP = 0, 1
+READ, READ_WRITE = 0, 1
+
+
+class Member(Structure):
+    _fields_ = [("name", c_char_p), ("offset", c_uint32), ("type", c_uint32), ("count", c_uint32)]
+
+
+class Argument(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        *((field, c_uint32) for field in ("kind", "index", "access", "constant", "reference")),
+        *((field, c_uint32) for field in ("type", "size", "alignment", "member_count")),
+        ("members", POINTER(Member)),
+    ]
+
+
+class Launch(Structure):
+    _fields_ = [
+        ("buffers", POINTER(c_void_p)),
+        ("threadgroup", POINTER(c_void_p)),
+        ("threadgroups", c_uint32 * 3),
+        ("threads", c_uint32 * 3),
+        ("grid", c_uint32 * 3),
+    ]
+
+
+class Function(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("entry", ctypes.CFUNCTYPE(None, POINTER(Launch), c_uint32, c_uint32)),
+        ("arguments", POINTER(Argument)),
+        ("argument_count", c_uint32),
+        ("max_total_threads", c_uint32),
+        ("thread_execution_width", c_uint32),
+        ("static_threadgroup_length", c_uint32),
+    ]
+
+
+class Table(Structure):
+    _fields_ = [
+        ("abi", c_uint32),
+        ("function_count", c_uint32),
+        ("isa", c_char_p),
+        ("functions", POINTER(Function)),
+    ]
+
+
+class Library:
+    """One shared object of a bundle."""
+
+    def __init__(self, bundle, isa):
+        self._handle = ctypes.CDLL(str(Path(bundle) / f"{isa}.so"))
+        self.table = Table.in_dll(self._handle, "ob_metallib")
+        self.functions = {
+            self.table.functions[i].name.decode(): self.table.functions[i]
+            for i in range(self.table.function_count)
+        }
+
+    def arguments(self, name):
+        function = self.functions[name]
+        return {
+            function.arguments[i].name.decode(): function.arguments[i]
+            for i in range(function.argument_count)
+        }
+
+    def members(self, name, argument):
+        found = self.arguments(name)[argument]
+        return {
+            found.members[i].name.decode(): (
+                found.members[i].offset,
+                found.members[i].type,
+                found.members[i].count,
+            )
+            for i in range(found.member_count)
+        }
+
+    def run(self, name, buffers, groups=(1, 1, 1), ranges=None, threadgroup=()):
+        """Runs a kernel on arrays bound in order; ranges of threadgroups default to the whole grid."""
+        groups = tuple(groups) + (1,) * (3 - len(groups))
+        bind = (c_void_p * 31)(*(array.ctypes.data for array in buffers))
+        shared = [np.zeros(n, np.uint8) for n in threadgroup]
+        local = (c_void_p * 31)(*(array.ctypes.data for array in shared))
+        triple = c_uint32 * 3
+        launch = Launch(bind, local, triple(*groups), triple(1, 1, 1), triple(*groups))
+        for first, count in ranges or [(0, int(np.prod(groups)))]:
+            self.functions[name].entry(ctypes.byref(launch), first, count)
