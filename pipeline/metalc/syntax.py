@@ -1,5 +1,6 @@
 """What the parser finds in a shader: kernels, parameters, structs."""
 
+import re
 from dataclasses import dataclass, field
 
 
@@ -54,7 +55,7 @@ class KernelDeclaration:
     def host_name(self) -> str | None:
         for attribute in self.attributes:
             if attribute.name == "host_name" and attribute.argument:
-                return attribute.argument.strip('"')
+                return "".join(re.findall(r'"([^"]*)"', attribute.argument))  # adjacent literals are one
         return None
 
 

@@ -1,0 +1,114 @@
+"""The oracle: every operation in NumPy float64, written from its formula and not from the shaders."""
+
+import numpy as np
+
+NONE = 0xFFFFFFFF
+
+
+def bf16_bits(values):
+    """float32 → bfloat16 bits, round to nearest even."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(bits):
+    return (np.asarray(bits).astype(np.uint32) << 16).view(np.float32)
+
+
+def dequantize(words, scales, biases, bits, group_size):
+    """MLX affine: element i of a row is bits i·bits… of its words; w = q · scale + bias by group."""
+    per_word = 32 // bits
+    q = (words[..., None] >> (np.arange(per_word, dtype=np.uint32) * np.uint32(bits))) & np.uint32(2**bits - 1)
+    q = q.reshape(*words.shape[:-1], -1).astype(np.float64)
+    scale = np.repeat(scales.astype(np.float64), group_size, axis=-1)
+    bias = np.repeat(biases.astype(np.float64), group_size, axis=-1)
+    return q * scale + bias
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    x = np.asarray(x, np.float64)
+    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+    return y if weight is None else y * np.asarray(weight, np.float64)
+
+
+def softmax(x, axis=-1):
+    x = np.asarray(x, np.float64)
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def log_softmax(x, axis=-1):
+    x = np.asarray(x, np.float64)
+    shifted = x - x.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def softmax_topk(logits, top_k, renormalise=True):
+    """Ids by descending probability, the lower index first on a tie; weights of the softmax."""
+    logits = np.asarray(logits)
+    ids = np.argsort(-logits.astype(np.float64), axis=-1, kind="stable")[:, :top_k]
+    weights = np.take_along_axis(softmax(logits), ids, -1)
+    if renormalise:
+        weights = weights / weights.sum(-1, keepdims=True)
+    return ids.astype(np.uint32), weights
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def experts(h, ids, weights, gate, up, down):
+    """Σ_k weight · down(silu(gate · h) · up · h), row by row; NONE adds nothing."""
+    h = np.asarray(h, np.float64)
+    out = np.zeros((h.shape[0], down.shape[1]))
+    for row in range(h.shape[0]):
+        for expert, weight in zip(ids[row], weights[row]):
+            if expert != NONE:
+                inner = silu(gate[expert] @ h[row]) * (up[expert] @ h[row])
+                out[row] += weight * (down[expert] @ inner)
+    return out
+
+
+def rope(x, positions, inv_freq):
+    """x [rows, heads, dim] turned by position: dimension i goes with i + dim / 2 (GPT-NeoX order)."""
+    x = np.asarray(x, np.float64)
+    half = x.shape[-1] // 2
+    angle = (np.asarray(positions, np.float64)[:, None] * np.asarray(inv_freq, np.float64))[:, None, :]
+    a, b = x[..., :half], x[..., half:]
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+
+
+def attention(q, keys, values, slots, positions, scale):
+    """q [rows, heads, dim]; caches [slots, kv_heads, context, dim]; row r sees 0 … positions[r]."""
+    rows, heads, dim = q.shape
+    group = heads // keys.shape[1]
+    out = np.zeros((rows, heads, dim))
+    for row in range(rows):
+        end = positions[row] + 1
+        for head in range(heads):
+            k = keys[slots[row], head // group, :end].astype(np.float64)
+            v = values[slots[row], head // group, :end].astype(np.float64)
+            out[row, head] = softmax(k @ q[row, head].astype(np.float64) * scale) @ v
+    return out.reshape(rows, heads * dim)
+
+
+_MASK = np.uint64(0xFFFFFFFF)
+
+
+def philox(counter, key):
+    """Philox 4×32-10 (Salmon et al. 2011); counter [..., 4], key [2], all uint32."""
+    c = [np.asarray(counter)[..., i].astype(np.uint64) for i in range(4)]
+    k0, k1 = np.uint64(key[0]), np.uint64(key[1])
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(p1 >> np.uint64(32)) ^ c[1] ^ k0, p1 & _MASK, (p0 >> np.uint64(32)) ^ c[3] ^ k1, p0 & _MASK]
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & _MASK, (k1 + np.uint64(0xBB67AE85)) & _MASK
+    return np.stack(c, -1).astype(np.uint32)
+
+
+def gumbel_noise(vocab, position, seed):
+    """-log(-log((bits + ½) / 2³²)) for each vocabulary index, bits as the sampler counts them."""
+    blocks = np.arange((vocab + 3) // 4, dtype=np.uint32)
+    counter = np.stack([blocks, np.full_like(blocks, position), 0 * blocks, 0 * blocks], -1)
+    bits = philox(counter, seed).reshape(-1)[:vocab].astype(np.float64)
+    return -np.log(-np.log((bits + 0.5) / 2**32))
