@@ -104,13 +104,11 @@ class Checkpoint:
         return module_quantization(self._quantization, module, scaled, self._config_name)
 
     def close(self) -> None:
-        """Ends the use of the checkpoint. A map that arrays still show stays until the last of them is gone."""
+        """Ends the use of the checkpoint. A map goes with the last array or buffer that shows it.
+
+        No map is closed by hand: an array made over it holds a reference, not an export that would prevent that.
+        """
         self._closed = True
-        for mapping in self._maps.values():
-            try:
-                mapping.close()
-            except BufferError:  # views are alive: the map goes with them
-                pass
         self._maps.clear()
 
 

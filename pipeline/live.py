@@ -151,9 +151,9 @@ class Bars:
         """The tokens that will not come any more leave the total of the decode bar."""
         if "decode" in self._totals:
             self._totals["decode"] -= max(most_tokens - tokens, 0)
+        self._drawn = 0.0
         if "prompts" in self._totals:
             self._count("prompts", 1)
-        self._drawn = 0.0
 
     def _add(self, name: str, description: str, total: int | None) -> None:
         self._tasks[name] = self.progress.add_task(description, total=total, count="", rate="")

@@ -8,7 +8,7 @@ import sys
 _STATUS = "/proc/self/status"
 
 BLOCKS, ASCII_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#%@"
-CHART_WIDTH = 72
+CHART_WIDTH = 54  # with the labels it fits 80 columns
 CHART_LINES = 4
 
 

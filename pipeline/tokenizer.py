@@ -37,9 +37,10 @@ class Tokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """The tokens of a prompt, the beginning token first. PromptError where there is nothing to encode."""
         try:
+            text.encode()
             ids = self._tokenizer.encode(text).ids
         except UnicodeEncodeError as error:
-            raise PromptError(f"holds half a surrogate pair at character {error.start}; write the whole pair") from error
+            raise PromptError(f"character {error.start + 1} is half a surrogate pair; write UTF-8") from error
         except Exception as error:
             raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
         if self.bos_token is not None and ids[:1] != [self.bos_token]:

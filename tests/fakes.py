@@ -93,10 +93,11 @@ class Generator:
                     yield Failed(request.index, "layer 3: every logit is NaN")
                 else:
                     running.append((request, self._text(request), []))
-            self.stats.decode_steps += 1
-            self.stats.command_buffers += 1
-            for row in list(running):
-                event = self._decode(*row)
+            events = [(row, self._decode(*row)) for row in running]
+            if any(isinstance(event, Token) for _, event in events):
+                self.stats.decode_steps += 1
+                self.stats.command_buffers += 1
+            for row, event in events:
                 if isinstance(event, Finished):
                     running.remove(row)
                 yield event
