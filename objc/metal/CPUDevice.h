@@ -1,0 +1,26 @@
+// The processor as a Metal device: its name is "cpu".
+//
+// OB_THREADS sets the number of threads, by default one for each core that the process may use.
+#import "CPUObject.h"
+#import "CPUPool.h"
+#import "MTLDevice.h"
+
+@interface CPUDevice : CPUObject <MTLDevice> {
+    cpu_pool *_pool;
+    cpu_atomic_u64 _allocated;
+    NSMutableDictionary *_compilerVersions;  // command line to its --version, which keys the cache
+}
+
+// nil when there is no memory left; misuse if OB_THREADS is no number.
+- (id)init;
+
+- (cpu_pool *)pool;
+- (void)addAllocatedBytes:(int64_t)bytes;
+- (NSMutableDictionary *)compilerVersions;
+
+// The number of threads that run kernels, 1 to CPU_POOL_MAX_THREADS. Misuse while a command buffer
+// is enqueued or runs.
+- (void)setWorkerThreadCount:(NSUInteger)count;
+- (NSUInteger)workerThreadCount;
+
+@end

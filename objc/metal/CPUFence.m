@@ -1,0 +1,20 @@
+#import "CPUFence.h"
+
+#import "CPUDevice.h"
+
+@implementation CPUFence
+
+- (id)initWithDevice:(CPUDevice *)device {
+    self = [super init];
+    if (self != nil) _device = [device retain];
+    return self;
+}
+
+- (void)dealloc {
+    [_device release];
+    [super dealloc];
+}
+
+- (id<MTLDevice>)device { return _device; }
+
+@end

@@ -1,0 +1,25 @@
+#import "CPUFunction.h"
+
+#import "CPULibrary.h"
+
+@implementation CPUFunction
+
+- (id)initWithLibrary:(CPULibrary *)library function:(const metallib_function *)function {
+    self = [super init];
+    if (self == nil) return nil;
+    _library = [library retain];
+    _function = function;
+    return self;
+}
+
+- (void)dealloc {
+    [_library release];
+    [super dealloc];
+}
+
+- (const metallib_function *)function { return _function; }
+- (id<MTLDevice>)device { return [_library device]; }
+- (MTLFunctionType)functionType { return MTLFunctionTypeKernel; }
+- (NSString *)name { return [NSString stringWithUTF8String:_function->name]; }
+
+@end

@@ -1,0 +1,117 @@
+// A command buffer as the worker threads see it: phases of dispatches in plain C.
+//
+// The dispatches of a phase may run at the same time; a phase starts when the one before it has
+// finished. Everything lives in the job's arena and is built by one thread before it is committed.
+#ifndef CPU_JOB_H
+#define CPU_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "CPUArena.h"
+#include "CPUAtomic.h"
+#include "metallib.h"
+
+enum { CPU_MAX_THREADGROUP_MEMORY = 32768 };
+
+typedef struct cpu_event cpu_event;
+typedef struct cpu_job cpu_job;
+
+typedef struct cpu_dispatch {
+    struct cpu_dispatch *next;
+    metallib_entry entry;
+    metallib_launch launch;
+    const uint32_t *indirect;             // three counts in a buffer, read when the phase starts
+    const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none
+    uint32_t threadgroup_slots;
+    uint32_t total;                       // threadgroups
+    uint32_t units;                       // pieces of `unit` threadgroups, the last one shorter
+    uint32_t unit;
+} cpu_dispatch;
+
+typedef enum { CPU_PHASE_DISPATCH, CPU_PHASE_SIGNAL, CPU_PHASE_WAIT } cpu_phase_kind;
+
+typedef struct cpu_phase {
+    struct cpu_phase *next;
+    cpu_dispatch *first;
+    cpu_dispatch *last;
+    cpu_event *event;
+    uint64_t value;
+    uint32_t units;
+    cpu_phase_kind kind;
+    bool indirect;  // some dispatch has its size in a buffer
+} cpu_phase;
+
+// The same values as MTLCommandBufferStatus and MTLCommandBufferError.
+enum {
+    CPU_JOB_NOT_ENQUEUED,
+    CPU_JOB_ENQUEUED,
+    CPU_JOB_COMMITTED,
+    CPU_JOB_SCHEDULED,
+    CPU_JOB_COMPLETED,
+    CPU_JOB_ERROR,
+
+    CPU_ERROR_OUT_OF_MEMORY = 8,
+    CPU_ERROR_INVALID_RESOURCE = 9,
+    CPU_ERROR_DEVICE_REMOVED = 11,
+};
+
+// A job that waits for an event, as the event's list knows it.
+typedef struct cpu_waiter {
+    struct cpu_waiter *next;
+    struct cpu_pool *pool;
+    uint64_t value;
+} cpu_waiter;
+
+struct cpu_job {
+    cpu_arena arena;
+    cpu_phase *first;
+    cpu_phase *last;
+    cpu_phase *resume;           // where it goes on after waiting for an event
+    cpu_atomic_u32 status;       // CPU_JOB_...
+    cpu_atomic_text error;       // static text, set before the status says error
+    uint32_t error_code;         // MTLCommandBufferError, set before the text
+
+    // Owned by the pool from enqueue until completion.
+    cpu_job *next;
+    const void *queue;           // jobs of one queue keep their order
+    cpu_atomic_u32 *in_flight;   // counts the queue's unfinished jobs
+    cpu_atomic_u32 *committed;   // and those of them that are committed
+    cpu_event *blocked_on;
+    cpu_waiter waiter;
+
+    void (*completed)(cpu_job *);  // the last thing done with the job, on any thread
+    void *owner;
+
+    double scheduled_time, queued_time, start_time, end_time;  // seconds, monotonic
+};
+
+// Empties a job and keeps its memory.
+void cpu_job_reset(cpu_job *job);
+
+// NULL when there is no memory left.
+cpu_phase *cpu_job_add_phase(cpu_job *job, cpu_phase_kind kind);
+
+static inline void cpu_phase_append(cpu_phase *phase, cpu_dispatch *dispatch) {
+    dispatch->next = NULL;
+    if (phase->last != NULL) phase->last->next = dispatch;
+    else phase->first = dispatch;
+    phase->last = dispatch;
+}
+
+// Splits the phases into units for `threads` threads; called once, at commit.
+void cpu_job_plan(cpu_job *job, uint32_t threads);
+
+// Reads the sizes of a phase's indirect dispatches and splits it again; false if one is too large.
+bool cpu_phase_resolve(cpu_phase *phase, uint32_t threads);
+
+// Runs units first .. first + count - 1 of a phase. `scratch` is the calling thread's threadgroup
+// memory, CPU_MAX_THREADGROUP_MEMORY bytes.
+void cpu_phase_run(const cpu_phase *phase, uint32_t first, uint32_t count, char *scratch);
+
+// Notes why the job fails; the first error stays.
+void cpu_job_fail(cpu_job *job, uint32_t code, const char *text);
+
+double cpu_seconds(void);
+
+#endif

@@ -1,0 +1,34 @@
+// A function of a compiled library, prepared for fast checks when it is dispatched.
+#ifndef CPU_KERNEL_H
+#define CPU_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "metallib.h"
+
+typedef struct cpu_kernel {
+    const metallib_function *function;
+    metallib_entry entry;
+    uint32_t max_threads;            // per threadgroup
+    uint32_t buffers;                // bit n: there is a [[buffer(n)]]
+    uint32_t threadgroup;            // bit n: there is a [[threadgroup(n)]]
+    uint32_t buffer_slots;           // highest index + 1
+    uint32_t threadgroup_slots;
+    uint32_t argument_count;         // of buffer arguments
+    struct {
+        uint32_t index;
+        uint32_t alignment_mask;
+        uint32_t smallest;           // bytes that a reference needs, else 0
+    } arguments[METALLIB_MAX_BUFFERS];
+} cpu_kernel;
+
+cpu_kernel cpu_kernel_make(const metallib_function *function);
+
+// NULL if the library's tables keep to the format, or what is wrong with them: a static text.
+const char *cpu_metallib_problem(const metallib *library);
+
+// The argument of a kind at an index; NULL if there is none.
+const metallib_argument *cpu_kernel_argument(const cpu_kernel *kernel, uint32_t kind, uint32_t index);
+
+#endif

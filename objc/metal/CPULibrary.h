@@ -1,0 +1,21 @@
+// A compiled shader library: a folder NAME.metallib with one shared object per instruction set.
+#import "CPUObject.h"
+#import "MTLLibrary.h"
+#import "metallib.h"
+
+@class CPUDevice;
+
+@interface CPULibrary : CPUObject <MTLLibrary> {
+    CPUDevice *_device;
+    void *_handle;
+    const metallib *_library;
+}
+
+// Opens the best instruction set that the processor has, or the one in OB_ISA. nil and an error
+// if the folder is missing, has none that fits, or was made for another version.
+- (id)initWithDevice:(CPUDevice *)device path:(NSString *)path error:(NSError **)error;
+
+// Compiles Metal source with the command in OB_METALC, or takes what an earlier run compiled.
+- (id)initWithDevice:(CPUDevice *)device source:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error;
+
+@end

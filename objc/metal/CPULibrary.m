@@ -1,0 +1,111 @@
+#import "CPULibrary.h"
+
+#import <dlfcn.h>
+#import <stdlib.h>
+#import <string.h>
+#import <sys/stat.h>
+
+#import "CPUCompiler.h"
+#import "CPUDevice.h"
+#import "CPUError.h"
+#import "CPUFunction.h"
+#import "CPUISA.h"
+#import "CPUKernel.h"
+
+static BOOL isFolder(NSString *path) {
+    struct stat status;
+    return stat([path fileSystemRepresentation], &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+static BOOL isFile(NSString *path) {
+    struct stat status;
+    return stat([path fileSystemRepresentation], &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static NSString *objectInBundle(NSString *path, NSError **error) {
+    if (!isFolder(path)) {
+        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFileNotFound,
+                    @"%@: no shader library there; compile one with 'python3 -m pipeline.metalc -o NAME.metallib FILE.metal'", path);
+        return nil;
+    }
+    NSArray *wanted = CPUWantedISAs(error);
+    if (wanted == nil) return nil;
+    for (NSString *name in wanted) {
+        NSString *object = [path stringByAppendingPathComponent:[name stringByAppendingString:@".so"]];
+        if (isFile(object)) return object;
+    }
+    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
+                @"%@: compiled for other processors; compile it again for one of: %@", path, [wanted componentsJoinedByString:@", "]);
+    return nil;
+}
+
+@implementation CPULibrary
+
+- (BOOL)openObject:(NSString *)path error:(NSError **)error {
+    _handle = dlopen([path fileSystemRepresentation], RTLD_NOW | RTLD_LOCAL);
+    if (_handle == NULL) {
+        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be loaded, compile it again (%s)", path, dlerror());
+        return NO;
+    }
+    _library = dlsym(_handle, "ob_metallib");
+    if (_library == NULL || _library->abi != METALLIB_ABI) {
+        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
+                    @"%@: not a shader library of this version (%d), compile it again", path, METALLIB_ABI);
+        return NO;
+    }
+    const char *problem = cpu_metallib_problem(_library);
+    if (problem == NULL) return YES;
+    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: damaged, it has %s; compile it again", path, problem);
+    return NO;
+}
+
+- (id)initWithDevice:(CPUDevice *)device path:(NSString *)path error:(NSError **)error {
+    self = [super init];
+    if (self == nil) return nil;
+    _device = [device retain];
+    NSString *object = objectInBundle(path, error);
+    if (object == nil || ![self openObject:object error:error]) {
+        [self release];
+        return nil;
+    }
+    return self;
+}
+
+- (id)initWithDevice:(CPUDevice *)device source:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {
+    NSString *path = CPUCompileSource(source, options, [device compilerVersions], error);
+    if (path != nil) return [self initWithDevice:device path:path error:error];
+    [self release];
+    return nil;
+}
+
+- (void)dealloc {
+    if (_handle != NULL) dlclose(_handle);
+    [_device release];
+    [super dealloc];
+}
+
+- (id<MTLDevice>)device { return _device; }
+- (MTLLibraryType)type { return MTLLibraryTypeExecutable; }
+- (NSString *)installName { return nil; }
+
+- (NSArray *)functionNames {
+    NSMutableArray *names = [NSMutableArray arrayWithCapacity:_library->function_count];
+    for (uint32_t i = 0; i < _library->function_count; i++) {
+        [names addObject:[NSString stringWithUTF8String:_library->functions[i].name]];
+    }
+    return names;
+}
+
+static int compareName(const void *name, const void *function) {
+    return strcmp(name, ((const metallib_function *)function)->name);
+}
+
+- (id<MTLFunction>)newFunctionWithName:(NSString *)functionName {
+    if (functionName == nil) CPURaise(@"newFunctionWithName: the name is nil");
+    if (_library->function_count == 0) return nil;
+    const metallib_function *function = bsearch([functionName UTF8String], _library->functions, _library->function_count,
+                                                sizeof *function, compareName);
+    return function == NULL ? nil : [[CPUFunction alloc] initWithLibrary:self function:function];
+}
+
+@end

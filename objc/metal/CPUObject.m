@@ -1,0 +1,40 @@
+#import "CPUObject.h"
+
+@implementation CPUObject
+
+- (id)retain {
+    cpu_add(&_extraReferences, 1);
+    return self;
+}
+
+- (oneway void)release {
+    if (cpu_sub(&_extraReferences, 1) == 0) [self dealloc];
+}
+
+- (NSUInteger)retainCount { return (NSUInteger)cpu_load(&_extraReferences) + 1; }
+
+- (void)dealloc {
+    [_label release];
+    [super dealloc];
+}
+
+- (NSString *)label {
+    @synchronized(self) {
+        return [[_label retain] autorelease];
+    }
+}
+
+- (void)setLabel:(NSString *)label {
+    NSString *copy = [label copy];
+    @synchronized(self) {
+        [_label release];
+        _label = copy;
+    }
+}
+
+- (NSString *)labelSuffix {
+    NSString *label = [self label];
+    return label == nil ? @"" : [NSString stringWithFormat:@" '%@'", label];
+}
+
+@end

@@ -1,0 +1,57 @@
+// The state that the pool's threads (CPUPool.m) share with the order of its jobs (CPUPoolOrder.m).
+#ifndef CPU_POOL_PRIVATE_H
+#define CPU_POOL_PRIVATE_H
+
+#include <pthread.h>
+
+#include "CPUPool.h"
+
+enum { CPU_CACHE_LINE = 64 };
+
+struct cpu_pool {
+    // The open phase: units nobody has claimed yet (low half) and units not finished (high half).
+    // A claim is valid whatever phase it hits, because the phase is read after the claim and stays
+    // until the claimed units are finished. Who finishes the last unit drives the job on.
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u64 ticket;
+
+    // Written by the driver before it opens a phase.
+    _Alignas(CPU_CACHE_LINE) cpu_phase *phase;
+    cpu_job *job;
+    cpu_phase start;                  // the phase before a job's first: its one unit makes the driver
+    cpu_atomic_u32 threads;
+    cpu_atomic_u32 driving;             // a job runs or is about to; changed under the lock
+
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 parked;  // workers that sleep on work_signal
+    cpu_atomic_u32 work_signal;
+    cpu_atomic_u32 sleepers;        // waiting threads that sleep on done_signal
+    cpu_atomic_u32 done_signal;
+    cpu_atomic_u32 guest;               // a waiting thread takes part
+    cpu_atomic_u32 stop;
+    cpu_atomic_u32 references;      // the owner and each worker
+    char *guest_scratch;
+    uint32_t *alive;                  // a page that fork clears in the child
+
+    pthread_mutex_t lock;
+    cpu_job *head;                    // enqueued and committed jobs in their order
+    uint32_t workers;                 // threads started
+};
+
+// Starts the workers that are missing; false if there is not even one. Under the lock.
+bool cpu_pool_start_workers(cpu_pool *pool);
+
+// Opens the start phase of a job. The caller has set `driving`.
+void cpu_pool_publish(cpu_pool *pool, cpu_job *job);
+
+void cpu_pool_wake_workers(cpu_pool *pool);
+void cpu_pool_wake_sleepers(cpu_pool *pool);
+
+// Lets workers that are too many now see it, even those about to sleep.
+void cpu_pool_recount_workers(cpu_pool *pool);
+
+// The driver's steps: the first phase of the job that was published, the end of a job, a job that
+// waits for an event and goes on at `resume`. The last two publish the next job.
+cpu_phase *cpu_pool_begin(cpu_pool *pool);
+void cpu_pool_finish(cpu_pool *pool);
+void cpu_pool_suspend(cpu_pool *pool, cpu_event *event, cpu_phase *resume);
+
+#endif

@@ -1,0 +1,20 @@
+// The Metal API for machines without Apple's: one header per protocol, as Apple has them.
+#import "MTLDefines.h"
+
+#import "MTLTypes.h"
+
+#import "MTLArgument.h"
+#import "MTLBlitCommandEncoder.h"
+#import "MTLBlitPass.h"
+#import "MTLBuffer.h"
+#import "MTLCommandBuffer.h"
+#import "MTLCommandEncoder.h"
+#import "MTLCommandQueue.h"
+#import "MTLComputeCommandEncoder.h"
+#import "MTLComputePass.h"
+#import "MTLComputePipeline.h"
+#import "MTLDevice.h"
+#import "MTLEvent.h"
+#import "MTLFence.h"
+#import "MTLLibrary.h"
+#import "MTLResource.h"

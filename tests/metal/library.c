@@ -1,0 +1,207 @@
+// A shader library written by hand, as the shader compiler would write one: the kernels that the
+// tests of the Metal API run. Unlike compiled shaders they take threadgroups of many threads, so
+// that sizes of both kinds can be seen.
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "metallib.h"
+
+typedef struct {
+    uint32_t x, y, z;
+} position;
+
+// Calls body(id, index) for each thread inside the grid: id is the thread's position and index the
+// linear index of its threadgroup.
+#define FOR_EACH_THREAD(l, first, count, body)                                                      \
+    for (uint32_t index = first; index < first + count; index++) {                                  \
+        position tg = {index % l->threadgroups[0], index / l->threadgroups[0] % l->threadgroups[1], \
+                       index / l->threadgroups[0] / l->threadgroups[1]};                            \
+        for (uint32_t tz = 0; tz < l->threads[2]; tz++)                                             \
+            for (uint32_t ty = 0; ty < l->threads[1]; ty++)                                         \
+                for (uint32_t tx = 0; tx < l->threads[0]; tx++) {                                   \
+                    position id = {tg.x * l->threads[0] + tx, tg.y * l->threads[1] + ty,            \
+                                   tg.z * l->threads[2] + tz};                                      \
+                    if (id.x >= l->grid[0] || id.y >= l->grid[1] || id.z >= l->grid[2]) continue;   \
+                    body                                                                            \
+                }                                                                                   \
+    }
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+// c[i] = a[i] + b[i] for i below n; the grid may be larger.
+static void add(const metallib_launch *l, uint32_t first, uint32_t count) {
+    const float *a = l->buffers[0], *b = l->buffers[1];
+    float *c = l->buffers[2];
+    uint32_t n = *(const uint32_t *)l->buffers[3];
+    FOR_EACH_THREAD(l, first, count, { if (id.x < n) c[id.x] = a[id.x] + b[id.x]; })
+}
+
+// counts[linear position in the grid] += 1: each thread of a grid must come once.
+static void visit(const metallib_launch *l, uint32_t first, uint32_t count) {
+    uint32_t *counts = l->buffers[0];
+    FOR_EACH_THREAD(l, first, count, {
+        counts[id.x + l->grid[0] * (id.y + l->grid[1] * id.z)] += 1;
+    })
+}
+
+// sizes[0..8] = threadgroups, threads per threadgroup and threads of the grid, as the kernel sees them.
+static void sizes(const metallib_launch *l, uint32_t first, uint32_t count) {
+    uint32_t *out = l->buffers[0];
+    (void)count;
+    if (first != 0) return;
+    memcpy(out, l->threadgroups, 12);
+    memcpy(out + 3, l->threads, 12);
+    memcpy(out + 6, l->grid, 12);
+}
+
+// to[i] = from[i] + step, where i is the threadgroup.
+static void step(const metallib_launch *l, uint32_t first, uint32_t count) {
+    const uint32_t *from = l->buffers[0];
+    uint32_t *to = l->buffers[1];
+    uint32_t value = *(const uint32_t *)l->buffers[2];
+    for (uint32_t i = first; i < first + count; i++) to[i] = from[i] + value;
+}
+
+// sums[0] += the sum of values[0..n), by the threadgroup 0.
+static void total(const metallib_launch *l, uint32_t first, uint32_t count) {
+    const uint32_t *values = l->buffers[0];
+    uint32_t *sums = l->buffers[1];
+    uint32_t n = *(const uint32_t *)l->buffers[2];
+    (void)count;
+    for (uint32_t i = 0; first == 0 && i < n; i++) sums[0] += values[i];
+}
+
+// Raises flags[mine] and waits up to a quarter of a second for flags[other]: met[mine] = 1 if both
+// were there at the same time. Only threadgroups that overlap can meet.
+static void meet(const metallib_launch *l, uint32_t first, uint32_t count) {
+    atomic_uint *flags = l->buffers[0];
+    uint32_t *met = l->buffers[1];
+    uint32_t pair = *(const uint32_t *)l->buffers[2];
+    (void)first;
+    (void)count;
+    atomic_store(&flags[pair], 1);
+    double end = seconds() + 0.25;
+    while (atomic_load(&flags[pair ^ 1]) == 0 && seconds() < end) continue;
+    met[pair] = atomic_load(&flags[pair ^ 1]);
+}
+
+// Keeps one thread busy for microseconds[0], then done[threadgroup] = 1.
+static void spin(const metallib_launch *l, uint32_t first, uint32_t count) {
+    uint32_t *done = l->buffers[0];
+    uint32_t microseconds = *(const uint32_t *)l->buffers[1];
+    for (uint32_t i = first; i < first + count; i++) {
+        double end = seconds() + microseconds * 1e-6;
+        while (seconds() < end) continue;
+        done[i] = 1;
+    }
+}
+
+// Fills its threadgroup memory with the threadgroup's number, works for a while, and reports
+// wrong[i] = bytes that another threadgroup changed meanwhile.
+static void stash(const metallib_launch *l, uint32_t first, uint32_t count) {
+    uint32_t *wrong = l->buffers[0];
+    const uint32_t *lengths = l->buffers[1];
+    for (uint32_t i = first; i < first + count; i++) {
+        uint8_t *s = l->threadgroup[0], *t = l->threadgroup[2];
+        memset(s, (int)(i & 0xff), lengths[0]);
+        memset(t, (int)(~i & 0xff), lengths[1]);
+        double end = seconds() + 5e-6;
+        while (seconds() < end) continue;
+        wrong[i] = 0;
+        for (uint32_t j = 0; j < lengths[0]; j++) wrong[i] += s[j] != (i & 0xff);
+        for (uint32_t j = 0; j < lengths[1]; j++) wrong[i] += t[j] != (~i & 0xff);
+        wrong[i] += ((uintptr_t)s & 15) != 0 || ((uintptr_t)t & 15) != 0;
+    }
+}
+
+// Writes the three counts of an indirect dispatch.
+static void plan(const metallib_launch *l, uint32_t first, uint32_t count) {
+    uint32_t *counts = l->buffers[0];
+    const uint32_t *wanted = l->buffers[1];
+    (void)count;
+    if (first == 0) memcpy(counts, wanted, 12);
+}
+
+// Does nothing to eight buffers: what an encoder pays for the bindings of a usual kernel.
+static void nothing(const metallib_launch *l, uint32_t first, uint32_t count) {
+    (void)l;
+    (void)first;
+    (void)count;
+}
+
+// last[0] = value, through the highest index there is.
+static void last(const metallib_launch *l, uint32_t first, uint32_t count) {
+    (void)first;
+    (void)count;
+    *(uint32_t *)l->buffers[30] = *(const uint32_t *)l->buffers[29];
+}
+
+enum { UINT = 33, FLOAT = 3, FLOAT4 = 6, STRUCT = 1, UCHAR = 49, HALF = 16 };
+
+typedef struct {
+    uint32_t rows;
+    float scale;
+    uint16_t halves[4];
+    float color[4] __attribute__((aligned(16)));
+} arguments;
+
+// out[0..3] = color * scale, of a struct argument.
+static void paint(const metallib_launch *l, uint32_t first, uint32_t count) {
+    float *out = l->buffers[0];
+    const arguments *args = l->buffers[1];
+    (void)first;
+    (void)count;
+    for (int i = 0; i < 4; i++) out[i] = args->color[i] * args->scale;
+}
+
+static const metallib_member argument_members[] = {
+    {"rows", offsetof(arguments, rows), UINT, 1},
+    {"scale", offsetof(arguments, scale), FLOAT, 1},
+    {"halves", offsetof(arguments, halves), HALF, 4},
+    {"color", offsetof(arguments, color), FLOAT4, 1},
+};
+
+#define READS(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL}
+#define WRITES(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+#define CONSTANT(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ, 1, 1, type, size, size, 0, NULL}
+#define THREADGROUP(name, index, type, size) {name, METALLIB_THREADGROUP, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+
+static const metallib_argument add_arguments[] = {
+    READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4), WRITES("c", 2, FLOAT, 4), CONSTANT("n", 3, UINT, 4)};
+static const metallib_argument last_arguments[] = {CONSTANT("value", 29, UINT, 4), WRITES("last", 30, UINT, 4)};
+static const metallib_argument meet_arguments[] = {WRITES("flags", 0, UINT, 4), WRITES("met", 1, UINT, 4), CONSTANT("pair", 2, UINT, 4)};
+static const metallib_argument nothing_arguments[] = {
+    READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4), READS("c", 2, FLOAT, 4), READS("d", 3, FLOAT, 4),
+    READS("e", 4, FLOAT, 4), READS("f", 5, FLOAT, 4), READS("g", 6, FLOAT, 4), WRITES("h", 7, FLOAT, 4)};
+static const metallib_argument paint_arguments[] = {
+    {"out", METALLIB_BUFFER, 0, METALLIB_WRITE, 0, 0, FLOAT4, 16, 16, 0, NULL},
+    {"args", METALLIB_BUFFER, 1, METALLIB_READ, 1, 1, STRUCT, sizeof(arguments), _Alignof(arguments), 4, argument_members}};
+static const metallib_argument plan_arguments[] = {WRITES("counts", 0, UINT, 4), READS("wanted", 1, UINT, 4)};
+static const metallib_argument sizes_arguments[] = {WRITES("sizes", 0, UINT, 4)};
+static const metallib_argument spin_arguments[] = {WRITES("done", 0, UINT, 4), CONSTANT("microseconds", 1, UINT, 4)};
+static const metallib_argument stash_arguments[] = {
+    WRITES("wrong", 0, UINT, 4), READS("lengths", 1, UINT, 4), THREADGROUP("s", 0, UCHAR, 1), THREADGROUP("t", 2, UCHAR, 1)};
+static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WRITES("to", 1, UINT, 4), CONSTANT("value", 2, UINT, 4)};
+static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4), CONSTANT("n", 2, UINT, 4)};
+static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
+
+#define FUNCTION(name, threads, width, length) \
+    {#name, name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length}
+
+static const metallib_function functions[] = {
+    FUNCTION(add, 64, 1, 0),  FUNCTION(last, 1, 1, 0),   FUNCTION(meet, 1, 1, 0),     FUNCTION(nothing, 1, 1, 0),
+    FUNCTION(paint, 1, 1, 0), FUNCTION(plan, 1, 1, 0),   FUNCTION(sizes, 64, 4, 0),   FUNCTION(spin, 1, 1, 0),
+    FUNCTION(stash, 1, 1, 256), FUNCTION(step, 1, 1, 0), FUNCTION(total, 1, 1, 0),    FUNCTION(visit, 64, 4, 0),
+};
+
+#ifndef ABI
+#define ABI METALLIB_ABI
+#endif
+
+const metallib ob_metallib = {ABI, sizeof functions / sizeof *functions, ISA, functions};
