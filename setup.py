@@ -15,6 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
@@ -29,6 +30,9 @@ import toolchain  # noqa: E402
 NATIVE = Path("build/native")
 LIBRARY = "onebuf.metallib"
 ABI = ("cp311", "0x030B0000")  # the oldest Python of the limited API: wheel tag, Py_LIMITED_API
+
+if int(setuptools.__version__.partition(".")[0]) < 77:
+    sys.exit("onebuf: setuptools 77 or newer is needed: pip install --upgrade setuptools")
 
 
 def files(folder: str, *patterns: str) -> list[Path]:
@@ -49,8 +53,6 @@ def fail(message: object, output: str = "") -> SystemExit:
 
 def find_toolchain() -> toolchain.Toolchain:
     try:
-        toolchain.python_headers()
-        toolchain.check_cxx()
         return toolchain.find()
     except toolchain.ToolchainError as error:
         raise fail(error) from None

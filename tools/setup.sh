@@ -36,64 +36,62 @@ have_build() {
 
 # ---- the system's packages
 
-updated=
 apt() { # with root's rights, quietly: what apt says is shown only when it fails
-    command -v apt-get >/dev/null || die "install with this system's package manager: $needed"
-    as_root=
-    if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "run this as root first: apt-get install $needed"
-        as_root=sudo
-        [ -t 0 ] || as_root="sudo -n"
-    fi
     # shellcheck disable=SC2086  # sudo -n is two words
     said=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
         -o Dpkg::Use-Pty=0 "$@" 2>&1 </dev/null) || { echo "$said" | tail -n 20; return 1; }
 }
-apt_update() {
-    [ -z "$updated" ] || return 0
-    updated=yes
-    apt update || say "apt-get update failed; going on with the lists that are there"
+may_install() {
+    command -v apt-get >/dev/null || die "install with this system's package manager: $*"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "run this as root first: apt-get install $*"
+        as_root=sudo
+        [ -t 0 ] || as_root="sudo -n"
+    fi
 }
 apt_install() {
-    needed=$*
-    say "installing with apt-get: $needed"
-    apt_update
-    apt install -y --no-install-recommends "$@" || die "could not install: apt-get install $needed"
+    may_install "$@"
+    say "installing with apt-get: $*"
+    apt update || say "apt-get update failed; going on with the lists that are there"
+    apt install -y --no-install-recommends "$@" || die "could not install: apt-get install $*"
 }
 
 # ---- Python 3.11 or newer, with venv, pip and Python.h
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 has_headers() {
     "$1" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' 2>/dev/null
 }
-usable() { new_enough "$1" && "$1" -c 'import ensurepip, venv' 2>/dev/null && has_headers "$1"; }
+from_system() { "$1" -c 'import sys; sys.exit(sys.base_prefix != "/usr")'; }
 
+# Sets python, and needed to the packages that it lacks.
 find_python() {
     names=${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}
-    for python in $names; do usable "$python" && return; done
-    for python in $names; do new_enough "$python" && complete_python && return; done
-    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not a Python 3.11 or newer with venv and Python.h"
+    needed=
+    for python in $names; do
+        if new_enough "$python" && has_venv "$python" && has_headers "$python"; then return; fi
+    done
+    for python in $names; do
+        if new_enough "$python" && from_system "$python"; then
+            version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+            needed="python$version-venv libpython$version-dev"
+            return
+        fi
+    done
+    [ -z "${PYTHON-}" ] || die "PYTHON=$PYTHON is not a Python 3.11 or newer with venv and Python.h"
     [ "$(uname)" != Darwin ] || die "no Python 3.11 or newer: brew install python"
     new_python
 }
-complete_python() { # of a Python that the system's packages own
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    case $("$python" -c 'import sys; print(sys.base_prefix)') in
-    /usr) [ "$(uname)" = Linux ] || return 1 ;;
-    *) return 1 ;;
-    esac
-    apt_install "python$version-venv" "libpython$version-dev"
-    usable "$python"
-}
 new_python() {
-    needed="python3 python3-venv python3-dev"
-    apt_update
+    may_install "python3 (3.11 or newer) python3-venv python3-dev"
+    apt update || say "apt-get update failed; going on with the lists that are there"
     for version in 3.13 3.12 3.11 3.14; do
         if apt-cache show "python$version-venv" >/dev/null 2>&1; then
-            python=python$version
             apt_install "python$version" "python$version-venv" "libpython$version-dev"
+            python=python$version
             return
         fi
     done
@@ -102,20 +100,27 @@ new_python() {
 
 # ---- the steps
 
-install_compilers() {
+install_system() {
     if [ "$(uname)" = Darwin ]; then
         xcode-select -p >/dev/null 2>&1 ||
             die "the Xcode command line tools are absent: run xcode-select --install"
-        return
     fi
-    missing=$("$1" tools/toolchain.py)
+    needed=
+    python=$venv
+    usable_venv || find_python
+    [ "$(uname)" = Darwin ] || needed="$needed $("$python" tools/toolchain.py)"
     # shellcheck disable=SC2086  # a list of packages
-    [ -z "$missing" ] || apt_install $missing
+    needed=$(printf '%s\n' $needed | sort -u)
+    # shellcheck disable=SC2086
+    [ -z "$needed" ] || apt_install $needed
+}
+
+usable_venv() {
+    [ -x $venv ] && new_enough $venv && has_headers $venv && $venv -m pip --version >/dev/null 2>&1
 }
 
 make_venv() {
-    new_enough $venv && has_headers $venv && $venv -m pip --version >/dev/null 2>&1 && return
-    find_python
+    [ "$python" != $venv ] || return 0
     say "making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 }
@@ -142,14 +147,14 @@ build() {
     stamp build "$(build_key)"
 }
 
-if [ -x $venv ] && have_packages && have_build; then exit 0; fi
 case $goal in run | test) ;; *) die "usage: tools/setup.sh run|test" ;; esac
-if [ -x $venv ]; then python=$venv; else find_python; fi
-install_compilers "$python"
+if [ -x $venv ] && have_packages && have_build; then exit 0; fi
+install_system
 make_venv
+fresh=
 have_packages || { install_packages; fresh=yes; }
 have_build || build
-if [ "${fresh-}" ]; then
+if [ "$fresh" ]; then
     pip --no-deps --no-build-isolation -e .
     stamp "packages-$goal" "$(packages_key)"
 fi

@@ -6,23 +6,21 @@ when the machine can build). Standard library only: it runs before anything is i
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJC_PACKAGES = ("gobjc", "libgnustep-base-dev")
 CXX_PACKAGES = ("g++",)
-
-NO_OBJC = "no Objective-C compiler with GNUstep Base: apt-get install " + " ".join(OBJC_PACKAGES)
-NO_XCODE = "no Xcode command line tools: run xcode-select --install"
 
 # What Debian's gnustep-config prints, for machines that have the headers without the tool.
 GNUSTEP_FLAGS = (
@@ -45,7 +43,12 @@ PROBE = """#import <Foundation/Foundation.h>
 
 
 class ToolchainError(Exception):
-    """The machine cannot build; the message is one line that says what to install."""
+    """The machine cannot build. `what` is wrong; `packages` are Debian's that put it right."""
+
+    def __init__(self, what: str, *packages: str) -> None:
+        super().__init__(what + (": apt-get install " + " ".join(packages) if packages else ""))
+        self.what = what
+        self.packages = packages
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Toolchain:
     objc_flags: list[str]
     link_flags: list[str]
     libraries: list[str]
-    identity: str = field(default="")  # changes whenever objects must be compiled again
+    identity: str = ""  # changes whenever objects must be compiled again
 
     @property
     def apple(self) -> bool:
@@ -65,22 +68,56 @@ class Toolchain:
 
 
 def find() -> Toolchain:
-    """The toolchain of this machine, tested by compiling; raises ToolchainError."""
+    """The toolchain of this machine, tested by compiling.
+
+    Raises ToolchainError, one line that names everything that is missing.
+    """
+    errors = problems()
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        packages = dict.fromkeys(name for error in errors for name in error.packages)
+        raise ToolchainError("; ".join(error.what for error in errors), *packages)
+    return _objc_toolchain()
+
+
+def problems() -> list[ToolchainError]:
+    """All that keeps this machine from building."""
+    errors = []
+    for check in (python_headers, _objc_toolchain, _check_cxx):
+        try:
+            check()
+        except ToolchainError as error:
+            errors.append(error)
+    return errors
+
+
+def python_headers() -> list[str]:
+    """Folders with Python.h of the running interpreter; raises ToolchainError."""
+    paths = sysconfig.get_paths()
+    folders = list(dict.fromkeys([paths["include"], paths["platinclude"]]))
+    if not any(Path(folder, "Python.h").exists() for folder in folders):
+        package = "libpython{}.{}-dev".format(*sys.version_info)
+        raise ToolchainError(f"no Python.h for {sys.executable}", package)
+    return folders
+
+
+@functools.cache
+def _objc_toolchain() -> Toolchain:
     candidate = _apple() if sys.platform == "darwin" else _gnustep()
     extra = shlex.split(os.environ.get("CFLAGS", ""))
     version = _output([*candidate.compiler, "--version"]).splitlines()
-    return Toolchain(
-        candidate.compiler,
-        candidate.c_flags + extra,
-        candidate.objc_flags + extra,
-        candidate.link_flags + shlex.split(os.environ.get("LDFLAGS", "")),
-        candidate.libraries,
+    return dataclasses.replace(
+        candidate,
+        c_flags=candidate.c_flags + extra,
+        objc_flags=candidate.objc_flags + extra,
+        link_flags=candidate.link_flags + shlex.split(os.environ.get("LDFLAGS", "")),
         identity="\n".join(version[:1] + candidate.compiler),
     )
 
 
-def check_cxx() -> None:
-    """Raises ToolchainError unless the shaders' C++ compiler is there (never needed on macOS)."""
+def _check_cxx() -> None:
+    """The shaders' compiler, found by the rule that the shader compiler itself has."""
     if sys.platform == "darwin":
         return
     from pipeline.metalc import CompileError
@@ -89,38 +126,14 @@ def check_cxx() -> None:
     try:
         compiler()
     except CompileError as error:
-        raise ToolchainError(str(error)) from None
-
-
-def python_headers() -> list[str]:
-    """Folders with Python.h of the running interpreter; raises ToolchainError."""
-    paths = sysconfig.get_paths()
-    folders = list(dict.fromkeys([paths["include"], paths["platinclude"]]))
-    if not any(Path(folder, "Python.h").exists() for folder in folders):
-        raise ToolchainError(
-            f"no Python.h for {sys.executable}: apt-get install {header_package()}"
-        )
-    return folders
-
-
-def header_package() -> str:
-    return f"libpython{sys.version_info.major}.{sys.version_info.minor}-dev"
-
-
-def missing_packages() -> list[str]:
-    """Debian packages without which find() or check_cxx() fails."""
-    missing = []
-    for check, packages in ((find, OBJC_PACKAGES), (check_cxx, CXX_PACKAGES)):
-        try:
-            check()
-        except ToolchainError:
-            missing += packages
-    return missing
+        if "CXX" in os.environ:
+            raise ToolchainError(str(error)) from None
+        raise ToolchainError("no C++ compiler", *CXX_PACKAGES) from None
 
 
 def _apple() -> Toolchain:
     if subprocess.run(["xcode-select", "-p"], capture_output=True).returncode:
-        raise ToolchainError(NO_XCODE)
+        raise ToolchainError("no Xcode command line tools: run xcode-select --install")
     compiler = shlex.split(os.environ.get("CC", "clang"))
     frameworks = ["-framework", "Foundation", "-framework", "Metal"]
     return Toolchain(
@@ -148,9 +161,9 @@ def _gnustep() -> Toolchain:
     if chosen:
         raise ToolchainError(
             f"CC={chosen} does not compile Objective-C with GNUstep Base: unset CC, "
-            f"or apt-get install {' '.join(OBJC_PACKAGES)}"
+            "or install that compiler's Objective-C"
         )
-    raise ToolchainError(NO_OBJC)
+    raise ToolchainError("no Objective-C compiler with GNUstep Base", *OBJC_PACKAGES)
 
 
 def _compilers() -> list[str]:
@@ -195,10 +208,4 @@ def _output(command: list[str]) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    if platform.system() == "Darwin":
-        try:
-            find()
-        except ToolchainError as error:
-            sys.exit(f"onebuf: {error}")
-    else:
-        print("\n".join(missing_packages()), end="")
+    print(*(name for error in problems() for name in error.packages), sep="\n", end="")
