@@ -8,10 +8,11 @@
 #include <stdint.h>
 #endif
 
-// Outputs of one matrix row tile: a threadgroup of a projection computes this many outputs for
-// OB_LINEAR_ROWS rows, and of an expert projection for one (row, expert) pair.
+// A threadgroup of a projection computes OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows, and of an
+// expert projection for one (row, expert) pair. A simdgroup takes OB_LINEAR_BLOCK outputs at a time.
 #define OB_LINEAR_OUTPUTS 16
 #define OB_LINEAR_ROWS 4
+#define OB_LINEAR_BLOCK 2
 
 // Heads that one threadgroup of the head norm + rope kernel takes.
 #define OB_ROPE_HEADS 4

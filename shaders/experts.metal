@@ -16,13 +16,12 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, device float *
     bool valid = id < args.experts;
     ulong first = valid ? ulong(id) * args.outputs : 0;
     for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        float g = 0, u = 0;
+        float sums[2] = {0, 0};
         if (valid) {
-            gate.template dot<1>(first + output, x, 0, place.lane, width, &g);
-            up.template dot<1>(first + output, x, 0, place.lane, width, &u);
+            typename W::Row rows[2] = {gate.row(first + output), up.row(first + output)};
+            dots<2, 1>(rows, x, 0, place.lane, width, sums);
         }
-        g = simd_sum(g);
-        u = simd_sum(u);
+        float g = simd_sum(sums[0]), u = simd_sum(sums[1]);
         if (place.lane == 0) h[output] = silu(g) * u;
     }
 }
@@ -65,23 +64,36 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
                  x + ulong(at.y) * args.inputs, h + pair * args.outputs, ids[pair], at.x, args, OB_PLACE);
 }
 
-// y = Σ_k weight[k] · (down[id[k]] · h[k]) of one row for a tile of outputs, k in order.
+// O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k]) from `output` on, k in order.
+template <uint O, typename W>
+METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
+                           device float *y, uint output, constant ExpertArgs &args, Place place) {
+    float sums[O];
+    for (uint o = 0; o < O; o++) sums[o] = 0;
+    for (uint k = 0; k < args.top_k; k++) {
+        if (ids[k] >= args.experts) continue;
+        typename W::Row rows[O];
+        float parts[O];
+        for (uint o = 0; o < O; o++) rows[o] = down.row(ulong(ids[k]) * args.outputs + output + o);
+        dots<O, 1>(rows, h + ulong(k) * args.inputs, 0, place.lane, place.threads / place.groups, parts);
+        for (uint o = 0; o < O; o++) sums[o] += weights[k] * parts[o];
+    }
+    for (uint o = 0; o < O; o++) {
+        float sum = simd_sum(sums[o]);
+        if (place.lane == 0) y[output + o] = sum;
+    }
+}
+
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
                           device float *y, uint tile, constant ExpertArgs &args, Place place) {
-    uint width = place.threads / place.groups;
-    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        float sum = 0;
-        for (uint k = 0; k < args.top_k; k++) {
-            if (ids[k] >= args.experts) continue;
-            float part;
-            down.template dot<1>(ulong(ids[k]) * args.outputs + output, h + ulong(k) * args.inputs, 0, place.lane, width,
-                                 &part);
-            sum += weights[k] * part;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
+    for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
+        if (output + block <= end) {
+            down_block<OB_LINEAR_BLOCK>(down, h, ids, weights, y, output, args, place);
+        } else {
+            for (uint o = output; o < end; o++) down_block<1>(down, h, ids, weights, y, o, args, place);
         }
-        sum = simd_sum(sum);
-        if (place.lane == 0) y[output] = sum;
     }
 }
 

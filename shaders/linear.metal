@@ -5,6 +5,22 @@
 
 using namespace metal;
 
+// O outputs from `output` on, for R rows.
+template <uint O, uint R, typename W>
+METAL_FUNC void linear_block(W weight, device const float *x, device float *y, uint inputs, uint outputs, uint output,
+                             uint width, Place place) {
+    typename W::Row rows[O];
+    float sums[O * R];
+    for (uint o = 0; o < O; o++) rows[o] = weight.row(output + o);
+    dots<O, R>(rows, x, inputs, place.lane, width, sums);
+    for (uint o = 0; o < O; o++) {
+        for (uint r = 0; r < R; r++) {
+            float sum = simd_sum(sums[o * R + r]);
+            if (place.lane == 0) y[ulong(r) * outputs + output + o] = sum;
+        }
+    }
+}
+
 // A tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows: simdgroups share the outputs, lanes
 // the inputs. A row's result is the same whether it is computed with others or alone.
 template <typename W>
@@ -17,18 +33,24 @@ METAL_FUNC void linear_tile(W weight, device const float *x, device float *y, ui
     uint width = place.threads / place.groups;
     x += ulong(first) * inputs;
     y += ulong(first) * outputs;
-    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        float sums[OB_LINEAR_ROWS];
+    uint block = OB_LINEAR_BLOCK;  // outputs that share what is read of x
+    for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
+        bool whole = output + block <= end;
+        uint last = min(output + block, end);
         if (count == OB_LINEAR_ROWS) {
-            weight.template dot<OB_LINEAR_ROWS>(output, x, inputs, place.lane, width, sums);
-        } else {
-            for (uint r = 0; r < count; r++) {
-                weight.template dot<1>(output, x + ulong(r) * inputs, inputs, place.lane, width, sums + r);
+            for (uint o = output; o < last; o++) {
+                linear_block<1, OB_LINEAR_ROWS>(weight, x, y, inputs, outputs, o, width, place);
             }
+            continue;
         }
         for (uint r = 0; r < count; r++) {
-            float sum = simd_sum(sums[r]);
-            if (place.lane == 0) y[ulong(r) * outputs + output] = sum;
+            device const float *row = x + ulong(r) * inputs;
+            device float *out = y + ulong(r) * outputs;
+            if (whole) {
+                linear_block<OB_LINEAR_BLOCK, 1>(weight, row, out, inputs, outputs, output, width, place);
+            } else {
+                for (uint o = output; o < last; o++) linear_block<1, 1>(weight, row, out, inputs, outputs, o, width, place);
+            }
         }
     }
 }

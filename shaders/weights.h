@@ -1,50 +1,48 @@
 // A weight matrix [rows, columns] in each of the formats that checkpoints store, behind one
-// interface: at(row, column) is one weight, dot(…) a partial product of a row with rows of x.
+// interface: at(row, column) is one weight, row(i) a row whose products `dots` computes.
 #ifndef OB_WEIGHTS_H
 #define OB_WEIGHTS_H
 
 #include "lanes.h"
 
-// acc[r] += w · x[r · stride + 16 chunk …]
-template <uint R>
-METAL_FUNC void accumulate(thread Lanes *acc, Lanes w, device const float *x, ulong stride, uint chunk) {
-    for (uint r = 0; r < R; r++) acc[r] = lanes_fma(w, lanes_load(x + r * stride + 16 * chunk), acc[r]);
-}
-
 // float, half or bfloat, row by row.
 template <typename T>
+struct PlainRow {
+    device const T *data;
+    uint columns;
+};
+
+template <typename T>
 struct Plain {
+    typedef PlainRow<T> Row;
     device const T *data;
     uint columns;
 
     Plain(device const T *data_, uint columns_) : data(data_), columns(columns_) {}
 
-    // The matrix that starts `rows` rows further on: an expert of a stack.
-    METAL_FUNC Plain skip(ulong rows) const { return Plain(data + rows * columns, columns); }
-
     METAL_FUNC float at(ulong row, uint column) const { return float(data[row * columns + column]); }
 
-    // out[r] = part of the product of `row` with x[r · stride …], r < R: the chunks of sixteen
-    // columns first, first + step, …; what the threads of a simdgroup return adds up to the product.
-    template <uint R>
-    METAL_FUNC void dot(ulong row, device const float *x, ulong stride, uint first, uint step, thread float *out) const {
-        Lanes acc[R];
-        for (uint r = 0; r < R; r++) acc[r] = lanes_splat(0);
-        device const T *p = data + row * columns;
-        for (uint chunk = first; chunk < columns / 16; chunk += step) {
-            accumulate<R>(acc, lanes_load(p + 16 * chunk), x, stride, chunk);
-        }
-        for (uint r = 0; r < R; r++) {
-            out[r] = lanes_sum(acc[r]);
-            for (uint i = columns / 16 * 16 + first; i < columns; i += step) out[r] += float(p[i]) * x[r * stride + i];
-        }
+    METAL_FUNC Row row(ulong i) const {
+        Row r;
+        r.data = data + i * columns;
+        r.columns = columns;
+        return r;
     }
 };
 
 // MLX affine quantisation (mlx.core.quantize): w = q · scale + bias for each group of a row, q of
 // `bits` bits packed into words, lowest bits first. Columns are whole groups of 32, 64 or 128.
 template <uint bits, typename S>
+struct AffineRow {
+    device const uint *data;
+    device const S *scales;
+    device const S *biases;
+    uint columns, group;
+};
+
+template <uint bits, typename S>
 struct Affine {
+    typedef AffineRow<bits, S> Row;
     device const uint *data;
     device const S *scales;
     device const S *biases;
@@ -53,11 +51,6 @@ struct Affine {
     Affine(device const uint *data_, device const S *scales_, device const S *biases_, uint columns_, uint group_)
         : data(data_), scales(scales_), biases(biases_), columns(columns_), group(group_) {}
 
-    METAL_FUNC Affine skip(ulong rows) const {
-        return Affine(data + rows * (columns / 32 * bits), scales + rows * (columns / group),
-                      biases + rows * (columns / group), columns, group);
-    }
-
     METAL_FUNC float at(ulong row, uint column) const {
         uint bit = column * bits;
         uint q = (data[row * (columns / 32 * bits) + bit / 32] >> (bit % 32)) & ((1u << bits) - 1);
@@ -65,36 +58,70 @@ struct Affine {
         return float(q) * float(scales[g]) + float(biases[g]);
     }
 
-    METAL_FUNC Lanes unpack(device const uint *p, uint chunk) const {
-        return bits == 4 ? lanes_unpack4(p + 2 * chunk) : lanes_unpack8(p + 4 * chunk);
-    }
-
-    template <uint R>
-    METAL_FUNC void dot(ulong row, device const float *x, ulong stride, uint first, uint step, thread float *out) const {
-        Lanes acc[R];
-        for (uint r = 0; r < R; r++) acc[r] = lanes_splat(0);
-        device const uint *p = data + row * (columns / 32 * bits);
-        device const S *s = scales + row * (columns / group);
-        device const S *b = biases + row * (columns / group);
-        uint size = group / 16;  // chunks of a group
-        if (step == 1) {         // one thread has the whole row: each scale is read once
-            for (uint g = 0, chunk = 0; g < columns / group; g++) {
-                Lanes scale = lanes_splat(float(s[g])), bias = lanes_splat(float(b[g]));
-                for (uint end = chunk + size; chunk < end; chunk++) {
-                    accumulate<R>(acc, lanes_fma(unpack(p, chunk), scale, bias), x, stride, chunk);
-                }
-            }
-        } else {
-            for (uint chunk = first; chunk < columns / 16; chunk += step) {
-                Lanes scale = lanes_splat(float(s[chunk / size])), bias = lanes_splat(float(b[chunk / size]));
-                accumulate<R>(acc, lanes_fma(unpack(p, chunk), scale, bias), x, stride, chunk);
-            }
-        }
-        for (uint r = 0; r < R; r++) out[r] = lanes_sum(acc[r]);
+    METAL_FUNC Row row(ulong i) const {
+        Row r;
+        r.data = data + i * (columns / 32 * bits);
+        r.scales = scales + i * (columns / group);
+        r.biases = biases + i * (columns / group);
+        r.columns = columns;
+        r.group = group;
+        return r;
     }
 };
 
-// The formats that every kernel over weights is made for. X(name, kind, element types …)
+// out[o · R + r] = part of the product of weight row o with x[r · stride …], o < O, r < R: the chunks
+// of sixteen columns first, first + step, …. What the threads of a simdgroup get adds up to the
+// product. Each product is added up in the same order whatever O and R are.
+template <uint O, uint R, typename T>
+METAL_FUNC void dots(thread const PlainRow<T> *w, device const float *x, ulong stride, uint first, uint step,
+                     thread float *out) {
+    Lanes acc[O * R];
+    uint columns = w[0].columns;
+    for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
+    for (uint chunk = first; chunk < columns / 16; chunk += step) {
+        for (uint o = 0; o < O; o++) {
+            Lanes v = lanes_load(w[o].data + 16 * chunk);
+            for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x + r * stride + 16 * chunk), acc[o * R + r]);
+        }
+    }
+    for (uint o = 0; o < O; o++) {
+        for (uint r = 0; r < R; r++) {
+            float sum = lanes_sum(acc[o * R + r]);
+            for (uint i = columns / 16 * 16 + first; i < columns; i += step) sum += float(w[o].data[i]) * x[r * stride + i];
+            out[o * R + r] = sum;
+        }
+    }
+}
+
+template <uint bits>
+METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
+    return bits == 4 ? lanes_unpack4(words + 2 * chunk) : lanes_unpack8(words + 4 * chunk);
+}
+
+template <uint O, uint R, uint bits, typename S>
+METAL_FUNC void dots(thread const AffineRow<bits, S> *w, device const float *x, ulong stride, uint first, uint step,
+                     thread float *out) {
+    Lanes acc[O * R], scale[O], bias[O];
+    uint size = w[0].group / 16;  // chunks of a group
+    for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
+    // With one thread a row (step 1) the inner loop runs through a group and its scale is read once.
+    for (uint next = first; next < w[0].columns / 16;) {
+        uint g = next / size;
+        for (uint o = 0; o < O; o++) {
+            scale[o] = lanes_splat(float(w[o].scales[g]));
+            bias[o] = lanes_splat(float(w[o].biases[g]));
+        }
+        for (uint end = (g + 1) * size; next < end; next += step) {
+            for (uint o = 0; o < O; o++) {
+                Lanes v = lanes_fma(unpack<bits>(w[o].data, next), scale[o], bias[o]);
+                for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x + r * stride + 16 * next), acc[o * R + r]);
+            }
+        }
+    }
+    for (uint i = 0; i < O * R; i++) out[i] = lanes_sum(acc[i]);
+}
+
+// The formats that every kernel over weights is made for. X(name, element type …)
 #define OB_PLAIN_FORMATS(X) X(f32, float) X(f16, half) X(bf16, bfloat)
 #define OB_AFFINE_FORMATS(X)                                     \
     X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat) \
