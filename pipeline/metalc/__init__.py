@@ -7,7 +7,7 @@ the headers of shaders/metal_stdlib, followed by a generated thunk per kernel th
 threadgroups. The interface of the result is objc/metal/metallib.h.
 """
 
-from .build import build
+from .bundle import build
 from .errors import CompileError
 from .toolchain import default_isas
 

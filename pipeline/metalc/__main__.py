@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from . import toolchain
-from .build import build, stdlib_hash
+from .bundle import build, stdlib_hash
 from .errors import CompileError
 
 

@@ -24,12 +24,12 @@ ISA_FLAGS = {
 
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
-    "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-exceptions",
+    "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", "-fno-exceptions",
     "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
 
-# What Apple's compiler predefines.
-DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
+# What Apple's compiler predefines, and __METAL_CPU__ to tell this one from it.
+DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1", "-D__METAL_CPU__=1")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
