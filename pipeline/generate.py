@@ -186,9 +186,9 @@ class Generator:
         """Prompts of all `sequences` but their last tokens, PREFILL_ROWS rows at a time."""
         pending = ((sequence, position) for sequence in sequences for position in range(sequence.before_last))
         while chunk := list(itertools.islice(pending, PREFILL_ROWS)):
-            start = time.perf_counter()
             if self._prefill is None:
                 self._prefill = self._build_prefill()
+            start = time.perf_counter()
             rows, device = self._prefill_rows, self.model.device
             tokens, positions, slots = (rows.tokens.numpy(device), rows.positions.numpy(device), rows.slots.numpy(device))
             for row, (sequence, position) in enumerate(chunk):
