@@ -11,15 +11,17 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import generate, kernels, toolchain
+from .diagnostics import summary
 from .errors import CompileError
 from .parse import parse
-from .preprocess import Preprocessor, first_error
+from .preprocess import Preprocessor
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def build(
     files = _check_files(files)
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max(1, jobs or _cores())) as pool:
         with Preprocessor(include, defines) as preprocessor:
             units = list(pool.map(functools.partial(_unit, preprocessor), files))
         _check_names(units)
@@ -69,6 +71,12 @@ def build(
         link_one = functools.partial(_link, folder, options, units)
         libraries = list(pool.map(link_one, groups, isas))
     return _publish(Path(out), dict(zip(isas, libraries)))
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _check_files(files) -> list[str]:
@@ -149,7 +157,7 @@ def _run(command) -> str:
     result = subprocess.run(command, capture_output=True)
     text = result.stderr.decode(errors="replace")
     if result.returncode:
-        raise CompileError(f"{first_error(text)}\n{text}")
+        raise CompileError(f"{summary(text, str(toolchain.stdlib_dir()))}\n{text}")
     return text
 
 
@@ -188,7 +196,7 @@ def _product(folder: Path, source: str, command: list[str], inputs, suffix: str)
         cpp.write_text(source)
         warnings = _run([*command, "-o", str(temporary), str(cpp), *inputs])
     if warnings:
-        print(warnings, end="")
+        print(warnings, end="", file=sys.stderr)
     return product
 
 

@@ -29,6 +29,11 @@ def _string(text: str) -> str:
     return json.dumps(text, ensure_ascii=True)
 
 
+def _plain(text: str) -> str:
+    """Text without address-space words."""
+    return " ".join(word for word in text.split() if word not in _SPACES)
+
+
 def translation_unit(shader: Shader, kernels: list[Kernel], key: str) -> str:
     """C++ of one .metal file. `key` keeps its symbols apart from those of other files."""
     undefine = "".join(f"#undef {word}\n" for word in _SPACES)
@@ -47,11 +52,10 @@ def _kernel(kernel: Kernel, id: str, number: int) -> str:
     opened = "".join(f"namespace {name} {{ " for name in kernel.scope)
     closed = "} " * len(kernel.scope)
     path = "::".join(("metallib_source", *kernel.scope, f"metallib_kernel_{number}"))
-    call = " ".join(word for word in kernel.call.split() if word not in _SPACES)
     return "".join(
         (
             f"namespace {{ namespace metallib_source {{ {opened}\n",
-            f"constexpr auto metallib_kernel_{number} = &{call};\n",
+            f"constexpr auto metallib_kernel_{number} = &{_plain(kernel.call)};\n",
             f"using metallib_signature_{number} = metallib_thunk::signature<decltype(metallib_kernel_{number})>;\n",
             _threadgroup_length(kernel, number),
             f"{closed}}} }}\n",
@@ -62,8 +66,16 @@ def _kernel(kernel: Kernel, id: str, number: int) -> str:
 
 
 def _threadgroup_length(kernel: Kernel, number: int) -> str:
-    sizes = "".join(f" + sizeof({array})" for array in kernel.threadgroup_arrays)
-    return f"constexpr uint32_t metallib_static_{number} = 0{sizes};\n"
+    """Bytes of the body's threadgroup arrays, with the template arguments that the kernel has."""
+    name = f"metallib_static_{number}"
+    sizes = " + ".join(["0", *(f"sizeof({_plain(array)})" for array in kernel.threadgroup_arrays)])
+    if not kernel.template or "<" not in kernel.call:
+        return f"constexpr uint32_t {name} = {sizes if not kernel.template else 0};\n"
+    arguments = _plain(kernel.call[kernel.call.index("<") :])
+    return (
+        f"{_plain(kernel.template)} struct {name}_of {{ static constexpr uint32_t value = {sizes}; }};\n"
+        f"constexpr uint32_t {name} = {name}_of{arguments}::value;\n"
+    )
 
 
 def _thunk(kernel: Kernel, id: str, path: str) -> str:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from .constants import integer
 from .errors import at
-from .parse import integer
 from .syntax import KernelDeclaration, Parameter, Shader, Struct
 
 MAX_INDEX = 30  # Metal has 31 buffer and 31 threadgroup slots
@@ -57,7 +57,8 @@ class Kernel:
     call: str  # the C++ name inside `scope`, template arguments included
     scope: tuple[str, ...]
     bindings: tuple[Binding, ...]
-    threadgroup_arrays: tuple[str, ...]
+    threadgroup_arrays: tuple[str, ...]  # types, in terms of the parameters of `template`
+    template: str
     file: str
     line: int
 
@@ -114,7 +115,8 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
         call=declaration.name,
         scope=declaration.scope,
         bindings=_bindings(shader, name, declaration.scope, source.parameters or ()),
-        threadgroup_arrays=() if declaration.instantiation else declaration.threadgroup_arrays,
+        threadgroup_arrays=(primary if declaration.instantiation else declaration).threadgroup_arrays,
+        template=primary.template if declaration.instantiation else "",
         file=declaration.file,
         line=declaration.line,
     )

@@ -4,22 +4,27 @@ Only namespace scope is understood; bodies are skipped as matched braces. What t
 sense of is left to the C++ compiler, which sees the same text.
 """
 
-from .errors import at
+import re
+
+from .constants import integer
 from .syntax import Attribute, KernelDeclaration, Parameter, Shader, Struct
 from .tokens import Token, match_brackets, tokenize
 
+_SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
 _NOT_CALLS = ("decltype", "__attribute__", "alignas", "noexcept", "sizeof", "operator")
 
 
-def blank(text: str, spans) -> str:
-    """Text with spans replaced by spaces, so that lines and columns stay."""
-    parts, at_end = [], 0
-    for start, end in sorted(spans):
-        if start < at_end:
+def edit(text: str, edits) -> str:
+    """Text with (start, end, replacement) applied; a replacement of None leaves spaces, so columns stay."""
+    parts, done = [], 0
+    for start, end, replacement in sorted(edits, key=lambda change: change[:2]):
+        if start < done:
             continue
-        parts += [text[at_end:start], "".join(c if c == "\n" else " " for c in text[start:end])]
-        at_end = end
-    return "".join([*parts, text[at_end:]])
+        if replacement is None:
+            replacement = "".join(c if c == "\n" else " " for c in text[start:end])
+        parts += [text[done:start], replacement]
+        done = end
+    return "".join([*parts, text[done:]])
 
 
 def parse(text: str, file: str) -> Shader:
@@ -36,7 +41,8 @@ class _Parser:
 
     def run(self) -> Shader:
         self._declarations(0, len(self.tokens))
-        self.shader.text = blank(self.shader.text, [*self._attribute_spans(), *self._doubled_const()])
+        edits = (*self._attribute_spans(), *self._doubled_const(), *self._swizzles())
+        self.shader.text = edit(self.shader.text, edits)
         return self.shader
 
     # -- helpers -----------------------------------------------------------------------------------
@@ -53,15 +59,25 @@ class _Parser:
     def _attribute_spans(self):
         for index in range(len(self.tokens) - 1):
             if self._opens_attribute(index):
-                yield self.tokens[index].start, self.tokens[self.pairs[index]].end
+                yield self.tokens[index].start, self.tokens[self.pairs[index]].end, None
 
     def _doubled_const(self):
         """`constant` means const in C++, where the word may not stand twice."""
         for one, two in zip(self.tokens, self.tokens[1:]):
             if one.text == "constant" and two.text == "const":
-                yield two.start, two.end
+                yield two.start, two.end, None
             elif one.text == "const" and two.text == "constant":
-                yield one.start, one.end
+                yield one.start, one.end, None
+
+    def _swizzles(self):
+        """v.xz becomes a call, which C++ can express; names of the shader's own fields are left alone."""
+        fields = {name for struct in self.shader.structs.values() for name in struct.fields}
+        for before, token in zip(self.tokens, self.tokens[1:]):
+            word = token.text
+            if before.text in (".", "->") and _SWIZZLE.fullmatch(word) and word not in fields:
+                order = "xyzw" if word[0] in "xyzw" else "rgba"
+                indices = ", ".join(str(order.index(letter)) for letter in word)
+                yield token.start, token.end, f"template swizzle<{indices}>()"
 
     def _angle_end(self, index: int) -> int:
         """Index of the '>' that closes the '<' at index."""
@@ -115,11 +131,12 @@ class _Parser:
         if text == "extern" and self._is(index + 2, "{"):
             self._declarations(index + 3, self.pairs[index + 2])
             return self.pairs[index + 2] + 1
-        start, template, instantiation = index, False, False
+        start, template, instantiation = index, "", False
         while self._is(index, "template"):
             if self._is(index + 1, "<"):
                 close = self._angle_end(index + 1)
-                template = template or close > index + 2
+                if close > index + 2:
+                    template = self._join(index, close + 1)
                 index = close + 1
             else:
                 index, instantiation = index + 1, True
@@ -227,14 +244,11 @@ class _Parser:
             while stop < end and self.tokens[stop].text != ",":
                 stop = self.pairs.get(stop, stop) + 1 if self.tokens[stop].text in "([{" else stop + 1
             if self._is(index + 1, "="):
-                value = self.integer(self._join(index + 2, stop))
+                value = integer(self._join(index + 2, stop), self.shader.enumerators)
             if value is None:
                 return
             self.shader.enumerators[name] = value
             value, index = value + 1, stop + 1
-
-    def integer(self, text: str) -> int | None:
-        return integer(text, self.shader.enumerators)
 
     # -- functions ---------------------------------------------------------------------------------
 
@@ -337,17 +351,43 @@ class _Parser:
         return Parameter(name, text, tuple(attributes), token.file, token.line)
 
     def _threadgroup_arrays(self, body: int):
-        """Type of each `threadgroup T name[N]` declared in a body."""
-        for index in range(body, self.pairs[body]):
+        """Type of each array declared as `threadgroup T name[N]` in a body."""
+        end = self.pairs[body]
+        for index in range(body, end):
             if self._is(index, "threadgroup") and self.tokens[index - 1].text in ("{", "}", ";"):
                 stop = index
-                while not self._is(stop, ";"):
+                while stop < end and not self._is(stop, ";"):
                     stop += 1
                 plain = self.tokens[index + 1 : stop]
-                if any(token.text in ("*", "&", "=", ",") for token in plain):
-                    continue
                 named = _declared_name(plain)
-                yield " ".join(t.text for position, t in enumerate(plain) if position != named)
+                words = {token.text for token in plain}
+                # What depends on a local name, or is a pointer, is not counted.
+                if named is not None and words.isdisjoint("*&=") and not self._local(words, body, index):
+                    base = " ".join(token.text for token in plain[:named])
+                    for extents in _extents(plain[named:]):
+                        yield base + extents
+
+    def _local(self, words: set[str], body: int, end: int) -> bool:
+        """Whether one of the words is declared between body and end."""
+        return any(
+            self.tokens[index].text in words
+            and self.tokens[index - 1].kind == "word"
+            and self.tokens[index + 1].text in ("=", "{", ";")
+            for index in range(body + 1, end)
+        )
+
+
+def _extents(declarators: list[Token]):
+    """The [..] part of each of the declarators `a[2], b[3][4]`."""
+    depth, text = 0, ""
+    for token in declarators[1:]:
+        if depth == 0 and token.text == ",":
+            yield text
+            text = ""
+        elif depth or token.text == "[":
+            text += token.text
+        depth += (token.text == "[") - (token.text == "]")
+    yield text
 
 
 def _declared_name(tokens: list[Token]) -> int | None:
@@ -363,31 +403,3 @@ def _declared_name(tokens: list[Token]) -> int | None:
     if found is not None and tokens[found].text in ("float", "int", "uint", "const", "bool", "half"):
         return None
     return found
-
-
-def integer(text: str, names=()) -> int | None:
-    """Value of an integer constant expression made of literals, enumerators and + - * ( )."""
-    words = []
-    for token in tokenize(text, ""):
-        if token.kind == "word" and token.text in names:
-            words.append(str(names[token.text]))
-        elif token.kind == "number":
-            digits = token.text.rstrip("uUlL").replace("'", "")
-            try:
-                words.append(str(int(digits, 0)))
-            except ValueError:
-                return None
-        elif token.text in ("+", "-", "*", "(", ")", "<"):
-            words.append(token.text)
-        else:
-            return None
-    expression = "".join(words).replace("<<", " << ")
-    if not expression or ("<" in expression.replace("<<", "")):
-        return None
-    try:
-        return int(eval(expression, {"__builtins__": {}}))  # digits and operators only
-    except (SyntaxError, TypeError):
-        return None
-
-
-__all__ = ["at", "blank", "integer", "parse"]

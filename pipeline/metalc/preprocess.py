@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from . import toolchain
+from .diagnostics import summary
 from .errors import CompileError
 
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
@@ -25,18 +26,6 @@ def _write_stubs(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#pragma once\n")
-
-
-def first_error(text: str) -> str:
-    """The compiler's first "file:line: error" line, without the column."""
-    for line in text.splitlines():
-        if "error:" in line and line.split("error:")[0].count(":") >= 2:
-            place, message = line.split("error:", 1)
-            parts = place.strip().rstrip(":").split(":")
-            numbers = [part for part in parts if part.strip().isdigit()]
-            name = ":".join(part for part in parts if not part.strip().isdigit()).replace(" fatal", "")
-            return f"{name}:{numbers[0]}: {message.strip()}" if numbers else line
-    return text.splitlines()[0] if text.strip() else "metalc: the C++ compiler failed without a message"
 
 
 class Preprocessor:
@@ -62,7 +51,7 @@ class Preprocessor:
         result = subprocess.run([*self._command, os.fspath(file)], capture_output=True)
         errors = result.stderr.decode(errors="replace")
         if result.returncode:
-            raise CompileError(f"{first_error(errors)}\n{errors}")
+            raise CompileError(f"{summary(errors, self._stubs.name)}\n{errors}")
         try:
             return result.stdout.decode().replace(self._stubs.name, "")
         except UnicodeDecodeError as error:

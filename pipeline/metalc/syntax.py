@@ -38,7 +38,7 @@ class KernelDeclaration:
 
     name: str  # as written before the parameter list, template arguments included
     scope: tuple[str, ...]
-    template: bool
+    template: str  # the words template < ... >, empty for what is no template
     instantiation: bool
     result: str
     parameters: tuple[Parameter, ...] | None  # None: decltype(f<...>) f<...>

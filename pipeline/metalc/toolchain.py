@@ -25,7 +25,7 @@ ISA_FLAGS = {
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
     "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", "-fno-exceptions",
-    "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fPIC", "-fvisibility=hidden",
+    "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fmax-errors=20", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
 
 # What Apple's compiler predefines, and __METAL_CPU__ to tell this one from it.

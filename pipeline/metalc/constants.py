@@ -1,0 +1,35 @@
+"""Integer constant expressions: indices of attributes and values of enumerators."""
+
+import ast
+import operator
+import re
+
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.LShift: operator.lshift,
+    ast.BitOr: operator.or_,
+}
+_SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
+
+
+def integer(text: str, names=()) -> int | None:
+    """Value of an expression of literals, names and + - * << |; None if it is anything else."""
+    try:
+        tree = ast.parse(_SUFFIX.sub(r"\1", text.strip().replace("< <", "<<")), mode="eval")
+        return _value(tree.body, names)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _value(node, names) -> int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.Name) and node.id in names:
+        return names[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, names)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left, names), _value(node.right, names))
+    raise ValueError("not a constant")
