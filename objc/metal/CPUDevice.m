@@ -132,7 +132,7 @@ static NSUInteger defaultThreads(void) {
 - (id<MTLSharedEvent>)newSharedEvent { return [[CPUEvent alloc] initWithDevice:self]; }
 - (id<MTLFence>)newFence { return [[CPUFence alloc] initWithDevice:self]; }
 
-- (void)checkLength:(NSUInteger)length options:(MTLResourceOptions)options method:(SEL)method {
+- (void)checkLength:(NSUInteger)length options:(MTLResourceOptions)options filled:(BOOL)filled method:(SEL)method {
     NSString *name = NSStringFromSelector(method);
     MTLResourceOptions known = MTLResourceCPUCacheModeMask | MTLResourceStorageModeMask | MTLResourceHazardTrackingModeMask;
     NSUInteger mode = (options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
@@ -143,18 +143,18 @@ static NSUInteger defaultThreads(void) {
     }
     if ((options & ~known) != 0 || mode > MTLStorageModeMemoryless) CPURaise(@"%@ unknown options 0x%lx", name, (unsigned long)options);
     if (mode == MTLStorageModeMemoryless) CPURaise(@"%@ MTLStorageModeMemoryless is for textures only", name);
-    if (mode == MTLStorageModePrivate && method != @selector(newBufferWithLength:options:)) {
+    if (mode == MTLStorageModePrivate && filled) {
         CPURaise(@"%@ MTLStorageModePrivate memory is not reachable from the host; use newBufferWithLength:options: and a blit", name);
     }
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options {
-    [self checkLength:length options:options method:_cmd];
+    [self checkLength:length options:options filled:NO method:_cmd];
     return [[CPUBuffer alloc] initWithDevice:self length:length options:options];
 }
 
 - (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer length:(NSUInteger)length options:(MTLResourceOptions)options {
-    [self checkLength:length options:options method:_cmd];
+    [self checkLength:length options:options filled:YES method:_cmd];
     if (pointer == NULL) CPURaise(@"newBufferWithBytes: the pointer is NULL");
     CPUBuffer *buffer = [[CPUBuffer alloc] initWithDevice:self length:length options:options];
     if (buffer != nil) memcpy(buffer->_bytes, pointer, length);
@@ -166,7 +166,7 @@ static NSUInteger defaultThreads(void) {
                                   options:(MTLResourceOptions)options
                               deallocator:(MTL_BLOCK(void, void *, NSUInteger))deallocator {
     NSUInteger page = (NSUInteger)sysconf(_SC_PAGESIZE);
-    [self checkLength:length options:options method:_cmd];
+    [self checkLength:length options:options filled:YES method:_cmd];
     if (pointer == NULL || (uintptr_t)pointer % page != 0 || length % page != 0) {
         CPURaise(@"newBufferWithBytesNoCopy: the pointer %p and the length %lu must be multiples of the page size %lu", pointer,
                  (unsigned long)length, (unsigned long)page);

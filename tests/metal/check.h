@@ -1,0 +1,132 @@
+// For the programs that test the Metal API. Each prints one line a check ("ok NAME" or
+// "FAILED NAME: why") and returns how many failed. Arguments: the test library's folder and a
+// folder to write in.
+#import "metal/Metal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+// What this device and its queues answer beyond Metal.
+@interface NSObject (BeyondMetal)
+- (void)setWorkerThreadCount:(NSUInteger)count;
+- (NSUInteger)workerThreadCount;
+- (uint64_t)committedCommandBufferCount;
+@end
+
+typedef struct {
+    id<MTLDevice> device;
+    id<MTLLibrary> library;
+    id<MTLCommandQueue> queue;
+    const char *path;     // of the library
+    const char *scratch;  // a folder to write in
+    int failed;
+} fixture;
+
+__attribute__((unused)) static void report(fixture *f, const char *name, BOOL passed, NSString *why) {
+    if (passed) {
+        printf("ok %s\n", name);
+    } else {
+        printf("FAILED %s: %s\n", name, [why UTF8String]);
+        f->failed++;
+    }
+    fflush(stdout);
+}
+
+#define CHECK(f, name, condition) report(f, name, (condition), @ #condition)
+
+#define CHECK_EQUAL(f, name, got, expected)                                                             \
+    do {                                                                                                \
+        long long got_ = (long long)(got), expected_ = (long long)(expected);                           \
+        report(f, name, got_ == expected_, [NSString stringWithFormat:@"%s is %lld, not %lld", #got, got_, expected_]); \
+    } while (0)
+
+// The statement must raise MTLValidationException with one line that has all the words in it.
+#define CHECK_MISUSE(f, name, statement, ...)                                                     \
+    do {                                                                                          \
+        NSException *raised_ = nil;                                                               \
+        @try {                                                                                    \
+            statement;                                                                            \
+        } @catch (NSException * exception_) {                                                     \
+            raised_ = exception_;                                                                 \
+        }                                                                                         \
+        report_misuse(f, name, raised_, [NSArray arrayWithObjects:__VA_ARGS__, nil]);             \
+    } while (0)
+
+__attribute__((unused)) static void report_misuse(fixture *f, const char *name, NSException *raised, NSArray *words) {
+    NSString *why = raised == nil ? @"nothing was raised" : [NSString stringWithFormat:@"%@: %@", [raised name], [raised reason]];
+    BOOL good = [[raised name] isEqualToString:@"MTLValidationException"] && [[raised reason] rangeOfString:@"\n"].length == 0;
+    for (NSString *word in words) good = good && [[raised reason] rangeOfString:word].length > 0;
+    report(f, name, good, why);
+}
+
+__attribute__((unused)) static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+__attribute__((unused)) static void sleep_for(double time) {
+    struct timespec duration = {(time_t)time, (long)((time - (double)(time_t)time) * 1e9)};
+    nanosleep(&duration, NULL);
+}
+
+__attribute__((unused)) static id<MTLComputePipelineState> pipeline(fixture *f, NSString *name) {
+    NSError *error = nil;
+    id<MTLFunction> function = [[f->library newFunctionWithName:name] autorelease];
+    return [[f->device newComputePipelineStateWithFunction:function error:&error] autorelease];
+}
+
+__attribute__((unused)) static id<MTLBuffer> zeroes(fixture *f, NSUInteger count) {
+    return [[f->device newBufferWithLength:count * 4 options:MTLResourceStorageModeShared] autorelease];
+}
+
+__attribute__((unused)) static id<MTLBuffer> numbers(fixture *f, const uint32_t *values, NSUInteger count) {
+    return [[f->device newBufferWithBytes:values length:count * 4 options:MTLResourceStorageModeShared] autorelease];
+}
+
+__attribute__((unused)) static uint32_t at(id<MTLBuffer> buffer, NSUInteger index) { return ((uint32_t *)[buffer contents])[index]; }
+
+// Encodes kernel(a, b, value) over `groups` threadgroups of one thread: step, total, meet, spin.
+__attribute__((unused)) static void encode3(id<MTLComputeCommandEncoder> encoder, id<MTLComputePipelineState> state, id<MTLBuffer> a,
+                                            id<MTLBuffer> b, uint32_t value, NSUInteger groups) {
+    [encoder setComputePipelineState:state];
+    [encoder setBuffer:a offset:0 atIndex:0];
+    [encoder setBuffer:b offset:0 atIndex:1];
+    [encoder setBytes:&value length:sizeof value atIndex:2];
+    [encoder dispatchThreadgroups:MTLSizeMake(groups, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+}
+
+__attribute__((unused)) static void encode_spin(id<MTLComputeCommandEncoder> encoder, id<MTLComputePipelineState> state,
+                                                id<MTLBuffer> done, uint32_t microseconds, NSUInteger groups) {
+    [encoder setComputePipelineState:state];
+    [encoder setBuffer:done offset:0 atIndex:0];
+    [encoder setBytes:&microseconds length:sizeof microseconds atIndex:1];
+    [encoder dispatchThreadgroups:MTLSizeMake(groups, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+}
+
+__attribute__((unused)) static BOOL finish(id<MTLCommandBuffer> commands) {
+    [commands commit];
+    [commands waitUntilCompleted];
+    return [commands status] == MTLCommandBufferStatusCompleted && [commands error] == nil;
+}
+
+// Opens the device, runs the tests, and closes it again.
+__attribute__((unused)) static int run_tests(int count, char **words, void (*tests)(fixture *)) {
+    if (count != 3) return 2;
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+    fixture f = {.path = words[1], .scratch = words[2]};
+    NSError *error = nil;
+    f.device = MTLCreateSystemDefaultDevice();
+    f.library = [f.device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]] error:&error];
+    f.queue = [f.device newCommandQueue];
+    report(&f, "the library opens", f.library != nil, [error localizedDescription]);
+    if (f.library != nil) tests(&f);
+    [f.queue release];
+    [f.library release];
+    [f.device release];
+    [pool drain];
+    return f.failed == 0 ? 0 : 1;
+}
