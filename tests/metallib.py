@@ -84,12 +84,26 @@ class Library:
         }
 
     def run(self, name, buffers, groups=(1, 1, 1), ranges=None, threadgroup=()):
-        """Runs a kernel on arrays bound in order; ranges of threadgroups default to the whole grid."""
+        """Runs a kernel on arrays (in order, or {index: array}); ranges of threadgroups default to the whole grid."""
         groups = tuple(groups) + (1,) * (3 - len(groups))
-        bind = (c_void_p * 31)(*(array.ctypes.data for array in buffers))
+        if not isinstance(buffers, dict):
+            buffers = dict(enumerate(buffers))
+        bind = (c_void_p * 31)()
+        for index, array in buffers.items():
+            bind[index] = array.ctypes.data
         shared = [np.zeros(n, np.uint8) for n in threadgroup]
         local = (c_void_p * 31)(*(array.ctypes.data for array in shared))
         triple = c_uint32 * 3
         launch = Launch(bind, local, triple(*groups), triple(1, 1, 1), triple(*groups))
         for first, count in ranges or [(0, int(np.prod(groups)))]:
             self.functions[name].entry(ctypes.byref(launch), first, count)
+
+
+def runnable_isas():
+    """The instruction sets of this machine's libraries that this processor has."""
+    from pipeline.metalc import default_isas
+
+    needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return [isa for isa in default_isas() if needs.get(isa, set()) <= flags]

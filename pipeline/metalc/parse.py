@@ -359,7 +359,7 @@ class _Parser:
                 while stop < end and not self._is(stop, ";"):
                     stop += 1
                 plain = self.tokens[index + 1 : stop]
-                named = _declared_name(plain)
+                named = _declared_name(plain[: _comma(plain)])
                 words = {token.text for token in plain}
                 # What depends on a local name, or is a pointer, is not counted.
                 if named is not None and words.isdisjoint("*&=") and not self._local(words, body, index):
@@ -375,6 +375,16 @@ class _Parser:
             and self.tokens[index + 1].text in ("=", "{", ";")
             for index in range(body + 1, end)
         )
+
+
+def _comma(tokens: list[Token]) -> int:
+    """Position of the first comma outside brackets, or the length."""
+    depth = 0
+    for position, token in enumerate(tokens):
+        if depth == 0 and token.text == ",":
+            return position
+        depth += (token.text in ("[", "(", "<")) - (token.text in ("]", ")", ">"))
+    return len(tokens)
 
 
 def _extents(declarators: list[Token]):

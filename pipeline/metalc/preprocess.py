@@ -11,7 +11,8 @@ from pathlib import Path
 
 from . import toolchain
 from .diagnostics import summary
-from .errors import CompileError
+from .errors import CompileError, at
+from .tokens import place
 
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
 _STANDARD = (
@@ -53,6 +54,8 @@ class Preprocessor:
         if result.returncode:
             raise CompileError(f"{summary(errors, self._stubs.name)}\n{errors}")
         try:
-            return result.stdout.decode().replace(self._stubs.name, "")
+            text = result.stdout.decode()
         except UnicodeDecodeError as error:
-            raise CompileError(f"{file}:1: the shader is not UTF-8: {error}") from None
+            name, line = place(result.stdout[: error.start].decode(), os.fspath(file))
+            raise at(name, line, "the text is not UTF-8; save the file as UTF-8") from None
+        return text.replace(self._stubs.name, "")

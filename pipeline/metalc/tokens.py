@@ -48,6 +48,12 @@ def tokenize(text: str, file: str) -> list[Token]:
     return tokens
 
 
+def place(text: str, file: str) -> tuple[str, int]:
+    """File and line of the end of preprocessed text."""
+    last = tokenize(text + " end", file)[-1]
+    return last.file, last.line
+
+
 def match_brackets(tokens: list[Token]) -> dict[int, int]:
     """Index of the closing bracket for each opening one, and the other way round.
 

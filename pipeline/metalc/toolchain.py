@@ -74,7 +74,10 @@ def compiler() -> tuple[str, ...]:
     """The C++ compiler as the first words of a command line."""
     named = os.environ.get("CXX")
     if named:
-        command = tuple(shlex.split(named))
+        try:
+            command = tuple(shlex.split(named))
+        except ValueError:
+            command = ()
         if command and shutil.which(command[0]):
             return command
         raise CompileError(
