@@ -37,9 +37,10 @@ static NSString *text(const char *utf8) {
     return result != nil ? result : @"";
 }
 
-// A +1 handle for an autoreleased object, or NULL with the error filled.
-static void *handle(id object, NSError *cause, ob_error *error) {
-    if (object == nil) report(cause, error);
+// A +1 handle for an autoreleased object, or NULL with the error filled. The cause comes by reference: the call that
+// sets it is an argument of this one, and arguments are evaluated in any order.
+static void *handle(id object, NSError **cause, ob_error *error) {
+    if (object == nil) report(*cause, error);
     return (void *)[object retain];
 }
 
@@ -53,7 +54,7 @@ ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error) {
     ob_device *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([OBDevice deviceNamed:text(name) threads:threads error:&cause], cause, error);
+    result = handle([OBDevice deviceNamed:text(name) threads:threads error:&cause], &cause, error);
     OB_END(error)
     return result;
 }
@@ -75,7 +76,7 @@ ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error
     ob_library *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([(OBDevice *)device libraryAtPath:text(path) error:&cause], cause, error);
+    result = handle([(OBDevice *)device libraryAtPath:text(path) error:&cause], &cause, error);
     OB_END(error)
     return result;
 }
@@ -84,7 +85,7 @@ ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *
     ob_library *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([(OBDevice *)device libraryWithSource:text(source) error:&cause], cause, error);
+    result = handle([(OBDevice *)device libraryWithSource:text(source) error:&cause], &cause, error);
     OB_END(error)
     return result;
 }
@@ -113,7 +114,7 @@ ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error
     ob_kernel *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([(OBLibrary *)library kernelNamed:text(name) error:&cause], cause, error);
+    result = handle([(OBLibrary *)library kernelNamed:text(name) error:&cause], &cause, error);
     OB_END(error)
     return result;
 }
@@ -159,7 +160,7 @@ ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error) {
     OB_BEGIN
     NSError *cause = nil;
     id<MTLBuffer> buffer = [(OBDevice *)device newBufferWithLength:(NSUInteger)length error:&cause];
-    result = handle(buffer, cause, error);
+    result = handle(buffer, &cause, error);
     [buffer release];
     OB_END(error)
     return result;
@@ -170,7 +171,7 @@ ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_e
     OB_BEGIN
     NSError *cause = nil;
     id<MTLBuffer> buffer = [(OBDevice *)device newBufferWithMemory:memory length:(NSUInteger)length error:&cause];
-    result = handle(buffer, cause, error);
+    result = handle(buffer, &cause, error);
     [buffer release];
     OB_END(error)
     return result;
@@ -225,7 +226,7 @@ ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t 
                                   dispatches:converted
                                        count:count
                                        label:text(label)
-                                       error:&cause], cause, error);
+                                       error:&cause], &cause, error);
     OB_END(error)
     free(bindings);
     free(converted);
@@ -244,7 +245,7 @@ ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error) {
     ob_run *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([(OBChain *)chain commitRows:rows error:&cause], cause, error);
+    result = handle([(OBChain *)chain commitRows:rows error:&cause], &cause, error);
     OB_END(error)
     return result;
 }

@@ -56,26 +56,20 @@ def _main(arguments: list[str] | None, engine) -> int:
     settings = parse_arguments(arguments)
     display = make_display(settings)
     try:
-        return run(settings, engine or Engine(), display)
+        return run(settings, engine or load_engine(), display)
     finally:
         display.close()
 
 
-class Engine:
-    """What a run needs of the rest of the package: the model's loader, the generator, and its events."""
-
-    def __init__(self):
-        """UsageError where the extension was not built."""
-        try:
-            from . import generate, models
-        except ImportError as error:
-            if error.name != "pipeline._core":
-                raise
-            raise UsageError(f"{error.name} is not built; run `make run` or `pip install .` in the source tree") from error
-        self.load_model = models.load_model
-        self.Generator, self.Request = generate.Generator, generate.Request
-        self.Prefilled, self.Token = generate.Prefilled, generate.Token
-        self.Finished, self.Failed = generate.Finished, generate.Failed
+def load_engine():
+    """The package's own generator; UsageError where the extension was not built."""
+    try:
+        from . import generate
+    except ImportError as error:
+        if error.name != "pipeline._core":
+            raise
+        raise UsageError(f"{error.name} is not built; run `make run` or `pip install .` in the source tree") from error
+    return generate
 
 
 def run(settings, engine, display) -> int:
@@ -112,7 +106,7 @@ def _generate(settings, engine, display, prompts, tokenizer, model, load_seconds
         from .trace import write_trace
 
         write_trace(Path(settings.trace), generator.trace(), model.device.name)
-    summary = make_summary(settings, model, generator.stats, load_seconds, len(prompts), session.failed)
+    summary = make_summary(settings, model, generator.stats, session, load_seconds)
     display.summary(summary)
     if settings.json:
         print(to_json(summary), flush=True)

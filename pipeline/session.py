@@ -57,15 +57,17 @@ class Session:
 
     def __init__(self, jobs: list[Job], failed: list[Prompt], tokenizer: Tokenizer, writer, display: Display, streams: bool):
         self.jobs = {job.prompt.index: job for job in jobs}
+        self.prompts = len(jobs) + len(failed)
         self.failed = 0
         self.finished = 0
+        self.prefill_tokens = 0
         self._tokenizer = tokenizer
         self._writer: RowWriter | None = writer
         self._display = display
         self._order = InOrder()
         self._stream: TextStream = tokenizer.stream()
         self._streams = streams
-        self._prefilled: dict[int, int] = {}
+        self._unfilled = {job.prompt.index: len(job.tokens) for job in jobs}  # tokens still to go through
         self._unusable = failed
 
     def begin(self) -> None:
@@ -85,13 +87,15 @@ class Session:
         ]
 
     def prefilled(self, event) -> None:
-        """`event.done` of a prompt's tokens went through the model."""
-        before = self._prefilled.get(event.index, 0)
-        self._prefilled[event.index] = event.done
-        self._display.prefilled(event.done - before)
+        """`event.tokens` more tokens of a prompt went through the model."""
+        self.prefill_tokens += event.tokens
+        self._unfilled[event.index] -= event.tokens
+        self._display.prefilled(event.tokens)
 
     def token(self, event) -> None:
         """One more token of one prompt."""
+        if event.index in self._unfilled:  # the prompt's last token went through with the first decode step
+            self._display.prefilled(self._unfilled.pop(event.index))
         self._display.token(self._stream.push(event.token) if self._streams else "")
 
     def finish(self, event) -> None:

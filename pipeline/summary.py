@@ -12,21 +12,22 @@ CHART_WIDTH = 54  # with the labels it fits 80 columns
 CHART_LINES = 4
 
 
-def make_summary(settings, model, stats, load_seconds: float, prompts: int, failed: int) -> dict:
+def make_summary(settings, model, stats, session, load_seconds: float) -> dict:
     """The summary of a finished run; rates and shares are None where nothing was counted.
 
     Per token counts one row of one decode step, so that a batch of eight rows in one command buffer gives 0.125
-    command buffers a token. The first token of a text comes with its prompt and counts as prefill.
+    command buffers a token. A prompt's last token goes through with the first decode step: it counts as a token of
+    the prompt, and not in the rate of prefill.
     """
     return {
         "device": model.device.name,
         "threads": model.device.threads,
         "model": settings.model.resolve().name,
-        "prompts": prompts,
-        "failed": failed,
+        "prompts": session.prompts,
+        "failed": session.failed,
         "prompt_tokens": int(stats.prompt_tokens),
         "generated_tokens": int(stats.generated_tokens),
-        "prefill_tokens_per_second": _ratio(stats.prompt_tokens, stats.prefill_seconds, 1),
+        "prefill_tokens_per_second": _ratio(session.prefill_tokens, stats.prefill_seconds, 1),
         "decode_tokens_per_second": _ratio(stats.decode_tokens, stats.decode_seconds, 1),
         "prefill_seconds": round(float(stats.prefill_seconds), 6),
         "decode_seconds": round(float(stats.decode_seconds), 6),
@@ -85,7 +86,8 @@ def expert_rows(counts: list[list[int]], blocks: str = BLOCKS) -> list[tuple[str
     if a_line and len(shares) <= a_line * CHART_LINES:
         top = max(max(layer) for layer in shares)
         groups = [_bars(layer, top, blocks) for layer in shares]
-        lines = [" ".join(groups[i : i + a_line]) for i in range(0, len(groups), a_line)]
+        bar = "|" if blocks == ASCII_BLOCKS else "│"
+        lines = [bar.join(groups[i : i + a_line]) for i in range(0, len(groups), a_line)]
         label = "expert load by layer"
     else:
         ranked = [sum(column) / len(shares) for column in zip(*(sorted(s, reverse=True) for s in shares), strict=True)]

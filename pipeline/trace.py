@@ -10,7 +10,7 @@ from pathlib import Path
 from .errors import UsageError
 
 _PROCESS = 1
-_BUFFERS = 0  # the lane of command buffers; dispatches lie in the lanes after it
+_STEPS = 0  # the lane of decode steps; dispatches lie in the lanes after it
 
 
 def write_trace(path: Path, events, device: str) -> None:
@@ -27,21 +27,21 @@ def write_trace(path: Path, events, device: str) -> None:
 
 
 def chrome_events(events, device: str) -> list[dict]:
-    """The list of trace events; times in microseconds from the first dispatch."""
+    """The list of trace events; times in microseconds from the first dispatch. One command buffer is one step."""
     events = sorted(events, key=lambda event: (event.start_seconds, event.end_seconds))
     origin = events[0].start_seconds if events else 0.0
     lanes: list[float] = []  # the end of each lane's last dispatch: what overlaps goes to the next lane
-    buffers: dict[int, list[float]] = {}
+    steps: dict[int, list[float]] = {}
     slices = []
     for event in events:
         lane = next((i for i, end in enumerate(lanes) if end <= event.start_seconds), len(lanes))
         lanes[lane:lane + 1] = [event.end_seconds]
-        span = buffers.setdefault(event.command_buffer, [event.start_seconds, event.end_seconds])
+        span = steps.setdefault(event.command_buffer, [event.start_seconds, event.end_seconds])
         span[1] = max(span[1], event.end_seconds)
         details = {"step": event.step, "command_buffer": event.command_buffer}
-        slices.append(_slice(event.name, _BUFFERS + 1 + lane, event.start_seconds, event.end_seconds, origin, details))
-    spans = [_slice(f"command buffer {n}", _BUFFERS, *span, origin, {}) for n, span in buffers.items()]
-    names = ["command buffers"] + ["dispatches" if i == 0 else f"dispatches, overlap {i}" for i in range(len(lanes))]
+        slices.append(_slice(event.name, _STEPS + 1 + lane, event.start_seconds, event.end_seconds, origin, details))
+    spans = [_slice(f"decode step {n}", _STEPS, *span, origin, {}) for n, span in steps.items()]
+    names = ["decode steps"] + ["dispatches" if i == 0 else f"dispatches, overlap {i}" for i in range(len(lanes))]
     return [_name("process_name", 0, f"Onebuf on {device}")] + [
         _name("thread_name", lane, name) for lane, name in enumerate(names)
     ] + spans + slices

@@ -106,7 +106,7 @@ class Generator:
         count = len(request.tokens)
         self.stats.prompt_tokens += count
         self.stats.prefill_seconds += 0.001
-        return Prefilled(request.index, count, count, count)
+        return Prefilled(request.index, count - 1, count - 1, count)
 
     def _decode(self, request, text, made):
         if len(made) == len(text) or len(made) == request.max_tokens:
@@ -129,9 +129,9 @@ class Generator:
     def trace(self):
         assert self.tracing
         return [
-            SimpleNamespace(name="rms_norm", step=0, start_seconds=1.0, end_seconds=1.00002, command_buffer=0),
-            SimpleNamespace(name="linear", step=0, start_seconds=1.00001, end_seconds=1.00003, command_buffer=0),
-            SimpleNamespace(name="linear", step=1, start_seconds=1.00005, end_seconds=1.00006, command_buffer=1),
+            SimpleNamespace(name="rms_norm", step="final_norm", start_seconds=1.0, end_seconds=1.00002, command_buffer=0),
+            SimpleNamespace(name="linear", step="logits", start_seconds=1.00001, end_seconds=1.00003, command_buffer=0),
+            SimpleNamespace(name="linear", step="logits", start_seconds=1.00005, end_seconds=1.00006, command_buffer=1),
         ]
 
     def explain(self):

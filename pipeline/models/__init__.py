@@ -18,7 +18,7 @@ def load_model(checkpoint, *, device="auto", threads: int = 0):
     from ..device import as_device
 
     family = checkpoint.config.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise UnsupportedError(f"{checkpoint.path / 'config.json'}: model_type {family!r} is not supported; "
                                f"use one of: {', '.join(FAMILIES)}")
     module = importlib.import_module(f".{family}", __name__)

@@ -4,8 +4,10 @@ queries and keys normed per head, every layer a mixture of experts with softmax 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..builder import Pipeline
+from ..config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
 from ..tensors import Storage
 from .loading import Loader
@@ -35,15 +37,10 @@ class Config:
     def read(cls, config: dict, file: str) -> Config:
         """From config.json. CheckpointError names a missing key, UnsupportedError a feature."""
 
-        def need(key, kind=int, default=None):
-            value = config.get(key, default)
-            if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int)):
-                raise CheckpointError(f"{file}: {key} = {value!r} is no {kind.__name__}; it is needed")
-            if kind is not bool and value <= 0:
-                raise CheckpointError(f"{file}: {key} = {value!r} must be above 0")
-            return value
-
+        whole = partial(integer, config, source=file)
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(rope, dict):
+            raise CheckpointError(f"{file}: rope_parameters = {rope!r} is no object; it is needed")
         kind = rope.get("rope_type", rope.get("type", "default"))
         refused = {
             "rope type": kind if kind != "default" else None,
@@ -56,17 +53,18 @@ class Config:
         for feature, value in refused.items():
             if value is not None:
                 raise UnsupportedError(f"{file}: {feature} = {value!r} is not supported for qwen3_moe")
-        heads = need("num_attention_heads")
+        heads, hidden = whole("num_attention_heads"), whole("hidden_size")
+        theta = number(rope, "rope_theta", 10000.0, source=file)
         result = cls(
-            layers=need("num_hidden_layers"), hidden=need("hidden_size"), heads=heads,
-            kv_heads=need("num_key_value_heads", default=heads),
-            head_dim=need("head_dim", default=config.get("hidden_size", 0) // heads),
-            experts=need("num_experts"), top_k=need("num_experts_per_tok"),
-            expert_hidden=need("moe_intermediate_size"), vocab=need("vocab_size"),
-            context=need("max_position_embeddings"), eps=need("rms_norm_eps", float, 1e-6),
-            rope_theta=need("rope_theta", float, rope.get("rope_theta", 10000.0)),
-            renormalise=need("norm_topk_prob", bool, False), tied=need("tie_word_embeddings", bool, False),
-        )  # fmt: skip
+            layers=whole("num_hidden_layers"), hidden=hidden, heads=heads,
+            kv_heads=whole("num_key_value_heads", heads), head_dim=whole("head_dim", max(hidden // heads, 1)),
+            experts=whole("num_experts"), top_k=whole("num_experts_per_tok"),
+            expert_hidden=whole("moe_intermediate_size"), vocab=whole("vocab_size"),
+            context=whole("max_position_embeddings"), eps=number(config, "rms_norm_eps", 1e-6, source=file),
+            rope_theta=number(config, "rope_theta", theta, source=file),
+            renormalise=boolean(config, "norm_topk_prob", False, source=file),
+            tied=boolean(config, "tie_word_embeddings", False, source=file),
+        )
         if result.heads % result.kv_heads or result.head_dim % 2:
             raise CheckpointError(f"{file}: {result.heads} heads of {result.head_dim} do not go with "
                                   f"{result.kv_heads} key-value heads; heads must be a multiple, head_dim even")
