@@ -39,7 +39,7 @@ class LiveDisplay(Display):
 
     def loading(self, what: str) -> None:
         self._bars.loading(what)
-        self._live.start()
+        self._live.start(refresh=True)
 
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         self._bars.start(prompts, prompt_tokens, most_tokens)
@@ -106,8 +106,9 @@ class LiveDisplay(Display):
             if len(lines) < 2:
                 return
             self._line = lines.pop()
-        for line in lines:
-            self._console.print(line)
+        with self._console:  # one write: the redrawn part loses its complete lines as they scroll up
+            self._live.refresh()
+            self._console.print(Group(*lines))
 
     def _draw(self):
         with self._lock:

@@ -54,8 +54,8 @@ def to_json(summary: dict) -> str:
 def to_rows(summary: dict, blocks: str = BLOCKS) -> list[tuple[str, str]]:
     """The summary as (label, value) lines for people."""
     rows = [
-        ("model", f"{summary['model']}, {_bytes(summary['mapped_bytes'])} mapped, "
-                  f"{_bytes(summary['repacked_bytes'])} repacked, loaded in {summary['load_seconds']:.2f} s"),
+        ("model", f"{summary['model']}, loaded in {summary['load_seconds']:.2f} s"),
+        ("weights", f"{_bytes(summary['mapped_bytes'])} mapped, {_bytes(summary['repacked_bytes'])} repacked"),
         ("device", f"{summary['device']}, {_plural(summary['threads'], 'thread')}"),
         ("prompt", f"{_plural(summary['prompt_tokens'], 'token')}, {_rate(summary['prefill_tokens_per_second'])}"),
         ("generated", f"{_plural(summary['generated_tokens'], 'token')}, "
