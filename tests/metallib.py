@@ -107,3 +107,19 @@ def runnable_isas():
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return [isa for isa in default_isas() if needs.get(isa, set()) <= flags]
+
+
+HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"
+
+
+def compile_text(folder, text, isa=None, **options):
+    """Compiles the text of one shader, or of several named files, in `folder` for one instruction set."""
+    from pipeline import metalc
+
+    files = text if isinstance(text, dict) else {"shader.metal": text}
+    for name, content in files.items():
+        (folder / name).write_text(HEADER + content if name.endswith(".metal") else content)
+    sources = [folder / name for name in files if name.endswith(".metal")]
+    isa = isa or runnable_isas()[-1]
+    options = {"build_dir": folder / "objects", "optimize": "0", **options}
+    return Library(metalc.build(sources, folder / "out.metallib", [isa], **options), isa)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,8 @@ def build(
         groups = [objects[k * len(units) : (k + 1) * len(units)] for k in range(len(isas))]
         link_one = functools.partial(_link, folder, options, units)
         libraries = list(pool.map(link_one, groups, isas))
+    if build_dir is None:
+        _prune(folder)
     return _publish(Path(out), dict(zip(isas, libraries)))
 
 
@@ -109,6 +112,15 @@ def _build_folder(build_dir) -> Path:
         folder = Path(tempfile.gettempdir()) / f"onebuf-{os.getuid()}" / "objects"
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _prune(folder: Path) -> None:
+    """Keeps the cache small: what has not been used for a month goes."""
+    oldest = time.time() - 30 * 24 * 3600
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _options(optimize, sanitize, warnings) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from .tokens import Token, match_brackets, tokenize
 
 _SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
 _NOT_CALLS = ("decltype", "__attribute__", "alignas", "noexcept", "sizeof", "operator")
+# A member declaration with one of these is a function, a type, a bit-field or has no offset.
+_NO_FIELD = frozenset("( : static using typedef friend struct union enum template".split())
 
 
 def edit(text: str, edits) -> str:
@@ -220,21 +222,28 @@ class _Parser:
             self.shader.structs[key] = Struct(name, tuple(self.scope), fields)
 
     def _fields(self, index: int, end: int):
-        """Names of the plain data members of a struct."""
+        """Names of the plain public data members of a struct."""
+        public = True
         while index < end:
-            stop = self._extent(index, end)
-            words = [token.text for token in self.tokens[index:stop]]
-            skip = {"(", "static", "using", "typedef", "friend", "struct", "union", "enum", "template", ":"}
-            if self._is(index + 1, ":") or not skip.isdisjoint(words):
-                index = index + 2 if self._is(index + 1, ":") else stop
+            if self._is(index + 1, ":") and self.tokens[index].text in ("public", "private", "protected"):
+                public = self.tokens[index].text == "public"
+                index += 2
                 continue
-            for position in range(index + 1, stop):
-                if self.tokens[position].text in (";", ",", "[", "=", "{"):
-                    if self.tokens[position - 1].kind == "word":
-                        yield self.tokens[position - 1].text
-                    if self.tokens[position].text in ("=", "{"):
-                        break
+            stop = self._extent(index, end)
+            if public and _NO_FIELD.isdisjoint(token.text for token in self.tokens[index:stop]):
+                yield from self._declared_fields(index, stop)
             index = stop
+
+    def _declared_fields(self, index: int, stop: int):
+        depth = 0
+        for position in range(index + 1, stop):
+            text = self.tokens[position].text
+            depth += (text == "<") - (text == ">")
+            if depth == 0 and text in (";", ",", "[", "=", "{"):
+                if self.tokens[position - 1].kind == "word":
+                    yield self.tokens[position - 1].text
+                if text in ("=", "{"):
+                    return
 
     def _enumerators(self, index: int, end: int) -> None:
         value = 0

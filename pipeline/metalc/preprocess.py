@@ -17,7 +17,7 @@ from .tokens import place
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
 _STANDARD = (
     "simd/simd.h", "stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "cstdint", "cstddef",
-    "climits", "cfloat", "type_traits", "TargetConditionals.h",
+    "climits", "cfloat", "type_traits", "TargetConditionals.h", "metal_quadgroup", "metal_numeric",
 )  # fmt: skip
 
 
