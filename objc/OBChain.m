@@ -26,6 +26,15 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     return (bytes + constantsAlignment - 1) / constantsAlignment * constantsAlignment;
 }
 
+@interface OBChain ()
+- (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error;
+- (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
+- (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error;
+- (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset;
+- (BOOL)checkComplete:(NSUInteger)index error:(NSError **)error;
+- (void)planBarriers:(const OBDispatch *)dispatches;
+@end
+
 @implementation OBChain
 
 + (OBChain *)chainWithDevice:(OBDevice *)device
