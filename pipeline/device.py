@@ -15,7 +15,8 @@ class Device:
         self.core = core
         self._kernels = {}
         self._wrapped = {}
-        self._library = core.open_library(resources.shader_library())
+        library = resources.shader_library()
+        self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
     @property
     def name(self) -> str:

@@ -1,7 +1,9 @@
-"""Where the files are that the package brings along: beside the code when installed, in the source
-tree when the package is imported from a checkout.
+"""The shaders that the package brings along: beside the code when installed, in the source tree when
+the package is imported from a checkout.
 """
 
+import re
+import sys
 from pathlib import Path
 
 from .errors import OnebufError
@@ -10,42 +12,31 @@ _PACKAGE = Path(__file__).resolve().parent
 _TREE = _PACKAGE.parent
 
 
-def shader_library() -> Path:
-    """The compiled shaders: what newLibraryWithURL takes."""
-    return _first("compiled shaders", _PACKAGE / "onebuf.metallib")
+def shader_library() -> Path | None:
+    """The compiled shaders, or None on a Mac where they were installed without Metal's offline
+    compiler; shader_text() is then compiled when a device is opened."""
+    library = _PACKAGE / "onebuf.metallib"
+    if library.exists():
+        return library
+    if sys.platform == "darwin":
+        return None
+    raise OnebufError(f"{library}: no compiled shaders there: {_remedy()}")
 
 
-def shader_sources() -> Path:
-    """The folder of the .metal files and args.h."""
-    return _first("shader sources", _PACKAGE / "shaders", _TREE / "shaders")
+def shader_text() -> str:
+    """All shaders as one text that names no file of its own."""
+    folder = next(filter(Path.is_dir, (_PACKAGE / "shaders", _TREE / "shaders")), None)
+    if folder is None:
+        raise OnebufError(f"{_PACKAGE / 'shaders'}: no shader sources there: {_remedy()}")
+    return "\n".join(map(_with_headers, sorted(folder.glob("*.metal"))))
 
 
-def metal_stdlib() -> Path:
-    """The folder that makes `#include <metal_stdlib>` work in C++."""
-    return _first(
-        "metal_stdlib", _PACKAGE / "include" / "metal_stdlib", _TREE / "shaders" / "metal_stdlib"
-    )
+def _with_headers(path: Path) -> str:
+    """The text of a shader with #include "..." replaced by the file; include guards keep it once."""
+    include = re.compile(r'^#include "([\w.]+)"', re.MULTILINE)
+    return include.sub(lambda found: _with_headers(path.parent / found[1]), path.read_text())
 
 
-def metallib_header_dir() -> Path:
-    """The folder of metallib.h."""
-    header = _first(
-        "metallib.h",
-        _PACKAGE / "include" / "metallib.h",
-        _TREE / "objc" / "metal" / "metallib.h",
-    )
-    return header.parent
-
-
-def data() -> Path:
-    """The folder of the built-in model."""
-    return _first("package data", _PACKAGE / "data")
-
-
-def _first(what: str, *paths: Path) -> Path:
-    for path in paths:
-        if path.exists():
-            return path
-    if (_TREE / "setup.py").exists():
-        raise OnebufError(f"no {what} at {paths[0]}: run make build")
-    raise OnebufError(f"no {what} at {paths[0]}: reinstall onebuf")
+def _remedy() -> str:
+    in_tree = (_TREE / "setup.py").exists()
+    return "run make build" if in_tree else "reinstall with pip install --force-reinstall onebuf"

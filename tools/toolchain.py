@@ -126,7 +126,7 @@ def _check_cxx() -> None:
     try:
         compiler()
     except CompileError as error:
-        if "CXX" in os.environ:
+        if os.environ.get("CXX"):
             raise ToolchainError(str(error)) from None
         raise ToolchainError("no C++ compiler", *CXX_PACKAGES) from None
 
