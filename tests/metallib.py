@@ -1,6 +1,7 @@
 """Reads and runs compiled shader libraries through their C interface (objc/metal/metallib.h)."""
 
 import ctypes
+import subprocess
 from ctypes import POINTER, Structure, c_char_p, c_uint32, c_void_p
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def runnable_isas():
 
 
 HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"
+
+
+def is_gcc():
+    """Whether the C++ compiler is GCC."""
+    from pipeline.metalc import toolchain
+
+    command = [*toolchain.compiler(), "--version"]
+    return "Free Software Foundation" in subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def compile_text(folder, text, isa=None, **options):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metallib import HEADER, Library, compile_text, runnable_isas
+from metallib import HEADER, Library, compile_text, is_gcc, runnable_isas
 
 from pipeline import metalc
+from pipeline.metalc import toolchain
 
 SHADERS = Path(__file__).parent / "shaders"
 ROOT = Path(__file__).parent.parent
@@ -218,11 +219,13 @@ RUN += "metallib.Library(*sys.argv[1:3]).run('f', [numpy.full(4, 4, numpy.int32)
 
 @pytest.mark.parametrize("sanitizer, finding", [("address", "stack-buffer-overflow"), ("undefined", "out of bounds")])
 def test_sanitizers_name_the_line_of_the_shader(tmp_path, sanitizer, finding):
-    compiler = os.environ.get("CXX", "g++")
+    if not is_gcc():
+        pytest.skip("loads GCC's runtime")
     name = {"address": "libasan.so", "undefined": "libubsan.so"}[sanitizer]
-    runtime = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+    command = [*toolchain.compiler(), f"-print-file-name={name}"]
+    runtime = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     if not os.path.isabs(runtime):
-        pytest.skip(f"{compiler} has no {name}")
+        pytest.skip(f"{name} is not installed")
     (tmp_path / "f.metal").write_text(OUT_OF_BOUNDS)
     isa, out = runnable_isas()[0], tmp_path / "f.metallib"
     metalc.build(tmp_path / "f.metal", out, [isa], sanitize=(sanitizer,), optimize="1", build_dir=tmp_path / "objects")

@@ -3,7 +3,7 @@
 import re
 
 _ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
-_PLACE = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):")
+_PLACE = re.compile(r"^(?!In file included)(?P<file>[^\s:][^:\n]*):(?P<line>\d+):")
 _LINKER = re.compile(r"undefined reference|cannot find|ld: ")
 
 

@@ -29,7 +29,10 @@ FLAGS = (
 )  # fmt: skip
 
 # What Apple's compiler predefines, and __METAL_CPU__ to tell this one from it.
-DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1", "-D__METAL_CPU__=1")
+DEFINES = (
+    "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1",
+    "-D__METAL_CPU__=1",
+)  # fmt: skip
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
