@@ -93,13 +93,17 @@ def test_json_summary_alone():
     assert len(counts) == 8 and {len(layer) for layer in counts} == {16}
 
 
-@pytest.mark.parametrize("batch", [1, 3, 8])
-def test_rows(tmp_path, batch):
-    """Eight prompts give the golden tokens, whatever runs together."""
+def certain(case):
+    """The golden tokens before the first near tie of the top two, which rounding may decide."""
+    gaps = [top[0] - top[1] for top in case["top5_logprobs"]]
+    return case["tokens"][: next((i for i, gap in enumerate(gaps) if gap <= 0.01), len(gaps))]
+
+
+def test_rows(tmp_path):
     prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
     lines = [{"prompt": c["prompt"], "id": f"n{i}"} if i % 2 else {"tokens": c["prompt_ids"]} for i, c in enumerate(GOLDEN)]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, printed, err = run("--prompts", prompts, "--out", out, "--max-tokens", 48, "--batch-size", batch)
+    code, printed, err = run("--prompts", prompts, "--out", out, "--max-tokens", 48, "--batch-size", 3)
     assert code == 0 and printed == "" and "generated" in err
     rows = rows_of(out)
     assert [row["index"] for row in rows] == list(range(len(GOLDEN)))
@@ -107,21 +111,23 @@ def test_rows(tmp_path, batch):
         assert set(row) == {"id", "index", "prompt", "text", "tokens", "logprobs", "finish_reason"}
         assert row["id"] == (f"n{row['index']}" if row["index"] % 2 else row["index"])
         assert row["prompt"] == case["prompt"]
-        assert row["tokens"] == case["tokens"][: len(row["tokens"])] and row["text"] in case["text"]
+        assert row["tokens"][: len(certain(case))] == certain(case)
+        assert row["text"] == case["text"] or row["tokens"] != case["tokens"]
         assert len(row["logprobs"]) == len(row["tokens"]) and all(value <= 0 for value in row["logprobs"])
         assert row["finish_reason"] == ("length" if len(row["tokens"]) == 48 else "stop")
 
 
-def test_sampling_does_not_depend_on_the_batch(tmp_path):
+@pytest.mark.parametrize("temperature", [0, 0.9])
+def test_rows_do_not_depend_on_the_batch(tmp_path, temperature):
     prompts = tmp_path / "p.txt"
     prompts.write_text("".join(case["prompt"] + "\n" for case in GOLDEN))
     found = []
-    for batch in (1, 5):
+    for batch in (1, 3, 8):
         out = tmp_path / f"{batch}.jsonl"
-        options = ("--temperature", 0.9, "--seed", 11, "--max-tokens", 24, "--batch-size", batch)
+        options = ("--temperature", temperature, "--seed", 11, "--max-tokens", 24, "--batch-size", batch)
         assert run("--prompts", prompts, "--out", out, *options)[0] == 0
         found.append([row["tokens"] for row in rows_of(out)])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_standard_input_to_standard_output():
