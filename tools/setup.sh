@@ -45,9 +45,9 @@ may_install() {
     command -v apt-get >/dev/null || die "install with this system's package manager: $*"
     as_root=
     if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null || die "run this as root first: apt-get install $*"
         as_root=sudo
-        [ -t 0 ] || as_root="sudo -n"
+        [ -t 0 ] || as_root="sudo -n" # nobody there to type a password
+        $as_root true 2>/dev/null || die "run this as root first: apt-get install $*"
     fi
 }
 apt_install() {
@@ -86,7 +86,7 @@ find_python() {
     new_python
 }
 new_python() {
-    may_install "python3 (3.11 or newer) python3-venv python3-dev"
+    may_install python3 python3-venv python3-dev gobjc libgnustep-base-dev g++
     apt update || say "apt-get update failed; going on with the lists that are there"
     for version in 3.13 3.12 3.11 3.14; do
         if apt-cache show "python$version-venv" >/dev/null 2>&1; then
