@@ -88,7 +88,8 @@ class PlainDisplay(Display):
         if self._table:
             rows = to_rows(summary, blocks_for(self._err))
             width = max(len(label) for label, _ in rows)
-            print(*(f"{label:<{width}}  {value}".rstrip() for label, value in rows), sep="\n", file=self._err, flush=True)
+            for label, value in rows:
+                print(f"{label:<{width}}  {value}".rstrip(), file=self._err)
 
     def close(self) -> None:
         self._end_line()

@@ -55,7 +55,7 @@ class Session:
     `streams`: there is one prompt, whose text is shown as it is made.
     """
 
-    def __init__(self, jobs: list[Job], failed: list[Prompt], tokenizer: Tokenizer, writer, display: Display, streams: bool):
+    def __init__(self, jobs: list[Job], failed: list[Prompt], tokenizer: Tokenizer, writer, display: Display, streams):
         self.jobs = {job.prompt.index: job for job in jobs}
         self.prompts = len(jobs) + len(failed)
         self.failed = 0
