@@ -40,7 +40,8 @@ class Tokenizer:
             text.encode()
             ids = self._tokenizer.encode(text).ids
         except UnicodeEncodeError as error:
-            raise PromptError(f"character {error.start + 1} is half a surrogate pair, or a byte that is not UTF-8; write it as UTF-8") from error
+            where = f"character {error.start + 1}"
+            raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
         except Exception as error:
             raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
         if self.bos_token is not None and ids[:1] != [self.bos_token]:
