@@ -45,8 +45,8 @@ may_install() {
     command -v apt-get >/dev/null || die "install with this system's package manager: $*"
     as_root=
     if [ "$(id -u)" != 0 ]; then
-        as_root=sudo
-        [ -t 0 ] || as_root="sudo -n" # nobody there to type a password
+        as_root="sudo -n" # without a terminal nobody can type a password
+        [ ! -t 0 ] || { as_root=sudo; say "asking sudo for: apt-get install $*"; }
         $as_root true 2>/dev/null || die "run this as root first: apt-get install $*"
     fi
 }
