@@ -18,6 +18,8 @@ def dtype_of(array) -> str:
     name = array.dtype.name
     if name not in _NUMPY_NAMES:
         raise DTypeError(f"an array of {name} is not supported; use {', '.join(_NUMPY_NAMES)}")
+    if not array.dtype.isnative:
+        raise DTypeError(f"an array of {array.dtype.str} has the other byte order; convert it with .astype({name!r})")
     return _NUMPY_NAMES[name]
 
 
@@ -75,6 +77,13 @@ class Storage:
             memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data
         return buffer, 0
 
+    def extent(self) -> tuple[object, int, int]:
+        """(memory, begin, end) in bytes: two storages share memory where these meet."""
+        if self._mapped is None:
+            return self, 0, self.nbytes
+        key, _, offset = self._mapped
+        return key, offset, offset + self.nbytes
+
     def part(self, index: int) -> Storage:
         """The memory of self[index], without a copy."""
         return _Part(self, index)
@@ -98,6 +107,10 @@ class _Part(Storage):
         buffer, offset = self._whole.on(device)
         return buffer, offset + self._index * self.nbytes
 
+    def extent(self) -> tuple[object, int, int]:
+        memory, begin, _ = self._whole.extent()
+        return memory, begin + self._index * self.nbytes, begin + (self._index + 1) * self.nbytes
+
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
@@ -115,6 +128,16 @@ class Tensor:
 
     def __repr__(self):
         return f"{self.name}[{' × '.join(map(str, self.shape))}] {self.dtype}"
+
+
+def overlap(a: Tensor, b: Tensor) -> str:
+    """Whether two tensors share memory: "same" for all of it, "part" for some, "" for none."""
+    if a.storage is None or b.storage is None:
+        return "same" if a is b else ""
+    (memory, begin, end), (other, other_begin, other_end) = a.storage.extent(), b.storage.extent()
+    if memory != other or end <= other_begin or other_end <= begin:
+        return ""
+    return "same" if (begin, end) == (other_begin, other_end) else "part"
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,10 +27,15 @@
 // What marks an expert id or a token that does not exist.
 #define OB_NONE 0xFFFFFFFFu
 
+// A norm's elements are multiplied by weight_offset + weight, and the result by a scalar of its own:
+// scalar[row · scalar_row + element · scalar_element].
 struct NormArgs {
     uint32_t rows, dim;
     float eps;
+    float weight_offset;  // 0; Gemma stores weight - 1, so 1 there, and 1 where there is no weight
     uint32_t has_weight;
+    uint32_t write_sum;
+    uint32_t scalar_row, scalar_element;
 };
 
 struct EmbedArgs {
@@ -70,7 +75,8 @@ struct AttentionArgs {
 struct RouteArgs {
     uint32_t rows, experts, top_k;
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
-    uint32_t step;         // what a failing row reports
+    uint32_t has_scale, has_counts;
+    uint32_t step;  // what a failing row reports
 };
 
 struct ExpertArgs {
@@ -93,14 +99,14 @@ struct SampleResult {
     float logprob;
 };
 
-static_assert(sizeof(struct NormArgs) == 16, "NormArgs");
+static_assert(sizeof(struct NormArgs) == 32, "NormArgs");
 static_assert(sizeof(struct EmbedArgs) == 16, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 16, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 24, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 8, "RopeTableArgs");
 static_assert(sizeof(struct HeadArgs) == 24, "HeadArgs");
 static_assert(sizeof(struct AttentionArgs) == 24, "AttentionArgs");
-static_assert(sizeof(struct RouteArgs) == 20, "RouteArgs");
+static_assert(sizeof(struct RouteArgs) == 28, "RouteArgs");
 static_assert(sizeof(struct ExpertArgs) == 28, "ExpertArgs");
 static_assert(sizeof(struct SampleArgs) == 16, "SampleArgs");
 static_assert(sizeof(struct SampleResult) == 8, "SampleResult");

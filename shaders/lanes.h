@@ -32,6 +32,7 @@ METAL_FUNC Lanes lanes_load(device const float *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(device const half *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(device const bfloat *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(threadgroup const float *p) { return lanes_gather(p); }
+METAL_FUNC Lanes lanes_load(thread const float *p) { return lanes_gather(p); }
 
 template <typename P>
 METAL_FUNC void lanes_scatter(P p, Lanes a) {
@@ -40,6 +41,10 @@ METAL_FUNC void lanes_scatter(P p, Lanes a) {
 
 METAL_FUNC void lanes_store(device float *p, Lanes a) { lanes_scatter(p, a); }
 METAL_FUNC void lanes_store(threadgroup float *p, Lanes a) { lanes_scatter(p, a); }
+METAL_FUNC void lanes_store(thread float *p, Lanes a) { lanes_scatter(p, a); }
+METAL_FUNC void lanes_store(device bfloat *p, Lanes a) {
+    for (uint i = 0; i < 16; i++) p[i] = bfloat(a.v[i / 4][i % 4]);
+}
 
 // Sixteen 4-bit integers of two words, lowest bits first.
 METAL_FUNC Lanes lanes_unpack4(device const uint *p) {
@@ -101,4 +106,63 @@ METAL_FUNC float lanes_top(Lanes a) {
 }
 
 #endif
+
+// The first n < 16 elements at p, then zeros. Out of line: it runs once a row.
+template <typename T>
+__attribute__((noinline)) Lanes lanes_read_part(device const T *p, uint n) {
+    float part[16];
+    for (uint i = 0; i < 16; i++) part[i] = i < n ? float(p[i]) : 0.0f;
+    return lanes_load(part);
+}
+
+template <typename T>
+__attribute__((noinline)) void lanes_write_part(device T *p, uint n, Lanes a) {
+    float part[16];
+    lanes_store(part, a);
+    for (uint i = 0; i < n; i++) p[i] = T(part[i]);
+}
+
+// Elements i to i + 15 of the n at p; zeros from n on.
+template <typename T>
+METAL_FUNC Lanes lanes_read(device const T *p, uint i, uint n) {
+    return n - i < 16 ? lanes_read_part(p + i, n - i) : lanes_load(p + i);
+}
+
+// Elements i to i + 15 of the n at p; nothing is written from n on.
+template <typename T>
+METAL_FUNC void lanes_write(device T *p, uint i, uint n, Lanes a) {
+    if (n - i < 16) {
+        lanes_write_part(p + i, n - i, a);
+    } else {
+        lanes_store(p + i, a);
+    }
+}
+
+// A sum of Lanes in one fixed order, by blocks of 16 within groups of 256: the error stays that of a
+// few dozen additions for a million terms.
+struct LaneSum {
+    Lanes block, group, total;
+    uint count;
+};
+
+METAL_FUNC LaneSum lane_sum_of_none() {
+    LaneSum s;
+    s.block = s.group = s.total = lanes_splat(0);
+    s.count = 0;
+    return s;
+}
+
+// To be called after each addition to s.block.
+METAL_FUNC void lane_sum_count(thread LaneSum &s) {
+    s.count++;
+    if (s.count % 16 != 0) return;
+    s.group = lanes_add(s.group, s.block);
+    s.block = lanes_splat(0);
+    if (s.count % 256 != 0) return;
+    s.total = lanes_add(s.total, s.group);
+    s.group = lanes_splat(0);
+}
+
+METAL_FUNC float lane_sum_total(LaneSum s) { return lanes_sum(lanes_add(s.total, lanes_add(s.group, s.block))); }
+
 #endif

@@ -1,65 +1,167 @@
-// RMS norm (Zhang & Sennrich 2019), alone and after a residual addition.
+// RMS norm (Zhang & Sennrich 2019): alone, after a residual addition, before one.
+//
+// Activations are T (float or bfloat), computed in float and rounded where they are stored; weights
+// and scalars are W (float, half or bfloat). One threadgroup a row; rows and dim of any size.
 #include "args.h"
 #include "reduce.h"
 
 using namespace metal;
 
-// Σ x² over this thread's part of a row.
-METAL_FUNC float square_sum(device const float *x, uint dim, Place place) {
-    Lanes acc = lanes_splat(0);
-    for (uint chunk = place.thread_index; chunk < dim / 16; chunk += place.threads) {
-        Lanes v = lanes_load(x + 16 * chunk);
-        acc = lanes_fma(v, v, acc);
+// What is normed: x, or residual + x. The sum is taken afresh where it is needed and never stored in
+// between, so it is not rounded to T, and no dim is too long for threadgroup memory.
+template <typename T, bool add>
+struct Input {
+    device const T *residual, *x;
+
+    METAL_FUNC Lanes at(uint i, uint dim) const {
+        Lanes v = lanes_read(x, i, dim);
+        return add ? lanes_add(lanes_read(residual, i, dim), v) : v;
     }
-    float sum = lanes_sum(acc);
-    for (uint i = dim / 16 * 16 + place.thread_index; i < dim; i += place.threads) sum += x[i] * x[i];
-    return sum;
+};
+
+// Multiplies by the scalar of each element.
+template <typename W>
+struct Scaled {
+    device const W *scalar;
+    uint element;
+
+    Scaled(device const W *scalar_, uint row, constant NormArgs &args)
+        : scalar(scalar_ + ulong(row) * args.scalar_row), element(args.scalar_element) {}
+
+    METAL_FUNC Lanes at(Lanes v, uint i, uint dim) const {
+        return lanes_mul(v, element ? lanes_read(scalar, i, dim) : lanes_splat(float(scalar[0])));
+    }
+};
+
+struct Unscaled {
+    METAL_FUNC Lanes at(Lanes v, uint, uint) const { return v; }
+};
+
+// 1 / sqrt(mean(input²) + eps)
+template <typename I>
+METAL_FUNC float inverse_rms(I input, constant NormArgs &args, threadgroup float *partial, Place place) {
+    LaneSum squares = lane_sum_of_none();
+    for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
+        Lanes v = input.at(i, args.dim);
+        squares.block = lanes_fma(v, v, squares.block);
+        lane_sum_count(squares);
+    }
+    float sum = threadgroup_sum(lane_sum_total(squares), partial, place);
+    return rsqrt(sum / float(args.dim) + args.eps);
 }
 
-// y = x / sqrt(mean(x²) + eps) · weight
-template <typename T>
-METAL_FUNC void normalise(device const float *x, device const T *weight, device float *y, constant NormArgs &args,
-                          float sum, Place place) {
-    float scale = rsqrt(sum / float(args.dim) + args.eps);
-    for (uint i = place.thread_index; i < args.dim; i += place.threads) {
-        y[i] = x[i] * scale * (args.has_weight ? float(weight[i]) : 1.0f);
-    }
+template <typename W>
+METAL_FUNC Lanes norm_weight(device const W *weight, uint i, constant NormArgs &args) {
+    Lanes offset = lanes_splat(args.weight_offset);
+    return args.has_weight ? lanes_add(offset, lanes_read(weight, i, args.dim)) : offset;
 }
 
-// x, y [rows, dim]; weight [dim]. One threadgroup a row.
-template <typename T>
-kernel void rms_norm(device const float *x [[buffer(0)]], device const T *weight [[buffer(1)]],
-                     device float *y [[buffer(2)]], constant NormArgs &args [[buffer(3)]],
-                     uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+// y = norm(x) · weight. x, y [rows, dim]; weight [dim].
+template <typename T, typename W>
+kernel void rms_norm(device const T *x [[buffer(0)]], device const W *weight [[buffer(1)]], device T *y [[buffer(2)]],
+                     constant NormArgs &args [[buffer(3)]], uint3 at [[threadgroup_position_in_grid]],
+                     OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
     Place place = OB_PLACE;
     ulong row = ulong(at.y) * args.dim;
-    float sum = threadgroup_sum(square_sum(x + row, args.dim, place), partial, place);
-    normalise(x + row, weight, y + row, args, sum, place);
+    Input<T, false> input = {x + row, x + row};
+    Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
+    for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
+        Lanes normed = lanes_mul(lanes_mul(input.at(i, args.dim), scale), norm_weight(weight, i, args));
+        lanes_write(y + row, i, args.dim, normed);
+    }
 }
 
-// sum = residual + x; y = rms_norm(sum) · weight. All [rows, dim]; sum may be residual itself: each
-// element is read and written by one thread. One threadgroup a row.
-template <typename T>
-kernel void residual_norm(device const float *residual [[buffer(0)]], device const float *x [[buffer(1)]],
-                          device const T *weight [[buffer(2)]], device float *sum [[buffer(3)]],
-                          device float *y [[buffer(4)]], constant NormArgs &args [[buffer(5)]],
-                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+// sum = residual + x; y = norm(sum) · weight · scalar, of one row. sum may be residual or x: a thread
+// reads what it writes, and nobody else does.
+template <typename T, typename W, typename S>
+METAL_FUNC void residual_norm_row(Input<T, true> input, device const W *weight, S scalar, device T *sum, device T *y,
+                                  constant NormArgs &args, threadgroup float *partial, Place place) {
+    Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
+    for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
+        Lanes v = input.at(i, args.dim);
+        if (args.write_sum) lanes_write(sum, i, args.dim, v);
+        Lanes normed = lanes_mul(lanes_mul(v, scale), norm_weight(weight, i, args));
+        lanes_write(y, i, args.dim, scalar.at(normed, i, args.dim));
+    }
+}
+
+// residual, x, sum, y [rows, dim]; weight [dim]. Without args.write_sum, sum is bound but not touched.
+template <typename T, typename W>
+kernel void fused_residual_norm(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
+                                device const W *weight [[buffer(2)]], device T *sum [[buffer(3)]],
+                                device T *y [[buffer(4)]], constant NormArgs &args [[buffer(5)]],
+                                uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
-    Place place = OB_PLACE;
     ulong row = ulong(at.y) * args.dim;
-    for (uint i = place.thread_index; i < args.dim; i += place.threads) sum[row + i] = residual[row + i] + x[row + i];
-    // Other threads' sums are device memory, so the barrier must order that too.
-    threadgroup_barrier(mem_flags::mem_device);
-    float squares = threadgroup_sum(square_sum(sum + row, args.dim, place), partial, place);
-    normalise(sum + row, weight, y + row, args, squares, place);
+    Input<T, true> input = {residual + row, x + row};
+    residual_norm_row(input, weight, Unscaled{}, sum + row, y + row, args, partial, OB_PLACE);
 }
 
-#define OB_INSTANTIATE(name, T)                                                          \
-    template [[host_name("rms_norm_" #name)]] kernel decltype(rms_norm<T>) rms_norm<T>;  \
-    template [[host_name("residual_norm_" #name)]] kernel decltype(residual_norm<T>) residual_norm<T>;
-OB_INSTANTIATE(f32, float)
-OB_INSTANTIATE(f16, half)
-OB_INSTANTIATE(bf16, bfloat)
+// The same, y times a scalar [1], [dim] or [rows, dim].
+template <typename T, typename W>
+kernel void fused_residual_norm_scalar(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
+                                       device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],
+                                       device T *sum [[buffer(4)]], device T *y [[buffer(5)]],
+                                       constant NormArgs &args [[buffer(6)]],
+                                       uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    if (at.y >= args.rows) return;
+    ulong row = ulong(at.y) * args.dim;
+    Input<T, true> input = {residual + row, x + row};
+    residual_norm_row(input, weight, Scaled<W>(scalar, at.y, args), sum + row, y + row, args, partial, OB_PLACE);
+}
+
+// y = (residual + norm(x) · weight) · scalar, of one row.
+template <typename T, typename W, typename S>
+METAL_FUNC void norm_add_row(device const T *residual, device const T *x, device const W *weight, S scalar,
+                             device T *y, constant NormArgs &args, threadgroup float *partial, Place place) {
+    Input<T, false> input = {x, x};
+    Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
+    for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
+        Lanes normed = lanes_mul(input.at(i, args.dim), scale);
+        Lanes v = lanes_fma(normed, norm_weight(weight, i, args), lanes_read(residual, i, args.dim));
+        lanes_write(y, i, args.dim, scalar.at(v, i, args.dim));
+    }
+}
+
+// residual, x, y [rows, dim]; weight [dim].
+template <typename T, typename W>
+kernel void fused_norm_add(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
+                           device const W *weight [[buffer(2)]], device T *y [[buffer(3)]],
+                           constant NormArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                           OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    if (at.y >= args.rows) return;
+    ulong row = ulong(at.y) * args.dim;
+    norm_add_row(residual + row, x + row, weight, Unscaled{}, y + row, args, partial, OB_PLACE);
+}
+
+// The same, times a scalar [1], [dim] or [rows, dim].
+template <typename T, typename W>
+kernel void fused_norm_add_scalar(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
+                                  device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],
+                                  device T *y [[buffer(4)]], constant NormArgs &args [[buffer(5)]],
+                                  uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    if (at.y >= args.rows) return;
+    ulong row = ulong(at.y) * args.dim;
+    norm_add_row(residual + row, x + row, weight, Scaled<W>(scalar, at.y, args), y + row, args, partial, OB_PLACE);
+}
+
+#define OB_INSTANTIATE_KERNEL(kernel_name, types, T, W) \
+    template [[host_name(#kernel_name "_" types)]] kernel decltype(kernel_name<T, W>) kernel_name<T, W>;
+#define OB_INSTANTIATE(types, T, W)                                  \
+    OB_INSTANTIATE_KERNEL(rms_norm, types, T, W)                     \
+    OB_INSTANTIATE_KERNEL(fused_residual_norm, types, T, W)          \
+    OB_INSTANTIATE_KERNEL(fused_residual_norm_scalar, types, T, W)   \
+    OB_INSTANTIATE_KERNEL(fused_norm_add, types, T, W)               \
+    OB_INSTANTIATE_KERNEL(fused_norm_add_scalar, types, T, W)
+OB_INSTANTIATE("f32_f32", float, float)
+OB_INSTANTIATE("f32_f16", float, half)
+OB_INSTANTIATE("f32_bf16", float, bfloat)
+OB_INSTANTIATE("bf16_f32", bfloat, float)
+OB_INSTANTIATE("bf16_f16", bfloat, half)
+OB_INSTANTIATE("bf16_bf16", bfloat, bfloat)
