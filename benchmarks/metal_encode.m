@@ -1,11 +1,12 @@
 // What a dispatch costs on the cpu device: encoding one (pipeline state, eight buffers, dispatch,
-// barrier), and running one that depends on the one before it. Argument: a library folder.
+// barrier), and running one that depends on the one before it; the kernel does nothing, or works
+// for two microseconds in each of eight threadgroups. Argument: a library folder.
 #import "metal/Metal.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-enum { BUFFERS = 8, DISPATCHES = 200, REPEATS = 400 };
+enum { BUFFERS = 8, DISPATCHES = 200, REPEATS = 400, WORK_US = 2, WORK_GROUPS = 8 };
 
 static double seconds(void) {
     struct timespec now;
@@ -49,6 +50,29 @@ static void measure(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state
            encode[REPEATS / 2] * each, run[REPEATS / 2] * each, wait[REPEATS / 2] * each);
 }
 
+static double working(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state, id<MTLBuffer> buffer) {
+    static double run[REPEATS];
+    uint32_t microseconds = WORK_US;
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+        id<MTLCommandBuffer> commands = [queue commandBufferWithUnretainedReferences];
+        id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
+        [encoder setComputePipelineState:state];
+        [encoder setBuffer:buffer offset:0 atIndex:0];
+        [encoder setBytes:&microseconds length:sizeof microseconds atIndex:1];
+        for (int i = 0; i < DISPATCHES; i++) {
+            [encoder dispatchThreadgroups:MTLSizeMake(WORK_GROUPS, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+        }
+        [encoder endEncoding];
+        [commands commit];
+        [commands waitUntilCompleted];
+        run[repeat] = [commands GPUEndTime] - [commands GPUStartTime];
+        [pool drain];
+    }
+    qsort(run, REPEATS, sizeof *run, ascending);
+    return run[REPEATS / 2] / DISPATCHES;
+}
+
 int main(int count, char **words) {
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     if (count != 2) return 2;
@@ -64,9 +88,16 @@ int main(int count, char **words) {
     id<MTLCommandQueue> queue = [device newCommandQueue];
     id<MTLBuffer> buffers[BUFFERS];
     for (int i = 0; i < BUFFERS; i++) buffers[i] = [device newBufferWithLength:4096 options:MTLResourceStorageModeShared];
+    id<MTLFunction> spin = [library newFunctionWithName:@"spin"];
+    id<MTLComputePipelineState> busy = [device newComputePipelineStateWithFunction:spin error:&error];
+    working(queue, busy, buffers[0]);  // until the system has spread the threads over the cores
     NSUInteger groups[] = {1, 2, 8, 64};
     for (int i = 0; i < 4; i++) measure(queue, state, buffers, groups[i]);
+    printf("%4d threadgroups of %d us: run %.2f us a dispatch (median)\n", WORK_GROUPS, WORK_US,
+           working(queue, busy, buffers[0]) * 1e6);
     for (int i = 0; i < BUFFERS; i++) [buffers[i] release];
+    [busy release];
+    [spin release];
     [queue release];
     [state release];
     [function release];

@@ -13,6 +13,7 @@ typedef struct { const char *value; } cpu_atomic_text;
 #define cpu_load_acquire(a) __atomic_load_n(&(a)->value, __ATOMIC_ACQUIRE)
 #define cpu_load_relaxed(a) __atomic_load_n(&(a)->value, __ATOMIC_RELAXED)
 #define cpu_store(a, v) __atomic_store_n(&(a)->value, (v), __ATOMIC_SEQ_CST)
+#define cpu_store_release(a, v) __atomic_store_n(&(a)->value, (v), __ATOMIC_RELEASE)
 #define cpu_exchange(a, v) __atomic_exchange_n(&(a)->value, (v), __ATOMIC_SEQ_CST)
 
 // These return the value before.

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -16,8 +17,9 @@
 #include "CPUSignal.h"
 
 enum {
+    SLOTS = CPU_POOL_MAX_THREADS + 1,
     SPINS_PER_CLOCK = 64,
-    YIELD_AFTER_NS = 20 * 1000,         // from here on an oversubscribed machine gets its core back
+    YIELD_AFTER_NS = 4 * 1000,          // from here on an oversubscribed machine gets its core back
     PARK_AFTER_NS = 100 * 1000,         // with nothing to run
     PARK_IN_JOB_AFTER_NS = 2000 * 1000, // while a job runs that leaves this thread nothing
 };
@@ -54,6 +56,14 @@ typedef struct {
     uint64_t since;  // nanoseconds
 } idle_time;
 
+// A thread that takes part.
+typedef struct {
+    uint32_t index;    // of its slot
+    uint32_t done;     // units run and not reported
+    cpu_phase *phase;  // that they belong to
+    char *scratch;     // threadgroup memory
+} worker;
+
 // One turn of waiting; returns for how long, in nanoseconds, there was nothing to do.
 static uint64_t idle_turn(idle_time *idle) {
     relax();
@@ -66,35 +76,57 @@ static uint64_t idle_turn(idle_time *idle) {
     return time - idle->since;
 }
 
-// Many units at once while many are left, then one by one.
-static uint32_t share(uint32_t unclaimed, uint32_t threads) {
-    uint32_t take = unclaimed / (threads * 2);
-    return take > 0 ? take : 1;
+// Claims half of what is left in a slot, so that the last claims are small; returns how many units.
+static uint32_t claim(cpu_slot *slot, uint32_t *first) {
+    uint64_t range = cpu_load_acquire(&slot->range);
+    for (;;) {
+        uint32_t next = (uint32_t)range, end = (uint32_t)(range >> 32);
+        if (next >= end) return 0;
+        uint32_t take = (end - next + 1) / 2;
+        if (!cpu_swap(&slot->range, &range, range + take)) continue;
+        *first = next;
+        return take;
+    }
 }
 
-// Opens a phase with the driver's own share claimed, and runs it; returns its size.
-static uint32_t open_phase(cpu_pool *pool, cpu_phase *phase, uint32_t threads, char *scratch) {
-    uint32_t take = share(phase->units, threads);
-    pool->phase = phase;
-    cpu_store(&pool->ticket, (uint64_t)phase->units << 32 | (phase->units - take));
+static bool run_from(cpu_slot *slot, worker *self) {
+    uint32_t first, count = claim(slot, &first);
+    if (count == 0) return false;
+    self->phase = slot->phase;
+    cpu_phase_run(self->phase, first, count, self->scratch);
+    self->done += count;
+    return true;
+}
+
+// Gives each thread its range of the phase. A thread has the same part of equal phases, so that
+// what it reads stays in its cache; the driver comes first where there are too few for all.
+static void open_phase(cpu_pool *pool, cpu_phase *phase, uint32_t threads, const worker *self) {
+    uint64_t units = phase->units;
+    uint64_t own = 0;
+    cpu_store_release(&pool->unfinished, phase->units);
+    for (uint32_t i = 0; i < threads; i++) {
+        uint64_t place = units >= threads ? i : (i + threads - self->index) % threads;
+        uint64_t first = units * place / threads, end = units * (place + 1) / threads;
+        if (units < threads) first = place, end = place < units ? place + 1 : place;
+        pool->slots[i].phase = phase;
+        if (i == self->index) own = end << 32 | first;
+        else if (first < end) cpu_store_release(&pool->slots[i].range, end << 32 | first);
+    }
+    pool->slots[self->index].phase = phase;
+    cpu_store(&pool->slots[self->index].range, own);
     cpu_pool_wake_workers(pool);
-    cpu_phase_run(phase, 0, take, scratch);
-    return take;
 }
 
 void cpu_pool_publish(cpu_pool *pool, cpu_job *job) {
     pool->job = job;
-    pool->phase = &pool->start;
-    cpu_store(&pool->ticket, (uint64_t)1 << 32 | 1);
+    cpu_store(&pool->start, 1);
     cpu_pool_wake_workers(pool);
 }
 
-// Drives the job on from a finished phase. Phases of one unit run here at once: no other thread
-// hears of them. Returns how many units this thread has run of the phase that is open now.
-static uint32_t drive(cpu_pool *pool, char *scratch) {
+// Drives the job on. Phases of one unit run here at once: no other thread hears of them.
+static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
     cpu_job *job = pool->job;
     uint32_t threads = cpu_load_relaxed(&pool->threads);
-    cpu_phase *phase = pool->phase == &pool->start ? cpu_pool_begin(pool) : pool->phase->next;
     for (; phase != NULL; phase = phase->next) {
         if (phase->kind == CPU_PHASE_SIGNAL) {
             cpu_event_signal(phase->event, phase->value);
@@ -102,39 +134,43 @@ static uint32_t drive(cpu_pool *pool, char *scratch) {
             job->waiter = (cpu_waiter){.pool = pool, .value = phase->value};
             if (cpu_event_wait(phase->event, &job->waiter)) continue;
             cpu_pool_suspend(pool, phase->event, phase->next);
-            return 0;
+            return;
         } else if (phase->indirect && !cpu_phase_resolve(phase, threads)) {
             cpu_job_fail(job, CPU_ERROR_INVALID_RESOURCE, "an indirect dispatch asks for more than 2^32 - 1 threads");
             break;
         } else if (threads == 1 || phase->units <= 1) {
-            cpu_phase_run(phase, 0, phase->units, scratch);
+            cpu_phase_run(phase, 0, phase->units, self->scratch);
         } else {
-            return open_phase(pool, phase, threads, scratch);
+            open_phase(pool, phase, threads, self);
+            return;
         }
     }
     cpu_pool_finish(pool);
-    return 0;
 }
 
-// Claims and runs some units, or reports those in *done as finished; false if there is nothing to
-// do, and then *done is 0.
-static bool work(cpu_pool *pool, char *scratch, uint32_t *done) {
-    uint64_t ticket = cpu_load_acquire(&pool->ticket);
-    uint32_t unclaimed = (uint32_t)ticket;
-    if (unclaimed > 0) {
-        uint32_t take = share(unclaimed, cpu_load_relaxed(&pool->threads));
-        uint64_t next = ticket - take - ((uint64_t)*done << 32);
-        if (!cpu_swap(&pool->ticket, &ticket, next)) return true;
-        const cpu_phase *phase = pool->phase;
-        cpu_phase_run(phase, phase->units - unclaimed, take, scratch);
-        *done = take;
+static bool steal(cpu_pool *pool, worker *self) {
+    uint32_t threads = cpu_load_relaxed(&pool->threads);
+    for (uint32_t i = 1; i < threads; i++) {
+        if (run_from(&pool->slots[(self->index + i) % threads], self)) return true;
+    }
+    return false;
+}
+
+// Runs some units, or reports those that were run as finished; false if there is nothing to do,
+// and then nothing is left to report.
+static bool work(cpu_pool *pool, worker *self) {
+    if (run_from(&pool->slots[self->index], self)) return true;
+    if (self->done > 0) {
+        if (steal(pool, self)) return true;
+        cpu_phase *next = self->phase->next;
+        uint32_t done = self->done;
+        self->done = 0;
+        if (cpu_sub(&pool->unfinished, done) == done) drive(pool, next, self);
         return true;
     }
-    if (*done == 0) return false;
-    uint32_t finished = *done;
-    *done = 0;
-    ticket = cpu_sub(&pool->ticket, (uint64_t)finished << 32);
-    if (ticket >> 32 == finished) *done = drive(pool, scratch);
+    uint32_t one = 1;
+    if (cpu_load_acquire(&pool->start) == 0 || !cpu_swap(&pool->start, &one, 0)) return false;
+    drive(pool, cpu_pool_begin(pool), self);
     return true;
 }
 
@@ -143,6 +179,7 @@ static void release_pool(cpu_pool *pool) {
     pthread_mutex_destroy(&pool->lock);
     if (pool->alive != NULL) munmap(pool->alive, (size_t)sysconf(_SC_PAGESIZE));
     free(pool->guest_scratch);
+    free(pool->slots);
     free(pool);
 }
 
@@ -151,78 +188,97 @@ static uint32_t workers_wanted(cpu_pool *pool) {
     return cpu_load(&pool->stop) ? 0 : threads > 1 ? threads - 1 : 1;
 }
 
-// A worker leaves when it is one too many. Starting counts under the same lock.
-static bool leave(cpu_pool *pool) {
+// A worker leaves when it is one too many.
+static bool leave(cpu_pool *pool, uint32_t index) {
     pthread_mutex_lock(&pool->lock);
-    bool surplus = pool->workers > workers_wanted(pool);
-    if (surplus) pool->workers--;
+    bool surplus = index > workers_wanted(pool);
+    if (surplus) pool->slots[index].running = false;
     pthread_mutex_unlock(&pool->lock);
     return surplus;
 }
 
-static void park(cpu_pool *pool, uint32_t seen) {
+static void park(cpu_pool *pool, const worker *self, uint32_t seen) {
     cpu_add(&pool->parked, 1);
-    if ((uint32_t)cpu_load(&pool->ticket) == 0) futex_wait(&pool->work_signal, seen);
+    uint64_t range = cpu_load(&pool->slots[self->index].range);
+    if ((uint32_t)range >= range >> 32 && cpu_load(&pool->start) == 0) futex_wait(&pool->work_signal, seen);
     cpu_sub(&pool->parked, 1);
 }
 
+typedef struct {
+    cpu_pool *pool;
+    uint32_t index;
+} start_context;
+
 static void *run_worker(void *context) {
-    cpu_pool *pool = context;
+    cpu_pool *pool = ((start_context *)context)->pool;
     _Alignas(CPU_CACHE_LINE) char scratch[CPU_MAX_THREADGROUP_MEMORY];
+    worker self = {.index = ((start_context *)context)->index, .scratch = scratch};
     idle_time idle = {0};
-    uint32_t done = 0;
+    free(context);
     for (;;) {
-        if (work(pool, scratch, &done)) {
+        if (work(pool, &self)) {
             idle = (idle_time){0};
             continue;
         }
         uint64_t waited = idle_turn(&idle);
+        if (waited == 0 || steal(pool, &self)) continue;
         if (waited < (cpu_load(&pool->driving) ? PARK_IN_JOB_AFTER_NS : PARK_AFTER_NS)) continue;
         uint32_t seen = cpu_load(&pool->work_signal);  // before leave: what stops workers changes it
-        if (leave(pool)) break;
-        park(pool, seen);
+        if (leave(pool, self.index)) break;
+        park(pool, &self, seen);
         idle = (idle_time){0};
     }
     release_pool(pool);
     return NULL;
 }
 
-static bool start_worker(cpu_pool *pool) {
+static bool start_worker(cpu_pool *pool, uint32_t index) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
+    start_context *context = malloc(sizeof *context);
+    if (context == NULL) return false;
+    *context = (start_context){pool, index};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
     cpu_add(&pool->references, 1);
-    bool started = pthread_create(&thread, &attributes, run_worker, pool) == 0;
-    if (!started) cpu_sub(&pool->references, 1);
+    bool started = pthread_create(&thread, &attributes, run_worker, context) == 0;
+    if (!started) {
+        cpu_sub(&pool->references, 1);
+        free(context);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return started;
 }
 
 bool cpu_pool_start_workers(cpu_pool *pool) {
-    while (pool->workers < workers_wanted(pool) && start_worker(pool)) pool->workers++;
-    return pool->workers > 0;
+    uint32_t wanted = workers_wanted(pool), running = 0;
+    for (uint32_t i = 1; i <= wanted; i++) {
+        if (!pool->slots[i].running) pool->slots[i].running = start_worker(pool, i);
+        running += pool->slots[i].running;
+    }
+    return running > 0;
 }
 
 cpu_pool *cpu_pool_create(uint32_t threads) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     cpu_pool *pool = aligned_alloc(CPU_CACHE_LINE, sizeof *pool);
     if (pool == NULL) return NULL;
-    *pool = (cpu_pool){.start = {.units = 1}};
+    *pool = (cpu_pool){.slots = aligned_alloc(CPU_CACHE_LINE, SLOTS * sizeof(cpu_slot))};
     pthread_mutex_init(&pool->lock, NULL);
     cpu_store(&pool->references, 1);
     cpu_store(&pool->threads, threads);
     pool->guest_scratch = aligned_alloc(CPU_CACHE_LINE, CPU_MAX_THREADGROUP_MEMORY);
     void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (alive != MAP_FAILED) pool->alive = alive;
-    if (pool->guest_scratch == NULL || pool->alive == NULL) {
+    if (pool->slots == NULL || pool->guest_scratch == NULL || pool->alive == NULL) {
         release_pool(pool);
         return NULL;
     }
+    memset(pool->slots, 0, SLOTS * sizeof(cpu_slot));
     madvise(alive, page, MADV_WIPEONFORK);
     *pool->alive = 1;
     return pool;
@@ -240,14 +296,16 @@ uint32_t cpu_pool_threads(cpu_pool *pool) { return cpu_load(&pool->threads); }
 bool cpu_pool_alive(const cpu_pool *pool) { return *pool->alive == 1; }
 
 static void take_part(cpu_pool *pool, bool (*ready)(void *), void *context) {
+    worker self = {.index = 0, .scratch = pool->guest_scratch};
     idle_time idle = {0};
-    uint32_t done = 0;
-    while (done > 0 || !ready(context)) {
-        if (work(pool, pool->guest_scratch, &done)) {
+    while (self.done > 0 || !ready(context)) {
+        if (work(pool, &self)) {
             idle = (idle_time){0};
-        } else if (idle_turn(&idle) > PARK_AFTER_NS && !cpu_load(&pool->driving)) {
-            break;
+            continue;
         }
+        uint64_t waited = idle_turn(&idle);
+        if (waited == 0 || steal(pool, &self)) continue;
+        if (waited > PARK_AFTER_NS && !cpu_load(&pool->driving)) break;
     }
 }
 

@@ -71,6 +71,7 @@ const char *cpu_pool_commit(cpu_pool *pool, cpu_job *job) {
 }
 
 void cpu_pool_kick(cpu_pool *pool) {
+    if (!cpu_pool_alive(pool)) return;
     pthread_mutex_lock(&pool->lock);
     cpu_job *next = cpu_load(&pool->driving) ? NULL : pick_next(pool);
     pthread_mutex_unlock(&pool->lock);

@@ -8,16 +8,23 @@
 
 enum { CPU_CACHE_LINE = 64 };
 
-struct cpu_pool {
-    // The open phase: units nobody has claimed yet (low half) and units not finished (high half).
-    // A claim is valid whatever phase it hits, because the phase is read after the claim and stays
-    // until the claimed units are finished. Who finishes the last unit drives the job on.
-    _Alignas(CPU_CACHE_LINE) cpu_atomic_u64 ticket;
+// What a thread is to do of the open phase: a range of its units, first (low half) to end (high
+// half). Its thread claims from the front, and so do others that have nothing left.
+//
+// A claim is valid whatever phase it hits: the phase is read after the claim, and cannot end before
+// the claimed units are finished.
+typedef struct {
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u64 range;
+    cpu_phase *phase;
+    bool running;  // a worker has this slot; under the lock
+} cpu_slot;
 
-    // Written by the driver before it opens a phase.
-    _Alignas(CPU_CACHE_LINE) cpu_phase *phase;
-    cpu_job *job;
-    cpu_phase start;                  // the phase before a job's first: its one unit makes the driver
+struct cpu_pool {
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 unfinished;  // units; who finishes the last drives the job on
+
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 start;       // 1: a job is published and nobody drives it yet
+    cpu_job *job;                     // written before that
+    cpu_slot *slots;                  // CPU_POOL_MAX_THREADS: 0 of the waiting thread, 1 .. of the workers
     cpu_atomic_u32 threads;
     cpu_atomic_u32 driving;             // a job runs or is about to; changed under the lock
 
@@ -33,13 +40,12 @@ struct cpu_pool {
 
     pthread_mutex_t lock;
     cpu_job *head;                    // enqueued and committed jobs in their order
-    uint32_t workers;                 // threads started
 };
 
 // Starts the workers that are missing; false if there is not even one. Under the lock.
 bool cpu_pool_start_workers(cpu_pool *pool);
 
-// Opens the start phase of a job. The caller has set `driving`.
+// Lets a thread start a job. The caller has set `driving`.
 void cpu_pool_publish(cpu_pool *pool, cpu_job *job);
 
 void cpu_pool_wake_workers(cpu_pool *pool);
