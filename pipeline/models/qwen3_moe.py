@@ -159,3 +159,20 @@ class Qwen3Moe:
             norm = self.final_norm if last else self.layers[i + 1].input_norm
             x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
         return pipe.linear(h, self.head, name="logits")
+
+    def logits(self, tokens, rows: int = 64):
+        """Logits [len(tokens), vocab] after each token of one sequence, `rows` at a time: for scoring."""
+        import numpy as np
+
+        rows = min(rows, len(tokens))
+        state, pipe = Rows.zeros(rows), Pipeline(self.device, rows=rows, label="score")
+        logits = self.forward(pipe, state, self.cache(1, len(tokens)))
+        chain, result = pipe.build(logits), np.empty((len(tokens), self.vocab_size), np.float32)
+        for first in range(0, len(tokens), rows):
+            chunk = np.asarray(tokens[first : first + rows], np.uint32)
+            state.tokens.numpy(self.device)[: len(chunk)] = chunk
+            state.positions.numpy(self.device)[: len(chunk)] = np.arange(first, first + len(chunk))
+            chain.commit(len(chunk)).wait()
+            chain.check_status(len(chunk))
+            result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]
+        return result

@@ -1,0 +1,18 @@
+"""What every test file shares: the devices of this machine."""
+
+import pytest
+
+
+def _devices():
+    """(name, threads) of every device present; the CPU alone and with two workers."""
+    import sys
+
+    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
+
+
+@pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] or ''}")
+def device(request):
+    import pipeline
+
+    name, threads = request.param
+    return pipeline.open_device(name, threads=threads)
