@@ -194,7 +194,7 @@ def test_attention_survives_large_scores(device):
 def test_softmax_topk(device, experts, top_k, renormalise):
     logits = normal((7, experts), 22, experts)
     logits[3] = np.round(logits[3])   # ties
-    ids, weights = run(device, 7, lambda pipe, x: pipe.softmax_topk(x, top_k, renormalise), [logits])
+    ids, weights = run(device, 7, lambda pipe, x: pipe.moe_softmax_topk(x, top_k, renormalise), [logits])
     want_ids, want = reference.softmax_topk(logits, top_k, renormalise)
     np.testing.assert_array_equal(ids, want_ids)
     np.testing.assert_allclose(weights, want, atol=PROBABILITY, rtol=0)
@@ -231,8 +231,8 @@ def test_an_id_that_is_no_expert_fails_its_row_alone(device):
 def test_a_row_without_a_number_fails_and_names_the_step(device):
     logits = normal((3, 6), 28)
     logits[2] = np.nan
-    with pytest.raises(RunError, match="row 2: softmax_topk"):
-        run(device, 3, lambda pipe, x: pipe.softmax_topk(x, 2), [logits])
+    with pytest.raises(RunError, match="row 2: moe_softmax_topk"):
+        run(device, 3, lambda pipe, x: pipe.moe_softmax_topk(x, 2), [logits])
 
 
 # Rows
