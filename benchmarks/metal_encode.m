@@ -19,14 +19,16 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void measure(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state, id<MTLBuffer> *buffers, NSUInteger groups) {
+static void measure(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state, id<MTLBuffer> *buffers,
+                    NSUInteger groups) {
     static double encode[REPEATS], run[REPEATS], wait[REPEATS];
     NSUInteger offsets[BUFFERS] = {0};
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
         double start = seconds();
         id<MTLCommandBuffer> commands = [queue commandBufferWithUnretainedReferences];
-        id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+        id<MTLComputeCommandEncoder> encoder = [commands
+            computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
         for (int i = 0; i < DISPATCHES; i++) {
             [encoder setComputePipelineState:state];
             [encoder setBuffers:buffers offsets:offsets withRange:NSMakeRange(0, BUFFERS)];
@@ -46,8 +48,9 @@ static void measure(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state
     qsort(run, REPEATS, sizeof *run, ascending);
     qsort(wait, REPEATS, sizeof *wait, ascending);
     double each = 1e9 / DISPATCHES;
-    printf("%4lu threadgroups: encode %.0f ns, run %.0f ns, commit and wait %.0f ns a dispatch (medians)\n", (unsigned long)groups,
-           encode[REPEATS / 2] * each, run[REPEATS / 2] * each, wait[REPEATS / 2] * each);
+    printf("%4lu threadgroups: encode %.0f ns, run %.0f ns, commit and wait %.0f ns a dispatch (medians)\n",
+           (unsigned long)groups, encode[REPEATS / 2] * each, run[REPEATS / 2] * each,
+           wait[REPEATS / 2] * each);
 }
 
 static double working(id<MTLCommandQueue> queue, id<MTLComputePipelineState> state, id<MTLBuffer> buffer) {
@@ -61,7 +64,8 @@ static double working(id<MTLCommandQueue> queue, id<MTLComputePipelineState> sta
         [encoder setBuffer:buffer offset:0 atIndex:0];
         [encoder setBytes:&microseconds length:sizeof microseconds atIndex:1];
         for (int i = 0; i < DISPATCHES; i++) {
-            [encoder dispatchThreadgroups:MTLSizeMake(WORK_GROUPS, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+            [encoder dispatchThreadgroups:MTLSizeMake(WORK_GROUPS, 1, 1)
+                    threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
         }
         [encoder endEncoding];
         [commands commit];
@@ -78,7 +82,9 @@ int main(int count, char **words) {
     if (count != 2) return 2;
     id<MTLDevice> device = MTLCreateSystemDefaultDevice();
     NSError *error = nil;
-    id<MTLLibrary> library = [device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]] error:&error];
+    id<MTLLibrary> library = [device
+        newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]]
+                    error:&error];
     if (library == nil) {
         fprintf(stderr, "%s\n", [[error localizedDescription] UTF8String]);
         return 1;
@@ -87,7 +93,8 @@ int main(int count, char **words) {
     id<MTLComputePipelineState> state = [device newComputePipelineStateWithFunction:function error:&error];
     id<MTLCommandQueue> queue = [device newCommandQueue];
     id<MTLBuffer> buffers[BUFFERS];
-    for (int i = 0; i < BUFFERS; i++) buffers[i] = [device newBufferWithLength:4096 options:MTLResourceStorageModeShared];
+    for (int i = 0; i < BUFFERS; i++)
+        buffers[i] = [device newBufferWithLength:4096 options:MTLResourceStorageModeShared];
     id<MTLFunction> spin = [library newFunctionWithName:@"spin"];
     id<MTLComputePipelineState> busy = [device newComputePipelineStateWithFunction:spin error:&error];
     working(queue, busy, buffers[0]);  // until the system has spread the threads over the cores

@@ -9,7 +9,7 @@ typedef struct cpu_block cpu_block;
 
 // Zeroed, it is empty and ready. Used by one thread at a time.
 typedef struct cpu_arena {
-    char *free;         // first unused byte of the current block
+    char *free;  // first unused byte of the current block
     char *end;
     cpu_block *first;
     cpu_block *current;

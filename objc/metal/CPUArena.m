@@ -17,7 +17,8 @@ static void use_block(cpu_arena *arena, cpu_block *block) {
 }
 
 static cpu_block *new_block(size_t size) {
-    size_t capacity = size > BLOCK_BYTES ? (size + BLOCK_ALIGNMENT - 1) & ~(size_t)(BLOCK_ALIGNMENT - 1) : BLOCK_BYTES;
+    size_t capacity = size > BLOCK_BYTES ? (size + BLOCK_ALIGNMENT - 1) & ~(size_t)(BLOCK_ALIGNMENT - 1)
+                                         : BLOCK_BYTES;
     cpu_block *block = aligned_alloc(BLOCK_ALIGNMENT, sizeof(cpu_block) + capacity);
     if (block == NULL) return NULL;
     block->next = NULL;

@@ -5,9 +5,15 @@
 
 #include <stdint.h>
 
-typedef struct { uint32_t value; } cpu_atomic_u32;
-typedef struct { uint64_t value; } cpu_atomic_u64;
-typedef struct { const char *value; } cpu_atomic_text;
+typedef struct {
+    uint32_t value;
+} cpu_atomic_u32;
+typedef struct {
+    uint64_t value;
+} cpu_atomic_u64;
+typedef struct {
+    const char *value;
+} cpu_atomic_text;
 
 #define cpu_load(a) __atomic_load_n(&(a)->value, __ATOMIC_SEQ_CST)
 #define cpu_load_acquire(a) __atomic_load_n(&(a)->value, __ATOMIC_ACQUIRE)
@@ -21,7 +27,7 @@ typedef struct { const char *value; } cpu_atomic_text;
 #define cpu_sub(a, v) __atomic_fetch_sub(&(a)->value, (v), __ATOMIC_SEQ_CST)
 
 // True if *expected was there and is replaced.
-#define cpu_swap(a, expected, v) \
+#define cpu_swap(a, expected, v)                                                                               \
     __atomic_compare_exchange_n(&(a)->value, (expected), (v), 1, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
 #endif

@@ -21,7 +21,8 @@ static size_t pieceLength(const blit *b, size_t start, uint32_t count) {
 static void copyPieces(const metallib_launch *launch, uint32_t first, uint32_t count) {
     const blit *b = launch->buffers[2];
     size_t start = (size_t)first * PIECE;
-    memcpy((char *)launch->buffers[0] + start, (const char *)launch->buffers[1] + start, pieceLength(b, start, count));
+    memcpy((char *)launch->buffers[0] + start, (const char *)launch->buffers[1] + start,
+           pieceLength(b, start, count));
 }
 
 static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t count) {
@@ -32,7 +33,11 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
 
 @implementation CPUBlitCommandEncoder
 
-- (void)addBlit:(metallib_entry)entry to:(char *)destination from:(char *)source size:(size_t)size value:(uint8_t)value {
+- (void)addBlit:(metallib_entry)entry
+             to:(char *)destination
+           from:(char *)source
+           size:(size_t)size
+          value:(uint8_t)value {
     cpu_phase *phase = cpu_job_add_phase(_job, CPU_PHASE_DISPATCH);
     blit *b = cpu_arena_take(&_job->arena, sizeof *b);
     if (phase == NULL || b == NULL) {
@@ -56,11 +61,13 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
     [self requireBuffer:sourceBuffer offset:sourceOffset size:size for:method];
     [self requireBuffer:destinationBuffer offset:destinationOffset size:size for:method];
     if (size == 0) [self misuseIn:method format:@"the size must be at least 1"];
-    NSUInteger distance = sourceOffset > destinationOffset ? sourceOffset - destinationOffset : destinationOffset - sourceOffset;
+    NSUInteger distance = sourceOffset > destinationOffset ? sourceOffset - destinationOffset
+                                                           : destinationOffset - sourceOffset;
     if (sourceBuffer == destinationBuffer && distance < size) {
         [self misuseIn:method
-                format:@"%lu bytes at offsets %lu and %lu of buffer%@ overlap; copy through another buffer", (unsigned long)size,
-                       (unsigned long)sourceOffset, (unsigned long)destinationOffset, [(CPUBuffer *)sourceBuffer labelSuffix]];
+                format:@"%lu bytes at offsets %lu and %lu of buffer%@ overlap; copy through another buffer",
+                       (unsigned long)size, (unsigned long)sourceOffset, (unsigned long)destinationOffset,
+                       [(CPUBuffer *)sourceBuffer labelSuffix]];
     }
     if (_retains) {
         [_commandBuffer keep:sourceBuffer];
@@ -78,7 +85,11 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
     [self requireBuffer:buffer offset:range.location size:range.length for:@"fillBuffer"];
     if (range.length == 0) [self misuseIn:@"fillBuffer" format:@"the range must have at least 1 byte"];
     if (_retains) [_commandBuffer keep:buffer];
-    [self addBlit:fillPieces to:((CPUBuffer *)buffer)->_bytes + range.location from:NULL size:range.length value:value];
+    [self addBlit:fillPieces
+               to:((CPUBuffer *)buffer)->_bytes + range.location
+             from:NULL
+             size:range.length
+            value:value];
 }
 
 - (void)synchronizeResource:(id<MTLResource>)resource {
@@ -86,7 +97,8 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
     [self requireBuffer:resource offset:0 size:0 for:@"synchronizeResource"];
     if ([resource storageMode] != MTLStorageModeManaged) {
         [self misuseIn:@"synchronizeResource"
-                format:@"buffer%@ is not in MTLStorageModeManaged; only such buffers need the call", [(CPUBuffer *)resource labelSuffix]];
+                format:@"buffer%@ is not in MTLStorageModeManaged; only such buffers need the call",
+                       [(CPUBuffer *)resource labelSuffix]];
     }
 }
 

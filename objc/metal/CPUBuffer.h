@@ -5,12 +5,12 @@
 @class CPUDevice;
 
 @interface CPUBuffer : CPUObject <MTLBuffer> {
-@public
+  @public
     char *_bytes;  // the encoders read these two directly
     NSUInteger _length;
     CPUDevice *_device;
 
-@private
+  @private
     MTLResourceOptions _options;
     NSUInteger _mapped;  // bytes to unmap; 0 if the memory comes from the heap or from the caller
     BOOL _owned;
@@ -20,6 +20,9 @@
 - (id)initWithDevice:(CPUDevice *)device length:(NSUInteger)length options:(MTLResourceOptions)options;
 
 // Uses the caller's memory.
-- (id)initWithDevice:(CPUDevice *)device memory:(void *)memory length:(NSUInteger)length options:(MTLResourceOptions)options;
+- (id)initWithDevice:(CPUDevice *)device
+              memory:(void *)memory
+              length:(NSUInteger)length
+             options:(MTLResourceOptions)options;
 
 @end

@@ -10,8 +10,8 @@
 #import "CPUError.h"
 
 enum {
-    ALIGNMENT = 256,               // at least any shader type's
-    MAP_FROM = 256 * 1024,         // larger buffers get pages of their own, which start as zero
+    ALIGNMENT = 256,        // at least any shader type's
+    MAP_FROM = 256 * 1024,  // larger buffers get pages of their own, which start as zero
     HUGE_PAGES_FROM = 4 << 20,
 };
 
@@ -47,7 +47,10 @@ enum {
     return self;
 }
 
-- (id)initWithDevice:(CPUDevice *)device memory:(void *)memory length:(NSUInteger)length options:(MTLResourceOptions)options {
+- (id)initWithDevice:(CPUDevice *)device
+              memory:(void *)memory
+              length:(NSUInteger)length
+             options:(MTLResourceOptions)options {
     self = [super init];
     if (self == nil) return nil;
     _bytes = memory;
@@ -70,18 +73,20 @@ enum {
 - (BOOL)isAliasable { return NO; }
 - (uint64_t)gpuAddress { return (uint64_t)(uintptr_t)_bytes; }
 - (MTLResourceOptions)resourceOptions { return _options; }
-- (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state { (void)state; return MTLPurgeableStateNonVolatile; }
-
-- (MTLStorageMode)storageMode {
-    return (_options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
+- (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
+    (void)state;
+    return MTLPurgeableStateNonVolatile;
 }
+
+- (MTLStorageMode)storageMode { return (_options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift; }
 
 - (MTLCPUCacheMode)cpuCacheMode {
     return (_options & MTLResourceCPUCacheModeMask) >> MTLResourceCPUCacheModeShift;
 }
 
 - (MTLHazardTrackingMode)hazardTrackingMode {
-    MTLHazardTrackingMode mode = (_options & MTLResourceHazardTrackingModeMask) >> MTLResourceHazardTrackingModeShift;
+    MTLHazardTrackingMode mode = (_options & MTLResourceHazardTrackingModeMask) >>
+                                 MTLResourceHazardTrackingModeShift;
     return mode == MTLHazardTrackingModeDefault ? MTLHazardTrackingModeTracked : mode;
 }
 
@@ -89,11 +94,13 @@ enum {
 
 - (void)didModifyRange:(NSRange)range {
     if ([self storageMode] != MTLStorageModeManaged) {
-        CPURaise(@"didModifyRange: buffer%@ is not in MTLStorageModeManaged; only such buffers need the call", [self labelSuffix]);
+        CPURaise(@"didModifyRange: buffer%@ is not in MTLStorageModeManaged; only such buffers need the call",
+                 [self labelSuffix]);
     }
     if (range.location > _length || range.length > _length - range.location) {
-        CPURaise(@"didModifyRange: bytes %lu to %lu are beyond the length %lu of buffer%@", (unsigned long)range.location,
-                 (unsigned long)(range.location + range.length), (unsigned long)_length, [self labelSuffix]);
+        CPURaise(@"didModifyRange: bytes %lu to %lu are beyond the length %lu of buffer%@",
+                 (unsigned long)range.location, (unsigned long)(range.location + range.length),
+                 (unsigned long)_length, [self labelSuffix]);
     }
 }
 

@@ -34,7 +34,8 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
 - (cpu_pool *)pool { return [(CPUDevice *)[_queue device] pool]; }
 
 - (void)releaseKept {
-    for (struct kept_objects *block = __atomic_exchange_n(&_kept, NULL, __ATOMIC_SEQ_CST); block != NULL; block = block->next) {
+    for (struct kept_objects *block = __atomic_exchange_n(&_kept, NULL, __ATOMIC_SEQ_CST); block != NULL;
+         block = block->next) {
         for (NSUInteger i = 0; i < block->count; i++) [block->objects[i] release];
     }
 }
@@ -70,16 +71,22 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
 - (BOOL)retainedReferences { return _retained; }
 - (MTLCommandBufferErrorOption)errorOptions { return _errorOptions; }
 - (MTLCommandBufferStatus)status { return cpu_load(&_job->status); }
-- (CFTimeInterval)kernelStartTime { return [self status] >= MTLCommandBufferStatusScheduled ? _job->queued_time : 0; }
-- (CFTimeInterval)kernelEndTime { return [self status] >= MTLCommandBufferStatusScheduled ? _job->scheduled_time : 0; }
-- (CFTimeInterval)GPUStartTime { return [self status] >= MTLCommandBufferStatusCompleted ? _job->start_time : 0; }
+- (CFTimeInterval)kernelStartTime {
+    return [self status] >= MTLCommandBufferStatusScheduled ? _job->queued_time : 0;
+}
+- (CFTimeInterval)kernelEndTime {
+    return [self status] >= MTLCommandBufferStatusScheduled ? _job->scheduled_time : 0;
+}
+- (CFTimeInterval)GPUStartTime {
+    return [self status] >= MTLCommandBufferStatusCompleted ? _job->start_time : 0;
+}
 - (CFTimeInterval)GPUEndTime { return [self status] >= MTLCommandBufferStatusCompleted ? _job->end_time : 0; }
 
 - (NSError *)error {
     if ([self status] != MTLCommandBufferStatusError) return nil;
     NSError *error = nil;
-    CPUSetError(&error, MTLCommandBufferErrorDomain, _job->error_code, @"command buffer%@: %s", [self labelSuffix],
-                cpu_load(&_job->error));
+    CPUSetError(&error, MTLCommandBufferErrorDomain, _job->error_code, @"command buffer%@: %s",
+                [self labelSuffix], cpu_load(&_job->error));
     return error;
 }
 
@@ -104,8 +111,8 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
 
 - (void)requireNoEncoderFor:(NSString *)action {
     if (_encoder == nil) return;
-    CPURaise(@"%@: encoder%@ of command buffer%@ is still open; call endEncoding first", action, [_encoder labelSuffix],
-             [self labelSuffix]);
+    CPURaise(@"%@: encoder%@ of command buffer%@ is still open; call endEncoding first", action,
+             [_encoder labelSuffix], [self labelSuffix]);
 }
 
 - (void)enqueue {
@@ -131,16 +138,20 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
 
 - (void)waitForStatus:(uint32_t)status method:(NSString *)method {
     if (cpu_load(&_job->status) < CPU_JOB_COMMITTED) {
-        CPURaise(@"%@: command buffer%@ is not committed and would never end; call commit first", method, [self labelSuffix]);
+        CPURaise(@"%@: command buffer%@ is not committed and would never end; call commit first", method,
+                 [self labelSuffix]);
     }
     status_wait wait = {_job, status};
     cpu_pool_wait([self pool], hasStatus, &wait);
     if (hasStatus(&wait)) return;
-    cpu_job_fail(_job, CPU_ERROR_DEVICE_REMOVED, "it was running when the process forked; use it in the parent process");
+    cpu_job_fail(_job, CPU_ERROR_DEVICE_REMOVED,
+                 "it was running when the process forked; use it in the parent process");
     cpu_store(&_job->status, CPU_JOB_ERROR);
 }
 
-- (void)waitUntilScheduled { [self waitForStatus:CPU_JOB_SCHEDULED method:@"waitUntilScheduled"]; }
+- (void)waitUntilScheduled {
+    [self waitForStatus:CPU_JOB_SCHEDULED method:@"waitUntilScheduled"];
+}
 
 - (void)waitUntilCompleted {
     [self waitForStatus:CPU_JOB_COMPLETED method:@"waitUntilCompleted"];
@@ -160,14 +171,16 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
     return [self computeCommandEncoderWithDispatchType:MTLDispatchTypeSerial];
 }
 
-- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:(MTLComputePassDescriptor *)computePassDescriptor {
+- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:
+    (MTLComputePassDescriptor *)computePassDescriptor {
     if (computePassDescriptor == nil) CPURaise(@"computeCommandEncoderWithDescriptor: the descriptor is nil");
     return [self computeCommandEncoderWithDispatchType:[computePassDescriptor dispatchType]];
 }
 
 - (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDispatchType:(MTLDispatchType)dispatchType {
     if (dispatchType > MTLDispatchTypeConcurrent) {
-        CPURaise(@"computeCommandEncoderWithDispatchType: %lu is no MTLDispatchType", (unsigned long)dispatchType);
+        CPURaise(@"computeCommandEncoderWithDispatchType: %lu is no MTLDispatchType",
+                 (unsigned long)dispatchType);
     }
     [self requireUncommittedFor:@"computeCommandEncoder"];
     [self requireNoEncoderFor:@"computeCommandEncoder"];
@@ -185,7 +198,10 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
     return [self blitCommandEncoder];
 }
 
-- (void)encodeEvent:(id<MTLEvent>)event value:(uint64_t)value kind:(cpu_phase_kind)kind method:(NSString *)method {
+- (void)encodeEvent:(id<MTLEvent>)event
+              value:(uint64_t)value
+               kind:(cpu_phase_kind)kind
+             method:(NSString *)method {
     if (![(NSObject *)event isKindOfClass:[CPUEvent class]]) {
         CPURaise(@"%@: the event is %@", method, event == nil ? @"nil" : @"of another device");
     }
@@ -215,7 +231,8 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
 }
 
 - (void)popDebugGroup {
-    if (_debugGroups == 0) CPURaise(@"popDebugGroup: command buffer%@ has no open debug group", [self labelSuffix]);
+    if (_debugGroups == 0)
+        CPURaise(@"popDebugGroup: command buffer%@ has no open debug group", [self labelSuffix]);
     _debugGroups--;
 }
 

@@ -12,14 +12,15 @@
     Class _bufferClass;
     id<MTLDevice> _device;  // the command buffer keeps it
     BOOL _ended;
-    BOOL _retains;          // whether the command buffer keeps what is encoded
+    BOOL _retains;  // whether the command buffer keeps what is encoded
     NSUInteger _debugGroups;
 }
 
 - (id)initWithCommandBuffer:(CPUCommandBuffer *)commandBuffer;
 
 // Raises misuse that names this encoder, its command buffer and the method.
-- (void)misuseIn:(NSString *)method format:(NSString *)format, ... __attribute__((noreturn, format(__NSString__, 2, 3)));
+- (void)misuseIn:(NSString *)method
+          format:(NSString *)format, ... __attribute__((noreturn, format(__NSString__, 2, 3)));
 
 - (void)requireOpenFor:(NSString *)method;
 

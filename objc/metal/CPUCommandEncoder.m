@@ -29,7 +29,8 @@
     va_start(arguments, format);
     NSString *text = [[[NSString alloc] initWithFormat:format arguments:arguments] autorelease];
     va_end(arguments);
-    CPURaise(@"%@: encoder%@ of command buffer%@: %@", method, [self labelSuffix], [_commandBuffer labelSuffix], text);
+    CPURaise(@"%@: encoder%@ of command buffer%@: %@", method, [self labelSuffix], [_commandBuffer labelSuffix],
+             text);
 }
 
 - (void)requireOpenFor:(NSString *)method {

@@ -49,10 +49,13 @@ static bool hasRoom(void *context) {
 - (id<MTLCommandBuffer>)commandBufferRetained:(BOOL)retained options:(MTLCommandBufferErrorOption)options {
     cpu_job *job = [self takeJob];
     if (job == NULL) return nil;
-    return [[[CPUCommandBuffer alloc] initWithQueue:self job:job retained:retained options:options] autorelease];
+    return [[[CPUCommandBuffer alloc] initWithQueue:self job:job retained:retained
+                                            options:options] autorelease];
 }
 
-- (id<MTLCommandBuffer>)commandBuffer { return [self commandBufferRetained:YES options:MTLCommandBufferErrorOptionNone]; }
+- (id<MTLCommandBuffer>)commandBuffer {
+    return [self commandBufferRetained:YES options:MTLCommandBufferErrorOptionNone];
+}
 
 - (id<MTLCommandBuffer>)commandBufferWithUnretainedReferences {
     return [self commandBufferRetained:NO options:MTLCommandBufferErrorOptionNone];
@@ -72,7 +75,8 @@ static bool hasRoom(void *context) {
     room r = {&_inFlight, _limit};
     if (hasRoom(&r)) return;
     if (cpu_load(&_committed) == 0) {
-        CPURaise(@"commandBuffer: queue%@ already has %lu command buffers, its limit, and none is committed; commit or release one",
+        CPURaise(@"commandBuffer: queue%@ already has %lu command buffers, its limit, and none is committed; "
+                 @"commit or release one",
                  [self labelSuffix], (unsigned long)_limit);
     }
     cpu_pool_wait([_device pool], hasRoom, &r);

@@ -24,7 +24,8 @@ static NSArray *compilerCommand(void) {
     NSString *text = environmentText("OB_METALC");
     if (text == nil) text = @"python3 -m pipeline.metalc";
     NSMutableArray *words = [NSMutableArray array];
-    for (NSString *word in [text componentsSeparatedByCharactersInSet:[NSCharacterSet whitespaceCharacterSet]]) {
+    for (NSString *word in
+         [text componentsSeparatedByCharactersInSet:[NSCharacterSet whitespaceCharacterSet]]) {
         if ([word length] > 0) [words addObject:word];
     }
     return words;
@@ -41,7 +42,8 @@ static NSString *cacheFolder(void) {
 static BOOL makeFolder(NSString *path) {
     if (mkdir([path fileSystemRepresentation], 0777) == 0 || errno == EEXIST) return YES;
     if (errno != ENOENT || [path length] < 2) return NO;
-    return makeFolder([path stringByDeletingLastPathComponent]) && mkdir([path fileSystemRepresentation], 0777) == 0;
+    return makeFolder([path stringByDeletingLastPathComponent]) &&
+           mkdir([path fileSystemRepresentation], 0777) == 0;
 }
 
 static NSData *readAll(int descriptor) {
@@ -57,7 +59,8 @@ static NSData *readAll(int descriptor) {
 static int spawn(NSArray *words, int output, pid_t *child) {
     char **arguments = calloc([words count] + 1, sizeof *arguments);
     if (arguments == NULL) return ENOMEM;
-    for (NSUInteger i = 0; i < [words count]; i++) arguments[i] = (char *)[[words objectAtIndex:i] fileSystemRepresentation];
+    for (NSUInteger i = 0; i < [words count]; i++)
+        arguments[i] = (char *)[[words objectAtIndex:i] fileSystemRepresentation];
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -83,7 +86,9 @@ static int run(NSArray *words, NSString **text) {
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
     NSString *decoded = [[[NSString alloc] initWithData:output encoding:NSUTF8StringEncoding] autorelease];
-    *text = decoded != nil ? decoded : [[[NSString alloc] initWithData:output encoding:NSISOLatin1StringEncoding] autorelease];
+    *text = decoded != nil
+                ? decoded
+                : [[[NSString alloc] initWithData:output encoding:NSISOLatin1StringEncoding] autorelease];
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -96,7 +101,8 @@ static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions
     NSString *version;
     if (run([command arrayByAddingObject:@"--version"], &version) != 0) {
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"the shader compiler '%@' does not run; set OB_METALC to a command that does. %@", key, version);
+                    @"the shader compiler '%@' does not run; set OB_METALC to a command that does. %@", key,
+                    version);
         return nil;
     }
     @synchronized(versions) {
@@ -119,7 +125,8 @@ static NSString *sourceWithMacros(NSString *source, MTLCompileOptions *options) 
 static NSString *hexDigest(NSString *text) {
     NSData *digest = [[text dataUsingEncoding:NSUTF8StringEncoding] md5Digest];
     NSMutableString *hex = [NSMutableString string];
-    for (NSUInteger i = 0; i < [digest length]; i++) [hex appendFormat:@"%02x", ((const uint8_t *)[digest bytes])[i]];
+    for (NSUInteger i = 0; i < [digest length]; i++)
+        [hex appendFormat:@"%02x", ((const uint8_t *)[digest bytes])[i]];
     return hex;
 }
 
@@ -133,11 +140,13 @@ static BOOL writeFile(NSString *path, NSString *text) {
 
 // Compiles in a folder of its own, and moves the result to its place in one step, so that other
 // processes see all of it or nothing.
-static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray *command, NSString *folder, NSError **error) {
+static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray *command, NSString *folder,
+                      NSError **error) {
     NSString *input = [folder stringByAppendingPathComponent:@"source.metal"];
     NSString *output = [folder stringByAppendingPathComponent:@"out.metallib"];
     if (!writeFile(input, source)) {
-        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be written (%s)", input, strerror(errno));
+        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be written (%s)", input,
+                    strerror(errno));
         return NO;
     }
     NSMutableArray *words = [NSMutableArray arrayWithArray:command];
@@ -146,25 +155,30 @@ static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray
     int status = run(words, &messages);
     if (status != 0) {
         messages = [messages stringByTrimmingCharactersInSet:[NSCharacterSet whitespaceAndNewlineCharacterSet]];
-        if ([messages length] == 0) messages = [NSString stringWithFormat:@"the shader compiler '%@' failed", [command componentsJoinedByString:@" "]];
+        if ([messages length] == 0)
+            messages = [NSString
+                stringWithFormat:@"the shader compiler '%@' failed", [command componentsJoinedByString:@" "]];
         messages = [messages stringByReplacingOccurrencesOfString:input withString:@"source.metal"];
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure, @"%@", messages);
         return NO;
     }
     if (rename([output fileSystemRepresentation], [target fileSystemRepresentation]) == 0) return YES;
     if (errno == ENOTEMPTY || errno == EEXIST) return YES;  // another process was first, with the same
-    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be written (%s)", target, strerror(errno));
+    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be written (%s)", target,
+                strerror(errno));
     return NO;
 }
 
-NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, NSMutableDictionary *versions, NSError **error) {
+NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, NSMutableDictionary *versions,
+                           NSError **error) {
     NSString *isa = [CPUWantedISAs(error) count] > 0 ? [CPUWantedISAs(NULL) objectAtIndex:0] : nil;
     if (isa == nil) return nil;
     NSArray *command = compilerCommand();
     NSString *version = compilerVersion(command, versions, error);
     if (version == nil) return nil;
     NSString *text = sourceWithMacros(source, options);
-    NSString *key = hexDigest([NSString stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
+    NSString *key = hexDigest([NSString
+        stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
     NSString *cache = cacheFolder();
     NSString *target = [cache stringByAppendingPathComponent:[key stringByAppendingString:@".metallib"]];
     NSString *object = [target stringByAppendingPathComponent:[isa stringByAppendingString:@".so"]];
@@ -173,7 +187,8 @@ NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, NSMutab
     snprintf(folder, sizeof folder, "%s/compile.XXXXXX", [cache fileSystemRepresentation]);
     if (!makeFolder(cache) || mkdtemp(folder) == NULL) {
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache, strerror(errno));
+                    @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache,
+                    strerror(errno));
         return nil;
     }
     NSString *work = [NSString stringWithUTF8String:folder];

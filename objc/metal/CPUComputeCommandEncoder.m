@@ -4,6 +4,7 @@
 
 #import "CPUBuffer.h"
 #import "CPUComputePipelineState.h"
+#import "CPUComputeMisuse.h"
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
 
@@ -24,7 +25,8 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setComputePipelineState"];
     if (UNLIKELY(state == nil || object_getClass(state) != _pipelineClass)) {
-        [self misuseIn:@"setComputePipelineState" format:@"the pipeline state is %@", state == nil ? @"nil" : @"of another device"];
+        [self misuseIn:@"setComputePipelineState"
+                format:@"the pipeline state is %@", state == nil ? @"nil" : @"of another device"];
     }
     _pipeline = (CPUComputePipelineState *)state;
     _kernel = &_pipeline->_kernel;
@@ -33,19 +35,24 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
 
 - (void)requireIndex:(NSUInteger)index for:(NSString *)method {
     if (index < METALLIB_MAX_BUFFERS) return;
-    [self misuseIn:method format:@"index %lu is not possible; use 0 to %d", (unsigned long)index, METALLIB_MAX_BUFFERS - 1];
+    [self misuseIn:method
+            format:@"index %lu is not possible; use 0 to %d", (unsigned long)index, METALLIB_MAX_BUFFERS - 1];
 }
 
-static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer, NSUInteger offset, NSUInteger index, NSString *method) {
+static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer, NSUInteger offset,
+                              NSUInteger index, NSString *method) {
     uint32_t bit = 1u << index;
     if (buffer == nil) {
         self->_boundMask &= ~bit;
         return;
     }
-    if (UNLIKELY(object_getClass(buffer) != self->_bufferClass || (id)buffer->_device != self->_device || offset > buffer->_length)) {
-        [self requireBuffer:buffer offset:offset size:0 for:[NSString stringWithFormat:@"%@ at index %lu", method, (unsigned long)index]];
+    if (UNLIKELY(object_getClass(buffer) != self->_bufferClass || (id)buffer->_device != self->_device ||
+                 offset > buffer->_length)) {
+        NSString *place = [NSString stringWithFormat:@"%@ at index %lu", method, (unsigned long)index];
+        [self requireBuffer:buffer offset:offset size:0 for:place];
     }
-    self->_bound[index] = (cpu_bound){buffer->_bytes + offset, buffer->_length - offset, buffer->_bytes, buffer->_length};
+    self->_bound[index] = (cpu_bound){buffer->_bytes + offset, buffer->_length - offset, buffer->_bytes,
+                                      buffer->_length};
     self->_boundMask |= bit;
     if (self->_retains) [self->_commandBuffer keep:buffer];
 }
@@ -58,7 +65,8 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
 
 - (void)setBuffers:(const id<MTLBuffer>[])buffers offsets:(const NSUInteger[])offsets withRange:(NSRange)range {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setBuffers"];
-    if (UNLIKELY(range.location > METALLIB_MAX_BUFFERS || range.length > METALLIB_MAX_BUFFERS - range.location)) {
+    if (UNLIKELY(range.location > METALLIB_MAX_BUFFERS ||
+                 range.length > METALLIB_MAX_BUFFERS - range.location)) {
         [self misuseIn:@"setBuffers"
                 format:@"indices %lu to %lu are not possible; use 0 to %d", (unsigned long)range.location,
                        (unsigned long)(range.location + range.length - 1), METALLIB_MAX_BUFFERS - 1];
@@ -77,7 +85,8 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
     cpu_bound *bound = &_bound[index];
     if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->base == NULL)) {
-        [self misuseIn:method format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
+        [self misuseIn:method
+                format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
     }
     if (UNLIKELY(offset > bound->length)) {
         [self misuseIn:method
@@ -94,8 +103,8 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
     if (UNLIKELY(bytes == NULL || length == 0 || length > MAX_BYTES)) {
         [self misuseIn:method
-                format:@"%lu bytes at index %lu; give 1 to %d, or use a buffer", bytes == NULL ? 0 : (unsigned long)length,
-                       (unsigned long)index, MAX_BYTES];
+                format:@"%lu bytes at index %lu; give 1 to %d, or use a buffer",
+                       bytes == NULL ? 0 : (unsigned long)length, (unsigned long)index, MAX_BYTES];
     }
     char *copy = cpu_arena_take_aligned(&_job->arena, length, BYTES_ALIGNMENT);
     if (UNLIKELY(copy == NULL)) {
@@ -113,43 +122,17 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
     if (UNLIKELY(index >= METALLIB_MAX_THREADGROUP)) [self requireIndex:index for:method];
     if (UNLIKELY(length % THREADGROUP_MULTIPLE != 0)) {
         [self misuseIn:method
-                format:@"%lu bytes at index %lu; the length must be a multiple of %d", (unsigned long)length, (unsigned long)index,
-                       THREADGROUP_MULTIPLE];
+                format:@"%lu bytes at index %lu; the length must be a multiple of %d", (unsigned long)length,
+                       (unsigned long)index, THREADGROUP_MULTIPLE];
     }
     if (UNLIKELY(length > CPU_MAX_THREADGROUP_MEMORY)) {
         [self misuseIn:method
-                format:@"%lu bytes at index %lu are more than maxThreadgroupMemoryLength, which is %d", (unsigned long)length,
-                       (unsigned long)index, CPU_MAX_THREADGROUP_MEMORY];
+                format:@"%lu bytes at index %lu are more than maxThreadgroupMemoryLength, which is %d",
+                       (unsigned long)length, (unsigned long)index, CPU_MAX_THREADGROUP_MEMORY];
     }
     _threadgroupLengths[index] = (uint32_t)length;
     if (length > 0) _threadgroupMask |= 1u << index;
     else _threadgroupMask &= ~(1u << index);
-}
-
-// Says what is wrong with the bindings of the kernel; something is.
-- (void)misuseOfBindingsFor:(NSString *)method {
-    const char *kernel = _kernel->function->name;
-    for (uint32_t i = 0; i < _kernel->argument_count; i++) {
-        uint32_t index = _kernel->arguments[i].index;
-        const metallib_argument *argument = cpu_kernel_argument(_kernel, METALLIB_BUFFER, index);
-        if ((_boundMask >> index & 1) == 0) {
-            [self misuseIn:method format:@"kernel '%s': nothing is bound to '%s' at buffer index %u; call setBuffer or setBytes", kernel, argument->name, index];
-        }
-        if (((uintptr_t)_bound[index].address & _kernel->arguments[i].alignment_mask) != 0) {
-            size_t offset = (size_t)(_bound[index].address - _bound[index].base);
-            [self misuseIn:method format:@"kernel '%s': the offset %zu of '%s' at buffer index %u is not a multiple of its alignment %u", kernel, offset, argument->name, index, argument->alignment];
-        }
-        if (_bound[index].available < _kernel->arguments[i].smallest) {
-            [self misuseIn:method format:@"kernel '%s': '%s' at buffer index %u needs %u bytes, and %zu are bound", kernel, argument->name, index, argument->size, _bound[index].available];
-        }
-    }
-    for (uint32_t index = 0; index < METALLIB_MAX_THREADGROUP; index++) {
-        if ((_kernel->threadgroup & ~_threadgroupMask) >> index & 1) {
-            [self misuseIn:method format:@"kernel '%s': '%s' at threadgroup index %u has no memory; call setThreadgroupMemoryLength", kernel,
-                           cpu_kernel_argument(_kernel, METALLIB_THREADGROUP, index)->name, index];
-        }
-    }
-    [self misuseIn:method format:@"kernel '%s': its threadgroup memory is more than maxThreadgroupMemoryLength, which is %d", kernel, CPU_MAX_THREADGROUP_MEMORY];
 }
 
 // Lays the threadgroup arguments out; false if they need more than there is.
@@ -162,34 +145,17 @@ static BOOL placeThreadgroupMemory(const CPUComputeCommandEncoder *self, uint32_
     return used + self->_kernel->function->static_threadgroup_length <= CPU_MAX_THREADGROUP_MEMORY;
 }
 
-- (void)checkThreads:(MTLSize)threads for:(NSString *)method {
-    [self requireOpenFor:method];
-    if (_kernel == NULL) [self misuseIn:method format:@"no pipeline state is set; call setComputePipelineState first"];
-    if (threads.width == 0 || threads.height == 0 || threads.depth == 0 || threads.width > _kernel->max_threads ||
-        threads.height > _kernel->max_threads || threads.depth > _kernel->max_threads ||
-        threads.width * threads.height * threads.depth > _kernel->max_threads) {
-        [self misuseIn:method
-                format:@"kernel '%s': a threadgroup of %lu x %lu x %lu threads; it takes 1 to %u, its maxTotalThreadsPerThreadgroup",
-                       _kernel->function->name, (unsigned long)threads.width, (unsigned long)threads.height,
-                       (unsigned long)threads.depth, _kernel->max_threads];
-    }
-}
-
-- (void)misuseOfGrid:(MTLSize)grid for:(NSString *)method {
-    [self misuseIn:method
-            format:@"kernel '%s': a grid of %lu x %lu x %lu; each must be at least 1, and all threads together at most 2^32 - 1",
-                   _kernel->function->name, (unsigned long)grid.width, (unsigned long)grid.height, (unsigned long)grid.depth];
-}
-
 // Adds a dispatch of the kernel with what is bound now; its sizes are the caller's to fill in.
 // NULL when there is no memory left.
 static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *method) {
     const cpu_kernel *kernel = self->_kernel;
-    if (UNLIKELY((kernel->buffers & ~self->_boundMask) != 0 || (kernel->threadgroup & ~self->_threadgroupMask) != 0)) {
+    if (UNLIKELY((kernel->buffers & ~self->_boundMask) != 0 ||
+                 (kernel->threadgroup & ~self->_threadgroupMask) != 0)) {
         [self misuseOfBindingsFor:method];
     }
     if (self->_phase == NULL) self->_phase = cpu_job_add_phase(self->_job, CPU_PHASE_DISPATCH);
-    size_t size = sizeof(cpu_dispatch) + kernel->buffer_slots * sizeof(void *) + kernel->threadgroup_slots * sizeof(uint32_t);
+    size_t size = sizeof(cpu_dispatch) + kernel->buffer_slots * sizeof(void *) +
+                  kernel->threadgroup_slots * sizeof(uint32_t);
     cpu_dispatch *dispatch = cpu_arena_take(&self->_job->arena, size);
     if (UNLIKELY(dispatch == NULL || self->_phase == NULL)) {
         self->_phase = NULL;
@@ -201,7 +167,8 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
     for (uint32_t i = 0; i < kernel->argument_count; i++) {
         const cpu_bound *bound = &self->_bound[kernel->arguments[i].index];
         buffers[kernel->arguments[i].index] = bound->address;
-        wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) | (bound->available < kernel->arguments[i].smallest);
+        wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
+                 (bound->available < kernel->arguments[i].smallest);
     }
     dispatch->entry = kernel->entry;
     dispatch->launch.buffers = buffers;
@@ -231,7 +198,8 @@ static inline BOOL fits(MTLSize size) {
     return count - 1 < UINT32_MAX && size.depth - 1 < UINT32_MAX && count * size.depth <= UINT32_MAX;
 }
 
-static void encode(CPUComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid, NSString *method) {
+static void encode(CPUComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid,
+                   NSString *method) {
     cpu_dispatch *dispatch = addDispatch(self, method);
     if (UNLIKELY(dispatch == NULL)) return;
     setSize(dispatch->launch.threadgroups, groups);
@@ -240,11 +208,15 @@ static void encode(CPUComputeCommandEncoder *self, MTLSize groups, MTLSize threa
     dispatch->total = (uint32_t)(groups.width * groups.height * groups.depth);
 }
 
-static inline BOOL isOneThread(MTLSize threads) { return threads.width == 1 && threads.height == 1 && threads.depth == 1; }
+static inline BOOL isOneThread(MTLSize threads) {
+    return threads.width == 1 && threads.height == 1 && threads.depth == 1;
+}
 
 - (void)dispatchThreadgroups:(MTLSize)threadgroupsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup {
     NSString *method = @"dispatchThreadgroups";
-    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) [self checkThreads:threadsPerThreadgroup for:method];
+    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) {
+        [self checkThreads:threadsPerThreadgroup for:method];
+    }
     MTLSize grid = MTLSizeMake(threadgroupsPerGrid.width * threadsPerThreadgroup.width,
                                threadgroupsPerGrid.height * threadsPerThreadgroup.height,
                                threadgroupsPerGrid.depth * threadsPerThreadgroup.depth);
@@ -254,7 +226,9 @@ static inline BOOL isOneThread(MTLSize threads) { return threads.width == 1 && t
 
 - (void)dispatchThreads:(MTLSize)threadsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup {
     NSString *method = @"dispatchThreads";
-    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) [self checkThreads:threadsPerThreadgroup for:method];
+    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) {
+        [self checkThreads:threadsPerThreadgroup for:method];
+    }
     if (UNLIKELY(!fits(threadsPerGrid))) [self misuseOfGrid:threadsPerGrid for:method];
     MTLSize groups = MTLSizeMake((threadsPerGrid.width - 1) / threadsPerThreadgroup.width + 1,
                                  (threadsPerGrid.height - 1) / threadsPerThreadgroup.height + 1,
@@ -269,7 +243,8 @@ static inline BOOL isOneThread(MTLSize threads) { return threads.width == 1 && t
     [self checkThreads:threadsPerThreadgroup for:method];
     [self requireBuffer:indirectBuffer offset:indirectBufferOffset size:INDIRECT_BYTES for:method];
     if (indirectBufferOffset % sizeof(uint32_t) != 0) {
-        [self misuseIn:method format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
+        [self misuseIn:method
+                format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
     }
     MTLSize none = MTLSizeMake(0, 0, 0);
     cpu_dispatch *dispatch = addDispatch(self, method);
@@ -284,9 +259,12 @@ static inline BOOL isOneThread(MTLSize threads) { return threads.width == 1 && t
 
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"memoryBarrierWithScope"];
-    if (UNLIKELY(scope == 0 || (scope & ~(NSUInteger)(MTLBarrierScopeBuffers | MTLBarrierScopeTextures)) != 0)) {
+    if (UNLIKELY(scope == 0 ||
+                 (scope & ~(NSUInteger)(MTLBarrierScopeBuffers | MTLBarrierScopeTextures)) != 0)) {
         [self misuseIn:@"memoryBarrierWithScope"
-                format:@"scope 0x%lx is not possible; use MTLBarrierScopeBuffers, MTLBarrierScopeTextures or both", (unsigned long)scope];
+                format:
+                    @"scope 0x%lx is not possible; use MTLBarrierScopeBuffers, MTLBarrierScopeTextures or both",
+                    (unsigned long)scope];
     }
     if (scope & MTLBarrierScopeBuffers) _phase = NULL;
 }

@@ -7,10 +7,10 @@
 @class CPUFunction;
 
 @interface CPUComputePipelineState : CPUObject <MTLComputePipelineState> {
-@public
+  @public
     cpu_kernel _kernel;  // the encoder reads it directly
 
-@private
+  @private
     CPUDevice *_device;
     CPUFunction *_function;
 }

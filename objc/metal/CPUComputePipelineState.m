@@ -10,10 +10,13 @@ static CPUFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
     if (descriptor == nil) CPURaise(@"newComputePipelineStateWithDescriptor: the descriptor is nil");
     CPUFunction *function = (CPUFunction *)[descriptor computeFunction];
     if (function == nil) {
-        CPURaise(@"newComputePipelineState: the function is nil; check that the library has a kernel of the name asked for");
+        CPURaise(@"newComputePipelineState: the function is nil; check that the library has a kernel of the "
+                 @"name asked for");
     }
     if (![function isKindOfClass:[CPUFunction class]] || [function device] != device) {
-        CPURaise(@"newComputePipelineState: function '%@' belongs to another device; open its library with this device", [function name]);
+        CPURaise(@"newComputePipelineState: function '%@' belongs to another device; open its library with "
+                 @"this device",
+                 [function name]);
     }
     return function;
 }

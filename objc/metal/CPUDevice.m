@@ -43,8 +43,10 @@ static NSUInteger defaultThreads(void) {
     char *end;
     errno = 0;
     unsigned long threads = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || threads < 1 || threads > CPU_POOL_MAX_THREADS) {
-        CPURaise(@"OB_THREADS is '%s': set it to a number of threads from 1 to %d, or unset it", text, CPU_POOL_MAX_THREADS);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || threads < 1 ||
+        threads > CPU_POOL_MAX_THREADS) {
+        CPURaise(@"OB_THREADS is '%s': set it to a number of threads from 1 to %d, or unset it", text,
+                 CPU_POOL_MAX_THREADS);
     }
     return threads;
 }
@@ -76,12 +78,15 @@ static NSUInteger defaultThreads(void) {
 
 - (cpu_pool *)pool { return _pool; }
 - (NSMutableDictionary *)compilerVersions { return _compilerVersions; }
-- (void)addAllocatedBytes:(int64_t)bytes { cpu_add(&_allocated, (uint64_t)bytes); }
+- (void)addAllocatedBytes:(int64_t)bytes {
+    cpu_add(&_allocated, (uint64_t)bytes);
+}
 - (NSUInteger)workerThreadCount { return cpu_pool_threads(_pool); }
 
 - (void)setWorkerThreadCount:(NSUInteger)count {
     if (count < 1 || count > CPU_POOL_MAX_THREADS) {
-        CPURaise(@"setWorkerThreadCount: %lu threads are not possible; ask for 1 to %d", (unsigned long)count, CPU_POOL_MAX_THREADS);
+        CPURaise(@"setWorkerThreadCount: %lu threads are not possible; ask for 1 to %d", (unsigned long)count,
+                 CPU_POOL_MAX_THREADS);
     }
     if (!cpu_pool_resize(_pool, (uint32_t)count)) {
         CPURaise(@"setWorkerThreadCount: the device is busy; wait for its command buffers first");
@@ -124,7 +129,8 @@ static NSUInteger defaultThreads(void) {
 }
 
 - (id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)maxCommandBufferCount {
-    if (maxCommandBufferCount == 0) CPURaise(@"newCommandQueueWithMaxCommandBufferCount: the count must be at least 1");
+    if (maxCommandBufferCount == 0)
+        CPURaise(@"newCommandQueueWithMaxCommandBufferCount: the count must be at least 1");
     return [[CPUCommandQueue alloc] initWithDevice:self limit:maxCommandBufferCount];
 }
 
@@ -132,19 +138,26 @@ static NSUInteger defaultThreads(void) {
 - (id<MTLSharedEvent>)newSharedEvent { return [[CPUEvent alloc] initWithDevice:self]; }
 - (id<MTLFence>)newFence { return [[CPUFence alloc] initWithDevice:self]; }
 
-- (void)checkLength:(NSUInteger)length options:(MTLResourceOptions)options filled:(BOOL)filled method:(SEL)method {
+- (void)checkLength:(NSUInteger)length
+            options:(MTLResourceOptions)options
+             filled:(BOOL)filled
+             method:(SEL)method {
     NSString *name = NSStringFromSelector(method);
-    MTLResourceOptions known = MTLResourceCPUCacheModeMask | MTLResourceStorageModeMask | MTLResourceHazardTrackingModeMask;
+    MTLResourceOptions known = MTLResourceCPUCacheModeMask | MTLResourceStorageModeMask |
+                               MTLResourceHazardTrackingModeMask;
     NSUInteger mode = (options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
     if (length == 0) CPURaise(@"%@ the length must be at least 1", name);
     if (length > [self maxBufferLength]) {
         CPURaise(@"%@ %lu bytes are more than maxBufferLength, which is %lu", name, (unsigned long)length,
                  (unsigned long)[self maxBufferLength]);
     }
-    if ((options & ~known) != 0 || mode > MTLStorageModeMemoryless) CPURaise(@"%@ unknown options 0x%lx", name, (unsigned long)options);
+    if ((options & ~known) != 0 || mode > MTLStorageModeMemoryless)
+        CPURaise(@"%@ unknown options 0x%lx", name, (unsigned long)options);
     if (mode == MTLStorageModeMemoryless) CPURaise(@"%@ MTLStorageModeMemoryless is for textures only", name);
     if (mode == MTLStorageModePrivate && filled) {
-        CPURaise(@"%@ MTLStorageModePrivate memory is not reachable from the host; use newBufferWithLength:options: and a blit", name);
+        CPURaise(@"%@ MTLStorageModePrivate memory is not reachable from the host; use "
+                 @"newBufferWithLength:options: and a blit",
+                 name);
     }
 }
 
@@ -153,7 +166,9 @@ static NSUInteger defaultThreads(void) {
     return [[CPUBuffer alloc] initWithDevice:self length:length options:options];
 }
 
-- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer length:(NSUInteger)length options:(MTLResourceOptions)options {
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer
+                             length:(NSUInteger)length
+                            options:(MTLResourceOptions)options {
     [self checkLength:length options:options filled:YES method:_cmd];
     if (pointer == NULL) CPURaise(@"newBufferWithBytes: the pointer is NULL");
     CPUBuffer *buffer = [[CPUBuffer alloc] initWithDevice:self length:length options:options];
@@ -168,10 +183,12 @@ static NSUInteger defaultThreads(void) {
     NSUInteger page = (NSUInteger)sysconf(_SC_PAGESIZE);
     [self checkLength:length options:options filled:YES method:_cmd];
     if (pointer == NULL || (uintptr_t)pointer % page != 0 || length % page != 0) {
-        CPURaise(@"newBufferWithBytesNoCopy: the pointer %p and the length %lu must be multiples of the page size %lu", pointer,
-                 (unsigned long)length, (unsigned long)page);
+        CPURaise(@"newBufferWithBytesNoCopy: the pointer %p and the length %lu must be multiples of the page "
+                 @"size %lu",
+                 pointer, (unsigned long)length, (unsigned long)page);
     }
-    if (deallocator != nil) CPURaise(@"newBufferWithBytesNoCopy: pass nil as the deallocator and free the memory after the buffer");
+    if (deallocator != nil)
+        CPURaise(@"newBufferWithBytesNoCopy: pass nil as the deallocator and free the memory after the buffer");
     return [[CPUBuffer alloc] initWithDevice:self memory:pointer length:length options:options];
 }
 
@@ -187,36 +204,46 @@ static NSUInteger defaultThreads(void) {
     return [self newLibraryWithFile:[url path] error:error];
 }
 
-- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {
+- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source
+                               options:(MTLCompileOptions *)options
+                                 error:(NSError **)error {
     if (source == nil) CPURaise(@"newLibraryWithSource: the source is nil");
     return [[CPULibrary alloc] initWithDevice:self source:source options:options error:error];
 }
 
-- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction error:(NSError **)error {
-    return [self newComputePipelineStateWithFunction:computeFunction options:MTLPipelineOptionNone reflection:NULL error:error];
+- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                                             error:(NSError **)error {
+    return [self newComputePipelineStateWithFunction:computeFunction
+                                             options:MTLPipelineOptionNone
+                                          reflection:NULL
+                                               error:error];
 }
 
-- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
-                                                           options:(MTLPipelineOption)options
-                                                        reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                                             error:(NSError **)error {
+- (id<MTLComputePipelineState>)
+    newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                options:(MTLPipelineOption)options
+                             reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
+                                  error:(NSError **)error {
     MTLComputePipelineDescriptor *descriptor = [[MTLComputePipelineDescriptor alloc] init];
     [descriptor setComputeFunction:computeFunction];
     id<MTLComputePipelineState> state = nil;
     @try {
-        state = [self newComputePipelineStateWithDescriptor:descriptor options:options reflection:reflection error:error];
-    } @finally {
-        [descriptor release];
-    }
+        state = [self newComputePipelineStateWithDescriptor:descriptor
+                                                    options:options
+                                                 reflection:reflection
+                                                      error:error];
+    } @finally { [descriptor release]; }
     return state;
 }
 
-- (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
-                                                             options:(MTLPipelineOption)options
-                                                          reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                                               error:(NSError **)error {
+- (id<MTLComputePipelineState>)
+    newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
+                                  options:(MTLPipelineOption)options
+                               reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
+                                    error:(NSError **)error {
     (void)error;  // the kernel was compiled with its library: nothing is left to fail
-    CPUComputePipelineState *state = [[CPUComputePipelineState alloc] initWithDevice:self descriptor:descriptor];
+    CPUComputePipelineState *state = [[CPUComputePipelineState alloc] initWithDevice:self
+                                                                          descriptor:descriptor];
     MTLPipelineOption wanted = MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo;
     if (reflection != NULL) *reflection = (options & wanted) != 0 ? [state reflection] : nil;
     return state;

@@ -25,6 +25,8 @@
 - (id<MTLDevice>)device { return _device; }
 - (cpu_event *)event { return _event; }
 - (uint64_t)signaledValue { return cpu_event_value(_event); }
-- (void)setSignaledValue:(uint64_t)value { cpu_event_signal(_event, value); }
+- (void)setSignaledValue:(uint64_t)value {
+    cpu_event_signal(_event, value);
+}
 
 @end

@@ -5,7 +5,9 @@
 #import "CPUError.h"
 #import "MTLLibrary.h"
 
-static NSArray *knownISAs(void) { return [NSArray arrayWithObjects:@"avx512", @"avx2", @"baseline", @"generic", nil]; }
+static NSArray *knownISAs(void) {
+    return [NSArray arrayWithObjects:@"avx512", @"avx2", @"baseline", @"generic", nil];
+}
 
 NSArray *CPUSupportedISAs(void) {
 #if defined(__x86_64__)

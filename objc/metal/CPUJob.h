@@ -24,8 +24,8 @@ typedef struct cpu_dispatch {
     const uint32_t *indirect;             // three counts in a buffer, read when the phase starts
     const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none
     uint32_t threadgroup_slots;
-    uint32_t total;                       // threadgroups
-    uint32_t units;                       // pieces of `unit` threadgroups, the last one shorter
+    uint32_t total;  // threadgroups
+    uint32_t units;  // pieces of `unit` threadgroups, the last one shorter
     uint32_t unit;
 } cpu_dispatch;
 
@@ -67,16 +67,16 @@ struct cpu_job {
     cpu_arena arena;
     cpu_phase *first;
     cpu_phase *last;
-    cpu_phase *resume;           // where it goes on after waiting for an event
-    cpu_atomic_u32 status;       // CPU_JOB_...
-    cpu_atomic_text error;       // static text, set before the status says error
-    uint32_t error_code;         // MTLCommandBufferError, set before the text
+    cpu_phase *resume;      // where it goes on after waiting for an event
+    cpu_atomic_u32 status;  // CPU_JOB_...
+    cpu_atomic_text error;  // static text, set before the status says error
+    uint32_t error_code;    // MTLCommandBufferError, set before the text
 
     // Owned by the pool from enqueue until completion.
     cpu_job *next;
-    const void *queue;           // jobs of one queue keep their order
-    cpu_atomic_u32 *in_flight;   // counts the queue's unfinished jobs
-    cpu_atomic_u32 *committed;   // and those of them that are committed
+    const void *queue;          // jobs of one queue keep their order
+    cpu_atomic_u32 *in_flight;  // counts the queue's unfinished jobs
+    cpu_atomic_u32 *committed;  // and those of them that are committed
     cpu_event *blocked_on;
     cpu_waiter waiter;
 

@@ -10,16 +10,16 @@
 typedef struct cpu_kernel {
     const metallib_function *function;
     metallib_entry entry;
-    uint32_t max_threads;            // per threadgroup
-    uint32_t buffers;                // bit n: there is a [[buffer(n)]]
-    uint32_t threadgroup;            // bit n: there is a [[threadgroup(n)]]
-    uint32_t buffer_slots;           // highest index + 1
+    uint32_t max_threads;   // per threadgroup
+    uint32_t buffers;       // bit n: there is a [[buffer(n)]]
+    uint32_t threadgroup;   // bit n: there is a [[threadgroup(n)]]
+    uint32_t buffer_slots;  // highest index + 1
     uint32_t threadgroup_slots;
-    uint32_t argument_count;         // of buffer arguments
+    uint32_t argument_count;  // of buffer arguments
     struct {
         uint32_t index;
         uint32_t alignment_mask;
-        uint32_t smallest;           // bytes that a reference needs, else 0
+        uint32_t smallest;  // bytes that a reference needs, else 0
     } arguments[METALLIB_MAX_BUFFERS];
 } cpu_kernel;
 

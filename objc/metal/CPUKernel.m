@@ -4,7 +4,8 @@
 #include <string.h>
 
 cpu_kernel cpu_kernel_make(const metallib_function *function) {
-    cpu_kernel kernel = {.function = function, .entry = function->entry, .max_threads = function->max_total_threads};
+    cpu_kernel kernel = {
+        .function = function, .entry = function->entry, .max_threads = function->max_total_threads};
     for (uint32_t i = 0; i < function->argument_count; i++) {
         const metallib_argument *argument = &function->arguments[i];
         uint32_t bit = 1u << argument->index, slots = argument->index + 1;
@@ -34,7 +35,8 @@ const metallib_argument *cpu_kernel_argument(const cpu_kernel *kernel, uint32_t 
 static const char *function_problem(const metallib_function *function) {
     uint32_t seen[2] = {0, 0};
     if (function->name == NULL || function->entry == NULL) return "a function without a name or code";
-    if (function->max_total_threads == 0 || function->thread_execution_width == 0) return "a function that allows no threads";
+    if (function->max_total_threads == 0 || function->thread_execution_width == 0)
+        return "a function that allows no threads";
     if (function->argument_count > 0 && function->arguments == NULL) return "a function without its arguments";
     for (uint32_t i = 0; i < function->argument_count; i++) {
         const metallib_argument *argument = &function->arguments[i];
@@ -56,7 +58,8 @@ const char *cpu_metallib_problem(const metallib *library) {
     for (uint32_t i = 0; i < library->function_count; i++) {
         const char *problem = function_problem(&library->functions[i]);
         if (problem != NULL) return problem;
-        if (i > 0 && strcmp(library->functions[i - 1].name, library->functions[i].name) >= 0) return "functions that are not sorted";
+        if (i > 0 && strcmp(library->functions[i - 1].name, library->functions[i].name) >= 0)
+            return "functions that are not sorted";
     }
     return NULL;
 }

@@ -16,6 +16,9 @@
 - (id)initWithDevice:(CPUDevice *)device path:(NSString *)path error:(NSError **)error;
 
 // Compiles Metal source with the command in OB_METALC, or takes what an earlier run compiled.
-- (id)initWithDevice:(CPUDevice *)device source:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error;
+- (id)initWithDevice:(CPUDevice *)device
+              source:(NSString *)source
+             options:(MTLCompileOptions *)options
+               error:(NSError **)error;
 
 @end

@@ -25,7 +25,9 @@ static BOOL isFile(NSString *path) {
 static NSString *objectInBundle(NSString *path, NSError **error) {
     if (!isFolder(path)) {
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFileNotFound,
-                    @"%@: no shader library there; compile one with 'python3 -m pipeline.metalc -o NAME.metallib FILE.metal'", path);
+                    @"%@: no shader library there; compile one with 'python3 -m pipeline.metalc -o "
+                    @"NAME.metallib FILE.metal'",
+                    path);
         return nil;
     }
     NSArray *wanted = CPUWantedISAs(error);
@@ -35,7 +37,8 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
         if (isFile(object)) return object;
     }
     CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
-                @"%@: compiled for other processors; compile it again for one of: %@", path, [wanted componentsJoinedByString:@", "]);
+                @"%@: compiled for other processors; compile it again for one of: %@", path,
+                [wanted componentsJoinedByString:@", "]);
     return nil;
 }
 
@@ -44,7 +47,8 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
 - (BOOL)openObject:(NSString *)path error:(NSError **)error {
     _handle = dlopen([path fileSystemRepresentation], RTLD_NOW | RTLD_LOCAL);
     if (_handle == NULL) {
-        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: cannot be loaded, compile it again (%s)", path, dlerror());
+        CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                    @"%@: cannot be loaded, compile it again (%s)", path, dlerror());
         return NO;
     }
     _library = dlsym(_handle, "ob_metallib");
@@ -55,7 +59,8 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
     }
     const char *problem = cpu_metallib_problem(_library);
     if (problem == NULL) return YES;
-    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: damaged, it has %s; compile it again", path, problem);
+    CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                @"%@: damaged, it has %s; compile it again", path, problem);
     return NO;
 }
 
@@ -71,7 +76,10 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
     return self;
 }
 
-- (id)initWithDevice:(CPUDevice *)device source:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {
+- (id)initWithDevice:(CPUDevice *)device
+              source:(NSString *)source
+             options:(MTLCompileOptions *)options
+               error:(NSError **)error {
     NSString *path = CPUCompileSource(source, options, [device compilerVersions], error);
     if (path != nil) return [self initWithDevice:device path:path error:error];
     [self release];
@@ -103,8 +111,8 @@ static int compareName(const void *name, const void *function) {
 - (id<MTLFunction>)newFunctionWithName:(NSString *)functionName {
     if (functionName == nil) CPURaise(@"newFunctionWithName: the name is nil");
     if (_library->function_count == 0) return nil;
-    const metallib_function *function = bsearch([functionName UTF8String], _library->functions, _library->function_count,
-                                                sizeof *function, compareName);
+    const metallib_function *function = bsearch([functionName UTF8String], _library -> functions,
+                                                _library -> function_count, sizeof *function, compareName);
     return function == NULL ? nil : [[CPUFunction alloc] initWithLibrary:self function:function];
 }
 

@@ -19,9 +19,9 @@
 enum {
     SLOTS = CPU_POOL_MAX_THREADS + 1,
     SPINS_PER_CLOCK = 64,
-    YIELD_AFTER_NS = 4 * 1000,          // from here on an oversubscribed machine gets its core back
-    PARK_AFTER_NS = 100 * 1000,         // with nothing to run
-    PARK_IN_JOB_AFTER_NS = 2000 * 1000, // while a job runs that leaves this thread nothing
+    YIELD_AFTER_NS = 4 * 1000,           // from here on an oversubscribed machine gets its core back
+    PARK_AFTER_NS = 100 * 1000,          // with nothing to run
+    PARK_IN_JOB_AFTER_NS = 2000 * 1000,  // while a job runs that leaves this thread nothing
 };
 
 static void futex_wait(cpu_atomic_u32 *word, uint32_t seen) {
@@ -136,7 +136,8 @@ static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
             cpu_pool_suspend(pool, phase->event, phase->next);
             return;
         } else if (phase->indirect && !cpu_phase_resolve(phase, threads)) {
-            cpu_job_fail(job, CPU_ERROR_INVALID_RESOURCE, "an indirect dispatch asks for more than 2^32 - 1 threads");
+            cpu_job_fail(job, CPU_ERROR_INVALID_RESOURCE,
+                         "an indirect dispatch asks for more than 2^32 - 1 threads");
             break;
         } else if (threads == 1 || phase->units <= 1) {
             cpu_phase_run(phase, 0, phase->units, self->scratch);

@@ -52,7 +52,8 @@ void cpu_pool_withdraw(cpu_pool *pool, cpu_job *job) {
 }
 
 const char *cpu_pool_commit(cpu_pool *pool, cpu_job *job) {
-    if (!cpu_pool_alive(pool)) return "the device does not outlive fork(); create a new one in the child process";
+    if (!cpu_pool_alive(pool))
+        return "the device does not outlive fork(); create a new one in the child process";
     job->queued_time = cpu_seconds();
     pthread_mutex_lock(&pool->lock);
     if (!cpu_pool_start_workers(pool)) {

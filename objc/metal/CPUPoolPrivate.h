@@ -22,24 +22,24 @@ typedef struct {
 struct cpu_pool {
     _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 unfinished;  // units; who finishes the last drives the job on
 
-    _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 start;       // 1: a job is published and nobody drives it yet
-    cpu_job *job;                     // written before that
-    cpu_slot *slots;                  // CPU_POOL_MAX_THREADS: 0 of the waiting thread, 1 .. of the workers
+    _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 start;  // 1: a job is published and nobody drives it yet
+    cpu_job *job;                                   // written before that
+    cpu_slot *slots;  // CPU_POOL_MAX_THREADS: 0 of the waiting thread, 1 .. of the workers
     cpu_atomic_u32 threads;
-    cpu_atomic_u32 driving;             // a job runs or is about to; changed under the lock
+    cpu_atomic_u32 driving;  // a job runs or is about to; changed under the lock
 
     _Alignas(CPU_CACHE_LINE) cpu_atomic_u32 parked;  // workers that sleep on work_signal
     cpu_atomic_u32 work_signal;
-    cpu_atomic_u32 sleepers;        // waiting threads that sleep on done_signal
+    cpu_atomic_u32 sleepers;  // waiting threads that sleep on done_signal
     cpu_atomic_u32 done_signal;
-    cpu_atomic_u32 guest;               // a waiting thread takes part
+    cpu_atomic_u32 guest;  // a waiting thread takes part
     cpu_atomic_u32 stop;
-    cpu_atomic_u32 references;      // the owner and each worker
+    cpu_atomic_u32 references;  // the owner and each worker
     char *guest_scratch;
-    uint32_t *alive;                  // a page that fork clears in the child
+    uint32_t *alive;  // a page that fork clears in the child
 
     pthread_mutex_t lock;
-    cpu_job *head;                    // enqueued and committed jobs in their order
+    cpu_job *head;  // enqueued and committed jobs in their order
 };
 
 // Starts the workers that are missing; false if there is not even one. Under the lock.

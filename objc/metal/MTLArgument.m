@@ -2,10 +2,13 @@
 
 // Bytes of a scalar or vector; 0 for any other type. A vector of 3 takes the room of one of 4.
 static NSUInteger dataTypeSize(MTLDataType type) {
-    static const struct { MTLDataType first; NSUInteger size; } families[] = {
-        {MTLDataTypeFloat, 4}, {MTLDataTypeHalf, 2}, {MTLDataTypeInt, 4}, {MTLDataTypeUInt, 4},
-        {MTLDataTypeShort, 2}, {MTLDataTypeUShort, 2}, {MTLDataTypeChar, 1}, {MTLDataTypeUChar, 1},
-        {MTLDataTypeBool, 1}, {MTLDataTypeLong, 8}, {MTLDataTypeULong, 8}, {MTLDataTypeBFloat, 2},
+    static const struct {
+        MTLDataType first;
+        NSUInteger size;
+    } families[] = {
+        {MTLDataTypeFloat, 4}, {MTLDataTypeHalf, 2},   {MTLDataTypeInt, 4},   {MTLDataTypeUInt, 4},
+        {MTLDataTypeShort, 2}, {MTLDataTypeUShort, 2}, {MTLDataTypeChar, 1},  {MTLDataTypeUChar, 1},
+        {MTLDataTypeBool, 1},  {MTLDataTypeLong, 8},   {MTLDataTypeULong, 8}, {MTLDataTypeBFloat, 2},
     };
     static const NSUInteger widths[] = {1, 2, 4, 4};
     for (NSUInteger i = 0; i < sizeof families / sizeof *families; i++) {
@@ -108,7 +111,9 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 
 @implementation MTLPointerType
 
-- (id)initWithElement:(MTLDataType)element structType:(MTLStructType *)structType argument:(const metallib_argument *)argument {
+- (id)initWithElement:(MTLDataType)element
+           structType:(MTLStructType *)structType
+             argument:(const metallib_argument *)argument {
     self = [super init];
     if (self == nil) return nil;
     _dataType = MTLDataTypePointer;

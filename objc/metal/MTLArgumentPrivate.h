@@ -16,7 +16,9 @@
 @end
 
 @interface MTLPointerType (Private)
-- (id)initWithElement:(MTLDataType)element structType:(MTLStructType *)structType argument:(const metallib_argument *)argument;
+- (id)initWithElement:(MTLDataType)element
+           structType:(MTLStructType *)structType
+             argument:(const metallib_argument *)argument;
 @end
 
 @interface MTLComputePipelineReflection (Private)

@@ -16,8 +16,12 @@
 }
 
 - (BOOL)retainedReferences { return _retainedReferences; }
-- (void)setRetainedReferences:(BOOL)retained { _retainedReferences = retained; }
+- (void)setRetainedReferences:(BOOL)retained {
+    _retainedReferences = retained;
+}
 - (MTLCommandBufferErrorOption)errorOptions { return _errorOptions; }
-- (void)setErrorOptions:(MTLCommandBufferErrorOption)options { _errorOptions = options; }
+- (void)setErrorOptions:(MTLCommandBufferErrorOption)options {
+    _errorOptions = options;
+}
 
 @end

@@ -11,6 +11,8 @@
 }
 
 - (MTLDispatchType)dispatchType { return _dispatchType; }
-- (void)setDispatchType:(MTLDispatchType)type { _dispatchType = type; }
+- (void)setDispatchType:(MTLDispatchType)type {
+    _dispatchType = type;
+}
 
 @end

@@ -58,9 +58,15 @@
     _computeFunction = function;
 }
 
-- (BOOL)threadGroupSizeIsMultipleOfThreadExecutionWidth { return _threadGroupSizeIsMultipleOfThreadExecutionWidth; }
-- (void)setThreadGroupSizeIsMultipleOfThreadExecutionWidth:(BOOL)value { _threadGroupSizeIsMultipleOfThreadExecutionWidth = value; }
+- (BOOL)threadGroupSizeIsMultipleOfThreadExecutionWidth {
+    return _threadGroupSizeIsMultipleOfThreadExecutionWidth;
+}
+- (void)setThreadGroupSizeIsMultipleOfThreadExecutionWidth:(BOOL)value {
+    _threadGroupSizeIsMultipleOfThreadExecutionWidth = value;
+}
 - (NSUInteger)maxTotalThreadsPerThreadgroup { return _maxTotalThreadsPerThreadgroup; }
-- (void)setMaxTotalThreadsPerThreadgroup:(NSUInteger)value { _maxTotalThreadsPerThreadgroup = value; }
+- (void)setMaxTotalThreadsPerThreadgroup:(NSUInteger)value {
+    _maxTotalThreadsPerThreadgroup = value;
+}
 
 @end

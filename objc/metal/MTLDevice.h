@@ -81,7 +81,9 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 
 // nil when there is no memory left.
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
-- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer length:(NSUInteger)length options:(MTLResourceOptions)options;
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer
+                             length:(NSUInteger)length
+                            options:(MTLResourceOptions)options;
 
 // Wraps whole pages that the caller keeps until the buffer is released.
 - (id<MTLBuffer>)newBufferWithBytesNoCopy:(void *)pointer
@@ -92,18 +94,22 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 - (id<MTLLibrary>)newDefaultLibrary;  // nil: a program here has no default library
 - (id<MTLLibrary>)newLibraryWithFile:(NSString *)filepath error:(NSError **)error;
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL *)url error:(NSError **)error;
-- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error;
+- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source
+                               options:(MTLCompileOptions *)options
+                                 error:(NSError **)error;
 
 - (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
                                                              error:(NSError **)error;
-- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
-                                                           options:(MTLPipelineOption)options
-                                                        reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                                             error:(NSError **)error;
-- (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
-                                                             options:(MTLPipelineOption)options
-                                                          reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                                               error:(NSError **)error;
+- (id<MTLComputePipelineState>)
+    newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                options:(MTLPipelineOption)options
+                             reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
+                                  error:(NSError **)error;
+- (id<MTLComputePipelineState>)
+    newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
+                                  options:(MTLPipelineOption)options
+                               reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
+                                    error:(NSError **)error;
 
 - (id<MTLFence>)newFence;
 - (id<MTLEvent>)newEvent;

@@ -32,8 +32,12 @@
 }
 
 - (BOOL)fastMathEnabled { return _fastMathEnabled; }
-- (void)setFastMathEnabled:(BOOL)enabled { _fastMathEnabled = enabled; }
+- (void)setFastMathEnabled:(BOOL)enabled {
+    _fastMathEnabled = enabled;
+}
 - (MTLLanguageVersion)languageVersion { return _languageVersion; }
-- (void)setLanguageVersion:(MTLLanguageVersion)version { _languageVersion = version; }
+- (void)setLanguageVersion:(MTLLanguageVersion)version {
+    _languageVersion = version;
+}
 
 @end

@@ -43,7 +43,8 @@ typedef NS_OPTIONS(NSUInteger, MTLResourceOptions) {
     MTLResourceStorageModePrivate = MTLStorageModePrivate << MTLResourceStorageModeShift,
     MTLResourceStorageModeMemoryless = MTLStorageModeMemoryless << MTLResourceStorageModeShift,
     MTLResourceHazardTrackingModeDefault = MTLHazardTrackingModeDefault << MTLResourceHazardTrackingModeShift,
-    MTLResourceHazardTrackingModeUntracked = MTLHazardTrackingModeUntracked << MTLResourceHazardTrackingModeShift,
+    MTLResourceHazardTrackingModeUntracked = MTLHazardTrackingModeUntracked
+                                             << MTLResourceHazardTrackingModeShift,
     MTLResourceHazardTrackingModeTracked = MTLHazardTrackingModeTracked << MTLResourceHazardTrackingModeShift,
 };
 

@@ -33,8 +33,12 @@ static void withoutCopy(fixture *f) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint32_t *memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memory[0] = 3;
-    id<MTLBuffer> wrapped = [f->device newBufferWithBytesNoCopy:memory length:2 * page options:0 deallocator:nil];
-    CHECK(f, "newBufferWithBytesNoCopy uses the memory itself", [wrapped contents] == memory && [wrapped length] == 2 * page);
+    id<MTLBuffer> wrapped = [f->device newBufferWithBytesNoCopy:memory
+                                                         length:2 * page
+                                                        options:0
+                                                    deallocator:nil];
+    CHECK(f, "newBufferWithBytesNoCopy uses the memory itself",
+          [wrapped contents] == memory && [wrapped length] == 2 * page);
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
     [encoder setBuffer:wrapped offset:0 atIndex:0];
@@ -49,16 +53,20 @@ static void withoutCopy(fixture *f) {
 }
 
 static void storageModes(fixture *f) {
-    MTLResourceOptions options = MTLResourceStorageModeManaged | MTLResourceCPUCacheModeWriteCombined | MTLResourceHazardTrackingModeUntracked;
+    MTLResourceOptions options = MTLResourceStorageModeManaged | MTLResourceCPUCacheModeWriteCombined |
+                                 MTLResourceHazardTrackingModeUntracked;
     id<MTLBuffer> managed = [[f->device newBufferWithLength:64 options:options] autorelease];
     CHECK_EQUAL(f, "storageMode is what was asked for", [managed storageMode], MTLStorageModeManaged);
     CHECK_EQUAL(f, "cpuCacheMode is what was asked for", [managed cpuCacheMode], MTLCPUCacheModeWriteCombined);
-    CHECK_EQUAL(f, "hazardTrackingMode is what was asked for", [managed hazardTrackingMode], MTLHazardTrackingModeUntracked);
+    CHECK_EQUAL(f, "hazardTrackingMode is what was asked for", [managed hazardTrackingMode],
+                MTLHazardTrackingModeUntracked);
     CHECK_EQUAL(f, "resourceOptions are what was asked for", [managed resourceOptions], options);
-    CHECK_EQUAL(f, "memory is never purged", [managed setPurgeableState:MTLPurgeableStateKeepCurrent], MTLPurgeableStateNonVolatile);
+    CHECK_EQUAL(f, "memory is never purged", [managed setPurgeableState:MTLPurgeableStateKeepCurrent],
+                MTLPurgeableStateNonVolatile);
     [managed didModifyRange:NSMakeRange(0, 64)];
 
-    id<MTLBuffer> hidden = [[f->device newBufferWithLength:64 options:MTLResourceStorageModePrivate] autorelease];
+    id<MTLBuffer> hidden = [[f->device newBufferWithLength:64
+                                                   options:MTLResourceStorageModePrivate] autorelease];
     id<MTLBuffer> shown = zeroes(f, 16);
     CHECK(f, "private memory has no contents", [hidden contents] == NULL);
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
@@ -67,7 +75,8 @@ static void storageModes(fixture *f) {
     [blit copyFromBuffer:hidden sourceOffset:0 toBuffer:shown destinationOffset:0 size:64];
     [blit synchronizeResource:managed];
     [blit endEncoding];
-    CHECK(f, "private memory is reached by blits", finish(commands) && at(shown, 0) == 0xabababab && at(shown, 15) == 0xabababab);
+    CHECK(f, "private memory is reached by blits",
+          finish(commands) && at(shown, 0) == 0xabababab && at(shown, 15) == 0xabababab);
 }
 
 static void copies(fixture *f) {
@@ -84,9 +93,11 @@ static void copies(fixture *f) {
     [blit copyFromBuffer:to sourceOffset:START toBuffer:to destinationOffset:0 size:10];
     [blit endEncoding];
     BOOL right = finish(commands);
-    CHECK(f, "a large copy moves every byte", memcmp(target + START, source + 7, 10) == 0 &&
-          memcmp(target + START + 10 + (1 << 20), source + 7 + 10 + (1 << 20), SIZE - 10 - (1 << 20)) == 0);
-    CHECK(f, "a copy writes nothing around it", target[START - 1] == 0x55 && target[START + SIZE] == 0x55 && target[LENGTH - 1] == 0x55);
+    CHECK(f, "a large copy moves every byte",
+          memcmp(target + START, source + 7, 10) == 0 &&
+              memcmp(target + START + 10 + (1 << 20), source + 7 + 10 + (1 << 20), SIZE - 10 - (1 << 20)) == 0);
+    CHECK(f, "a copy writes nothing around it",
+          target[START - 1] == 0x55 && target[START + SIZE] == 0x55 && target[LENGTH - 1] == 0x55);
     for (NSUInteger i = 0; i < 1 << 20; i++) right = right && target[START + 10 + i] == 0x77;
     CHECK(f, "a large fill writes every byte", right);
     CHECK(f, "a copy inside a buffer works where nothing overlaps", memcmp(target, source + 7, 10) == 0);

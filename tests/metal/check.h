@@ -37,27 +37,29 @@ __attribute__((unused)) static void report(fixture *f, const char *name, BOOL pa
 
 #define CHECK(f, name, condition) report(f, name, (condition), @ #condition)
 
-#define CHECK_EQUAL(f, name, got, expected)                                                             \
-    do {                                                                                                \
-        long long got_ = (long long)(got), expected_ = (long long)(expected);                           \
-        report(f, name, got_ == expected_, [NSString stringWithFormat:@"%s is %lld, not %lld", #got, got_, expected_]); \
+#define CHECK_EQUAL(f, name, got, expected)                                                                    \
+    do {                                                                                                       \
+        long long got_ = (long long)(got), expected_ = (long long)(expected);                                  \
+        report(f, name, got_ == expected_,                                                                     \
+               [NSString stringWithFormat:@"%s is %lld, not %lld", #got, got_, expected_]);                    \
     } while (0)
 
 // The statement must raise MTLValidationException with one line that has all the words in it.
-#define CHECK_MISUSE(f, name, statement, ...)                                                     \
-    do {                                                                                          \
-        NSException *raised_ = nil;                                                               \
-        @try {                                                                                    \
-            statement;                                                                            \
-        } @catch (NSException * exception_) {                                                     \
-            raised_ = exception_;                                                                 \
-        }                                                                                         \
-        report_misuse(f, name, raised_, [NSArray arrayWithObjects:__VA_ARGS__, nil]);             \
+#define CHECK_MISUSE(f, name, statement, ...)                                                                  \
+    do {                                                                                                       \
+        NSException *raised_ = nil;                                                                            \
+        @try {                                                                                                 \
+            statement;                                                                                         \
+        } @catch (NSException * exception_) { raised_ = exception_; }                                          \
+        report_misuse(f, name, raised_, [NSArray arrayWithObjects:__VA_ARGS__, nil]);                          \
     } while (0)
 
-__attribute__((unused)) static void report_misuse(fixture *f, const char *name, NSException *raised, NSArray *words) {
-    NSString *why = raised == nil ? @"nothing was raised" : [NSString stringWithFormat:@"%@: %@", [raised name], [raised reason]];
-    BOOL good = [[raised name] isEqualToString:@"MTLValidationException"] && [[raised reason] rangeOfString:@"\n"].length == 0;
+__attribute__((unused)) static void report_misuse(fixture *f, const char *name, NSException *raised,
+                                                  NSArray *words) {
+    NSString *why = raised == nil ? @"nothing was raised"
+                                  : [NSString stringWithFormat:@"%@: %@", [raised name], [raised reason]];
+    BOOL good = [[raised name] isEqualToString:@"MTLValidationException"] &&
+                [[raised reason] rangeOfString:@"\n"].length == 0;
     for (NSString *word in words) good = good && [[raised reason] rangeOfString:word].length > 0;
     report(f, name, good, why);
 }
@@ -84,14 +86,18 @@ __attribute__((unused)) static id<MTLBuffer> zeroes(fixture *f, NSUInteger count
 }
 
 __attribute__((unused)) static id<MTLBuffer> numbers(fixture *f, const uint32_t *values, NSUInteger count) {
-    return [[f->device newBufferWithBytes:values length:count * 4 options:MTLResourceStorageModeShared] autorelease];
+    return [[f->device newBufferWithBytes:values length:count * 4
+                                  options:MTLResourceStorageModeShared] autorelease];
 }
 
-__attribute__((unused)) static uint32_t at(id<MTLBuffer> buffer, NSUInteger index) { return ((uint32_t *)[buffer contents])[index]; }
+__attribute__((unused)) static uint32_t at(id<MTLBuffer> buffer, NSUInteger index) {
+    return ((uint32_t *)[buffer contents])[index];
+}
 
 // Encodes kernel(a, b, value) over `groups` threadgroups of one thread: step, total, meet, spin.
-__attribute__((unused)) static void encode3(id<MTLComputeCommandEncoder> encoder, id<MTLComputePipelineState> state, id<MTLBuffer> a,
-                                            id<MTLBuffer> b, uint32_t value, NSUInteger groups) {
+__attribute__((unused)) static void encode3(id<MTLComputeCommandEncoder> encoder,
+                                            id<MTLComputePipelineState> state, id<MTLBuffer> a, id<MTLBuffer> b,
+                                            uint32_t value, NSUInteger groups) {
     [encoder setComputePipelineState:state];
     [encoder setBuffer:a offset:0 atIndex:0];
     [encoder setBuffer:b offset:0 atIndex:1];
@@ -99,8 +105,9 @@ __attribute__((unused)) static void encode3(id<MTLComputeCommandEncoder> encoder
     [encoder dispatchThreadgroups:MTLSizeMake(groups, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
 }
 
-__attribute__((unused)) static void encode_spin(id<MTLComputeCommandEncoder> encoder, id<MTLComputePipelineState> state,
-                                                id<MTLBuffer> done, uint32_t microseconds, NSUInteger groups) {
+__attribute__((unused)) static void encode_spin(id<MTLComputeCommandEncoder> encoder,
+                                                id<MTLComputePipelineState> state, id<MTLBuffer> done,
+                                                uint32_t microseconds, NSUInteger groups) {
     [encoder setComputePipelineState:state];
     [encoder setBuffer:done offset:0 atIndex:0];
     [encoder setBytes:&microseconds length:sizeof microseconds atIndex:1];
@@ -137,7 +144,8 @@ __attribute__((unused)) static int run_tests(int count, char **words, void (*tes
     fixture f = {.path = words[1], .scratch = words[2]};
     NSError *error = nil;
     f.device = MTLCreateSystemDefaultDevice();
-    f.library = [f.device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]] error:&error];
+    f.library = [f.device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]]
+                                      error:&error];
     f.queue = [f.device newCommandQueue];
     report(&f, "the library opens", f.library != nil, [error localizedDescription]);
     if (f.library != nil) tests(&f);

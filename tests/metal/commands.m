@@ -1,7 +1,8 @@
 // Command buffers on their way: status, times, order, several at once, several threads.
 #import "check.h"
 
-static id<MTLCommandBuffer> spinning(fixture *f, id<MTLCommandQueue> queue, id<MTLBuffer> done, uint32_t microseconds, NSUInteger groups) {
+static id<MTLCommandBuffer> spinning(fixture *f, id<MTLCommandQueue> queue, id<MTLBuffer> done,
+                                     uint32_t microseconds, NSUInteger groups) {
     id<MTLCommandBuffer> commands = [queue commandBuffer];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
     encode_spin(encoder, pipeline(f, @"spin"), done, microseconds, groups);
@@ -12,15 +13,17 @@ static id<MTLCommandBuffer> spinning(fixture *f, id<MTLCommandQueue> queue, id<M
 static void statusTransitions(fixture *f) {
     id<MTLCommandBuffer> commands = spinning(f, f->queue, zeroes(f, 1), 20000, 1);
     [commands setLabel:@"one"];
-    CHECK_EQUAL(f, "a new command buffer is not enqueued", [commands status], MTLCommandBufferStatusNotEnqueued);
+    CHECK_EQUAL(f, "a new command buffer is not enqueued", [commands status],
+                MTLCommandBufferStatusNotEnqueued);
     CHECK(f, "there are no times before it ran", [commands GPUStartTime] == 0 && [commands GPUEndTime] == 0);
     double before = seconds();
     [commands enqueue];
     CHECK_EQUAL(f, "enqueue shows in the status", [commands status], MTLCommandBufferStatusEnqueued);
     [commands commit];
     CHECK(f, "commit returns before the work is done", seconds() - before < 0.015);
-    CHECK(f, "commit shows in the status", [commands status] == MTLCommandBufferStatusCommitted ||
-          [commands status] == MTLCommandBufferStatusScheduled);
+    CHECK(f, "commit shows in the status",
+          [commands status] == MTLCommandBufferStatusCommitted ||
+              [commands status] == MTLCommandBufferStatusScheduled);
     [commands waitUntilScheduled];
     CHECK(f, "waitUntilScheduled waits for that", [commands status] >= MTLCommandBufferStatusScheduled);
     [commands waitUntilCompleted];
@@ -29,19 +32,21 @@ static void statusTransitions(fixture *f) {
     CHECK(f, "no error", [commands error] == nil);
     CHECK(f, "the times are in order",
           before <= [commands kernelStartTime] && [commands kernelStartTime] <= [commands kernelEndTime] &&
-              [commands kernelEndTime] <= [commands GPUStartTime] && [commands GPUStartTime] < [commands GPUEndTime] &&
-              [commands GPUEndTime] <= after);
+              [commands kernelEndTime] <= [commands GPUStartTime] &&
+              [commands GPUStartTime] < [commands GPUEndTime] && [commands GPUEndTime] <= after);
     CHECK(f, "the times cover the work", [commands GPUEndTime] - [commands GPUStartTime] >= 0.02);
     [commands waitUntilCompleted];
     CHECK_EQUAL(f, "waiting twice is allowed", [commands status], MTLCommandBufferStatusCompleted);
-    CHECK(f, "it knows where it came from", [commands commandQueue] == f->queue && [commands device] == f->device);
+    CHECK(f, "it knows where it came from",
+          [commands commandQueue] == f->queue && [commands device] == f->device);
     CHECK(f, "it keeps its label", [[commands label] isEqualToString:@"one"]);
 
     id<MTLCommandBuffer> empty = [f->queue commandBuffer];
     CHECK(f, "an empty command buffer completes", finish(empty));
     MTLTimestamp host = 0, device = 0;
     [f->device sampleTimestamps:&host gpuTimestamp:&device];
-    CHECK(f, "timestamps are of the clock of the times", (double)device * 1e-9 >= [empty GPUEndTime] && host == device);
+    CHECK(f, "timestamps are of the clock of the times",
+          (double)device * 1e-9 >= [empty GPUEndTime] && host == device);
 }
 
 static void inFlight(fixture *f) {
@@ -66,7 +71,8 @@ static void inFlight(fixture *f) {
     CHECK_EQUAL(f, "command buffers in flight run in order", at(buffers[0], 7), COUNT * (COUNT - 1) / 2);
     CHECK(f, "when the last is done, all are", done);
     CHECK(f, "one starts after the one before has ended", ordered);
-    CHECK_EQUAL(f, "the queue counts what is committed", [(id)f->queue committedCommandBufferCount] - counted, COUNT);
+    CHECK_EQUAL(f, "the queue counts what is committed", [(id)f->queue committedCommandBufferCount] - counted,
+                COUNT);
 }
 
 static void enqueueOrder(fixture *f) {
@@ -79,7 +85,8 @@ static void enqueueOrder(fixture *f) {
     [encoder endEncoding];
     [second commit];
     sleep_for(0.01);
-    CHECK(f, "a command buffer waits for those enqueued before it", [second status] == MTLCommandBufferStatusCommitted);
+    CHECK(f, "a command buffer waits for those enqueued before it",
+          [second status] == MTLCommandBufferStatusCommitted);
     encoder = [first computeCommandEncoder];
     encode3(encoder, step, a, b, 10, 1);
     [encoder endEncoding];
@@ -95,7 +102,8 @@ static void enqueueOrder(fixture *f) {
     [later commit];
     [pool drain];
     [later waitUntilCompleted];
-    CHECK_EQUAL(f, "releasing an enqueued command buffer lets the next go on", [later status], MTLCommandBufferStatusCompleted);
+    CHECK_EQUAL(f, "releasing an enqueued command buffer lets the next go on", [later status],
+                MTLCommandBufferStatusCompleted);
     [later release];
     [queue release];
 }
@@ -116,7 +124,8 @@ static void references(fixture *f) {
     encoder = [commands computeCommandEncoder];
     encode3(encoder, pipeline(f, @"step"), buffer, buffer, 1, 1);
     [encoder endEncoding];
-    CHECK(f, "without references it keeps nothing", ![commands retainedReferences] && [buffer retainCount] == count);
+    CHECK(f, "without references it keeps nothing",
+          ![commands retainedReferences] && [buffer retainCount] == count);
     finish(commands);
 
     MTLCommandBufferDescriptor *descriptor = [[[MTLCommandBufferDescriptor alloc] init] autorelease];
@@ -125,7 +134,8 @@ static void references(fixture *f) {
     [descriptor setErrorOptions:MTLCommandBufferErrorOptionEncoderExecutionStatus];
     commands = [f->queue commandBufferWithDescriptor:[[descriptor copy] autorelease]];
     CHECK(f, "a command buffer is as its descriptor says",
-          ![commands retainedReferences] && [commands errorOptions] == MTLCommandBufferErrorOptionEncoderExecutionStatus);
+          ![commands retainedReferences] &&
+              [commands errorOptions] == MTLCommandBufferErrorOptionEncoderExecutionStatus);
     [buffer release];
 
     // Nothing holds the command buffer, its queue or its device but the work itself.
@@ -218,7 +228,8 @@ static void severalWaiters(fixture *f) {
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, waitFor, commands);
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
-    CHECK_EQUAL(f, "several threads wait for one command buffer", [commands status], MTLCommandBufferStatusCompleted);
+    CHECK_EQUAL(f, "several threads wait for one command buffer", [commands status],
+                MTLCommandBufferStatusCompleted);
 }
 
 static void idleThreads(fixture *f) {
@@ -229,7 +240,8 @@ static void idleThreads(fixture *f) {
         sleep_for(0.0002 * (i % 5));
         [commands commit];
         if (i % 2 == 0) {
-            for (int wait = 0; wait < 5000 && [commands status] != MTLCommandBufferStatusCompleted; wait++) sleep_for(0.001);
+            for (int wait = 0; wait < 5000 && [commands status] != MTLCommandBufferStatusCompleted; wait++)
+                sleep_for(0.001);
         } else {
             [commands waitUntilCompleted];
         }

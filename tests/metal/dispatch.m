@@ -48,9 +48,9 @@ static void everyThreadOnce(fixture *f, MTLSize grid, MTLSize threads) {
     BOOL right = finish(commands);
     for (NSUInteger i = 0; i < all + 64; i++) right = right && at(counts, i) == (i < all);
     char name[128];
-    snprintf(name, sizeof name, "each thread of %lux%lux%lu in %lux%lux%lu comes once", (unsigned long)grid.width,
-             (unsigned long)grid.height, (unsigned long)grid.depth, (unsigned long)threads.width, (unsigned long)threads.height,
-             (unsigned long)threads.depth);
+    snprintf(name, sizeof name, "each thread of %lux%lux%lu in %lux%lux%lu comes once",
+             (unsigned long)grid.width, (unsigned long)grid.height, (unsigned long)grid.depth,
+             (unsigned long)threads.width, (unsigned long)threads.height, (unsigned long)threads.depth);
     CHECK(f, name, right);
 }
 
@@ -69,8 +69,10 @@ static void sizesSeen(fixture *f) {
     [encoder dispatchThreads:MTLSizeMake(9, 5, 2) threadsPerThreadgroup:MTLSizeMake(4, 2, 2)];
     [encoder endEncoding];
     CHECK(f, "both dispatches finish", finish(commands));
-    checkSizes(f, "dispatchThreadgroups gives the kernel its sizes", first, (uint32_t[]){3, 2, 5, 4, 2, 1, 12, 4, 5});
-    checkSizes(f, "dispatchThreads rounds threadgroups up and keeps the grid", second, (uint32_t[]){3, 3, 1, 4, 2, 2, 9, 5, 2});
+    checkSizes(f, "dispatchThreadgroups gives the kernel its sizes", first,
+               (uint32_t[]){3, 2, 5, 4, 2, 1, 12, 4, 5});
+    checkSizes(f, "dispatchThreads rounds threadgroups up and keeps the grid", second,
+               (uint32_t[]){3, 3, 1, 4, 2, 2, 9, 5, 2});
 }
 
 static void indirect(fixture *f) {
@@ -84,7 +86,9 @@ static void indirect(fixture *f) {
     [encoder dispatchThreadgroups:MTLSizeMake(1, 1, 1) threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
     [encoder setComputePipelineState:pipeline(f, @"visit")];
     [encoder setBuffer:visits offset:0 atIndex:0];
-    [encoder dispatchThreadgroupsWithIndirectBuffer:counts indirectBufferOffset:4 threadsPerThreadgroup:MTLSizeMake(2, 1, 1)];
+    [encoder dispatchThreadgroupsWithIndirectBuffer:counts
+                               indirectBufferOffset:4
+                              threadsPerThreadgroup:MTLSizeMake(2, 1, 1)];
     [encoder endEncoding];
     BOOL right = finish(commands);
     for (NSUInteger i = 0; i < 16; i++) right = right && at(visits, i) == (i < 12);
@@ -96,7 +100,9 @@ static void indirect(fixture *f) {
     encoder = [commands computeCommandEncoder];
     [encoder setComputePipelineState:pipeline(f, @"visit")];
     [encoder setBuffer:visits offset:0 atIndex:0];
-    [encoder dispatchThreadgroupsWithIndirectBuffer:counts indirectBufferOffset:0 threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+    [encoder dispatchThreadgroupsWithIndirectBuffer:counts
+                               indirectBufferOffset:0
+                              threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
     [encoder endEncoding];
     CHECK(f, "an indirect dispatch of nothing runs nothing", finish(commands) && at(visits, 0) == 0);
 
@@ -106,12 +112,16 @@ static void indirect(fixture *f) {
     encoder = [commands computeCommandEncoder];
     [encoder setComputePipelineState:pipeline(f, @"visit")];
     [encoder setBuffer:visits offset:0 atIndex:0];
-    [encoder dispatchThreadgroupsWithIndirectBuffer:counts indirectBufferOffset:0 threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
+    [encoder dispatchThreadgroupsWithIndirectBuffer:counts
+                               indirectBufferOffset:0
+                              threadsPerThreadgroup:MTLSizeMake(1, 1, 1)];
     [encoder endEncoding];
     [commands commit];
     [commands waitUntilCompleted];
-    CHECK_EQUAL(f, "an impossible indirect dispatch fails its command buffer", [commands status], MTLCommandBufferStatusError);
-    CHECK(f, "its error is of Metal's domain", [[[commands error] domain] isEqualToString:MTLCommandBufferErrorDomain]);
+    CHECK_EQUAL(f, "an impossible indirect dispatch fails its command buffer", [commands status],
+                MTLCommandBufferStatusError);
+    CHECK(f, "its error is of Metal's domain",
+          [[[commands error] domain] isEqualToString:MTLCommandBufferErrorDomain]);
     CHECK_EQUAL(f, "its error has Metal's code", [[commands error] code], MTLCommandBufferErrorInvalidResource);
     CHECK(f, "its error names the command buffer and the reason",
           [[[commands error] localizedDescription] rangeOfString:@"'huge'"].length > 0 &&
@@ -219,7 +229,8 @@ static void threadgroupMemory(fixture *f) {
     id<MTLBuffer> wrong = zeroes(f, GROUPS), sizes = numbers(f, lengths, 2);
     memset([wrong contents], 0xff, GROUPS * 4);
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
-    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    id<MTLComputeCommandEncoder> encoder = [commands
+        computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     [encoder setComputePipelineState:pipeline(f, @"stash")];
     [encoder setBuffer:wrong offset:0 atIndex:0];
     [encoder setBuffer:sizes offset:0 atIndex:1];

@@ -18,7 +18,8 @@ static BOOL soon(id<MTLCommandBuffer> commands, MTLCommandBufferStatus status) {
 
 static void fromTheDevice(fixture *f) {
     id<MTLSharedEvent> event = [[f->device newSharedEvent] autorelease];
-    CHECK(f, "an event starts at 0 and knows its device", [event signaledValue] == 0 && [event device] == f->device);
+    CHECK(f, "an event starts at 0 and knows its device",
+          [event signaledValue] == 0 && [event device] == f->device);
     [event setLabel:@"ready"];
     CHECK(f, "an event has a label", [[event label] isEqualToString:@"ready"]);
     id<MTLBuffer> a = zeroes(f, 1), b = zeroes(f, 1);
@@ -31,7 +32,8 @@ static void fromTheDevice(fixture *f) {
     encode3(encoder, pipeline(f, @"step"), b, a, 5, 1);
     [encoder endEncoding];
     BOOL finished = finish(commands);
-    CHECK(f, "a command buffer signals between its encoders", finished && [event signaledValue] == 3 && at(a, 0) == 10);
+    CHECK(f, "a command buffer signals between its encoders",
+          finished && [event signaledValue] == 3 && at(a, 0) == 10);
     commands = stepAfter(f, f->queue, event, 3, a, b);
     CHECK(f, "a value that is reached holds nothing up", finish(commands) && at(b, 0) == 11);
 }
@@ -44,7 +46,8 @@ static void fromTheHost(fixture *f) {
     [commands commit];
     [next commit];
     sleep_for(0.01);
-    CHECK(f, "a command buffer waits for the host", [commands status] == MTLCommandBufferStatusScheduled && at(b, 0) == 0);
+    CHECK(f, "a command buffer waits for the host",
+          [commands status] == MTLCommandBufferStatusScheduled && at(b, 0) == 0);
     CHECK_EQUAL(f, "the next of its queue waits too", [next status], MTLCommandBufferStatusCommitted);
     [event setSignaledValue:1];
     sleep_for(0.005);
@@ -84,7 +87,8 @@ static void pingPong(fixture *f) {
         [event setSignaledValue:2 * i + 1];
         for (int wait = 0; wait < 100000 && [event signaledValue] != 2 * i + 2; wait++) sleep_for(0.00005);
     }
-    CHECK(f, "host and device take turns", right && soon(last, MTLCommandBufferStatusCompleted) && at(a, 0) == ROUNDS);
+    CHECK(f, "host and device take turns",
+          right && soon(last, MTLCommandBufferStatusCompleted) && at(a, 0) == ROUNDS);
 }
 
 static void *signalLater(void *context) {

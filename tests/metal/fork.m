@@ -12,12 +12,14 @@ static void tests(fixture *f) {
     if (child == 0) {
         f->failed = 0;
         [running waitUntilCompleted];
-        CHECK_EQUAL(f, "what the parent runs fails in the child", [running status], MTLCommandBufferStatusError);
+        CHECK_EQUAL(f, "what the parent runs fails in the child", [running status],
+                    MTLCommandBufferStatusError);
         id<MTLCommandBuffer> commands = [f->queue commandBuffer];
         [commands commit];
         [commands waitUntilCompleted];
         CHECK(f, "committing to the parent's device fails in the child",
-              [commands status] == MTLCommandBufferStatusError && [[[commands error] localizedDescription] rangeOfString:@"fork"].length > 0);
+              [commands status] == MTLCommandBufferStatusError &&
+                  [[[commands error] localizedDescription] rangeOfString:@"fork"].length > 0);
         id<MTLDevice> device = MTLCreateSystemDefaultDevice();
         id<MTLCommandQueue> queue = [device newCommandQueue];
         CHECK(f, "a new device works in the child", finish([queue commandBuffer]));

@@ -36,7 +36,8 @@ int main(int count, char **words) {
         if (library != nil) {
             printf("opened %s\n", [[[library functionNames] componentsJoinedByString:@" "] UTF8String]);
         } else {
-            printf("error %s %ld %s\n", [[error domain] UTF8String], (long)[error code], [[error localizedDescription] UTF8String]);
+            printf("error %s %ld %s\n", [[error domain] UTF8String], (long)[error code],
+                   [[error localizedDescription] UTF8String]);
         }
         [library release];
     }

@@ -14,18 +14,18 @@ typedef struct {
 
 // Calls body(id, index) for each thread inside the grid: id is the thread's position and index the
 // linear index of its threadgroup.
-#define FOR_EACH_THREAD(l, first, count, body)                                                      \
-    for (uint32_t index = first; index < first + count; index++) {                                  \
-        position tg = {index % l->threadgroups[0], index / l->threadgroups[0] % l->threadgroups[1], \
-                       index / l->threadgroups[0] / l->threadgroups[1]};                            \
-        for (uint32_t tz = 0; tz < l->threads[2]; tz++)                                             \
-            for (uint32_t ty = 0; ty < l->threads[1]; ty++)                                         \
-                for (uint32_t tx = 0; tx < l->threads[0]; tx++) {                                   \
-                    position id = {tg.x * l->threads[0] + tx, tg.y * l->threads[1] + ty,            \
-                                   tg.z * l->threads[2] + tz};                                      \
-                    if (id.x >= l->grid[0] || id.y >= l->grid[1] || id.z >= l->grid[2]) continue;   \
-                    body                                                                            \
-                }                                                                                   \
+#define FOR_EACH_THREAD(l, first, count, body)                                                                 \
+    for (uint32_t index = first; index < first + count; index++) {                                             \
+        position tg = {index % l->threadgroups[0], index / l->threadgroups[0] % l->threadgroups[1],            \
+                       index / l->threadgroups[0] / l->threadgroups[1]};                                       \
+        for (uint32_t tz = 0; tz < l->threads[2]; tz++)                                                        \
+            for (uint32_t ty = 0; ty < l->threads[1]; ty++)                                                    \
+                for (uint32_t tx = 0; tx < l->threads[0]; tx++) {                                              \
+                    position id = {tg.x * l->threads[0] + tx, tg.y * l->threads[1] + ty,                       \
+                                   tg.z * l->threads[2] + tz};                                                 \
+                    if (id.x >= l->grid[0] || id.y >= l->grid[1] || id.z >= l->grid[2]) continue;              \
+                    body                                                                                       \
+                }                                                                                              \
     }
 
 static double seconds(void) {
@@ -39,15 +39,15 @@ static void add(const metallib_launch *l, uint32_t first, uint32_t count) {
     const float *a = l->buffers[0], *b = l->buffers[1];
     float *c = l->buffers[2];
     uint32_t n = *(const uint32_t *)l->buffers[3];
-    FOR_EACH_THREAD(l, first, count, { if (id.x < n) c[id.x] = a[id.x] + b[id.x]; })
+    FOR_EACH_THREAD(l, first, count, {
+        if (id.x < n) c[id.x] = a[id.x] + b[id.x];
+    })
 }
 
 // counts[linear position in the grid] += 1: each thread of a grid must come once.
 static void visit(const metallib_launch *l, uint32_t first, uint32_t count) {
     uint32_t *counts = l->buffers[0];
-    FOR_EACH_THREAD(l, first, count, {
-        counts[id.x + l->grid[0] * (id.y + l->grid[1] * id.z)] += 1;
-    })
+    FOR_EACH_THREAD(l, first, count, { counts[id.x + l->grid[0] * (id.y + l->grid[1] * id.z)] += 1; })
 }
 
 // sizes[0..8] = threadgroups, threads per threadgroup and threads of the grid, as the kernel sees them.
@@ -167,37 +167,47 @@ static const metallib_member argument_members[] = {
     {"color", offsetof(arguments, color), FLOAT4, 1},
 };
 
-#define READS(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL}
-#define WRITES(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
-#define CONSTANT(name, index, type, size) {name, METALLIB_BUFFER, index, METALLIB_READ, 1, 1, type, size, size, 0, NULL}
-#define THREADGROUP(name, index, type, size) {name, METALLIB_THREADGROUP, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+#define READS(name, index, type, size)                                                                         \
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL}
+#define WRITES(name, index, type, size)                                                                        \
+    {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+#define CONSTANT(name, index, type, size)                                                                      \
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 1, 1, type, size, size, 0, NULL}
+#define THREADGROUP(name, index, type, size)                                                                   \
+    {name, METALLIB_THREADGROUP, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
 
-static const metallib_argument add_arguments[] = {
-    READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4), WRITES("c", 2, FLOAT, 4), CONSTANT("n", 3, UINT, 4)};
+static const metallib_argument add_arguments[] = {READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4),
+                                                  WRITES("c", 2, FLOAT, 4), CONSTANT("n", 3, UINT, 4)};
 static const metallib_argument last_arguments[] = {CONSTANT("value", 29, UINT, 4), WRITES("last", 30, UINT, 4)};
-static const metallib_argument meet_arguments[] = {WRITES("flags", 0, UINT, 4), WRITES("met", 1, UINT, 4), CONSTANT("pair", 2, UINT, 4)};
+static const metallib_argument meet_arguments[] = {WRITES("flags", 0, UINT, 4), WRITES("met", 1, UINT, 4),
+                                                   CONSTANT("pair", 2, UINT, 4)};
 static const metallib_argument nothing_arguments[] = {
     READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4), READS("c", 2, FLOAT, 4), READS("d", 3, FLOAT, 4),
     READS("e", 4, FLOAT, 4), READS("f", 5, FLOAT, 4), READS("g", 6, FLOAT, 4), WRITES("h", 7, FLOAT, 4)};
 static const metallib_argument paint_arguments[] = {
     {"out", METALLIB_BUFFER, 0, METALLIB_WRITE, 0, 0, FLOAT4, 16, 16, 0, NULL},
-    {"args", METALLIB_BUFFER, 1, METALLIB_READ, 1, 1, STRUCT, sizeof(arguments), _Alignof(arguments), 4, argument_members}};
+    {"args", METALLIB_BUFFER, 1, METALLIB_READ, 1, 1, STRUCT, sizeof(arguments), _Alignof(arguments), 4,
+     argument_members}};
 static const metallib_argument plan_arguments[] = {WRITES("counts", 0, UINT, 4), READS("wanted", 1, UINT, 4)};
 static const metallib_argument sizes_arguments[] = {WRITES("sizes", 0, UINT, 4)};
-static const metallib_argument spin_arguments[] = {WRITES("done", 0, UINT, 4), CONSTANT("microseconds", 1, UINT, 4)};
-static const metallib_argument stash_arguments[] = {
-    WRITES("wrong", 0, UINT, 4), READS("lengths", 1, UINT, 4), THREADGROUP("s", 0, UCHAR, 1), THREADGROUP("t", 2, UCHAR, 1)};
-static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WRITES("to", 1, UINT, 4), CONSTANT("value", 2, UINT, 4)};
-static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4), CONSTANT("n", 2, UINT, 4)};
+static const metallib_argument spin_arguments[] = {WRITES("done", 0, UINT, 4),
+                                                   CONSTANT("microseconds", 1, UINT, 4)};
+static const metallib_argument stash_arguments[] = {WRITES("wrong", 0, UINT, 4), READS("lengths", 1, UINT, 4),
+                                                    THREADGROUP("s", 0, UCHAR, 1),
+                                                    THREADGROUP("t", 2, UCHAR, 1)};
+static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WRITES("to", 1, UINT, 4),
+                                                   CONSTANT("value", 2, UINT, 4)};
+static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
+                                                    CONSTANT("n", 2, UINT, 4)};
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
 
-#define FUNCTION(name, threads, width, length) \
+#define FUNCTION(name, threads, width, length)                                                                 \
     {#name, name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length}
 
 static const metallib_function functions[] = {
-    FUNCTION(add, 64, 1, 0),  FUNCTION(last, 1, 1, 0),   FUNCTION(meet, 1, 1, 0),     FUNCTION(nothing, 1, 1, 0),
-    FUNCTION(paint, 1, 1, 0), FUNCTION(plan, 1, 1, 0),   FUNCTION(sizes, 64, 4, 0),   FUNCTION(spin, 1, 1, 0),
-    FUNCTION(stash, 1, 1, 256), FUNCTION(step, 1, 1, 0), FUNCTION(total, 1, 1, 0),    FUNCTION(visit, 64, 4, 0),
+    FUNCTION(add, 64, 1, 0),    FUNCTION(last, 1, 1, 0), FUNCTION(meet, 1, 1, 0),   FUNCTION(nothing, 1, 1, 0),
+    FUNCTION(paint, 1, 1, 0),   FUNCTION(plan, 1, 1, 0), FUNCTION(sizes, 64, 4, 0), FUNCTION(spin, 1, 1, 0),
+    FUNCTION(stash, 1, 1, 256), FUNCTION(step, 1, 1, 0), FUNCTION(total, 1, 1, 0),  FUNCTION(visit, 64, 4, 0),
 };
 
 #ifndef ABI

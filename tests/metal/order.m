@@ -4,7 +4,8 @@
 enum { GROUPS = 64, STEPS = 300 };
 
 // Each step adds its number from one buffer into the other: any two out of order change the end.
-static id<MTLBuffer> chain(fixture *f, id<MTLCommandBuffer> commands, MTLDispatchType type, void (*barrier)(id, id<MTLBuffer>)) {
+static id<MTLBuffer> chain(fixture *f, id<MTLCommandBuffer> commands, MTLDispatchType type,
+                           void (*barrier)(id, id<MTLBuffer>)) {
     id<MTLComputePipelineState> step = pipeline(f, @"step");
     id<MTLBuffer> buffers[2] = {zeroes(f, GROUPS), zeroes(f, GROUPS)};
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:type];
@@ -62,7 +63,8 @@ static void encodersAreOrdered(fixture *f) {
     id<MTLBuffer> buffers[2] = {zeroes(f, GROUPS), zeroes(f, GROUPS)};
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
     for (uint32_t i = 0; i < STEPS; i++) {
-        id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+        id<MTLComputeCommandEncoder> encoder = [commands
+            computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
         encode3(encoder, step, buffers[i % 2], buffers[(i + 1) % 2], i, GROUPS);
         [encoder endEncoding];
     }
@@ -81,9 +83,11 @@ static void encodersAreOrdered(fixture *f) {
     encode3(encoder, step, copy, buffers[1], 1, GROUPS);
     [encoder endEncoding];
     BOOL finished = finish(commands);
-    CHECK(f, "a blit sees what was computed before it", finished && at(copy, 0) == 5 && at(copy, GROUPS - 1) == 5);
+    CHECK(f, "a blit sees what was computed before it",
+          finished && at(copy, 0) == 5 && at(copy, GROUPS - 1) == 5);
     CHECK(f, "blits of one encoder are ordered", at(buffers[0], 0) == 0 && at(buffers[0], GROUPS - 1) == 0);
-    CHECK(f, "a compute encoder sees what was copied before it", at(buffers[1], 0) == 6 && at(buffers[1], GROUPS - 1) == 6);
+    CHECK(f, "a compute encoder sees what was copied before it",
+          at(buffers[1], 0) == 6 && at(buffers[1], GROUPS - 1) == 6);
 }
 
 // Two dispatches that wait for one another: both see the other only if they overlap.
@@ -127,7 +131,8 @@ static void mixedPhases(fixture *f) {
     id<MTLBuffer> parts[EACH], sums = zeroes(f, 1), zero = zeroes(f, 100);
     uint32_t expected = 0;
     id<MTLCommandBuffer> commands = [f->queue commandBufferWithUnretainedReferences];
-    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    id<MTLComputeCommandEncoder> encoder = [commands
+        computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     for (uint32_t i = 0; i < EACH; i++) parts[i] = zeroes(f, 100);
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < EACH; i++) encode3(encoder, step, zero, parts[i], round + i, 1 + 17 * i);

@@ -6,25 +6,31 @@ static void device(fixture *f) {
     CHECK(f, "memory is shared with the host", [f->device hasUnifiedMemory]);
     CHECK(f, "threadgroup memory is Metal's usual amount", [f->device maxThreadgroupMemoryLength] == 32768);
     CHECK(f, "a threadgroup has room for threads", [f->device maxThreadsPerThreadgroup].width >= 64);
-    CHECK(f, "buffers may be as large as memory", [f->device maxBufferLength] > 64 << 20 &&
-          [f->device recommendedMaxWorkingSetSize] <= [f->device maxBufferLength]);
-    CHECK(f, "it is built in and drives no display", [f->device location] == MTLDeviceLocationBuiltIn && [f->device isHeadless] &&
-          ![f->device isRemovable] && ![f->device isLowPower]);
+    CHECK(f, "buffers may be as large as memory",
+          [f->device maxBufferLength] > 64 << 20 &&
+              [f->device recommendedMaxWorkingSetSize] <= [f->device maxBufferLength]);
+    CHECK(f, "it is built in and drives no display",
+          [f->device location] == MTLDeviceLocationBuiltIn && [f->device isHeadless] &&
+              ![f->device isRemovable] && ![f->device isLowPower]);
     CHECK(f, "it promises no family of GPUs", ![f->device supportsFamily:MTLGPUFamilyApple7]);
     CHECK(f, "there is no default library", [f->device newDefaultLibrary] == nil);
     NSArray *all = MTLCopyAllDevices();
-    CHECK(f, "all devices are this one", [all count] == 1 && [[[all objectAtIndex:0] name] isEqualToString:@"cpu"]);
+    CHECK(f, "all devices are this one",
+          [all count] == 1 && [[[all objectAtIndex:0] name] isEqualToString:@"cpu"]);
     CHECK(f, "each device is its own", [[all objectAtIndex:0] registryID] != [f->device registryID]);
     [all release];
 }
 
 static void functions(fixture *f) {
     NSArray *names = [f->library functionNames];
-    CHECK(f, "a library lists its functions", [names count] == 12 && [names containsObject:@"add"] && [names containsObject:@"visit"]);
-    CHECK(f, "a library is executable", [f->library type] == MTLLibraryTypeExecutable && [f->library installName] == nil);
+    CHECK(f, "a library lists its functions",
+          [names count] == 12 && [names containsObject:@"add"] && [names containsObject:@"visit"]);
+    CHECK(f, "a library is executable",
+          [f->library type] == MTLLibraryTypeExecutable && [f->library installName] == nil);
     id<MTLFunction> function = [f->library newFunctionWithName:@"paint"];
     CHECK(f, "a function knows its name, type and device",
-          [[function name] isEqualToString:@"paint"] && [function functionType] == MTLFunctionTypeKernel && [function device] == f->device);
+          [[function name] isEqualToString:@"paint"] && [function functionType] == MTLFunctionTypeKernel &&
+              [function device] == f->device);
     CHECK(f, "an unknown function is nil", [f->library newFunctionWithName:@"pain"] == nil);
     [function release];
 }
@@ -39,24 +45,27 @@ static void limits(fixture *f) {
     [descriptor setComputeFunction:[[f->library newFunctionWithName:@"visit"] autorelease]];
     [descriptor setLabel:@"narrow"];
     [descriptor setMaxTotalThreadsPerThreadgroup:16];
-    id<MTLComputePipelineState> narrow = [[f->device newComputePipelineStateWithDescriptor:[[descriptor copy] autorelease]
-                                                                                   options:MTLPipelineOptionNone
-                                                                                reflection:NULL
-                                                                                     error:NULL] autorelease];
-    CHECK(f, "a descriptor sets limit and label", [narrow maxTotalThreadsPerThreadgroup] == 16 && [[narrow label] isEqualToString:@"narrow"]);
+    id<MTLComputePipelineState> narrow = [[f->device
+        newComputePipelineStateWithDescriptor:[[descriptor copy] autorelease]
+                                      options:MTLPipelineOptionNone
+                                   reflection:NULL
+                                        error:NULL] autorelease];
+    CHECK(f, "a descriptor sets limit and label",
+          [narrow maxTotalThreadsPerThreadgroup] == 16 && [[narrow label] isEqualToString:@"narrow"]);
     [descriptor reset];
-    CHECK(f, "reset clears a descriptor", [descriptor computeFunction] == nil && [descriptor maxTotalThreadsPerThreadgroup] == 0);
+    CHECK(f, "reset clears a descriptor",
+          [descriptor computeFunction] == nil && [descriptor maxTotalThreadsPerThreadgroup] == 0);
 }
 
 static NSArray *bindingsOf(fixture *f, NSString *name) {
     MTLComputePipelineReflection *reflection = nil;
     NSError *error = nil;
     id<MTLFunction> function = [[f->library newFunctionWithName:name] autorelease];
-    id<MTLComputePipelineState> state =
-        [f->device newComputePipelineStateWithFunction:function
-                                               options:MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo
-                                            reflection:&reflection
-                                                 error:&error];
+    id<MTLComputePipelineState> state = [f->device
+        newComputePipelineStateWithFunction:function
+                                    options:MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo
+                                 reflection:&reflection
+                                      error:&error];
     [state release];
     return [reflection bindings];
 }
@@ -64,41 +73,60 @@ static NSArray *bindingsOf(fixture *f, NSString *name) {
 static void buffers(fixture *f) {
     NSArray *bindings = bindingsOf(f, @"step");
     CHECK_EQUAL(f, "every argument is reflected", [bindings count], 3);
-    id<MTLBufferBinding> from = [bindings objectAtIndex:0], to = [bindings objectAtIndex:1], value = [bindings objectAtIndex:2];
-    CHECK(f, "names and indices", [[from name] isEqualToString:@"from"] && [from index] == 0 && [[to name] isEqualToString:@"to"] && [to index] == 1);
-    CHECK(f, "a const pointer is read", [from access] == MTLBindingAccessReadOnly && [value access] == MTLBindingAccessReadOnly);
+    id<MTLBufferBinding> from = [bindings objectAtIndex:0], to = [bindings objectAtIndex:1],
+                         value = [bindings objectAtIndex:2];
+    CHECK(f, "names and indices",
+          [[from name] isEqualToString:@"from"] && [from index] == 0 && [[to name] isEqualToString:@"to"] &&
+              [to index] == 1);
+    CHECK(f, "a const pointer is read",
+          [from access] == MTLBindingAccessReadOnly && [value access] == MTLBindingAccessReadOnly);
     CHECK(f, "a pointer is read and written", [to access] == MTLBindingAccessReadWrite);
-    CHECK(f, "buffers are used arguments", [from type] == MTLBindingTypeBuffer && [from isUsed] && [from isArgument]);
-    CHECK(f, "element type, size and alignment", [from bufferDataType] == MTLDataTypeUInt && [from bufferDataSize] == 4 && [from bufferAlignment] == 4);
+    CHECK(f, "buffers are used arguments",
+          [from type] == MTLBindingTypeBuffer && [from isUsed] && [from isArgument]);
+    CHECK(f, "element type, size and alignment",
+          [from bufferDataType] == MTLDataTypeUInt && [from bufferDataSize] == 4 &&
+              [from bufferAlignment] == 4);
     CHECK(f, "a scalar is no struct", [from bufferStructType] == nil);
     MTLPointerType *pointer = [from bufferPointerType];
-    CHECK(f, "the pointer's type", [pointer dataType] == MTLDataTypePointer && [pointer elementType] == MTLDataTypeUInt &&
-          [pointer access] == MTLBindingAccessReadOnly && [pointer dataSize] == 4 && [pointer elementStructType] == nil);
+    CHECK(f, "the pointer's type",
+          [pointer dataType] == MTLDataTypePointer && [pointer elementType] == MTLDataTypeUInt &&
+              [pointer access] == MTLBindingAccessReadOnly && [pointer dataSize] == 4 &&
+              [pointer elementStructType] == nil);
 }
 
 static void structs(fixture *f) {
     NSArray *bindings = bindingsOf(f, @"paint");
     id<MTLBufferBinding> out = [bindings objectAtIndex:0], args = [bindings objectAtIndex:1];
     CHECK_EQUAL(f, "a write-only pointer", [out access], MTLBindingAccessWriteOnly);
-    CHECK(f, "a struct's size and alignment", [args bufferDataType] == MTLDataTypeStruct && [args bufferDataSize] == 32 && [args bufferAlignment] == 16);
+    CHECK(f, "a struct's size and alignment",
+          [args bufferDataType] == MTLDataTypeStruct && [args bufferDataSize] == 32 &&
+              [args bufferAlignment] == 16);
     MTLStructType *type = [args bufferStructType];
     CHECK(f, "a struct has its members", [type dataType] == MTLDataTypeStruct && [[type members] count] == 4);
-    MTLStructMember *scale = [type memberByName:@"scale"], *halves = [type memberByName:@"halves"], *color = [type memberByName:@"color"];
-    CHECK(f, "a member's offset and type", [scale offset] == 4 && [scale dataType] == MTLDataTypeFloat && [scale arrayType] == nil);
+    MTLStructMember *scale = [type memberByName:@"scale"], *halves = [type memberByName:@"halves"],
+                    *color = [type memberByName:@"color"];
+    CHECK(f, "a member's offset and type",
+          [scale offset] == 4 && [scale dataType] == MTLDataTypeFloat && [scale arrayType] == nil);
     CHECK(f, "a vector member", [color offset] == 16 && [color dataType] == MTLDataTypeFloat4);
-    CHECK(f, "an array member", [halves dataType] == MTLDataTypeArray && [[halves arrayType] elementType] == MTLDataTypeHalf &&
-          [[halves arrayType] arrayLength] == 4 && [[halves arrayType] stride] == 2);
+    CHECK(f, "an array member",
+          [halves dataType] == MTLDataTypeArray && [[halves arrayType] elementType] == MTLDataTypeHalf &&
+              [[halves arrayType] arrayLength] == 4 && [[halves arrayType] stride] == 2);
     CHECK(f, "an unknown member is nil", [type memberByName:@"size"] == nil);
 }
 
 static void threadgroups(fixture *f) {
     NSArray *bindings = bindingsOf(f, @"stash");
     id<MTLThreadgroupBinding> t = [bindings objectAtIndex:3];
-    CHECK(f, "threadgroup memory is reflected", [bindings count] == 4 && [t type] == MTLBindingTypeThreadgroupMemory && [t index] == 2 &&
-          [[t name] isEqualToString:@"t"] && [t threadgroupMemoryAlignment] == 1 && [t threadgroupMemoryDataSize] == 1);
-    MTLComputePipelineReflection *reflection = (id)@"left over";
+    CHECK(f, "threadgroup memory is reflected",
+          [bindings count] == 4 && [t type] == MTLBindingTypeThreadgroupMemory && [t index] == 2 &&
+              [[t name] isEqualToString:@"t"] && [t threadgroupMemoryAlignment] == 1 &&
+              [t threadgroupMemoryDataSize] == 1);
+    MTLComputePipelineReflection *reflection = (id) @"left over";
     id<MTLFunction> function = [[f->library newFunctionWithName:@"stash"] autorelease];
-    [[f->device newComputePipelineStateWithFunction:function options:MTLPipelineOptionNone reflection:&reflection error:NULL] release];
+    [[f->device newComputePipelineStateWithFunction:function
+                                            options:MTLPipelineOptionNone
+                                         reflection:&reflection
+                                              error:NULL] release];
     CHECK(f, "no reflection unless asked for", reflection == nil);
 }
 
@@ -107,7 +135,8 @@ static void passes(fixture *f) {
     CHECK_EQUAL(f, "a pass is serial unless set", [pass dispatchType], MTLDispatchTypeSerial);
     [pass setDispatchType:MTLDispatchTypeConcurrent];
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
-    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDescriptor:[[pass copy] autorelease]];
+    id<MTLComputeCommandEncoder> encoder = [commands
+        computeCommandEncoderWithDescriptor:[[pass copy] autorelease]];
     CHECK_EQUAL(f, "an encoder is as its descriptor says", [encoder dispatchType], MTLDispatchTypeConcurrent);
     [encoder endEncoding];
     [[commands blitCommandEncoderWithDescriptor:[MTLBlitPassDescriptor blitPassDescriptor]] endEncoding];
