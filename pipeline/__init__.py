@@ -23,6 +23,7 @@ _EXPORTS = {
     "Generator": "generate",
     "Request": "generate",
     "errors": None,
+    "ops": None,
 }
 
 __all__ = sorted(_EXPORTS)

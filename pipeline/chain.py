@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from . import _core
 from .errors import BuildError, DTypeError, RunError, ShapeError
+from .native import _core
 from .plan import Plan
 from .tensors import Tensor, dtype_of, view_dtype
 
@@ -107,6 +107,7 @@ class Chain:
             value, tensor = np.asarray(value), self.plan.inputs[name]
             if value.shape != tensor.shape:
                 raise ShapeError(f"input {name} has shape {value.shape}, expected {tensor.shape}")
-            if dtype_of(value) != tensor.dtype:
+            bits = value.dtype == view_dtype(tensor.dtype)   # bf16 as uint16
+            if not bits and dtype_of(value) != tensor.dtype:
                 raise DTypeError(f"input {name} is {value.dtype}, expected {tensor.dtype}")
             np.copyto(self._inputs[name], value.view(view_dtype(tensor.dtype)))

@@ -38,9 +38,9 @@ METAL_FUNC uint next_expert(device const float *logits, uint experts, float last
     }
     for (uint i = whole + place.thread_index; i < experts; i += place.threads) {
         float x = logits[i];
-        bool better = after(x, i, last, last_id) & !(best.value[i - whole] >= x);
-        best.value[i - whole] = better ? x : best.value[i - whole];
-        best.id[i - whole] = better ? i : best.id[i - whole];
+        bool better = after(x, i, last, last_id) & !(best.value[0] >= x);
+        best.value[0] = better ? x : best.value[0];
+        best.id[0] = better ? i : best.id[0];
     }
     float top = -INFINITY;
     for (uint c = 0; c < 16; c++) top = best.value[c] > top ? best.value[c] : top;
