@@ -55,7 +55,7 @@ def open_device(name: str = "auto", *, threads: int = 0) -> Device:
     Raises DeviceError, which lists the devices, when there is none of that name.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
-    from . import _core
+    from .native import _core
 
     return Device(_core.open_device(name, threads=threads))
 

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from . import _core
 from .builder import Pipeline
 from .errors import PromptError, UsageError
 from .models import load_model
 from .models.state import Rows
+from .native import _core
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 

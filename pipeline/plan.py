@@ -69,9 +69,9 @@ def place_apart(tensor: Tensor) -> tuple[int, int]:
 
 def lay_out(dispatches, outputs) -> tuple[list[int], memory.Layout]:
     """Barriers, and scratch memory shared only between values that a barrier separates anyway."""
-    from ._core import plan_barriers
+    from .native import _core
 
-    barriers = plan_barriers(accesses(dispatch, place_apart) for dispatch in dispatches)
+    barriers = _core.plan_barriers(accesses(dispatch, place_apart) for dispatch in dispatches)
     phase, first, last, scratch = 0, {}, {}, {}
     for dispatch, barrier in zip(dispatches, barriers):
         phase += barrier >= 0

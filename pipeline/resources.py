@@ -20,14 +20,14 @@ def shader_library() -> Path | None:
         return library
     if sys.platform == "darwin":
         return None
-    raise OnebufError(f"{library}: no compiled shaders there: {_remedy()}")
+    raise OnebufError(f"{library}: no compiled shaders there: {remedy()}")
 
 
 def shader_text() -> str:
     """All shaders as one text that names no file of its own."""
     folder = next(filter(Path.is_dir, (_PACKAGE / "shaders", _TREE / "shaders")), None)
     if folder is None:
-        raise OnebufError(f"{_PACKAGE / 'shaders'}: no shader sources there: {_remedy()}")
+        raise OnebufError(f"{_PACKAGE / 'shaders'}: no shader sources there: {remedy()}")
     return "\n".join(map(_with_headers, sorted(folder.glob("*.metal"))))
 
 
@@ -37,6 +37,7 @@ def _with_headers(path: Path) -> str:
     return include.sub(lambda found: _with_headers(path.parent / found[1]), path.read_text())
 
 
-def _remedy() -> str:
+def remedy() -> str:
+    """How to get what was not built."""
     in_tree = (_TREE / "setup.py").exists()
     return "run make build" if in_tree else "reinstall with pip install --force-reinstall onebuf"

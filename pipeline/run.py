@@ -9,7 +9,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from .errors import OnebufError, UsageError
+from .errors import OnebufError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
@@ -62,13 +62,9 @@ def _main(arguments: list[str] | None, engine) -> int:
 
 
 def load_engine():
-    """The package's own generator; UsageError where the extension was not built."""
-    try:
-        from . import generate
-    except ImportError as error:
-        if error.name != "pipeline._core":
-            raise
-        raise UsageError(f"{error.name} is not built; run `make run` or `pip install .` in the source tree") from error
+    """The package's own generator; DeviceError where the compiled core does not load."""
+    from . import generate
+
     return generate
 
 

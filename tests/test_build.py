@@ -2,6 +2,8 @@
 is in a wheel."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -186,6 +188,33 @@ def test_a_package_without_its_shaders_says_what_to_do(monkeypatch, tmp_path):
         resources.shader_text()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert resources.shader_library() is None
+
+
+@pytest.mark.parametrize(
+    "library, said",
+    [
+        (None, "pipeline._core is not built: reinstall"),
+        (b"not a library", "pipeline._core does not load (.*): reinstall"),
+    ],
+)
+def test_a_core_that_does_not_load_is_one_line(tmp_path, library, said):
+    ignored = shutil.ignore_patterns("_core*", "__pycache__", "onebuf.metallib")
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=ignored)
+    if library:
+        (tmp_path / "pipeline/_core.abi3.so").write_bytes(library)
+    done = run(sys.executable, "-m", "pipeline.run", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"onebuf: error: {said}.*\n", done.stderr), done.stderr
+
+
+def test_a_missing_library_is_named_with_its_package():
+    from pipeline import native
+
+    text = "libgnustep-base.so.1.28: cannot open shared object file: No such file or directory"
+    said = str(native._explain(ImportError(text)))
+    assert said.startswith(
+        "libgnustep-base.so.1.28 is missing: apt-get install libgnustep-base1.28, or "
+    )
 
 
 @linux_only

@@ -28,7 +28,10 @@ build_key() { { environment; sources; } 2>&1 | cksum; }
 stamped() { [ -f ".venv/$1.stamp" ] && [ "$(cat ".venv/$1.stamp")" = "$2" ]; }
 stamp() { echo "$2" > ".venv/$1.stamp"; }
 
-have_packages() { stamped "packages-$goal" "$(packages_key)"; }
+have_packages() { # those for the tests hold those for a run
+    key=$(packages_key)
+    stamped packages-test "$key" || { [ "$goal" = run ] && stamped packages-run "$key"; }
+}
 have_build() {
     [ -f pipeline/_core.abi3.so ] && stamped build "$(build_key)" &&
         { [ -e pipeline/onebuf.metallib ] || [ "$(uname)" = Darwin ]; }

@@ -3,6 +3,6 @@
 
 def core():
     """The compiled core, loaded when a step first asks: importing the package stays cheap."""
-    from .. import _core
+    from ..native import _core
 
     return _core
