@@ -43,13 +43,16 @@ def log_softmax(x, axis=-1):
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
-def softmax_topk(logits, top_k, renormalise=True):
-    """Ids by descending probability, the lower index first on a tie; weights of the softmax."""
+def softmax_topk(logits, top_k, renormalise=True, scale=None):
+    """Ids by descending probability, the lower index first on a tie; weights of the softmax, scaled
+    by expert at the end."""
     logits = np.asarray(logits)
     ids = np.argsort(-logits.astype(np.float64), axis=-1, kind="stable")[:, :top_k]
     weights = np.take_along_axis(softmax(logits), ids, -1)
     if renormalise:
         weights = weights / weights.sum(-1, keepdims=True)
+    if scale is not None:
+        weights = weights * np.asarray(scale, np.float64)[ids]
     return ids.astype(np.uint32), weights
 
 
