@@ -1,12 +1,17 @@
 """What every test file shares: the devices of this machine."""
 
+import sys
+
+import hypothesis
 import pytest
+
+# The same examples every time, and no limit on the time of one: the machine may be busy.
+hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("onebuf")
 
 
 def _devices():
     """(name, threads) of every device present; the CPU alone and with two workers."""
-    import sys
-
     return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
 
 

@@ -1,0 +1,108 @@
+"""Shared by the kernel tests: weights in every stored format, one-step pipelines, bounds on errors."""
+
+import numpy as np
+import reference as ref
+
+import pipeline as p
+from pipeline.tensors import Quantized, Storage, dtype_of
+
+# Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
+ROUNDING = 2.0**-24
+
+# A dot product in f32, as a share of Σ |x · w|. A lane adds up one term in 16, so 513 at 8,193 columns;
+# their roundings have random signs and add up to some √513. A dropped or doubled term of n costs 1 / n.
+DOT = 32 * ROUNDING
+
+# Sums of squares have no cancellation, and the square root halves what is left; then three products.
+NORM = 16 * ROUNDING
+
+# exp, log, sin, cos and division: 2 to 4 units in the last place each, a few of them in a row.
+ELEMENTARY = 16 * ROUNDING
+
+# Below f32's smallest normal number precision is lost step by step, and some devices flush to zero.
+TINY = 2.0**-126
+
+PLAIN_FORMATS = ("f32", "f16", "bf16")
+AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
+FORMATS = PLAIN_FORMATS + AFFINE_FORMATS
+GROUPS = (32, 64, 128)
+# Every format, and the quantised ones at every group size.
+FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS) + tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS)
+
+DIMS = (1, 31, 33, 257, 8193)
+ROWS = (1, 3, 5, 9)
+
+
+def stored(values, dtype):
+    """(Storage, float64 values) of `values` rounded to f32, f16 or bf16."""
+    if dtype == "bf16":
+        bits = ref.bf16_bits(values)
+        return Storage.of(bits, "bf16"), ref.from_bf16(bits).astype(np.float64)
+    rounded = np.asarray(values).astype({"f32": np.float32, "f16": np.float16}[dtype])
+    return Storage.of(rounded), rounded.astype(np.float64)
+
+
+def matrix(rng, shape, format, group=64):
+    """(what a step takes as weight, its float64 values): random, of `shape` [..., outputs, inputs]."""
+    if not format.startswith("q"):
+        return stored(rng.normal(size=shape), format)
+    bits, scales = int(format[1]), format[3:]
+    groups = (*shape[:-1], shape[-1] // group)
+    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] * bits // 32), np.uint32)
+    scale, scale_values = stored(rng.normal(size=groups) / 2**bits, scales)
+    bias, bias_values = stored(rng.normal(size=groups), scales)
+    return Quantized(words, scale, bias, bits, group), ref.dequantize(words, scale_values, bias_values, bits, group)
+
+
+def activations(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def chain(device, rows, steps, **inputs):
+    """The chain of `steps(pipe, **tensors)`, which gives its outputs; inputs have the shapes of the arrays."""
+    pipe = p.Pipeline(device, rows=rows)
+    tensors = {name: pipe.input(name, np.shape(value), dtype_of(value)) for name, value in inputs.items()}
+    return pipe.build(steps(pipe, **tensors))
+
+
+def run(device, rows, steps, **inputs):
+    """Builds such a chain and runs it once."""
+    return chain(device, rows, steps, **inputs).run(**inputs)
+
+
+def alone(device, steps, row, **inputs):
+    """The outputs for one row of the inputs, in a pipeline of one row."""
+    return run(device, 1, steps, **{name: value[row : row + 1] for name, value in inputs.items()})
+
+
+def assert_rows_alone(device, steps, **inputs):
+    """Each row of a batch is bit for bit what that row gives alone."""
+    rows = len(next(iter(inputs.values())))
+    batch = run(device, rows, steps, **inputs)
+    for row in range(rows):
+        single = alone(device, steps, row, **inputs)
+        for a, b in zip(as_tuple(batch), as_tuple(single)):
+            assert a[row].tobytes() == b[0].tobytes(), f"row {row} of {rows} differs from the row alone"
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def assert_close(actual, expected, bound):
+    """|actual - expected| ≤ bound, element by element; a NaN is never close."""
+    assert actual.shape == expected.shape
+    error, bound = np.abs(actual.astype(np.float64) - expected), np.broadcast_to(bound, expected.shape)
+    if not (error <= bound).all():
+        worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)
+        raise AssertionError(f"at {worst}: {actual[worst]} instead of {expected[worst]}, "
+                             f"off by {error[worst]:.3g} where {bound[worst]:.3g} is allowed")
+
+
+def rebind(pipe, old, new, *, threadgroups=None):
+    """Puts `new` in the place of tensor `old` in the last dispatch, and replaces its grid: what no step does."""
+    import dataclasses
+
+    last = pipe.dispatches[-1]
+    arguments = tuple((new if tensor is old else tensor, written) for tensor, written in last.arguments)
+    pipe._dispatches[-1] = dataclasses.replace(last, arguments=arguments, threadgroups=threadgroups or last.threadgroups)

@@ -1,0 +1,220 @@
+"""Rotary positions, per-head norms, the KV cache, and attention over it."""
+
+import numpy as np
+import pytest
+import reference as ref
+from hypothesis import given
+from hypothesis import strategies as st
+from support import DOT, ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, chain, run, stored
+
+import pipeline as p
+from pipeline.tensors import Storage
+
+HEAD_DIMS = (2, 18, 32, 80, 128)
+BLOCK = 256   # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
+
+
+def inverse_frequencies(dim, theta=10000.0):
+    return (theta ** (-2 * np.arange(dim // 2) / dim)).astype(np.float32)
+
+
+# Rope and the cache
+
+
+@pytest.mark.parametrize("half", [1, 9, 16, 40, 64])
+def test_rope_table(device, half):
+    positions = np.array([0, 1, 2, 255, 1023, 40959, 131071], np.uint32)
+    inv_freq = inverse_frequencies(2 * half)
+    y = run(device, 7, lambda pipe, positions: pipe.rope_table(positions, inv_freq), positions=positions)
+    angle = positions[:, None].astype(np.float64) * inv_freq
+    # The product position · inv_freq rounds at its own size, and turns by that much more or less.
+    bound = ROUNDING * (angle + 8)
+    assert_close(y, np.stack([np.cos(angle), np.sin(angle)], 1), bound[:, None, :])
+
+
+class Heads:
+    """Random queries, keys and values of `rows` rows over caches of `slots` sequences."""
+
+    def __init__(self, rows, heads, kv_heads, dim, context, slots=3, dtype="f32", seed=0):
+        rng = np.random.default_rng(seed)
+        self.rows, self.heads, self.kv_heads, self.dim, self.context = rows, heads, kv_heads, dim, context
+        self.shape = (slots, kv_heads, context, dim)
+        self.inv_freq = inverse_frequencies(dim)
+        self.q_norm, self.q_values = stored(rng.normal(size=dim), dtype)
+        self.k_norm, self.k_values = stored(rng.normal(size=dim), dtype)
+        self.q = activations(rng, rows, heads * dim)
+        self.k, self.v = activations(rng, rows, kv_heads * dim), activations(rng, rows, kv_heads * dim)
+        places = rng.permutation(slots * context)[:rows]   # no two rows write to one place
+        self.slots, self.positions = (places // context).astype(np.uint32), (places % context).astype(np.uint32)
+
+    def build(self, device, eps=1e-6):
+        pipe = p.Pipeline(device, rows=self.rows)
+        inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
+        t = {name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
+             for name, value in inputs.items()}
+        caches = [pipe.state(name, Storage.of(np.full(self.shape, -7, np.float32))) for name in ("k_cache", "v_cache")]
+        table = pipe.rope_table(t["positions"], self.inv_freq)
+        turned = pipe.heads_to_cache(t["q"], t["k"], t["v"], self.q_norm, self.k_norm, table, t["slots"],
+                                     t["positions"], *caches, eps)
+        return pipe.build((turned, *caches)), inputs
+
+    def expected(self, eps=1e-6):
+        def turn(x, weight, heads):
+            normed = ref.rms_norm(x.reshape(self.rows, heads, self.dim), weight, eps)
+            return ref.rope(normed, self.positions, self.inv_freq)
+
+        return turn(self.q, self.q_values, self.heads), turn(self.k, self.k_values, self.kv_heads)
+
+    def check(self, outputs, rows=None):
+        rows = self.rows if rows is None else rows
+        q, k_cache, v_cache = outputs
+        wanted_q, wanted_k = self.expected()
+        # A turned element mixes two of its row, and the angle is off by its own rounding.
+        bound = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
+        size = [np.abs(x).max(-1, keepdims=True) * bound for x in (wanted_q, wanted_k)]
+        assert_close(q[:rows], wanted_q[:rows], size[0][:rows])
+        left = np.ones(k_cache.shape[0::2], bool)   # places that no row owns
+        for row in range(rows):
+            slot, position = self.slots[row], self.positions[row]
+            if position >= self.context:
+                continue
+            left[slot, position] = False
+            assert_close(k_cache[slot, :, position], wanted_k[row], size[1][row])
+            np.testing.assert_array_equal(v_cache[slot, :, position], self.v[row].reshape(self.kv_heads, self.dim))
+        for cache in (k_cache, v_cache):
+            assert (cache.swapaxes(1, 2)[left] == -7).all()
+
+
+@pytest.mark.parametrize("dtype", PLAIN_FORMATS)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)])
+@pytest.mark.parametrize("dim", HEAD_DIMS)
+def test_heads_to_cache(device, dim, heads, kv_heads, dtype):
+    case = Heads(5, heads, kv_heads, dim, 37, dtype=dtype)
+    made, inputs = case.build(device)
+    case.check(made.run(**inputs))
+
+
+@pytest.mark.parametrize("position", [37, 38, 2**31, 0xFFFFFFFF])
+def test_a_position_past_the_context_writes_nothing(device, position):
+    case = Heads(3, 4, 2, 18, 37)
+    case.positions[1] = position
+    made, inputs = case.build(device)
+    _, k_cache, v_cache = made.run(**inputs)
+    others = {(case.slots[row], case.positions[row]) for row in (0, 2)}
+    for cache in (k_cache, v_cache):
+        written = {(slot, at) for slot in range(3) for at in range(37) if (cache[slot, :, at] != -7).any()}
+        assert written == others
+
+
+@pytest.mark.parametrize("used", [1, 3, 4])
+def test_fewer_rows_write_fewer_places(device, used):
+    case = Heads(5, 4, 2, 32, 37)
+    made, inputs = case.build(device)
+    case.check(made.run(rows=used, **inputs), used)
+
+
+# Attention
+
+
+def attend(device, q, keys, values, slots, positions, scale=None):
+    inputs = {"q": q, "slots": np.asarray(slots, np.uint32), "positions": np.asarray(positions, np.uint32)}
+
+    def steps(pipe, q, slots, positions):
+        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
+        return pipe.attention(q, *caches, slots, positions, scale)
+
+    return run(device, len(q), steps, **inputs)
+
+
+def check_attention(y, q, keys, values, slots, positions, scale):
+    expected = ref.attention(q, keys, values, slots, positions, scale)
+    group = q.shape[1] // keys.shape[1]
+    for row, (slot, position) in enumerate(zip(slots, positions)):
+        k = np.repeat(np.abs(keys[slot, :, : position + 1]), group, 0).astype(np.float64)
+        v = np.repeat(np.abs(values[slot, :, : position + 1]), group, 0).max(1)
+        # A score off by e scales its weight by 1 + e; sums of weights and weighted values round on top.
+        scores = DOT * scale * np.einsum("hd,hnd->hn", np.abs(q[row]), k).max(-1, keepdims=True)
+        assert_close(y[row], expected[row], ((2 * scores + ELEMENTARY + DOT) * v).reshape(-1))
+
+
+@pytest.mark.parametrize("dim", HEAD_DIMS)
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700])
+def test_attention(device, dim, count):
+    rng = np.random.default_rng(count)
+    keys, values = activations(rng, 2, 2, 700, dim), activations(rng, 2, 2, 700, dim)
+    q = activations(rng, 3, 4, dim)
+    slots, positions = [1, 0, 1], [count - 1, count // 2, 699]
+    y = attend(device, q, keys, values, slots, positions)
+    check_attention(y, q, keys, values, slots, positions, dim**-0.5)
+
+
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4)])
+def test_grouped_queries(device, heads, kv_heads):
+    rng = np.random.default_rng(heads)
+    keys, values = activations(rng, 1, kv_heads, 40, 32), activations(rng, 1, kv_heads, 40, 32)
+    q = activations(rng, 2, heads, 32)
+    y = attend(device, q, keys, values, [0, 0], [39, 5], scale=0.3)
+    check_attention(y, q, keys, values, [0, 0], [39, 5], 0.3)
+
+
+@given(dim=st.integers(1, 140), heads=st.integers(1, 5), group=st.integers(1, 3), context=st.integers(1, 600),
+       size=st.sampled_from([0.01, 1.0, 5.0]), seed=st.integers(0, 1000))
+def test_attention_of_any_size(device, dim, heads, group, context, size, seed):
+    rng = np.random.default_rng(seed)
+    keys, values = activations(rng, 2, heads, context, dim), activations(rng, 2, heads, context, dim)
+    q = activations(rng, 2, heads * group, dim) * np.float32(size)
+    slots, positions = rng.integers(0, 2, 2), rng.integers(0, context, 2)
+    y = attend(device, q, keys, values, slots, positions)
+    check_attention(y, q, keys, values, slots, positions, dim**-0.5)
+
+
+def test_what_lies_behind_the_position_is_never_read(device):
+    rng = np.random.default_rng(1)
+    keys, values = activations(rng, 1, 1, 300, 18), activations(rng, 1, 1, 300, 18)
+    q = activations(rng, 3, 1, 18)
+    positions = [0, 254, 257]
+    clean = attend(device, q, keys, values, [0] * 3, positions)
+    for row, position in enumerate(positions):
+        spoiled = [cache.copy() for cache in (keys, values)]
+        for cache in spoiled:
+            cache[:, :, position + 1 :] = np.nan
+        y = attend(device, q, *spoiled, [0] * 3, positions)
+        assert y[row].tobytes() == clean[row].tobytes()
+
+
+@pytest.mark.parametrize("first", [0, 255, 256, 299])
+def test_one_score_far_above_the_others_takes_its_value(device, first):
+    """Scores of ±3,000: exp would overflow unless the largest is subtracted, in whichever block it is."""
+    keys = np.full((1, 1, 300, 16), -1, np.float32)
+    keys[0, 0, first] = 1
+    values = activations(np.random.default_rng(2), 1, 1, 300, 16)
+    y = attend(device, np.full((1, 1, 16), 750, np.float32), keys, values, [0], [299])
+    np.testing.assert_array_equal(y[0], values[0, 0, first])
+
+
+def test_rows_do_not_depend_on_each_other(device):
+    rng = np.random.default_rng(3)
+    keys, values = activations(rng, 3, 2, 300, 18), activations(rng, 3, 2, 300, 18)
+    q = activations(rng, 9, 4, 18)
+    slots, positions = rng.integers(0, 3, 9), rng.integers(0, 300, 9)
+    batch = attend(device, q, keys, values, slots, positions)
+    for row in range(9):
+        single = attend(device, q[row : row + 1], keys, values, slots[row : row + 1], positions[row : row + 1])
+        assert batch[row].tobytes() == single[0].tobytes()
+
+
+def test_fewer_rows_leave_the_others_alone(device):
+    rng = np.random.default_rng(4)
+    keys, values = activations(rng, 1, 1, 9, 18), activations(rng, 1, 1, 9, 18)
+    q = activations(rng, 5, 1, 18)
+    inputs = {"q": q, "slots": np.zeros(5, np.uint32), "positions": np.arange(5, dtype=np.uint32)}
+
+    def steps(pipe, q, slots, positions):
+        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
+        return pipe.attention(q, *caches, slots, positions)
+
+    made = chain(device, 5, steps, **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=3, **inputs)
+    check_attention(y[:3], q[:3], keys, values, [0] * 3, [0, 1, 2], 18**-0.5)
+    assert (y[3:] == -7).all()

@@ -1,0 +1,158 @@
+"""Expert matrices chosen by ids on the device."""
+
+import numpy as np
+import pytest
+import reference as ref
+from hypothesis import given
+from hypothesis import strategies as st
+from support import DOT, FORMATS_AND_GROUPS, PLAIN_FORMATS, activations, assert_close, assert_rows_alone, chain, matrix, run
+
+from pipeline.errors import RunError
+
+
+class Layer:
+    """Random experts: gate and up [experts, hidden, dim], down [experts, dim, hidden]."""
+
+    def __init__(self, rng, experts, hidden, dim, up_format=("f32", 0), down_format=None):
+        down_format = down_format or up_format
+        self.gate, self.gate_values = matrix(rng, (experts, hidden, dim), *up_format)
+        self.up, self.up_values = matrix(rng, (experts, hidden, dim), *up_format)
+        self.down, self.down_values = matrix(rng, (experts, dim, hidden), *down_format)
+        self.size = experts
+
+    def steps(self, pipe, h, ids, weights):
+        return pipe.experts(h, ids, weights, self.gate, self.up, self.down)
+
+    def inputs(self, rng, rows, top_k, scale=1.0):
+        dim = self.gate_values.shape[2]
+        ids = np.array([rng.permutation(self.size)[:top_k] for _ in range(rows)], np.uint32)
+        weights = rng.random((rows, top_k)).astype(np.float32)
+        return {"h": activations(rng, rows, dim) * np.float32(scale / dim**0.5), "ids": ids, "weights": weights}
+
+    def check(self, y, h, ids, weights):
+        expected = ref.experts(h, ids, weights, self.gate_values, self.up_values, self.down_values)
+        # Each product's error follows its sum of absolute values; silu(g) grows with a slope of 1.1 at most.
+        bound, x = np.zeros_like(expected), np.abs(h.astype(np.float64))
+        for row in range(len(h)):
+            for expert, weight in zip(ids[row], weights[row]):
+                if expert != ref.NONE:
+                    gate, up = np.abs(self.gate_values[expert]) @ x[row], np.abs(self.up_values[expert]) @ x[row]
+                    bound[row] += np.abs(weight) * (np.abs(self.down_values[expert]) @ (gate * up))
+        assert_close(y, expected, 8 * DOT * bound)
+
+
+@pytest.mark.parametrize("format", FORMATS_AND_GROUPS, ids=lambda f: f"{f[0]}-{f[1]}")
+def test_every_format(device, format):
+    rng = np.random.default_rng(1)
+    size = format[1] or 33
+    layer = Layer(rng, 6, 2 * size, size, format)
+    for rows, top_k in ((1, 1), (3, 4), (5, 6)):
+        inputs = layer.inputs(rng, rows, top_k)
+        layer.check(run(device, rows, layer.steps, **inputs), **inputs)
+
+
+@pytest.mark.parametrize("experts", [1, 6, 48, 60, 96, 257])
+@pytest.mark.parametrize("hidden, dim", [(1, 1), (31, 17), (7, 257)])
+def test_every_size(device, experts, hidden, dim):
+    rng = np.random.default_rng(experts)
+    layer = Layer(rng, experts, hidden, dim)
+    inputs = layer.inputs(rng, 3, min(experts, 8))
+    layer.check(run(device, 3, layer.steps, **inputs), **inputs)
+
+
+@given(experts=st.integers(1, 12), rows=st.integers(1, 9), hidden=st.integers(1, 70), dim=st.integers(1, 70),
+       format=st.sampled_from(PLAIN_FORMATS), seed=st.integers(0, 1000))
+def test_experts_of_any_size(device, experts, rows, hidden, dim, format, seed):
+    rng = np.random.default_rng(seed)
+    layer = Layer(rng, experts, hidden, dim, (format, 0))
+    inputs = layer.inputs(rng, rows, rng.integers(1, experts + 1))
+    layer.check(run(device, rows, layer.steps, **inputs), **inputs)
+
+
+def test_down_may_have_a_format_of_its_own(device):
+    rng = np.random.default_rng(2)
+    layer = Layer(rng, 6, 64, 128, ("q4_bf16", 128), ("q8_f16", 64))
+    inputs = layer.inputs(rng, 3, 4)
+    layer.check(run(device, 3, layer.steps, **inputs), **inputs)
+
+
+def test_large_gates_neither_overflow_nor_vanish(device):
+    """silu(±100): exp(100) is more than f32 holds, and still silu is 100 or 0."""
+    for sign in (1, -1):
+        gate, one = np.full((1, 1, 1), 100 * sign, np.float32), np.ones((1, 1, 1), np.float32)
+        y = run(device, 1, lambda pipe, h, ids, weights: pipe.experts(h, ids, weights, gate, one, one),
+                h=np.ones((1, 1), np.float32), ids=np.zeros((1, 1), np.uint32), weights=np.ones((1, 1), np.float32))
+        assert y[0, 0] == (100 if sign > 0 else 0)
+
+
+def test_rows_do_not_depend_on_each_other(device):
+    rng = np.random.default_rng(3)
+    for format in (("bf16", 0), ("q4_bf16", 64)):
+        layer = Layer(rng, 16, 64, 64, format)
+        assert_rows_alone(device, layer.steps, **layer.inputs(rng, 9, 4))
+
+
+def test_no_expert_adds_nothing(device):
+    rng = np.random.default_rng(4)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 4, 3)
+    inputs["ids"][0] = ref.NONE
+    inputs["ids"][1, 0] = inputs["ids"][2, 1] = inputs["ids"][3, 2] = ref.NONE
+    y = run(device, 4, layer.steps, **inputs)
+    layer.check(y, **inputs)
+    assert (y[0] == 0).all()
+
+
+def test_fewer_rows_leave_the_others_alone(device):
+    rng = np.random.default_rng(5)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 5, 3)
+    made = chain(device, 5, layer.steps, **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=3, **inputs)
+    layer.check(y[:3], **{name: value[:3] for name, value in inputs.items()})
+    assert (y[3:] == -7).all()
+
+
+def test_hazard_06_duplicate_ids_stay_in_their_rows(device):
+    rng = np.random.default_rng(6)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 5, 4)
+    inputs["ids"][:] = [[2, 2, 2, 2], [0, 0, 5, 5], [1, 2, 3, 4], [5, 5, 5, 5], [0, 1, 0, 1]]
+    layer.check(run(device, 5, layer.steps, **inputs), **inputs)
+
+
+@pytest.mark.parametrize("bad", [6, 7, 1000, 2**31, 0xFFFFFFFE])
+@pytest.mark.parametrize("format", [("f32", 0), ("q4_bf16", 32)], ids=["f32", "q4"])
+def test_hazard_06_an_id_out_of_range_is_a_status_and_reads_nothing(device, bad, format):
+    rng = np.random.default_rng(7)
+    layer = Layer(rng, 6, 32, 32, format)
+    inputs = layer.inputs(rng, 3, 4)
+    good = run(device, 3, layer.steps, **inputs)
+    inputs["ids"][1, 2] = bad
+    made = chain(device, 3, layer.steps, **inputs)
+    with pytest.raises(RunError, match=r"pipeline, row 1: experts .*an id that is no expert"):
+        made.run(**inputs)
+    y = made.view(made.plan.outputs[0])
+    assert y[0].tobytes() == good[0].tobytes() and y[2].tobytes() == good[2].tobytes()
+    inputs["ids"][1, 2] = ref.NONE   # what the bad id left out is what no expert leaves out
+    layer.check(y, **inputs)
+
+
+def test_hazard_06_ids_of_a_failed_routing_add_nothing(device):
+    """Routing over NaN gives no ids: the row fails there, and the experts do not add to it."""
+    rng = np.random.default_rng(8)
+    layer = Layer(rng, 6, 33, 17)
+
+    def steps(pipe, h, logits):
+        ids, weights = pipe.moe_softmax_topk(logits, 4)
+        return pipe.experts(h, ids, weights, layer.gate, layer.up, layer.down)
+
+    inputs = {"h": activations(rng, 3, 17), "logits": activations(rng, 3, 6)}
+    good = run(device, 3, steps, **inputs)
+    inputs["logits"][1] = np.nan
+    made = chain(device, 3, steps, **inputs)
+    with pytest.raises(RunError, match="row 1: moe_softmax_topk"):
+        made.run(**inputs)
+    y = made.view(made.plan.outputs[0])
+    assert (y[1] == 0).all() and y[0].tobytes() == good[0].tobytes() and y[2].tobytes() == good[2].tobytes()

@@ -1,0 +1,121 @@
+"""RMS norm, alone and after a residual addition."""
+
+import numpy as np
+import pytest
+import reference as ref
+from hypothesis import given
+from hypothesis import strategies as st
+from support import DIMS, NORM, PLAIN_FORMATS, ROUNDING, ROWS, activations, assert_close, assert_rows_alone, chain, rebind, run, stored
+
+import pipeline as p
+from pipeline.tensors import Storage
+
+EPS = 1e-6
+
+
+def check_norm(actual, x, weight, eps=EPS, extra=0.0):
+    expected = ref.rms_norm(x, weight, eps)
+    assert_close(actual, expected, NORM * np.abs(expected) + extra)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("dtype", [None, *PLAIN_FORMATS])
+def test_rms_norm(device, dim, rows, dtype):
+    rng = np.random.default_rng(dim)
+    x = activations(rng, rows, dim)
+    weight, values = stored(rng.normal(size=dim), dtype) if dtype else (None, None)
+    check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, EPS), x=x), x, values)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("dtype", [None, *PLAIN_FORMATS])
+def test_residual_norm(device, dim, rows, dtype):
+    rng = np.random.default_rng(dim)
+    residual, x = activations(rng, rows, dim), activations(rng, rows, dim)
+    weight, values = stored(rng.normal(size=dim), dtype) if dtype else (None, None)
+    total, y = run(device, rows, lambda pipe, r, x: pipe.residual_norm(r, x, weight, EPS), r=residual, x=x)
+    np.testing.assert_array_equal(total, residual + x)
+    # The norm may be of the sum before it is rounded, so an element is off by that rounding too.
+    exact = residual.astype(np.float64) + x
+    scale = (1.0 if values is None else np.abs(values)) / np.sqrt((exact**2).mean(-1, keepdims=True) + EPS)
+    check_norm(y, exact, values, extra=2 * ROUNDING * np.abs(exact) * scale)
+
+
+@given(rows=st.integers(1, 12), dim=st.integers(1, 600), eps=st.sampled_from([0.0, 1e-6, 1e-5, 0.5]),
+       log_size=st.integers(-12, 12), seed=st.integers(0, 1000))
+def test_rms_norm_of_any_size(device, rows, dim, eps, log_size, seed):
+    rng = np.random.default_rng(seed)
+    x = activations(rng, rows, dim) * np.float32(10.0**log_size)
+    weight, values = stored(rng.normal(size=dim), "f32")
+    check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, eps), x=x), x, values, eps)
+
+
+def test_rows_do_not_depend_on_each_other(device):
+    rng = np.random.default_rng(0)
+    weight, _ = stored(rng.normal(size=257), "bf16")
+    inputs = {"r": activations(rng, 9, 257), "x": activations(rng, 9, 257)}
+    assert_rows_alone(device, lambda pipe, r, x: pipe.residual_norm(r, x, weight), **inputs)
+    assert_rows_alone(device, lambda pipe, x: pipe.rms_norm(x, weight), x=inputs["x"])
+
+
+def test_nan_and_inf_stay_in_their_rows(device):
+    x = np.ones((3, 33), np.float32)
+    x[1, 7], x[2, 0] = np.nan, np.inf
+    y = run(device, 3, lambda pipe, x: pipe.rms_norm(x, None, 0.0), x=x)
+    assert (y[0] == 1).all() and np.isnan(y[1]).all()
+    assert np.isnan(y[2, 0]) and (y[2, 1:] == 0).all()   # inf / inf, 1 / inf
+
+
+def test_zeros_give_zeros(device):
+    y = run(device, 2, lambda pipe, x: pipe.rms_norm(x, None, EPS), x=np.zeros((2, 31), np.float32))
+    assert (y == 0).all()
+
+
+@pytest.mark.parametrize("used", [1, 2, 4, 5])
+def test_fewer_rows_leave_the_others_alone(device, used):
+    x = activations(np.random.default_rng(1), 5, 33)
+    made = chain(device, 5, lambda pipe, x: pipe.rms_norm(x), x=x)
+    output = made.view(made.plan.outputs[0])
+    output[:] = -7
+    y = made.run(rows=used, x=x)
+    check_norm(y[:used], x[:used], None)
+    assert (y[used:] == -7).all()
+
+
+@pytest.mark.parametrize("dim", [8193, 16384, 40000])
+def test_hazard_07_a_row_larger_than_threadgroup_memory(device, dim):
+    rng = np.random.default_rng(7)
+    residual, x = activations(rng, 2, dim), activations(rng, 2, dim)
+    total, y = run(device, 2, lambda pipe, r, x: pipe.residual_norm(r, x, None, EPS), r=residual, x=x)
+    np.testing.assert_array_equal(total, residual + x)
+    exact = residual.astype(np.float64) + x
+    check_norm(y, exact, None, extra=2 * ROUNDING * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("target", ["residual", "x"])
+@pytest.mark.parametrize("dim", [33, 257, 8193])
+def test_hazard_08_the_sum_may_take_the_place_of_what_it_adds(device, target, dim):
+    rng = np.random.default_rng(8)
+    r, x = activations(rng, 3, dim), activations(rng, 3, dim)
+    pipe = p.Pipeline(device, rows=3)
+    values = {"residual": pipe.state("residual", Storage.of(r.copy())), "x": pipe.state("x", Storage.of(x.copy()))}
+    total, y = pipe.build(pipe.residual_norm(values["residual"], values["x"], None, EPS, out_sum=values[target])).run()
+    np.testing.assert_array_equal(total, r + x)
+    exact = r.astype(np.float64) + x
+    check_norm(y, exact, None, extra=2 * ROUNDING * np.abs(exact).max())
+
+
+def test_hazard_09_threadgroups_past_the_last_row_touch_nothing(device):
+    rng = np.random.default_rng(9)
+    r, x = activations(rng, 3, 33), activations(rng, 3, 33)
+    pipe = p.Pipeline(device, rows=3)
+    total, y = pipe.residual_norm(pipe.input("r", r.shape), pipe.input("x", x.shape))
+    larger = [pipe.state(name, Storage.of(np.full((4, 33), -7, np.float32))) for name in ("sum", "y")]
+    rebind(pipe, total, larger[0])
+    rebind(pipe, y, larger[1], threadgroups=(1, 4, 1))
+    made = pipe.build(larger)
+    total, y = made.run(r=r, x=x)
+    np.testing.assert_array_equal(total[:3], r + x)
+    assert (total[3] == -7).all() and (y[3] == -7).all()
