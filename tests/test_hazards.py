@@ -1,0 +1,244 @@
+"""Cases that published kernels get wrong, by number: test_hazard_NN. Each docstring says what went
+wrong elsewhere."""
+
+import numpy as np
+import pytest
+import reference
+from reference import NONE
+
+import pipeline as p
+from pipeline import ops
+from pipeline.errors import BuildError, RunError, ShapeError
+from pipeline.tensors import Storage, Tensor
+
+NORM, WEIGHT = 2e-6, 1e-6   # relative to a norm's result; absolute for routing weights
+INF, NAN = np.inf, np.nan
+
+
+def normal(shape, seed):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("experts", [33, 64, 128, 257, 1024])
+def test_hazard_01_more_experts_than_a_simdgroup(device, experts):
+    """No barrier between reading the broadcast maximum and reusing its slot for partial sums."""
+    for seed in range(20):
+        logits = normal((4, experts), seed)
+        for norm_topk_prob in (True, False):
+            ids, weights = ops.moe_softmax_topk(logits, 8, norm_topk_prob=norm_topk_prob, device=device)
+            want_ids, want = reference.softmax_topk(logits, 8, norm_topk_prob)
+            np.testing.assert_array_equal(ids, want_ids)
+            np.testing.assert_allclose(weights, want, atol=WEIGHT, rtol=0)
+
+
+@pytest.mark.parametrize("experts", [6, 48, 60])
+def test_hazard_02_every_expert_can_be_chosen(device, experts):
+    """Exponentials were stored over the slots of the reduction."""
+    logits = np.full((experts, experts), -1, np.float32)
+    np.fill_diagonal(logits, 4)   # row r prefers expert r
+    ids, weights = ops.moe_softmax_topk(logits, experts, device=device)
+    want_ids, want = reference.softmax_topk(logits, experts)
+    np.testing.assert_array_equal(ids[:, 0], np.arange(experts))
+    np.testing.assert_array_equal(ids, want_ids)
+    np.testing.assert_allclose(weights, want, atol=WEIGHT, rtol=0)
+    assert (np.diff(weights, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("experts", [6, 60, 96, 160])
+def test_hazard_03_experts_that_are_no_power_of_two(device, experts):
+    """A halving-stride reduction over such a threadgroup drops lanes."""
+    logits = np.zeros((1, experts), np.float32)
+    logits[0, 2] = 100
+    ids, weights = ops.moe_softmax_topk(logits, 4, device=device)
+    np.testing.assert_array_equal(ids, [[2, 0, 1, 3]])
+    np.testing.assert_allclose(weights, [[1, 0, 0, 0]], atol=WEIGHT)
+    for largest in range(experts):   # and wherever it is
+        ids, _ = ops.moe_softmax_topk(np.roll(logits, largest - 2), 1, device=device)
+        assert ids[0, 0] == largest
+
+
+@pytest.mark.parametrize("experts, top_k, largest", [(2, 4, 2), (8, 0, 8), (100, 65, 64), (6, -1, 6)])
+def test_hazard_04_a_top_k_that_does_not_fit(experts, top_k, largest):
+    """Read and wrote out of bounds."""
+    message = f"top_k = {top_k} of {experts} experts; choose an integer from 1 to {largest}$"
+    logits = normal((1, experts), 4)
+    for function in (ops.moe_softmax_topk, ops.fused_moe_routing):
+        with pytest.raises(ShapeError, match=message):
+            function(logits, top_k)
+    pipe = p.Pipeline(rows=1)
+    with pytest.raises(ShapeError, match=message):   # with the step, before any device
+        pipe.route(pipe.input("h", (1, 3)), normal((experts, 3), 5), top_k)
+    assert all(dispatch.step.endswith("logits") for dispatch in pipe.dispatches)
+
+
+@pytest.mark.parametrize("norm_topk_prob", [True, False])
+@pytest.mark.parametrize("logits, ids, weights", [
+    ([NAN, 1, 3, 2], [2, 3, 1], [np.exp(0), np.exp(-1), np.exp(-2)]),          # NaN below every number
+    ([1, INF, 3, 2], [1, 2, 3], [1, 0, 0]),                                     # +inf takes all the weight
+    ([INF, 1, INF, NAN], [0, 2, 1], [0.5, 0.5, 0]),
+    ([-INF, 5, -INF, -INF], [1, 0, 2], [1, 0, 0]),
+    ([-INF, NAN, 7, NAN], [2, 0, NONE], [1, 0, 0]),                             # NaN also below -inf
+    ([NAN, NAN, NAN, 7], [3, NONE, NONE], [1, 0, 0]),                           # nothing else is left
+])  # fmt: skip
+def test_hazard_05_nan_and_infinity_among_logits(device, logits, ids, weights, norm_topk_prob):
+    """Gave duplicate ids and NaN weights."""
+    logits = np.array([logits, [0, 0, 0, 0]], np.float32)
+    for function in (ops.moe_softmax_topk, ops.fused_moe_routing):
+        got_ids, got = function(logits, 3, norm_topk_prob=norm_topk_prob, device=device)
+        np.testing.assert_array_equal(got_ids, [ids, [0, 1, 2]])
+        total = np.sum(weights)
+        np.testing.assert_allclose(got[0], np.array(weights) / total, atol=WEIGHT)
+        np.testing.assert_allclose(got[1], 1 / 3 if norm_topk_prob else 1 / 4, atol=WEIGHT)
+
+
+@pytest.mark.parametrize("experts", [1, 4, 33])
+@pytest.mark.parametrize("nothing", [-INF, NAN, (NAN, -INF)])
+def test_hazard_05_nothing_to_choose_from(device, nothing, experts):
+    """Weights were invented. The row fails, with ids that are no experts; the others are right."""
+    logits = normal((3, experts), 6)
+    logits[1] = np.resize(nothing, experts)
+    with pytest.raises(RunError, match="fused_moe_routing, row 1: "):
+        ops.fused_moe_routing(logits, 1, np.ones(experts, np.float32), device=device)
+    pipe = p.Pipeline(device, rows=3)
+    ids, weights = pipe.moe_softmax_topk(pipe.input("logits", logits.shape), 1)
+    chain = pipe.build((ids, weights))
+    with pytest.raises(RunError, match="pipeline, row 1: moe_softmax_topk had nothing to choose from"):
+        chain.run(logits=logits)
+    assert chain.view(ids)[1, 0] == NONE and chain.view(weights)[1, 0] == 0
+    np.testing.assert_array_equal(chain.view(ids)[[0, 2]], reference.softmax_topk(logits[[0, 2]], 1)[0])
+
+
+def expert_layer(device, rows, top_k, routed):
+    """A chain over x [rows, 8] and 4 experts, its ids from `routed(pipe)`, and the weights' values."""
+    gate, up, down = normal((4, 5, 8), 7), normal((4, 5, 8), 8), normal((4, 8, 5), 9)
+    pipe = p.Pipeline(device, rows=rows)
+    x = pipe.input("x", (rows, 8))
+    ids, weights = routed(pipe)
+    return pipe.build(pipe.experts(x, ids, weights, gate, up, down)), (gate, up, down)
+
+
+@pytest.mark.parametrize("bad", [4, 5, 1000, 2**31, NONE - 1])
+def test_hazard_06_ids_that_are_no_experts(device, bad):
+    """Wrote into other tokens' rows. The row fails, the others are right."""
+    x, weights = normal((3, 8), 10), normal((3, 2), 11)
+    ids = np.array([[0, 3], [2, bad], [1, 2]], np.uint32)
+    chain, values = expert_layer(device, 3, 2, lambda pipe: (pipe.input("ids", (3, 2), "u32"), pipe.input("w", (3, 2))))
+    with pytest.raises(RunError, match="row 1: experts "):
+        chain.run(x=x, ids=ids, w=weights)
+    got = chain.view(chain.plan.outputs[0])
+    valid = np.where(ids < 4, ids, NONE)   # the expert that there is still counts
+    np.testing.assert_allclose(got, reference.experts(x, valid, weights, *values), atol=1e-5)
+
+
+def test_hazard_06_the_same_expert_twice(device):
+    x, weights, ids = normal((2, 8), 12), normal((2, 3), 13), np.array([[1, 1, 1], [3, 0, 3]], np.uint32)
+    chain, values = expert_layer(device, 2, 3, lambda pipe: (pipe.input("ids", (2, 3), "u32"), pipe.input("w", (2, 3))))
+    np.testing.assert_allclose(chain.run(x=x, ids=ids, w=weights), reference.experts(x, ids, weights, *values), atol=1e-5)
+
+
+def test_hazard_06_routing_of_nan_reaches_no_expert(device):
+    x, logits = normal((3, 8), 14), normal((3, 4), 15)
+    logits[1] = NAN
+    logits[2, 1:] = NAN   # one expert is left of two
+    chain, values = expert_layer(device, 3, 2, lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2))
+    with pytest.raises(RunError, match="row 1: moe_softmax_topk "):   # the first failure is what is told
+        chain.run(x=x, logits=logits)
+    ids, weights = reference.softmax_topk(logits[:1], 2)
+    ids, weights = np.array([*ids, [NONE] * 2, [0, NONE]]), np.array([*weights, [0, 0], [1, 0]])
+    np.testing.assert_allclose(chain.view(chain.plan.outputs[0]), reference.experts(x, ids, weights, *values), atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [8192, 8193, 16384, 65536])
+def test_hazard_07_rows_longer_than_threadgroup_memory(device, dim):
+    """The sum was stashed in threadgroup memory and overflowed."""
+    residual, x, weight = normal((2, dim), 16), normal((2, dim), 17), normal(dim, 18)
+    total, normed = ops.fused_residual_norm(residual, x, weight, device=device)
+    np.testing.assert_array_equal(total, residual + x)
+    want = reference.rms_norm(residual.astype(np.float64) + x, weight)
+    np.testing.assert_allclose(normed, want, rtol=NORM, atol=0)
+    _, scaled = ops.fused_residual_norm_scalar(residual, x, weight, 0.5, device=device)
+    np.testing.assert_array_equal(scaled, normed * np.float32(0.5))
+
+
+def residual_norm_into(device, where, residual, x, dtype="f32"):
+    """(what out_sum holds, normed) with out_sum = where(pipe, residual, x)."""
+    rows, dim = residual.shape
+    pipe = p.Pipeline(device, rows=rows)
+    a = pipe.rms_norm(pipe.input("a", (rows, dim), dtype))   # scratch, as in a model
+    b = pipe.input("b", (rows, dim), dtype)
+    total, normed = pipe.fused_residual_norm(a, b, out_sum=where(pipe, a, b))
+    again = pipe.fused_norm_add(total, normed)   # who reads the sum next waits for it
+    return pipe.build((total, normed, again)).run(a=residual, b=x)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("dim", [1, 31, 48, 8193])
+def test_hazard_08_the_sum_in_place(device, dim, dtype):
+    """Elements were added twice. In place over the residual or x gives the bits of memory apart."""
+    residual, x = normal((3, dim), 19), normal((3, dim), 20)
+    if dtype == "bf16":
+        residual, x = reference.bf16_bits(residual), reference.bf16_bits(x)
+    apart = residual_norm_into(device, lambda pipe, a, b: True, residual, x, dtype)
+    for where in (lambda pipe, a, b: a, lambda pipe, a, b: b):
+        for got, want in zip(residual_norm_into(device, where, residual, x, dtype), apart):
+            np.testing.assert_array_equal(got, want)
+    array = residual.copy()
+    total, _ = ops.fused_residual_norm(array, x, out_sum=array, bits="bf16" if dtype == "bf16" else None, device=device)
+    assert total is array
+    np.testing.assert_array_equal(total, ops.fused_residual_norm(residual, x, bits="bf16", device=device)[0])
+
+
+def test_hazard_08_a_part_in_place_is_refused(device):
+    whole = Storage.zeros((2, 1, 16))
+    pipe = p.Pipeline(device, rows=1)
+    both = Tensor("both", (1, 16), "f32", whole, "state")
+    first, second = (pipe.state(name, whole.part(i)) for i, name in enumerate(("first", "second")))
+    for residual, x, into in ((both, second, first), (second, both, first), (first, second, both)):
+        with pytest.raises(BuildError, match=f"out_sum = {into.name} overlaps both|out_sum = both overlaps first"):
+            pipe.fused_residual_norm(residual, x, out_sum=into)
+    with pytest.raises(BuildError, match="out_sum = first overlaps fused_residual_norm.weight"):
+        weight = Tensor("fused_residual_norm.weight", (16,), "f32", whole.part(0), "weight")
+        pipe.fused_residual_norm(second, second, weight, out_sum=first)
+    assert not pipe.dispatches
+    pipe.fused_residual_norm(second, second, out_sum=first)   # neighbours are apart
+
+
+NORMS = {
+    "rms_norm": lambda pipe, r, x, w: pipe.rms_norm(x, w),
+    "fused_norm_add": lambda pipe, r, x, w: pipe.fused_norm_add(r, x, w),
+    "fused_norm_add_scalar": lambda pipe, r, x, w: pipe.fused_norm_add_scalar(r, x, w, w),
+    "fused_residual_norm": lambda pipe, r, x, w: pipe.fused_residual_norm(r, x, w),
+    "fused_residual_norm_scalar": lambda pipe, r, x, w: pipe.fused_residual_norm_scalar(r, x, w, w),
+    "moe_softmax_topk": lambda pipe, r, x, w: pipe.moe_softmax_topk(x, 3),
+    "fused_moe_routing": lambda pipe, r, x, w: pipe.fused_moe_routing(x, 3, w),
+}
+
+
+@pytest.mark.parametrize("kernel", NORMS)
+def test_hazard_09_a_grid_with_a_spare_row(device, kernel):
+    """No guard: the spare threadgroup wrote past the end. Here 3 rows in a grid of 4."""
+    residual, x, weight = normal((4, 21), 21), normal((4, 21), 22), normal(21, 23)
+
+    def outputs(rows):
+        pipe = p.Pipeline(device, rows=4)
+        made = NORMS[kernel](pipe, pipe.input("r", (4, 21)), pipe.input("x", (4, 21)), weight)
+        made = made if isinstance(made, tuple) else (made,)
+        pipe.dispatches[-1].constants["rows"] = rows
+        chain = pipe.build(made)
+        for tensor in made:
+            chain.view(tensor)[:] = 7
+        return chain.run(r=residual, x=x)
+
+    for got, want in zip(outputs(3), outputs(4)):
+        np.testing.assert_array_equal(got[:3], want[:3])
+        assert (got[3] == 7).all() and (want[3] != 7).all()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda a: ops.fused_residual_norm(a, a[:2]), r"input has shape \(2, 16\), expected \(3, 16\)"),
+    (lambda a: ops.fused_residual_norm(a, a[:, :15]), r"input has shape \(3, 15\), expected \(3, 16\)"),
+    (lambda a: ops.fused_norm_add(a, a, a[0, :15]), r"weight has shape \(15,\), expected \(16,\)"),
+])  # fmt: skip
+def test_hazard_09_sizes_are_checked(call, message):
+    with pytest.raises(ShapeError, match=message):
+        call(normal((3, 16), 24))
