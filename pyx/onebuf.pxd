@@ -103,4 +103,8 @@ cdef extern from "args.h":
         OB_LINEAR_ROWS
         OB_ROPE_HEADS
         OB_MAX_TOP_K
+        OB_SAMPLE_PART
+        OB_SAMPLE_BLOCK
+        OB_SAMPLE_LIST
+        OB_MAX_LOGPROBS
         OB_NONE

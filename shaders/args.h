@@ -24,6 +24,13 @@
 #define OB_MAX_HEAD_DIM 512
 #define OB_MAX_TOP_K 64
 
+// A threadgroup of the sampler takes a part of a row's logits; the maxima of its blocks tell what to
+// leave out. A selection goes through a list of at most OB_SAMPLE_LIST logits where that is enough.
+#define OB_SAMPLE_PART 4096
+#define OB_SAMPLE_BLOCK 64
+#define OB_SAMPLE_LIST 8192
+#define OB_MAX_LOGPROBS 64
+
 // What marks an expert id or a token that does not exist.
 #define OB_NONE 0xFFFFFFFFu
 
@@ -86,10 +93,47 @@ struct ExpertArgs {
     uint32_t step;  // what a failing row reports
 };
 
+// One struct for all kernels of the sampler. Flags are 0 or 1.
 struct SampleArgs {
     uint32_t rows, vocab;
-    uint32_t step;
-    uint32_t advance;  // 1: write the token and the next position for the next run
+    uint32_t shared;     // every row draws from the logits of row 0
+    uint32_t adjusted;   // rows with penalties have logits of their own
+    uint32_t filtered;   // rows may have a limit
+    uint32_t tempered;   // the sum of weights at the row's temperature is needed: 1 for its top_p, 2 always
+    uint32_t logprobs;   // how many of the largest are asked for
+    uint32_t context;    // tokens that a slot of the history holds
+    uint32_t biases;     // most logit biases a row
+    uint32_t step;       // what a failing row reports
+    uint32_t advance;    // write the token and the next position for the next run
+};
+
+// Settings of one row. 0, 1 and 0 are off.
+struct SampleFilter {
+    uint32_t top_k;
+    float top_p, min_p;
+};
+
+struct SamplePenalty {
+    float repetition, presence, frequency;  // 1, 0 and 0 are off
+    uint32_t window;                        // of the repetition penalty, in tokens; 0: all
+    uint32_t start;                         // position of the first generated token
+    uint32_t biases;
+};
+
+// Of one part of a row: the largest logit, Σ exp(x - top), Σ exp((x - top) / temperature).
+struct SampleStats {
+    float top, sum, mass;
+};
+
+struct SampleDraw {
+    float score;
+    uint32_t id;
+};
+
+// What may be drawn: logits above `value`, and of those equal to it the ones before index `end`.
+struct SampleLimit {
+    float value;
+    uint32_t end;
 };
 
 // What one row gives back: 8 bytes. For a row that failed, token is OB_NONE and logprob holds the
@@ -108,7 +152,12 @@ static_assert(sizeof(struct HeadArgs) == 24, "HeadArgs");
 static_assert(sizeof(struct AttentionArgs) == 24, "AttentionArgs");
 static_assert(sizeof(struct RouteArgs) == 28, "RouteArgs");
 static_assert(sizeof(struct ExpertArgs) == 28, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 16, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
+static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
+static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
+static_assert(sizeof(struct SampleStats) == 12, "SampleStats");
+static_assert(sizeof(struct SampleDraw) == 8, "SampleDraw");
+static_assert(sizeof(struct SampleLimit) == 8, "SampleLimit");
 static_assert(sizeof(struct SampleResult) == 8, "SampleResult");
 
 #endif

@@ -53,6 +53,28 @@ METAL_FUNC uint threadgroup_min(uint x, threadgroup uint *partial, Place place) 
     return x;
 }
 
+// What the threads before this one add up to; `sum` is what all of them do.
+METAL_FUNC uint threadgroup_offset(uint x, thread uint &sum, threadgroup uint *partial, Place place) {
+    uint before = metal::simd_prefix_exclusive_sum(x);
+    sum = metal::simd_sum(x);
+    if (place.groups == 1) return before;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    if (place.lane == 0) partial[place.group] = sum;
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    sum = 0;
+    for (uint i = 0; i < place.groups; i++) {
+        if (i == place.group) before += sum;
+        sum += partial[i];
+    }
+    return before;
+}
+
+METAL_FUNC uint threadgroup_sum(uint x, threadgroup uint *partial, Place place) {
+    uint sum;
+    threadgroup_offset(x, sum, partial, place);
+    return sum;
+}
+
 // Marks a row as failed at `step`; the first failure stays.
 METAL_FUNC void fail_row(device metal::atomic_uint *status, uint row, uint step) {
     uint expected = 0;

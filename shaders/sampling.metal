@@ -1,106 +1,162 @@
-// From vocabulary logits to a token and its log-probability, 8 bytes a row.
-#include "args.h"
-#include "philox.h"
-#include "reduce.h"
+// From vocabulary logits to a token and its log-probability, 8 bytes a row: the largest logit, or a
+// Gumbel-max draw. sampling_filter.metal limits what may be drawn, logits_penalty.metal changes it.
+#include "sampling.h"
 
 using namespace metal;
 
-// The largest logit that is not NaN; -inf where there is none.
-METAL_FUNC float largest(device const float *x, uint n, threadgroup float *partial, Place place) {
-    Lanes acc = lanes_splat(-INFINITY);
-    for (uint chunk = place.thread_index; chunk < n / 16; chunk += place.threads) {
-        acc = lanes_max(lanes_load(x + 16 * chunk), acc);
-    }
-    float top = lanes_top(acc);
-    for (uint i = n / 16 * 16 + place.thread_index; i < n; i += place.threads) top = x[i] > top ? x[i] : top;
-    return threadgroup_max(top, partial, place);
+METAL_FUNC SampleLimit no_limit() { return {-INFINITY, OB_NONE}; }
+
+// The row's 8 bytes; with args.advance the token and the next position become the next run's input.
+METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device uint *positions, device SampleResult *result,
+                        constant SampleArgs &args) {
+    result[row] = out;
+    if (!args.advance) return;
+    tokens[row] = out.token;
+    positions[row] += 1;
 }
 
-// Σ exp(x - top) over what is not NaN; where top is +inf, how many are.
-METAL_FUNC float exp_sum(device const float *x, uint n, float top, threadgroup float *partial, Place place) {
-    float sum = 0;
-    if (top == INFINITY) {
-        for (uint i = place.thread_index; i < n; i += place.threads) sum += x[i] == INFINITY ? 1.0f : 0.0f;
-        return threadgroup_sum(sum, partial, place);
-    }
-    Lanes acc = lanes_splat(0), none = lanes_splat(-INFINITY), shift = lanes_splat(-top);
-    for (uint chunk = place.thread_index; chunk < n / 16; chunk += place.threads) {
-        acc = lanes_add(acc, lanes_exp(lanes_add(lanes_max(lanes_load(x + 16 * chunk), none), shift)));
-    }
-    sum = lanes_sum(acc);
-    for (uint i = n / 16 * 16 + place.thread_index; i < n; i += place.threads) sum += x[i] == x[i] ? exp(x[i] - top) : 0.0f;
-    return threadgroup_sum(sum, partial, place);
-}
-
-// The lowest index of the largest logit.
-METAL_FUNC uint first_of(device const float *x, uint n, float top, threadgroup uint *partial, Place place) {
-    uint found = OB_NONE;
-    for (uint i = place.thread_index; i < n && found == OB_NONE; i += place.threads) {
-        if (x[i] == top) found = i;
-    }
-    return threadgroup_min(found, partial, place);
-}
-
-// (x - top) / temperature, so that a tiny temperature cannot make two logits infinite.
-METAL_FUNC float tempered(float x, float top, float temperature) {
-    if (x == top) return 0;
-    return x == x ? (x - top) / temperature : -INFINITY;
-}
-
-// The Gumbel-max draw: argmax of tempered logits plus noise, the lower index on a tie. Noise of index
-// i at `position` comes from word i % 4 of counter (i / 4, position, 0, 0).
-METAL_FUNC uint draw(device const float *x, uint n, float top, float temperature, uint2 seed, uint position,
-                     threadgroup float *partial, threadgroup uint *partial_id, Place place) {
-    float best = -INFINITY;
-    uint best_id = OB_NONE;
-    for (uint block = place.thread_index; block < (n + 3) / 4; block += place.threads) {
-        uint4 bits = philox(uint4(block, position, 0, 0), seed);
-        for (uint i = 4 * block; i < min(4 * block + 4, n); i++) {
-            float t = tempered(x[i], top, temperature);
-            if (t == -INFINITY) continue;
-            uint word = i % 4;
-            t += gumbel(word == 0 ? bits.x : word == 1 ? bits.y : word == 2 ? bits.z : bits.w);
-            if (t > best) {
-                best = t;
-                best_id = i;
-            }
-        }
-    }
-    float winner = threadgroup_max(best, partial, place);
-    return threadgroup_min(best == winner ? best_id : OB_NONE, partial_id, place);
-}
+METAL_FUNC SampleResult failure(uint step) { return {OB_NONE, as_type<float>(step)}; }
 
 // logits [rows, vocab] → result [rows]: the token, drawn at the row's temperature (≤ 0: the largest
 // logit, lower index on a tie), and its log-probability under softmax(logits). A row with a failed
-// step, or with no logit above -inf, gives OB_NONE and the step instead. With args.advance the token
-// and the next position become the next run's input. One threadgroup a row.
+// step, or with no logit above -inf, gives OB_NONE and the step instead. For rows of one part: one
+// threadgroup a row.
 kernel void sample(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
                    device const uint2 *seeds [[buffer(2)]], device const uint *status [[buffer(3)]],
                    device uint *tokens [[buffer(4)]], device uint *positions [[buffer(5)]],
                    device SampleResult *result [[buffer(6)]], constant SampleArgs &args [[buffer(7)]],
                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[32], maxima[OB_SAMPLE_PART / OB_SAMPLE_BLOCK];
     threadgroup uint partial_id[32];
     Place place = OB_PLACE;
     uint row = at.y;
     if (row >= args.rows) return;
-    device const float *x = logits + ulong(row) * args.vocab;
-    float top = largest(x, args.vocab, partial, place);
-    uint failure = status[row] != 0 ? status[row] : top == -INFINITY ? args.step : 0;
-    SampleResult out;
-    out.token = OB_NONE;
-    out.logprob = as_type<float>(failure);
-    if (failure == 0) {
-        float sum = exp_sum(x, args.vocab, top, partial, place);
-        float t = temperature[row];
-        out.token = t > 0 ? draw(x, args.vocab, top, t, seeds[row], positions[row], partial, partial_id, place)
+    device const float *x = logits + (args.shared ? 0 : ulong(row) * args.vocab);
+    float t = temperature[row];
+    float top = t > 0 ? largest_by_block(x, args.vocab, maxima, partial, place) : largest(x, args.vocab, partial, place);
+    SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
+    if (status[row] == 0 && top != -INFINITY) {
+        float sum = weight_sum(x, args.vocab, top, M_LOG2E_F, partial, place);
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), maxima, partial, partial_id, place).id
                           : first_of(x, args.vocab, top, partial_id, place);
-        out.logprob = (x[out.token] == top ? 0.0f : x[out.token] - top) - log(sum);
+        out.logprob = log_probability(x[out.token], top, sum);
     }
     threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
+    if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
+}
+
+// The same for one part of each row: its statistics, and what it draws relative to its own largest
+// logit. One threadgroup a part (x) and row (y); sample_merge follows.
+kernel void sample_part(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
+                        device const uint2 *seeds [[buffer(2)]], device const uint *positions [[buffer(3)]],
+                        device SampleStats *stats [[buffer(4)]], device SampleDraw *draws [[buffer(5)]],
+                        constant SampleArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                        OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32], maxima[OB_SAMPLE_PART / OB_SAMPLE_BLOCK];
+    threadgroup uint partial_id[32];
+    Place place = OB_PLACE;
+    uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x);
+    if (row >= args.rows) return;
+    device const float *x = logits + (args.shared ? 0 : ulong(row) * args.vocab) + first;
+    float t = temperature[row];
+    float top = t > 0 ? largest_by_block(x, n, maxima, partial, place) : largest(x, n, partial, place);
+    float sum = weight_sum(x, n, top, M_LOG2E_F, partial, place);
+    threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+    SampleDraw drawn = {-INFINITY, OB_NONE};
+    if (t > 0) drawn = draw(x, first, n, top, t, seeds[row], positions[row], no_limit(), maxima, partial, partial_id, place);
     if (place.thread_index != 0) return;
-    result[row] = out;
-    if (!args.advance) return;
-    tokens[row] = out.token;
-    positions[row] += 1;
+    stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, sum};
+    draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
+}
+
+// Statistics of each part, and the largest logit of each block: stats [rows, parts], maxima [rows,
+// blocks]. With args.adjusted only of rows with penalties. One threadgroup a part and row.
+kernel void logits_part(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
+                        device const SampleFilter *filters [[buffer(2)]], device const SamplePenalty *penalties [[buffer(3)]],
+                        device SampleStats *stats [[buffer(4)]], device float *maxima [[buffer(5)]],
+                        constant SampleArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                        OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    Place place = OB_PLACE;
+    uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x);
+    if (row >= args.rows || (args.shared && row != 0)) return;
+    if (args.adjusted && !adjusts(penalties[row])) return;
+    device const float *x = logits + ulong(row) * args.vocab + first;
+    float t = temperature[row];
+    float top = largest_by_block(x, n, maxima + ulong(row) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, place);
+    float sum = weight_sum(x, n, top, M_LOG2E_F, partial, place), mass = sum;
+    bool needed = args.tempered == 2 || (args.tempered == 1 && filters[row].top_p < 1 && filters[row].top_k == 0);
+    if (needed && t > 0 && t != 1) mass = weight_sum(x, n, top, scale_of(t), partial, place);
+    if (place.thread_index == 0) stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, mass};
+}
+
+// What each part draws within the row's limit, from the statistics of logits_part.
+kernel void draw_part(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
+                      device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
+                      device const float *maxima [[buffer(4)]], device const SampleLimit *limits [[buffer(5)]],
+                      device const float *temperature [[buffer(6)]], device const uint2 *seeds [[buffer(7)]],
+                      device const uint *positions [[buffer(8)]], device SampleDraw *draws [[buffer(9)]],
+                      constant SampleArgs &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
+                      OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    threadgroup uint partial_id[32];
+    Place place = OB_PLACE;
+    uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x), source = args.shared ? 0 : row;
+    if (row >= args.rows || !(temperature[row] > 0)) return;
+    device const float *x = (args.adjusted && adjusts(penalties[row]) ? adjusted : logits) + ulong(source) * args.vocab + first;
+    float top = stats[ulong(source) * parts_of(args.vocab) + at.x].top;
+    SampleLimit limit = args.filtered ? limits[row] : no_limit();
+    SampleDraw drawn = {-INFINITY, OB_NONE};
+    if (top > -INFINITY && top >= limit.value) {
+        drawn = draw(x, first, n, top, temperature[row], seeds[row], positions[row], limit,
+                     maxima + ulong(source) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, partial_id, place);
+    }
+    if (place.thread_index == 0) draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
+}
+
+// The token of the largest score among the parts' draws; each is relative to the largest of its part.
+METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDraw *draws, uint parts, float top, float temperature) {
+    SampleDraw best = {-INFINITY, OB_NONE};
+    for (uint i = 0; i < parts; i++) {
+        if (draws[i].id == OB_NONE) continue;
+        float below = stats[i].top == top ? 0.0f : (stats[i].top - top) * inverse_of(temperature);
+        if (draws[i].score + below > best.score) best = {draws[i].score + below, draws[i].id};
+    }
+    return best.id;
+}
+
+// From the parts of each row to its result, as `sample` gives it. totals: of the unmodified logits, for
+// rows with penalties. One threadgroup a row.
+kernel void sample_merge(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
+                         device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *totals [[buffer(3)]],
+                         device const SampleStats *stats [[buffer(4)]], device const SampleDraw *draws [[buffer(5)]],
+                         device const float *temperature [[buffer(6)]], device const uint *status [[buffer(7)]],
+                         device uint *tokens [[buffer(8)]], device uint *positions [[buffer(9)]],
+                         device SampleResult *result [[buffer(10)]], constant SampleArgs &args [[buffer(11)]],
+                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    threadgroup uint partial_id[32];
+    Place place = OB_PLACE;
+    uint row = at.y, source = args.shared ? 0 : row, parts = parts_of(args.vocab);
+    if (row >= args.rows) return;
+    stats += ulong(source) * parts;
+    draws += ulong(row) * parts;
+    float t = temperature[row];
+    bool changed = args.adjusted && adjusts(penalties[row]);
+    device const float *raw = logits + ulong(source) * args.vocab, *x = changed ? adjusted + ulong(row) * args.vocab : raw;
+    SampleStats all = total(stats, parts, 1);
+    SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
+    if (status[row] == 0 && all.top != -INFINITY) {
+        if (t > 0) {
+            out.token = best_draw(stats, draws, parts, all.top, t);
+        } else {
+            uint part = 0;
+            while (stats[part].top != all.top) part++;
+            uint first = part * OB_SAMPLE_PART;
+            out.token = first + first_of(x + first, part_length(args.vocab, part), all.top, partial_id, place);
+        }
+        if (changed) all = totals[row];
+        out.logprob = log_probability(raw[out.token], all.top, all.sum);
+    }
+    if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }

@@ -22,6 +22,8 @@ _EXPORTS = {
     "fused_residual_norm_scalar": "norms",
     "moe_softmax_topk": "routing",
     "fused_moe_routing": "routing",
+    "gumbel_sample": "sampling",
+    "softmax_sample": "sampling",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -17,11 +17,12 @@ _KEPT_CHAINS = 64
 _KEPT_BYTES = 256 << 20
 
 
-def run(op: str, arrays: dict, build, options: tuple = (), *, device="auto", bits=None):
+def run(op: str, arrays: dict, build, options: tuple = (), *, rows=None, device="auto", bits=None):
     """Runs the chain of `build(pipe, tensors) → outputs` on the arrays; one output, or a tuple.
 
-    arrays: the arguments by name, the first of them with rows first; None is left out. `options` is
-    whatever else decides what `build` does. Scratch memory and buffers are kept for the next call.
+    arrays: the arguments by name, the first of them with rows first; None is left out. `rows`: how many,
+    where the first array has one that is every row's. `options` is whatever else decides what `build`
+    does. Scratch memory and buffers are kept for the next call.
     """
     given = {name: as_array(op, name, value, bits) for name, value in arrays.items() if value is not None}
     dtypes = {name: element(value, bits) for name, value in given.items()}
@@ -30,10 +31,11 @@ def run(op: str, arrays: dict, build, options: tuple = (), *, device="auto", bit
         raise ShapeError(f"{op}: {first} has shape {given[first].shape}, expected two dimensions, rows first, "
                          "of 1 or more each")
     shapes = tuple((name, value.shape, dtypes[name]) for name, value in given.items())
-    key = (op, device, shapes, options)
+    rows = len(given[first]) if rows is None else rows
+    key = (op, device, rows, shapes, options)
 
     def make():
-        pipe = Pipeline(_device(device), rows=len(given[first]), label=op)
+        pipe = Pipeline(_device(device), rows=rows, label=op)
         tensors = {name: pipe.input(name, shape, dtype) for name, shape, dtype in shapes}
         return pipe.build(build(pipe, tensors))
 

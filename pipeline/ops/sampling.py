@@ -1,0 +1,120 @@
+"""Sampling: from logits [rows, vocab] float32 to one token a row.
+
+`temperature` and every other setting is one value for all rows, or [rows]. A temperature of 0 or less
+takes the largest logit, the lower index on a tie, with no random work. NaN is never drawn; where a
+logit is +inf, only such are. Log-probabilities are those of softmax(logits), at temperature 1 and
+without the filters. A row with no logit above -inf raises RunError. One row broadcast over many
+(numpy.broadcast_to) is read once.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from ..errors import DTypeError, RunError, ShapeError, UsageError
+from ..native import _core
+from ..sampling import RANGES
+from . import call
+
+
+class Sampled(tuple):
+    """(tokens [rows] uint32, logprobs [rows] float32); `seeds` [rows] uint64 where noise was drawn."""
+
+    def __new__(cls, tokens, logprobs, seeds=None):
+        self = super().__new__(cls, (tokens, logprobs))
+        self.seeds = seeds
+        return self
+
+    tokens = property(lambda self: self[0])
+    logprobs = property(lambda self: self[1])
+
+
+def softmax_sample(logits, temperature, uniform, *, device="auto") -> Sampled:
+    """(tokens, logprobs) by inverse CDF: the first token up to which the probabilities at `temperature`
+    add up to more than `uniform`, a number in [0, 1). A token of probability 0 is never drawn."""
+    op = "softmax_sample"
+    logits, rows, shared = _logits(op, logits)
+    largest = np.nextafter(np.float32(1), np.float32(0))
+    arrays = {
+        "logits": logits,
+        "temperature": _rows(op, "temperature", temperature, rows, np.float32),
+        "uniform": np.minimum(_rows(op, "uniform", uniform, rows, np.float32), largest),
+    }
+
+    def build(pipe, tensors):
+        return pipe.softmax_sample(*tensors.values())
+
+    return _sampled(op, call.run(op, arrays, build, rows=rows, device=device))
+
+
+def gumbel_sample(logits, temperature, seed=None, step=0, top_k=0, top_p=1.0, min_p=0.0, *, device="auto") -> Sampled:
+    """(tokens, logprobs) by Gumbel-max: argmax(logits / temperature + noise), among what top_k, top_p and
+    min_p leave, in that order (0, 1 and 0 are off; a top_k beyond the vocabulary keeps all of it).
+
+    The noise depends on `seed` (up to 64 bits), `step` (up to 32) and the index in the vocabulary only:
+    rows of one seed and step share it, so give each row its own seed for independent draws. Without a
+    seed the system draws one for each row; the result's `seeds` says which.
+    """
+    op = "gumbel_sample"
+    logits, rows, shared = _logits(op, logits)
+    seeds = _seeds(op, seed, rows)
+    arrays = {
+        "logits": logits,
+        "temperature": _rows(op, "temperature", temperature, rows, np.float32),
+        "seeds": seeds.astype("<u8").view(np.uint32).reshape(rows, 2),
+        "steps": _rows(op, "step", step, rows, np.uint32),
+    }
+    filters = np.empty((rows, 3), np.uint32)
+    filters[:, 0] = _rows(op, "top_k", top_k, rows, np.uint32)
+    filters[:, 1] = _rows(op, "top_p", top_p, rows, np.float32).view(np.uint32)
+    filters[:, 2] = _rows(op, "min_p", min_p, rows, np.float32).view(np.uint32)
+    if (filters != np.array([0, 0x3F800000, 0], np.uint32)).any():
+        arrays["filters"] = filters
+
+    def build(pipe, tensors):
+        return pipe.gumbel_sample(*tensors.values())
+
+    return _sampled(op, call.run(op, arrays, build, rows=rows, device=device), seeds)
+
+
+def _logits(op: str, logits) -> tuple[np.ndarray, int, bool]:
+    """The logits, one row of them where all are the same memory; how many rows; whether one is all."""
+    array = call.as_array(op, "logits", logits, None)
+    if array.dtype != np.float32:
+        raise DTypeError(f"{op}: logits is {array.dtype}, expected float32")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ShapeError(f"{op}: logits has shape {array.shape}, expected [rows, vocab], of 1 or more each")
+    shared = len(array) > 1 and array.strides[0] == 0
+    return array[:1] if shared else array, len(array), shared
+
+
+def _rows(op: str, name: str, value, rows: int, dtype) -> np.ndarray:
+    """A setting as [rows] of the dtype. An error names it, what it is, and what it may be."""
+    allowed = RANGES[name]
+    array = np.asarray(value)
+    if array.dtype.kind not in ("iu" if allowed.kind is int else "iuf"):
+        if not (name == "seed" and array.dtype == object and all(isinstance(each, int) for each in array.flat)):
+            raise DTypeError(f"{op}: {name} is {value!r:.60}, expected {allowed}")
+    if array.shape not in ((), (rows,)):
+        raise ShapeError(f"{op}: {name} has shape {array.shape}, expected one value or [rows] = ({rows},)")
+    bad = ~np.asarray(allowed.holds(array), bool)
+    if bad.any():
+        where = f" in row {int(bad.argmax())}" if array.shape else ""
+        raise UsageError(f"{op}: {name} = {array.flat[int(bad.argmax())]}{where} is impossible; give {allowed}")
+    return np.ascontiguousarray(np.broadcast_to(array.astype(dtype), (rows,)))
+
+
+def _seeds(op: str, seed, rows: int) -> np.ndarray:
+    if seed is None:
+        return np.frombuffer(secrets.token_bytes(8 * rows), "<u8").astype(np.uint64)
+    return _rows(op, "seed", seed, rows, np.uint64)
+
+
+def _sampled(op: str, result: np.ndarray, seeds=None) -> Sampled:
+    tokens, logprobs = result[:, 0].copy(), result[:, 1].copy().view(np.float32)
+    lost = tokens == _core.NONE
+    if lost.any():
+        raise RunError(f"{op}: row {int(lost.argmax())} has nothing to choose from: no logit is above -inf")
+    return Sampled(tokens, logprobs, seeds)

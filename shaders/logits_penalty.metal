@@ -1,0 +1,68 @@
+// Logit bias and penalties: repetition (Keskar et al. 2019), then presence and frequency, of few tokens
+// each, on a copy of the logits. Only rows that have any take part.
+#include "sampling.h"
+
+using namespace metal;
+
+// adjusted [rows, vocab] = logits. One threadgroup a part (x) and row (y).
+kernel void penalty_copy(device const float *logits [[buffer(0)]], device const SamplePenalty *penalties [[buffer(1)]],
+                         device float *adjusted [[buffer(2)]], constant SampleArgs &args [[buffer(3)]],
+                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    Place place = OB_PLACE;
+    if (at.y >= args.rows || !adjusts(penalties[at.y])) return;
+    ulong start = ulong(at.y) * args.vocab + at.x * OB_SAMPLE_PART;
+    uint n = part_length(args.vocab, at.x);
+    for (uint i = 16 * place.thread_index; i < n; i += 16 * place.threads) {
+        lanes_write(adjusted + start, i, n, lanes_read(logits + start, i, n));
+    }
+}
+
+// What a token's uses so far do to its logit. The mark is how often it was generated, and in the
+// highest bit whether the repetition window holds it.
+METAL_FUNC float penalised(float x, uint mark, SamplePenalty p) {
+    if (mark >> 31) x = x > 0 ? x / p.repetition : x * p.repetition;
+    uint uses = mark & 0x7FFFFFFFu;
+    return uses == 0 ? x : x - p.presence - p.frequency * float(uses);
+}
+
+// Changes a row's copy where its history says so. history [slots, context]: the token at each position
+// of a slot, of which the current one is put there first. biases [rows, args.biases] of a token each;
+// marks [rows, vocab] is 0 before and after. totals [rows]: the statistics of the unchanged row. One
+// threadgroup a row.
+kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]], device const uint *bias_ids [[buffer(1)]],
+                          device const float *bias_values [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
+                          device const uint *tokens [[buffer(4)]], device const uint *positions [[buffer(5)]],
+                          device const uint *slots [[buffer(6)]], device uint *history [[buffer(7)]],
+                          device atomic_uint *marks [[buffer(8)]], device float *adjusted [[buffer(9)]],
+                          device SampleStats *totals [[buffer(10)]], constant SampleArgs &args [[buffer(11)]],
+                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    Place place = OB_PLACE;
+    uint row = at.y;
+    if (row >= args.rows || !adjusts(penalties[row])) return;
+    SamplePenalty p = penalties[row];
+    uint count = min(positions[row] + 1, args.context);
+    history += ulong(slots[row]) * args.context;
+    marks += ulong(row) * args.vocab;
+    adjusted += ulong(row) * args.vocab;
+    if (place.thread_index == 0) {
+        totals[row] = total(stats + ulong(row) * parts_of(args.vocab), parts_of(args.vocab), 1);
+        history[count - 1] = tokens[row];
+    }
+    for (uint i = place.thread_index; i < p.biases; i += place.threads) {
+        uint id = bias_ids[ulong(row) * args.biases + i];
+        if (id < args.vocab) adjusted[id] += bias_values[ulong(row) * args.biases + i];
+    }
+    threadgroup_barrier(mem_flags::mem_device);  // the history and the biases are there
+    uint window = p.window == 0 || p.window > count ? count : p.window;
+    for (uint i = place.thread_index; i < count; i += place.threads) {
+        if (history[i] >= args.vocab) continue;
+        if (i + window >= count) atomic_fetch_or_explicit(&marks[history[i]], 0x80000000u, memory_order_relaxed);
+        if (i >= p.start) atomic_fetch_add_explicit(&marks[history[i]], 1u, memory_order_relaxed);
+    }
+    threadgroup_barrier(mem_flags::mem_device);  // every use is counted
+    for (uint i = place.thread_index; i < count; i += place.threads) {
+        if (history[i] >= args.vocab) continue;
+        uint mark = atomic_exchange_explicit(&marks[history[i]], 0u, memory_order_relaxed);
+        if (mark != 0) adjusted[history[i]] = penalised(adjusted[history[i]], mark, p);
+    }
+}
