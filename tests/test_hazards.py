@@ -91,6 +91,18 @@ def test_hazard_05_nan_and_infinity_among_logits(device, logits, ids, weights, n
         np.testing.assert_allclose(got[1], 1 / 3 if norm_topk_prob else 1 / 4, atol=WEIGHT)
 
 
+@pytest.mark.parametrize("norm_topk_prob", [True, False])
+@pytest.mark.parametrize("odd", [NAN, -INF, INF])
+def test_hazard_05_wherever_it_stands(device, odd, norm_topk_prob):
+    logits = np.tile(normal(53, 25), (53, 1))
+    np.fill_diagonal(logits, odd)
+    got_ids, got = ops.moe_softmax_topk(logits, 5, norm_topk_prob=norm_topk_prob, device=device)
+    number = np.where(np.isnan(logits), -INF, logits)
+    ids, want = reference.softmax_topk(np.minimum(number, 1e4), 5, norm_topk_prob)   # 1e4 is as good as +inf
+    np.testing.assert_array_equal(got_ids, ids)
+    np.testing.assert_allclose(got, want, atol=WEIGHT, rtol=0)
+
+
 @pytest.mark.parametrize("experts", [1, 4, 33])
 @pytest.mark.parametrize("nothing", [-INF, NAN, (NAN, -INF)])
 def test_hazard_05_nothing_to_choose_from(device, nothing, experts):

@@ -109,11 +109,13 @@ def test_fused_residual_norm_scalar(device, case, with_sum):
     check(normed, want, np.abs(want), dtype)
 
 
+@pytest.mark.parametrize("dim", [65536, 2**20 + 5])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-def test_rows_as_long_as_65536(device, dtype):
+def test_long_rows(device, dtype, dim):
+    """Errors of a plain running sum would add up: all of one sign where the elements are equal."""
     rng = np.random.default_rng(3)
-    values = np.stack([rng.normal(size=65536), np.full(65536, 0.1), rng.exponential(size=65536) * 100])
-    (residual, r), (x, v), (weight, w) = (as_dtype(a, dtype) for a in (values[::-1], values, rng.normal(size=65536)))
+    values = np.stack([rng.normal(size=dim), np.full(dim, 0.1), rng.exponential(size=dim) * 100])
+    (residual, r), (x, v), (weight, w) = (as_dtype(a, dtype) for a in (values[::-1], values, rng.normal(size=dim)))
     total, normed = ops.fused_residual_norm(residual, x, weight, bits="bf16", device=device)
     check(total, r + v, np.abs(r + v), dtype)
     want = norm(r + v, w, 1e-6, 0)
