@@ -7,7 +7,6 @@ FAKE_SLEEP delays every token by so many seconds; FAKE_FAIL names an index that 
 import os
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import numpy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.errors import DeviceError  # noqa: E402
+from pipeline.generate import Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
 from pipeline.run import main  # noqa: E402
 from pipeline.tokenizer import Tokenizer  # noqa: E402
 
@@ -23,63 +23,12 @@ TEXT = (" there was a fox 🦊 who lived by the river. She liked to sing, and ev
         " the frogs. They sang with her, all day long, until the sun went down behind the hills.\n\nThe end.")
 
 
-@dataclass(frozen=True)
-class Request:
-    index: int
-    tokens: tuple[int, ...]
-    max_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Prefilled:
-    index: int
-    tokens: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Token:
-    index: int
-    token: int
-    logprob: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    index: int
-    tokens: list[int]
-    logprobs: list[float]
-    reason: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    index: int
-    error: str
-
-
-@dataclass
-class Stats:
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    decode_tokens: int = 0
-    command_buffers: int = 0
-    readback_bytes: int = 0
-    decode_steps: int = 0
-    expert_counts: numpy.ndarray = field(default_factory=lambda: numpy.arange(1, 129).reshape(8, 16))
-
-
 class Generator:
     """Runs `batch_size` requests side by side, one token of each a step, like the real one."""
 
     def __init__(self, model, *, batch_size=1, context=None, trace=False):
         self.model, self.batch_size, self.context, self.tracing = model, batch_size, context, trace
-        self.stats = Stats()
+        self.stats = Stats(expert_counts=numpy.arange(1, 129).reshape(8, 16))
         self._sleep = float(os.environ.get("FAKE_SLEEP", "0"))
         self._failing = int(os.environ.get("FAKE_FAIL", "-1"))
 
