@@ -97,12 +97,3 @@ def assert_close(actual, expected, bound):
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)
         raise AssertionError(f"at {worst}: {actual[worst]} instead of {expected[worst]}, "
                              f"off by {error[worst]:.3g} where {bound[worst]:.3g} is allowed")
-
-
-def rebind(pipe, old, new, *, threadgroups=None):
-    """Puts `new` in the place of tensor `old` in the last dispatch, and replaces its grid: what no step does."""
-    import dataclasses
-
-    last = pipe.dispatches[-1]
-    arguments = tuple((new if tensor is old else tensor, written) for tensor, written in last.arguments)
-    pipe._dispatches[-1] = dataclasses.replace(last, arguments=arguments, threadgroups=threadgroups or last.threadgroups)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 from reference import NONE
+from support import matrix
 
 import pipeline as p
 from pipeline import ops
@@ -26,6 +27,8 @@ def test_hazard_01_more_experts_than_a_simdgroup(device, experts):
         logits = normal((4, experts), seed)
         for norm_topk_prob in (True, False):
             ids, weights = ops.moe_softmax_topk(logits, 8, norm_topk_prob=norm_topk_prob, device=device)
+            again = ops.moe_softmax_topk(logits, 8, norm_topk_prob=norm_topk_prob, device=device)
+            assert (ids.tobytes(), weights.tobytes()) == (again[0].tobytes(), again[1].tobytes())
             want_ids, want = reference.softmax_topk(logits, 8, norm_topk_prob)
             np.testing.assert_array_equal(ids, want_ids)
             np.testing.assert_allclose(weights, want, atol=WEIGHT, rtol=0)
@@ -120,44 +123,55 @@ def test_hazard_05_nothing_to_choose_from(device, nothing, experts):
     np.testing.assert_array_equal(chain.view(ids)[[0, 2]], reference.softmax_topk(logits[[0, 2]], 1)[0])
 
 
-def expert_layer(device, rows, top_k, routed):
-    """A chain over x [rows, 8] and 4 experts, its ids from `routed(pipe)`, and the weights' values."""
-    gate, up, down = normal((4, 5, 8), 7), normal((4, 5, 8), 8), normal((4, 8, 5), 9)
+def expert_layer(device, rows, routed, format="f32"):
+    """A chain over x [rows, 32] and 4 experts, its ids from `routed(pipe)`, and the weights' values."""
+    rng = np.random.default_rng(7)
+    made = [matrix(rng, shape, format, 32) for shape in ((4, 64, 32), (4, 64, 32), (4, 32, 64))]
     pipe = p.Pipeline(device, rows=rows)
-    x = pipe.input("x", (rows, 8))
+    x = pipe.input("x", (rows, 32))
     ids, weights = routed(pipe)
-    return pipe.build(pipe.experts(x, ids, weights, gate, up, down)), (gate, up, down)
+    return pipe.build(pipe.experts(x, ids, weights, *(weight for weight, _ in made))), [values for _, values in made]
 
 
+def given_ids(rows, top_k):
+    return lambda pipe: (pipe.input("ids", (rows, top_k), "u32"), pipe.input("w", (rows, top_k)))
+
+
+def experts_close(got, x, ids, weights, values):
+    want = reference.experts(x, ids, weights, *values)
+    np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("format", ["f32", "q4_bf16"])
 @pytest.mark.parametrize("bad", [4, 5, 1000, 2**31, NONE - 1])
-def test_hazard_06_ids_that_are_no_experts(device, bad):
+def test_hazard_06_ids_that_are_no_experts(device, bad, format):
     """Wrote into other tokens' rows. The row fails, the others are right."""
-    x, weights = normal((3, 8), 10), normal((3, 2), 11)
+    x, weights = normal((3, 32), 10), normal((3, 2), 11)
     ids = np.array([[0, 3], [2, bad], [1, 2]], np.uint32)
-    chain, values = expert_layer(device, 3, 2, lambda pipe: (pipe.input("ids", (3, 2), "u32"), pipe.input("w", (3, 2))))
-    with pytest.raises(RunError, match="row 1: experts "):
+    chain, values = expert_layer(device, 3, given_ids(3, 2), format)
+    with pytest.raises(RunError, match="row 1: experts .*an id that is no expert"):
         chain.run(x=x, ids=ids, w=weights)
     got = chain.view(chain.plan.outputs[0])
     valid = np.where(ids < 4, ids, NONE)   # the expert that there is still counts
-    np.testing.assert_allclose(got, reference.experts(x, valid, weights, *values), atol=1e-5)
+    experts_close(got, x, valid, weights, values)
 
 
 def test_hazard_06_the_same_expert_twice(device):
-    x, weights, ids = normal((2, 8), 12), normal((2, 3), 13), np.array([[1, 1, 1], [3, 0, 3]], np.uint32)
-    chain, values = expert_layer(device, 2, 3, lambda pipe: (pipe.input("ids", (2, 3), "u32"), pipe.input("w", (2, 3))))
-    np.testing.assert_allclose(chain.run(x=x, ids=ids, w=weights), reference.experts(x, ids, weights, *values), atol=1e-5)
+    x, weights, ids = normal((2, 32), 12), normal((2, 3), 13), np.array([[1, 1, 1], [3, 0, 3]], np.uint32)
+    chain, values = expert_layer(device, 2, given_ids(2, 3))
+    experts_close(chain.run(x=x, ids=ids, w=weights), x, ids, weights, values)
 
 
 def test_hazard_06_routing_of_nan_reaches_no_expert(device):
-    x, logits = normal((3, 8), 14), normal((3, 4), 15)
+    x, logits = normal((3, 32), 14), normal((3, 4), 15)
     logits[1] = NAN
     logits[2, 1:] = NAN   # one expert is left of two
-    chain, values = expert_layer(device, 3, 2, lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2))
+    chain, values = expert_layer(device, 3, lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2))
     with pytest.raises(RunError, match="row 1: moe_softmax_topk "):   # the first failure is what is told
         chain.run(x=x, logits=logits)
     ids, weights = reference.softmax_topk(logits[:1], 2)
     ids, weights = np.array([*ids, [NONE] * 2, [0, NONE]]), np.array([*weights, [0, 0], [1, 0]])
-    np.testing.assert_allclose(chain.view(chain.plan.outputs[0]), reference.experts(x, ids, weights, *values), atol=1e-5)
+    experts_close(chain.view(chain.plan.outputs[0]), x, ids, weights, values)
 
 
 @pytest.mark.parametrize("dim", [8192, 8193, 16384, 65536])

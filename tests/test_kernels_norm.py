@@ -5,10 +5,7 @@ import pytest
 import reference as ref
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DIMS, NORM, PLAIN_FORMATS, ROUNDING, ROWS, activations, assert_close, assert_rows_alone, chain, rebind, run, stored
-
-import pipeline as p
-from pipeline.tensors import Storage
+from support import DIMS, NORM, PLAIN_FORMATS, ROUNDING, ROWS, activations, assert_close, assert_rows_alone, chain, run, stored
 
 EPS = 1e-6
 
@@ -82,40 +79,3 @@ def test_fewer_rows_leave_the_others_alone(device, used):
     y = made.run(rows=used, x=x)
     check_norm(y[:used], x[:used], None)
     assert (y[used:] == -7).all()
-
-
-@pytest.mark.parametrize("dim", [8193, 16384, 40000])
-def test_hazard_07_a_row_larger_than_threadgroup_memory(device, dim):
-    rng = np.random.default_rng(7)
-    residual, x = activations(rng, 2, dim), activations(rng, 2, dim)
-    total, y = run(device, 2, lambda pipe, r, x: pipe.residual_norm(r, x, None, EPS), r=residual, x=x)
-    np.testing.assert_array_equal(total, residual + x)
-    exact = residual.astype(np.float64) + x
-    check_norm(y, exact, None, extra=2 * ROUNDING * np.abs(exact).max())
-
-
-@pytest.mark.parametrize("target", ["residual", "x"])
-@pytest.mark.parametrize("dim", [33, 257, 8193])
-def test_hazard_08_the_sum_may_take_the_place_of_what_it_adds(device, target, dim):
-    rng = np.random.default_rng(8)
-    r, x = activations(rng, 3, dim), activations(rng, 3, dim)
-    pipe = p.Pipeline(device, rows=3)
-    values = {"residual": pipe.state("residual", Storage.of(r.copy())), "x": pipe.state("x", Storage.of(x.copy()))}
-    total, y = pipe.build(pipe.residual_norm(values["residual"], values["x"], None, EPS, out_sum=values[target])).run()
-    np.testing.assert_array_equal(total, r + x)
-    exact = r.astype(np.float64) + x
-    check_norm(y, exact, None, extra=2 * ROUNDING * np.abs(exact).max())
-
-
-def test_hazard_09_threadgroups_past_the_last_row_touch_nothing(device):
-    rng = np.random.default_rng(9)
-    r, x = activations(rng, 3, 33), activations(rng, 3, 33)
-    pipe = p.Pipeline(device, rows=3)
-    total, y = pipe.residual_norm(pipe.input("r", r.shape), pipe.input("x", x.shape))
-    larger = [pipe.state(name, Storage.of(np.full((4, 33), -7, np.float32))) for name in ("sum", "y")]
-    rebind(pipe, total, larger[0])
-    rebind(pipe, y, larger[1], threadgroups=(1, 4, 1))
-    made = pipe.build(larger)
-    total, y = made.run(r=r, x=x)
-    np.testing.assert_array_equal(total[:3], r + x)
-    assert (total[3] == -7).all() and (y[3] == -7).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BuildError, DTypeError, ShapeError
-from ..tensors import Storage, Tensor
+from ..tensors import Tensor
 from .limits import core
 
 
