@@ -39,6 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")
     add("--max-tokens", metavar="N", type=_whole, default=MAX_TOKENS, help="most tokens a prompt (default %(default)s)")
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
+    add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
+    add("--top-p", metavar="P", type=_number, default=1.0, help="sample from the most probable with P together (default: 1, off)")
+    add("--min-p", metavar="P", type=_number, default=0.0, help="and with this share of the largest at least (default: 0, off)")
+    add("--repetition-penalty", metavar="R", type=_number, default=1.0, help="weakens tokens that occurred (default: 1, off)")
+    add("--repetition-window", metavar="N", type=_whole, default=0, help="among the last N tokens (default: 0, all)")
+    add("--presence-penalty", metavar="A", type=_number, default=0.0, help="off the logits of generated tokens (default: 0)")
+    add("--frequency-penalty", metavar="A", type=_number, default=0.0, help="the same each time they occurred (default: 0)")
+    add("--logit-bias", metavar="ID:B,...", type=_biases, default={}, help="add B to the logit of token ID; -inf forbids it")
+    add("--logprobs", metavar="N", type=_whole, default=0, help="the N largest log-probabilities of each token, in the rows")
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
     add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
@@ -61,6 +70,16 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
+
+
+def _biases(text: str) -> dict[int, float]:
+    biases = {}
+    for part in text.split(","):
+        token, colon, bias = part.partition(":")
+        if not colon or not token.strip().isdecimal():
+            raise argparse.ArgumentTypeError(f"{_short(part)} is no ID:BIAS, such as 17:-2.5")
+        biases[_whole(token)] = _number(bias)
+    return biases
 
 
 def _short(text: str) -> str:

@@ -16,6 +16,8 @@ from .errors import PromptError, UsageError
 from .models import load_model
 from .models.state import Rows
 from .native import _core
+from .sampler import Features, Sampler
+from .sampling import Sampling
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
@@ -24,13 +26,15 @@ PREFILL_ROWS = 128  # tokens of prompts that go through together
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits."""
+    """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
+    has its other settings, the default all off."""
 
     index: int
     tokens: tuple[int, ...]
     max_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,29 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token and its log-probability under the model (temperature 1)."""
+    """One generated token and its log-probability under the model (temperature 1, no filters).
+
+    top: (token, log-probability) of the largest under the model, as many as the row asks for.
+    """
 
     index: int
     token: int
     logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A row is complete; reason is "stop" (an end token) or "length" (max_tokens or the context)."""
+    """A row is complete; reason is "stop" (an end token) or "length" (max_tokens or the context).
+
+    top: of each token, as in :class:`Token`; empty where the row asks for none.
+    """
 
     index: int
     tokens: list[int]
     logprobs: list[float]
     reason: str
+    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,21 +115,27 @@ class _Sequence:
     done: int = 0       # prompt tokens that went through
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top: list = field(default_factory=list)
 
     @property
     def before_last(self) -> int:
         """Prompt tokens to prefill: the last one is the first decode step's input."""
         return len(self.request.tokens) - 1
 
+    def finished(self, reason: str) -> Finished:
+        return Finished(self.request.index, self.tokens, self.logprobs, reason, self.top)
+
 
 class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). trace: time every decode dispatch,
-    each then in a command buffer of its own.
+    each then in a command buffer of its own. The decode chain has the sampling steps that some request
+    of a run may use, and no others; before the first run, those of `sampling`.
     """
 
-    def __init__(self, model, *, batch_size: int = 1, context: int | None = None, trace: bool = False):
+    def __init__(self, model, *, batch_size: int = 1, context: int | None = None, trace: bool = False,
+                 sampling: Sampling = Sampling()):
         context = model.context if context is None else context
         if not 1 <= context <= model.context:
             raise UsageError(f"a context of {context} is not possible; the model has {model.context}")
@@ -130,14 +148,10 @@ class Generator:
         self._trace = [] if trace else None
         self._cache = model.cache(batch_size, context)
         self._rows = Rows.zeros(batch_size)
-        self._decode = self._build_decode()
         self._prefill_rows = Rows.zeros(PREFILL_ROWS)
         self._prefill = None   # built at the first prompt of two tokens
-        device = model.device
-        self._state = {name: getattr(self._rows, name).numpy(device) for name in
-                       ("tokens", "positions", "slots", "temperatures", "seeds")}
-        self._result = self._decode.view(self._decode.plan.outputs[0])
-        self._counts = model.counts.numpy(device)
+        self._counts = model.counts.numpy(model.device)
+        self._build_decode(Features.of([sampling]))
 
     def explain(self) -> str:
         """The decode chain as a table."""
@@ -150,6 +164,9 @@ class Generator:
         """Yields Prefilled, Token, Finished and Failed as they happen; rows end in any order."""
         self._counts[:] = 0
         waiting = deque(requests)
+        features = Features.of(request.sampling for request in waiting)
+        if features != self._sampler.features:
+            self._build_decode(features)
         free = list(range(self.batch_size))[::-1]
         active: list[_Sequence] = []
         while waiting or active:
@@ -181,6 +198,9 @@ class Generator:
         bad = next((token for token in request.tokens if not 0 <= token < self.model.vocab_size), None)
         if bad is not None:
             raise PromptError(f"token {bad} is not in the vocabulary of {self.model.vocab_size}")
+        bad = next((token for token in request.sampling.logit_bias if token >= self.model.vocab_size), None)
+        if bad is not None:
+            raise PromptError(f"logit_bias names token {bad}, which is not in the vocabulary of {self.model.vocab_size}")
 
     def _prefill_all(self, sequences: list[_Sequence]) -> Iterator[Prefilled]:
         """Prompts of all `sequences` but their last tokens, PREFILL_ROWS rows at a time."""
@@ -211,6 +231,7 @@ class Generator:
         state["slots"][row] = sequence.slot
         state["temperatures"][row] = request.temperature
         state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
+        self._sampler.seat(row, request.sampling, request.tokens, sequence.slot)
 
     # Decode
 
@@ -229,16 +250,19 @@ class Generator:
             now = time.perf_counter()
             self.stats.decode_seconds += now - clock
             clock = now
-            result = self._result[:rows].copy()
-            self._count(rows, result.nbytes, device.command_buffers - before)
+            result, *top = [view[:rows].copy() for view in self._results]
+            self._count(rows, sum(values.nbytes for values in (result, *top)), device.command_buffers - before)
             before = device.command_buffers
             ends = [self._end(sequence, row) for sequence, row in zip(active, result.tolist())]
+            for values in top:
+                self._take_top(active, values)
             ended = any(end is not None for end in ends)
             if not ended:
                 run = self._commit(rows)   # the device goes on while the events are used
             for sequence, end in zip(active, ends):
                 if end is None or (isinstance(end, Finished) and end.reason == "length"):
-                    yield Token(sequence.request.index, sequence.tokens[-1], sequence.logprobs[-1])
+                    yield Token(sequence.request.index, sequence.tokens[-1], sequence.logprobs[-1],
+                                sequence.top[-1] if sequence.top else ())
                 if end is not None:
                     yield end
             if ended:
@@ -251,14 +275,22 @@ class Generator:
         if token == _core.NONE:
             return Failed(sequence.request.index, self._decode.failure(bits))
         if token in self.model.end_tokens:
-            return Finished(sequence.request.index, sequence.tokens, sequence.logprobs, "stop")
+            return sequence.finished("stop")
         sequence.tokens.append(token)
         sequence.logprobs.append(_float(bits))
         self.stats.generated_tokens += 1
         length = len(sequence.request.tokens) + len(sequence.tokens)
         if len(sequence.tokens) >= sequence.request.max_tokens or length >= self.context:
-            return Finished(sequence.request.index, sequence.tokens, sequence.logprobs, "length")
+            return sequence.finished("length")
         return None
+
+    @staticmethod
+    def _take_top(active: list[_Sequence], values) -> None:
+        """The largest log-probabilities of each row's new token, [rows, n, 2] u32."""
+        for sequence, ids, logprobs in zip(active, values[..., 0].tolist(), values[..., 1].view("float32").tolist()):
+            count = sequence.request.sampling.logprobs
+            if count and len(sequence.top) < len(sequence.tokens):
+                sequence.top.append(tuple(pair for pair in zip(ids[:count], logprobs) if pair[0] != _core.NONE))
 
     def _unseat(self, active: list[_Sequence], ended: list[bool], free: list[int]) -> None:
         """Closes the gaps: rows that go on move up, with their state."""
@@ -284,13 +316,15 @@ class Generator:
 
     # Chains
 
-    def _build_decode(self):
-        pipe = Pipeline(self.model.device, rows=self.batch_size, label="decode")
-        rows = self._rows
-        logits = self.model.forward(pipe, rows, self._cache)
-        result = pipe.sample(logits, pipe.state("temperatures", rows.temperatures), pipe.state("seeds", rows.seeds),
-                             pipe.state("tokens", rows.tokens), pipe.state("positions", rows.positions))
-        return pipe.build(result)
+    def _build_decode(self, features: Features) -> None:
+        """The decode chain with these features, and the state of its rows."""
+        device, rows = self.model.device, self._rows
+        pipe = Pipeline(device, rows=self.batch_size, label="decode")
+        self._sampler = Sampler(device, features, self.batch_size, self.batch_size, self.context)
+        self._decode = pipe.build(self._sampler.add(pipe, self.model.forward(pipe, rows, self._cache), rows))
+        self._results = [self._decode.view(output) for output in self._decode.plan.outputs]
+        names = ("tokens", "positions", "slots", "temperatures", "seeds")
+        self._state = {name: getattr(rows, name).numpy(device) for name in names} | self._sampler.state
 
     def _build_prefill(self):
         pipe = Pipeline(self.model.device, rows=PREFILL_ROWS, label="prefill")

@@ -13,17 +13,27 @@ from .errors import UsageError
 from .prompts import Prompt
 
 
-def finished_row(prompt: Prompt, prompt_text: str, text: str, tokens, logprobs, reason: str) -> dict:
-    """The row of a prompt that ran. A log-probability that is no number is null: JSON has no NaN."""
-    return {
+def finished_row(prompt: Prompt, prompt_text: str, text: str, tokens, logprobs, reason: str, top=()) -> dict:
+    """The row of a prompt that ran. A log-probability that is no number is null: JSON has no NaN.
+
+    top: for each token the largest log-probabilities, as (token, log-probability), where asked for.
+    """
+    row = {
         "id": prompt.id,
         "index": prompt.index,
         "prompt": prompt_text,
         "text": text,
         "tokens": [int(token) for token in tokens],
-        "logprobs": [round(float(value), 6) if math.isfinite(value) else None for value in logprobs],
+        "logprobs": [_number(value) for value in logprobs],
         "finish_reason": reason,
     }
+    if top:
+        row["top_logprobs"] = [[[int(token), _number(value)] for token, value in pairs] for pairs in top]
+    return row
+
+
+def _number(value) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
 
 
 def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None) -> dict:

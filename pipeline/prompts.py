@@ -2,10 +2,12 @@
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import PromptError, UsageError
+from .sampling import row_settings
 
 TEXT, JSONL = ".txt", ".jsonl"
 
@@ -17,6 +19,7 @@ class Prompt:
     index   position among the prompts, from 0; blank lines do not count
     id      the line's own id, else the index
     where   for messages: "stories.txt line 3"
+    settings   its own settings of sampling.ROW_KEYS, instead of the run's
     """
 
     index: int
@@ -25,6 +28,7 @@ class Prompt:
     text: str | None = None
     tokens: tuple[int, ...] | None = None
     error: str | None = None
+    settings: Mapping = field(default_factory=dict)
 
     def failed(self, error: str) -> "Prompt":
         """The same prompt, as one that cannot be used."""
@@ -111,6 +115,10 @@ def _from_object(prompt: Prompt, value) -> Prompt:
         if type(value["id"]) not in (str, int):
             return prompt.failed("id must be a string or a whole number")
         prompt = replace(prompt, id=value["id"])
+    try:
+        prompt = replace(prompt, settings=row_settings(value))
+    except UsageError as error:
+        return replace(prompt, text=value["prompt"] if isinstance(value.get("prompt"), str) else None).failed(str(error))
     text, tokens = value.get("prompt"), value.get("tokens")
     if text is not None and tokens is not None:
         return replace(prompt, text=text if isinstance(text, str) else None).failed(

@@ -83,7 +83,7 @@ def run(settings, engine, display) -> int:
         load_seconds = time.perf_counter() - started
         if settings.explain:
             display.close()
-            print(engine.Generator(model, batch_size=settings.batch_size).explain())
+            print(engine.Generator(model, batch_size=settings.batch_size, sampling=settings.sampling).explain())
             return OK
         return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
 

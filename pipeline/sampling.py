@@ -104,9 +104,31 @@ class Sampling:
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0) or bool(self.logit_bias)
 
 
-def check(name: str, value) -> None:
-    """UsageError where a setting is not what it may be."""
+def check(name: str, value, label: str | None = None) -> None:
+    """UsageError, naming `label` or the setting, where its value is not what it may be."""
     allowed = RANGES[name]
     kind = numbers.Integral if allowed.kind is int else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not allowed.holds(value):
-        raise UsageError(f"{name} {value!r}: impossible; give {allowed}")
+        raise UsageError(f"{label or name} {value!r:.60}: impossible; give {allowed}")
+
+
+def row_settings(values: Mapping) -> dict:
+    """The settings among the keys of a prompt's line, as Sampling has them, and temperature and seed.
+
+    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. UsageError.
+    """
+    found = {name: values[name] for name in ROW_KEYS if values.get(name) is not None}
+    bias = found.get("logit_bias")
+    if isinstance(bias, Mapping):
+        try:
+            found["logit_bias"] = {int(token): value for token, value in bias.items()}
+        except ValueError:
+            raise UsageError("logit_bias: its keys are token ids, such as \"17\"") from None
+    for name in ("temperature", "seed"):
+        if name in found:
+            check(name, found[name])
+    Sampling(**{name: value for name, value in found.items() if name in Sampling.__dataclass_fields__})
+    return found
+
+
+ROW_KEYS = (*Sampling.__dataclass_fields__, "temperature", "seed")

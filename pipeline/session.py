@@ -1,6 +1,6 @@
 """One run's prompts on their way through the generator: tokens in, rows and text out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .console import Display
 from .errors import PromptError
@@ -39,6 +39,10 @@ def _make_job(prompt: Prompt, tokenizer: Tokenizer, model, settings: Settings) -
     outside = next((token for token in tokens if token >= model.vocab_size), None)
     if outside is not None:
         return prompt.failed(f"token {outside} is not in the vocabulary; ids are below {model.vocab_size:,}")
+    biases = prompt.settings.get("logit_bias", settings.logit_bias)
+    outside = next((token for token in biases if token >= model.vocab_size), None)
+    if outside is not None:
+        return prompt.failed(f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {model.vocab_size:,}")
     room = model.context - len(tokens)
     if room < 1:
         return prompt.failed(
@@ -81,10 +85,15 @@ class Session:
 
     def requests(self, request, settings: Settings) -> list:
         """What the generator runs, in input order; `request` is its class."""
-        return [
-            request(index, job.tokens, job.max_tokens, settings.temperature, row_seed(settings.seed, index))
-            for index, job in self.jobs.items()
-        ]
+        return [self._request(request, settings, index, job) for index, job in self.jobs.items()]
+
+    @staticmethod
+    def _request(request, settings: Settings, index: int, job: Job):
+        own = dict(job.prompt.settings)
+        temperature = own.pop("temperature", settings.temperature)
+        seed = own.pop("seed", None)
+        seed = row_seed(settings.seed, index) if seed is None else seed
+        return request(index, job.tokens, job.max_tokens, temperature, seed, replace(settings.sampling, **own))
 
     def prefilled(self, event) -> None:
         """`event.tokens` more tokens of a prompt went through the model."""
@@ -105,7 +114,7 @@ class Session:
             self._display.rest(self._stream.finish())
         text = self._tokenizer.decode(event.tokens)
         self.finished += 1
-        self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason))
+        self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top))
         self._display.done(len(event.tokens), job.max_tokens)
 
     def fail(self, event) -> None:

@@ -3,10 +3,12 @@
 import math
 import os
 import secrets
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import UsageError
+from .sampling import Sampling, check
 from .storyteller import builtin_model
 
 DEVICES = ("auto", "cpu", "metal")
@@ -31,12 +33,26 @@ class Settings:
     trace: str | None = None
     max_tokens: int = MAX_TOKENS
     temperature: float | None = None
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int = 0
     seed: int | None = None
     batch_size: int = 1
     device: str = "auto"
     threads: int = 0
     explain: bool = False
     json: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that Sampling has, of every row that does not say otherwise."""
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__dataclass_fields__})
 
     @property
     def rows_to_stdout(self) -> bool:
@@ -71,6 +87,13 @@ def _check_values(settings: Settings) -> None:
     temperature, seed, device = settings.temperature, settings.seed, settings.device
     if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
+    for name in Sampling.__dataclass_fields__:
+        if name != "logit_bias":
+            check(name, getattr(settings, name), "--" + name.replace("_", "-"))
+    try:
+        Sampling(logit_bias=settings.logit_bias)
+    except UsageError as error:
+        raise UsageError(f"--logit-bias: {error}") from None
     _check_count("--max-tokens", settings.max_tokens, 1, None)
     _check_count("--batch-size", settings.batch_size, 1, MAX_BATCH)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
