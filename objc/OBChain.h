@@ -58,7 +58,7 @@ struct OBEncoded;
 // The dispatch that `index` waits for at the barrier before it, or -1 without a barrier.
 - (NSInteger)conflictOfDispatch:(NSUInteger)index;
 
-// Encodes one command buffer and commits it. `rows` sets the height of dispatches that go by rows;
+// Encodes one command buffer and commits it. `rows` lowers the height of dispatches that go by rows;
 // 0 runs the height that each was made with. nil and an error when it cannot be encoded.
 - (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error;
 

@@ -191,7 +191,8 @@ static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded
                            id<MTLComputePipelineState> *state) {
     MTLSize size = encoded->threadgroups;
     if (rows > 0 && encoded->rowsPerThreadgroup > 0) {
-        size.height = (rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
+        NSUInteger tiles = (rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
+        if (tiles < size.height) size.height = tiles;
     }
     if (*state != encoded->state) [encoder setComputePipelineState:encoded->state];
     *state = encoded->state;

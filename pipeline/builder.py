@@ -81,8 +81,8 @@ class Pipeline(Steps):
         """Per row: 0, or 1 + the index of the step that failed. Cleared first in every run."""
         if self._status is None:
             self._status = self.state("status", Storage.zeros((self.rows,), "u32"))
-            self._dispatches.insert(0, Dispatch("clear_status", "clear_status", ((self._status, True),), {},
-                                                (1, self.rows, 1), 1))
+            self._dispatches.insert(0, Dispatch("clear_status", "clear_status", ((self._status, True),),
+                                                {"rows": self.rows}, (1, self.rows, 1), 1))
         return self._status
 
     def failing_step(self, name: str) -> int:

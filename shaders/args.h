@@ -45,6 +45,10 @@ struct NormArgs {
     uint32_t scalar_row, scalar_element;
 };
 
+struct StatusArgs {
+    uint32_t rows;
+};
+
 struct EmbedArgs {
     uint32_t rows, dim, vocab;
     uint32_t group_size;  // of quantised weights
@@ -144,6 +148,7 @@ struct SampleResult {
 };
 
 static_assert(sizeof(struct NormArgs) == 32, "NormArgs");
+static_assert(sizeof(struct StatusArgs) == 4, "StatusArgs");
 static_assert(sizeof(struct EmbedArgs) == 16, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 16, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 24, "Linear3Args");

@@ -6,9 +6,9 @@
 using namespace metal;
 
 // status[row] = 0: no step of this run has failed yet. First dispatch of a chain with steps that can.
-kernel void clear_status(device uint *status [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]],
-                         uint thread_index [[thread_index_in_threadgroup]]) {
-    if (thread_index == 0) status[at.y] = 0;
+kernel void clear_status(device uint *status [[buffer(0)]], constant StatusArgs &args [[buffer(1)]],
+                         uint3 at [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]]) {
+    if (thread_index == 0 && at.y < args.rows) status[at.y] = 0;
 }
 
 // y[row, :] = weight[token[row], :]. A token outside the vocabulary gives zeros: it marks a row that
@@ -16,6 +16,7 @@ kernel void clear_status(device uint *status [[buffer(0)]], uint3 at [[threadgro
 template <typename W>
 METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
                           Place place) {
+    if (row >= args.rows) return;
     uint token = tokens[row];
     for (uint i = place.thread_index; i < args.dim; i += place.threads) {
         y[ulong(row) * args.dim + i] = token < args.vocab ? weight.at(token, i) : 0.0f;

@@ -1,9 +1,12 @@
 """Shared by the kernel tests: weights in every stored format, one-step pipelines, bounds on errors."""
 
+import dataclasses
+
 import numpy as np
 import reference as ref
 
 import pipeline as p
+from pipeline.chain import Chain
 from pipeline.tensors import Quantized, Storage, dtype_of
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
@@ -97,3 +100,46 @@ def assert_close(actual, expected, bound):
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)
         raise AssertionError(f"at {worst}: {actual[worst]} instead of {expected[worst]}, "
                              f"off by {error[worst]:.3g} where {bound[worst]:.3g} is allowed")
+
+
+GUARD = 4096   # bytes before and behind each value
+
+
+class GuardedChain(Chain):
+    """A chain whose every value lies in a buffer of its own, between bytes of 255: NaN as floats, no
+    expert or token as ids. Whoever reads them spoils its result, and check_guards finds who writes them."""
+
+    def __init__(self, plan, device):
+        self._guarded = {}
+        super().__init__(plan, device)
+        self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
+
+    def _place(self, tensor):
+        key = tensor.storage or tensor
+        if key not in self._guarded:
+            buffer = self.device.core.buffer(tensor.nbytes + 2 * GUARD)
+            content = np.frombuffer(buffer, np.uint8)
+            content[:] = 255
+            if tensor.storage is not None:
+                content[GUARD : GUARD + tensor.nbytes] = tensor.storage.numpy(self.device).reshape(-1).view(np.uint8)
+            self._guarded[key] = tensor, buffer
+        return self._guarded[key][1], GUARD
+
+    def check_guards(self):
+        for tensor, buffer in self._guarded.values():
+            content = np.frombuffer(buffer, np.uint8)
+            for guard in (content[:GUARD], content[GUARD + tensor.nbytes :]):
+                assert (guard == 255).all(), f"something was written outside of {tensor}"
+
+
+def guarded_run(device, rows, steps, spare=0, **inputs):
+    """Like run, between guards, every grid `spare` threadgroups too high."""
+    pipe = p.Pipeline(device, rows=rows)
+    tensors = {name: pipe.input(name, value.shape, dtype_of(value)) for name, value in inputs.items()}
+    plan = pipe.plan(steps(pipe, **tensors))
+    taller = [dataclasses.replace(d, threadgroups=(d.threadgroups[0], d.threadgroups[1] + spare, d.threadgroups[2]))
+              for d in plan.dispatches]
+    made = GuardedChain(dataclasses.replace(plan, dispatches=tuple(taller)), device)
+    outputs = made.run(**inputs)
+    made.check_guards()
+    return outputs

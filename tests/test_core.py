@@ -257,3 +257,14 @@ def test_barriers_from_byte_ranges():
     assert barriers([(1, 0, 33, True)], [(1, 32, 64, False)]) == [-1, 0]
     assert barriers([write], [(2, 0, 4, True)], [read], [read]) == [-1, -1, 0, -1]   # one barrier serves both
     assert barriers([write], [read], [(1, 0, 4, True)]) == [-1, 0, 1]
+
+
+def test_a_run_of_fewer_rows_and_never_more(device):
+    source = "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += 1.0f; }"
+    kernel, x = device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"), device.core.buffer(24)
+    made = {tile: device.core.chain([_core.Dispatch(kernel, [(0, x, 0, 24)], None, (1, 3, 1), tile)]) for tile in (0, 1, 2)}
+    for tile, rows, marked in ((1, 0, 3), (1, 1, 1), (1, 2, 2), (1, 3, 3), (1, 99, 3), (2, 1, 1), (2, 4, 2), (2, 5, 3),
+                               (2, 99, 3), (0, 1, 3)):
+        floats(x)[:] = 0
+        made[tile].run(rows)
+        assert floats(x).tolist() == [1.0] * marked + [0.0] * (6 - marked)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import activations, alone, chain, matrix, run, stored
+from support import activations, alone, chain, guarded_run, matrix, run, stored
 
 from pipeline.errors import RunError
 from pipeline.tensors import Storage
@@ -84,3 +84,12 @@ def test_a_spoiled_row_fails_alone(device):
     for output, wanted in zip((made.view(output) for output in made.plan.outputs), good):
         for row in (0, 1, 2, 4):
             assert output[row].tobytes() == wanted[row].tobytes()
+
+
+@pytest.mark.parametrize("spare", [0, 1, 3])
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_nothing_outside_is_read_or_written(device, rows, spare):
+    """Every value between guards; and with threadgroups beyond the last row, which must do nothing (hazard 9)."""
+    given = inputs(rows)
+    for a, b in zip(guarded_run(device, rows, forward, spare, **given), run(device, rows, forward, **given)):
+        assert a.tobytes() == b.tobytes()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import ELEMENTARY, ROUNDING, activations, assert_close
 
 import pipeline as p
-from pipeline import _core
+from pipeline import _core, resources
 from pipeline.errors import RunError
 from pipeline.tensors import Storage
 
@@ -284,26 +284,26 @@ def test_hazard_16_the_largest_noise_is_finite_and_in_its_place(device):
         check_logprobs(tokens, logprobs, logits)
 
 
-@pytest.mark.parametrize("bits", [0, 1, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1])
-def test_hazard_16_forced_bits_give_finite_noise(device, bits):
-    """The shader's noise, as its own header states it, for bits that Philox gives once in 2³² draws."""
-    library = device.compile(NOISE)
-    noise = device.core.buffer(16)
-    values = device.core.buffer(16)
-    np.frombuffer(values, np.uint32)[0] = bits
-    bindings = [(0, values, 0, 16), (1, noise, 0, 16)]
-    device.core.chain([_core.Dispatch(library.kernel("noise"), bindings)]).run()
-    got = np.frombuffer(noise, np.float32)[0]
-    wanted = -np.log(-np.log((np.float64(bits) + 0.5) / 2**32))
-    assert np.isfinite(got)
-    assert abs(got - wanted) <= ELEMENTARY * max(1, abs(wanted))
-
-
-NOISE = (SHADERS / "philox.h").read_text() + """
-kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]]) {
-    noise[0] = gumbel(bits[0]);
+NOISE = resources._with_headers(SHADERS / "philox.h") + """
+kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+    lanes_store(noise + 16 * i, gumbel(lanes_bits(bits[i])));
 }
 """
+
+
+def test_hazard_16_forced_bits_give_finite_noise(device):
+    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula changes."""
+    near = [0, 2**15, 2**26, 2**30, 2**31, 2**32 - 2**30, 2**32 - 2**26, 2**32 - 2**15, 2**32]
+    words = np.array([edge + i for edge in near for i in range(-40, 40) if 0 <= edge + i < 2**32], np.uint32)
+    bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
+    np.frombuffer(bits, np.uint32)[:] = words
+    bindings = [(0, bits, 0, words.nbytes), (1, noise, 0, noise.nbytes)]
+    device.core.chain([_core.Dispatch(device.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
+    got = np.frombuffer(noise, np.float32).reshape(-1, 16)
+    wanted = -np.log(-np.log((words + 0.5) / 2**32))
+    assert (got == got[:, :1]).all()
+    assert_close(got[:, 0], wanted, ELEMENTARY * np.maximum(1, np.abs(wanted)))
+    assert -3.2 < got.min() and got.max() < 23
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.0, -1.0, -1e-40, -INF, 1e-40, 1e-45, 1e-30])
