@@ -143,6 +143,8 @@ def _tensor(file: Path, name: str, entry, data_offset: int, size: int) -> Tensor
     bits = DTYPE_BITS[dtype]
     for extent in shape:
         bits *= extent
+        if bits >= 2**64:  # on the way to a size of 0 too: other readers count in 64 bits
+            raise bad(f"shape {_quoted(shape)} of {dtype} takes over 2⁶⁴ bits, its data has {end - begin:,} bytes")
     if bits % 8:
         raise bad(f"shape {shape} of {dtype} does not fill whole bytes")
     if bits // 8 != end - begin:

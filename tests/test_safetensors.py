@@ -140,6 +140,11 @@ def test_shape_that_does_not_fill_the_span(file, shape):
     refuse(file, encode(changed("a", shape=shape)), '"a"', "takes", "its data has 24")
 
 
+def test_shape_without_elements_that_others_cannot_count(file):
+    header = GOOD | {"empty": {"dtype": "U8", "shape": [3, 2**63 - 1, 0], "data_offsets": [32, 32]}}
+    refuse(file, encode(header), '"empty"', "takes over", "its data has 0")
+
+
 @pytest.mark.parametrize(
     "span", [None, [0], [0, 24, 32], [-1, 23], [0.0, 24.0], [False, 24], ["0", "24"], [0, 2**63], {"0": 24}, 24]
 )
