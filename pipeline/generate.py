@@ -17,7 +17,7 @@ from .models import load_model
 from .models.state import Rows
 from .native import _core
 from .sampler import Features, Sampler
-from .sampling import Sampling
+from .sampling import Sampling, check
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
@@ -27,7 +27,7 @@ PREFILL_ROWS = 128  # tokens of prompts that go through together
 @dataclass(frozen=True)
 class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
-    has its other settings, the default all off."""
+    has its other settings, the default all off. UsageError names a number that is impossible."""
 
     index: int
     tokens: tuple[int, ...]
@@ -35,6 +35,10 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     sampling: Sampling = Sampling()
+
+    def __post_init__(self):
+        for name in ("max_tokens", "temperature", "seed"):
+            check(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ RANGES = {
     "logprobs": Range(int, 0, 64, note="; 0 is off"),
     "uniform": Range(float, 0, 1, open_high=True),
     "seed": Range(int, 0, 2**64 - 1),
+    "max_tokens": Range(int, 1),
     "step": Range(int, 0, 2**32 - 1),
 }
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from support import activations, alone, chain, guarded_run, matrix, run, stored
+from support import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored
 
 from pipeline.errors import RunError
+from pipeline.steps.sampling import Penalties
 from pipeline.tensors import Storage
 
 SLOTS, VOCAB = 12, 9
@@ -93,3 +94,48 @@ def test_nothing_outside_is_read_or_written(device, rows, spare):
     given = inputs(rows)
     for a, b in zip(guarded_run(device, rows, forward, spare, **given), run(device, rows, forward, **given)):
         assert a.tobytes() == b.tobytes()
+
+
+# Sampling beyond one part: every kernel of it
+
+
+def floats_as_words(*values):
+    return np.array(values, np.float32).view(np.uint32)
+
+
+SAMPLING = ("plain", "filters", "penalties", "logprobs", "shared", "inverse_cdf")
+
+
+def sampling(kind, rows, vocab):
+    """(steps, inputs) of one way to sample."""
+    rng = np.random.default_rng(rows)
+    given = {"logits": activations(rng, 1 if kind == "shared" else rows, vocab) * 3, "temperature": rng.random(rows).astype(np.float32),
+             "positions": np.arange(rows, dtype=np.uint32) + 4}
+    if kind == "inverse_cdf":
+        return (lambda pipe, logits, temperature, positions, uniform: pipe.softmax_sample(logits, temperature, uniform),
+                {**given, "uniform": rng.random(rows).astype(np.float32)})
+    given["seeds"] = rng.integers(0, 2**32, (rows, 2), np.uint32)
+    given["filters"] = np.stack([[50, *floats_as_words(0.9, 0.01)]] * rows).astype(np.uint32)
+    given["penalties"] = np.stack([[*floats_as_words(1.3, 0.5, 0.2), 3, 2, 1]] * rows).astype(np.uint32)
+    given |= {"bias_ids": np.full((rows, 1), vocab - 1, np.uint32), "bias_values": np.full((rows, 1), 5, np.float32),
+              "slots": np.arange(rows, dtype=np.uint32)}
+
+    def steps(pipe, logits, temperature, positions, seeds, filters, penalties, bias_ids, bias_values, slots):
+        tokens = pipe.state("tokens", Storage.of(np.full(rows, vocab - 1, np.uint32)))
+        history = pipe.state("history", Storage.of(np.full((rows, 9), vocab - 1, np.uint32)))
+        changes = Penalties(penalties, bias_ids, bias_values, history, slots)
+        return pipe.sample(logits, temperature, seeds, tokens, positions, False, filters=filters if kind == "filters" else None,
+                           penalties=changes if kind == "penalties" else None, logprobs=7 * (kind == "logprobs"))
+
+    return steps, given
+
+
+@pytest.mark.parametrize("spare", [0, 2])
+@pytest.mark.parametrize("vocab", [1, 63, 4096, 4097, 9001])
+@pytest.mark.parametrize("kind", SAMPLING)
+def test_sampling_reads_and_writes_nothing_outside(device, kind, vocab, spare):
+    steps, given = sampling(kind, 3, vocab)
+    results = zip(as_tuple(guarded_run(device, 3, steps, spare, **given)), as_tuple(run(device, 3, steps, **given)))
+    for guarded, plain in results:
+        assert guarded.tobytes() == plain.tobytes()
+        assert (plain.reshape(3, -1)[:, 0] < vocab).all()

@@ -1,0 +1,205 @@
+"""The generator: what it refuses, what it says while it runs, and that rows and generators do not disturb each other."""
+
+import itertools
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference as ref
+
+import pipeline as p
+from pipeline.errors import UsageError
+from pipeline.generate import Failed, Finished, Prefilled, Token
+from pipeline.storyteller import builtin_model
+
+GOLDEN = json.loads((Path(__file__).resolve().parent / "data" / "golden.json").read_text())["4bit"]
+PROMPTS = [tuple(entry["prompt_ids"]) for entry in GOLDEN]
+TOKENS = [tuple(entry["tokens"]) for entry in GOLDEN]
+
+# Two scores of a draw nearer than this may fall either way: the logits of two chains differ by rounding.
+NEAR_TIE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def model(device):
+    with p.open_checkpoint(builtin_model()) as checkpoint:
+        model = p.load_model(checkpoint, device=device)
+        model.end_tokens = ()
+        yield model
+
+
+def events_of(model, requests, **options):
+    return list(p.Generator(model, **options).run(requests))
+
+
+def finished(events):
+    return {event.index: event for event in events if isinstance(event, Finished)}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(max_tokens=0), "max_tokens 0: impossible; give a whole number of at least 1"),
+    (dict(max_tokens=1.5), "max_tokens 1.5: impossible"),
+    (dict(temperature=float("nan")), "temperature nan: impossible; give a number that is not NaN or inf"),
+    (dict(temperature=float("inf")), "temperature inf: impossible"),
+    (dict(temperature=-float("inf")), "temperature -inf: impossible"),
+    (dict(temperature="1"), "temperature '1': impossible"),
+    (dict(seed=-1), "seed -1: impossible"),
+    (dict(seed=2**64), "seed 18446744073709551616: impossible"),
+])  # fmt: skip
+def test_impossible_requests(change, message):
+    with pytest.raises(UsageError, match=message):
+        p.Request(**{"index": 0, "tokens": (0,), "max_tokens": 5, **change})
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(context=0), "a context of 0 is not possible; the model has 1024"),
+    (dict(context=1025), "a context of 1025 is not possible"),
+    (dict(batch_size=0), "batch size 0 is not possible"),
+])  # fmt: skip
+def test_impossible_generators(model, options, message):
+    with pytest.raises(UsageError, match=message):
+        p.Generator(model, **options)
+
+
+def test_prompts_that_cannot_run_fail_alone(model):
+    bad = [(), (0,) * 16, (0, 4096), (0, -1)]
+    requests = [p.Request(i, tokens, 4) for i, tokens in enumerate([bad[0], PROMPTS[0], *bad[1:]])]
+    events = events_of(model, requests, batch_size=2, context=16)
+    failed = {event.index: event.error for event in events if isinstance(event, Failed)}
+    assert failed == {0: "an empty prompt has nothing to continue; give at least one token",
+                      2: "16 prompt tokens do not fit a context of 16; use at most 15",
+                      3: "token 4096 is not in the vocabulary of 4096", 4: "token -1 is not in the vocabulary of 4096"}
+    assert finished(events)[1].tokens == list(TOKENS[0][:4])
+
+
+# What it says
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_events_tell_the_whole_run(model, batch_size):
+    generator = p.Generator(model, batch_size=batch_size)
+    counts = [3, 1, 7, 5, 2]
+    events = list(generator.run([p.Request(i, PROMPTS[i], n) for i, n in enumerate(counts)]))
+    for i, n in enumerate(counts):
+        mine = [event for event in events if event.index == i]
+        fills, tokens, (end,) = ([e for e in mine if isinstance(e, kind)] for kind in (Prefilled, Token, Finished))
+        assert mine == [*fills, *tokens, end]   # in this order
+        assert sum(e.tokens for e in fills) == fills[-1].done == len(PROMPTS[i]) - 1 and fills[-1].total == len(PROMPTS[i])
+        assert [e.token for e in tokens] == end.tokens == list(TOKENS[i][:n]) and [e.logprob for e in tokens] == end.logprobs
+        assert end.reason == "length"
+    stats = generator.stats
+    assert stats.prompt_tokens == sum(len(PROMPTS[i]) for i in range(5))
+    assert stats.generated_tokens == stats.decode_tokens == sum(counts)
+    assert stats.command_buffers == stats.decode_steps and stats.readback_bytes == 8 * sum(counts)
+    # Each token goes to 4 experts in each of 8 layers; a prompt's earlier ones end before the last layer's.
+    prefilled = sum(len(PROMPTS[i]) - 1 for i in range(5))
+    assert stats.expert_counts.sum(1).tolist() == [4 * (prefilled + sum(counts))] * 7 + [4 * sum(counts)]
+
+
+def test_a_trace_has_every_dispatch_of_every_step(model):
+    generator = p.Generator(model, trace=True)
+    tokens = finished(generator.run([p.Request(0, PROMPTS[0], 3)]))[0].tokens
+    events = generator.trace()
+    assert tokens == list(TOKENS[0][:3])
+    plan = generator._decode.plan
+    assert [(e.name, e.step) for e in events] == [(d.kernel, d.step) for d in plan.dispatches] * 3
+    assert [e.command_buffer for e in events] == [i for i in range(3) for _ in plan.dispatches]
+    assert all(e.end_seconds >= e.start_seconds for e in events)
+    assert all(a.end_seconds <= b.start_seconds for a, b in itertools.pairwise(events))
+    assert generator.explain() == str(plan)
+    assert p.Generator(model).trace() == []
+
+
+def test_one_token_prompts_need_no_prefill(model):
+    events = events_of(model, [p.Request(0, (0,), 5)])
+    assert not any(isinstance(event, Prefilled) for event in events)
+    assert finished(events)[0].tokens == finished(events_of(model, [p.Request(0, (0,), 5)], batch_size=2))[0].tokens
+
+
+# Draws
+
+
+def test_draws_are_the_oracles_over_the_models_logits(model):
+    seed, temperature = 2**63 + 12345, 0.8
+    request = p.Request(0, PROMPTS[0], 40, temperature, seed)
+    end = finished(events_of(model, [request]))[0]
+    logits = model.logits(list(PROMPTS[0]) + end.tokens)[len(PROMPTS[0]) - 1 : -1].astype(np.float64)
+    clear = 0
+    for step, (row, token) in enumerate(zip(logits, end.tokens)):
+        noise = ref.gumbel_noise(len(row), len(PROMPTS[0]) - 1 + step, (seed & 0xFFFFFFFF, seed >> 32))
+        order = np.argsort(scores := row / temperature + noise)
+        if scores[order[-1]] - scores[order[-2]] > NEAR_TIE:
+            clear += 1
+            assert token == order[-1]
+        np.testing.assert_allclose(end.logprobs[step], ref.log_softmax(row)[token], atol=NEAR_TIE)
+    assert clear > 35
+
+
+def test_both_halves_of_a_seed_count(model):
+    texts = {seed: tuple(finished(events_of(model, [p.Request(9, PROMPTS[1], 20, 1.0, seed)]))[9].tokens)
+             for seed in (0, 1, 2**32, 2**32 + 1, 2**64 - 1)}
+    assert len(set(texts.values())) == len(texts)
+    assert texts[1] == tuple(finished(events_of(model, [p.Request(0, PROMPTS[1], 20, 1.0, 1)]))[0].tokens)
+
+
+def test_greedy_and_drawn_rows_share_a_batch(model):
+    requests = [p.Request(i, PROMPTS[i], 15, temperature, seed=i) for i, temperature in enumerate((0.0, 1.5, -1.0, 0.3))]
+    together = finished(events_of(model, requests, batch_size=4))
+    for request in requests:
+        assert together[request.index] == finished(events_of(model, [request]))[request.index]
+    assert together[0].tokens == list(TOKENS[0][:15]) and together[2].tokens == list(TOKENS[2][:15])
+
+
+# Rows and generators apart
+
+
+def test_a_spoiled_row_fails_alone_and_names_the_step(model):
+    generator = p.Generator(model, batch_size=2)
+    run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
+    events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
+    slot = generator._state["slots"][1]
+    generator._cache.keys[3].numpy(model.device)[slot] = np.nan
+    events += list(run)
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    assert failed.index == 1
+    assert failed.error.startswith("layers.3.route had nothing to choose from: its input holds no number")
+    for i in (0, 2):   # the one beside it, and the one that takes its slot: no NaN stays in the cache
+        assert finished(events)[i].tokens == list(TOKENS[i][:20])
+
+
+def test_a_run_that_is_left_early_leaves_nothing_behind(model):
+    generator = p.Generator(model, batch_size=2)
+    requests = [p.Request(i, PROMPTS[i], 20) for i in range(3)]
+    for events in (1, 3, 9):
+        run = generator.run(requests)
+        list(itertools.islice(run, events))
+        run.close()
+    again = finished(generator.run(requests))
+    assert {i: tuple(end.tokens) for i, end in again.items()} == {i: TOKENS[i][:20] for i in range(3)}
+
+
+def test_generators_of_one_model_in_threads_of_their_own(model):
+    texts = {}
+
+    def tell(i):
+        texts[i] = finished(events_of(model, [p.Request(i, PROMPTS[i], 20)]))[i].tokens
+
+    threads = [threading.Thread(target=tell, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == {i: list(TOKENS[i][:20]) for i in range(4)}
+
+
+def test_memory_of_a_generator_goes_with_it(model):
+    events_of(model, [p.Request(0, PROMPTS[0], 2)])
+    before = model.device.core.allocated
+    for _ in range(3):
+        events_of(model, [p.Request(0, PROMPTS[0], 2)], batch_size=8)
+    assert model.device.core.allocated <= before
