@@ -1,9 +1,13 @@
 """What every test file shares: the devices of this machine."""
 
+import os
 import sys
 
-import hypothesis
-import pytest
+# Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
 hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, max_examples=30)
