@@ -13,8 +13,8 @@ from pipeline.tensors import Quantized, Storage, dtype_of
 ROUNDING = 2.0**-24
 
 # A dot product in f32, as a share of Σ |x · w|. A lane adds up one term in 16, so 513 at 8,193 columns;
-# their roundings have random signs and add up to some √513. A dropped or doubled term of n costs 1 / n.
-DOT = 32 * ROUNDING
+# their roundings have random signs and shrink against the sum. A dropped or doubled term of n costs 1 / n.
+DOT = 8 * ROUNDING
 
 # Sums of squares have no cancellation, and the square root halves what is left; then three products.
 NORM = 16 * ROUNDING
