@@ -132,14 +132,19 @@ class GuardedChain(Chain):
                 assert (guard == 255).all(), f"something was written outside of {tensor}"
 
 
-def guarded_run(device, rows, steps, spare=0, **inputs):
-    """Like run, between guards, every grid `spare` threadgroups too high."""
+def guarded_chain(device, rows, steps, spare=0, **inputs):
+    """Like chain, between guards, every grid `spare` threadgroups too high."""
     pipe = p.Pipeline(device, rows=rows)
     tensors = {name: pipe.input(name, value.shape, dtype_of(value)) for name, value in inputs.items()}
     plan = pipe.plan(steps(pipe, **tensors))
     taller = [dataclasses.replace(d, threadgroups=(d.threadgroups[0], d.threadgroups[1] + spare, d.threadgroups[2]))
               for d in plan.dispatches]
-    made = GuardedChain(dataclasses.replace(plan, dispatches=tuple(taller)), device)
+    return GuardedChain(dataclasses.replace(plan, dispatches=tuple(taller)), device)
+
+
+def guarded_run(device, rows, steps, spare=0, **inputs):
+    """Like run, on such a chain."""
+    made = guarded_chain(device, rows, steps, spare, **inputs)
     outputs = made.run(**inputs)
     made.check_guards()
     return outputs

@@ -1,11 +1,15 @@
 """Expert matrices chosen by ids on the device."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import reference as ref
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DOT, FORMATS_AND_GROUPS, PLAIN_FORMATS, activations, assert_close, assert_rows_alone, chain, matrix, run
+from support import DOT, FORMATS_AND_GROUPS, PLAIN_FORMATS, activations, assert_close, assert_rows_alone, chain, guarded_chain, matrix, run
+
+from pipeline.errors import RunError
 
 
 class Layer:
@@ -110,3 +114,21 @@ def test_fewer_rows_leave_the_others_alone(device):
     y = made.run(rows=3, **inputs)
     layer.check(y[:3], **{name: value[:3] for name, value in inputs.items()})
     assert (y[3:] == -7).all()
+
+
+@pytest.mark.parametrize("bad", [6, 7, 1000, ref.NONE])
+@pytest.mark.parametrize("format", [("f32", 0), ("q4_bf16", 32)], ids=["f32", "q4"])
+def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
+    """What gate and up make of them is 0; behind the last expert's weights there is NaN."""
+    rng = np.random.default_rng(6)
+    layer = Layer(rng, 6, 32, 32, format)
+    inputs = layer.inputs(rng, 3, 4)
+    inputs["ids"][1, 2] = bad
+    made = guarded_chain(device, 3, layer.steps, **inputs)
+    with contextlib.nullcontext() if bad == ref.NONE else pytest.raises(RunError, match="row 1: experts"):
+        made.run(**inputs)
+    made.check_guards()
+    (gate_up,) = [dispatch for dispatch in made.plan.dispatches if dispatch.step.endswith("gate_up")]
+    inner = made.view(gate_up.writes[0])
+    zeros = [(row, k) for row in range(3) for k in range(4) if (inner[row, k] == 0).all()]
+    assert zeros == [(1, 2)] and not np.isnan(inner).any()
