@@ -125,6 +125,14 @@ def test_ten_dispatches_a_layer():
     assert max(counts) <= 10 and model.dispatches_per_layer == counts[1]
 
 
+def test_every_step_has_the_models_constants():
+    model, pipe, _ = storyteller()
+    c = model.config
+    for name, wanted in (("eps", c.eps), ("head_dim", c.head_dim), ("context", 1024), ("experts", c.experts), ("top_k", c.top_k),
+                         ("renormalise", int(c.renormalise)), ("scale", c.head_dim**-0.5), ("half_dim", c.head_dim // 2)):
+        assert {d.constants[name] for d in pipe.dispatches if name in d.constants} == {wanted}, name
+
+
 def overlapping(plan):
     """Pairs of scratch values that share bytes while both are alive, by phases between barriers."""
     phase, lives = 0, {}
@@ -184,6 +192,23 @@ def test_a_moe_layer_in_ten_lines(device):
         np.testing.assert_allclose(s, total, atol=2e-6)
         np.testing.assert_allclose(n, reference.rms_norm(total, NORM2), atol=1e-5)
     assert str(chain) == str(chain.plan) and len(chain) == 7
+
+
+def test_outputs_made_early_are_kept(device):
+    """Later values take the memory of values that nobody reads any more; an output is read after the run."""
+    pipe = p.Pipeline(device, rows=4)
+    value, made = pipe.input("x", (4, 256)), []
+    for i in range(6):
+        value = pipe.linear(value, array(256, 256, seed=i), name=f"step{i}")
+        made.append(value)
+    x = array(4, 256)
+    chain = pipe.build((made[0], made[2], made[5]))
+    assert chain.plan.layout.nbytes < chain.plan.layout.unshared
+    want = [x]
+    for i in range(6):
+        want.append(want[-1] @ array(256, 256, seed=i).T)
+    for got, expected in zip(chain.run(x=x), (want[1], want[3], want[6])):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_inputs_that_do_not_fit(device):
