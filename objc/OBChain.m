@@ -30,6 +30,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
 - (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error;
 - (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error;
+- (BOOL)checkBytesOf:(const OBDispatch *)dispatch error:(NSError **)error;
 - (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset;
 - (BOOL)checkComplete:(NSUInteger)index error:(NSError **)error;
 - (void)planBarriers:(const OBDispatch *)dispatches;
@@ -120,7 +121,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
         if (binding->slot >= encoded->slots) encoded->slots = binding->slot + 1;
         [_retained addObject:binding->buffer];
     }
-    return YES;
+    return dispatch->bytes == NULL || [self checkBytesOf:dispatch error:error];
 }
 
 - (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error {
@@ -137,6 +138,23 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     } else if (argument->alignment > 0 && binding->offset % argument->alignment != 0) {
         fault = [NSString stringWithFormat:@"argument '%s': offset %llu is not a multiple of %llu",
                  argument->name, (unsigned long long)binding->offset, (unsigned long long)argument->alignment];
+    }
+    if (fault == nil) return YES;
+    OBFail(error, OBErrorArgument, @"%@ (%@) %@", dispatch->label, [dispatch->kernel name], fault);
+    return NO;
+}
+
+- (BOOL)checkBytesOf:(const OBDispatch *)dispatch error:(NSError **)error {
+    const OBArgument *argument = NULL;
+    if (dispatch->bytesSlot < OB_MAX_BINDINGS) argument = [dispatch->kernel bufferArgumentAtSlot:dispatch->bytesSlot];
+    NSString *fault = nil;
+    if (argument == NULL) {
+        fault = [NSString stringWithFormat:@"has no buffer argument %llu", (unsigned long long)dispatch->bytesSlot];
+    } else if (argument->writes) {
+        fault = [NSString stringWithFormat:@"argument '%s' is written; give it a buffer, not bytes", argument->name];
+    } else if (dispatch->byteCount < argument->size) {
+        fault = [NSString stringWithFormat:@"argument '%s': %llu bytes are given, it takes %llu", argument->name,
+                 (unsigned long long)dispatch->byteCount, (unsigned long long)argument->size];
     }
     if (fault == nil) return YES;
     OBFail(error, OBErrorArgument, @"%@ (%@) %@", dispatch->label, [dispatch->kernel name], fault);

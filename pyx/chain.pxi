@@ -55,7 +55,7 @@ cdef _chain(Device device, list dispatches, str label):
 
 
 cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t next, list keep, list entered) except? 0:
-    cdef Kernel kernel = dispatch.kernel
+    cdef Kernel kernel = <Kernel?>dispatch.kernel   # not None, which the calls below would not survive
     cdef Buffer buffer
     cdef bytes text = dispatch.label.encode()
     cdef bytes constants

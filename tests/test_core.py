@@ -268,3 +268,31 @@ def test_a_run_of_fewer_rows_and_never_more(device):
         floats(x)[:] = 0
         made[tile].run(rows)
         assert floats(x).tolist() == [1.0] * marked + [0.0] * (6 - marked)
+
+
+@pytest.mark.parametrize("slot, given, message", [
+    (99, b"12345678", r"scale \(scale\) has no buffer argument 99"),
+    (3, b"12345678", "has no buffer argument 3"),
+    (1, b"12345678", "argument 'y' is written; give it a buffer, not bytes"),
+    (2, b"123", "argument 'args': 3 bytes are given, it takes 8"),
+    (2, b"", "argument 'args': 0 bytes are given, it takes 8"),
+])  # fmt: skip
+def test_bytes_that_do_not_fit(device, library, slot, given, message):
+    x = device.core.buffer(40)
+    with pytest.raises(BuildError, match=message):
+        device.core.chain([_core.Dispatch(library.kernel("scale"), [(0, x, 0, 40), (1, x, 0, 40)], (slot, given), label="scale")])
+
+
+@pytest.mark.parametrize("dispatch, error", [
+    (lambda kernel, x: _core.Dispatch(None, [], label="none"), TypeError),
+    (lambda kernel, x: _core.Dispatch(3, [], label="three"), TypeError),
+    (lambda kernel, x: _core.Dispatch(kernel, [(0, None, 0, 4)]), (TypeError, AttributeError)),
+    (lambda kernel, x: _core.Dispatch(kernel, [(0, np.zeros(1), 0, 4)]), TypeError),
+    (lambda kernel, x: _core.Dispatch(kernel, [(0, x, -4, 4)]), OverflowError),
+    (lambda kernel, x: _core.Dispatch(kernel, [(0, x, 0, 4)], None, (1, -1, 1)), OverflowError),
+    (lambda kernel, x: _core.Dispatch(_core.Kernel.__new__(_core.Kernel), [], label="unmade"), ClosedError),
+    (lambda kernel, x: "no dispatch", AttributeError),
+])  # fmt: skip
+def test_nonsense_is_an_exception(device, library, dispatch, error):
+    with pytest.raises(error):
+        device.core.chain([dispatch(library.kernel("step"), device.core.buffer(4))])
