@@ -26,7 +26,7 @@
 
 // A threadgroup of the sampler takes a part of a row's logits; the maxima of its blocks tell what to
 // leave out. A selection goes through a list of at most OB_SAMPLE_LIST logits where that is enough.
-#define OB_SAMPLE_PART 4096
+#define OB_SAMPLE_PART 8192
 #define OB_SAMPLE_BLOCK 64
 #define OB_SAMPLE_LIST 8192
 #define OB_MAX_LOGPROBS 64

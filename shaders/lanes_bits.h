@@ -33,6 +33,11 @@ METAL_FUNC LanesBits lanes_and(LanesBits a, LanesBits b) {
     return a;
 }
 
+METAL_FUNC LanesBits lanes_or(LanesBits a, LanesBits b) {
+    for (uint i = 0; i < 4; i++) a.v[i] = a.v[i] | b.v[i];
+    return a;
+}
+
 METAL_FUNC LanesBits lanes_xor(LanesBits a, LanesBits b) {
     for (uint i = 0; i < 4; i++) a.v[i] = a.v[i] ^ b.v[i];
     return a;
@@ -115,6 +120,25 @@ METAL_FUNC Lanes lanes_exp2_down(Lanes a) {
         a.v[i / 4][i % 4] = x > -127.0f ? metal::exp2(x) : 0.0f;
     }
     return a;
+}
+
+// 2^(x · scale - whole) for a whole number and |x · scale| below 2²¹; 2^-126 at the least, also for NaN.
+METAL_FUNC Lanes lanes_power(Lanes a, float scale, float whole) {
+    for (uint i = 0; i < 16; i++) {
+        float x = metal::fma(a.v[i / 4][i % 4], scale, -whole);
+        a.v[i / 4][i % 4] = metal::exp2(x > -126.0f ? x : -126.0f);
+    }
+    return a;
+}
+
+// Where 1 - u for u = (bits + ½) / 2³² may be below 2^(x · scale + offset), which is less than 2^100: never
+// too few, and few too many.
+METAL_FUNC LanesBits lanes_chance(LanesBits bits, Lanes a, float scale, float offset) {
+    for (uint i = 0; i < 16; i++) {
+        float power = metal::exp2(metal::fma(a.v[i / 4][i % 4], scale, offset + 0.01f));
+        bits.v[i / 4][i % 4] = float(~bits.v[i / 4][i % 4]) * 0x1p-32f - 1e-6f < power ? ~0u : 0u;
+    }
+    return bits;
 }
 
 #endif

@@ -5,43 +5,71 @@
 
 #include "lanes_bits.h"
 
+// The keys of the ten rounds, counted up as they are used.
+struct PhiloxKey {
+    metal::uint2 key;
+    METAL_FUNC ulong x(uint round) const { return key.x + round * 0x9E3779B9u; }
+    METAL_FUNC ulong y(uint round) const { return key.y + round * 0xBB67AE85u; }
+};
+
 // The ten rounds on words in the low halves of 64-bit values: one counter (ulong), or many in lanes.
-template <typename W>
-METAL_FUNC void philox_rounds(thread W &x, thread W &y, thread W &z, thread W &w, metal::uint2 key) {
+template <typename W, typename Keys>
+METAL_FUNC void philox_rounds(thread W &x, thread W &y, thread W &z, thread W &w, const thread Keys &keys) {
     for (uint round = 0; round < 10; round++) {
         W a = wide_product(x, 0xD2511F53u), b = wide_product(z, 0xCD9E8D57u);
-        x = (b >> 32) ^ y ^ ulong(key.x);
-        z = (a >> 32) ^ w ^ ulong(key.y);
+        x = (b >> 32) ^ (y ^ keys.x(round));
+        z = (a >> 32) ^ (w ^ keys.y(round));
         y = b;
         w = a;
-        key = metal::uint2(key.x + 0x9E3779B9u, key.y + 0xBB67AE85u);
     }
 }
 
 METAL_FUNC metal::uint4 philox(metal::uint4 counter, metal::uint2 key) {
     ulong x = counter.x, y = counter.y, z = counter.z, w = counter.w;
-    philox_rounds(x, y, z, w, key);
+    PhiloxKey keys = {key};
+    philox_rounds(x, y, z, w, keys);
     return metal::uint4(uint(x), uint(y), uint(z), uint(w));
 }
 
-// The 32 words of counters (block, step, 0, 0) to (block + 7, step, 0, 0).
-METAL_FUNC void philox_lanes(uint block, uint step, metal::uint2 key, thread LanesBits *bits) {
 #if __has_include(<metal_lanes_bits>)
+
+// The same, counted up once for many draws.
+struct PhiloxLanes {
+    lanes_wide xs[10], ys[10];
+    METAL_FUNC const lanes_wide &x(uint round) const { return xs[round]; }
+    METAL_FUNC const lanes_wide &y(uint round) const { return ys[round]; }
+};
+
+METAL_FUNC PhiloxLanes philox_keys(metal::uint2 key) {
+    PhiloxLanes keys;
+    for (uint round = 0; round < 10; round++) {
+        keys.xs[round] = lanes_wide{} + PhiloxKey{key}.x(round);
+        keys.ys[round] = lanes_wide{} + PhiloxKey{key}.y(round);
+    }
+    return keys;
+}
+
+// The 32 words of counters (block, step, 0, 0) to (block + 7, step, 0, 0).
+METAL_FUNC void philox_lanes(uint block, uint step, const thread PhiloxLanes &keys, thread LanesBits *bits) {
     enum { count = 8 / lanes_wide_width };
-    lanes_wide x[count], y[count], z[count], w[count];
     lanes_uint words[2 * count];
     for (int i = 0; i < count; i++) {
-        x[i] = wide_counters(block + i * lanes_wide_width);
-        y[i] = lanes_wide{} + step;
-        z[i] = w[i] = lanes_wide{};
-        philox_rounds(x[i], y[i], z[i], w[i], key);
-        wide_words(x[i], y[i], z[i], w[i], words + 2 * i);
+        lanes_wide x = wide_counters(block + i * lanes_wide_width), y = lanes_wide{} + step, z = {}, w = {};
+        philox_rounds(x, y, z, w, keys);
+        wide_words(x, y, z, w, words + 2 * i);
     }
     for (int i = 0; i < 2 * count; i++) bits[i / lanes_count].v[i % lanes_count] = words[i];
-#else
-    for (uint i = 0; i < 8; i++) bits[i / 4].v[i % 4] = philox(metal::uint4(block + i, step, 0, 0), key);
-#endif
 }
+
+#else
+
+METAL_FUNC PhiloxKey philox_keys(metal::uint2 key) { return {key}; }
+
+METAL_FUNC void philox_lanes(uint block, uint step, PhiloxKey keys, thread LanesBits *bits) {
+    for (uint i = 0; i < 8; i++) bits[i / 4].v[i % 4] = philox(metal::uint4(block + i, step, 0, 0), keys.key);
+}
+
+#endif
 
 // -log(-log(u)) for u = (bits + ½) / 2³². Near 1, where the noise is large, 1 - u is what float can
 // hold exactly, so the upper tail reaches 22.9 and nothing is infinite.
@@ -57,7 +85,8 @@ METAL_FUNC Lanes gumbel(LanesBits bits) {
     return lanes_mul(lanes_log(e), lanes_splat(-1.0f));
 }
 
-// The largest noise that there is, rounded up.
+// No noise is above the first or below minus the second.
 #define OB_GUMBEL_MAX 23.0f
+#define OB_GUMBEL_LEAST 3.2f
 
 #endif

@@ -36,14 +36,8 @@ METAL_FUNC Lanes weights_of(Lanes x, float top, float scale) {
     return lanes_exp2_down(lanes_mul(lanes_shift(x, -top), lanes_splat(scale)));
 }
 
-// The largest logit that is not NaN; -inf where there is none.
-METAL_FUNC float largest(device const float *x, uint n, threadgroup float *partial, Place place) {
-    Lanes acc = lanes_splat(-INFINITY);
-    for (uint i = 16 * place.thread_index; i < n; i += 16 * place.threads) acc = lanes_max(logits_at(x, i, n), acc);
-    return threadgroup_max(lanes_top(acc), partial, place);
-}
-
-// The same, and the largest of every block of OB_SAMPLE_BLOCK.
+// The largest logit that is not NaN (-inf where there is none), and the largest of every block of
+// OB_SAMPLE_BLOCK.
 template <typename Maxima>
 METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, threadgroup float *partial, Place place) {
     float top = -INFINITY;
@@ -57,13 +51,47 @@ METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, 
     return threadgroup_max(top, partial, place);
 }
 
+// Whether powers of two of x · scale can be had from whole and fractional parts.
+METAL_FUNC bool moderate(float x, float scale) { return metal::abs(x * scale) < 0x1p20f; }
+
+METAL_FUNC float power_of(float x, float scale, float whole) { return lanes_at(lanes_power(lanes_splat(x), scale, whole), 0); }
+
+// Σ exp2((x - top) · scale) of n logits.
 METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scale, threadgroup float *partial, Place place) {
-    Lanes acc = lanes_splat(0);
     if (top == -INFINITY) return 0;
-    for (uint i = 16 * place.thread_index; i < n; i += 16 * place.threads) {
-        acc = lanes_add(acc, weights_of(logits_at(x, i, n), top, scale));
+    Lanes acc = lanes_splat(0);
+    bool plain = moderate(top, scale);
+    float whole = plain ? metal::rint(top * scale) : 0.0f;
+    uint i = 16 * place.thread_index, full = n - n % 16;
+    for (; plain && i < full; i += 16 * place.threads) acc = lanes_add(acc, lanes_power(lanes_load(x + i), scale, whole));
+    for (; i < n; i += 16 * place.threads) {
+        Lanes v = logits_at(x, i, n);
+        acc = lanes_add(acc, plain ? lanes_power(v, scale, whole) : weights_of(v, top, scale));
     }
-    return threadgroup_sum(lanes_sum(acc), partial, place);
+    float sum = threadgroup_sum(lanes_sum(acc), partial, place);
+    return plain ? sum / power_of(top, scale, whole) : sum;
+}
+
+// The same at scale log2 e, with `top` found on the way: weights are relative to one of the first
+// logits, and summed once more where that was no good guess.
+METAL_FUNC float top_and_sum(device const float *x, uint n, thread float &top, threadgroup float *partial, Place place) {
+    Lanes acc = lanes_splat(0), largest = lanes_splat(-INFINITY);
+    float guess = lanes_top(lanes_max(logits_at(x, 0, n), largest));
+    float whole = metal::abs(guess) < 0x1p19f ? metal::rint(guess * M_LOG2E_F) : 0.0f;
+    uint i = 16 * place.thread_index, full = n - n % 16;
+    for (; i < full; i += 16 * place.threads) {
+        Lanes v = lanes_load(x + i);
+        largest = lanes_max(v, largest);
+        acc = lanes_add(acc, lanes_power(v, M_LOG2E_F, whole));
+    }
+    if (i < n) {
+        Lanes v = lanes_head(x + i, n - i);
+        largest = lanes_max(v, largest);
+        acc = lanes_add(acc, lanes_power(v, M_LOG2E_F, whole));
+    }
+    top = threadgroup_max(lanes_top(largest), partial, place);
+    if (!(metal::abs(top * M_LOG2E_F - whole) < 60)) return weight_sum(x, n, top, M_LOG2E_F, partial, place);
+    return threadgroup_sum(lanes_sum(acc), partial, place) / power_of(top, M_LOG2E_F, whole);
 }
 
 // The lowest index of `value` among n logits; OB_NONE where it is not.
@@ -103,21 +131,29 @@ METAL_FUNC LanesBits admitted(Lanes x, uint first, SampleLimit limit) {
 // The Gumbel-max draw among n logits, of which the first has index `first`, a multiple of 32: the
 // largest (x - top) / temperature + noise, the lower index on a tie. Noise of index i at `step` comes
 // from word i % 4 of Philox's counter (i / 4, step, 0, 0). Blocks that are below the limit, or that no
-// noise could lift above what is drawn already, are left out.
+// noise could lift above `reached` or what is drawn already, are left out.
 template <typename Maxima>
 METAL_FUNC SampleDraw draw(device const float *x, uint first, uint n, float top, float temperature, metal::uint2 seed, uint step,
-                           SampleLimit limit, Maxima maxima, threadgroup float *partial, threadgroup uint *partial_id,
+                           SampleLimit limit, float reached, Maxima maxima, threadgroup float *partial, threadgroup uint *partial_id,
                            Place place) {
-    float inverse = inverse_of(temperature), reached = -INFINITY;
+    float inverse = inverse_of(temperature), scale = scale_of(temperature);
     bool limited = limit.value > -INFINITY;
+    bool doubtful = reached > -INFINITY && metal::abs(top * scale) < 4096;
+    auto keys = philox_keys(seed);
     Lanes best = lanes_splat(-INFINITY);
     LanesBits best_at = lanes_bits(OB_NONE);
     for (uint i = 32 * place.thread_index; i < n; i += 32 * place.threads) {
         float ceiling = maxima[i / OB_SAMPLE_BLOCK];
         if (!(ceiling > -INFINITY) || ceiling < limit.value) continue;
-        if (ceiling != top && (ceiling - top) * inverse + OB_GUMBEL_MAX < reached) continue;
+        if ((ceiling == top ? 0.0f : (ceiling - top) * inverse) + OB_GUMBEL_MAX < reached) continue;
         LanesBits bits[2];
-        philox_lanes((first + i) / 4, step, seed, bits);
+        philox_lanes((first + i) / 4, step, keys, bits);
+        if (doubtful && i + 32 <= n) {
+            float offset = -M_LOG2E_F * reached - top * scale;
+            LanesBits a = lanes_chance(bits[0], lanes_load(x + i), scale, offset);
+            LanesBits b = lanes_chance(bits[1], lanes_load(x + i + 16), scale, offset);
+            if (!lanes_any(lanes_or(a, b))) continue;
+        }
         for (uint j = 0; j < 2 && i + 16 * j < n; j++) {
             uint at = i + 16 * j;
             Lanes v = logits_at(x, at, n);
@@ -129,7 +165,7 @@ METAL_FUNC SampleDraw draw(device const float *x, uint first, uint n, float top,
             best = lanes_select(better, t, best);
             best_at = lanes_select(better, lanes_bits(first + at), best_at);
         }
-        reached = lanes_top(best);
+        reached = metal::max(reached, lanes_top(best));
     }
     SampleDraw drawn = {-INFINITY, OB_NONE};
     for (uint lane = 0; lane < 16; lane++) {

@@ -33,12 +33,17 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     if (row >= args.rows) return;
     device const float *x = logits + (args.shared ? 0 : ulong(row) * args.vocab);
     float t = temperature[row];
-    float top = t > 0 ? largest_by_block(x, args.vocab, maxima, partial, place) : largest(x, args.vocab, partial, place);
+    float top, sum;
+    if (t > 0) {
+        top = largest_by_block(x, args.vocab, maxima, partial, place);
+        sum = weight_sum(x, args.vocab, top, M_LOG2E_F, partial, place);
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+    } else {
+        sum = top_and_sum(x, args.vocab, top, partial, place);
+    }
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && top != -INFINITY) {
-        float sum = weight_sum(x, args.vocab, top, M_LOG2E_F, partial, place);
-        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
-        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), maxima, partial, partial_id, place).id
+        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST, maxima, partial, partial_id, place).id
                           : first_of(x, args.vocab, top, partial_id, place);
         out.logprob = log_probability(x[out.token], top, sum);
     }
@@ -60,11 +65,16 @@ kernel void sample_part(device const float *logits [[buffer(0)]], device const f
     if (row >= args.rows) return;
     device const float *x = logits + (args.shared ? 0 : ulong(row) * args.vocab) + first;
     float t = temperature[row];
-    float top = t > 0 ? largest_by_block(x, n, maxima, partial, place) : largest(x, n, partial, place);
-    float sum = weight_sum(x, n, top, M_LOG2E_F, partial, place);
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+    float top, sum;
+    if (t > 0) {
+        top = largest_by_block(x, n, maxima, partial, place);
+        sum = weight_sum(x, n, top, M_LOG2E_F, partial, place);
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+    } else {
+        sum = top_and_sum(x, n, top, partial, place);
+    }
     SampleDraw drawn = {-INFINITY, OB_NONE};
-    if (t > 0) drawn = draw(x, first, n, top, t, seeds[row], positions[row], no_limit(), maxima, partial, partial_id, place);
+    if (t > 0) drawn = draw(x, first, n, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST, maxima, partial, partial_id, place);
     if (place.thread_index != 0) return;
     stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, sum};
     draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
@@ -86,7 +96,7 @@ kernel void logits_part(device const float *logits [[buffer(0)]], device const f
     float t = temperature[row];
     float top = largest_by_block(x, n, maxima + ulong(row) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, place);
     float sum = weight_sum(x, n, top, M_LOG2E_F, partial, place), mass = sum;
-    bool needed = args.tempered == 2 || (args.tempered == 1 && filters[row].top_p < 1 && filters[row].top_k == 0);
+    bool needed = args.tempered == 2 || (args.tempered == 1 && filters[row].top_p < 1 && (filters[row].top_k == 0 || filters[row].top_k >= args.vocab));
     if (needed && t > 0 && t != 1) mass = weight_sum(x, n, top, scale_of(t), partial, place);
     if (place.thread_index == 0) stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, mass};
 }
@@ -105,14 +115,20 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
     uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x), source = args.shared ? 0 : row;
     if (row >= args.rows || !(temperature[row] > 0)) return;
     device const float *x = (args.adjusted && adjusts(penalties[row]) ? adjusted : logits) + ulong(source) * args.vocab + first;
-    float top = stats[ulong(source) * parts_of(args.vocab) + at.x].top;
+    uint parts = parts_of(args.vocab);
+    stats += ulong(source) * parts;
+    float t = temperature[row], top = stats[at.x].top, largest = top;
+    for (uint i = 0; i < parts; i++) largest = max(largest, stats[i].top);
     SampleLimit limit = args.filtered ? limits[row] : no_limit();
     SampleDraw drawn = {-INFINITY, OB_NONE};
     if (top > -INFINITY && top >= limit.value) {
-        drawn = draw(x, first, n, top, temperature[row], seeds[row], positions[row], limit,
+        // The row's largest logit has that score at least, where it may be drawn in any case.
+        float reached = (top == largest ? 0.0f : (largest - top) * inverse_of(t)) - OB_GUMBEL_LEAST;
+        if (largest <= limit.value) reached = -INFINITY;
+        drawn = draw(x, first, n, top, t, seeds[row], positions[row], limit, reached,
                      maxima + ulong(source) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, partial_id, place);
     }
-    if (place.thread_index == 0) draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
+    if (place.thread_index == 0) draws[ulong(row) * parts + at.x] = drawn;
 }
 
 // The token of the largest score among the parts' draws; each is relative to the largest of its part.

@@ -115,3 +115,53 @@ def gumbel_noise(vocab, position, seed):
     counter = np.stack([blocks, np.full_like(blocks, position), 0 * blocks, 0 * blocks], -1)
     bits = philox(counter, seed).reshape(-1)[:vocab].astype(np.float64)
     return -np.log(-np.log((bits + 0.5) / 2**32))
+
+
+def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """(indices that may be drawn, their probabilities): a full sort, then top-k, top-p of what that
+    leaves, min-p; by descending logits and the lower index first."""
+    x = np.asarray(logits, np.float64)
+    order = np.lexsort((np.arange(len(x)), -np.where(np.isnan(x), -np.inf, x)))
+    order = order[x[order] > -np.inf]   # neither NaN
+    if top_k:
+        order = order[:top_k]
+    top = x[order[0]]
+    scaled = np.where(x[order] == top, 0.0, (x[order] - top) / temperature)
+    weights = np.exp(scaled)
+    before = np.cumsum(weights) - weights
+    inside = (before < top_p * weights.sum()) & ((scaled >= np.log(min_p)) if min_p else True)
+    return order[inside], weights[inside] / weights[inside].sum()
+
+
+def inverse_cdf(logits, temperature, uniform):
+    """(token, how far `uniform` is from the nearest step of the CDF): the first with more than it up to it."""
+    cdf = np.cumsum(softmax(np.asarray(logits, np.float64) / temperature))
+    cdf[-1] = max(cdf[-1], 1.0)
+    return int((cdf > uniform).argmax()), np.abs(cdf - uniform).min()
+
+
+def penalised(logits, prompt, text, bias=None, repetition=1.0, window=0, presence=0.0, frequency=0.0):
+    """Logits after bias, repetition over the last `window` of prompt and text (0: all), presence and
+    frequency over the text."""
+    x = np.asarray(logits, np.float64).copy()
+    for token, value in (bias or {}).items():
+        x[token] += value
+    everything = [*prompt, *text]
+    for token in set(everything[-window:] if window else everything):
+        x[token] = x[token] / repetition if x[token] > 0 else x[token] * repetition
+    for token in set(text):
+        x[token] -= presence + frequency * text.count(token)
+    return x
+
+
+def chi_square_z(counts, probabilities, least=10):
+    """How many standard deviations a chi-square statistic lies above its mean (Wilson & Hilferty 1931);
+    p > 0.001 is z < 3.09. Bins are merged, the rarest first, until each expects `least`."""
+    counts, expected = np.asarray(counts), np.asarray(probabilities, np.float64) * np.sum(counts)
+    order = np.argsort(expected, kind="stable")
+    group = np.floor(np.cumsum(expected[order]) / least).astype(int)
+    merged, seen = np.bincount(group, expected[order]), np.bincount(group, counts[order])
+    full = merged > least / 2
+    freedom = full.sum() - 1
+    statistic = ((seen - merged)[full] ** 2 / merged[full]).sum()
+    return ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / np.sqrt(2 / (9 * freedom))
