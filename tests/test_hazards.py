@@ -1,6 +1,8 @@
 """Cases that published kernels get wrong, by number: test_hazard_NN. Each docstring says what went
 wrong elsewhere."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import reference
@@ -8,8 +10,8 @@ from reference import NONE
 from support import matrix
 
 import pipeline as p
-from pipeline import ops
-from pipeline.errors import BuildError, RunError, ShapeError
+from pipeline import _core, ops, resources
+from pipeline.errors import BuildError, RunError, ShapeError, UsageError
 from pipeline.tensors import Storage, Tensor
 
 NORM, WEIGHT = 2e-6, 1e-6   # relative to a norm's result; absolute for routing weights
@@ -268,3 +270,159 @@ def test_hazard_09_a_grid_with_a_spare_row(device, kernel):
 def test_hazard_09_sizes_are_checked(call, message):
     with pytest.raises(ShapeError, match=message):
         call(normal((3, 16), 24))
+
+
+# Sampling
+
+
+def many(row, count):
+    """One row of logits for many draws."""
+    return np.broadcast_to(np.asarray(row, np.float32), (count, len(row)))
+
+
+@pytest.mark.parametrize("vocab", [33, 1025, 8193, 100_000])
+def test_hazard_10_a_vocabulary_wider_than_a_threadgroup(device, vocab):
+    """Other threads' sums were read behind a barrier that orders threadgroup memory only."""
+    row = normal(vocab, 30) * 2
+    uniform = (np.arange(200) + 0.5) / 200
+    tokens, _ = ops.softmax_sample(many(row, 200), 1.0, uniform, device=device)
+    for token, r in zip(tokens.tolist(), uniform):
+        wanted, distance = reference.inverse_cdf(row, 1.0, r)
+        assert token == wanted or distance < 2e-6
+
+
+@pytest.mark.parametrize("zeros", [1, 64, 8192, 20_000])
+def test_hazard_11_uniform_zero_and_a_first_token_without_probability(device, zeros):
+    """`cdf >= r` picks token 0 at r = 0."""
+    row = np.zeros(zeros + 7, np.float32)
+    row[:zeros] = -INF
+    assert ops.softmax_sample(row[None], 1.0, 0.0, device=device).tokens[0] == zeros
+    row[:zeros] = -200   # a probability that underflows to 0
+    assert ops.softmax_sample(row[None], 1.0, 0.0, device=device).tokens[0] == zeros
+
+
+@pytest.mark.parametrize("vocab", [151_936, 248_320])
+def test_hazard_12_sums_that_drift(device, vocab):
+    """A serial f32 sum ended at 0.9983 or 1.0029; the last token, even a masked one, took the rest."""
+    uniform = np.concatenate([np.linspace(0, 1, 500, endpoint=False), [1 - 2.0**-24]])
+    flat = np.zeros(vocab, np.float32)
+    tokens, _ = ops.softmax_sample(many(flat, len(uniform)), 1.0, uniform, device=device)
+    assert np.abs(tokens - np.float32(uniform).astype(np.float64) * vocab).max() < 1.5
+    flat[vocab - 300 :] = -INF
+    tokens, _ = ops.softmax_sample(many(flat, len(uniform)), 1.0, uniform, device=device)
+    assert tokens.max() == vocab - 301
+
+
+def test_hazard_13_more_logits_than_float_can_count(device):
+    """The element count travelled as a float: exact to 2²⁴ only."""
+    vocab = 2**24 + 3
+    logits = np.zeros((1, vocab), np.float32)
+    logits[0, -1] = 40
+    calls = [lambda: ops.softmax_sample(logits, 1.0, 0.5, device=device), lambda: ops.gumbel_sample(logits, 1.0, 1, device=device),
+             lambda: ops.gumbel_sample(logits, 1.0, 1, top_k=2**24 + 2, device=device)]  # fmt: skip
+    assert [call().tokens[0] for call in calls] == [vocab - 1] * 3
+    logits[0, -1] = -INF
+    assert ops.softmax_sample(logits, 1.0, 1 - 2.0**-24, device=device).tokens[0] in (vocab - 2, vocab - 3)
+
+
+def test_hazard_14_the_log_of_an_underflowed_probability(device):
+    """log(exp(-120)) was -inf; logit - max - log(sum) is not. At T = 100 that token is drawn often."""
+    row = np.array([0, -120], np.float32)
+    for tokens, logprobs in (ops.softmax_sample(many(row, 99), 100.0, np.linspace(0, 0.99, 99), device=device),
+                             ops.gumbel_sample(many(row, 99), 100.0, np.arange(99), device=device)):  # fmt: skip
+        assert set(tokens.tolist()) == {0, 1}
+        np.testing.assert_allclose(logprobs, np.where(tokens == 1, -120, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("gap, count", [(16, 4000), (18, 6000), (20, 30_000)])
+def test_hazard_15_the_upper_tail_of_the_noise(gap, count):
+    """Noise that ends at 16.6 never draws one of 262,144 tokens at a gap of 20, which weigh 5·10⁻⁴."""
+    row = np.zeros(262_145, np.float32)
+    row[7] = gap
+    tokens, _ = ops.gumbel_sample(many(row, count), 1.0, np.arange(count))
+    tail = 262_144 * np.exp(-gap) / (1 + 262_144 * np.exp(-gap))
+    assert abs((tokens != 7).sum() - count * tail) < 3 * np.sqrt(count * tail * (1 - tail))
+    assert (tokens != 7).any()
+
+
+def test_hazard_16_the_extremes_of_the_noise(device):
+    """u = 0 or 1 gave infinite noise. As bits go up the noise does, from -3.13 to 22.87."""
+    header = resources._with_headers(Path(__file__).resolve().parent.parent / "shaders" / "philox.h")
+    library = device.compile(header + """
+kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]],
+                  uint3 at [[threadgroup_position_in_grid]]) {
+    noise[at.x] = lanes_at(gumbel(lanes_bits(bits[at.x])), 0);
+}
+""")
+    bits = np.unique(np.concatenate([2**32 - 2 ** np.arange(33), 2 ** np.arange(32), 2 ** np.arange(32) - 1, [2**31 + 1]]))
+    bits = bits[bits < 2**32].astype(np.uint32)
+    given, made = device.core.buffer(bits.nbytes), device.core.buffer(bits.nbytes)
+    np.frombuffer(given, np.uint32)[:] = bits
+    bindings = [(0, given, 0, bits.nbytes), (1, made, 0, bits.nbytes)]
+    device.core.chain([_core.Dispatch(library.kernel("noise"), bindings, None, (len(bits), 1, 1))]).run()
+    noise = np.frombuffer(made, np.float32)
+    np.testing.assert_allclose(noise, -np.log(-np.log((bits + 0.5) / 2**32)), rtol=2e-6, atol=2e-6)
+    assert np.isfinite(noise).all() and (np.diff(noise) >= 0).all()
+
+
+def test_hazard_17_temperatures_at_the_edge(device):
+    """0 divided by zero, and a negative one differed between host and device."""
+    logits = normal((6, 9000), 31)
+    for temperature in (0, -0.0, -1, -1e30, 1e-40, 1e-45, [0, -1, 1e-40, 1e-30, 1e-10, 1e-6]):
+        for call in (lambda: ops.gumbel_sample(logits, temperature, np.arange(6), device=device),
+                     lambda: ops.gumbel_sample(logits, temperature, np.arange(6), top_k=9, top_p=0.9, device=device),
+                     lambda: ops.softmax_sample(logits, temperature, 0.7, device=device)):  # fmt: skip
+            np.testing.assert_array_equal(call().tokens, logits.argmax(1))
+    for temperature in (NAN, INF, -INF, [1, 1, 1, 1, 1, NAN]):
+        for call in (lambda: ops.gumbel_sample(logits, temperature, 0), lambda: ops.softmax_sample(logits, temperature, 0.5)):
+            with pytest.raises(UsageError, match="temperature"):
+                call()
+
+
+@pytest.mark.parametrize("logits, settings, support", [
+    (np.log([0.5, 0.3, 0.15, 0.05]), {"top_p": 0.9}, {0, 1, 2}), (np.log([0.5, 0.3, 0.15, 0.05]), {"top_p": 0.79}, {0, 1}),
+    (np.log([0.05, 0.15, 0.3, 0.5]), {"top_p": 0.9}, {1, 2, 3}), ([0, 0, 0, 0], {"top_p": 0.5}, {0, 1}),
+    ([0, 0, 0, 0], {"top_k": 3}, {0, 1, 2}), ([1, 2, 1, 1], {"top_k": 3}, {0, 1, 2}), ([0, 0, 0, 0], {"top_p": 1e-9}, {0}),
+    ([3, 1, 3, 3], {"top_k": 3, "top_p": 0.5}, {0, 2}), ([3, 1, 3, 3], {"top_k": 2, "min_p": 1}, {0, 2}),
+])  # fmt: skip
+def test_hazard_18_ties_at_the_threshold(device, logits, settings, support):
+    """A token stays while the mass before it is < p; exactly k stay, the lower index first."""
+    for padding in (0, 5000, 20_000):   # masked tokens before and after
+        row = np.pad(np.asarray(logits, np.float32), padding, constant_values=-INF)
+        tokens, _ = ops.gumbel_sample(many(row, 300), 1.0, np.arange(300), device=device, **settings)
+        assert set((tokens - padding).tolist()) == support
+
+
+@pytest.mark.parametrize("top_k", [5, 100, 1000])
+def test_hazard_18_bf16_logits(device, top_k):
+    """Logits of a model in bf16 have a few hundred values: ties everywhere."""
+    row = reference.from_bf16(reference.bf16_bits(normal(30_000, 32) * 4))
+    tokens, _ = ops.gumbel_sample(many(row, 500), 50.0, np.arange(500), top_k=top_k, device=device)
+    allowed = set(np.argsort(-row, kind="stable")[:top_k].tolist())
+    assert set(tokens.tolist()) <= allowed and len(set(tokens.tolist())) > 0.3 * top_k
+
+
+@pytest.mark.parametrize("first, second", [(1, 1024), (0, 8191), (8191, 8192), (15, 16), (63, 64), (3, 19_999)])
+def test_hazard_19_equal_maxima_far_apart(device, first, second):
+    """Argmax returned the later one."""
+    logits = normal((1, 20_000), 33)
+    logits[0, [first, second]] = 9
+    assert ops.gumbel_sample(logits, 0, 0, device=device).tokens[0] == first
+    assert ops.softmax_sample(logits, 0, 0.99, device=device).tokens[0] == first
+    assert ops.gumbel_sample(logits, 1.0, 0, top_k=1, device=device).tokens[0] == first
+
+
+@pytest.mark.parametrize("vocab", [700, 20_000])
+def test_hazard_20_rows_with_settings_of_their_own(device, vocab):
+    """One temperature, p and seed served all rows."""
+    logits, rng = normal((9, vocab), 34) * 3, np.random.default_rng(35)
+    settings = {"temperature": rng.choice([0, 0.5, 1, 2], 9), "seed": rng.integers(0, 2**63, 9), "step": rng.integers(0, 99, 9),
+                "top_k": rng.choice([0, 1, 50], 9), "top_p": rng.choice([1, 0.5, 0.9], 9), "min_p": rng.choice([0, 0.1], 9)}  # fmt: skip
+    together = ops.gumbel_sample(logits, device=device, **settings)
+    order = rng.permutation(9)
+    shuffled = ops.gumbel_sample(logits[order], device=device, **{name: values[order] for name, values in settings.items()})
+    for place, row in enumerate(order):
+        own = {name: values[row] for name, values in settings.items()}
+        alone = ops.gumbel_sample(logits[row : row + 1], device=device, **own)
+        assert (alone.tokens[0], alone.logprobs[0]) == (together.tokens[row], together.logprobs[row])
+        assert (alone.tokens[0], alone.logprobs[0]) == (shuffled.tokens[place], shuffled.logprobs[place])

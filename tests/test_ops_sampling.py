@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pipeline as p
 from pipeline import _core, ops, resources
-from pipeline.errors import BuildError, DTypeError, OnebufError, RunError, ShapeError, UsageError
+from pipeline.errors import DTypeError, RunError, ShapeError, UsageError
 
 SHADERS = Path(__file__).resolve().parent.parent / "shaders"
 QWEN_VOCAB = 151936
@@ -80,7 +80,7 @@ def test_softmax_sample_of_no_temperature_is_argmax(device, temperature):
 def test_gumbel_sample_is_the_largest_with_noise(device, vocab, temperature):
     rng = np.random.default_rng(vocab)
     logits, seeds, steps = logits_of(vocab, 20), rng.integers(0, 2**64, 20, np.uint64), rng.integers(0, 2**32, 20, np.uint32)
-    tokens, logprobs, = ops.gumbel_sample(logits, temperature, seeds, steps, device=device)
+    tokens, logprobs = ops.gumbel_sample(logits, temperature, seeds, steps, device=device)
     noise = [ref.gumbel_noise(vocab, step, (seed & 0xFFFFFFFF, seed >> 32)) for seed, step in zip(seeds.tolist(), steps)]
     scores = logits / temperature + noise
     best, lead = scores.argmax(1), np.sort(scores, 1)[:, -1] - np.sort(scores, 1)[:, -2:-1].max(1, initial=-np.inf)
@@ -310,7 +310,3 @@ def test_nothing_to_choose_names_the_row(device):
                  lambda: ops.softmax_sample(logits, 1.0, 0.5, device=device)):  # fmt: skip
         with pytest.raises(RunError, match="row 2"):
             call()
-
-
-def test_errors_are_of_one_tree():
-    assert issubclass(UsageError, OnebufError) and issubclass(ShapeError, BuildError)
