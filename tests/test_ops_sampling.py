@@ -102,6 +102,15 @@ def test_gumbel_sample_over_a_million_draws():
     assert ref.chi_square_z(counts, ref.softmax(row)) < P_ABOVE_ONE_IN_A_THOUSAND
 
 
+@pytest.mark.exhaustive
+def test_gumbel_sample_over_a_million_draws_of_the_whole_vocabulary():
+    row, counts = logits_of(QWEN_VOCAB, scale=1.0)[0], np.zeros(QWEN_VOCAB, int)
+    for first in range(0, 10**6, 10**5):
+        tokens, _ = ops.gumbel_sample(many(row, 10**5), 1.0, np.arange(first, first + 10**5))
+        counts += np.bincount(tokens, minlength=QWEN_VOCAB)
+    assert ref.chi_square_z(counts, ref.softmax(row)) < P_ABOVE_ONE_IN_A_THOUSAND
+
+
 @pytest.mark.parametrize("by", ["seed", "step"])
 def test_gumbel_sample_of_a_flat_vocabulary(by):
     """All of Qwen's vocabulary in reach; independent over seeds, and over the steps of one seed."""
