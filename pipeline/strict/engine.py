@@ -1,0 +1,109 @@
+"""libclang: parses a lowered shader and gives its tree and its diagnostics."""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..metalc import toolchain
+
+INSTALL = "strict checks need libclang; install it with: pip install libclang"
+NAME = "/strict/shader.clcpp"
+_ARGUMENTS = (
+    "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-target", "x86_64",
+    "-cl-single-precision-constant", "-Xclang", "-cl-ext=+all", "-ferror-limit=0", "-ftemplate-depth=512",
+    "-Wno-everything", "-fno-spell-checking", "-include", "strict.h",
+)  # fmt: skip
+
+
+class Unavailable(Exception):
+    """libclang is not installed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    line: int  # in the lowered text; 0: elsewhere
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An error of Clang's at a line of the lowered text."""
+
+    line: int
+    column: int
+    text: str
+    notes: tuple[Note, ...]
+
+
+def headers() -> Path:
+    """Folder of strict.h: beside the standard library of the shader compiler."""
+    return toolchain.stdlib_dir().parent / "metal_strict"
+
+
+@functools.cache
+def _index():
+    try:
+        from clang import cindex
+
+        return cindex.Index.create()
+    except (ImportError, OSError, Exception) as error:  # cindex raises LibclangError, which is an Exception
+        raise Unavailable(INSTALL) from error
+
+
+def available() -> bool:
+    try:
+        _index()
+    except Unavailable:
+        return False
+    return True
+
+
+def parse(text: str):
+    """The translation unit of a lowered shader."""
+    return _index().parse(NAME, [*_ARGUMENTS, f"-I{headers()}"], unsaved_files=[(NAME, text)])
+
+
+def _line(location) -> int:
+    return location.line if location.file and location.file.name == NAME else 0
+
+
+def findings(unit) -> list[Finding]:
+    """Clang's errors, each at the innermost line of the shader."""
+    found = []
+    for diagnostic in unit.diagnostics:
+        if diagnostic.severity < diagnostic.Error:
+            continue
+        notes = tuple(Note(_line(child.location), child.spelling) for child in diagnostic.children)
+        line, column = _line(diagnostic.location), diagnostic.location.column
+        if not line:
+            places = [child.location for child in diagnostic.children if _line(child.location)]
+            if places:
+                line, column = places[0].line, places[0].column
+        found.append(Finding(line, column, diagnostic.spelling, notes))
+    return found
+
+
+_WORDS = (
+    (r"\(aka '[^']*'\)\s*", ""),
+    (r"__attribute__\(\(ext_vector_type\((\d+)\)\)\)", r"x \1"),
+    (r"\b__global\b", "device"),
+    (r"\b__local\b", "threadgroup"),
+    (r"\b__constant\b", "constant"),
+    (r"\*__(private|generic)\b", "*"),
+    (r"&__(private|generic)\b", "&"),
+    (r"\b__(private|generic) ", ""),
+    (r"\s*\b__(private|generic)\b", ""),
+    (r"\b__bf16\b", "bfloat"),
+    (r"\bstrict::bools<(\d)>", r"bool\1"),
+    (r"\b(local|global|atomic_\w+|read_write|generic)_\b", r"\1"),
+    (r" in C\+\+ for OpenCL( version \d+)?", ""),
+    (r"OpenCL", "Metal"),
+)
+
+
+def reworded(text: str) -> str:
+    """A message of Clang's in Metal's words."""
+    for pattern, replacement in _WORDS:
+        text = re.sub(pattern, replacement, text)
+    return " ".join(text.split())

@@ -1,0 +1,98 @@
+"""Rules of a kernel's declaration: its result and how its parameters are bound."""
+
+import re
+
+from ..metalc.constants import integer
+from .words import POSITIONS, RESOURCES
+
+MAX_INDEX = {"buffer": 30, "threadgroup": 30, "texture": 127, "sampler": 15}
+_RESERVED = ("main",)
+# Positions that have no direction.
+_SCALAR = re.compile(r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per|quadgroups_per")
+
+
+def check(shader, report) -> None:
+    """Calls report(place with file and line, word, rule, message, fix)."""
+    for kernel in shader.kernels:
+        name = kernel.host_name or kernel.base_name
+        if kernel.base_name in _RESERVED:
+            report(kernel, kernel.base_name, "reserved-name", f"a kernel cannot be named {kernel.base_name}", "rename it")
+        if kernel.instantiation:
+            continue
+        if kernel.result and kernel.result != "void":
+            report(
+                kernel, kernel.base_name, "kernel-result", f"kernel '{name}' returns {kernel.result}",
+                "return void and write to a device buffer",
+            )  # fmt: skip
+        _parameters(shader, kernel, name, report)
+
+
+def _parameters(shader, kernel, name: str, report) -> None:
+    used: dict[tuple[str, int], str] = {}
+    buffers = 0
+    for parameter in kernel.parameters or ():
+        label = f"parameter '{parameter.name}' of kernel '{name}'"
+
+        def fail(message, fix, rule="binding", parameter=parameter, label=label):
+            report(parameter, parameter.name, rule, f"{label} {message}", fix)
+
+        words = parameter.words
+        indirect = "*" in words or "&" in words
+        meanings = [a for a in parameter.attributes if (a.name in RESOURCES or a.name in POSITIONS) and a.name != "function_constant"]
+        if len(meanings) > 1:
+            fail(f"has both [[{meanings[0].name}]] and [[{meanings[1].name}]]", "keep one")
+        if not meanings:
+            _unbound(parameter, words, indirect, fail)
+            continue
+        meaning = meanings[0]
+        if meaning.name in POSITIONS:
+            _position(meaning.name, words, indirect, fail)
+        elif meaning.name in MAX_INDEX:
+            buffers += meaning.name == "buffer"
+            index = integer(meaning.argument or "", shader.enumerators)
+            _space(meaning.name, words, indirect, fail)
+            if index is None:
+                continue  # depends on a template's parameter or a constant
+            if not 0 <= index <= MAX_INDEX[meaning.name]:
+                fail(f"has index {index}", f"[[{meaning.name}(n)]] takes 0 to {MAX_INDEX[meaning.name]}")
+            elif (meaning.name, index) in used and not any(a.name == "function_constant" for a in parameter.attributes):
+                other = used[meaning.name, index]
+                fail(f"has [[{meaning.name}({index})]], which '{other}' has too", "give one another index")
+            used.setdefault((meaning.name, index), parameter.name)
+    if buffers > 31:
+        report(kernel, kernel.base_name, "binding", f"kernel '{name}' has {buffers} buffers; 31 is the most", "put some into one")
+
+
+def _unbound(parameter, words, indirect: bool, fail) -> None:
+    if any(word.startswith(("texture", "sampler", "depth")) for word in words):
+        fail("has no index", "add [[texture(n)]] or [[sampler(n)]]")
+    elif "threadgroup" in words:
+        fail("has no index", "add [[threadgroup(n)]]")
+    elif indirect:
+        fail("has no index", "add [[buffer(n)]]")
+    elif words:
+        fail("has no attribute", "add one such as [[thread_position_in_grid]], or make it a constant reference with [[buffer(n)]]")
+
+
+def _space(kind: str, words, indirect: bool, fail) -> None:
+    if kind == "buffer":
+        if "threadgroup" in words:
+            fail("is in threadgroup memory", "write [[threadgroup(n)]], or device or constant for a buffer")
+        elif "thread" in words:
+            fail("is in thread memory", "a buffer is in device or constant memory")
+    elif kind == "threadgroup" and indirect and words and ("device" in words or "constant" in words):
+        fail("is not in threadgroup memory", "write [[buffer(n)]], or threadgroup for its address space")
+
+
+def _position(name: str, words, indirect: bool, fail) -> None:
+    if indirect:
+        fail(f"is a pointer or reference, but [[{name}]] is a value", "take it by value")
+        return
+    base = [word for word in words if word not in ("const", "metal", "::", "thread", "unsigned", "volatile")]
+    if len(base) != 1:
+        return
+    match = re.fullmatch(r"(float|half|bool|char|uchar|long|ulong|bfloat|int|short)([234]?)", base[0])
+    if match and "unsigned" not in words:
+        fail(f"has type {base[0]}, but [[{name}]] is unsigned", "use uint or ushort, or a vector of them")
+    elif re.fullmatch(r"u(int|short)[234]", base[0]) and _SCALAR.search(name):
+        fail(f"has type {base[0]}, but [[{name}]] is one number", "use uint or ushort")

@@ -1,0 +1,100 @@
+"""Clang's errors as rules of Metal; and those that are no errors in Metal, left out."""
+
+import re
+
+from .engine import Finding, reworded
+
+# (rule, what Clang says, what to do)
+_RULES = (
+    ("threadgroup-memory", r"static assertion.*threadgroup memory", "make the threadgroup array smaller"),
+    ("function-pointer", r"pointers to functions|function pointers?\b|taking address of (a )?function", "use a template parameter or a switch"),
+    ("variadic", r"variadic|passing .* through '\.\.\.'", "use a template"),
+    ("virtual-function", r"virtual", "use a template"),
+    ("dynamic-allocation", r"'(default )?new'|'delete'", "use an array of fixed size or a buffer"),
+    ("exception", r"exceptions? (disabled|handling)|cannot use '(try|throw)'", "return a status"),
+    ("rtti", r"typeid|dynamic_cast|-frtti", "use a template or an enum"),
+    ("storage", r"thread_local|thread-local", "use a local variable"),
+    ("global-state", r"(program scope|static (local|data member)) variable", "declare it constant, or pass it as an argument"),
+    ("address-space", r"address space", "keep the address space of the argument"),
+    ("read-only", r"const-qualified|read-only|not assignable|drops? '?const|discards qualifiers", "take the argument as device without const"),
+    ("recursion", r"recursive template instantiation exceeded", "use a loop"),
+)  # fmt: skip
+_SPACE = re.compile(r"__(global|local|constant|private|generic)\b")
+_TYPES = re.compile(r"'([^']*)'")
+_FALSE = (
+    # Vectors of different types convert where they are constructed.
+    re.compile(r"from vector .* to vector .* of different size"),
+    re.compile(r"invalid conversion between ext-vector type"),
+    re.compile(r"(static_cast|C-style cast|functional-style cast|cast) from '[^']*(ext_vector|\d).*' .* is not allowed"),
+    re.compile(r"excess elements in (scalar|vector) initializer"),
+    re.compile(r"scalar operand type has greater rank than the type of the vector element"),
+    re.compile(r"too few elements in vector initialization"),
+)
+# Objects are copied out of constant memory.
+_COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
+_NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space")
+_NOTE_FAILED = re.compile(r"candidate template ignored: substitution failure( \[with [^\]]*\])?$")
+_CANDIDATE = re.compile(r"^candidate ")
+
+
+def false_alarm(finding: Finding) -> bool:
+    """Whether Metal accepts what Clang refuses."""
+    text = finding.text
+    if any(pattern.search(text) for pattern in _FALSE):
+        return True
+    if "cannot bind to a temporary object because of address space mismatch" in text:
+        return True
+    if text.startswith("cannot initialize object parameter"):
+        types = _TYPES.findall(text)
+        return len(types) == 2 and not _SPACE.search(types[1])
+    candidates = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
+    if text.startswith(("no matching constructor", "no viable overloaded '='", "no viable conversion")):
+        return any(_COPY.search(note) for note in candidates)
+    if text.startswith("no matching"):
+        return any(_NOTE_TEMPORARY.search(note) or _NOTE_FAILED.search(note) for note in candidates)
+    if text.startswith("incompatible operand types"):
+        types = {re.sub(r"\b__(private|generic)\b", "", name).strip() for name in _TYPES.findall(text)}
+        return len(types) == 1
+    return False
+
+
+def classify(finding: Finding) -> tuple[str, str, str]:
+    """(rule, message, fix)."""
+    message = reworded(finding.text)
+    everything = " ".join((finding.text, *(note.text for note in finding.notes if _CANDIDATE.match(note.text))))
+    for rule, pattern, fix in _RULES:
+        if re.search(pattern, finding.text):
+            return rule, message, fix
+    if _drops_const(finding.text):
+        return "read-only", message, "take the argument as device without const"
+    if finding.text.startswith("cannot initialize object parameter"):
+        return "address-space", message, "copy the object into a thread variable first"
+    if _mixes(finding.text) or re.search(r"address space", everything):
+        return "address-space", message + _reason(finding), "keep the address space of the argument"
+    if re.search(r"lose const|drops? .*const|would lose const|but .* is const", everything):
+        return "read-only", message + _reason(finding), "take the argument as device without const"
+    return "invalid", message + _reason(finding), "Metal's compiler refuses this"
+
+
+def _mixes(text: str) -> bool:
+    """Whether a message names two pointers into different address spaces."""
+    types = [name for name in _TYPES.findall(text) if "*" in name or "&" in name]
+    spaces = {match[0] for name in types for match in [_SPACE.findall(name.split("*")[0])] if match}
+    return len(types) > 1 and len(spaces) > 1
+
+
+def _drops_const(text: str) -> bool:
+    """Whether a message names two pointers that differ in const alone."""
+    types = [name for name in _TYPES.findall(text) if "*" in name or "&" in name]
+    bare = {re.sub(r"\bconst\b|\b__(private|generic)\b|\s", "", name) for name in types}
+    return len(set(types)) > 1 and len(bare) == 1
+
+
+def _reason(finding: Finding) -> str:
+    """The first candidate's reason, for calls that match nothing."""
+    if not finding.text.startswith(("no matching", "no viable", "call to")):
+        return ""
+    for note in finding.notes:
+        if _CANDIDATE.match(note.text) and ": " in note.text:
+            return f" ({reworded(note.text.split(': ', 1)[1])})"
+    return ""

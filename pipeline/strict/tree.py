@@ -1,0 +1,206 @@
+"""Rules that the syntax tree tells: pointers without an address space, recursion, state of the program."""
+
+from clang.cindex import Config, CursorKind, StorageClass, TypeKind
+
+from .engine import NAME
+from .lower import Lowered
+
+_POINTERS = (TypeKind.POINTER, TypeKind.LVALUEREFERENCE, TypeKind.RVALUEREFERENCE)
+_ARRAYS = (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY, TypeKind.VARIABLEARRAY, TypeKind.DEPENDENTSIZEDARRAY)
+_FUNCTIONS = (CursorKind.FUNCTION_DECL, CursorKind.CXX_METHOD, CursorKind.FUNCTION_TEMPLATE, CursorKind.CONSTRUCTOR,
+              CursorKind.CONVERSION_FUNCTION, CursorKind.DESTRUCTOR)  # fmt: skip
+_CASTS = (CursorKind.CSTYLE_CAST_EXPR, CursorKind.CXX_STATIC_CAST_EXPR, CursorKind.CXX_REINTERPRET_CAST_EXPR,
+          CursorKind.CXX_CONST_CAST_EXPR, CursorKind.CXX_FUNCTIONAL_CAST_EXPR)  # fmt: skip
+_DECLARATIONS = {
+    CursorKind.PARM_DECL: "parameter",
+    CursorKind.VAR_DECL: "variable",
+    CursorKind.FIELD_DECL: "member",
+    CursorKind.TYPEDEF_DECL: "type",
+    CursorKind.TYPE_ALIAS_DECL: "type",
+}
+_SCOPES = (CursorKind.TRANSLATION_UNIT, CursorKind.NAMESPACE, CursorKind.STRUCT_DECL, CursorKind.CLASS_DECL,
+           CursorKind.CLASS_TEMPLATE, CursorKind.UNION_DECL, CursorKind.CLASS_TEMPLATE_PARTIAL_SPECIALIZATION)  # fmt: skip
+SPACE_FIX = "write device, constant, threadgroup or thread before its type"
+MEMORY = 32768
+
+
+def check(unit, lowered: Lowered, kernels: dict[str, str], report) -> None:
+    """Calls report(line, column, rule, message, fix); kernels: C++ names of kernels."""
+    _Walk(unit, lowered, kernels, report).run()
+
+
+class _Walk:
+    def __init__(self, unit, lowered, kernels, report):
+        self.unit, self.kernels, self.report = unit, kernels, report
+        self.variables = {variable.name.text for variable in lowered.variables}
+        self.calls: dict[str, dict[str, tuple[int, int]]] = {}
+        self.names: dict[str, str] = {}
+
+    def run(self) -> None:
+        tops = list(self.unit.cursor.get_children())
+        self.unspaced = self._sentinels(tops)
+        for cursor in tops:
+            place = cursor.location
+            if place.file and place.file.name == NAME:
+                self._visit(cursor, None, None)
+        self._recursion()
+
+    def _sentinels(self, tops) -> int:
+        """The number of the address space that Clang gives to a pointer without one."""
+        for cursor in tops:
+            if cursor.kind == CursorKind.NAMESPACE and cursor.spelling == "strict":
+                for child in cursor.get_children():
+                    if child.spelling == "in_no_space":
+                        return child.underlying_typedef_type.get_address_space()
+        return -1
+
+    def _fail(self, cursor, rule: str, message: str, fix: str) -> None:
+        self.report(cursor.location.line, cursor.location.column, rule, message, fix)
+
+    # -- walking -----------------------------------------------------------------------------------
+
+    def _visit(self, cursor, function, sizes) -> None:
+        kind = cursor.kind
+        if kind in _DECLARATIONS:
+            self._declaration(cursor, function, sizes)
+        elif kind in _FUNCTIONS:
+            function, sizes = cursor, {}
+            self._function(cursor)
+        elif kind in _CASTS:
+            self._spaces(cursor, cursor.type, "cast")
+        elif kind == CursorKind.CALL_EXPR and function is not None:
+            self._call(cursor, function)
+        for child in cursor.get_children():
+            self._visit(child, function, sizes)
+        if kind in _FUNCTIONS and sizes and sum(sizes.values()) > MEMORY:
+            self._fail(
+                cursor, "threadgroup-memory",
+                f"kernel '{cursor.spelling}' has {sum(sizes.values()):,} bytes of threadgroup memory; 32,768 is the most",
+                "make its threadgroup arrays smaller",
+            )  # fmt: skip
+
+    def _function(self, cursor) -> None:
+        if cursor.kind in (CursorKind.CONSTRUCTOR, CursorKind.DESTRUCTOR):
+            return
+        self._spaces(cursor, cursor.result_type, "result of")
+        if cursor.spelling == "main":
+            self._fail(cursor, "reserved-name", "a function cannot be named main", "rename it")
+
+    def _declaration(self, cursor, function, sizes) -> None:
+        kind = cursor.kind
+        if kind == CursorKind.VAR_DECL:
+            self._variable(cursor, sizes)
+        what = _DECLARATIONS[kind]
+        spelled = cursor.underlying_typedef_type if what == "type" else cursor.type
+        self._spaces(cursor, spelled, what)
+
+    def _variable(self, cursor, sizes) -> None:
+        declared = cursor.type
+        if cursor.spelling in self.variables and declared.kind == TypeKind.LVALUEREFERENCE:
+            size = declared.get_pointee().get_size()
+            if sizes is not None and size > 0:
+                sizes[cursor.location.offset] = size
+            return
+        parent = cursor.semantic_parent
+        program = parent is not None and parent.kind in _SCOPES
+        if not program and cursor.storage_class != StorageClass.STATIC:
+            return
+        if "__constant" in _element(declared).get_canonical().spelling or "__constant" in _element(declared).spelling:
+            return
+        self._fail(
+            cursor, "global-state", f"variable '{cursor.spelling}' lives as long as the program, but is not in constant memory",
+            "declare it constant, or pass it as an argument",
+        )  # fmt: skip
+
+    # -- address spaces ----------------------------------------------------------------------------
+
+    def _spaces(self, cursor, declared, what: str) -> None:
+        kind = self._lacking(declared)
+        if kind is None:
+            return
+        if any(token.spelling in ("__generic", "auto") for token in cursor.get_tokens()):
+            return
+        name = f" '{cursor.spelling}'" if cursor.spelling else ""
+        if what == "cast":
+            self._fail(cursor, "no-address-space", f"cast to a {kind} without an address space", SPACE_FIX)
+        else:
+            self._fail(cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX)
+
+    def _lacking(self, declared) -> str | None:
+        """Whether a pointer or a reference in a type as it is written has no address space."""
+        declared = _element(declared)
+        if declared.kind not in _POINTERS:
+            return None
+        pointee = declared.get_pointee()
+        if pointee.kind in (TypeKind.FUNCTIONPROTO, TypeKind.AUTO) or _element(pointee).kind == TypeKind.AUTO:
+            return None
+        inner = _element(pointee)
+        kind = "pointer" if declared.kind == TypeKind.POINTER else "reference"
+        if inner.get_address_space() == self.unspaced:
+            return kind
+        return self._lacking(inner)
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def _call(self, cursor, function) -> None:
+        for target in self._targets(cursor):
+            if target.kind not in _FUNCTIONS or not target.location.file or target.location.file.name != NAME:
+                continue
+            name, line = target.spelling, cursor.location
+            if name in self.kernels and target.kind != CursorKind.CXX_METHOD:
+                self._fail(cursor, "kernel-call", f"'{name}' is a kernel and cannot be called", "call a function that both share")
+            caller, callee = _key(function), _key(target)
+            self.names[callee] = name
+            self.names[caller] = function.spelling
+            self.calls.setdefault(caller, {}).setdefault(callee, (line.line, line.column))
+
+    def _targets(self, cursor):
+        if cursor.referenced is not None:
+            target = cursor.referenced
+            original = Config().lib.clang_getSpecializedCursorTemplate(target)
+            return [original if original is not None and original.kind != CursorKind.INVALID_FILE else target]
+        for child in cursor.get_children():
+            found = [c for c in child.walk_preorder() if c.kind == CursorKind.OVERLOADED_DECL_REF]
+            if not found or any(c.kind == CursorKind.TEMPLATE_REF for c in child.walk_preorder()):
+                return []
+            if "<" in "".join(token.spelling for token in child.get_tokens()):
+                return []  # another instantiation
+            count = Config().lib.clang_getNumOverloadedDecls(found[0])
+            return [Config().lib.clang_getOverloadedDecl(found[0], 0)] if count == 1 else []
+        return []
+
+    def _recursion(self) -> None:
+        reported = set()
+        for start in self.calls:
+            path = self._cycle(start)
+            if path and not reported & set(path):
+                reported |= set(path)
+                line, column = self.calls[start][path[0] if len(path) == 1 else path[1]]
+                chain = " → ".join(self.names[key] for key in (*path, start) if key)
+                message = f"'{self.names[start]}' calls itself" + (f" ({chain})" if len(path) > 1 else "")
+                self.report(line, column, "recursion", message, "use a loop")
+
+    def _cycle(self, start: str) -> list[str]:
+        """Functions from start back to start, or nothing."""
+        if start in self.calls[start]:
+            return [start]
+        stack, seen = [(start, [start])], set()
+        while stack:
+            key, path = stack.pop()
+            for callee in self.calls.get(key, ()):
+                if callee == start:
+                    return path
+                if callee not in seen:
+                    seen.add(callee)
+                    stack.append((callee, [*path, callee]))
+        return []
+
+
+def _key(cursor) -> str:
+    return cursor.canonical.get_usr()
+
+
+def _element(declared):
+    while declared.kind in _ARRAYS:
+        declared = declared.element_type
+    return declared
