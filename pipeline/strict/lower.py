@@ -6,7 +6,7 @@ scalars and vectors. Member functions are those of objects in thread memory. No 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..metalc.parse import edit
 from ..metalc.tokens import Token, match_brackets, tokenize
@@ -40,7 +40,8 @@ class Lowered:
     text: str
     tokens: list[Token]
     pairs: dict[int, int]
-    variables: list[Variable] = field(default_factory=list)
+    variables: list[Variable]
+    temporaries: set[int]  # lines with references that take temporaries
 
 
 def lower(text: str, file: str) -> Lowered:
@@ -54,6 +55,7 @@ class _Lowering:
         self.pairs = match_brackets(self.tokens)
         self.edits: list[tuple[int, int, str | None]] = []
         self.variables: list[Variable] = []
+        self.temporaries: set[int] = set()
 
     def run(self) -> Lowered:
         self.bodies = self._kernel_bodies()
@@ -83,7 +85,7 @@ class _Lowering:
                 self._variables(index)
             elif token.text in _AGGREGATES:
                 self._aggregate(index)
-        return Lowered(edit(self.text, self.edits), self.tokens, self.pairs, self.variables)
+        return Lowered(edit(self.text, self.edits), self.tokens, self.pairs, self.variables, self.temporaries)
 
     # -- helpers -----------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class _Lowering:
         """Attributes go; a function constant has a value that is not known yet."""
         close = self.pairs[index]
         names = {token.text for token in self.tokens[index:close]}
-        value = "= {}" if "function_constant" in names and self._is(close + 1, ";") else None
+        value = "= 0" if "function_constant" in names and self._is(close + 1, ";") else None
         self.edits.append((self.tokens[index].start, self.tokens[close].end, value))
 
     def _reference(self, index: int) -> None:
@@ -144,8 +146,11 @@ class _Lowering:
             at = self._angle(at) + 1 if self._is(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
         # What a template deduces must be spelled as it is.
-        if constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & self.parameters:
+        if words & SPACES - {"thread"}:
+            self._replace(self.tokens[index], None)  # of the pointer, not of what it points to
+        elif constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & (self.parameters | {"auto"}):
             self._replace(self.tokens[index], "__generic")
+            self.temporaries.add(self.tokens[index].line)
 
     # -- vectors -----------------------------------------------------------------------------------
 
@@ -358,13 +363,15 @@ class _Lowering:
 
     def _mark(self, start: int, opener: int, name: str) -> None:
         words = {token.text for token in self.tokens[start:opener]}
-        if words & {"static", "friend", "using", "typedef"} or self.tokens[opener - 1].text == name:
-            return
-        if self._is(opener - 2, "~") or opener not in self.pairs:
+        if words & {"static", "friend", "using", "typedef"} or opener not in self.pairs:
             return
         after = self.pairs[opener] + 1
         while after < len(self.tokens) and self.tokens[after].kind == "word":
+            if self.tokens[after].text == "thread":  # takes temporaries, which have no address space for Clang
+                self._replace(self.tokens[after], "__generic" if self.tokens[opener - 1].text != name else None)
             if self.tokens[after].text in SPACES:
                 return
             after += 1
+        if self.tokens[opener - 1].text == name or self._is(opener - 2, "~"):
+            return
         self._insert(self.tokens[self.pairs[opener]].end, " __private")

@@ -29,6 +29,8 @@ _FALSE = (
     re.compile(r"excess elements in (scalar|vector) initializer"),
     re.compile(r"scalar operand type has greater rank than the type of the vector element"),
     re.compile(r"too few elements in vector initialization"),
+    re.compile(r"invalid vector element type 'bool'"),
+    re.compile(r"cast from '(half|__bf16|bfloat)' to '(half|__bf16|bfloat)' is not allowed"),
 )
 # Objects are copied out of constant memory.
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
@@ -46,7 +48,7 @@ def false_alarm(finding: Finding) -> bool:
         return True
     if text.startswith("cannot initialize object parameter"):
         types = _TYPES.findall(text)
-        return len(types) == 2 and not _SPACE.search(types[1])
+        return len(types) == 2 and not _SPACE.search(types[1].split("<")[0])
     candidates = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
     if text.startswith(("no matching constructor", "no viable overloaded '='", "no viable conversion")):
         return any(_COPY.search(note) for note in candidates)

@@ -32,6 +32,7 @@ def check(unit, lowered: Lowered, kernels: dict[str, str], report) -> None:
 class _Walk:
     def __init__(self, unit, lowered, kernels, report):
         self.unit, self.kernels, self.report = unit, kernels, report
+        self.temporaries = lowered.temporaries
         self.variables = {variable.name.text for variable in lowered.variables}
         self.calls: dict[str, dict[str, tuple[int, int]]] = {}
         self.names: dict[str, str] = {}
@@ -115,10 +116,14 @@ class _Walk:
     # -- address spaces ----------------------------------------------------------------------------
 
     def _spaces(self, cursor, declared, what: str) -> None:
+        if _points_to_function(declared):
+            if what in ("parameter", "variable", "member"):
+                self._fail(cursor, "function-pointer", f"{what} '{cursor.spelling}' points to a function", "use a template parameter or a switch")
+            return
         kind = self._lacking(declared)
         if kind is None:
             return
-        if any(token.spelling in ("__generic", "auto") for token in cursor.get_tokens()):
+        if kind == "reference" and self.temporaries.intersection(range(cursor.extent.start.line, cursor.location.line + 1)):
             return
         name = f" '{cursor.spelling}'" if cursor.spelling else ""
         if what == "cast":
@@ -132,7 +137,7 @@ class _Walk:
         if declared.kind not in _POINTERS:
             return None
         pointee = declared.get_pointee()
-        if pointee.kind in (TypeKind.FUNCTIONPROTO, TypeKind.AUTO) or _element(pointee).kind == TypeKind.AUTO:
+        if pointee.kind == TypeKind.AUTO or _element(pointee).kind == TypeKind.AUTO:
             return None
         inner = _element(pointee)
         kind = "pointer" if declared.kind == TypeKind.POINTER else "reference"
@@ -198,6 +203,13 @@ class _Walk:
 
 def _key(cursor) -> str:
     return cursor.canonical.get_usr()
+
+
+def _points_to_function(declared) -> bool:
+    declared = _element(declared).get_canonical()
+    if declared.kind not in _POINTERS:
+        return False
+    return declared.get_pointee().get_canonical().kind in (TypeKind.FUNCTIONPROTO, TypeKind.FUNCTIONNOPROTO)
 
 
 def _element(declared):

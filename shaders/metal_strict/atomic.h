@@ -21,6 +21,7 @@ typedef atomic<uint> atomic_uint_;
 typedef atomic<ulong> atomic_ulong_;
 typedef atomic<float> atomic_float_;
 typedef atomic<bool> atomic_bool;
+template <typename T> using _atomic = atomic<T>;
 typedef atomic<half> atomic_half;
 typedef atomic<bfloat> atomic_bfloat;
 

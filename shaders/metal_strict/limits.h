@@ -3,11 +3,12 @@
 
 namespace metal {
 
-template <typename T> struct numeric_limits {
+template <typename T> struct _numeric_limits_impl {
     static constexpr __constant bool is_specialized = false;
 };
+template <typename T> struct numeric_limits : _numeric_limits_impl<T> {};
 #define STRICT_LIMITS(T)                                                                                   \
-    template <> struct numeric_limits<T> {                                                                 \
+    template <> struct _numeric_limits_impl<T> {                                                                 \
         static constexpr __constant bool is_specialized = true, is_integer = __is_integral(T),             \
                                          is_signed = T(-1) < T(0), is_exact = is_integer,                  \
                                          has_infinity = !is_integer, has_quiet_NaN = !is_integer;          \

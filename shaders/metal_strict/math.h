@@ -2,21 +2,24 @@
 // float, half and their vectors, so an integer argument is ambiguous and a scalar joins a vector.
 #pragma once
 
+namespace strict {
+template <typename... A>
+using if_bfloat = metal::enable_if_t<((metal::is_same_v<A, bfloat> || ...) && (metal::is_arithmetic_v<A> && ...)), int>;
+}
+
 #define STRICT_WIDTHS(X, T, name) X(T, name) X(T##2, name) X(T##3, name) X(T##4, name)
 #define STRICT_FLOATS(X, name) STRICT_WIDTHS(X, float, name) STRICT_WIDTHS(X, half, name)
-#define STRICT_ALONE(name) STRICT_BFLOAT(name)
-// bfloat has no functions of its own: it counts as float.
-#define STRICT_BFLOAT(name)
 #define STRICT_1_OF(T, name) constexpr T name(T a) { return a; }
 #define STRICT_2_OF(T, name) constexpr T name(T a, T) { return a; }
 #define STRICT_3_OF(T, name) constexpr T name(T a, T, T) { return a; }
-#define STRICT_1(name) STRICT_FLOATS(STRICT_1_OF, name) constexpr float name(bfloat a) { return a; }
+// bfloat has no functions of its own: it counts as float. A shader may have its own, which come first.
+#define STRICT_1(name) STRICT_FLOATS(STRICT_1_OF, name)                                                    \
+    template <typename A, strict::if_bfloat<A> = 0> constexpr float name(A a) { return a; }
 #define STRICT_2(name) STRICT_FLOATS(STRICT_2_OF, name)                                                    \
-    constexpr float name(bfloat a, bfloat) { return a; }                                                   \
-    constexpr float name(bfloat a, float) { return a; }                                                    \
-    constexpr float name(float a, bfloat) { return a; }
+    template <typename A, typename B, strict::if_bfloat<A, B> = 0> constexpr float name(A a, B) { return a; }
 #define STRICT_3(name) STRICT_FLOATS(STRICT_3_OF, name)                                                    \
-    constexpr float name(bfloat a, bfloat, bfloat) { return a; }
+    template <typename A, typename B, typename C, strict::if_bfloat<A, B, C> = 0>                          \
+    constexpr float name(A a, B, C) { return a; }
 
 #define STRICT_MATH                                                                                        \
     STRICT_1(acos) STRICT_1(acosh) STRICT_1(asin) STRICT_1(asinh) STRICT_1(atan) STRICT_1(atanh)           \
@@ -31,7 +34,6 @@
     STRICT_2(min) STRICT_2(max) STRICT_3(min3) STRICT_3(max3) STRICT_3(median3) STRICT_3(clamp) STRICT_1(abs) \
     STRICT_FLOATS(STRICT_PARTS, )
 
-#define STRICT_INTEGER(T, name) STRICT_LIKE_##T
 #define STRICT_PARTS(T, unused)                                                                            \
     T sincos(T, __private T &);                                                                            \
     T modf(T, __private T &);
@@ -90,7 +92,6 @@ STRICT_MATH
 }  // namespace metal
 #undef STRICT_MATH
 #undef STRICT_PARTS
-#undef STRICT_INTEGER
 #undef STRICT_1
 #undef STRICT_2
 #undef STRICT_3

@@ -9,7 +9,7 @@ namespace metal {
     constexpr bool3 name(T##3) { return true; }                                                            \
     constexpr bool4 name(T##4) { return true; }
 #define STRICT_CLASSIFY(name) STRICT_CLASSIFY_OF(float, name) STRICT_CLASSIFY_OF(half, name)               \
-    constexpr bool name(bfloat) { return true; }
+    template <typename A, strict::if_bfloat<A> = 0> constexpr bool name(A) { return true; }
 #define STRICT_NAMES                                                                                       \
     STRICT_CLASSIFY(isnan) STRICT_CLASSIFY(isinf) STRICT_CLASSIFY(isfinite) STRICT_CLASSIFY(isnormal)      \
     STRICT_CLASSIFY(signbit)

@@ -52,7 +52,7 @@ STRICT_GROUP(simd, simd_vote)
 STRICT_GROUP(quad, quad_vote)
 #undef STRICT_GROUP
 
-template <typename T, int C, int R> struct simdgroup_matrix {
+template <typename T, int C, int R = C> struct simdgroup_matrix {
     typedef vec<T, 2> storage_type;
     simdgroup_matrix() = default;
     template <typename U> constexpr explicit simdgroup_matrix(U) {}
@@ -63,7 +63,7 @@ template <typename T, int C, int R> struct simdgroup_matrix {
 STRICT_EVERY_FLOAT(STRICT_MATRIX_NAMES)
 STRICT_MATRIX_NAMES(bfloat)
 #undef STRICT_MATRIX_NAMES
-template <typename T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(type_identity_t<T>);
+template <typename T, int C, int R = C> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(type_identity_t<T>);
 #define STRICT_TRANSFER(A)                                                                                 \
     template <typename T, int C, int R, typename U>                                                        \
     void simdgroup_load(__private simdgroup_matrix<T, C, R> &, const A U *, ulong = C, ulong2 = 0, bool = false); \

@@ -63,8 +63,17 @@ template <typename A, typename B> struct common_type<A, B> {
 };
 template <typename... A> using common_type_t = typename common_type<A...>::type;
 
-// A type in an address space is the type.
-template <typename T> using bare = remove_cv_t<__remove_reference_t(decltype(T()) &&)>;
+// A type without its address space.
+template <typename T> struct remove_addrspace { typedef T type; };
+#define STRICT_REMOVE(A)                                                                                   \
+    template <typename T> struct remove_addrspace<A T> { typedef T type; };                                \
+    template <typename T> struct remove_addrspace<const A T> { typedef const T type; };
+STRICT_REMOVE(__global)
+STRICT_REMOVE(__local)
+STRICT_REMOVE(__constant)
+STRICT_REMOVE(__private)
+#undef STRICT_REMOVE
+template <typename T> using remove_addrspace_t = typename remove_addrspace<T>::type;
 
 #define STRICT_TRAIT(name, ...)                                                                            \
     template <typename T> struct name : bool_constant<(__VA_ARGS__)> {};                                   \
@@ -98,6 +107,8 @@ STRICT_TRAIT(is_standard_layout, __is_standard_layout(T))
 #undef STRICT_TRAIT
 template <typename T> struct is_vector : false_type {};
 template <typename T, int N> struct is_vector<vec<T, N>> : true_type {};
+template <typename T> struct vec_elements : integral_constant<int, 1> {};
+template <typename T, int N> struct vec_elements<vec<T, N>> : integral_constant<int, N> {};
 template <typename T> constexpr __constant bool is_vector_v = is_vector<T>::value;
 template <typename A> struct rank : integral_constant<size_t, __array_rank(A)> {};
 template <typename A, unsigned i = 0> struct extent : integral_constant<size_t, __array_extent(A, i)> {};
