@@ -20,6 +20,9 @@ from .lower import lower
 
 __all__ = ["CompileError", "Diagnostic", "INSTALL", "Unavailable", "available", "check"]
 
+# Rules of the tree that Clang has errors for, too.
+_CLANG_TOO = ("no-address-space", "global-state", "kernel-call", "function-pointer", "reserved-name")
+
 
 def check(files, include=(), defines=()) -> list[Diagnostic]:
     """Checks .metal files.
@@ -63,9 +66,11 @@ class _Check:
         words.check(lowered, self._token)
         kernels.check(shader, self._parsed)
         unit = engine.parse(lowered.text)
-        told = {(diagnostic.file, diagnostic.line) for diagnostic in self.found}
+        plain = {(diagnostic.file, diagnostic.line): diagnostic.rule for diagnostic in self.found}
         tree.check(unit, lowered, {kernel.base_name for kernel in shader.kernels}, self._physical)
-        told |= {(d.file, d.line) for d in self.found if d.rule in ("no-address-space", "global-state", "kernel-call")}
+        # What a thread_local variable is, and what Clang says of a line, a rule has told already.
+        self.found = [d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"]
+        told = {*plain, *((d.file, d.line) for d in self.found if d.rule in _CLANG_TOO)}
         for finding in engine.findings(unit):
             if not messages.false_alarm(finding):
                 self._clang(finding, told)

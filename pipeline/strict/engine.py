@@ -1,5 +1,6 @@
 """libclang: parses a lowered shader and gives its tree and its diagnostics."""
 
+import atexit
 import functools
 import re
 from dataclasses import dataclass
@@ -46,9 +47,11 @@ def _index():
     try:
         from clang import cindex
 
-        return cindex.Index.create()
-    except (ImportError, OSError, Exception) as error:  # cindex raises LibclangError, which is an Exception
+        index = cindex.Index.create()
+    except Exception as error:  # no package, or one whose library does not load
         raise Unavailable(INSTALL) from error
+    atexit.register(_index.cache_clear)  # while the library is still there
+    return index
 
 
 def available() -> bool:

@@ -3,7 +3,7 @@
 import re
 
 from ..metalc.constants import integer
-from .words import POSITIONS, RESOURCES
+from .words import KNOWN, POSITIONS, RESOURCES
 
 MAX_INDEX = {"buffer": 30, "threadgroup": 30, "texture": 127, "sampler": 15}
 _RESERVED = ("main",)
@@ -42,7 +42,8 @@ def _parameters(shader, kernel, name: str, report) -> None:
         if len(meanings) > 1:
             fail(f"has both [[{meanings[0].name}]] and [[{meanings[1].name}]]", "keep one")
         if not meanings:
-            _unbound(parameter, words, indirect, fail)
+            if not any(a.name not in KNOWN for a in parameter.attributes):
+                _unbound(parameter, words, indirect, fail)
             continue
         meaning = meanings[0]
         if meaning.name in POSITIONS:

@@ -80,9 +80,12 @@ def classify(finding: Finding) -> tuple[str, str, str]:
 
 def _mixes(text: str) -> bool:
     """Whether a message names two pointers into different address spaces."""
-    types = [name for name in _TYPES.findall(text) if "*" in name or "&" in name]
-    spaces = {match[0] for name in types for match in [_SPACE.findall(name.split("*")[0])] if match}
-    return len(types) > 1 and len(spaces) > 1
+    spaces = set()
+    for name in _TYPES.findall(text):
+        if re.search(r"[*&\[]", name):
+            space = _SPACE.findall(re.split(r"[*&\[]", name)[0])
+            spaces.add(space[0] if space and space[0] not in ("private", "generic") else "thread")
+    return len(spaces) > 1
 
 
 def _drops_const(text: str) -> bool:

@@ -141,7 +141,9 @@ class _Walk:
             return None
         inner = _element(pointee)
         kind = "pointer" if declared.kind == TypeKind.POINTER else "reference"
-        if inner.get_address_space() == self.unspaced:
+        # Clang leaves the space of what depends on a template's parameter open.
+        forwards = declared.kind == TypeKind.RVALUEREFERENCE
+        if inner.get_address_space() in ((self.unspaced,) if forwards else (self.unspaced, 0)):
             return kind
         return self._lacking(inner)
 

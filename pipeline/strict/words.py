@@ -19,7 +19,7 @@ _WORDS = {
 }
 _ALLOCATORS = frozenset(("malloc", "calloc", "realloc", "free", "alloca"))
 
-_POSITIONS = frozenset(
+POSITIONS = frozenset(
     "thread_position_in_grid threadgroup_position_in_grid threads_per_grid threadgroups_per_grid grid_size grid_origin "
     "thread_position_in_threadgroup thread_index_in_threadgroup thread_index_in_simdgroup thread_index_in_quadgroup "
     "simdgroup_index_in_threadgroup quadgroup_index_in_threadgroup threads_per_threadgroup threads_per_simdgroup "
@@ -30,8 +30,7 @@ RESOURCES = frozenset(
     "buffer texture sampler threadgroup stage_in function_constant imageblock_data threadgroup_imageblock payload "
     "visible_function_table intersection_function_table acceleration_structure object_data".split()
 )
-POSITIONS = _POSITIONS
-_KNOWN = _POSITIONS | RESOURCES | frozenset(
+KNOWN = POSITIONS | RESOURCES | frozenset(
     "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable intersection "
     "extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color depth stencil "
     "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
@@ -98,7 +97,7 @@ def _attributes(lowered: Lowered, index: int, report) -> None:
         if token.kind == "word" and tokens[at + 1].text == "::":
             at += 3
             continue
-        if token.kind == "word" and token.text not in _KNOWN:
+        if token.kind == "word" and token.text not in KNOWN:
             report(token, "attribute", f"unknown attribute [[{token.text}]]", "check its spelling")
         at += 1
         if tokens[at].text == "(":
