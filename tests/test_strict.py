@@ -104,13 +104,6 @@ CASES = {
         "struct S { float a; float twice() const { return 2 * a; } };\n"
         "kernel void k(device S *s [[buffer(0)]], device float *y [[buffer(1)]]) {\nS t = s[0];\ny[0] = t.twice();\n}",
     ),
-    "device object or value": (
-        "invalid",
-        "struct S { float a; };\nS none() { return {0}; }\nkernel void k(device const S *s [[buffer(0)]], device S *y [[buffer(1)]]) {\n"
-        "S t = s[0].a > 0 ? s[0] : none(); // <\ny[0] = t;\n}",
-        "struct S { float a; };\nS none() { return {0}; }\nkernel void k(device const S *s [[buffer(0)]], device S *y [[buffer(1)]]) {\n"
-        "S t = none();\nif (s[0].a > 0) t = s[0];\ny[0] = t;\n}",
-    ),
     "write to constant": (
         "read-only",
         "struct A { uint n; };\nkernel void k(constant A &a [[buffer(0)]]) {\na.n = 1; // <\n}",

@@ -13,10 +13,9 @@ import os
 
 from ..metalc.errors import CompileError
 from ..metalc.parse import parse
-from . import engine, kernels, messages, source, words
+from . import engine, kernels, lower, messages, source, words
 from .diagnostic import Diagnostic
 from .engine import INSTALL, Unavailable, available
-from .lower import lower
 
 __all__ = ["CompileError", "Diagnostic", "INSTALL", "Unavailable", "available", "check"]
 
@@ -61,7 +60,7 @@ class _Check:
         marked = source.preprocess(self.file, include, defines)
         text, self.places = source.places(marked, self.file)
         shader = parse(marked, self.file)
-        lowered = lower(text, self.file)
+        lowered = lower.lower(text, self.file)
         self.lines = lowered.text.split("\n")
         words.check(lowered, self._token)
         kernels.check(shader, self._parsed)

@@ -22,6 +22,7 @@ _TAKEN = frozenset(
 )
 _OPENERS = frozenset("{};")
 _SWIZZLE = re.compile("[xyzw]{1,4}|[rgba]{1,4}|lo|hi")
+_NO_TYPES = frozenset("else do try const noexcept override final mutable device constant thread threadgroup".split())
 _VALUES = frozenset(("true", "false", "nullptr", "this", "NULL", "INFINITY", "NAN"))
 _AGGREGATES = ("struct", "class", "union")
 
@@ -64,6 +65,10 @@ class _Lowering:
             for before, after in zip(self.tokens, self.tokens[1:])
             if before.text in ("typename", "class") and after.kind == "word"
         }
+        self.classes = {
+            after.text for before, after in zip(self.tokens, self.tokens[1:]) if before.text in _AGGREGATES
+        }
+        self._definitions(0, len(self.tokens))
         for index, token in enumerate(self.tokens):
             if token.kind == "number" and token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
                 self._replace(token, token.text[:-2])
@@ -71,6 +76,8 @@ class _Lowering:
                 self.edits.append((token.start, self.tokens[self.pairs[index]].end, None))
             if token.text == "?":
                 self._choice(index)
+            elif token.text == "}" and index + 1 < len(self.tokens):
+                self._temporary(index)
             if token.kind != "word":
                 continue
             if token.text == "kernel":
@@ -148,9 +155,41 @@ class _Lowering:
         # What a template deduces must be spelled as it is.
         if words & SPACES - {"thread"}:
             self._replace(self.tokens[index], None)  # of the pointer, not of what it points to
+        elif self._specialises(index):
+            return
         elif constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & (self.parameters | {"auto"}):
             self._replace(self.tokens[index], "__generic")
             self.temporaries.add(self.tokens[index].line)
+
+    def _specialises(self, index: int) -> bool:
+        """Whether a word is in the declaration of a specialisation, spelled as its template is."""
+        while index > 0 and self.tokens[index].text not in _OPENERS:
+            index -= 1
+        return self._is(index + 1, "template", "<", ">")
+
+    def _temporary(self, index: int) -> None:
+        """Op{}(x) calls a member function of an object in thread memory."""
+        opener = self.pairs.get(index, index)
+        if self.tokens[index + 1].text not in ("(", "."):
+            return
+        first = opener - 1
+        if self._is(first, ">"):
+            depth = 0
+            while first > 0:
+                depth += self._is(first, ">") - self._is(first, "<")
+                if depth == 0:
+                    break
+                first -= 1
+            first -= 1
+        while self._is(first - 1, "::") and first > 1:
+            first -= 2
+        before = self.tokens[first - 1]
+        if self.tokens[first].kind != "word" or self.tokens[first].text in _NO_TYPES:
+            return
+        if before.kind == "word" and before.text != "return" or before.text in (">", "]", ")", "&", "*", ":") and not self._is(first - 1, ":"):
+            return
+        self._insert(self.tokens[first].start, "strict::here(")
+        self._insert(self.tokens[index].end, ")")
 
     # -- vectors -----------------------------------------------------------------------------------
 
@@ -209,18 +248,24 @@ class _Lowering:
             self._value(at + 1)
 
     def _value(self, start: int) -> None:
-        at = start
-        while self._is(at + 1, ".") or self._is(at + 1, "->"):
-            if self.tokens[at].kind != "word":
-                return
-            at += 2
-        last, after = self.tokens[at], self.tokens[at + 1].text
-        if last.kind != "word" or last.text in _VALUES or after not in (";", ":", ")", ",", "]", "}"):
+        at, element = start, False
+        if self.tokens[at].kind != "word" or self.tokens[at].text in _VALUES:
             return
-        if at > start and _SWIZZLE.fullmatch(last.text):
+        while True:
+            if self._is(at + 1, "[") and not self._is(at + 1, "[", "["):
+                at, element = self.pairs[at + 1], True
+            elif (self._is(at + 1, ".") or self._is(at + 1, "->")) and self.tokens[at + 2].kind == "word":
+                at, element = at + 2, False
+            else:
+                break
+        last = self.tokens[at]
+        if self.tokens[at + 1].text not in (";", ":", ")", ",", "]", "}"):
             return
-        self._insert(self.tokens[start].start, "strict::value(")
-        self._insert(last.end, ")")
+        if element:
+            self._insert(self.tokens[start].start, "strict::element()->*")
+        elif at == start or not _SWIZZLE.fullmatch(last.text):
+            self._insert(self.tokens[start].start, "strict::value(")
+            self._insert(last.end, ")")
 
     # -- variables in threadgroup memory -----------------------------------------------------------
 
@@ -254,11 +299,12 @@ class _Lowering:
             tail = last + 1
             while self._is(tail, "["):
                 tail = self.pairs[tail] + 1
-            initialised = tail < stop
+            # Apple's compiler takes { 0 } and means nothing by it.
+            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {"=", "{", "}", "0", "0.0f"}
             self.variables.append(Variable(self.tokens[name], initialised, inside))
             self._insert(self.tokens[name].start, "(&")
             self._insert(self.tokens[name].end, ")")
-            if initialised:
+            if tail < stop:
                 self.edits.append((self.tokens[tail].start, self.tokens[stop - 1].end, None))
             self._insert(self.tokens[stop - 1].end, " = strict::threadgroup_memory")
         for at in range(index - 1, -1, -1):
@@ -321,6 +367,31 @@ class _Lowering:
         if self._is(at, "{"):
             self._members(at + 1, self.pairs[at], name)
 
+    def _definitions(self, at: int, end: int) -> None:
+        """Marks member functions that are defined outside of their types: float S::f() {}."""
+        owner = None
+        while at < end:
+            text = self.tokens[at].text
+            if text == "{" and at in self.pairs:
+                words = {token.text for token in self.tokens[max(at - 3, 0) : at]}
+                if words & {"namespace", "extern"}:
+                    self._definitions(at + 1, self.pairs[at])
+                at, owner = self.pairs[at], None
+            elif text == ";":
+                owner = None
+            elif text == "::" and self.tokens[at - 1].text in self.classes and self._is(at + 2, "("):
+                owner = self.tokens[at - 1].text
+            elif text == "operator" and self._is(at - 1, "::") and self.tokens[at - 2].text in self.classes:
+                owner = self.tokens[at - 2].text
+                at += 2 if self._is(at + 1, "(", ")") else 0
+            elif text == "(" and at in self.pairs:
+                if owner is not None:
+                    self._mark(at - 1, at, owner)
+                at, owner = self.pairs[at], None
+            elif text == "[" and at in self.pairs:
+                at = self.pairs[at]
+            at += 1
+
     def _members(self, at: int, end: int, name: str) -> None:
         while at < end:
             if self._is(at + 1, ":") and self.tokens[at].text in ("public", "private", "protected"):
@@ -367,8 +438,9 @@ class _Lowering:
             return
         after = self.pairs[opener] + 1
         while after < len(self.tokens) and self.tokens[after].kind == "word":
-            if self.tokens[after].text == "thread":  # takes temporaries, which have no address space for Clang
-                self._replace(self.tokens[after], "__generic" if self.tokens[opener - 1].text != name else None)
+            if self.tokens[opener - 1].text == name and self.tokens[after].text in ("thread", "constant"):
+                # Clang constructs objects in no address space, and no const ones.
+                self._replace(self.tokens[after], None if self._is(after, "thread") else "__constant")
             if self.tokens[after].text in SPACES:
                 return
             after += 1

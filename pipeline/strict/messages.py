@@ -30,12 +30,19 @@ _FALSE = (
     re.compile(r"scalar operand type has greater rank than the type of the vector element"),
     re.compile(r"too few elements in vector initialization"),
     re.compile(r"invalid vector element type 'bool'"),
+    # A function as the argument of a template.
+    re.compile(r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"),
+    # p += c, c an object that converts to an integer.
+    re.compile(r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"),
+    # Declarations stand for functions here, so little is constant.
+    re.compile(r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"),
     re.compile(r"cast from '(half|__bf16|bfloat)' to '(half|__bf16|bfloat)' is not allowed"),
 )
 # Objects are copied out of constant memory.
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
-_NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space")
+_NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space|'this' object is in default address space|cannot convert initializer list argument to")
 _NOTE_FAILED = re.compile(r"candidate template ignored: substitution failure( \[with [^\]]*\])?$")
+_CONSTANT = re.compile(r"cannot be used to construct an object in address space '__constant'")
 _CANDIDATE = re.compile(r"^candidate ")
 
 
@@ -51,11 +58,11 @@ def false_alarm(finding: Finding) -> bool:
         return len(types) == 2 and not _SPACE.search(types[1].split("<")[0])
     candidates = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
     if text.startswith(("no matching constructor", "no viable overloaded '='", "no viable conversion")):
-        return any(_COPY.search(note) for note in candidates)
+        return any(_COPY.search(note) or _CONSTANT.search(note) for note in candidates)
     if text.startswith("no matching"):
         return any(_NOTE_TEMPORARY.search(note) or _NOTE_FAILED.search(note) for note in candidates)
-    if text.startswith("incompatible operand types"):
-        types = {re.sub(r"\b__(private|generic)\b", "", name).strip() for name in _TYPES.findall(text)}
+    if text.startswith(("incompatible operand types", "conditional expression is ambiguous")):
+        types = {re.sub(r"\bconst\b|\b__(private|generic|global|local|constant)\b", "", name).strip() for name in _TYPES.findall(text)}
         return len(types) == 1
     return False
 

@@ -143,6 +143,8 @@ class _Walk:
         kind = "pointer" if declared.kind == TypeKind.POINTER else "reference"
         # Clang leaves the space of what depends on a template's parameter open.
         forwards = declared.kind == TypeKind.RVALUEREFERENCE
+        if kind == "reference" and inner.kind == TypeKind.POINTER:
+            return self._lacking(inner)  # device float *&p is in use
         if inner.get_address_space() in ((self.unspaced,) if forwards else (self.unspaced, 0)):
             return kind
         return self._lacking(inner)
@@ -154,7 +156,7 @@ class _Walk:
             if target.kind not in _FUNCTIONS or not target.location.file or target.location.file.name != NAME:
                 continue
             name, line = target.spelling, cursor.location
-            if name in self.kernels and target.kind != CursorKind.CXX_METHOD:
+            if name in self.kernels and target.kind in (CursorKind.FUNCTION_DECL, CursorKind.FUNCTION_TEMPLATE):
                 self._fail(cursor, "kernel-call", f"'{name}' is a kernel and cannot be called", "call a function that both share")
             caller, callee = _key(function), _key(target)
             self.names[callee] = name

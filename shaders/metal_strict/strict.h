@@ -7,7 +7,7 @@
 #pragma OPENCL EXTENSION __cl_clang_function_pointers : enable
 
 #define device __global
-#define constant __constant
+#define constant const __constant
 #define threadgroup __local
 #define thread __private
 #define METAL_FUNC inline __attribute__((always_inline))
@@ -28,3 +28,4 @@
 #include "simdgroup.h"
 #include "builtins.h"
 #include "texture.h"
+#include "logging.h"

@@ -15,7 +15,6 @@ template <bool v> using bool_constant = integral_constant<bool, v>;
 typedef bool_constant<true> true_type;
 typedef bool_constant<false> false_type;
 
-template <typename...> using void_t = void;
 template <bool, typename T = void> struct enable_if {};
 template <typename T> struct enable_if<true, T> { typedef T type; };
 template <bool c, typename T = void> using enable_if_t = typename enable_if<c, T>::type;
@@ -100,7 +99,6 @@ STRICT_TRAIT(is_array, __is_array(T))
 STRICT_TRAIT(is_enum, __is_enum(T))
 STRICT_TRAIT(is_class, __is_class(T))
 STRICT_TRAIT(is_union, __is_union(T))
-STRICT_TRAIT(is_empty, __is_empty(T))
 STRICT_TRAIT(is_trivial, __is_trivial(T))
 STRICT_TRAIT(is_trivially_copyable, __is_trivially_copyable(T))
 STRICT_TRAIT(is_standard_layout, __is_standard_layout(T))
@@ -114,9 +112,6 @@ template <typename A> struct rank : integral_constant<size_t, __array_rank(A)> {
 template <typename A, unsigned i = 0> struct extent : integral_constant<size_t, __array_extent(A, i)> {};
 
 template <typename A, typename B> constexpr __constant bool is_same_or_const_v = __is_same(const A, const B);
-template <typename A> constexpr A move(A a) { return a; }
-template <typename T> constexpr T &&forward(remove_reference_t<T> &t) { return static_cast<T &&>(t); }
-template <typename T> void swap(__private T &, __private T &);
 
 template <typename T, T...> struct integer_sequence {};
 template <size_t... i> using index_sequence = integer_sequence<size_t, i...>;

@@ -67,13 +67,29 @@ template <typename V> struct to {
 };
 template <typename V, typename A> constexpr V operator->*(to<V>, const A) { return V{}; }
 
-// An object in thread memory as a value; anything else as it is.
+// An object of a class as a value, whatever memory it is in; anything else as it is.
 template <typename T, bool> struct valued { typedef T &&type; };
-template <typename T> struct valued<__private T &, true> { typedef T type; };
-template <typename T> struct valued<const __private T &, true> { typedef T type; };
+#define STRICT_VALUED(A)                                                                                   \
+    template <typename T> struct valued<A T &, true> { typedef T type; };                                  \
+    template <typename T> struct valued<const A T &, true> { typedef T type; };
+STRICT_VALUED(__private)
+STRICT_VALUED(__global)
+STRICT_VALUED(__local)
+#undef STRICT_VALUED
+template <bool, typename T> struct only {};
+template <typename T> struct only<true, T> { typedef T type; };
 template <typename T> constexpr typename valued<T, __is_class(__remove_reference_t(T))>::type value(T &&a) {
     return static_cast<T &&>(a);
 }
+template <typename T> typename only<__is_class(T), T>::type value(const __constant T &);
+// The same for an element, which may be one of a vector's: element() ->* a[i].
+struct element {};
+template <typename T> constexpr T operator->*(element, const T a) { return a; }
+
+// A temporary object, which is in thread memory.
+template <typename T> struct placed { typedef __private T &type; };
+template <typename T> struct placed<T &> { typedef T &type; };
+template <typename T> constexpr typename placed<T>::type here(T &&a) { return (typename placed<T>::type)a; }
 
 // The reference that stands for a variable in threadgroup memory binds to this.
 struct memory {
