@@ -40,7 +40,7 @@ def files(folder: str, *patterns: str) -> list[Path]:
 
 
 def objc_sources() -> list[Path]:
-    stand_in = [] if sys.platform == "darwin" else files("objc/metal", "*.m")
+    stand_in = [] if sys.platform == "darwin" else [*files("objc/metal", "*.m"), *files("objc/checker", "*.m")]
     return files("objc", "*.m") + stand_in
 
 
@@ -172,7 +172,10 @@ class BuildExt(build_ext):
         for path in files("shaders", "*.metal", "*.h"):
             objects.install(path, target / "shaders" / path.name)
         objects.install(Path("shaders/metal_stdlib"), target / "include/metal_stdlib")
-        objects.install(Path("objc/metal/metallib.h"), target / "include/metallib.h")
+        objects.install(Path("shaders/metal_checker"), target / "include/metal_checker")
+        objects.install(Path("shaders/metal_strict"), target / "include/metal_strict")
+        for path in files("objc/metal", "metallib*.h"):
+            objects.install(path, target / "include" / path.name)
 
 
 setup(

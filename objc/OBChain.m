@@ -12,11 +12,18 @@ typedef struct OBEncoded {
     OBKernel *kernel;
     id<MTLBuffer> buffers[OB_MAX_BINDINGS];
     NSUInteger offsets[OB_MAX_BINDINGS];
+    NSUInteger lengths[OB_MAX_BINDINGS];
     NSUInteger slots;
     MTLSize threadgroups, threads;
     NSUInteger rowsPerThreadgroup;
     ptrdiff_t conflict;
 } OBEncoded;
+
+// An encoder that watches what kernels do takes more than Metal's: how much of each buffer is meant.
+// Asked for with respondsToSelector:.
+@protocol OBWatchingEncoder
+- (void)setBufferLengths:(const NSUInteger[])lengths withRange:(NSRange)range;
+@end
 
 // Struct arguments share one buffer; Metal asks offsets in the constant space to be a multiple of
 // 256 on some devices.
@@ -118,6 +125,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
         if (![self checkBinding:binding of:dispatch error:error]) return NO;
         encoded->buffers[binding->slot] = binding->buffer;
         encoded->offsets[binding->slot] = binding->offset;
+        encoded->lengths[binding->slot] = binding->length;
         if (binding->slot >= encoded->slots) encoded->slots = binding->slot + 1;
         [_retained addObject:binding->buffer];
     }
@@ -165,6 +173,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     memcpy((char *)[_constants contents] + offset, dispatch->bytes, dispatch->byteCount);
     encoded->buffers[dispatch->bytesSlot] = _constants;
     encoded->offsets[dispatch->bytesSlot] = offset;
+    encoded->lengths[dispatch->bytesSlot] = dispatch->byteCount;
     if (dispatch->bytesSlot >= encoded->slots) encoded->slots = dispatch->bytesSlot + 1;
 }
 
@@ -205,8 +214,12 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     free(conflicts);
 }
 
+static BOOL watches(id<MTLComputeCommandEncoder> encoder) {
+    return [encoder respondsToSelector:@selector(setBufferLengths:withRange:)];
+}
+
 static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded *encoded, NSUInteger rows,
-                           id<MTLComputePipelineState> *state) {
+                           NSString *watched, id<MTLComputePipelineState> *state) {
     MTLSize size = encoded->threadgroups;
     if (rows > 0 && encoded->rowsPerThreadgroup > 0) {
         NSUInteger tiles = (rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
@@ -215,7 +228,12 @@ static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded
     if (*state != encoded->state) [encoder setComputePipelineState:encoded->state];
     *state = encoded->state;
     [encoder setBuffers:encoded->buffers offsets:encoded->offsets withRange:NSMakeRange(0, encoded->slots)];
+    if (watched != nil) {
+        [(id<OBWatchingEncoder>)encoder setBufferLengths:encoded->lengths withRange:NSMakeRange(0, encoded->slots)];
+        [encoder pushDebugGroup:watched];
+    }
     [encoder dispatchThreadgroups:size threadsPerThreadgroup:encoded->threads];
+    if (watched != nil) [encoder popDebugGroup];
 }
 
 static double now(void) {
@@ -232,9 +250,10 @@ static double now(void) {
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
     id<MTLComputePipelineState> state = nil;
+    BOOL watched = watches(encoder);
     for (NSUInteger i = 0; i < _count; i++) {
         if (_encoded[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-        encodeDispatch(encoder, &_encoded[i], rows, &state);
+        encodeDispatch(encoder, &_encoded[i], rows, watched ? [_labels objectAtIndex:i] : nil, &state);
     }
     [encoder endEncoding];
     double end = now();
@@ -253,7 +272,7 @@ static double now(void) {
             return NO;
         }
         id<MTLComputePipelineState> state = nil;
-        encodeDispatch(encoder, &_encoded[i], rows, &state);
+        encodeDispatch(encoder, &_encoded[i], rows, watches(encoder) ? [_labels objectAtIndex:i] : nil, &state);
         [encoder endEncoding];
         [commands commit];
         [commands waitUntilCompleted];

@@ -11,6 +11,7 @@
     id<MTLCommandQueue> _queue;
     NSMutableDictionary *_libraries;
     NSLock *_lock;
+    NSString *_name;
 }
 
 // `name` is "auto" (the system's default device) or a device's name, case ignored. `threads` sets
@@ -22,7 +23,7 @@
 @property(readonly) id<MTLDevice> device;
 @property(readonly) id<MTLCommandQueue> queue;
 
-// "metal" or "cpu": the name that +deviceNamed: takes.
+// The name that +deviceNamed: takes: "metal" or "cpu" for the system's default, else the device's own.
 @property(readonly) NSString *name;
 
 // The name that the hardware goes by.
@@ -30,6 +31,10 @@
 
 // Worker threads, or 0 for a device that has none.
 @property(readonly) NSUInteger threads;
+
+// How many orders of its threads a device that checks kernels tries for each dispatch, demanding one
+// result; 0 for a device that does not. Setting it elsewhere raises.
+@property NSUInteger schedules;
 
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;

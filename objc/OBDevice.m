@@ -8,17 +8,24 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+@protocol OBCheckingDevice
+- (void)setScheduleCount:(NSUInteger)count;
+- (NSUInteger)scheduleCount;
+@end
+
 @protocol OBCountingQueue
 - (uint64_t)committedCommandBufferCount;
 @end
 
 @implementation OBDevice
 
+static BOOL isDefault(NSString *name) {
+    return [name caseInsensitiveCompare:@"auto"] == NSOrderedSame ||
+           [name caseInsensitiveCompare:OBSystemDeviceName] == NSOrderedSame;
+}
+
 static id<MTLDevice> copyDeviceNamed(NSString *name) {
-    if ([name caseInsensitiveCompare:@"auto"] == NSOrderedSame ||
-        [name caseInsensitiveCompare:OBSystemDeviceName] == NSOrderedSame) {
-        return MTLCreateSystemDefaultDevice();
-    }
+    if (isDefault(name)) return MTLCreateSystemDefaultDevice();
     id<MTLDevice> found = nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
@@ -47,6 +54,7 @@ static NSString *deviceNames(void) {
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
+    result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
     if (threads > 0 && [device respondsToSelector:@selector(setWorkerThreadCount:)]) {
         [(id<OBThreadedDevice>)device setWorkerThreadCount:threads];
     }
@@ -70,17 +78,31 @@ static NSString *deviceNames(void) {
     [_queue release];
     [_device release];
     [_lock release];
+    [_name release];
     [super dealloc];
 }
 
 - (id<MTLDevice>)device { return _device; }
 - (id<MTLCommandQueue>)queue { return _queue; }
-- (NSString *)name { return OBSystemDeviceName; }
+- (NSString *)name { return _name; }
 - (NSString *)hardwareName { return [_device name]; }
 
 - (NSUInteger)threads {
     if (![_device respondsToSelector:@selector(workerThreadCount)]) return 0;
     return [(id<OBThreadedDevice>)_device workerThreadCount];
+}
+
+- (NSUInteger)schedules {
+    if (![_device respondsToSelector:@selector(scheduleCount)]) return 0;
+    return [(id<OBCheckingDevice>)_device scheduleCount];
+}
+
+- (void)setSchedules:(NSUInteger)count {
+    if (![_device respondsToSelector:@selector(setScheduleCount:)]) {
+        [NSException raise:NSInvalidArgumentException
+                    format:@"device '%@' does not choose the order of threads; open \"checker\"", _name];
+    }
+    [(id<OBCheckingDevice>)_device setScheduleCount:count];
 }
 
 - (int64_t)committedCommandBuffers {

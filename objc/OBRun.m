@@ -2,6 +2,11 @@
 #import "OBChain.h"
 #import "OBError.h"
 
+// What a log may tell beyond Metal; asked for with respondsToSelector:.
+@protocol OBDetailedLog
+- (NSDictionary *)details;
+@end
+
 @implementation OBRun
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
@@ -17,6 +22,7 @@
 - (void)dealloc {
     // The command buffer does not retain the chain's buffers, so they must outlive it.
     if ([_commands status] >= MTLCommandBufferStatusCommitted) [_commands waitUntilCompleted];
+    [_findings release];
     [_commands release];
     [_chain release];
     [super dealloc];
@@ -27,6 +33,30 @@
     if ([_commands status] != MTLCommandBufferStatusError) return YES;
     OBFail(error, OBErrorRun, @"chain '%@': %@", [_chain label], [[_commands error] localizedDescription]);
     return NO;
+}
+
+static NSDictionary *detailsOfLog(id<MTLFunctionLog> log) {
+    NSMutableDictionary *details = [NSMutableDictionary dictionary];
+    id<MTLFunctionLogDebugLocation> location = [log debugLocation];
+    if ([location functionName] != nil) [details setObject:[location functionName] forKey:@"kernel"];
+    if ([location URL] != nil) {
+        [details setObject:[[location URL] path] forKey:@"file"];
+        [details setObject:[NSString stringWithFormat:@"%llu", (unsigned long long)[location line]] forKey:@"line"];
+    }
+    if ([log respondsToSelector:@selector(details)]) {
+        [details addEntriesFromDictionary:[(id<OBDetailedLog>)log details]];
+    }
+    [details setObject:[(NSObject *)log description] forKey:@"description"];
+    return details;
+}
+
+- (NSArray *)findings {
+    id<MTLLogContainer> logs = _findings == nil ? [_commands logs] : nil;
+    if (logs == nil) return _findings;
+    NSMutableArray *findings = [[NSMutableArray alloc] init];
+    for (id<MTLFunctionLog> log in logs) [findings addObject:detailsOfLog(log)];
+    _findings = findings;
+    return _findings;
 }
 
 - (BOOL)done { return [_commands status] >= MTLCommandBufferStatusCompleted; }

@@ -31,6 +31,7 @@ typedef struct {
     uint64_t max_buffer;       // bytes
     uint64_t allocated;        // bytes in buffers now
     int64_t command_buffers;   // that reached the queue so far; -1 where it does not count
+    uint32_t schedules;        // orders of threads tried for each dispatch; 0 for a device that does not
 } ob_device_info;
 
 typedef struct {
@@ -75,6 +76,7 @@ void ob_release(void *handle);
 
 ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error);
 void ob_device_describe(ob_device *device, ob_device_info *info);
+int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error);
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error);
 ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);
@@ -103,6 +105,10 @@ ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error);
 int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error);
 
 int ob_run_wait(ob_run *run, ob_error *error);
+// What a device that validates shaders found in a run that has completed, and what is known of one
+// finding under a name; the latter returns -1 where that is nothing.
+size_t ob_run_findings(ob_run *run);
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length);
 int ob_run_done(ob_run *run);
 void ob_run_describe(ob_run *run, ob_run_times *times);
 

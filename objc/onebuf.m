@@ -69,7 +69,17 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     info->max_buffer = [[device device] maxBufferLength];
     info->allocated = [[device device] currentAllocatedSize];
     info->command_buffers = [device committedCommandBuffers];
+    info->schedules = (uint32_t)[device schedules];
     OB_END((ob_error *)NULL)
+}
+
+int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error) {
+    int status = -1;
+    OB_BEGIN
+    [(OBDevice *)device setSchedules:count];
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error) {
@@ -273,6 +283,26 @@ int ob_run_wait(ob_run *run, ob_error *error) {
         report(cause, error);
     }
     OB_END(error)
+    return status;
+}
+
+size_t ob_run_findings(ob_run *run) {
+    size_t count = 0;
+    OB_BEGIN
+    count = [[(OBRun *)run findings] count];
+    OB_END((ob_error *)NULL)
+    return count;
+}
+
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *target, size_t length) {
+    int status = -1;
+    OB_BEGIN
+    NSString *value = [[[(OBRun *)run findings] objectAtIndex:index] objectForKey:text(name)];
+    if (value != nil) {
+        copyText(target, length, value);
+        status = 0;
+    }
+    OB_END((ob_error *)NULL)
     return status;
 }
 

@@ -32,6 +32,16 @@ class Device:
         """Command buffers that reached the queue so far, counted there."""
         return self.core.command_buffers
 
+    @property
+    def findings(self) -> list:
+        """What the checker found in the runs waited for so far, as findings.Finding; empty elsewhere."""
+        from .findings import finding
+
+        return [finding(details) for details in self.core.findings]
+
+    def clear_findings(self) -> None:
+        self.core.findings.clear()
+
     def kernel(self, name: str):
         """A kernel of the built-in shaders. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
@@ -49,15 +59,18 @@ class Device:
         return self._wrapped[key]
 
 
-def open_device(name: str = "auto", *, threads: int = 0) -> Device:
+def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0) -> Device:
     """The device called `name` ("auto": the system's default), with `threads` worker threads (0: its choice).
+
+    "checker" runs every thread of a kernel and watches what it does; `schedules` is how many orders of its
+    threads it tries for each dispatch, demanding one result (0: one order).
 
     Raises DeviceError, which lists the devices, when there is none of that name.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
     from .native import _core
 
-    return Device(_core.open_device(name, threads=threads))
+    return Device(_core.open_device(name, threads=threads, schedules=schedules))
 
 
 def as_device(device, threads: int = 0) -> Device:

@@ -41,8 +41,9 @@ cdef dict _EXCEPTIONS = {OB_DEVICE: _errors.DeviceError, OB_COMPILE: _errors.Com
                          OB_RUN: _errors.RunError}
 
 
-cdef object _raise(ob_error *error):
-    raise _EXCEPTIONS.get(error.code, _errors.DeviceError)(error.message.decode("utf-8", "replace"))
+cdef object _raise(ob_error *error, str more=""):
+    message = error.message.decode("utf-8", "replace")
+    raise _EXCEPTIONS.get(error.code, _errors.DeviceError)(f"{message}\n{more}" if more else message)
 
 
 cdef class Handle:
@@ -95,10 +96,10 @@ cdef _own(type cls, void *pointer):
     return handle
 
 
-def open_device(str name="auto", *, int threads=0):
+def open_device(str name="auto", *, int threads=0, int schedules=0):
     """The device called `name`; "auto" is the system's default.
 
-    `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one a core).
+    `schedules` is how many orders of its threads a device that checks kernels tries for each dispatch. `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one a core).
     Raises DeviceError, which lists the devices, when there is none of that name.
     """
     cdef ob_error error
@@ -113,11 +114,19 @@ def open_device(str name="auto", *, int threads=0):
         device = ob_device_open(text, count, &error)
     if device == NULL:
         _raise(&error)
-    return _own(Device, device)
+    cdef Device result = _own(Device, device)
+    result.findings = []
+    if schedules != 0 and ob_device_set_schedules(device, max(schedules, 0), &error) != 0:
+        raise _errors.UsageError(error.message.decode("utf-8", "replace"))
+    return result
 
 
 cdef class Device(Handle):
-    """A device, its queue and its libraries."""
+    """A device, its queue and its libraries.
+
+    `findings` is what a device that checks kernels found in the runs waited for: dictionaries of strings.
+    """
+    cdef readonly list findings
 
     cdef ob_device_info describe(self) except *:
         cdef ob_device_info info
@@ -138,6 +147,11 @@ cdef class Device(Handle):
     def threads(self):
         """Worker threads; 0 for a device without."""
         return self.describe().threads
+
+    @property
+    def schedules(self):
+        """Orders of threads tried for each dispatch; 0 for a device that does not check kernels."""
+        return self.describe().schedules
 
     @property
     def max_buffer(self):

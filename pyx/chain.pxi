@@ -51,6 +51,7 @@ cdef _chain(Device device, list dispatches, str label):
     result = _own(Chain, chain)
     result.label = label
     result.dispatches = tuple(dispatches)
+    result.device = device
     return result
 
 
@@ -92,6 +93,7 @@ cdef class Chain(Handle):
     """An immutable list of dispatches; every run of it is one command buffer."""
     cdef readonly str label
     cdef readonly tuple dispatches   # also keeps wrapped memory alive
+    cdef Device device
 
     def __len__(self):
         return len(self.dispatches)
@@ -148,9 +150,16 @@ cdef class Chain(Handle):
         return result
 
 
+# What the device may tell of a finding.
+_SIDE = ("kernel", "label", "file", "line", "access", "thread", "threadgroup", "frames")
+_DETAILS = ("description", "kind", "severity", *_SIDE, *(f"other {name}" for name in _SIDE), "name", "index", "space",
+            "offset", "length", "size", "text", "remedy", "count")
+
+
 cdef class Run(Handle):
     """One committed command buffer."""
     cdef Chain chain
+    cdef bint asked   # for findings
 
     def __dealloc__(self):
         # Before the chain goes, and with it the memory that its buffers wrap: this waits.
@@ -165,9 +174,28 @@ cdef class Run(Handle):
         cdef int status
         with nogil:
             status = ob_run_wait(run, &error)
+        found = self.findings(run) if not self.asked else []
         self.leave()
         if status != 0:
+            if found:
+                _raise(&error, found[0]["description"])
             _raise(&error)
+
+    cdef list findings(self, ob_run *run):
+        """What the device found in this run, added once to what it found so far."""
+        cdef char text[4096]
+        cdef bytes name
+        found = []
+        self.asked = True
+        for i in range(ob_run_findings(run)):
+            details = {}
+            for key in _DETAILS:
+                name = key.encode()
+                if ob_run_finding(run, i, name, text, sizeof(text)) == 0:
+                    details[key] = text.decode("utf-8", "replace")
+            found.append(details)
+        self.chain.device.findings.extend(found)
+        return found
 
     @property
     def done(self):

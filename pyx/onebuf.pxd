@@ -23,6 +23,7 @@ cdef extern from "onebuf.h" nogil:
         uint64_t max_buffer
         uint64_t allocated
         int64_t command_buffers
+        uint32_t schedules
 
     ctypedef struct ob_argument:
         char name[64]
@@ -64,6 +65,7 @@ cdef extern from "onebuf.h" nogil:
     void ob_release(void *handle)
     ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error)
     void ob_device_describe(ob_device *device, ob_device_info *info)
+    int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error)
     ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
     ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
     size_t ob_library_count(ob_library *library)
@@ -85,6 +87,8 @@ cdef extern from "onebuf.h" nogil:
     ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error)
     int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error)
     int ob_run_wait(ob_run *run, ob_error *error)
+    size_t ob_run_findings(ob_run *run)
+    int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length)
     int ob_run_done(ob_run *run)
     void ob_run_describe(ob_run *run, ob_run_times *times)
 

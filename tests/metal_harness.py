@@ -76,7 +76,7 @@ def build(variant: Variant) -> Path:
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
     flags = [*tools.objc_flags, *variant.flags, "-Werror", "-Iobjc"]
     core, jobs = [], []
-    for source in sorted((ROOT / "objc" / "metal").glob("*.m")):
+    for source in sorted([*(ROOT / "objc" / "metal").glob("*.m"), *(ROOT / "objc" / "checker").glob("*.m")]):
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
         jobs.append(functools.partial(_compile, shop, tools, source, out, flags))

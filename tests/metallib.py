@@ -102,12 +102,12 @@ class Library:
 
 def runnable_isas():
     """The instruction sets of this machine's libraries that this processor has."""
-    from pipeline.metalc import default_isas
+    from pipeline.metalc.toolchain import processor_isas
 
     needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return [isa for isa in default_isas() if needs.get(isa, set()) <= flags]
+    return [isa for isa in processor_isas() if needs.get(isa, set()) <= flags]
 
 
 HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"

@@ -316,8 +316,9 @@ def test_every_global_name_has_a_prefix():
     if nm is None:
         pytest.skip("no nm")
     folder = harness.build(PLAIN)
-    objects = [str(folder / f"{path.stem}.o") for path in (harness.ROOT / "objc" / "metal").glob("*.m")]
+    sources = [path for name in ("metal", "checker") for path in (harness.ROOT / "objc" / name).glob("*.m")]
+    objects = [str(folder / f"{path.stem}.o") for path in sources]
     text = subprocess.run([nm, "-g", "--defined-only", *objects], capture_output=True, text=True).stdout
     names = {line.split()[-1] for line in text.splitlines() if " T " in line or " D " in line or " B " in line}
     assert {"MTLCreateSystemDefaultDevice", "MTLCopyAllDevices"} <= names
-    assert all(name.startswith(("MTL", "CPU", "cpu_", "__objc", "_OBJC")) for name in names)
+    assert all(name.startswith(("MTL", "CPU", "cpu_", "Checker", "check_", "checker_", "__objc", "_OBJC")) for name in names)

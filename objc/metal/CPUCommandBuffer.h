@@ -14,6 +14,7 @@
     BOOL _retained;
     MTLCommandBufferErrorOption _errorOptions;
     NSUInteger _debugGroups;
+    NSArray *_logs;
 }
 
 // Takes the job over and gives it back to the queue when it goes.

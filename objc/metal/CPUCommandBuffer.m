@@ -60,6 +60,8 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
     if (status == CPU_JOB_ENQUEUED) cpu_pool_withdraw([self pool], _job);
     if (status < CPU_JOB_COMMITTED) cpu_sub(_job->in_flight, 1);
     [self releaseKept];
+    if (_logs == nil) [self logs];  // or they would stay with the device
+    [_logs release];
     [_queue giveBackJob:_job];
     [_queue release];
     [super dealloc];
@@ -88,6 +90,16 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
     CPUSetError(&error, MTLCommandBufferErrorDomain, _job->error_code, @"command buffer%@: %s",
                 [self labelSuffix], cpu_load(&_job->error));
     return error;
+}
+
+// Those of the checker; other devices have none.
+- (id<MTLLogContainer>)logs {
+    CPUDevice *device = (CPUDevice *)[_queue device];
+    if (![device watchesKernels] || [self status] < MTLCommandBufferStatusCompleted) return nil;
+    @synchronized(self) {
+        if (_logs == nil) _logs = [device newLogsOf:_job];
+    }
+    return (id<MTLLogContainer>)_logs;
 }
 
 - (void)keep:(id)object {
@@ -184,7 +196,8 @@ static void jobCompleted(cpu_job *job) { [(CPUCommandBuffer *)job->owner release
     }
     [self requireUncommittedFor:@"computeCommandEncoder"];
     [self requireNoEncoderFor:@"computeCommandEncoder"];
-    return [self open:[[CPUComputeCommandEncoder alloc] initWithCommandBuffer:self dispatchType:dispatchType]];
+    return [self open:[[[(CPUDevice *)[_queue device] computeCommandEncoderClass] alloc] initWithCommandBuffer:self
+                                                                                                dispatchType:dispatchType]];
 }
 
 - (id<MTLBlitCommandEncoder>)blitCommandEncoder {

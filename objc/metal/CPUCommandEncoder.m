@@ -1,6 +1,7 @@
 #import "CPUCommandEncoder.h"
 
 #import "CPUBuffer.h"
+#import "CPUDevice.h"
 #import "CPUError.h"
 
 @implementation CPUCommandEncoder
@@ -11,7 +12,7 @@
     _commandBuffer = [commandBuffer retain];
     _job = [commandBuffer job];
     _device = [commandBuffer device];
-    _bufferClass = [CPUBuffer class];
+    _bufferClass = [(CPUDevice *)_device bufferClass];
     _retains = [commandBuffer retainedReferences];
     return self;
 }

@@ -2,18 +2,14 @@
 #import "CPUCompiler.h"
 
 #import <errno.h>
-#import <fcntl.h>
-#import <spawn.h>
 #import <stdlib.h>
 #import <string.h>
 #import <sys/stat.h>
-#import <sys/wait.h>
 #import <unistd.h>
 
+#import "CPUCommand.h"
 #import "CPUError.h"
-#import "CPUISA.h"
-
-extern char **environ;
+#import "CPUDevice.h"
 
 static NSString *environmentText(const char *name) {
     const char *text = getenv(name);
@@ -46,52 +42,6 @@ static BOOL makeFolder(NSString *path) {
            mkdir([path fileSystemRepresentation], 0777) == 0;
 }
 
-static NSData *readAll(int descriptor) {
-    NSMutableData *data = [NSMutableData data];
-    char bytes[4096];
-    for (;;) {
-        ssize_t count = read(descriptor, bytes, sizeof bytes);
-        if (count > 0) [data appendBytes:bytes length:(NSUInteger)count];
-        else if (count == 0 || errno != EINTR) return data;
-    }
-}
-
-static int spawn(NSArray *words, int output, pid_t *child) {
-    char **arguments = calloc([words count] + 1, sizeof *arguments);
-    if (arguments == NULL) return ENOMEM;
-    for (NSUInteger i = 0; i < [words count]; i++)
-        arguments[i] = (char *)[[words objectAtIndex:i] fileSystemRepresentation];
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-    int problem = posix_spawnp(child, arguments[0], &actions, NULL, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    free(arguments);
-    return problem;
-}
-
-// Runs a command and returns its exit status with all its output; -1 if it could not start.
-static int run(NSArray *words, NSString **text) {
-    int ends[2];
-    *text = @"";
-    if ([words count] == 0 || pipe2(ends, O_CLOEXEC) != 0) return -1;
-    pid_t child;
-    int problem = spawn(words, ends[1], &child);
-    close(ends[1]);
-    NSData *output = problem == 0 ? readAll(ends[0]) : [NSData data];
-    close(ends[0]);
-    if (problem != 0) return -1;
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    NSString *decoded = [[[NSString alloc] initWithData:output encoding:NSUTF8StringEncoding] autorelease];
-    *text = decoded != nil
-                ? decoded
-                : [[[NSString alloc] initWithData:output encoding:NSISOLatin1StringEncoding] autorelease];
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions, NSError **error) {
     NSString *key = [command componentsJoinedByString:@" "];
     @synchronized(versions) {
@@ -99,7 +49,7 @@ static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions
         if (version != nil) return version;
     }
     NSString *version;
-    if (run([command arrayByAddingObject:@"--version"], &version) != 0) {
+    if (CPURunCommand([command arrayByAddingObject:@"--version"], &version) != 0) {
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                     @"the shader compiler '%@' does not run; set OB_METALC to a command that does. %@", key,
                     version);
@@ -111,9 +61,9 @@ static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions
     return version;
 }
 
+// Lines count from the caller's first, in a file that is called source.metal.
 static NSString *sourceWithMacros(NSString *source, MTLCompileOptions *options) {
     NSDictionary *macros = [options preprocessorMacros];
-    if ([macros count] == 0) return source;
     NSMutableString *text = [NSMutableString string];
     for (NSString *name in [[macros allKeys] sortedArrayUsingSelector:@selector(compare:)]) {
         [text appendFormat:@"#define %@ %@\n", name, [macros objectForKey:name]];
@@ -152,7 +102,7 @@ static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray
     NSMutableArray *words = [NSMutableArray arrayWithArray:command];
     [words addObjectsFromArray:[NSArray arrayWithObjects:@"--isa", isa, @"-o", output, input, nil]];
     NSString *messages;
-    int status = run(words, &messages);
+    int status = CPURunCommand(words, &messages);
     if (status != 0) {
         messages = [messages stringByTrimmingCharactersInSet:[NSCharacterSet whitespaceAndNewlineCharacterSet]];
         if ([messages length] == 0)
@@ -169,12 +119,12 @@ static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray
     return NO;
 }
 
-NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, NSMutableDictionary *versions,
-                           NSError **error) {
-    NSString *isa = [CPUWantedISAs(error) count] > 0 ? [CPUWantedISAs(NULL) objectAtIndex:0] : nil;
-    if (isa == nil) return nil;
+NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, CPUDevice *device, NSError **error) {
+    NSArray *wanted = [device instructionSets:error];
+    if ([wanted count] == 0) return nil;
+    NSString *isa = [wanted objectAtIndex:0];
     NSArray *command = compilerCommand();
-    NSString *version = compilerVersion(command, versions, error);
+    NSString *version = compilerVersion(command, [device compilerVersions], error);
     if (version == nil) return nil;
     NSString *text = sourceWithMacros(source, options);
     NSString *key = hexDigest([NSString

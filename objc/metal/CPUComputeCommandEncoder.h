@@ -11,6 +11,7 @@ typedef struct {
     size_t available;  // bytes from the address on
     char *base;        // of the buffer; NULL for bytes
     size_t length;
+    CPUBuffer *buffer;
 } cpu_bound;
 
 @interface CPUComputeCommandEncoder : CPUCommandEncoder <MTLComputeCommandEncoder> {
@@ -23,6 +24,8 @@ typedef struct {
     uint32_t _threadgroupMask;
     cpu_bound _bound[METALLIB_MAX_BUFFERS];
     uint32_t _threadgroupLengths[METALLIB_MAX_THREADGROUP];
+    // How a device that watches its kernels notes what is bound to a dispatch; NULL elsewhere.
+    const struct check_dispatch *(*_watch)(id encoder);
 }
 
 - (id)initWithCommandBuffer:(CPUCommandBuffer *)commandBuffer dispatchType:(MTLDispatchType)dispatchType;

@@ -52,7 +52,7 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
         [self requireBuffer:buffer offset:offset size:0 for:place];
     }
     self->_bound[index] = (cpu_bound){buffer->_bytes + offset, buffer->_length - offset, buffer->_bytes,
-                                      buffer->_length};
+                                      buffer->_length, buffer};
     self->_boundMask |= bit;
     if (self->_retains) [self->_commandBuffer keep:buffer];
 }
@@ -112,7 +112,7 @@ static inline void bindBuffer(CPUComputeCommandEncoder *self, CPUBuffer *buffer,
         return;
     }
     memcpy(copy, bytes, length);
-    _bound[index] = (cpu_bound){copy, length, NULL, length};
+    _bound[index] = (cpu_bound){copy, length, NULL, length, nil};
     _boundMask |= 1u << index;
 }
 
@@ -182,6 +182,7 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
         dispatch->threadgroup_slots = kernel->threadgroup_slots;
     }
     if (UNLIKELY(wrong != 0)) [self misuseOfBindingsFor:method];
+    dispatch->watched = UNLIKELY(self->_watch != NULL) ? self->_watch(self) : NULL;
     cpu_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;
     return dispatch;

@@ -14,6 +14,15 @@
 // nil when there is no memory left; misuse if OB_THREADS is no number.
 - (id)init;
 
+// What a kind of device may do in its own way: the names of the shared objects that it runs, the best
+// first, or nil and an error; its buffers and encoders; and what it does to a library just opened.
+- (NSArray *)instructionSets:(NSError **)error;
+- (Class)bufferClass;
+- (Class)computeCommandEncoderClass;
+- (void)prepareLibrary:(void *)handle;
+- (BOOL)watchesKernels;
+- (NSArray *)newLogsOf:(const void *)job;
+
 - (cpu_pool *)pool;
 - (void)addAllocatedBytes:(int64_t)bytes;
 - (NSMutableDictionary *)compilerVersions;

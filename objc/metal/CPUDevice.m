@@ -8,11 +8,14 @@
 
 #import "CPUBuffer.h"
 #import "CPUCommandQueue.h"
+#import "CPUComputeCommandEncoder.h"
 #import "CPUComputePipelineState.h"
 #import "CPUError.h"
 #import "CPUEvent.h"
 #import "CPUFence.h"
+#import "CPUISA.h"
 #import "CPULibrary.h"
+#import "CheckerDevice.h"
 #import "MTLCommandQueue.h"
 #import "MTLComputePipeline.h"
 
@@ -21,9 +24,13 @@ enum { DEFAULT_COMMAND_BUFFERS = 64, MAX_THREADS_PER_THREADGROUP = 1024 };
 id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return [[CPUDevice alloc] init]; }
 
 NSArray *MTLCopyAllDevices(void) {
-    CPUDevice *device = [[CPUDevice alloc] init];
-    NSArray *devices = [[NSArray alloc] initWithObjects:&device count:device == nil ? 0 : 1];
-    [device release];
+    NSMutableArray *devices = [[NSMutableArray alloc] init];
+    Class kinds[] = {[CPUDevice class], [CheckerDevice class]};
+    for (int i = 0; i < 2; i++) {
+        id device = [[kinds[i] alloc] init];
+        if (device != nil) [devices addObject:device];
+        [device release];
+    }
     return devices;
 }
 
@@ -74,6 +81,16 @@ static NSUInteger defaultThreads(void) {
     cpu_pool_destroy(_pool);
     [_compilerVersions release];
     [super dealloc];
+}
+
+- (NSArray *)instructionSets:(NSError **)error { return CPUWantedISAs(error); }
+- (Class)bufferClass { return [CPUBuffer class]; }
+- (Class)computeCommandEncoderClass { return [CPUComputeCommandEncoder class]; }
+- (void)prepareLibrary:(void *)handle { (void)handle; }
+- (BOOL)watchesKernels { return NO; }
+- (NSArray *)newLogsOf:(const void *)job {
+    (void)job;
+    return nil;
 }
 
 - (cpu_pool *)pool { return _pool; }
@@ -163,7 +180,7 @@ static NSUInteger defaultThreads(void) {
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options {
     [self checkLength:length options:options filled:NO method:_cmd];
-    return [[CPUBuffer alloc] initWithDevice:self length:length options:options];
+    return [[[self bufferClass] alloc] initWithDevice:self length:length options:options];
 }
 
 - (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer
@@ -171,7 +188,7 @@ static NSUInteger defaultThreads(void) {
                             options:(MTLResourceOptions)options {
     [self checkLength:length options:options filled:YES method:_cmd];
     if (pointer == NULL) CPURaise(@"newBufferWithBytes: the pointer is NULL");
-    CPUBuffer *buffer = [[CPUBuffer alloc] initWithDevice:self length:length options:options];
+    CPUBuffer *buffer = [[[self bufferClass] alloc] initWithDevice:self length:length options:options];
     if (buffer != nil) memcpy(buffer->_bytes, pointer, length);
     return buffer;
 }
@@ -189,7 +206,7 @@ static NSUInteger defaultThreads(void) {
     }
     if (deallocator != nil)
         CPURaise(@"newBufferWithBytesNoCopy: pass nil as the deallocator and free the memory after the buffer");
-    return [[CPUBuffer alloc] initWithDevice:self memory:pointer length:length options:options];
+    return [[[self bufferClass] alloc] initWithDevice:self memory:pointer length:length options:options];
 }
 
 - (id<MTLLibrary>)newDefaultLibrary { return nil; }

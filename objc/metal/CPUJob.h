@@ -15,6 +15,7 @@
 enum { CPU_MAX_THREADGROUP_MEMORY = 32768 };
 
 typedef struct cpu_event cpu_event;
+struct check_dispatch;
 typedef struct cpu_job cpu_job;
 
 typedef struct cpu_dispatch {
@@ -24,6 +25,7 @@ typedef struct cpu_dispatch {
     const uint32_t *indirect;             // three counts in a buffer, read when the phase starts
     const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none
     uint32_t threadgroup_slots;
+    const struct check_dispatch *watched;  // how the checker runs it; NULL on other devices
     uint32_t total;  // threadgroups
     uint32_t units;  // pieces of `unit` threadgroups, the last one shorter
     uint32_t unit;

@@ -1,5 +1,7 @@
 #include "CPUJob.h"
 
+#include "CheckerJob.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -77,6 +79,10 @@ bool cpu_phase_resolve(cpu_phase *phase, uint32_t threads) {
 }
 
 static void run_threadgroups(const cpu_dispatch *d, uint32_t first, uint32_t count, char *scratch) {
+    if (d->watched != NULL) {
+        checker_run(d);
+        return;
+    }
     if (d->threadgroup_offsets == NULL) {
         d->entry(&d->launch, first, count);
         return;
@@ -89,6 +95,8 @@ static void run_threadgroups(const cpu_dispatch *d, uint32_t first, uint32_t cou
 }
 
 void cpu_phase_run(const cpu_phase *phase, uint32_t first, uint32_t count, char *scratch) {
+    // A phase that is watched runs on one thread; its first unit begins it.
+    if (first == 0 && phase->first != NULL && phase->first->watched != NULL) checker_begin(phase->first);
     for (const cpu_dispatch *d = phase->first; d != NULL && count > 0; d = d->next) {
         if (first >= d->units) {
             first -= d->units;

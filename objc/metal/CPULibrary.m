@@ -9,7 +9,6 @@
 #import "CPUDevice.h"
 #import "CPUError.h"
 #import "CPUFunction.h"
-#import "CPUISA.h"
 #import "CPUKernel.h"
 
 static BOOL isFolder(NSString *path) {
@@ -22,7 +21,7 @@ static BOOL isFile(NSString *path) {
     return stat([path fileSystemRepresentation], &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static NSString *objectInBundle(NSString *path, NSError **error) {
+static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **error) {
     if (!isFolder(path)) {
         CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFileNotFound,
                     @"%@: no shader library there; compile one with 'python3 -m pipeline.metalc -o "
@@ -30,7 +29,7 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
                     path);
         return nil;
     }
-    NSArray *wanted = CPUWantedISAs(error);
+    NSArray *wanted = [device instructionSets:error];
     if (wanted == nil) return nil;
     for (NSString *name in wanted) {
         NSString *object = [path stringByAppendingPathComponent:[name stringByAppendingString:@".so"]];
@@ -58,7 +57,10 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
         return NO;
     }
     const char *problem = cpu_metallib_problem(_library);
-    if (problem == NULL) return YES;
+    if (problem == NULL) {
+        [_device prepareLibrary:_handle];
+        return YES;
+    }
     CPUSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                 @"%@: damaged, it has %s; compile it again", path, problem);
     return NO;
@@ -68,7 +70,7 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
     self = [super init];
     if (self == nil) return nil;
     _device = [device retain];
-    NSString *object = objectInBundle(path, error);
+    NSString *object = objectInBundle(path, device, error);
     if (object == nil || ![self openObject:object error:error]) {
         [self release];
         return nil;
@@ -80,7 +82,7 @@ static NSString *objectInBundle(NSString *path, NSError **error) {
               source:(NSString *)source
              options:(MTLCompileOptions *)options
                error:(NSError **)error {
-    NSString *path = CPUCompileSource(source, options, [device compilerVersions], error);
+    NSString *path = CPUCompileSource(source, options, device, error);
     if (path != nil) return [self initWithDevice:device path:path error:error];
     [self release];
     return nil;

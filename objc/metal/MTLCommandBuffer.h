@@ -11,6 +11,7 @@
 @protocol MTLComputeCommandEncoder;
 @protocol MTLDevice;
 @protocol MTLEvent;
+@protocol MTLLogContainer;
 
 typedef NS_ENUM(NSUInteger, MTLCommandBufferStatus) {
     MTLCommandBufferStatusNotEnqueued = 0,
@@ -73,6 +74,10 @@ typedef NS_ENUM(NSUInteger, MTLDispatchType) {
 @property (readonly) CFTimeInterval kernelEndTime;
 @property (readonly) CFTimeInterval GPUStartTime;
 @property (readonly) CFTimeInterval GPUEndTime;
+
+// What a device that validates shaders found, each an id<MTLFunctionLog>; nil where there is nothing, or
+// before it has completed.
+@property (readonly) id<MTLLogContainer> logs;
 
 - (void)enqueue;
 - (void)commit;

@@ -16,5 +16,6 @@
 #import "MTLDevice.h"
 #import "MTLEvent.h"
 #import "MTLFence.h"
+#import "MTLFunctionLog.h"
 #import "MTLLibrary.h"
 #import "MTLResource.h"

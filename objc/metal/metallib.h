@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 1
+#define METALLIB_ABI 2
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
 
@@ -39,6 +39,16 @@ typedef struct metallib_argument {
     const metallib_member *members;
 } metallib_argument;
 
+// Where a thread stands, for kernels that are run thread by thread.
+typedef struct metallib_thread {
+    uint32_t grid[3];         // thread_position_in_grid
+    uint32_t position[3];     // thread_position_in_threadgroup
+    uint32_t threadgroup[3];  // threadgroup_position_in_grid
+    uint32_t size[3];         // threads of this threadgroup: fewer at the edges of a grid of threads
+    uint32_t index;           // in the threadgroup
+    uint32_t lane, simdgroup, simdgroups;
+} metallib_thread;
+
 // One dispatch as a kernel sees it. Entries that the kernel does not name are undefined.
 typedef struct metallib_launch {
     void *const *buffers;           // indexed by [[buffer(n)]]
@@ -46,6 +56,7 @@ typedef struct metallib_launch {
     uint32_t threadgroups[3];       // threadgroups per grid
     uint32_t threads[3];            // threads per threadgroup
     uint32_t grid[3];               // threads per grid
+    const metallib_thread *thread;  // the thread to run, where kernels are run thread by thread
 } metallib_launch;
 
 // Runs threadgroups first .. first + count - 1 of the grid, x fastest, then y, then z.

@@ -4,13 +4,13 @@ import argparse
 import sys
 
 from . import toolchain
-from .bundle import build, stdlib_hash
+from .bundle import build, version
 from .errors import CompileError
 
 
 class _Version(argparse.Action):
     def __call__(self, parser, *_):
-        print(f"metalc {toolchain.VERSION} {stdlib_hash()}, {toolchain.compiler_version()}")
+        print(f"metalc {version()}, {toolchain.compiler_version()}")
         parser.exit(0)
 
 

@@ -63,14 +63,16 @@ def build(
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
     with ThreadPoolExecutor(max(1, jobs or _cores())) as pool:
-        with Preprocessor(include, defines) as preprocessor:
-            units = list(pool.map(functools.partial(_unit, preprocessor), files))
-        _check_names(units)
+        # What the preprocessor sees differs for the checker only.
+        units = {isa: _units(pool, files, include, defines, isa) for isa in isas[:1]}
+        for isa in isas[1:]:
+            alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
+            units[isa] = units[alike] if alike else _units(pool, files, include, defines, isa)
         compile_one = functools.partial(_object, folder, options)
-        objects = list(pool.map(compile_one, *zip(*((unit, isa) for isa in isas for unit in units))))
-        groups = [objects[k * len(units) : (k + 1) * len(units)] for k in range(len(isas))]
-        link_one = functools.partial(_link, folder, options, units)
-        libraries = list(pool.map(link_one, groups, isas))
+        objects = list(pool.map(compile_one, *zip(*((unit, isa) for isa in isas for unit in units[isa]))))
+        groups = [objects[k * len(files) : (k + 1) * len(files)] for k in range(len(isas))]
+        link_one = functools.partial(_link, folder, options)
+        libraries = list(pool.map(link_one, units.values(), groups, isas))
     if build_dir is None:
         _prune(folder)
     return _publish(Path(out), dict(zip(isas, libraries)))
@@ -140,17 +142,33 @@ def _hash(*parts: str | bytes) -> str:
 
 def stdlib_hash() -> str:
     """Hash of the headers that every shader is compiled with."""
-    headers = [entry for entry in toolchain.stdlib_dir().iterdir() if entry.is_file()]
-    headers.append(toolchain.abi_dir() / "metallib.h")
-    return _hash(*(part for path in sorted(headers) for part in (path.name, path.read_bytes())))
+    folders = toolchain.headers(toolchain.CHECKER)
+    headers = [entry for folder in folders for entry in folder.iterdir() if entry.is_file()]
+    return _hash_files([*headers, *toolchain.abi_dir().glob("metallib*.h")])
 
 
-def _unit(preprocessor: Preprocessor, file: str) -> _Unit:
+def version() -> str:
+    """Changes with all that a shader's product depends on, the C++ compiler apart."""
+    return f"{toolchain.VERSION} {_hash(_hash_files(Path(__file__).parent.glob('*.py')), stdlib_hash())}"
+
+
+def _hash_files(paths) -> str:
+    return _hash(*(part for path in sorted(paths) for part in (path.name, path.read_bytes())))
+
+
+def _units(pool, files, include, defines, isa: str) -> list[_Unit]:
+    with Preprocessor(include, defines, isa) as preprocessor:
+        units = list(pool.map(functools.partial(_unit, preprocessor, isa), files))
+    _check_names(units)
+    return units
+
+
+def _unit(preprocessor: Preprocessor, isa: str, file: str) -> _Unit:
     text = preprocessor.run(file)
     shader = parse(text, file)
     found = kernels.kernels(shader)
     key = _hash(file, text)
-    return _Unit(file, key, generate.translation_unit(shader, found, key), tuple(found))
+    return _Unit(file, key, generate.translation_unit(shader, found, key, isa == toolchain.CHECKER), tuple(found))
 
 
 def _check_names(units: list[_Unit]) -> None:
@@ -187,17 +205,18 @@ def _replacing(path: Path):
             os.unlink(name)
 
 
-def _command(options, isa: str) -> list[str]:
+def _command(options, isa: str, flags) -> list[str]:
     return [
-        *toolchain.compiler(), *toolchain.FLAGS, *toolchain.DEFINES, *options, *toolchain.ISA_FLAGS[isa],
-        f"-I{toolchain.stdlib_dir()}", f"-I{toolchain.abi_dir()}",
+        *toolchain.compiler(), *toolchain.FLAGS, *toolchain.defines(isa), *options, *flags,
+        *(f"-I{folder}" for folder in toolchain.headers(isa)), f"-I{toolchain.abi_dir()}",
+        f"-fdebug-prefix-map={os.getcwd()}=.",
     ]  # fmt: skip
 
 
 def _product(folder: Path, source: str, command: list[str], inputs, suffix: str) -> Path:
     """Compiles C++ text to folder/KEY.suffix unless it is there already."""
-    # The include folders are left out of the key: their content is in it.
-    flags = [word for word in command if not word.startswith("-I")]
+    # The include folders are left out of the key: their content is in it. So is where this runs.
+    flags = [word for word in command if not word.startswith(("-I", "-fdebug-prefix-map"))]
     key = _hash(toolchain.VERSION, toolchain.compiler_version(), stdlib_hash(), source, *flags, *inputs)
     product = folder / (key + suffix)
     if product.exists():
@@ -213,12 +232,13 @@ def _product(folder: Path, source: str, command: list[str], inputs, suffix: str)
 
 
 def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
-    return _product(folder, unit.source, [*_command(options, isa), "-c"], (), ".o")
+    return _product(folder, unit.source, [*_command(options, isa, toolchain.ISA_FLAGS[isa]), "-c"], (), ".o")
 
 
 def _link(folder: Path, options, units, objects, isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
-    command = [*_command(options, isa), "-shared"]
+    # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
+    command = [*_command(options, isa, () if isa == toolchain.CHECKER else toolchain.ISA_FLAGS[isa]), "-shared"]
     return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
 
 

@@ -22,6 +22,36 @@ extern "C" {hidden} __attribute__((flatten)) void metallib_entry_{id}(
   }}
 }}
 """
+# The same where the caller runs the kernel thread by thread and says where the thread stands.
+_THREAD = """\
+extern "C" {hidden} __attribute__((no_sanitize("thread", "undefined"))) void metallib_entry_{id}(
+    const metallib_launch *launch, uint32_t, uint32_t) {{
+  const metallib_thread *const at = launch->thread;
+{arguments}  {kernel}({values});
+}}
+"""
+_THREAD_POSITIONS = {
+    "thread_position_in_grid": "at->grid[0], at->grid[1], at->grid[2]",
+    "threadgroup_position_in_grid": "at->threadgroup[0], at->threadgroup[1], at->threadgroup[2]",
+    "threads_per_grid": "launch->grid[0], launch->grid[1], launch->grid[2]",
+    "threadgroups_per_grid": "launch->threadgroups[0], launch->threadgroups[1], launch->threadgroups[2]",
+    "grid_size": "launch->grid[0], launch->grid[1], launch->grid[2]",
+    "grid_origin": "0, 0, 0",
+    "thread_position_in_threadgroup": "at->position[0], at->position[1], at->position[2]",
+    "thread_index_in_threadgroup": "at->index",
+    "thread_index_in_simdgroup": "at->lane",
+    "thread_index_in_quadgroup": "at->lane % 4",
+    "simdgroup_index_in_threadgroup": "at->simdgroup",
+    "quadgroup_index_in_threadgroup": "at->index / 4",
+    "threads_per_threadgroup": "at->size[0], at->size[1], at->size[2]",
+    "dispatch_threads_per_threadgroup": "launch->threads[0], launch->threads[1], launch->threads[2]",
+    "threads_per_simdgroup": "METALLIB_LANES",
+    "thread_execution_width": "METALLIB_LANES",
+    "simdgroups_per_threadgroup": "at->simdgroups",
+    "dispatch_simdgroups_per_threadgroup": "at->simdgroups",
+    "quadgroups_per_threadgroup": "(at->size[0] * at->size[1] * at->size[2] + 3) / 4",
+    "dispatch_quadgroups_per_threadgroup": "(at->size[0] * at->size[1] * at->size[2] + 3) / 4",
+}
 _HIDDEN = '__attribute__((visibility("hidden")))'
 
 
@@ -34,21 +64,24 @@ def _plain(text: str) -> str:
     return " ".join(word for word in text.split() if word not in _SPACES)
 
 
-def translation_unit(shader: Shader, kernels: list[Kernel], key: str) -> str:
-    """C++ of one .metal file. `key` keeps its symbols apart from those of other files."""
+def translation_unit(shader: Shader, kernels: list[Kernel], key: str, threads: bool = False) -> str:
+    """C++ of one .metal file. `key` keeps its symbols apart from those of other files; with `threads`
+    a kernel's entry runs one thread."""
     undefine = "".join(f"#undef {word}\n" for word in _SPACES)
     parts = [
-        '#include "metallib.h"\n#include <metal_stdlib>\n',
-        "namespace { namespace metallib_source {\n",
+        '#include "metallib_checker.h"\n' if threads else '#include "metallib.h"\n',
+        # The library stands where the shader does: `using namespace metal` then means what it means in Metal.
+        "#include <metal_system>\nnamespace { namespace metallib_source {\n#include <metal_stdlib>\n",
         shader.text,
-        '\n} }\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n",
+        '\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n} }\n",
+        "namespace metallib_thunk = metallib_source::metallib_thunk;\n",
     ]
     for number, kernel in enumerate(kernels):
-        parts.append(_kernel(kernel, f"{key}_{number}", number))
+        parts.append(_kernel(kernel, f"{key}_{number}", number, threads))
     return "".join(parts)
 
 
-def _kernel(kernel: Kernel, id: str, number: int) -> str:
+def _kernel(kernel: Kernel, id: str, number: int, threads: bool) -> str:
     opened = "".join(f"namespace {name} {{ " for name in kernel.scope)
     closed = "} " * len(kernel.scope)
     path = "::".join(("metallib_source", *kernel.scope, f"metallib_kernel_{number}"))
@@ -59,8 +92,8 @@ def _kernel(kernel: Kernel, id: str, number: int) -> str:
             f"using metallib_signature_{number} = metallib_thunk::signature<decltype(metallib_kernel_{number})>;\n",
             _threadgroup_length(kernel, number),
             f"{closed}}} }}\n",
-            _thunk(kernel, id, path),
-            _reflection(kernel, id, path),
+            _thunk(kernel, id, path, threads),
+            _reflection(kernel, id, path, threads),
         )
     )
 
@@ -78,27 +111,28 @@ def _threadgroup_length(kernel: Kernel, number: int) -> str:
     )
 
 
-def _thunk(kernel: Kernel, id: str, path: str) -> str:
+def _thunk(kernel: Kernel, id: str, path: str, threads: bool) -> str:
     signature = path.replace("metallib_kernel_", "metallib_signature_")
+    positions = _THREAD_POSITIONS if threads else POSITIONS
     arguments, values = [], []
     for position, binding in enumerate(kernel.bindings):
         type_name = f"{signature}::parameter<{position}>"
         if binding.index is None:
-            values.append(f"metallib_thunk::position<{type_name}>({POSITIONS[binding.kind]})")
+            values.append(f"metallib_thunk::position<{type_name}>({positions[binding.kind]})")
             continue
         slots = "buffers" if binding.kind == "buffer" else "threadgroup"
-        constant = "true" if binding.constant else "false"
+        constant = "true" if binding.constant and not threads else "false"  # a copy would hide accesses
         arguments.append(
             f"  metallib_thunk::argument<{type_name}, {constant}> "
             f"a{position}(launch->{slots}[{binding.index}]);\n"
         )
         values.append(f"a{position}.get()")
-    return _THUNK.format(
+    return (_THREAD if threads else _THUNK).format(
         hidden=_HIDDEN, id=id, arguments="".join(arguments), kernel=path, values=", ".join(values)
     )
 
 
-def _reflection(kernel: Kernel, id: str, path: str) -> str:
+def _reflection(kernel: Kernel, id: str, path: str, threads: bool) -> str:
     signature = path.replace("metallib_kernel_", "metallib_signature_")
     length = path.replace("metallib_kernel_", "metallib_static_")
     bound = [(p, b) for p, b in enumerate(kernel.bindings) if b.index is not None]
@@ -124,12 +158,13 @@ def _reflection(kernel: Kernel, id: str, path: str) -> str:
             f"{int(binding.constant)}, {len(fields)}, {members}),\n"
         )
     table = "nullptr"
+    size = "1024, METALLIB_LANES" if threads else "1, 1"  # a threadgroup's most threads, a simdgroup's lanes
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
-        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, 1, 1, {length}}}; }}\n"
+        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, {size}, {length}}}; }}\n"
     )
     return "".join(parts)
 
@@ -140,7 +175,7 @@ def library(functions: list[tuple[str, str]], isa: str) -> str:
     declarations = "".join(f"extern {_HIDDEN} const metallib_function metallib_function_{id};\n" for id in ids)
     rows = "".join(f"  metallib_function_{id},\n" for id in ids)
     return (
-        f'#include "metallib.h"\nextern "C" {{\n{declarations}}}\n'
+        f'#include "metallib.h"\n{"#include <metallib_calls>" if isa == "checker" else ""}\nextern "C" {{\n{declarations}}}\n'
         f"static const metallib_function functions[] = {{\n{rows}}};\n"
         f"const metallib ob_metallib = {{METALLIB_ABI, {len(ids)}, {_string(isa)}, functions}};\n"
     )

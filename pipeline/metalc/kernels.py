@@ -1,12 +1,14 @@
 """From declarations to kernels: attributes are checked and every parameter gets its meaning."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from .constants import integer
 from .errors import at
 from .syntax import KernelDeclaration, Parameter, Shader, Struct
 
 MAX_INDEX = 30  # Metal has 31 buffer and 31 threadgroup slots
+AUTOMATIC = -1
 
 # Values a kernel can ask for, as the thunk's expression; a threadgroup is one thread of one simdgroup.
 POSITIONS = {
@@ -31,13 +33,32 @@ POSITIONS = {
     "quadgroups_per_threadgroup": "1",
     "dispatch_quadgroups_per_threadgroup": "1",
 }
-KERNEL_ATTRIBUTES = {"kernel", "host_name", "max_total_threads_per_threadgroup", "visible"}
+KERNEL_ATTRIBUTES = {
+    "kernel", "host_name", "max_total_threads_per_threadgroup", "required_threads_per_threadgroup", "visible",
+    "user_annotation", "unroll", "maybe_unused", "always_inline", "noinline",
+}  # fmt: skip
 UNSUPPORTED = {
     "texture": "textures are not supported; pass a buffer",
     "sampler": "samplers are not supported; pass a buffer",
     "stage_in": "stage_in arguments are not supported; pass a buffer",
-    "function_constant": "function constants are not supported; use a template or an argument",
+    "imageblock_data": "imageblocks are not supported; pass a buffer",
+    "payload": "mesh and ray tracing arguments are not supported; pass a buffer",
 }
+# Types of parameters that no buffer can stand for, by how their names begin.
+UNSUPPORTED_TYPES = {
+    "texture": "textures are not supported; pass a buffer",
+    "depth": "textures are not supported; pass a buffer",
+    "sampler": "samplers are not supported; pass a buffer",
+    "tensor": "tensors are not supported; pass a buffer and its strides",
+    "acceleration_structure": "ray tracing is not supported; pass a buffer",
+    "instance_acceleration_structure": "ray tracing is not supported; pass a buffer",
+    "primitive_acceleration_structure": "ray tracing is not supported; pass a buffer",
+    "intersection_function_table": "ray tracing is not supported; pass a buffer",
+    "visible_function_table": "function tables are not supported; call the function or use a template",
+    "imageblock": "imageblocks are not supported; pass a buffer",
+}
+# Attributes that say nothing a processor needs to know.
+IGNORED = {"maybe_unused", "function_constant", "user", "access", "raster_order_group"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +123,7 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
                 f'write template [[host_name("...")]] kernel void ...'
             )
     name = name or declaration.base_name
-    source = declaration if declaration.parameters is not None or primary is None else primary
+    source = declaration if primary is None or _says_where(declaration) else primary
     for attribute in (*declaration.attributes, *source.attributes):
         if attribute.name not in KERNEL_ATTRIBUTES:
             raise at(
@@ -110,22 +131,35 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
             )
     if source.result != "void":
         raise fail(f"kernel '{name}' returns {source.result or 'nothing'}; a kernel must return void")
+    deduced = declaration.instantiation and "<" not in declaration.name
     return Kernel(
         name=name,
-        call=declaration.name,
+        call=_deduced(declaration) if deduced else declaration.name,
         scope=declaration.scope,
         bindings=_bindings(shader, name, declaration.scope, source.parameters or ()),
-        threadgroup_arrays=(primary if declaration.instantiation else declaration).threadgroup_arrays,
-        template=primary.template if declaration.instantiation else "",
+        threadgroup_arrays=() if deduced else (primary or declaration).threadgroup_arrays,
+        template=primary.template if declaration.instantiation and not deduced else "",
         file=declaration.file,
         line=declaration.line,
     )
 
 
+def _deduced(declaration: KernelDeclaration) -> str:
+    """An instantiation whose template arguments follow from its parameters."""
+    types = ", ".join(re.sub(r"\[[^]]*\]", "*", p.type_text, count=1) for p in declaration.parameters or ())
+    return f"*static_cast<void (*)({types})>({declaration.name})"
+
+
+def _says_where(declaration: KernelDeclaration) -> bool:
+    """Whether an instantiation repeats the attributes of the template's parameters."""
+    parameters = declaration.parameters
+    return parameters is not None and (not parameters or any(p.attributes for p in parameters))
+
+
 def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
+    found = [_binding(shader, kernel, scope, parameter) for parameter in parameters]
     result, used = [], {}
-    for parameter in parameters:
-        binding = _binding(shader, kernel, scope, parameter)
+    for parameter, binding in zip(parameters, _numbered(found)):
         slot = (binding.kind, binding.index)
         if binding.index is not None and slot in used:
             raise at(
@@ -136,6 +170,22 @@ def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
         used[slot] = parameter.name
         result.append(binding)
     return tuple(result)
+
+
+def _numbered(bindings: list[Binding]):
+    """Gives each parameter without an index the lowest one that no other has."""
+    taken = {(binding.kind, binding.index) for binding in bindings}
+    for binding in bindings:
+        if binding.index == AUTOMATIC:
+            free = next(index for index in range(len(bindings) + MAX_INDEX) if (binding.kind, index) not in taken)
+            if free > MAX_INDEX:
+                raise at(
+                    binding.parameter.file, binding.parameter.line,
+                    f"no [[{binding.kind}(n)]] is left for '{binding.parameter.name}'; put parameters into a struct",
+                )  # fmt: skip
+            taken.add((binding.kind, free))
+            binding = replace(binding, index=free)
+        yield binding
 
 
 def _binding(shader, kernel, scope, parameter: Parameter) -> Binding:
@@ -151,18 +201,20 @@ def _binding(shader, kernel, scope, parameter: Parameter) -> Binding:
             if meaning is not None:
                 raise fail(f"{label} has both [[{meaning.name}]] and [[{attribute.name}]]; keep one")
             meaning = attribute
-        elif attribute.name != "maybe_unused":
+        elif attribute.name not in IGNORED:
             raise fail(f"{label} has the unknown attribute [[{attribute.name}]]")
     words = set(parameter.words)
-    indirect = not words.isdisjoint("*&")
-    if any(word.startswith(("texture1d", "texture2d", "texture3d", "texturecube")) for word in words):
-        raise fail(f"{label}: {UNSUPPORTED['texture']}")
+    indirect = not words.isdisjoint("*&[")  # an array is a pointer
+    for word in parameter.words:
+        unsupported = _unsupported(word)
+        if unsupported:
+            raise fail(f"{label}: {unsupported}")
+    constant = "constant" in words
     if meaning is None:
-        if "threadgroup" in words and indirect:
-            raise fail(f"{label} has no index; add [[threadgroup(n)]]")
-        if indirect:
-            raise fail(f"{label} has no index; add [[buffer(n)]]")
-        raise fail(f"{label} has no attribute; add one such as [[thread_position_in_grid]]")
+        if not indirect:
+            raise fail(f"{label} has no attribute; add one such as [[thread_position_in_grid]]")
+        kind = "threadgroup" if "threadgroup" in words else "buffer"
+        return Binding(parameter, kind, AUTOMATIC, constant, _struct(shader, scope, parameter))
     if meaning.name in POSITIONS:
         if indirect:
             raise fail(f"{label}: [[{meaning.name}]] takes a value, not a pointer or reference")
@@ -174,8 +226,15 @@ def _binding(shader, kernel, scope, parameter: Parameter) -> Binding:
         raise fail(f"{label}: the index of [[{meaning.name}(n)]] must be an integer constant")
     if not 0 <= index <= MAX_INDEX:
         raise fail(f"{label}: index {index} of [[{meaning.name}({index})]] is outside 0 to {MAX_INDEX}")
-    constant = "constant" in words
     return Binding(parameter, meaning.name, index, constant, _struct(shader, scope, parameter))
+
+
+def _unsupported(word: str) -> str | None:
+    for prefix, message in UNSUPPORTED_TYPES.items():
+        rest = word.removeprefix(prefix)
+        if rest != word and (not rest or prefix in ("texture", "depth") and rest[:1] in ("1", "2", "3", "c", "_")):
+            return message
+    return None
 
 
 def _struct(shader: Shader, scope, parameter: Parameter) -> Struct | None:

@@ -4,13 +4,12 @@ Only namespace scope is understood; bodies are skipped as matched braces. What t
 sense of is left to the C++ compiler, which sees the same text.
 """
 
-import re
-
+from . import conditional, threadgroup
 from .constants import integer
+from .rewrite import Rewriter
 from .syntax import Attribute, KernelDeclaration, Parameter, Shader, Struct
 from .tokens import Token, match_brackets, tokenize
 
-_SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
 _NOT_CALLS = ("decltype", "__attribute__", "alignas", "noexcept", "sizeof", "operator")
 # A member declaration with one of these is a function, a type, a bit-field or has no offset.
 _NO_FIELD = frozenset("( : static using typedef friend struct union enum template".split())
@@ -43,8 +42,9 @@ class _Parser:
 
     def run(self) -> Shader:
         self._declarations(0, len(self.tokens))
-        edits = (*self._attribute_spans(), *self._doubled_const(), *self._swizzles())
-        self.shader.text = edit(self.shader.text, edits)
+        rewritten = Rewriter(self).edits()
+        text = edit(self.shader.text, (*rewritten, *threadgroup.edits(self.tokens, self.pairs)))
+        self.shader.text = conditional.rewrite(text)
         return self.shader
 
     # -- helpers -----------------------------------------------------------------------------------
@@ -57,29 +57,6 @@ class _Parser:
 
     def _opens_attribute(self, index: int) -> bool:
         return self._is(index, "[", "[") and self.tokens[index].end == self.tokens[index + 1].start
-
-    def _attribute_spans(self):
-        for index in range(len(self.tokens) - 1):
-            if self._opens_attribute(index):
-                yield self.tokens[index].start, self.tokens[self.pairs[index]].end, None
-
-    def _doubled_const(self):
-        """`constant` means const in C++, where the word may not stand twice."""
-        for one, two in zip(self.tokens, self.tokens[1:]):
-            if one.text == "constant" and two.text == "const":
-                yield two.start, two.end, None
-            elif one.text == "const" and two.text == "constant":
-                yield one.start, one.end, None
-
-    def _swizzles(self):
-        """v.xz becomes a call, which C++ can express; names of the shader's own fields are left alone."""
-        fields = {name for struct in self.shader.structs.values() for name in struct.fields}
-        for before, token in zip(self.tokens, self.tokens[1:]):
-            word = token.text
-            if before.text in (".", "->") and _SWIZZLE.fullmatch(word) and word not in fields:
-                order = "xyzw" if word[0] in "xyzw" else "rgba"
-                indices = ", ".join(str(order.index(letter)) for letter in word)
-                yield token.start, token.end, f"template swizzle<{indices}>()"
 
     def _angle_end(self, index: int) -> int:
         """Index of the '>' that closes the '<' at index."""
@@ -323,12 +300,13 @@ class _Parser:
         while position < end:
             token, argument = self.tokens[position], None
             position += 1
-            while self._is(position, "::"):
+            if self._is(position, "::"):  # of another compiler's namespace
                 position += 2
+                token = None
             if self._is(position, "(") and position in self.pairs:
                 argument = self._join(position + 1, self.pairs[position])
                 position = self.pairs[position] + 1
-            if token.kind == "word":
+            if token is not None and token.kind == "word":
                 result.append(Attribute(token.text, argument, token.file, token.line))
         return result
 

@@ -17,27 +17,53 @@ from .tokens import place
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
 _STANDARD = (
     "simd/simd.h", "stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "cstdint", "cstddef",
-    "climits", "cfloat", "type_traits", "TargetConditionals.h", "metal_quadgroup", "metal_numeric",
+    "climits", "cfloat", "type_traits", "TargetConditionals.h", "stdalign.h", "math.h", "cmath", "simd/types.h",
+    "simd/vector_types.h", "simd/matrix_types.h",
 )  # fmt: skip
 
 
-def _write_stubs(folder: Path) -> None:
+# Headers of the language that need no text of their own here.
+_EMPTY = (
+    "metal_quadgroup", "metal_numeric", "metal_numerics", "metal_assert", "metal_uniform", "metal_texture",
+    "metal_graphics", "metal_packed_vector", "metal_vector", "metal_extended_vector", "metal_scalar", "metal_utility",
+    "metal_function_constant", "metal_visible_function_table",
+)  # fmt: skip
+
+# Headers of what is not supported, with what to do instead.
+_UNSUPPORTED = {
+    "metal_tensor": "tensors are not supported; use device pointers or simdgroup_matrix",
+    "metal_cooperative_tensor": "tensors are not supported; use device pointers or simdgroup_matrix",
+    "MetalPerformancePrimitives/MetalPerformancePrimitives.h": (
+        "tensor operations are not supported; use simdgroup_matrix"
+    ),
+    "metal_raytracing": "ray tracing is not supported; traverse a structure in device buffers",
+    "metal_mesh": "mesh shaders are not supported; only compute kernels run",
+    "metal_imageblocks": "imageblocks are not supported; use threadgroup memory",
+    "metal_command_buffer": "indirect command buffers are not supported; encode commands on the host",
+}
+
+
+def _write_stubs(folder: Path, isa: str) -> None:
     names = [entry.name for entry in toolchain.stdlib_dir().iterdir() if entry.is_file()]
-    for name in (*names, *_STANDARD):
+    if isa == toolchain.CHECKER:  # threads are run one by one: no header for a processor's own vectors
+        names = [name for name in names if not name.startswith("metal_lanes")]
+    texts = dict.fromkeys((*names, *_STANDARD, *_EMPTY), "#pragma once\n")
+    texts |= {name: f"#error {message}\n" for name, message in _UNSUPPORTED.items()}
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("#pragma once\n")
+        path.write_text(text)
 
 
 class Preprocessor:
     """Expands shaders; owns the folder of empty standard headers, so use it as a context manager."""
 
-    def __init__(self, include=(), defines=()):
+    def __init__(self, include=(), defines=(), isa=""):
         self._stubs = tempfile.TemporaryDirectory(prefix="metalc-")
-        _write_stubs(Path(self._stubs.name))
+        _write_stubs(Path(self._stubs.name), isa)
         self._command = [
             *toolchain.compiler(), "-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-w",
-            *toolchain.DEFINES, *(f"-D{define}" for define in defines),
+            *toolchain.defines(isa), *(f"-D{define}" for define in defines),
             "-I", self._stubs.name, *(f"-I{os.fspath(folder)}" for folder in include),
         ]  # fmt: skip
 

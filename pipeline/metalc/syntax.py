@@ -59,6 +59,18 @@ class KernelDeclaration:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionConstant:
+    """A constant whose value is given when a function is made, or (derived) is computed from such."""
+
+    name: str
+    scope: tuple[str, ...]
+    index: int | None
+    derived: bool
+    file: str
+    line: int
+
+
 @dataclass(slots=True)
 class Shader:
     """One parsed .metal file. `text` is the preprocessed text, ready to be compiled as C++."""
@@ -68,3 +80,4 @@ class Shader:
     kernels: list[KernelDeclaration] = field(default_factory=list)
     structs: dict[tuple[str, ...], Struct] = field(default_factory=dict)
     enumerators: dict[str, int] = field(default_factory=dict)
+    function_constants: list[FunctionConstant] = field(default_factory=list)

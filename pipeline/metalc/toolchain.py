@@ -20,7 +20,13 @@ ISA_FLAGS = {
     "avx2": ("-march=x86-64-v3",),
     "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
     "generic": (),
-}
+    # Every access announced before it happens, indices and alignment checked, code as it was written.
+    "checker": (
+        "-O1", "-g", "-fsanitize=thread", "-fsanitize=bounds,alignment", "--param=tsan-instrument-func-entry-exit=0",
+        "-fno-optimize-sibling-calls", "-fno-inline-functions-called-once",
+    ),
+}  # fmt: skip
+CHECKER = "checker"
 
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
@@ -28,11 +34,8 @@ FLAGS = (
     "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fmax-errors=20", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
 
-# What Apple's compiler predefines, and __METAL_CPU__ to tell this one from it.
-DEFINES = (
-    "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1",
-    "-D__METAL_CPU__=1",
-)  # fmt: skip
+# What Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
+_DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -58,11 +61,30 @@ def abi_dir() -> Path:
     ).parent
 
 
-def default_isas() -> tuple[str, ...]:
-    """The instruction sets a library is compiled for on this machine."""
+def checker_dir() -> Path:
+    """Folder of the headers that take the place of others where kernels are run thread by thread."""
+    return _first(_PACKAGE.parent / "shaders" / "metal_checker", _PACKAGE / "include" / "metal_checker")
+
+
+def defines(isa: str) -> tuple[str, ...]:
+    return (*_DEFINES, "-D__METAL_CHECKER__=1" if isa == CHECKER else "-D__METAL_CPU__=1")
+
+
+def headers(isa: str) -> tuple[Path, ...]:
+    """Folders of the standard library's headers, the first to be searched first."""
+    return (checker_dir(), stdlib_dir()) if isa == CHECKER else (stdlib_dir(),)
+
+
+def processor_isas() -> tuple[str, ...]:
+    """The instruction sets of this kind of machine, the one that any of them has first."""
     if platform.machine().lower() in ("x86_64", "amd64"):
         return ("baseline", "avx2", "avx512")
     return ("generic",)
+
+
+def default_isas() -> tuple[str, ...]:
+    """What a library is compiled for on this machine: its instruction sets, and the checker."""
+    return (*processor_isas(), CHECKER)
 
 
 def check_isa(isa: str) -> None:

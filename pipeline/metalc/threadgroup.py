@@ -1,0 +1,99 @@
+"""Variables in threadgroup memory: `threadgroup float a[32], b;` in a body becomes one call of the macro
+METALLIB_THREADGROUP(name, type) for each, so that each execution model places them as it must.
+"""
+
+_NOT_VARIABLES = frozenset("* & = (".split())
+
+
+def edits(tokens, pairs):
+    """(start, end, replacement) for each declaration."""
+    for index, token in enumerate(tokens):
+        if token.text != "threadgroup":
+            continue
+        start = _start(tokens, pairs, index)
+        if start is None:
+            continue
+        stop = index
+        while stop < len(tokens) and tokens[stop].text not in (";", ")", "}"):
+            stop = pairs[stop] + 1 if tokens[stop].text in ("[", "(") and stop in pairs else stop + 1
+        if stop < len(tokens) and tokens[stop].text == ";":
+            text = _macros(tokens, pairs, start, stop)
+            if text:
+                yield tokens[start].start, tokens[stop].end, text
+
+
+def _start(tokens, pairs, index):
+    """Where the statement begins that has the word at index among its first ones; None if it has not."""
+    while index > 0:
+        before = tokens[index - 1].text
+        if before in ("{", "}", ";"):
+            return index
+        if before == ")" and index - 1 in pairs and tokens[pairs[index - 1] - 1].text == "alignas":
+            index = pairs[index - 1] - 1
+        elif before == "static":
+            index -= 1
+        else:
+            return None
+    return None
+
+
+def _macros(tokens, pairs, start, stop) -> str | None:
+    """The macros for the declarators of tokens[start:stop]; None if they declare no variables."""
+    aligned, words, index = "", [], start
+    while index < stop:
+        token = tokens[index]
+        if token.text == "alignas":
+            close = pairs[index + 1]
+            aligned = " ".join(t.text for t in tokens[index : close + 1]) + " "
+            index = close + 1
+        elif token.text in ("threadgroup", "static"):
+            index += 1
+        else:
+            words.append(token.text)
+            index += 1
+    if not _NOT_VARIABLES.isdisjoint(_outside(words)):
+        return None
+    declarators = _split(words)
+    base, name, extents = _first(declarators[0])
+    if name is None or not base:
+        return None
+    found = [(name, extents), *((part[0], part[1:]) for part in declarators[1:])]
+    lines = "\n" * (tokens[stop].line - tokens[start].line if tokens[stop].file == tokens[start].file else 0)
+    return " ".join(f"{aligned}METALLIB_THREADGROUP({name}, {base} {' '.join(extents)})" for name, extents in found) + lines
+
+
+def _outside(words):
+    """The words that stand in no brackets."""
+    depth = 0
+    for word in words:
+        depth -= word in ("]", ">")
+        if depth == 0:
+            yield word
+        depth += word in ("[", "<")
+
+
+def _split(words):
+    """The declarators, the first with the type."""
+    parts, depth = [[]], 0
+    for word in words:
+        depth += (word in ("[", "(", "<")) - (word in ("]", ")", ">"))
+        if word == "," and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def _first(words):
+    """(type, name, extents) of `T name[2][3]`."""
+    end = len(words)
+    while end > 0 and words[end - 1] == "]":
+        depth = 0
+        while end > 0:
+            end -= 1
+            depth += (words[end] == "]") - (words[end] == "[")
+            if depth == 0:
+                break
+    if end < 2:
+        return "", None, []
+    return " ".join(words[: end - 1]), words[end - 1], words[end:]
