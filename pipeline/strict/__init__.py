@@ -23,13 +23,15 @@ __all__ = ["CompileError", "Diagnostic", "INSTALL", "Unavailable", "available", 
 _CLANG_TOO = ("no-address-space", "global-state", "kernel-call", "function-pointer", "reserved-name")
 
 
-def check(files, include=(), defines=()) -> list[Diagnostic]:
+def check(files, include=(), defines=(), *, explicit_indices=True) -> list[Diagnostic]:
     """Checks .metal files.
 
     Args:
         files: paths of .metal files.
         include: folders for #include "...".
         defines: macros, each NAME or NAME=VALUE.
+        explicit_indices: refuse buffers without an index. Apple's compiler numbers them itself, which
+            other people's shaders rely on.
 
     Returns:
         What Apple's compiler would refuse, by file and line; an error in a header once for each way it shows.
@@ -42,15 +44,15 @@ def check(files, include=(), defines=()) -> list[Diagnostic]:
         files = [files]
     if not available():
         raise Unavailable(INSTALL)
-    found = {diagnostic for file in files for diagnostic in _Check(os.fspath(file)).run(include, defines)}
+    found = {diagnostic for file in files for diagnostic in _Check(os.fspath(file), explicit_indices).run(include, defines)}
     return sorted(found)
 
 
 class _Check:
     """One file."""
 
-    def __init__(self, file: str):
-        self.file = file
+    def __init__(self, file: str, explicit_indices: bool):
+        self.file, self.explicit_indices = file, explicit_indices
         self.sources: dict[str, list[str]] = {}
         self.found: list[Diagnostic] = []
 
@@ -63,7 +65,7 @@ class _Check:
         lowered = lower.lower(text, self.file)
         self.lines = lowered.text.split("\n")
         words.check(lowered, self._token)
-        kernels.check(shader, self._parsed)
+        kernels.check(shader, self.explicit_indices, self._parsed)
         unit = engine.parse(lowered.text)
         plain = {(diagnostic.file, diagnostic.line): diagnostic.rule for diagnostic in self.found}
         tree.check(unit, lowered, {kernel.base_name for kernel in shader.kernels}, self._physical)

@@ -11,7 +11,7 @@ _RESERVED = ("main",)
 _SCALAR = re.compile(r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per|quadgroups_per")
 
 
-def check(shader, report) -> None:
+def check(shader, explicit_indices: bool, report) -> None:
     """Calls report(place with file and line, word, rule, message, fix)."""
     for kernel in shader.kernels:
         name = kernel.host_name or kernel.base_name
@@ -24,10 +24,10 @@ def check(shader, report) -> None:
                 kernel, kernel.base_name, "kernel-result", f"kernel '{name}' returns {kernel.result}",
                 "return void and write to a device buffer",
             )  # fmt: skip
-        _parameters(shader, kernel, name, report)
+        _parameters(shader, kernel, name, explicit_indices, report)
 
 
-def _parameters(shader, kernel, name: str, report) -> None:
+def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> None:
     used: dict[tuple[str, int], str] = {}
     buffers = 0
     for parameter in kernel.parameters or ():
@@ -43,7 +43,7 @@ def _parameters(shader, kernel, name: str, report) -> None:
             fail(f"has both [[{meanings[0].name}]] and [[{meanings[1].name}]]", "keep one")
         if not meanings:
             if not any(a.name not in KNOWN for a in parameter.attributes):
-                _unbound(parameter, words, indirect, fail)
+                _unbound(words, indirect, explicit_indices, fail)
             continue
         meaning = meanings[0]
         if meaning.name in POSITIONS:
@@ -64,7 +64,10 @@ def _parameters(shader, kernel, name: str, report) -> None:
         report(kernel, kernel.base_name, "binding", f"kernel '{name}' has {buffers} buffers; 31 is the most", "put some into one")
 
 
-def _unbound(parameter, words, indirect: bool, fail) -> None:
+def _unbound(words, indirect: bool, explicit_indices: bool, fail) -> None:
+    indirect = indirect or "[" in words
+    if (indirect or any(word.startswith(("texture", "sampler")) for word in words)) and not explicit_indices:
+        return
     if any(word.startswith(("texture", "sampler", "depth")) for word in words):
         fail("has no index", "add [[texture(n)]] or [[sampler(n)]]")
     elif "threadgroup" in words:

@@ -18,7 +18,7 @@ SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_
 _TAKEN = frozenset(
     "local global generic read_only write_only read_write pipe event_t sampler_t queue_t reserve_id_t "
     "clk_event_t ndrange_t atomic_int atomic_uint atomic_ulong atomic_long atomic_float atomic_double "
-    "vec_step __kernel uniform".split()
+    "vec_step __kernel".split()
 )
 _OPENERS = frozenset("{};")
 _SWIZZLE = re.compile("[xyzw]{1,4}|[rgba]{1,4}|lo|hi")
@@ -73,7 +73,7 @@ class _Lowering:
             if token.kind == "number" and token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
                 self._replace(token, token.text[:-2])
             if token.kind == "symbol" and self._is(index, "[", "[") and token.end == self.tokens[index + 1].start:
-                self.edits.append((token.start, self.tokens[self.pairs[index]].end, None))
+                self._attributes(index)
             if token.text == "?":
                 self._choice(index)
             elif token.text == "}" and index + 1 < len(self.tokens):
