@@ -72,9 +72,8 @@ class _Check:
         # What a thread_local variable is, and what Clang says of a line, a rule has told already.
         self.found = [d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"]
         told = {*plain, *((d.file, d.line) for d in self.found if d.rule in _CLANG_TOO)}
-        for finding in engine.findings(unit):
-            if not messages.false_alarm(finding):
-                self._clang(finding, told)
+        for finding in messages.errors(engine.findings(unit)):
+            self._clang(finding, told)
         return self.found
 
     def _add(self, place: source.Place, word: str, rule: str, message: str, fix: str) -> None:

@@ -13,6 +13,8 @@ from ..metalc.tokens import Token, match_brackets, tokenize
 
 _SCALARS = "bool char uchar short ushort int uint long ulong float half bfloat".split()
 VECTORS = frozenset(f"{packed}{scalar}{n}" for packed in ("", "packed_") for scalar in _SCALARS for n in (2, 3, 4))
+# Types that are made of more than Clang lets them be made of.
+_MADE = VECTORS | {"half", "bfloat"}
 SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
 # Words that C++ for OpenCL keeps for itself.
 _TAKEN = frozenset(
@@ -84,7 +86,7 @@ class _Lowering:
                 self._replace(token, None)
             elif token.text in _TAKEN:
                 self._replace(token, token.text + "_")
-            elif token.text in VECTORS or token.text in ("vec", "packed_vec"):
+            elif token.text in _MADE or token.text in ("vec", "packed_vec"):
                 self._vector(index)
             elif token.text == "thread":
                 self._reference(index)
