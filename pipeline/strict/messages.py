@@ -20,6 +20,7 @@ _RULES = (
     ("recursion", r"recursive template instantiation exceeded", "use a loop"),
 )  # fmt: skip
 _SPACE = re.compile(r"__(global|local|constant|private|generic)\b")
+_SPACES = re.compile(r"address space|cannot deduce a type for .* equal '[^']*__")
 _TYPES = re.compile(r"'([^']*)'")
 _BOOLS = re.compile(r"invalid vector element type 'bool'")
 _FALSE = (
@@ -45,6 +46,7 @@ _FALSE = (
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
 _NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space|'this' object is in default address space|cannot convert initializer list argument to")
 _NOTE_FAILED = re.compile(r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$")
+_NOTE_DEDUCED = re.compile(r"cannot deduce a type for .* equal '([^']*)'")
 _CONSTANT = re.compile(r"cannot be used to construct an object in address space '__constant'")
 _CANDIDATE = re.compile(r"^candidate ")
 
@@ -72,7 +74,7 @@ def false_alarm(finding: Finding) -> bool:
         return any(
             _NOTE_TEMPORARY.search(note)
             or _NOTE_FAILED.search(note)
-            or "cannot deduce a type for" in note and not _SPACE.search(note)
+            or (deduced := _NOTE_DEDUCED.search(note)) and not _SPACE.search(deduced[1])
             for note in candidates
         )
     if text.startswith(("incompatible operand types", "conditional expression is ambiguous")):
@@ -95,7 +97,7 @@ def classify(finding: Finding) -> tuple[str, str, str]:
         return "read-only", message, "take the argument as device without const"
     if finding.text.startswith("cannot initialize object parameter"):
         return "address-space", message, "copy the object into a thread variable first"
-    if any(_mixes(text) for text in (finding.text, *reasons)) or re.search(r"address space", everything):
+    if any(_mixes(text) for text in (finding.text, *reasons)) or _SPACES.search(everything):
         return "address-space", message + _reason(finding), "keep the address space of the argument"
     if re.search(r"lose const|drops? .*const|would lose const|but .* is const", everything):
         return "read-only", message + _reason(finding), "take the argument as device without const"
