@@ -131,6 +131,11 @@ CASES = {
         "kernel void k(\n threadgroup float *x [[buffer(0)]] // <\n) { x[0] = 0; }",
         "kernel void k(\n threadgroup float *x [[threadgroup(0)]]\n) { x[0] = 0; }",
     ),
+    "value bound as a buffer": (
+        "binding",
+        "kernel void k(device float *x [[buffer(0)]],\n uint n [[buffer(1)]] // <\n) { x[0] = n; }",
+        "kernel void k(device float *x [[buffer(0)]],\n constant uint &n [[buffer(1)]]\n) { x[0] = n; }",
+    ),
     "argument without attribute": (
         "binding",
         "kernel void k(device float *x [[buffer(0)]],\n uint n // <\n) { x[0] = n; }",
@@ -172,6 +177,14 @@ CASES = {
         "float f(float a) { return a; }\n" + body("float (*g)(float) = f; // <\ny[i] = g(x[i]);"),
         "float f(float a) { return a; }\n" + body("y[i] = f(x[i]);"),
     ),
+    "long double": ("double", body("y[i] = 1.0L; // <"), body("y[i] = 1.0f;")),
+    "narrowing": ("narrowing", body("int n = 3;\nuint a[2] = {n, 1}; // <\ny[i] = a[0];"), body("int n = 3;\nuint a[2] = {uint(n), 1};\ny[i] = a[0];")),
+    "array of variable length": (
+        "variable-length-array",
+        body("float a[i]; // <\na[0] = 1; y[i] = a[0];"),
+        body("float a[8];\na[0] = 1; y[i] = a[0];"),
+    ),
+    "inline assembly": ("inline-assembly", body('asm("nop"); // <\ny[i] = 0;'), body("y[i] = 0;")),
     "exception": ("exception", body("if (i > 9) throw 1; // <\ny[i] = 0;"), body("if (i > 9) return;\ny[i] = 0;")),
     "virtual function": (
         "virtual-function",
@@ -326,6 +339,15 @@ def test_indices_may_be_left_to_apples_compiler(tmp_path):
     text = "kernel void k(device float *x, constant uint &n, uint i [[thread_position_in_grid]]) { if (i < n) x[i] = 0; }"
     assert {d.rule for d in check(tmp_path, text)} == {"binding"}
     assert check(tmp_path, text, explicit_indices=False) == []
+
+
+@needs_clang
+def test_a_kernel_has_31_buffers_at_most(tmp_path):
+    def kernel(count):
+        return f"kernel void k({', '.join(f'device float *x{n}' for n in range(count))}) {{ x0[0] = 1; }}"
+
+    assert check(tmp_path, kernel(31), explicit_indices=False) == []
+    assert [(d.line, d.rule) for d in check(tmp_path, kernel(32), explicit_indices=False)] == [(3, "binding")]
 
 
 # -- places ----------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class _Check:
 
         marked = source.preprocess(self.file, include, defines)
         text, self.places = source.places(marked, self.file)
+        self.text = text
         shader = parse(marked, self.file)
         lowered = lower.lower(text, self.file)
         self.lines = lowered.text.split("\n")
@@ -76,22 +77,26 @@ class _Check:
             self._clang(finding, told)
         return self.found
 
-    def _add(self, place: source.Place, word: str, rule: str, message: str, fix: str) -> None:
-        column = source.column(place, word, self.sources)
+    def _add(self, place: source.Place, word: str, nth: int, rule: str, message: str, fix: str) -> None:
+        column = source.column(place, word, nth, self.sources)
         self.found.append(Diagnostic(place.file, place.line, column, rule, message, fix))
 
     def _token(self, token, rule, message, fix) -> None:
-        self._physical(token.line, 0, rule, message, fix, token.text)
+        start = self.text.rfind("\n", 0, token.start) + 1
+        nth = sum(1 for _ in source.occurrences(token.text, self.text[start : token.start]))
+        self._add(self.places[token.line - 1], token.text, nth, rule, message, fix)
 
     def _parsed(self, item, word, rule, message, fix) -> None:
-        self._add(source.Place(item.file, item.line), word, rule, message, fix)
+        self._add(source.Place(item.file, item.line), word, 0, rule, message, fix)
 
-    def _physical(self, line, column, rule, message, fix, word=None) -> None:
+    def _physical(self, line, column, rule, message, fix) -> None:
         """Reports a place in the lowered text."""
         if not 0 < line <= len(self.places):
-            self._add(source.Place(self.file, 1), "", rule, message, fix)
+            self._add(source.Place(self.file, 1), "", 0, rule, message, fix)
             return
-        self._add(self.places[line - 1], self._word(line, column) if word is None else word, rule, message, fix)
+        word = self._word(line, column)
+        nth = sum(1 for _ in source.occurrences(word, self.lines[line - 1][: column - 1]))
+        self._add(self.places[line - 1], word, nth, rule, message, fix)
 
     def _word(self, line: int, column: int) -> str:
         rest = self.lines[line - 1][column - 1 :]

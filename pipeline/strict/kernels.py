@@ -3,10 +3,13 @@
 import re
 
 from ..metalc.constants import integer
+from .expressions import VECTORS
+from .lower import SPACES
 from .words import KNOWN, POSITIONS, RESOURCES
 
 MAX_INDEX = {"buffer": 30, "threadgroup": 30, "texture": 127, "sampler": 15}
 _RESERVED = ("main",)
+_VALUES = frozenset("const volatile unsigned bool char uchar short ushort int uint long ulong size_t float half bfloat".split()) | VECTORS
 # Positions that have no direction.
 _SCALAR = re.compile(r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per|quadgroups_per")
 
@@ -42,6 +45,7 @@ def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> No
         if len(meanings) > 1:
             fail(f"has both [[{meanings[0].name}]] and [[{meanings[1].name}]]", "keep one")
         if not meanings:
+            buffers += ("*" in words or "&" in words) and "threadgroup" not in words
             if not any(a.name not in KNOWN for a in parameter.attributes):
                 _unbound(words, indirect, explicit_indices, fail)
             continue
@@ -50,6 +54,9 @@ def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> No
             _position(meaning.name, words, indirect, fail)
         elif meaning.name in MAX_INDEX:
             buffers += meaning.name == "buffer"
+            plain = not indirect and "[" not in words and not _dependent(kernel, words)
+            if plain and meaning.name in ("buffer", "threadgroup"):
+                fail(f"is bound by [[{meaning.name}(n)]], but no pointer or reference", "make it a constant reference")
             index = integer(meaning.argument or "", shader.enumerators)
             _space(meaning.name, words, indirect, fail)
             if index is None:
@@ -62,6 +69,11 @@ def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> No
             used.setdefault((meaning.name, index), parameter.name)
     if buffers > 31:
         report(kernel, kernel.base_name, "binding", f"kernel '{name}' has {buffers} buffers; 31 is the most", "put some into one")
+
+
+def _dependent(kernel, words) -> bool:
+    """Whether a type may be a pointer that a template or an alias makes."""
+    return bool(kernel.template) or any(word not in _VALUES and word not in SPACES for word in words)
 
 
 def _unbound(words, indirect: bool, explicit_indices: bool, fail) -> None:

@@ -15,6 +15,8 @@ _RULES = (
     ("rtti", r"typeid|dynamic_cast|-frtti", "use a template or an enum"),
     ("storage", r"thread_local|thread-local", "use a local variable"),
     ("global-state", r"(program scope|static (local|data member)) variable", "declare it constant, or pass it as an argument"),
+    ("narrowing", r"cannot be narrowed", "convert it: T(x)"),
+    ("variable-length-array", r"array size is not a constant expression|variable length array", "give it a constant size"),
     ("address-space", r"address space", "keep the address space of the argument"),
     ("read-only", r"const-qualified|read-only|not assignable|drops? '?const|discards qualifiers", "take the argument as device without const"),
     ("recursion", r"recursive template instantiation exceeded", "use a loop"),
