@@ -114,8 +114,9 @@ class _Conditionals:
     def _constant(self, index: int) -> bool:
         """Whether the operator stands in a constant expression, which is one of integers."""
         words = set()
-        while index > 0 and self._tokens[index].text not in ("{", "}", ";"):
-            words.add(self._tokens[index].text)
+        while index >= 0 and self._tokens[index].text not in ("{", "}", ";"):
+            if self._tokens[index - 1].text not in (".", "->"):
+                words.add(self._tokens[index].text)
             index -= 1
         return not words.isdisjoint(("constexpr", "static_assert", "template", "using", "enum"))
 

@@ -172,8 +172,15 @@ def _arguments(text: str) -> list[str]:
 
 def _deduced(declaration: KernelDeclaration) -> str:
     """An instantiation whose template arguments follow from its parameters."""
-    types = ", ".join(re.sub(r"\[[^]]*\]", "*", p.type_text, count=1) for p in declaration.parameters or ())
-    return f"*static_cast<void (*)({types})>({_qualified(declaration)})"
+    types = " , ".join(_type(parameter) for parameter in declaration.parameters or ())
+    return f"* static_cast < void ( * ) ( {types} ) > ( {_qualified(declaration)} )"
+
+
+def _type(parameter: Parameter) -> str:
+    """A parameter's type as C++ has it."""
+    words = re.sub(r"\[[^]]*\]", "*", parameter.type_text, count=1).split()
+    words = ["const" if word == "constant" else word for word in words]
+    return " ".join(word for position, word in enumerate(words) if word != "const" or "const" not in words[:position])
 
 
 def _qualified(declaration: KernelDeclaration) -> str:
