@@ -5,6 +5,7 @@ since OpenCL has such variables in its own kernels only. Vectors are made by a f
 scalars and vectors. Member functions are those of objects in thread memory. No line moves.
 """
 
+import re
 from dataclasses import dataclass
 
 from ..metalc.parse import edit
@@ -18,6 +19,7 @@ _TAKEN = frozenset(
     "clk_event_t ndrange_t atomic_int atomic_uint atomic_ulong atomic_long atomic_float atomic_double "
     "vec_step __kernel".split()
 )
+_PLAIN = re.compile(r"(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _OPENERS = frozenset("{};")
 _AGGREGATES = ("struct", "class", "union")
 
@@ -65,8 +67,8 @@ class _Lowering(Expressions):
         }
         self._definitions(0, len(self.tokens))
         for index, token in enumerate(self.tokens):
-            if token.kind == "number" and token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
-                self._replace(token, token.text[:-2])
+            if token.kind == "number":
+                self._number(token)
             if token.kind == "symbol" and self._is(index, "[", "[") and token.end == self.tokens[index + 1].start:
                 self._attributes(index)
             if token.text == "?":
@@ -120,6 +122,13 @@ class _Lowering(Expressions):
                 break
             at += 1
         return index
+
+    def _number(self, token: Token) -> None:
+        """1.0 is a float; 1.0bf is one that becomes a bfloat."""
+        if _PLAIN.fullmatch(token.text):
+            self._replace(token, token.text + "f")
+        elif token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
+            self._replace(token, token.text[:-2] + ("f" if _PLAIN.fullmatch(token.text[:-2]) else ""))
 
     def _kernel_bodies(self) -> list[tuple[int, int]]:
         bodies = []

@@ -64,7 +64,7 @@ def places(text: str, file: str) -> tuple[str, list[Place]]:
             lines.append("")
         else:
             found.append(Place(file, line))
-            lines.append(content)
+            lines.append("" if content.lstrip().startswith("#") else content)  # pragmas
             line += 1
     return "\n".join(lines), found
 
