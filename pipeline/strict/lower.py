@@ -12,7 +12,9 @@ from ..metalc.parse import edit
 from ..metalc.tokens import Token, match_brackets, tokenize
 from .expressions import MADE, VECTORS, Expressions
 
-SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
+SPACES = frozenset(
+    ("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data")
+)
 # Words that C++ for OpenCL keeps for itself.
 _TAKEN = frozenset(
     "local global generic read_only write_only read_write pipe event_t sampler_t queue_t reserve_id_t "
@@ -69,7 +71,11 @@ class _Lowering(Expressions):
         for index, token in enumerate(self.tokens):
             if token.kind == "number":
                 self._number(token)
-            if token.kind == "symbol" and self._is(index, "[", "[") and token.end == self.tokens[index + 1].start:
+            if (
+                token.kind == "symbol"
+                and self._is(index, "[", "[")
+                and token.end == self.tokens[index + 1].start
+            ):
                 self._attributes(index)
             if token.text == "?":
                 self._choice(index)
@@ -152,7 +158,9 @@ class _Lowering(Expressions):
     def _reference(self, index: int) -> None:
         """const thread T & takes a temporary, which has no address space for Clang."""
         at, constant = index + 1, self._is(index - 1, "const")
-        while at < len(self.tokens) and (self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")):
+        while at < len(self.tokens) and (
+            self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")
+        ):
             constant = constant or self._is(at, "const")
             at = self._angle(at) + 1 if self._is(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
@@ -161,7 +169,12 @@ class _Lowering(Expressions):
             self._replace(self.tokens[index], None)  # of the pointer, not of what it points to
         elif self._specialises(index):
             return
-        elif constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & (self.parameters | {"auto"}):
+        elif (
+            constant
+            and self._is(at, "&")
+            and not self._is(at + 1, "&")
+            and not words & (self.parameters | {"auto"})
+        ):
             self._replace(self.tokens[index], "__generic")
             self.temporaries.add(self.tokens[index].line)
 
@@ -175,7 +188,9 @@ class _Lowering(Expressions):
 
     def _starts_statement(self, index: int) -> bool:
         at = index - 1
-        while at >= 0 and (self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")):
+        while at >= 0 and (
+            self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")
+        ):
             if self._is(at, ")"):
                 opener = self.pairs.get(at, 0)
                 if self.tokens[opener - 1].text not in ("alignas", "__attribute__"):
@@ -204,7 +219,13 @@ class _Lowering(Expressions):
             while self._is(tail, "["):
                 tail = self.pairs[tail] + 1
             # Apple's compiler takes { 0 } and means nothing by it.
-            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {"=", "{", "}", "0", "0.0f"}
+            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {
+                "=",
+                "{",
+                "}",
+                "0",
+                "0.0f",
+            }
             self.variables.append(Variable(self.tokens[name], initialised, inside))
             self._insert(self.tokens[name].start, "(&")
             self._insert(self.tokens[name].end, ")")

@@ -29,25 +29,38 @@ _FALSE = (
     # Vectors of different types convert where they are constructed.
     re.compile(r"from vector .* to vector .* of different size"),
     re.compile(r"invalid conversion between ext-vector type"),
-    re.compile(r"(static_cast|C-style cast|functional-style cast|cast) from '[^']*(ext_vector|\d).*' .* is not allowed"),
+    re.compile(
+        r"(static_cast|C-style cast|functional-style cast|cast) from '[^']*(ext_vector|\d).*' .* is not allowed"
+    ),
     re.compile(r"excess elements in (scalar|vector) initializer"),
     re.compile(r"scalar operand type has greater rank than the type of the vector element"),
     re.compile(r"too few elements in vector initialization"),
     _BOOLS,
     # A function as the argument of a template.
-    re.compile(r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"),
+    re.compile(
+        r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"
+    ),
     # p += c, c an object that converts to an integer.
-    re.compile(r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"),
+    re.compile(
+        r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"
+    ),
     # A member may be declared in its type and defined outside.
     re.compile(r"variable in constant address space must be initialized"),
     # Declarations stand for functions here, so little is constant.
-    re.compile(r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"),
+    re.compile(
+        r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"
+    ),
     re.compile(r"cast from '[^'*]*(half|bfloat|__bf16)'.* to '[^'*]*(half|bfloat|__bf16)'.* is not allowed"),
 )
 # Objects are copied out of constant memory.
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
-_NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space|'this' object is in default address space|cannot convert initializer list argument to")
-_NOTE_FAILED = re.compile(r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$")
+_NOTE_TEMPORARY = re.compile(
+    r"cannot bind reference in default address space|'this' object is in default address space"
+    r"|cannot convert initializer list argument to '(\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
+)
+_NOTE_FAILED = re.compile(
+    r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$"
+)
 _NOTE_DEDUCED = re.compile(r"cannot deduce a type for .* equal '([^']*)'")
 _CONSTANT = re.compile(r"cannot be used to construct an object in address space '__constant'")
 _CANDIDATE = re.compile(r"^candidate ")
@@ -76,11 +89,15 @@ def false_alarm(finding: Finding) -> bool:
         return any(
             _NOTE_TEMPORARY.search(note)
             or _NOTE_FAILED.search(note)
-            or (deduced := _NOTE_DEDUCED.search(note)) and not _SPACE.search(deduced[1])
+            or (deduced := _NOTE_DEDUCED.search(note))
+            and not _SPACE.search(deduced[1])
             for note in candidates
         )
     if text.startswith(("incompatible operand types", "conditional expression is ambiguous")):
-        types = {re.sub(r"\bconst\b|\b__(private|generic|global|local|constant)\b", "", name).strip() for name in _TYPES.findall(text)}
+        types = {
+            re.sub(r"\bconst\b|\b__(private|generic|global|local|constant)\b", "", name).strip()
+            for name in _TYPES.findall(text)
+        }
         return len(types) == 1
     return False
 

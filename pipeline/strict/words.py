@@ -8,8 +8,16 @@ from .lower import Lowered
 _WORDS = {
     "double": ("double", "Metal has no double", "use float"),
     "goto": ("goto", "Metal has no goto", "use a loop or a condition"),
-    "new": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
-    "delete": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
+    "new": (
+        "dynamic-allocation",
+        "Metal has no dynamic allocation",
+        "use an array of fixed size or a buffer",
+    ),
+    "delete": (
+        "dynamic-allocation",
+        "Metal has no dynamic allocation",
+        "use an array of fixed size or a buffer",
+    ),
     "try": ("exception", "Metal has no exceptions", "return a status"),
     "catch": ("exception", "Metal has no exceptions", "return a status"),
     "throw": ("exception", "Metal has no exceptions", "return a status"),
@@ -67,12 +75,32 @@ def check(lowered: Lowered, report) -> None:
             if token.text == "new" and before == "operator":
                 continue
             report(token, *_WORDS[token.text])
-        elif token.text in _ALLOCATORS and after == "(" and before not in (".", "->") and tokens[index - 1].kind != "word":
-            report(token, "dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer")
+        elif (
+            token.text in _ALLOCATORS
+            and after == "("
+            and before not in (".", "->")
+            and tokens[index - 1].kind != "word"
+        ):
+            report(
+                token,
+                "dynamic-allocation",
+                "Metal has no dynamic allocation",
+                "use an array of fixed size or a buffer",
+            )
         elif token.text in ("asm", "__asm__") and before in ("", "{", "}", ";"):
-            report(token, "inline-assembly", "Metal has no inline assembly", "use a function of the standard library")
+            report(
+                token,
+                "inline-assembly",
+                "Metal has no inline assembly",
+                "use a function of the standard library",
+            )
         elif token.text == "std" and after == "::":
-            report(token, "std", "Metal has no C++ standard library", "use what <metal_stdlib> has in namespace metal")
+            report(
+                token,
+                "std",
+                "Metal has no C++ standard library",
+                "use what <metal_stdlib> has in namespace metal",
+            )
     for variable in lowered.variables:
         name = variable.name.text
         if variable.initialised:
