@@ -37,7 +37,7 @@ class Pipeline(Steps):
         """A value given at each run, as a keyword argument of its name."""
         if name in self._inputs:
             raise BuildError(f"there is an input called {name} already")
-        storage = Storage.zeros(shape, dtype)
+        storage = Storage.empty(shape, dtype)
         self._inputs[name] = Tensor(name, storage.shape, dtype, storage, "input")
         return self._inputs[name]
 
@@ -94,7 +94,7 @@ class Pipeline(Steps):
             depth: int = 1) -> None:
         """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep."""
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
-        self._dispatches.append(Dispatch(self.named(name), kernel, arguments, constants,
+        self._dispatches.append(Dispatch(self.named(name), kernel, arguments, dict(constants),
                                          (columns, -(-self.rows // row_tile), depth), row_tile))
 
     def check_rows(self, tensor: Tensor, what: str, *shape: int, dtype: str = "f32") -> None:

@@ -32,18 +32,24 @@ class Storage:
     """Memory that outlives a run and may be shared by chains: a weight, a cache, a row's state.
 
     Built from an array (copied to the device once), from a range of a memory map (never copied), or
-    zeroed from a shape. Devices are reached lazily, at the first chain that uses it.
+    from a shape alone. Devices are reached lazily, at the first chain that uses it.
     """
 
-    def __init__(self, shape, dtype: str, *, array=None, mapped=None):
+    def __init__(self, shape, dtype: str, *, array=None, mapped=None, zeroed=False):
         self.shape = tuple(int(n) for n in shape)
         self.dtype = dtype
         self._array = array
+        self._zeroed = zeroed
         self._mapped = mapped          # (key, memory map, byte offset)
         self._buffers = weakref.WeakKeyDictionary()
 
     @classmethod
     def zeros(cls, shape, dtype: str = "f32") -> Storage:
+        return cls(shape, dtype, zeroed=True)
+
+    @classmethod
+    def empty(cls, shape, dtype: str = "f32") -> Storage:
+        """To be written before it is read; its pages are taken up as that happens."""
         return cls(shape, dtype)
 
     @classmethod
@@ -75,6 +81,8 @@ class Storage:
         buffer = device.core.buffer(max(self.nbytes, 16))
         if self._array is not None:
             memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data
+        elif self._zeroed:
+            memoryview(buffer)[:] = bytes(len(memoryview(buffer)))
         return buffer, 0
 
     def extent(self) -> tuple[object, int, int]:

@@ -119,8 +119,7 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
     stats += ulong(source) * parts;
     float t = temperature[row], top = stats[at.x].top, largest = top;
     for (uint i = 0; i < parts; i++) largest = max(largest, stats[i].top);
-    SampleLimit limit = no_limit();
-    if (args.filtered) limit = limits[row];
+    SampleLimit limit = args.filtered ? limits[row] : no_limit();
     SampleDraw drawn = {-INFINITY, OB_NONE};
     if (top > -INFINITY && top >= limit.value) {
         // The row's largest logit has that score at least, where it may be drawn in any case.

@@ -10,18 +10,38 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
-hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, max_examples=30,
+                                     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 hypothesis.settings.load_profile("onebuf")
 
 
 def _devices():
     """(name, threads) of every device present; the CPU alone and with two workers."""
-    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
+    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2), ("checker", 0)]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--schedules", type=int, default=1, metavar="N",
+                     help="orders of threads that the checker tries for each dispatch (default: 1)")
 
 
 @pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] or ''}")
-def device(request):
+def _device(request):
     import pipeline
 
     name, threads = request.param
-    return pipeline.open_device(name, threads=threads)
+    schedules = request.config.getoption("schedules") if name == "checker" else 0
+    return pipeline.open_device(name, threads=threads, schedules=schedules)
+
+
+@pytest.fixture
+def device(_device, request):
+    """A device of this machine. On the checker a test also fails for what is found in its kernels."""
+    if _device.name == "checker" and request.node.get_closest_marker("many_rows"):
+        pytest.skip("too many rows to run thread by thread")
+    _device.clear_findings()
+    yield _device
+    found = _device.findings
+    _device.clear_findings()
+    if found:
+        pytest.fail("\n\n".join(map(str, found)), pytrace=False)

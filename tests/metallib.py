@@ -31,7 +31,13 @@ class Launch(Structure):
         ("threadgroups", c_uint32 * 3),
         ("threads", c_uint32 * 3),
         ("grid", c_uint32 * 3),
+        ("thread", c_void_p),
+        ("constants", POINTER(c_void_p)),
     ]
+
+
+class Constant(Structure):
+    _fields_ = [("name", c_char_p), ("index", c_uint32), ("type", c_uint32)]
 
 
 class Function(Structure):
@@ -43,6 +49,8 @@ class Function(Structure):
         ("max_total_threads", c_uint32),
         ("thread_execution_width", c_uint32),
         ("static_threadgroup_length", c_uint32),
+        ("constants", POINTER(Constant)),
+        ("constant_count", c_uint32),
     ]
 
 
@@ -84,8 +92,15 @@ class Library:
             for i in range(found.member_count)
         }
 
-    def run(self, name, buffers, groups=(1, 1, 1), ranges=None, threadgroup=()):
-        """Runs a kernel on arrays (in order, or {index: array}); ranges of threadgroups default to the whole grid."""
+    def constants(self, name):
+        """(name, index, type) of each function constant."""
+        function = self.functions[name]
+        found = (function.constants[i] for i in range(function.constant_count))
+        return [(constant.name.decode(), constant.index, constant.type) for constant in found]
+
+    def run(self, name, buffers, groups=(1, 1, 1), ranges=None, threadgroup=(), constants=None):
+        """Runs a kernel on arrays (in order, or {index: array}); ranges of threadgroups default to the whole grid;
+        constants are {name: array of one value}."""
         groups = tuple(groups) + (1,) * (3 - len(groups))
         if not isinstance(buffers, dict):
             buffers = dict(enumerate(buffers))
@@ -96,6 +111,9 @@ class Library:
         local = (c_void_p * 31)(*(array.ctypes.data for array in shared))
         triple = c_uint32 * 3
         launch = Launch(bind, local, triple(*groups), triple(1, 1, 1), triple(*groups))
+        if constants is not None:
+            values = [constants.get(name) for name, *_ in self.constants(name)]
+            launch.constants = (c_void_p * len(values))(*(None if v is None else v.ctypes.data for v in values))
         for first, count in ranges or [(0, int(np.prod(groups)))]:
             self.functions[name].entry(ctypes.byref(launch), first, count)
 

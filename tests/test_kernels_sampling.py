@@ -192,6 +192,7 @@ def draws(device, logits, temperature, count, rows=500):
     return counts
 
 
+@pytest.mark.many_rows
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_follow_the_softmax(device, temperature):
     logits = np.array([2.0, 1.0, 0.0, -1.0, 0.5, 0.5, 1.5, -2.0, 0.0, 2.0])

@@ -254,9 +254,9 @@ def test_loops_over_functions_and_conversions_are_vectorised(tmp_path):
         pytest.skip("reads GCC's optimisation report")
     shader = SHADERS / "math.metal"
     with Preprocessor() as preprocessor:
-        (tmp_path / "math.cpp").write_text(metalc_bundle._unit(preprocessor, os.fspath(shader)).source)
+        (tmp_path / "math.cpp").write_text(metalc_bundle._unit(preprocessor, "", os.fspath(shader)).source)
     options = metalc_bundle._options("3", (), False)
-    command = [*metalc_bundle._command(options, "avx2"), "-c", "-fopt-info-vec-optimized"]
+    command = [*metalc_bundle._command(options, "avx2", toolchain.ISA_FLAGS["avx2"]), "-c", "-fopt-info-vec-optimized"]
     report = subprocess.run([*command, "-o", os.devnull, tmp_path / "math.cpp"], capture_output=True, text=True).stderr
     done = {int(line.split(":")[1]) for line in report.splitlines() if "32 byte vectors" in line and "math.metal" in line}
     lines = shader.read_text().splitlines()

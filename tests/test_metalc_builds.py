@@ -22,8 +22,6 @@ ROOT = Path(__file__).parent.parent
 
 A = "device float *a [[buffer(0)]]"
 MISTAKES = {
-    "no index": (f"kernel void f({A}, device float *b) {{}}", "'b' of kernel 'f' has no index; add [[buffer(n)]]"),
-    "no threadgroup index": ("kernel void f(threadgroup float *s) {}", "has no index; add [[threadgroup(n)]]"),
     "no attribute": (f"kernel void f({A}, uint i) {{}}", "'i' of kernel 'f' has no attribute"),
     "clash": (f"kernel void f({A}, device int *b [[buffer(0)]]) {{}}", "[[buffer(0)]] of kernel 'f' is taken by both 'a' and 'b'"),
     "index": ("kernel void f(device float *a [[buffer(31)]]) {}", "index 31 of [[buffer(31)]] is outside 0 to 30"),

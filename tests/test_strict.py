@@ -1,15 +1,9 @@
 """Strict MSL: for each rule a small shader that breaks it, refused at its line, and its corrected twin."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from pipeline import strict
 
-ROOT = Path(__file__).parent.parent
-SHADERS = ROOT / "shaders"
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
 KERNEL = "kernel void k(device float *y [[buffer(0)]], device const float *x [[buffer(1)]], uint i [[thread_position_in_grid]])"
 
@@ -75,6 +69,13 @@ CASES = {
         body("float a[2] = {0, 1};\ndevice float *p = a; // <\ny[i] = p[0];"),
         body("float a[2] = {0, 1};\nthread float *p = a;\ny[i] = p[0];"),
     ),
+    "list of initialisers": (
+        "invalid",
+        "struct S { threadgroup float *p; };\nfloat f(S s) { return s.p[0]; }\n"
+        + body("float a[4] = {};\ny[i] = f({a}); // <"),
+        "struct S { threadgroup float *p; };\nfloat f(S s) { return s.p[0]; }\n"
+        + body("threadgroup float a[4];\ny[i] = f({a});"),
+    ),
     "assignment between spaces": (
         "address-space",
         body("threadgroup float s[4];\nthreadgroup float *p = s;\np = y; // <\np[0] = 1;"),
@@ -110,7 +111,11 @@ CASES = {
         "struct A { uint n; };\nkernel void k(device A &a [[buffer(0)]]) {\na.n = 1;\n}",
     ),
     "write to const": ("read-only", body("x[i] = 1; // <"), body("y[i] = 1;")),
-    "const dropped": ("read-only", body("device float *p = x; // <\np[i] = 1;"), body("device float *p = y;\np[i] = 1;")),
+    "const dropped": (
+        "read-only",
+        body("device float *p = x; // <\np[i] = 1;"),
+        body("device float *p = y;\np[i] = 1;"),
+    ),
     "missing buffer index": (
         "binding",
         "kernel void k(device float *x [[buffer(0)]],\n device float *y // <\n) { y[0] = x[0]; }",
@@ -130,6 +135,11 @@ CASES = {
         "binding",
         "kernel void k(\n threadgroup float *x [[buffer(0)]] // <\n) { x[0] = 0; }",
         "kernel void k(\n threadgroup float *x [[threadgroup(0)]]\n) { x[0] = 0; }",
+    ),
+    "value bound as a buffer": (
+        "binding",
+        "kernel void k(device float *x [[buffer(0)]],\n uint n [[buffer(1)]] // <\n) { x[0] = n; }",
+        "kernel void k(device float *x [[buffer(0)]],\n constant uint &n [[buffer(1)]]\n) { x[0] = n; }",
     ),
     "argument without attribute": (
         "binding",
@@ -172,15 +182,39 @@ CASES = {
         "float f(float a) { return a; }\n" + body("float (*g)(float) = f; // <\ny[i] = g(x[i]);"),
         "float f(float a) { return a; }\n" + body("y[i] = f(x[i]);"),
     ),
-    "exception": ("exception", body("if (i > 9) throw 1; // <\ny[i] = 0;"), body("if (i > 9) return;\ny[i] = 0;")),
+    "long double": ("double", body("y[i] = 1.0L; // <"), body("y[i] = 1.0f;")),
+    "narrowing": (
+        "narrowing",
+        body("int n = 3;\nuint a[2] = {n, 1}; // <\ny[i] = a[0];"),
+        body("int n = 3;\nuint a[2] = {uint(n), 1};\ny[i] = a[0];"),
+    ),
+    "array of variable length": (
+        "variable-length-array",
+        body("float a[i]; // <\na[0] = 1; y[i] = a[0];"),
+        body("float a[8];\na[0] = 1; y[i] = a[0];"),
+    ),
+    "inline assembly": ("inline-assembly", body('asm("nop"); // <\ny[i] = 0;'), body("y[i] = 0;")),
+    "exception": (
+        "exception",
+        body("if (i > 9) throw 1; // <\ny[i] = 0;"),
+        body("if (i > 9) return;\ny[i] = 0;"),
+    ),
     "virtual function": (
         "virtual-function",
         "struct S {\n virtual float f() { return 1; } // <\n};",
         "struct S {\n float f() { return 1; }\n};",
     ),
-    "new": ("dynamic-allocation", body("auto p = new float[4]; // <\ny[i] = p[0];"), body("float p[4] = {};\ny[i] = p[0];")),
+    "new": (
+        "dynamic-allocation",
+        body("auto p = new float[4]; // <\ny[i] = p[0];"),
+        body("float p[4] = {};\ny[i] = p[0];"),
+    ),
     "malloc": ("dynamic-allocation", body("auto p = malloc(4); // <\ny[i] = 0;"), body("y[i] = 0;")),
-    "typeid": ("rtti", body("y[i] = &typeid(float) != nullptr; // <"), body("y[i] = is_same_v<float, half>;")),
+    "typeid": (
+        "rtti",
+        body("y[i] = &typeid(float) != nullptr; // <"),
+        body("y[i] = is_same_v<float, half>;"),
+    ),
     "thread_local": ("storage", "thread_local float a; // <", "constant float a = 1;"),
     "global variable": ("global-state", "float a = 1; // <", "constant float a = 1;"),
     "static local variable": (
@@ -193,8 +227,10 @@ CASES = {
     "std": ("std", body("y[i] = std::min(x[i], 1.0f); // <"), body("y[i] = metal::min(x[i], 1.0f);")),
     "threadgroup memory": (
         "threadgroup-memory",
-        KERNEL + " { // <\nthreadgroup float a[4096];\nthreadgroup float b[4097];\na[i] = b[i] = x[i]; y[i] = a[i];\n}",
-        KERNEL + " {\nthreadgroup float a[4096];\nthreadgroup float b[4096];\na[i] = b[i] = x[i]; y[i] = a[i];\n}",
+        KERNEL
+        + " { // <\nthreadgroup float a[4096];\nthreadgroup float b[4097];\na[i] = b[i] = x[i]; y[i] = a[i];\n}",
+        KERNEL
+        + " {\nthreadgroup float a[4096];\nthreadgroup float b[4096];\na[i] = b[i] = x[i]; y[i] = a[i];\n}",
     ),
     "threadgroup memory of a template": (
         "threadgroup-memory",
@@ -214,7 +250,11 @@ CASES = {
         "float f(threadgroup float *s) {\nreturn s[0];\n}",
     ),
     "ambiguous call": ("invalid", body("y[i] = min(i, 3); // <"), body("y[i] = min(i, 3u);")),
-    "function named main": ("reserved-name", "float main() { return 1; } // <", "float start() { return 1; }"),
+    "function named main": (
+        "reserved-name",
+        "float main() { return 1; } // <",
+        "float start() { return 1; }",
+    ),
 }
 
 

@@ -173,6 +173,7 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
     dispatch->entry = kernel->entry;
     dispatch->launch.buffers = buffers;
     dispatch->launch.threadgroup = NULL;
+    dispatch->launch.constants = NULL;
     dispatch->indirect = NULL;
     dispatch->threadgroup_offsets = NULL;
     if (kernel->threadgroup_slots > 0) {

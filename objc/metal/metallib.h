@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 2
+#define METALLIB_ABI 3
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
 
@@ -39,6 +39,13 @@ typedef struct metallib_argument {
     const metallib_member *members;
 } metallib_argument;
 
+// A function constant. `type` is an MTLDataType value.
+typedef struct metallib_constant {
+    const char *name;
+    uint32_t index;         // n of [[function_constant(n)]]
+    uint32_t type;
+} metallib_constant;
+
 // Where a thread stands, for kernels that are run thread by thread.
 typedef struct metallib_thread {
     uint32_t grid[3];         // thread_position_in_grid
@@ -57,6 +64,9 @@ typedef struct metallib_launch {
     uint32_t threads[3];            // threads per threadgroup
     uint32_t grid[3];               // threads per grid
     const metallib_thread *thread;  // the thread to run, where kernels are run thread by thread
+    // A value for each of the function's constants, in the order of its table; NULL where none is given,
+    // and NULL for none at all. A constant without a value is zero and not defined.
+    const void *const *constants;
 } metallib_launch;
 
 // Runs threadgroups first .. first + count - 1 of the grid, x fastest, then y, then z.
@@ -71,6 +81,8 @@ typedef struct metallib_function {
     uint32_t max_total_threads;           // per threadgroup: 1 where a threadgroup is one thread
     uint32_t thread_execution_width;
     uint32_t static_threadgroup_length;   // bytes declared in the kernel's body
+    const metallib_constant *constants;   // those of the shader that the function stands in
+    uint32_t constant_count;
 } metallib_function;
 
 typedef struct metallib {

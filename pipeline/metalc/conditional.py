@@ -64,7 +64,11 @@ class _Conditionals:
         colon, inside = self._scan(index + 1, frozenset((":", ";", ")", "]", "}")))
         if self._text_at(colon) != ":" or colon == index + 1:
             return
+        if self._constant(index):
+            return
         end, more = self._scan(colon + 1, _ENDS | {">"} if self._in_template(index) else _ENDS)
+        if self._integral(index + 1, colon) and self._integral(colon + 1, end):
+            return
         if end > colon + 1 and not self._has_lambda(index, end):
             self._found[index] = (colon, end, max(inside, more))
 
@@ -106,6 +110,21 @@ class _Conditionals:
     def _inside(self, opener: int) -> int:
         found = (self._found[index] for index in range(opener, self._pairs[opener]) if index in self._found)
         return max((depth + 1 for _, _, depth in found), default=0)
+
+    def _constant(self, index: int) -> bool:
+        """Whether the operator stands in a constant expression, which is one of integers."""
+        words = set()
+        while index >= 0 and self._tokens[index].text not in ("{", "}", ";"):
+            if self._tokens[index - 1].text not in (".", "->"):
+                words.add(self._tokens[index].text)
+            index -= 1
+        return not words.isdisjoint(("constexpr", "static_assert", "template", "using", "enum"))
+
+    def _integral(self, start: int, end: int) -> bool:
+        """Whether tokens are integer literals and signs alone."""
+        numbers = [token for token in self._tokens[start:end] if token.kind == "number"]
+        others = [token for token in self._tokens[start:end] if token.kind not in ("number", "symbol")]
+        return bool(numbers) and not others and all(token.text.rstrip("uUlL").isalnum() for token in numbers)
 
     def _has_lambda(self, start: int, end: int) -> bool:
         """C++17 has no lambda in decltype."""

@@ -4,6 +4,8 @@ import re
 
 _ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
 _PLACE = re.compile(r"^(?!In file included)(?P<file>[^\s:][^:\n]*):(?P<line>\d+):")
+_INCLUDED = re.compile(r"^(?:In file included from| +from) (?P<file>[^\s:][^:\n]*):(?P<line>\d+)")
+_INSIDE = re.compile(r"(\{anonymous\}|\(anonymous namespace\))::(metallib_source::)?|\bmetallib_source::")
 _LINKER = re.compile(r"undefined reference|cannot find|ld: ")
 
 
@@ -16,9 +18,10 @@ def summary(text: str, library: str) -> str:
             continue
         place = error
         if _foreign(error["file"], library):
-            places = (_PLACE.match(other) for other in lines)
+            places = (pattern.match(other) for pattern in (_PLACE, _INCLUDED) for other in lines)
             place = next((p for p in places if p and not _foreign(p["file"], library)), error)
-        return f"{place['file']}:{place['line']}: {error['text']}"
+        said = _INSIDE.sub("", error["text"].removeprefix("#error "))
+        return f"{place['file']}:{place['line']}: {said}"
     for line in lines:
         if _LINKER.search(line):
             return f"metalc: {line}"

@@ -2,6 +2,7 @@
 
 import json
 
+from . import specialise
 from .kernels import POSITIONS, Kernel
 from .syntax import Shader
 
@@ -75,13 +76,14 @@ def translation_unit(shader: Shader, kernels: list[Kernel], key: str, threads: b
         shader.text,
         '\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n} }\n",
         "namespace metallib_thunk = metallib_source::metallib_thunk;\n",
+        specialise.definitions(shader),
     ]
     for number, kernel in enumerate(kernels):
-        parts.append(_kernel(kernel, f"{key}_{number}", number, threads))
+        parts.append(_kernel(shader, kernel, f"{key}_{number}", number, threads))
     return "".join(parts)
 
 
-def _kernel(kernel: Kernel, id: str, number: int, threads: bool) -> str:
+def _kernel(shader: Shader, kernel: Kernel, id: str, number: int, threads: bool) -> str:
     opened = "".join(f"namespace {name} {{ " for name in kernel.scope)
     closed = "} " * len(kernel.scope)
     path = "::".join(("metallib_source", *kernel.scope, f"metallib_kernel_{number}"))
@@ -92,8 +94,8 @@ def _kernel(kernel: Kernel, id: str, number: int, threads: bool) -> str:
             f"using metallib_signature_{number} = metallib_thunk::signature<decltype(metallib_kernel_{number})>;\n",
             _threadgroup_length(kernel, number),
             f"{closed}}} }}\n",
-            _thunk(kernel, id, path, threads),
-            _reflection(kernel, id, path, threads),
+            _thunk(shader, kernel, id, path, threads),
+            _reflection(shader, kernel, id, path, threads),
         )
     )
 
@@ -111,10 +113,10 @@ def _threadgroup_length(kernel: Kernel, number: int) -> str:
     )
 
 
-def _thunk(kernel: Kernel, id: str, path: str, threads: bool) -> str:
+def _thunk(shader: Shader, kernel: Kernel, id: str, path: str, threads: bool) -> str:
     signature = path.replace("metallib_kernel_", "metallib_signature_")
     positions = _THREAD_POSITIONS if threads else POSITIONS
-    arguments, values = [], []
+    arguments, values = [specialise.call(shader)], []
     for position, binding in enumerate(kernel.bindings):
         type_name = f"{signature}::parameter<{position}>"
         if binding.index is None:
@@ -132,7 +134,7 @@ def _thunk(kernel: Kernel, id: str, path: str, threads: bool) -> str:
     )
 
 
-def _reflection(kernel: Kernel, id: str, path: str, threads: bool) -> str:
+def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: bool) -> str:
     signature = path.replace("metallib_kernel_", "metallib_signature_")
     length = path.replace("metallib_kernel_", "metallib_static_")
     bound = [(p, b) for p, b in enumerate(kernel.bindings) if b.index is not None]
@@ -164,7 +166,7 @@ def _reflection(kernel: Kernel, id: str, path: str, threads: bool) -> str:
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
-        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, {size}, {length}}}; }}\n"
+        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}; }}\n"
     )
     return "".join(parts)
 

@@ -75,7 +75,7 @@ class Binding:
 @dataclass(frozen=True, slots=True)
 class Kernel:
     name: str
-    call: str  # the C++ name inside `scope`, template arguments included
+    call: str  # the C++ name, template arguments included
     scope: tuple[str, ...]
     bindings: tuple[Binding, ...]
     threadgroup_arrays: tuple[str, ...]  # types, in terms of the parameters of `template`
@@ -89,7 +89,7 @@ def kernels(shader: Shader) -> list[Kernel]:
     templates = {}
     for declaration in shader.kernels:
         if declaration.template:
-            templates[(*declaration.scope, declaration.base_name)] = declaration
+            templates.setdefault((*declaration.scope, declaration.base_name), []).append(declaration)
     found: dict[str, Kernel] = {}
     for declaration in shader.kernels:
         if declaration.template:
@@ -112,7 +112,7 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
     def fail(message):
         return at(declaration.file, declaration.line, message)
 
-    primary = templates.get((*declaration.scope, declaration.base_name.split("::")[-1].strip()))
+    primary = _primary(templates.get((*declaration.scope, declaration.base_name.split("::")[-1].strip()), ()), declaration)
     name = declaration.host_name
     if declaration.instantiation:
         if primary is None:
@@ -134,7 +134,7 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
     deduced = declaration.instantiation and "<" not in declaration.name
     return Kernel(
         name=name,
-        call=_deduced(declaration) if deduced else declaration.name,
+        call=_deduced(declaration) if deduced else _qualified(declaration),
         scope=declaration.scope,
         bindings=_bindings(shader, name, declaration.scope, source.parameters or ()),
         threadgroup_arrays=() if deduced else (primary or declaration).threadgroup_arrays,
@@ -144,10 +144,48 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
     )
 
 
+def _primary(candidates, declaration: KernelDeclaration) -> KernelDeclaration | None:
+    """The template that an instantiation is of: several may have one name."""
+    given = len(_arguments(declaration.name))
+    for candidate in candidates:
+        parameters = _arguments(candidate.template)
+        required = sum("=" not in parameter and "..." not in parameter for parameter in parameters)
+        most = len(parameters) if "..." not in candidate.template else given
+        counted = declaration.parameters is None or len(declaration.parameters) == len(candidate.parameters or ())
+        if counted and (given == 0 or required <= given <= most):
+            return candidate
+    return candidates[-1] if candidates else None
+
+
+def _arguments(text: str) -> list[str]:
+    """Those between the angle brackets of `name < ... >`."""
+    parts, depth, word = [], 0, ""
+    for letter in text[text.index("<") :] if "<" in text else "":
+        depth += (letter in "<([{") - (letter in ">)]}")
+        if letter == "," and depth == 1:
+            parts.append(word)
+            word = ""
+        else:
+            word += letter
+    return [*parts, word] if word.strip("<> ") else parts
+
+
 def _deduced(declaration: KernelDeclaration) -> str:
     """An instantiation whose template arguments follow from its parameters."""
-    types = ", ".join(re.sub(r"\[[^]]*\]", "*", p.type_text, count=1) for p in declaration.parameters or ())
-    return f"*static_cast<void (*)({types})>({declaration.name})"
+    types = " , ".join(_type(parameter) for parameter in declaration.parameters or ())
+    return f"* static_cast < void ( * ) ( {types} ) > ( {_qualified(declaration)} )"
+
+
+def _type(parameter: Parameter) -> str:
+    """A parameter's type as C++ has it."""
+    words = re.sub(r"\[[^]]*\]", "*", parameter.type_text, count=1).split()
+    words = ["const" if word == "constant" else word for word in words]
+    return " ".join(word for position, word in enumerate(words) if word != "const" or "const" not in words[:position])
+
+
+def _qualified(declaration: KernelDeclaration) -> str:
+    """The C++ name from outside: one of a library function is the shader's own then."""
+    return "::".join(("metallib_source", *declaration.scope, declaration.name))
 
 
 def _says_where(declaration: KernelDeclaration) -> bool:

@@ -10,7 +10,8 @@ from .constants import integer
 from .syntax import FunctionConstant
 
 _SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
-_FLOAT = re.compile(r"(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+|0[xX][0-9a-fA-F.]+[pP][+-]?\d+")
+_DECIMAL = r"(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|0[xX][0-9a-fA-F.]+[pP][+-]?\d+"
+_FLOAT = re.compile(rf"(?P<value>{_DECIMAL})(?P<suffix>[hH]|bf|BF)?")
 _SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
 _STOPS = frozenset("* & , ( ) ; { } = < >".split())
 _TYPES = ("struct", "class", "union")
@@ -91,10 +92,14 @@ class Rewriter:
                 self._replace(first, close, f"metallib_defined_{self._text(close - 1)}")
 
     def _literals(self) -> None:
-        """There is no double: 1.0 is a float."""
-        for token in self._tokens:
-            if token.kind == "number" and _FLOAT.fullmatch(token.text):
+        """There is no double: 1.0 is a float, and 1.0h and 1.0bf have 16 bits."""
+        for index, token in enumerate(self._tokens):
+            found = _FLOAT.fullmatch(token.text) if token.kind == "number" else None
+            if found and not found["suffix"]:
                 self._edits.append((token.end, token.end, "f"))
+            elif found:
+                kind = "half" if found["suffix"] in "hH" else "bfloat"
+                self._replace(index, index, f"metal::{kind}({found['value']}f)")
 
     def _ranges(self) -> None:
         """T a[N] = {[0 ... N - 1] = x} becomes a declaration and a call."""

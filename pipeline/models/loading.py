@@ -83,7 +83,7 @@ class Loader:
             self.mapped_bytes += infos[0].nbytes
             memory = self.checkpoint.mapped(infos[0].file)
             return Storage(shape, dtype, mapped=(infos[0].file, memory, infos[0].offset))
-        storage = Storage.zeros(shape, dtype)
+        storage = Storage.empty(shape, dtype)
         target = storage.numpy(self.device).reshape(len(infos), -1)
         for row, info in zip(target, infos):
             row[:] = self.checkpoint.view(info.name).reshape(-1)

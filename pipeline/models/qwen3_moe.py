@@ -130,7 +130,7 @@ class Qwen3Moe:
 
     def cache(self, slots: int, context: int) -> Cache:
         c = self.config
-        return Cache.zeros(c.layers, slots, c.kv_heads, context, c.head_dim)
+        return Cache.empty(c.layers, slots, c.kv_heads, context, c.head_dim)
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True):
         """The forward pass in model order. Gives the logits [R, vocab], or without `head` None: then it

@@ -15,9 +15,9 @@ class Cache:
     values: tuple[Storage, ...]
 
     @classmethod
-    def zeros(cls, layers: int, slots: int, kv_heads: int, context: int, head_dim: int) -> Cache:
+    def empty(cls, layers: int, slots: int, kv_heads: int, context: int, head_dim: int) -> Cache:
         shape = (slots, kv_heads, context, head_dim)
-        return cls(tuple(Storage.zeros(shape) for _ in range(layers)), tuple(Storage.zeros(shape) for _ in range(layers)))
+        return cls(tuple(Storage.empty(shape) for _ in range(layers)), tuple(Storage.empty(shape) for _ in range(layers)))
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,15 @@ __all__ = ["CompileError", "Diagnostic", "INSTALL", "Unavailable", "available", 
 _CLANG_TOO = ("no-address-space", "global-state", "kernel-call", "function-pointer", "reserved-name")
 
 
-def check(files, include=(), defines=()) -> list[Diagnostic]:
+def check(files, include=(), defines=(), *, explicit_indices=True) -> list[Diagnostic]:
     """Checks .metal files.
 
     Args:
         files: paths of .metal files.
         include: folders for #include "...".
         defines: macros, each NAME or NAME=VALUE.
+        explicit_indices: refuse buffers without an index. Apple's compiler numbers them itself, which
+            other people's shaders rely on.
 
     Returns:
         What Apple's compiler would refuse, by file and line; an error in a header once for each way it shows.
@@ -42,15 +44,19 @@ def check(files, include=(), defines=()) -> list[Diagnostic]:
         files = [files]
     if not available():
         raise Unavailable(INSTALL)
-    found = {diagnostic for file in files for diagnostic in _Check(os.fspath(file)).run(include, defines)}
+    found = {
+        diagnostic
+        for file in files
+        for diagnostic in _Check(os.fspath(file), explicit_indices).run(include, defines)
+    }
     return sorted(found)
 
 
 class _Check:
     """One file."""
 
-    def __init__(self, file: str):
-        self.file = file
+    def __init__(self, file: str, explicit_indices: bool):
+        self.file, self.explicit_indices = file, explicit_indices
         self.sources: dict[str, list[str]] = {}
         self.found: list[Diagnostic] = []
 
@@ -59,38 +65,44 @@ class _Check:
 
         marked = source.preprocess(self.file, include, defines)
         text, self.places = source.places(marked, self.file)
+        self.text = text
         shader = parse(marked, self.file)
         lowered = lower.lower(text, self.file)
         self.lines = lowered.text.split("\n")
         words.check(lowered, self._token)
-        kernels.check(shader, self._parsed)
+        kernels.check(shader, self.explicit_indices, self._parsed)
         unit = engine.parse(lowered.text)
         plain = {(diagnostic.file, diagnostic.line): diagnostic.rule for diagnostic in self.found}
         tree.check(unit, lowered, {kernel.base_name for kernel in shader.kernels}, self._physical)
         # What a thread_local variable is, and what Clang says of a line, a rule has told already.
-        self.found = [d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"]
+        self.found = [
+            d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"
+        ]
         told = {*plain, *((d.file, d.line) for d in self.found if d.rule in _CLANG_TOO)}
-        for finding in engine.findings(unit):
-            if not messages.false_alarm(finding):
-                self._clang(finding, told)
+        for finding in messages.errors(engine.findings(unit)):
+            self._clang(finding, told)
         return self.found
 
-    def _add(self, place: source.Place, word: str, rule: str, message: str, fix: str) -> None:
-        column = source.column(place, word, self.sources)
+    def _add(self, place: source.Place, word: str, nth: int, rule: str, message: str, fix: str) -> None:
+        column = source.column(place, word, nth, self.sources)
         self.found.append(Diagnostic(place.file, place.line, column, rule, message, fix))
 
     def _token(self, token, rule, message, fix) -> None:
-        self._physical(token.line, 0, rule, message, fix, token.text)
+        start = self.text.rfind("\n", 0, token.start) + 1
+        nth = sum(1 for _ in source.occurrences(token.text, self.text[start : token.start]))
+        self._add(self.places[token.line - 1], token.text, nth, rule, message, fix)
 
     def _parsed(self, item, word, rule, message, fix) -> None:
-        self._add(source.Place(item.file, item.line), word, rule, message, fix)
+        self._add(source.Place(item.file, item.line), word, 0, rule, message, fix)
 
-    def _physical(self, line, column, rule, message, fix, word=None) -> None:
+    def _physical(self, line, column, rule, message, fix) -> None:
         """Reports a place in the lowered text."""
         if not 0 < line <= len(self.places):
-            self._add(source.Place(self.file, 1), "", rule, message, fix)
+            self._add(source.Place(self.file, 1), "", 0, rule, message, fix)
             return
-        self._add(self.places[line - 1], self._word(line, column) if word is None else word, rule, message, fix)
+        word = self._word(line, column)
+        nth = sum(1 for _ in source.occurrences(word, self.lines[line - 1][: column - 1]))
+        self._add(self.places[line - 1], word, nth, rule, message, fix)
 
     def _word(self, line: int, column: int) -> str:
         rest = self.lines[line - 1][column - 1 :]

@@ -13,7 +13,8 @@ NAME = "/strict/shader.clcpp"
 _ARGUMENTS = (
     "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-target", "x86_64",
     "-cl-single-precision-constant", "-Xclang", "-cl-ext=+all,+__cl_clang_function_pointers,+__cl_clang_bitfields", "-ferror-limit=0", "-ftemplate-depth=512",
-    "-Wno-everything", "-fno-spell-checking", "-include", "strict.h",
+    "-Wno-everything", "-flax-vector-conversions=none", "-Werror=c++11-narrowing",
+    "-fno-spell-checking", "-include", "strict.h",
 )  # fmt: skip
 
 

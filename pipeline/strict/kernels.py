@@ -3,20 +3,36 @@
 import re
 
 from ..metalc.constants import integer
+from .expressions import VECTORS
+from .lower import SPACES
 from .words import KNOWN, POSITIONS, RESOURCES
 
 MAX_INDEX = {"buffer": 30, "threadgroup": 30, "texture": 127, "sampler": 15}
 _RESERVED = ("main",)
+_VALUES = (
+    frozenset(
+        "const volatile unsigned bool char uchar short ushort int uint long ulong size_t float half bfloat".split()
+    )
+    | VECTORS
+)
 # Positions that have no direction.
-_SCALAR = re.compile(r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per|quadgroups_per")
+_SCALAR = re.compile(
+    r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per|quadgroups_per"
+)
 
 
-def check(shader, report) -> None:
+def check(shader, explicit_indices: bool, report) -> None:
     """Calls report(place with file and line, word, rule, message, fix)."""
     for kernel in shader.kernels:
         name = kernel.host_name or kernel.base_name
         if kernel.base_name in _RESERVED:
-            report(kernel, kernel.base_name, "reserved-name", f"a kernel cannot be named {kernel.base_name}", "rename it")
+            report(
+                kernel,
+                kernel.base_name,
+                "reserved-name",
+                f"a kernel cannot be named {kernel.base_name}",
+                "rename it",
+            )
         if kernel.instantiation:
             continue
         if kernel.result and kernel.result != "void":
@@ -24,10 +40,10 @@ def check(shader, report) -> None:
                 kernel, kernel.base_name, "kernel-result", f"kernel '{name}' returns {kernel.result}",
                 "return void and write to a device buffer",
             )  # fmt: skip
-        _parameters(shader, kernel, name, report)
+        _parameters(shader, kernel, name, explicit_indices, report)
 
 
-def _parameters(shader, kernel, name: str, report) -> None:
+def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> None:
     used: dict[tuple[str, int], str] = {}
     buffers = 0
     for parameter in kernel.parameters or ():
@@ -38,33 +54,60 @@ def _parameters(shader, kernel, name: str, report) -> None:
 
         words = parameter.words
         indirect = "*" in words or "&" in words
-        meanings = [a for a in parameter.attributes if (a.name in RESOURCES or a.name in POSITIONS) and a.name != "function_constant"]
+        meanings = [
+            a
+            for a in parameter.attributes
+            if (a.name in RESOURCES or a.name in POSITIONS) and a.name != "function_constant"
+        ]
         if len(meanings) > 1:
             fail(f"has both [[{meanings[0].name}]] and [[{meanings[1].name}]]", "keep one")
         if not meanings:
+            buffers += ("*" in words or "&" in words) and "threadgroup" not in words
             if not any(a.name not in KNOWN for a in parameter.attributes):
-                _unbound(parameter, words, indirect, fail)
+                _unbound(words, indirect, explicit_indices, fail)
             continue
         meaning = meanings[0]
         if meaning.name in POSITIONS:
             _position(meaning.name, words, indirect, fail)
         elif meaning.name in MAX_INDEX:
             buffers += meaning.name == "buffer"
+            plain = not indirect and "[" not in words and not _dependent(kernel, words)
+            if plain and meaning.name in ("buffer", "threadgroup"):
+                fail(
+                    f"is bound by [[{meaning.name}(n)]], but no pointer or reference",
+                    "make it a constant reference",
+                )
             index = integer(meaning.argument or "", shader.enumerators)
             _space(meaning.name, words, indirect, fail)
             if index is None:
                 continue  # depends on a template's parameter or a constant
             if not 0 <= index <= MAX_INDEX[meaning.name]:
                 fail(f"has index {index}", f"[[{meaning.name}(n)]] takes 0 to {MAX_INDEX[meaning.name]}")
-            elif (meaning.name, index) in used and not any(a.name == "function_constant" for a in parameter.attributes):
+            elif (meaning.name, index) in used and not any(
+                a.name == "function_constant" for a in parameter.attributes
+            ):
                 other = used[meaning.name, index]
                 fail(f"has [[{meaning.name}({index})]], which '{other}' has too", "give one another index")
             used.setdefault((meaning.name, index), parameter.name)
     if buffers > 31:
-        report(kernel, kernel.base_name, "binding", f"kernel '{name}' has {buffers} buffers; 31 is the most", "put some into one")
+        report(
+            kernel,
+            kernel.base_name,
+            "binding",
+            f"kernel '{name}' has {buffers} buffers; 31 is the most",
+            "put some into one",
+        )
 
 
-def _unbound(parameter, words, indirect: bool, fail) -> None:
+def _dependent(kernel, words) -> bool:
+    """Whether a type may be a pointer that a template or an alias makes."""
+    return bool(kernel.template) or any(word not in _VALUES and word not in SPACES for word in words)
+
+
+def _unbound(words, indirect: bool, explicit_indices: bool, fail) -> None:
+    indirect = indirect or "[" in words
+    if (indirect or any(word.startswith(("texture", "sampler")) for word in words)) and not explicit_indices:
+        return
     if any(word.startswith(("texture", "sampler", "depth")) for word in words):
         fail("has no index", "add [[texture(n)]] or [[sampler(n)]]")
     elif "threadgroup" in words:
@@ -72,7 +115,10 @@ def _unbound(parameter, words, indirect: bool, fail) -> None:
     elif indirect:
         fail("has no index", "add [[buffer(n)]]")
     elif words:
-        fail("has no attribute", "add one such as [[thread_position_in_grid]], or make it a constant reference with [[buffer(n)]]")
+        fail(
+            "has no attribute",
+            "add one such as [[thread_position_in_grid]], or make it a constant reference with [[buffer(n)]]",
+        )
 
 
 def _space(kind: str, words, indirect: bool, fail) -> None:

@@ -10,20 +10,19 @@ from dataclasses import dataclass
 
 from ..metalc.parse import edit
 from ..metalc.tokens import Token, match_brackets, tokenize
+from .expressions import MADE, VECTORS, Expressions
 
-_SCALARS = "bool char uchar short ushort int uint long ulong float half bfloat".split()
-VECTORS = frozenset(f"{packed}{scalar}{n}" for packed in ("", "packed_") for scalar in _SCALARS for n in (2, 3, 4))
-SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
+SPACES = frozenset(
+    ("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data")
+)
 # Words that C++ for OpenCL keeps for itself.
 _TAKEN = frozenset(
     "local global generic read_only write_only read_write pipe event_t sampler_t queue_t reserve_id_t "
     "clk_event_t ndrange_t atomic_int atomic_uint atomic_ulong atomic_long atomic_float atomic_double "
-    "vec_step __kernel uniform".split()
+    "vec_step __kernel".split()
 )
+_PLAIN = re.compile(r"(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _OPENERS = frozenset("{};")
-_SWIZZLE = re.compile("[xyzw]{1,4}|[rgba]{1,4}|lo|hi")
-_NO_TYPES = frozenset("else do try const noexcept override final mutable device constant thread threadgroup".split())
-_VALUES = frozenset(("true", "false", "nullptr", "this", "NULL", "INFINITY", "NAN"))
 _AGGREGATES = ("struct", "class", "union")
 
 
@@ -49,7 +48,7 @@ def lower(text: str, file: str) -> Lowered:
     return _Lowering(text, file).run()
 
 
-class _Lowering:
+class _Lowering(Expressions):
     def __init__(self, text: str, file: str):
         self.text = text
         self.tokens = tokenize(text, file)
@@ -70,10 +69,14 @@ class _Lowering:
         }
         self._definitions(0, len(self.tokens))
         for index, token in enumerate(self.tokens):
-            if token.kind == "number" and token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
-                self._replace(token, token.text[:-2])
-            if token.kind == "symbol" and self._is(index, "[", "[") and token.end == self.tokens[index + 1].start:
-                self.edits.append((token.start, self.tokens[self.pairs[index]].end, None))
+            if token.kind == "number":
+                self._number(token)
+            if (
+                token.kind == "symbol"
+                and self._is(index, "[", "[")
+                and token.end == self.tokens[index + 1].start
+            ):
+                self._attributes(index)
             if token.text == "?":
                 self._choice(index)
             elif token.text == "}" and index + 1 < len(self.tokens):
@@ -84,7 +87,7 @@ class _Lowering:
                 self._replace(token, None)
             elif token.text in _TAKEN:
                 self._replace(token, token.text + "_")
-            elif token.text in VECTORS or token.text in ("vec", "packed_vec"):
+            elif token.text in MADE:
                 self._vector(index)
             elif token.text == "thread":
                 self._reference(index)
@@ -126,6 +129,13 @@ class _Lowering:
             at += 1
         return index
 
+    def _number(self, token: Token) -> None:
+        """1.0 is a float; 1.0bf is one that becomes a bfloat."""
+        if _PLAIN.fullmatch(token.text):
+            self._replace(token, token.text + "f")
+        elif token.text.endswith(("bf", "BF")) and not token.text.startswith("0x"):
+            self._replace(token, token.text[:-2] + ("f" if _PLAIN.fullmatch(token.text[:-2]) else ""))
+
     def _kernel_bodies(self) -> list[tuple[int, int]]:
         bodies = []
         for index, token in enumerate(self.tokens):
@@ -148,7 +158,9 @@ class _Lowering:
     def _reference(self, index: int) -> None:
         """const thread T & takes a temporary, which has no address space for Clang."""
         at, constant = index + 1, self._is(index - 1, "const")
-        while at < len(self.tokens) and (self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")):
+        while at < len(self.tokens) and (
+            self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")
+        ):
             constant = constant or self._is(at, "const")
             at = self._angle(at) + 1 if self._is(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
@@ -157,7 +169,12 @@ class _Lowering:
             self._replace(self.tokens[index], None)  # of the pointer, not of what it points to
         elif self._specialises(index):
             return
-        elif constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & (self.parameters | {"auto"}):
+        elif (
+            constant
+            and self._is(at, "&")
+            and not self._is(at + 1, "&")
+            and not words & (self.parameters | {"auto"})
+        ):
             self._replace(self.tokens[index], "__generic")
             self.temporaries.add(self.tokens[index].line)
 
@@ -167,111 +184,13 @@ class _Lowering:
             index -= 1
         return self._is(index + 1, "template", "<", ">")
 
-    def _temporary(self, index: int) -> None:
-        """Op{}(x) calls a member function of an object in thread memory."""
-        opener = self.pairs.get(index, index)
-        if self.tokens[index + 1].text not in ("(", "."):
-            return
-        first = opener - 1
-        if self._is(first, ">"):
-            depth = 0
-            while first > 0:
-                depth += self._is(first, ">") - self._is(first, "<")
-                if depth == 0:
-                    break
-                first -= 1
-            first -= 1
-        while self._is(first - 1, "::") and first > 1:
-            first -= 2
-        before = self.tokens[first - 1]
-        if self.tokens[first].kind != "word" or self.tokens[first].text in _NO_TYPES:
-            return
-        if before.kind == "word" and before.text != "return" or before.text in (">", "]", ")", "&", "*", ":") and not self._is(first - 1, ":"):
-            return
-        self._insert(self.tokens[first].start, "strict::here(")
-        self._insert(self.tokens[index].end, ")")
-
-    # -- vectors -----------------------------------------------------------------------------------
-
-    def _vector(self, index: int) -> None:
-        """float4(…), (float4)x and static_cast<float4>(x) take what OpenCL's vectors do not."""
-        first, last = index, index
-        if self._is(first - 1, "::"):
-            first -= 2 if self._is(first - 2, "metal") else 1
-        if self.tokens[index].text in ("vec", "packed_vec"):
-            if not self._is(index + 1, "<"):
-                return
-            last = self._angle(index + 1)
-            if self._is(index + 2, "bool", ",") and last > index:
-                self.edits.append((self.tokens[first].start, self.tokens[index + 4].start, "strict::bools<"))
-                return
-        begin, end = self.tokens[first].start, self.tokens[last].end
-        before = self.tokens[first - 1].text if first else ";"
-        if before == "typename":
-            return
-        if before == "<" and self._is(last + 1, ">", "(") and self._is(first - 2, "static_cast"):
-            self._replace(self.tokens[first - 2], "strict::make")
-        elif before == "(" and self._is(last + 1, ")") and self._casts(first - 1, last + 2):
-            self.edits.append((self.tokens[first - 1].start, begin, "strict::to<"))
-            self.edits.append((self.tokens[last + 1].start, self.tokens[last + 1].end, ">()->*"))
-        elif self._is(last + 1, "(") and before not in ("operator", "struct", "new"):
-            if not self._declares(last + 1):
-                self._insert(begin, "strict::make<")
-                self._insert(end, ">")
-
-    def _casts(self, opener: int, operand: int) -> bool:
-        """Whether ( type ) before `operand` is a cast: not the parameter of a function or of sizeof."""
-        before = self.tokens[opener - 1]
-        if before.kind == "word" and before.text not in ("return", "else", "case") or before.text in (")", "]", ">"):
-            return False
-        return operand < len(self.tokens) and (
-            self.tokens[operand].kind in ("word", "number") or self.tokens[operand].text in ("(", "-", "*", "!", "~")
-        )
-
-    def _declares(self, opener: int) -> bool:
-        """Whether what looks like float4(…) is a declarator: float4 (&name)[2]."""
-        return self.tokens[opener + 1].text in ("*", "&") and self.tokens[self.pairs[opener] + 1].text in ("[", "(")
-
-    # -- choices -----------------------------------------------------------------------------------
-
-    def _choice(self, index: int) -> None:
-        """c ? a : f() takes objects of one type, where a is in thread memory: a is made a value."""
-        at, nested = index + 1, 0
-        while at < len(self.tokens) and self.tokens[at].text not in (";", ")", "}", "]"):
-            text = self.tokens[at].text
-            if text == ":" and nested == 0:
-                break
-            nested += (text == "?") - (text == ":")
-            at = self.pairs.get(at, at) + 1 if text in "([{" else at + 1
-        if self._is(at, ":"):
-            self._value(index + 1)
-            self._value(at + 1)
-
-    def _value(self, start: int) -> None:
-        at, element = start, False
-        if self.tokens[at].kind != "word" or self.tokens[at].text in _VALUES:
-            return
-        while True:
-            if self._is(at + 1, "[") and not self._is(at + 1, "[", "["):
-                at, element = self.pairs[at + 1], True
-            elif (self._is(at + 1, ".") or self._is(at + 1, "->")) and self.tokens[at + 2].kind == "word":
-                at, element = at + 2, False
-            else:
-                break
-        last = self.tokens[at]
-        if self.tokens[at + 1].text not in (";", ":", ")", ",", "]", "}"):
-            return
-        if element:
-            self._insert(self.tokens[start].start, "strict::element()->*")
-        elif at == start or not _SWIZZLE.fullmatch(last.text):
-            self._insert(self.tokens[start].start, "strict::value(")
-            self._insert(last.end, ")")
-
     # -- variables in threadgroup memory -----------------------------------------------------------
 
     def _starts_statement(self, index: int) -> bool:
         at = index - 1
-        while at >= 0 and (self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")):
+        while at >= 0 and (
+            self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")
+        ):
             if self._is(at, ")"):
                 opener = self.pairs.get(at, 0)
                 if self.tokens[opener - 1].text not in ("alignas", "__attribute__"):
@@ -300,7 +219,13 @@ class _Lowering:
             while self._is(tail, "["):
                 tail = self.pairs[tail] + 1
             # Apple's compiler takes { 0 } and means nothing by it.
-            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {"=", "{", "}", "0", "0.0f"}
+            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {
+                "=",
+                "{",
+                "}",
+                "0",
+                "0.0f",
+            }
             self.variables.append(Variable(self.tokens[name], initialised, inside))
             self._insert(self.tokens[name].start, "(&")
             self._insert(self.tokens[name].end, ")")

@@ -15,35 +15,61 @@ _RULES = (
     ("rtti", r"typeid|dynamic_cast|-frtti", "use a template or an enum"),
     ("storage", r"thread_local|thread-local", "use a local variable"),
     ("global-state", r"(program scope|static (local|data member)) variable", "declare it constant, or pass it as an argument"),
+    ("narrowing", r"cannot be narrowed", "convert it: T(x)"),
+    ("variable-length-array", r"array size is not a constant expression|variable length array", "give it a constant size"),
     ("address-space", r"address space", "keep the address space of the argument"),
     ("read-only", r"const-qualified|read-only|not assignable|drops? '?const|discards qualifiers", "take the argument as device without const"),
     ("recursion", r"recursive template instantiation exceeded", "use a loop"),
 )  # fmt: skip
 _SPACE = re.compile(r"__(global|local|constant|private|generic)\b")
+_SPACES = re.compile(r"address space|cannot deduce a type for .* equal '[^']*__")
 _TYPES = re.compile(r"'([^']*)'")
+_BOOLS = re.compile(r"invalid vector element type 'bool'")
 _FALSE = (
     # Vectors of different types convert where they are constructed.
     re.compile(r"from vector .* to vector .* of different size"),
     re.compile(r"invalid conversion between ext-vector type"),
-    re.compile(r"(static_cast|C-style cast|functional-style cast|cast) from '[^']*(ext_vector|\d).*' .* is not allowed"),
+    re.compile(
+        r"(static_cast|C-style cast|functional-style cast|cast) from '[^']*(ext_vector|\d).*' .* is not allowed"
+    ),
     re.compile(r"excess elements in (scalar|vector) initializer"),
     re.compile(r"scalar operand type has greater rank than the type of the vector element"),
     re.compile(r"too few elements in vector initialization"),
-    re.compile(r"invalid vector element type 'bool'"),
+    _BOOLS,
     # A function as the argument of a template.
-    re.compile(r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"),
+    re.compile(
+        r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"
+    ),
     # p += c, c an object that converts to an integer.
-    re.compile(r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"),
+    re.compile(
+        r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"
+    ),
+    # A member may be declared in its type and defined outside.
+    re.compile(r"variable in constant address space must be initialized"),
     # Declarations stand for functions here, so little is constant.
-    re.compile(r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"),
-    re.compile(r"cast from '(half|__bf16|bfloat)' to '(half|__bf16|bfloat)' is not allowed"),
+    re.compile(
+        r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"
+    ),
+    re.compile(r"cast from '[^'*]*(half|bfloat|__bf16)'.* to '[^'*]*(half|bfloat|__bf16)'.* is not allowed"),
 )
 # Objects are copied out of constant memory.
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
-_NOTE_TEMPORARY = re.compile(r"cannot bind reference in default address space|'this' object is in default address space|cannot convert initializer list argument to")
-_NOTE_FAILED = re.compile(r"candidate template ignored: substitution failure( \[with [^\]]*\])?$")
+_NOTE_TEMPORARY = re.compile(
+    r"cannot bind reference in default address space|'this' object is in default address space"
+    r"|cannot convert initializer list argument to '(const |__private |\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
+)
+_NOTE_FAILED = re.compile(
+    r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$"
+)
+_NOTE_DEDUCED = re.compile(r"cannot deduce a type for .* equal '([^']*)'")
 _CONSTANT = re.compile(r"cannot be used to construct an object in address space '__constant'")
 _CANDIDATE = re.compile(r"^candidate ")
+
+
+def errors(findings: list[Finding]) -> list[Finding]:
+    """Those of Clang's errors that are Metal's, too."""
+    bools = any(_BOOLS.search(finding.text) for finding in findings)
+    return [f for f in findings if not (false_alarm(f) or bools and "subscripted value" in f.text)]
 
 
 def false_alarm(finding: Finding) -> bool:
@@ -60,9 +86,18 @@ def false_alarm(finding: Finding) -> bool:
     if text.startswith(("no matching constructor", "no viable overloaded '='", "no viable conversion")):
         return any(_COPY.search(note) or _CONSTANT.search(note) for note in candidates)
     if text.startswith("no matching"):
-        return any(_NOTE_TEMPORARY.search(note) or _NOTE_FAILED.search(note) for note in candidates)
+        return any(
+            _NOTE_TEMPORARY.search(note)
+            or _NOTE_FAILED.search(note)
+            or (deduced := _NOTE_DEDUCED.search(note))
+            and not _SPACE.search(deduced[1])
+            for note in candidates
+        )
     if text.startswith(("incompatible operand types", "conditional expression is ambiguous")):
-        types = {re.sub(r"\bconst\b|\b__(private|generic|global|local|constant)\b", "", name).strip() for name in _TYPES.findall(text)}
+        types = {
+            re.sub(r"\bconst\b|\b__(private|generic|global|local|constant)\b", "", name).strip()
+            for name in _TYPES.findall(text)
+        }
         return len(types) == 1
     return False
 
@@ -70,19 +105,29 @@ def false_alarm(finding: Finding) -> bool:
 def classify(finding: Finding) -> tuple[str, str, str]:
     """(rule, message, fix)."""
     message = reworded(finding.text)
-    everything = " ".join((finding.text, *(note.text for note in finding.notes if _CANDIDATE.match(note.text))))
+    reasons = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
+    everything = " ".join((finding.text, *reasons))
     for rule, pattern, fix in _RULES:
         if re.search(pattern, finding.text):
+            if rule == "threadgroup-memory":
+                message = _memory(finding)
             return rule, message, fix
     if _drops_const(finding.text):
         return "read-only", message, "take the argument as device without const"
     if finding.text.startswith("cannot initialize object parameter"):
         return "address-space", message, "copy the object into a thread variable first"
-    if _mixes(finding.text) or re.search(r"address space", everything):
+    if any(_mixes(text) for text in (finding.text, *reasons)) or _SPACES.search(everything):
         return "address-space", message + _reason(finding), "keep the address space of the argument"
     if re.search(r"lose const|drops? .*const|would lose const|but .* is const", everything):
         return "read-only", message + _reason(finding), "take the argument as device without const"
     return "invalid", message + _reason(finding), "Metal's compiler refuses this"
+
+
+def _memory(finding: Finding) -> str:
+    declared = re.search(r"sizeof\((.*)\) <=", finding.text)
+    size = next((m[1] for note in finding.notes if (m := re.search(r"'(\d+) <= ", note.text))), "")
+    name = f" of type {reworded(declared[1])}" if declared else ""
+    return f"threadgroup variable{name} takes {int(size or 0):,} bytes; 32,768 is the most"
 
 
 def _mixes(text: str) -> bool:

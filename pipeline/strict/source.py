@@ -64,13 +64,13 @@ def places(text: str, file: str) -> tuple[str, list[Place]]:
             lines.append("")
         else:
             found.append(Place(file, line))
-            lines.append(content)
+            lines.append("" if content.lstrip().startswith("#") else content)  # pragmas
             line += 1
     return "\n".join(lines), found
 
 
-def column(place: Place, word: str, sources: dict[str, list[str]]) -> int:
-    """Column of a word in its line of the original file; of the line's first character where it is not there."""
+def column(place: Place, word: str, nth: int, sources: dict[str, list[str]]) -> int:
+    """Column of the nth of a word in its line of the original file, or of the line's first character."""
     if place.file not in sources:
         try:
             sources[place.file] = Path(place.file).read_text(errors="replace").splitlines()
@@ -80,6 +80,11 @@ def column(place: Place, word: str, sources: dict[str, list[str]]) -> int:
     if not 0 < place.line <= len(lines):
         return 1
     text = lines[place.line - 1]
+    places = [match.start() + 1 for match in occurrences(word, text)]
+    return places[min(nth, len(places) - 1)] if places else len(text) - len(text.lstrip()) + 1
+
+
+def occurrences(word: str, text: str):
+    """Matches of a whole word, or of a symbol."""
     pattern = rf"\b{re.escape(word)}\b" if re.fullmatch(r"\w+", word) else re.escape(word)
-    match = re.search(pattern, text) if word else None
-    return match.start() + 1 if match else len(text) - len(text.lstrip()) + 1
+    return re.finditer(pattern, text) if word else ()

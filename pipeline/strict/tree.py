@@ -6,7 +6,12 @@ from .engine import NAME
 from .lower import Lowered
 
 _POINTERS = (TypeKind.POINTER, TypeKind.LVALUEREFERENCE, TypeKind.RVALUEREFERENCE)
-_ARRAYS = (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY, TypeKind.VARIABLEARRAY, TypeKind.DEPENDENTSIZEDARRAY)
+_ARRAYS = (
+    TypeKind.CONSTANTARRAY,
+    TypeKind.INCOMPLETEARRAY,
+    TypeKind.VARIABLEARRAY,
+    TypeKind.DEPENDENTSIZEDARRAY,
+)
 _FUNCTIONS = (CursorKind.FUNCTION_DECL, CursorKind.CXX_METHOD, CursorKind.FUNCTION_TEMPLATE, CursorKind.CONSTRUCTOR,
               CursorKind.CONVERSION_FUNCTION, CursorKind.DESTRUCTOR)  # fmt: skip
 _CASTS = (CursorKind.CSTYLE_CAST_EXPR, CursorKind.CXX_STATIC_CAST_EXPR, CursorKind.CXX_REINTERPRET_CAST_EXPR,
@@ -106,7 +111,10 @@ class _Walk:
         program = parent is not None and parent.kind in _SCOPES
         if not program and cursor.storage_class != StorageClass.STATIC:
             return
-        if "__constant" in _element(declared).get_canonical().spelling or "__constant" in _element(declared).spelling:
+        if (
+            "__constant" in _element(declared).get_canonical().spelling
+            or "__constant" in _element(declared).spelling
+        ):
             return
         self._fail(
             cursor, "global-state", f"variable '{cursor.spelling}' lives as long as the program, but is not in constant memory",
@@ -118,18 +126,27 @@ class _Walk:
     def _spaces(self, cursor, declared, what: str) -> None:
         if _points_to_function(declared):
             if what in ("parameter", "variable", "member"):
-                self._fail(cursor, "function-pointer", f"{what} '{cursor.spelling}' points to a function", "use a template parameter or a switch")
+                self._fail(
+                    cursor,
+                    "function-pointer",
+                    f"{what} '{cursor.spelling}' points to a function",
+                    "use a template parameter or a switch",
+                )
             return
         kind = self._lacking(declared)
         if kind is None:
             return
-        if kind == "reference" and self.temporaries.intersection(range(cursor.extent.start.line, cursor.location.line + 1)):
+        if kind == "reference" and self.temporaries.intersection(
+            range(cursor.extent.start.line, cursor.location.line + 1)
+        ):
             return
         name = f" '{cursor.spelling}'" if cursor.spelling else ""
         if what == "cast":
             self._fail(cursor, "no-address-space", f"cast to a {kind} without an address space", SPACE_FIX)
         else:
-            self._fail(cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX)
+            self._fail(
+                cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX
+            )
 
     def _lacking(self, declared) -> str | None:
         """Whether a pointer or a reference in a type as it is written has no address space."""
@@ -156,8 +173,16 @@ class _Walk:
             if target.kind not in _FUNCTIONS or not target.location.file or target.location.file.name != NAME:
                 continue
             name, line = target.spelling, cursor.location
-            if name in self.kernels and target.kind in (CursorKind.FUNCTION_DECL, CursorKind.FUNCTION_TEMPLATE):
-                self._fail(cursor, "kernel-call", f"'{name}' is a kernel and cannot be called", "call a function that both share")
+            if name in self.kernels and target.kind in (
+                CursorKind.FUNCTION_DECL,
+                CursorKind.FUNCTION_TEMPLATE,
+            ):
+                self._fail(
+                    cursor,
+                    "kernel-call",
+                    f"'{name}' is a kernel and cannot be called",
+                    "call a function that both share",
+                )
             caller, callee = _key(function), _key(target)
             self.names[callee] = name
             self.names[caller] = function.spelling

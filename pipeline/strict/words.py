@@ -1,13 +1,23 @@
 """Rules that single words tell: what C++ has and Metal has not, and attributes that nobody knows."""
 
+import re
+
 from ..metalc.tokens import Token
 from .lower import Lowered
 
 _WORDS = {
     "double": ("double", "Metal has no double", "use float"),
     "goto": ("goto", "Metal has no goto", "use a loop or a condition"),
-    "new": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
-    "delete": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
+    "new": (
+        "dynamic-allocation",
+        "Metal has no dynamic allocation",
+        "use an array of fixed size or a buffer",
+    ),
+    "delete": (
+        "dynamic-allocation",
+        "Metal has no dynamic allocation",
+        "use an array of fixed size or a buffer",
+    ),
     "try": ("exception", "Metal has no exceptions", "return a status"),
     "catch": ("exception", "Metal has no exceptions", "return a status"),
     "throw": ("exception", "Metal has no exceptions", "return a status"),
@@ -17,6 +27,7 @@ _WORDS = {
     "thread_local": ("storage", "Metal has no thread_local", "use a local variable"),
     "register": ("storage", "Metal has no register variables", "leave the word out"),
 }
+_LONG_DOUBLE = re.compile(r"(?!0[xX])(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?[lL]")
 _ALLOCATORS = frozenset(("malloc", "calloc", "realloc", "free", "alloca"))
 
 POSITIONS = frozenset(
@@ -51,6 +62,8 @@ def check(lowered: Lowered, report) -> None:
     tokens = lowered.tokens
     for index, token in enumerate(tokens):
         if token.kind != "word":
+            if token.kind == "number" and _LONG_DOUBLE.fullmatch(token.text):
+                report(token, "double", "Metal has no long double", "write f for float or h for half")
             if _opens(tokens, index) and index in lowered.pairs:
                 _attributes(lowered, index, report)
             continue
@@ -62,10 +75,32 @@ def check(lowered: Lowered, report) -> None:
             if token.text == "new" and before == "operator":
                 continue
             report(token, *_WORDS[token.text])
-        elif token.text in _ALLOCATORS and after == "(" and before not in (".", "->") and tokens[index - 1].kind != "word":
-            report(token, "dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer")
+        elif (
+            token.text in _ALLOCATORS
+            and after == "("
+            and before not in (".", "->")
+            and tokens[index - 1].kind != "word"
+        ):
+            report(
+                token,
+                "dynamic-allocation",
+                "Metal has no dynamic allocation",
+                "use an array of fixed size or a buffer",
+            )
+        elif token.text in ("asm", "__asm__") and before in ("", "{", "}", ";"):
+            report(
+                token,
+                "inline-assembly",
+                "Metal has no inline assembly",
+                "use a function of the standard library",
+            )
         elif token.text == "std" and after == "::":
-            report(token, "std", "Metal has no C++ standard library", "use what <metal_stdlib> has in namespace metal")
+            report(
+                token,
+                "std",
+                "Metal has no C++ standard library",
+                "use what <metal_stdlib> has in namespace metal",
+            )
     for variable in lowered.variables:
         name = variable.name.text
         if variable.initialised:

@@ -59,6 +59,13 @@ template <typename T, int C, int R = C> struct simdgroup_matrix {
     __private vec<T, 2> &thread_elements() const;
     vec<T, 2> hidden_;
 };
+#define STRICT_MATRIX_OPERATOR(op)                                                                          \
+    template <typename T, int C, int R>                                                                    \
+    simdgroup_matrix<T, C, R> operator op(simdgroup_matrix<T, C, R>, simdgroup_matrix<T, C, R>);
+STRICT_MATRIX_OPERATOR(+)
+STRICT_MATRIX_OPERATOR(-)
+STRICT_MATRIX_OPERATOR(*)
+#undef STRICT_MATRIX_OPERATOR
 #define STRICT_MATRIX_NAMES(T) typedef simdgroup_matrix<T, 8, 8> simdgroup_##T##8x8;
 STRICT_EVERY_FLOAT(STRICT_MATRIX_NAMES)
 STRICT_MATRIX_NAMES(bfloat)

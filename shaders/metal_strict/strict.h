@@ -14,6 +14,7 @@
 #define METAL_INTERNAL METAL_FUNC
 #define METAL_ALIGN(n) alignas(n)
 #define METAL_CONST __attribute__((const))
+#define assert(condition) ((void)0)
 #define METAL_PURE __attribute__((pure))
 
 #include "types.h"

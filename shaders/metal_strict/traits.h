@@ -105,6 +105,17 @@ STRICT_TRAIT(is_standard_layout, __is_standard_layout(T))
 #undef STRICT_TRAIT
 template <typename T> struct is_vector : false_type {};
 template <typename T, int N> struct is_vector<vec<T, N>> : true_type {};
+template <typename T> struct __is_valid_simdgroup_type : is_arithmetic<T> {};
+template <typename T, int N> struct __is_valid_simdgroup_type<vec<T, N>> : is_arithmetic<T> {};
+template <typename... A> struct _disjunction : bool_constant<(A::value || ...)> {};
+template <typename... A> struct _conjunction : bool_constant<(A::value && ...)> {};
+template <typename... A> using disjunction = _disjunction<A...>;
+template <typename... A> using conjunction = _conjunction<A...>;
+template <typename A> struct negation : bool_constant<!A::value> {};
+// A value that is the same in all threads of a simdgroup is a value.
+template <typename T> using uniform = T;
+template <typename T> constexpr T make_uniform(T a) { return a; }
+
 template <typename T> struct vec_elements : integral_constant<int, 1> {};
 template <typename T, int N> struct vec_elements<vec<T, N>> : integral_constant<int, N> {};
 template <typename T> constexpr __constant bool is_vector_v = is_vector<T>::value;

@@ -15,8 +15,9 @@ static void device(fixture *f) {
     CHECK(f, "it promises no family of GPUs", ![f->device supportsFamily:MTLGPUFamilyApple7]);
     CHECK(f, "there is no default library", [f->device newDefaultLibrary] == nil);
     NSArray *all = MTLCopyAllDevices();
-    CHECK(f, "all devices are this one",
-          [all count] == 1 && [[[all objectAtIndex:0] name] isEqualToString:@"cpu"]);
+    CHECK(f, "all devices are this one and the checker",
+          [all count] == 2 && [[[all objectAtIndex:0] name] isEqualToString:@"cpu"] &&
+              [[[all objectAtIndex:1] name] isEqualToString:@"checker"]);
     CHECK(f, "each device is its own", [[all objectAtIndex:0] registryID] != [f->device registryID]);
     [all release];
 }

@@ -1,0 +1,3 @@
+#pragma once
+// An index as a header of the host has it.
+enum { kScaleIndex = 1 << 2 };
