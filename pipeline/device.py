@@ -62,7 +62,8 @@ class Device:
 def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0) -> Device:
     """The device called `name` ("auto": the system's default), with `threads` worker threads (0: its choice).
 
-    "checker" runs every thread of a kernel and watches what it does; `schedules` is how many orders of its
+    "checker" runs every thread of a kernel and watches what it does; `threads` is then the most threads of a
+    threadgroup (0: 1,024), and `schedules` is how many orders of its
     threads it tries for each dispatch, demanding one result (0: one order).
 
     Raises DeviceError, which lists the devices, when there is none of that name.

@@ -16,8 +16,9 @@ hypothesis.settings.load_profile("onebuf")
 
 
 def _devices():
-    """(name, threads) of every device present; the CPU alone and with two workers."""
-    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2), ("checker", 0)]
+    """(name, threads) of every device present: the CPU alone and with two workers, and the checker with
+    threadgroups of three simdgroups, which is no power of two."""
+    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2), ("checker", 96)]
 
 
 def pytest_addoption(parser):
@@ -25,7 +26,7 @@ def pytest_addoption(parser):
                      help="orders of threads that the checker tries for each dispatch (default: 1)")
 
 
-@pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] or ''}")
+@pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] if each[0] == 'cpu' else ''}")
 def _device(request):
     import pipeline
 

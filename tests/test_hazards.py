@@ -275,6 +275,11 @@ def test_hazard_09_sizes_are_checked(call, message):
 # Sampling
 
 
+def few(device, count):
+    """How many rows to run: `count`, or a handful where each thread is run by itself."""
+    return 6 if device.name == "checker" else count
+
+
 def many(row, count):
     """One row of logits for many draws."""
     return np.broadcast_to(np.asarray(row, np.float32), (count, len(row)))
@@ -283,9 +288,9 @@ def many(row, count):
 @pytest.mark.parametrize("vocab", [33, 1025, 8193, 100_000])
 def test_hazard_10_a_vocabulary_wider_than_a_threadgroup(device, vocab):
     """Other threads' sums were read behind a barrier that orders threadgroup memory only."""
-    row = normal(vocab, 30) * 2
-    uniform = (np.arange(200) + 0.5) / 200
-    tokens, _ = ops.softmax_sample(many(row, 200), 1.0, uniform, device=device)
+    row, count = normal(vocab, 30) * 2, few(device, 200)
+    uniform = (np.arange(count) + 0.5) / count
+    tokens, _ = ops.softmax_sample(many(row, count), 1.0, uniform, device=device)
     for token, r in zip(tokens.tolist(), uniform):
         wanted, distance = reference.inverse_cdf(row, 1.0, r)
         assert token == wanted or distance < 2e-6
@@ -304,7 +309,7 @@ def test_hazard_11_uniform_zero_and_a_first_token_without_probability(device, ze
 @pytest.mark.parametrize("vocab", [151_936, 248_320])
 def test_hazard_12_sums_that_drift(device, vocab):
     """A serial f32 sum ended at 0.9983 or 1.0029; the last token, even a masked one, took the rest."""
-    uniform = np.concatenate([np.linspace(0, 1, 500, endpoint=False), [1 - 2.0**-24]])
+    uniform = np.concatenate([np.linspace(0, 1, few(device, 500), endpoint=False), [1 - 2.0**-24]])
     flat = np.zeros(vocab, np.float32)
     tokens, _ = ops.softmax_sample(many(flat, len(uniform)), 1.0, uniform, device=device)
     assert np.abs(tokens - np.float32(uniform).astype(np.float64) * vocab).max() < 1.5
@@ -389,17 +394,20 @@ def test_hazard_18_ties_at_the_threshold(device, logits, settings, support):
     """A token stays while the mass before it is < p; exactly k stay, the lower index first."""
     for padding in (0, 5000, 20_000):   # masked tokens before and after
         row = np.pad(np.asarray(logits, np.float32), padding, constant_values=-INF)
-        tokens, _ = ops.gumbel_sample(many(row, 300), 1.0, np.arange(300), device=device, **settings)
-        assert set((tokens - padding).tolist()) == support
+        count = few(device, 300)
+        tokens, _ = ops.gumbel_sample(many(row, count), 1.0, np.arange(count), device=device, **settings)
+        assert set((tokens - padding).tolist()) <= support
+        assert count < 300 or set((tokens - padding).tolist()) == support
 
 
 @pytest.mark.parametrize("top_k", [5, 100, 1000])
 def test_hazard_18_bf16_logits(device, top_k):
     """Logits of a model in bf16 have a few hundred values: ties everywhere."""
     row = reference.from_bf16(reference.bf16_bits(normal(30_000, 32) * 4))
-    tokens, _ = ops.gumbel_sample(many(row, 500), 50.0, np.arange(500), top_k=top_k, device=device)
+    count = few(device, 500)
+    tokens, _ = ops.gumbel_sample(many(row, count), 50.0, np.arange(count), top_k=top_k, device=device)
     allowed = set(np.argsort(-row, kind="stable")[:top_k].tolist())
-    assert set(tokens.tolist()) <= allowed and len(set(tokens.tolist())) > 0.3 * top_k
+    assert set(tokens.tolist()) <= allowed and len(set(tokens.tolist())) > 0.3 * min(top_k, count)
 
 
 @pytest.mark.parametrize("first, second", [(1, 1024), (0, 8191), (8191, 8192), (15, 16), (63, 64), (3, 19_999)])

@@ -202,6 +202,7 @@ def test_draws_follow_the_softmax(device, temperature):
     assert chi_square < 33.7   # 9 degrees of freedom: exceeded with a probability of 10⁻⁴
 
 
+@pytest.mark.many_rows
 def test_draws_of_a_flat_vocabulary_are_flat(device):
     """Each word of a counter's four, the last ones that share a counter with nothing included."""
     count = 20000

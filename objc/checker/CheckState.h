@@ -31,7 +31,6 @@ typedef struct check_fiber {
     uint32_t kind;           // of simdgroup function; for a barrier its flags
     const void *value;       // what it gives
     uint32_t size;
-    void *all;               // where it wants what all gave
     uint32_t active;         // which lanes did
     uint32_t turns;          // atomics since it last waited
 } check_fiber;
@@ -49,6 +48,8 @@ typedef struct check_variable {
 typedef struct check_simdgroup {
     uint16_t step[CHECK_SPACES];
     uint16_t live, waiting;  // lanes that have not ended, and of them those that wait
+    // What the lanes gave last. All of them wait when it changes, so each has seen what it was to see.
+    _Alignas(16) char values[CHECK_WIDTH * METALLIB_VALUE];
 } check_simdgroup;
 
 // A threadgroup in flight.

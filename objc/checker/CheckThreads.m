@@ -1,4 +1,5 @@
 // The threads of a dispatch: which goes on, who waits for whom, and when all may go on.
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,13 +124,11 @@ static void resolve_simdgroup(check_state *state, check_group *group, uint32_t s
         }
         pass_step(group, simdgroup, first->kind);
     }
-    check_fiber model = *first;
+    check_fiber *model = first;
     for (uint32_t i = 0; i < count; i++) {
         if (!(active >> i & 1)) continue;
         lanes[i].active = active;
-        for (uint32_t k = 0; model.value != NULL && k < count; k++) {
-            if (active >> k & 1) memcpy((char *)lanes[i].all + k * model.size, lanes[k].value, model.size);
-        }
+        if (model->value != NULL) memcpy(group->simdgroups[simdgroup].values + i * model->size, lanes[i].value, model->size);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (active >> i & 1) go_on(state, &lanes[i]);
@@ -176,15 +175,15 @@ static void threadgroup_barrier(uint32_t flags, metallib_place at) {
     check_wait(state);
 }
 
-static uint32_t simdgroup(uint32_t kind, const void *value, uint32_t size, void *all, metallib_place at) {
+static const void *simdgroup(uint32_t kind, const void *value, uint32_t size, uint32_t *active, metallib_place at) {
     check_state *state = check_current;
     check_fiber *self = state->running;
     self->value = value;
     self->size = size;
-    self->all = all;
     count_waiting(state, CHECK_AT_SIMD, kind, at, __builtin_return_address(0));
     check_wait(state);
-    return self->active;
+    *active = self->active;
+    return self->group->simdgroups[self->thread.simdgroup].values;
 }
 
 static uint32_t lane(void) { return check_current->running->thread.lane; }
@@ -280,7 +279,7 @@ static void start_group(check_state *state, check_group *group) {
     group->waiting = group->at_barrier = group->ended = group->used = group->variable_count = 0;
     group->stopped = false;
     memset(group->epoch, 0, sizeof group->epoch);
-    memset(group->simdgroups, 0, sizeof group->simdgroups);
+    for (uint32_t i = 0; i < CHECK_SIMDGROUPS; i++) memset(&group->simdgroups[i], 0, offsetof(check_simdgroup, values));
     const check_dispatch *dispatch = state->dispatch;
     memset(group->arguments, 0, sizeof group->arguments);
     for (uint32_t i = 0; i < dispatch->function->argument_count; i++) {

@@ -36,6 +36,7 @@ static CPUFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
     _kernel = cpu_kernel_make([_function function]);
     NSUInteger limit = [descriptor maxTotalThreadsPerThreadgroup];
     if (limit > 0 && limit < _kernel.max_threads) _kernel.max_threads = (uint32_t)limit;
+    if ([device largestThreadgroup] < _kernel.max_threads) _kernel.max_threads = (uint32_t)[device largestThreadgroup];
     [self setLabel:[descriptor label]];
     return self;
 }

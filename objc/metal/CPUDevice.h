@@ -20,6 +20,7 @@
 - (Class)bufferClass;
 - (Class)computeCommandEncoderClass;
 - (void)prepareLibrary:(void *)handle;
+- (NSUInteger)largestThreadgroup;
 - (BOOL)watchesKernels;
 - (NSArray *)newLogsOf:(const void *)job;
 

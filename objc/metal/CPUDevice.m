@@ -87,6 +87,7 @@ static NSUInteger defaultThreads(void) {
 - (Class)bufferClass { return [CPUBuffer class]; }
 - (Class)computeCommandEncoderClass { return [CPUComputeCommandEncoder class]; }
 - (void)prepareLibrary:(void *)handle { (void)handle; }
+- (NSUInteger)largestThreadgroup { return MAX_THREADS_PER_THREADGROUP; }
 - (BOOL)watchesKernels { return NO; }
 - (NSArray *)newLogsOf:(const void *)job {
     (void)job;

@@ -1,13 +1,18 @@
 // A device that runs every thread of a kernel and watches what it does: its name is "checker".
 //
-// What it finds is in the logs of the command buffer. It has one thread; a dispatch runs to its end
+// What it finds is in the logs of the command buffer. It runs on one thread; a dispatch runs to its end
 // before the next begins, but those that no barrier orders are held to have run at once.
 #import "../checker/CheckRun.h"
 #import "CPUDevice.h"
 
 @interface CheckerDevice : CPUDevice {
     check_state *_state;
+    NSUInteger _threads;
 }
+
+// The most threads of a threadgroup, 1 to CHECK_MAX_THREADS, which is what it is at first.
+- (void)setWorkerThreadCount:(NSUInteger)count;
+- (NSUInteger)workerThreadCount;
 
 - (check_state *)state;
 

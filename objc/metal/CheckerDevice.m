@@ -14,6 +14,7 @@
     self = [super init];
     if (self == nil) return nil;
     [super setWorkerThreadCount:1];
+    _threads = CHECK_MAX_THREADS;
     _state = check_state_new();
     if (_state != NULL) return self;
     [self release];
@@ -37,6 +38,7 @@
 
 - (Class)bufferClass { return [CheckerBuffer class]; }
 - (Class)computeCommandEncoderClass { return [CheckerComputeCommandEncoder class]; }
+- (NSUInteger)largestThreadgroup { return _threads; }
 - (BOOL)watchesKernels { return YES; }
 
 - (void)prepareLibrary:(void *)handle {
@@ -45,8 +47,14 @@
 }
 
 - (void)setWorkerThreadCount:(NSUInteger)count {
-    if (count != 1) CPURaise(@"setWorkerThreadCount: the checker has one thread; leave the number out");
+    if (count < 1 || count > CHECK_MAX_THREADS) {
+        CPURaise(@"setWorkerThreadCount: the checker's threadgroups have 1 to %d threads, not %lu", CHECK_MAX_THREADS,
+                 (unsigned long)count);
+    }
+    _threads = count;
 }
+
+- (NSUInteger)workerThreadCount { return _threads; }
 
 - (void)setScheduleCount:(NSUInteger)count {
     if (count < 1 || count > CHECK_MAX_SCHEDULES) {

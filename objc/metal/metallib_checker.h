@@ -23,9 +23,9 @@ typedef struct metallib_checker {
     // The memory of `threadgroup T name`: the same for all threads of a threadgroup.
     void *(*variable)(const char *name, uint32_t size, uint32_t alignment, metallib_place at);
     void (*threadgroup_barrier)(uint32_t flags, metallib_place at);
-    // Waits for the other lanes; then what each gave is in `all`, [lanes × size], and the result says
-    // which did. `kind` keeps different functions at one place apart.
-    uint32_t (*simdgroup)(uint32_t kind, const void *value, uint32_t size, void *all, metallib_place at);
+    // Waits for the other lanes and returns what each gave, [lanes × size], until the thread waits again;
+    // `active` says which lanes did. `kind` keeps different functions at one place apart.
+    const void *(*simdgroup)(uint32_t kind, const void *value, uint32_t size, uint32_t *active, metallib_place at);
     uint32_t (*lane)(void);  // of the thread that runs
     void (*simdgroup_barrier)(uint32_t flags, metallib_place at);
     void (*fence)(uint32_t flags, uint32_t order);
