@@ -106,7 +106,10 @@ def _generate(settings, engine, display, prompts, tokenizer, model, load_seconds
     display.summary(summary)
     if settings.json:
         print(to_json(summary), flush=True)
-    return SOME_FAILED if session.failed else OK
+    found = getattr(model.device, "findings", ())   # of the checker
+    for finding in found:
+        print(finding, file=sys.stderr)
+    return SOME_FAILED if session.failed or found else OK
 
 
 def _handle_events(events, engine, session) -> None:

@@ -11,7 +11,7 @@ from .errors import UsageError
 from .sampling import Sampling, check
 from .storyteller import builtin_model
 
-DEVICES = ("auto", "cpu", "metal")
+DEVICES = ("auto", "cpu", "metal", "checker")
 STORY_PROMPT = "Once upon a time,"
 STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512

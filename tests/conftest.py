@@ -27,7 +27,8 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] if each[0] == 'cpu' else ''}")
-def _device(request):
+def opened(request):
+    """A device of this machine, for fixtures that keep what they make of it."""
     import pipeline
 
     name, threads = request.param
@@ -36,13 +37,13 @@ def _device(request):
 
 
 @pytest.fixture
-def device(_device, request):
+def device(opened, request):
     """A device of this machine. On the checker a test also fails for what is found in its kernels."""
-    if _device.name == "checker" and request.node.get_closest_marker("many_rows"):
+    if opened.name == "checker" and request.node.get_closest_marker("many_rows"):
         pytest.skip("too many rows to run thread by thread")
-    _device.clear_findings()
-    yield _device
-    found = _device.findings
-    _device.clear_findings()
+    opened.clear_findings()
+    yield opened
+    found = opened.findings
+    opened.clear_findings()
     if found:
         pytest.fail("\n\n".join(map(str, found)), pytrace=False)
