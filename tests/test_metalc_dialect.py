@@ -78,6 +78,16 @@ def test_16_bit_floats(library):
     ]  # fmt: skip
 
 
+def test_parts_of_vectors_as_places(library):
+    out = run(library, "places")
+    v = [2 + 10, 1 - 5, 3 + 10, 8 * 2]
+    assert out[0] == v[0] + 10 * v[1] + 100 * v[2] + 1000 * v[3]
+    assert out[1] == 1 + 20, "a part that is kept is a copy"
+    u = [24 + 1, 3 + 1, 19 + 1]
+    assert out[2] == u[0] + 100 * u[1] + 1000 * u[2] - 1
+    assert out[3:7].tolist() == [6 + 50 + 400, 1 + 0 + 0.75 + 4, 2.75 + 12 + 3, -1 + 5 + 512]
+
+
 def test_matrices(library):
     given = np.arange(1, 7, dtype=np.float32)  # columns (1, 2), (3, 4), (5, 6)
     out = run(library, "matrices", given)

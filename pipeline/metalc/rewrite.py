@@ -76,12 +76,32 @@ class Rewriter:
     def _swizzles(self) -> None:
         """v.xz becomes a call, which C++ can express; names of the shader's own fields are left alone."""
         fields = {name for struct in self._shader.structs.values() for name in struct.fields}
+        chain = False  # whether an assigned swizzle stands right before
         for index in range(1, len(self._tokens)):
             word = self._text(index)
-            if self._text(index - 1) in (".", "->") and _SWIZZLE.fullmatch(word) and word not in fields:
+            if self._text(index - 1) not in (".", "->"):
+                chain = chain and word in (".", "->")
+            elif _SWIZZLE.fullmatch(word) and word not in fields:
                 order = "xyzw" if word[0] in "xyzw" else "rgba"
                 indices = ", ".join(str(order.index(letter)) for letter in word)
-                self._replace(index, index, f"template swizzle<{indices}>()")
+                chain = self._assigned(index + 1)
+                self._replace(index, index, f"template {'swizzle' if chain else 'components'}<{indices}>()")
+            elif chain and len(word) == 1 and word in "xyzwrgba":
+                self._replace(index - 1, index, f"[{max('xyzw'.find(word), 'rgba'.find(word))}]")
+                chain = False
+
+    def _assigned(self, index: int) -> bool:
+        """Whether the expression that ends before index is assigned to."""
+        while self._text(index) in (".", "->", "["):
+            index = self._pairs[index] + 1 if self._text(index) == "[" else index + 2
+        sign, following = self._text(index), "".join(self._text(index + k) for k in (1, 2))
+        if sign in ("=", "++", "--"):
+            return True
+        if sign in ("<", ">"):
+            return following.startswith(("<=", ">="))
+        return sign in ("+", "-", "*", "/", "%", "&", "|", "^") and following.startswith("=") and (
+            self._tokens[index].end == self._tokens[index + 1].start and not following.startswith("==")
+        )
 
     def _defined(self) -> None:
         """is_function_constant_defined(name) becomes the flag that stands beside the constant."""

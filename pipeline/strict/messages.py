@@ -56,7 +56,7 @@ _FALSE = (
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
 _NOTE_TEMPORARY = re.compile(
     r"cannot bind reference in default address space|'this' object is in default address space"
-    r"|cannot convert initializer list argument to '(\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
+    r"|cannot convert initializer list argument to '(const |__private |\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
 )
 _NOTE_FAILED = re.compile(
     r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$"

@@ -127,6 +127,34 @@ kernel void halves(device float *out, device block *blocks) {
     for (int i = 0, n = yes ? 3 : 4; i < (n > 3 ? 1 : n); i++) out[10] += i < 1 ? h : 1;
 }
 
+kernel void places(device float *out) {
+    float4 v = float4(1, 2, 3, 4);
+    auto pair = v.xy;
+    v.xy = pair.yx;
+    v.xyz.zx += 10;
+    v.zw.y = 8;
+    v.wx.xy.x *= 2;
+    v.xyz[1] -= 5;
+    out[0] = v.x + 10 * v.y + 100 * v.z + 1000 * v.w;
+    out[1] = pair.x + 10 * pair.y;
+    uint3 u = uint3(12, 5, 9);
+    u.xz <<= 1;
+    u.y %= 3;
+    u.zy |= 1;
+    const auto old = u++;
+    out[2] = u.x + 100 * u.y + 1000 * u.z + old.x - u.xy[0];
+    packed_float3 p = {1, 2, 3};
+    p.zyx = float3(4, 5, 6);
+    out[3] = p.x + 10 * p.y + 100 * p.z;
+    half2 c;
+    const half2 s = sincos(half2(0), c);
+    int2 n;
+    out[4] = c.y + s.x + frexp(float2(12, 3), n).x + n.x;
+    float whole;
+    out[5] = modf(2.75f, whole) + whole + ldexp(half(3), 2) + ilogb(9.0f);
+    out[6] = refract(float2(0, -1), float2(0, 1), 0.5f).y + fast::length(float2(3, 4)) + precise::dot(v.ww, v.ww);
+}
+
 // -- matrices --------------------------------------------------------------------------------------
 
 kernel void matrices(device float *out, constant float3x2 &given) {
