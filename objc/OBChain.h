@@ -3,9 +3,9 @@
 // Barriers are decided once, when the chain is made, from what each kernel reads and writes. A
 // chain retains its kernels and buffers. Runs of one chain may be in flight together (they execute
 // in commit order) and may be committed from several threads.
-#import "OBMetal.h"
+#import "OBKernel.h"
 
-@class OBDevice, OBKernel, OBRun;
+@class OBDevice, OBRun;
 
 // A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found
 // on that range.
@@ -25,6 +25,9 @@ typedef struct {
     NSUInteger byteCount;
     NSUInteger bytesSlot;
     MTLSize threadgroups;      // height counts row tiles when rowsPerThreadgroup > 0
+    MTLSize grid;              // threads in all, which then count instead of threadgroups; width 0: they do
+    MTLSize threads;           // of a threadgroup; width 0: as many as the pipeline and the limit allow
+    NSUInteger threadgroupMemory[OB_MAX_BINDINGS];  // bytes of [[threadgroup(n)]], multiples of 16
     NSUInteger rowsPerThreadgroup;
     NSUInteger threadLimit;    // largest threadgroup wanted; 0: as large as the pipeline allows
 } OBDispatch;
@@ -42,7 +45,7 @@ struct OBEncoded;
 }
 
 // nil and an error naming the dispatch when a binding is missing, misaligned, out of its buffer, or
-// of a slot that the kernel lacks.
+// of a slot that the kernel lacks, or when a grid or threadgroup is not possible.
 + (OBChain *)chainWithDevice:(OBDevice *)device
                   dispatches:(const OBDispatch *)dispatches
                        count:(NSUInteger)count

@@ -14,7 +14,9 @@ typedef struct OBEncoded {
     NSUInteger offsets[OB_MAX_BINDINGS];
     NSUInteger lengths[OB_MAX_BINDINGS];
     NSUInteger slots;
-    MTLSize threadgroups, threads;
+    MTLSize threadgroups, grid, threads;
+    NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
+    NSUInteger memorySlots;
     NSUInteger rowsPerThreadgroup;
     ptrdiff_t conflict;
 } OBEncoded;
@@ -36,6 +38,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
 @interface OBChain ()
 - (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error;
 - (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
+- (BOOL)sizes:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)checkBytesOf:(const OBDispatch *)dispatch error:(NSError **)error;
 - (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset;
@@ -112,14 +115,7 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     [_labels addObject:dispatch->label];
     encoded->kernel = kernel;
     encoded->state = [kernel state];
-    encoded->threadgroups = dispatch->threadgroups;
-    encoded->rowsPerThreadgroup = dispatch->rowsPerThreadgroup;
-    encoded->threads = MTLSizeMake([kernel threadsPerThreadgroupWithLimit:dispatch->threadLimit], 1, 1);
-    MTLSize size = dispatch->threadgroups;
-    if (size.width == 0 || size.height == 0 || size.depth == 0) {
-        OBFail(error, OBErrorArgument, @"%@ (%@): an empty grid", dispatch->label, [kernel name]);
-        return NO;
-    }
+    if (![self sizes:encoded from:dispatch error:error]) return NO;
     for (NSUInteger i = 0; i < dispatch->bindingCount; i++) {
         const OBBinding *binding = &dispatch->bindings[i];
         if (![self checkBinding:binding of:dispatch error:error]) return NO;
@@ -130,6 +126,40 @@ static NSUInteger constantsLength(NSUInteger bytes) {
         [_retained addObject:binding->buffer];
     }
     return dispatch->bytes == NULL || [self checkBytesOf:dispatch error:error];
+}
+
+static BOOL isEmpty(MTLSize size) { return size.width == 0 || size.height == 0 || size.depth == 0; }
+
+- (BOOL)sizes:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error {
+    OBKernel *kernel = dispatch->kernel;
+    encoded->threadgroups = dispatch->threadgroups;
+    encoded->grid = dispatch->grid;
+    encoded->rowsPerThreadgroup = dispatch->rowsPerThreadgroup;
+    encoded->threads = dispatch->threads;
+    if (encoded->threads.width == 0) encoded->threads = MTLSizeMake([kernel threadsPerThreadgroupWithLimit:dispatch->threadLimit], 1, 1);
+    memcpy(encoded->threadgroupMemory, dispatch->threadgroupMemory, sizeof encoded->threadgroupMemory);
+    MTLSize threads = encoded->threads;
+    NSUInteger most = [[kernel state] maxTotalThreadsPerThreadgroup];
+    NSString *fault = nil;
+    if (isEmpty(encoded->grid.width > 0 ? encoded->grid : encoded->threadgroups)) {
+        fault = @": an empty grid";
+    } else if (isEmpty(threads) || threads.width > most || threads.height > most || threads.depth > most ||
+               threads.width * threads.height * threads.depth > most) {
+        fault = [NSString stringWithFormat:@": a threadgroup of %llu x %llu x %llu threads; it has 1 to %llu",
+                 (unsigned long long)threads.width, (unsigned long long)threads.height,
+                 (unsigned long long)threads.depth, (unsigned long long)most];
+    }
+    for (NSUInteger i = 0; i < [kernel argumentCount] && fault == nil; i++) {
+        const OBArgument *argument = [kernel argumentAtIndex:i];
+        NSUInteger length = argument->threadgroup ? encoded->threadgroupMemory[argument->index] : 16;
+        if (argument->threadgroup && argument->index >= encoded->memorySlots) encoded->memorySlots = argument->index + 1;
+        if (length > 0 && length % 16 == 0) continue;
+        fault = [NSString stringWithFormat:@": argument '%s' (threadgroup %llu) is given %llu bytes; give a multiple of 16",
+                 argument->name, (unsigned long long)argument->index, (unsigned long long)length];
+    }
+    if (fault == nil) return YES;
+    OBFail(error, OBErrorArgument, @"%@ (%@)%@", dispatch->label, [kernel name], fault);
+    return NO;
 }
 
 - (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error {
@@ -232,7 +262,11 @@ static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded
         [(id<OBWatchingEncoder>)encoder setBufferLengths:encoded->lengths withRange:NSMakeRange(0, encoded->slots)];
         [encoder pushDebugGroup:watched];
     }
-    [encoder dispatchThreadgroups:size threadsPerThreadgroup:encoded->threads];
+    for (NSUInteger i = 0; i < encoded->memorySlots; i++) {
+        if (encoded->threadgroupMemory[i] > 0) [encoder setThreadgroupMemoryLength:encoded->threadgroupMemory[i] atIndex:i];
+    }
+    if (encoded->grid.width > 0) [encoder dispatchThreads:encoded->grid threadsPerThreadgroup:encoded->threads];
+    else [encoder dispatchThreadgroups:size threadsPerThreadgroup:encoded->threads];
     if (watched != nil) [encoder popDebugGroup];
 }
 

@@ -63,6 +63,10 @@ typedef struct {
     const void *bytes;             // the struct argument, or NULL
     uint32_t byte_count, bytes_slot;
     uint32_t threadgroups[3];
+    uint32_t grid[3];              // threads in all, which then count instead; all 0: threadgroups do
+    uint32_t threads[3];           // of a threadgroup; all 0: as many as the kernel and the limit allow
+    const uint32_t *threadgroup_memory; // bytes for [[threadgroup(n)]] at n, each a multiple of 16
+    uint32_t threadgroup_memory_count;
     uint32_t rows_per_threadgroup; // 0: the grid does not go by rows
     uint32_t thread_limit;         // 0: none
 } ob_dispatch;

@@ -213,6 +213,11 @@ static OBDispatch dispatchFrom(const ob_dispatch *from, OBBinding *bindings) {
     dispatch.byteCount = from->byte_count;
     dispatch.bytesSlot = from->bytes_slot;
     dispatch.threadgroups = MTLSizeMake(from->threadgroups[0], from->threadgroups[1], from->threadgroups[2]);
+    dispatch.grid = MTLSizeMake(from->grid[0], from->grid[1], from->grid[2]);
+    dispatch.threads = MTLSizeMake(from->threads[0], from->threads[1], from->threads[2]);
+    for (uint32_t i = 0; i < from->threadgroup_memory_count && i < OB_MAX_BINDINGS; i++) {
+        dispatch.threadgroupMemory[i] = from->threadgroup_memory[i];
+    }
     dispatch.rowsPerThreadgroup = from->rows_per_threadgroup;
     dispatch.threadLimit = from->thread_limit;
     return dispatch;

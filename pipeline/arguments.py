@@ -1,9 +1,8 @@
 """The command line of `python -m pipeline.run`, turned into checked settings."""
 
 import argparse
-from typing import NoReturn
 
-from .errors import UsageError
+from .program import Parser
 from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings
 
 EPILOG = """\
@@ -12,20 +11,13 @@ exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), 
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises UsageError, so that every mistake on the command line is reported in one way."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
-
-
 def parse_arguments(arguments: list[str] | None = None) -> Settings:
     """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
     return Settings(**vars(_parser().parse_args(arguments))).checked()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m pipeline.run",
         description="Generate text with a mixture-of-experts model. With no argument: a story by the built-in model.",
         epilog=EPILOG,

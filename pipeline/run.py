@@ -3,56 +3,27 @@
 Every error raised on purpose ends here as one line on standard error and an exit code.
 """
 
-import os
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from .errors import OnebufError
+from .program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
+OK, SOME_FAILED = 0, 1
+__all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "OK", "SOME_FAILED", "main", "run"]
 
 
 def main(arguments: list[str] | None = None, engine=None) -> int:
     """Runs the command line; returns the exit code. `engine`: what loads and generates, for tests."""
-    try:
-        return _main(arguments, engine)
-    except OnebufError as error:
-        return _complain(str(error))
-    except KeyboardInterrupt as interrupt:
-        print(f"onebuf: interrupted{interrupt}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        return CLOSED_PIPE
-    except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    finally:
-        _flush_stdout()
-
-
-def _flush_stdout() -> None:
-    """What cannot be written any more is dropped here, not with a complaint when the interpreter exits."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _complain(message: str) -> int:
-    print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_INPUT
+    return guarded(lambda: _main(arguments, engine))
 
 
 def _main(arguments: list[str] | None, engine) -> int:
     from .arguments import parse_arguments
     from .console import make_display
 
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # None where the caller closed the descriptor
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
+    open_streams()
     settings = parse_arguments(arguments)
     display = make_display(settings)
     try:

@@ -13,6 +13,7 @@ from libc.string cimport memset
 
 from onebuf cimport *
 
+import array as _array
 import mmap as _mmap
 import os as _os
 import struct as _struct

@@ -8,16 +8,25 @@ class Dispatch:
     what the dispatch touches, and hazards are found on it. constants: (slot, bytes) of the struct
     argument, or None. threadgroups: (x, y, z). rows_per_threadgroup: when not 0, y counts tiles of
     that many rows, and a run may ask for fewer rows. label: for messages and traces.
-    """
-    __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label")
 
-    def __init__(self, kernel, bindings, constants=None, threadgroups=(1, 1, 1), rows_per_threadgroup=0, label=""):
+    threads: (x, y, z) of a threadgroup; without, as many as the kernel allows. grid: (x, y, z) threads
+    in all, which then count instead of threadgroups; those at the edges may be smaller.
+    threadgroup_memory: {slot: bytes} of every threadgroup argument.
+    """
+    __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label", "grid", "threads",
+                 "threadgroup_memory")
+
+    def __init__(self, kernel, bindings, constants=None, threadgroups=(1, 1, 1), rows_per_threadgroup=0, label="", *,
+                 grid=None, threads=None, threadgroup_memory=None):
         self.kernel = kernel
         self.bindings = tuple(bindings)
         self.constants = constants
         self.threadgroups = tuple(threadgroups)
         self.rows_per_threadgroup = rows_per_threadgroup
         self.label = label or kernel.name
+        self.grid = tuple(grid) if grid is not None else None
+        self.threads = tuple(threads) if threads is not None else None
+        self.threadgroup_memory = dict(threadgroup_memory or {})
 
 
 cdef _chain(Device device, list dispatches, str label):
@@ -83,10 +92,32 @@ cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t n
         out.bytes = <const char *>constants
         out.byte_count = len(constants)
         out.bytes_slot = slot
+    for size in (dispatch.grid, dispatch.threads):
+        if size is not None and (len(size) != 3 or min(size) < 1):
+            raise _errors.BuildError(f"{dispatch.label} ({kernel.name}): a grid and a threadgroup have three sizes "
+                                     f"of at least 1, not {size}")
     for i in range(3):
         out.threadgroups[i] = dispatch.threadgroups[i]
+        if dispatch.grid is not None:
+            out.grid[i] = dispatch.grid[i]
+        if dispatch.threads is not None:
+            out.threads[i] = dispatch.threads[i]
+    _describe_memory(dispatch, out, keep)
     out.rows_per_threadgroup = dispatch.rows_per_threadgroup
     return next
+
+
+cdef _describe_memory(dispatch, ob_dispatch *out, list keep):
+    slots = {argument.index for argument in dispatch.kernel.arguments if argument.threadgroup}
+    if not dispatch.threadgroup_memory:
+        return
+    for slot in dispatch.threadgroup_memory:
+        if slot not in slots:
+            raise _errors.BuildError(f"{dispatch.label} ({dispatch.kernel.name}) has no threadgroup argument {slot}")
+    lengths = _array.array("I", [dispatch.threadgroup_memory.get(slot, 0) for slot in range(max(slots) + 1)])
+    keep.append(lengths)
+    out.threadgroup_memory = <const uint32_t *><uintptr_t>lengths.buffer_info()[0]
+    out.threadgroup_memory_count = len(lengths)
 
 
 cdef class Chain(Handle):

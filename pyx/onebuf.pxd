@@ -54,6 +54,10 @@ cdef extern from "onebuf.h" nogil:
         uint32_t byte_count
         uint32_t bytes_slot
         uint32_t threadgroups[3]
+        uint32_t grid[3]
+        uint32_t threads[3]
+        const uint32_t *threadgroup_memory
+        uint32_t threadgroup_memory_count
         uint32_t rows_per_threadgroup
         uint32_t thread_limit
 

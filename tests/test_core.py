@@ -296,3 +296,46 @@ def test_bytes_that_do_not_fit(device, library, slot, given, message):
 def test_nonsense_is_an_exception(device, library, dispatch, error):
     with pytest.raises(error):
         device.core.chain([dispatch(library.kernel("step"), device.core.buffer(4))])
+
+
+# Grids and threadgroups as the caller states them
+
+PLACES = """
+#include <metal_stdlib>
+using namespace metal;
+kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[threadgroup(1)]],
+                   uint3 at [[thread_position_in_grid]], uint3 grid [[threads_per_grid]]) {
+    scratch[0] = 0;
+    out[(at.z * grid.y + at.y) * grid.x + at.x] = 100 * at.z + 10 * at.y + at.x;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def places():
+    """On one-thread threadgroups, which every device has."""
+    device = _core.open_device("auto")
+    return device, device.compile(PLACES).kernel("places")
+
+
+@pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))
+def test_grids_of_three_dimensions(places, size):
+    device, kernel = places
+    buffer = device.buffer(4 * 60)
+    chain = device.chain([_core.Dispatch(kernel, [(0, buffer, 0, 240)], threads=(1, 1, 1), threadgroup_memory={1: 16}, **size)])
+    chain.run()
+    z, y, x = np.indices((5, 4, 3))
+    assert np.array_equal(np.frombuffer(buffer, np.uint32).reshape(5, 4, 3), 100 * z + 10 * y + x)
+
+
+@pytest.mark.parametrize("size, words", [
+    ({"grid": (0, 1, 1)}, "at least 1"), ({"grid": (1, 1)}, "three sizes"), ({"threads": (1, 0, 1)}, "at least 1"),
+    ({"threads": (1025, 1, 1)}, "threadgroup of 1025 x 1 x 1 threads"), ({"threadgroups": (0, 1, 1)}, "empty grid"),
+    ({"threadgroup_memory": {}}, r"'scratch' \(threadgroup 1\) is given 0 bytes"),
+    ({"threadgroup_memory": {1: 20}}, "multiple of 16"), ({"threadgroup_memory": {0: 16}}, "no threadgroup argument 0"),
+])
+def test_impossible_sizes(places, size, words):
+    device, kernel = places
+    buffer = device.buffer(4)
+    with pytest.raises(BuildError, match=words):
+        device.chain([_core.Dispatch(kernel, [(0, buffer, 0, 4)], **({"threadgroup_memory": {1: 16}} | size))])

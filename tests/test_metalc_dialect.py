@@ -54,6 +54,11 @@ def test_function_constants_are_listed(library):
     assert library.constants("specialised") == [("has_bias", 0, 53), ("scale_given", 5, 29), ("tint", 7, 6)]
 
 
+def test_a_function_constant_needs_an_index(tmp_path):
+    with pytest.raises(metalc.CompileError, match=r"shader.metal:3: the index of function constant 'c' must be an integer"):
+        compile_text(tmp_path, "constant int c [[function_constant(N)]];\nkernel void f(device int *a) {}")
+
+
 @pytest.mark.parametrize(
     "constants, expected",
     [
@@ -110,7 +115,7 @@ def test_names_of_the_library_and_of_the_shader(library):
     assert out[:4].tolist() == [4 + 3, 6 + 7, 6 + 7, 12 + 1 + 2]
     assert out[4] == np.float32(1.0) + np.float32(-1.0)
     assert out[5] == np.float32(0xFF80FF00) and out[6] == 0x7FFF and out[7] == 1
-    assert out[8:12].tolist() == [7 + 48 + 32, 3 + 4 + 1, 3, 1 + 10 + 2 + 0.5 + 2]
+    assert out[8:13].tolist() == [7 + 48 + 32, 3 + 4 + 1, 3, 1 + 10 + 2 + 0.5 + 2, 1.5 + 1 + 1]
 
 
 def test_instantiations(library):

@@ -108,7 +108,8 @@ static NSString *position(const uint32_t at[3]) { return [NSString stringWithFor
 - (NSString *)description {
     NSMutableString *out = [NSMutableString stringWithFormat:@"%@: kernel '%@'", [_details objectForKey:@"kind"],
                                                              [_details objectForKey:@"kernel"]];
-    if ([_details objectForKey:@"label"] != nil) [out appendFormat:@" (%@)", [_details objectForKey:@"label"]];
+    NSString *label = [_details objectForKey:@"label"];
+    if (label != nil && ![label isEqualToString:[_details objectForKey:@"kernel"]]) [out appendFormat:@" (%@)", label];
     NSString *name = [_details objectForKey:@"name"], *index = [_details objectForKey:@"index"];
     if (name != nil) {
         BOOL group = [[_details objectForKey:@"space"] isEqualToString:@"threadgroup"];

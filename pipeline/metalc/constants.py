@@ -11,13 +11,15 @@ _OPERATORS = {
     ast.LShift: operator.lshift,
     ast.BitOr: operator.or_,
 }
+_OCTAL = re.compile(r"(?<![\w.])0+(?=\d)")
 _SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
 
 
 def integer(text: str, names=()) -> int | None:
     """Value of an expression of literals, names and + - * << |; None if it is anything else."""
     try:
-        tree = ast.parse(_SUFFIX.sub(r"\1", text.strip().replace("< <", "<<")), mode="eval")
+        plain = _OCTAL.sub("0o", _SUFFIX.sub(r"\1", text.strip().replace("< <", "<<")))
+        tree = ast.parse(plain, mode="eval")
         return _value(tree.body, names)
     except (SyntaxError, ValueError):
         return None

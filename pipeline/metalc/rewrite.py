@@ -7,6 +7,7 @@ constants become variables of the thread.
 import re
 
 from .constants import integer
+from .errors import at
 from .syntax import FunctionConstant
 
 _SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
@@ -138,7 +139,8 @@ class Rewriter:
     def _global(self) -> None:
         """::name is a name of the shader's own outermost scope."""
         for index in range(1, len(self._tokens) - 1):
-            if self._text(index) == "::" and self._tokens[index - 1].kind != "word" and self._text(index - 1) not in (">", ")"):
+            before = self._tokens[index - 1]
+            if self._text(index) == "::" and before.kind != "word" and before.text not in (">", ")"):
                 self._replace(index, index)
 
     # -- declarations -------------------------------------------------------------------------------
@@ -182,7 +184,8 @@ class Rewriter:
         if self._text(opener) != "{":
             return opener + 1
         close = self._pairs[opener]
-        names = tuple(t.text for t in self._tokens[index:opener] if t.kind == "word" and t.text not in ("namespace", "inline"))
+        words = (token.text for token in self._tokens[index:opener] if token.kind == "word")
+        names = tuple(word for word in words if word not in ("namespace", "inline"))
         self._walk(opener + 1, close, (*path, *names))
         return close + 1
 
@@ -384,6 +387,11 @@ class Rewriter:
                 self._replace(position, position)
         self._insert(index, "thread_local ")
         number = integer(attribute.argument or "", self._shader.enumerators) if attribute else None
+        if attribute is not None and number is None:
+            raise at(
+                token.file, token.line,
+                f"the index of function constant '{token.text}' must be an integer constant",
+            )  # fmt: skip
         self._shader.function_constants.append(
             FunctionConstant(token.text, path, number, attribute is None, token.file, token.line)
         )

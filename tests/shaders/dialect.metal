@@ -218,6 +218,7 @@ kernel void names(device float *out [[buffer(0), maybe_unused]]) {
     _Pragma("clang loop unroll(full)") for (int i = 0; i < 3; i++) out[10] += i;
     [[maybe_unused]] const auto f = [&](float x) -> float { return x; };
     assert(out[0] > 0);
+    out[12] = __metal_simd_xor(1.5f) + __metal_exp(half(0), __METAL_FAST_MATH__) + __metal_get_simdgroup_size(ushort());
     out[11] = f(1.0) + 1e1 + 0x1p1 + .5 + 1. * 2.;
 }
 

@@ -1,0 +1,175 @@
+"""What a check shows: plain text, with colours and tables on a terminal, or one JSON object."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..console import is_live
+from .buffers import shown
+from .running import Contents, RunResult
+from .shaders import KernelInfo, Shader
+
+MOST_VALUES = 16  # of a buffer, in JSON; the text shows the ends of longer ones
+COLUMNS = ("index", "argument", "type", "access", "bytes")
+
+
+class Sources:
+    """Lines of files, read once."""
+
+    def __init__(self):
+        self._lines: dict[str, list[str]] = {}
+
+    def line(self, file: str, number: int) -> str:
+        """The text of a line, "" where it cannot be had."""
+        if file not in self._lines:
+            try:
+                self._lines[file] = Path(file).read_text(errors="replace").splitlines()
+            except OSError:
+                self._lines[file] = []
+        lines = self._lines[file]
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+class Report:
+    """Writes to standard output, by rich where that is a terminal."""
+
+    def __init__(self):
+        self._sources = Sources()
+        self._console = None
+        if is_live(sys.stdout):
+            from rich.console import Console
+
+            self._console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def shader(self, shader: Shader) -> None:
+        """A file's kernels, then what the lint says of it."""
+        for kernel in shader.kernels:
+            self._kernel(kernel)
+        for diagnostic in shader.lint or ():
+            self._print(f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}: ", "bold", end="")
+            self._print(f"lint: {diagnostic.message}", "red")
+            self._quote(diagnostic.file, diagnostic.line)
+            if diagnostic.fix:
+                self._print(f"    To fix it: {diagnostic.fix}.")
+        count = len(shader.lint or ())
+        if shader.lint is not None:
+            self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
+
+    def compiled(self, shader: Shader) -> None:
+        self._print(f"{shader.file}: compiles")
+
+    def run(self, result: RunResult) -> None:
+        """What was found in a run, then what the buffers hold."""
+        options = result.options
+        grid = f"{_by(options.grid)} {'threads' if options.by_threads else 'threadgroups'}"
+        self._print("")
+        self._print(
+            f"{result.kernel.name}: {grid} in threadgroups of {_by(options.threads)}, "
+            f"{_plural(options.schedules, 'order')} of threads", "bold",
+        )  # fmt: skip
+        for finding in result.findings:
+            self._finding(finding)
+        if not result.findings:
+            self._print("nothing found", "green")
+        if not result.completed:
+            self._print("The run was stopped: what the buffers hold is not the result.")
+        for contents in result.written:
+            self._contents(contents)
+
+    def _kernel(self, kernel: KernelInfo) -> None:
+        self._print(f"{kernel.file}:{kernel.line}: ", end="")
+        self._print(f"kernel {kernel.name}", "bold")
+        rows = [(f"{'threadgroup ' if a.kind == 'threadgroup' else ''}{a.index}", a.name, a.type, a.access, str(a.size)) for a in kernel.arguments]
+        if self._console is not None and rows:
+            self._table(rows)
+        else:
+            widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
+            for row in (COLUMNS, *rows) if rows else ():
+                self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if kernel.positions:
+            self._print(f"    {', '.join(dict.fromkeys(kernel.positions))}", "dim")
+
+    def _table(self, rows) -> None:
+        from rich import box
+        from rich.padding import Padding
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in COLUMNS:
+            table.add_column(name, justify="right" if name == "bytes" else "left")
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(Padding(table, (0, 0, 0, 4)))
+
+    def _finding(self, finding) -> None:
+        first, *rest = finding.message.splitlines()
+        place = f"{finding.file}:{finding.line}" if finding.file else f"kernel {finding.kernel}"
+        self._print(f"{place}: ", "bold", end="")
+        self._print(first, "red" if finding.severity == "error" else "yellow")
+        if finding.file:
+            self._quote(finding.file, finding.line)
+        for line in rest:
+            self._print(f"    {line.strip()}")
+            if finding.there is not None and line.strip().startswith(f"{finding.there.file}:{finding.there.line},"):
+                if (finding.there.file, finding.there.line) != (finding.file, finding.line):
+                    self._quote(finding.there.file, finding.there.line)
+
+    def _quote(self, file: str, line: int) -> None:
+        text = self._sources.line(file, line)
+        if text:
+            self._print(f"    {line:>5} | {text}", "dim")
+
+    def _contents(self, contents: Contents) -> None:
+        values = shown(contents.values, contents.dtype)
+        shape = ",".join(map(str, values.shape))
+        self._print(f"buffer {contents.index}, '{contents.name}', {shape} {contents.dtype}:", "bold")
+        text = np.array2string(values, threshold=64, edgeitems=4, max_line_width=100)
+        for line in text.splitlines():
+            self._print(f"    {line}")
+
+    def _print(self, text: str, style: str = "", end: str = "\n") -> None:
+        if self._console is None:
+            print(text, end=end)
+        else:
+            self._console.print(text, style=style or None, end=end)
+
+
+def to_json(shaders: list[Shader], result: RunResult | None) -> str:
+    files = [
+        {
+            "file": shader.file, "error": shader.error, "kernels": [dataclasses.asdict(kernel) for kernel in shader.kernels],
+            "lint": shader.lint and [dataclasses.asdict(each) for each in shader.lint] if shader.lint is not None else None,
+        }
+        for shader in shaders
+    ]  # fmt: skip
+    return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
+
+
+def _run_json(result: RunResult) -> dict:
+    options = result.options
+    return {
+        "kernel": result.kernel.name, "grid": options.grid, "by_threads": options.by_threads, "threads": options.threads,
+        "schedules": options.schedules, "completed": result.completed,
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "written": [_contents_json(contents) for contents in result.written],
+    }  # fmt: skip
+
+
+def _contents_json(contents: Contents) -> dict:
+    values = shown(contents.values, contents.dtype).reshape(-1)[:MOST_VALUES].tolist()
+    finite = [value if value == value and abs(value) != float("inf") else str(value) for value in values]
+    return {
+        "index": contents.index, "name": contents.name, "dtype": contents.dtype, "shape": contents.values.shape,
+        "first_values": finite,
+    }  # fmt: skip
+
+
+def _by(sizes) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

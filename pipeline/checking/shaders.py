@@ -1,0 +1,90 @@
+"""Shaders compiled for the checker, their kernels, and what the lint says of them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import metalc, strict
+from ..metalc import kernels as parsed_kernels
+from ..metalc.parse import parse
+from ..metalc.preprocess import Preprocessor
+from ..metalc.toolchain import CHECKER
+
+
+@dataclass(frozen=True)
+class ArgumentInfo:
+    """One argument that has an index. `type` is as declared; `size` and `alignment` are bytes of what it
+    points to, `members` names and offsets of a struct's members."""
+
+    name: str
+    index: int
+    kind: str  # "buffer" or "threadgroup"
+    type: str
+    access: str  # "read", "read-write" or "threadgroup"
+    size: int
+    alignment: int
+    members: dict[str, int]
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    name: str
+    file: str
+    line: int
+    arguments: list[ArgumentInfo]
+    positions: list[str]  # what else it asks for, such as thread_position_in_grid
+
+
+@dataclass
+class Shader:
+    """One file. `error` says why it does not compile; `lint` is None where it was not linted."""
+
+    file: str
+    error: str | None = None
+    lint: list[strict.Diagnostic] | None = None
+    kernels: list[KernelInfo] = field(default_factory=list)
+    library: object = None  # of the checker device
+
+
+def compile_shader(file: str, folder: Path, include, defines) -> Shader:
+    """Compiles a file into the bundle `folder`; a mistake in it is told in the result."""
+    try:
+        metalc.build([file], folder, [CHECKER], include, defines=defines)
+    except metalc.CompileError as error:
+        return Shader(file, error=str(error).splitlines()[0])
+    return Shader(file)
+
+
+def lint(shader: Shader, include, defines) -> None:
+    """Raises strict.Unavailable where what it needs is not installed."""
+    try:
+        # Apple's compiler numbers buffers without an index by itself.
+        shader.lint = strict.check([shader.file], include, defines, explicit_indices=False)
+    except metalc.CompileError as error:
+        shader.error = str(error).splitlines()[0]
+
+
+def list_kernels(shader: Shader, device, folder: Path, include, defines) -> None:
+    """Opens the compiled library and fills in the kernels, by their place in the file."""
+    shader.library = device.open_library(folder)
+    with Preprocessor(include, defines, CHECKER) as preprocessor:
+        found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file))
+    order = sorted(found, key=lambda kernel: (kernel.file != shader.file, kernel.file, kernel.line, kernel.name))
+    shader.kernels = [_describe(kernel, shader.library.kernel(kernel.name)) for kernel in order]
+
+
+def _describe(parsed, reflected) -> KernelInfo:
+    types = {binding.parameter.name: binding.parameter.type_text for binding in parsed.bindings}
+    return KernelInfo(
+        parsed.name, parsed.file, parsed.line,
+        sorted((_argument(each, types) for each in reflected.arguments), key=lambda each: (each.kind, each.index)),
+        [binding.kind for binding in parsed.bindings if binding.index is None],
+    )  # fmt: skip
+
+
+def _argument(reflected, types) -> ArgumentInfo:
+    kind = "threadgroup" if reflected.threadgroup else "buffer"
+    access = "threadgroup" if reflected.threadgroup else "read-write" if reflected.writes else "read"
+    return ArgumentInfo(
+        reflected.name, reflected.index, kind, " ".join(types.get(reflected.name, "").split()), access,
+        reflected.size, reflected.alignment, {name: offset for name, (offset, _) in reflected.members.items()},
+    )  # fmt: skip
