@@ -123,10 +123,12 @@ METAL_FUNC Lanes lanes_exp2_down(Lanes a) {
 }
 
 // 2^(x · scale - whole) for a whole number and |x · scale| below 2²¹; 2^-126 at the least, also for NaN.
+// `whole` changes the exponent only, so sums over different ones agree to the bit.
 METAL_FUNC Lanes lanes_power(Lanes a, float scale, float whole) {
     for (uint i = 0; i < 16; i++) {
-        float x = metal::fma(a.v[i / 4][i % 4], scale, -whole);
-        a.v[i / 4][i % 4] = metal::exp2(x > -126.0f ? x : -126.0f);
+        float x = a.v[i / 4][i % 4], nearest = metal::rint(x * scale), exponent = nearest - whole;
+        float power = metal::exp2(metal::fma(x, scale, -nearest));
+        a.v[i / 4][i % 4] = exponent > -126.0f ? metal::ldexp(power, int(exponent)) : 0x1p-126f;
     }
     return a;
 }

@@ -4,7 +4,7 @@
 
 #include "CheckState.h"
 
-enum { CELL = 4 };
+enum { CELL = 4, LARGEST_LIBRARY = 256 << 20 };
 
 // What an address belongs to.
 typedef struct {
@@ -204,10 +204,11 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     uint32_t offset = (uint32_t)((const char *)pc - state->dispatch->base);
     place where;
     if (!find_place(state, (uintptr_t)address, &where)) {
-        // The shader's own constants lie in its library; code also looks its calls of this up.
+        // The shader's own constants lie in its library, those that a launch gives with them; code also looks
+        // its calls of this up.
         if ((uintptr_t)address - (uintptr_t)&check_calls < sizeof check_calls) return;
         size_t from = (size_t)((const char *)address - state->dispatch->base);
-        if (from < (256u << 20) && (flags & METALLIB_ACCESS_WRITE) == 0) return;
+        if (from < LARGEST_LIBRARY) return;
         wild(state, address, size, flags, offset);
     }
     if (where.at < 0 || (size_t)where.at > where.length || size > where.length - (size_t)where.at)
