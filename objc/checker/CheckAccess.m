@@ -193,9 +193,32 @@ static void watch(check_state *state, const place *where, uint32_t size, uint32_
 }
 
 // A thread that only looks at atomics may be waiting for another: it gives way now and then.
-static void take_turns(check_state *state) {
-    if (++state->running->turns % 4 != 0 && check_random(state, 4) != 0) return;
+static void take_turns(check_state *state, const void *address, uint32_t size, const void *pc) {
+    check_fiber *self = state->running;
+    uint64_t value = 0;
+    memcpy(&value, address, size < sizeof value ? size : sizeof value);
+    bool same = self->spun_pc == pc && self->spun_at == address && self->spun_value == value;
+    self->spins = same ? self->spins + 1 : 0;
+    self->spun_pc = pc;
+    self->spun_at = address;
+    self->spun_value = value;
+    if (++self->turns % 4 != 0 && check_random(state, 4) != 0) return;
     check_wait(state);
+}
+
+// One that waits without atomics gives no way, and is stopped.
+static inline void count_repeats(check_state *state, const void *address, const void *pc) {
+    bool same = state->last_pc == pc && state->last_address == address;
+    state->repeats = same ? state->repeats + 1 : 0;
+    state->last_pc = pc;
+    state->last_address = address;
+    if (state->repeats < CHECK_MAX_REPEATS) return;
+    check_finding finding = check_finding_here(state, CHECK_NO_END);
+    snprintf(finding.text, sizeof finding.text, "it does nothing but look at one place");
+    finding.here.pc = (uint32_t)((const char *)pc - state->dispatch->base);
+    state->repeats = 0;
+    check_findings_add(&state->findings, &finding);
+    check_stop(state);
 }
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc) {
@@ -218,7 +241,9 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
     if (flags & METALLIB_ACCESS_ATOMIC) {
         check_atomic(state, (uintptr_t)address, flags);
-        take_turns(state);
+        take_turns(state, address, size, pc);
+    } else {
+        count_repeats(state, address, pc);
     }
 }
 

@@ -11,6 +11,9 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
+    CHECK_MANY_SPINS = 64,
+    CHECK_MAX_SPINS = 1 << 17,
+    CHECK_MAX_REPEATS = 1 << 24,
     CHECK_VARIABLE_BITS = 24,  // address space of each variable in its threadgroup's window
 };
 
@@ -32,7 +35,10 @@ typedef struct check_fiber {
     const void *value;       // what it gives
     uint32_t size;
     uint32_t active;         // which lanes did
-    uint32_t turns;          // atomics since it last waited
+    const void *spun_pc, *spun_at;  // its last atomic
+    uint64_t spun_value;            // and what was there
+    uint32_t spins;                 // how often the same was there before
+    uint32_t turns;                 // atomics in all
     bool released;           // a fence came before its next writes to atomics
     uintptr_t heard;         // the atomic that it read last
 } check_fiber;
@@ -115,6 +121,8 @@ struct check_state {
     // The scheduler.
     check_context host;
     check_fiber *running;
+    const void *last_pc, *last_address;  // of its last access that is no atomic
+    uint32_t repeats;                    // of that alone
     check_fiber **ready;
     uint32_t ready_begin, ready_end;
     uint32_t order;  // CHECK_FIRST_COME, CHECK_LAST_COME, or the number of a random one

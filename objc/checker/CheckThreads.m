@@ -6,7 +6,7 @@
 
 #include "CheckState.h"
 
-enum { MEM_DEVICE = 1, MEM_THREADGROUP = 2, MAX_TURNS = 1 << 20 };
+enum { MEM_DEVICE = 1, MEM_THREADGROUP = 2 };
 
 __thread check_state *check_current;
 
@@ -34,7 +34,9 @@ static void make_ready(check_state *state, check_fiber *fiber) {
 static check_fiber *take_ready(check_state *state) {
     uint32_t last = state->ready_end - 1;
     if (state->order == CHECK_FIRST_COME) return state->ready[state->ready_begin++];
-    uint32_t at = state->order == CHECK_LAST_COME ? last : state->ready_begin + check_random(state, state->ready_end - state->ready_begin);
+    // One that waits for another must let it come, even in this order.
+    bool by_place = state->order == CHECK_LAST_COME && state->ready[last]->spins < CHECK_MANY_SPINS;
+    uint32_t at = by_place ? last : state->ready_begin + check_random(state, state->ready_end - state->ready_begin);
     check_fiber *fiber = state->ready[at];
     state->ready[at] = state->ready[last];
     state->ready_end--;
@@ -62,7 +64,6 @@ static void count_waiting(check_state *state, check_waiting waiting, uint32_t ki
     self->kind = kind;
     self->at = at;
     self->pc = pc;
-    self->turns = 0;
     self->group->waiting++;
     self->group->simdgroups[self->thread.simdgroup].waiting++;
     if (waiting == CHECK_AT_BARRIER) self->group->at_barrier++;
@@ -250,7 +251,8 @@ static void start_fiber(check_state *state, check_group *group, uint32_t index, 
     fiber->launch.threadgroup = group->arguments;
     fiber->launch.thread = thread;
     fiber->group = group;
-    fiber->turns = 0;
+    fiber->turns = fiber->spins = 0;
+    fiber->spun_pc = NULL;
     fiber->released = false;
     fiber->heard = 0;
     group->simdgroups[thread->simdgroup].live++;
@@ -299,8 +301,9 @@ static void drop_ready(check_state *state, const check_group *group) {
 
 static void report_no_end(check_state *state) {
     check_finding finding = check_finding_here(state, CHECK_NO_END);
-    snprintf(finding.text, sizeof finding.text, "its atomics saw nothing new a million times");
-    finding.here.file = state->running->at.file;
+    snprintf(finding.text, sizeof finding.text, "it waits for a change of an atomic that no thread makes");
+    finding.here.pc = (uint32_t)((const char *)state->running->spun_pc - state->dispatch->base);
+    finding.here.atomic = true;
     check_findings_add(&state->findings, &finding);
     state->failed = true;
 }
@@ -315,7 +318,7 @@ void check_run_threads(check_state *state) {
         check_group *group = fiber->group;
         state->running = fiber;
         check_switch(&state->host, &fiber->context);
-        if (fiber->turns > MAX_TURNS) {
+        if (fiber->spins > CHECK_MAX_SPINS) {
             report_no_end(state);
             return;
         }

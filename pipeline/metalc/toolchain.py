@@ -21,8 +21,9 @@ ISA_FLAGS = {
     "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
     "generic": (),
     # Every access announced before it happens, indices and alignment checked, code as it was written.
+    # DWARF 4: addr2line of binutils 2.40 takes the first file of version 5 for another one.
     "checker": (
-        "-O1", "-g", "-fsanitize=thread", "-fsanitize=bounds,alignment", "--param=tsan-instrument-func-entry-exit=0",
+        "-O1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=bounds,alignment", "--param=tsan-instrument-func-entry-exit=0",
         "-fno-optimize-sibling-calls", "-fno-inline-functions-called-once",
     ),
 }  # fmt: skip
