@@ -80,7 +80,7 @@ static void chains(fixture *f, bench *b) {
 }
 
 int main(int count, char **arguments) {
-    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+    NSAutoreleasePool *pool = start_foundation();
     fixture all = {.path = count > 1 ? arguments[1] : ""};
     id<MTLDevice> device = copyChecker();
     bench b = {.queue = [device newCommandQueue]};
