@@ -22,8 +22,8 @@ def _devices():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--schedules", type=int, default=1, metavar="N",
-                     help="orders of threads that the checker tries for each dispatch (default: 1)")
+    parser.addoption("--schedules", type=int, default=8, metavar="N",
+                     help="orders of threads that the checker tries for each dispatch (default: 8)")
 
 
 @pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] if each[0] == 'cpu' else ''}")

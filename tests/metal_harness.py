@@ -31,7 +31,9 @@ PROGRAMS = [
     "misuse",
     "reflection",
     "fork",
+    "checker",
 ]
+NOT_UNDER_THREAD = ["checker"]  # that sanitizer does not follow fibers
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
 
@@ -102,6 +104,9 @@ def build(variant: Variant) -> Path:
         library_command(source, f'-DISA="{isa}"', *variant.flags, "-o", str(out)),
         [source, ROOT / "objc" / "metal" / "metallib.h"],
     )
+    source, out = SOURCES / "checked.c", bundle / "checker.so"
+    inputs = [source, *(ROOT / "objc" / "metal").glob("metallib*.h")]
+    shop.make(out, library_command(source, *variant.flags, "-o", str(out)), inputs)
     return ROOT / folder
 
 

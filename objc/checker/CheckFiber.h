@@ -11,6 +11,12 @@ enum { CHECK_STACK = 256 << 10, CHECK_GUARD = 16 << 10 };  // bytes of a fiber's
 // What it takes to go on with a fiber: its stack pointer, everything else lies there.
 typedef struct check_context {
     void *stack_pointer;
+#ifdef __SANITIZE_ADDRESS__
+    // What the address sanitizer wants to know of stacks.
+    void *fake;
+    const void *bottom;
+    size_t size;
+#endif
 } check_context;
 
 // Stacks for `count` fibers in one piece of address space; memory comes as they are used.
@@ -28,5 +34,8 @@ void check_fiber_start(check_context *fiber, const check_stacks *stacks, uint32_
 
 // Saves where the caller is in `from` and goes on with `to`.
 void check_switch(check_context *from, const check_context *to);
+
+// The first thing that a fiber does; `from` is who started it.
+void check_arrive(check_context *from);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef CHECK_FINDING_H
 #define CHECK_FINDING_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,7 +50,7 @@ typedef struct check_finding {
 typedef struct check_findings {
     check_finding *list;
     size_t count, room;
-    bool full;  // there were more
+    pthread_mutex_t lock;  // one command buffer may run while another's are taken
 } check_findings;
 
 // Adds a finding, or counts an equal one up.

@@ -14,16 +14,13 @@ static bool same(const check_finding *a, const check_finding *b) {
            same_place(&a->here, &b->here) && same_place(&a->there, &b->there);
 }
 
-void check_findings_add(check_findings *findings, const check_finding *finding) {
+static void add(check_findings *findings, const check_finding *finding) {
     for (size_t i = 0; i < findings->count; i++) {
         if (!same(&findings->list[i], finding)) continue;
         findings->list[i].count++;
         return;
     }
-    if (findings->count == MOST) {
-        findings->full = true;
-        return;
-    }
+    if (findings->count == MOST) return;
     if (findings->count == findings->room) {
         size_t room = findings->room == 0 ? 16 : 2 * findings->room;
         check_finding *list = realloc(findings->list, room * sizeof *list);
@@ -35,16 +32,23 @@ void check_findings_add(check_findings *findings, const check_finding *finding) 
     findings->list[findings->count++].count = 1;
 }
 
+void check_findings_add(check_findings *findings, const check_finding *finding) {
+    pthread_mutex_lock(&findings->lock);
+    add(findings, finding);
+    pthread_mutex_unlock(&findings->lock);
+}
+
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count) {
+    pthread_mutex_lock(&findings->lock);
     check_finding *taken = malloc((findings->count + 1) * sizeof *taken);
     size_t kept = 0;
     *count = 0;
-    if (taken == NULL) return NULL;
-    for (size_t i = 0; i < findings->count; i++) {
+    for (size_t i = 0; taken != NULL && i < findings->count; i++) {
         if (findings->list[i].owner == owner) taken[(*count)++] = findings->list[i];
         else findings->list[kept++] = findings->list[i];
     }
-    findings->count = kept;
+    if (taken != NULL) findings->count = kept;
+    pthread_mutex_unlock(&findings->lock);
     return taken;
 }
 

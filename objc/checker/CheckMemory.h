@@ -55,9 +55,9 @@ void check_memory_forget(check_memory *memory);
 void check_memory_take_over(check_memory *memory, uint64_t command_buffer);
 void check_memory_give_back(check_memory *memory, size_t offset, size_t length);
 
-enum { CHECK_WINDOW_BITS = 36 };
+enum { CHECK_WINDOW_BITS = 34 };
 
-// Address space of `count` windows of 2^36 bytes, none of it usable yet.
+// Address space of `count` windows of 2^34 bytes, none of it usable yet.
 typedef struct check_windows {
     char *base;
     uint32_t count;

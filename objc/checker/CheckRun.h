@@ -25,6 +25,7 @@ typedef struct check_binding {
 typedef struct check_dispatch {
     check_state *state;
     const void *owner;           // the command buffer, to which findings belong
+    uint64_t command_buffer;     // its number
     const metallib_function *function;
     const char *library;         // the file that the kernel's code is in
     const char *base;            // where that is loaded
@@ -44,11 +45,11 @@ void check_state_forget(check_state *state, const check_memory *memory);
 uint32_t check_state_schedules(const check_state *state);
 void check_state_set_schedules(check_state *state, uint32_t count);
 
-// A new phase: barriers stand between all earlier dispatches and those to come.
-void check_begin_phase(check_state *state, const void *owner);
+// A number that no other command buffer of this state has. From any thread.
+uint64_t check_new_command_buffer(check_state *state);
 
-// The command buffer has ended: another one may have the same address.
-void check_end_command_buffer(check_state *state);
+// A new phase: barriers stand between all earlier dispatches and those to come.
+void check_begin_phase(check_state *state);
 
 // Runs a dispatch. False if a thread had to be stopped; a finding says why.
 bool check_run(const check_dispatch *dispatch, const metallib_launch *launch);

@@ -15,6 +15,7 @@ check_state *check_state_new(void) {
     check_state *state = calloc(1, sizeof *state);
     if (state == NULL) return NULL;
     state->schedules = 1;
+    pthread_mutex_init(&state->findings.lock, NULL);
     state->next_segment = 1;
     state->ready = malloc(CHECK_READY_ROOM * sizeof *state->ready);
     state->groups = calloc(CHECK_IN_FLIGHT, sizeof *state->groups);
@@ -41,6 +42,7 @@ void check_state_free(check_state *state) {
     for (uint32_t i = 0; state->groups != NULL && i < CHECK_IN_FLIGHT; i++) free(state->groups[i].messages);
     free(state->messages);
     free(state->findings.list);
+    pthread_mutex_destroy(&state->findings.lock);
     free(state->past);
     free(state->groups);
     free(state->ready);
@@ -211,14 +213,12 @@ static void look_for_nan(check_state *state, bool odd) {
 
 // Dispatches
 
-void check_begin_phase(check_state *state, const void *owner) {
-    if (owner != state->owner) state->command_buffer++;
-    state->owner = owner;
+uint64_t check_new_command_buffer(check_state *state) { return __atomic_add_fetch(&state->command_buffers, 1, __ATOMIC_RELAXED); }
+
+void check_begin_phase(check_state *state) {
     state->phase_segment = state->next_segment;
     state->past_count = 0;
 }
-
-void check_end_command_buffer(check_state *state) { state->owner = NULL; }
 
 static bool note_past(check_state *state) {
     if (state->past_count == state->past_room) {
@@ -247,7 +247,7 @@ static bool place_bindings(check_state *state, void **buffers) {
             state->addresses[index] = check_windows_fill(&state->windows, index, binding->length);
             if (state->addresses[index] != NULL) memcpy(state->addresses[index], binding->bytes, binding->length);
         } else {
-            check_memory_take_over(binding->memory, state->command_buffer);
+            check_memory_take_over(binding->memory, dispatch->command_buffer);
             state->addresses[index] = check_windows_map(&state->windows, index, binding->memory, binding->offset, binding->length);
         }
         if (state->addresses[index] == NULL) return false;

@@ -101,8 +101,7 @@ struct check_state {
     check_findings findings;
     uint32_t schedules;
     uint64_t random;
-    uint64_t command_buffer;
-    const void *owner;
+    uint64_t command_buffers;  // so far
 
     check_group *groups;  // CHECK_IN_FLIGHT of them
     check_past *past;

@@ -250,6 +250,7 @@ const metallib_checker check_calls = {
 static void thread_body(void *argument) {
     check_fiber *self = argument;
     check_state *state = check_current;
+    check_arrive(&state->host);
     state->dispatch->function->entry(&self->launch, 0, 1);
     self->waiting = CHECK_DONE;
     self->group->live--;

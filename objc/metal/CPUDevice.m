@@ -24,13 +24,13 @@ enum { DEFAULT_COMMAND_BUFFERS = 64, MAX_THREADS_PER_THREADGROUP = 1024 };
 id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return [[CPUDevice alloc] init]; }
 
 NSArray *MTLCopyAllDevices(void) {
-    NSMutableArray *devices = [[NSMutableArray alloc] init];
-    Class kinds[] = {[CPUDevice class], [CheckerDevice class]};
+    id made[] = {[[CPUDevice alloc] init], [[CheckerDevice alloc] init]};
+    NSUInteger count = 0;
     for (int i = 0; i < 2; i++) {
-        id device = [[kinds[i] alloc] init];
-        if (device != nil) [devices addObject:device];
-        [device release];
+        if (made[i] != nil) made[count++] = made[i];
     }
+    NSArray *devices = [[NSArray alloc] initWithObjects:made count:count];
+    for (NSUInteger i = 0; i < count; i++) [made[i] release];
     return devices;
 }
 

@@ -84,6 +84,7 @@ struct cpu_job {
 
     void (*completed)(cpu_job *);  // the last thing done with the job, on any thread
     void *owner;
+    uint64_t number;  // of the command buffer, where the checker gave it one
 
     double scheduled_time, queued_time, start_time, end_time;  // seconds, monotonic
 };

@@ -104,7 +104,9 @@ static const char *keptText(cpu_arena *arena, NSString *text) {
         [self failForMemory];
         return NULL;
     }
-    *dispatch = (check_dispatch){.state = [(CheckerDevice *)_device state], .owner = _job, .function = function,
+    check_state *state = [(CheckerDevice *)_device state];
+    if (_job->number == 0) _job->number = check_new_command_buffer(state);
+    *dispatch = (check_dispatch){.state = state, .owner = _job, .command_buffer = _job->number, .function = function,
                                  .library = library.dli_fname, .base = library.dli_fbase};
     dispatch->label = keptText(&_job->arena, _group != nil ? _group : [self label]);
     memcpy(dispatch->threadgroup_lengths, _threadgroupLengths, sizeof dispatch->threadgroup_lengths);

@@ -69,7 +69,6 @@
 - (NSArray *)newLogsOf:(const void *)job {
     size_t count;
     check_finding *findings = check_findings_take(check_state_findings(_state), job, &count);
-    check_end_command_buffer(_state);
     if (count == 0) {
         free(findings);
         return nil;

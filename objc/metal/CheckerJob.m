@@ -4,7 +4,7 @@
 
 enum { ERROR_PAGE_FAULT = 3 };  // MTLCommandBufferErrorPageFault
 
-void checker_begin(const cpu_dispatch *first) { check_begin_phase(first->watched->state, first->watched->owner); }
+void checker_begin(const cpu_dispatch *first) { check_begin_phase(first->watched->state); }
 
 void checker_run(const cpu_dispatch *dispatch) {
     if (dispatch->total == 0 || check_run(dispatch->watched, &dispatch->launch)) return;

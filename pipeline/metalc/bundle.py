@@ -238,7 +238,8 @@ def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
 def _link(folder: Path, options, units, objects, isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
-    command = [*_command(options, isa, () if isa == toolchain.CHECKER else toolchain.isa_flags(isa)), "-shared"]
+    flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
+    command = [*_command(options, isa, flags), "-shared"]
     return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
 
 

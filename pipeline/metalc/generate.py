@@ -160,7 +160,7 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
             f"{int(binding.constant)}, {len(fields)}, {members}),\n"
         )
     table = "nullptr"
-    size = "1024, METALLIB_LANES" if threads else "1, 1"  # a threadgroup's most threads, a simdgroup's lanes
+    size = f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"  # a threadgroup's most threads, a simdgroup's lanes
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]

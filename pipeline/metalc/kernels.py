@@ -9,6 +9,7 @@ from .syntax import KernelDeclaration, Parameter, Shader, Struct
 
 MAX_INDEX = 30  # Metal has 31 buffer and 31 threadgroup slots
 AUTOMATIC = -1
+MAX_THREADS = 1024  # of a threadgroup
 
 # Values a kernel can ask for, as the thunk's expression; a threadgroup is one thread of one simdgroup.
 POSITIONS = {
@@ -82,6 +83,7 @@ class Kernel:
     template: str
     file: str
     line: int
+    max_threads: int  # of a threadgroup
 
 
 def kernels(shader: Shader) -> list[Kernel]:
@@ -141,7 +143,14 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
         template=primary.template if declaration.instantiation and not deduced else "",
         file=declaration.file,
         line=declaration.line,
+        max_threads=_max_threads(shader, (*declaration.attributes, *source.attributes)),
     )
+
+
+def _max_threads(shader, attributes) -> int:
+    """What [[max_total_threads_per_threadgroup(n)]] says, or Metal's limit."""
+    said = (integer(a.argument or "", shader.enumerators) for a in attributes if a.name == "max_total_threads_per_threadgroup")
+    return min((number for number in said if number), default=MAX_THREADS)
 
 
 def _primary(candidates, declaration: KernelDeclaration) -> KernelDeclaration | None:
