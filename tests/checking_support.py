@@ -34,14 +34,14 @@ class Same:
 class Shaders:
     """The checker and the shaders compiled for it, one folder of bundles."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, sources: Path = FOLDER):
+        self.folder, self.sources = folder, sources
         self.device = open_checker(SCHEDULES)
 
     @functools.cache
     def library(self, name: str, mistake: int):
         out = self.folder / f"{name}-{mistake}.metallib"
-        file = os.path.relpath(FOLDER / f"{name}.metal")
+        file = os.path.relpath(self.sources / f"{name}.metal")
         metalc.build([file], out, ["checker"], defines=[f"MISTAKE={mistake}"])
         return self.device.open_library(out)
 

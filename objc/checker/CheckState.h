@@ -11,6 +11,7 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
+    CHECK_DEPTH = 12,      // calls within calls that are told apart
     CHECK_MANY_SPINS = 64,
     CHECK_MAX_SPINS = 1 << 17,
     CHECK_MAX_REPEATS = 1 << 24,
@@ -30,7 +31,8 @@ typedef struct check_fiber {
     check_group *group;
     check_waiting waiting;
     metallib_place at;       // where it waits
-    const void *pc;          // the same as an address, to order places
+    const void *calls[CHECK_DEPTH];  // for a simdgroup function, the calls that led there, from the kernel on
+    uint32_t depth;
     uint32_t kind;           // of simdgroup function; for a barrier its flags
     const void *value;       // what it gives
     uint32_t size;

@@ -58,12 +58,37 @@ void check_stop(check_state *state) {
 
 // Waiting
 
-static void count_waiting(check_state *state, check_waiting waiting, uint32_t kind, metallib_place at, const void *pc) {
+// Frames of functions: where the caller's is, and where to go back to.
+typedef struct frame {
+    const struct frame *caller;
+    const void *back;
+} frame;
+
+// The calls from the kernel's entry to here, the outermost first.
+static void note_calls(const check_state *state, check_fiber *self, const frame *at) {
+    const void *calls[2 * CHECK_DEPTH];
+    uint32_t count = 0;
+    while (count < 2 * CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length && at->back != NULL) {
+        calls[count++] = at->back;
+        at = at->caller;
+    }
+    self->depth = count < CHECK_DEPTH ? count : CHECK_DEPTH;
+    for (uint32_t i = 0; i < self->depth; i++) self->calls[i] = calls[count - 1 - i];
+}
+
+// Which of two places in the code comes first, as the compiler laid it out: as it was written.
+static int order_of(const check_fiber *a, const check_fiber *b) {
+    for (uint32_t i = 0; i < a->depth && i < b->depth; i++) {
+        if (a->calls[i] != b->calls[i]) return (uintptr_t)a->calls[i] < (uintptr_t)b->calls[i] ? -1 : 1;
+    }
+    return (int)a->depth - (int)b->depth;
+}
+
+static void count_waiting(check_state *state, check_waiting waiting, uint32_t kind, metallib_place at) {
     check_fiber *self = state->running;
     self->waiting = waiting;
     self->kind = kind;
     self->at = at;
-    self->pc = pc;
     self->group->waiting++;
     self->group->simdgroups[self->thread.simdgroup].waiting++;
     if (waiting == CHECK_AT_BARRIER) self->group->at_barrier++;
@@ -111,11 +136,11 @@ static void resolve_simdgroup(check_state *state, check_group *group, uint32_t s
     check_fiber *lanes = lanes_of(group, simdgroup), *first = NULL;
     uint32_t count = lane_count(group, simdgroup), active = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (lanes[i].waiting == CHECK_AT_SIMD && (first == NULL || (uintptr_t)lanes[i].pc < (uintptr_t)first->pc)) first = &lanes[i];
+        if (lanes[i].waiting == CHECK_AT_SIMD && (first == NULL || order_of(&lanes[i], first) < 0)) first = &lanes[i];
     }
     if (first == NULL) return;
     for (uint32_t i = 0; i < count; i++) {
-        if (same_place(&lanes[i], first)) active |= 1u << i;
+        if (same_place(&lanes[i], first) && order_of(&lanes[i], first) == 0) active |= 1u << i;
     }
     if (first->value == NULL) {  // a barrier of the simdgroup
         for (uint32_t i = 0; i < count; i++) {
@@ -172,7 +197,7 @@ static void resolve(check_state *state, check_group *group, uint32_t simdgroup) 
 
 static void threadgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
-    count_waiting(state, CHECK_AT_BARRIER, flags, at, __builtin_return_address(0));
+    count_waiting(state, CHECK_AT_BARRIER, flags, at);
     check_wait(state);
 }
 
@@ -181,7 +206,8 @@ static const void *simdgroup(uint32_t kind, const void *value, uint32_t size, ui
     check_fiber *self = state->running;
     self->value = value;
     self->size = size;
-    count_waiting(state, CHECK_AT_SIMD, kind, at, __builtin_return_address(0));
+    note_calls(state, state->running, __builtin_frame_address(0));
+    count_waiting(state, CHECK_AT_SIMD, kind, at);
     check_wait(state);
     *active = self->active;
     return self->group->simdgroups[self->thread.simdgroup].values;
@@ -192,7 +218,8 @@ static uint32_t lane(void) { return check_current->running->thread.lane; }
 static void simdgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
     state->running->value = NULL;
-    count_waiting(state, CHECK_AT_SIMD, flags, at, __builtin_return_address(0));
+    note_calls(state, state->running, __builtin_frame_address(0));
+    count_waiting(state, CHECK_AT_SIMD, flags, at);
     check_wait(state);
 }
 

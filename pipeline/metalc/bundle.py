@@ -232,13 +232,13 @@ def _product(folder: Path, source: str, command: list[str], inputs, suffix: str)
 
 
 def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
-    return _product(folder, unit.source, [*_command(options, isa, toolchain.ISA_FLAGS[isa]), "-c"], (), ".o")
+    return _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
 
 
 def _link(folder: Path, options, units, objects, isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
-    flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.ISA_FLAGS[isa]
+    flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
     return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
 

@@ -25,9 +25,14 @@ ISA_FLAGS = {
     "checker": (
         "-O1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=bounds,alignment", "--param=tsan-instrument-func-entry-exit=0",
         "-fno-optimize-sibling-calls", "-fno-inline-functions-called-once",
+        "-fno-omit-frame-pointer",
     ),
 }  # fmt: skip
 CHECKER = "checker"
+# For GCC: code in the order of its source, since lanes that part meet again by their places in it.
+_IN_ORDER = (
+    "-fno-reorder-blocks", "-fno-thread-jumps", "-fno-tree-ch", "-fno-tree-dominator-opts", "-fno-guess-branch-probability",
+)  # fmt: skip
 
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
@@ -74,6 +79,12 @@ def defines(isa: str) -> tuple[str, ...]:
 def headers(isa: str) -> tuple[Path, ...]:
     """Folders of the standard library's headers, the first to be searched first."""
     return (checker_dir(), stdlib_dir()) if isa == CHECKER else (stdlib_dir(),)
+
+
+def isa_flags(isa: str) -> tuple[str, ...]:
+    """What the C++ compiler is told for an instruction set."""
+    in_order = isa == CHECKER and "clang" not in compiler_version()
+    return (*ISA_FLAGS[isa], *_IN_ORDER) if in_order else ISA_FLAGS[isa]
 
 
 def processor_isas() -> tuple[str, ...]:
