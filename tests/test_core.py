@@ -23,10 +23,26 @@ kernel void step(device float *x [[buffer(0)]], uint i [[thread_position_in_grid
 
 
 @pytest.fixture(scope="module")
-def library(device, tmp_path_factory):
+def single(opened):
+    """The device, with threadgroups of one thread: these kernels go by threadgroups."""
+    import pipeline
+
+    return pipeline.open_device("checker", threads=1) if opened.name == "checker" else opened
+
+
+@pytest.fixture
+def device(single):
+    yield single
+    found = [str(each) for each in single.findings if each.kind != "uninitialised read"]   # new buffers are zeroed
+    single.clear_findings()
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def library(single, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield device.compile(DOUBLE)
+        yield single.compile(DOUBLE)
 
 
 def floats(buffer):
