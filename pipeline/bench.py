@@ -1,0 +1,148 @@
+"""`python -m pipeline.bench`: how fast a model runs, beside what the machine can read and beside llama.cpp.
+
+docs/benchmarks.md describes it. Every error raised on purpose ends here as one line on standard error.
+"""
+
+import os
+import sys
+from contextlib import ExitStack, closing
+
+from .program import BAD_INPUT, guarded, open_streams
+
+OK = 0
+BUSY = 0.5  # processes that ran during the last minute
+__all__ = ["BAD_INPUT", "OK", "main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from .benching import report
+    from .benching.options import parse_options
+
+    open_streams()
+    options = parse_options(arguments)
+    measured = bench(options)
+    if options.plot is not None:
+        from .benching.plot import write_plot
+
+        write_plot(options.plot, measured.results, f"{options.name}, text generation")
+    if options.json:
+        print(report.to_json(measured), flush=True)
+    else:
+        report.show(measured)
+    return OK
+
+
+def bench(options):
+    """Measures what `options` ask for; returns a benching.report.Report."""
+    from .benching import peer, workloads
+    from .benching.bandwidth import Reader
+    from .benching.traffic import traffic
+    from .checkpoint import open_checkpoint
+    from .device import open_device
+    from .models import load_model
+
+    works = workloads.workloads(options)
+    load = load_average()
+    if load is not None and load > BUSY:
+        say(f"warning: the machine is busy (load {load:.1f}); figures count only when it is otherwise idle")
+    device = open_device(options.device, threads=options.threads)
+    _check_peer_device(options, device)
+    with ExitStack() as stack:
+        checkpoint = stack.enter_context(open_checkpoint(_checkpoint_folder(options, works)))
+        model = load_model(checkpoint, device=device)
+        workloads.check_fit(works, model.context, options.name)
+        model.end_tokens = ()  # so that every text has its full length
+        sides = [workloads.Onebuf(model, options.temperature, options.seed)]
+        if options.peer is not None:
+            sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads))
+        for side in sides:
+            stack.enter_context(closing(side))
+        reader = Reader(device)
+        reader.measure()
+        results, steps = _measure(options, works, sides, model.vocab_size)
+        reader.measure()  # again, in case the machine changed meanwhile
+        return _report(options, model, checkpoint, reader.result, traffic(checkpoint, model), results, steps, sides, load)
+
+
+def _check_peer_device(options, device) -> None:
+    from .errors import UsageError
+
+    if options.peer is not None and device.name != "cpu":
+        raise UsageError(f"--peer {options.peer}: is compared on the CPU only; give --device cpu")
+
+
+def _checkpoint_folder(options, works):
+    """The folder of the model; a shape's is written where it is not in the cache yet."""
+    from .benching.shapes import Shape
+    from .benching.weights import ensure_checkpoint
+    from .benching.workloads import check_fit
+
+    if not isinstance(options.model, Shape):
+        return options.model
+    check_fit(works, options.model.config["max_position_embeddings"], options.name)  # before much is written
+    return ensure_checkpoint(options.model, say)
+
+
+def _measure(options, works, sides, vocab: int):
+    from .benching.steps import time_steps
+    from .benching.workloads import measure
+
+    results, steps = [], []
+    for work in works:
+        prompts = work.prompts(options.seed, vocab)
+        measured = measure(sides, work, prompts, options.repeats, options.warmup, progress)
+        results += measured
+        if options.steps and work.kind == "tg":
+            steps.append(time_steps(sides[0], work, prompts, work.batch / measured[0].median))
+    progress(None, "", 0)
+    return results, steps
+
+
+def _report(options, model, checkpoint, bandwidth, active, results, steps, sides, load):
+    from .benching.report import Report
+
+    return Report(
+        model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
+               "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
+        device={"name": model.device.name, "hardware": model.device.core.hardware, "threads": model.device.threads,
+                "load_average": load},
+        settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
+                  "temperature": options.temperature},
+        bandwidth=bandwidth, traffic=active, results=results, steps=steps,
+        peer={"name": sides[1].name, **sides[1].engine} if len(sides) > 1 else None,
+    )  # fmt: skip
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited to run during the last minute, where the system tells."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def say(line: str) -> None:
+    """What takes long, or takes room, is told before it begins."""
+    print(f"onebuf: {line}", file=sys.stderr, flush=True)
+
+
+def progress(work, side: str, repeat: int) -> None:
+    """One line that is written over, on a terminal only."""
+    from .console import is_live
+
+    if not is_live(sys.stderr):
+        return
+    text = "" if work is None else f"{side}: {work.label}, batch {work.batch}, " + (
+        "warming up" if repeat < 0 else f"repeat {repeat + 1}")
+    print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Read bandwidth of the machine: all threads of the device read a buffer larger than the caches."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import CompileError, RunError
+
+MIB = 1 << 20
+PART_WORDS = MIB // 4  # of one threadgroup: 1 MiB
+LEAST_BYTES, CACHES = 256 * MIB, 4  # the buffer is so many times the largest cache
+
+SOURCE = """
+#include <metal_stdlib>
+using namespace metal;
+
+struct ReadArgs {
+    uint words;   // of one threadgroup
+};
+
+// sums[group] = the sum of the group's words, modulo 2^32.
+kernel void read_words(device const uint *data [[buffer(0)]], device uint *sums [[buffer(1)]],
+                       constant ReadArgs &args [[buffer(2)]], threadgroup uint *partial [[threadgroup(0)]],
+                       uint group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]],
+                       uint lanes [[threads_per_threadgroup]]) {
+    device const uint *part = data + ulong(group) * args.words;
+    uint sum = 0;
+    for (uint i = lane; i < args.words; i += lanes) sum += part[i];
+    partial[lane] = sum;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (lane == 0) {
+        uint total = 0;
+        for (uint i = 0; i < lanes; i++) total += partial[i];
+        sums[group] = total;
+    }
+}
+"""
+THREADS = 256  # of a threadgroup, where the device has more than one
+
+
+@dataclass
+class Bandwidth:
+    """Bytes a second of each pass. `how` is "kernel" or, where no shader could be compiled, "NumPy"."""
+
+    how: str
+    nbytes: int
+    passes: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        return max(self.passes)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.passes)
+
+
+class Reader:
+    """Reads a buffer of `nbytes` with all threads, pass after pass."""
+
+    def __init__(self, device, nbytes: int | None = None):
+        nbytes = -(-(buffer_bytes() if nbytes is None else nbytes) // MIB) * MIB
+        try:
+            self._read = _kernel_reader(device, nbytes)
+            how = "kernel"
+        except CompileError:
+            self._read = _numpy_reader(device.threads or os.cpu_count(), nbytes)
+            how = "NumPy"
+        self.result = Bandwidth(how, nbytes)
+        self._read()  # whose result says that all words were read
+
+    def measure(self, passes: int = 8) -> None:
+        """Adds `passes` passes to the result."""
+        for _ in range(passes):
+            start = time.perf_counter()
+            self._read()
+            self.result.passes.append(self.result.nbytes / (time.perf_counter() - start))
+
+
+def buffer_bytes() -> int:
+    """Several times the largest cache that the system tells of."""
+    sizes = [LEAST_BYTES]
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+        sizes.append(CACHES * int(text.rstrip("KMG") or 0) * unit)
+    return max(sizes)
+
+
+def _kernel_reader(device, nbytes: int):
+    import numpy as np
+
+    from ..native import _core
+
+    kernel = device.compile(SOURCE).kernel("read_words")
+    parts = nbytes // (4 * PART_WORDS)
+    data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
+    words = np.frombuffer(data, np.uint32).reshape(parts, PART_WORDS)
+    words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
+    threads = 1 if device.name == "cpu" else THREADS
+    chain = device.core.chain([_core.Dispatch(
+        kernel, [(0, data, 0, nbytes), (1, sums, 0, 4 * parts)], (2, kernel.pack("args", {"words": PART_WORDS})),
+        (parts, 1, 1), label="read_words", threads=(threads, 1, 1), threadgroup_memory={0: max(4 * threads, 16)},
+    )], "read_words")  # fmt: skip
+    expected = ((np.arange(parts, dtype=np.uint64) + 1) * PART_WORDS).astype(np.uint32)
+    result = np.frombuffer(sums, np.uint32)
+
+    def read():
+        chain.run()
+        _require((result[:parts] == expected).all())
+
+    return read
+
+
+def _numpy_reader(threads: int, nbytes: int):
+    import numpy as np
+
+    words = np.ones(nbytes // 8, np.uint64)
+    parts = np.array_split(words, threads)
+    pool = ThreadPoolExecutor(threads)
+
+    def read():
+        _require(sum(int(total) for total in pool.map(np.add.reduce, parts)) == len(words))
+
+    return read
+
+
+def _require(right: bool) -> None:
+    if not right:
+        raise RunError("read bandwidth: a sum is wrong, so not all memory was read; please report this")

@@ -1,0 +1,157 @@
+"""The command line of `python -m pipeline.bench`, turned into checked options."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from ..program import Parser
+from ..settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS
+from ..storyteller import NAME, builtin_model
+from . import peer
+from .shapes import SHAPES, Shape, cut_shape
+
+DEVICES = ("auto", "cpu", "metal")
+MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
+EPILOG = """\
+examples:
+  python -m pipeline.bench                                    the built-in model
+  python -m pipeline.bench qwen3-30b-a3b --layers 2 --vocab 8192 --pp 32,448 --batch 1,8,32
+  python -m pipeline.bench storyteller --peer llama.cpp --json
+
+exit codes: 0 measured; 2 nothing could be measured, one line says why; 130 interrupted
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Field by field the options; `model` is a checkpoint's folder or a Shape."""
+
+    model: Path | Shape
+    pp: list[int]
+    tg: list[int]
+    batch: list[int]
+    context: list[int]
+    repeats: int
+    warmup: int
+    seed: int
+    temperature: float
+    device: str
+    threads: int
+    peer: str | None
+    steps: bool
+    json: bool
+    plot: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.model.folder if isinstance(self.model, Shape) else self.model.name
+
+
+def parse_options(arguments: list[str] | None = None) -> Options:
+    """Checked options from `arguments` (default: the process's own). UsageError says what to fix."""
+    given = vars(_parser().parse_args(arguments))
+    given["model"] = _model(given["model"], given.pop("layers"), given.pop("vocab"))
+    options = Options(**given)
+    _check(options)
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m pipeline.bench",
+        description="Measure prompt processing and text generation, and what share of the machine's bandwidth they use.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", default=NAME,
+        help=f"{NAME} (default), a checkpoint's folder, or a shape with random weights: {', '.join(SHAPES)}")
+    add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
+    add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
+    add("--pp", metavar="N,...", type=_list, default=[512], help="prompt processing: tokens a prompt; 0: none (default: 512)")
+    add("--tg", metavar="N,...", type=_list, default=[128], help="text generation: tokens a text; 0: none (default: 128)")
+    add("--batch", metavar="N,...", type=_list, default=[1], help="sequences together (default: 1)")
+    add("--context", metavar="N,...", type=_list, default=[0], help="tokens before text generation (default: 0)")
+    add("--repeats", metavar="N", type=_whole, default=5, help="measured runs of each (default: 5)")
+    add("--warmup", metavar="N", type=_whole, default=1, help="unmeasured runs before them (default: 1)")
+    add("--seed", metavar="S", type=_whole, default=0, help="of prompts and sampling (default: 0)")
+    add("--temperature", metavar="T", type=_number, default=1.0, help="of sampling, so that experts vary; 0: greedy (default: 1)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: auto)")
+    add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device and the peer (default: OB_THREADS or all cores)")
+    add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
+    add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
+    add("--json", action="store_true", help="print the results as JSON")
+    add("--plot", metavar="FILE.svg", type=Path, help="draw text generation against context and batch")
+    return parser
+
+
+def _model(text: str, layers: int | None, vocab: int | None) -> Path | Shape:
+    if text in SHAPES:
+        return cut_shape(text, layers, vocab)
+    for option, value in (("--layers", layers), ("--vocab", vocab)):
+        if value is not None:
+            raise UsageError(f"{option} {value}: cuts shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
+    if text == NAME:
+        return builtin_model()
+    if not Path(text).is_dir():
+        raise UsageError(f"{text}: neither a checkpoint's folder nor a shape; shapes are {', '.join(SHAPES)}, "
+                         f"and {NAME} is built in")
+    return Path(text)
+
+
+def _check(options: Options) -> None:
+    for option, values, least, most in (
+        ("--pp", options.pp, 1, MOST_TOKENS), ("--tg", options.tg, 1, MOST_TOKENS),
+        ("--batch", options.batch, 1, MAX_BATCH), ("--context", options.context, 0, MOST_TOKENS),
+        ("--repeats", [options.repeats], 1, MOST_REPEATS), ("--warmup", [options.warmup], 0, MOST_REPEATS),
+        ("--threads", [options.threads], 0, MAX_THREADS), ("--seed", [options.seed], 0, 2**63 - 1),
+    ):  # fmt: skip
+        if values == [0] and option in ("--pp", "--tg"):
+            values.clear()  # 0 alone leaves it out
+        for value in values:
+            if not least <= value <= most:
+                raise UsageError(f"{option} {value}: impossible; give {least} to {most}")
+    if not options.pp and not options.tg:
+        raise UsageError("--pp 0 and --tg 0: nothing is left to measure; give one of them")
+    if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:
+        raise UsageError(f"--temperature {options.temperature:g}: impossible; give 0 (greedy) or a positive number")
+    if options.device not in DEVICES:
+        raise UsageError(f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(DEVICES)}")
+    if options.peer is not None:
+        peer.require(options.peer)
+    if options.plot is not None:
+        _check_plot(options)
+
+
+def _check_plot(options: Options) -> None:
+    file = options.plot
+    if file.suffix != ".svg":
+        raise UsageError(f"--plot {file}: is drawn as SVG; give a name that ends in .svg")
+    if not options.tg:
+        raise UsageError(f"--plot {file}: shows text generation, which --tg 0 leaves out")
+    if not file.parent.is_dir():
+        raise UsageError(f"--plot {file}: there is no folder {file.parent}; make it first")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UsageError(f"--plot {file}: cannot be written; give another place")
+
+
+def _list(text: str) -> list[int]:
+    return list(dict.fromkeys(_whole(part) for part in text.split(",")))
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None

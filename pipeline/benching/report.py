@@ -1,0 +1,164 @@
+"""The results as tables for people and as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+from ..console import is_live
+from ..plan import human
+from .bandwidth import Bandwidth
+from .steps import GROUPS, StepTimes
+from .traffic import Traffic, mean_positions
+from .workloads import Result
+
+STEPS_NOTE = ("time by step: each dispatch in a command buffer of its own; the last rows compare them "
+              "with the same step as one command buffer")
+
+
+@dataclass
+class Report:
+    """All that was measured. `results` come workload by workload, Onebuf first; `peer` is what the peer says of
+    its build."""
+
+    model: dict
+    device: dict
+    settings: dict
+    bandwidth: Bandwidth
+    traffic: Traffic
+    results: list[Result]
+    steps: list[StepTimes]
+    peer: dict | None = None
+
+    def active_bytes(self, result: Result) -> float | None:
+        """Bytes a generated token must read at least; of Onebuf's text generation only."""
+        work = result.work
+        if work.kind != "tg" or result.side != "onebuf":
+            return None
+        return self.traffic.per_token(work.batch, mean_positions(work.context, work.tokens))
+
+    def share(self, result: Result) -> float | None:
+        """Of the machine's best read bandwidth, at the median speed."""
+        active = self.active_bytes(result)
+        return None if active is None else active * result.median / self.bandwidth.best
+
+    def ratio(self, result: Result) -> float | None:
+        """Onebuf's median over the peer's, for the same workload."""
+        if result.side != "onebuf":
+            return None
+        other = next((each for each in self.results if each.work == result.work and each.side != "onebuf"), None)
+        return None if other is None else result.median / other.median
+
+
+def to_json(report: Report) -> str:
+    bandwidth, traffic = report.bandwidth, report.traffic
+    return json.dumps({
+        "model": report.model, "device": report.device, "settings": report.settings, "peer": report.peer,
+        "bandwidth": {
+            "best_bytes_per_second": bandwidth.best, "median_bytes_per_second": bandwidth.median,
+            "passes": bandwidth.passes, "buffer_bytes": bandwidth.nbytes, "how": bandwidth.how,
+        },
+        "active": {
+            "shared_bytes": traffic.shared, "expert_bytes": traffic.expert, "embedding_row_bytes": traffic.row,
+            "position_bytes": traffic.position, "experts": traffic.experts, "top_k": traffic.top_k,
+        },
+        "results": [_result_json(report, result) for result in report.results],
+        "steps": [_steps_json(steps) for steps in report.steps],
+    }, indent=2, allow_nan=False)  # fmt: skip
+
+
+def _work_json(work) -> dict:
+    return {"kind": work.kind, "tokens": work.tokens, "batch": work.batch, "context": work.context}
+
+
+def _result_json(report: Report, result: Result) -> dict:
+    return {
+        "side": result.side, **_work_json(result.work), "seconds": result.seconds,
+        "mean_tokens_per_second": result.mean, "sigma_tokens_per_second": result.sigma,
+        "median_tokens_per_second": result.median, "active_bytes_per_token": report.active_bytes(result),
+        "share_of_bandwidth": report.share(result), "ratio_to_peer": report.ratio(result),
+    }  # fmt: skip
+
+
+def _steps_json(steps: StepTimes) -> dict:
+    return {
+        **_work_json(steps.work), "seconds": steps.groups, "dispatches_seconds": steps.dispatches,
+        "whole_seconds": steps.whole, "between_seconds": steps.between, "between_share": steps.share(steps.between),
+    }  # fmt: skip
+
+
+def show(report: Report, out=None) -> None:
+    """The tables: rich on a terminal, plain text otherwise."""
+    out = sys.stdout if out is None else out
+    table = _rich_table if is_live(out) else _plain_table
+    for line in heading(report):
+        print(line, file=out)
+    table(out, *results_table(report))
+    if report.steps:
+        print(f"\n{STEPS_NOTE}", file=out)
+        table(out, *steps_table(report))
+
+
+def heading(report: Report) -> list[str]:
+    model, device, bandwidth = report.model, report.device, report.bandwidth
+    lines = [
+        f"{model['name']}: {model['layers']} layers, vocabulary {model['vocab']:,}, {human(model['bytes'])}; "
+        f"device {device['name']}, {device['threads']} threads",
+        f"read bandwidth: best {bandwidth.best / 1e9:.1f} GB/s, median {bandwidth.median / 1e9:.1f} GB/s "
+        f"({bandwidth.how}, {human(bandwidth.nbytes)}, {len(bandwidth.passes)} passes)",
+    ]
+    return lines + ([f"{report.peer['name']} {report.peer['version']}"] if report.peer else [])
+
+
+def results_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows)."""
+    header = ["side", "test", "batch", "tok/s (mean ± σ)", "median", "active a token", "bandwidth"]
+    header += ["× peer"] if report.peer else []
+    rows = []
+    for result in report.results:
+        active, share, ratio = report.active_bytes(result), report.share(result), report.ratio(result)
+        row = [result.side, result.work.label, str(result.work.batch), f"{_rate(result.mean)} ± {_rate(result.sigma)}",
+               _rate(result.median), "" if active is None else f"{active / 1e6:.1f} MB",
+               "" if share is None else f"{share:.1%}"]
+        rows.append(row + (["" if ratio is None else f"{ratio:.2f}"] if report.peer else []))
+    return header, rows
+
+
+def steps_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    header = ["step"] + [f"{steps.work.label} batch {steps.work.batch}" for steps in report.steps]
+
+    def row(name, seconds_of):
+        return [name] + [f"{seconds_of(steps) * 1e6:,.0f} µs {steps.share(seconds_of(steps)):6.1%}" for steps in report.steps]
+
+    rows = [row(name, lambda steps, name=name: steps.groups[name]) for name in GROUPS]
+    rows.append(row("all dispatches", lambda steps: steps.dispatches))
+    rows.append(row("between them", lambda steps: steps.between))
+    rows.append(row("whole step", lambda steps: steps.whole))
+    return header, rows
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _plain_table(out, header, rows) -> None:
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        cells = [cell.ljust(width) if i < 2 and len(header) > 5 or i == 0 else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(line, widths))]
+        print("  ".join(cells).rstrip(), file=out)
+
+
+def _rich_table(out, header, rows) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] in ("onebuf", "whole step") else None)
+    Console(file=out, highlight=False, markup=False, emoji=False).print(table)

@@ -1,0 +1,119 @@
+"""Models by shape alone: what config.json says of them and which tensors they have, in MLX's 4-bit layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import UsageError
+
+GROUP_SIZE, BITS, ROUTER_BITS = 64, 4, 8  # routers have 8 bits, as in MLX's conversions
+
+SHAPES = {
+    "qwen3-30b-a3b": {
+        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"],
+        "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "head_dim": 128, "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128,
+        "num_experts_per_tok": 8, "norm_topk_prob": True, "vocab_size": 151936, "tie_word_embeddings": False,
+        "max_position_embeddings": 40960, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+        "attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor to be written. `role` is "words", "scales", "biases" or "ones"; of a quantised matrix,
+    `bits` are those of its words and `inputs` its logical width."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: str
+    bits: int = 0
+    inputs: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * (4 if self.dtype == "U32" else 2)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A named shape, cut to `layers` layers and a vocabulary of `vocab`."""
+
+    name: str
+    config: dict
+
+    @property
+    def layers(self) -> int:
+        return self.config["num_hidden_layers"]
+
+    @property
+    def vocab(self) -> int:
+        return self.config["vocab_size"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors())
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds the checkpoint."""
+        return f"{self.name}-{self.layers}-layers-vocab-{self.vocab}-q{BITS}-g{GROUP_SIZE}"
+
+    def tensors(self) -> Iterator[TensorSpec]:
+        c = self.config
+        hidden, heads = c["hidden_size"], c["num_attention_heads"] * c["head_dim"]
+        kv, experts, inner = c["num_key_value_heads"] * c["head_dim"], c["num_experts"], c["moe_intermediate_size"]
+        yield from _matrix("model.embed_tokens", (self.vocab, hidden))
+        for i in range(self.layers):
+            layer = f"model.layers.{i}"
+            yield _ones(f"{layer}.input_layernorm", hidden)
+            for name, outputs, inputs in (
+                ("q_proj", heads, hidden), ("k_proj", kv, hidden), ("v_proj", kv, hidden), ("o_proj", hidden, heads),
+            ):  # fmt: skip
+                yield from _matrix(f"{layer}.self_attn.{name}", (outputs, inputs))
+            yield _ones(f"{layer}.self_attn.q_norm", c["head_dim"])
+            yield _ones(f"{layer}.self_attn.k_norm", c["head_dim"])
+            yield _ones(f"{layer}.post_attention_layernorm", hidden)
+            yield from _matrix(f"{layer}.mlp.gate", (experts, hidden), ROUTER_BITS)
+            for name, outputs, inputs in (
+                ("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner),
+            ):  # fmt: skip
+                yield from _matrix(f"{layer}.mlp.switch_mlp.{name}", (experts, outputs, inputs))
+        yield _ones("model.norm", hidden)
+        if not c["tie_word_embeddings"]:
+            yield from _matrix("lm_head", (self.vocab, hidden))
+
+    def config_json(self) -> dict:
+        """config.json, with the quantisation as MLX writes it."""
+        router = {"group_size": GROUP_SIZE, "bits": ROUTER_BITS}
+        quantization = {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}
+        quantization |= {f"model.layers.{i}.mlp.gate": router for i in range(self.layers)}
+        return self.config | {"quantization": quantization}
+
+
+def cut_shape(name: str, layers: int | None = None, vocab: int | None = None) -> Shape:
+    """The shape called `name`, cut. UsageError where there is less to cut than asked for."""
+    config = dict(SHAPES[name])
+    for option, key, value, least in (("--layers", "num_hidden_layers", layers, 1), ("--vocab", "vocab_size", vocab, 16)):
+        if value is None:
+            continue
+        if not least <= value <= config[key]:
+            raise UsageError(f"{option} {value}: {name} has {config[key]}; give {least} to {config[key]}")
+        config[key] = value
+    return Shape(name, config)
+
+
+def _ones(module: str, length: int) -> TensorSpec:
+    return TensorSpec(f"{module}.weight", "BF16", (length,), "ones")
+
+
+def _matrix(module: str, shape: tuple[int, ...], bits: int = BITS) -> Iterator[TensorSpec]:
+    *outer, inputs = shape
+    yield TensorSpec(f"{module}.weight", "U32", (*outer, inputs * bits // 32), "words", bits, inputs)
+    for role in ("scales", "biases"):
+        yield TensorSpec(f"{module}.{role}", "BF16", (*outer, inputs // GROUP_SIZE), role, bits, inputs)

@@ -1,0 +1,64 @@
+"""Where the time of a decode step goes, from a traced run: each dispatch in a command buffer of its own."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass
+
+from .workloads import Onebuf, Workload, run
+
+STEPS = 16  # traced decode steps, after one that warms up
+GROUPS = ("router", "experts", "projections", "attention", "norms", "head", "sampling", "other")
+_OF_STEP = {
+    "route": "router", "experts": "experts", "o_proj": "projections", "heads_to_cache": "attention",
+    "attention": "attention", "rope_table": "attention", "logits": "head", "sample": "sampling",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of a decode step, medians. `groups`: of the traced dispatches; `whole`: of the same step as one
+    command buffer, with the host's part, from the measured repeats."""
+
+    work: Workload
+    groups: dict[str, float]
+    whole: float
+
+    @property
+    def dispatches(self) -> float:
+        return sum(self.groups.values())
+
+    @property
+    def between(self) -> float:
+        """The whole less its dispatches: barriers, hand-over between threads, encoding, reading back. Below 0
+        where dispatches alone took longer than within the whole."""
+        return self.whole - self.dispatches
+
+    def share(self, seconds: float) -> float:
+        return seconds / self.whole
+
+
+def group_of(step: str) -> str:
+    """The group of a step's name, such as "layers.3.experts.gate_up"."""
+    first = re.sub(r"^layers\.\d+\.", "", step).split(".")[0]
+    if first.endswith("_norm"):
+        return "norms"
+    return "projections" if "_proj+" in first else _OF_STEP.get(first, "other")
+
+
+def time_steps(side: Onebuf, work: Workload, prompts, whole: float) -> StepTimes:
+    """Traces a few decode steps of a "tg" workload. whole: seconds of an untraced step."""
+    from dataclasses import replace
+
+    from ..generate import Generator
+
+    short = replace(work, tokens=min(work.tokens, STEPS + 1))
+    generator = Generator(side.model, batch_size=work.batch, context=work.positions, trace=True)
+    run(generator, side.requests(short, prompts))
+    steps: dict[int, dict[str, float]] = {}
+    for event in generator.trace():
+        groups = steps.setdefault(event.command_buffer, dict.fromkeys(GROUPS, 0.0))
+        groups[group_of(event.step)] += event.end_seconds - event.start_seconds
+    kept = list(steps.values())[1:] or list(steps.values())
+    return StepTimes(work, {name: statistics.median(groups[name] for groups in kept) for name in GROUPS}, whole)

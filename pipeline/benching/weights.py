@@ -1,0 +1,87 @@
+"""Random weights of a shape as a checkpoint: config.json and one safetensors file, written tensor by tensor.
+
+A word holds uniformly random quants. Scales and biases give weights of mean 0 and variance 1 / inputs, so that
+activations keep their size from layer to layer and routers choose among all experts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+from .cache import complete_folder, make_room, models_folder
+from .shapes import Shape, TensorSpec
+
+ALIGNMENT = 4096  # of the first tensor in the file
+CHUNK = 1 << 22  # elements made at a time
+
+
+def ensure_checkpoint(shape: Shape, say, folder: Path | None = None) -> Path:
+    """The folder of the shape's checkpoint in the cache, written on the first call. say(line) tells of that."""
+    folder = models_folder() if folder is None else folder
+    target = folder / shape.folder
+    if (target / "config.json").exists():
+        return target
+    nbytes = shape.nbytes
+    make_room(folder, nbytes, shape.folder)
+    from ..plan import human
+
+    say(f"writing {human(nbytes)} of random weights to {target}, once")
+    with complete_folder(target) as temporary:
+        write_weights(temporary / "model.safetensors", shape)
+        (temporary / "config.json").write_text(json.dumps(shape.config_json(), indent=2) + "\n")
+    return target
+
+
+def write_weights(file: Path, shape: Shape) -> None:
+    """All tensors of `shape` to `file`; the disk is done with them when this returns."""
+    specs = list(shape.tensors())
+    with open(file, "wb") as stream:
+        stream.write(_header(specs))
+        for index, spec in enumerate(specs):
+            _write_tensor(stream, index, spec)
+        stream.flush()
+        os.fsync(stream.fileno())  # or the disk would still be busy when speed is measured
+
+
+def _header(specs: list[TensorSpec]) -> bytes:
+    entries, position = {"__metadata__": {"format": "mlx"}}, 0
+    for spec in specs:
+        entries[spec.name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": [position, position + spec.nbytes]}
+        position += spec.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_tensor(stream, index: int, spec: TensorSpec) -> None:
+    import numpy as np
+
+    words = np.random.default_rng((0, index))
+    # Scales and biases of one matrix come of the same numbers.
+    groups = np.random.default_rng((1, index - (spec.role == "biases")))
+    count = math.prod(spec.shape)
+    for first in range(0, count, CHUNK):
+        size = min(CHUNK, count - first)
+        if spec.role == "words":
+            values = words.integers(0, 1 << 32, size, np.uint32)
+        elif spec.role == "ones":
+            values = bf16(np.ones(size, np.float32))
+        else:
+            levels = 1 << spec.bits
+            step = math.sqrt(12 / (levels**2 - 1) / spec.inputs)  # uniform quants: variance (levels² - 1) / 12
+            scales = (step * groups.uniform(0.9, 1.1, size)).astype(np.float32)
+            values = bf16(scales if spec.role == "scales" else scales * np.float32(-(levels - 1) / 2))
+        values.tofile(stream)
+
+
+def bf16(values):
+    """The bits of float32 values rounded to bfloat16, to nearest even. No infinities or NaN."""
+    import numpy as np
+
+    bits = values.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) >> 16).astype("<u2")
+
+

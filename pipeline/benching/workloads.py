@@ -1,0 +1,153 @@
+"""What is measured: prompt processing and text generation, in llama-bench's terms."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from ..errors import RunError, UsageError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`kind` "pp": prompts of `tokens` tokens for each of `batch` sequences, up to their first new token.
+    "tg": `tokens` tokens generated for each, after `context` tokens."""
+
+    kind: str
+    tokens: int
+    batch: int
+    context: int = 0
+
+    @property
+    def label(self) -> str:
+        depth = f" @ d{self.context}" if self.context else ""
+        return f"{self.kind}{self.tokens}{depth}"
+
+    @property
+    def total(self) -> int:
+        """Tokens that the timed part processes or generates."""
+        return self.tokens * self.batch
+
+    @property
+    def positions(self) -> int:
+        """Positions that a sequence needs: one more than it reaches."""
+        return self.context + self.tokens + 2
+
+    def prompts(self, seed: int, vocab: int) -> list[tuple[int, ...]]:
+        """One token list a sequence, uniformly random: of a pp its prompt, of a tg `context` tokens and as many
+        as are generated. Onebuf takes the first of these as its next input and then its own tokens."""
+        import numpy as np
+
+        length = self.tokens if self.kind == "pp" else self.context + self.tokens
+        rng = np.random.default_rng((seed, self.tokens, self.batch, self.context))
+        return [tuple(row) for row in rng.integers(0, vocab, (self.batch, length)).tolist()]
+
+
+def workloads(options) -> list[Workload]:
+    """All of them, prompts first."""
+    prompts = [Workload("pp", tokens, batch) for tokens, batch in itertools.product(options.pp, options.batch)]
+    texts = itertools.product(options.tg, options.context, options.batch)
+    return prompts + [Workload("tg", tokens, batch, context) for tokens, context, batch in texts]
+
+
+def check_fit(works, context: int, name: str) -> None:
+    """UsageError where a workload needs more positions than the model has."""
+    for work in works:
+        if work.positions > context:
+            raise UsageError(f"{work.label}: needs {work.positions} positions, {name} has {context}; "
+                             "give less to --pp, --tg or --context")
+
+
+@dataclass
+class Result:
+    """What one side took for one workload, repeat by repeat."""
+
+    side: str
+    work: Workload
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def rates(self) -> list[float]:
+        """Tokens a second."""
+        return [self.work.total / seconds for seconds in self.seconds]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.rates)
+
+    @property
+    def sigma(self) -> float:
+        """The sample's standard deviation; 0 of a single repeat."""
+        return statistics.stdev(self.rates) if len(self.seconds) > 1 else 0.0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rates)
+
+
+def measure(sides, work: Workload, prompts, repeats: int, warmup: int, progress) -> list[Result]:
+    """Each side `warmup` times unmeasured, then `repeats` times, the sides alternating."""
+    results = [Result(side.name, work) for side in sides]
+    for side in sides:
+        side.prepare(work)
+    for repeat in range(-warmup, repeats):
+        for side, result in zip(sides, results):
+            progress(work, side.name, repeat)
+            seconds = side.measure(work, prompts)
+            if repeat >= 0:
+                result.seconds.append(seconds)
+    return results
+
+
+class Onebuf:
+    """Onebuf as a side, through its public generator."""
+
+    name = "onebuf"
+
+    def __init__(self, model, temperature: float, seed: int):
+        self.model = model
+        self._temperature = temperature
+        self._seed = seed
+        self._generator = None
+
+    def prepare(self, work: Workload) -> None:
+        """A generator for the workload; its chains are built in the first run."""
+        from ..generate import Generator
+
+        self._generator = None  # frees its memory first
+        self._generator = Generator(self.model, batch_size=work.batch, context=work.positions)
+
+    def measure(self, work: Workload, prompts) -> float:
+        """Seconds of the workload's timed part: of a prompt the whole run up to its first token, of a text its
+        decode steps."""
+        from ..generate import Stats
+
+        self._generator.stats = Stats()
+        start = time.perf_counter()
+        run(self._generator, self.requests(work, prompts))
+        elapsed = time.perf_counter() - start
+        stats = self._generator.stats
+        if stats.generated_tokens != (work.batch if work.kind == "pp" else work.total):
+            raise RunError(f"{work.label}: {stats.generated_tokens} tokens came instead of {work.total}")
+        return elapsed if work.kind == "pp" else stats.decode_seconds
+
+    def requests(self, work: Workload, prompts) -> list:
+        from ..generate import Request
+
+        length, tokens = (work.tokens, 1) if work.kind == "pp" else (work.context + 1, work.tokens)
+        return [Request(row, prompt[:length], tokens, self._temperature, self._seed + row)
+                for row, prompt in enumerate(prompts)]
+
+    def close(self) -> None:
+        self._generator = None
+
+
+def run(generator, requests) -> None:
+    """Runs requests to their end. RunError says why one failed."""
+    from ..generate import Failed
+
+    for event in generator.run(requests):
+        if isinstance(event, Failed):
+            raise RunError(f"sequence {event.index}: {event.error}")
