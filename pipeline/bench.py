@@ -50,8 +50,6 @@ def bench(options):
 
     works = workloads.workloads(options)
     load = load_average()
-    if load is not None and load > BUSY:
-        say(f"warning: the machine is busy (load {load:.1f}); figures count only when it is otherwise idle")
     device = open_device(options.device, threads=options.threads)
     _check_peer_device(options, device)
     with ExitStack() as stack:
@@ -64,6 +62,8 @@ def bench(options):
             sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads))
         for side in sides:
             stack.enter_context(closing(side))
+        if load is not None and load > BUSY:
+            say(f"warning: the machine is busy (load {load:.1f}); figures count only when it is otherwise idle")
         reader = Reader(device)
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size)
@@ -111,13 +111,26 @@ def _report(options, model, checkpoint, bandwidth, active, results, steps, sides
     return Report(
         model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
                "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
-        device={"name": model.device.name, "hardware": model.device.core.hardware, "threads": model.device.threads,
+        device={"name": model.device.name, "hardware": hardware(model.device), "threads": model.device.threads,
                 "load_average": load},
         settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
                   "temperature": options.temperature},
         bandwidth=bandwidth, traffic=active, results=results, steps=steps,
         peer={"name": sides[1].name, **sides[1].engine} if len(sides) > 1 else None,
     )  # fmt: skip
+
+
+def hardware(device) -> str:
+    """The processor's name where the device runs on it and the system tells, else what the device says."""
+    from pathlib import Path
+
+    information = Path("/proc/cpuinfo")
+    if device.name == "cpu" and information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return device.core.hardware
 
 
 def load_average() -> float | None:

@@ -104,7 +104,7 @@ def heading(report: Report) -> list[str]:
     model, device, bandwidth = report.model, report.device, report.bandwidth
     lines = [
         f"{model['name']}: {model['layers']} layers, vocabulary {model['vocab']:,}, {human(model['bytes'])}; "
-        f"device {device['name']}, {device['threads']} threads",
+        f"device {device['name']} ({device['hardware']}), {device['threads']} threads",
         f"read bandwidth: best {bandwidth.best / 1e9:.1f} GB/s, median {bandwidth.median / 1e9:.1f} GB/s "
         f"({bandwidth.how}, {human(bandwidth.nbytes)}, {len(bandwidth.passes)} passes)",
     ]
