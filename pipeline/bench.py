@@ -3,14 +3,13 @@
 docs/benchmarks.md describes it. Every error raised on purpose ends here as one line on standard error.
 """
 
-import os
 import sys
 from contextlib import ExitStack, closing
 
 from .program import BAD_INPUT, guarded, open_streams
 
 OK = 0
-BUSY = 0.5  # processes that ran during the last minute
+BUSY = 0.2  # cores that others use
 __all__ = ["BAD_INPUT", "OK", "main"]
 
 
@@ -20,8 +19,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
-    # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .benching import report
     from .benching.options import parse_options
 
@@ -43,13 +40,14 @@ def bench(options):
     """Measures what `options` ask for; returns a benching.report.Report."""
     from .benching import peer, workloads
     from .benching.bandwidth import Reader
+    from .benching.machine import busy_cores
     from .benching.traffic import traffic
     from .checkpoint import open_checkpoint
     from .device import open_device
     from .models import load_model
 
     works = workloads.workloads(options)
-    load = load_average()
+    busy = busy_cores()
     device = open_device(options.device, threads=options.threads)
     _check_peer_device(options, device)
     with ExitStack() as stack:
@@ -62,13 +60,13 @@ def bench(options):
             sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads))
         for side in sides:
             stack.enter_context(closing(side))
-        if load is not None and load > BUSY:
-            say(f"warning: the machine is busy (load {load:.1f}); figures count only when it is otherwise idle")
+        if busy is not None and busy > BUSY:
+            say(f"warning: the machine is busy (others use {busy:.1f} cores); figures count only when it is otherwise idle")
         reader = Reader(device)
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size)
         reader.measure()  # again, in case the machine changed meanwhile
-        return _report(options, model, checkpoint, reader.result, traffic(checkpoint, model), results, steps, sides, load)
+        return _report(options, model, checkpoint, reader.result, traffic(checkpoint, model), results, steps, sides, busy)
 
 
 def _check_peer_device(options, device) -> None:
@@ -105,40 +103,20 @@ def _measure(options, works, sides, vocab: int):
     return results, steps
 
 
-def _report(options, model, checkpoint, bandwidth, active, results, steps, sides, load):
+def _report(options, model, checkpoint, bandwidth, active, results, steps, sides, busy):
+    from .benching.machine import hardware
     from .benching.report import Report
 
     return Report(
         model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
                "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
         device={"name": model.device.name, "hardware": hardware(model.device), "threads": model.device.threads,
-                "load_average": load},
+                "busy_cores": busy},
         settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
                   "temperature": options.temperature},
         bandwidth=bandwidth, traffic=active, results=results, steps=steps,
         peer={"name": sides[1].name, **sides[1].engine} if len(sides) > 1 else None,
     )  # fmt: skip
-
-
-def hardware(device) -> str:
-    """The processor's name where the device runs on it and the system tells, else what the device says."""
-    from pathlib import Path
-
-    information = Path("/proc/cpuinfo")
-    if device.name == "cpu" and information.exists():
-        for line in information.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return device.core.hardware
-
-
-def load_average() -> float | None:
-    """Processes that ran or waited to run during the last minute, where the system tells."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
 
 
 def say(line: str) -> None:

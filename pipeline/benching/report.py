@@ -113,13 +113,13 @@ def heading(report: Report) -> list[str]:
 
 def results_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """(headings, rows)."""
-    header = ["side", "test", "batch", "tok/s (mean ± σ)", "median", "active a token", "bandwidth"]
+    header = ["side", "test", "batch", "tok/s", "median", "MB a token", "bandwidth"]
     header += ["× peer"] if report.peer else []
     rows = []
     for result in report.results:
         active, share, ratio = report.active_bytes(result), report.share(result), report.ratio(result)
         row = [result.side, result.work.label, str(result.work.batch), f"{_rate(result.mean)} ± {_rate(result.sigma)}",
-               _rate(result.median), "" if active is None else f"{active / 1e6:.1f} MB",
+               _rate(result.median), "" if active is None else f"{active / 1e6:.1f}",
                "" if share is None else f"{share:.1%}"]
         rows.append(row + (["" if ratio is None else f"{ratio:.2f}"] if report.peer else []))
     return header, rows
@@ -152,11 +152,10 @@ def _plain_table(out, header, rows) -> None:
 
 
 def _rich_table(out, header, rows) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0) if len(header) < 8 else (0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:

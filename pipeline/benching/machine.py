@@ -1,0 +1,38 @@
+"""What the system tells of the machine: its processor, and whether others use it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+SECONDS = 0.3  # of watching
+_IDLE = (3, 4)  # fields of /proc/stat: idle, and waiting for a disk
+
+
+def hardware(device) -> str:
+    """The processor's name where the device runs on it and Linux tells, else what the device says."""
+    information = Path("/proc/cpuinfo")
+    if device.name == "cpu" and information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return device.core.hardware
+
+
+def busy_cores(stat: Path = Path("/proc/stat"), seconds: float = SECONDS) -> float | None:
+    """Cores that were busy while this process slept; None where the system does not tell."""
+    try:
+        before = _times(stat)
+        time.sleep(seconds)
+        spent = [after - first for after, first in zip(_times(stat), before)]
+    except (OSError, ValueError, IndexError):
+        return None
+    total = sum(spent)
+    return (1 - sum(spent[i] for i in _IDLE) / total) * (os.cpu_count() or 1) if total else None
+
+
+def _times(stat: Path) -> list[int]:
+    """Of all cores together: user, nice, system, idle, iowait, irq, softirq, steal (guests are in user)."""
+    return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]]

@@ -1,0 +1,494 @@
+"""The benchmark: shapes, written weights, active bytes, results, refusals. Nothing here depends on a time."""
+
+import io
+import json
+import math
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import pipeline as p
+from pipeline import bench
+from pipeline.benching import bandwidth, machine, peer, plot, report, shapes, steps, weights, workloads
+from pipeline.benching.cache import complete_folder, models_folder
+from pipeline.benching.gguf_file import targets, values
+from pipeline.benching.machine import busy_cores
+from pipeline.benching.options import parse_options
+from pipeline.benching.traffic import Traffic, mean_positions, traffic
+from pipeline.benching.workloads import Result, Workload
+from pipeline.errors import CompileError, RunError, UsageError
+from pipeline.storyteller import builtin_model
+
+TINY = {
+    "model_type": "qwen3_moe", "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "num_experts": 8,
+    "num_experts_per_tok": 2, "norm_topk_prob": True, "vocab_size": 512, "tie_word_embeddings": False,
+    "max_position_embeddings": 256, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """A cache of its own, a tiny shape, and a small buffer to read."""
+    monkeypatch.setenv("OB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(shapes.SHAPES, "tiny", TINY)
+    monkeypatch.setattr(bandwidth, "LEAST_BYTES", 1 << 20)
+    monkeypatch.setattr(bandwidth, "CACHES", 0)
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    """The tiny shape cut to one layer and 256 tokens, written once."""
+    folder = tmp_path_factory.mktemp("models")
+    shape = shapes.Shape("tiny", TINY | {"num_hidden_layers": 1, "vocab_size": 256})
+    return weights.ensure_checkpoint(shape, lambda line: None, folder)
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch):
+    """A machine that others may use without a word about it."""
+    monkeypatch.setattr(machine, "busy_cores", lambda: 0.0)
+
+
+def run(capsys, *arguments):
+    code = bench.main([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refuse(capsys, *arguments, words):
+    code, out, err = run(capsys, *arguments)
+    assert code == bench.BAD_INPUT and out == ""
+    assert err.startswith("onebuf: error: ") and err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+# Shapes
+
+
+def test_the_shape_has_its_models_sizes():
+    shape = shapes.cut_shape("qwen3-30b-a3b")
+    parameters = sum(math.prod(t.shape) * (32 // t.bits if t.role == "words" else 1)
+                     for t in shape.tensors() if t.role in ("words", "ones"))
+    # Of one layer: attention 2 · 2048 · 4096 + 2 · 2048 · 512, router 128 · 2048, experts 3 · 128 · 768 · 2048,
+    # norms 2 · 2048 + 2 · 128; outside: embedding and head 151936 · 2048 each, the last norm.
+    layer = 2 * 2048 * 4096 + 2 * 2048 * 512 + 128 * 2048 + 3 * 128 * 768 * 2048 + 2 * 2048 + 2 * 128
+    assert parameters == 48 * layer + 2 * 151936 * 2048 + 2048 == 30_532_122_624
+
+
+def test_bytes_of_a_cut_shape():
+    shape = shapes.cut_shape("qwen3-30b-a3b", layers=2, vocab=8192)
+    # A 4-bit weight takes 4.5 bits with its scale and bias, an 8-bit one 8.5; a norm's 16.
+    quantized = 2 * (2 * 2048 * 4096 + 2 * 2048 * 512 + 3 * 128 * 768 * 2048) + 2 * 8192 * 2048
+    expected = quantized * 4.5 / 8 + 2 * 128 * 2048 * 8.5 / 8 + (2 * (2 * 2048 + 2 * 128) + 2048) * 2
+    assert shape.nbytes == expected
+    assert (shape.layers, shape.vocab) == (2, 8192)
+    assert shapes.SHAPES["qwen3-30b-a3b"]["num_hidden_layers"] == 48
+
+
+@pytest.mark.parametrize("cut", [{"layers": 49}, {"layers": 0}, {"vocab": 151937}, {"vocab": 8}])
+def test_impossible_cuts(cut):
+    with pytest.raises(UsageError, match="give .* to"):
+        shapes.cut_shape("qwen3-30b-a3b", **cut)
+
+
+# Written weights
+
+
+def test_written_weights_load_and_generate(tiny_folder):
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        assert sum(info.nbytes for info in checkpoint.tensors.values()) == shapes.Shape("tiny", checkpoint.config).nbytes
+        model = p.load_model(checkpoint, device="cpu")
+        assert model.repacked_bytes == 0
+        logits = model.logits([1, 2, 3])
+        assert np.isfinite(logits).all() and 0.1 < logits.std() < 10
+        generator = p.Generator(model, batch_size=2, context=16)
+        ends = [event for event in generator.run([p.Request(0, (3, 5), 4), p.Request(1, (7,), 4)])
+                if hasattr(event, "reason")]
+        assert sorted(len(end.tokens) for end in ends) == [4, 4]
+
+
+def test_weights_have_the_stated_spread(tiny_folder):
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        for module, inputs in (("lm_head", 128), ("model.layers.0.mlp.gate", 128), ("model.layers.0.self_attn.o_proj", 256)):
+            found = values(checkpoint, module)
+            assert found.std() == pytest.approx(inputs**-0.5, rel=0.05)
+            assert abs(found.mean()) < 0.02 * found.std() * 5
+
+
+def test_weights_are_written_once(tmp_path):
+    said, shape = [], shapes.cut_shape("tiny", layers=1, vocab=64)
+    folder = weights.ensure_checkpoint(shape, said.append)
+    assert folder == tmp_path / "cache" / "models" / shape.folder
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert weights.ensure_checkpoint(shape, said.append) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    assert len(said) == 1 and "KiB" in said[0] and str(folder) in said[0]
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_the_size_is_said_before_anything_is_written(tmp_path):
+    shape = shapes.cut_shape("tiny", layers=1, vocab=64)
+
+    def say(line):
+        assert not list((tmp_path / "cache" / "models").iterdir())
+
+    weights.ensure_checkpoint(shape, say)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interrupted_write_leaves_nothing(monkeypatch, error):
+    def interrupted(stream, index, spec):
+        if index == 3:
+            raise error
+        stream.write(bytes(spec.nbytes))
+
+    monkeypatch.setattr(weights, "_write_tensor", interrupted)
+    shape = shapes.cut_shape("tiny")
+    with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else UsageError) as raised:
+        weights.ensure_checkpoint(shape, lambda line: None)
+    assert os.listdir(models_folder()) == []
+    if raised.type is UsageError:
+        assert "No space left" in str(raised.value) and "OB_CACHE" in str(raised.value)
+
+
+def test_two_writers_of_one_folder(tmp_path):
+    target = tmp_path / "model"
+    with complete_folder(target) as second:
+        with complete_folder(target) as first:
+            (first / "file").write_text("first")
+        (second / "file").write_text("second")
+    assert os.listdir(tmp_path) == ["model"]
+    assert (target / "file").read_text() == "first"
+
+
+# Active bytes
+
+
+def test_active_bytes_of_a_shape(tiny_folder):
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        found = traffic(checkpoint, p.load_model(checkpoint, device="cpu"))
+    # Attention: q 128 → 256, k and v 128 → 128, o 256 → 128; head 256 · 128; 4.5 bits each. Router 8 · 128 at 8.5 bits.
+    assert found.shared == (3 * 128 * 256 + 256 * 128) * 4.5 / 8 + 8 * 128 * 8.5 / 8 + (3 * 128 + 2 * 64) * 2
+    assert found.expert == 3 * 128 * 64 * 4.5 / 8
+    assert found.row == 128 * 4.5 / 8
+    assert found.position == 2 * 2 * 64 * 4  # keys and values, 2 heads of 64, f32
+    assert (found.experts, found.top_k) == (8, 2)
+    assert found.per_token(1, 10) == found.shared + 2 * found.expert + found.row + 10 * found.position
+
+
+def test_active_bytes_of_the_storyteller():
+    """Tied: the embedding is the head too."""
+    with p.open_checkpoint(builtin_model()) as checkpoint:
+        found = traffic(checkpoint, p.load_model(checkpoint, device="cpu"))
+    attention = 256 * 256 * 2 + 2 * 256 * 128
+    norms = 2 * 256 + 2 * 32
+    assert found.shared == (8 * attention + 4096 * 256) * 4.5 / 8 + 8 * (16 * 256 * 8.5 / 8 + norms * 2) + 256 * 2
+    assert found.expert == 8 * 3 * 256 * 128 * 4.5 / 8
+    assert found.row == 256 * 4.5 / 8
+
+
+def test_experts_of_a_batch():
+    """One row reads top_k; many rows read all; two rows of 2 in 4 choose 3 on average, if uniformly."""
+    counts = Traffic(0, 1.0, 0, 0, experts=4, top_k=2)
+    assert counts.distinct_experts(1) == 2
+    assert counts.distinct_experts(2) == 3
+    assert counts.distinct_experts(1000) == pytest.approx(4)
+    assert counts.per_token(2, 0) == 1.5
+
+
+def test_positions_read():
+    """Three tokens after 10 read 11, 12 and 13 positions."""
+    assert mean_positions(10, 3) == np.mean([11, 12, 13])
+
+
+# Measuring
+
+
+def test_workloads_of_options():
+    options = parse_options(["--pp", "32,512", "--tg", "8", "--batch", "1,4", "--context", "0,64"])
+    found = workloads.workloads(options)
+    assert [(work.label, work.batch) for work in found] == [
+        ("pp32", 1), ("pp32", 4), ("pp512", 1), ("pp512", 4),
+        ("tg8", 1), ("tg8", 4), ("tg8 @ d64", 1), ("tg8 @ d64", 4),
+    ]  # fmt: skip
+
+
+def test_prompts_depend_on_the_seed_only():
+    work = Workload("tg", 8, 2, 16)
+    prompts = work.prompts(3, 100)
+    assert prompts == work.prompts(3, 100) != work.prompts(4, 100)
+    assert [len(prompt) for prompt in prompts] == [24, 24]
+    assert prompts[0] != prompts[1] and all(0 <= token < 100 for prompt in prompts for token in prompt)
+
+
+def test_statistics_of_a_result():
+    result = Result("onebuf", Workload("tg", 10, 2), [2.0, 1.0, 4.0])
+    assert result.rates == [10, 20, 5]
+    assert result.mean == pytest.approx(35 / 3)
+    assert result.sigma == pytest.approx(np.std([10, 20, 5], ddof=1))
+    assert result.median == 10
+    assert Result("onebuf", Workload("tg", 10, 2), [2.0]).sigma == 0
+
+
+def test_sides_alternate():
+    calls = []
+
+    def side(name):
+        return SimpleNamespace(name=name, prepare=lambda work: None,
+                               measure=lambda work, prompts: calls.append(name) or float(len(calls)))
+
+    results = workloads.measure([side("a"), side("b")], Workload("tg", 1, 1), [], 2, 1, lambda *_: None)
+    assert calls == ["a", "b"] * 3
+    assert [(result.side, result.seconds) for result in results] == [("a", [3.0, 5.0]), ("b", [4.0, 6.0])]
+
+
+def test_the_work_is_done_in_full(tiny_folder):
+    """Each row's prompt goes through and each row gets its tokens."""
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        side = workloads.Onebuf(p.load_model(checkpoint, device="cpu"), 1.0, 0)
+        for work, prompt_tokens, decoded in (
+            (Workload("pp", 5, 3), 15, 3), (Workload("tg", 6, 2), 2, 12), (Workload("tg", 6, 2, 4), 10, 12),
+        ):  # fmt: skip
+            side.prepare(work)
+            for _ in range(2):
+                assert side.measure(work, work.prompts(0, 256)) > 0
+                stats = side._generator.stats
+                assert (stats.prompt_tokens, stats.decode_tokens) == (prompt_tokens, decoded)
+
+
+def test_a_text_that_ends_early_is_no_result(tiny_folder):
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        model = p.load_model(checkpoint, device="cpu")
+        model.end_tokens = tuple(range(256))
+        side, work = workloads.Onebuf(model, 0.0, 0), Workload("tg", 4, 1)
+        side.prepare(work)
+        with pytest.raises(RunError, match="0 tokens came instead of 4"):
+            side.measure(work, work.prompts(0, 256))
+
+
+@pytest.mark.parametrize("step, group", [
+    ("layers.0.q_proj+k_proj+v_proj", "projections"), ("layers.11.o_proj", "projections"),
+    ("layers.0.heads_to_cache", "attention"), ("layers.0.attention", "attention"), ("rope_table", "attention"),
+    ("layers.0.route.logits", "router"), ("layers.0.route", "router"), ("layers.3.experts.gate_up", "experts"),
+    ("layers.0.post_norm", "norms"), ("final_norm", "norms"), ("logits", "head"), ("sample.parts", "sampling"),
+    ("embed", "other"), ("clear_status", "other"),
+])  # fmt: skip
+def test_groups_of_steps(step, group):
+    assert steps.group_of(step) == group
+
+
+def test_every_step_of_a_model_has_a_group(tiny_folder):
+    """Only the embedding and the clearing of the status are left over."""
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        generator = p.Generator(p.load_model(checkpoint, device="cpu"), context=8)
+        names = [dispatch.step for dispatch in generator._decode.plan.dispatches]
+    assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
+    assert {steps.group_of(name) for name in names} == set(steps.GROUPS)
+
+
+def test_all_memory_is_read():
+    device = p.open_device("cpu", threads=2)
+    reader = bandwidth.Reader(device, 3 << 20)
+    reader.measure(4)
+    assert (reader.result.how, reader.result.nbytes, len(reader.result.passes)) == ("kernel", 3 << 20, 4)
+    assert reader.result.best >= reader.result.median > 0
+
+
+def test_numpy_reads_where_no_shader_compiles():
+    def no_compiler(source):
+        raise CompileError("no C++ compiler")
+
+    reader = bandwidth.Reader(SimpleNamespace(compile=no_compiler, threads=2), 1 << 20)
+    reader.measure(2)
+    assert reader.result.how == "NumPy" and len(reader.result.passes) == 2
+
+
+def test_busy_cores(tmp_path):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    assert busy_cores(stat, 0) is None  # no time went by
+    assert busy_cores(tmp_path / "absent", 0) is None
+    found = busy_cores()
+    assert found is None or 0 <= found <= os.cpu_count()
+
+
+# Results
+
+
+def made_report(peer_too):
+    work = Workload("tg", 10, 1, 4)
+    results = [Result("onebuf", work, [1.0, 2.0, 1.0]), Result("onebuf", Workload("pp", 10, 1), [1.0])]
+    if peer_too:
+        results.insert(1, Result("llama.cpp", work, [2.0, 2.0, 2.0]))
+    return report.Report(
+        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "threads": 2},
+        settings={}, bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
+        traffic=Traffic(shared=100, expert=10.0, row=1, position=2, experts=4, top_k=2), results=results,
+        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01), 0.1)],
+        peer={"name": "llama.cpp", "version": "1"} if peer_too else None,
+    )  # fmt: skip
+
+
+def test_shares_and_ratios():
+    made = made_report(peer_too=True)
+    text, other, prompt = made.results
+    active = 100 + 2 * 10 + 1 + 9.5 * 2
+    assert made.active_bytes(text) == active
+    assert made.share(text) == active * 10 / 4000
+    assert made.ratio(text) == 2
+    assert [made.active_bytes(each) for each in (other, prompt)] == [made.share(prompt), made.ratio(prompt)] == [None, None]
+    assert made.steps[0].between == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("peer_too", [False, True])
+def test_plain_tables(peer_too):
+    out = io.StringIO()
+    report.show(made_report(peer_too), out)
+    text = out.getvalue()
+    assert "each dispatch in a command buffer of its own" in text
+    assert "tg10 @ d4" in text and "between them" in text and "\x1b" not in text
+    assert ("× peer" in text) == peer_too
+
+
+def test_a_busy_machine_is_told_of(capsys, monkeypatch):
+    monkeypatch.setattr(machine, "busy_cores", lambda: 1.5)
+    code, out, err = run(capsys, "--pp", 4, "--tg", 0, "--repeats", 1, "--json")
+    assert code == bench.OK and "others use 1.5 cores" in err
+    assert json.loads(out)["device"]["busy_cores"] == 1.5
+
+
+def test_results_as_json(capsys):
+    code, out, err = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 4, "--tg", 3, "--batch", "1,2",
+                         "--repeats", 2, "--threads", 2, "--json")
+    assert code == bench.OK and "KiB" in err
+    found = json.loads(out)
+    assert set(found) == {"model", "device", "settings", "peer", "bandwidth", "active", "results", "steps"}
+    assert found["model"]["name"] == "tiny-1-layers-vocab-64-q4-g64" and found["peer"] is None
+    assert found["settings"] == {"repeats": 2, "warmup": 1, "seed": 0, "temperature": 1.0}
+    assert [(each["kind"], each["batch"]) for each in found["results"]] == [("pp", 1), ("pp", 2), ("tg", 1), ("tg", 2)]
+    for each in found["results"]:
+        assert set(each) == {
+            "side", "kind", "tokens", "batch", "context", "seconds", "mean_tokens_per_second", "sigma_tokens_per_second",
+            "median_tokens_per_second", "active_bytes_per_token", "share_of_bandwidth", "ratio_to_peer",
+        }  # fmt: skip
+        assert len(each["seconds"]) == 2 and (each["active_bytes_per_token"] is None) == (each["kind"] == "pp")
+    assert len(found["steps"]) == 2 and set(found["steps"][0]["seconds"]) == set(steps.GROUPS)
+
+
+def test_tables_and_plot_of_a_run(capsys, tmp_path):
+    file = tmp_path / "plot.svg"
+    code, out, _ = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 0, "--tg", 2, "--context", "0,3", "--repeats", 1,
+                       "--warmup", 0, "--no-steps", "--plot", file)
+    assert code == bench.OK and "tg2 @ d3" in out and "read bandwidth" in out and "between them" not in out
+    assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert [each.name for each in tmp_path.iterdir() if "svg" in each.name] == ["plot.svg"]
+
+
+def test_a_plot_shows_every_point():
+    results = [Result(side, Workload("tg", 8, batch, context), [1.0 + batch, 2.0])
+               for side in ("onebuf", "a<b") for batch in (1, 8) for context in (0, 64, 512)]
+    root = ElementTree.fromstring(plot.svg(results, "a & b"))
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert tags.count("circle") == 2 * len(results)
+    assert tags.count("polyline") == 2 * 2 + 2 * 3
+    texts = [element.text for element in root.iter() if element.text]
+    assert "a & b" in texts and "a<b, tg8, batch 8" in texts
+    for element in root.iter("{http://www.w3.org/2000/svg}circle"):
+        assert 0 <= float(element.get("cx")) <= plot.WIDTH and 0 <= float(element.get("cy")) <= plot.HEIGHT
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["nosuch"], ["nosuch", "qwen3-30b-a3b", "storyteller"]),
+    (["qwen3-30b-a3b", "--layers", 49], ["--layers 49", "48"]),
+    (["qwen3-30b-a3b", "--vocab", 200000], ["--vocab 200000", "151936"]),
+    (["storyteller", "--layers", 2], ["--layers 2", "shapes"]),
+    (["--pp", 0, "--tg", 0], ["nothing is left"]),
+    (["--pp", "1,x"], ["--pp", "'x'"]),
+    (["--pp", "0,32"], ["--pp 0"]),
+    (["--batch", 0], ["--batch 0"]),
+    (["--context", -1], ["--context -1"]),
+    (["--repeats", 0], ["--repeats 0"]),
+    (["--warmup", -1], ["--warmup -1"]),
+    (["--threads", 5000], ["--threads 5000"]),
+    (["--temperature", "nan"], ["--temperature nan"]),
+    (["--device", "checker"], ["--device checker", "cpu"]),
+    (["--peer", "other"], ["--peer other", "llama.cpp"]),
+    (["--plot", "a.png"], ["--plot a.png", ".svg"]),
+    (["--plot", "no/such/a.svg"], ["no/such"]),
+    (["--plot", "a.svg", "--tg", 0], ["--tg 0"]),
+    (["--tg", 2000], ["tg2000", "1024"]),
+    (["qwen3-30b-a3b", "--context", 50000], ["d50000", "40960"]),
+    (["--bogus"], ["--help"]),
+])  # fmt: skip
+def test_refusals(capsys, arguments, words):
+    refuse(capsys, *arguments, words=words)
+
+
+def test_no_space_in_the_cache(capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    refuse(capsys, "tiny", "--tg", 2, "--pp", 0, words=["free", "--layers", "OB_CACHE"])
+    assert os.listdir(models_folder()) == []
+
+
+def test_a_cache_that_cannot_be(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OB_CACHE", str(tmp_path / "file"))
+    refuse(capsys, "tiny", "--tg", 2, "--pp", 0, words=["cannot be written", "OB_CACHE"])
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("OB_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert models_folder() == tmp_path / "onebuf" / "models"
+
+
+def test_a_peer_that_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: None)
+    refuse(capsys, "--peer", "llama.cpp", words=["not installed", "pip install llama-cpp-python gguf"])
+
+
+# The peer's file
+
+
+def test_tensors_for_the_peer(tiny_folder):
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        found = {target.name: target for target in targets(checkpoint)}
+        assert found["token_embd"].shape == found["output"].shape == (256, 128)
+        assert found["blk.0.ffn_down_exps"].shape == (8, 128, 64) and len(found["blk.0.ffn_down_exps"].parts) == 8
+        assert found["token_embd"].nbytes == 256 * 128 * 4.5 / 8
+        assert not found["blk.0.ffn_gate_inp"].quantized and not found["output_norm"].quantized
+        assert len(found) == 3 + 9 + 3
+
+
+def test_dequantised_values(tiny_folder):
+    """A slice of a stack is what the whole stack says, element by element."""
+    module = "model.layers.0.mlp.switch_mlp.down_proj"
+    with p.open_checkpoint(tiny_folder) as checkpoint:
+        part = values(checkpoint, module, 3, slice(4, 6))
+        word = int(checkpoint.view(f"{module}.weight")[3, 5, 2])
+
+        def number(name):
+            return np.uint32(int(checkpoint.view(f"{module}.{name}")[3, 5, 0]) << 16).view(np.float32)
+
+        assert part.shape == (2, 64)
+        assert part[1, 2 * 8 + 3] == np.float32(word >> 12 & 15) * number("scales") + number("biases")
+
+
+def test_beside_llama_cpp(capsys):
+    pytest.importorskip("llama_cpp")
+    pytest.importorskip("gguf")
+    code, out, _ = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 4, "--tg", 2, "--batch", "1,2", "--repeats", 1,
+                       "--device", "cpu", "--peer", "llama.cpp", "--json")
+    assert code == bench.OK
+    found = json.loads(out)
+    assert [each["side"] for each in found["results"]] == ["onebuf", "llama.cpp"] * 4
+    assert found["peer"]["name"] == "llama.cpp" and all(each["ratio_to_peer"] for each in found["results"][::2])
