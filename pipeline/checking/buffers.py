@@ -1,5 +1,6 @@
 """What `--buffer INDEX=...` may say, and the bytes that it stands for."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,8 @@ def parse_buffer(text: str) -> BufferOption:
         option = _parse(int(index), what)
     except UsageError as error:
         raise UsageError(f"--buffer {text}: {error}") from None
-    if not 0 < option.nbytes <= MOST_BYTES:
-        raise UsageError(f"--buffer {text}: {option.nbytes} bytes; a buffer has 1 to {MOST_BYTES}")
+    if option.nbytes == 0:
+        raise UsageError(f"--buffer {text}: an empty array; a buffer has 1 to {MOST_BYTES} bytes")
     return option
 
 
@@ -64,7 +65,8 @@ def _parse(index: int, what: str) -> BufferOption:
     if kind in KINDS:
         if len(parts) not in ((2, 3) if kind == "random" else (2,)):
             raise UsageError(f"write {kind}:SHAPE:DTYPE{'[:SEED]' if kind == 'random' else ''}, as in {kind}:4,8:float32")
-        shape, dtype = _shape(parts[0]), _dtype(parts[1])
+        dtype = _dtype(parts[1])
+        shape = _shape(parts[0], storage(dtype).itemsize)
         seed = _whole(parts[2], "the seed") if len(parts) == 3 else 0
         return BufferOption(index, shape, dtype, _filled(kind, shape, dtype, seed))
     if what.endswith(".npy") or len(parts) != 1:
@@ -72,10 +74,10 @@ def _parse(index: int, what: str) -> BufferOption:
     return _values(index, kind, parts[0])
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def _shape(text: str, itemsize: int) -> tuple[int, ...]:
     sizes = tuple(_whole(part, "a size of the shape") for part in text.split(","))
-    if np.prod([float(size) for size in sizes]) * 8 > 8 * MOST_BYTES:
-        raise UsageError(f"a shape of {text} is too large")
+    if not 0 < math.prod(sizes) * itemsize <= MOST_BYTES:
+        raise UsageError(f"{math.prod(sizes) * itemsize} bytes; a buffer has 1 to {MOST_BYTES}")
     return sizes
 
 
@@ -156,6 +158,8 @@ def _from_array(index: int, name: str, values: np.ndarray) -> BufferOption:
         raise UsageError(f"{name}: {values.dtype}, which Metal lacks; save it as float32")
     if values.dtype.kind == "O":
         raise UsageError(f"{name}: Python objects; save numbers")
-    if values.dtype.name not in _NUMPY or not values.dtype.isnative:  # records, structs of the shader's: their bytes
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if values.dtype.name not in _NUMPY:  # records, structs of the shader's: their bytes
         values = np.frombuffer(values.tobytes(), np.uint8)
     return BufferOption(index, values.shape, values.dtype.name, values)
