@@ -15,10 +15,14 @@ hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("onebuf")
 
 
-def _devices():
-    """(name, threads) of every device present: the CPU alone and with two workers, and the checker with
-    threadgroups of three simdgroups, which is no power of two."""
-    return [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2), ("checker", 96)]
+# (name, threads): the CPU alone and with two workers.
+PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
+# With threadgroups of three simdgroups, which is no power of two.
+CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
+
+
+def _id(each):
+    return f"{each[0]}{each[1] if each[0] == 'cpu' else ''}"
 
 
 def pytest_addoption(parser):
@@ -26,21 +30,29 @@ def pytest_addoption(parser):
                      help="orders of threads that the checker tries for each dispatch (default: 8)")
 
 
-@pytest.fixture(scope="session", params=_devices(), ids=lambda each: f"{each[0]}{each[1] if each[0] == 'cpu' else ''}")
-def opened(request):
-    """A device of this machine, for fixtures that keep what they make of it."""
+def _open(param, **settings):
     import pipeline
 
-    name, threads = request.param
-    schedules = request.config.getoption("schedules") if name == "checker" else 0
-    return pipeline.open_device(name, threads=threads, schedules=schedules)
+    name, threads = param
+    return pipeline.open_device(name, threads=threads, **settings)
+
+
+@pytest.fixture(scope="session", params=PROCESSORS, ids=_id)
+def processor(request):
+    """A device that runs kernels at speed: for thousands of rows, and for what is not about kernels."""
+    return _open(request.param)
+
+
+@pytest.fixture(scope="session", params=PROCESSORS + CHECKERS, ids=_id)
+def opened(request):
+    """Any device, for fixtures that keep what they make of it."""
+    schedules = request.config.getoption("schedules") if request.param in CHECKERS else 0
+    return _open(request.param, schedules=schedules)
 
 
 @pytest.fixture
-def device(opened, request):
-    """A device of this machine. On the checker a test also fails for what is found in its kernels."""
-    if opened.name == "checker" and request.node.get_closest_marker("many_rows"):
-        pytest.skip("too many rows to run thread by thread")
+def device(opened):
+    """Any device. On the checker a test also fails for what is found in its kernels."""
     opened.clear_findings()
     yield opened
     found = opened.findings

@@ -1,6 +1,7 @@
 """`python -m pipeline.check`: what it lists, finds and prints, its exit codes, and one line for each mistake."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_files_that_do_not_compile(shader, capsys, text, words):
 
 def process(*arguments, **options):
     return subprocess.run([sys.executable, "-m", "pipeline.check", *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)}, **options)  # fmt: skip
+                          timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)  # fmt: skip
 
 
 def test_a_process(shader, tmp_path):

@@ -23,11 +23,9 @@ NEAR_TIE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def model(opened):
-    if opened.name == "checker":
-        pytest.skip("test_checker_story.py generates there")
+def model(processor):
     with p.open_checkpoint(builtin_model()) as checkpoint:
-        model = p.load_model(checkpoint, device=opened)
+        model = p.load_model(checkpoint, device=processor)
         model.end_tokens = ()
         yield model
 

@@ -27,13 +27,10 @@ MODELS = [
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def story(request, opened):
-    if opened.name == "checker":
-        pytest.skip("test_checker_story.py runs the forward pass there")
+def story(request, processor):
     name, path = request.param
-    device = opened
     checkpoint = p.open_checkpoint(path)
-    model = p.load_model(checkpoint, device=device)
+    model = p.load_model(checkpoint, device=processor)
     yield model, GOLDEN[name]
     checkpoint.close()
 

@@ -66,11 +66,10 @@ def test_a_row_is_the_same_in_a_run_of_fewer(device, used):
         assert a[:used].tobytes() == b[:used].tobytes()
 
 
-def test_one_thread_and_two_give_the_same(device):
+def test_one_thread_and_two_give_the_same(processor):
     import pipeline
 
-    if device.name != "cpu":
-        pytest.skip("threads are those of the cpu device")
+    device = processor
     given = inputs(9)
     other = pipeline.open_device(device.name, threads=1)
     for a, b in zip(run(device, 9, forward, **given), run(other, 9, forward, **given)):

@@ -192,21 +192,19 @@ def draws(device, logits, temperature, count, rows=500):
     return counts
 
 
-@pytest.mark.many_rows
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draws_follow_the_softmax(device, temperature):
+def test_draws_follow_the_softmax(processor, temperature):
     logits = np.array([2.0, 1.0, 0.0, -1.0, 0.5, 0.5, 1.5, -2.0, 0.0, 2.0])
     count = 20000
     expected = ref.softmax(logits / temperature) * count
-    chi_square = ((draws(device, logits, temperature, count) - expected) ** 2 / expected).sum()
+    chi_square = ((draws(processor, logits, temperature, count) - expected) ** 2 / expected).sum()
     assert chi_square < 33.7   # 9 degrees of freedom: exceeded with a probability of 10⁻⁴
 
 
-@pytest.mark.many_rows
-def test_draws_of_a_flat_vocabulary_are_flat(device):
+def test_draws_of_a_flat_vocabulary_are_flat(processor):
     """Each word of a counter's four, the last ones that share a counter with nothing included."""
     count = 20000
-    chi_square = ((draws(device, np.zeros(7), 1.0, count) - count / 7) ** 2 / (count / 7)).sum()
+    chi_square = ((draws(processor, np.zeros(7), 1.0, count) - count / 7) ** 2 / (count / 7)).sum()
     assert chi_square < 27.9   # 6 degrees of freedom: 10⁻⁴
 
 
@@ -229,13 +227,12 @@ def test_hazard_12_masked_tokens_behind_a_large_vocabulary_are_never_drawn(devic
     check_logprobs(tokens, logprobs, logits)
 
 
-@pytest.mark.many_rows
-def test_hazard_13_integers_travel_as_integers(device):
+def test_hazard_13_integers_travel_as_integers(processor):
     """2²⁴ + 3 logits: f32 would make the count and the last index even."""
     vocab = 2**24 + 3
     logits = np.zeros((1, vocab), np.float32)
     logits[0, -1] = 20
-    run = Sampler(device, 1, vocab)
+    run = Sampler(processor, 1, vocab)
     tokens, logprobs = run(logits)
     assert tokens[0] == vocab - 1
     check_logprobs(tokens, logprobs, logits, LOGPROB_OF_MILLIONS)
@@ -263,14 +260,13 @@ def _seed_that_draws(logits, temperature):
     raise AssertionError("no seed draws another token")
 
 
-@pytest.mark.many_rows
-def test_hazard_15_the_tail_is_drawn_as_often_as_it_weighs(device):
+def test_hazard_15_the_tail_is_drawn_as_often_as_it_weighs(processor):
     """One token at a gap of 16 above 262,144 others: they weigh 2.9 % together."""
     logits = np.zeros(262145, np.float32)
     logits[7] = 16
     count, tail = 400, 262144 * np.exp(-16) / (1 + 262144 * np.exp(-16))
     rows = 50
-    run, drawn = Sampler(device, rows, len(logits)), 0
+    run, drawn = Sampler(processor, rows, len(logits)), 0
     batch = np.tile(logits, (rows, 1))
     for first in range(0, count, rows):
         seeds = np.stack([np.arange(first, first + rows), np.zeros(rows)], -1)

@@ -2,12 +2,15 @@
 silent about the corrected twin. The shaders are in tests/mistakes."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from checking_support import Empty, Same, Shaders, marks
+from checking_support import FOLDER, Empty, Same, Shaders, marks
+from pipeline import strict
 from pipeline.findings import KINDS
+from pipeline.native import _core
 
 F, U, I, H = np.float32, np.uint32, np.int32, np.float16
 
@@ -125,6 +128,45 @@ def test_a_wrong_value_without_a_race(shaders):
     for mistake, most in ((0, 100), (1, 0)):
         found, (_, largest) = shaders.run("halving_stride", mistake, "largest", [logits, Empty(1)], **line(6))
         assert not found and largest[0] == most
+
+
+def run_steps(shaders, mistake):
+    """Both steps of chain.metal in one chain; the findings, the barriers placed, and the result."""
+    library, device = shaders.library("chain", mistake), shaders.device
+    x, y, z = (device.buffer(4 * 64) for _ in range(3))
+    np.frombuffer(x, F)[:] = np.arange(64)
+    dispatches = [
+        _core.Dispatch(library.kernel(f"{name}_step"), [(0, source, 0, 256), (1, target, 0, 256)], **line(64))
+        for name, source, target in (("first", x, y), ("second", y, z))
+    ]
+    barriers = device.chain(dispatches, "steps").conflicts
+    return shaders.run_chain(dispatches), barriers, np.frombuffer(z, F)
+
+
+def test_a_chain_with_a_barrier_removed(shaders):
+    found, barriers, _ = run_steps(shaders, 1)
+    assert barriers == [-1, -1]
+    assert {each.kind for each in found} >= {"race between dispatches", "write to read-only memory"}
+    races = [each for each in found if each.kind == "race between dispatches"]
+    here, there = marks("chain", "second_step"), marks("chain", "first_step", "there")
+    for race in races:
+        assert (race.kernel, race.there.kernel, race.buffer) == ("second_step", "first_step", "y")
+        assert {race.line} == here[race.kind] and {race.there.line} == there[""]
+    assert races
+
+
+def test_a_chain_with_its_barrier(shaders):
+    found, barriers, z = run_steps(shaders, 0)
+    assert not found and barriers == [-1, 0] and np.array_equal(z, 2 * np.arange(64)[::-1])
+
+
+@pytest.mark.skipif(not strict.available(), reason=strict.INSTALL)
+def test_a_wrong_address_space():
+    file = str(FOLDER / "address_space.metal")
+    lines = {number for number, text in enumerate(Path(file).read_text().splitlines(), 1) if text.endswith("// here")}
+    found = strict.check([file], defines=["MISTAKE=1"])
+    assert {each.line for each in found} >= lines and all("address space" in str(each) for each in found if each.line in lines)
+    assert strict.check([file], defines=["MISTAKE=0"]) == []
 
 
 def assert_found(found, file, kernel):

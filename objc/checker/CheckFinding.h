@@ -56,6 +56,8 @@ typedef struct check_findings {
 // Adds a finding, or counts an equal one up.
 void check_findings_add(check_findings *findings, const check_finding *finding);
 
+bool check_findings_any(check_findings *findings, const void *owner);
+
 // Removes those of an owner and returns them; free() the result.
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count);
 

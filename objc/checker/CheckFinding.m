@@ -38,6 +38,14 @@ void check_findings_add(check_findings *findings, const check_finding *finding) 
     pthread_mutex_unlock(&findings->lock);
 }
 
+bool check_findings_any(check_findings *findings, const void *owner) {
+    bool any = false;
+    pthread_mutex_lock(&findings->lock);
+    for (size_t i = 0; i < findings->count && !any; i++) any = findings->list[i].owner == owner;
+    pthread_mutex_unlock(&findings->lock);
+    return any;
+}
+
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count) {
     pthread_mutex_lock(&findings->lock);
     check_finding *taken = malloc((findings->count + 1) * sizeof *taken);

@@ -271,13 +271,6 @@ static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back
     return total;
 }
 
-static bool has_found(const check_state *state) {
-    for (size_t i = 0; i < state->findings.count; i++) {
-        if (state->findings.list[i].owner == state->dispatch->owner) return true;
-    }
-    return false;
-}
-
 static void report_difference(check_state *state, const char *first, uint32_t order) {
     const check_dispatch *dispatch = state->dispatch;
     size_t at = 0;
@@ -289,7 +282,7 @@ static void report_difference(check_state *state, const char *first, uint32_t or
         while (k < binding->length && first[at + k] == view[k]) k++;
         if (k < binding->length) {
             const check_record *record = &binding->memory->cells[(binding->offset + k) / 4].writes[0];
-            if (record->segment == 0 && has_found(state)) return;  // a race is what explains it
+            if (record->segment == 0 && check_findings_any(&state->findings, dispatch->owner)) return;  // a race is what explains it
             check_finding finding = check_finding_here(state, CHECK_ORDER_DEPENDENT);
             check_side_of_record(&finding.here, state, record);
             finding.here.write = true;
