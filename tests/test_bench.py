@@ -4,8 +4,10 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 
 import pipeline as p
 from pipeline import bench
-from pipeline.benching import bandwidth, machine, peer, plot, report, shapes, steps, weights, workloads
+from pipeline.benching import bandwidth, machine, options, peer, plot, report, shapes, steps, weights, workloads
 from pipeline.benching.cache import complete_folder, models_folder
 from pipeline.benching.gguf_file import targets, values
 from pipeline.benching.machine import busy_cores
@@ -23,6 +25,7 @@ from pipeline.benching.workloads import Result, Workload
 from pipeline.errors import CompileError, RunError, UsageError
 from pipeline.storyteller import builtin_model
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "model_type": "qwen3_moe", "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "num_experts": 8,
@@ -103,7 +106,7 @@ def test_impossible_cuts(cut):
 def test_written_weights_load_and_generate(tiny_folder):
     with p.open_checkpoint(tiny_folder) as checkpoint:
         assert sum(info.nbytes for info in checkpoint.tensors.values()) == shapes.Shape("tiny", checkpoint.config).nbytes
-        model = p.load_model(checkpoint, device="cpu")
+        model = p.load_model(checkpoint)
         assert model.repacked_bytes == 0
         logits = model.logits([1, 2, 3])
         assert np.isfinite(logits).all() and 0.1 < logits.std() < 10
@@ -172,7 +175,7 @@ def test_two_writers_of_one_folder(tmp_path):
 
 def test_active_bytes_of_a_shape(tiny_folder):
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        found = traffic(checkpoint, p.load_model(checkpoint, device="cpu"))
+        found = traffic(checkpoint, p.load_model(checkpoint))
     # Attention: q 128 → 256, k and v 128 → 128, o 256 → 128; head 256 · 128; 4.5 bits each. Router 8 · 128 at 8.5 bits.
     assert found.shared == (3 * 128 * 256 + 256 * 128) * 4.5 / 8 + 8 * 128 * 8.5 / 8 + (3 * 128 + 2 * 64) * 2
     assert found.expert == 3 * 128 * 64 * 4.5 / 8
@@ -185,7 +188,7 @@ def test_active_bytes_of_a_shape(tiny_folder):
 def test_active_bytes_of_the_storyteller():
     """Tied: the embedding is the head too."""
     with p.open_checkpoint(builtin_model()) as checkpoint:
-        found = traffic(checkpoint, p.load_model(checkpoint, device="cpu"))
+        found = traffic(checkpoint, p.load_model(checkpoint))
     attention = 256 * 256 * 2 + 2 * 256 * 128
     norms = 2 * 256 + 2 * 32
     assert found.shared == (8 * attention + 4096 * 256) * 4.5 / 8 + 8 * (16 * 256 * 8.5 / 8 + norms * 2) + 256 * 2
@@ -211,8 +214,7 @@ def test_positions_read():
 
 
 def test_workloads_of_options():
-    options = parse_options(["--pp", "32,512", "--tg", "8", "--batch", "1,4", "--context", "0,64"])
-    found = workloads.workloads(options)
+    found = workloads.workloads(parse_options(["--pp", "32,512", "--tg", "8", "--batch", "1,4", "--context", "0,64"]))
     assert [(work.label, work.batch) for work in found] == [
         ("pp32", 1), ("pp32", 4), ("pp512", 1), ("pp512", 4),
         ("tg8", 1), ("tg8", 4), ("tg8 @ d64", 1), ("tg8 @ d64", 4),
@@ -251,7 +253,7 @@ def test_sides_alternate():
 def test_the_work_is_done_in_full(tiny_folder):
     """Each row's prompt goes through and each row gets its tokens."""
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        side = workloads.Onebuf(p.load_model(checkpoint, device="cpu"), 1.0, 0)
+        side = workloads.Onebuf(p.load_model(checkpoint), 1.0, 0)
         for work, prompt_tokens, decoded in (
             (Workload("pp", 5, 3), 15, 3), (Workload("tg", 6, 2), 2, 12), (Workload("tg", 6, 2, 4), 10, 12),
         ):  # fmt: skip
@@ -264,7 +266,7 @@ def test_the_work_is_done_in_full(tiny_folder):
 
 def test_a_text_that_ends_early_is_no_result(tiny_folder):
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        model = p.load_model(checkpoint, device="cpu")
+        model = p.load_model(checkpoint)
         model.end_tokens = tuple(range(256))
         side, work = workloads.Onebuf(model, 0.0, 0), Workload("tg", 4, 1)
         side.prepare(work)
@@ -286,14 +288,14 @@ def test_groups_of_steps(step, group):
 def test_every_step_of_a_model_has_a_group(tiny_folder):
     """Only the embedding and the clearing of the status are left over."""
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        generator = p.Generator(p.load_model(checkpoint, device="cpu"), context=8)
+        generator = p.Generator(p.load_model(checkpoint), context=8)
         names = [dispatch.step for dispatch in generator._decode.plan.dispatches]
     assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
     assert {steps.group_of(name) for name in names} == set(steps.GROUPS)
 
 
 def test_all_memory_is_read():
-    device = p.open_device("cpu", threads=2)
+    device = p.open_device(threads=2)
     reader = bandwidth.Reader(device, 3 << 20)
     reader.measure(4)
     assert (reader.result.how, reader.result.nbytes, len(reader.result.passes)) == ("kernel", 3 << 20, 4)
@@ -454,6 +456,15 @@ def test_the_cache_folder(monkeypatch, tmp_path):
 def test_a_peer_that_is_not_installed(capsys, monkeypatch):
     monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: None)
     refuse(capsys, "--peer", "llama.cpp", words=["not installed", "pip install llama-cpp-python gguf"])
+
+
+def test_the_documentation_names_every_option_and_field():
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    table = page.split("## Options")[1].split("## ")[0]
+    named = set(re.findall(r"`(--[a-z]+(?:-[a-z]+)*)", table))
+    assert named == {action.option_strings[-1] for action in options._parser()._actions if action.option_strings} - {"--help"}
+    assert all(f"`{name}`" in page for name in shapes.SHAPES if name != "tiny")
+    assert all(f"| {group} |" in page for group in steps.GROUPS)
 
 
 # The peer's file

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from ..errors import RunError, UsageError
 
+PAUSE = 0.05  # seconds before each run: threads of the other side stop polling meanwhile
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -95,6 +97,7 @@ def measure(sides, work: Workload, prompts, repeats: int, warmup: int, progress)
     for repeat in range(-warmup, repeats):
         for side, result in zip(sides, results):
             progress(work, side.name, repeat)
+            time.sleep(PAUSE)
             seconds = side.measure(work, prompts)
             if repeat >= 0:
                 result.seconds.append(seconds)
@@ -137,7 +140,7 @@ class Onebuf:
         from ..generate import Request
 
         length, tokens = (work.tokens, 1) if work.kind == "pp" else (work.context + 1, work.tokens)
-        return [Request(row, prompt[:length], tokens, self._temperature, self._seed + row)
+        return [Request(row, prompt[:length], tokens, self._temperature, (self._seed + row) % 2**64)
                 for row, prompt in enumerate(prompts)]
 
     def close(self) -> None:
