@@ -1,6 +1,5 @@
 """The benchmark: shapes, written weights, active bytes, results, refusals. Nothing here depends on a time."""
 
-import io
 import json
 import math
 import os
@@ -15,13 +14,13 @@ import pytest
 
 import pipeline as p
 from pipeline import bench
-from pipeline.benching import bandwidth, machine, options, peer, plot, report, shapes, steps, weights, workloads
+from pipeline.benching import bandwidth, machine, options, peer, shapes, steps, weights, workloads
 from pipeline.benching.cache import complete_folder, models_folder
 from pipeline.benching.gguf_file import targets, values
 from pipeline.benching.machine import busy_cores
 from pipeline.benching.options import parse_options
-from pipeline.benching.traffic import Traffic, mean_positions, traffic
-from pipeline.benching.workloads import Result, Workload
+from pipeline.benching.traffic import traffic
+from pipeline.benching.workloads import Workload
 from pipeline.errors import CompileError, RunError, UsageError
 from pipeline.storyteller import builtin_model
 
@@ -196,20 +195,6 @@ def test_active_bytes_of_the_storyteller():
     assert found.row == 256 * 4.5 / 8
 
 
-def test_experts_of_a_batch():
-    """One row reads top_k; many rows read all; two rows of 2 in 4 choose 3 on average, if uniformly."""
-    counts = Traffic(0, 1.0, 0, 0, experts=4, top_k=2)
-    assert counts.distinct_experts(1) == 2
-    assert counts.distinct_experts(2) == 3
-    assert counts.distinct_experts(1000) == pytest.approx(4)
-    assert counts.per_token(2, 0) == 1.5
-
-
-def test_positions_read():
-    """Three tokens after 10 read 11, 12 and 13 positions."""
-    assert mean_positions(10, 3) == np.mean([11, 12, 13])
-
-
 # Measuring
 
 
@@ -227,15 +212,6 @@ def test_prompts_depend_on_the_seed_only():
     assert prompts == work.prompts(3, 100) != work.prompts(4, 100)
     assert [len(prompt) for prompt in prompts] == [24, 24]
     assert prompts[0] != prompts[1] and all(0 <= token < 100 for prompt in prompts for token in prompt)
-
-
-def test_statistics_of_a_result():
-    result = Result("onebuf", Workload("tg", 10, 2), [2.0, 1.0, 4.0])
-    assert result.rates == [10, 20, 5]
-    assert result.mean == pytest.approx(35 / 3)
-    assert result.sigma == pytest.approx(np.std([10, 20, 5], ddof=1))
-    assert result.median == 10
-    assert Result("onebuf", Workload("tg", 10, 2), [2.0]).sigma == 0
 
 
 def test_sides_alternate():
@@ -272,17 +248,6 @@ def test_a_text_that_ends_early_is_no_result(tiny_folder):
         side.prepare(work)
         with pytest.raises(RunError, match="0 tokens came instead of 4"):
             side.measure(work, work.prompts(0, 256))
-
-
-@pytest.mark.parametrize("step, group", [
-    ("layers.0.q_proj+k_proj+v_proj", "projections"), ("layers.11.o_proj", "projections"),
-    ("layers.0.heads_to_cache", "attention"), ("layers.0.attention", "attention"), ("rope_table", "attention"),
-    ("layers.0.route.logits", "router"), ("layers.0.route", "router"), ("layers.3.experts.gate_up", "experts"),
-    ("layers.0.post_norm", "norms"), ("final_norm", "norms"), ("logits", "head"), ("sample.parts", "sampling"),
-    ("embed", "other"), ("clear_status", "other"),
-])  # fmt: skip
-def test_groups_of_steps(step, group):
-    assert steps.group_of(step) == group
 
 
 def test_every_step_of_a_model_has_a_group(tiny_folder):
@@ -323,41 +288,6 @@ def test_busy_cores(tmp_path):
 # Results
 
 
-def made_report(peer_too):
-    work = Workload("tg", 10, 1, 4)
-    results = [Result("onebuf", work, [1.0, 2.0, 1.0]), Result("onebuf", Workload("pp", 10, 1), [1.0])]
-    if peer_too:
-        results.insert(1, Result("llama.cpp", work, [2.0, 2.0, 2.0]))
-    return report.Report(
-        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "threads": 2},
-        settings={}, bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
-        traffic=Traffic(shared=100, expert=10.0, row=1, position=2, experts=4, top_k=2), results=results,
-        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01), 0.1)],
-        peer={"name": "llama.cpp", "version": "1"} if peer_too else None,
-    )  # fmt: skip
-
-
-def test_shares_and_ratios():
-    made = made_report(peer_too=True)
-    text, other, prompt = made.results
-    active = 100 + 2 * 10 + 1 + 9.5 * 2
-    assert made.active_bytes(text) == active
-    assert made.share(text) == active * 10 / 4000
-    assert made.ratio(text) == 2
-    assert [made.active_bytes(each) for each in (other, prompt)] == [made.share(prompt), made.ratio(prompt)] == [None, None]
-    assert made.steps[0].between == pytest.approx(0.02)
-
-
-@pytest.mark.parametrize("peer_too", [False, True])
-def test_plain_tables(peer_too):
-    out = io.StringIO()
-    report.show(made_report(peer_too), out)
-    text = out.getvalue()
-    assert "each dispatch in a command buffer of its own" in text
-    assert "tg10 @ d4" in text and "between them" in text and "\x1b" not in text
-    assert ("× peer" in text) == peer_too
-
-
 def test_a_busy_machine_is_told_of(capsys, monkeypatch):
     monkeypatch.setattr(machine, "busy_cores", lambda: 1.5)
     code, out, err = run(capsys, "--pp", 4, "--tg", 0, "--repeats", 1, "--json")
@@ -390,19 +320,6 @@ def test_tables_and_plot_of_a_run(capsys, tmp_path):
     assert code == bench.OK and "tg2 @ d3" in out and "read bandwidth" in out and "between them" not in out
     assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert [each.name for each in tmp_path.iterdir() if "svg" in each.name] == ["plot.svg"]
-
-
-def test_a_plot_shows_every_point():
-    results = [Result(side, Workload("tg", 8, batch, context), [1.0 + batch, 2.0])
-               for side in ("onebuf", "a<b") for batch in (1, 8) for context in (0, 64, 512)]
-    root = ElementTree.fromstring(plot.svg(results, "a & b"))
-    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
-    assert tags.count("circle") == 2 * len(results)
-    assert tags.count("polyline") == 2 * 2 + 2 * 3
-    texts = [element.text for element in root.iter() if element.text]
-    assert "a & b" in texts and "a<b, tg8, batch 8" in texts
-    for element in root.iter("{http://www.w3.org/2000/svg}circle"):
-        assert 0 <= float(element.get("cx")) <= plot.WIDTH and 0 <= float(element.get("cy")) <= plot.HEIGHT
 
 
 # Refusals
