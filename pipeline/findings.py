@@ -60,7 +60,7 @@ class Finding:
 
 KINDS = (
     "out of bounds", "uninitialised read", "race", "race between threadgroups", "race between dispatches",
-    "write to read-only memory", "divergent barrier", "inactive lane", "misaligned access", "no end",
+    "write to read-only memory", "divergent barrier", "inactive lane", "misaligned access", "no end", "division by zero",
     "order-dependent result", "NaN from finite inputs",
 )  # fmt: skip
 

@@ -157,3 +157,17 @@ kernel void total(device const float *x [[buffer(0)]], device float *parts [[buf
     chain_of(checker, source, "total", buffers, 20).run()
     assert np.frombuffer(buffers[3], np.float32)[0] == 20
     assert {finding.kind for finding in checker.findings} == (set() if fence else {"race between threadgroups"})
+
+
+def test_a_division_of_integers_by_zero_is_found_and_stops_the_threadgroup_alone(checker):
+    source = HEADER + """
+kernel void divide(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]], uint i [[thread_index_in_threadgroup]],
+                   uint group [[threadgroup_position_in_grid]]) {
+    if (i == 0) y[group] = 12 / x[group];
+}
+"""
+    given, made = buffer_of(checker, np.array([3, 0, 4], np.uint32)), buffer_of(checker, np.zeros(3, np.uint32))
+    with pytest.raises(RunError, match="division by zero"):
+        chain_of(checker, source, "divide", [given, made], 3).run()
+    assert np.frombuffer(made, np.uint32).tolist() == [4, 0, 3]
+    assert [(finding.kind, finding.line) for finding in checker.findings] == [("division by zero", 6)]

@@ -267,3 +267,12 @@ void check_index(const char *type, int64_t index, metallib_place at) {
     check_findings_add(&state->findings, &finding);
     check_stop(state);
 }
+
+void check_division(metallib_place at) {
+    check_state *state = check_current;
+    check_finding finding = check_finding_here(state, CHECK_DIVISION);
+    finding.here.file = at.file;
+    finding.here.line = at.line;
+    check_findings_add(&state->findings, &finding);
+    check_stop(state);  // the processor would stop the program
+}

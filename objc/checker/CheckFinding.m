@@ -72,6 +72,7 @@ const char *check_kind_name(check_kind kind) {
         [CHECK_INACTIVE_LANE] = "inactive lane",
         [CHECK_MISALIGNED] = "misaligned access",
         [CHECK_NO_END] = "no end",
+        [CHECK_DIVISION] = "division by zero",
         [CHECK_ORDER_DEPENDENT] = "order-dependent result",
         [CHECK_NAN] = "NaN from finite inputs",
     };
@@ -97,6 +98,7 @@ const char *check_remedy(const check_finding *finding) {
         case CHECK_INACTIVE_LANE: return "let every lane of the simdgroup take part, or take its place into account";
         case CHECK_MISALIGNED: return "use a packed type, or align the address";
         case CHECK_NO_END: return "threads wait for one another; nothing orders threadgroups of one dispatch";
+        case CHECK_DIVISION: return "guard the divisor: what an integer over zero gives is undefined";
         case CHECK_ORDER_DEPENDENT: return "make the result independent of which thread comes first";
         case CHECK_NAN: return "guard 0/0, inf - inf and the like";
         case CHECK_KINDS: break;

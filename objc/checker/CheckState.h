@@ -159,6 +159,7 @@ void check_side_of_record(check_side *side, const check_state *state, const chec
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
 void check_index(const char *type, int64_t index, metallib_place at);
+void check_division(metallib_place at);
 
 void *check_variable_at(const char *name, uint32_t size, uint32_t alignment, metallib_place at);
 

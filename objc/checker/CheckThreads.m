@@ -242,6 +242,7 @@ const metallib_checker check_calls = {
     .fence = check_fence,
     .inactive_lane = inactive_lane,
     .out_of_bounds = check_index,
+    .division = check_division,
     .misaligned = check_misaligned,
 };
 

@@ -31,6 +31,7 @@ typedef struct metallib_checker {
     void (*fence)(uint32_t flags, uint32_t order);
     void (*inactive_lane)(uint32_t lane, metallib_place at);
     void (*out_of_bounds)(const char *type, int64_t index, metallib_place at);
+    void (*division)(metallib_place at);  // of an integer by zero
     void (*misaligned)(const void *address, uint32_t alignment, const char *type, metallib_place at);
 } metallib_checker;
 

@@ -23,7 +23,7 @@ ISA_FLAGS = {
     # Every access announced before it happens, indices and alignment checked, code as it was written.
     # DWARF 4: addr2line of binutils 2.40 takes the first file of version 5 for another one.
     "checker": (
-        "-O1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=bounds,alignment", "--param=tsan-instrument-func-entry-exit=0",
+        "-O1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=bounds,alignment,integer-divide-by-zero", "--param=tsan-instrument-func-entry-exit=0",
         "-fno-optimize-sibling-calls", "-fno-inline-functions-called-once",
         "-fno-omit-frame-pointer",
     ),
@@ -37,7 +37,7 @@ _IN_ORDER = (
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
     "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", "-fno-exceptions",
-    "-fno-rtti", "-fsigned-char", "-fno-strict-aliasing", "-fmax-errors=20", "-fPIC", "-fvisibility=hidden",
+    "-fno-rtti", "-Wno-psabi", "-fsigned-char", "-fno-strict-aliasing", "-fmax-errors=20", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
 
 # What Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
