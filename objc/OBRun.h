@@ -23,8 +23,9 @@
 // YES once the command buffer has completed or failed; does not block.
 @property(readonly) BOOL done;
 
-// What a device that validates shaders found, nil for nothing; call after -wait:, from one thread. Each is a dictionary of strings: at
-// least "description", and where it is known "kernel", "file" and "line".
+// What a device that validates shaders found, nil for nothing; call after -wait:, from one thread.
+// Each is a dictionary of strings: at least "description", and where it is known "kernel", "file"
+// and "line".
 - (NSArray *)findings;
 
 // Host time spent on encoding, and the device's start and end times, in seconds.

@@ -100,7 +100,8 @@ cdef _own(type cls, void *pointer):
 def open_device(str name="auto", *, int threads=0, int schedules=0):
     """The device called `name`; "auto" is the system's default.
 
-    `schedules` is how many orders of its threads a device that checks kernels tries for each dispatch. `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one a core).
+    `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one a core).
+    `schedules` is how many orders of its threads a device that checks kernels tries for each dispatch.
     Raises DeviceError, which lists the devices, when there is none of that name.
     """
     cdef ob_error error
