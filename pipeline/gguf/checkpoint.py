@@ -55,7 +55,7 @@ def _architecture(header: Header) -> str:
     value = header.metadata.get("general.architecture")
     if not isinstance(value, str) or not value:
         raise CheckpointError(f"{header.file}: key \"general.architecture\" must name the architecture, found "
-                              f"{quoted(value) if isinstance(value, (str, int, float, type(None))) else 'an array'}; {FIX}")
+                              f"{quoted(value)}; {FIX}")
     return value
 
 
