@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="DIR", help="checkpoint folder, Hugging Face or MLX (default: the built-in storyteller)")
+    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, or a .gguf file (default: the built-in storyteller)")
     add("--prompt", metavar="TEXT", help="one prompt")
     add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
     add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")

@@ -43,13 +43,12 @@ def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
     from .checkpoint import open_checkpoint
     from .prompts import read_prompts, single_prompt
-    from .tokenizer import Tokenizer
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
     with open_checkpoint(settings.model) as checkpoint:
-        tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.bos_token)
+        tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
         if settings.explain:

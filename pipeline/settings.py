@@ -142,7 +142,8 @@ def _check_target(option: str, target: Path, settings: Settings) -> None:
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
     if settings.prompts not in (None, "-") and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
-    if target.exists() and settings.model.is_dir() and any(_same(target, file) for file in settings.model.iterdir()):
+    files = settings.model.iterdir() if settings.model.is_dir() else [settings.model]
+    if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")
     if not os.access(target if target.exists() else folder, os.W_OK):
         raise UsageError(f"{option} {target}: no permission to write there; give another place")

@@ -78,6 +78,9 @@ def test_targets(option, tmp_path):
         refuse("--prompts", str(prompts), option, str(target), words=(option, "same file as --prompts"))
     refuse(option, str(builtin_model() / "config.json"), words=(option, "a file of the model"))
     assert prompts.read_text() == "x\n"
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"weights")
+    refuse("--model", str(model), option, str(model), words=(option, "a file of the model"))
 
 
 def test_targets_differ(tmp_path):

@@ -106,7 +106,7 @@ class Qwen3Moe:
     def __init__(self, checkpoint, device):
         import numpy as np
 
-        self.config = c = Config.read(checkpoint.config, str(checkpoint.path / "config.json"))
+        self.config = c = Config.read(checkpoint.config, checkpoint.source)
         self.checkpoint = checkpoint
         self.device = device
         load = Loader(checkpoint, device)
