@@ -92,7 +92,10 @@ class Pipeline(Steps):
 
     def add(self, name: str, kernel: str, reads, writes, constants, *, columns: int = 1, row_tile: int = 1,
             depth: int = 1) -> None:
-        """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep."""
+        """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep.
+
+        `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
+        """
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
         self._dispatches.append(Dispatch(self.named(name), kernel, arguments, dict(constants),
                                          (columns, -(-self.rows // row_tile), depth), row_tile))
