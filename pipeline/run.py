@@ -53,7 +53,8 @@ def run(settings, engine, display) -> int:
         load_seconds = time.perf_counter() - started
         if settings.explain:
             display.close()
-            print(engine.Generator(model, batch_size=settings.batch_size, sampling=settings.sampling).explain())
+            print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,
+                                   sampling=settings.sampling).explain())
             return OK
         return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
 
@@ -103,7 +104,8 @@ def _generator(settings, engine, model, jobs):
     """A generator with room for the longest text, and for no more rows than there are prompts."""
     context = max(len(job.tokens) + job.max_tokens for job in jobs)
     options = {"trace": True} if settings.trace is not None else {}
-    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context, **options)
+    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context,
+                            kv_cache=settings.kv_cache, **options)
 
 
 def _writer(settings):

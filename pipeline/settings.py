@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import UsageError
 from .sampling import Sampling, check
 from .storyteller import builtin_model
+from .tensors import CACHE_DTYPES
 
 DEVICES = ("auto", "cpu", "metal", "checker")
 STORY_PROMPT = "Once upon a time,"
@@ -46,6 +47,7 @@ class Settings:
     batch_size: int = 1
     device: str = "auto"
     threads: int = 0
+    kv_cache: str = CACHE_DTYPES[0]
     explain: bool = False
     json: bool = False
 
@@ -101,10 +103,17 @@ def _check_values(settings: Settings) -> None:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
     if device not in DEVICES:
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    check_cache(settings.kv_cache)
     if settings.json and settings.explain:
         raise UsageError("--json and --explain: both write to standard output; give only one of them")
     if settings.json and settings.rows_to_stdout:
         raise UsageError("--json and --out -: both write to standard output; give a file to --out")
+
+
+def check_cache(dtype: str) -> None:
+    """UsageError where --kv-cache names no type that a cache may have."""
+    if dtype not in CACHE_DTYPES:
+        raise UsageError(f"--kv-cache {dtype}: unknown; types are {', '.join(CACHE_DTYPES)}")
 
 
 def _check_count(option: str, value: int, least: int, most: int | None) -> None:
