@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,43 +34,46 @@ def open_cpu(isa="", native="1", threads=2):
 
 
 def cpu_settings():
-    """(isa, native) of every instruction set of this processor, and its best one without native kernels."""
+    """(isa, native, kv_cache): every instruction set of this processor; then its best one without native kernels, and
+    so with a KV cache of f32."""
     found = []
     for isa in ISAS:
         try:
             open_cpu(isa)
         except DeviceError:
             continue
-        found.append((isa, "1"))
-    return [*found, ("", "0")]
+        found.append((isa, "1", "f16"))
+    return [*found, ("", "0", "f16"), ("", "0", "f32")]
 
 
-def stories(model):
-    """Token lists of LENGTH: the golden prompts continued, each token sampled at temperature 1. Story follows story."""
-    model.end_tokens, ends = (), model.end_tokens
+def stories(checkpoint):
+    """Token lists of LENGTH: the golden prompts continued by the shaders in float32, each token sampled at
+    temperature 1; story follows story."""
+    device = p.open_device() if sys.platform == "darwin" else open_cpu(native="0")
+    model = p.load_model(checkpoint, device=device)
+    model.end_tokens = ()
     requests = [p.Request(i, tuple(entry["prompt_ids"]), LENGTH - len(entry["prompt_ids"]), 1.0, seed=i)
                 for i, entry in enumerate(GOLDEN)]
-    events = list(p.Generator(model, batch_size=len(requests)).run(requests))
-    model.end_tokens = ends
+    events = list(p.Generator(model, batch_size=len(requests), kv_cache="f32").run(requests))
     texts = {event.index: event.tokens for event in events if isinstance(event, Finished)}
     return [[*request.tokens, *texts[request.index]] for request in requests]
 
 
-def prefill(model, texts):
+def prefill(model, texts, kv_cache):
     """Logits [texts, LENGTH, vocab], the tokens of a text as rows of one run."""
-    return np.stack([model.logits(text, rows=PREFILL_ROWS) for text in texts])
+    return np.stack([model.logits(text, PREFILL_ROWS, kv_cache) for text in texts])
 
 
-def decode(model, texts):
+def decode(model, texts, kv_cache):
     """The same token by token, each text alone."""
-    return np.stack([model.logits(text, rows=1) for text in texts])
+    return np.stack([model.logits(text, 1, kv_cache) for text in texts])
 
 
-def decode_batch(model, texts):
+def decode_batch(model, texts, kv_cache):
     """The same token by token, all texts as rows of one run."""
     rows, tokens = Rows.zeros(len(texts)), np.array(texts, np.uint32)
     pipe = p.Pipeline(model.device, rows=len(texts), label="decode")
-    logits = model.forward(pipe, rows, model.cache(*tokens.shape))
+    logits = model.forward(pipe, rows, model.cache(*tokens.shape, kv_cache))
     chain, result = pipe.build(logits), np.empty((*tokens.shape, model.vocab_size), np.float32)
     rows.slots.numpy(model.device)[:] = np.arange(len(texts))
     for i in range(tokens.shape[1]):
