@@ -71,8 +71,8 @@ def make_config(header: Header, architecture: str, family: Family) -> dict:
 def _layers(values: Metadata) -> int:
     """Without the layers that predict further tokens, which stand behind the others."""
     layers = values.whole("block_count") - values.whole("nextn_predict_layers", 0)
-    if layers < 1:
-        raise values.error("block_count", "at least 1", layers)
+    if not 1 <= layers <= MAX_LAYERS:
+        raise values.error("block_count", f"1 to {MAX_LAYERS:,} layers", layers)
     return layers
 
 

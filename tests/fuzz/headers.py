@@ -67,6 +67,10 @@ def check_gguf(file: Path) -> None:
         for value in checkpoint.metadata.values():
             if isinstance(value, Array):
                 assert sum(1 for _ in value) == len(value)
+        ends = [*checkpoint.end_tokens, *([] if checkpoint.bos_token is None else [checkpoint.bos_token])]
+        tokenizer = checkpoint.tokenizer()
+        ids = tokenizer.encode("abcd \n日")
+        assert all(0 <= token < tokenizer.vocab_size for token in (*ends, *ids)) and isinstance(tokenizer.decode(ids), str)
 
 
 KINDS = {"safetensors": (damaged_safetensors, check_safetensors), "gguf": (damaged_gguf, check_gguf)}

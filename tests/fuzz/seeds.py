@@ -52,7 +52,8 @@ GGUF_PARTS = [
      [("token_embd.weight", (64, 9), 1), ("blk.1.ffn_gate_exps.weight", (256, 2, 2), 12)], {"version": 2}),
     ({"general.alignment": 64} | _metadata("gemma3", attention__sliding_window=8,
                                            attention__sliding_window_pattern=files.array(7, [True, False]))
-     | {"deep": files.array(9, [files.array(9, [files.array(4, [1, 2])])]), "split.count": (2, 1), "bytes": (0, 7)},
+     | {"deep": files.array(9, [files.array(9, [files.array(4, [1, 2])])]), "split.count": (2, 1), "bytes": (0, 7)} | SENTENCES
+     | {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.eot_token_id": 2},
      [("token_embd.weight", (64, 2), 8), ("scalar", (), 0), ("none", (0, 3), 0)], {"alignment": 64}),
 ]  # fmt: skip
 GGUF = [files.gguf(metadata, tensors, **rest) for metadata, tensors, rest in GGUF_PARTS]
