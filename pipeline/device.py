@@ -23,6 +23,11 @@ class Device:
         return self.core.name
 
     @property
+    def isa(self) -> str:
+        """The instruction set that kernels use, such as "avx2"; empty for a device that is no processor."""
+        return self.core.isa
+
+    @property
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads

@@ -11,6 +11,7 @@
 #include "CPUArena.h"
 #include "CPUAtomic.h"
 #include "metallib.h"
+#include "native/native.h"
 
 enum { CPU_MAX_THREADGROUP_MEMORY = 32768 };
 
@@ -21,6 +22,7 @@ typedef struct cpu_job cpu_job;
 typedef struct cpu_dispatch {
     struct cpu_dispatch *next;
     metallib_entry entry;
+    cpu_native_entry native;  // which runs instead, or NULL
     metallib_launch launch;
     const uint32_t *indirect;             // three counts in a buffer, read when the phase starts
     const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none

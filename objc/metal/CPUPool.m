@@ -212,7 +212,7 @@ typedef struct {
 
 static void *run_worker(void *context) {
     cpu_pool *pool = ((start_context *)context)->pool;
-    _Alignas(CPU_CACHE_LINE) char scratch[CPU_MAX_THREADGROUP_MEMORY];
+    char *scratch = aligned_alloc(CPU_CACHE_LINE, CPU_SCRATCH_BYTES);
     worker self = {.index = ((start_context *)context)->index, .scratch = scratch};
     idle_time idle = {0};
     free(context);
@@ -272,7 +272,7 @@ cpu_pool *cpu_pool_create(uint32_t threads) {
     pthread_mutex_init(&pool->lock, NULL);
     cpu_store(&pool->references, 1);
     cpu_store(&pool->threads, threads);
-    pool->guest_scratch = aligned_alloc(CPU_CACHE_LINE, CPU_MAX_THREADGROUP_MEMORY);
+    pool->guest_scratch = aligned_alloc(CPU_CACHE_LINE, CPU_SCRATCH_BYTES);
     void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (alive != MAP_FAILED) pool->alive = alive;
     if (pool->slots == NULL || pool->guest_scratch == NULL || pool->alive == NULL) {
