@@ -13,6 +13,7 @@ class Device:
 
     def __init__(self, core):
         self.core = core
+        self.native = bool(core.isa) and os.environ.get("OB_NATIVE") != "0"  # kernels written by hand, where there are some
         self._kernels = {}
         self._wrapped = {}
         library = resources.shader_library()

@@ -28,8 +28,8 @@ struct GateUp {
             float y[TILE];
             for (int half = 0; half < 2; half++) {
                 if (at.count[half] == 0) continue;
-                __m256 gated = silu(matvec(g, at.first[half], a, 0));
-                _mm256_storeu_ps(y + 8 * half, _mm256_mul_ps(gated, matvec(u, at.first[half], a, 0)));
+                __m256 gated = silu(matvec(g, at.first[half], a));
+                _mm256_storeu_ps(y + 8 * half, _mm256_mul_ps(gated, matvec(u, at.first[half], a)));
             }
             at.store(h + pair * args.outputs, y);
         }
@@ -76,16 +76,16 @@ struct Down {
           h((const float *)l->buffers[3]), ids((const uint32_t *)l->buffers[4]),
           weights((const float *)l->buffers[5]), y((float *)l->buffers[6]) {}
 
-    // The inputs of all experts of a row; false where one is not finite.
-    bool prepare(Activations &a, uint32_t row) const {
+    // The inputs of all experts of a row, in a[k]; false where one is not finite.
+    bool prepare(Activations *a, uint32_t row) const {
         for (uint32_t k = 0; k < args.top_k; k++) {
             size_t pair = (size_t)row * args.top_k + k;
-            if (ids[pair] < args.experts && !quantise<bits>(a, k, h + pair * args.inputs)) return false;
+            if (ids[pair] < args.experts && !quantise<bits>(a[k], 0, h + pair * args.inputs)) return false;
         }
         return true;
     }
 
-    void tiles(uint32_t row, uint32_t tile, uint32_t end, const Activations &a) const {
+    void tiles(uint32_t row, uint32_t tile, uint32_t end, const Activations *a) const {
         const uint32_t *id = ids + (size_t)row * args.top_k;
         const float *share = weights + (size_t)row * args.top_k;
         for (; tile < end; tile++) {
@@ -96,7 +96,7 @@ struct Down {
                 __m256 sum = _mm256_setzero_ps();
                 for (uint32_t k = 0; k < args.top_k; k++) {
                     if (id[k] >= args.experts) continue;
-                    __m256 part = matvec(weight.matrix(id[k], args.outputs), at.first[half], a, k);
+                    __m256 part = matvec(weight.matrix(id[k], args.outputs), at.first[half], a[k]);
                     sum = _mm256_fmadd_ps(_mm256_set1_ps(share[k]), part, sum);
                 }
                 _mm256_storeu_ps(lanes + 8 * half, sum);
@@ -111,12 +111,14 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     Down<bits, S> all(launch);
     const ExpertArgs &args = all.args;
     if (rows_together(args.inputs, args.group_size, args.outputs) == 0 ||
-        Activations::bytes(args.top_k, args.inputs, args.group_size) > CPU_SCRATCH_BYTES) {
+        args.top_k > OB_MAX_TOP_K ||
+        args.top_k * Activations::bytes(1, args.inputs, args.group_size) > CPU_SCRATCH_BYTES) {
         return shader(launch, first, count);
     }
     const uint32_t width = launch->threadgroups[0];
-    Activations a;
-    a.place((char *)scratch, args.top_k, args.inputs, args.group_size);
+    Activations a[OB_MAX_TOP_K];
+    char *memory = (char *)scratch;
+    for (uint32_t k = 0; k < args.top_k; k++) memory = a[k].place(memory, 1, args.inputs, args.group_size);
     while (count > 0) {
         uint32_t tile = first % width, row = first / width, take = least(width - tile, count);
         if (row < args.rows && all.prepare(a, row)) all.tiles(row, tile, tile + take, a);

@@ -44,7 +44,7 @@ struct Linear {
             const Matrix<bits, S> &matrix = matrices[m];
             for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
                 Tile at(tile, matrix.outputs);
-                multiply(matrix.weight, at, a, end - first, y);
+                multiply(matrix.weight, at, a, y);
                 for (uint32_t r = first; r < end; r++) at.store(matrix.y + (size_t)r * matrix.outputs, y[r - first]);
             }
         }

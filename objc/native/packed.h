@@ -20,16 +20,20 @@ OB_INLINE __m256 widen(const bfloat *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
 }
 
-// The first n < 8 elements, then zeros.
+// The first n < 8 elements; whatever in the others. Four and two are what small models have.
+OB_INLINE __m256 widen_words(__m128i words, const half *) { return _mm256_cvtph_ps(words); }
+OB_INLINE __m256 widen_words(__m128i words, const bfloat *) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
+}
 template <typename S>
 OB_INLINE __m256 widen_part(const S *p, uint32_t n) {
+    if (n == 4) return widen_words(_mm_loadl_epi64((const __m128i *)p), p);
+    if (n == 2) return widen_words(_mm_loadu_si32(p), p);
     S part[8];
-    memset(part, 0, sizeof part);
-    if (n == 4) memcpy(part, p, 4 * sizeof(S));
-    else if (n == 2) memcpy(part, p, 2 * sizeof(S));
-    else memcpy(part, p, n * sizeof(S));
+    for (uint32_t i = 0; i < 8; i++) part[i] = p[i < n ? i : 0];
     return widen(part);
 }
+OB_INLINE __m256 widen_part(const float *p, uint32_t n) { return _mm256_maskload_ps(p, lanes_below((int)n)); }
 
 template <int bits, typename S>
 struct Packed {
@@ -53,13 +57,17 @@ struct Packed {
     }
 };
 
-// Scales or biases of eight rows and up to eight groups: out[group] has a lane for each row.
+// Which eight groups are loaded together for group g: all of them, where there are fewer.
+OB_INLINE uint32_t window(uint32_t g, uint32_t groups) { return groups < 8 ? 0 : least(g, groups - 8); }
+
+// Scales or biases of eight rows and of the eight groups at `from`: out[group] has a lane for each row.
 template <typename S>
-OB_INLINE void load_scales(const S *from, uint32_t stride, uint32_t groups, __m256 out[8]) {
+OB_INLINE void load_scales(const S *from, uint32_t groups, __m256 out[8]) {
     __m256i rows[8];
-    for (int i = 0; i < 8; i++) {
-        const S *p = from + (size_t)i * stride;
-        rows[i] = _mm256_castps_si256(groups >= 8 ? widen(p) : widen_part(p, groups));
+    if (groups >= 8) {
+        for (int i = 0; i < 8; i++) rows[i] = _mm256_castps_si256(widen(from + (size_t)i * groups));
+    } else {
+        for (int i = 0; i < 8; i++) rows[i] = _mm256_castps_si256(widen_part(from + (size_t)i * groups, groups));
     }
     transpose(rows);
     for (int i = 0; i < 8; i++) out[i] = _mm256_castsi256_ps(rows[i]);

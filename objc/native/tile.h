@@ -11,6 +11,9 @@ static_assert(TILE == OB_LINEAR_OUTPUTS, "a tile is a threadgroup's");
 
 enum { LEAST_OUTPUTS = 8, MOST_TILE_ROWS = 64, ROWS_BYTES = 320 << 10 };
 
+// Room for two matrices' results.
+enum { RESULT_BYTES = 2 * 8 * MOST_TILE_ROWS * TILE * 4 };
+
 // A tile's rows of weights in two halves of eight. At the end of a matrix a half begins earlier, so
 // that it is whole; what comes before its own outputs is left out.
 struct Tile {
@@ -36,15 +39,15 @@ struct Tile {
     }
 };
 
+// y[row][lane] for all rows of x; y has matmul_bytes.
 template <int bits, typename S>
-OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activations &x, uint32_t rows,
-                        float (*y)[TILE]) {
-    if (rows > 1) {
-        matmul(w, tile.first, x, rows, y);
+OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
+    if (x.rows > 1) {
+        matmul(w, tile.first, x, y);
         return;
     }
     for (int h = 0; h < 2; h++) {
-        if (tile.count[h] > 0) _mm256_storeu_ps(y[0] + 8 * h, matvec(w, tile.first[h], x, 0));
+        if (tile.count[h] > 0) _mm256_storeu_ps(y[0] + 8 * h, matvec(w, tile.first[h], x));
     }
 }
 
@@ -57,7 +60,7 @@ OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outpu
     if (rows > MOST_TILE_ROWS) rows = MOST_TILE_ROWS;
     if (rows < 4) rows = 4;
     rows = rows / 4 * 4;
-    return Activations::bytes((uint32_t)rows, inputs, group) <= CPU_SCRATCH_BYTES - (64 << 10) ? (uint32_t)rows : 0;
+    return Activations::bytes((uint32_t)rows, inputs, group) <= CPU_SCRATCH_BYTES - RESULT_BYTES ? (uint32_t)rows : 0;
 }
 
 }  // namespace OB_NAMESPACE
