@@ -5,7 +5,7 @@
 // in commit order) and may be committed from several threads.
 #import "OBKernel.h"
 
-@class OBDevice, OBRun;
+@class OBConstants, OBDevice, OBRun;
 
 // A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found
 // on that range.
@@ -24,6 +24,7 @@ typedef struct {
     const void *bytes;         // contents of the struct argument, or NULL
     NSUInteger byteCount;
     NSUInteger bytesSlot;
+    NSString *rowsMember;      // the uint in it that holds a run's number of rows; nil: none does
     MTLSize threadgroups;      // height counts row tiles when rowsPerThreadgroup > 0
     MTLSize grid;              // threads in all, which then count instead of threadgroups; width 0: they do
     MTLSize threads;           // of a threadgroup; width 0: as many as the pipeline and the limit allow
@@ -39,7 +40,7 @@ struct OBEncoded;
     NSString *_label;
     NSUInteger _count;
     struct OBEncoded *_encoded;
-    id<MTLBuffer> _constants;
+    OBConstants *_constants;
     NSMutableArray *_retained;
     NSMutableArray *_labels;
 }
@@ -61,8 +62,9 @@ struct OBEncoded;
 // The dispatch that `index` waits for at the barrier before it, or -1 without a barrier.
 - (NSInteger)conflictOfDispatch:(NSUInteger)index;
 
-// Encodes one command buffer and commits it. `rows` lowers the height of dispatches that go by rows;
-// 0 runs the height that each was made with. nil and an error when it cannot be encoded.
+// Encodes one command buffer and commits it. `rows` lowers the height of dispatches that go by rows,
+// and is what kernels find in their rowsMember; 0, or more than that, runs what each was made with.
+// nil and an error when it cannot be encoded.
 - (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error;
 
 // Runs every dispatch in a command buffer of its own and stores each one's start and end in

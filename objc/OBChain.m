@@ -1,4 +1,5 @@
 #import "OBChain.h"
+#import "OBConstants.h"
 #import "OBDevice.h"
 #import "OBError.h"
 #import "OBHazard.h"
@@ -14,6 +15,7 @@ typedef struct OBEncoded {
     NSUInteger offsets[OB_MAX_BINDINGS];
     NSUInteger lengths[OB_MAX_BINDINGS];
     NSUInteger slots;
+    NSUInteger bytesSlot;  // NSNotFound without a struct
     MTLSize threadgroups, grid, threads;
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
     NSUInteger memorySlots;
@@ -21,29 +23,29 @@ typedef struct OBEncoded {
     ptrdiff_t conflict;
 } OBEncoded;
 
+// What the dispatches of one run share while they are encoded.
+typedef struct {
+    id<MTLComputeCommandEncoder> encoder;
+    id<MTLComputePipelineState> state;  // that is set
+    id<MTLBuffer> constants;            // instead of those that the dispatches bind; nil: those
+    NSUInteger rows;
+} OBEncoding;
+
 // An encoder that watches what kernels do takes more than Metal's: how much of each buffer is meant.
 // Asked for with respondsToSelector:.
 @protocol OBWatchingEncoder
 - (void)setBufferLengths:(const NSUInteger[])lengths withRange:(NSRange)range;
 @end
 
-// Struct arguments share one buffer; Metal asks offsets in the constant space to be a multiple of
-// 256 on some devices.
-enum { constantsAlignment = 256 };
-
-static NSUInteger constantsLength(NSUInteger bytes) {
-    return (bytes + constantsAlignment - 1) / constantsAlignment * constantsAlignment;
-}
-
 @interface OBChain ()
-- (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error;
 - (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)sizes:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)checkBinding:(const OBBinding *)binding of:(const OBDispatch *)dispatch error:(NSError **)error;
 - (BOOL)checkBytesOf:(const OBDispatch *)dispatch error:(NSError **)error;
-- (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset;
+- (void)bindConstants:(const OBDispatch *)dispatches;
 - (BOOL)checkComplete:(NSUInteger)index error:(NSError **)error;
 - (void)planBarriers:(const OBDispatch *)dispatches;
+- (BOOL)findConstantsOf:(OBEncoding *)run error:(NSError **)error;
 @end
 
 @implementation OBChain
@@ -60,14 +62,12 @@ static NSUInteger constantsLength(NSUInteger bytes) {
     chain->_encoded = calloc(count, sizeof(OBEncoded));
     if (chain->_encoded == NULL) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
     chain->_count = count;
-    if (![chain makeConstants:dispatches error:error]) return nil;
-    NSUInteger constants = 0;
     for (NSUInteger i = 0; i < count; i++) {
         if (![chain encode:&chain->_encoded[i] from:&dispatches[i] error:error]) return nil;
-        if (dispatches[i].bytes == NULL) continue;
-        [chain placeBytes:&dispatches[i] in:&chain->_encoded[i] at:constants];
-        constants += constantsLength(dispatches[i].byteCount);
     }
+    chain->_constants = [[OBConstants constantsWithDevice:device dispatches:dispatches count:count error:error] retain];
+    if (chain->_constants == nil) return nil;
+    [chain bindConstants:dispatches];
     for (NSUInteger i = 0; i < count; i++) {
         if (![chain checkComplete:i error:error]) return nil;
     }
@@ -98,16 +98,6 @@ static NSUInteger constantsLength(NSUInteger bytes) {
 - (OBDevice *)device { return _device; }
 - (NSString *)labelOfDispatch:(NSUInteger)index { return [_labels objectAtIndex:index]; }
 - (NSInteger)conflictOfDispatch:(NSUInteger)index { return _encoded[index].conflict; }
-
-- (BOOL)makeConstants:(const OBDispatch *)dispatches error:(NSError **)error {
-    NSUInteger length = 0;
-    for (NSUInteger i = 0; i < _count; i++) {
-        if (dispatches[i].bytes != NULL) length += constantsLength(dispatches[i].byteCount);
-    }
-    if (length == 0) return YES;
-    _constants = [_device newBufferWithLength:length error:error];
-    return _constants != nil;
-}
 
 - (BOOL)encode:(OBEncoded *)encoded from:(const OBDispatch *)dispatch error:(NSError **)error {
     OBKernel *kernel = dispatch->kernel;
@@ -199,12 +189,16 @@ static BOOL isEmpty(MTLSize size) { return size.width == 0 || size.height == 0 |
     return NO;
 }
 
-- (void)placeBytes:(const OBDispatch *)dispatch in:(OBEncoded *)encoded at:(NSUInteger)offset {
-    memcpy((char *)[_constants contents] + offset, dispatch->bytes, dispatch->byteCount);
-    encoded->buffers[dispatch->bytesSlot] = _constants;
-    encoded->offsets[dispatch->bytesSlot] = offset;
-    encoded->lengths[dispatch->bytesSlot] = dispatch->byteCount;
-    if (dispatch->bytesSlot >= encoded->slots) encoded->slots = dispatch->bytesSlot + 1;
+- (void)bindConstants:(const OBDispatch *)dispatches {
+    for (NSUInteger i = 0; i < _count; i++) {
+        OBEncoded *encoded = &_encoded[i];
+        NSUInteger slot = encoded->bytesSlot = dispatches[i].bytes != NULL ? dispatches[i].bytesSlot : NSNotFound;
+        if (slot == NSNotFound) continue;
+        encoded->buffers[slot] = [_constants bufferForAllRows];
+        encoded->offsets[slot] = [_constants offsetOfDispatch:i];
+        encoded->lengths[slot] = dispatches[i].byteCount;
+        if (slot >= encoded->slots) encoded->slots = slot + 1;
+    }
 }
 
 - (BOOL)checkComplete:(NSUInteger)index error:(NSError **)error {
@@ -248,16 +242,20 @@ static BOOL watches(id<MTLComputeCommandEncoder> encoder) {
     return [encoder respondsToSelector:@selector(setBufferLengths:withRange:)];
 }
 
-static void encodeDispatch(id<MTLComputeCommandEncoder> encoder, const OBEncoded *encoded, NSUInteger rows,
-                           NSString *watched, id<MTLComputePipelineState> *state) {
+// `watched` is the dispatch's label for an encoder that watches, else nil.
+static void encodeDispatch(OBEncoding *run, const OBEncoded *encoded, NSString *watched) {
+    id<MTLComputeCommandEncoder> encoder = run->encoder;
     MTLSize size = encoded->threadgroups;
-    if (rows > 0 && encoded->rowsPerThreadgroup > 0) {
-        NSUInteger tiles = (rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
+    if (run->rows > 0 && encoded->rowsPerThreadgroup > 0) {
+        NSUInteger tiles = (run->rows + encoded->rowsPerThreadgroup - 1) / encoded->rowsPerThreadgroup;
         if (tiles < size.height) size.height = tiles;
     }
-    if (*state != encoded->state) [encoder setComputePipelineState:encoded->state];
-    *state = encoded->state;
+    if (run->state != encoded->state) [encoder setComputePipelineState:encoded->state];
+    run->state = encoded->state;
     [encoder setBuffers:encoded->buffers offsets:encoded->offsets withRange:NSMakeRange(0, encoded->slots)];
+    if (run->constants != nil && encoded->bytesSlot != NSNotFound) {
+        [encoder setBuffer:run->constants offset:encoded->offsets[encoded->bytesSlot] atIndex:encoded->bytesSlot];
+    }
     if (watched != nil) {
         [(id<OBWatchingEncoder>)encoder setBufferLengths:encoded->lengths withRange:NSMakeRange(0, encoded->slots)];
         [encoder pushDebugGroup:watched];
@@ -276,28 +274,39 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+- (BOOL)findConstantsOf:(OBEncoding *)run error:(NSError **)error {
+    id<MTLBuffer> all = [_constants bufferForAllRows], found = [_constants bufferForRows:run->rows error:error];
+    if (found == nil && all != nil) return NO;
+    run->constants = found == all ? nil : found;
+    return YES;
+}
+
 - (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
     double start = now();
-    // The chain holds every buffer, and the run holds the chain until it has completed.
+    OBEncoding encoding = {.rows = rows};
+    if (![self findConstantsOf:&encoding error:error]) return nil;
+    // The run holds the constants, and the chain with every other buffer, until it has completed.
     id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
     [commands setLabel:_label];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
-    id<MTLComputePipelineState> state = nil;
+    encoding.encoder = encoder;
     BOOL watched = watches(encoder);
     for (NSUInteger i = 0; i < _count; i++) {
         if (_encoded[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-        encodeDispatch(encoder, &_encoded[i], rows, watched ? [_labels objectAtIndex:i] : nil, &state);
+        encodeDispatch(&encoding, &_encoded[i], watched ? [_labels objectAtIndex:i] : nil);
     }
     [encoder endEncoding];
     double end = now();
-    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self encodeSeconds:end - start];
+    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self constants:encoding.constants encodeSeconds:end - start];
     [commands commit];
     return run;
 }
 
 - (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
     NSMutableArray *all = [NSMutableArray arrayWithCapacity:_count];
+    OBEncoding encoding = {.rows = rows};
+    if (![self findConstantsOf:&encoding error:error]) return NO;
     for (NSUInteger i = 0; i < _count; i++) {
         id<MTLCommandBuffer> commands = [[_device queue] commandBuffer];
         id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
@@ -305,8 +314,9 @@ static double now(void) {
             OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
             return NO;
         }
-        id<MTLComputePipelineState> state = nil;
-        encodeDispatch(encoder, &_encoded[i], rows, watches(encoder) ? [_labels objectAtIndex:i] : nil, &state);
+        encoding.encoder = encoder;
+        encoding.state = nil;
+        encodeDispatch(&encoding, &_encoded[i], watches(encoder) ? [_labels objectAtIndex:i] : nil);
         [encoder endEncoding];
         [commands commit];
         [commands waitUntilCompleted];

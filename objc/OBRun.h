@@ -1,7 +1,7 @@
 // One execution of a chain: committed, then complete or failed.
 //
-// Safe from any thread. Keeps the chain, and so every buffer, until it is released; a run that is
-// released early completes all the same.
+// Safe from any thread. Keeps the chain, and so every buffer, until it is released, and the constants
+// where they are this run's own (nil: the chain's). A run that is released early completes all the same.
 #import "OBMetal.h"
 
 @class OBChain;
@@ -9,12 +9,14 @@
 @interface OBRun : NSObject {
     id<MTLCommandBuffer> _commands;
     OBChain *_chain;
+    id<MTLBuffer> _constants;
     double _encodeSeconds;
     NSArray *_findings;
 }
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
+                      constants:(id<MTLBuffer>)constants
                   encodeSeconds:(double)seconds;
 
 // Blocks until the command buffer has completed. NO and an error naming the chain when it failed.

@@ -11,10 +11,12 @@
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
+                      constants:(id<MTLBuffer>)constants
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
     run->_commands = [commands retain];
     run->_chain = [chain retain];
+    run->_constants = [constants retain];
     run->_encodeSeconds = seconds;
     return run;
 }
@@ -24,6 +26,7 @@
     if ([_commands status] >= MTLCommandBufferStatusCommitted) [_commands waitUntilCompleted];
     [_findings release];
     [_commands release];
+    [_constants release];
     [_chain release];
     [super dealloc];
 }

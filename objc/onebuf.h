@@ -63,6 +63,7 @@ typedef struct {
     uint32_t binding_count;
     const void *bytes;             // the struct argument, or NULL
     uint32_t byte_count, bytes_slot;
+    const char *rows_member;       // the uint in it that holds a run's number of rows, or NULL
     uint32_t threadgroups[3];
     uint32_t grid[3];              // threads in all, which then count instead; all 0: threadgroups do
     uint32_t threads[3];           // of a threadgroup; all 0: as many as the kernel and the limit allow

@@ -213,6 +213,7 @@ static OBDispatch dispatchFrom(const ob_dispatch *from, OBBinding *bindings) {
     dispatch.bytes = from->bytes;
     dispatch.byteCount = from->byte_count;
     dispatch.bytesSlot = from->bytes_slot;
+    dispatch.rowsMember = from->rows_member != NULL ? text(from->rows_member) : nil;
     dispatch.threadgroups = MTLSizeMake(from->threadgroups[0], from->threadgroups[1], from->threadgroups[2]);
     dispatch.grid = MTLSizeMake(from->grid[0], from->grid[1], from->grid[2]);
     dispatch.threads = MTLSizeMake(from->threads[0], from->threads[1], from->threads[2]);

@@ -4,6 +4,7 @@ import argparse
 
 from .program import Parser
 from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings
+from .tensors import CACHE_DTYPES
 
 EPILOG = """\
 exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
@@ -25,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="DIR", help="checkpoint folder, Hugging Face or MLX (default: the built-in storyteller)")
+    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, or a .gguf file (default: the built-in storyteller)")
     add("--prompt", metavar="TEXT", help="one prompt")
     add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
     add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
+    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values: f16 or f32 (default: %(default)s)")
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
     add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")
     add("--json", action="store_true", help="print only a summary, as JSON")

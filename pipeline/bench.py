@@ -55,9 +55,9 @@ def bench(options):
         model = load_model(checkpoint, device=device)
         workloads.check_fit(works, model.context, options.name)
         model.end_tokens = ()  # so that every text has its full length
-        sides = [workloads.Onebuf(model, options.temperature, options.seed)]
+        sides = [workloads.Onebuf(model, options.temperature, options.seed, options.kv_cache)]
         if options.peer is not None:
-            sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads))
+            sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads, options.kv_cache))
         for side in sides:
             stack.enter_context(closing(side))
         if busy is not None and busy > BUSY:
@@ -66,7 +66,8 @@ def bench(options):
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size)
         reader.measure()  # again, in case the machine changed meanwhile
-        return _report(options, model, checkpoint, reader.result, traffic(checkpoint, model), results, steps, sides, busy)
+        active = traffic(checkpoint, model, options.kv_cache)
+        return _report(options, model, checkpoint, reader.result, active, results, steps, sides, busy)
 
 
 def _check_peer_device(options, device) -> None:
@@ -113,7 +114,7 @@ def _report(options, model, checkpoint, bandwidth, active, results, steps, sides
         device={"name": model.device.name, "hardware": hardware(model.device), "threads": model.device.threads,
                 "busy_cores": busy},
         settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
-                  "temperature": options.temperature},
+                  "temperature": options.temperature, "kv_cache": options.kv_cache},
         bandwidth=bandwidth, traffic=active, results=results, steps=steps,
         peer={"name": sides[1].name, **sides[1].engine} if len(sides) > 1 else None,
     )  # fmt: skip

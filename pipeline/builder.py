@@ -91,11 +91,15 @@ class Pipeline(Steps):
         return len(self._steps)
 
     def add(self, name: str, kernel: str, reads, writes, constants, *, columns: int = 1, row_tile: int = 1,
-            depth: int = 1) -> None:
-        """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep."""
+            depth: int = 1, height: int = 0) -> None:
+        """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep; with
+        `height` that many down, however many rows run.
+
+        `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
+        """
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
         self._dispatches.append(Dispatch(self.named(name), kernel, arguments, dict(constants),
-                                         (columns, -(-self.rows // row_tile), depth), row_tile))
+                                         (columns, height or -(-self.rows // row_tile), depth), 0 if height else row_tile))
 
     def check_rows(self, tensor: Tensor, what: str, *shape: int, dtype: str = "f32") -> None:
         """Demands [rows, *shape] and the dtype, naming the step and both shapes."""

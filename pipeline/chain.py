@@ -95,7 +95,7 @@ class Chain:
         if dispatch.constants:
             constants = (len(dispatch.arguments), kernel.pack("args", dispatch.constants))
         return _core.Dispatch(kernel, bindings, constants, dispatch.threadgroups, dispatch.rows_per_threadgroup,
-                              dispatch.step)
+                              dispatch.step, rows_member="rows" if "rows" in dispatch.constants else None)
 
     def _give(self, inputs) -> None:
         import numpy as np

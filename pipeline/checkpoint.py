@@ -1,17 +1,19 @@
-"""A checkpoint's folder: config.json, tokenizer.json and safetensors files, checked first and mapped later.
+"""A checkpoint, whatever files it is made of: its configuration, its tensors, its tokenizer; mapped, never copied.
 
-`open_checkpoint` reads headers only. `Checkpoint.mapped` maps a file once, read-only; nothing is ever copied here.
+`open_checkpoint` reads headers only and checks them against the files' sizes. `Checkpoint.mapped` maps a file once,
+read-only. `folder.py` opens Hugging Face's and MLX's folders, `gguf/` opens llama.cpp's files.
 """
 
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 
-from .config import Quantization, module_quantization, quantization_table, read_json, token_ids
+from .config import Quantization, module_quantization, quantization_table
 from .errors import CheckpointError, ClosedError, UnsupportedError
-from .safetensors import Header, TensorInfo, read_header
+from .tensor_info import TensorInfo
+from .tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 # NumPy's name for each stored type; types that NumPy lacks are shown as raw bits.
 NUMPY_DTYPES = {
@@ -21,27 +23,44 @@ NUMPY_DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a file format changes in the weights of a family, against transformers' checkpoints. A family obeys it.
+
+    rope_pairs      rows of q and k lie so that rotary embedding turns neighbours, elements 2i and 2i + 1 of a head,
+                    where transformers turns i and i + head_dim / 2
+    norms_plus_one  the 1 that a family's norms add to their weight is part of the stored weight
+    """
+
+    rope_pairs: bool = False
+    norms_plus_one: bool = False
+
+
 class Checkpoint:
     """An open checkpoint, a context manager. Made by `open_checkpoint`.
 
-    path              the folder
-    config            config.json
-    tensors           name -> TensorInfo, over all files
-    tokenizer_path    tokenizer.json (it may not exist: prompts can be given as tokens)
-    end_tokens        the ids that end a text, from generation_config.json and config.json
-    bos_token         the id that a prompt starts with, None where it needs none
+    path         the folder or file that was opened
+    source       for messages: the file that the configuration comes from
+    config       the configuration with the keys of transformers' config.json
+    layout       how the weights differ from transformers'
+    tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
+    end_tokens   the ids that end a text
+    bos_token    the id that a prompt starts with, None where it needs none
     """
 
-    def __init__(self, path: Path, config: dict, headers: list[Header], tensors: dict[str, TensorInfo]):
+    layout = Layout()
+
+    def __init__(self, path: Path, source: Path, config: dict, sizes: dict[Path, int], tensors: dict[str, TensorInfo],
+                 end_tokens: tuple[int, ...] = (), bos_token: int | None = None):
         self.path = path
+        self.source = str(source)
         self.config = config
         self.tensors = tensors
-        self.tokenizer_path = path / "tokenizer.json"
-        self.end_tokens, self.bos_token = _special_tokens(path, config)
-        self._config_name = str(path / "config.json")
-        self._quantization = quantization_table(config, self._config_name)
-        self._sizes = {header.file: header.size for header in headers}
+        self.end_tokens, self.bos_token = end_tokens, bos_token
+        self._quantization = quantization_table(config, self.source)
+        self._sizes = sizes  # bytes of each file when its header was checked
         self._maps: dict[Path, mmap.mmap] = {}
+        self._asked: set[str] = set()
         self._closed = False
 
     def __enter__(self) -> "Checkpoint":
@@ -50,10 +69,24 @@ class Checkpoint:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; CheckpointError where it is missing or damaged."""
+        raise NotImplementedError
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The weight files."""
+        return tuple(self._sizes)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all weight files."""
         return sum(self._sizes.values())
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Tensors that nobody asked for: after a model was loaded, what its family has no place for."""
+        return tuple(name for name in self.tensors if name not in self._asked)
 
     def mapped(self, file: Path) -> mmap.mmap:
         """`file` as one read-only map, made on the first call and shared by the later ones."""
@@ -78,30 +111,39 @@ class Checkpoint:
     def tensor(self, name: str) -> TensorInfo:
         """`tensors[name]`; CheckpointError where there is none of that name."""
         try:
-            return self.tensors[name]
+            info = self.tensors[name]
         except KeyError:
             raise CheckpointError(f"{self.path}: has no tensor {name!r}; download or convert it again") from None
+        self._asked.add(name)
+        return info
 
     def view(self, name: str):
         """The tensor as a read-only array over the map; bf16 as uint16. It may be unaligned (`flags.aligned`)."""
-        import numpy
-
         info = self.tensor(name)
         if info.dtype not in NUMPY_DTYPES:
             raise UnsupportedError(f"{info.file}: tensor {name!r} has dtype {info.dtype}, which is not supported")
-        dtype = numpy.dtype(NUMPY_DTYPES[info.dtype])
-        return numpy.ndarray(info.shape, dtype, buffer=self.mapped(info.file), offset=info.offset)
+        return self._array(info, info.shape, NUMPY_DTYPES[info.dtype])
+
+    def raw(self, name: str):
+        """The tensor's bytes as they are stored, a read-only array of uint8 over the map: for blocks of any format."""
+        info = self.tensor(name)
+        return self._array(info, (info.nbytes,), "|u1")
+
+    def _array(self, info: TensorInfo, shape, dtype: str):
+        import numpy
+
+        return numpy.ndarray(shape, numpy.dtype(dtype), buffer=self.mapped(info.file), offset=info.offset)
 
     def quantization(self, module: str) -> Quantization | None:
-        """How the weight of `module` ("model.layers.0.mlp.gate") is stored; None: not quantised."""
+        """How MLX stored the weight of `module` ("model.layers.0.mlp.gate"); None: as its dtype says."""
         scaled = f"{module}.scales" in self.tensors
         if self._quantization is None:
             if scaled:
                 raise CheckpointError(
-                    f"{self._config_name}: says nothing of quantisation, but {module} has scales; add 'quantization'"
+                    f"{self.source}: says nothing of quantisation, but {module} has scales; add 'quantization'"
                 )
             return None
-        return module_quantization(self._quantization, module, scaled, self._config_name)
+        return module_quantization(self._quantization, module, scaled, self.source)
 
     def close(self) -> None:
         """Ends the use of the checkpoint. A map goes with the last array or buffer that shows it.
@@ -113,74 +155,31 @@ class Checkpoint:
 
 
 def open_checkpoint(path) -> Checkpoint:
-    """The checkpoint in folder `path`; every header is checked against its file's size before anything is mapped.
+    """The checkpoint at `path`, a folder or a GGUF file; headers are checked before anything is mapped for use.
 
     Raises CheckpointError, with the file, the tensor and what to do; UnsupportedError for another library's
-    quantisation or another weight format.
+    quantisation, another weight format or, in a GGUF file, another architecture.
     """
     path = Path(path)
+    if path.is_dir():
+        from .folder import open_folder
+
+        return open_folder(path)
     if not path.exists():
-        raise CheckpointError(f"{path}: no such folder; give the folder that holds config.json and {WEIGHTS}")
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: not a folder; give the folder that holds config.json and {WEIGHTS}")
-    config = read_json(path / "config.json")
-    if (path / WEIGHTS).exists():
-        header = read_header(path / WEIGHTS)
-        return Checkpoint(path, config, [header], header.tensors)
-    if (path / INDEX).exists():
-        headers, tensors = _read_shards(path)
-        return Checkpoint(path, config, headers, tensors)
-    raise _no_weights(path)
+        raise CheckpointError(f"{path}: no such folder or file; {_WANTED}")
+    if path.suffix.lower() == ".gguf" or _starts_like_gguf(path):
+        from .gguf import open_gguf
+
+        return open_gguf(path)
+    raise CheckpointError(f"{path}: neither a folder nor a GGUF file; {_WANTED}")
 
 
-def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and each tensor in the file where the index puts it."""
-    index = path / INDEX
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
-            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
-    headers = {}
-    for file in sorted(set(weight_map.values())):
-        if not (path / file).exists():
-            raise CheckpointError(f"{path / file}: not found, though {INDEX} names it; download it")
-        headers[file] = read_header(path / file)
-    tensors = {}
-    for name, file in weight_map.items():
-        if name not in headers[file].tensors:
-            raise CheckpointError(f"{path / file}: has no tensor {name!r}, though {INDEX} says so; download it again")
-        tensors[name] = headers[file].tensors[name]
-    return list(headers.values()), tensors
+_WANTED = f"give the folder that holds config.json and {WEIGHTS}, or a .gguf file"
 
 
-def _no_weights(path: Path) -> CheckpointError:
-    """What the folder holds instead of safetensors decides the advice."""
-    names = sorted(item.name for item in path.iterdir())
-    for name in names:
-        if name.endswith(".gguf"):
-            return UnsupportedError(f"{path / name}: GGUF is not supported; give a folder with {WEIGHTS}")
-        if name.endswith((".bin", ".pt", ".pth")):
-            return UnsupportedError(f"{path / name}: PyTorch weights are not supported; convert them to {WEIGHTS}")
-    return CheckpointError(f"{path}: has neither {WEIGHTS} nor {INDEX}; download or convert it again")
-
-
-def _special_tokens(path: Path, config: dict) -> tuple[tuple[int, ...], int | None]:
-    """The end tokens and the beginning token.
-
-    Some families name a bos_token_id that their tokenizer never uses: tokenizer_config.json has the last word.
-    """
-    generation = _optional_json(path / "generation_config.json")
-    end = token_ids(generation, "eos_token_id", str(path / "generation_config.json"))
-    end += token_ids(config, "eos_token_id", str(path / "config.json"))
-    begin = token_ids(config, "bos_token_id", str(path / "config.json"))
-    tokenizer = _optional_json(path / "tokenizer_config.json")
-    wanted = tokenizer.get("add_bos_token")
-    if wanted is None:
-        wanted = not tokenizer or bool(tokenizer.get("bos_token"))
-    return tuple(dict.fromkeys(end)), begin[0] if begin and wanted else None
-
-
-def _optional_json(file: Path) -> dict:
-    return read_json(file) if file.exists() else {}
+def _starts_like_gguf(path: Path) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return path.is_file() and stream.read(4) == b"GGUF"
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ from .models.state import Rows
 from .native import _core
 from .sampler import Features, Sampler
 from .sampling import Sampling, check
+from .tensors import CACHE_DTYPES
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
@@ -133,13 +134,14 @@ class _Sequence:
 class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
-    context: positions a sequence may reach (default the model's). trace: time every decode dispatch,
-    each then in a command buffer of its own. The decode chain has the sampling steps that some request
+    context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
+    values are kept, "f16" or "f32". trace: time every decode dispatch, each then in a command buffer of
+    its own. The decode chain has the sampling steps that some request
     of a run may use, and no others; before the first run, those of `sampling`.
     """
 
-    def __init__(self, model, *, batch_size: int = 1, context: int | None = None, trace: bool = False,
-                 sampling: Sampling = Sampling()):
+    def __init__(self, model, *, batch_size: int = 1, context: int | None = None, kv_cache: str = CACHE_DTYPES[0],
+                 trace: bool = False, sampling: Sampling = Sampling()):
         context = model.context if context is None else context
         if not 1 <= context <= model.context:
             raise UsageError(f"a context of {context} is not possible; the model has {model.context}")
@@ -150,7 +152,7 @@ class Generator:
         self.context = context
         self.stats = Stats()
         self._trace = [] if trace else None
-        self._cache = model.cache(batch_size, context)
+        self._cache = model.cache(batch_size, context, kv_cache)
         self._rows = Rows.zeros(batch_size)
         self._prefill_rows = Rows.zeros(PREFILL_ROWS)
         self._prefill = None   # built at the first prompt of two tokens

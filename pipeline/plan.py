@@ -11,7 +11,7 @@ from .tensors import Tensor
 @dataclass(frozen=True, eq=False)
 class Dispatch:
     """One kernel launch. `arguments` are its buffers in slot order, each with whether it is written;
-    the struct argument follows them in the next slot."""
+    the struct argument follows them in the next slot. Its member `rows` is the number of rows of a run."""
 
     step: str                                   # "layers.3.experts"
     kernel: str

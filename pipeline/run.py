@@ -43,18 +43,18 @@ def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
     from .checkpoint import open_checkpoint
     from .prompts import read_prompts, single_prompt
-    from .tokenizer import Tokenizer
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
     with open_checkpoint(settings.model) as checkpoint:
-        tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.bos_token)
+        tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
         if settings.explain:
             display.close()
-            print(engine.Generator(model, batch_size=settings.batch_size, sampling=settings.sampling).explain())
+            print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,
+                                   sampling=settings.sampling).explain())
             return OK
         return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
 
@@ -104,7 +104,8 @@ def _generator(settings, engine, model, jobs):
     """A generator with room for the longest text, and for no more rows than there are prompts."""
     context = max(len(job.tokens) + job.max_tokens for job in jobs)
     options = {"trace": True} if settings.trace is not None else {}
-    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context, **options)
+    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context,
+                            kv_cache=settings.kv_cache, **options)
 
 
 def _writer(settings):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CheckpointError
+from .tensor_info import TensorInfo, quoted
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MAX_DIMENSIONS = 16
@@ -25,18 +26,6 @@ DTYPE_BITS = {
     "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
     "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: `nbytes` bytes from byte `offset` of `file` (an absolute offset, not always aligned)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    offset: int
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ def _parse(file: Path, raw: bytes) -> dict:
         keys = {}
         for key, value in pairs:
             if key in keys:
-                raise CheckpointError(f"{file}: header: {_quoted(key)} appears twice; {_FIX}")
+                raise CheckpointError(f"{file}: header: {quoted(key)} appears twice; {_FIX}")
             keys[key] = value
         return keys
 
@@ -124,17 +113,17 @@ def _tensor(file: Path, name: str, entry, data_offset: int, size: int) -> Tensor
     """One entry: each field of its type, the shape's bytes equal to the span's, the span inside the file."""
 
     def bad(what: str) -> CheckpointError:
-        return CheckpointError(f"{file}: tensor {_quoted(name)}: {what}; {_FIX}")
+        return CheckpointError(f"{file}: tensor {quoted(name)}: {what}; {_FIX}")
 
     if not isinstance(entry, dict):
         raise bad(f"its entry is {_kind(entry)}, not an object")
     dtype, shape, span = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise bad(f"dtype {_quoted(dtype)} is not one that safetensors defines")
+        raise bad(f"dtype {quoted(dtype)} is not one that safetensors defines")
     if not _is_extents(shape) or len(shape) > MAX_DIMENSIONS:
-        raise bad(f"shape {_quoted(shape)} is not a list of at most {MAX_DIMENSIONS} sizes")
+        raise bad(f"shape {quoted(shape)} is not a list of at most {MAX_DIMENSIONS} sizes")
     if not _is_extents(span) or len(span) != 2:
-        raise bad(f"data_offsets {_quoted(span)} is not a pair of byte offsets")
+        raise bad(f"data_offsets {quoted(span)} is not a pair of byte offsets")
     begin, end = span
     if begin > end:
         raise bad(f"its data begins at {begin:,} and ends before that, at {end:,}")
@@ -144,11 +133,11 @@ def _tensor(file: Path, name: str, entry, data_offset: int, size: int) -> Tensor
     for extent in shape:
         bits *= extent
         if bits >= 2**64:  # on the way to a size of 0 too: other readers count in 64 bits
-            raise bad(f"shape {_quoted(shape)} of {dtype} takes over 2⁶⁴ bits, its data has {end - begin:,} bytes")
+            raise bad(f"shape {quoted(shape)} of {dtype} takes over 2⁶⁴ bits, its data has {end - begin:,} bytes")
     if bits % 8:
         raise bad(f"shape {shape} of {dtype} does not fill whole bytes")
     if bits // 8 != end - begin:
-        raise bad(f"shape {_quoted(shape)} of {dtype} takes {_count(bits // 8)} bytes, its data has {end - begin:,}")
+        raise bad(f"shape {quoted(shape)} of {dtype} takes {_count(bits // 8)} bytes, its data has {end - begin:,}")
     return TensorInfo(name, dtype, tuple(shape), file, data_offset + begin, end - begin)
 
 
@@ -158,10 +147,10 @@ def _check_spans(file: Path, tensors: dict[str, TensorInfo], data_offset: int, s
     for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.nbytes)):
         if tensor.offset < position:
             raise CheckpointError(
-                f"{file}: tensor {_quoted(tensor.name)} overlaps {_quoted(previous)} at byte {tensor.offset:,}; {_FIX}"
+                f"{file}: tensor {quoted(tensor.name)} overlaps {quoted(previous)} at byte {tensor.offset:,}; {_FIX}"
             )
         if tensor.offset > position:
-            gap = f"{tensor.offset - position:,} bytes before tensor {_quoted(tensor.name)}"
+            gap = f"{tensor.offset - position:,} bytes before tensor {quoted(tensor.name)}"
             raise CheckpointError(f"{file}: {gap} belong to no tensor; {_FIX}")
         position, previous = tensor.offset + tensor.nbytes, tensor.name
     if position != size:
@@ -180,12 +169,3 @@ def _kind(value) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number <= _MAX_EXTENT else "more than 2**63"
-
-
-def _quoted(value) -> str:
-    """`value` as one short line of JSON, whatever a hostile header holds."""
-    try:
-        text = json.dumps(value)
-    except (RecursionError, ValueError):
-        text = "(nested)"
-    return text if len(text) <= 80 else text[:77] + "..."

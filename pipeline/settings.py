@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import UsageError
 from .sampling import Sampling, check
 from .storyteller import builtin_model
+from .tensors import CACHE_DTYPES
 
 DEVICES = ("auto", "cpu", "metal", "checker")
 STORY_PROMPT = "Once upon a time,"
@@ -46,6 +47,7 @@ class Settings:
     batch_size: int = 1
     device: str = "auto"
     threads: int = 0
+    kv_cache: str = CACHE_DTYPES[0]
     explain: bool = False
     json: bool = False
 
@@ -101,10 +103,17 @@ def _check_values(settings: Settings) -> None:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
     if device not in DEVICES:
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    check_cache(settings.kv_cache)
     if settings.json and settings.explain:
         raise UsageError("--json and --explain: both write to standard output; give only one of them")
     if settings.json and settings.rows_to_stdout:
         raise UsageError("--json and --out -: both write to standard output; give a file to --out")
+
+
+def check_cache(dtype: str) -> None:
+    """UsageError where --kv-cache names no type that a cache may have."""
+    if dtype not in CACHE_DTYPES:
+        raise UsageError(f"--kv-cache {dtype}: unknown; types are {', '.join(CACHE_DTYPES)}")
 
 
 def _check_count(option: str, value: int, least: int, most: int | None) -> None:
@@ -133,7 +142,8 @@ def _check_target(option: str, target: Path, settings: Settings) -> None:
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
     if settings.prompts not in (None, "-") and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
-    if target.exists() and settings.model.is_dir() and any(_same(target, file) for file in settings.model.iterdir()):
+    files = settings.model.iterdir() if settings.model.is_dir() else [settings.model]
+    if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")
     if not os.access(target if target.exists() else folder, os.W_OK):
         raise UsageError(f"{option} {target}: no permission to write there; give another place")

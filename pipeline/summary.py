@@ -41,6 +41,7 @@ def make_summary(settings, model, stats, session, load_seconds: float) -> dict:
         "temperature": settings.temperature,
         "seed": settings.seed if settings.temperature > 0 else None,
         "batch_size": settings.batch_size,
+        "kv_cache": settings.kv_cache,
         "expert_tokens": [[int(count) for count in layer] for layer in stats.expert_counts],
     }
 

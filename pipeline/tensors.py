@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .errors import BuildError, DTypeError, ShapeError
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4}
+CACHE_DTYPES = ("f16", "f32")   # what a KV cache may be stored in, the default first
 _NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32"}
 _VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32"}
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back, by the checkpoint's own tokenizer.json (the `tokenizers` package, imported when used)."""
+"""Text to tokens and back, by the checkpoint's own tokenizer (the `tokenizers` package, imported when used)."""
 
 from pathlib import Path
 
@@ -14,20 +14,28 @@ MAX_WINDOW = 64
 
 
 class Tokenizer:
-    """The tokenizer of one checkpoint. `bos_token`: the id put first where the tokenizer does not do so itself."""
+    """A checkpoint's tokenizer around one of the `tokenizers` package.
 
-    def __init__(self, file: Path, bos_token: int | None = None):
+    bos_token: the id put first where the tokenizer does not do so itself.
+    """
+
+    def __init__(self, tokenizer, bos_token: int | None = None):
+        self._tokenizer = tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.bos_token = bos_token
+
+    @classmethod
+    def open(cls, file: Path, bos_token: int | None = None) -> "Tokenizer":
+        """The tokenizer in `file`, a tokenizer.json. CheckpointError where it is missing or damaged."""
         if not file.is_file():
             raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from")
         import tokenizers
 
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+            return cls(tokenizers.Tokenizer.from_file(str(file)), bos_token)
         except Exception as error:  # the package raises plain Exception
             raise CheckpointError(f"{file}: not a tokenizer: {_one_line(error)}; download it again") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self.bos_token = bos_token
 
     @property
     def vocab_size(self) -> int:

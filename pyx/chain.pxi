@@ -9,21 +9,24 @@ class Dispatch:
     argument, or None. threadgroups: (x, y, z). rows_per_threadgroup: when not 0, y counts tiles of
     that many rows, and a run may ask for fewer rows. label: for messages and traces.
 
+    rows_member: the member of the struct argument, a uint, in which each run finds its number of rows:
+    what the constants have there, or fewer where the run asks for fewer.
     threads: (x, y, z) of a threadgroup; without, as many as the kernel allows. grid: (x, y, z) threads
     in all, which then count instead of threadgroups; those at the edges may be smaller.
     threadgroup_memory: {slot: bytes} of every threadgroup argument.
     """
-    __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label", "grid", "threads",
-                 "threadgroup_memory")
+    __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label", "rows_member",
+                 "grid", "threads", "threadgroup_memory")
 
     def __init__(self, kernel, bindings, constants=None, threadgroups=(1, 1, 1), rows_per_threadgroup=0, label="", *,
-                 grid=None, threads=None, threadgroup_memory=None):
+                 rows_member=None, grid=None, threads=None, threadgroup_memory=None):
         self.kernel = kernel
         self.bindings = tuple(bindings)
         self.constants = constants
         self.threadgroups = tuple(threadgroups)
         self.rows_per_threadgroup = rows_per_threadgroup
         self.label = label or kernel.name
+        self.rows_member = rows_member
         self.grid = tuple(grid) if grid is not None else None
         self.threads = tuple(threads) if threads is not None else None
         self.threadgroup_memory = dict(threadgroup_memory or {})
@@ -68,7 +71,7 @@ cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t n
     cdef Kernel kernel = <Kernel?>dispatch.kernel   # not None, which the calls below would not survive
     cdef Buffer buffer
     cdef bytes text = dispatch.label.encode()
-    cdef bytes constants
+    cdef bytes constants, member
     out.kernel = <ob_kernel *>kernel.enter()
     entered.append(kernel)
     keep.append(text)
@@ -92,6 +95,10 @@ cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t n
         out.bytes = <const char *>constants
         out.byte_count = len(constants)
         out.bytes_slot = slot
+    if dispatch.rows_member is not None:
+        member = dispatch.rows_member.encode()
+        keep.append(member)
+        out.rows_member = member
     for size in (dispatch.grid, dispatch.threads):
         if size is not None and (len(size) != 3 or min(size) < 1):
             raise _errors.BuildError(f"{dispatch.label} ({kernel.name}): a grid and a threadgroup have three sizes "

@@ -54,6 +54,7 @@ cdef extern from "onebuf.h" nogil:
         const void *bytes
         uint32_t byte_count
         uint32_t bytes_slot
+        const char *rows_member
         uint32_t threadgroups[3]
         uint32_t grid[3]
         uint32_t threads[3]

@@ -1,11 +1,7 @@
 // The experts of a row: matrices chosen by ids that the routing left on the device.
-#include "args.h"
-#include "reduce.h"
-#include "weights.h"
+#include "experts.h"
 
 using namespace metal;
-
-METAL_FUNC float silu(float x) { return x / (1.0f + exp(-x)); }
 
 // h = silu(gate · x) · (up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
 template <typename W>
@@ -19,7 +15,7 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, device float *
         float sums[2] = {0, 0};
         if (valid) {
             typename W::Row rows[2] = {gate.row(first + output), up.row(first + output)};
-            dots<2, 1>(rows, x, 0, place.lane, width, sums);
+            dots<2, 1>(rows, inputs_of<1>(x, 0), place.lane, width, sums);
         }
         float g = simd_sum(sums[0]), u = simd_sum(sums[1]);
         if (place.lane == 0) h[output] = silu(g) * u;
@@ -72,16 +68,12 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
     for (uint o = 0; o < O; o++) sums[o] = 0;
     for (uint k = 0; k < args.top_k; k++) {
         if (ids[k] >= args.experts) continue;
-        typename W::Row rows[O];
-        float parts[O];
-        for (uint o = 0; o < O; o++) rows[o] = down.row(ulong(ids[k]) * args.outputs + output + o);
-        dots<O, 1>(rows, h + ulong(k) * args.inputs, 0, place.lane, place.threads / place.groups, parts);
-        for (uint o = 0; o < O; o++) sums[o] += weights[k] * parts[o];
+        float product[O];
+        products<O, 1>(down, ulong(ids[k]) * args.outputs + output, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
+        for (uint o = 0; o < O; o++) sums[o] = add_expert(sums[o], weights[k], product[o]);
     }
-    for (uint o = 0; o < O; o++) {
-        float sum = simd_sum(sums[o]);
-        if (place.lane == 0) y[output + o] = sum;
-    }
+    if (place.lane != 0) return;
+    for (uint o = 0; o < O; o++) y[output + o] = sums[o];
 }
 
 template <typename W>

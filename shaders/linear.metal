@@ -12,7 +12,7 @@ METAL_FUNC void linear_block(W weight, device const float *x, device float *y, u
     typename W::Row rows[O];
     float sums[O * R];
     for (uint o = 0; o < O; o++) rows[o] = weight.row(output + o);
-    dots<O, R>(rows, x, inputs, place.lane, width, sums);
+    dots<O, R>(rows, inputs_of<R>(x, inputs), place.lane, width, sums);
     for (uint o = 0; o < O; o++) {
         for (uint r = 0; r < R; r++) {
             float sum = simd_sum(sums[o * R + r]);

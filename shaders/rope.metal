@@ -19,9 +19,18 @@ kernel void rope_table(device const uint *positions [[buffer(0)]], device const 
     }
 }
 
+METAL_FUNC void store(device float *y, float x) { *y = x; }
+
+// Rounded to the nearest, ties to even. A number beyond half's range becomes its largest; inf and NaN,
+// which tell of a failure before, stay.
+METAL_FUNC void store(device half *y, float x) {
+    float size = abs(x);
+    *y = half(size > HALF_MAX && size < INFINITY ? copysign(float(HALF_MAX), x) : x);
+}
+
 // y = rope(rms_norm(x) · weight) for one head: dimension i turns with i + head_dim / 2.
-template <typename T>
-METAL_FUNC void rotate_head(device const float *x, device const T *weight, device const float *table, device float *y,
+template <typename T, typename Y>
+METAL_FUNC void rotate_head(device const float *x, device const T *weight, device const float *table, device Y *y,
                             constant HeadArgs &args, Place place) {
     uint dim = args.head_dim, half_dim = dim / 2, width = place.threads / place.groups;
     float sum = 0;
@@ -31,21 +40,21 @@ METAL_FUNC void rotate_head(device const float *x, device const T *weight, devic
         float a = x[i] * scale * float(weight[i]);
         float b = x[i + half_dim] * scale * float(weight[i + half_dim]);
         float c = table[i], s = table[half_dim + i];
-        y[i] = a * c - b * s;
-        y[i + half_dim] = b * c + a * s;
+        store(y + i, a * c - b * s);
+        store(y + i + half_dim, b * c + a * s);
     }
 }
 
 // For each row: queries [heads, head_dim] normed and turned into q_out; keys [kv_heads, head_dim] the
-// same, into the cache; values copied into the cache. Caches [slots, kv_heads, context, head_dim].
+// same, into the cache; values copied into the cache. Caches [slots, kv_heads, context, head_dim] of C.
 // A simdgroup takes a head. Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows.
-template <typename T>
+template <typename T, typename C>
 kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
                            device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
                            device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
                            device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
-                           device float *q_out [[buffer(8)]], device float *k_cache [[buffer(9)]],
-                           device float *v_cache [[buffer(10)]], constant HeadArgs &args [[buffer(11)]],
+                           device float *q_out [[buffer(8)]], device C *k_cache [[buffer(9)]],
+                           device C *v_cache [[buffer(10)]], constant HeadArgs &args [[buffer(11)]],
                            uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim;
@@ -67,13 +76,17 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
         if (head < args.heads + args.kv_heads) {
             rotate_head(k + from, k_norm, turn, k_cache + to, args, place);
         } else {
-            for (uint i = place.lane; i < dim; i += place.threads / place.groups) v_cache[to + i] = v[from + i];
+            for (uint i = place.lane; i < dim; i += place.threads / place.groups) store(v_cache + to + i, v[from + i]);
         }
     }
 }
 
-#define OB_INSTANTIATE(name, T) \
-    template [[host_name("heads_to_cache_" #name)]] kernel decltype(heads_to_cache<T>) heads_to_cache<T>;
-OB_INSTANTIATE(f32, float)
-OB_INSTANTIATE(f16, half)
-OB_INSTANTIATE(bf16, bfloat)
+// T: of the norms' weights; C: of the caches.
+#define OB_INSTANTIATE(name, T, C) \
+    template [[host_name("heads_to_cache_" #name)]] kernel decltype(heads_to_cache<T, C>) heads_to_cache<T, C>;
+OB_INSTANTIATE(f32_f32, float, float)
+OB_INSTANTIATE(f16_f32, half, float)
+OB_INSTANTIATE(bf16_f32, bfloat, float)
+OB_INSTANTIATE(f32_f16, float, half)
+OB_INSTANTIATE(f16_f16, half, half)
+OB_INSTANTIATE(bf16_f16, bfloat, half)

@@ -69,25 +69,38 @@ struct Affine {
     }
 };
 
-// out[o · R + r] = part of the product of weight row o with x[r · stride …], o < O, r < R: the chunks
-// of sixteen columns first, first + step, …. What the threads of a simdgroup get adds up to the
+// R rows of activations, wherever each of them is.
+template <uint R>
+struct Inputs {
+    device const float *row[R];
+};
+
+// Rows that follow each other `stride` elements apart.
+template <uint R>
+METAL_FUNC Inputs<R> inputs_of(device const float *x, ulong stride) {
+    Inputs<R> result;
+    for (uint r = 0; r < R; r++) result.row[r] = x + r * stride;
+    return result;
+}
+
+// out[o · R + r] = part of the product of weight row o with x.row[r], o < O, r < R: the chunks of
+// sixteen columns first, first + step, …. What the threads of a simdgroup get adds up to the
 // product. Each product is added up in the same order whatever O and R are.
 template <uint O, uint R, typename T>
-METAL_FUNC void dots(thread const PlainRow<T> *w, device const float *x, ulong stride, uint first, uint step,
-                     thread float *out) {
+METAL_FUNC void dots(thread const PlainRow<T> *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
     Lanes acc[O * R];
     uint columns = w[0].columns;
     for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
     for (uint chunk = first; chunk < columns / 16; chunk += step) {
         for (uint o = 0; o < O; o++) {
             Lanes v = lanes_load(w[o].data + 16 * chunk);
-            for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x + r * stride + 16 * chunk), acc[o * R + r]);
+            for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * chunk), acc[o * R + r]);
         }
     }
     for (uint o = 0; o < O; o++) {
         for (uint r = 0; r < R; r++) {
             float sum = lanes_sum(acc[o * R + r]);
-            for (uint i = columns / 16 * 16 + first; i < columns; i += step) sum += float(w[o].data[i]) * x[r * stride + i];
+            for (uint i = columns / 16 * 16 + first; i < columns; i += step) sum += float(w[o].data[i]) * x.row[r][i];
             out[o * R + r] = sum;
         }
     }
@@ -99,7 +112,7 @@ METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
 }
 
 template <uint O, uint R, uint bits, typename S>
-METAL_FUNC void dots(thread const AffineRow<bits, S> *w, device const float *x, ulong stride, uint first, uint step,
+METAL_FUNC void dots(thread const AffineRow<bits, S> *w, thread const Inputs<R> &x, uint first, uint step,
                      thread float *out) {
     Lanes acc[O * R], scale[O], bias[O];
     uint size = w[0].group / 16;  // chunks of a group
@@ -114,7 +127,7 @@ METAL_FUNC void dots(thread const AffineRow<bits, S> *w, device const float *x, 
         for (uint end = (g + 1) * size; next < end; next += step) {
             for (uint o = 0; o < O; o++) {
                 Lanes v = lanes_fma(unpack<bits>(w[o].data, next), scale[o], bias[o]);
-                for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x + r * stride + 16 * next), acc[o * R + r]);
+                for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * next), acc[o * R + r]);
             }
         }
     }

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.errors import DeviceError  # noqa: E402
 from pipeline.generate import Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
 from pipeline.run import main  # noqa: E402
-from pipeline.tokenizer import Tokenizer  # noqa: E402
 
 TEXT = (" there was a fox 🦊 who lived by the river. She liked to sing, and every morning she sang to the ducks and"
         " the frogs. They sang with her, all day long, until the sun went down behind the hills.\n\nThe end.")
@@ -26,7 +25,7 @@ TEXT = (" there was a fox 🦊 who lived by the river. She liked to sing, and ev
 class Generator:
     """Runs `batch_size` requests side by side, one token of each a step, like the real one."""
 
-    def __init__(self, model, *, batch_size=1, context=None, trace=False, sampling=None):
+    def __init__(self, model, *, batch_size=1, context=None, kv_cache="f16", trace=False, sampling=None):
         self.model, self.batch_size, self.context, self.tracing = model, batch_size, context, trace
         self.stats = Stats(expert_counts=numpy.arange(1, 129).reshape(8, 16))
         self._sleep = float(os.environ.get("FAKE_SLEEP", "0"))
@@ -91,7 +90,7 @@ def load_model(checkpoint, *, device="auto", threads=0):
     """A model of the checkpoint's sizes; DeviceError for a device that is absent here."""
     if device == "metal":
         raise DeviceError("device metal: not on this machine; use --device cpu")
-    tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.bos_token)
+    tokenizer = checkpoint.tokenizer()
     return SimpleNamespace(
         config=checkpoint.config, device=SimpleNamespace(name="fake", threads=threads or 2), dispatches_per_layer=11,
         context=checkpoint.config["max_position_embeddings"], vocab_size=checkpoint.config["vocab_size"],

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,12 +175,13 @@ def test_two_writers_of_one_folder(tmp_path):
 
 def test_active_bytes_of_a_shape(tiny_folder):
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        found = traffic(checkpoint, p.load_model(checkpoint))
+        found, single = (traffic(checkpoint, p.load_model(checkpoint), kv_cache) for kv_cache in ("f16", "f32"))
     # Attention: q 128 → 256, k and v 128 → 128, o 256 → 128; head 256 · 128; 4.5 bits each. Router 8 · 128 at 8.5 bits.
     assert found.shared == (3 * 128 * 256 + 256 * 128) * 4.5 / 8 + 8 * 128 * 8.5 / 8 + (3 * 128 + 2 * 64) * 2
     assert found.expert == 3 * 128 * 64 * 4.5 / 8
     assert found.row == 128 * 4.5 / 8
-    assert found.position == 2 * 2 * 64 * 4  # keys and values, 2 heads of 64, f32
+    assert found.position == 2 * 2 * 64 * 2  # keys and values, 2 heads of 64, f16
+    assert single.position == 2 * found.position and replace(single, position=found.position) == found
     assert (found.experts, found.top_k) == (8, 2)
     assert found.per_token(1, 10) == found.shared + 2 * found.expert + found.row + 10 * found.position
 
@@ -302,7 +304,7 @@ def test_results_as_json(capsys):
     found = json.loads(out)
     assert set(found) == {"model", "device", "settings", "peer", "bandwidth", "active", "results", "steps"}
     assert found["model"]["name"] == "tiny-1-layers-vocab-64-q4-g64" and found["peer"] is None
-    assert found["settings"] == {"repeats": 2, "warmup": 1, "seed": 0, "temperature": 1.0}
+    assert found["settings"] == {"repeats": 2, "warmup": 1, "seed": 0, "temperature": 1.0, "kv_cache": "f16"}
     assert [(each["kind"], each["batch"]) for each in found["results"]] == [("pp", 1), ("pp", 2), ("tg", 1), ("tg", 2)]
     for each in found["results"]:
         assert set(each) == {
@@ -316,7 +318,7 @@ def test_results_as_json(capsys):
 def test_tables_and_plot_of_a_run(capsys, tmp_path):
     file = tmp_path / "plot.svg"
     code, out, _ = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 0, "--tg", 2, "--context", "0,3", "--repeats", 1,
-                       "--warmup", 0, "--no-steps", "--plot", file)
+                       "--warmup", 0, "--no-steps", "--kv-cache", "f32", "--plot", file)
     assert code == bench.OK and "tg2 @ d3" in out and "read bandwidth" in out and "between them" not in out
     assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert [each.name for each in tmp_path.iterdir() if "svg" in each.name] == ["plot.svg"]
@@ -340,6 +342,7 @@ def test_tables_and_plot_of_a_run(capsys, tmp_path):
     (["--threads", 5000], ["--threads 5000"]),
     (["--temperature", "nan"], ["--temperature nan"]),
     (["--device", "checker"], ["--device checker", "cpu"]),
+    (["--kv-cache", "bf16"], ["--kv-cache bf16", "f16, f32"]),
     (["--peer", "other"], ["--peer other", "llama.cpp"]),
     (["--plot", "a.png"], ["--plot a.png", ".svg"]),
     (["--plot", "no/such/a.svg"], ["no/such"]),

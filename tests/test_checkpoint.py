@@ -50,7 +50,7 @@ def test_builtin_model():
     with open_checkpoint(builtin_model()) as checkpoint:
         assert checkpoint.config["model_type"] == "qwen3_moe"
         assert len(checkpoint.tensors) == 228
-        assert checkpoint.tokenizer_path.is_file()
+        assert checkpoint.tokenizer().vocab_size == 4096
         assert checkpoint.end_tokens == (0,) and checkpoint.bos_token == 0
         assert checkpoint.quantization("model.layers.7.mlp.gate") == Quantization(8, 64)
         assert checkpoint.quantization("model.layers.7.self_attn.q_proj") == Quantization(4, 64)
@@ -122,19 +122,23 @@ def test_missing_tensor_is_named(folder):
 
 
 def test_missing_folder_and_files(tmp_path):
-    refuse(tmp_path / "absent", "absent", "no such folder", "config.json")
+    refuse(tmp_path / "absent", "absent", "no such folder or file", "config.json")
     (tmp_path / "file").write_text("x")
-    refuse(tmp_path / "file", "not a folder")
+    refuse(tmp_path / "file", "neither a folder nor a GGUF file")
+    (tmp_path / "file").unlink()
     refuse(tmp_path, "config.json", "not found")
     (tmp_path / "config.json").write_text("{}")
     refuse(tmp_path, "neither model.safetensors nor")
 
 
-@pytest.mark.parametrize("name, word", [("model.gguf", "GGUF"), ("pytorch_model.bin", "PyTorch")])
-def test_other_weight_formats(tmp_path, name, word):
+def test_other_weight_formats(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"x")
+    refuse(tmp_path, "GGUF", "give the file itself", "model.gguf")
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / name).write_bytes(b"x")
-    refuse(tmp_path, name, word, "model.safetensors", error=UnsupportedError)
+    refuse(tmp_path, "GGUF", "give the file itself", "model.gguf")
+    (tmp_path / "model.gguf").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    refuse(tmp_path, "pytorch_model.bin", "PyTorch", "model.safetensors", error=UnsupportedError)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +224,9 @@ def test_index_cannot_point_elsewhere(sharded, file):
     refuse(sharded, "'a'", "no file name")
 
 
-def test_missing_shard(sharded):
-    (sharded / "two.safetensors").unlink()
-    refuse(sharded, "two.safetensors", "not found")
+def test_missing_shards_are_listed(sharded):
+    write_index(sharded, {"a": "one.safetensors"} | {f"t{i}": f"part-{i:02}.safetensors" for i in range(20)})
+    refuse(sharded, "20 of the 21 files", "index.json", *(f"part-{i:02}.safetensors" for i in range(20)), "download")
 
 
 def test_shard_without_its_tensor(sharded):

@@ -196,7 +196,7 @@ def test_plain_run_needs_no_rich():
         (["--batch-size", "0"], ["--batch-size 0"]),
         (["--out", "absent/folder/o.jsonl"], ["--out absent/folder/o.jsonl", "no folder"]),
         (["--model", "absent"], ["absent", "no such folder"]),
-        (["--model", "Makefile"], ["Makefile", "not a folder"]),
+        (["--model", "Makefile"], ["Makefile", "neither a folder nor a GGUF file"]),
         (["--prompts", "absent.txt"], ["absent.txt", "no such file"]),
         (["--prompts", "/dev/null"], ["/dev/null", "no prompts"]),
         (["--unknown"], ["--unknown", "--help"]),

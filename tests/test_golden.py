@@ -15,6 +15,7 @@ from pipeline.storyteller import builtin_model
 HERE = Path(__file__).resolve().parent
 GOLDEN = json.loads((HERE / "data" / "golden.json").read_text())
 LOGPROB = 2e-3   # of the golden top 5 under teacher forcing; what a float32 forward pass may differ by
+DIVERGENCE = 1e-4   # mean Kullback-Leibler divergence of the next token that a cache of f16 may cause
 MARGIN = 0.01    # greedy tokens must agree where the golden top two are further apart
 TOKENS = 48
 
@@ -47,20 +48,43 @@ def requests_of(golden, **options):
     return [p.Request(i, tuple(entry["prompt_ids"]), TOKENS, **options) for i, entry in enumerate(golden)]
 
 
+def log_probabilities(model, tokens, **options):
+    """[len(tokens), vocab], of what follows each token."""
+    logits = model.logits(tokens, **options).astype(np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
 def test_log_probabilities_under_teacher_forcing(story):
+    """With 16-bit activations a near tie between two experts may fall to the other one, now and then: then
+    most positions are as close as ever, and test_accuracy.py bounds what the others cost."""
     model, golden = story
+    errors = []
     for entry in golden:
         tokens = entry["prompt_ids"] + entry["tokens"]
-        logits = model.logits(tokens[:-1]).astype(np.float64)[len(entry["prompt_ids"]) - 1 :]
-        logprobs = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(-1, keepdims=True)
-        got = np.take_along_axis(logprobs, np.array(entry["top5_ids"]), -1)
-        np.testing.assert_allclose(got, entry["top5_logprobs"], atol=LOGPROB, rtol=0)
+        logprobs = log_probabilities(model, tokens[:-1], kv_cache="f32")[len(entry["prompt_ids"]) - 1 :]
+        errors.append(np.abs(np.take_along_axis(logprobs, np.array(entry["top5_ids"]), -1) - entry["top5_logprobs"]))
+    within = (np.concatenate(errors) <= LOGPROB).mean()
+    exact = not model.device.native or not model.checkpoint.config.get("quantization")
+    assert within == 1 if exact else within > 0.9
 
 
-def test_greedy_tokens(story):
+def test_a_cache_of_half_precision_hardly_changes_the_distribution(story):
+    model, golden = story
+    divergences = []
+    for entry in golden:
+        tokens = entry["prompt_ids"] + entry["tokens"]
+        single, half = (log_probabilities(model, tokens, kv_cache=kv_cache) for kv_cache in ("f32", "f16"))
+        divergences.append((np.exp(single) * (single - half)).sum(-1))
+    assert 0 < np.concatenate(divergences).mean() <= DIVERGENCE
+
+
+@pytest.mark.parametrize("kv_cache", ["f16", "f32"])
+def test_greedy_tokens(story, kv_cache):
     model, golden = story
     model.end_tokens = ()
-    finished, _ = generate(model, requests_of(golden), batch_size=4)
+    finished, generator = generate(model, requests_of(golden), batch_size=4, kv_cache=kv_cache)
+    assert generator.explain().count(f"attention_{kv_cache}") == model.config.layers
     compared = 0
     for i, entry in enumerate(golden):
         for got, want, top in zip(finished[i].tokens, entry["tokens"], entry["top5_logprobs"]):

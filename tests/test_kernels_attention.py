@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from support import DOT, ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, chain, run, stored
 
 import pipeline as p
+from pipeline.errors import DTypeError, ShapeError
 from pipeline.tensors import Storage
 
 HEAD_DIMS = (2, 18, 32, 80, 128)
 BLOCK = 256   # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
+CACHES = {"f32": np.float32, "f16": np.float16}
+HALF = 2.0**-11   # half the distance from 1 to the next f16
+HALF_STEP = 2.0**-25   # half the distance of f16's subnormal numbers
+LARGEST_HALF = 65504
 
 
 def inverse_frequencies(dim, theta=10000.0):
@@ -32,13 +37,19 @@ def test_rope_table(device, half):
     assert_close(y, np.stack([np.cos(angle), np.sin(angle)], 1), bound[:, None, :])
 
 
+def as_stored(values, cache):
+    """Values as a cache keeps them: of f16 the nearest, a finite number never as inf."""
+    limited = np.where(np.isinf(values), values, np.clip(values, -LARGEST_HALF, LARGEST_HALF)) if cache == "f16" else values
+    return limited.astype(CACHES[cache])
+
+
 class Heads:
     """Random queries, keys and values of `rows` rows over caches of `slots` sequences."""
 
-    def __init__(self, rows, heads, kv_heads, dim, context, slots=3, dtype="f32", seed=0):
+    def __init__(self, rows, heads, kv_heads, dim, context, slots=3, dtype="f32", cache="f32", seed=0):
         rng = np.random.default_rng(seed)
         self.rows, self.heads, self.kv_heads, self.dim, self.context = rows, heads, kv_heads, dim, context
-        self.shape = (slots, kv_heads, context, dim)
+        self.shape, self.cache = (slots, kv_heads, context, dim), cache
         self.inv_freq = inverse_frequencies(dim)
         self.q_norm, self.q_values = stored(rng.normal(size=dim), dtype)
         self.k_norm, self.k_values = stored(rng.normal(size=dim), dtype)
@@ -52,7 +63,7 @@ class Heads:
         inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
         t = {name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
              for name, value in inputs.items()}
-        caches = [pipe.state(name, Storage.of(np.full(self.shape, -7, np.float32))) for name in ("k_cache", "v_cache")]
+        caches = [pipe.state(name, Storage.of(np.full(self.shape, -7, CACHES[self.cache]))) for name in ("k_cache", "v_cache")]
         table = pipe.rope_table(t["positions"], self.inv_freq)
         turned = pipe.heads_to_cache(t["q"], t["k"], t["v"], self.q_norm, self.k_norm, table, t["slots"],
                                      t["positions"], *caches, eps)
@@ -72,6 +83,9 @@ class Heads:
         # A turned element mixes two of its row, and the angle is off by its own rounding.
         bound = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
         size = [np.abs(x).max(-1, keepdims=True) * bound for x in (wanted_q, wanted_k)]
+        if self.cache == "f16":
+            size[1] = size[1] + np.abs(wanted_k) * HALF + HALF_STEP
+        values = as_stored(self.v.reshape(self.rows, self.kv_heads, self.dim), self.cache)
         assert_close(q[:rows], wanted_q[:rows], size[0][:rows])
         left = np.ones(k_cache.shape[0::2], bool)   # places that no row owns
         for row in range(rows):
@@ -80,7 +94,7 @@ class Heads:
                 continue
             left[slot, position] = False
             assert_close(k_cache[slot, :, position], wanted_k[row], size[1][row])
-            np.testing.assert_array_equal(v_cache[slot, :, position], self.v[row].reshape(self.kv_heads, self.dim))
+            np.testing.assert_array_equal(v_cache[slot, :, position], values[row])
         for cache in (k_cache, v_cache):
             assert (cache.swapaxes(1, 2)[left] == -7).all()
 
@@ -88,10 +102,44 @@ class Heads:
 @pytest.mark.parametrize("dtype", PLAIN_FORMATS)
 @pytest.mark.parametrize("heads, kv_heads", [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)])
 @pytest.mark.parametrize("dim", HEAD_DIMS)
-def test_heads_to_cache(device, dim, heads, kv_heads, dtype):
-    case = Heads(5, heads, kv_heads, dim, 37, dtype=dtype)
+@pytest.mark.parametrize("cache", CACHES)
+def test_heads_to_cache(device, dim, heads, kv_heads, dtype, cache):
+    case = Heads(5, heads, kv_heads, dim, 37, dtype=dtype, cache=cache)
     made, inputs = case.build(device)
     case.check(made.run(**inputs))
+
+
+# Ties of f16's normal and subnormal numbers, its limits, and what lies beyond them.
+ROUNDED = [0.0, -0.0, 1 + HALF, 1 + 3 * HALF, -1 - HALF, 1 + HALF * 1.001, 2.0**-24, HALF_STEP, -HALF_STEP, 3 * HALF_STEP,
+           HALF_STEP * 1.001, 2.0**-14 - HALF_STEP, 1e-40, 65503.9, 65504, 65519.99, 65520, -65520, 65536, -1e30,
+           np.finfo(np.float32).max, np.inf, -np.inf, np.nan]  # fmt: skip
+
+
+def test_values_round_to_the_nearest_and_never_to_infinity(device):
+    case = Heads(1, 2, 2, 32, 5, cache="f16")
+    case.v[0] = np.resize(np.array(ROUNDED, np.float32), 64)
+    made, inputs = case.build(device)
+    _, _, v_cache = made.run(**inputs)
+    kept = v_cache[case.slots[0], :, case.positions[0]].reshape(-1)
+    np.testing.assert_array_equal(kept.astype(np.float64), as_stored(case.v[0], "f16").astype(np.float64))
+    np.testing.assert_array_equal(np.signbit(kept[:23]), np.signbit(case.v[0, :23]))
+    assert np.isinf(kept[: len(ROUNDED)]).sum() == 2 and (np.abs(kept[: len(ROUNDED)]) == LARGEST_HALF).sum() == 8
+
+
+def test_keys_beyond_half_become_its_largest(device):
+    case = Heads(3, 2, 1, 16, 9, cache="f16")
+    case.k_norm, case.k_values = stored(case.k_values * 1e6, "f32")
+    case.k[1, 3] = np.nan
+    made, inputs = case.build(device)
+    _, k_cache, _ = made.run(**inputs)
+    _, wanted = case.expected()
+    for row in (0, 2):
+        kept = k_cache[case.slots[row], :, case.positions[row]].astype(np.float64)
+        large = np.abs(wanted[row]) > LARGEST_HALF * 1.001
+        assert large.sum() > 8 and (kept[large] == np.copysign(LARGEST_HALF, wanted[row][large])).all()
+        small = np.abs(wanted[row]) < LARGEST_HALF
+        assert_close(kept[small], wanted[row][small], np.abs(wanted[row]).max() * 1e-4 + np.abs(wanted[row][small]) * HALF)
+    assert np.isnan(k_cache[case.slots[1], :, case.positions[1]]).all()   # through the norm's sum
 
 
 @pytest.mark.parametrize("position", [37, 38, 2**31, 0xFFFFFFFF])
@@ -137,40 +185,48 @@ def check_attention(y, q, keys, values, slots, positions, scale):
         assert_close(y[row], expected[row], ((2 * scores + ELEMENTARY + DOT) * v).reshape(-1))
 
 
+def cached(rng, *shape, cache):
+    """Random keys or values as a cache of this type holds them."""
+    return activations(rng, *shape).astype(CACHES[cache])
+
+
+@pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("dim", HEAD_DIMS)
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700])
-def test_attention(device, dim, count):
+def test_attention(device, dim, count, cache):
     rng = np.random.default_rng(count)
-    keys, values = activations(rng, 2, 2, 700, dim), activations(rng, 2, 2, 700, dim)
+    keys, values = cached(rng, 2, 2, 700, dim, cache=cache), cached(rng, 2, 2, 700, dim, cache=cache)
     q = activations(rng, 3, 4, dim)
     slots, positions = [1, 0, 1], [count - 1, count // 2, 699]
     y = attend(device, q, keys, values, slots, positions)
     check_attention(y, q, keys, values, slots, positions, dim**-0.5)
 
 
-@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4)])
-def test_grouped_queries(device, heads, kv_heads):
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)])
+def test_grouped_queries(device, heads, kv_heads, cache):
     rng = np.random.default_rng(heads)
-    keys, values = activations(rng, 1, kv_heads, 40, 32), activations(rng, 1, kv_heads, 40, 32)
+    keys, values = cached(rng, 1, kv_heads, 40, 32, cache=cache), cached(rng, 1, kv_heads, 40, 32, cache=cache)
     q = activations(rng, 2, heads, 32)
     y = attend(device, q, keys, values, [0, 0], [39, 5], scale=0.3)
     check_attention(y, q, keys, values, [0, 0], [39, 5], 0.3)
 
 
 @given(dim=st.integers(1, 140), heads=st.integers(1, 5), group=st.integers(1, 3), context=st.integers(1, 600),
-       size=st.sampled_from([0.01, 1.0, 5.0]), seed=st.integers(0, 1000))
-def test_attention_of_any_size(device, dim, heads, group, context, size, seed):
+       size=st.sampled_from([0.01, 1.0, 5.0]), seed=st.integers(0, 1000), cache=st.sampled_from(sorted(CACHES)))
+def test_attention_of_any_size(device, dim, heads, group, context, size, seed, cache):
     rng = np.random.default_rng(seed)
-    keys, values = activations(rng, 2, heads, context, dim), activations(rng, 2, heads, context, dim)
+    keys, values = (cached(rng, 2, heads, context, dim, cache=cache) for _ in range(2))
     q = activations(rng, 2, heads * group, dim) * np.float32(size)
     slots, positions = rng.integers(0, 2, 2), rng.integers(0, context, 2)
     y = attend(device, q, keys, values, slots, positions)
     check_attention(y, q, keys, values, slots, positions, dim**-0.5)
 
 
-def test_what_lies_behind_the_position_is_never_read(device):
+@pytest.mark.parametrize("cache", CACHES)
+def test_what_lies_behind_the_position_is_never_read(device, cache):
     rng = np.random.default_rng(1)
-    keys, values = activations(rng, 1, 1, 300, 18), activations(rng, 1, 1, 300, 18)
+    keys, values = cached(rng, 1, 1, 300, 18, cache=cache), cached(rng, 1, 1, 300, 18, cache=cache)
     q = activations(rng, 3, 1, 18)
     positions = [0, 254, 257]
     clean = attend(device, q, keys, values, [0] * 3, positions)
@@ -192,9 +248,104 @@ def test_one_score_far_above_the_others_takes_its_value(device, first):
     np.testing.assert_array_equal(y[0], values[0, 0, first])
 
 
-def test_rows_do_not_depend_on_each_other(device):
+@pytest.mark.parametrize("first", [0, 255, 256, 511])
+def test_the_largest_score_so_far_changes_from_block_to_block(device, first):
+    """Scores that rise by 40 from one block to the next, or fall: weights of e^-40 are lost, those of e^-1 are not."""
+    rng = np.random.default_rng(first)
+    size = np.where(np.arange(700) < first, -40, 0) + np.where(np.arange(700) >= 600, 40, 0) + rng.random(700)
+    keys = np.zeros((1, 1, 700, 16), np.float32)
+    keys[0, 0, :, 3] = size
+    values = activations(rng, 1, 1, 700, 16)
+    q = np.zeros((1, 2, 16), np.float32)
+    q[0, :, 3] = 1, -1
+    y = attend(device, q, keys, values, [0], [699], scale=1.0)
+    check_attention(y, q, keys, values, [0], [699], 1.0)
+
+
+def test_a_long_context(processor):
+    rng = np.random.default_rng(9)
+    keys, values = (cached(rng, 1, 1, 20_000, 64, cache="f16") for _ in range(2))
+    q = activations(rng, 2, 8, 64) * 3
+    y = attend(processor, q, keys, values, [0, 0], [19_999, 12_345])
+    check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
+
+
+@pytest.mark.parametrize("position", [300, 301, 2**31, 0xFFFFFFFF])
+def test_a_position_past_the_context_reads_no_further(device, position):
+    rng = np.random.default_rng(6)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
+    y = attend(device, q, keys, values, [0], [position])
+    assert y.tobytes() == attend(device, q, keys, values, [0], [299]).tobytes()
+
+
+# Scores of -inf and what is no number
+
+
+INFINITE = [slice(0, 1), slice(0, 256), slice(0, 299), slice(256, 300), slice(3, 290)]
+
+
+@pytest.mark.parametrize("hidden", INFINITE, ids=lambda each: f"{each.start}-{each.stop}")
+def test_scores_of_minus_infinity_have_no_weight(device, hidden):
+    """Where they fill a block too, first or last; their values are finite."""
+    rng = np.random.default_rng(7)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), np.abs(activations(rng, 1, 3, 16))
+    keys[0, 0, hidden] = -np.inf
+    y = attend(device, q, keys, values, [0], [299])
+    seen = np.ones(300, bool)
+    seen[hidden] = False
+    check_attention(y, q, keys[:, :, seen], values[:, :, seen], [0], [seen.sum() - 1], 0.25)
+
+
+def test_a_row_that_sees_nothing_is_nan(device):
+    """As a softmax of -inf alone is; a row that sees something is none the worse for it."""
+    rng = np.random.default_rng(8)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), np.abs(activations(rng, 2, 3, 16))
+    keys[0, 0, :280] = -np.inf
+    y = attend(device, q, keys, values, [0, 0], [279, 299])
+    assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("at", [0, 100, 255, 256, 298])
+def test_nan_in_a_key_spoils_its_head_and_in_a_value_its_column(device, at, cache):
+    rng = np.random.default_rng(at)
+    keys, values = cached(rng, 1, 2, 300, 32, cache=cache), cached(rng, 1, 2, 300, 32, cache=cache)
+    q = activations(rng, 2, 4, 32)
+    clean = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    keys[0, 0, at, 7] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, :2]).all() and y[:, 2:].tobytes() == clean[:, 2:].tobytes()
+    keys[0, 0, at, 7], values[0, 1, at, 5] = 0, np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, 2:, 5]).all() and np.isfinite(np.delete(y, 5, -1)).all() and np.isfinite(y[:, :2]).all()
+
+
+def test_nan_in_a_query_spoils_that_head_alone(device):
+    rng = np.random.default_rng(5)
+    keys, values, q = activations(rng, 1, 1, 20, 32), activations(rng, 1, 1, 20, 32), activations(rng, 2, 5, 32)
+    clean = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    q[0, 2, 31] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    assert np.isnan(y[0, 2]).all()
+    y[0, 2] = clean[0, 2]
+    assert y.tobytes() == clean.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 17, 32, 64, 160, 1024])
+def test_threadgroups_of_any_size(threads):
+    checker = p.open_device("checker", threads=threads, schedules=2)
+    rng = np.random.default_rng(threads)
+    keys, values = cached(rng, 2, 2, 300, 40, cache="f16"), cached(rng, 2, 2, 300, 40, cache="f16")
+    q = activations(rng, 2, 10, 40)
+    y = attend(checker, q, keys, values, [1, 0], [299, 17])
+    check_attention(y, q, keys, values, [1, 0], [299, 17], 40**-0.5)
+    assert not checker.findings
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_rows_do_not_depend_on_each_other(device, cache):
     rng = np.random.default_rng(3)
-    keys, values = activations(rng, 3, 2, 300, 18), activations(rng, 3, 2, 300, 18)
+    keys, values = cached(rng, 3, 2, 300, 18, cache=cache), cached(rng, 3, 2, 300, 18, cache=cache)
     q = activations(rng, 9, 4, 18)
     slots, positions = rng.integers(0, 3, 9), rng.integers(0, 300, 9)
     batch = attend(device, q, keys, values, slots, positions)
@@ -218,3 +369,23 @@ def test_fewer_rows_leave_the_others_alone(device):
     y = made.run(rows=3, **inputs)
     check_attention(y[:3], q[:3], keys, values, [0] * 3, [0, 1, 2], 18**-0.5)
     assert (y[3:] == -7).all()
+
+
+@pytest.mark.parametrize("keys, values", [("f32", "f16"), ("f16", "f32"), ("bf16", "bf16"), ("u32", "u32")])
+def test_caches_of_other_types_are_refused(keys, values):
+    pipe = p.Pipeline(rows=1)
+    caches = [pipe.state(name, Storage.empty((1, 1, 4, 16), dtype)) for name, dtype in (("k", keys), ("v", values))]
+    words = f"the caches are {keys} and {values}; both must be f16 or both f32"
+    with pytest.raises(DTypeError, match="attention: " + words):
+        pipe.attention(pipe.input("q", (1, 2, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions")))
+    with pytest.raises(DTypeError, match="heads_to_cache: " + words):
+        pipe.heads_to_cache(pipe.input("x", (1, 32)), pipe.input("y", (1, 16)), pipe.input("z", (1, 16)), np.ones(16, np.float32),
+                            np.ones(16, np.float32), pipe.input("table", (1, 2, 8)), pipe.input("s", (1,), "u32"),
+                            pipe.input("p", (1,), "u32"), *caches)
+
+
+def test_heads_that_do_not_divide_are_refused():
+    pipe = p.Pipeline(rows=1)
+    caches = [pipe.state(name, Storage.empty((1, 2, 4, 16), "f16")) for name in ("k", "v")]
+    with pytest.raises(ShapeError, match="attention: 3 heads do not divide over 2 key-value heads"):
+        pipe.attention(pipe.input("q", (1, 3, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions")))

@@ -14,7 +14,7 @@ SLOTS, VOCAB = 12, 9
 def forward(pipe, x, tokens, slots, positions, temperatures, seeds):
     """A small model's worth of steps over x [R, 64]: (activations, 8 bytes a row)."""
     rng = np.random.default_rng(0)
-    caches = [pipe.state(name, Storage.zeros((SLOTS, 2, 16, 16))) for name in ("keys", "values")]
+    caches = [pipe.state(name, Storage.zeros((SLOTS, 2, 16, 16), "f16")) for name in ("keys", "values")]
     norms = [stored(rng.normal(size=n), "bf16")[0] for n in (64, 16, 16)]
     y = pipe.embed(tokens, matrix(rng, (VOCAB, 64), "q8_f32")[0])
     x, h = pipe.residual_norm(x, y, norms[0])

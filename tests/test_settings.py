@@ -48,7 +48,8 @@ def test_possible_temperature(value):
      ("--max-tokens", "9" * 5000, "whole number"), ("--batch-size", "0", "at least 1"),
      ("--batch-size", "1000000", "at most"), ("--threads", "-1", "at least 0"), ("--threads", "100000", "at most"),
      ("--seed", "-1", "2**64"), ("--seed", str(2**64), "2**64"), ("--seed", "x", "whole number"),
-     ("--temperature", "warm", "not a number"), ("--device", "tpu", "auto, cpu, metal, checker"), ("--device", "", "devices are")],
+     ("--temperature", "warm", "not a number"), ("--device", "tpu", "auto, cpu, metal, checker"), ("--device", "", "devices are"),
+     ("--kv-cache", "f8", "f16, f32"), ("--kv-cache", "", "types are")],
 )
 def test_impossible_value(option, value, word):
     refuse(f"{option}={value}", words=(option, word))
@@ -77,6 +78,9 @@ def test_targets(option, tmp_path):
         refuse("--prompts", str(prompts), option, str(target), words=(option, "same file as --prompts"))
     refuse(option, str(builtin_model() / "config.json"), words=(option, "a file of the model"))
     assert prompts.read_text() == "x\n"
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"weights")
+    refuse("--model", str(model), option, str(model), words=(option, "a file of the model"))
 
 
 def test_targets_differ(tmp_path):

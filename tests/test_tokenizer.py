@@ -16,7 +16,7 @@ GOLDEN = json.loads((Path(__file__).parent / "data" / "golden.json").read_text()
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer(builtin_model() / "tokenizer.json", 0)
+    return Tokenizer.open(builtin_model() / "tokenizer.json", 0)
 
 
 def stream(tokenizer, tokens):
@@ -35,9 +35,9 @@ def test_golden(tokenizer, case):
 def test_beginning_token(tokenizer):
     assert tokenizer.encode("") == (0,)
     assert tokenizer.encode("<|endoftext|>hi")[:1] == (0,) and tokenizer.encode("<|endoftext|>hi")[1] != 0
-    assert Tokenizer(builtin_model() / "tokenizer.json").encode("hi") == tokenizer.encode("hi")[1:]
+    assert Tokenizer.open(builtin_model() / "tokenizer.json").encode("hi") == tokenizer.encode("hi")[1:]
     with pytest.raises(PromptError, match="empty"):
-        Tokenizer(builtin_model() / "tokenizer.json").encode("")
+        Tokenizer.open(builtin_model() / "tokenizer.json").encode("")
 
 
 def test_half_a_surrogate_pair(tokenizer):
@@ -92,8 +92,8 @@ def test_any_tokens_stream_to_their_text(tokenizer, tokens):
 def test_file_that_is_no_tokenizer(tmp_path, content):
     file = tmp_path / "tokenizer.json"
     with pytest.raises(CheckpointError, match="not found"):
-        Tokenizer(file)
+        Tokenizer.open(file)
     file.write_text(content)
     with pytest.raises(CheckpointError) as caught:
-        Tokenizer(file)
+        Tokenizer.open(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)

@@ -13,6 +13,7 @@
 #include "metallib.h"
 #include "native/native.h"
 
+// A worker's scratch is threadgroup memory, or whatever a kernel written for this processor needs.
 enum { CPU_MAX_THREADGROUP_MEMORY = 32768 };
 
 typedef struct cpu_event cpu_event;
@@ -110,8 +111,8 @@ void cpu_job_plan(cpu_job *job, uint32_t threads);
 // Reads the sizes of a phase's indirect dispatches and splits it again; false if one is too large.
 bool cpu_phase_resolve(cpu_phase *phase, uint32_t threads);
 
-// Runs units first .. first + count - 1 of a phase. `scratch` is the calling thread's threadgroup
-// memory, CPU_MAX_THREADGROUP_MEMORY bytes.
+// Runs units first .. first + count - 1 of a phase. `scratch` is the calling thread's own:
+// CPU_SCRATCH_BYTES, aligned to 64.
 void cpu_phase_run(const cpu_phase *phase, uint32_t first, uint32_t count, char *scratch);
 
 // Notes why the job fails; the first error stays.

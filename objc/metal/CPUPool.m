@@ -61,7 +61,7 @@ typedef struct {
     uint32_t index;    // of its slot
     uint32_t done;     // units run and not reported
     cpu_phase *phase;  // that they belong to
-    char *scratch;     // threadgroup memory
+    char *scratch;     // CPU_SCRATCH_BYTES
 } worker;
 
 // One turn of waiting; returns for how long, in nanoseconds, there was nothing to do.
@@ -205,15 +205,17 @@ static void park(cpu_pool *pool, const worker *self, uint32_t seen) {
     cpu_sub(&pool->parked, 1);
 }
 
+// Pages that nothing touches cost nothing.
+static char *new_scratch(void) { return aligned_alloc(CPU_CACHE_LINE, CPU_SCRATCH_BYTES); }
+
 typedef struct {
     cpu_pool *pool;
-    uint32_t index;
+    worker self;
 } start_context;
 
 static void *run_worker(void *context) {
     cpu_pool *pool = ((start_context *)context)->pool;
-    char *scratch = aligned_alloc(CPU_CACHE_LINE, CPU_SCRATCH_BYTES);
-    worker self = {.index = ((start_context *)context)->index, .scratch = scratch};
+    worker self = ((start_context *)context)->self;
     idle_time idle = {0};
     free(context);
     for (;;) {
@@ -229,6 +231,7 @@ static void *run_worker(void *context) {
         park(pool, &self, seen);
         idle = (idle_time){0};
     }
+    free(self.scratch);
     release_pool(pool);
     return NULL;
 }
@@ -238,8 +241,13 @@ static bool start_worker(cpu_pool *pool, uint32_t index) {
     pthread_t thread;
     sigset_t all, before;
     start_context *context = malloc(sizeof *context);
-    if (context == NULL) return false;
-    *context = (start_context){pool, index};
+    char *scratch = new_scratch();
+    if (context == NULL || scratch == NULL) {
+        free(context);
+        free(scratch);
+        return false;
+    }
+    *context = (start_context){pool, {.index = index, .scratch = scratch}};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
@@ -249,6 +257,7 @@ static bool start_worker(cpu_pool *pool, uint32_t index) {
     if (!started) {
         cpu_sub(&pool->references, 1);
         free(context);
+        free(scratch);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -272,7 +281,7 @@ cpu_pool *cpu_pool_create(uint32_t threads) {
     pthread_mutex_init(&pool->lock, NULL);
     cpu_store(&pool->references, 1);
     cpu_store(&pool->threads, threads);
-    pool->guest_scratch = aligned_alloc(CPU_CACHE_LINE, CPU_SCRATCH_BYTES);
+    pool->guest_scratch = new_scratch();
     void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (alive != MAP_FAILED) pool->alive = alive;
     if (pool->slots == NULL || pool->guest_scratch == NULL || pool->alive == NULL) {

@@ -77,7 +77,7 @@ def targets(checkpoint) -> Iterator[Target]:
     """The file's tensors, in its order. UnsupportedError for another family."""
     config = checkpoint.config
     if config.get("model_type") != "qwen3_moe":
-        raise UnsupportedError(f"{checkpoint.path / 'config.json'}: model_type {config.get('model_type')!r} cannot be "
+        raise UnsupportedError(f"{checkpoint.source}: model_type {config.get('model_type')!r} cannot be "
                                "written as GGUF; llama.cpp is compared on qwen3_moe only")
     yield _target(checkpoint, "token_embd", "model.embed_tokens")
     yield _target(checkpoint, "output_norm", "model.norm")

@@ -19,6 +19,7 @@ from .workloads import Workload
 
 PEERS = ("llama.cpp",)
 _MODULES = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
+_CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32"}
 PROMPT_BATCH = 2048  # tokens given to llama_decode at a time; it splits them by its own n_ubatch
 
 
@@ -55,7 +56,7 @@ class LlamaCpp:
 
     name = "llama.cpp"
 
-    def __init__(self, file: Path, threads: int):
+    def __init__(self, file: Path, threads: int, kv_cache: str):
         import llama_cpp
 
         self._api = llama_cpp
@@ -63,6 +64,7 @@ class LlamaCpp:
         llama_cpp.llama_log_set(self._silent, None)
         llama_cpp.llama_backend_init()
         self._threads = threads
+        self._cache_type = getattr(llama_cpp, _CACHE_TYPES[kv_cache])
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), parameters)
@@ -82,6 +84,7 @@ class LlamaCpp:
         parameters.n_ctx = work.batch * work.positions
         parameters.n_batch, parameters.n_ubatch = PROMPT_BATCH, 512
         parameters.n_seq_max = work.batch
+        parameters.type_k = parameters.type_v = self._cache_type
         parameters.n_threads = parameters.n_threads_batch = self._threads
         self._context = api.llama_init_from_model(self._model, parameters)
         if not self._context:

@@ -54,7 +54,7 @@ def time_steps(side: Onebuf, work: Workload, prompts, whole: float) -> StepTimes
     from ..generate import Generator
 
     short = replace(work, tokens=min(work.tokens, STEPS + 1))
-    generator = Generator(side.model, batch_size=work.batch, context=work.positions, trace=True)
+    generator = Generator(side.model, batch_size=work.batch, context=work.positions, kv_cache=side.kv_cache, trace=True)
     run(generator, side.requests(short, prompts))
     steps: dict[int, dict[str, float]] = {}
     for event in generator.trace():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..tensors import CACHE_DTYPES
 
 _EXPERTS = re.compile(r"\.mlp\.(switch_mlp|experts)\.")
 
@@ -34,8 +35,8 @@ class Traffic:
         return self.experts * (1 - (1 - self.top_k / self.experts) ** batch)
 
 
-def traffic(checkpoint, model) -> Traffic:
-    """Of a loaded model; the tensors are counted as they are stored."""
+def traffic(checkpoint, model, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
+    """Of a loaded model and the dtype of its cache; the tensors are counted as they are stored."""
     c = model.config
     shared = expert = row = 0
     for name, info in checkpoint.tensors.items():
@@ -46,8 +47,7 @@ def traffic(checkpoint, model) -> Traffic:
             shared += info.nbytes if c.tied else 0  # then it is the head too
         elif not (c.tied and name.startswith("lm_head.")):
             shared += info.nbytes
-    cache = model.cache(1, 1)
-    position = sum(tensor.nbytes for tensor in (*cache.keys, *cache.values))
+    position = model.cache(1, 1, kv_cache).nbytes
     return Traffic(shared, expert, row, position, c.experts, c.top_k)
 
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from ..errors import RunError, UsageError
+from ..tensors import CACHE_DTYPES
 
 PAUSE = 0.05  # seconds before each run: threads of the other side stop polling meanwhile
 
@@ -109,8 +110,9 @@ class Onebuf:
 
     name = "onebuf"
 
-    def __init__(self, model, temperature: float, seed: int):
+    def __init__(self, model, temperature: float, seed: int, kv_cache: str = CACHE_DTYPES[0]):
         self.model = model
+        self.kv_cache = kv_cache
         self._temperature = temperature
         self._seed = seed
         self._generator = None
@@ -120,7 +122,7 @@ class Onebuf:
         from ..generate import Generator
 
         self._generator = None  # frees its memory first
-        self._generator = Generator(self.model, batch_size=work.batch, context=work.positions)
+        self._generator = Generator(self.model, batch_size=work.batch, context=work.positions, kv_cache=self.kv_cache)
 
     def measure(self, work: Workload, prompts) -> float:
         """Seconds of the workload's timed part: of a prompt the whole run up to its first token, of a text its

@@ -19,7 +19,7 @@ def load_model(checkpoint, *, device="auto", threads: int = 0):
 
     family = checkpoint.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise UnsupportedError(f"{checkpoint.path / 'config.json'}: model_type {family!r} is not supported; "
+        raise UnsupportedError(f"{checkpoint.source}: model_type {family!r} is not supported; "
                                f"use one of: {', '.join(FAMILIES)}")
     module = importlib.import_module(f".{family}", __name__)
     return getattr(module, FAMILIES[family])(checkpoint, as_device(device, threads))

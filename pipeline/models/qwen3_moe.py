@@ -9,7 +9,7 @@ from functools import partial
 from ..builder import Pipeline
 from ..config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
-from ..tensors import Storage
+from ..tensors import CACHE_DTYPES, Storage
 from .loading import Loader
 from .state import Cache, Rows
 
@@ -106,7 +106,7 @@ class Qwen3Moe:
     def __init__(self, checkpoint, device):
         import numpy as np
 
-        self.config = c = Config.read(checkpoint.config, str(checkpoint.path / "config.json"))
+        self.config = c = Config.read(checkpoint.config, checkpoint.source)
         self.checkpoint = checkpoint
         self.device = device
         load = Loader(checkpoint, device)
@@ -128,9 +128,9 @@ class Qwen3Moe:
         self.forward(pipe, Rows.zeros(1), self.cache(1, 1))
         return sum(dispatch.step.startswith("layers.0.") for dispatch in pipe.dispatches)
 
-    def cache(self, slots: int, context: int) -> Cache:
+    def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0]) -> Cache:
         c = self.config
-        return Cache.empty(c.layers, slots, c.kv_heads, context, c.head_dim)
+        return Cache.empty(c.layers, slots, c.kv_heads, context, c.head_dim, dtype)
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True):
         """The forward pass in model order. Gives the logits [R, vocab], or without `head` None: then it
@@ -160,13 +160,13 @@ class Qwen3Moe:
             x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
         return pipe.linear(h, self.head, name="logits")
 
-    def logits(self, tokens, rows: int = 64):
+    def logits(self, tokens, rows: int = 64, kv_cache: str = CACHE_DTYPES[0]):
         """Logits [len(tokens), vocab] after each token of one sequence, `rows` at a time: for scoring."""
         import numpy as np
 
         rows = min(rows, len(tokens))
         state, pipe = Rows.zeros(rows), Pipeline(self.device, rows=rows, label="score")
-        logits = self.forward(pipe, state, self.cache(1, len(tokens)))
+        logits = self.forward(pipe, state, self.cache(1, len(tokens), kv_cache))
         chain, result = pipe.build(logits), np.empty((len(tokens), self.vocab_size), np.float32)
         for first in range(0, len(tokens), rows):
             chunk = np.asarray(tokens[first : first + rows], np.uint32)

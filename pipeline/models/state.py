@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..tensors import Storage
+from ..errors import UsageError
+from ..tensors import CACHE_DTYPES, Storage
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of every layer, [slots, kv_heads, context, head_dim] f32; a sequence has a slot."""
+    """Keys and values of every layer, [slots, kv_heads, context, head_dim] f16 or f32; a sequence has a slot."""
 
     keys: tuple[Storage, ...]
     values: tuple[Storage, ...]
 
     @classmethod
-    def empty(cls, layers: int, slots: int, kv_heads: int, context: int, head_dim: int) -> Cache:
+    def empty(cls, layers: int, slots: int, kv_heads: int, context: int, head_dim: int,
+              dtype: str = CACHE_DTYPES[0]) -> Cache:
+        """UsageError for a dtype that no kernel reads."""
+        if dtype not in CACHE_DTYPES:
+            raise UsageError(f"a KV cache of {dtype} is not possible; use {' or '.join(CACHE_DTYPES)}")
         shape = (slots, kv_heads, context, head_dim)
-        return cls(tuple(Storage.empty(shape) for _ in range(layers)), tuple(Storage.empty(shape) for _ in range(layers)))
+        keys, values = (tuple(Storage.empty(shape, dtype) for _ in range(layers)) for _ in range(2))
+        return cls(keys, values)
+
+    @property
+    def dtype(self) -> str:
+        return self.keys[0].dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(storage.nbytes for storage in (*self.keys, *self.values))
 
 
 @dataclass(frozen=True)

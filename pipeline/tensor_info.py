@@ -1,0 +1,37 @@
+"""What a weight file says of one tensor, whatever its format."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies: `nbytes` bytes from byte `offset` of `file` (an absolute offset, not always aligned).
+
+    dtype   safetensors' name ("BF16", "U32") or GGUF's ("Q4_K"); what both have goes by one name
+    shape   in elements, the dimension whose elements lie together last
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+    nbytes: int
+
+
+def quoted(value) -> str:
+    """`value` as one short line of JSON, whatever a hostile header holds."""
+    try:
+        text = json.dumps(value)
+    except (RecursionError, ValueError):
+        text = "(nested)"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def listed(names, most: int = 8) -> str:
+    """Names for a message, in one line: the first `most` of them, and how many more there are."""
+    names = list(names)
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + rest

@@ -1,0 +1,209 @@
+// The experts of many rows, expert by expert, so that a weight that was unpacked serves every row
+// that chose its expert. Pair p = row · top_k + k is the k-th expert of a row.
+//
+//   ids ─▶ group_experts ─▶ experts_gate_up_grouped ─▶ experts_down_grouped ─▶ experts_combine ─▶ y
+//           pairs, offsets   inner, by position         z, by pair
+//
+// A row gives the same bits as in experts.metal: the same products, added in the same order.
+#include "experts.h"
+
+using namespace metal;
+
+// How many of n ids at p are `expert`, n ≤ 16.
+METAL_FUNC uint count_of(device const uint *p, uint n, uint expert) {
+    uint count = 0;
+    if (n == 16) {
+        for (uint i = 0; i < 16; i++) count += p[i] == expert;
+    } else {
+        for (uint i = 0; i < n; i++) count += p[i] == expert;
+    }
+    return count;
+}
+
+// Counting sort: ids [rows, top_k] → pairs [rows · top_k], ordered by expert, then by pair, and where
+// each expert's begin, offsets [experts + 1]. Ids that are no experts are in no group; one that is not
+// OB_NONE fails its row with `step`. Grid: 1 × experts.
+kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pairs [[buffer(1)]],
+                          device uint *offsets [[buffer(2)]], device atomic_uint *status [[buffer(3)]],
+                          constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                          OB_PLACE_PARAMETERS) {
+    threadgroup uint partial[32];
+    if (at.y >= args.experts) return;
+    Place place = OB_PLACE;
+    uint expert = at.y, total = args.rows * args.top_k, before = 0;
+    for (uint i = place.thread_index; i < total; i += place.threads) before += ids[i] < expert;
+    uint begin = threadgroup_sum(before, partial, place), next = begin;
+    for (uint block = 0; block < total; block += 16 * place.threads) {  // every thread takes sixteen pairs in a row
+        uint first = min(block + 16 * place.thread_index, total), count = min(16u, total - first), sum;
+        uint mine = count_of(ids + first, count, expert);
+        uint position = next + threadgroup_offset(mine, sum, partial, place);
+        next += sum;
+        if (mine == 0) continue;
+        for (uint i = first; i < first + count; i++) {
+            if (ids[i] == expert) pairs[position++] = i;
+        }
+    }
+    if (place.thread_index == 0) {
+        offsets[expert] = begin;
+        if (expert + 1 == args.experts) offsets[args.experts] = next;
+    }
+    if (expert != 0) return;
+    for (uint i = place.thread_index; i < total; i += place.threads) {
+        if (ids[i] >= args.experts && ids[i] != OB_NONE) fail_row(status, i / args.top_k, args.step);
+    }
+}
+
+// A tile of outputs of `count` ≤ R positions of one expert, whose first weight row is `first`. Inputs
+// that are missing are the last one again.
+template <uint R, typename W>
+METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, device float *h, uint count,
+                             ulong first, uint tile, constant ExpertArgs &args, Place place) {
+    Inputs<R> rows;
+    for (uint r = 0; r < R; r++) rows.row[r] = x + ulong(pairs[min(r, count - 1)] / args.top_k) * args.inputs;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
+    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
+        float g[R], u[R];
+        products<1, R>(gate, first + output, rows, place, g);
+        products<1, R>(up, first + output, rows, place, u);
+        if (place.lane != 0) continue;
+        for (uint r = 0; r < R; r++) {
+            if (r < count) h[ulong(r) * args.outputs + output] = silu(g[r]) * u[r];
+        }
+    }
+}
+
+template <typename W>
+METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs, device const uint *offsets,
+                               device float *h, uint3 at, constant ExpertArgs &args, Place place) {
+    if (at.y >= args.experts) return;
+    ulong first = ulong(at.y) * args.outputs;
+    for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+        device float *out = h + ulong(i) * args.outputs;
+        if (count == 1) {
+            gate_up_rows<1>(gate, up, x, pairs + i, out, count, first, at.x, args, place);
+        } else {
+            gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs + i, out, count, first, at.x, args, place);
+        }
+    }
+}
+
+// h = silu(gate · x) · (up · x) of each position: gate, up [experts, outputs, inputs]; x [rows, inputs];
+// pairs, offsets of group_experts; h [rows · top_k, outputs]. Grid: output tiles × experts.
+template <typename T>
+kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+                                    device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
+                                    device const uint *offsets [[buffer(4)]], device float *h [[buffer(5)]],
+                                    constant ExpertArgs &args [[buffer(6)]],
+                                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets, h, at, args, OB_PLACE);
+}
+
+template <uint bits, typename S>
+kernel void experts_gate_up_grouped_affine(
+    device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
+    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
+    device const float *x [[buffer(6)]], device const uint *pairs [[buffer(7)]],
+    device const uint *offsets [[buffer(8)]], device float *h [[buffer(9)]], constant ExpertArgs &args [[buffer(10)]],
+    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                   Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets, h, at,
+                   args, OB_PLACE);
+}
+
+template <uint R, typename W>
+METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device float *z, uint count,
+                          ulong first, uint tile, constant ExpertArgs &args, Place place) {
+    Inputs<R> rows;
+    for (uint r = 0; r < R; r++) rows.row[r] = h + ulong(min(r, count - 1)) * args.inputs;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
+    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
+        float sums[R];
+        products<1, R>(down, first + output, rows, place, sums);
+        if (place.lane != 0) continue;
+        for (uint r = 0; r < R; r++) {
+            if (r < count) z[ulong(pairs[r]) * args.outputs + output] = sums[r];
+        }
+    }
+}
+
+template <typename W>
+METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
+                            device float *z, uint3 at, constant ExpertArgs &args, Place place) {
+    if (at.y >= args.experts) return;
+    ulong first = ulong(at.y) * args.outputs;
+    for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+        device const float *in = h + ulong(i) * args.inputs;
+        if (count == 1) {
+            down_rows<1>(down, in, pairs + i, z, count, first, at.x, args, place);
+        } else {
+            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, z, count, first, at.x, args, place);
+        }
+    }
+}
+
+// z = down · h of each position, at its pair: down [experts, outputs, inputs]; h [rows · top_k, inputs] by
+// position; pairs, offsets of group_experts; z [rows · top_k, outputs]. Grid: output tiles × experts.
+template <typename T>
+kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
+                                 device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
+                                 device float *z [[buffer(4)]], constant ExpertArgs &args [[buffer(5)]],
+                                 uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, z, at, args, OB_PLACE);
+}
+
+template <uint bits, typename S>
+kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
+                                        device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
+                                        device const uint *pairs [[buffer(4)]], device const uint *offsets [[buffer(5)]],
+                                        device float *z [[buffer(6)]], constant ExpertArgs &args [[buffer(7)]],
+                                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, z, at, args,
+                OB_PLACE);
+}
+
+// y = Σ_k weights[k] · z[k], k in order; ids that are no experts add nothing. z [rows, top_k, outputs];
+// ids, weights [rows, top_k]; y [rows, outputs]. Grid: 1 × rows.
+kernel void experts_combine(device const float *z [[buffer(0)]], device const uint *ids [[buffer(1)]],
+                            device const float *weights [[buffer(2)]], device float *y [[buffer(3)]],
+                            constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                            OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows) return;
+    Place place = OB_PLACE;
+    ulong pair = ulong(at.y) * args.top_k;
+    for (uint i = 16 * place.thread_index; i < args.outputs; i += 16 * place.threads) {
+        uint count = min(16u, args.outputs - i);
+        float sums[16];
+        for (uint c = 0; c < 16; c++) sums[c] = 0;
+        for (uint k = 0; k < args.top_k; k++) {
+            if (ids[pair + k] >= args.experts) continue;
+            float weight = weights[pair + k];
+            device const float *product = z + (pair + k) * args.outputs + i;
+            if (count == 16) {
+                for (uint c = 0; c < 16; c++) sums[c] = add_expert(sums[c], weight, product[c]);
+            } else {
+                for (uint c = 0; c < count; c++) sums[c] = add_expert(sums[c], weight, product[c]);
+            }
+        }
+        device float *out = y + ulong(at.y) * args.outputs + i;
+        for (uint c = 0; c < count; c++) out[c] = sums[c];
+    }
+}
+
+#define OB_INSTANTIATE(name, T)                                                                                \
+    template [[host_name("experts_gate_up_grouped_" #name)]] kernel decltype(experts_gate_up_grouped<T>)       \
+        experts_gate_up_grouped<T>;                                                                            \
+    template [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped<T>)             \
+        experts_down_grouped<T>;
+OB_PLAIN_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE
+
+#define OB_INSTANTIATE(name, bits, S)                                                                             \
+    template [[host_name("experts_gate_up_grouped_" #name)]] kernel decltype(experts_gate_up_grouped_affine<bits, S>) \
+        experts_gate_up_grouped_affine<bits, S>;                                                                  \
+    template [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped_affine<bits, S>)   \
+        experts_down_grouped_affine<bits, S>;
+OB_AFFINE_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE
