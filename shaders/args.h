@@ -17,11 +17,12 @@
 // Heads that one threadgroup of the head norm + rope kernel takes.
 #define OB_ROPE_HEADS 4
 
-// Key positions that attention weighs at a time.
+// Key positions that attention weighs at a time, and query heads of a key-value head that it takes
+// together.
 #define OB_ATTENTION_BLOCK 256
+#define OB_ATTENTION_HEADS 16
 
-// Largest head_dim, and largest top_k of the routing.
-#define OB_MAX_HEAD_DIM 512
+// Largest top_k of the routing.
 #define OB_MAX_TOP_K 64
 
 // A threadgroup of the sampler takes a part of a row's logits; the maxima of its blocks tell what to

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support import DOT, ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, chain, run, stored
 
 import pipeline as p
-from pipeline.errors import DTypeError
+from pipeline.errors import DTypeError, ShapeError
 from pipeline.tensors import Storage
 
 HEAD_DIMS = (2, 18, 32, 80, 128)
@@ -203,7 +203,7 @@ def test_attention(device, dim, count, cache):
 
 
 @pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4)])
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)])
 def test_grouped_queries(device, heads, kv_heads, cache):
     rng = np.random.default_rng(heads)
     keys, values = cached(rng, 1, kv_heads, 40, 32, cache=cache), cached(rng, 1, kv_heads, 40, 32, cache=cache)
@@ -248,6 +248,100 @@ def test_one_score_far_above_the_others_takes_its_value(device, first):
     np.testing.assert_array_equal(y[0], values[0, 0, first])
 
 
+@pytest.mark.parametrize("first", [0, 255, 256, 511])
+def test_the_largest_score_so_far_changes_from_block_to_block(device, first):
+    """Scores that rise by 40 from one block to the next, or fall: weights of e^-40 are lost, those of e^-1 are not."""
+    rng = np.random.default_rng(first)
+    size = np.where(np.arange(700) < first, -40, 0) + np.where(np.arange(700) >= 600, 40, 0) + rng.random(700)
+    keys = np.zeros((1, 1, 700, 16), np.float32)
+    keys[0, 0, :, 3] = size
+    values = activations(rng, 1, 1, 700, 16)
+    q = np.zeros((1, 2, 16), np.float32)
+    q[0, :, 3] = 1, -1
+    y = attend(device, q, keys, values, [0], [699], scale=1.0)
+    check_attention(y, q, keys, values, [0], [699], 1.0)
+
+
+def test_a_long_context(processor):
+    rng = np.random.default_rng(9)
+    keys, values = (cached(rng, 1, 1, 20_000, 64, cache="f16") for _ in range(2))
+    q = activations(rng, 2, 8, 64) * 3
+    y = attend(processor, q, keys, values, [0, 0], [19_999, 12_345])
+    check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
+
+
+@pytest.mark.parametrize("position", [300, 301, 2**31, 0xFFFFFFFF])
+def test_a_position_past_the_context_reads_no_further(device, position):
+    rng = np.random.default_rng(6)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
+    y = attend(device, q, keys, values, [0], [position])
+    assert y.tobytes() == attend(device, q, keys, values, [0], [299]).tobytes()
+
+
+# Scores of -inf and what is no number
+
+
+INFINITE = [slice(0, 1), slice(0, 256), slice(0, 299), slice(256, 300), slice(3, 290)]
+
+
+@pytest.mark.parametrize("hidden", INFINITE, ids=lambda each: f"{each.start}-{each.stop}")
+def test_scores_of_minus_infinity_have_no_weight(device, hidden):
+    """Where they fill a block too, first or last; their values are finite."""
+    rng = np.random.default_rng(7)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), np.abs(activations(rng, 1, 3, 16))
+    keys[0, 0, hidden] = -np.inf
+    y = attend(device, q, keys, values, [0], [299])
+    seen = np.ones(300, bool)
+    seen[hidden] = False
+    check_attention(y, q, keys[:, :, seen], values[:, :, seen], [0], [seen.sum() - 1], 0.25)
+
+
+def test_a_row_that_sees_nothing_is_nan(device):
+    """As a softmax of -inf alone is; a row that sees something is none the worse for it."""
+    rng = np.random.default_rng(8)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), np.abs(activations(rng, 2, 3, 16))
+    keys[0, 0, :280] = -np.inf
+    y = attend(device, q, keys, values, [0, 0], [279, 299])
+    assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("at", [0, 100, 255, 256, 298])
+def test_nan_in_a_key_spoils_its_head_and_in_a_value_its_column(device, at, cache):
+    rng = np.random.default_rng(at)
+    keys, values = cached(rng, 1, 2, 300, 32, cache=cache), cached(rng, 1, 2, 300, 32, cache=cache)
+    q = activations(rng, 2, 4, 32)
+    clean = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    keys[0, 0, at, 7] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, :2]).all() and y[:, 2:].tobytes() == clean[:, 2:].tobytes()
+    keys[0, 0, at, 7], values[0, 1, at, 5] = 0, np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, 2:, 5]).all() and np.isfinite(np.delete(y, 5, -1)).all() and np.isfinite(y[:, :2]).all()
+
+
+def test_nan_in_a_query_spoils_that_head_alone(device):
+    rng = np.random.default_rng(5)
+    keys, values, q = activations(rng, 1, 1, 20, 32), activations(rng, 1, 1, 20, 32), activations(rng, 2, 5, 32)
+    clean = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    q[0, 2, 31] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    assert np.isnan(y[0, 2]).all()
+    y[0, 2] = clean[0, 2]
+    assert y.tobytes() == clean.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 17, 32, 64, 160, 1024])
+def test_threadgroups_of_any_size(threads):
+    checker = p.open_device("checker", threads=threads, schedules=2)
+    rng = np.random.default_rng(threads)
+    keys, values = cached(rng, 2, 2, 300, 40, cache="f16"), cached(rng, 2, 2, 300, 40, cache="f16")
+    q = activations(rng, 2, 10, 40)
+    y = attend(checker, q, keys, values, [1, 0], [299, 17])
+    check_attention(y, q, keys, values, [1, 0], [299, 17], 40**-0.5)
+    assert not checker.findings
+
+
 @pytest.mark.parametrize("cache", CACHES)
 def test_rows_do_not_depend_on_each_other(device, cache):
     rng = np.random.default_rng(3)
@@ -288,3 +382,10 @@ def test_caches_of_other_types_are_refused(keys, values):
         pipe.heads_to_cache(pipe.input("x", (1, 32)), pipe.input("y", (1, 16)), pipe.input("z", (1, 16)), np.ones(16, np.float32),
                             np.ones(16, np.float32), pipe.input("table", (1, 2, 8)), pipe.input("s", (1,), "u32"),
                             pipe.input("p", (1,), "u32"), *caches)
+
+
+def test_heads_that_do_not_divide_are_refused():
+    pipe = p.Pipeline(rows=1)
+    caches = [pipe.state(name, Storage.empty((1, 2, 4, 16), "f16")) for name in ("k", "v")]
+    with pytest.raises(ShapeError, match="attention: 3 heads do not divide over 2 key-value heads"):
+        pipe.attention(pipe.input("q", (1, 3, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions")))

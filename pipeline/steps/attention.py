@@ -35,9 +35,7 @@ class Attention:
         self.check_shape(q_norm, name, dim)
         self.check_shape(k_norm, name, dim)
         self.check_rows(table, name, 2, dim // 2)
-        self._check_caches(k_cache, v_cache, name)
-        if heads % kv_heads:
-            raise ShapeError(f"{self.named(name)}: {heads} heads do not divide over {kv_heads} key-value heads")
+        self._check_caches(heads, k_cache, v_cache, name)
         if q_norm.dtype != k_norm.dtype:
             raise DTypeError(f"{self.named(name)}: q_norm is {q_norm.dtype}, k_norm {k_norm.dtype}; they must agree")
         y = self.scratch(name, (self.rows, heads, dim))
@@ -54,15 +52,17 @@ class Attention:
         _, kv_heads, context, dim = k_cache.shape
         heads = q.shape[1]
         self.check_rows(q, name, heads, dim)
-        self._check_caches(k_cache, v_cache, name)
+        self._check_caches(heads, k_cache, v_cache, name)
         y = self.scratch(name, (self.rows, heads * dim))
         self.add(name, f"attention_{k_cache.dtype}", (q, k_cache, v_cache, slots, positions), (y,),
                  {"rows": self.rows, "heads": heads, "kv_heads": kv_heads, "head_dim": dim, "context": context,
-                  "scale": dim**-0.5 if scale is None else scale}, columns=heads)
+                  "scale": dim**-0.5 if scale is None else scale}, columns=kv_heads)
         return y
 
-    def _check_caches(self, k_cache: Tensor, v_cache: Tensor, name: str) -> None:
+    def _check_caches(self, heads: int, k_cache: Tensor, v_cache: Tensor, name: str) -> None:
         self.check_shape(v_cache, name, *k_cache.shape)
+        if heads % k_cache.shape[1]:
+            raise ShapeError(f"{self.named(name)}: {heads} heads do not divide over {k_cache.shape[1]} key-value heads")
         if k_cache.dtype != v_cache.dtype or k_cache.dtype not in CACHE_DTYPES:
             raise DTypeError(f"{self.named(name)}: the caches are {k_cache.dtype} and {v_cache.dtype}; "
                              f"both must be {' or both '.join(CACHE_DTYPES)}")
