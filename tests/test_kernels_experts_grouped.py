@@ -214,6 +214,23 @@ def test_spare_threadgroups_touch_nothing(device):
     layer.check(guarded_run(device, 7, steps(layer, True), spare=2, **inputs), **inputs)
 
 
+@pytest.mark.parametrize("used", [1, 4, 6])
+def test_fewer_rows_leave_the_others_alone(device, used):
+    """The ids of rows that do not run are in no group, even where they are no experts."""
+    rng = np.random.default_rng(11)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 9, 3)
+    inputs["ids"][used:] = 77
+    made = guarded_chain(device, 9, steps(layer, True), **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=used, **inputs)
+    made.check_guards()
+    layer.check(y[:used], **{name: value[:used] for name, value in inputs.items()})
+    assert (y[used:] == -7).all()
+    (pairs, offsets) = (made.view(tensor) for tensor in made.plan.dispatches[1].writes[:2])
+    assert offsets[6] == 3 * used and sorted(pairs[: 3 * used]) == list(range(3 * used))
+
+
 def test_the_same_chain_again(device):
     """What an earlier run left in scratch has no say."""
     rng = np.random.default_rng(9)
