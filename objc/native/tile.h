@@ -55,7 +55,7 @@ OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activa
 // scratch, or the sizes are not the kernel's.
 OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outputs) {
     if ((group != 32 && group != 64 && group != 128) || inputs == 0 || inputs % group != 0) return 0;
-    if (outputs < LEAST_OUTPUTS) return 0;
+    if (outputs < LEAST_OUTPUTS || inputs / group > MOST_GROUPS) return 0;
     uint64_t rows = ROWS_BYTES / (2 * (uint64_t)inputs);
     if (rows > MOST_TILE_ROWS) rows = MOST_TILE_ROWS;
     if (rows < 4) rows = 4;
