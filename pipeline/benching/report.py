@@ -100,6 +100,13 @@ def show(report: Report, out=None) -> None:
         table(out, *steps_table(report))
 
 
+def subtitle(report: Report) -> str:
+    """Of a plot: what was generated, on what, how often."""
+    tests = sorted({result.work.tokens for result in report.results if result.work.kind == "tg"})
+    return (f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)}), {report.device['hardware']}, "
+            f"{report.device['threads']} threads, mean and σ of {report.settings['repeats']}")
+
+
 def heading(report: Report) -> list[str]:
     model, device, bandwidth = report.model, report.device, report.bandwidth
     lines = [
