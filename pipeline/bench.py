@@ -111,8 +111,8 @@ def _report(options, model, checkpoint, bandwidth, active, results, steps, sides
     return Report(
         model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
                "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
-        device={"name": model.device.name, "hardware": hardware(model.device), "threads": model.device.threads,
-                "busy_cores": busy},
+        device={"name": model.device.name, "hardware": hardware(model.device), "isa": model.device.isa,
+                "threads": model.device.threads, "busy_cores": busy},
         settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
                   "temperature": options.temperature, "kv_cache": options.kv_cache},
         bandwidth=bandwidth, traffic=active, results=results, steps=steps,

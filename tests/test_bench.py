@@ -339,8 +339,9 @@ def test_an_instruction_set_of_choice(capsys, monkeypatch):
     monkeypatch.setattr(bandwidth, "Reader", lambda device: opened.append(os.environ["OB_ISA"]) or SimpleNamespace(
         measure=lambda: None, result=bandwidth.Bandwidth("kernel", 1, [1.0])))
     isa = runnable_isas()[0]
-    code, _, _ = run(capsys, "--pp", 2, "--tg", 0, "--repeats", 1, "--device", "cpu", "--isa", isa, "--json")
-    assert code == bench.OK and opened == [isa] and os.environ["OB_ISA"] == "avx1024"
+    code, out, _ = run(capsys, "--pp", 2, "--tg", 0, "--repeats", 1, "--device", "cpu", "--isa", isa, "--json")
+    assert code == bench.OK and json.loads(out)["device"]["isa"] == isa
+    assert opened == [isa] and os.environ["OB_ISA"] == "avx1024"
 
 
 def test_tables_and_plot_of_a_run(capsys, tmp_path):

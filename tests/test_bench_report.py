@@ -51,7 +51,7 @@ def made_report(peer_too):
     if peer_too:
         results.insert(1, Result("llama.cpp", work, [2.0, 2.0, 2.0]))
     return report.Report(
-        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "threads": 2},
+        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "isa": "avx2", "threads": 2},
         settings={}, bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
         traffic=Traffic(shared=100, expert=10.0, row=1, position=2, experts=4, top_k=2), results=results,
         steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01), 0.1)],
