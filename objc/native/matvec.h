@@ -117,14 +117,14 @@ static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint
         return;
     }
     for (uint32_t r = 0; r < 8; r++, words += (size_t)groups * group * bits / 8) {
-        for (uint32_t g = 0; g < groups; g += 8, out += least(8, groups - g)) {
+        for (uint32_t g = 0; g < groups; g += 8) {
             __m256i v[8];
             for (uint32_t i = 0; i < 8; i++) {
                 v[i] = _mm256_setzero_si256();
                 if (g + i < groups) v[i] = group_products<bits, group>(words, x, g + i);
             }
             // The next row's come over what is too much.
-            _mm256_storeu_si256((__m256i *)out, join_fours(sum_fours(v), sum_fours(v + 4)));
+            _mm256_storeu_si256((__m256i *)(out + r * groups + g), join_fours(sum_fours(v), sum_fours(v + 4)));
         }
     }
 }
