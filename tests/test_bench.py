@@ -252,10 +252,11 @@ def test_a_text_that_ends_early_is_no_result(tiny_folder):
             side.measure(work, work.prompts(0, 256))
 
 
-def test_every_step_of_a_model_has_a_group(tiny_folder):
+@pytest.mark.parametrize("batch", [1, 8])
+def test_every_step_of_a_model_has_a_group(tiny_folder, batch):
     """Only the embedding and the clearing of the status are left over."""
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        generator = p.Generator(p.load_model(checkpoint), context=8)
+        generator = p.Generator(p.load_model(checkpoint), context=8, batch_size=batch)
         names = [dispatch.step for dispatch in generator._decode.plan.dispatches]
     assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
     assert {steps.group_of(name) for name in names} == set(steps.GROUPS)
