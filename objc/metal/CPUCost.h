@@ -12,13 +12,13 @@
 
 #include "CPUAtomic.h"
 
-enum { CPU_COSTS = 4096, CPU_COST_NS = 16, CPU_COST_NOTES = 8 };
+enum { CPU_COSTS = 4096, CPU_COST_PLACES = 4, CPU_COST_NS = 16, CPU_COST_NOTES = 8 };
 
 // From the low bits: the cost, in sixteenths of a nanosecond; how often it was noted (8 bits): up to
 // CPU_COST_NOTES in phases that threads shared, up to twice that in others; which dispatch it is of
 // (24 bits).
 typedef struct {
-    cpu_atomic_u64 entries[CPU_COSTS];
+    cpu_atomic_u64 entries[CPU_COSTS + CPU_COST_PLACES - 1];
 } cpu_costs;
 
 typedef struct {
@@ -34,6 +34,9 @@ static inline cpu_cost cpu_cost_find(cpu_costs *costs, uint64_t key) {
     key *= 0x9E3779B97F4A7C15u;
     return (cpu_cost){&costs->entries[key >> 52], (uint32_t)(key >> 28) & 0xFFFFFF};
 }
+
+// Moves on to one of the following entries where another dispatch has the one that was found.
+void cpu_cost_place(cpu_cost *cost);
 
 // Of a threadgroup; 0 if it is not known. `noted` says how often it was measured.
 static inline uint32_t cpu_cost_read(cpu_cost cost, uint32_t *noted) {

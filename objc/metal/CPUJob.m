@@ -8,12 +8,12 @@
 // A thread takes half of what it has left at a time, so that a phase ends with small pieces. A piece
 // is worth UNIT_NS at least: kernels that prepare their input do so for each.
 enum {
-    UNIT_NS = 1500,
+    UNIT_NS = 3000,
     MOST_UNITS = 32,    // of a thread
     UNKNOWN_UNITS = 8,  // of a thread, where the cost is not known
     MIXED_UNITS = 4,    // of a thread, at least, where dispatches share a phase
     ALONE_NS = 400,     // a phase of less is not shared: that costs half as much
-    DOUBTFUL_NS = 4 * ALONE_NS,  // of one of less it is measured what it costs unshared
+    DOUBTFUL_NS = 4 * ALONE_NS,  // of less, what it costs unshared is measured too
 };
 
 uint64_t cpu_nanoseconds(void) {
@@ -100,6 +100,7 @@ void cpu_job_plan(cpu_job *job, uint32_t threads, bool measured) {
     for (cpu_phase *phase = job->first; phase != NULL; phase = phase->next) {
         for (cpu_dispatch *d = phase->first; d != NULL; d = d->next) {
             if (d->indirect != NULL) phase->indirect = true;
+            cpu_cost_place(&d->cost);
         }
         plan_phase(phase, threads, measured);
     }

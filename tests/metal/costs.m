@@ -16,7 +16,7 @@ static void record(const metallib_launch *launch, uint32_t first, uint32_t count
 // nothing is known. They were measured often enough, in phases that threads shared or in others.
 typedef struct {
     cpu_job job;
-    cpu_atomic_u64 entries[4];
+    cpu_atomic_u64 entries[4 + CPU_COST_PLACES];
     cpu_phase *phase;
 } planned;
 
@@ -26,7 +26,7 @@ static cpu_phase *plan(planned *p, int count, const uint32_t *totals, const uint
     p->phase = cpu_job_add_phase(&p->job, CPU_PHASE_DISPATCH);
     for (int i = 0; i < count; i++) {
         cpu_dispatch *d = cpu_arena_take(&p->job.arena, sizeof *d);
-        *d = (cpu_dispatch){.entry = record, .total = totals[i], .cost = {&p->entries[i], 7}};
+        *d = (cpu_dispatch){.entry = record, .total = totals[i], .cost = {&p->entries[i], 7 + (uint32_t)i}};
         cpu_phase_append(p->phase, d);
         cpu_store(&p->entries[i], 0);
         for (int n = 0; n < 2 * CPU_COST_NOTES && nanoseconds[i] > 0; n++) cpu_cost_note(d->cost, nanoseconds[i] * 10, 10, shared);
@@ -78,6 +78,22 @@ static void pieces(fixture *f) {
     cpu_cost_note(cost, UINT64_MAX / CPU_COST_NS, 1, true);
     CHECK_EQUAL(f, "it has a limit", cpu_cost_read(cost, &noted), UINT32_MAX);
     CHECK_EQUAL(f, "another dispatch at its place is not known", cpu_cost_read((cpu_cost){cost.entry, 8}, &noted), 0);
+
+    memset(p->entries, 0, sizeof p->entries);
+    BOOL apart = YES;
+    cpu_cost same[CPU_COST_PLACES];
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < CPU_COST_PLACES; i++) {
+            same[i] = (cpu_cost){p->entries, 20 + i};
+            cpu_cost_place(&same[i]);
+            if (round == 0) cpu_cost_note(same[i], 1000 * i, 1, true);
+            apart &= same[i].entry == p->entries + i && cpu_cost_read(same[i], &noted) == 1000 * i * CPU_COST_NS + 1;
+        }
+    }
+    CHECK(f, "dispatches of one place find entries of their own, and again", apart);
+    cpu_cost more = {p->entries, 50};
+    cpu_cost_place(&more);
+    CHECK(f, "or take the first one's when there is none", more.entry == p->entries);
     cpu_arena_free(&p->job.arena);
     free(p);
 }
