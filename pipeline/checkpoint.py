@@ -50,13 +50,14 @@ class Checkpoint:
 
     layout = Layout()
 
-    def __init__(self, path: Path, source: Path, config: dict, sizes: dict[Path, int], tensors: dict[str, TensorInfo],
-                 end_tokens: tuple[int, ...] = (), bos_token: int | None = None):
+    end_tokens: tuple[int, ...] = ()
+    bos_token: int | None = None
+
+    def __init__(self, path: Path, source: Path, config: dict, sizes: dict[Path, int], tensors: dict[str, TensorInfo]):
         self.path = path
         self.source = str(source)
         self.config = config
         self.tensors = tensors
-        self.end_tokens, self.bos_token = end_tokens, bos_token
         self._quantization = quantization_table(config, self.source)
         self._sizes = sizes  # bytes of each file when its header was checked
         self._maps: dict[Path, mmap.mmap] = {}

@@ -13,6 +13,7 @@ class Device:
 
     def __init__(self, core):
         self.core = core
+        self.native = bool(core.isa) and os.environ.get("OB_NATIVE") != "0"  # kernels written by hand, where there are some
         self._kernels = {}
         self._wrapped = {}
         library = resources.shader_library()
@@ -21,6 +22,11 @@ class Device:
     @property
     def name(self) -> str:
         return self.core.name
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that kernels use, such as "avx2"; empty for a device that is no processor."""
+        return self.core.isa
 
     @property
     def threads(self) -> int:

@@ -17,7 +17,8 @@ class Folder(Checkpoint):
 
     def __init__(self, path: Path, config: dict, headers: list[Header], tensors: dict[str, TensorInfo]):
         sizes = {header.file: header.size for header in headers}
-        super().__init__(path, path / "config.json", config, sizes, tensors, *_special_tokens(path, config))
+        super().__init__(path, path / "config.json", config, sizes, tensors)
+        self.end_tokens, self.bos_token = _special_tokens(path, config)
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.open(self.path / "tokenizer.json", self.bos_token)

@@ -27,6 +27,8 @@ def quoted(value) -> str:
         text = json.dumps(value)
     except (RecursionError, ValueError):
         text = "(nested)"
+    except TypeError:
+        text = f"an {type(value).__name__.lower()}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -34,7 +34,7 @@ def pair(key, kind: int, *content) -> bytes:
 
 
 def tensor(name, extents, kind: int, offset: int) -> bytes:
-    return string(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *extents, kind, offset)
+    return string(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *extents, kind, offset % 2**64)
 
 
 def nbytes(extents, kind: int) -> int:

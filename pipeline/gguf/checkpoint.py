@@ -2,15 +2,18 @@
 
 import re
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from ..tensor_info import TensorInfo, listed, quoted
+from ..tokenizer import Tokenizer
 from .configuration import make_config
 from .families import FAMILIES, family_key
 from .header import Header, read_header
 from .names import tensor_name
+from .tokenizer import Vocabulary, make_tokenizer
 from .values import FIX
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
@@ -33,6 +36,18 @@ class GgufCheckpoint(Checkpoint):
             self.layout = family.layout
         renamed = _renamed(main.file, tensors, family.names if family else {})
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
+        self._vocabulary = Vocabulary(main.file, self.metadata)
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        return self._vocabulary.end_tokens()
+
+    @cached_property
+    def bos_token(self) -> int | None:
+        return self._vocabulary.bos_token()
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(make_tokenizer(self._vocabulary), self.bos_token)
 
 
 def open_gguf(path: Path) -> GgufCheckpoint:
@@ -55,7 +70,7 @@ def _architecture(header: Header) -> str:
     value = header.metadata.get("general.architecture")
     if not isinstance(value, str) or not value:
         raise CheckpointError(f"{header.file}: key \"general.architecture\" must name the architecture, found "
-                              f"{quoted(value) if isinstance(value, (str, int, float, type(None))) else 'an array'}; {FIX}")
+                              f"{quoted(value)}; {FIX}")
     return value
 
 

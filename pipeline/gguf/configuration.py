@@ -9,6 +9,7 @@ from .families import COMMON, NEEDED, Family
 from .header import Header
 from .values import FIX, Array
 
+MAX_LAYERS = 4096
 _SIGMOID = 2  # of llama.cpp's gating functions
 _UNTURNED = 1e20  # frequencies divided by this much or more do not turn at all
 
@@ -24,6 +25,8 @@ class Metadata:
         """The value; an array as a list, or as its element where all are equal."""
         value = self.header.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, Array):
+            if len(value) > MAX_LAYERS:
+                raise self.error(key, f"one value, or one for each of at most {MAX_LAYERS:,} layers", value)
             value = list(value)
             if value and all(item == value[0] for item in value):
                 return value[0]
@@ -68,8 +71,8 @@ def make_config(header: Header, architecture: str, family: Family) -> dict:
 def _layers(values: Metadata) -> int:
     """Without the layers that predict further tokens, which stand behind the others."""
     layers = values.whole("block_count") - values.whole("nextn_predict_layers", 0)
-    if layers < 1:
-        raise values.error("block_count", "at least 1", layers)
+    if not 1 <= layers <= MAX_LAYERS:
+        raise values.error("block_count", f"1 to {MAX_LAYERS:,} layers", layers)
     return layers
 
 
