@@ -1,14 +1,23 @@
 """Experts of many rows, expert by expert: the order of the pairs, and the same bits as row by row."""
 
 import contextlib
-import functools
 
 import numpy as np
 import pytest
 import reference as ref
 from hypothesis import given
 from hypothesis import strategies as st
-from support import FORMATS_AND_GROUPS, PLAIN_FORMATS, alone, assert_rows_alone, chain, guarded_chain, guarded_run, run
+from support import (
+    FORMATS_AND_GROUPS,
+    PLAIN_FORMATS,
+    alone,
+    assert_rows_alone,
+    chain,
+    guarded_chain,
+    guarded_run,
+    run,
+    with_one_thread,
+)
 from test_kernels_experts import Layer
 
 from pipeline.errors import RunError
@@ -273,10 +282,8 @@ def test_the_same_chain_again(device):
 
 
 def test_one_thread_and_two_give_the_same(processor):
-    import pipeline
-
     rng = np.random.default_rng(10)
     layer = Layer(rng, 60, 64, 64, ("q4_bf16", 64))
     inputs = layer.inputs(rng, 70, 8)
-    one = functools.partial(run, pipeline.open_device(processor.name, threads=1), 70, steps(layer, True))
-    assert one(**inputs).tobytes() == assert_same(processor, layer, inputs).tobytes()
+    one = run(with_one_thread(processor), 70, steps(layer, True), **inputs)
+    assert one.tobytes() == assert_same(processor, layer, inputs).tobytes()
