@@ -43,11 +43,14 @@ def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
     from .checkpoint import open_checkpoint
     from .prompts import read_prompts, single_prompt
+    from .session import is_conversation
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with open_checkpoint(settings.model) as checkpoint:
+    with open_checkpoint(settings.model) as checkpoint, checkpoint.chat() as chat:
+        if any(is_conversation(prompt, settings) for prompt in prompts):
+            chat.start()
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
@@ -56,14 +59,15 @@ def run(settings, engine, display) -> int:
             print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,
                                    sampling=settings.sampling).explain())
             return OK
-        return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
+        return _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds)
 
 
-def _generate(settings, engine, display, prompts, tokenizer, model, load_seconds) -> int:
+def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds) -> int:
     from .session import Session, make_jobs
     from .summary import make_summary, to_json
 
-    jobs, failed = make_jobs(prompts, tokenizer, model, settings)
+    jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
+    chat.close()
     generator = _generator(settings, engine, model, jobs)
     with _writer(settings) or nullcontext() as writer:
         session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
