@@ -8,7 +8,9 @@ honoured. A machine that cannot build gets one line that says what to install.
 
 from __future__ import annotations
 
+import itertools
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -29,6 +31,16 @@ import toolchain  # noqa: E402
 
 NATIVE = Path("build/native")
 LIBRARY = "onebuf.metallib"
+NATIVE_ISAS = {  # of kernels written by hand: what the compiler is told
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4"],
+    "vnni": ["-march=x86-64-v4", "-mavx512vnni"],
+    "amx": ["-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
+}
+NATIVE_FLAGS = (
+    "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
+    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
+).split()
 ABI = ("cp311", "0x030B0000")  # the oldest Python of the limited API: wheel tag, Py_LIMITED_API
 
 if int(setuptools.__version__.partition(".")[0]) < 77:
@@ -102,6 +114,31 @@ def _compile_objects(shop: objects.Workshop, tools: toolchain.Toolchain) -> list
     return compiled
 
 
+def build_native(out: Path) -> None:
+    """Compiles objc/native into OUT/ISA.so for each instruction set; nothing where there are none."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform == "darwin":
+        return
+    from pipeline.metalc import toolchain as shader_tools
+
+    compiler, sources = [*shader_tools.compiler()], files("objc/native", "*.cpp")
+    shop = objects.Workshop(ROOT, NATIVE, shader_tools.compiler_version())
+    out.mkdir(parents=True, exist_ok=True)
+    jobs, parts = [], {isa: [] for isa in NATIVE_ISAS}
+    for isa, source in itertools.product(NATIVE_ISAS, sources):
+        part = NATIVE / f"native-{source.stem}-{isa}.o"
+        command = [*compiler, *NATIVE_FLAGS, *NATIVE_ISAS[isa], f"-DOB_ISA={isa}", "-MMD", "-MF", str(part.with_suffix(".d"))]
+        parts[isa].append(part)
+        jobs.append(partial(shop.make, part, [*command, "-c", str(source), "-o", str(part)], [source], part.with_suffix(".d")))
+    try:
+        objects.parallel(jobs)
+        for isa, inputs in parts.items():
+            product = NATIVE / f"native-{isa}.so"
+            shop.make(product, [*compiler, "-shared", *map(str, inputs), "-o", str(product)], inputs)
+            objects.install(product, out / f"{isa}.so")
+    except objects.CommandError as error:
+        raise fail(error, error.output) from None
+
+
 def build_shaders() -> Path | None:
     """Compiles shaders/*.metal; None where only run-time compilation is possible."""
     sources = files("shaders", "*.metal")
@@ -115,6 +152,7 @@ def build_shaders() -> Path | None:
     except metalc.CompileError as error:
         first, _, rest = str(error).partition("\n")
         raise fail(first, rest) from None
+    build_native(out / "native")
     return out
 
 

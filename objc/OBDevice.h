@@ -29,6 +29,9 @@
 // The name that the hardware goes by.
 @property(readonly) NSString *hardwareName;
 
+// The instruction set that kernels use on a device that is a processor, such as "avx2"; else nil.
+@property(readonly) NSString *instructionSet;
+
 // Worker threads, or 0 for a device that has none.
 @property(readonly) NSUInteger threads;
 

@@ -8,6 +8,10 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+@protocol OBProcessorDevice
+- (NSString *)instructionSet;
+@end
+
 @protocol OBCheckingDevice
 - (void)setScheduleCount:(NSUInteger)count;
 - (NSUInteger)scheduleCount;
@@ -90,6 +94,11 @@ static NSString *deviceNames(void) {
 - (NSUInteger)threads {
     if (![_device respondsToSelector:@selector(workerThreadCount)]) return 0;
     return [(id<OBThreadedDevice>)_device workerThreadCount];
+}
+
+- (NSString *)instructionSet {
+    if (![_device respondsToSelector:@selector(instructionSet)]) return nil;
+    return [(id<OBProcessorDevice>)_device instructionSet];
 }
 
 - (NSUInteger)schedules {

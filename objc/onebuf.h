@@ -31,6 +31,7 @@ typedef struct {
     uint64_t max_buffer;       // bytes
     uint64_t allocated;        // bytes in buffers now
     int64_t command_buffers;   // that reached the queue so far; -1 where it does not count
+    char isa[16];              // instruction set of a device that is a processor; empty for others
     uint32_t schedules;        // orders of threads tried for each dispatch; 0 for a device that does not
 } ob_device_info;
 

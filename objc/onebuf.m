@@ -65,6 +65,7 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     memset(info, 0, sizeof *info);
     copyText(info->name, sizeof info->name, [device name]);
     copyText(info->hardware, sizeof info->hardware, [device hardwareName]);
+    copyText(info->isa, sizeof info->isa, [device instructionSet]);
     info->threads = (uint32_t)[device threads];
     info->max_buffer = [[device device] maxBufferLength];
     info->allocated = [[device device] currentAllocatedSize];

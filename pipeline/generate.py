@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .builder import Pipeline
+from .chain import Chain
 from .errors import PromptError, UsageError
 from .models import load_model
 from .models.state import Rows
@@ -22,7 +23,10 @@ from .tensors import CACHE_DTYPES
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
-PREFILL_ROWS = 128  # tokens of prompts that go through together
+# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so
+# many are worth it; halved until the chain's scratch, most of it the experts' products, takes no more.
+PREFILL_ROWS = 512
+PREFILL_SCRATCH = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,7 @@ class Generator:
         self._trace = [] if trace else None
         self._cache = model.cache(batch_size, context, kv_cache)
         self._rows = Rows.zeros(batch_size)
-        self._prefill_rows = Rows.zeros(PREFILL_ROWS)
-        self._prefill = None   # built at the first prompt of two tokens
+        self._prefill, self._prefill_rows = None, None   # built at the first prompt of two tokens
         self._counts = model.counts.numpy(model.device)
         self._build_decode(Features.of([sampling]))
 
@@ -213,11 +216,12 @@ class Generator:
             raise PromptError(f"logit_bias names token {bad}, which is not in the vocabulary of {self.model.vocab_size}")
 
     def _prefill_all(self, sequences: list[_Sequence]) -> Iterator[Prefilled]:
-        """Prompts of all `sequences` but their last tokens, PREFILL_ROWS rows at a time."""
-        pending = ((sequence, position) for sequence in sequences for position in range(sequence.before_last))
-        while chunk := list(itertools.islice(pending, PREFILL_ROWS)):
-            if self._prefill is None:
-                self._prefill = self._build_prefill()
+        """Prompts of all `sequences` but their last tokens, as many at a time as the chain takes."""
+        pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
+        if pending and self._prefill is None:
+            self._build_prefill()
+        while pending:
+            chunk, pending = pending[: self._prefill.plan.rows], pending[self._prefill.plan.rows :]
             start = time.perf_counter()
             rows, device = self._prefill_rows, self.model.device
             tokens, positions, slots = (rows.tokens.numpy(device), rows.positions.numpy(device), rows.slots.numpy(device))
@@ -339,10 +343,16 @@ class Generator:
         names = ("tokens", "positions", "slots", "temperatures", "seeds")
         self._state = {name: getattr(rows, name).numpy(device) for name in names} | self._sampler.state
 
-    def _build_prefill(self):
-        pipe = Pipeline(self.model.device, rows=PREFILL_ROWS, label="prefill")
-        self.model.forward(pipe, self._prefill_rows, self._cache, head=False)
-        return pipe.build(())
+    def _build_prefill(self) -> None:
+        """The chain that prompts go through: see PREFILL_ROWS."""
+        rows, plan = 2 * PREFILL_ROWS, None
+        while plan is None or (plan.layout.nbytes > PREFILL_SCRATCH and rows > 1):
+            rows //= 2
+            self._prefill_rows = Rows.zeros(rows)
+            pipe = Pipeline(self.model.device, rows=rows, label="prefill")
+            self.model.forward(pipe, self._prefill_rows, self._cache, head=False)
+            plan = pipe.plan(())
+        self._prefill = Chain(plan, self.model.device)
 
 
 class _Done:

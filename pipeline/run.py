@@ -42,15 +42,14 @@ def load_engine():
 def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
     from .checkpoint import open_checkpoint
+    from .device import instruction_set
     from .prompts import read_prompts, single_prompt
-    from .session import is_conversation
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with open_checkpoint(settings.model) as checkpoint, checkpoint.chat() as chat:
-        if any(is_conversation(prompt, settings) for prompt in prompts):
-            chat.start()
+    with (open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat,
+          instruction_set(settings.isa)):
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
@@ -62,12 +61,24 @@ def run(settings, engine, display) -> int:
         return _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds)
 
 
+def _chat(checkpoint, prompts, settings):
+    """The checkpoint's chat templates, on their way to be ready, where a prompt is a conversation; else None."""
+    from .session import is_conversation
+
+    if not any(is_conversation(prompt, settings) for prompt in prompts):
+        return nullcontext()
+    chat = checkpoint.chat()
+    chat.start()
+    return chat
+
+
 def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds) -> int:
     from .session import Session, make_jobs
     from .summary import make_summary, to_json
 
     jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
-    chat.close()
+    if chat is not None:
+        chat.close()
     generator = _generator(settings, engine, model, jobs)
     with _writer(settings) or nullcontext() as writer:
         session = Session(jobs, failed, tokenizer, writer, display, settings.streams)

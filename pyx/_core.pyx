@@ -146,6 +146,11 @@ cdef class Device(Handle):
         return self.describe().hardware.decode("utf-8", "replace")
 
     @property
+    def isa(self):
+        """The instruction set that kernels use on a device that is a processor, such as "avx2"; else ""."""
+        return self.describe().isa.decode()
+
+    @property
     def threads(self):
         """Worker threads; 0 for a device without."""
         return self.describe().threads

@@ -23,6 +23,7 @@ cdef extern from "onebuf.h" nogil:
         uint64_t max_buffer
         uint64_t allocated
         int64_t command_buffers
+        char isa[16]
         uint32_t schedules
 
     ctypedef struct ob_argument:

@@ -15,7 +15,8 @@ hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("onebuf")
 
 
-# (name, threads): the CPU alone and with two workers.
+# (name, threads): the CPU alone, with the shaders as they are written, and with two workers, with the
+# kernels that were written by hand.
 PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
 # With threadgroups of three simdgroups, which is no power of two.
 CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
@@ -34,7 +35,9 @@ def _open(param, **settings):
     import pipeline
 
     name, threads = param
-    return pipeline.open_device(name, threads=threads, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OB_NATIVE", "0" if param == ("cpu", 1) else "1")
+        return pipeline.open_device(name, threads=threads, **settings)
 
 
 @pytest.fixture(scope="session", params=PROCESSORS, ids=_id)

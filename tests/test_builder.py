@@ -11,6 +11,7 @@ from pipeline import memory
 from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.models.state import Rows
 from pipeline.plan import place_apart
+from pipeline.steps.experts import GROUPED_ROWS
 
 
 def array(*shape, seed=0):
@@ -97,7 +98,7 @@ def test_rows():
 def test_a_plan_prints_without_a_device():
     pipe, out, _ = moe_layer("no such device")
     text = str(pipe.plan(out))
-    for part in ("experts.gate_up", "experts_down_f32", "route.ids", "7 dispatches", "1 command buffer", "waits for"):
+    for part in ("experts.gate_up", "experts_down_grouped_f32", "route.ids", "9 dispatches", "1 command buffer", "waits for"):
         assert part in text
 
 
@@ -123,6 +124,27 @@ def test_ten_dispatches_a_layer():
     model, pipe, logits = storyteller()
     counts = [sum(d.step.startswith(f"layers.{i}.") for d in pipe.plan(logits).dispatches) for i in range(model.config.layers)]
     assert max(counts) <= 10 and model.dispatches_per_layer == counts[1]
+
+
+def experts_of(rows, **keywords):
+    """(kernel, threadgroups, rows of a threadgroup) of each dispatch of a step of 5 experts, 3 a row, and what each waits for."""
+    pipe = p.Pipeline(rows=rows)
+    ids, weights = pipe.input("ids", (rows, 3), "u32"), pipe.input("weights", (rows, 3))
+    y = pipe.experts(pipe.input("h", (rows, 64)), ids, weights, *(array(5, *shape) for shape in ((40, 64), (40, 64), (64, 40))), **keywords)
+    plan = pipe.plan(y)
+    return [(d.kernel, d.threadgroups, d.rows_per_threadgroup) for d in plan.dispatches[1:]], plan.barriers[1:]
+
+
+def test_many_rows_are_grouped_by_expert():
+    by_row = lambda rows: ([("experts_gate_up_f32", (3, rows, 3), 1), ("experts_down_f32", (4, rows, 1), 1)], (0, 1))
+    by_expert = lambda rows: ([("group_experts", (1, 5, 1), 0), ("experts_gate_up_grouped_f32", (3, 5, 1), 0),
+                               ("experts_down_grouped_f32", (4, 5, 1), 0), ("experts_combine", (1, rows, 1), 1)], (0, 1, 2, 3))
+    assert experts_of(1) == experts_of(1, grouped=False) == by_row(1)
+    assert experts_of(GROUPED_ROWS - 1) == by_row(GROUPED_ROWS - 1)
+    assert experts_of(GROUPED_ROWS) == by_expert(GROUPED_ROWS)
+    assert experts_of(100) == by_expert(100)
+    assert experts_of(100, grouped=False) == by_row(100)
+    assert experts_of(1, grouped=True) == by_expert(1)
 
 
 def test_every_step_has_the_models_constants():
@@ -191,7 +213,7 @@ def test_a_moe_layer_in_ten_lines(device):
         np.testing.assert_array_equal(chosen, want_ids)
         np.testing.assert_allclose(s, total, atol=2e-6)
         np.testing.assert_allclose(n, reference.rms_norm(total, NORM2), atol=1e-5)
-    assert str(chain) == str(chain.plan) and len(chain) == 7
+    assert str(chain) == str(chain.plan) and len(chain) == 9
 
 
 def test_outputs_made_early_are_kept(device):

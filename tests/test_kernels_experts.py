@@ -7,7 +7,18 @@ import pytest
 import reference as ref
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DOT, FORMATS_AND_GROUPS, PLAIN_FORMATS, activations, assert_close, assert_rows_alone, guarded_chain, matrix, run
+from support import (
+    DOT,
+    FORMATS_AND_GROUPS,
+    PLAIN_FORMATS,
+    activations,
+    assert_close,
+    assert_rows_alone,
+    guarded_chain,
+    matrix,
+    run,
+    stored_activations,
+)
 
 from pipeline.errors import RunError
 
@@ -31,7 +42,7 @@ class Layer:
         weights = rng.random((rows, top_k)).astype(np.float32)
         return {"h": activations(rng, rows, dim) * np.float32(scale / dim**0.5), "ids": ids, "weights": weights}
 
-    def check(self, y, h, ids, weights):
+    def check(self, device, y, h, ids, weights):
         expected = ref.experts(h, ids, weights, self.gate_values, self.up_values, self.down_values)
         # Each product's error follows its sum of absolute values; silu(g) grows with a slope of 1.1 at most.
         bound, x = np.zeros_like(expected), np.abs(h.astype(np.float64))
@@ -39,8 +50,19 @@ class Layer:
             for expert, weight in zip(ids[row], weights[row]):
                 if expert != ref.NONE:
                     gate, up = np.abs(self.gate_values[expert]) @ x[row], np.abs(self.up_values[expert]) @ x[row]
-                    bound[row] += np.abs(weight) * (np.abs(self.down_values[expert]) @ (gate * up))
-        assert_close(y, expected, 2 * DOT * bound)
+                    bound[row] += 2 * DOT * np.abs(weight) * (np.abs(self.down_values[expert]) @ (gate * up))
+                    bound[row] += np.abs(weight) * self.rounded(device, h[row].astype(np.float64), expert)
+        assert_close(y, expected, bound)
+
+    def rounded(self, device, x, expert):
+        """What 16-bit activations may cost of one expert's output."""
+        gate, up, down = self.gate_values[expert], self.up_values[expert], self.down_values[expert]
+        g, u = gate @ x, up @ x
+        dg = stored_activations(device, x, self.gate, gate) + DOT * np.abs(g)
+        du = stored_activations(device, x, self.up, up) + DOT * np.abs(u)
+        inner = ref.silu(g) * u
+        return (np.abs(down) @ (1.1 * dg * (np.abs(u) + du) + du * np.abs(ref.silu(g))) * device.native
+                + stored_activations(device, inner * (1 + DOT), self.down, down))
 
 
 @pytest.mark.parametrize("format", FORMATS_AND_GROUPS, ids=lambda f: f"{f[0]}-{f[1]}")
@@ -50,7 +72,7 @@ def test_every_format(device, format):
     layer = Layer(rng, 6, 2 * size, size, format)
     for rows, top_k in ((1, 1), (3, 4), (5, 6)):
         inputs = layer.inputs(rng, rows, top_k)
-        layer.check(run(device, rows, layer.steps, **inputs), **inputs)
+        layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
 
 
 @pytest.mark.parametrize("experts", [1, 6, 48, 60, 96, 257])
@@ -59,7 +81,7 @@ def test_every_size(device, experts, hidden, dim):
     rng = np.random.default_rng(experts)
     layer = Layer(rng, experts, hidden, dim)
     inputs = layer.inputs(rng, 3, min(experts, 8))
-    layer.check(run(device, 3, layer.steps, **inputs), **inputs)
+    layer.check(device, run(device, 3, layer.steps, **inputs), **inputs)
 
 
 @given(experts=st.integers(1, 12), rows=st.integers(1, 9), hidden=st.integers(1, 70), dim=st.integers(1, 70),
@@ -68,14 +90,14 @@ def test_experts_of_any_size(device, experts, rows, hidden, dim, format, seed):
     rng = np.random.default_rng(seed)
     layer = Layer(rng, experts, hidden, dim, (format, 0))
     inputs = layer.inputs(rng, rows, rng.integers(1, experts + 1))
-    layer.check(run(device, rows, layer.steps, **inputs), **inputs)
+    layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
 
 
 def test_down_may_have_a_format_of_its_own(device):
     rng = np.random.default_rng(2)
     layer = Layer(rng, 6, 64, 128, ("q4_bf16", 128), ("q8_f16", 64))
     inputs = layer.inputs(rng, 3, 4)
-    layer.check(run(device, 3, layer.steps, **inputs), **inputs)
+    layer.check(device, run(device, 3, layer.steps, **inputs), **inputs)
 
 
 def test_large_gates_neither_overflow_nor_vanish(device):
@@ -101,7 +123,7 @@ def test_no_expert_adds_nothing(device):
     inputs["ids"][0] = ref.NONE
     inputs["ids"][1, 0] = inputs["ids"][2, 1] = inputs["ids"][3, 2] = ref.NONE
     y = run(device, 4, layer.steps, **inputs)
-    layer.check(y, **inputs)
+    layer.check(device, y, **inputs)
     assert (y[0] == 0).all()
 
 
@@ -112,7 +134,7 @@ def test_fewer_rows_leave_the_others_alone(device):
     made = guarded_chain(device, 5, layer.steps, **inputs)
     made.view(made.plan.outputs[0])[:] = -7
     y = made.run(rows=3, **inputs)
-    layer.check(y[:3], **{name: value[:3] for name, value in inputs.items()})
+    layer.check(device, y[:3], **{name: value[:3] for name, value in inputs.items()})
     assert (y[3:] == -7).all()
 
 

@@ -28,7 +28,7 @@ def assert_same(device, layer, inputs):
     """The outputs of both forms, which are the same bits; checked against the oracle."""
     rows = len(inputs["h"])
     by_row, by_expert = (run(device, rows, steps(layer, grouped), **inputs) for grouped in (False, True))
-    layer.check(by_expert, **inputs)
+    layer.check(device, by_expert, **inputs)
     assert by_row.tobytes() == by_expert.tobytes()
     return by_expert
 
@@ -204,14 +204,31 @@ def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
         made.run(**inputs)
     made.check_guards()
     inputs["ids"][1, 2] = NONE
-    layer.check(made.view(made.plan.outputs[0]), **inputs)
+    layer.check(device, made.view(made.plan.outputs[0]), **inputs)
 
 
 def test_spare_threadgroups_touch_nothing(device):
     rng = np.random.default_rng(8)
     layer = Layer(rng, 5, 33, 17)
     inputs = layer.inputs(rng, 7, 3)
-    layer.check(guarded_run(device, 7, steps(layer, True), spare=2, **inputs), **inputs)
+    layer.check(device, guarded_run(device, 7, steps(layer, True), spare=2, **inputs), **inputs)
+
+
+@pytest.mark.parametrize("used", [1, 4, 6])
+def test_fewer_rows_leave_the_others_alone(device, used):
+    """The ids of rows that do not run are in no group, even where they are no experts."""
+    rng = np.random.default_rng(11)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 9, 3)
+    inputs["ids"][used:] = 77
+    made = guarded_chain(device, 9, steps(layer, True), **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=used, **inputs)
+    made.check_guards()
+    layer.check(device, y[:used], **{name: value[:used] for name, value in inputs.items()})
+    assert (y[used:] == -7).all()
+    (pairs, offsets) = (made.view(tensor) for tensor in made.plan.dispatches[1].writes[:2])
+    assert offsets[6] == 3 * used and sorted(pairs[: 3 * used]) == list(range(3 * used))
 
 
 def test_the_same_chain_again(device):
@@ -222,7 +239,7 @@ def test_the_same_chain_again(device):
     for _ in range(3):
         inputs = layer.inputs(rng, 6, 4)
         inputs["ids"][rng.random((6, 4)) < 0.3] = NONE
-        layer.check(made.run(**inputs), **inputs)
+        layer.check(device, made.run(**inputs), **inputs)
 
 
 def test_one_thread_and_two_give_the_same(processor):

@@ -17,6 +17,7 @@ from support import (
     chain,
     matrix,
     run,
+    stored_activations,
 )
 
 import pipeline as p
@@ -24,9 +25,10 @@ import pipeline as p
 ROW_TILE = 4   # rows that one threadgroup takes: a run of fewer rows works in whole tiles
 
 
-def check_product(actual, x, weights, bound=DOT):
+def check_product(device, actual, x, weight, values):
     x = x.astype(np.float64)
-    assert_close(actual, x @ weights.T, bound * (np.abs(x) @ np.abs(weights).T))
+    bound = dot_bound(weight) * (np.abs(x) @ np.abs(values).T)
+    assert_close(actual, x @ values.T, bound + stored_activations(device, x, weight, values))
 
 
 def dot_bound(weight):
@@ -46,7 +48,7 @@ def test_linear(device, inputs, rows, format):
     for outputs in (1, 17, 33):
         weight, values = matrix(rng, (outputs, inputs), format)
         x = activations(rng, rows, inputs)
-        check_product(run(device, rows, linear(weight), x=x), x, values)
+        check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
 @pytest.mark.parametrize("groups", [1, 3, 33])
@@ -56,7 +58,7 @@ def test_linear_quantised(device, format, group, groups):
     for rows, outputs in ((1, 1), (1, 33), (3, 17), (5, 16), (9, 31)):
         weight, values = matrix(rng, (outputs, groups * group), format, group)
         x = activations(rng, rows, groups * group)
-        check_product(run(device, rows, linear(weight), x=x), x, values, dot_bound(weight))
+        check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
 @given(rows=st.integers(1, 13), inputs=st.integers(1, 700), outputs=st.integers(1, 70),
@@ -65,7 +67,7 @@ def test_linear_of_any_size(device, rows, inputs, outputs, format, seed):
     rng = np.random.default_rng(seed)
     weight, values = matrix(rng, (outputs, inputs), format)
     x = activations(rng, rows, inputs)
-    check_product(run(device, rows, linear(weight), x=x), x, values)
+    check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
 @given(rows=st.integers(1, 13), groups=st.integers(1, 9), outputs=st.integers(1, 70),
@@ -74,7 +76,7 @@ def test_quantised_of_any_size(device, rows, groups, outputs, format, seed):
     rng = np.random.default_rng(seed)
     weight, values = matrix(rng, (outputs, groups * format[1]), *format)
     x = activations(rng, rows, groups * format[1])
-    check_product(run(device, rows, linear(weight), x=x), x, values, dot_bound(weight))
+    check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
 @pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
@@ -86,7 +88,7 @@ def test_three_at_a_time(device, format, group):
     made = chain(device, 5, lambda pipe, x: pipe.linear3(x, [w for w, _ in pairs], "qkv"), x=x)
     assert len(made) == 1
     for y, (weight, values) in zip(made.run(x=x), pairs):
-        check_product(y, x, values, dot_bound(weight))
+        check_product(device, y, x, weight, values)
 
 
 def test_three_of_different_formats_are_three_dispatches(device):
@@ -96,7 +98,7 @@ def test_three_of_different_formats_are_three_dispatches(device):
     made = chain(device, 2, lambda pipe, x: pipe.linear3(x, [w for w, _ in pairs], "qkv"), x=x)
     assert len(made) == 3
     for y, (weight, values) in zip(made.run(x=x), pairs):
-        check_product(y, x, values, dot_bound(weight))
+        check_product(device, y, x, weight, values)
 
 
 @pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
@@ -126,7 +128,7 @@ def test_fewer_rows_leave_other_tiles_alone(device, used):
     made = chain(device, 9, linear(weight), x=x)
     made.view(made.plan.outputs[0])[:] = -7
     y = made.run(rows=used, x=x)
-    check_product(y[:used], x[:used], values)
+    check_product(device, y[:used], x[:used], weight, values)
     assert (y[-(-used // ROW_TILE) * ROW_TILE :] == -7).all()
 
 

@@ -46,6 +46,7 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
     }
     *b = (blit){.buffers = {destination, source, b}, .size = size, .value = value};
     b->dispatch.entry = entry;
+    b->dispatch.native = NULL;
     b->dispatch.launch.buffers = b->buffers;
     b->dispatch.total = (uint32_t)((size + PIECE - 1) / PIECE);
     cpu_phase_append(phase, &b->dispatch);

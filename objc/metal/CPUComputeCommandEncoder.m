@@ -171,6 +171,7 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
                  (bound->available < kernel->arguments[i].smallest);
     }
     dispatch->entry = kernel->entry;
+    dispatch->native = kernel->native;
     dispatch->launch.buffers = buffers;
     dispatch->launch.threadgroup = NULL;
     dispatch->launch.constants = NULL;

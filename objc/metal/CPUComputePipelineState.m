@@ -34,6 +34,7 @@ static CPUFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
     }
     _device = [device retain];
     _kernel = cpu_kernel_make([_function function]);
+    _kernel.native = [_function nativeEntry];
     NSUInteger limit = [descriptor maxTotalThreadsPerThreadgroup];
     if (limit > 0 && limit < _kernel.max_threads) _kernel.max_threads = (uint32_t)limit;
     if ([device largestThreadgroup] < _kernel.max_threads) _kernel.max_threads = (uint32_t)[device largestThreadgroup];

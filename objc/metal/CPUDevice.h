@@ -24,6 +24,9 @@
 - (BOOL)watchesKernels;
 - (NSArray *)newLogsOf:(const void *)job;
 
+// The instruction set that its kernels use, or nil.
+- (NSString *)instructionSet;
+
 - (cpu_pool *)pool;
 - (void)addAllocatedBytes:(int64_t)bytes;
 - (NSMutableDictionary *)compilerVersions;

@@ -14,6 +14,7 @@
 #import "CPUEvent.h"
 #import "CPUFence.h"
 #import "CPUISA.h"
+#import "CPUNative.h"
 #import "CPULibrary.h"
 #import "CheckerDevice.h"
 #import "MTLCommandQueue.h"
@@ -83,7 +84,12 @@ static NSUInteger defaultThreads(void) {
     [super dealloc];
 }
 
-- (NSArray *)instructionSets:(NSError **)error { return CPUWantedISAs(error); }
+- (NSString *)instructionSet {
+    NSArray *names = CPUWantsNative() ? CPUWantedISAs(NULL) : CPUShaderISAs(NULL);
+    return [names count] > 0 ? [names objectAtIndex:0] : nil;
+}
+
+- (NSArray *)instructionSets:(NSError **)error { return CPUShaderISAs(error); }
 - (Class)bufferClass { return [CPUBuffer class]; }
 - (Class)computeCommandEncoderClass { return [CPUComputeCommandEncoder class]; }
 - (void)prepareLibrary:(void *)handle { (void)handle; }

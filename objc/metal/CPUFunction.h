@@ -2,6 +2,7 @@
 #import "CPUObject.h"
 #import "MTLLibrary.h"
 #import "metallib.h"
+#import "native/native.h"
 
 @class CPULibrary;
 
@@ -12,5 +13,6 @@
 
 - (id)initWithLibrary:(CPULibrary *)library function:(const metallib_function *)function;
 - (const metallib_function *)function;
+- (cpu_native_entry)nativeEntry;  // or NULL
 
 @end

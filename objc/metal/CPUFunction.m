@@ -18,6 +18,7 @@
 }
 
 - (const metallib_function *)function { return _function; }
+- (cpu_native_entry)nativeEntry { return [_library nativeEntryWithName:_function->name]; }
 - (id<MTLDevice>)device { return [_library device]; }
 - (MTLFunctionType)functionType { return MTLFunctionTypeKernel; }
 - (NSString *)name { return [NSString stringWithUTF8String:_function->name]; }

@@ -11,9 +11,10 @@
 #include "CPUArena.h"
 #include "CPUAtomic.h"
 #include "metallib.h"
+#include "native/native.h"
 
 // A worker's scratch is threadgroup memory, or whatever a kernel written for this processor needs.
-enum { CPU_MAX_THREADGROUP_MEMORY = 32768, CPU_SCRATCH_BYTES = 1 << 20 };
+enum { CPU_MAX_THREADGROUP_MEMORY = 32768 };
 
 typedef struct cpu_event cpu_event;
 struct check_dispatch;
@@ -22,6 +23,7 @@ typedef struct cpu_job cpu_job;
 typedef struct cpu_dispatch {
     struct cpu_dispatch *next;
     metallib_entry entry;
+    cpu_native_entry native;  // which runs instead, or NULL
     metallib_launch launch;
     const uint32_t *indirect;             // three counts in a buffer, read when the phase starts
     const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none

@@ -83,6 +83,10 @@ static void run_threadgroups(const cpu_dispatch *d, uint32_t first, uint32_t cou
         checker_run(d);
         return;
     }
+    if (d->native != NULL) {
+        d->native(&d->launch, first, count, scratch, d->entry);
+        return;
+    }
     if (d->threadgroup_offsets == NULL) {
         d->entry(&d->launch, first, count);
         return;

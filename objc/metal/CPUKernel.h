@@ -6,10 +6,12 @@
 #include <stdint.h>
 
 #include "metallib.h"
+#include "native/native.h"
 
 typedef struct cpu_kernel {
     const metallib_function *function;
     metallib_entry entry;
+    cpu_native_entry native;  // or NULL
     uint32_t max_threads;   // per threadgroup
     uint32_t buffers;       // bit n: there is a [[buffer(n)]]
     uint32_t threadgroup;   // bit n: there is a [[threadgroup(n)]]

@@ -1,6 +1,7 @@
 // A compiled shader library: a folder NAME.metallib with one shared object per instruction set.
 #import "CPUObject.h"
 #import "MTLLibrary.h"
+#import "CPUNative.h"
 #import "metallib.h"
 
 @class CPUDevice;
@@ -9,6 +10,8 @@
     CPUDevice *_device;
     void *_handle;
     const metallib *_library;
+    void *_nativeHandle;
+    const cpu_native_library *_native;
 }
 
 // Opens the best instruction set that the processor has, or the one in OB_ISA. nil and an error
@@ -20,5 +23,8 @@
               source:(NSString *)source
              options:(MTLCompileOptions *)options
                error:(NSError **)error;
+
+// The kernel of that name that was written for this processor, or NULL.
+- (cpu_native_entry)nativeEntryWithName:(const char *)name;
 
 @end

@@ -75,6 +75,7 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
         [self release];
         return nil;
     }
+    if (![device watchesKernels]) _native = CPUOpenNative(path, &_nativeHandle);
     return self;
 }
 
@@ -89,11 +90,13 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
 }
 
 - (void)dealloc {
+    if (_nativeHandle != NULL) dlclose(_nativeHandle);
     if (_handle != NULL) dlclose(_handle);
     [_device release];
     [super dealloc];
 }
 
+- (cpu_native_entry)nativeEntryWithName:(const char *)name { return CPUFindNative(_native, name); }
 - (id<MTLDevice>)device { return _device; }
 - (MTLLibraryType)type { return MTLLibraryTypeExecutable; }
 - (NSString *)installName { return nil; }

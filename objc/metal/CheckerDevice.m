@@ -36,6 +36,7 @@
     return [NSArray arrayWithObject:@"checker"];
 }
 
+- (NSString *)instructionSet { return nil; }
 - (Class)bufferClass { return [CheckerBuffer class]; }
 - (Class)computeCommandEncoderClass { return [CheckerComputeCommandEncoder class]; }
 - (NSUInteger)largestThreadgroup { return _threads; }

@@ -9,6 +9,9 @@ from ..errors import DTypeError, ShapeError
 from ..tensors import Tensor, Weight
 from .limits import core
 
+# From this many rows on, experts are worth grouping.
+GROUPED_ROWS = 4
+
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
@@ -34,14 +37,14 @@ class _Layer:
 
 class Experts:
     def experts(self, h: Tensor, ids: Tensor, weights: Tensor, gate_proj, up_proj, down_proj,
-                name: str = "experts", *, grouped: bool = False) -> Tensor:
+                name: str = "experts", *, grouped: bool | None = None) -> Tensor:
         """Σ_k weights[k] · down(silu(gate(h)) · up(h)) over the chosen experts: [R, dim].
 
         gate_proj, up_proj [experts, hidden, dim], down_proj [experts, dim, hidden]; ids never leave the
         device. OB_NONE among the ids adds nothing; any other id that is no expert fails the row.
 
         `grouped` goes expert by expert, in two dispatches more, so that rows share what is read of an
-        expert; otherwise row by row. Both give the same bits.
+        expert; otherwise row by row. The default follows the number of rows. Both give the same bits.
         """
         gate, up, down = (self._stack(value, f"{name}.{part}") for value, part in
                           ((gate_proj, "gate_proj"), (up_proj, "up_proj"), (down_proj, "down_proj")))
@@ -55,6 +58,8 @@ class Experts:
         if (gate.format, gate.group_size) != (up.format, up.group_size):
             raise DTypeError(f"{self.named(name)}: gate_proj is {gate.format}, up_proj {up.format}; they must agree")
         layer = _Layer(gate, up, down, {"rows": self.rows, "top_k": top_k, "step": self.failing_step(name)})
+        if grouped is None:
+            grouped = self.rows >= GROUPED_ROWS
         return (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, name)
 
     def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, name: str) -> Tensor:

@@ -1,0 +1,116 @@
+// Activations as 16-bit integers: of each group of columns x = q · scale, |q| ≤ 32,767.
+//
+// With 4- or 8-bit weights the dot product of a group is then an exact 32-bit integer, so results do
+// not depend on how the work is cut or on the instruction set; what rounding costs is about 2⁻¹⁶ of
+// the group's largest element. (8-bit activations would cost 2⁻⁸: a KL divergence of 10⁻³ on text.)
+#ifndef OB_NATIVE_ACTIVATIONS_H
+#define OB_NATIVE_ACTIVATIONS_H
+
+#include "vec.h"
+
+namespace OB_NAMESPACE {
+
+enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and their pairs
+
+// Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
+// block, all rows of a block behind each other. 4-bit weights come eight to a word d, as pairs
+// j = (8d + j, 8d + j + 4), and stand in the order [j][d]. 8-bit weights come four to a word: pairs
+// (4d + j, 4d + j + 2), in the order [half of the block][j][d].
+struct Activations {
+    int32_t *pairs;  // [blocks][rows][BLOCK_PAIRS]; columns that fill the last block are 0
+    float *scales;   // [groups][rows], then zeros for eight more
+    float *sums;     // [groups][rows]: Σ x of the group; likewise
+    uint32_t rows, inputs, group;
+
+    uint32_t groups() const { return inputs / group; }
+    static uint32_t blocks(uint32_t inputs) { return (inputs + BLOCK - 1) / BLOCK; }
+    int32_t *at(uint32_t block, uint32_t row) const { return pairs + ((size_t)block * rows + row) * BLOCK_PAIRS; }
+
+    static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
+        size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + inputs / group * 8) + 64;
+        return (all + 63) / 64 * 64;
+    }
+
+    // Lays the arrays out at `memory`; gives what is behind them.
+    char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_) {
+        rows = rows_, inputs = inputs_, group = group_;
+        pairs = (int32_t *)memory;
+        scales = (float *)(memory + (size_t)rows * blocks(inputs) * 4 * BLOCK_PAIRS);
+        sums = scales + (size_t)rows * groups() + 8;
+        memset(scales + (size_t)rows * groups(), 0, 8 * sizeof(float));
+        memset(sums + (size_t)rows * groups(), 0, 8 * sizeof(float));
+        return memory + bytes(rows, inputs, group);
+    }
+};
+
+// Half a block, columns in order, as pairs; `half` is 0 or 1.
+template <int bits>
+OB_INLINE void store_pairs(int32_t *block, int half, __m256i a, __m256i b) {
+    if (bits == 4) {
+        const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9, 2, 3,
+                                               10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+        a = _mm256_shuffle_epi8(a, order), b = _mm256_shuffle_epi8(b, order);
+        __m128i p0 = _mm256_castsi256_si128(a), p1 = _mm256_extracti128_si256(a, 1);
+        __m128i p2 = _mm256_castsi256_si128(b), p3 = _mm256_extracti128_si256(b, 1);
+        __m128i t0 = _mm_unpacklo_epi32(p0, p1), t1 = _mm_unpackhi_epi32(p0, p1);
+        __m128i t2 = _mm_unpacklo_epi32(p2, p3), t3 = _mm_unpackhi_epi32(p2, p3);
+        __m128i *out = (__m128i *)block + half;
+        _mm_storeu_si128(out, _mm_unpacklo_epi64(t0, t2));
+        _mm_storeu_si128(out + 2, _mm_unpackhi_epi64(t0, t2));
+        _mm_storeu_si128(out + 4, _mm_unpacklo_epi64(t1, t3));
+        _mm_storeu_si128(out + 6, _mm_unpackhi_epi64(t1, t3));
+    } else {
+        const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9,
+                                               12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+        a = _mm256_shuffle_epi8(a, order), b = _mm256_shuffle_epi8(b, order);
+        __m256i even = _mm256_unpacklo_epi64(a, b), odd = _mm256_unpackhi_epi64(a, b);
+        __m256i *out = (__m256i *)block + 2 * half;
+        _mm256_storeu_si256(out, _mm256_permute4x64_epi64(even, 0xD8));
+        _mm256_storeu_si256(out + 1, _mm256_permute4x64_epi64(odd, 0xD8));
+    }
+}
+
+OB_INLINE __m256i rounded(const float *x, __m256 inverse, __m256i &total) {
+    __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+    total = _mm256_add_epi32(total, q);
+    return q;
+}
+
+// Quantises x [inputs] into row `row`; false where an element is inf or NaN.
+template <int bits>
+static bool quantise(const Activations &to, uint32_t row, const float *x) {
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    for (uint32_t g = 0; g < to.groups(); g++, x += to.group) {
+        __m256i most = _mm256_setzero_si256();
+        for (uint32_t i = 0; i < to.group; i += 8) {
+            most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));
+        }
+        uint32_t word = max_unsigned(most);
+        if (word >= 0x7F800000u) return false;
+        float top;
+        memcpy(&top, &word, 4);
+        bool none = top < 1e-33f;  // whose inverse would not be finite
+        __m256 inverse = _mm256_set1_ps(none ? 0.0f : 32767.0f / top);
+        __m256i total = _mm256_setzero_si256();
+        for (uint32_t i = 0; i < to.group; i += 32) {
+            __m256i a = rounded(x + i, inverse, total), b = rounded(x + i + 8, inverse, total);
+            __m256i c = rounded(x + i + 16, inverse, total), d = rounded(x + i + 24, inverse, total);
+            a = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+            c = _mm256_permute4x64_epi64(_mm256_packs_epi32(c, d), 0xD8);
+            uint32_t column = g * to.group + i;
+            store_pairs<bits>(to.at(column / BLOCK, row), column % BLOCK != 0, a, c);
+        }
+        float scale = none ? 0.0f : top / 32767.0f;
+        to.scales[(size_t)g * to.rows + row] = scale;
+        to.sums[(size_t)g * to.rows + row] = scale * (float)sum(total);
+    }
+    if (to.inputs % BLOCK != 0) {
+        __m256i none = _mm256_setzero_si256();
+        store_pairs<bits>(to.at(to.inputs / BLOCK, row), 1, none, none);
+    }
+    return true;
+}
+
+}  // namespace OB_NAMESPACE
+
+#endif

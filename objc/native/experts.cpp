@@ -1,0 +1,133 @@
+// experts_gate_up_q… and experts_down_q… (shaders/experts.metal).
+#include "names.h"
+#include "tile.h"
+
+namespace OB_NAMESPACE {
+
+// The stacks, bindings and arguments of a launch of experts_gate_up.
+template <int bits, typename S>
+struct GateUp {
+    const metallib_launch *launch;
+    const ExpertArgs &args;
+    Packed<bits, S> gate, up;
+    const float *x;
+    const uint32_t *ids;
+    float *h;
+
+    explicit GateUp(const metallib_launch *l)
+        : launch(l), args(*(const ExpertArgs *)l->buffers[10]),
+          gate(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
+          up(l->buffers[3], l->buffers[4], l->buffers[5], args.inputs, args.group_size),
+          x((const float *)l->buffers[6]), ids((const uint32_t *)l->buffers[7]), h((float *)l->buffers[8]) {}
+
+    // Tiles tile … end - 1 of one pair of row and expert.
+    void pair(uint32_t id, size_t pair, uint32_t tile, uint32_t end, const Activations &a) const {
+        Packed<bits, S> g = gate.matrix(id, args.outputs), u = up.matrix(id, args.outputs);
+        for (; tile < end; tile++) {
+            Tile at(tile, args.outputs);
+            float y[TILE];
+            for (int half = 0; half < 2; half++) {
+                if (at.count[half] == 0) continue;
+                __m256 gated = silu(matvec(g, at.first[half], a));
+                _mm256_storeu_ps(y + 8 * half, _mm256_mul_ps(gated, matvec(u, at.first[half], a)));
+            }
+            at.store(h + pair * args.outputs, y);
+        }
+    }
+};
+
+template <int bits, typename S>
+static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    GateUp<bits, S> all(launch);
+    const ExpertArgs &args = all.args;
+    if (rows_together(args.inputs, args.group_size, args.outputs) == 0) return shader(launch, first, count);
+    const uint32_t width = launch->threadgroups[0], height = launch->threadgroups[1];
+    Activations a;
+    a.place((char *)scratch, 1, args.inputs, args.group_size);
+    uint32_t row = OB_NONE;  // that `a` holds
+    bool finite = false;
+    while (count > 0) {
+        uint32_t tile = first % width, next = first / width % height, k = first / width / height;
+        uint32_t take = least(width - tile, count);
+        size_t pair = (size_t)next * args.top_k + k;
+        if (next < args.rows && row != next) {
+            row = next;
+            finite = quantise<bits>(a, 0, all.x + (size_t)row * args.inputs);
+        }
+        if (next < args.rows && finite && all.ids[pair] < args.experts) all.pair(all.ids[pair], pair, tile, tile + take, a);
+        else shader(launch, first, take);
+        first += take, count -= take;
+    }
+}
+
+template <int bits, typename S>
+struct Down {
+    const metallib_launch *launch;
+    const ExpertArgs &args;
+    Packed<bits, S> weight;
+    const float *h;
+    const uint32_t *ids;
+    const float *weights;
+    float *y;
+
+    explicit Down(const metallib_launch *l)
+        : launch(l), args(*(const ExpertArgs *)l->buffers[7]),
+          weight(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
+          h((const float *)l->buffers[3]), ids((const uint32_t *)l->buffers[4]),
+          weights((const float *)l->buffers[5]), y((float *)l->buffers[6]) {}
+
+    // The inputs of all experts of a row, in a[k]; false where one is not finite.
+    bool prepare(Activations *a, uint32_t row) const {
+        for (uint32_t k = 0; k < args.top_k; k++) {
+            size_t pair = (size_t)row * args.top_k + k;
+            if (ids[pair] < args.experts && !quantise<bits>(a[k], 0, h + pair * args.inputs)) return false;
+        }
+        return true;
+    }
+
+    void tiles(uint32_t row, uint32_t tile, uint32_t end, const Activations *a) const {
+        const uint32_t *id = ids + (size_t)row * args.top_k;
+        const float *share = weights + (size_t)row * args.top_k;
+        for (; tile < end; tile++) {
+            Tile at(tile, args.outputs);
+            float lanes[TILE];
+            for (int half = 0; half < 2; half++) {
+                if (at.count[half] == 0) continue;
+                __m256 sum = _mm256_setzero_ps();
+                for (uint32_t k = 0; k < args.top_k; k++) {
+                    if (id[k] >= args.experts) continue;
+                    __m256 part = matvec(weight.matrix(id[k], args.outputs), at.first[half], a[k]);
+                    sum = _mm256_fmadd_ps(_mm256_set1_ps(share[k]), part, sum);
+                }
+                _mm256_storeu_ps(lanes + 8 * half, sum);
+            }
+            at.store(y + (size_t)row * args.outputs, lanes);
+        }
+    }
+};
+
+template <int bits, typename S>
+static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    Down<bits, S> all(launch);
+    const ExpertArgs &args = all.args;
+    if (rows_together(args.inputs, args.group_size, args.outputs) == 0 ||
+        args.top_k > OB_MAX_TOP_K ||
+        args.top_k * Activations::bytes(1, args.inputs, args.group_size) > CPU_SCRATCH_BYTES) {
+        return shader(launch, first, count);
+    }
+    const uint32_t width = launch->threadgroups[0];
+    Activations a[OB_MAX_TOP_K];
+    char *memory = (char *)scratch;
+    for (uint32_t k = 0; k < args.top_k; k++) memory = a[k].place(memory, 1, args.inputs, args.group_size);
+    while (count > 0) {
+        uint32_t tile = first % width, row = first / width, take = least(width - tile, count);
+        if (row < args.rows && all.prepare(a, row)) all.tiles(row, tile, tile + take, a);
+        else shader(launch, first, take);
+        first += take, count -= take;
+    }
+}
+
+#define OB_ROW(name, bits, S) {"experts_gate_up_" #name, gate_up<bits, S>}, {"experts_down_" #name, down<bits, S>},
+OB_NATIVE_TABLE(experts, OB_NATIVE_AFFINE(OB_ROW))
+
+}  // namespace OB_NAMESPACE

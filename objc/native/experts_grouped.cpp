@@ -1,0 +1,94 @@
+// experts_gate_up_grouped_q… and experts_down_grouped_q… (shaders/experts_grouped.metal).
+#include "names.h"
+#include "tile.h"
+
+namespace OB_NAMESPACE {
+
+// Goes through a range of a launch whose grid is output tiles × experts: work(expert, tile, end) for
+// each expert that has positions. Where work gives false,
+// the shader does these tiles.
+template <typename Work>
+OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32_t count, metallib_entry shader,
+                           const uint32_t *offsets, uint32_t experts, Work work) {
+    const uint32_t width = launch->threadgroups[0];
+    while (count > 0) {
+        uint32_t tile = first % width, expert = first / width, take = least(width - tile, count);
+        bool any = expert < experts && offsets[expert] < offsets[expert + 1];
+        if (any && !work(expert, tile, tile + take)) shader(launch, first, take);
+        first += take, count -= take;
+    }
+}
+
+template <int bits, typename S>
+static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    void *const *b = launch->buffers;
+    const ExpertArgs &args = *(const ExpertArgs *)b[10];
+    const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    if (together == 0) return shader(launch, first, count);
+    Packed<bits, S> gates(b[0], b[1], b[2], args.inputs, args.group_size);
+    Packed<bits, S> ups(b[3], b[4], b[5], args.inputs, args.group_size);
+    const float *x = (const float *)b[6];
+    const uint32_t *pairs = (const uint32_t *)b[7], *offsets = (const uint32_t *)b[8];
+    float *h = (float *)b[9];
+    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end) {
+        Packed<bits, S> gate = gates.matrix(expert, args.outputs), up = ups.matrix(expert, args.outputs);
+        for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
+            uint32_t rows = least(together, offsets[expert + 1] - i);
+            Activations a;
+            float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
+            float(*u)[TILE] = g + PARTS * rows;
+            for (uint32_t r = 0; r < rows; r++) {
+                if (!quantise<bits>(a, r, x + (size_t)(pairs[i + r] / args.top_k) * args.inputs)) return false;
+            }
+            for (uint32_t t = tile; t < end; t++) {
+                Tile at(t, args.outputs);
+                multiply(gate, at, a, g);
+                multiply(up, at, a, u);
+                for (uint32_t r = 0; r < rows; r++) {
+                    float y[TILE];
+                    for (int l = 0; l < TILE; l += 8) {
+                        __m256 gated = silu(_mm256_loadu_ps(g[r] + l));
+                        _mm256_storeu_ps(y + l, _mm256_mul_ps(gated, _mm256_loadu_ps(u[r] + l)));
+                    }
+                    at.store(h + (size_t)(i + r) * args.outputs, y);
+                }
+            }
+        }
+        return true;
+    });
+}
+
+template <int bits, typename S>
+static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    void *const *b = launch->buffers;
+    const ExpertArgs &args = *(const ExpertArgs *)b[7];
+    const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    if (together == 0) return shader(launch, first, count);
+    Packed<bits, S> downs(b[0], b[1], b[2], args.inputs, args.group_size);
+    const float *h = (const float *)b[3];
+    const uint32_t *pairs = (const uint32_t *)b[4], *offsets = (const uint32_t *)b[5];
+    float *z = (float *)b[6];
+    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end) {
+        Packed<bits, S> weight = downs.matrix(expert, args.outputs);
+        for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
+            uint32_t rows = least(together, offsets[expert + 1] - i);
+            Activations a;
+            float(*y)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
+            for (uint32_t r = 0; r < rows; r++) {
+                if (!quantise<bits>(a, r, h + (size_t)(i + r) * args.inputs)) return false;
+            }
+            for (uint32_t t = tile; t < end; t++) {
+                Tile at(t, args.outputs);
+                multiply(weight, at, a, y);
+                for (uint32_t r = 0; r < rows; r++) at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
+            }
+        }
+        return true;
+    });
+}
+
+#define OB_ROW(name, bits, S) \
+    {"experts_gate_up_grouped_" #name, gate_up<bits, S>}, {"experts_down_grouped_" #name, down<bits, S>},
+OB_NATIVE_TABLE(experts_grouped, OB_NATIVE_AFFINE(OB_ROW))
+
+}  // namespace OB_NAMESPACE

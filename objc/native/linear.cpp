@@ -1,0 +1,107 @@
+// linear_q… and linear3_q… (shaders/linear.metal).
+#include "names.h"
+#include "tile.h"
+
+namespace OB_NAMESPACE {
+
+template <int bits, typename S>
+struct Matrix {
+    Packed<bits, S> weight;
+    float *y;
+    uint32_t outputs, tiles;
+
+    Matrix(void *const *parts, void *y_, uint32_t inputs, uint32_t outputs_, uint32_t group)
+        : weight(parts[0], parts[1], parts[2], inputs, group), y((float *)y_), outputs(outputs_),
+          tiles((outputs_ + TILE - 1) / TILE) {}
+};
+
+// A launch: up to three matrices over one input. Indices go down the row tiles of an output tile first,
+// so that a range of them is a few tiles of weights for many rows.
+template <int bits, typename S>
+struct Linear {
+    const metallib_launch *launch;
+    metallib_entry shader;
+    const Matrix<bits, S> *matrices;
+    int count;
+    const float *x;
+    uint32_t rows, inputs, group, together;
+    char *scratch;
+
+    void fall_back(uint32_t tile, uint32_t tiles, uint32_t row_tile, uint32_t row_tiles) const {
+        for (uint32_t r = row_tile; r < row_tile + row_tiles; r++) {
+            shader(launch, r * launch->threadgroups[0] + tile, tiles);
+        }
+    }
+
+    // `tiles` output tiles from `tile` on for rows first to end - 1, at most `together`; false where x is not finite.
+    bool block(uint32_t tile, uint32_t tiles, uint32_t first, uint32_t end) const {
+        Activations a;
+        float(*y)[TILE] = (float(*)[TILE])a.place(scratch, end - first, inputs, group);
+        for (uint32_t r = first; r < end; r++) {
+            if (!quantise<bits>(a, r - first, x + (size_t)r * inputs)) return false;
+        }
+        for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
+            const Matrix<bits, S> &matrix = matrices[m];
+            for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
+                Tile at(tile, matrix.outputs);
+                multiply(matrix.weight, at, a, y);
+                for (uint32_t r = first; r < end; r++) at.store(matrix.y + (size_t)r * matrix.outputs, y[r - first]);
+            }
+        }
+        return true;
+    }
+
+    // Output tiles tile … for row tiles row_tile ….
+    void rectangle(uint32_t tile, uint32_t tiles, uint32_t row_tile, uint32_t row_tiles) const {
+        uint32_t step = together / OB_LINEAR_ROWS;
+        while (row_tiles > 0) {
+            uint32_t take = least(step, row_tiles), first = row_tile * OB_LINEAR_ROWS;
+            uint32_t end = least(rows, first + take * OB_LINEAR_ROWS);
+            if (first < end && !block(tile, tiles, first, end)) fall_back(tile, tiles, row_tile, take);
+            row_tile += take, row_tiles -= take;
+        }
+    }
+
+    void run(uint32_t first, uint32_t units) const {
+        uint32_t height = launch->threadgroups[1];
+        while (units > 0) {
+            uint32_t tile = first / height, row_tile = first % height;
+            bool whole = row_tile == 0 && units >= height;
+            uint32_t tiles = whole ? units / height : 1, row_tiles = whole ? height : least(units, height - row_tile);
+            rectangle(tile, tiles, row_tile, row_tiles);
+            first += tiles * row_tiles, units -= tiles * row_tiles;
+        }
+    }
+};
+
+template <int bits, typename S>
+static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    void *const *b = launch->buffers;
+    const LinearArgs &args = *(const LinearArgs *)b[5];
+    uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
+    Matrix<bits, S> matrix(b, b[4], args.inputs, args.outputs, args.group_size);
+    Linear<bits, S> all = {launch,    shader,      &matrix,         1,        (const float *)b[3],
+                           args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    all.run(first, count);
+}
+
+template <int bits, typename S>
+static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+    void *const *b = launch->buffers;
+    const Linear3Args &args = *(const Linear3Args *)b[13];
+    uint32_t fewest = least(args.outputs0, least(args.outputs1, args.outputs2));
+    uint32_t together = rows_together(args.inputs, args.group_size, fewest);
+    if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
+    Matrix<bits, S> matrices[3] = {{b, b[10], args.inputs, args.outputs0, args.group_size},
+                                   {b + 3, b[11], args.inputs, args.outputs1, args.group_size},
+                                   {b + 6, b[12], args.inputs, args.outputs2, args.group_size}};
+    Linear<bits, S> all = {launch,    shader,      matrices,        3,        (const float *)b[9],
+                           args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    all.run(first, count);
+}
+
+#define OB_ROW(name, bits, S) {"linear_" #name, linear<bits, S>}, {"linear3_" #name, linear3<bits, S>},
+OB_NATIVE_TABLE(linear, OB_NATIVE_AFFINE(OB_ROW))
+
+}  // namespace OB_NAMESPACE

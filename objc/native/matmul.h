@@ -1,0 +1,195 @@
+// Many rows of activations times a tile of sixteen rows of weights, which is unpacked once, block by
+// block, and used for all rows while it is in the nearest cache.
+#ifndef OB_NATIVE_MATMUL_H
+#define OB_NATIVE_MATMUL_H
+
+#include "loops.h"
+
+namespace OB_NAMESPACE {
+
+enum { TILE = 16 };
+
+// An unpacked block of the tile: for each pair of columns, in the order of Activations, a pair for each
+// of sixteen rows of weights.
+struct Panel {
+    int32_t pairs[BLOCK_PAIRS][TILE];
+} __attribute__((aligned(64)));
+
+// 32 columns of eight rows into lanes 8 · side … of half a block's pairs.
+template <int bits>
+OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int half, int side) {
+    if (bits == 4) {
+        __m256i v[4], t[4], d[4];
+        for (int i = 0; i < 4; i++) v[i] = load_two(words + i * stride, stride);
+        t[0] = _mm256_unpacklo_epi32(v[0], v[1]), t[1] = _mm256_unpackhi_epi32(v[0], v[1]);
+        t[2] = _mm256_unpacklo_epi32(v[2], v[3]), t[3] = _mm256_unpackhi_epi32(v[2], v[3]);
+        d[0] = _mm256_unpacklo_epi64(t[0], t[2]), d[1] = _mm256_unpackhi_epi64(t[0], t[2]);
+        d[2] = _mm256_unpacklo_epi64(t[1], t[3]), d[3] = _mm256_unpackhi_epi64(t[1], t[3]);
+        for (int i = 0; i < 4; i++) {
+            int32_t *out = panel.pairs[4 * half + i] + 8 * side;
+            _mm256_store_si256((__m256i *)out, nibbles<0>(d[i]));
+            _mm256_store_si256((__m256i *)(out + 8 * TILE), nibbles<1>(d[i]));
+            _mm256_store_si256((__m256i *)(out + 16 * TILE), nibbles<2>(d[i]));
+            _mm256_store_si256((__m256i *)(out + 24 * TILE), nibbles<3>(d[i]));
+        }
+        return;
+    }
+    __m256i v[8];
+    for (int i = 0; i < 8; i++) v[i] = _mm256_loadu_si256((const __m256i *)(words + i * stride));
+    transpose(v);
+    for (int i = 0; i < 8; i++) {
+        int32_t *out = panel.pairs[16 * half + i] + 8 * side;
+        _mm256_store_si256((__m256i *)out, bytes<0>(v[i]));
+        _mm256_store_si256((__m256i *)(out + 8 * TILE), bytes<1>(v[i]));
+    }
+}
+
+#ifdef __AVX512F__
+typedef __m512i Sums;
+enum { VECTORS = 1, MOST_ROWS = 12 };
+
+OB_INLINE Sums dot_step(Sums sum, Sums w, Sums x) {
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(sum, w, x);
+#else
+    Sums products;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
+    return sum;
+#endif
+}
+OB_INLINE Sums load_sums(const int32_t *p) { return _mm512_load_si512(p); }
+OB_INLINE Sums splat(int32_t x) { return _mm512_set1_epi32(x); }
+OB_INLINE __m256i side_of(const Sums *sums, int side) {
+    return side ? _mm512_extracti64x4_epi64(sums[0], 1) : _mm512_castsi512_si256(sums[0]);
+}
+#else
+typedef __m256i Sums;
+enum { VECTORS = 2, MOST_ROWS = 6 };
+
+OB_INLINE Sums splat(int32_t x) { return _mm256_set1_epi32(x); }
+OB_INLINE __m256i side_of(const Sums *sums, int side) { return sums[side]; }
+#endif
+
+// A group of the tile, and what its scales do to dot products.
+struct Group {
+    const Panel *panels;       // of its blocks
+    int half;                  // of the block, for a group of 32
+    bool first;                // of its part of the sum
+    __m256 scale[2], bias[2];  // of the tile's two sides
+    const float *x_scales, *x_sums;
+    const int32_t *x;          // its first block
+    size_t x_block;            // from a block's row to the next block's
+};
+
+// sums[row] += pairs `first` to `first` + count - 1 of R rows.
+template <int R>
+OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_t *x, int first, int count) {
+#ifdef __AVX512F__
+    for (int i = first; i < first + count; i++) {
+        Sums w = load_sums(panel.pairs[i]);
+        for (int r = 0; r < R; r++) sums[r][0] = dot_step(sums[r][0], w, splat(x[r * BLOCK_PAIRS + i]));
+    }
+#else
+    const int32_t *w = panel.pairs[first];
+    size_t n = (size_t)count;
+    x += first;
+    Loop<R>::run(sums, w, x, n);
+#endif
+}
+
+// R rows from `row` on: y[row][16] += the group's part.
+template <int R, int bits, int group>
+OB_INLINE void multiply_rows(const Group &g, uint32_t row, float (*y)[TILE]) {
+    Sums sums[R][VECTORS];
+    for (int r = 0; r < R; r++) {
+        for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+    }
+    const int32_t *x = g.x + (size_t)row * BLOCK_PAIRS;
+    if (group == 32) {
+        int from = bits == 4 ? 4 * g.half : 16 * g.half, width = bits == 4 ? 4 : 16;
+        for (int j = from; j < BLOCK_PAIRS / (bits == 4 ? 1 : 2) + from; j += bits == 4 ? 8 : 16) {
+            add_pairs<R>(sums, g.panels[0], x, j, width);
+        }
+    } else {
+        for (int b = 0; b < group / BLOCK; b++, x += g.x_block) {
+            add_pairs<R>(sums, g.panels[b], x, 0, BLOCK_PAIRS);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        __m256 x_scale = _mm256_set1_ps(g.x_scales[row + r]), x_sum = _mm256_set1_ps(g.x_sums[row + r]);
+        for (int s = 0; s < 2; s++) {
+            __m256 sum = g.first ? _mm256_setzero_ps() : _mm256_load_ps(y[row + r] + 8 * s);
+            sum = add_group(sum, side_of(sums[r], s), g.scale[s], g.bias[s], x_scale, x_sum);
+            _mm256_store_ps(y[row + r] + 8 * s, sum);
+        }
+    }
+}
+
+template <int R, int bits, int group>
+OB_INLINE void multiply_count(uint32_t count, const Group &g, uint32_t row, float (*y)[TILE]) {
+    if constexpr (R > 1) {
+        if (count < R) return multiply_count<R - 1, bits, group>(count, g, row, y);
+    }
+    multiply_rows<R, bits, group>(g, row, y);
+}
+
+// All rows, in steps of nearly the same height.
+template <int bits, int group>
+static void multiply_group(const Group &g, uint32_t rows, float (*y)[TILE]) {
+    uint32_t row = 0;
+    for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
+        uint32_t count = (rows - row + steps - 1) / steps;
+        multiply_count<MOST_ROWS, bits, group>(count, g, row, y);
+        row += count;
+    }
+}
+
+// Bytes of `y` for that many rows.
+OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TILE * sizeof(float); }
+
+// y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
+// the results, of matmul_bytes, is used on the way.
+template <int bits, typename S, int group>
+OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+    Panel panels[2];
+    size_t stride = w.row_bytes();
+    uint32_t groups = w.groups(), rows = x.rows;
+    Group each = {panels, 0, true, {}, {}, x.scales, x.sums, x.pairs, (size_t)rows * BLOCK_PAIRS};
+    __m256 scale[2][8], bias[2][8];
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t from = window(g / 8 * 8, groups);
+        for (int s = 0; s < 2; s++) {
+            if (g % 8 == 0) {
+                load_scales(w.scales + (size_t)first[s] * groups + from, groups, scale[s]);
+                load_scales(w.biases + (size_t)first[s] * groups + from, groups, bias[s]);
+            }
+            const uint8_t *words = w.words + first[s] * stride + (size_t)g * group * bits / 8;
+            for (int c = 0; c < group; c += 32) {
+                int half = group == 32 ? (int)(g % 2) : c / 32 % 2;
+                unpack<bits>(words + c * bits / 8, stride, panels[c / BLOCK], half, s);
+            }
+            each.scale[s] = scale[s][g - from], each.bias[s] = bias[s][g - from];
+        }
+        each.half = (int)(g % 2), each.first = g < PARTS;
+        each.x = x.at(group == 32 ? g / 2 : g * (group / BLOCK), 0);
+        each.x_scales = x.scales + (size_t)g * rows, each.x_sums = x.sums + (size_t)g * rows;
+        multiply_group<bits, group>(each, rows, y + (size_t)(g % PARTS) * rows);
+    }
+    for (uint32_t p = 1; p < least(PARTS, groups); p++) {
+        for (uint32_t i = 0; i < rows * TILE; i += 8) {
+            _mm256_store_ps(y[0] + i, _mm256_add_ps(_mm256_load_ps(y[0] + i), _mm256_load_ps(y[p * rows] + i)));
+        }
+    }
+}
+
+template <int bits, typename S>
+static __attribute__((noinline)) void matmul(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x,
+                                             float (*y)[TILE]) {
+    if (w.group == 64) multiply_tile<bits, S, 64>(w, first, x, y);
+    else if (w.group == 32) multiply_tile<bits, S, 32>(w, first, x, y);
+    else multiply_tile<bits, S, 128>(w, first, x, y);
+}
+
+}  // namespace OB_NAMESPACE
+
+#endif

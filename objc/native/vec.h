@@ -1,0 +1,102 @@
+// Vectors of this instruction set, and the few operations that kernels are made of.
+#ifndef OB_NATIVE_VEC_H
+#define OB_NATIVE_VEC_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "native.h"
+
+// OB_ISA is avx2, avx512, vnni or amx: the namespace that this compilation fills.
+#define OB_CONCAT_(a, b) a##b
+#define OB_CONCAT(a, b) OB_CONCAT_(a, b)
+#define OB_NAMESPACE OB_CONCAT(native_, OB_ISA)
+#define OB_INLINE static inline __attribute__((always_inline))
+
+namespace OB_NAMESPACE {
+
+// Pairs of 16-bit integers multiplied, both products added to the 32-bit integer in their place.
+OB_INLINE __m256i dot_pairs(__m256i sum, __m256i a, __m256i b) {
+#ifdef __AVX512VNNI__
+    return _mm256_dpwssd_epi32(sum, a, b);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+#endif
+}
+
+// Rows of eight 32-bit integers become columns.
+OB_INLINE void transpose(__m256i r[8]) {
+    __m256i t[8], u[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+    }
+}
+
+// Sums of eight vectors' halves: low = the low halves', high = the high halves', vector by vector.
+OB_INLINE void sum_halves(const __m256i v[8], __m256i &low, __m256i &high) {
+    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    low = _mm256_permute2x128_si256(a, b, 0x20);
+    high = _mm256_permute2x128_si256(a, b, 0x31);
+}
+
+OB_INLINE int sum(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
+
+OB_INLINE uint32_t max_unsigned(__m256i v) {
+    __m128i s = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_max_epu32(s, _mm_shuffle_epi32(s, 0x4E));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xB1)));
+}
+
+// Lanes below n.
+OB_INLINE __m256i lanes_below(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+// e^x within 2 units in the last place: x = n · ln 2 + r, a polynomial in r (Cody & Waite 1980), times
+// 2^n in two steps so that results below the smallest normal number come out right. NaN stays NaN.
+OB_INLINE __m256 exp(__m256 x) {
+    __m256 bounded = _mm256_max_ps(_mm256_min_ps(x, _mm256_set1_ps(89.0f)), _mm256_set1_ps(-104.0f));
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(bounded, _mm256_set1_ps(1.44269504f)), 8);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), bounded);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+    __m256 p = _mm256_set1_ps(1.98756915e-4f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.39819995e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.33345191e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.16657962e-2f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.66666654e-1f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.00000012e-1f));
+    p = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
+    __m256i power = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(power, 1), bias = _mm256_set1_epi32(127);
+    __m256i other = _mm256_sub_epi32(power, half);
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)));
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(other, bias), 23)));
+    return _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+
+// x / (1 + e^-x)
+OB_INLINE __m256 silu(__m256 x) {
+    __m256 one = _mm256_set1_ps(1.0f), none = _mm256_set1_ps(-0.0f);
+    return _mm256_div_ps(x, _mm256_add_ps(one, exp(_mm256_xor_ps(x, none))));
+}
+
+OB_INLINE uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+}  // namespace OB_NAMESPACE
+
+#endif
