@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from .builder import Pipeline
 from .chain import Chain
-from .errors import PromptError, UsageError
+from .errors import PromptError, RunError, UsageError
 from .models import load_model
 from .models.state import Rows
 from .native import _core
@@ -299,7 +300,9 @@ class Generator:
                     live = ends.count(None)
                 step += 1
         finally:
-            flight.clear()   # waits: no one is to change rows, or to give memory back, under a step that runs
+            for run in flight:   # left early: no one is to change rows under a step that runs
+                with contextlib.suppress(RunError):   # the first error counts
+                    run.wait()
             stats.command_buffers += device.command_buffers - before
         self._unseat(active, [end is not None for end in ends], free)
 
