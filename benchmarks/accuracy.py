@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--isa", help="only these instruction sets (default: all that the processor has)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     options = parser.parse_args()
-    settings = [(isa, "1", "f16") for isa in options.isa.split(",")] if options.isa else accuracy.cpu_settings()
+    settings = [(isa, "1", "f16") for isa in options.isa.split(",")] if options.isa else [*accuracy.cpu_settings(), ("", "1", "f32")]
     with p.open_checkpoint(builtin_model()) as checkpoint:
         rows = []
         for each in measure(settings, checkpoint):

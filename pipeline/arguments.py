@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
+    add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")
     add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values: f16 or f32 (default: %(default)s)")
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
     add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")

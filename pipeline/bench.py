@@ -21,14 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     from .benching import report
     from .benching.options import parse_options
+    from .benching.plot import write_plot
 
     open_streams()
     options = parse_options(arguments)
     measured = bench(options)
     if options.plot is not None:
-        from .benching.plot import write_plot
-
-        write_plot(options.plot, measured.results, f"{options.name}, text generation")
+        write_plot(options.plot, measured.results, options.title, report.subtitle(measured))
     if options.json:
         print(report.to_json(measured), flush=True)
     else:
@@ -43,14 +42,15 @@ def bench(options):
     from .benching.machine import busy_cores
     from .benching.traffic import traffic
     from .checkpoint import open_checkpoint
-    from .device import open_device
+    from .device import instruction_set, open_device
     from .models import load_model
 
     works = workloads.workloads(options)
     busy = busy_cores()
-    device = open_device(options.device, threads=options.threads)
-    _check_peer_device(options, device)
     with ExitStack() as stack:
+        stack.enter_context(instruction_set(options.isa))
+        device = open_device(options.device, threads=options.threads)
+        _check_peer_device(options, device)
         checkpoint = stack.enter_context(open_checkpoint(_checkpoint_folder(options, works)))
         model = load_model(checkpoint, device=device)
         workloads.check_fit(works, model.context, options.name)
@@ -64,8 +64,7 @@ def bench(options):
             say(f"warning: the machine is busy (others use {busy:.1f} cores); figures count only when it is otherwise idle")
         reader = Reader(device)
         reader.measure()
-        results, steps = _measure(options, works, sides, model.vocab_size)
-        reader.measure()  # again, in case the machine changed meanwhile
+        results, steps = _measure(options, works, sides, model.vocab_size, reader)
         active = traffic(checkpoint, model, options.kv_cache)
         return _report(options, model, checkpoint, reader.result, active, results, steps, sides, busy)
 
@@ -89,7 +88,7 @@ def _checkpoint_folder(options, works):
     return ensure_checkpoint(options.model, say)
 
 
-def _measure(options, works, sides, vocab: int):
+def _measure(options, works, sides, vocab: int, reader):
     from .benching.steps import time_steps
     from .benching.workloads import measure
 
@@ -98,6 +97,7 @@ def _measure(options, works, sides, vocab: int):
         prompts = work.prompts(options.seed, vocab)
         measured = measure(sides, work, prompts, options.repeats, options.warmup, progress)
         results += measured
+        reader.measure()  # again, in case the machine changes meanwhile
         if options.steps and work.kind == "tg":
             steps.append(time_steps(sides[0], work, prompts, work.batch / measured[0].median))
     progress(None, "", 0)
@@ -111,8 +111,8 @@ def _report(options, model, checkpoint, bandwidth, active, results, steps, sides
     return Report(
         model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
                "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
-        device={"name": model.device.name, "hardware": hardware(model.device), "threads": model.device.threads,
-                "busy_cores": busy},
+        device={"name": model.device.name, "hardware": hardware(model.device), "isa": model.device.isa,
+                "threads": model.device.threads, "busy_cores": busy},
         settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
                   "temperature": options.temperature, "kv_cache": options.kv_cache},
         bandwidth=bandwidth, traffic=active, results=results, steps=steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -78,6 +79,21 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0) -> 
     from .native import _core
 
     return Device(_core.open_device(name, threads=threads, schedules=schedules))
+
+
+@contextlib.contextmanager
+def instruction_set(name: str | None):
+    """Within it the cpu device opens and compiles for the instruction set `name`; None leaves OB_ISA as it is."""
+    before = os.environ.get("OB_ISA")
+    if name is not None:
+        os.environ["OB_ISA"] = name
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["OB_ISA"] = before
+        elif name is not None:
+            del os.environ["OB_ISA"]
 
 
 def as_device(device, threads: int = 0) -> Device:

@@ -42,12 +42,13 @@ def load_engine():
 def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
     from .checkpoint import open_checkpoint
+    from .device import instruction_set
     from .prompts import read_prompts, single_prompt
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with open_checkpoint(settings.model) as checkpoint:
+    with open_checkpoint(settings.model) as checkpoint, instruction_set(settings.isa):
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started

@@ -13,6 +13,7 @@ from .storyteller import builtin_model
 from .tensors import CACHE_DTYPES
 
 DEVICES = ("auto", "cpu", "metal", "checker")
+ISAS = ("amx", "vnni", "avx512", "avx2", "baseline", "generic")   # of the cpu device, best first
 STORY_PROMPT = "Once upon a time,"
 STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512
@@ -47,6 +48,7 @@ class Settings:
     batch_size: int = 1
     device: str = "auto"
     threads: int = 0
+    isa: str | None = None
     kv_cache: str = CACHE_DTYPES[0]
     explain: bool = False
     json: bool = False
@@ -103,11 +105,18 @@ def _check_values(settings: Settings) -> None:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
     if device not in DEVICES:
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    check_isa(settings.isa)
     check_cache(settings.kv_cache)
     if settings.json and settings.explain:
         raise UsageError("--json and --explain: both write to standard output; give only one of them")
     if settings.json and settings.rows_to_stdout:
         raise UsageError("--json and --out -: both write to standard output; give a file to --out")
+
+
+def check_isa(name: str | None) -> None:
+    """UsageError where --isa names no instruction set; whether the processor has it, the device says."""
+    if name is not None and name not in ISAS:
+        raise UsageError(f"--isa {name}: unknown; instruction sets are {', '.join(ISAS)}")
 
 
 def check_cache(dtype: str) -> None:

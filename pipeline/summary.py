@@ -21,6 +21,7 @@ def make_summary(settings, model, stats, session, load_seconds: float) -> dict:
     """
     return {
         "device": model.device.name,
+        "isa": model.device.isa,
         "threads": model.device.threads,
         "model": settings.model.resolve().name,
         "prompts": session.prompts,
@@ -57,7 +58,7 @@ def to_rows(summary: dict, blocks: str = BLOCKS) -> list[tuple[str, str]]:
     rows = [
         ("model", f"{summary['model']}, loaded in {summary['load_seconds']:.2f} s"),
         ("weights", f"{_bytes(summary['mapped_bytes'])} mapped, {_bytes(summary['repacked_bytes'])} repacked"),
-        ("device", f"{summary['device']}, {_plural(summary['threads'], 'thread')}"),
+        ("device", f"{summary['device']}{' ' if summary['isa'] else ''}{summary['isa']}, {_plural(summary['threads'], 'thread')}"),
         ("prompt", f"{_plural(summary['prompt_tokens'], 'token')}, {_rate(summary['prefill_tokens_per_second'])}"),
         ("generated", f"{_plural(summary['generated_tokens'], 'token')}, "
                       f"{_rate(summary['decode_tokens_per_second'])}"),

@@ -92,7 +92,7 @@ def load_model(checkpoint, *, device="auto", threads=0):
         raise DeviceError("device metal: not on this machine; use --device cpu")
     tokenizer = checkpoint.tokenizer()
     return SimpleNamespace(
-        config=checkpoint.config, device=SimpleNamespace(name="fake", threads=threads or 2), dispatches_per_layer=11,
+        config=checkpoint.config, device=SimpleNamespace(name="fake", isa="", threads=threads or 2), dispatches_per_layer=11,
         context=checkpoint.config["max_position_embeddings"], vocab_size=checkpoint.config["vocab_size"],
         end_tokens=checkpoint.end_tokens, repacked_bytes=0, mapped_bytes=checkpoint.nbytes, encode=tokenizer.encode,
     )

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from metallib import runnable_isas
 
 import pipeline as p
 from pipeline import bench
@@ -74,14 +75,30 @@ def refuse(capsys, *arguments, words):
 # Shapes
 
 
+def parameters_of(shape):
+    return sum(math.prod(t.shape) * (32 // t.bits if t.role == "words" else 1)
+               for t in shape.tensors() if t.role in ("words", "ones"))
+
+
 def test_the_shape_has_its_models_sizes():
-    shape = shapes.cut_shape("qwen3-30b-a3b")
-    parameters = sum(math.prod(t.shape) * (32 // t.bits if t.role == "words" else 1)
-                     for t in shape.tensors() if t.role in ("words", "ones"))
+    parameters = parameters_of(shapes.cut_shape("qwen3-30b-a3b"))
     # Of one layer: attention 2 · 2048 · 4096 + 2 · 2048 · 512, router 128 · 2048, experts 3 · 128 · 768 · 2048,
     # norms 2 · 2048 + 2 · 128; outside: embedding and head 151936 · 2048 each, the last norm.
     layer = 2 * 2048 * 4096 + 2 * 2048 * 512 + 128 * 2048 + 3 * 128 * 768 * 2048 + 2 * 2048 + 2 * 128
     assert parameters == 48 * layer + 2 * 151936 * 2048 + 2048 == 30_532_122_624
+
+
+@pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name != "tiny"])
+def test_shapes_have_the_parameters_of_their_names(name):
+    """Billions in all, and active in a token: of the experts as many as it chooses."""
+    shape = shapes.cut_shape(name)
+    total, active = re.fullmatch(r".*-(\d+)b-a(\d+)b", name).groups()
+    c = shape.config
+    experts = 3 * c["num_hidden_layers"] * c["hidden_size"] * c["moe_intermediate_size"]
+    idle = experts * (c["num_experts"] - c["num_experts_per_tok"])
+    parameters = parameters_of(shape)
+    assert parameters == pytest.approx(float(total) * 1e9, rel=0.02)
+    assert parameters - idle == pytest.approx(float(active) * 1e9, rel=0.12)
 
 
 def test_bytes_of_a_cut_shape():
@@ -316,12 +333,27 @@ def test_results_as_json(capsys):
     assert len(found["steps"]) == 2 and set(found["steps"][0]["seconds"]) == set(steps.GROUPS)
 
 
+def test_an_instruction_set_of_choice(capsys, monkeypatch):
+    """It holds for what is opened and compiled within, and for no longer."""
+    monkeypatch.setenv("OB_ISA", "avx1024")
+    opened = []
+    monkeypatch.setattr(bandwidth, "Reader", lambda device: opened.append(os.environ["OB_ISA"]) or SimpleNamespace(
+        measure=lambda: None, result=bandwidth.Bandwidth("kernel", 1, [1.0])))
+    isa = runnable_isas()[0]
+    code, out, _ = run(capsys, "--pp", 2, "--tg", 0, "--repeats", 1, "--device", "cpu", "--isa", isa, "--json")
+    assert code == bench.OK and json.loads(out)["device"]["isa"] == isa
+    assert opened == [isa] and os.environ["OB_ISA"] == "avx1024"
+
+
 def test_tables_and_plot_of_a_run(capsys, tmp_path):
     file = tmp_path / "plot.svg"
     code, out, _ = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 0, "--tg", 2, "--context", "0,3", "--repeats", 1,
                        "--warmup", 0, "--no-steps", "--kv-cache", "f32", "--plot", file)
     assert code == bench.OK and "tg2 @ d3" in out and "read bandwidth" in out and "between them" not in out
-    assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    root = ElementTree.parse(file).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = [element.text for element in root.iter() if element.text]
+    assert "tiny, 1 layer, vocabulary 64, 4-bit" in texts and any("tg2), " in text and "of 1" in text for text in texts)
     assert [each.name for each in tmp_path.iterdir() if "svg" in each.name] == ["plot.svg"]
 
 
@@ -343,6 +375,7 @@ def test_tables_and_plot_of_a_run(capsys, tmp_path):
     (["--threads", 5000], ["--threads 5000"]),
     (["--temperature", "nan"], ["--temperature nan"]),
     (["--device", "checker"], ["--device checker", "cpu"]),
+    (["--isa", "avx1024"], ["--isa avx1024", "avx2, baseline"]),
     (["--kv-cache", "bf16"], ["--kv-cache bf16", "f16, f32"]),
     (["--peer", "other"], ["--peer other", "llama.cpp"]),
     (["--plot", "a.png"], ["--plot a.png", ".svg"]),

@@ -51,7 +51,7 @@ def made_report(peer_too):
     if peer_too:
         results.insert(1, Result("llama.cpp", work, [2.0, 2.0, 2.0]))
     return report.Report(
-        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "threads": 2},
+        model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "isa": "avx2", "threads": 2},
         settings={}, bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
         traffic=Traffic(shared=100, expert=10.0, row=1, position=2, experts=4, top_k=2), results=results,
         steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01), 0.1)],
@@ -80,14 +80,60 @@ def test_plain_tables(peer_too):
     assert ("× peer" in text) == peer_too
 
 
-def test_a_plot_shows_every_point():
-    results = [Result(side, Workload("tg", 8, batch, context), [1.0 + batch, 2.0])
-               for side in ("onebuf", "a<b") for batch in (1, 8) for context in (0, 64, 512)]
-    root = ElementTree.fromstring(plot.svg(results, "a & b"))
+def drawn(results):
+    """(root of the plot, its texts, how often each tag comes)."""
+    root = ElementTree.fromstring(plot.svg(results, "a & b", "c"))
     tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    return root, [element.text for element in root.iter() if element.text], tags
+
+
+def sweep(batches, contexts, tokens=8):
+    return [Result(side, Workload("tg", tokens, batch, context), [1.0 + batch, 2.0])
+            for side in ("onebuf", "a<b") for batch in batches for context in contexts]
+
+
+def test_a_plot_shows_every_point():
+    results = sweep((1, 8), (0, 64, 512))
+    root, texts, tags = drawn(results)
     assert tags.count("circle") == 2 * len(results)
     assert tags.count("polyline") == 2 * 2 + 2 * 3
-    texts = [element.text for element in root.iter() if element.text]
-    assert "a & b" in texts and "a<b, tg8, batch 8" in texts
+    assert {"a & b", "c", "onebuf", "a<b", "batch 8", "context 512"} <= set(texts)
     for element in root.iter("{http://www.w3.org/2000/svg}circle"):
         assert 0 <= float(element.get("cx")) <= plot.WIDTH and 0 <= float(element.get("cy")) <= plot.HEIGHT
+
+
+def test_a_panel_for_each_axis_that_varies():
+    for batches, contexts, panels in (((1,), (0, 64), 1), ((1, 2), (64,), 1), ((1, 2), (0, 64), 2), ((1,), (0,), 1)):
+        root, texts, tags = drawn(sweep(batches, contexts))
+        assert tags.count("g") == panels and root.get("width") == str(panels * plot.WIDTH)
+        assert texts.count("tok/s") == panels
+
+
+def test_a_point_that_no_line_goes_through_is_left_to_the_other_panel():
+    """Contexts of one sequence, and batches at one context: no lone points beside the lines."""
+    results = sweep((1,), (128, 512, 4096)) + sweep((8, 32), (128,))
+    _, texts, tags = drawn(results)
+    assert tags.count("polyline") == 4 and tags.count("circle") == 2 * (3 + 3)
+    assert [text for text in texts if text.startswith(("batch ", "context "))] == ["batch 1"] * 2 + ["context 128"] * 2
+
+
+def test_several_lengths_are_told_apart():
+    _, texts, _ = drawn(sweep((1,), (0, 64), 8) + sweep((1,), (0, 64), 16))
+    assert {"tg8, batch 1", "tg16, batch 1"} <= set(texts)
+
+
+def test_labels_keep_apart_and_inside():
+    assert plot._apart([10, 11, 50], 100) == [10, 10 + plot.LABEL, 50]
+    close = plot._apart([95.0] * 5, 100)
+    assert close[-1] <= 100 and all(b - a >= plot.LABEL for a, b in zip(close, close[1:]))
+
+
+def test_ticks_of_a_batch_axis_are_doublings():
+    across = plot._Scale([1, 2, 4, 32], 0, 100, logarithmic=True)
+    assert [across(value) for value in (1, 2, 4, 32)] == pytest.approx([0, 20, 40, 100])
+
+
+def test_ticks_without_room_are_left_out():
+    across = plot._Scale([0, 4096], 0, 100)
+    texts = [part for part in plot._bottom_ticks([0, 1, 4096], across) if part.startswith("<text")]
+    assert [">4,096<" in text or ">1<" in text for text in texts] == [True, True]

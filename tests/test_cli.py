@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from metallib import runnable_isas
 
 from pipeline.storyteller import builtin_model
 
@@ -78,6 +79,15 @@ def test_prompt_streams_the_golden_text():
     case = GOLDEN[0]
     code, out, _ = run("--prompt", case["prompt"], "--max-tokens", len(case["tokens"]))
     assert code == 0 and out == case["prompt"] + case["text"] + "\n"
+
+
+def test_an_instruction_set_of_choice():
+    """--isa, which wins over OB_ISA; one that no processor has both of is refused by the device."""
+    runnable = runnable_isas()[-1]
+    code, out, _ = run("--prompt", GOLDEN[0]["prompt"], "--max-tokens", 8, "--isa", runnable, env={"OB_ISA": "avx1024"})
+    assert code == 0 and GOLDEN[0]["text"].startswith(out.removeprefix(GOLDEN[0]["prompt"]).rstrip("\n"))
+    other = "avx2" if runnable == "generic" else "generic"
+    refuse("--isa", other, words=[other, "does not have", runnable])
 
 
 def test_json_summary_alone():

@@ -49,6 +49,7 @@ def test_possible_temperature(value):
      ("--batch-size", "1000000", "at most"), ("--threads", "-1", "at least 0"), ("--threads", "100000", "at most"),
      ("--seed", "-1", "2**64"), ("--seed", str(2**64), "2**64"), ("--seed", "x", "whole number"),
      ("--temperature", "warm", "not a number"), ("--device", "tpu", "auto, cpu, metal, checker"), ("--device", "", "devices are"),
+     ("--isa", "avx1024", "avx2, baseline"), ("--isa", "", "sets are"),
      ("--kv-cache", "f8", "f16, f32"), ("--kv-cache", "", "types are")],
 )
 def test_impossible_value(option, value, word):

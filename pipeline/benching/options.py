@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..program import Parser
-from ..settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache
+from ..settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..storyteller import NAME, builtin_model
 from ..tensors import CACHE_DTYPES
 from . import peer
@@ -43,6 +43,7 @@ class Options:
     temperature: float
     device: str
     threads: int
+    isa: str | None
     kv_cache: str
     peer: str | None
     steps: bool
@@ -52,6 +53,10 @@ class Options:
     @property
     def name(self) -> str:
         return self.model.folder if isinstance(self.model, Shape) else self.model.name
+
+    @property
+    def title(self) -> str:
+        return self.model.title if isinstance(self.model, Shape) else self.model.name
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -84,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--temperature", metavar="T", type=_number, default=1.0, help="of sampling, so that experts vary; 0: greedy (default: 1)")
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: auto)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device and the peer (default: OB_THREADS or all cores)")
+    add("--isa", metavar="NAME", help="instruction set of the cpu device, not of the peer (default: OB_ISA or the best)")
     add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values, the peer's too: f16 or f32 (default: f16)")
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
@@ -124,6 +130,7 @@ def _check(options: Options) -> None:
         raise UsageError(f"--temperature {options.temperature:g}: impossible; give 0 (greedy) or a positive number")
     if options.device not in DEVICES:
         raise UsageError(f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(DEVICES)}")
+    check_isa(options.isa)
     check_cache(options.kv_cache)
     if options.peer is not None:
         peer.require(options.peer)

@@ -7,66 +7,111 @@ import os
 from html import escape
 from pathlib import Path
 
-WIDTH, HEIGHT = 420, 300  # of a panel
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 44  # its margins
-LEGEND = 18  # of a line
-COLOURS = ("#0b6e99", "#d1495b", "#5a8f29", "#8f5aa8", "#c77700", "#4a5568", "#00798c", "#a23b72")
+WIDTH, HEIGHT = 460, 320  # of a panel
+LEFT, RIGHT, TOP, BOTTOM = 64, 104, 40, 48  # its margins; lines are labelled on the right
+HEAD = 50  # height of title, subtitle and legend
+COLOURS = ("#0b6e99", "#d1495b")  # of the sides, as they come
+DASHES = ("", "6 3")
+DIGIT, LABEL = 6.5, 13  # pixels that a digit of a tick is wide, that a label is high
+DOUBLING = 8  # a batch axis that spans so many times its first value is logarithmic
 
 
-def write_plot(file: Path, results, title: str) -> None:
+def write_plot(file: Path, results, title: str, subtitle: str = "") -> None:
     """Draws the "tg" results of all sides; the file appears complete."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(svg([result for result in results if result.work.kind == "tg"], title), encoding="utf-8")
+        temporary.write_text(svg([result for result in results if result.work.kind == "tg"], title, subtitle), encoding="utf-8")
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def svg(results, title: str) -> str:
-    """The two panels side by side. Bars are σ, points are means."""
-    panels = [_panel(results, "context", "batch", 0), _panel(results, "batch", "context", WIDTH)]
-    lines = max(legend for _, legend in panels)
-    width, height = 2 * WIDTH, HEIGHT + 24 + lines * LEGEND
-    return "\n".join([
+def svg(results, title: str, subtitle: str = "") -> str:
+    """A panel for each axis that has several values, side by side; bars are σ, points are means."""
+    axes = [axis for axis in ("context", "batch") if len({getattr(each.work, axis) for each in results}) > 1] or ["context"]
+    sides = list(dict.fromkeys(result.side for result in results))
+    width, height = len(axes) * WIDTH, HEAD + HEIGHT
+    parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(width / 2, 16, title, "middle", bold=True),
-        *(body for body, _ in panels),
-        "</svg>",
-    ]) + "\n"  # fmt: skip
+        _text(LEFT, 20, title, bold=True), _text(LEFT, 37, subtitle, fill="#555555"),
+    ]  # fmt: skip
+    for number, side in enumerate(sides):
+        x = LEFT + 110 * number
+        parts += [_line(x, 52, x + 24, 52, *_style(number), 2), _text(x + 30, 56, side)]
+    parts += [_panel(results, sides, axis, number * WIDTH) for number, axis in enumerate(axes)]
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(results, axis: str, other: str, left: int) -> tuple[str, int]:
-    """One panel with `axis` of the workload across and a line for each side, length and `other`; with the
-    number of its legend's lines."""
+def _panel(results, sides, axis: str, left: int) -> str:
+    """One panel with `axis` of the workload across, and a line for each side, length and value of the other."""
+    lines = _lines(results, axis)
+    points = [point for line in lines.values() for point in line]
+    across = _Scale([x for x, _, _ in points], LEFT, WIDTH - RIGHT, logarithmic=axis == "batch")
+    up = _Scale([0.0, *(y + sigma for _, y, sigma in points)], HEIGHT - BOTTOM, TOP, rounded=True)
+    parts = [f'<g transform="translate({left} {HEAD})">', _text(LEFT, TOP - 14, "tok/s", fill="#555555")]
+    for tick in up.ticks():
+        parts += [_line(LEFT, up(tick), WIDTH - RIGHT, up(tick), "#e2e2e2"), _text(LEFT - 6, up(tick) + 4, f"{tick:,.10g}", "end")]
+    parts += _bottom_ticks(sorted({x for x, _, _ in points}), across)
+    name = "context: tokens in the KV cache" if axis == "context" else "batch: sequences together"
+    parts += [_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#444444"),
+              _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, name, "middle")]
+    for (side, *_), line in lines.items():
+        parts += _series(line, across, up, sides.index(side))
+    parts += _labels(lines, axis, sides, up)
+    return "\n".join([*parts, "</g>"])
+
+
+def _lines(results, axis: str) -> dict[tuple, list]:
+    """{(side, tokens, other): [(value on the axis, mean, σ), …]}; single points only where there are no lines."""
     lines: dict[tuple, list] = {}
+    other = "batch" if axis == "context" else "context"
     for result in results:
         work = result.work
         lines.setdefault((result.side, work.tokens, getattr(work, other)), []).append(
             (getattr(work, axis), result.mean, result.sigma))
-    across = _Scale([x for points in lines.values() for x, _, _ in points], LEFT, WIDTH - RIGHT, from_zero=axis == "context")
-    up = _Scale([y + s for points in lines.values() for _, y, s in points], HEIGHT - BOTTOM, TOP, from_zero=True)
-    parts = [f'<g transform="translate({left} 14)">']
-    for tick in up.ticks():
-        y = up(tick)
-        parts += [_line(LEFT, y, WIDTH - RIGHT, y, "#dddddd"), _text(LEFT - 6, y + 4, f"{tick:,.10g}", "end")]
-    for tick in sorted({x for points in lines.values() for x, _, _ in points}):
-        parts.append(_text(across(tick), HEIGHT - BOTTOM + 16, f"{tick:,}", "middle"))
-    parts += [_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#444444"),
-              _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle"), _text(LEFT - 6, TOP - 12, "tok/s", "end")]
-    for number, ((side, tokens, value), points) in enumerate(sorted(lines.items())):
-        colour = COLOURS[number % len(COLOURS)]
-        parts += _series(sorted(points), across, up, colour)
-        y = HEIGHT + 4 + number * LEGEND
-        parts += [_line(LEFT, y, LEFT + 20, y, colour, 2), _text(LEFT + 26, y + 4, f"{side}, tg{tokens}, {other} {value:,}")]
-    return "\n".join([*parts, "</g>"]), len(lines)
+    longest = max(len(points) for points in lines.values())
+    return {key: sorted(points) for key, points in lines.items() if len(points) > 1 or longest == 1}
 
 
-def _series(points, across, up, colour: str) -> list[str]:
+def _bottom_ticks(values, across) -> list[str]:
+    """Those values that have room, from the last one down."""
+    parts, edge = [], math.inf
+    for value in reversed(values):
+        text = f"{value:,}"
+        half = DIGIT * len(text) / 2
+        if across(value) + half < edge:
+            parts.append(_text(across(value), HEIGHT - BOTTOM + 17, text, "middle"))
+            edge = across(value) - half - 4
+        parts.append(_line(across(value), HEIGHT - BOTTOM, across(value), HEIGHT - BOTTOM + 4, "#444444"))
+    return parts
+
+
+def _labels(lines, axis: str, sides, up) -> list[str]:
+    """What a line holds fixed, at its end; moved apart where two would overlap."""
+    other = "batch" if axis == "context" else "context"
+    several = len({tokens for _, tokens, _ in lines}) > 1
+    ordered = sorted(lines.items(), key=lambda item: up(item[1][-1][1]))
+    places = _apart([up(points[-1][1]) + 4 for _, points in ordered], HEIGHT - BOTTOM)
+    return [_text(WIDTH - RIGHT + 8, y, (f"tg{tokens}, " if several else "") + f"{other} {value:,}",
+                  fill=_style(sides.index(side))[0], size=9 if several else 10)
+            for y, ((side, tokens, value), _) in zip(places, ordered)]
+
+
+def _apart(places: list[float], lowest: float) -> list[float]:
+    """The same in their order, LABEL apart: pushed down, and up again where they would pass `lowest`."""
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + LABEL)
+    for i in range(len(places))[::-1]:
+        places[i] = min(places[i], lowest - (len(places) - 1 - i) * LABEL)
+    return places
+
+
+def _series(points, across, up, side: int) -> list[str]:
+    colour, dash = _style(side)
     path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y, _ in points)
-    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
+    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{_dashes(dash)}/>']
     for x, y, sigma in points:
         parts.append(_line(across(x), up(max(y - sigma, 0)), across(x), up(y + sigma), colour))
         parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>')
@@ -74,30 +119,42 @@ def _series(points, across, up, colour: str) -> list[str]:
 
 
 class _Scale:
-    """Maps values linearly onto pixels from `begin` to `end`."""
+    """Maps values onto pixels from `begin` to `end`, linearly or, where they span many doublings, by their
+    logarithm. rounded: up to the tick above the largest value."""
 
-    def __init__(self, values, begin: float, end: float, from_zero: bool):
-        self._low = 0.0 if from_zero else min(values)
-        high = max(values)
-        self._span = (high - self._low) or 1.0
-        self._high = high
+    def __init__(self, values, begin: float, end: float, logarithmic: bool = False, rounded: bool = False):
+        self._low, high = min(values), max(values)
+        self._logarithmic = logarithmic and high >= DOUBLING * self._low > 0
         self._begin, self._end = begin, end
+        rough = ((high - self._low) or 1.0) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        self._step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+        self._high = math.ceil(high / self._step) * self._step if rounded else high
 
     def __call__(self, value: float) -> float:
-        return self._begin + (value - self._low) / self._span * (self._end - self._begin)
+        low, high, value = (math.log(each) if self._logarithmic else each for each in (self._low, self._high, value))
+        return self._begin + ((value - low) / (high - low) if high > low else 0.5) * (self._end - self._begin)
 
     def ticks(self) -> list[float]:
         """About five round numbers."""
-        rough = self._span / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-        return [n * step for n in range(math.ceil(self._low / step), math.floor(self._high / step) + 1)]
+        return [n * self._step for n in range(math.ceil(self._low / self._step), round(self._high / self._step) + 1)]
 
 
-def _line(x1, y1, x2, y2, colour: str, width: int = 1) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+def _style(side: int) -> tuple[str, str]:
+    """(colour, dashes)."""
+    return COLOURS[side % len(COLOURS)], DASHES[side % len(DASHES)]
 
 
-def _text(x, y, text: str, anchor: str = "start", bold: bool = False) -> str:
+def _dashes(dash: str) -> str:
+    return f' stroke-dasharray="{dash}"' if dash else ""
+
+
+def _line(x1, y1, x2, y2, colour: str, dash: str = "", width: int = 1) -> str:
+    return (f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
+            f'stroke-width="{width}"{_dashes(dash)}/>')
+
+
+def _text(x, y, text: str, anchor: str = "start", bold: bool = False, fill: str = "#222222", size: int = 12) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{weight}>'
+            f'{escape(text)}</text>')

@@ -100,11 +100,22 @@ def show(report: Report, out=None) -> None:
         table(out, *steps_table(report))
 
 
+def subtitle(report: Report) -> str:
+    """Of a plot: what was generated, on what, how often."""
+    tests = sorted({result.work.tokens for result in report.results if result.work.kind == "tg"})
+    return (f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)}), {_hardware(report.device)}, "
+            f"{report.device['threads']} threads, mean and σ of {report.settings['repeats']}")
+
+
+def _hardware(device: dict) -> str:
+    return f"{device['hardware']}, {device['isa']}" if device["isa"] else device["hardware"]
+
+
 def heading(report: Report) -> list[str]:
     model, device, bandwidth = report.model, report.device, report.bandwidth
     lines = [
         f"{model['name']}: {model['layers']} layers, vocabulary {model['vocab']:,}, {human(model['bytes'])}; "
-        f"device {device['name']} ({device['hardware']}), {device['threads']} threads",
+        f"device {device['name']} ({_hardware(device)}), {device['threads']} threads",
         f"read bandwidth: best {bandwidth.best / 1e9:.1f} GB/s, median {bandwidth.median / 1e9:.1f} GB/s "
         f"({bandwidth.how}, {human(bandwidth.nbytes)}, {len(bandwidth.passes)} passes)",
     ]

@@ -10,14 +10,26 @@ from ..errors import UsageError
 
 GROUP_SIZE, BITS, ROUTER_BITS = 64, 4, 8  # routers have 8 bits, as in MLX's conversions
 
+_QWEN3_MOE = {
+    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "head_dim": 128, "num_experts_per_tok": 8,
+    "norm_topk_prob": True, "vocab_size": 151936, "tie_word_embeddings": False, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+    "attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
+}  # fmt: skip
 SHAPES = {
-    "qwen3-30b-a3b": {
-        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"],
+    "qwen3-30b-a3b": _QWEN3_MOE | {
         "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
-        "head_dim": 128, "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128,
-        "num_experts_per_tok": 8, "norm_topk_prob": True, "vocab_size": 151936, "tie_word_embeddings": False,
-        "max_position_embeddings": 40960, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "hidden_act": "silu",
-        "attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
+        "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128,
+        "max_position_embeddings": 40960, "rope_theta": 1e6,
+    },
+    "qwen3-235b-a22b": _QWEN3_MOE | {
+        "hidden_size": 4096, "num_hidden_layers": 94, "num_attention_heads": 64, "num_key_value_heads": 4,
+        "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_experts": 128,
+        "max_position_embeddings": 40960, "rope_theta": 1e6,
+    },
+    "qwen3-coder-480b-a35b": _QWEN3_MOE | {
+        "hidden_size": 6144, "num_hidden_layers": 62, "num_attention_heads": 96, "num_key_value_heads": 8,
+        "intermediate_size": 8192, "moe_intermediate_size": 2560, "num_experts": 160,
+        "max_position_embeddings": 262144, "rope_theta": 1e7,
     },
 }  # fmt: skip
 
@@ -45,6 +57,12 @@ class Shape:
 
     name: str
     config: dict
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
+        return f"{self.name}, {layers}, vocabulary {self.vocab:,}, {BITS}-bit"
 
     @property
     def layers(self) -> int:
