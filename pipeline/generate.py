@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,7 +38,10 @@ IN_FLIGHT = 2
 @dataclass(frozen=True)
 class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
-    has its other settings, the default all off. UsageError names a number that is impossible."""
+    has its other settings, the default all off. UsageError names a number that is impossible.
+
+    ends: called with each generated token, in order; the row ends with the one for which it is true.
+    """
 
     index: int
     tokens: tuple[int, ...]
@@ -46,6 +49,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     sampling: Sampling = Sampling()
+    ends: Callable[[int], bool] | None = None
 
     def __post_init__(self):
         for name in ("max_tokens", "temperature", "seed"):
@@ -76,7 +80,7 @@ class Token(NamedTuple):   # made for each row of each step: a frozen dataclass 
 
 @dataclass(frozen=True)
 class Finished:
-    """A row is complete; reason is "stop" (an end token) or "length" (max_tokens or the context).
+    """A row is complete; reason is "stop" (an end token, or `Request.ends`) or "length" (max_tokens or the context).
 
     top: of each token, as in :class:`Token`; empty where the row asks for none.
     """
@@ -111,7 +115,7 @@ class TraceEvent:
 class Stats:
     """What a run cost. Decode counts only what decoding did.
 
-    The step that is in flight where a text stops at an end token is in vain for that row: no token of
+    The step that is in flight where a text stops by its tokens is in vain for that row: no token of
     `decode_tokens`, but counted in `command_buffers` and `expert_counts`.
     """
 
@@ -326,9 +330,12 @@ class Generator:
                     sequence.top.append(largest)
                 self.stats.generated_tokens += 1
                 events.append(Token(index, token, logprob, largest))
-                if len(tokens) < sequence.length:
+                if sequence.request.ends is not None and sequence.request.ends(token):
+                    end = sequence.finished("stop")
+                elif len(tokens) >= sequence.length:
+                    end = sequence.finished("length")
+                else:
                     continue
-                end = sequence.finished("length")
             ends[row] = end
             events.append(end)
         return events

@@ -232,6 +232,23 @@ def test_a_row_that_stops_disturbs_no_other(model, monkeypatch, batch_size, temp
         assert stats.command_buffers == stats.decode_steps + ahead and stats.decode_steps == stats.decode_tokens
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_row_that_its_request_ends_takes_no_token_more(model, batch_size):
+    """`ends` sees every token once and in order, none of the step that was in vain."""
+    whole = {i: finished(events_of(model, [p.Request(i, PROMPTS[i], 20)]))[i].tokens for i in range(5)}
+    seen = {i: [] for i in range(5)}
+
+    def ends_after(i, count):
+        return lambda token: seen[i].append(token) or len(seen[i]) == count
+
+    counts = [7, 1, 20, 19, 30]
+    requests = [p.Request(i, PROMPTS[i], 20, ends=ends_after(i, count)) for i, count in enumerate(counts)]
+    ends = finished(events_of(model, requests, batch_size=batch_size))
+    for i, count in enumerate(counts):
+        assert ends[i].tokens == seen[i] == whole[i][:count]
+        assert ends[i].reason == ("stop" if count <= 20 else "length")
+
+
 # Rows and generators apart
 
 
