@@ -64,6 +64,17 @@ OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outpu
     return Activations::bytes((uint32_t)rows, inputs, group) <= CPU_SCRATCH_BYTES - RESULT_BYTES ? (uint32_t)rows : 0;
 }
 
+// Quantises rows 0 … rows - 1, row(r) being where r is; a bit for each that is not finite, whose results
+// are the shader's to compute.
+template <int bits, typename Row>
+OB_INLINE uint64_t quantise_all(const Activations &to, uint32_t rows, Row row) {
+    uint64_t bad = 0;
+    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!quantise<bits>(to, r, row(r)) << r;
+    return bad;
+}
+
+OB_INLINE bool has(uint64_t rows, uint32_t row) { return rows >> row & 1; }
+
 }  // namespace OB_NAMESPACE
 
 #endif
