@@ -160,10 +160,9 @@ static void limits(fixture *f) {
     id<MTLCommandBuffer> first = spinning(f, queue, done, 20000, 1);
     [first commit];
     [[queue commandBuffer] commit];
-    double start = seconds();
     id<MTLCommandBuffer> third = [queue commandBuffer];
     CHECK(f, "a full queue blocks until a command buffer has completed",
-          third != nil && [first status] == MTLCommandBufferStatusCompleted && seconds() - start > 0.001);
+          third != nil && [first status] == MTLCommandBufferStatusCompleted);
     CHECK(f, "and goes on", finish(third));
 
     for (int i = 0; i < 1000; i++) {
