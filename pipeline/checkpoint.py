@@ -8,6 +8,7 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
+from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
 from .errors import CheckpointError, ClosedError, UnsupportedError
 from .tensor_info import TensorInfo
@@ -72,6 +73,10 @@ class Checkpoint:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; CheckpointError where it is missing or damaged."""
+        raise NotImplementedError
+
+    def chat(self) -> Chat:
+        """The chat templates; without one, using them raises CheckpointError."""
         raise NotImplementedError
 
     @property

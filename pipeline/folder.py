@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .chat import DEFAULT, Chat, read_template
 from .checkpoint import WEIGHTS, Checkpoint
 from .config import read_json, token_ids
 from .errors import CheckpointError, UnsupportedError
@@ -10,6 +11,7 @@ from .tensor_info import TensorInfo, listed
 from .tokenizer import Tokenizer
 
 INDEX = "model.safetensors.index.json"
+SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class Folder(Checkpoint):
@@ -22,6 +24,11 @@ class Folder(Checkpoint):
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.open(self.path / "tokenizer.json", self.bos_token)
+
+    def chat(self) -> Chat:
+        tokenizer = _optional_json(self.path / "tokenizer_config.json")
+        source, templates = _templates(self.path, tokenizer)
+        return Chat(source, templates, _special_texts(self.path, tokenizer))
 
 
 def open_folder(path: Path) -> Folder:
@@ -86,6 +93,40 @@ def _special_tokens(path: Path, config: dict) -> tuple[tuple[int, ...], int | No
     if wanted is None:
         wanted = not tokenizer or bool(tokenizer.get("bos_token"))
     return tuple(dict.fromkeys(end)), begin[0] if begin and wanted else None
+
+
+def _templates(path: Path, tokenizer: dict) -> tuple[Path, dict[str, str]]:
+    """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
+    file = path / "chat_template.jinja"
+    more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
+    if file.exists():
+        return file, {DEFAULT: read_template(file)} | more
+    source = path / "tokenizer_config.json"
+    found = tokenizer.get("chat_template")
+    if found is None and (path / "chat_template.json").exists():
+        source = path / "chat_template.json"
+        found = read_json(source).get("chat_template")
+    entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
+    named = {}
+    for entry in entries:
+        name, template = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(template, str):
+            raise CheckpointError(f"{source}: 'chat_template' must be a text or a list of objects with name and template; "
+                                  "download it again")
+        named[name] = template
+    return source, named | more
+
+
+def _special_texts(path: Path, tokenizer: dict) -> dict[str, str]:
+    """The texts of the special tokens, which templates write."""
+    values = _optional_json(path / "special_tokens_map.json") | {k: v for k, v in tokenizer.items() if v is not None}
+    found = {}
+    for name in SPECIAL_TEXTS:
+        value = values.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            found[name] = text
+    return found
 
 
 def _optional_json(file: Path) -> dict:

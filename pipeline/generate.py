@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .builder import Pipeline
@@ -32,7 +32,10 @@ PREFILL_SCRATCH = 64 << 20
 @dataclass(frozen=True)
 class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
-    has its other settings, the default all off. UsageError names a number that is impossible."""
+    has its other settings, the default all off. UsageError names a number that is impossible.
+
+    ends: called with each generated token, in order; the row ends with the one for which it is true.
+    """
 
     index: int
     tokens: tuple[int, ...]
@@ -40,6 +43,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     sampling: Sampling = Sampling()
+    ends: Callable[[int], bool] | None = None
 
     def __post_init__(self):
         for name in ("max_tokens", "temperature", "seed"):
@@ -71,7 +75,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Finished:
-    """A row is complete; reason is "stop" (an end token) or "length" (max_tokens or the context).
+    """A row is complete; reason is "stop" (an end token, or `Request.ends`) or "length" (max_tokens or the context).
 
     top: of each token, as in :class:`Token`; empty where the row asks for none.
     """
@@ -263,14 +267,15 @@ class Generator:
             result, *top = [view[:rows].copy() for view in self._results]
             self._count(rows, sum(values.nbytes for values in (result, *top)), device.command_buffers - before)
             before = device.command_buffers
+            counts = [len(sequence.tokens) for sequence in active]
             ends = [self._end(sequence, row) for sequence, row in zip(active, result.tolist())]
             for values in top:
                 self._take_top(active, values)
             ended = any(end is not None for end in ends)
             if not ended:
                 run = self._commit(rows)   # the device goes on while the events are used
-            for sequence, end in zip(active, ends):
-                if end is None or (isinstance(end, Finished) and end.reason == "length"):
+            for sequence, end, count in zip(active, ends, counts):
+                if len(sequence.tokens) > count:
                     yield Token(sequence.request.index, sequence.tokens[-1], sequence.logprobs[-1],
                                 sequence.top[-1] if sequence.top else ())
                 if end is not None:
@@ -289,6 +294,8 @@ class Generator:
         sequence.tokens.append(token)
         sequence.logprobs.append(_float(bits))
         self.stats.generated_tokens += 1
+        if sequence.request.ends is not None and sequence.request.ends(token):
+            return sequence.finished("stop")
         length = len(sequence.request.tokens) + len(sequence.tokens)
         if len(sequence.tokens) >= sequence.request.max_tokens or length >= self.context:
             return sequence.finished("length")

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from .errors import PromptError, UsageError
 from .sampling import row_settings
+from .stopping import check_stops
 
 TEXT, JSONL = ".txt", ".jsonl"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: `text` or `tokens`, or `error` where its line could not be used.
+    """One prompt: `text`, `tokens` or `messages`, or `error` where its line could not be used.
 
     index   position among the prompts, from 0; blank lines do not count
     id      the line's own id, else the index
     where   for messages: "stories.txt line 3"
+    messages   a conversation, each message an object with "role" and "content"; `text` is its last content
     settings   its own settings of sampling.ROW_KEYS, instead of the run's
+    stop       its own stop strings; None: the run's
     """
 
     index: int
@@ -29,6 +32,8 @@ class Prompt:
     tokens: tuple[int, ...] | None = None
     error: str | None = None
     settings: Mapping = field(default_factory=dict)
+    messages: tuple[Mapping, ...] | None = None
+    stop: tuple[str, ...] | None = None
 
     def failed(self, error: str) -> "Prompt":
         """The same prompt, as one that cannot be used."""
@@ -116,14 +121,17 @@ def _from_object(prompt: Prompt, value) -> Prompt:
             return prompt.failed("id must be a string or a whole number")
         prompt = replace(prompt, id=value["id"])
     try:
-        prompt = replace(prompt, settings=row_settings(value))
+        prompt = replace(prompt, settings=row_settings(value), stop=_stops(value.get("stop")))
     except UsageError as error:
         return replace(prompt, text=value["prompt"] if isinstance(value.get("prompt"), str) else None).failed(str(error))
     text, tokens = value.get("prompt"), value.get("tokens")
-    if text is not None and tokens is not None:
+    given = [name for name in ("prompt", "tokens", "messages") if value.get(name) is not None]
+    if len(given) > 1:
         return replace(prompt, text=text if isinstance(text, str) else None).failed(
-            "has both prompt and tokens; leave one out"
+            f"has both {' and '.join(given)}; leave one out"
         )
+    if given == ["messages"]:
+        return _with_messages(prompt, value["messages"])
     if tokens is not None:
         if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
             return prompt.failed("tokens must be a list of token ids")
@@ -131,5 +139,25 @@ def _from_object(prompt: Prompt, value) -> Prompt:
             return prompt.failed("tokens is empty; give at least one token")
         return replace(prompt, tokens=tuple(tokens))
     if not isinstance(text, str):
-        return prompt.failed("has neither prompt (a string) nor tokens (a list of ids)")
+        return prompt.failed("has neither prompt (a string) nor tokens (a list of ids) nor messages")
     return replace(prompt, text=text)
+
+
+def _with_messages(prompt: Prompt, messages) -> Prompt:
+    usable = isinstance(messages, list) and messages and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message for message in messages
+    )
+    if not usable:
+        return prompt.failed('messages must be a list of objects such as {"role": "user", "content": "..."}')
+    content = messages[-1]["content"]
+    return replace(prompt, messages=tuple(messages), text=content if isinstance(content, str) else json.dumps(content))
+
+
+def _stops(value) -> tuple[str, ...] | None:
+    """The stop strings of a line: one or a list of them."""
+    if value is None:
+        return None
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise UsageError("stop must be a string or a list of strings")
+    return check_stops(stops)

@@ -48,7 +48,8 @@ def run(settings, engine, display) -> int:
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with open_checkpoint(settings.model) as checkpoint, instruction_set(settings.isa):
+    with (open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat,
+          instruction_set(settings.isa)):
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
@@ -57,14 +58,27 @@ def run(settings, engine, display) -> int:
             print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,
                                    sampling=settings.sampling).explain())
             return OK
-        return _generate(settings, engine, display, prompts, tokenizer, model, load_seconds)
+        return _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds)
 
 
-def _generate(settings, engine, display, prompts, tokenizer, model, load_seconds) -> int:
+def _chat(checkpoint, prompts, settings):
+    """The checkpoint's chat templates, on their way to be ready, where a prompt is a conversation; else None."""
+    from .session import is_conversation
+
+    if not any(is_conversation(prompt, settings) for prompt in prompts):
+        return nullcontext()
+    chat = checkpoint.chat()
+    chat.start()
+    return chat
+
+
+def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds) -> int:
     from .session import Session, make_jobs
     from .summary import make_summary, to_json
 
-    jobs, failed = make_jobs(prompts, tokenizer, model, settings)
+    jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
+    if chat is not None:
+        chat.close()
     generator = _generator(settings, engine, model, jobs)
     with _writer(settings) or nullcontext() as writer:
         session = Session(jobs, failed, tokenizer, writer, display, settings.streams)

@@ -2,38 +2,63 @@
 
 from dataclasses import dataclass, replace
 
+from .chat import Chat
 from .console import Display
 from .errors import PromptError
 from .output import InOrder, RowWriter, failed_row, finished_row
 from .prompts import Prompt, refuse_if_all_failed
 from .settings import Settings, row_seed
+from .stopping import StopText, cut, watch
 from .tokenizer import TextStream, Tokenizer
 
 
 @dataclass(frozen=True)
 class Job:
-    """A prompt that will run: its tokens, its whole text for the row, and the most tokens that it may generate."""
+    """A prompt that will run: its tokens, its whole text for the row, the most tokens that it may generate, the strings
+    that end its text, and whether that text answers the prompt (else it continues it)."""
 
     prompt: Prompt
     text: str
     tokens: tuple[int, ...]
     max_tokens: int
+    stop: tuple[str, ...] = ()
+    answers: bool = False
 
 
-def make_jobs(prompts: list[Prompt], tokenizer: Tokenizer, model, settings: Settings) -> tuple[list[Job], list[Prompt]]:
-    """The prompts that can run, and those that cannot, with `error`. PromptError where none can."""
-    checked = [_make_job(prompt, tokenizer, model, settings) for prompt in prompts]
+def make_jobs(prompts: list[Prompt], tokenizer: Tokenizer, model, settings: Settings,
+              chat: Chat | None = None) -> tuple[list[Job], list[Prompt]]:
+    """The prompts that can run, and those that cannot, with `error`. PromptError where none can.
+
+    chat: the checkpoint's templates, where there are conversations among the prompts.
+    """
+    checked = [_make_job(prompt, tokenizer, model, settings, chat) for prompt in prompts]
     failed = [item for item in checked if isinstance(item, Prompt)]
     if len(failed) == len(prompts):
         refuse_if_all_failed(failed)
     return [item for item in checked if isinstance(item, Job)], failed
 
 
-def _make_job(prompt: Prompt, tokenizer: Tokenizer, model, settings: Settings) -> Job | Prompt:
+def is_conversation(prompt: Prompt, settings: Settings) -> bool:
+    """Whether a prompt goes through the chat template."""
+    return prompt.error is None and (prompt.messages is not None or (settings.chat and prompt.tokens is None))
+
+
+def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: Settings, chat: Chat | None) -> tuple[int, ...]:
+    if prompt.tokens is not None:
+        return prompt.tokens
+    if not is_conversation(prompt, settings):
+        return tokenizer.encode(prompt.text)
+    messages = prompt.messages or ({"role": "user", "content": prompt.text},)
+    if settings.system is not None and messages[0]["role"] != "system":
+        messages = ({"role": "system", "content": settings.system}, *messages)
+    return tokenizer.encode(chat.render(messages), complete=True)
+
+
+def _make_job(prompt: Prompt, tokenizer: Tokenizer, model, settings: Settings, chat: Chat | None) -> Job | Prompt:
     if prompt.error is not None:
         return prompt
     try:
-        tokens = tokenizer.encode(prompt.text) if prompt.tokens is None else prompt.tokens
+        tokens = _tokens(prompt, tokenizer, settings, chat)
     except PromptError as error:
         return prompt.failed(str(error))
     outside = next((token for token in tokens if token >= model.vocab_size), None)
@@ -50,7 +75,8 @@ def _make_job(prompt: Prompt, tokenizer: Tokenizer, model, settings: Settings) -
             f"shorten it by {1 - room:,} or more"
         )
     text = prompt.text if prompt.text is not None else tokenizer.decode(tokens)
-    return Job(prompt, text, tokens, min(settings.max_tokens, room))
+    stop = tuple(settings.stop) if prompt.stop is None else prompt.stop
+    return Job(prompt, text, tokens, min(settings.max_tokens, room), stop, is_conversation(prompt, settings))
 
 
 class Session:
@@ -71,6 +97,7 @@ class Session:
         self._order = InOrder()
         self._stream: TextStream = tokenizer.stream()
         self._streams = streams
+        self._shown = StopText(jobs[0].stop if streams and jobs else ())  # of the text that streams
         self._unfilled = {job.prompt.index: len(job.tokens) for job in jobs}  # tokens still to go through
         self._unusable = failed
 
@@ -78,8 +105,9 @@ class Session:
         """Shows the single prompt, and reports the prompts that cannot run."""
         tokens = sum(len(job.tokens) for job in self.jobs.values())
         self._display.start(len(self.jobs), tokens, sum(job.max_tokens for job in self.jobs.values()))
-        if self._streams:
-            self._display.prompt(next(iter(self.jobs.values())).text)
+        only = next(iter(self.jobs.values())) if self._streams else None
+        if only is not None and not only.answers:
+            self._display.prompt(only.text)
         for prompt in self._unusable:
             self._fail(prompt, prompt.error, prompt.text)
 
@@ -87,13 +115,13 @@ class Session:
         """What the generator runs, in input order; `request` is its class."""
         return [self._request(request, settings, index, job) for index, job in self.jobs.items()]
 
-    @staticmethod
-    def _request(request, settings: Settings, index: int, job: Job):
+    def _request(self, request, settings: Settings, index: int, job: Job):
         own = dict(job.prompt.settings)
         temperature = own.pop("temperature", settings.temperature)
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, index) if seed is None else seed
-        return request(index, job.tokens, job.max_tokens, temperature, seed, replace(settings.sampling, **own))
+        return request(index, job.tokens, job.max_tokens, temperature, seed, replace(settings.sampling, **own),
+                       watch(self._tokenizer, job.stop))
 
     def prefilled(self, event) -> None:
         """`event.tokens` more tokens of a prompt went through the model."""
@@ -105,14 +133,14 @@ class Session:
         """One more token of one prompt."""
         if event.index in self._unfilled:  # the prompt's last token went through with the first decode step
             self._display.prefilled(self._unfilled.pop(event.index))
-        self._display.token(self._stream.push(event.token) if self._streams else "")
+        self._display.token(self._shown.push(self._stream.push(event.token)) if self._streams else "")
 
     def finish(self, event) -> None:
         """A prompt ran to its end."""
         job = self.jobs[event.index]
         if self._streams:
-            self._display.rest(self._stream.finish())
-        text = self._tokenizer.decode(event.tokens)
+            self._display.rest(self._shown.finish(self._stream.finish()))
+        text = cut(self._tokenizer.decode(event.tokens), job.stop)
         self.finished += 1
         self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top))
         self._display.done(len(event.tokens), job.max_tokens)
@@ -132,4 +160,5 @@ class Session:
         if self._writer is not None:
             self._writer.add(row)
         for due in self._order.add(row["index"], row):
-            self._display.row(due)
+            job = self.jobs.get(due["index"])
+            self._display.row(due | {"prompt": f"{job.text}\n"} if job is not None and job.answers else due)

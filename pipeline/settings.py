@@ -3,12 +3,13 @@
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import UsageError
 from .sampling import Sampling, check
+from .stopping import check_stops
 from .storyteller import builtin_model
 from .tensors import CACHE_DTYPES
 
@@ -31,6 +32,9 @@ class Settings:
     model: Path | str | None = None
     prompt: str | None = None
     prompts: str | None = None
+    chat: bool = False
+    system: str | None = None
+    stop: Sequence[str] = ()
     out: str | None = None
     trace: str | None = None
     max_tokens: int = MAX_TOKENS
@@ -74,7 +78,11 @@ class Settings:
         """
         if self.prompt is not None and self.prompts is not None:
             raise UsageError("--prompt and --prompts: give only one of them")
+        if self.system is not None and not self.chat:
+            raise UsageError("--system: is part of a chat; give --chat, too")
         story = self.prompt is None and self.prompts is None
+        if self.chat and story:
+            raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
         complete = replace(
             self,
             model=builtin_model() if self.model is None else Path(self.model),
@@ -94,6 +102,10 @@ def _check_values(settings: Settings) -> None:
     for name in Sampling.__dataclass_fields__:
         if name != "logit_bias":
             check(name, getattr(settings, name), "--" + name.replace("_", "-"))
+    try:
+        check_stops(settings.stop)
+    except UsageError as error:
+        raise UsageError(f"--stop: {error}") from None
     try:
         Sampling(logit_bias=settings.logit_bias)
     except UsageError as error:

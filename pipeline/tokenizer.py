@@ -42,17 +42,20 @@ class Tokenizer:
         """Tokens that the tokenizer knows, added ones too."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """The tokens of a prompt, the beginning token first. PromptError where there is nothing to encode."""
+    def encode(self, text: str, *, complete: bool = False) -> tuple[int, ...]:
+        """The tokens of a prompt, the beginning token first. PromptError where there is nothing to encode.
+
+        complete: the text has its special tokens, as that of a chat template has, and gets no others.
+        """
         try:
             text.encode()
-            ids = self._tokenizer.encode(text).ids
+            ids = self._tokenizer.encode(text, add_special_tokens=not complete).ids
         except UnicodeEncodeError as error:
             where = f"character {error.start + 1}"
             raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
         except Exception as error:
             raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
-        if self.bos_token is not None and ids[:1] != [self.bos_token]:
+        if not complete and self.bos_token is not None and ids[:1] != [self.bos_token]:
             ids.insert(0, self.bos_token)
         if not ids:
             raise PromptError("is empty; give at least one token")

@@ -9,11 +9,11 @@
 
 using namespace metal;
 
-// How many of n ids at p are `expert`, n ≤ 16.
+// How many of n ids at p are `expert`, n ≤ 32.
 METAL_FUNC uint count_of(device const uint *p, uint n, uint expert) {
     uint count = 0;
-    if (n == 16) {
-        for (uint i = 0; i < 16; i++) count += p[i] == expert;
+    if (n == 32) {
+        for (uint i = 0; i < 32; i++) count += p[i] == expert;
     } else {
         for (uint i = 0; i < n; i++) count += p[i] == expert;
     }
@@ -33,13 +33,12 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     uint expert = at.y, total = args.rows * args.top_k, before = 0;
     for (uint i = place.thread_index; i < total; i += place.threads) before += ids[i] < expert;
     uint begin = threadgroup_sum(before, partial, place), next = begin;
-    for (uint block = 0; block < total; block += 16 * place.threads) {  // every thread takes sixteen pairs in a row
-        uint first = min(block + 16 * place.thread_index, total), count = min(16u, total - first), sum;
+    for (uint block = 0; block < total; block += 32 * place.threads) {  // every thread takes 32 pairs in a row
+        uint first = min(block + 32 * place.thread_index, total), count = min(32u, total - first), sum;
         uint mine = count_of(ids + first, count, expert);
         uint position = next + threadgroup_offset(mine, sum, partial, place);
         next += sum;
-        if (mine == 0) continue;
-        for (uint i = first; i < first + count; i++) {
+        for (uint i = first, end = position + mine; position < end; i++) {
             if (ids[i] == expert) pairs[position++] = i;
         }
     }

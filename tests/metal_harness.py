@@ -24,6 +24,7 @@ import toolchain  # noqa: E402
 
 PROGRAMS = [
     "order",
+    "costs",
     "dispatch",
     "buffers",
     "commands",

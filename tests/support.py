@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import reference as ref
 
 import pipeline as p
@@ -68,6 +69,13 @@ def stored_activations(device, x, weight, values):
         return 0
     steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, weight.group_size).max(-1) / 32767
     return np.repeat(steps, weight.group_size, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
+
+
+def with_one_thread(device):
+    """The same device again, of one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OB_NATIVE", str(int(device.native)))
+        return p.open_device(device.name, threads=1)
 
 
 def chain(device, rows, steps, **inputs):

@@ -1,14 +1,23 @@
 """Experts of many rows, expert by expert: the order of the pairs, and the same bits as row by row."""
 
 import contextlib
-import functools
 
 import numpy as np
 import pytest
 import reference as ref
 from hypothesis import given
 from hypothesis import strategies as st
-from support import FORMATS_AND_GROUPS, PLAIN_FORMATS, alone, assert_rows_alone, chain, guarded_chain, guarded_run, run
+from support import (
+    FORMATS_AND_GROUPS,
+    PLAIN_FORMATS,
+    alone,
+    assert_rows_alone,
+    chain,
+    guarded_chain,
+    guarded_run,
+    run,
+    with_one_thread,
+)
 from test_kernels_experts import Layer
 
 from pipeline.errors import RunError
@@ -101,6 +110,18 @@ def test_no_pair_may_have_an_expert(device):
     assert_grouped(device, np.full((5, 4), NONE, np.uint32), 6)
 
 
+@pytest.mark.parametrize("threads", [1, 32, 40, 256, 1024])
+def test_threadgroups_of_any_size_group(threads):
+    """Fewer threads than pairs, more of them, and a simdgroup that is not full."""
+    import pipeline
+
+    checker = pipeline.open_device("checker", threads=threads, schedules=4)
+    rng = np.random.default_rng(threads)
+    for rows, experts, top_k in ((1, 1, 1), (40, 6, 5), (70, 3, 2)):
+        assert_grouped(checker, chosen(rng, rows, experts, min(top_k, experts)), experts)
+    assert [str(finding) for finding in checker.findings] == []
+
+
 def test_a_long_prompts_pairs(processor):
     assert_grouped(processor, chosen(np.random.default_rng(0), 3000, 128, 8), 128)
 
@@ -164,18 +185,36 @@ def test_rows_do_not_depend_on_each_other(device):
         assert_rows_alone(device, steps(layer, True), **layer.inputs(rng, 9, 4))
 
 
-def test_a_row_of_nan_stays_alone(device):
+def assert_stays_alone(device, format, bad):
+    """Two rows of 9 have `bad` in them; those that share their experts get the bits that they get alone."""
     rng = np.random.default_rng(5)
-    layer = Layer(rng, 6, 33, 17)
-    inputs = layer.inputs(rng, 6, 4)
-    inputs["h"][2] = np.nan
-    inputs["weights"][4, 1] = np.inf
-    by_row, by_expert = (run(device, 6, steps(layer, grouped), **inputs) for grouped in (False, True))
-    assert by_row.tobytes() == by_expert.tobytes()
-    assert np.isnan(by_expert[2]).all()
-    for row in (0, 1, 3, 5):
-        assert np.isfinite(by_expert[row]).all()
-        assert by_expert[row].tobytes() == alone(device, steps(layer, True), row, **inputs)[0].tobytes()
+    layer = Layer(rng, 6, 32, 32, format)
+    inputs = layer.inputs(rng, 9, 4)
+    inputs["h"][2, 7] = inputs["h"][8, 31] = bad
+    inputs["weights"][4, 1] = bad
+    by_row, by_expert = (run(device, 9, steps(layer, grouped), **inputs) for grouped in (False, True))
+    assert not np.isfinite(by_expert[[2, 8]]).any()
+    for row in range(9):
+        assert (row in (2, 4, 8)) or np.isfinite(by_expert[row]).all()
+        single = alone(device, steps(layer, True), row, **inputs)
+        assert same_bits(by_row[row], by_expert[row]) and same_bits(single[0], by_expert[row])
+
+
+@pytest.mark.parametrize("format", [("f32", 0), ("q4_bf16", 32), ("q8_f16", 32)], ids=["f32", "q4", "q8"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_no_number_stays_alone(device, format, bad):
+    assert_stays_alone(device, format, bad)
+
+
+@pytest.mark.parametrize("format", [("f32", 0), ("q4_bf16", 32), ("q8_f16", 32)], ids=["f32", "q4", "q8"])
+def test_a_row_that_overflows_stays_alone(processor, format):
+    """Not on the checker, which reports it."""
+    assert_stays_alone(processor, format, 1e38)
+
+
+def same_bits(a, b):
+    """The same bits but for those of NaN, whose sign and payload are the processor's affair."""
+    return np.where(np.isnan(a), np.float32(np.nan), a).tobytes() == np.where(np.isnan(b), np.float32(np.nan), b).tobytes()
 
 
 def test_no_expert_adds_nothing(device):
@@ -243,10 +282,8 @@ def test_the_same_chain_again(device):
 
 
 def test_one_thread_and_two_give_the_same(processor):
-    import pipeline
-
     rng = np.random.default_rng(10)
     layer = Layer(rng, 60, 64, 64, ("q4_bf16", 64))
     inputs = layer.inputs(rng, 70, 8)
-    one = functools.partial(run, pipeline.open_device(processor.name, threads=1), 70, steps(layer, True))
-    assert one(**inputs).tobytes() == assert_same(processor, layer, inputs).tobytes()
+    one = run(with_one_thread(processor), 70, steps(layer, True), **inputs)
+    assert one.tobytes() == assert_same(processor, layer, inputs).tobytes()

@@ -12,6 +12,7 @@ from support import (
     ROUNDING,
     ROWS,
     activations,
+    alone,
     assert_close,
     assert_rows_alone,
     chain,
@@ -140,6 +141,18 @@ def test_nan_and_inf_stay_in_their_rows_and_outputs(device):
     y = run(device, 5, linear(weight), x=x)
     assert np.isnan(y[1]).all() and np.isnan(y[:, 18]).all()
     assert (y[3, :18] == np.inf).all() and (y[[0, 2, 4], :18] == 40).all()
+
+
+@pytest.mark.parametrize("format, group", [("bf16", 0), ("q4_bf16", 64), ("q8_f16", 32)])
+def test_rows_do_not_depend_on_one_that_is_no_number(device, format, group):
+    rng = np.random.default_rng(10)
+    weight, _ = matrix(rng, (33, 64), format, group)
+    x = activations(rng, 7, 64)
+    x[1, 40], x[6, 3] = np.nan, np.inf
+    y = run(device, 7, linear(weight), x=x)
+    for row in (0, 2, 3, 4, 5):
+        assert y[row].tobytes() == alone(device, linear(weight), row, x=x)[0].tobytes()
+    assert not np.isfinite(y[[1, 6]]).any()
 
 
 def test_quantize_is_what_the_kernels_read(device):

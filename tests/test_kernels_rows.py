@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored
+from support import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored, with_one_thread
 
 from pipeline.errors import RunError
 from pipeline.steps.sampling import Penalties
@@ -67,11 +67,9 @@ def test_a_row_is_the_same_in_a_run_of_fewer(device, used):
 
 
 def test_one_thread_and_two_give_the_same(processor):
-    import pipeline
-
     device = processor
     given = inputs(9)
-    other = pipeline.open_device(device.name, threads=1)
+    other = with_one_thread(device)
     for a, b in zip(run(device, 9, forward, **given), run(other, 9, forward, **given)):
         assert a.tobytes() == b.tobytes()
 

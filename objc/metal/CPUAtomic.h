@@ -20,6 +20,7 @@ typedef struct {
 #define cpu_load_relaxed(a) __atomic_load_n(&(a)->value, __ATOMIC_RELAXED)
 #define cpu_store(a, v) __atomic_store_n(&(a)->value, (v), __ATOMIC_SEQ_CST)
 #define cpu_store_release(a, v) __atomic_store_n(&(a)->value, (v), __ATOMIC_RELEASE)
+#define cpu_store_relaxed(a, v) __atomic_store_n(&(a)->value, (v), __ATOMIC_RELAXED)
 #define cpu_exchange(a, v) __atomic_exchange_n(&(a)->value, (v), __ATOMIC_SEQ_CST)
 
 // These return the value before.

@@ -19,6 +19,7 @@ typedef struct {
     Class _pipelineClass;
     CPUComputePipelineState *_pipeline;
     const cpu_kernel *_kernel;
+    cpu_costs *_costs;
     cpu_phase *_phase;  // that the next dispatch joins; NULL: it opens one
     uint32_t _boundMask;
     uint32_t _threadgroupMask;

@@ -4,6 +4,7 @@
 
 #import "CPUBuffer.h"
 #import "CPUComputePipelineState.h"
+#import "CPUDevice.h"
 #import "CPUComputeMisuse.h"
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
@@ -17,6 +18,7 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     if (self == nil) return nil;
     _dispatchType = dispatchType;
     _pipelineClass = [CPUComputePipelineState class];
+    _costs = cpu_pool_costs([(CPUDevice *)[commandBuffer device] pool]);
     return self;
 }
 
@@ -164,9 +166,11 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
     }
     void **buffers = (void **)(dispatch + 1);
     uintptr_t wrong = 0;
+    uint64_t key = (uintptr_t)kernel->entry;
     for (uint32_t i = 0; i < kernel->argument_count; i++) {
         const cpu_bound *bound = &self->_bound[kernel->arguments[i].index];
         buffers[kernel->arguments[i].index] = bound->address;
+        key = cpu_cost_mix(key, bound->address);
         wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
                  (bound->available < kernel->arguments[i].smallest);
     }
@@ -175,6 +179,7 @@ static cpu_dispatch *addDispatch(CPUComputeCommandEncoder *self, NSString *metho
     dispatch->launch.buffers = buffers;
     dispatch->launch.threadgroup = NULL;
     dispatch->launch.constants = NULL;
+    dispatch->cost = cpu_cost_find(self->_costs, key);
     dispatch->indirect = NULL;
     dispatch->threadgroup_offsets = NULL;
     if (kernel->threadgroup_slots > 0) {

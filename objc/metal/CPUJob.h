@@ -10,6 +10,7 @@
 
 #include "CPUArena.h"
 #include "CPUAtomic.h"
+#include "CPUCost.h"
 #include "metallib.h"
 #include "native/native.h"
 
@@ -29,9 +30,9 @@ typedef struct cpu_dispatch {
     const uint32_t *threadgroup_offsets;  // into a worker's threadgroup memory; NULL if it needs none
     uint32_t threadgroup_slots;
     const struct check_dispatch *watched;  // how the checker runs it; NULL on other devices
+    cpu_cost cost;
     uint32_t total;  // threadgroups
-    uint32_t units;  // pieces of `unit` threadgroups, the last one shorter
-    uint32_t unit;
+    uint32_t units;  // pieces of them, of equal size but for one threadgroup
 } cpu_dispatch;
 
 typedef enum { CPU_PHASE_DISPATCH, CPU_PHASE_SIGNAL, CPU_PHASE_WAIT } cpu_phase_kind;
@@ -43,8 +44,11 @@ typedef struct cpu_phase {
     cpu_event *event;
     uint64_t value;
     uint32_t units;
+    uint32_t share, rest;  // units of a thread; the first `rest` threads have one more
     cpu_phase_kind kind;
     bool indirect;  // some dispatch has its size in a buffer
+    bool alone;     // not worth sharing
+    bool measured;  // costs are noted
 } cpu_phase;
 
 // The same values as MTLCommandBufferStatus and MTLCommandBufferError.
@@ -105,8 +109,9 @@ static inline void cpu_phase_append(cpu_phase *phase, cpu_dispatch *dispatch) {
     phase->last = dispatch;
 }
 
-// Splits the phases into units for `threads` threads; called once, at commit.
-void cpu_job_plan(cpu_job *job, uint32_t threads);
+// Splits the phases into units for `threads` threads, by what they are known to cost. `measured`:
+// note all costs, not only those that are new.
+void cpu_job_plan(cpu_job *job, uint32_t threads, bool measured);
 
 // Reads the sizes of a phase's indirect dispatches and splits it again; false if one is too large.
 bool cpu_phase_resolve(cpu_phase *phase, uint32_t threads);
@@ -119,5 +124,6 @@ void cpu_phase_run(const cpu_phase *phase, uint32_t first, uint32_t count, char 
 void cpu_job_fail(cpu_job *job, uint32_t code, const char *text);
 
 double cpu_seconds(void);
+uint64_t cpu_nanoseconds(void);
 
 #endif

@@ -20,6 +20,9 @@ void cpu_pool_destroy(cpu_pool *pool);
 
 uint32_t cpu_pool_threads(cpu_pool *pool);
 
+// What its jobs cost; lives as long as the pool.
+cpu_costs *cpu_pool_costs(cpu_pool *pool);
+
 // False, and nothing changes, while a job is enqueued or runs.
 bool cpu_pool_resize(cpu_pool *pool, uint32_t threads);
 

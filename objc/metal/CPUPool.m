@@ -19,7 +19,8 @@
 enum {
     SLOTS = CPU_POOL_MAX_THREADS + 1,
     SPINS_PER_CLOCK = 64,
-    YIELD_AFTER_NS = 4 * 1000,           // from here on an oversubscribed machine gets its core back
+    SPINS_TO_STEAL = 8,                  // others get to their own units first
+    YIELD_EVERY_NS = 10 * 1000,          // an oversubscribed machine gets its core back
     PARK_AFTER_NS = 100 * 1000,          // with nothing to run
     PARK_IN_JOB_AFTER_NS = 2000 * 1000,  // while a job runs that leaves this thread nothing
 };
@@ -52,9 +53,11 @@ static void relax(void) {
 }
 
 typedef struct {
-    uint32_t spins;
-    uint64_t since;  // nanoseconds
+    uint32_t spins, steal_at;  // turns
+    uint64_t since, yielded;  // nanoseconds
 } idle_time;
+
+static const idle_time NOT_IDLE = {.steal_at = SPINS_TO_STEAL};
 
 // A thread that takes part.
 typedef struct {
@@ -62,18 +65,27 @@ typedef struct {
     uint32_t done;     // units run and not reported
     cpu_phase *phase;  // that they belong to
     char *scratch;     // CPU_SCRATCH_BYTES
+    bool eager;        // to steal at once: the last thing it did was stealing
 } worker;
 
 // One turn of waiting; returns for how long, in nanoseconds, there was nothing to do.
 static uint64_t idle_turn(idle_time *idle) {
     relax();
     if (++idle->spins % SPINS_PER_CLOCK != 0) return 0;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t time = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    if (idle->since == 0) idle->since = time;
-    if (time - idle->since > YIELD_AFTER_NS) sched_yield();
+    uint64_t time = cpu_nanoseconds();
+    if (idle->since == 0) idle->since = idle->yielded = time;
+    if (time - idle->yielded > YIELD_EVERY_NS) {
+        sched_yield();
+        idle->yielded = time;
+    }
     return time - idle->since;
+}
+
+// Whether to look for units to steal: rarely, after that was in vain.
+static bool steal_is_due(idle_time *idle) {
+    if (idle->spins < idle->steal_at) return false;
+    idle->steal_at += idle->spins < SPINS_PER_CLOCK ? idle->spins : SPINS_PER_CLOCK;
+    return true;
 }
 
 // Claims half of what is left in a slot, so that the last claims are small; returns how many units.
@@ -101,13 +113,13 @@ static bool run_from(cpu_slot *slot, worker *self) {
 // Gives each thread its range of the phase. A thread has the same part of equal phases, so that
 // what it reads stays in its cache; the driver comes first where there are too few for all.
 static void open_phase(cpu_pool *pool, cpu_phase *phase, uint32_t threads, const worker *self) {
-    uint64_t units = phase->units;
     uint64_t own = 0;
     cpu_store_release(&pool->unfinished, phase->units);
     for (uint32_t i = 0; i < threads; i++) {
-        uint64_t place = units >= threads ? i : (i + threads - self->index) % threads;
-        uint64_t first = units * place / threads, end = units * (place + 1) / threads;
-        if (units < threads) first = place, end = place < units ? place + 1 : place;
+        uint64_t place = i;
+        if (phase->share == 0) place = i >= self->index ? i - self->index : i + threads - self->index;
+        uint64_t first = place * phase->share + (place < phase->rest ? place : phase->rest);
+        uint64_t end = first + phase->share + (place < phase->rest);
         pool->slots[i].phase = phase;
         if (i == self->index) own = end << 32 | first;
         else if (first < end) cpu_store_release(&pool->slots[i].range, end << 32 | first);
@@ -123,7 +135,7 @@ void cpu_pool_publish(cpu_pool *pool, cpu_job *job) {
     cpu_pool_wake_workers(pool);
 }
 
-// Drives the job on. Phases of one unit run here at once: no other thread hears of them.
+// Drives the job on. Phases that are not shared run here at once: no other thread hears of them.
 static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
     cpu_job *job = pool->job;
     uint32_t threads = cpu_load_relaxed(&pool->threads);
@@ -139,7 +151,7 @@ static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
             cpu_job_fail(job, CPU_ERROR_INVALID_RESOURCE,
                          "an indirect dispatch asks for more than 2^32 - 1 threads");
             break;
-        } else if (threads == 1 || phase->units <= 1) {
+        } else if (phase->alone) {
             cpu_phase_run(phase, 0, phase->units, self->scratch);
         } else {
             open_phase(pool, phase, threads, self);
@@ -149,12 +161,14 @@ static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
     cpu_pool_finish(pool);
 }
 
+// Takes from a thread that has not got to all of its units. Threads that have just finished theirs
+// wait a little before they do: looking at another's range slows it down.
 static bool steal(cpu_pool *pool, worker *self) {
     uint32_t threads = cpu_load_relaxed(&pool->threads);
     for (uint32_t i = 1; i < threads; i++) {
-        if (run_from(&pool->slots[(self->index + i) % threads], self)) return true;
+        if (run_from(&pool->slots[(self->index + i) % threads], self)) return self->eager = true;
     }
-    return false;
+    return self->eager = false;
 }
 
 // Runs some units, or reports those that were run as finished; false if there is nothing to do,
@@ -162,7 +176,7 @@ static bool steal(cpu_pool *pool, worker *self) {
 static bool work(cpu_pool *pool, worker *self) {
     if (run_from(&pool->slots[self->index], self)) return true;
     if (self->done > 0) {
-        if (steal(pool, self)) return true;
+        if ((self->eager || self->phase->share > 1) && steal(pool, self)) return true;
         cpu_phase *next = self->phase->next;
         uint32_t done = self->done;
         self->done = 0;
@@ -180,6 +194,7 @@ static void release_pool(cpu_pool *pool) {
     pthread_mutex_destroy(&pool->lock);
     if (pool->alive != NULL) munmap(pool->alive, (size_t)sysconf(_SC_PAGESIZE));
     free(pool->guest_scratch);
+    free(pool->costs);
     free(pool->slots);
     free(pool);
 }
@@ -216,20 +231,24 @@ typedef struct {
 static void *run_worker(void *context) {
     cpu_pool *pool = ((start_context *)context)->pool;
     worker self = ((start_context *)context)->self;
-    idle_time idle = {0};
+    idle_time idle = NOT_IDLE;
     free(context);
     for (;;) {
         if (work(pool, &self)) {
-            idle = (idle_time){0};
+            idle = NOT_IDLE;
             continue;
         }
         uint64_t waited = idle_turn(&idle);
-        if (waited == 0 || steal(pool, &self)) continue;
+        if (steal_is_due(&idle) && steal(pool, &self)) {
+            idle = NOT_IDLE;
+            continue;
+        }
+        if (waited == 0) continue;
         if (waited < (cpu_load(&pool->driving) ? PARK_IN_JOB_AFTER_NS : PARK_AFTER_NS)) continue;
         uint32_t seen = cpu_load(&pool->work_signal);  // before leave: what stops workers changes it
         if (leave(pool, self.index)) break;
         park(pool, &self, seen);
-        idle = (idle_time){0};
+        idle = NOT_IDLE;
     }
     free(self.scratch);
     release_pool(pool);
@@ -282,9 +301,10 @@ cpu_pool *cpu_pool_create(uint32_t threads) {
     cpu_store(&pool->references, 1);
     cpu_store(&pool->threads, threads);
     pool->guest_scratch = new_scratch();
+    pool->costs = calloc(1, sizeof *pool->costs);
     void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (alive != MAP_FAILED) pool->alive = alive;
-    if (pool->slots == NULL || pool->guest_scratch == NULL || pool->alive == NULL) {
+    if (pool->slots == NULL || pool->guest_scratch == NULL || pool->costs == NULL || pool->alive == NULL) {
         release_pool(pool);
         return NULL;
     }
@@ -301,26 +321,32 @@ void cpu_pool_destroy(cpu_pool *pool) {
     release_pool(pool);
 }
 
+cpu_costs *cpu_pool_costs(cpu_pool *pool) { return pool->costs; }
+
 uint32_t cpu_pool_threads(cpu_pool *pool) { return cpu_load(&pool->threads); }
 
 bool cpu_pool_alive(const cpu_pool *pool) { return *pool->alive == 1; }
 
 static void take_part(cpu_pool *pool, bool (*ready)(void *), void *context) {
     worker self = {.index = 0, .scratch = pool->guest_scratch};
-    idle_time idle = {0};
+    idle_time idle = NOT_IDLE;
     while (self.done > 0 || !ready(context)) {
         if (work(pool, &self)) {
-            idle = (idle_time){0};
+            idle = NOT_IDLE;
             continue;
         }
         uint64_t waited = idle_turn(&idle);
-        if (waited == 0 || steal(pool, &self)) continue;
+        if (steal_is_due(&idle) && steal(pool, &self)) {
+            idle = NOT_IDLE;
+            continue;
+        }
+        if (waited == 0) continue;
         if (waited > PARK_AFTER_NS && !cpu_load(&pool->driving)) break;
     }
 }
 
 void cpu_pool_wait(cpu_pool *pool, bool (*ready)(void *context), void *context) {
-    idle_time idle = {0};
+    idle_time idle = NOT_IDLE;
     while (!ready(context) && cpu_pool_alive(pool)) {
         if (!cpu_exchange(&pool->guest, true)) {
             take_part(pool, ready, context);

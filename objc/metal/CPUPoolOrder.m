@@ -51,17 +51,25 @@ void cpu_pool_withdraw(cpu_pool *pool, cpu_job *job) {
     cpu_pool_kick(pool);
 }
 
+// All costs are measured now and then: they change with what is in the buffers.
+static void plan(cpu_pool *pool, cpu_job *job, uint32_t threads) {
+    enum { JOBS_PER_MEASURED = 64 };
+    cpu_job_plan(job, threads, cpu_add(&pool->planned, 1) % JOBS_PER_MEASURED == 0);
+}
+
 const char *cpu_pool_commit(cpu_pool *pool, cpu_job *job) {
     if (!cpu_pool_alive(pool))
         return "the device does not outlive fork(); create a new one in the child process";
     job->queued_time = cpu_seconds();
+    uint32_t threads = cpu_load(&pool->threads);
+    plan(pool, job, threads);
     pthread_mutex_lock(&pool->lock);
     if (!cpu_pool_start_workers(pool)) {
         if (cpu_load(&job->status) == CPU_JOB_ENQUEUED) unlink_job(pool, job);
         pthread_mutex_unlock(&pool->lock);
         return "no worker thread could be started; raise the limit on threads";
     }
-    cpu_job_plan(job, cpu_load(&pool->threads));
+    if (threads != cpu_load(&pool->threads)) plan(pool, job, cpu_load(&pool->threads));  // it was resized meanwhile
     if (cpu_load(&job->status) == CPU_JOB_NOT_ENQUEUED) append(pool, job);
     cpu_store(&job->status, CPU_JOB_COMMITTED);
     cpu_add(job->committed, 1);

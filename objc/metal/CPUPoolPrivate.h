@@ -6,7 +6,7 @@
 
 #include "CPUPool.h"
 
-enum { CPU_CACHE_LINE = 64 };
+enum { CPU_CACHE_LINE = 128 };  // a pair of lines, which processors fetch together
 
 // What a thread is to do of the open phase: a range of its units, first (low half) to end (high
 // half). Its thread claims from the front, and so do others that have nothing left.
@@ -36,6 +36,8 @@ struct cpu_pool {
     cpu_atomic_u32 stop;
     cpu_atomic_u32 references;  // the owner and each worker
     char *guest_scratch;
+    cpu_costs *costs;
+    cpu_atomic_u32 planned;  // jobs
     uint32_t *alive;  // a page that fork clears in the child
 
     pthread_mutex_t lock;

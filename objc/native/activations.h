@@ -20,9 +20,8 @@ struct Activations {
     int32_t *pairs;  // [blocks][rows][BLOCK_PAIRS]; columns that fill the last block are 0
     float *scales;   // [groups][rows], then zeros for eight more
     float *sums;     // [groups][rows]: Σ x of the group; likewise
-    uint32_t rows, inputs, group;
+    uint32_t rows, inputs, group, groups;
 
-    uint32_t groups() const { return inputs / group; }
     static uint32_t blocks(uint32_t inputs) { return (inputs + BLOCK - 1) / BLOCK; }
     int32_t *at(uint32_t block, uint32_t row) const { return pairs + ((size_t)block * rows + row) * BLOCK_PAIRS; }
 
@@ -33,12 +32,12 @@ struct Activations {
 
     // Lays the arrays out at `memory`; gives what is behind them.
     char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_) {
-        rows = rows_, inputs = inputs_, group = group_;
+        rows = rows_, inputs = inputs_, group = group_, groups = inputs / group;
         pairs = (int32_t *)memory;
         scales = (float *)(memory + (size_t)rows * blocks(inputs) * 4 * BLOCK_PAIRS);
-        sums = scales + (size_t)rows * groups() + 8;
-        memset(scales + (size_t)rows * groups(), 0, 8 * sizeof(float));
-        memset(sums + (size_t)rows * groups(), 0, 8 * sizeof(float));
+        sums = scales + (size_t)rows * groups + 8;
+        memset(scales + (size_t)rows * groups, 0, 8 * sizeof(float));
+        memset(sums + (size_t)rows * groups, 0, 8 * sizeof(float));
         return memory + bytes(rows, inputs, group);
     }
 };
@@ -80,7 +79,7 @@ OB_INLINE __m256i rounded(const float *x, __m256 inverse, __m256i &total) {
 template <int bits>
 static bool quantise(const Activations &to, uint32_t row, const float *x) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
-    for (uint32_t g = 0; g < to.groups(); g++, x += to.group) {
+    for (uint32_t g = 0; g < to.groups; g++, x += to.group) {
         __m256i most = _mm256_setzero_si256();
         for (uint32_t i = 0; i < to.group; i += 8) {
             most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));

@@ -4,9 +4,9 @@
 
 namespace OB_NAMESPACE {
 
-// Goes through a range of a launch whose grid is output tiles × experts: work(expert, tile, end) for
-// each expert that has positions. Where work gives false,
-// the shader does these tiles.
+// Goes through a range of a launch whose grid is output tiles × experts: work(expert, tile, end, false) for
+// each expert that has positions. It gives false where a position is not finite: then the shader does these
+// tiles, and work(…, true) all other positions again, so that they do not depend on it.
 template <typename Work>
 OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32_t count, metallib_entry shader,
                            const uint32_t *offsets, uint32_t experts, Work work) {
@@ -14,7 +14,10 @@ OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32
     while (count > 0) {
         uint32_t tile = first % width, expert = first / width, take = least(width - tile, count);
         bool any = expert < experts && offsets[expert] < offsets[expert + 1];
-        if (any && !work(expert, tile, tile + take)) shader(launch, first, take);
+        if (any && !work(expert, tile, tile + take, false)) {
+            shader(launch, first, take);
+            work(expert, tile, tile + take, true);
+        }
         first += take, count -= take;
     }
 }
@@ -30,21 +33,23 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     const float *x = (const float *)b[6];
     const uint32_t *pairs = (const uint32_t *)b[7], *offsets = (const uint32_t *)b[8];
     float *h = (float *)b[9];
-    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end) {
+    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
         Packed<bits, S> gate = gates.matrix(expert, args.outputs), up = ups.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
             float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
             float(*u)[TILE] = g + PARTS * rows;
-            for (uint32_t r = 0; r < rows; r++) {
-                if (!quantise<bits>(a, r, x + (size_t)(pairs[i + r] / args.top_k) * args.inputs)) return false;
-            }
+            uint64_t bad = quantise_all<bits>(a, rows, [&](uint32_t r) {
+                return x + (size_t)(pairs[i + r] / args.top_k) * args.inputs;
+            });
+            if (bad != 0 && !again) return false;
             for (uint32_t t = tile; t < end; t++) {
                 Tile at(t, args.outputs);
                 multiply(gate, at, a, g);
                 multiply(up, at, a, u);
                 for (uint32_t r = 0; r < rows; r++) {
+                    if (has(bad, r)) continue;
                     float y[TILE];
                     for (int l = 0; l < TILE; l += 8) {
                         __m256 gated = silu(_mm256_loadu_ps(g[r] + l));
@@ -68,19 +73,20 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     const float *h = (const float *)b[3];
     const uint32_t *pairs = (const uint32_t *)b[4], *offsets = (const uint32_t *)b[5];
     float *z = (float *)b[6];
-    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end) {
+    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
         Packed<bits, S> weight = downs.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
             float(*y)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
-            for (uint32_t r = 0; r < rows; r++) {
-                if (!quantise<bits>(a, r, h + (size_t)(i + r) * args.inputs)) return false;
-            }
+            uint64_t bad = quantise_all<bits>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
+            if (bad != 0 && !again) return false;
             for (uint32_t t = tile; t < end; t++) {
                 Tile at(t, args.outputs);
                 multiply(weight, at, a, y);
-                for (uint32_t r = 0; r < rows; r++) at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
+                for (uint32_t r = 0; r < rows; r++) {
+                    if (!has(bad, r)) at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
+                }
             }
         }
         return true;

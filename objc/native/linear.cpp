@@ -33,31 +33,33 @@ struct Linear {
         }
     }
 
-    // `tiles` output tiles from `tile` on for rows first to end - 1, at most `together`; false where x is not finite.
-    bool block(uint32_t tile, uint32_t tiles, uint32_t first, uint32_t end) const {
+    // `tiles` output tiles from `tile` on for the rows of row_tiles tiles, at most `together`. Where a row is
+    // not finite the shader goes first, and the others are written again, so that they do not depend on it.
+    void block(uint32_t tile, uint32_t tiles, uint32_t row_tile, uint32_t row_tiles) const {
+        uint32_t first = row_tile * OB_LINEAR_ROWS, end = least(rows, first + row_tiles * OB_LINEAR_ROWS);
+        if (first >= end) return;
         Activations a;
         float(*y)[TILE] = (float(*)[TILE])a.place(scratch, end - first, inputs, group);
-        for (uint32_t r = first; r < end; r++) {
-            if (!quantise<bits>(a, r - first, x + (size_t)r * inputs)) return false;
-        }
+        uint64_t bad = quantise_all<bits>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
+        if (bad != 0) fall_back(tile, tiles, row_tile, row_tiles);
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
             const Matrix<bits, S> &matrix = matrices[m];
             for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
                 Tile at(tile, matrix.outputs);
                 multiply(matrix.weight, at, a, y);
-                for (uint32_t r = first; r < end; r++) at.store(matrix.y + (size_t)r * matrix.outputs, y[r - first]);
+                for (uint32_t r = first; r < end; r++) {
+                    if (!has(bad, r - first)) at.store(matrix.y + (size_t)r * matrix.outputs, y[r - first]);
+                }
             }
         }
-        return true;
     }
 
     // Output tiles tile … for row tiles row_tile ….
     void rectangle(uint32_t tile, uint32_t tiles, uint32_t row_tile, uint32_t row_tiles) const {
         uint32_t step = together / OB_LINEAR_ROWS;
         while (row_tiles > 0) {
-            uint32_t take = least(step, row_tiles), first = row_tile * OB_LINEAR_ROWS;
-            uint32_t end = least(rows, first + take * OB_LINEAR_ROWS);
-            if (first < end && !block(tile, tiles, first, end)) fall_back(tile, tiles, row_tile, take);
+            uint32_t take = least(step, row_tiles);
+            block(tile, tiles, row_tile, take);
             row_tile += take, row_tiles -= take;
         }
     }

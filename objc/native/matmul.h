@@ -153,7 +153,7 @@ template <int bits, typename S, int group>
 OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
     Panel panels[2];
     size_t stride = w.row_bytes();
-    uint32_t groups = w.groups(), rows = x.rows;
+    uint32_t groups = w.groups, rows = x.rows;
     Group each = {panels, 0, true, {}, {}, x.scales, x.sums, x.pairs, (size_t)rows * BLOCK_PAIRS};
     __m256 scale[2][8], bias[2][8];
     for (uint32_t g = 0; g < groups; g++) {

@@ -83,25 +83,50 @@ OB_INLINE __m256i group_products(const uint8_t *words, const int32_t *pairs, uin
     return _mm256_add_epi32(sum, block_products<bits>(words + BLOCK * bits / 8, pairs + BLOCK_PAIRS));
 }
 
-// Each vector's sum, in its lane.
-OB_INLINE __m256i sums_of(const __m256i v[8]) {
-    __m256i low, high;
-    sum_halves(v, low, high);
-    return _mm256_add_epi32(low, high);
+// Dot products of groups 0 to 3 at two places, in order.
+template <int bits, int group>
+OB_INLINE __m256i two_fours(const uint8_t *words, const int32_t *pairs, const uint8_t *words_b, const int32_t *pairs_b) {
+    __m256i v[4];
+    for (uint32_t i = 0; i < 4; i++) v[i] = group_products<bits, group>(words, pairs, i);
+    __m256i a = sum_fours(v);
+    for (uint32_t i = 0; i < 4; i++) v[i] = group_products<bits, group>(words_b, pairs_b, i);
+    return join_fours(a, sum_fours(v));
 }
 
-// Dot products of eight groups.
+// Dot products of all groups of eight rows, row by row. Floats come after this loop and not in it: their
+// chains of additions are long, and the processor has registers for little more than one turn of it.
 template <int bits, int group>
-OB_INLINE __m256i eight_dots(const uint8_t *words, const int32_t *pairs) {
-    if (group == 32 && bits == 4) {  // two groups to a vector
-        __m256i v[4];
-        for (uint32_t i = 0; i < 4; i++) v[i] = group_products<4, 64>(words, pairs, i);
-        __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-        return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint32_t groups, const int32_t *x, int32_t *out) {
+    const uint32_t four_bytes = 4 * group * bits / 8, four_pairs = 4 * group / BLOCK * BLOCK_PAIRS;
+    if (groups % 4 == 0) {
+        const int32_t *end = x + groups / 4 * four_pairs, *at = x;
+        for (uint32_t left = groups; left > 0; left--, words += 2 * four_bytes, out += 8) {
+            for (uint32_t line = 0; line < 2 * four_bytes; line += 64) _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
+            const int32_t *next = at + four_pairs == end ? x : at + four_pairs;
+            _mm256_storeu_si256((__m256i *)out, two_fours<bits, group>(words, at, words + four_bytes, next));
+            at = next + four_pairs == end ? x : next + four_pairs;
+        }
+        return;
     }
-    __m256i v[8];
-    for (uint32_t i = 0; i < 8; i++) v[i] = group_products<bits, group>(words, pairs, i);
-    return sums_of(v);
+    if (groups == 2) {
+        for (int row = 0; row < 8; row += 4, out += 8) {
+            __m256i v[8];
+            for (uint32_t i = 0; i < 8; i++, words += i % 2 == 0 ? four_bytes / 2 : 0) v[i] = group_products<bits, group>(words, x, i % 2);
+            _mm256_storeu_si256((__m256i *)out, join_fours(sum_fours(v), sum_fours(v + 4)));
+        }
+        return;
+    }
+    for (uint32_t r = 0; r < 8; r++, words += (size_t)groups * group * bits / 8) {
+        for (uint32_t g = 0; g < groups; g += 8) {
+            __m256i v[8];
+            for (uint32_t i = 0; i < 8; i++) {
+                v[i] = _mm256_setzero_si256();
+                if (g + i < groups) v[i] = group_products<bits, group>(words, x, g + i);
+            }
+            // The next row's come over what is too much.
+            _mm256_storeu_si256((__m256i *)(out + r * groups + g), join_fours(sum_fours(v), sum_fours(v + 4)));
+        }
+    }
 }
 
 // The two lines that say how a group's floats are added up, here and for many rows.
@@ -110,71 +135,70 @@ OB_INLINE __m256 add_group(__m256 sum, __m256i dots, __m256 scale, __m256 bias, 
     return _mm256_fmadd_ps(bias, x_sum, sum);
 }
 
-// The parts of a row's sum.
-template <int bits, typename S, int group>
-OB_INLINE __m256 row_parts(const Packed<bits, S> &w, uint32_t row, const Activations &x) {
-    uint32_t groups = w.groups(), rest = groups % 8;
-    const uint8_t *words = w.words + row * w.row_bytes();
-    const S *scales = w.scales + (size_t)row * groups, *biases = w.biases + (size_t)row * groups;
-    const float *x_scales = x.scales, *x_sums = x.sums, *end = x.scales + (groups - rest);
-    const int32_t *pairs = x.pairs;
-    __m256 parts = _mm256_setzero_ps();
-    for (; x_scales < end; x_scales += 8, x_sums += 8, scales += 8, biases += 8) {
-        for (int line = 0; line < group * bits; line += 64) _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
-        parts = add_group(parts, eight_dots<bits, group>(words, pairs), widen(scales), widen(biases),
-                          _mm256_loadu_ps(x_scales), _mm256_loadu_ps(x_sums));
-        words += group * bits, pairs += group / 32 * (8 * BLOCK_PAIRS / 2);
+// The parts of eight rows' sums, from their dot products.
+template <typename S>
+OB_INLINE void eight_rows_parts(const int32_t *dots, const S *scales, const S *biases, const Activations &x, __m256 parts[8]) {
+    const uint32_t groups = x.groups, rest = groups % 8;
+    for (uint32_t r = 0; r < 8; r++, dots += groups, scales += groups, biases += groups) {
+        __m256 sum = _mm256_setzero_ps();
+        uint32_t g = 0;
+        for (; g + 8 <= groups; g += 8) {
+            sum = add_group(sum, _mm256_loadu_si256((const __m256i *)(dots + g)), widen(scales + g), widen(biases + g),
+                            _mm256_loadu_ps(x.scales + g), _mm256_loadu_ps(x.sums + g));
+        }
+        if (rest != 0) {
+            __m256i part = _mm256_maskload_epi32(dots + g, lanes_below((int)rest));
+            sum = add_group(sum, part, widen_part(scales + g, rest), widen_part(biases + g, rest),
+                            _mm256_loadu_ps(x.scales + g), _mm256_loadu_ps(x.sums + g));
+        }
+        parts[r] = sum;
     }
-    if (rest == 0) return parts;
-    __m256i v[8];
-    for (uint32_t i = 0; i < 8; i++) v[i] = i < rest ? group_products<bits, group>(words, pairs, i) : _mm256_setzero_si256();
-    return add_group(parts, sums_of(v), widen_part(scales, rest), widen_part(biases, rest), _mm256_loadu_ps(x_scales),
-                     _mm256_loadu_ps(x_sums));
 }
 
-// Two rows of four groups.
-template <int bits, typename S, int group>
-OB_INLINE __m256 two_rows_of_four(const Packed<bits, S> &w, uint32_t row, const Activations &x) {
-    __m256i v[8];
-    for (int i = 0; i < 8; i++) v[i] = group_products<bits, group>(w.words + (row + i / 4) * w.row_bytes(), x.pairs, i % 4);
-    __m256 x_scales = _mm256_broadcast_ps((const __m128 *)x.scales), x_sums = _mm256_broadcast_ps((const __m128 *)x.sums);
-    return add_group(_mm256_setzero_ps(), sums_of(v), widen(w.scales + (size_t)row * 4), widen(w.biases + (size_t)row * 4),
-                     x_scales, x_sums);
+// Of four groups: parts 0 to 3 of two rows to a vector, added up.
+template <typename S>
+OB_INLINE __m256 eight_rows_of_four(const int32_t *dots, const S *scales, const S *biases, const Activations &x) {
+    const __m256 x_scales = _mm256_broadcast_ps((const __m128 *)x.scales), x_sums = _mm256_broadcast_ps((const __m128 *)x.sums);
+    __m256 t[4];
+    for (int i = 0; i < 4; i++) {
+        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)), widen(scales + 8 * i),
+                         widen(biases + 8 * i), x_scales, x_sums);
+    }
+    // Rows 0 2 4 6 in the low halves, 1 3 5 7 in the high ones.
+    __m256 a = _mm256_unpacklo_ps(t[0], t[1]), b = _mm256_unpackhi_ps(t[0], t[1]);
+    __m256 c = _mm256_unpacklo_ps(t[2], t[3]), d = _mm256_unpackhi_ps(t[2], t[3]);
+    __m256 p0 = _mm256_shuffle_ps(a, c, 0x44), p1 = _mm256_shuffle_ps(a, c, 0xEE);
+    __m256 p2 = _mm256_shuffle_ps(b, d, 0x44), p3 = _mm256_shuffle_ps(b, d, 0xEE);
+    __m256 sum = _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(p0, p1), p2), p3);
+    return _mm256_permutevar8x32_ps(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-// Four rows of two groups.
-template <int bits, typename S, int group>
-OB_INLINE __m256 four_rows_of_two(const Packed<bits, S> &w, uint32_t row, const Activations &x) {
-    __m256i v[8];
-    for (int i = 0; i < 8; i++) v[i] = group_products<bits, group>(w.words + (row + i / 2) * w.row_bytes(), x.pairs, i % 2);
-    __m256 x_scales = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.scales));
-    __m256 x_sums = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.sums));
-    return add_group(_mm256_setzero_ps(), sums_of(v), widen(w.scales + (size_t)row * 2), widen(w.biases + (size_t)row * 2),
-                     x_scales, x_sums);
+// Of two groups: parts 0 and 1 of four rows to a vector.
+template <typename S>
+OB_INLINE __m256 eight_rows_of_two(const int32_t *dots, const S *scales, const S *biases, const Activations &x) {
+    const __m256 x_scales = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.scales));
+    const __m256 x_sums = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.sums));
+    __m256 t[2];
+    for (int i = 0; i < 2; i++) {
+        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)), widen(scales + 8 * i),
+                         widen(biases + 8 * i), x_scales, x_sums);
+    }
+    __m256 sums = _mm256_hadd_ps(t[0], t[1]);  // rows 0 1 4 5 2 3 6 7
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));
 }
 
-// Products of rows `first` to `first` + 7 of w with x, which has one row; a lane each.
+enum { MOST_GROUPS = 1024 };
+
+// Products of rows `first` to `first` + 7 of w with x, which has one row and at most MOST_GROUPS; a lane each.
 template <int bits, typename S, int group>
 OB_INLINE __m256 eight_rows(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
-    uint32_t groups = w.groups();
-    if (groups == 2) {
-        __m256 a = four_rows_of_two<bits, S, group>(w, first, x), b = four_rows_of_two<bits, S, group>(w, first + 4, x);
-        __m256 sums = _mm256_hadd_ps(a, b);  // rows 0 1 4 5 2 3 6 7
-        return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));
-    }
+    int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
+    eight_rows_dots<bits, group>(w.words + first * w.row_bytes(), w.groups, x.pairs, dots);
+    const S *scales = w.scales + (size_t)first * w.groups, *biases = w.biases + (size_t)first * w.groups;
+    if (w.groups == 2) return eight_rows_of_two(dots, scales, biases, x);
+    if (w.groups == 4) return eight_rows_of_four(dots, scales, biases, x);
     __m256 parts[8];
-    if (groups == 4) {
-        __m256 t[4], u[4];
-        for (int i = 0; i < 4; i++) t[i] = two_rows_of_four<bits, S, group>(w, first + 2 * i, x);
-        // Rows 0 2 4 6 in the low halves, 1 3 5 7 in the high ones.
-        u[0] = _mm256_unpacklo_ps(t[0], t[1]), u[1] = _mm256_unpackhi_ps(t[0], t[1]);
-        u[2] = _mm256_unpacklo_ps(t[2], t[3]), u[3] = _mm256_unpackhi_ps(t[2], t[3]);
-        __m256 p0 = _mm256_shuffle_ps(u[0], u[2], 0x44), p1 = _mm256_shuffle_ps(u[0], u[2], 0xEE);
-        __m256 p2 = _mm256_shuffle_ps(u[1], u[3], 0x44), p3 = _mm256_shuffle_ps(u[1], u[3], 0xEE);
-        __m256 sum = _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(p0, p1), p2), p3);
-        return _mm256_permutevar8x32_ps(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    }
-    for (int i = 0; i < 8; i++) parts[i] = row_parts<bits, S, group>(w, first + i, x);
+    eight_rows_parts(dots, scales, biases, x, parts);
     transpose((__m256i *)parts);
     __m256 sum = parts[0];
     for (int i = 1; i < 8; i++) sum = _mm256_add_ps(sum, parts[i]);

@@ -28,7 +28,6 @@ OB_INLINE __m256 widen_words(__m128i words, const bfloat *) {
 template <typename S>
 OB_INLINE __m256 widen_part(const S *p, uint32_t n) {
     if (n == 4) return widen_words(_mm_loadl_epi64((const __m128i *)p), p);
-    if (n == 2) return widen_words(_mm_loadu_si32(p), p);
     S part[8];
     for (uint32_t i = 0; i < 8; i++) part[i] = p[i < n ? i : 0];
     return widen(part);
@@ -39,20 +38,19 @@ template <int bits, typename S>
 struct Packed {
     const uint8_t *words;
     const S *scales, *biases;
-    uint32_t columns, group;
+    uint32_t columns, group, groups;
 
     Packed(const void *words_, const void *scales_, const void *biases_, uint32_t columns_, uint32_t group_)
         : words((const uint8_t *)words_), scales((const S *)scales_), biases((const S *)biases_), columns(columns_),
-          group(group_) {}
+          group(group_), groups(columns_ / group_) {}
 
     size_t row_bytes() const { return (size_t)columns * bits / 8; }
-    uint32_t groups() const { return columns / group; }
 
     Packed matrix(size_t index, size_t rows) const {
         Packed other = *this;
         other.words += index * rows * row_bytes();
-        other.scales += index * rows * groups();
-        other.biases += index * rows * groups();
+        other.scales += index * rows * groups;
+        other.biases += index * rows * groups;
         return other;
     }
 };

@@ -55,13 +55,24 @@ OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activa
 // scratch, or the sizes are not the kernel's.
 OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outputs) {
     if ((group != 32 && group != 64 && group != 128) || inputs == 0 || inputs % group != 0) return 0;
-    if (outputs < LEAST_OUTPUTS) return 0;
+    if (outputs < LEAST_OUTPUTS || inputs / group > MOST_GROUPS) return 0;
     uint64_t rows = ROWS_BYTES / (2 * (uint64_t)inputs);
     if (rows > MOST_TILE_ROWS) rows = MOST_TILE_ROWS;
     if (rows < 4) rows = 4;
     rows = rows / 4 * 4;
     return Activations::bytes((uint32_t)rows, inputs, group) <= CPU_SCRATCH_BYTES - RESULT_BYTES ? (uint32_t)rows : 0;
 }
+
+// Quantises rows 0 … rows - 1, row(r) being where r is; a bit for each that is not finite, whose results
+// are the shader's to compute.
+template <int bits, typename Row>
+OB_INLINE uint64_t quantise_all(const Activations &to, uint32_t rows, Row row) {
+    uint64_t bad = 0;
+    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!quantise<bits>(to, r, row(r)) << r;
+    return bad;
+}
+
+OB_INLINE bool has(uint64_t rows, uint32_t row) { return rows >> row & 1; }
 
 }  // namespace OB_NAMESPACE
 

@@ -43,12 +43,17 @@ OB_INLINE void transpose(__m256i r[8]) {
     }
 }
 
-// Sums of eight vectors' halves: low = the low halves', high = the high halves', vector by vector.
-OB_INLINE void sum_halves(const __m256i v[8], __m256i &low, __m256i &high) {
-    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-    low = _mm256_permute2x128_si256(a, b, 0x20);
-    high = _mm256_permute2x128_si256(a, b, 0x31);
+// Sums of four vectors' halves: the low halves' in the low half, vector by vector. (vphaddd is microcode on
+// some processors.)
+OB_INLINE __m256i sum_fours(const __m256i v[4]) {
+    __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
+    __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+// Both halves of a, then both halves of b, added up.
+OB_INLINE __m256i join_fours(__m256i a, __m256i b) {
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
 }
 
 OB_INLINE int sum(__m256i v) {

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from ..chat import DEFAULT, Chat
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from ..tensor_info import TensorInfo, listed, quoted
@@ -49,6 +50,9 @@ class GgufCheckpoint(Checkpoint):
     def tokenizer(self) -> Tokenizer:
         return Tokenizer(make_tokenizer(self._vocabulary), self.bos_token)
 
+    def chat(self) -> Chat:
+        return Chat(self.source, _templates(self.metadata), self._vocabulary.special_texts())
+
 
 def open_gguf(path: Path) -> GgufCheckpoint:
     """The checkpoint in file `path`, and in the other parts of it where it was split."""
@@ -72,6 +76,14 @@ def _architecture(header: Header) -> str:
         raise CheckpointError(f"{header.file}: key \"general.architecture\" must name the architecture, found "
                               f"{quoted(value)}; {FIX}")
     return value
+
+
+def _templates(metadata) -> dict[str, str]:
+    """The chat templates: "tokenizer.chat_template", and "tokenizer.chat_template.NAME" where there are several."""
+    key = "tokenizer.chat_template"
+    named = {name.removeprefix(f"{key}."): value for name, value in metadata.items() if name.startswith(f"{key}.")}
+    found = {DEFAULT: metadata.get(key)} | named
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def _parts(path: Path, header: Header) -> list[Header]:

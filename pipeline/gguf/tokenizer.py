@@ -105,6 +105,17 @@ class Vocabulary:
             wanted = self.get("add_bos_token", bool, True) or self.model == "gemma4"
         return self.token_id("bos_token_id", 1 if self.model == "llama" else None) if wanted else None
 
+    def special_texts(self) -> dict[str, str]:
+        """The texts of the tokens that chat templates write: "bos_token" -> "<s>"."""
+        if self._metadata.get(PREFIX + "tokens") is None:
+            return {}
+        keys = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
+                "pad_token": "padding_token_id", "sep_token": "seperator_token_id", "mask_token": "mask_token_id"}  # fmt: skip
+        defaults = {"bos_token": 1, "eos_token": 2} if self.model == "llama" else {}
+        texts = self.tokens()
+        ids = {name: self.token_id(key, defaults.get(name)) for name, key in keys.items()}
+        return {name: texts[i] for name, i in ids.items() if i is not None}
+
     def end_tokens(self) -> tuple[int, ...]:
         """The ids that end a text: those that the file names, and the control tokens with such texts."""
         if self._metadata.get(PREFIX + "tokens") is None:

@@ -1,0 +1,49 @@
+"""docs/checkpoints.md: its examples run, and its tables and lists name what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import chat_worker
+from pipeline.gguf.families import FAMILIES
+from pipeline.gguf.pretokenizers import KINDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "checkpoints.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=["checkpoint", "chat"])
+def test_example_runs(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+def test_architectures():
+    cells = re.findall(r"^\| (`.*?) \| (.*?) \|", PAGE, re.M)
+    architectures = {name for first, _ in cells for name in re.findall(r"`([^`]+)`", first)}
+    families = {name for _, second in cells for name in re.findall(r"`([^`]+)`", second)}
+    assert architectures | {"mixtral"} == set(FAMILIES)
+    assert {family.model_type for family in FAMILIES.values()} <= families
+    assert families - {family.model_type for family in FAMILIES.values()} == {"granitemoeshared", "deepseek_v3"}
+
+
+def test_kinds_of_words():
+    sentence = re.search(r"is known for (.*?) and more", PAGE, re.S)[1]
+    assert set(re.findall(r"`([^`]+)`", sentence)) <= set(KINDS)
+
+
+def test_limits_of_templates():
+    assert f"After {chat_worker.SECONDS:.0f} seconds" in PAGE and f"{chat_worker.MEMORY >> 20} MB" in PAGE
+    assert "16 million characters" in PAGE and chat_worker.CHARACTERS == 1 << 24
+
+
+def test_fuzzer_is_where_the_page_says():
+    for command in re.findall(r"^python (tests/\S+)", PAGE, re.M):
+        assert (ROOT / command).is_file()
+    assert "python tests/fuzz/headers.py gguf --only 4711" in PAGE
+    done = subprocess.run([sys.executable, "tests/fuzz/headers.py", "gguf", "--only", "4711"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith("gguf: "), done.stderr
