@@ -1,10 +1,11 @@
 """All figures of docs/performance.md, one after another: JSON, tables in Markdown, and the plot.
 
-    python benchmarks/figures.py FOLDER [--threads 2] [--repeats 5] [--only decode,...] [--no-peer]
+    python benchmarks/figures.py FOLDER [--threads 2] [--repeats 5] [--only decode,...] [--no-peer] [--docs]
 
-Writes FOLDER/figures.json, figures.md and performance.svg; what --only leaves out is kept as it is there. Every figure is a command that can be run alone; it is in
-the tables. Needs llama-cpp-python and gguf for the peer, and torch (and openvino) for the comparison with oneDNN, which
-is left out where they are absent. Takes about a quarter of an hour on an otherwise idle machine.
+Writes FOLDER/figures.json, figures.md and performance.svg; what --only leaves out is kept as it is there. --docs also
+puts the tables between the marks of docs/performance.md, and the plot beside it. Every figure is of a command that can
+be run alone, which the tables name. The peer needs llama-cpp-python and gguf; the comparison with oneDNN needs torch
+(and openvino), and is left out where it is absent. Takes about a quarter of an hour on an otherwise idle machine.
 """
 
 import argparse
@@ -27,6 +28,8 @@ BENCH = {  # name: arguments of pipeline.bench
     "storyteller": "storyteller --pp 512 --tg 128",
 }
 SCRIPTS = {"accuracy": "benchmarks/accuracy.py", "onednn": "benchmarks/onednn.py"}
+TEXTS = {"pool": "benchmarks/pool.py", "encode": "benchmarks/encode.py"}  # which print lines for people only
+RUNS = (*BENCH, *SCRIPTS, *TEXTS)
 # What is promised: (name, run, test, batch, least ratio to the peer, least share of bandwidth).
 FIGURES = (
     ("decode, 2 layers", "decode", "tg128", 1, 1.15, 0.93),
@@ -40,24 +43,27 @@ FIGURES = (
     ("storyteller, prefill of 512", "storyteller", "pp512", 1, 3, None),
 )
 LEAST_AT_CONTEXT = 0.8  # of the speed at a context of 128
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"  # in docs/performance.md
 
 
 def command(name: str, options) -> str:
     """What gives the run's figures."""
-    if name in SCRIPTS:
-        threads = f" --threads {options.threads} --repeats {options.repeats}" if name == "onednn" else ""
-        return f"python {SCRIPTS[name]}{threads}"
+    if name == "accuracy":
+        return f"python {SCRIPTS[name]}"
+    if name in SCRIPTS or name in TEXTS:
+        repeats = "" if name == "encode" else f" --repeats {options.repeats}"
+        return f"python {(SCRIPTS | TEXTS)[name]} --threads {options.threads}{repeats}"
     peer = "" if options.no_peer else " --peer llama.cpp"
     return f"python -m pipeline.bench {BENCH[name]} --threads {options.threads} --repeats {options.repeats}{peer}"
 
 
-def measure(line: str):
-    """The JSON that a command prints. It says on standard error what is wrong, and this ends."""
-    words = [sys.executable, *line.split()[1:], "--json"]
+def measure(name: str, line: str):
+    """What a command prints, parsed where it prints JSON. It says on standard error what is wrong, and this ends."""
+    words = [sys.executable, *line.split()[1:], *([] if name in TEXTS else ["--json"])]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"error: {line} ended with {done.returncode}")
-    return json.loads(done.stdout)
+    return done.stdout if name in TEXTS else json.loads(done.stdout)
 
 
 def results_of(measured: dict) -> list[Result]:
@@ -83,7 +89,7 @@ def speed(result: dict | None) -> str:
     return f"{result['median_tokens_per_second']:,.0f} ± {result['sigma_tokens_per_second']:,.0f}"
 
 
-def figures(runs: dict, options) -> str:
+def figures(runs: dict) -> str:
     """The promised figures that were measured: medians, σ, ratios of medians."""
     rows = []
     for name, run, test, batch, ratio, share in FIGURES:
@@ -137,8 +143,9 @@ def onednn(measured: dict) -> str:
         for row in measured["results"]])
 
 
-def markdown(runs: dict, options) -> str:
-    parts = []
+def markdown(kept: dict) -> str:
+    """kept: {name: {"command", "measured"}}."""
+    parts, runs = [], {name: each["measured"] for name, each in kept.items()}
     benches = [runs[name] for name in BENCH if name in runs]
     if benches:
         device, peer = benches[0]["device"], benches[0]["peer"]
@@ -146,20 +153,21 @@ def markdown(runs: dict, options) -> str:
         busy = max(each["device"]["busy_cores"] or 0 for each in benches)
         parts = [f"{device['hardware']}, {device['isa']}, {device['threads']} threads, {best / 1e9:.1f} GB/s read"
                  + (f"; {peer['name']} {peer['version']}" if peer else "") + f"; others used up to {busy:.1f} cores.\n",
-                 figures(runs, options)]
+                 figures(runs)]
         if "decode" in runs or "storyteller" in runs:
             parts.append(steps(runs))
     if "accuracy" in runs:
         parts.append(accuracy(runs["accuracy"]))
     if "onednn" in runs:
         parts.append(onednn(runs["onednn"]))
-    parts.append(table(["Run", "Command"], [[name, f"`{command(name, options)}`"] for name in runs]))
+    parts += [f"```\n{runs[name]}```\n" for name in TEXTS if name in runs]
+    parts.append(table(["Run", "Command"], [[name, f"`{each['command']}`"] for name, each in kept.items()]))
     return "\n".join(parts)
 
 
-def draw(file: Path, runs: dict) -> None:
+def draw(file: Path, kept: dict) -> None:
     """Speed against context and batch, of the runs that vary them."""
-    measured = [runs[name] for name in ("contexts", "batches") if name in runs]
+    measured = [kept[name]["measured"] for name in ("contexts", "batches") if name in kept]
     if measured:
         first = measured[0]
         subtitle = report.hardware_line(first["device"], first["settings"]["repeats"], "text generation (tg64)")
@@ -167,30 +175,43 @@ def draw(file: Path, runs: dict) -> None:
                         "qwen3-30b-a3b, 2 layers, vocabulary 8,192, 4-bit", subtitle)
 
 
+def write_docs(text: str, docs: Path) -> None:
+    """Puts `text` between the marks of performance.md."""
+    page = (docs / "performance.md").read_text()
+    before, rest = page.split(BEGIN)
+    (docs / "performance.md").write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", default=",".join([*BENCH, *SCRIPTS]), help="of: %(default)s")
+    parser.add_argument("--only", default=",".join(RUNS), help="of: %(default)s")
     parser.add_argument("--no-peer", action="store_true", help="without llama.cpp")
+    parser.add_argument("--docs", action="store_true", help="update docs/performance.md and .svg too")
     options = parser.parse_args()
     names = options.only.split(",")
-    if unknown := [name for name in names if name not in BENCH and name not in SCRIPTS]:
-        parser.error(f"--only {unknown[0]}: unknown; give some of {', '.join([*BENCH, *SCRIPTS])}")
+    if unknown := [name for name in names if name not in RUNS]:
+        parser.error(f"--only {unknown[0]}: unknown; give some of {', '.join(RUNS)}")
     if "onednn" in names and importlib.util.find_spec("torch") is None:
         print("without the comparison with oneDNN, which needs torch", file=sys.stderr)
         names.remove("onednn")
     options.folder.mkdir(parents=True, exist_ok=True)
-    kept = options.folder / "figures.json"
-    runs = json.loads(kept.read_text()) if kept.exists() else {}
+    file = options.folder / "figures.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
     for name in names:
-        print(command(name, options), file=sys.stderr, flush=True)
-        runs[name] = measure(command(name, options))
-        kept.write_text(json.dumps(runs, indent=1) + "\n")
-        (options.folder / "figures.md").write_text(markdown(runs, options))
-    draw(options.folder / "performance.svg", runs)
-    print(markdown(runs, options))
+        line = command(name, options)
+        print(line, file=sys.stderr, flush=True)
+        kept[name] = {"command": line, "measured": measure(name, line)}
+        file.write_text(json.dumps(kept, indent=1) + "\n")
+        (options.folder / "figures.md").write_text(markdown(kept))
+    folders = [options.folder, *([ROOT / "docs"] if options.docs else [])]
+    for folder in folders:
+        draw(folder / "performance.svg", kept)
+    if options.docs:
+        write_docs(markdown(kept), ROOT / "docs")
+    print(markdown(kept))
 
 
 if __name__ == "__main__":
