@@ -103,8 +103,12 @@ def show(report: Report, out=None) -> None:
 def subtitle(report: Report) -> str:
     """Of a plot: what was generated, on what, how often."""
     tests = sorted({result.work.tokens for result in report.results if result.work.kind == "tg"})
-    return (f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)}), {_hardware(report.device)}, "
-            f"{report.device['threads']} threads, mean and σ of {report.settings['repeats']}")
+    return hardware_line(report.device, report.settings["repeats"],
+                         f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)})")
+
+
+def hardware_line(device: dict, repeats: int, what: str) -> str:
+    return f"{what}, {_hardware(device)}, {device['threads']} threads, mean and σ of {repeats}"
 
 
 def _hardware(device: dict) -> str:
