@@ -44,13 +44,15 @@ OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int hal
     }
 }
 
-#ifdef __AVX512F__
+#if OB_HAS_512
 typedef __m512i Sums;
 enum { VECTORS = 1, MOST_ROWS = 12 };
 
 OB_INLINE Sums dot_step(Sums sum, Sums w, Sums x) {
-#ifdef __AVX512VNNI__
+#if OB_HAS_VNNI
     return _mm512_dpwssd_epi32(sum, w, x);
+#elif defined(OB_EMULATE)
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w, x));
 #else
     Sums products;
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
@@ -84,7 +86,7 @@ struct Group {
 // sums[row] += pairs `first` to `first` + count - 1 of R rows.
 template <int R>
 OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_t *x, int first, int count) {
-#ifdef __AVX512F__
+#if OB_HAS_512
     for (int i = first; i < first + count; i++) {
         Sums w = load_sums(panel.pairs[i]);
         for (int r = 0; r < R; r++) sums[r][0] = dot_step(sums[r][0], w, splat(x[r * BLOCK_PAIRS + i]));
