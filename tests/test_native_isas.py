@@ -21,7 +21,7 @@ from pipeline.errors import OnebufError
 from pipeline.metalc import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
-ISAS = ("avx512", "vnni")
+ISAS = ("avx512", "vnni", "amx")
 FLAGS = ("-std=c++17 -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
          "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/native -Iobjc/metal -Ishaders -Itests/native").split()
 
@@ -128,7 +128,8 @@ def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped):
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump")
-@pytest.mark.parametrize("isa, instructions", [("avx512", ["zmm"]), ("vnni", ["vpdpwssd", "zmm"])])
+@pytest.mark.parametrize("isa, instructions", [("avx512", ["zmm"]), ("vnni", ["vpdpwssd", "zmm"]),
+                                                ("amx", ["tdpbsud", "tdpbuud", "vpdpwssd"])])
 def test_objects_have_their_instructions(isa, instructions):
     path = resources.shader_library() / "native" / f"{isa}.so"
     text = subprocess.run(["objdump", "-d", str(path)], check=True, capture_output=True, text=True,
