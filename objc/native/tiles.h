@@ -48,7 +48,7 @@ static __attribute__((noinline)) void configure_tiles(uint32_t rows) {
     _tile_zero(high);                                                             \
     _tile_zero(low);                                                              \
     for (int b = 0; b < (group == 128 ? 2 : 1); b++, x += g.x_block) {            \
-        _tile_loadd(OB_W, g.panels[b].pairs, 4 * TILE);                           \
+        _tile_loadd(OB_W, g.panels[b].pairs[offset / 4], 4 * TILE);                \
         _tile_loadd(plane, (const char *)x + offset, 4 * BLOCK_PAIRS);            \
         _tile_dpbsud(high, plane, OB_W);                                          \
         _tile_loadd(plane, (const char *)x + BLOCK + offset, 4 * BLOCK_PAIRS);    \
