@@ -127,8 +127,9 @@ class Pipeline(Steps):
         return Plan(self.label, self.rows, tuple(self._dispatches), dict(self._inputs), outputs, single,
                     tuple(self._steps), self._status, tuple(barriers), layout)
 
-    def build(self, outputs):
-        """A :class:`pipeline.chain.Chain` that gives `outputs` (a tensor or several) at each run.
+    def build(self, outputs, copies: int = 1):
+        """A :class:`pipeline.chain.Chain` that gives `outputs` (a tensor or several) at each run, each of
+        `copies` in memory of its own.
 
         Raises BuildError when an output is made by no step, DeviceError when the device is unknown.
         """
@@ -137,4 +138,4 @@ class Pipeline(Steps):
 
         plan = self.plan(outputs)
         self.device = as_device(self.device, self.threads)
-        return Chain(plan, self.device)
+        return Chain(plan, self.device, copies)

@@ -14,13 +14,18 @@ class Chain:
     """What :meth:`Pipeline.build` gives. Each run is one command buffer: one commit, one wait.
 
     ``print(chain)`` shows every dispatch with its reads, writes and barrier.
+
+    copies: each with outputs of its own, and all else in common. A run of one copy leaves alone what the
+    host still reads of another, so that runs may be committed ahead: they execute in commit order.
     """
 
-    def __init__(self, plan: Plan, device):
+    def __init__(self, plan: Plan, device, copies: int = 1):
         self.plan = plan
         self.device = device
         self._arena = device.core.buffer(max(plan.layout.nbytes, 16))
-        self.core = device.core.chain([self._dispatch(dispatch) for dispatch in plan.dispatches], plan.label)
+        self._apart = [self._outputs_apart() if copies > 1 else {} for _ in range(copies)]
+        self._cores = [device.core.chain(dispatches, plan.label) for dispatches in self._dispatches(copies)]
+        self.core = self._cores[0]
         self._inputs = {name: tensor.storage.numpy(device) for name, tensor in plan.inputs.items()}
         self._outputs = [self._view(tensor) for tensor in plan.outputs]
         self._status = self._view(plan.status) if plan.status else None
@@ -44,15 +49,15 @@ class Chain:
         outputs = tuple(view.copy() for view in self._outputs)
         return outputs[0] if self.plan.single else outputs
 
-    def commit(self, rows: int = 0):
+    def commit(self, rows: int = 0, copy: int = 0):
         """Commit without waiting; returns the Run. Inputs and outputs are then the caller's to time."""
         if not 0 <= rows <= self.plan.rows:
             raise ShapeError(f"{self.plan.label} has {self.plan.rows} rows, not {rows}")
-        return self.core.commit(rows)
+        return self._cores[copy].commit(rows)
 
-    def view(self, tensor: Tensor):
+    def view(self, tensor: Tensor, copy: int = 0):
         """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output."""
-        return self._view(tensor)
+        return self._view(tensor, copy)
 
     def check_status(self, rows: int = 0) -> None:
         """RunError for the first row that failed in the last run."""
@@ -67,18 +72,29 @@ class Chain:
         step = self.plan.steps[code - 1] if 0 < code <= len(self.plan.steps) else f"step {code}"
         return f"{step} had nothing to choose from: its input holds no number, or an id that is no expert"
 
-    def _place(self, tensor: Tensor):
+    def _outputs_apart(self) -> dict:
+        """A buffer for each output, by the tensor's id: other values have no part of it."""
+        return {id(tensor): (self.device.core.buffer(max(tensor.nbytes, 16)), 0)
+                for tensor in self.plan.outputs if tensor.storage is None}
+
+    def _place(self, tensor: Tensor, copy: int = 0):
         if tensor.storage is not None:
             return tensor.storage.on(self.device)
-        return self._arena, self.plan.layout.offsets[id(tensor)]
+        return self._apart[copy].get(id(tensor)) or (self._arena, self.plan.layout.offsets[id(tensor)])
 
-    def _view(self, tensor: Tensor):
+    def _view(self, tensor: Tensor, copy: int = 0):
         import numpy as np
 
-        buffer, offset = self._place(tensor)
+        buffer, offset = self._place(tensor, copy)
         return np.frombuffer(buffer, view_dtype(tensor.dtype), math.prod(tensor.shape), offset).reshape(tensor.shape)
 
-    def _dispatch(self, dispatch):
+    def _dispatches(self, copies: int) -> list[list]:
+        """Of each copy; they differ where an output is bound."""
+        first = [self._dispatch(dispatch, 0) for dispatch in self.plan.dispatches]
+        return [first] + [[self._dispatch(dispatch, copy) if self._apart[copy].keys() & {id(tensor) for tensor, _ in dispatch.arguments}
+                           else done for dispatch, done in zip(self.plan.dispatches, first)] for copy in range(1, copies)]
+
+    def _dispatch(self, dispatch, copy: int):
         kernel = self.device.kernel(dispatch.kernel)
         buffers = [argument for argument in kernel.arguments if not argument.threadgroup]
         expected = len(dispatch.arguments) + bool(dispatch.constants)
@@ -90,7 +106,7 @@ class Chain:
             if argument.writes != written:
                 does = "writes" if argument.writes else "only reads"
                 raise BuildError(f"{dispatch.step}: kernel {kernel.name} {does} {argument.name}, unlike the step")
-            bindings.append((slot, *self._place(tensor), tensor.nbytes))
+            bindings.append((slot, *self._place(tensor, copy), tensor.nbytes))
         constants = None
         if dispatch.constants:
             constants = (len(dispatch.arguments), kernel.pack("args", dispatch.constants))

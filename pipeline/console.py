@@ -43,6 +43,9 @@ class Display:
     def warn(self, message: str) -> None:
         """A prompt failed."""
 
+    def note(self, message: str) -> None:
+        """Something to know that stops nothing."""
+
     def summary(self, summary: dict) -> None:
         """The run is over."""
 
@@ -79,7 +82,10 @@ class PlainDisplay(Display):
     def warn(self, message: str) -> None:
         self._warnings += 1
         if self._warnings <= MAX_WARNINGS:
-            print(f"onebuf: {message}", file=self._err, flush=True)
+            self.note(message)
+
+    def note(self, message: str) -> None:
+        print(f"onebuf: {message}", file=self._err, flush=True)
 
     def summary(self, summary: dict) -> None:
         self._end_line()

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .builder import Pipeline
 from .chain import Chain
-from .errors import PromptError, UsageError
+from .errors import PromptError, RunError, UsageError
 from .models import load_model
 from .models.state import Rows
 from .native import _core
@@ -27,6 +29,10 @@ __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "
 # many are worth it; halved until the chain's scratch, most of it the experts' products, takes no more.
 PREFILL_ROWS = 512
 PREFILL_SCRATCH = 64 << 20
+
+# Decode steps that are committed and not waited for: the device has the next one while the host reads the
+# last one's results. More would be in vain where a text ends.
+IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,7 @@ class Prefilled:
     total: int
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):   # made for each row of each step: a frozen dataclass takes three times as long
     """One generated token and its log-probability under the model (temperature 1, no filters).
 
     top: (token, log-probability) of the largest under the model, as many as the row asks for.
@@ -108,14 +113,18 @@ class TraceEvent:
 
 @dataclass
 class Stats:
-    """What a run cost. Decode counts only what decoding did."""
+    """What a run cost. Decode counts only what decoding did.
+
+    The step that is in flight where a text stops by its tokens is in vain for that row: no token of
+    `decode_tokens`, but counted in `command_buffers` and `expert_counts`.
+    """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     decode_tokens: int = 0     # rows × steps
-    decode_steps: int = 0
+    decode_steps: int = 0      # whose results were used
     command_buffers: int = 0   # counted at the device's queue
     readback_bytes: int = 0
     expert_counts: object = None   # np.ndarray [layers, experts]: how often each was chosen
@@ -125,6 +134,7 @@ class Stats:
 class _Sequence:
     request: Request
     slot: int
+    length: int         # tokens at which it ends, by max_tokens or the context
     done: int = 0       # prompt tokens that went through
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -134,6 +144,11 @@ class _Sequence:
     def before_last(self) -> int:
         """Prompt tokens to prefill: the last one is the first decode step's input."""
         return len(self.request.tokens) - 1
+
+    @property
+    def room(self) -> int:
+        """Steps after which it ends by length."""
+        return self.length - len(self.tokens)
 
     def finished(self, reason: str) -> Finished:
         return Finished(self.request.index, self.tokens, self.logprobs, reason, self.top)
@@ -160,6 +175,7 @@ class Generator:
         self.context = context
         self.stats = Stats()
         self._trace = [] if trace else None
+        self._in_flight = 1 if trace else IN_FLIGHT
         self._cache = model.cache(batch_size, context, kv_cache)
         self._rows = Rows.zeros(batch_size)
         self._prefill, self._prefill_rows = None, None   # built at the first prompt of two tokens
@@ -191,7 +207,8 @@ class Generator:
                 except PromptError as error:
                     yield Failed(request.index, str(error))
                     continue
-                joined.append(_Sequence(request, free.pop()))
+                length = min(request.max_tokens, self.context - len(request.tokens))
+                joined.append(_Sequence(request, free.pop(), length))
             yield from self._prefill_all(joined)
             for sequence in joined:
                 self._seat(len(active), sequence)
@@ -250,64 +267,85 @@ class Generator:
     # Decode
 
     def _decode_until_one_ends(self, active: list[_Sequence], free: list[int]) -> Iterator[object]:
-        """Steps of all active rows until a row ends, whose slot then goes to `free`."""
-        device, rows = self.model.device, len(active)
+        """Steps of all active rows until a row ends, whose slot then goes to `free`.
+
+        A step is committed before the results of the one before it are read, unless that one is known to be
+        a row's last. A row that ends all the same computes the step ahead in vain, within its own slot; the
+        other rows use it, and rows are moved when nothing is in flight.
+        """
         for sequence in active:
             if not sequence.tokens:   # its last prompt token goes through now
                 self.stats.prompt_tokens += 1
                 sequence.done += 1
-        before = device.command_buffers
-        clock = time.perf_counter()
-        run = self._commit(rows)
-        while True:
-            run.wait()
-            now = time.perf_counter()
-            self.stats.decode_seconds += now - clock
-            clock = now
-            result, *top = [view[:rows].copy() for view in self._results]
-            self._count(rows, sum(values.nbytes for values in (result, *top)), device.command_buffers - before)
-            before = device.command_buffers
-            counts = [len(sequence.tokens) for sequence in active]
-            ends = [self._end(sequence, row) for sequence, row in zip(active, result.tolist())]
-            for values in top:
-                self._take_top(active, values)
-            ended = any(end is not None for end in ends)
-            if not ended:
-                run = self._commit(rows)   # the device goes on while the events are used
-            for sequence, end, count in zip(active, ends, counts):
-                if len(sequence.tokens) > count:
-                    yield Token(sequence.request.index, sequence.tokens[-1], sequence.logprobs[-1],
-                                sequence.top[-1] if sequence.top else ())
-                if end is not None:
-                    yield end
-            if ended:
-                self._unseat(active, [end is not None for end in ends], free)
-                return
+        device, rows, stats = self.model.device, len(active), self.stats
+        results = [[view[:rows] for view in views] for views in self._results]
+        nbytes = sum(view.nbytes for view in results[0])
+        steps = min(sequence.room for sequence in active)   # none goes beyond an end that is known
+        ends: list[object | None] = [None] * rows
+        live, step, events, flight = rows, 0, [], deque()
+        before, clock = device.command_buffers, time.perf_counter()
+        try:
+            while True:
+                while live == rows and len(flight) < self._in_flight and step + len(flight) < steps:
+                    flight.append(self._commit(rows, (step + len(flight)) % self._in_flight))
+                yield from events   # the device goes on meanwhile
+                if not flight:
+                    break
+                flight[0].wait()
+                flight.popleft()
+                now = time.perf_counter()
+                stats.decode_seconds += now - clock
+                clock, events = now, []
+                if live:
+                    stats.decode_steps += 1
+                    stats.decode_tokens += live
+                    stats.readback_bytes += nbytes
+                    events = self._take(active, ends, *results[step % self._in_flight])
+                    live = ends.count(None)
+                step += 1
+        finally:
+            for run in flight:   # left early: no one is to change rows under a step that runs
+                with contextlib.suppress(RunError):   # the first error counts
+                    run.wait()
+            stats.command_buffers += device.command_buffers - before
+        self._unseat(active, [end is not None for end in ends], free)
 
-    def _end(self, sequence: _Sequence, result: list[int]) -> object | None:
-        """Takes a row's 8 bytes; the event that ends it, or None."""
-        token, bits = result
-        if token == _core.NONE:
-            return Failed(sequence.request.index, self._decode.failure(bits))
-        if token in self.model.end_tokens:
-            return sequence.finished("stop")
-        sequence.tokens.append(token)
-        sequence.logprobs.append(_float(bits))
-        self.stats.generated_tokens += 1
-        if sequence.request.ends is not None and sequence.request.ends(token):
-            return sequence.finished("stop")
-        length = len(sequence.request.tokens) + len(sequence.tokens)
-        if len(sequence.tokens) >= sequence.request.max_tokens or length >= self.context:
-            return sequence.finished("length")
-        return None
+    def _take(self, active: list[_Sequence], ends: list, result, top=None) -> list[object]:
+        """The events of a step, from 8 bytes a row. `ends` has the event that ended a row, or None."""
+        events = []
+        tops = itertools.repeat(()) if top is None else self._largest(active, top)
+        rows = zip(active, ends, result[:, 0].tolist(), result[:, 1].view("float32").tolist(), tops)
+        for row, (sequence, end, token, logprob, largest) in enumerate(rows):
+            if end is not None:
+                continue
+            index, tokens = sequence.request.index, sequence.tokens
+            if token == _core.NONE:
+                end = Failed(index, self._decode.failure(int(result[row, 1])))
+            elif token in self.model.end_tokens:
+                end = sequence.finished("stop")
+            else:
+                tokens.append(token)
+                sequence.logprobs.append(logprob)
+                if largest:
+                    sequence.top.append(largest)
+                self.stats.generated_tokens += 1
+                events.append(Token(index, token, logprob, largest))
+                if sequence.request.ends is not None and sequence.request.ends(token):
+                    end = sequence.finished("stop")
+                elif len(tokens) >= sequence.length:
+                    end = sequence.finished("length")
+                else:
+                    continue
+            ends[row] = end
+            events.append(end)
+        return events
 
     @staticmethod
-    def _take_top(active: list[_Sequence], values) -> None:
-        """The largest log-probabilities of each row's new token, [rows, n, 2] u32."""
-        for sequence, ids, logprobs in zip(active, values[..., 0].tolist(), values[..., 1].view("float32").tolist()):
-            count = sequence.request.sampling.logprobs
-            if count and len(sequence.top) < len(sequence.tokens):
-                sequence.top.append(tuple(pair for pair in zip(ids[:count], logprobs) if pair[0] != _core.NONE))
+    def _largest(active: list[_Sequence], top) -> list[tuple]:
+        """The largest log-probabilities that each row asks for, of [rows, n, 2] u32."""
+        counts = [sequence.request.sampling.logprobs for sequence in active]
+        rows = zip(counts, top[..., 0].tolist(), top[..., 1].view("float32").tolist())
+        return [tuple(pair for pair in zip(ids[:count], logprobs) if pair[0] != _core.NONE) for count, ids, logprobs in rows]
 
     def _unseat(self, active: list[_Sequence], ended: list[bool], free: list[int]) -> None:
         """Closes the gaps: rows that go on move up, with their state."""
@@ -317,19 +355,14 @@ class Generator:
         free.extend(sequence.slot for sequence, end in zip(active, ended) if end)
         active[:] = [active[row] for row in kept]
 
-    def _commit(self, rows: int):
+    def _commit(self, rows: int, copy: int):
+        """One step, whose results go to that copy."""
         if self._trace is None:
-            return self._decode.commit(rows)
+            return self._decode.commit(rows, copy)
         times = self._decode.core.trace(rows)
         self._trace += [TraceEvent(dispatch.kernel, dispatch.step, start, end, self.stats.decode_steps)
                         for dispatch, (start, end) in zip(self._decode.plan.dispatches, times)]
         return _Done()
-
-    def _count(self, rows: int, nbytes: int, command_buffers: int) -> None:
-        self.stats.decode_steps += 1
-        self.stats.decode_tokens += rows
-        self.stats.readback_bytes += nbytes
-        self.stats.command_buffers += command_buffers
 
     # Chains
 
@@ -338,8 +371,10 @@ class Generator:
         device, rows = self.model.device, self._rows
         pipe = Pipeline(device, rows=self.batch_size, label="decode")
         self._sampler = Sampler(device, features, self.batch_size, self.batch_size, self.context)
-        self._decode = pipe.build(self._sampler.add(pipe, self.model.forward(pipe, rows, self._cache), rows))
-        self._results = [self._decode.view(output) for output in self._decode.plan.outputs]
+        outputs = self._sampler.add(pipe, self.model.forward(pipe, rows, self._cache), rows)
+        self._decode = pipe.build(outputs, copies=self._in_flight)
+        self._results = [[self._decode.view(output, copy) for output in self._decode.plan.outputs]
+                         for copy in range(self._in_flight)]
         names = ("tokens", "positions", "slots", "temperatures", "seeds")
         self._state = {name: getattr(rows, name).numpy(device) for name in names} | self._sampler.state
 
@@ -360,9 +395,3 @@ class _Done:
 
     def wait(self) -> None:
         pass
-
-
-def _float(bits: int) -> float:
-    import struct
-
-    return struct.unpack("<f", struct.pack("<I", bits))[0]

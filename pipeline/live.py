@@ -68,7 +68,10 @@ class LiveDisplay(Display):
     def warn(self, message: str) -> None:
         self._warnings += 1
         if self._warnings <= MAX_WARNINGS:
-            self._console.print(Text(f"onebuf: {printable(message)}", "yellow"))
+            self.note(message)
+
+    def note(self, message: str) -> None:
+        self._console.print(Text(f"onebuf: {printable(message)}", "yellow"))
 
     def summary(self, summary: dict) -> None:
         self.close()

@@ -44,6 +44,7 @@ def run(settings, engine, display) -> int:
     from .checkpoint import open_checkpoint
     from .device import instruction_set
     from .prompts import read_prompts, single_prompt
+    from .tensor_info import listed
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
@@ -53,6 +54,9 @@ def run(settings, engine, display) -> int:
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
+        if checkpoint.unused:
+            display.note(f"{settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
+                         f"not used: {listed(checkpoint.unused)}")
         if settings.explain:
             display.close()
             print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,

@@ -93,6 +93,8 @@ def load_model(checkpoint, *, device="auto", threads=0):
     if device == "metal":
         raise DeviceError("device metal: not on this machine; use --device cpu")
     tokenizer = checkpoint.tokenizer()
+    for name in checkpoint.tensors:
+        checkpoint.tensor(name)
     return SimpleNamespace(
         config=checkpoint.config, device=SimpleNamespace(name="fake", isa="", threads=threads or 2), dispatches_per_layer=11,
         context=checkpoint.config["max_position_embeddings"], vocab_size=checkpoint.config["vocab_size"],

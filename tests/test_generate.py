@@ -156,6 +156,99 @@ def test_greedy_and_drawn_rows_share_a_batch(model):
     assert together[0].tokens == list(TOKENS[0][:15]) and together[2].tokens == list(TOKENS[2][:15])
 
 
+# Steps in flight
+
+
+class Watched:
+    """A run that notes when it is waited for."""
+
+    def __init__(self, run, log):
+        self.run, self.log = run, log
+
+    def wait(self):
+        self.run.wait()
+        self.log.append("wait")
+
+
+def watch(generator, monkeypatch):
+    """(what is committed and waited for, in order; the runs)."""
+    log, runs, commit = [], [], generator._decode.commit
+
+    def noted(rows, copy):
+        log.append("commit")
+        runs.append(commit(rows, copy))
+        return Watched(runs[-1], log)
+
+    monkeypatch.setattr(generator._decode, "commit", noted)
+    return log, runs
+
+
+def test_a_step_is_committed_before_the_one_before_is_waited_for(model, monkeypatch):
+    generator = p.Generator(model)
+    log, _ = watch(generator, monkeypatch)
+    list(generator.run([p.Request(0, PROMPTS[0], 5)]))
+    assert log == ["commit", "commit", "wait", "commit", "wait", "commit", "wait", "commit", "wait", "wait"]
+
+
+def test_no_step_goes_beyond_an_end_that_is_known(model, monkeypatch):
+    """The shortest row's, by max_tokens or by the context."""
+    generator = p.Generator(model, batch_size=2, context=len(PROMPTS[1]) + 4)
+    log, _ = watch(generator, monkeypatch)
+    ends = finished(generator.run([p.Request(0, PROMPTS[0], 2), p.Request(1, PROMPTS[1], 99)]))
+    assert [len(ends[i].tokens) for i in (0, 1)] == [2, 4]
+    assert log == ["commit", "commit", "wait", "wait"] * 2
+
+
+def test_a_run_that_is_left_has_nothing_in_flight(model, monkeypatch):
+    generator = p.Generator(model)
+    _, runs = watch(generator, monkeypatch)
+    run = generator.run([p.Request(0, PROMPTS[0], 20)])
+    while not isinstance(next(run), Token):
+        pass
+    run.close()
+    assert len(runs) == 3 and all(each.done for each in runs)
+    assert generator.stats.command_buffers == 3 and generator.stats.decode_steps == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_row_that_stops_disturbs_no_other(model, monkeypatch, batch_size, temperature):
+    """The step ahead of a stop is in vain for its row alone, and whoever takes its place starts afresh."""
+    requests = [p.Request(i, PROMPTS[i % 5], 30, temperature, seed=i) for i in range(10)]
+    whole = {i: end.tokens for i, end in finished(events_of(model, requests, batch_size=1)).items()}
+    stops = {min(whole[i], key=lambda token: sum(token in tokens for tokens in whole.values())) for i in (0, 3, 9)}
+    wanted = {i: list(itertools.takewhile(lambda token: token not in stops, tokens)) for i, tokens in whole.items()}
+    assert 0 < sum(wanted[i] == whole[i] for i in wanted) < 8   # some stop
+    monkeypatch.setattr(model, "end_tokens", tuple(stops))
+    generator = p.Generator(model, batch_size=batch_size)
+    ends = finished(generator.run(requests))
+    assert {i: end.tokens for i, end in ends.items()} == wanted
+    assert all(end.reason == ("length" if len(end.tokens) == 30 else "stop") for end in ends.values())
+    stats, stopped = generator.stats, [end for end in ends.values() if end.reason == "stop"]
+    assert stats.generated_tokens == sum(map(len, wanted.values()))
+    assert stats.decode_tokens == stats.generated_tokens + len(stopped)
+    if batch_size == 1:   # a step ahead of each stop, but for one that the last token would have been
+        ahead = sum(len(end.tokens) < 29 for end in stopped)
+        assert stats.command_buffers == stats.decode_steps + ahead and stats.decode_steps == stats.decode_tokens
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_row_that_its_request_ends_takes_no_token_more(model, batch_size):
+    """`ends` sees every token once and in order, none of the step that was in vain."""
+    whole = {i: finished(events_of(model, [p.Request(i, PROMPTS[i], 20)]))[i].tokens for i in range(5)}
+    seen = {i: [] for i in range(5)}
+
+    def ends_after(i, count):
+        return lambda token: seen[i].append(token) or len(seen[i]) == count
+
+    counts = [7, 1, 20, 19, 30]
+    requests = [p.Request(i, PROMPTS[i], 20, ends=ends_after(i, count)) for i, count in enumerate(counts)]
+    ends = finished(events_of(model, requests, batch_size=batch_size))
+    for i, count in enumerate(counts):
+        assert ends[i].tokens == seen[i] == whole[i][:count]
+        assert ends[i].reason == ("stop" if count <= 20 else "length")
+
+
 # Rows and generators apart
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from reference import NONE
-from support import matrix
+from test_kernels_experts import Layer
 
 import pipeline as p
 from pipeline import _core, ops, resources
@@ -125,55 +125,56 @@ def test_hazard_05_nothing_to_choose_from(device, nothing, experts):
     np.testing.assert_array_equal(chain.view(ids)[[0, 2]], reference.softmax_topk(logits[[0, 2]], 1)[0])
 
 
-def expert_layer(device, rows, routed, format="f32"):
-    """A chain over x [rows, 32] and 4 experts, its ids from `routed(pipe)`, and the weights' values."""
-    rng = np.random.default_rng(7)
-    made = [matrix(rng, shape, format, 32) for shape in ((4, 64, 32), (4, 64, 32), (4, 32, 64))]
+def expert_layer(device, rows, routed, grouped, format="f32"):
+    """A chain over x [rows, 32] and 4 experts, its ids from `routed(pipe)`, and the layer."""
+    layer = Layer(np.random.default_rng(7), 4, 64, 32, (format, 32))
     pipe = p.Pipeline(device, rows=rows)
     x = pipe.input("x", (rows, 32))
     ids, weights = routed(pipe)
-    return pipe.build(pipe.experts(x, ids, weights, *(weight for weight, _ in made))), [values for _, values in made]
+    return pipe.build(pipe.experts(x, ids, weights, layer.gate, layer.up, layer.down, grouped=grouped)), layer
+
+
+either_form = pytest.mark.parametrize("grouped", [False, True], ids=["by row", "by expert"])
 
 
 def given_ids(rows, top_k):
     return lambda pipe: (pipe.input("ids", (rows, top_k), "u32"), pipe.input("w", (rows, top_k)))
 
 
-def experts_close(got, x, ids, weights, values):
-    want = reference.experts(x, ids, weights, *values)
-    np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
-
-
+@either_form
 @pytest.mark.parametrize("format", ["f32", "q4_bf16"])
 @pytest.mark.parametrize("bad", [4, 5, 1000, 2**31, NONE - 1])
-def test_hazard_06_ids_that_are_no_experts(device, bad, format):
+def test_hazard_06_ids_that_are_no_experts(device, bad, format, grouped):
     """Wrote into other tokens' rows. The row fails, the others are right."""
     x, weights = normal((3, 32), 10), normal((3, 2), 11)
     ids = np.array([[0, 3], [2, bad], [1, 2]], np.uint32)
-    chain, values = expert_layer(device, 3, given_ids(3, 2), format)
+    chain, layer = expert_layer(device, 3, given_ids(3, 2), grouped, format)
     with pytest.raises(RunError, match="row 1: experts .*an id that is no expert"):
         chain.run(x=x, ids=ids, w=weights)
     got = chain.view(chain.plan.outputs[0])
     valid = np.where(ids < 4, ids, NONE)   # the expert that there is still counts
-    experts_close(got, x, valid, weights, values)
+    layer.check(device, got, x, valid, weights)
 
 
-def test_hazard_06_the_same_expert_twice(device):
+@either_form
+def test_hazard_06_the_same_expert_twice(device, grouped):
     x, weights, ids = normal((2, 32), 12), normal((2, 3), 13), np.array([[1, 1, 1], [3, 0, 3]], np.uint32)
-    chain, values = expert_layer(device, 2, given_ids(2, 3))
-    experts_close(chain.run(x=x, ids=ids, w=weights), x, ids, weights, values)
+    chain, layer = expert_layer(device, 2, given_ids(2, 3), grouped)
+    layer.check(device, chain.run(x=x, ids=ids, w=weights), x, ids, weights)
 
 
-def test_hazard_06_routing_of_nan_reaches_no_expert(device):
+@either_form
+def test_hazard_06_routing_of_nan_reaches_no_expert(device, grouped):
     x, logits = normal((3, 32), 14), normal((3, 4), 15)
     logits[1] = NAN
     logits[2, 1:] = NAN   # one expert is left of two
-    chain, values = expert_layer(device, 3, lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2))
+    routed = lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2)
+    chain, layer = expert_layer(device, 3, routed, grouped)
     with pytest.raises(RunError, match="row 1: moe_softmax_topk "):   # the first failure is what is told
         chain.run(x=x, logits=logits)
     ids, weights = reference.softmax_topk(logits[:1], 2)
     ids, weights = np.array([*ids, [NONE] * 2, [0, NONE]]), np.array([*weights, [0, 0], [1, 0]])
-    experts_close(chain.view(chain.plan.outputs[0]), x, ids, weights, values)
+    layer.check(device, chain.view(chain.plan.outputs[0]), x, ids, weights)
 
 
 @pytest.mark.parametrize("dim", [8192, 8193, 16384, 65536])

@@ -237,6 +237,30 @@ def test_what_does_not_fit_is_refused_when_built(broken, message):
         pipe.sample(**{**arguments, **broken})
 
 
+def test_runs_committed_ahead_leave_their_results_apart(device):
+    """Each copy of a chain has outputs of its own; the rest it shares, so runs go on from one another."""
+    from pipeline.models.state import Rows
+
+    results = []
+    for ahead in (True, False):
+        state, features = Rows.zeros(2), Features(logprobs=2)
+        pipe = p.Pipeline(device, rows=2)
+        sampler = Sampler(device, features, 2, 2, 8)
+        chain = pipe.build(sampler.add(pipe, pipe.input("logits", (2, 50)), state), copies=2)
+        state.temperatures.numpy(device)[:] = 5
+        chain._give({"logits": np.stack([logits_of(50, seed) for seed in (1, 2)])})
+        runs = [chain.commit(2, 0)]
+        if not ahead:
+            runs.pop().wait()
+        runs.append(chain.commit(2, 1))
+        for run in runs:
+            run.wait()
+        assert state.positions.numpy(device).tolist() == [2, 2]
+        results.append([chain.view(output, copy).tolist() for copy in (0, 1) for output in chain.plan.outputs])
+    assert results[0] == results[1]
+    assert results[0][0] != results[0][2] and results[0][1] == results[0][3]   # two draws from the same logits
+
+
 # Settings
 
 
@@ -295,6 +319,21 @@ def test_generation_penalises_what_it_generated(model):
     assert len(set(banned)) == 30
     never = generate(model, [p.Request(0, PROMPT, 30, 0.0, 0, Sampling(repetition_penalty=1e9))], 1)[0][0].tokens
     assert not set(never) & set(PROMPT) and len(set(never)) == 30
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_penalties_after_a_stop_start_afresh(model, monkeypatch, batch_size):
+    """A step in vain adds to the history of a slot that the next text then takes."""
+    settings = [Sampling(presence_penalty=3.0, logprobs=2), Sampling(repetition_penalty=1.7), Sampling(frequency_penalty=2.0)]
+    requests = [p.Request(i, PROMPT, 20, 0.9, i, settings[i % 3]) for i in range(9)]
+    whole = {i: end.tokens for i, end in generate(model, requests, 1)[0].items()}
+    stops = {whole[0][3], whole[4][7]}
+    monkeypatch.setattr(model, "end_tokens", tuple(stops))
+    ends = generate(model, requests, batch_size)[0]
+    assert {end.reason for end in ends.values()} == {"stop", "length"}
+    for i, tokens in whole.items():
+        assert ends[i].tokens == tokens[: next((at for at, token in enumerate(tokens) if token in stops), 20)]
+        assert len(ends[i].top) == (0 if i % 3 else len(ends[i].tokens))
 
 
 def test_top_k_of_one_is_greedy(model):

@@ -10,8 +10,8 @@
 
 namespace OB_NAMESPACE {
 
+enum { BLOCK = 64, BLOCK_PAIRS = 32, FEW = 2 };  // columns that are stored together, and their pairs
 enum { LEAST_TILE_ROWS = 8 };  // fewer go through vectors
-enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and their pairs
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
 // block, all rows of a block behind each other. 4-bit weights come eight to a word d, as pairs
@@ -22,29 +22,47 @@ enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and
 // signed high bytes, then the unsigned low bytes. With 4-bit weights, of each eight columns those with even
 // numbers come first, as unpacking leaves them.
 struct Activations {
-    int32_t *pairs;  // [blocks][rows][BLOCK_PAIRS]; columns that fill the last block are 0
-    float *scales;   // [groups][rows], then zeros for eight more
-    float *sums;     // [groups][rows]: Σ x of the group; likewise
+    int32_t *pairs;  // columns that fill the last block are 0
+    float *scales;   // of groups
+    float *sums;     // Σ x of groups
     uint32_t rows, inputs, group, groups;
+    // Up to FEW rows lie apart, each as if alone, with zeros behind its scales and sums for eight more: for
+    // kernels that go from block to block of a row. More rows lie together, all of a block and of a group
+    // behind each other. From one to the next, in elements:
+    size_t block_step, row_step, scale_step, row_scale_step;
 
     static uint32_t blocks(uint32_t inputs) { return (inputs + BLOCK - 1) / BLOCK; }
-    int32_t *at(uint32_t block, uint32_t row) const { return pairs + ((size_t)block * rows + row) * BLOCK_PAIRS; }
+    int32_t *at(uint32_t block, uint32_t row) const { return pairs + block * block_step + row * row_step; }
+    size_t scale_at(uint32_t g, uint32_t row) const { return g * scale_step + row * row_scale_step; }
+
+    // One row of those that lie apart.
+    Activations one(uint32_t row) const {
+        Activations r = *this;
+        r.pairs += row * row_step, r.scales += row * row_scale_step, r.sums += row * row_scale_step, r.rows = 1;
+        return r;
+    }
 
     bool planes() const { return OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
 
     static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
-        size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + inputs / group * 8) + 64;
+        size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + (inputs / group + 8) * 8);
         return (all + 63) / 64 * 64;
     }
 
     // Lays the arrays out at `memory`; gives what is behind them.
     char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_) {
         rows = rows_, inputs = inputs_, group = group_, groups = inputs / group;
+        bool apart = rows <= FEW;
+        block_step = apart ? (size_t)BLOCK_PAIRS : (size_t)rows * BLOCK_PAIRS;
+        row_step = apart ? (size_t)blocks(inputs) * BLOCK_PAIRS : (size_t)BLOCK_PAIRS;
+        scale_step = apart ? 1 : rows, row_scale_step = apart ? groups + 8 : 1;
         pairs = (int32_t *)memory;
         scales = (float *)(memory + (size_t)rows * blocks(inputs) * 4 * BLOCK_PAIRS);
-        sums = scales + (size_t)rows * groups + 8;
-        memset(scales + (size_t)rows * groups, 0, 8 * sizeof(float));
-        memset(sums + (size_t)rows * groups, 0, 8 * sizeof(float));
+        sums = scales + (size_t)rows * (groups + 8);
+        for (uint32_t r = 0; apart && r < rows; r++) {
+            memset(scales + scale_at(groups, r), 0, 8 * sizeof(float));
+            memset(sums + scale_at(groups, r), 0, 8 * sizeof(float));
+        }
         return memory + bytes(rows, inputs, group);
     }
 };
@@ -127,8 +145,8 @@ static bool quantise(const Activations &to, uint32_t row, const float *x) {
             store_half<bits>(to, g * to.group + i, row, a, c);
         }
         float scale = none ? 0.0f : top / 32767.0f;
-        to.scales[(size_t)g * to.rows + row] = scale;
-        to.sums[(size_t)g * to.rows + row] = scale * (float)sum(total);
+        to.scales[to.scale_at(g, row)] = scale;
+        to.sums[to.scale_at(g, row)] = scale * (float)sum(total);
     }
     if (to.inputs % BLOCK != 0) {
         __m256i none = _mm256_setzero_si256();

@@ -175,10 +175,13 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
     Panel panels[2];
     size_t stride = w.row_bytes();
     uint32_t groups = w.groups, rows = x.rows;
-    Group each = {panels, 0, true, {}, {}, x.scales, x.sums, x.pairs, (size_t)rows * BLOCK_PAIRS};
+    Group each = {panels, 0, true, {}, {}, x.scales, x.sums, x.pairs, x.block_step};
     __m256 scale[2][8], bias[2][8];
-    for (uint32_t g = 0; g < groups; g++) {
+    const size_t ahead = TILE * stride, share = ahead / groups;
+    const char *next = (const char *)w.words + first[0] * stride + ahead;  // the next tile, as a rule
+    for (uint32_t g = 0; g < groups; g++, next += share) {
         uint32_t from = window(g / 8 * 8, groups);
+        for (size_t line = 0; line < share; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
         for (int s = 0; s < 2; s++) {
             if (g % 8 == 0) {
                 load_scales(w.scales + (size_t)first[s] * groups + from, groups, scale[s]);

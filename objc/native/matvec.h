@@ -189,11 +189,9 @@ OB_INLINE __m256 eight_rows_of_two(const int32_t *dots, const S *scales, const S
 
 enum { MOST_GROUPS = 1024 };
 
-// Products of rows `first` to `first` + 7 of w with x, which has one row and at most MOST_GROUPS; a lane each.
-template <int bits, typename S, int group>
-OB_INLINE __m256 eight_rows(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
-    int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
-    eight_rows_dots<bits, group>(w.words + first * w.row_bytes(), w.groups, x.pairs, dots);
+// Eight rows' sums from their dot products with one row of activations, a lane each.
+template <int bits, typename S>
+OB_INLINE __m256 eight_rows_sums(const Packed<bits, S> &w, uint32_t first, const Activations &x, const int32_t *dots) {
     const S *scales = w.scales + (size_t)first * w.groups, *biases = w.biases + (size_t)first * w.groups;
     if (w.groups == 2) return eight_rows_of_two(dots, scales, biases, x);
     if (w.groups == 4) return eight_rows_of_four(dots, scales, biases, x);
@@ -205,11 +203,15 @@ OB_INLINE __m256 eight_rows(const Packed<bits, S> &w, uint32_t first, const Acti
     return sum;
 }
 
+// Products of rows `first` to `first` + 7 of w with x, which has one row and at most MOST_GROUPS; a lane each.
 template <int bits, typename S>
 static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
-    if (w.group == 64) return eight_rows<bits, S, 64>(w, first, x);
-    if (w.group == 32) return eight_rows<bits, S, 32>(w, first, x);
-    return eight_rows<bits, S, 128>(w, first, x);
+    int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
+    const uint8_t *words = w.words + first * w.row_bytes();
+    if (w.group == 64) eight_rows_dots<bits, 64>(words, w.groups, x.pairs, dots);
+    else if (w.group == 32) eight_rows_dots<bits, 32>(words, w.groups, x.pairs, dots);
+    else eight_rows_dots<bits, 128>(words, w.groups, x.pairs, dots);
+    return eight_rows_sums(w, first, x, dots);
 }
 
 }  // namespace OB_NAMESPACE

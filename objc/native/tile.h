@@ -42,12 +42,13 @@ struct Tile {
 // y[row][lane] for all rows of x; y has matmul_bytes.
 template <int bits, typename S>
 OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
-    if (x.rows > 1) {
+    if (x.rows > FEW) {
         matmul(w, tile.first, x, y);
         return;
     }
     for (int h = 0; h < 2; h++) {
-        if (tile.count[h] > 0) _mm256_storeu_ps(y[0] + 8 * h, matvec(w, tile.first[h], x));
+        if (tile.count[h] == 0) continue;
+        for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, matvec(w, tile.first[h], x.one(r)));
     }
 }
 

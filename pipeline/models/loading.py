@@ -6,6 +6,7 @@ import mmap
 
 from ..errors import CheckpointError, UnsupportedError
 from ..tensors import ITEM_SIZES, Quantized, Storage
+from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32"}
 
@@ -14,12 +15,14 @@ class Loader:
     """Weights of one checkpoint for one device.
 
     mapped_bytes counts what is read where it lies in the file; repacked_bytes what was copied because
-    its address does not suit a kernel, or because experts that lie apart must lie together.
+    its address does not suit a kernel, or because experts that lie apart must lie together. With a Survey
+    for a device nothing is mapped or copied, only counted.
     """
 
     def __init__(self, checkpoint, device):
         self.checkpoint = checkpoint
         self.device = device
+        self.survey = device if isinstance(device, Survey) else None
         self.mapped_bytes = 0
         self.repacked_bytes = 0
 
@@ -67,12 +70,21 @@ class Loader:
         return Quantized(*parts, scheme.bits, scheme.group_size)
 
     def _info(self, name: str, shape, dtypes):
+        try:
+            return self._checked(name, shape, dtypes)
+        except CheckpointError as error:
+            if self.survey is None:
+                raise
+            return self.survey.instead(error, name, shape, dtypes)
+
+    def _checked(self, name: str, shape, dtypes):
         info = self.checkpoint.tensor(name)
         if tuple(info.shape) != tuple(shape):
             raise CheckpointError(f"{info.file}: tensor {name!r} has shape {list(info.shape)}, "
                                   f"the config says {list(shape)}")
         if info.dtype not in dtypes:
-            raise CheckpointError(f"{info.file}: tensor {name!r} is {info.dtype}, expected {' or '.join(dtypes)}")
+            raise UnsupportedError(f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
+                                   f"supported: {', '.join(dtypes)}")
         return info
 
     def _place(self, infos, shape) -> Storage:
@@ -81,9 +93,14 @@ class Loader:
         dtype = _DTYPES[infos[0].dtype]
         if len(infos) == 1 and infos[0].offset % ITEM_SIZES[dtype] == 0:
             self.mapped_bytes += infos[0].nbytes
+            if self.survey is not None:
+                return Storage.empty(shape, dtype)
             memory = self.checkpoint.mapped(infos[0].file)
             return Storage(shape, dtype, mapped=(infos[0].file, memory, infos[0].offset))
         storage = Storage.empty(shape, dtype)
+        if self.survey is not None:
+            self.repacked_bytes += sum(info.nbytes for info in infos)
+            return storage
         target = storage.numpy(self.device).reshape(len(infos), -1)
         for row, info in zip(target, infos):
             row[:] = self.checkpoint.view(info.name).reshape(-1)

@@ -1,0 +1,116 @@
+"""A checkpoint in figures: its family, tensors, memory, and what one decoded token reads of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from ..errors import OnebufError
+from ..models import surveyed
+from ..tensors import CACHE_DTYPES
+
+EXPERT = re.compile(r"\.(switch_mlp|experts)\.")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+TOP_K = ("num_experts_per_tok", "top_k_experts")
+CONFIG = {
+    "layers": ("num_hidden_layers",), "hidden": ("hidden_size",), "heads": ("num_attention_heads",),
+    "kv_heads": ("num_key_value_heads",), "head_dim": ("head_dim",), "experts": EXPERTS, "top_k": TOP_K,
+    "vocabulary": ("vocab_size",), "context": ("max_position_embeddings",),
+}  # fmt: skip
+
+
+def gather(checkpoint) -> dict:
+    """The facts, as --json prints them. Nothing of the weights is read."""
+    tokenizer = _tokenizer(checkpoint)
+    model, survey = surveyed(checkpoint)
+    problems = [str(problem) for problem in survey.problems]
+    return {
+        "model": checkpoint.path.resolve().name,
+        "format": "gguf" if checkpoint.path.is_file() else "safetensors",
+        "files": len(checkpoint.files),
+        "bytes": checkpoint.nbytes,
+        "family": checkpoint.config.get("model_type"),
+        "config": {name: _first(checkpoint.config, keys) for name, keys in CONFIG.items()},
+        "tensors": types(checkpoint),
+        "memory": _memory(model),
+        "active": active(checkpoint, model),
+        "tokenizer": tokenizer,
+        "unused": list(checkpoint.unused) if model is not None else [],
+        "unsupported": problems + ([tokenizer["error"]] if "error" in tokenizer else []),
+    }
+
+
+def types(checkpoint) -> list[dict]:
+    """How many tensors of each stored type there are, and their bytes; the type with most bytes first."""
+    counts, nbytes = Counter(), Counter()
+    for name, info in checkpoint.tensors.items():
+        kind = _stored(checkpoint, name, info)
+        counts[kind] += 1
+        nbytes[kind] += info.nbytes
+    return [{"type": kind, "tensors": counts[kind], "bytes": nbytes[kind]} for kind, _ in nbytes.most_common()]
+
+
+def _stored(checkpoint, name: str, info) -> str:
+    """The dtype; of words that MLX packed, their bits and groups, for the scales and biases too."""
+    module, _, part = name.rpartition(".")
+    if part not in ("weight", "scales", "biases") or f"{module}.scales" not in checkpoint.tensors:
+        return info.dtype
+    try:
+        scheme = checkpoint.quantization(module)
+    except OnebufError:
+        return "MLX, another scheme"
+    return info.dtype if scheme is None else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
+
+
+def _memory(model) -> dict | None:
+    if model is None:
+        return None
+    return {
+        "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes,
+        "kv_cache_dtype": CACHE_DTYPES[0], "kv_cache_bytes_per_position": model.cache(1, 1).nbytes,
+    }  # fmt: skip
+
+
+def active(checkpoint, model=None) -> dict | None:
+    """Bytes that decoding one token reads at least; None where the configuration does not tell.
+
+    weights: everything but the embedding, of which a row is read (all of it where it is the head, too), and of the
+    experts the share that a token chooses. Tensors that the family has no place for do not count.
+    """
+    config = checkpoint.config
+    experts, top_k, rows = _first(config, EXPERTS), _first(config, TOP_K), config.get("vocab_size")
+    unused = set(checkpoint.unused) if model is not None else set()
+    tied = "lm_head.weight" not in checkpoint.tensors
+    total = 0.0
+    for name, info in checkpoint.tensors.items():
+        if name in unused:
+            continue
+        if EXPERT.search(name):
+            if not _positive(experts) or not _positive(top_k):
+                return None
+            total += info.nbytes * min(top_k / experts, 1)
+        elif name.startswith("model.embed_tokens.") and not tied:
+            if not _positive(rows):
+                return None
+            total += info.nbytes / rows
+        else:
+            total += info.nbytes
+    position = model.cache(1, 1).nbytes if model is not None else None
+    return {"weight_bytes": round(total), "kv_cache_bytes_per_position": position}
+
+
+def _tokenizer(checkpoint) -> dict:
+    try:
+        found = {"tokens": checkpoint.tokenizer().vocab_size, "bos_token": checkpoint.bos_token,
+                 "end_tokens": list(checkpoint.end_tokens)}  # fmt: skip
+        return found | {"chat_templates": list(checkpoint.chat().templates)}
+    except OnebufError as error:
+        return {"error": str(error)}
+
+
+def _first(config, keys):
+    return next((config[key] for key in keys if config.get(key) is not None), None)
+
+
+def _positive(value) -> bool:
+    return type(value) is int and value > 0

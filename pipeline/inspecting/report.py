@@ -1,0 +1,73 @@
+"""The facts as lines for people."""
+
+from __future__ import annotations
+
+from ..plan import human
+from ..tensor_info import listed
+
+MOST_PROBLEMS = 10
+
+
+def lines(facts: dict) -> list[str]:
+    """Aligned lines, the longest list cut."""
+    rows = [
+        ("model", f"{facts['model']}: {facts['format']}, {_plural(facts['files'], 'file')}, {human(facts['bytes'])}"),
+        ("family", f"{facts['family']}"),
+        ("config", ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in facts["config"].items()
+                             if value is not None)),
+        *_types(facts["tensors"]), *_memory(facts), *_tokenizer(facts["tokenizer"]),
+    ]  # fmt: skip
+    if facts["unused"]:
+        rows.append(("unused", f"{_plural(len(facts['unused']), 'tensor')}: {listed(facts['unused'])}"))
+    problems = facts["unsupported"]
+    rows += [("unsupported" if i == 0 else "", text) for i, text in enumerate(problems[:MOST_PROBLEMS])]
+    if len(problems) > MOST_PROBLEMS:
+        rows.append(("", f"and {len(problems) - MOST_PROBLEMS:,} more"))
+    if not problems:
+        rows.append(("unsupported", "nothing"))
+    width = max(len(label) for label, _ in rows)
+    return [f"{label:<{width}}  {value}".rstrip() for label, value in rows]
+
+
+def tensor_lines(checkpoint) -> list[str]:
+    """Every tensor: name, type, shape, bytes."""
+    rows = [(name, info.dtype, " × ".join(map(str, info.shape)) or "scalar", human(info.nbytes))
+            for name, info in checkpoint.tensors.items()]  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _types(types: list[dict]) -> list[tuple[str, str]]:
+    total = sum(kind["bytes"] for kind in types) or 1
+    texts = [f"{kind['type']}: {_plural(kind['tensors'], 'tensor')}, {human(kind['bytes'])}, {kind['bytes'] / total:.1%}"
+             for kind in types]  # fmt: skip
+    return [("tensors" if i == 0 else "", text) for i, text in enumerate(texts)]
+
+
+def _memory(facts: dict) -> list[tuple[str, str]]:
+    rows, memory, active = [], facts["memory"], facts["active"]
+    if memory is not None:
+        rows.append(("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load"))
+        position, context = memory["kv_cache_bytes_per_position"], facts["config"]["context"]
+        whole = f", {human(position * context)} for a context of {context:,}" if isinstance(context, int) else ""
+        rows.append(("", f"KV cache in {memory['kv_cache_dtype']}: {human(position)} a position{whole}"))
+    if active is not None:
+        rows.append(("active", f"{human(active['weight_bytes'])} of weights a token, and the KV cache so far"))
+    return rows
+
+
+def _tokenizer(tokenizer: dict) -> list[tuple[str, str]]:
+    if "error" in tokenizer:
+        return []
+    begin = "none" if tokenizer["bos_token"] is None else tokenizer["bos_token"]
+    end = listed(tokenizer["end_tokens"]) or "none"
+    chat = listed(tokenizer["chat_templates"]) or "none"
+    return [("tokenizer", f"{tokenizer['tokens']:,} tokens, beginning {begin}, ends {end}; chat templates: {chat}")]
+
+
+def _number(value) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
