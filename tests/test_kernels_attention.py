@@ -354,6 +354,29 @@ def test_rows_do_not_depend_on_each_other(device, cache):
         assert batch[row].tobytes() == single[0].tobytes()
 
 
+SEQUENCES = ([1] * 10 + [0] * 6, [*range(90, 100), *range(253, 259)])   # slots and positions of rows
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (4, 2), (3, 1), (7, 1), (16, 2), (20, 1)])
+def test_rows_of_one_sequence(device, heads, kv_heads, cache):
+    """As in a prompt, where rows may be worked on together; none sees the positions of those behind it."""
+    rng = np.random.default_rng(heads)
+    keys, values = (cached(rng, 2, kv_heads, 300, 32, cache=cache) for _ in range(2))
+    q = activations(rng, 16, heads, 32)
+    together = attend(device, q, keys, values, *SEQUENCES)
+    check_attention(together, q, keys, values, *SEQUENCES, 32**-0.5)
+    for row, (slot, position) in enumerate(zip(*SEQUENCES)):
+        assert attend(device, q[row : row + 1], keys, values, [slot], [position])[0].tobytes() == together[row].tobytes()
+    keys[1, :, 97], values[0, :, 256] = np.nan, np.inf
+    spoiled = attend(device, q, keys, values, *SEQUENCES)
+    for row, (slot, position) in enumerate(zip(*SEQUENCES)):
+        if position < (256, 97)[slot]:
+            assert spoiled[row].tobytes() == together[row].tobytes()
+        else:
+            assert not np.isfinite(spoiled[row]).any()
+
+
 def test_fewer_rows_leave_the_others_alone(device):
     rng = np.random.default_rng(4)
     keys, values = activations(rng, 1, 1, 9, 18), activations(rng, 1, 1, 9, 18)

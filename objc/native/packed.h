@@ -6,13 +6,6 @@
 
 namespace OB_NAMESPACE {
 
-struct bfloat {
-    uint16_t bits;
-};
-struct half {
-    uint16_t bits;
-};
-
 OB_INLINE __m256 widen(const float *p) { return _mm256_loadu_ps(p); }
 OB_INLINE __m256 widen(const half *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 OB_INLINE __m256 widen(const bfloat *p) {

@@ -29,6 +29,13 @@
 
 namespace OB_NAMESPACE {
 
+struct bfloat {
+    uint16_t bits;
+};
+struct half {
+    uint16_t bits;
+};
+
 // Pairs of 16-bit integers multiplied, both products added to the 32-bit integer in their place.
 OB_INLINE __m256i dot_pairs(__m256i sum, __m256i a, __m256i b) {
 #if OB_HAS_VNNI
