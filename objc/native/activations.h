@@ -11,11 +11,16 @@
 namespace OB_NAMESPACE {
 
 enum { BLOCK = 64, BLOCK_PAIRS = 32, FEW = 2 };  // columns that are stored together, and their pairs
+enum { LEAST_TILE_ROWS = 8 };  // fewer go through vectors
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
 // block, all rows of a block behind each other. 4-bit weights come eight to a word d, as pairs
 // j = (8d + j, 8d + j + 4), and stand in the order [j][d]. 8-bit weights come four to a word: pairs
 // (4d + j, 4d + j + 2), in the order [half of the block][j][d].
+//
+// Where tiles multiply them, a row's block is two planes of 64 bytes instead, in the order of columns: the
+// signed high bytes, then the unsigned low bytes. With 4-bit weights, of each eight columns those with even
+// numbers come first, as unpacking leaves them.
 struct Activations {
     int32_t *pairs;  // columns that fill the last block are 0
     float *scales;   // of groups
@@ -36,6 +41,8 @@ struct Activations {
         r.pairs += row * row_step, r.scales += row * row_scale_step, r.sums += row * row_scale_step, r.rows = 1;
         return r;
     }
+
+    bool planes() const { return OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
 
     static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
         size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + (inputs / group + 8) * 8);
@@ -87,6 +94,27 @@ OB_INLINE void store_pairs(int32_t *block, int half, __m256i a, __m256i b) {
     }
 }
 
+// The same as planes.
+template <int bits>
+OB_INLINE void store_planes(int32_t *block, int half, __m256i a, __m256i b) {
+    const __m256i byte = _mm256_set1_epi16(255);
+    const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7,
+                                           8, 10, 12, 14, 9, 11, 13, 15);
+    __m256i high = _mm256_packs_epi16(_mm256_srai_epi16(a, 8), _mm256_srai_epi16(b, 8));
+    __m256i low = _mm256_packus_epi16(_mm256_and_si256(a, byte), _mm256_and_si256(b, byte));
+    high = _mm256_permute4x64_epi64(high, 0xD8), low = _mm256_permute4x64_epi64(low, 0xD8);
+    if (bits == 4) high = _mm256_shuffle_epi8(high, order), low = _mm256_shuffle_epi8(low, order);
+    _mm256_storeu_si256((__m256i *)block + half, high);
+    _mm256_storeu_si256((__m256i *)block + 2 + half, low);
+}
+
+template <int bits>
+OB_INLINE void store_half(const Activations &to, uint32_t column, uint32_t row, __m256i a, __m256i b) {
+    int32_t *block = to.at(column / BLOCK, row);
+    if (to.planes()) store_planes<bits>(block, column % BLOCK != 0, a, b);
+    else store_pairs<bits>(block, column % BLOCK != 0, a, b);
+}
+
 OB_INLINE __m256i rounded(const float *x, __m256 inverse, __m256i &total) {
     __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
     total = _mm256_add_epi32(total, q);
@@ -114,8 +142,7 @@ static bool quantise(const Activations &to, uint32_t row, const float *x) {
             __m256i c = rounded(x + i + 16, inverse, total), d = rounded(x + i + 24, inverse, total);
             a = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
             c = _mm256_permute4x64_epi64(_mm256_packs_epi32(c, d), 0xD8);
-            uint32_t column = g * to.group + i;
-            store_pairs<bits>(to.at(column / BLOCK, row), column % BLOCK != 0, a, c);
+            store_half<bits>(to, g * to.group + i, row, a, c);
         }
         float scale = none ? 0.0f : top / 32767.0f;
         to.scales[to.scale_at(g, row)] = scale;
@@ -123,7 +150,7 @@ static bool quantise(const Activations &to, uint32_t row, const float *x) {
     }
     if (to.inputs % BLOCK != 0) {
         __m256i none = _mm256_setzero_si256();
-        store_pairs<bits>(to.at(to.inputs / BLOCK, row), 1, none, none);
+        store_half<bits>(to, to.inputs, row, none, none);
     }
     return true;
 }

@@ -5,7 +5,7 @@
 
 #include "matvec.h"
 
-#ifndef __AVX512F__
+#if !OB_HAS_512
 
 namespace OB_NAMESPACE {
 

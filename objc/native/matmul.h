@@ -15,8 +15,8 @@ struct Panel {
     int32_t pairs[BLOCK_PAIRS][TILE];
 } __attribute__((aligned(64)));
 
-// 32 columns of eight rows into lanes 8 · side … of half a block's pairs.
-template <int bits>
+// 32 columns of eight rows into lanes 8 · side … of half a block's pairs; for tiles as quads of bytes.
+template <int bits, bool tiles>
 OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int half, int side) {
     if (bits == 4) {
         __m256i v[4], t[4], d[4];
@@ -25,7 +25,13 @@ OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int hal
         t[2] = _mm256_unpacklo_epi32(v[2], v[3]), t[3] = _mm256_unpackhi_epi32(v[2], v[3]);
         d[0] = _mm256_unpacklo_epi64(t[0], t[2]), d[1] = _mm256_unpackhi_epi64(t[0], t[2]);
         d[2] = _mm256_unpacklo_epi64(t[1], t[3]), d[3] = _mm256_unpackhi_epi64(t[1], t[3]);
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; tiles && i < 4; i++) {
+            const __m256i low = _mm256_set1_epi8(15);
+            int32_t *out = panel.pairs[8 * half + 2 * i] + 8 * side;
+            _mm256_store_si256((__m256i *)out, _mm256_and_si256(d[i], low));
+            _mm256_store_si256((__m256i *)(out + TILE), _mm256_and_si256(_mm256_srli_epi16(d[i], 4), low));
+        }
+        for (int i = 0; !tiles && i < 4; i++) {
             int32_t *out = panel.pairs[4 * half + i] + 8 * side;
             _mm256_store_si256((__m256i *)out, nibbles<0>(d[i]));
             _mm256_store_si256((__m256i *)(out + 8 * TILE), nibbles<1>(d[i]));
@@ -37,20 +43,23 @@ OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int hal
     __m256i v[8];
     for (int i = 0; i < 8; i++) v[i] = _mm256_loadu_si256((const __m256i *)(words + i * stride));
     transpose(v);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; tiles && i < 8; i++) _mm256_store_si256((__m256i *)(panel.pairs[8 * half + i] + 8 * side), v[i]);
+    for (int i = 0; !tiles && i < 8; i++) {
         int32_t *out = panel.pairs[16 * half + i] + 8 * side;
         _mm256_store_si256((__m256i *)out, bytes<0>(v[i]));
         _mm256_store_si256((__m256i *)(out + 8 * TILE), bytes<1>(v[i]));
     }
 }
 
-#ifdef __AVX512F__
+#if OB_HAS_512
 typedef __m512i Sums;
 enum { VECTORS = 1, MOST_ROWS = 12 };
 
 OB_INLINE Sums dot_step(Sums sum, Sums w, Sums x) {
-#ifdef __AVX512VNNI__
+#if OB_HAS_VNNI
     return _mm512_dpwssd_epi32(sum, w, x);
+#elif defined(OB_EMULATE)
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w, x));
 #else
     Sums products;
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
@@ -84,7 +93,7 @@ struct Group {
 // sums[row] += pairs `first` to `first` + count - 1 of R rows.
 template <int R>
 OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_t *x, int first, int count) {
-#ifdef __AVX512F__
+#if OB_HAS_512
     for (int i = first; i < first + count; i++) {
         Sums w = load_sums(panel.pairs[i]);
         for (int r = 0; r < R; r++) sums[r][0] = dot_step(sums[r][0], w, splat(x[r * BLOCK_PAIRS + i]));
@@ -95,6 +104,15 @@ OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_
     x += first;
     Loop<R>::run(sums, w, x, n);
 #endif
+}
+
+// y[16] += the group's part of a row, whose dot products are given.
+OB_INLINE void add_dots(const Group &g, uint32_t row, __m256i low, __m256i high, float *y) {
+    __m256 x_scale = _mm256_set1_ps(g.x_scales[row]), x_sum = _mm256_set1_ps(g.x_sums[row]);
+    for (int s = 0; s < 2; s++) {
+        __m256 sum = g.first ? _mm256_setzero_ps() : _mm256_load_ps(y + 8 * s);
+        _mm256_store_ps(y + 8 * s, add_group(sum, s ? high : low, g.scale[s], g.bias[s], x_scale, x_sum));
+    }
 }
 
 // R rows from `row` on: y[row][16] += the group's part.
@@ -116,12 +134,7 @@ OB_INLINE void multiply_rows(const Group &g, uint32_t row, float (*y)[TILE]) {
         }
     }
     for (int r = 0; r < R; r++) {
-        __m256 x_scale = _mm256_set1_ps(g.x_scales[row + r]), x_sum = _mm256_set1_ps(g.x_sums[row + r]);
-        for (int s = 0; s < 2; s++) {
-            __m256 sum = g.first ? _mm256_setzero_ps() : _mm256_load_ps(y[row + r] + 8 * s);
-            sum = add_group(sum, side_of(sums[r], s), g.scale[s], g.bias[s], x_scale, x_sum);
-            _mm256_store_ps(y[row + r] + 8 * s, sum);
-        }
+        add_dots(g, row + r, side_of(sums[r], 0), side_of(sums[r], 1), y[row + r]);
     }
 }
 
@@ -144,12 +157,20 @@ static void multiply_group(const Group &g, uint32_t rows, float (*y)[TILE]) {
     }
 }
 
+}  // namespace OB_NAMESPACE
+
+#if OB_HAS_TILES
+#include "tiles.h"
+#endif
+
+namespace OB_NAMESPACE {
+
 // Bytes of `y` for that many rows.
 OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TILE * sizeof(float); }
 
 // y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
 // the results, of matmul_bytes, is used on the way.
-template <int bits, typename S, int group>
+template <int bits, typename S, int group, bool tiles>
 OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
     Panel panels[2];
     size_t stride = w.row_bytes();
@@ -169,14 +190,21 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
             const uint8_t *words = w.words + first[s] * stride + (size_t)g * group * bits / 8;
             for (int c = 0; c < group; c += 32) {
                 int half = group == 32 ? (int)(g % 2) : c / 32 % 2;
-                unpack<bits>(words + c * bits / 8, stride, panels[c / BLOCK], half, s);
+                unpack<bits, tiles>(words + c * bits / 8, stride, panels[c / BLOCK], half, s);
             }
             each.scale[s] = scale[s][g - from], each.bias[s] = bias[s][g - from];
         }
         each.half = (int)(g % 2), each.first = g < PARTS;
         each.x = x.at(group == 32 ? g / 2 : g * (group / BLOCK), 0);
         each.x_scales = x.scales + (size_t)g * rows, each.x_sums = x.sums + (size_t)g * rows;
-        multiply_group<bits, group>(each, rows, y + (size_t)(g % PARTS) * rows);
+        float(*part)[TILE] = y + (size_t)(g % PARTS) * rows;
+#if OB_HAS_TILES
+        if (tiles) {
+            multiply_group_by_tiles<group>(each, rows, part);
+            continue;
+        }
+#endif
+        multiply_group<bits, group>(each, rows, part);
     }
     for (uint32_t p = 1; p < least(PARTS, groups); p++) {
         for (uint32_t i = 0; i < rows * TILE; i += 8) {
@@ -185,12 +213,25 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
     }
 }
 
+template <int bits, typename S, int group>
+OB_INLINE void multiply_any(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+#if OB_HAS_TILES
+    if (x.planes()) {
+        configure_tiles<group>(x.rows);
+        multiply_tile<bits, S, group, true>(w, first, x, y);
+        _tile_release();
+        return;
+    }
+#endif
+    multiply_tile<bits, S, group, false>(w, first, x, y);
+}
+
 template <int bits, typename S>
 static __attribute__((noinline)) void matmul(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x,
                                              float (*y)[TILE]) {
-    if (w.group == 64) multiply_tile<bits, S, 64>(w, first, x, y);
-    else if (w.group == 32) multiply_tile<bits, S, 32>(w, first, x, y);
-    else multiply_tile<bits, S, 128>(w, first, x, y);
+    if (w.group == 64) multiply_any<bits, S, 64>(w, first, x, y);
+    else if (w.group == 32) multiply_any<bits, S, 32>(w, first, x, y);
+    else multiply_any<bits, S, 128>(w, first, x, y);
 }
 
 }  // namespace OB_NAMESPACE

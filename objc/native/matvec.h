@@ -26,7 +26,7 @@ OB_INLINE __m256i block_products(const uint8_t *words, const int32_t *pairs) {
         sum = dot_pairs(sum, bytes<0>(u), _mm256_loadu_si256(x + 2));
         return dot_pairs(sum, bytes<1>(u), _mm256_loadu_si256(x + 3));
     }
-#ifdef __AVX512F__
+#if OB_HAS_512
     sum = dot_pairs(sum, nibbles<0>(v), _mm256_loadu_si256(x));
     sum = dot_pairs(sum, nibbles<1>(v), _mm256_loadu_si256(x + 1));
     sum = dot_pairs(sum, nibbles<2>(v), _mm256_loadu_si256(x + 2));

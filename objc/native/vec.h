@@ -7,9 +7,23 @@
 
 #include "native.h"
 
-// OB_ISA is avx2, avx512, vnni or amx: the namespace that this compilation fills.
 #define OB_CONCAT_(a, b) a##b
 #define OB_CONCAT(a, b) OB_CONCAT_(a, b)
+
+// OB_ISA is avx2, avx512, vnni or amx: the namespace that this compilation fills, and what it may use.
+#define OB_LEVEL_avx2 0
+#define OB_LEVEL_avx512 1
+#define OB_LEVEL_vnni 2
+#define OB_LEVEL_amx 3
+#define OB_HAS_512 (OB_CONCAT(OB_LEVEL_, OB_ISA) >= 1)
+#define OB_HAS_VNNI (OB_CONCAT(OB_LEVEL_, OB_ISA) >= 2)
+#define OB_HAS_TILES (OB_CONCAT(OB_LEVEL_, OB_ISA) >= 3)
+
+// What processors with AVX2 alone do not have, in C++: tests run the other sets' kernels with it.
+#ifdef OB_EMULATE
+#include "emulated.h"
+#endif
+
 #define OB_NAMESPACE OB_CONCAT(native_, OB_ISA)
 #define OB_INLINE static inline __attribute__((always_inline))
 
@@ -24,7 +38,7 @@ struct half {
 
 // Pairs of 16-bit integers multiplied, both products added to the 32-bit integer in their place.
 OB_INLINE __m256i dot_pairs(__m256i sum, __m256i a, __m256i b) {
-#ifdef __AVX512VNNI__
+#if OB_HAS_VNNI
     return _mm256_dpwssd_epi32(sum, a, b);
 #else
     return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));

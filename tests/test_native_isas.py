@@ -1,0 +1,138 @@
+"""Native kernels of instruction sets that this processor lacks give the bits of AVX2's.
+
+They are compiled from the same sources with tests/native/emulated.h in place of the intrinsics that are
+missing, and stand in a copy of the bundle where AVX2's would."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import AFFINE_FORMATS, GROUPS, activations, matrix, run
+from test_kernels_experts import Layer
+
+import pipeline as p
+from pipeline import resources
+from pipeline.errors import OnebufError
+from pipeline.metalc import toolchain
+
+ROOT = Path(__file__).resolve().parent.parent
+ISAS = ("avx512", "vnni", "amx")
+FLAGS = ("-std=c++17 -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
+         "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/native -Iobjc/metal -Ishaders -Itests/native").split()
+
+pytestmark = pytest.mark.skipif(sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"),
+                                reason="native kernels are for x86-64")
+
+
+@pytest.fixture(scope="module")
+def avx2():
+    return open_bundle(resources.shader_library())
+
+
+@pytest.fixture(scope="module", params=ISAS)
+def emulated(request, tmp_path_factory):
+    """A device whose kernels are those of an instruction set, without it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    compiler, parts = [*toolchain.compiler()], []
+    for source in sorted((ROOT / "objc/native").glob("*.cpp")):
+        part = folder / f"{source.stem}.o"
+        command = [*compiler, *FLAGS, f"-DOB_ISA={request.param}", "-c", source, "-o", part]
+        parts.append((part, subprocess.Popen(list(map(str, command)), cwd=ROOT)))
+    assert [job.wait() for _, job in parts] == [0] * len(parts)
+    bundle = folder / "onebuf.metallib"
+    shutil.copytree(resources.shader_library(), bundle)
+    (bundle / "native/avx2.so").unlink()   # it may be a link to the one that is in use
+    objects = [str(part) for part, _ in parts]
+    subprocess.run([*compiler, "-shared", *objects, "-o", str(bundle / "native/avx2.so")], check=True)
+    return open_bundle(bundle)
+
+
+def open_bundle(bundle):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OB_ISA", "avx2")
+        patch.setenv("OB_NATIVE", "1")
+        patch.setattr(resources, "shader_library", lambda: bundle)
+        try:
+            return p.open_device("cpu", threads=2)
+        except OnebufError as error:
+            pytest.skip(str(error))
+
+
+def assert_same(avx2, emulated, rows, steps, **inputs):
+    expected, actual = (run(device, rows, steps, **inputs) for device in (avx2, emulated))
+    many = isinstance(expected, tuple)
+    for a, b in zip(expected, actual) if many else [(expected, actual)]:
+        assert np.isfinite(a).all() and np.abs(a).max() > 0
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("format", AFFINE_FORMATS)
+def test_linear_gives_the_same_bits(avx2, emulated, format, group):
+    rng = np.random.default_rng(group)
+    for groups, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
+        weight, _ = matrix(rng, (outputs, groups * group), format, group)
+        for rows in (1, 2, 7, 8, 13, 16, 17, 33, 70):
+            x = activations(rng, rows, groups * group)
+            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+
+
+def test_every_count_of_rows(avx2, emulated):
+    rng = np.random.default_rng(1)
+    weight, _ = matrix(rng, (21, 192), "q4_bf16", 64)
+    for rows in range(1, 71):
+        assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, 192))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_largest_products_are_exact(avx2, emulated, bits, group):
+    """All weights' integers as large as they may be, all activations ±32,767 of their scale."""
+    outputs, inputs = 17, 3 * group
+    words = np.full((outputs, inputs * bits // 32), 0xFFFFFFFF, np.uint32)
+    scale, bias = np.full((outputs, 3), 1.0, np.float32), np.zeros((outputs, 3), np.float32)
+    weight = p.Quantized(words, scale, bias, bits, group)
+    x = np.ones((23, inputs), np.float32)
+    x[1::2] = -1
+    x[2::4, ::2] = -1 + 2.0**-9
+    assert_same(avx2, emulated, 23, lambda pipe, x: pipe.linear(x, weight), x=x)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("format", ["q4_bf16", "q8_f32"])
+def test_three_give_the_same_bits(avx2, emulated, format, group):
+    rng = np.random.default_rng(2)
+    weights = [matrix(rng, (outputs, 2 * group), format, group)[0] for outputs in (33, 9, 17)]
+    for rows in (1, 5, 31):
+        x = activations(rng, rows, 2 * group)
+        assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear3(x, weights, "qkv"), x=x)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("format", ["q4_bf16", "q8_f16"])
+def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped):
+    rng = np.random.default_rng(3)
+    layer = Layer(rng, 5, 3 * group, group, (format, group))
+
+    def steps(pipe, h, ids, weights):
+        return pipe.experts(h, ids, weights, layer.gate, layer.up, layer.down, grouped=grouped)
+
+    for rows in (1, 6, 40, 70):
+        assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump")
+@pytest.mark.parametrize("isa, instructions", [("avx512", ["zmm"]), ("vnni", ["vpdpwssd", "zmm"]),
+                                                ("amx", ["tdpbsud", "tdpbuud", "vpdpwssd"])])
+def test_objects_have_their_instructions(isa, instructions):
+    path = resources.shader_library() / "native" / f"{isa}.so"
+    text = subprocess.run(["objdump", "-d", str(path)], check=True, capture_output=True, text=True,
+                          env={**os.environ, "LC_ALL": "C"}).stdout
+    for instruction in instructions:
+        assert instruction in text
