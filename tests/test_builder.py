@@ -45,7 +45,7 @@ def refused(step):
     (lambda pipe, x: pipe.linear(x, array(8, 255)), ShapeError, r"linear: x has shape \(4, 256\), expected \(4, 255\)"),
     (lambda pipe, x: pipe.linear(x, array(256)), ShapeError, r"expected \[outputs, inputs\]"),
     (lambda pipe, x: pipe.linear(x, np.zeros((8, 256))), DTypeError, "float64 is not supported"),
-    (lambda pipe, x: pipe.linear(x, np.zeros((8, 256), np.uint32)), DTypeError, "weights are f32, f16, bf16 or Quantized"),
+    (lambda pipe, x: pipe.linear(x, np.zeros((8, 256), np.uint32)), DTypeError, "weights are f32, f16, bf16, Quantized or Blocks"),
     (lambda pipe, x: pipe.embed(x, array(8, 256)), DTypeError, "embed: x is f32, expected u32"),
     (lambda pipe, x: pipe.route(x, GATE, top_k=17), ShapeError, "top_k = 17 of 16 experts; choose an integer from 1 to 16"),
     (lambda pipe, x: pipe.route(x, GATE, top_k=0), ShapeError, "top_k = 0 of 16 experts"),
