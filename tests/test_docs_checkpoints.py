@@ -23,7 +23,8 @@ def test_example_runs(code):
 
 
 def test_architectures():
-    cells = re.findall(r"^\| (`.*?) \| (.*?) \|", PAGE, re.M)
+    section = PAGE.split("\n## GGUF\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.M)
     architectures = {name for first, _ in cells for name in re.findall(r"`([^`]+)`", first)}
     families = {name for _, second in cells for name in re.findall(r"`([^`]+)`", second)}
     assert architectures | {"mixtral"} == set(FAMILIES)
