@@ -14,8 +14,14 @@
 #define OB_LINEAR_ROWS 4
 #define OB_LINEAR_BLOCK 2
 
-// Heads that one threadgroup of the head norm + rope kernel takes.
+// Heads that one threadgroup of the head norm + rope kernel takes, and what is normed together: the numbers
+// of a head, or those of all heads.
 #define OB_ROPE_HEADS 4
+#define OB_NORM_HEAD 1
+#define OB_NORM_ALL 2
+
+// Numbers of a KV cache of 8 bits that share a scale.
+#define OB_CACHE_GROUP 32
 
 // Key positions that attention weighs at a time, and query heads of a key-value head that it takes
 // together.
@@ -31,6 +37,11 @@
 #define OB_SAMPLE_BLOCK 64
 #define OB_SAMPLE_LIST 8192
 #define OB_MAX_LOGPROBS 64
+
+// How the elements of a vector are stored, where a kernel reads any.
+#define OB_F32 1
+#define OB_F16 2
+#define OB_BF16 3
 
 // What marks an expert id or a token that does not exist.
 #define OB_NONE 0xFFFFFFFFu
@@ -70,18 +81,28 @@ struct Linear3Args {
 
 struct RopeTableArgs {
     uint32_t rows, half_dim;
+    float scale;  // of cos and sin
 };
 
 struct HeadArgs {
-    uint32_t rows, heads, kv_heads, head_dim;
-    uint32_t context;  // positions a cache slot holds
-    float eps;
+    uint32_t rows, heads, kv_heads, head_dim, v_dim;
+    uint32_t context;                // positions a cache slot holds
+    uint32_t ring;                   // 1: a position goes to its number modulo context
+    uint32_t half_dim, interleaved;  // pairs of a head that turn; 1: neighbours are pairs
+    uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
+    uint32_t norm_values;            // 1: value heads are normed, without weights
+    float eps, weight_offset;
+    float clip;                      // where above 0, no number is larger
 };
 
 struct AttentionArgs {
-    uint32_t rows, heads, kv_heads, head_dim;
-    uint32_t context;
+    uint32_t rows, heads, kv_heads, head_dim, v_dim;
+    uint32_t v_row;    // numbers in a row of the values' cache, of which the first v_dim are values
+    uint32_t context;  // positions a cache slot holds
+    uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
+    uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
     float scale;
+    float softcap;     // where above 0, scores s become softcap · tanh(s / softcap)
 };
 
 struct RouteArgs {
@@ -153,9 +174,9 @@ static_assert(sizeof(struct StatusArgs) == 4, "StatusArgs");
 static_assert(sizeof(struct EmbedArgs) == 16, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 16, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 24, "Linear3Args");
-static_assert(sizeof(struct RopeTableArgs) == 8, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 24, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 24, "AttentionArgs");
+static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
+static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
 static_assert(sizeof(struct RouteArgs) == 28, "RouteArgs");
 static_assert(sizeof(struct ExpertArgs) == 28, "ExpertArgs");
 static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
