@@ -155,6 +155,10 @@ class Weight:
 
     parts holds the element array, or for "q4_…" and "q8_…" the packed words, scales and biases of
     MLX's affine quantisation. shape is logical: [..., outputs, inputs].
+
+    A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
+    own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
+    and row_step from one output to the next.
     """
 
     name: str
@@ -162,6 +166,8 @@ class Weight:
     format: str
     parts: tuple[Tensor, ...]
     group_size: int = 0
+    expert_rows: int = 0
+    row_step: int = 1
 
     @property
     def nbytes(self) -> int:
