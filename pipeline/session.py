@@ -24,6 +24,11 @@ class Job:
     stop: tuple[str, ...] = ()
     answers: bool = False
 
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The tokens whose text the generated one continues."""
+        return () if self.answers else self.tokens
+
 
 def make_jobs(prompts: list[Prompt], tokenizer: Tokenizer, model, settings: Settings,
               chat: Chat | None = None) -> tuple[list[Job], list[Prompt]]:
@@ -95,9 +100,10 @@ class Session:
         self._writer: RowWriter | None = writer
         self._display = display
         self._order = InOrder()
-        self._stream: TextStream = tokenizer.stream()
         self._streams = streams
-        self._shown = StopText(jobs[0].stop if streams and jobs else ())  # of the text that streams
+        only = jobs[0] if streams and jobs else None  # whose text is shown as it is made
+        self._stream: TextStream = tokenizer.stream(only.before if only else ())
+        self._shown = StopText(only.stop if only else ())
         self._unfilled = {job.prompt.index: len(job.tokens) for job in jobs}  # tokens still to go through
         self._unusable = failed
 
@@ -121,7 +127,7 @@ class Session:
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, index) if seed is None else seed
         return request(index, job.tokens, job.max_tokens, temperature, seed, replace(settings.sampling, **own),
-                       watch(self._tokenizer, job.stop))
+                       watch(self._tokenizer, job.stop, job.before))
 
     def prefilled(self, event) -> None:
         """`event.tokens` more tokens of a prompt went through the model."""
@@ -140,7 +146,7 @@ class Session:
         job = self.jobs[event.index]
         if self._streams:
             self._display.rest(self._shown.finish(self._stream.finish()))
-        text = cut(self._tokenizer.decode(event.tokens), job.stop)
+        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
         self.finished += 1
         self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top))
         self._display.done(len(event.tokens), job.max_tokens)

@@ -62,11 +62,12 @@ class StopText:
         return 0
 
 
-def watch(tokenizer, stops: Sequence[str]) -> Callable[[int], bool] | None:
-    """For the generator: takes a row's tokens, one by one, and tells when its text has a stop string."""
+def watch(tokenizer, stops: Sequence[str], after=()) -> Callable[[int], bool] | None:
+    """For the generator: takes the tokens of a row that goes on from `after`, one by one, and tells when its text has a
+    stop string."""
     if not stops:
         return None
-    stream, text = tokenizer.stream(), StopText(stops)
+    stream, text = tokenizer.stream(after), StopText(stops)
 
     def ends(token: int) -> bool:
         text.push(stream.push(token))

@@ -12,6 +12,9 @@ MAX_HELD = 3
 # Tokens after which a window is closed although it ends in replacement characters: the bytes were never text.
 MAX_WINDOW = 64
 
+# Tokens before a text that its first ones may depend on: a character of four bytes, one token each.
+CONTEXT = 4
+
 
 class Tokenizer:
     """A checkpoint's tokenizer around one of the `tokenizers` package.
@@ -61,13 +64,19 @@ class Tokenizer:
             raise PromptError("is empty; give at least one token")
         return tuple(ids)
 
-    def decode(self, tokens) -> str:
-        """The text of `tokens`; special tokens are left out."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+    def decode(self, tokens, after=()) -> str:
+        """The text of `tokens`; special tokens are left out.
 
-    def stream(self) -> "TextStream":
-        """A decoder for one text, token by token."""
-        return TextStream(self.decode)
+        after: the tokens that the text goes on from. Without them some tokenizers take the space away that a text's
+        first word has in front.
+        """
+        before = list(after[-CONTEXT:])
+        text = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
+        return text[len(self.decode(before)) :] if before else text
+
+    def stream(self, after=()) -> "TextStream":
+        """A decoder for one text, token by token; `after` as for decode."""
+        return TextStream(self.decode, after)
 
 
 class TextStream:
@@ -78,11 +87,11 @@ class TextStream:
     until the next tokens tell whether they were the start of a character.
     """
 
-    def __init__(self, decode):
+    def __init__(self, decode, after=()):
         self._decode = decode
-        self._window: list[int] = []
-        self._context = 0  # tokens at the window's front that only serve as context
-        self._shown = 0  # characters of the window's text that were returned
+        self._window: list[int] = list(after[-CONTEXT:])
+        self._context = len(self._window)  # tokens at the window's front that only serve as context
+        self._shown = len(decode(self._window)) if after else 0  # characters of the window's text that were returned
 
     def push(self, token: int) -> str:
         """What `token` adds to the text; empty while a character is incomplete."""

@@ -110,7 +110,7 @@ def test_a_template_that_loops_is_stopped(template):
     with Chat("file.jinja", {"default": template, "good": "fine"}, {}) as chat:
         with pytest.raises(CheckpointError, match="stopped because it took more than 5 s"):
             chat.render(HELLO)
-        assert 4 < time.monotonic() - start < 60 and chat_worker.SECONDS == 5
+        assert time.monotonic() - start > 4 and chat_worker.SECONDS == 5
         assert chat.render(HELLO, name="good") == "fine"
 
 

@@ -97,3 +97,22 @@ def test_file_that_is_no_tokenizer(tmp_path, content):
     with pytest.raises(CheckpointError) as caught:
         Tokenizer.open(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_text_goes_on_from_what_was_before_it(tmp_path):
+    """A SentencePiece tokenizer's decoder takes the first space away, which is right at the start of a text alone."""
+    import tokenizers
+    from tokenizers import decoders, models
+
+    vocabulary = {"<s>": 0, "\u2581a": 1, "b": 2, "<0xC3>": 3, "<0xA9>": 4}
+    core = tokenizers.Tokenizer(models.BPE(vocabulary, [], byte_fallback=True))
+    core.add_special_tokens(["<s>"])
+    core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                      decoders.Strip(" ", 1, 0)])  # fmt: skip
+    wrapped = Tokenizer(core)
+    for before, text in [((), "a ab"), ((2,), " a ab"), ((0,), "a ab"), ((1, 1, 1, 1, 1, 1), " a ab")]:
+        assert wrapped.decode([1, 1, 2], before) == text
+        stream = wrapped.stream(before)
+        assert "".join([*map(stream.push, [1, 1, 2]), stream.finish()]) == text
+    assert wrapped.decode([4, 2], (3,)) == "b"  # the rest of a character that was begun before
+    assert wrapped.decode([3, 4], (2,)) == "\u00e9"

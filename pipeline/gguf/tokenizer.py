@@ -181,12 +181,14 @@ def _sentencepiece(vocabulary: Vocabulary, texts, types, ids):
     unknown = next((text for text, kind in zip(texts, types) if kind == TokenType.UNKNOWN), None)
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     steps = [normalizers.Replace(" ", SPACE)]
-    if vocabulary.get("add_space_prefix", bool, not merged):
+    in_front = vocabulary.get("add_space_prefix", bool, not merged)
+    if in_front:
         steps.insert(0, normalizers.Prepend(SPACE))
     tokenizer.normalizer = normalizers.Sequence(steps)
     if merged:
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\n]+|[\n]+"), "isolated")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    shown = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*shown, decoders.Strip(" ", 1, 0)] if in_front else shown)
     return tokenizer
 
 

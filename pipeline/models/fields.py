@@ -1,0 +1,88 @@
+"""config.json as a family reads it: what is missing, impossible or not supported is named with the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import boolean, integer, number
+from ..errors import CheckpointError, UnsupportedError
+
+MAX_TOP_K = 64
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What every decoder's configuration says; a family's own adds to it."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    context: int
+    eps: float
+    tied: bool
+
+
+class Fields:
+    """The keys of one configuration. CheckpointError for a value that cannot be, UnsupportedError for a feature."""
+
+    def __init__(self, config: dict, source: str):
+        self.config = config
+        self.source = source
+
+    def whole(self, key: str, *default, least: int = 1) -> int:
+        return integer(self.config, key, *default, least=least, source=self.source)
+
+    def number(self, key: str, *default) -> float:
+        return number(self.config, key, *default, source=self.source)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        return boolean(self.config, key, default, source=self.source)
+
+    def choice(self, key: str, default: str, *others: str) -> str:
+        """One of the words that the family knows; UnsupportedError for another one."""
+        value = self.config.get(key)
+        value = default if value is None else value
+        if value not in (default, *others):
+            raise self.unsupported(f"{key} = {value!r}", f"; supported: {', '.join((default, *others))}")
+        return value
+
+    def only(self, **values) -> None:
+        """Demands that each key, where it is there, has this value: the family knows no other."""
+        for key, value in values.items():
+            found = self.config.get(key)
+            if found is not None and found != value and (found or value):   # False, 0 and [] all say "no"
+                raise self.unsupported(f"{key} = {found!r}")
+
+    def unsupported(self, what: str, more: str = "") -> UnsupportedError:
+        return UnsupportedError(f"{self.source}: {what} is not supported for {self.config.get('model_type')}{more}")
+
+    def check(self, right: bool, message: str) -> None:
+        if not right:
+            raise CheckpointError(f"{self.source}: {message}")
+
+    def shape(self, *, tied: bool = False, head_dim: int = 0, eps: float = 1e-6) -> dict:
+        """The fields of Shape, with the family's defaults; head_dim 0 stands for hidden / heads."""
+        heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
+        kv_heads = self.whole("num_key_value_heads", heads)
+        head_dim = self.whole("head_dim", head_dim or max(hidden // heads, 1))
+        self.check(heads % kv_heads == 0 and head_dim % 2 == 0,
+                   f"{heads} heads of {head_dim} do not go with {kv_heads} key-value heads; heads must be a multiple, "
+                   "head_dim even")
+        return {
+            "layers": self.whole("num_hidden_layers"), "hidden": hidden, "heads": heads, "kv_heads": kv_heads,
+            "head_dim": head_dim, "vocab": self.whole("vocab_size"), "context": self.whole("max_position_embeddings"),
+            "eps": self.number("rms_norm_eps", eps), "tied": self.flag("tie_word_embeddings", tied),
+        }  # fmt: skip
+
+    def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict:
+        """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""
+        if self.config.get(experts) is None:
+            experts = next((key for key in EXPERTS if self.config.get(key) is not None), experts)
+        count, chosen = self.whole(experts), self.whole(top_k)
+        self.check(chosen <= min(count, MAX_TOP_K), f"{top_k} = {chosen} of {experts} = {count}; it must be at most that, "
+                   f"and at most {MAX_TOP_K}")
+        return {"experts": count, "top_k": chosen}

@@ -1,0 +1,63 @@
+"""Checkpoints written from names and shapes, as transformers, MLX and llama.cpp lay them out."""
+
+import json
+
+import numpy as np
+import reference as ref
+from families.cases import CASES, GAINS
+from families.grid import grid, vector
+
+DTYPES = {"F32": np.float32, "F16": np.float16}
+
+
+def values(case, name: str, shape) -> np.ndarray:
+    """The tensor `name` of transformers' checkpoint, f32."""
+    return matrix(case, name, shape).values if is_matrix(name, shape) else _vector(case, name, shape)
+
+
+def is_matrix(name: str, shape) -> bool:
+    return len(shape) > 1 and not name.endswith("bias")
+
+
+def matrix(case, name: str, shape):
+    gain = next((value for part, value in GAINS.items() if part in name), 1.0)
+    return grid(name, shape, gain=gain, mxfp4=case.mxfp4 and ".experts." in name)
+
+
+def _vector(case, name: str, shape) -> np.ndarray:
+    if name.endswith(("bias", "sinks")):
+        return vector(name, shape, centre=0.0)
+    return vector(name, shape, centre=0.0 if case.zero_centred else 1.0)
+
+
+def write_safetensors(file, tensors: dict) -> None:
+    """tensors: name -> (dtype of the format, array of its bits)."""
+    header, offset = {}, 0
+    for name, (dtype, array) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 64)
+    with open(file, "wb") as stream:
+        stream.write(len(raw).to_bytes(8, "little") + raw)
+        for _, array in tensors.values():
+            stream.write(np.ascontiguousarray(array).data)
+
+
+def stored(array: np.ndarray, dtype: str):
+    """(dtype, bits); AssertionError where the dtype does not hold the numbers."""
+    if dtype == "BF16":
+        bits = ref.bf16_bits(array)
+        assert (ref.from_bf16(bits) == array).all()
+        return dtype, bits
+    narrow = array.astype(DTYPES[dtype])
+    assert (narrow == array).all()
+    return dtype, narrow
+
+
+def write_folder(folder, name: str, golden: dict, dtype: str = "F32") -> None:
+    """transformers' checkpoint of the case `name`: golden has its "config" and "tensors", name -> shape."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(golden["config"]))
+    write_safetensors(folder / "model.safetensors", {
+        tensor: stored(values(CASES[name], tensor, shape), dtype) for tensor, shape in golden["tensors"].items()})
