@@ -178,6 +178,10 @@ class Weight:
 
     parts holds the array of elements or of GGUF's blocks ("gguf_…"), or MLX's packed words, scales and biases
     ("q4_…", "mxfp4", whose scales stand for the biases that it has not). shape is logical: [..., outputs, inputs].
+
+    A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
+    own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
+    and row_step from one output to the next.
     """
 
     name: str
@@ -185,6 +189,8 @@ class Weight:
     format: str
     parts: tuple[Tensor, ...]
     group_size: int = 0
+    expert_rows: int = 0
+    row_step: int = 1
 
     @property
     def nbytes(self) -> int:
