@@ -59,7 +59,9 @@ def _stored(checkpoint, name: str, info) -> str:
         scheme = checkpoint.quantization(module)
     except OnebufError:
         return "MLX, another scheme"
-    return info.dtype if scheme is None else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
+    if scheme is None:
+        return info.dtype
+    return f"MLX {scheme.bits} bits, groups of {scheme.group_size}" if scheme.mode == "affine" else f"MLX {scheme.mode}"
 
 
 def _memory(model) -> dict | None:
