@@ -158,9 +158,9 @@ class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
-    values are kept, "f16" or "f32". trace: time every decode dispatch, each then in a command buffer of
-    its own. The decode chain has the sampling steps that some request
-    of a run may use, and no others; before the first run, those of `sampling`.
+    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has.
+    trace: time every decode dispatch, each then in a command buffer of its own. The decode chain has the
+    sampling steps that some request of a run may use, and no others; before the first run, those of `sampling`.
     """
 
     def __init__(self, model, *, batch_size: int = 1, context: int | None = None, kv_cache: str = CACHE_DTYPES[0],
@@ -176,7 +176,8 @@ class Generator:
         self.stats = Stats()
         self._trace = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
-        self._cache = model.cache(batch_size, context, kv_cache)
+        self._cache = model.cache(batch_size, context, kv_cache, PREFILL_ROWS)
+        self._cache.check_fits()
         self._rows = Rows.zeros(batch_size)
         self._prefill, self._prefill_rows = None, None   # built at the first prompt of two tokens
         self._counts = model.counts.numpy(model.device)

@@ -123,6 +123,26 @@ struct AttentionArgs {
     float softcap;     // where above 0, scores s become softcap · tanh(s / softcap)
 };
 
+// Of latent attention: a query head has `nope` numbers and 2 · half_dim that turn, a row of the cache `rank`
+// numbers and as many that turn.
+struct LatentArgs {
+    uint32_t rows, heads, nope, rank;
+    uint32_t half_dim, interleaved;
+    uint32_t context;  // positions a cache slot holds
+    float eps;
+};
+
+// y[row, head, o] = w[head, o, :] · x[row, head, :], or transposed y[row, head, c] = Σ_i x[row, head, i] · w[head, i, c].
+struct HeadLinearArgs {
+    uint32_t rows, heads;
+    uint32_t inputs, outputs;       // of a head
+    uint32_t x_head, y_head;        // elements from one head of a row to the next
+    uint32_t head_rows, first_row;  // rows of the matrix from one head to the next, and before a head's first
+    uint32_t columns;               // of the matrix
+    uint32_t transposed;
+    uint32_t group_size;
+};
+
 struct RouteArgs {
     uint32_t rows, experts, top_k;
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
@@ -213,6 +233,8 @@ static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
 static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
 static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
+static_assert(sizeof(struct LatentArgs) == 32, "LatentArgs");
+static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");

@@ -1,7 +1,6 @@
 // Grouped-query causal attention over the KV cache, for any number of positions.
 #include "args.h"
 #include "cache.h"
-#include "reduce.h"
 
 using namespace metal;
 

@@ -6,7 +6,7 @@
 #define OB_CACHE_H
 
 #include "args.h"
-#include "lanes.h"
+#include "reduce.h"
 
 METAL_FUNC uint cache_groups(uint dim) { return (dim + OB_CACHE_GROUP - 1) / OB_CACHE_GROUP; }
 
@@ -62,6 +62,25 @@ METAL_FUNC void cache_store_group(device char *row, thread const X &x, uint g, u
         float n = metal::clamp(metal::rint(values[i - first] * inverse), -127.0f, 127.0f);
         integers[i] = metal::isnan(n) ? char(0) : char(int(n));
     }
+}
+
+// A row of `dim` numbers x.at(i), by one simdgroup.
+template <typename Y, typename X>
+METAL_FUNC void cache_store_row(device Y *y, thread const X &x, uint dim, Place place) {
+    for (uint i = place.lane; i < dim; i += place.threads / place.groups) cache_store(y + i, x.at(i));
+}
+
+template <typename X>
+METAL_FUNC void cache_store_row(device char *y, thread const X &x, uint dim, Place place) {
+    uint width = place.threads / place.groups;
+    for (uint g = place.lane; g < cache_groups(dim); g += width) cache_store_group(y, x, g, dim);
+}
+
+// 1 / root mean square of n numbers, by one simdgroup.
+METAL_FUNC float norm_scale(device const float *x, uint n, float eps, Place place) {
+    float sum = 0;
+    for (uint i = place.lane; i < n; i += place.threads / place.groups) sum += x[i] * x[i];
+    return metal::rsqrt(metal::simd_sum(sum) / float(n) + eps);
 }
 
 #endif

@@ -1,7 +1,6 @@
 // Rotary positions (Su et al. 2021) with the norm of queries and keys in front, and the KV-cache write.
 #include "args.h"
 #include "cache.h"
-#include "reduce.h"
 
 using namespace metal;
 
@@ -19,13 +18,6 @@ kernel void rope_table(device const uint *positions [[buffer(0)]], device const 
         row[i] = precise::cos(position * inv_freq[i]) * args.scale;
         row[args.half_dim + i] = precise::sin(position * inv_freq[i]) * args.scale;
     }
-}
-
-// 1 / root mean square of n numbers, by one simdgroup.
-METAL_FUNC float norm_scale(device const float *x, uint n, float eps, Place place) {
-    float sum = 0;
-    for (uint i = place.lane; i < n; i += place.threads / place.groups) sum += x[i] * x[i];
-    return rsqrt(simd_sum(sum) / float(n) + eps);
 }
 
 // A query or key head: y = turn(clip(x · scale · (weight_offset + weight))), of which normed() is what turns.
@@ -85,20 +77,9 @@ METAL_FUNC void store_head(device Y *y, thread const TurnedHead<T> &head, Place 
     for (uint i = 2 * half_dim + place.lane; i < head.dim; i += width) cache_store(y + i, head.normed(i));
 }
 
-template <typename Y>
-METAL_FUNC void store_values(device Y *y, thread const PlainHead &head, uint dim, Place place) {
-    for (uint i = place.lane; i < dim; i += place.threads / place.groups) cache_store(y + i, head.at(i));
-}
-
 template <typename T>
 METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Place place) {
-    uint width = place.threads / place.groups;
-    for (uint g = place.lane; g < cache_groups(head.dim); g += width) cache_store_group(y, head, g, head.dim);
-}
-
-METAL_FUNC void store_values(device char *y, thread const PlainHead &head, uint dim, Place place) {
-    uint width = place.threads / place.groups;
-    for (uint g = place.lane; g < cache_groups(dim); g += width) cache_store_group(y, head, g, dim);
+    cache_store_row(y, head, head.dim, place);
 }
 
 // For each row: queries [heads, head_dim] normed and turned into q_out; keys [kv_heads, head_dim] the
@@ -131,7 +112,7 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
             if (position >= args.context) continue;
             device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
             PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
-            store_values(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
             continue;
         }
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
