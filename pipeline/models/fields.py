@@ -43,6 +43,12 @@ class Fields:
     def flag(self, key: str, default: bool = False) -> bool:
         return boolean(self.config, key, default, source=self.source)
 
+    def part(self, key: str) -> Fields:
+        """The object at `key`; an empty one where there is none."""
+        value = self.config.get(key)
+        self.check(value is None or isinstance(value, dict), f"{key} = {value!r} is no object; it is needed")
+        return Fields(value or {}, self.source)
+
     def choice(self, key: str, default: str, *others: str) -> str:
         """One of the words that the family knows; UnsupportedError for another one."""
         value = self.config.get(key)

@@ -10,6 +10,7 @@ from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
+from .state import CacheLayer
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Layer:
 
 class Gemma3(Decoder):
     Config, Layer = Config, Layer
+
+    def cache_layers(self):
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
     def prepare(self, fields: Fields) -> None:
         dim = self.config.head_dim

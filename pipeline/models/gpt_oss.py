@@ -9,6 +9,7 @@ from . import weights
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
+from .state import CacheLayer
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,31 @@ class Layer:
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router", (c.experts, c.hidden))
         self.gate_bias = load.array(f"{mlp}.router.bias", (c.experts,))
-        self.experts, self.biases = weights.paired_experts(load, f"{mlp}.experts", c.experts, c.hidden, c.expert_hidden)
+        self.experts, self.biases = self._experts(load, f"{mlp}.experts", c)
+
+    @staticmethod
+    def _experts(load: Loader, experts: str, c: Config):
+        """(weights, biases) of gate, up and down: as MLX and GGUF have them, or as transformers does, with gate's and up's
+        rows by turns, and inputs first."""
+        count, dim, hidden = c.experts, c.hidden, c.expert_hidden
+        if weights.has(load, f"{experts}.gate_proj"):
+            sizes = (hidden, hidden, dim)
+            biases = tuple(load.array(f"{experts}.{name}.bias", (count, n)) for name, n in zip(weights.GATE_UP_DOWN, sizes))
+            return weights.experts(load, experts.removesuffix(".experts"), count, dim, hidden), biases
+        gate, up = load.split(f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True,
+                              transposed=True)
+        gate_bias, up_bias = load.split_array(f"{experts}.gate_up_proj_bias", (count, 2 * hidden), (hidden, hidden),
+                                              interleaved=True)
+        down = load.transposed(f"{experts}.down_proj", (count, dim, hidden))
+        return (gate, up, down), (gate_bias, up_bias, load.array(f"{experts}.down_proj_bias", (count, dim)))
 
 
 class GptOss(Decoder):
     Config, Layer = Config, Layer
+
+    def cache_layers(self):
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)

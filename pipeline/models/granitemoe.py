@@ -43,8 +43,16 @@ class Layer:
         self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
-        self.experts = weights.fused_experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
-        self.shared = weights.fused_dense(load, f"{prefix}.shared_mlp", c.hidden, c.shared_hidden) if c.shared_hidden else None
+        self.experts = (weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", c.experts, c.hidden, c.expert_hidden)
+                        if weights.has(load, f"{mlp}.input_linear")
+                        else weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden))
+        self.shared = self._shared(load, f"{prefix}.shared_mlp", c) if c.shared_hidden else None
+
+    @staticmethod
+    def _shared(load: Loader, mlp: str, c: Config) -> tuple:
+        if weights.has(load, f"{mlp}.gate_proj"):   # GGUF
+            return weights.dense(load, mlp, c.hidden, c.shared_hidden)
+        return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, c.hidden, c.shared_hidden)
 
 
 class GraniteMoe(Decoder):
