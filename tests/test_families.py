@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from families import files, golden
 from families.cases import CASES
+from families.gguf_layout import ARCHITECTURES, write_gguf
 from families.grid import tokens
+from families.layouts import write_mlx
 
 import pipeline as p
 from pipeline.generate import Finished, Generator, Request
 
-# Of logits of deviation 3. What rounding in f32 leaves is a hundredth of it; a wrong term, rope or scale is a thousand times as much.
+# Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand times as much.
 BOUND = 1e-3
 
 
@@ -55,3 +57,40 @@ def test_greedy(model, name):
     events = list(generator.run([Request(0, tuple(prompt), golden.GREEDY)]))
     (finished,) = (event for event in events if isinstance(event, Finished))
     assert finished.tokens == expected["greedy"]
+
+
+def stored(name, storage, folder):
+    """The checkpoint of the case `name` in that format."""
+    made = golden.load(name)[0]
+    if storage == "bf16":
+        files.write_folder(folder, name, made, "BF16")
+    elif storage == "mlx":
+        write_mlx(folder, name, made)
+    else:
+        write_gguf(folder / "model.gguf", name, made, storage)
+        return folder / "model.gguf"
+    return folder
+
+
+@pytest.mark.parametrize("storage", ["bf16", "mlx", "Q8_0", "Q4_K"])
+def test_formats(name, storage, processor, tmp_path):
+    """The same numbers in half as many bits, in MLX's 4 bits and in GGUF's blocks, in parts and with the head's ring."""
+    if storage.startswith("Q") and name not in ARCHITECTURES:
+        pytest.skip(f"no GGUF files of {name} are supported")
+    with p.open_checkpoint(stored(name, storage, tmp_path)) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == ()
+        check(model, name, 7)
+        if storage.startswith("Q"):
+            assert model.repacked_bytes == 0
+
+
+# The most dispatches that a layer may take at decode.
+DISPATCHES = {"qwen3_moe": 12, "mixtral": 12, "olmoe": 12, "gpt_oss": 16, "gemma4_text": 16, "llama": 8}
+
+
+@pytest.mark.parametrize("case", DISPATCHES)
+def test_dispatches(case, tmp_path):
+    write_mlx(tmp_path, case, golden.load(case)[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        assert p.load_model(checkpoint).dispatches_per_layer <= DISPATCHES[case]

@@ -13,7 +13,8 @@ DTYPES = {"F32": np.float32, "F16": np.float16}
 def values(case, name: str, shape) -> np.ndarray:
     """The tensor `name` of transformers' checkpoint, f32."""
     if not is_matrix(name, shape):
-        return vector(case.seed + name, shape, centre=case.centre(name))
+        centre = case.centre(name)
+        return vector(case.seed + name, shape, centre=centre, spread=max(centre, 1.0) / 2)
     if case.transposed(name):
         return matrix(case, name, (*shape[:-2], shape[-1], shape[-2])).values.swapaxes(-1, -2)
     return matrix(case, name, shape).values
