@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, or a .gguf file (default: the built-in storyteller)")
+    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)")
     add("--prompt", metavar="TEXT", help="one prompt")
     add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
     add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")

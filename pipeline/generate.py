@@ -17,7 +17,7 @@ from .builder import Pipeline
 from .chain import Chain
 from .errors import PromptError, RunError, UsageError
 from .models import load_model
-from .models.state import Rows
+from .models.state import PREFILL_ROWS, Rows
 from .native import _core
 from .sampler import Features, Sampler
 from .sampling import Sampling, check
@@ -25,9 +25,7 @@ from .tensors import CACHE_DTYPES
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
-# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so
-# many are worth it; halved until the chain's scratch, most of it the experts' products, takes no more.
-PREFILL_ROWS = 512
+# PREFILL_ROWS is halved until the prefill chain's scratch, most of it the experts' products, takes no more.
 PREFILL_SCRATCH = 64 << 20
 
 # Decode steps that are committed and not waited for: the device has the next one while the host reads the
@@ -152,6 +150,11 @@ class _Sequence:
 
     def finished(self, reason: str) -> Finished:
         return Finished(self.request.index, self.tokens, self.logprobs, reason, self.top)
+
+
+def cache_bytes(model, batch_size: int, context: int, kv_cache: str = CACHE_DTYPES[0]) -> int:
+    """What the KV cache of such a Generator takes. Nothing is allocated."""
+    return model.cache(batch_size, context, kv_cache, PREFILL_ROWS).nbytes
 
 
 class Generator:

@@ -62,7 +62,7 @@ def test_more_than_the_machine_has_is_refused_before_it_is_taken(model, monkeypa
     words = rf"a KV cache of 4 × {model.context:,} positions in {dtype} takes [\d.]+ MiB, this machine has 64.0 KiB; " \
             r"give a smaller batch or fewer tokens"
     with pytest.raises(UsageError, match=words + ("" if dtype == "q8" else more)) as caught:
-        p.Generator(model, batch_size=4, kv_cache=dtype)
+        generate.Generator(model, batch_size=4, kv_cache=dtype)
     assert str(caught.value).endswith("tokens" if dtype == "q8" else "q8")
 
 
@@ -85,9 +85,9 @@ def windowed(monkeypatch, model, ring):
 
 def texts(model, batch_size, kv_cache):
     rng = np.random.default_rng(3)
-    requests = [p.Request(index, tuple(rng.integers(1, 200, length).tolist()), 30) for index, length in enumerate((61, 5, 18, 33))]
-    generator = p.Generator(model, batch_size=batch_size, context=120, kv_cache=kv_cache)
-    ended = [event for event in generator.run(requests) if isinstance(event, p.Finished)]
+    requests = [generate.Request(index, tuple(rng.integers(1, 200, length).tolist()), 30) for index, length in enumerate((61, 5, 18, 33))]
+    generator = generate.Generator(model, batch_size=batch_size, context=120, kv_cache=kv_cache)
+    ended = [event for event in generator.run(requests) if isinstance(event, generate.Finished)]
     assert len(ended) == 4
     return generator, {event.index: (event.tokens, event.logprobs) for event in ended}
 

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import reference as ref
-from support import FORMATS_AND_GROUPS, activations, assert_close, chain, matrix, stored
+from support import FORMATS_AND_GROUPS, activations, chain, matrix, stored
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
 from pipeline.tensors import Storage
 
-CACHES = {"f32": 0, "f16": 2.0**-11, "q8": 1 / 254}   # what a number is off by, of the largest that shares its scale
 EPS = 1e-6
-ERROR = 2e-5   # of the largest value: products of products, each with DOT's share of their terms' sizes
+# Of a row's length, what its result may be off by: rounding of float32 through three products, and what rows of the
+# cache are off by, half a step of each number, which scores of up to 10 carry on into the weights.
+ERRORS = {"f32": 2e-5, "f16": 5e-3, "q8": 0.1}
 
 
 class Case:
@@ -59,31 +60,22 @@ class Case:
             keys[slot, :, position, : self.nope] = self.w_keys @ latent[row]
             keys[slot, :, position, self.nope :] = turned[row]
             values[slot, :, position] = self.w_values @ latent[row]
-        self.sizes = np.abs(keys).max(), np.abs(values).max()
         return ref.attention(queries, keys, values, self.slots, self.positions, self.scale)
 
     def check(self, device):
         y, wanted = chain(device, self.rows, self.steps, **self.inputs).run(**self.inputs), self.expected()
-        # What a key is off by changes scores by so much of Σ |q · k|; most of it cancels, as it has random signs.
-        scores = np.abs(self.q).max() * self.sizes[0] * (self.nope + self.rope) ** 0.5 * self.scale
-        bound = (ERROR + 4 * CACHES[self.cache]) * (1 + scores) * self.sizes[1]
-        assert_close(y, wanted, bound)
-        assert bound < 40 * np.abs(wanted).max() if self.cache == "q8" else bound < np.abs(wanted).max() / 8
+        error = np.linalg.norm(y - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)
+        assert error.max() < ERRORS[self.cache], error.max()   # NaN is not
 
 
 @pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
 @pytest.mark.parametrize("split", [False, True])
 def test_weights_of_every_format(device, format, group, split):
     wide = 256 if format.endswith("_k") else 128   # columns that are whole blocks and groups
-    case = Case(format=format, group=group, split=split, rank=wide, nope=wide if split else 12, rows=6, heads=2)
-    if not split:
-        case.w_keys, case.w_values = case.w_keys, case.w_values
-    y, wanted = chain(device, 6, case.steps, **case.inputs).run(**case.inputs), case.expected()
-    scores = np.abs(case.q).max() * case.sizes[0] * (case.nope + case.rope) ** 0.5 * case.scale
-    assert_close(y, wanted, ERROR * (1 + scores) * case.sizes[1])
+    Case(format=format, group=group, split=split, rank=wide, nope=wide if split else 12, rows=6, heads=2).check(device)
 
 
-@pytest.mark.parametrize("cache", ["f32", "f16"])
+@pytest.mark.parametrize("cache", ERRORS)
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("sizes", [{}, {"heads": 1, "nope": 5, "rope": 2, "rank": 16, "v_dim": 3}, {"heads": 16, "rank": 64, "v_dim": 24},
                                    {"heads": 5, "nope": 24, "rope": 6, "rank": 40, "v_dim": 7}], ids=str)
@@ -92,15 +84,7 @@ def test_the_definition(device, sizes, interleaved, cache):
     Case(cache=cache, interleaved=interleaved, split=True, dtype="bf16", **sizes).check(device)
 
 
-def test_a_cache_of_8_bits_keeps_most(device):
-    """Rows off by half a step of their group's largest: the result's direction stays."""
-    case = Case(cache="q8", rank=64)
-    y, wanted = chain(device, case.rows, case.steps, **case.inputs).run(**case.inputs), case.expected()
-    error = np.linalg.norm(y - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)
-    assert error.max() < 0.1 and error.mean() < 0.03
-
-
-@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("cache", ERRORS)
 @pytest.mark.parametrize("chunk", [1, 3, 8])
 def test_a_row_does_not_depend_on_its_company(device, chunk, cache):
     case = Case(cache=cache, format="bf16")

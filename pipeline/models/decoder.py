@@ -9,7 +9,7 @@ from ..tensors import CACHE_DTYPES, Storage, Tensor
 from .fields import Fields
 from .loading import Loader
 from .rope import Rope
-from .state import Cache, CacheLayer, Rows
+from .state import PREFILL_ROWS, Cache, CacheLayer, Rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Decoder:
         """What each layer keeps of a position; a family whose layers differ says so here."""
         return [CacheLayer(self.config.kv_heads, self.config.head_dim)] * self.config.layers
 
-    def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = 1) -> Cache:
+    def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = PREFILL_ROWS) -> Cache:
         """For chains of up to `rows` rows of one sequence."""
         return Cache.empty(self.cache_layers(), slots, context, dtype, rows)
 

@@ -10,6 +10,9 @@ from ..memory import machine_bytes
 from ..plan import human
 from ..tensors import CACHE_DTYPES, Storage
 
+# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so many are worth it.
+PREFILL_ROWS = 512
+
 
 @dataclass(frozen=True)
 class CacheLayer:
