@@ -16,6 +16,7 @@ _EXPORTS = {
     "open_device": "device",
     "Storage": "tensors",
     "Tensor": "tensors",
+    "Blocks": "tensors",
     "Quantized": "tensors",
     "quantize": "tensors",
     "open_checkpoint": "checkpoint",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .errors import CheckpointError, UnsupportedError
 
-BITS = (4, 8)
+BITS = (3, 4, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
 _REQUIRED = object()
@@ -14,10 +14,11 @@ _REQUIRED = object()
 
 @dataclass(frozen=True)
 class Quantization:
-    """MLX's affine quantisation: `bits` a weight, one scale and one bias for `group_size` weights of a row."""
+    """MLX's quantisation: `bits` a weight, one scale for `group_size` weights of a row, in mode affine one bias, too."""
 
     bits: int
     group_size: int
+    mode: str = "affine"
 
 
 def read_json(file: Path) -> dict:
@@ -120,8 +121,14 @@ def module_quantization(table: dict, module: str, scaled: bool, source: str) -> 
         raise CheckpointError(f"{where} must be an object or false, found {_kind(entry)}")
     mode = entry.get("mode", "affine")
     bits, group_size = entry.get("bits", table.get("bits")), entry.get("group_size", table.get("group_size"))
+    if mode == "mxfp4":
+        bits, group_size = 4 if bits is None else bits, 32 if group_size is None else group_size
+        if (bits, group_size) != (4, 32):
+            raise CheckpointError(f"{where} has mode mxfp4 with {_kind(bits)} bits in groups of {_kind(group_size)}; "
+                                  "it is 4 bits in groups of 32")
+        return Quantization(4, 32, mode)
     if mode != "affine":
-        raise UnsupportedError(f"{where} has mode {_kind(mode)}; only affine is supported")
+        raise UnsupportedError(f"{where} has mode {_kind(mode)}; supported: affine, mxfp4")
     if type(bits) is not int or bits not in BITS:
         raise UnsupportedError(f"{where} has {_kind(bits)} bits; supported: {_list(BITS)}")
     if type(group_size) is not int or group_size not in GROUP_SIZES:

@@ -18,8 +18,9 @@ METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, 
                           Place place) {
     if (row >= args.rows) return;
     uint token = tokens[row];
-    for (uint i = place.thread_index; i < args.dim; i += place.threads) {
-        y[ulong(row) * args.dim + i] = token < args.vocab ? weight.at(token, i) * args.scale : 0.0f;
+    for (uint chunk = place.thread_index; 16 * chunk < args.dim; chunk += place.threads) {
+        Lanes v = token < args.vocab ? row_lanes(weight.row(token), chunk) : lanes_splat(0);
+        lanes_write(y + ulong(row) * args.dim, 16 * chunk, args.dim, lanes_mul(v, lanes_splat(args.scale)));
     }
 }
 

@@ -16,10 +16,9 @@ def from_bf16(bits):
 
 
 def dequantize(words, scales, biases, bits, group_size):
-    """MLX affine: element i of a row is bits i·bits… of its words; w = q · scale + bias by group."""
-    per_word = 32 // bits
-    q = (words[..., None] >> (np.arange(per_word, dtype=np.uint32) * np.uint32(bits))) & np.uint32(2**bits - 1)
-    q = q.reshape(*words.shape[:-1], -1).astype(np.float64)
+    """MLX affine: element i of a row is bits i · bits… of its words; w = q · scale + bias by group."""
+    flags = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    q = flags.reshape(*words.shape[:-1], -1, bits) @ 2.0 ** np.arange(bits)
     scale = np.repeat(scales.astype(np.float64), group_size, axis=-1)
     bias = np.repeat(biases.astype(np.float64), group_size, axis=-1)
     return q * scale + bias

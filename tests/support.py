@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import reference as ref
+from stored_formats import block_matrix, mx_matrix
 
 import pipeline as p
 from pipeline.chain import Chain
-from pipeline.tensors import Quantized, Storage, dtype_of
+from pipeline.tensors import BLOCKS, Quantized, Storage, dtype_of
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
 ROUNDING = 2.0**-24
@@ -28,10 +29,13 @@ TINY = 2.0**-126
 
 PLAIN_FORMATS = ("f32", "f16", "bf16")
 AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
-FORMATS = PLAIN_FORMATS + AFFINE_FORMATS
 GROUPS = (32, 64, 128)
-# Every format, and the quantised ones at every group size.
-FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS) + tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS)
+# Formats that the shaders alone decode, with their groups: no combination of the latter is special.
+OTHER_FORMATS = tuple((f"q{bits}_{scales}", group) for bits in (3, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64)))
+OTHER_FORMATS += (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
+# Every format, and the quantised ones with their groups.
+FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
+FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
 
 DIMS = (1, 31, 33, 257, 8193)
 ROWS = (1, 3, 5, 9)
@@ -48,6 +52,10 @@ def stored(values, dtype):
 
 def matrix(rng, shape, format, group=64):
     """(what a step takes as weight, its float64 values): random, of `shape` [..., outputs, inputs]."""
+    if format.startswith("gguf_"):
+        return block_matrix(rng, shape, next(kind for kind in BLOCKS if f"gguf_{kind.lower()}" == format))
+    if format == "mxfp4":
+        return mx_matrix(rng, shape)
     if not format.startswith("q"):
         return stored(rng.normal(size=shape), format)
     bits, scales = int(format[1]), format[3:]
@@ -65,7 +73,7 @@ def activations(rng, *shape):
 def stored_activations(device, x, weight, values):
     """What it may cost that a device's own kernels multiply quantised weights by 16-bit activations: half a
     step of a group's largest element, times each weight's size. 0 elsewhere."""
-    if not (device.native and isinstance(weight, Quantized)):
+    if not device.native or not isinstance(weight, Quantized) or weight.biases is None or weight.bits not in (4, 8):
         return 0
     steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, weight.group_size).max(-1) / 32767
     return np.repeat(steps, weight.group_size, -1) / 2 @ np.abs(values).swapaxes(-1, -2)

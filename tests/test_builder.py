@@ -45,7 +45,7 @@ def refused(step):
     (lambda pipe, x: pipe.linear(x, array(8, 255)), ShapeError, r"linear: x has shape \(4, 256\), expected \(4, 255\)"),
     (lambda pipe, x: pipe.linear(x, array(256)), ShapeError, r"expected \[outputs, inputs\]"),
     (lambda pipe, x: pipe.linear(x, np.zeros((8, 256))), DTypeError, "float64 is not supported"),
-    (lambda pipe, x: pipe.linear(x, np.zeros((8, 256), np.uint32)), DTypeError, "weights are f32, f16, bf16 or Quantized"),
+    (lambda pipe, x: pipe.linear(x, np.zeros((8, 256), np.uint32)), DTypeError, "weights are f32, f16, bf16, Quantized or Blocks"),
     (lambda pipe, x: pipe.embed(x, array(8, 256)), DTypeError, "embed: x is f32, expected u32"),
     (lambda pipe, x: pipe.route(x, GATE, top_k=17), ShapeError, "top_k = 17 of 16 experts; choose an integer from 1 to 16"),
     (lambda pipe, x: pipe.route(x, GATE, top_k=0), ShapeError, "top_k = 0 of 16 experts"),
@@ -75,7 +75,7 @@ def test_an_output_must_be_made():
 
 
 @pytest.mark.parametrize("change, error, message", [
-    (dict(bits=3), BuildError, "3 bits are not supported; use 4 or 8"),
+    (dict(bits=5), BuildError, "5 bits are not supported; use 3, 4, 6 or 8"),
     (dict(group_size=48), BuildError, "groups of 48"),
     (dict(scales=np.zeros((8, 3), np.float32)), ShapeError, "need scales and biases"),
     (dict(biases=np.zeros((8, 4), np.float16)), DTypeError, "share one of"),

@@ -273,6 +273,19 @@ def test_overrides(folder):
     }
 
 
+def test_mxfp4(folder):
+    table = {"bits": 4, "group_size": 32, "mode": "mxfp4", "x": {"bits": 6, "group_size": 64}, "y": {"mode": "mxfp4"}}
+    with quantized(folder, table) as checkpoint:
+        found = {module: checkpoint.quantization(module) for module in "xyz"}
+    assert found == {"x": Quantization(6, 64), "y": Quantization(4, 32, "mxfp4"), "z": Quantization(4, 32, "mxfp4")}
+
+
+def test_mxfp4_of_other_bits(folder):
+    with quantized(folder, {"bits": 8, "group_size": 32, "mode": "mxfp4"}) as checkpoint:
+        with pytest.raises(CheckpointError, match="x has mode mxfp4 with 8 bits"):
+            checkpoint.quantization("x")
+
+
 def test_other_key(folder):
     with quantized(folder, {"bits": 4, "group_size": 128}, "quantization_config") as checkpoint:
         assert checkpoint.quantization("x") == Quantization(4, 128)
@@ -290,10 +303,10 @@ def test_another_method(folder):
 
 @pytest.mark.parametrize(
     "table, word",
-    [({"bits": 3, "group_size": 64}, "3 bits"), ({"bits": 4, "group_size": 48}, "group size 48"),
-     ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, "mxfp4"), ({"group_size": 64}, "null bits"),
+    [({"bits": 2, "group_size": 64}, "2 bits"), ({"bits": 4, "group_size": 48}, "group size 48"),
+     ({"bits": 8, "group_size": 32, "mode": "mxfp8"}, "mxfp8"), ({"group_size": 64}, "null bits"),
      ({"bits": 4}, "group size null"), ({"bits": 4.0, "group_size": 64}, "4.0 bits"),
-     ({"bits": 4, "group_size": 64, "x": {"bits": 6}}, "6 bits"),
+     ({"bits": 4, "group_size": 64, "x": {"bits": 5}}, "5 bits"),
      ({"bits": 4, "group_size": 64, "x": {"bits": 4, "mode": "nvfp4"}}, "nvfp4")],
 )
 def test_unsupported_quantization(folder, table, word):

@@ -23,7 +23,8 @@ def test_example_runs(code):
 
 
 def test_architectures():
-    cells = re.findall(r"^\| (`.*?) \| (.*?) \|", PAGE, re.M)
+    section = PAGE.split("\n## GGUF\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.M)
     architectures = {name for first, _ in cells for name in re.findall(r"`([^`]+)`", first)}
     families = {name for _, second in cells for name in re.findall(r"`([^`]+)`", second)}
     assert architectures | {"mixtral"} == set(FAMILIES)
@@ -47,3 +48,15 @@ def test_fuzzer_is_where_the_page_says():
     assert "python tests/fuzz/headers.py gguf --only 4711" in PAGE
     done = subprocess.run([sys.executable, "tests/fuzz/headers.py", "gguf", "--only", "4711"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout.startswith("gguf: "), done.stderr
+
+
+def test_converting():
+    from pipeline import convert
+    from pipeline.converting.families import FAMILIES as convertible
+
+    section = PAGE.split("\n## Converting\n")[1].split("\n## ")[0]
+    named = re.search(r"The families: (.*?)\.\n", section, re.S)[1]
+    assert set(re.findall(r"`(\w+)`", named)) == set(convertible)
+    cells = {name.split()[0] for name in re.findall(r"^\| `(.*?)` \|", section, re.M)}
+    actions = convert._parser()._actions
+    assert cells == {action.option_strings[-1] if action.option_strings else action.metavar for action in actions} - {"--help"}

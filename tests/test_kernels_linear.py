@@ -34,7 +34,7 @@ def check_product(device, actual, x, weight, values):
 
 def dot_bound(weight):
     """q · scale + bias rounds at the size of its terms, which may be larger than the sum."""
-    return 4 * DOT if isinstance(weight, p.Quantized) else DOT
+    return 4 * DOT if isinstance(weight, (p.Quantized, p.Blocks)) else DOT
 
 
 def linear(weight):
@@ -159,7 +159,7 @@ def test_quantize_is_what_the_kernels_read(device):
     rng = np.random.default_rng(8)
     dense = rng.normal(size=(17, 128)).astype(np.float32)
     identity = np.eye(128, dtype=np.float32)
-    for bits in (4, 8):
+    for bits in (3, 4, 6, 8):
         for group in (32, 64, 128):
             y = run(device, 128, linear(p.quantize(dense, bits, group)), x=identity)
             spread = dense.reshape(17, -1, group)

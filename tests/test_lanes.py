@@ -20,6 +20,7 @@ EXP_ULP = 4  # of lanes_exp against float64
 
 SOURCE = """
 #include <metal_stdlib>
+#include <metal_lanes_bytes>
 #undef kernel
 #undef device
 #undef threadgroup
@@ -31,6 +32,19 @@ OUT load_f16(const unsigned short *p, float *y) { lanes_store(y, lanes_load((con
 OUT load_bf16(const unsigned short *p, float *y) { lanes_store(y, lanes_load((const bfloat *)p)); }
 OUT unpack4(const unsigned *p, float *y) { lanes_store(y, lanes_unpack4(p)); }
 OUT unpack8(const unsigned *p, float *y) { lanes_store(y, lanes_unpack8(p)); }
+OUT bytes(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_bytes(p))); }
+OUT low(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_field(lanes_bytes(p), 0, 15))); }
+OUT high(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_field(lanes_bytes(p), 4, 15))); }
+OUT middle(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_field(lanes_bytes(p), p[16], 3))); }
+OUT join(const unsigned char *p, float *y) {
+    lanes_store(y, lanes_convert(lanes_join(lanes_field(lanes_bytes(p), 0, 15), lanes_field(lanes_bytes(p), 4, 3))));
+}
+OUT less_by(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_less_by(lanes_field(lanes_bytes(p), 0, 15), 8))); }
+OUT e2m1(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(p), 4, 15)))); }
+OUT spread1(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<1>(p[0], p[1]))); }
+OUT spread3(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<3>(p[0], p[1]))); }
+OUT spread4(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<4>(p[0], p[1]))); }
+OUT spread6(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<6>(p[0], p[1]))); }
 OUT fma(const float *p, float *y) { lanes_store(y, lanes_fma(lanes_load(p), lanes_load(p + 16), lanes_load(p + 32))); }
 OUT exponential(const float *p, float *y) { lanes_store(y, lanes_exp(lanes_load(p))); }
 OUT larger(const float *p, float *y) { lanes_store(y, lanes_max(lanes_load(p), lanes_load(p + 16))); }
@@ -80,6 +94,28 @@ def test_packed_integers(lanes):
     nibbles = (words[:2, None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15).reshape(-1)
     np.testing.assert_array_equal(lanes("unpack4", words), nibbles)
     np.testing.assert_array_equal(lanes("unpack8", words), words.view(np.uint8))
+
+
+def test_bytes(lanes):
+    rng = np.random.default_rng(4)
+    for raw in rng.integers(0, 256, (50, 17), np.uint8):
+        raw[16] %= 7
+        data = raw[:16]
+        np.testing.assert_array_equal(lanes("bytes", raw), data.view(np.int8))
+        np.testing.assert_array_equal(lanes("low", raw), data & 15)
+        np.testing.assert_array_equal(lanes("high", raw), data >> 4)
+        np.testing.assert_array_equal(lanes("middle", raw), data >> raw[16] & 3)
+        np.testing.assert_array_equal(lanes("join", raw), (data & 15) + 16 * (data >> 4 & 3))
+        np.testing.assert_array_equal(lanes("less_by", raw), (data & 15).astype(int) - 8)
+        twice = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
+        np.testing.assert_array_equal(lanes("e2m1", raw), twice[data >> 4])
+
+
+@pytest.mark.parametrize("bits", [1, 3, 4, 6])
+def test_bits_spread_over_bytes(lanes, bits):
+    for pair in np.random.default_rng(bits).integers(0, 2**64, (50, 2), np.uint64):
+        expected = pair[:, None] >> np.arange(0, 8 * bits, bits, dtype=np.uint64) & np.uint64(2**bits - 1)
+        np.testing.assert_array_equal(lanes(f"spread{bits}", pair), expected.reshape(-1))
 
 
 def test_order_of_the_sum(lanes):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 
 from ..errors import CheckpointError, UnsupportedError
-from ..tensors import ITEM_SIZES, Quantized, Storage
+from ..tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, Blocks, Quantized, Storage
 from .survey import Survey
 
-_DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32"}
+_DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
+_FLOATS = ("F32", "F16", "BF16")
 
 
 class Loader:
@@ -26,48 +27,54 @@ class Loader:
         self.mapped_bytes = 0
         self.repacked_bytes = 0
 
-    def array(self, name: str, shape: tuple[int, ...], dtypes=("F32", "F16", "BF16")) -> Storage:
+    def array(self, name: str, shape: tuple[int, ...], dtypes=_FLOATS) -> Storage:
         """A tensor as it is stored. CheckpointError when it is missing, misshapen or of another dtype."""
         return self._place([self._info(name, shape, dtypes)], shape)
 
-    def matrix(self, module: str, shape: tuple[int, ...]) -> Storage | Quantized:
+    def matrix(self, module: str, shape: tuple[int, ...]) -> Storage | Quantized | Blocks:
         """The weight of `module`, of the logical `shape` [..., outputs, inputs]."""
-        scheme = self.checkpoint.quantization(module)
-        if scheme is None:
-            return self.array(f"{module}.weight", shape)
-        return self._quantized([module], shape, shape, scheme)
+        return self._weight([module], shape, shape, self.checkpoint.quantization(module))
 
-    def stack(self, modules: list[str], shape: tuple[int, int]) -> Storage | Quantized:
+    def stack(self, modules: list[str], shape: tuple[int, int]) -> Storage | Quantized | Blocks:
         """The weights of `modules`, each [outputs, inputs], as one stack [len(modules), …]."""
         schemes = {self.checkpoint.quantization(module) for module in modules}
         if len(schemes) > 1:
             raise UnsupportedError(f"{self.checkpoint.path}: {modules[0]} and its siblings are quantised differently; "
                                    "experts of one layer must share a format")
-        scheme = schemes.pop()
-        full = (len(modules), *shape)
-        if scheme is not None:
-            return self._quantized(modules, shape, full, scheme)
-        infos = [self._info(f"{module}.weight", shape, ("F32", "F16", "BF16")) for module in modules]
-        return self._place(infos, full)
+        return self._weight(modules, shape, (len(modules), *shape), schemes.pop())
 
     def has(self, name: str) -> bool:
         return name in self.checkpoint.tensors
 
+    def _weight(self, modules, shape, full, scheme) -> Storage | Quantized | Blocks:
+        """One matrix, or several of `shape` that become `full`."""
+        if scheme is not None:
+            return self._quantized(modules, shape, full, scheme)
+        infos = [self._info(f"{module}.weight", shape, (*_FLOATS, *BLOCKS)) for module in modules]
+        if infos[0].dtype not in BLOCKS:
+            return self._place(infos, full)
+        columns, nbytes = BLOCKS[infos[0].dtype]
+        if shape[-1] % columns:
+            raise CheckpointError(f"{infos[0].file}: tensor {infos[0].name!r} has rows of {shape[-1]:,}, which are not "
+                                  f"whole blocks of {columns} ({infos[0].dtype}); convert the model again")
+        return Blocks(self._place(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
+
     def _quantized(self, modules, shape, full, scheme) -> Quantized:
         inputs = shape[-1]
-        if scheme.bits not in (4, 8) or scheme.group_size not in (32, 64, 128):
+        if scheme.bits not in AFFINE_BITS or scheme.group_size not in GROUP_SIZES:
             raise UnsupportedError(f"{modules[0]}: {scheme.bits} bits in groups of {scheme.group_size} are not supported; "
-                                   "use 4 or 8 bits in groups of 32, 64 or 128")
+                                   "use 3, 4, 6 or 8 bits in groups of 32, 64 or 128")
         if inputs % scheme.group_size:
             raise CheckpointError(f"{modules[0]}: {inputs} inputs are not whole groups of {scheme.group_size}")
-        widths = {"weight": inputs * scheme.bits // 32, "scales": inputs // scheme.group_size,
-                  "biases": inputs // scheme.group_size}
-        parts = []
-        for part, width in widths.items():
-            dtypes = ("U32",) if part == "weight" else ("F32", "F16", "BF16")
+        groups, mx = inputs // scheme.group_size, scheme.mode == "mxfp4"
+        widths = {"weight": (inputs * scheme.bits // 32, ("U32",)), "scales": (groups, ("U8",) if mx else _FLOATS)}
+        if not mx:
+            widths["biases"] = groups, _FLOATS
+        parts = {}
+        for part, (width, dtypes) in widths.items():
             infos = [self._info(f"{module}.{part}", (*shape[:-1], width), dtypes) for module in modules]
-            parts.append(self._place(infos, (*full[:-1], width)))
-        return Quantized(*parts, scheme.bits, scheme.group_size)
+            parts[part] = self._place(infos, (*full[:-1], width))
+        return Quantized(**parts, bits=scheme.bits, group_size=scheme.group_size)
 
     def _info(self, name: str, shape, dtypes):
         try:
@@ -90,8 +97,9 @@ class Loader:
     def _place(self, infos, shape) -> Storage:
         if len({info.dtype for info in infos}) > 1:
             raise CheckpointError(f"{infos[0].file}: {infos[0].name!r} and its siblings differ in dtype")
-        dtype = _DTYPES[infos[0].dtype]
-        if len(infos) == 1 and infos[0].offset % ITEM_SIZES[dtype] == 0:
+        dtype = _DTYPES.get(infos[0].dtype, "u8")
+        alignment = 2 if infos[0].dtype in BLOCKS else ITEM_SIZES[dtype]
+        if len(infos) == 1 and infos[0].offset % alignment == 0:
             self.mapped_bytes += infos[0].nbytes
             if self.survey is not None:
                 return Storage.empty(shape, dtype)
@@ -101,9 +109,9 @@ class Loader:
         if self.survey is not None:
             self.repacked_bytes += sum(info.nbytes for info in infos)
             return storage
-        target = storage.numpy(self.device).reshape(len(infos), -1)
+        target = storage.numpy(self.device).reshape(-1).view("uint8").reshape(len(infos), -1)
         for row, info in zip(target, infos):
-            row[:] = self.checkpoint.view(info.name).reshape(-1)
+            row[:] = self.checkpoint.raw(info.name)
             self._forget(info)
             self.repacked_bytes += info.nbytes
         return storage

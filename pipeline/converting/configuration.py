@@ -1,0 +1,44 @@
+"""config.json of the converted checkpoint: the source's, with the keys that mlx-lm reads and the quantisation table."""
+
+from __future__ import annotations
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def converted_config(config: dict, table: dict) -> dict:
+    """Sorted, as mlx-lm writes it, with the table under both of its names."""
+    kept = {key: value for key, value in config.items() if key != "_name_or_path"}
+    earlier = {key: value for key, value in earlier_keys(config).items() if key not in kept}
+    return dict(sorted((earlier | kept | {"quantization": table, "quantization_config": table}).items()))
+
+
+def earlier_keys(config: dict) -> dict:
+    """What transformers wrote before its version 5, from what it writes since: mlx-lm's models read that."""
+    keys = {}
+    rope = config.get("rope_parameters")
+    if isinstance(rope, dict):
+        layered = isinstance(rope.get(FULL), dict)
+        main = rope[FULL] if layered else rope
+        keys["rope_theta"] = main.get("rope_theta", 10000.0)
+        keys["rope_scaling"] = None if main.get("rope_type", "default") == "default" else main
+        if "partial_rotary_factor" in main:
+            keys["partial_rotary_factor"] = main["partial_rotary_factor"]
+        if layered and isinstance(rope.get(SLIDING), dict):
+            keys["rope_local_base_freq"] = rope[SLIDING].get("rope_theta", 10000.0)
+    if "num_local_experts" in config:
+        keys["num_experts"] = config["num_local_experts"]
+    if "_sliding_window_pattern" in config:
+        keys["sliding_window_pattern"] = config["_sliding_window_pattern"]
+    return keys | _global_heads(config)
+
+
+def _global_heads(config: dict) -> dict:
+    """Heads of Gemma 4's global layers, which transformers states layer by layer."""
+    layers, kinds = config.get("per_layer_config"), config.get("layer_types")
+    if not isinstance(layers, dict) or not isinstance(kinds, list) or FULL not in kinds:
+        return {}
+    own = layers.get(str(kinds.index(FULL)), {})
+    keys = {"global_head_dim": own.get("head_dim", config.get("head_dim"))}
+    if "num_key_value_heads" in own:
+        keys["num_global_key_value_heads"] = own["num_key_value_heads"]
+    return keys

@@ -1,0 +1,73 @@
+"""How mlx-lm lays out the weights of each family, against Hugging Face's checkpoints.
+
+An entry states what mlx-lm's model file of that name does when it loads (`sanitize`) and quantises (`quant_predicate`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family's layout.
+
+    stacked    modules of single experts: the expression finds what stands before, the expert's number and its
+               projection; `projections` names the stack's, below `stack`
+    halves     a stack of gate and up in one tensor, the gate's rows first
+    renamed    expressions and what the name becomes
+    precise    modules that mlx-lm stores in 8 bits, in groups of 64
+    whole      modules that it never quantises
+    latent     kv_b_proj becomes embed_q and unembed_out
+    clamped    gpt-oss: gate and up alternate, row by row
+    """
+
+    stacked: str | None = None
+    stack: str = "switch_mlp"
+    projections: tuple[tuple[str, str], ...] = ()
+    halves: str | None = None
+    renamed: tuple[tuple[str, str], ...] = ()
+    precise: str | None = None
+    whole: str | None = None
+    latent: bool = False
+    clamped: bool = False
+
+
+SAME = (("gate_proj", "gate_proj"), ("up_proj", "up_proj"), ("down_proj", "down_proj"))
+ALONE = r"(.*\.mlp)\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)"
+DENSE = Family()
+MIXTURE = Family(stacked=ALONE, projections=SAME)
+SIGMOID = Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$")
+
+FAMILIES = {
+    "llama": DENSE, "mistral": DENSE, "qwen2": DENSE, "qwen3": DENSE, "gemma3_text": DENSE,
+    "olmoe": MIXTURE, "qwen2_moe": MIXTURE,
+    "qwen3_moe": Family(stacked=ALONE, projections=SAME, precise=r"mlp\.gate$"),
+    "mixtral": Family(stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)",
+                      projections=(("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj"))),
+    "granitemoe": Family(halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
+                         renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
+                         precise=r"block_sparse_moe\.router\.layer$|self_attn\.o_proj$|mlp\.down_proj$|^lm_head$"),
+    "gemma4_text": Family(halves=r"(.*\.experts)\.gate_up_proj", stack="switch_glu",
+                          renamed=((r"\.experts\.down_proj$", ".experts.switch_glu.down_proj.weight"),),
+                          precise=r"router\.proj$"),
+    "gpt_oss": Family(precise=r"router$", clamped=True),
+    "deepseek_v2": SIGMOID, "glm4_moe": SIGMOID,
+    "deepseek_v3": Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$", latent=True),
+    "glm4_moe_lite": Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$", latent=True),
+}  # fmt: skip
+
+ROTARY = "rotary_emb.inv_freq"  # frequencies that the configuration gives, too
+
+
+def left_out(name: str, config: dict) -> bool:
+    """Whether mlx-lm has no place for a tensor: old rotary frequencies, a tied head, layers behind the last one."""
+    layer = LAYER.search(name)
+    return (
+        ROTARY in name
+        or (name.startswith("lm_head.") and config.get("tie_word_embeddings") is True)
+        or (layer is not None and int(layer[1]) >= config["num_hidden_layers"])
+    )

@@ -1,0 +1,76 @@
+// Sixteen bytes as one value, beside the floats of lanes.h: what unpacks weights of a few bits.
+//
+// A stdlib that knows the processor's registers brings its own.
+#ifndef OB_LANES_BYTES_H
+#define OB_LANES_BYTES_H
+
+#include "lanes.h"
+
+#if __has_include(<metal_lanes_bytes>)
+#include <metal_lanes_bytes>
+#else
+
+struct LanesBytes {
+    metal::uchar4 v[4];
+};
+
+METAL_FUNC LanesBytes lanes_bytes(device const uchar *p) {
+    LanesBytes r;
+    for (uint i = 0; i < 4; i++) r.v[i] = metal::uchar4(p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]);
+    return r;
+}
+
+METAL_FUNC LanesBytes lanes_bytes(device const ushort *p) {
+    LanesBytes r;
+    for (uint i = 0; i < 4; i++) {
+        ushort a = p[2 * i], b = p[2 * i + 1];
+        r.v[i] = metal::uchar4(a & 255, a >> 8, b & 255, b >> 8);
+    }
+    return r;
+}
+
+// Byte i is the `bits` bits from bit i · bits on: of low for i < 8, then of high for i - 8.
+template <uint bits>
+METAL_FUNC LanesBytes lanes_spread(ulong low, ulong high) {
+    LanesBytes r;
+    for (uint i = 0; i < 16; i++) r.v[i / 4][i % 4] = uchar((i < 8 ? low : high) >> (i % 8 * bits)) & ((1u << bits) - 1);
+    return r;
+}
+
+// (a >> shift) & mask of each byte, mask < 2^(8 - shift)
+METAL_FUNC LanesBytes lanes_field(LanesBytes a, uint shift, uint mask) {
+    for (uint i = 0; i < 16; i++) a.v[i / 4][i % 4] = (a.v[i / 4][i % 4] >> shift) & mask;
+    return a;
+}
+
+// low + 16 · high, high < 16
+METAL_FUNC LanesBytes lanes_join(LanesBytes low, LanesBytes high) {
+    for (uint i = 0; i < 16; i++) low.v[i / 4][i % 4] = uchar(low.v[i / 4][i % 4] + 16 * high.v[i / 4][i % 4]);
+    return low;
+}
+
+// a - b, to be read as signed where that is below 0.
+METAL_FUNC LanesBytes lanes_less_by(LanesBytes a, uint b) {
+    for (uint i = 0; i < 16; i++) a.v[i / 4][i % 4] = uchar(a.v[i / 4][i % 4] - b);
+    return a;
+}
+
+// Twice the value of E2M1 codes (OCP Microscaling Formats 1.0, 5.3.3): a sign, two bits of exponent, one of mantissa.
+METAL_FUNC LanesBytes lanes_e2m1(LanesBytes a) {
+    for (uint i = 0; i < 16; i++) {
+        uint code = a.v[i / 4][i % 4], size = code & 7;
+        uint twice = size < 2 ? size : (2 + (size & 1)) << (size / 2 - 1);
+        a.v[i / 4][i % 4] = uchar(code & 8 ? 0 - twice : twice);
+    }
+    return a;
+}
+
+// Signed bytes as floats.
+METAL_FUNC Lanes lanes_convert(LanesBytes a) {
+    Lanes r;
+    for (uint i = 0; i < 4; i++) r.v[i] = metal::float4(metal::as_type<metal::char4>(a.v[i]));
+    return r;
+}
+
+#endif
+#endif

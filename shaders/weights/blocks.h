@@ -1,0 +1,72 @@
+// Weights that are stored as blocks of one row each, as llama.cpp does (ggml-common.h): GGUF's types.
+//
+// Columns are whole blocks. Blocks follow each other without a gap, so that nothing in them is aligned to more than
+// its two bytes (MXFP4: one byte).
+#ifndef OB_WEIGHTS_BLOCKS_H
+#define OB_WEIGHTS_BLOCKS_H
+
+#include "blocks_32.h"
+#include "blocks_256.h"
+#include "plain.h"
+
+// A row of blocks B: B::columns of them to a block, a scale for each B::group.
+template <typename B>
+struct BlockRow {
+    device const B *data;
+    uint columns;
+
+    METAL_FUNC uint group_chunks() const { return B::group / 16; }
+    METAL_FUNC GroupScale scale(uint g) const {
+        const uint groups = B::columns / B::group;
+        return block_scale(data + g / groups, g % groups);
+    }
+    METAL_FUNC Lanes lanes(uint chunk, GroupScale s) const {
+        const uint chunks = B::columns / 16;
+        return block_lanes(data + chunk / chunks, chunk % chunks, s);
+    }
+};
+
+// Elements are blocks of one column.
+template <typename T>
+struct Stored {
+    typedef BlockRow<T> Row;
+    enum { columns = T::columns };
+};
+template <>
+struct Stored<float> {
+    typedef PlainRow<float> Row;
+    enum { columns = 1 };
+};
+template <>
+struct Stored<half> {
+    typedef PlainRow<half> Row;
+    enum { columns = 1 };
+};
+template <>
+struct Stored<bfloat> {
+    typedef PlainRow<bfloat> Row;
+    enum { columns = 1 };
+};
+
+template <typename T>
+struct Plain {
+    typedef typename Stored<T>::Row Row;
+    device const T *data;
+    uint columns;
+
+    Plain(device const T *data_, uint columns_) : data(data_), columns(columns_) {}
+
+    METAL_FUNC Row row(ulong i) const {
+        Row r;
+        r.data = data + i * (columns / Stored<T>::columns);
+        r.columns = columns;
+        return r;
+    }
+};
+
+#define OB_BLOCK_FORMATS(X)                                                                                             \
+    X(gguf_q4_0, BlockQ4_0) X(gguf_q4_1, BlockQ4_1) X(gguf_q5_0, BlockQ5_0) X(gguf_q5_1, BlockQ5_1)                     \
+    X(gguf_q8_0, BlockQ8_0) X(gguf_mxfp4, BlockMXFP4) X(gguf_q4_k, BlockQ4_K) X(gguf_q5_k, BlockQ5_K)                   \
+    X(gguf_q6_k, BlockQ6_K)
+
+#endif

@@ -1,0 +1,86 @@
+// GGUF's blocks of 32 weights with one scale, and a bias in Q4_1 and Q5_1. The first sixteen weights have the low
+// halves of the sixteen bytes q, the others the high halves; the fifth bits lie apart.
+#ifndef OB_WEIGHTS_BLOCKS_32_H
+#define OB_WEIGHTS_BLOCKS_32_H
+
+#include "scale.h"
+
+struct BlockQ4_0 {
+    enum { columns = 32, group = 32 };
+    half d;
+    ushort q[8];
+};
+
+struct BlockQ4_1 {
+    enum { columns = 32, group = 32 };
+    half d, m;
+    ushort q[8];
+};
+
+struct BlockQ5_0 {
+    enum { columns = 32, group = 32 };
+    half d;
+    ushort high[2];
+    ushort q[8];
+};
+
+struct BlockQ5_1 {
+    enum { columns = 32, group = 32 };
+    half d, m;
+    ushort high[2];
+    ushort q[8];
+};
+
+struct BlockQ8_0 {
+    enum { columns = 32, group = 32 };
+    half d;
+    ushort q[16];
+};
+
+struct BlockMXFP4 {
+    enum { columns = 32, group = 32 };
+    uchar e;
+    uchar q[16];
+};
+
+static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 &&
+              sizeof(BlockQ8_0) == 34 && sizeof(BlockMXFP4) == 17, "GGUF's blocks of 32");
+
+METAL_FUNC GroupScale block_scale(device const BlockQ4_0 *b, uint) { return group_scale(float(b->d), 0); }
+METAL_FUNC GroupScale block_scale(device const BlockQ4_1 *b, uint) { return group_scale(float(b->d), float(b->m)); }
+METAL_FUNC GroupScale block_scale(device const BlockQ5_0 *b, uint) { return group_scale(float(b->d), 0); }
+METAL_FUNC GroupScale block_scale(device const BlockQ5_1 *b, uint) { return group_scale(float(b->d), float(b->m)); }
+METAL_FUNC GroupScale block_scale(device const BlockQ8_0 *b, uint) { return group_scale(float(b->d), 0); }
+METAL_FUNC GroupScale block_scale(device const BlockMXFP4 *b, uint) { return group_scale(half_power(b->e), 0); }
+
+// With the fifth bits: sixteen of them to a chunk.
+METAL_FUNC LanesBytes five_bits(device const ushort *q, device const ushort *high, uint chunk) {
+    uint bits = high[chunk];
+    return lanes_join(lanes_field(lanes_bytes(q), 4 * chunk, 15), lanes_spread<1>(bits & 255, bits >> 8));
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockQ4_0 *b, uint chunk, GroupScale s) {
+    return lanes_mul(lanes_convert(lanes_less_by(lanes_field(lanes_bytes(b->q), 4 * chunk, 15), 8)), s.scale);
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockQ4_1 *b, uint chunk, GroupScale s) {
+    return lanes_fma(lanes_convert(lanes_field(lanes_bytes(b->q), 4 * chunk, 15)), s.scale, s.bias);
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockQ5_0 *b, uint chunk, GroupScale s) {
+    return lanes_mul(lanes_convert(lanes_less_by(five_bits(b->q, b->high, chunk), 16)), s.scale);
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockQ5_1 *b, uint chunk, GroupScale s) {
+    return lanes_fma(lanes_convert(five_bits(b->q, b->high, chunk)), s.scale, s.bias);
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockQ8_0 *b, uint chunk, GroupScale s) {
+    return lanes_mul(lanes_convert(lanes_bytes(b->q + 8 * chunk)), s.scale);
+}
+
+METAL_FUNC Lanes block_lanes(device const BlockMXFP4 *b, uint chunk, GroupScale s) {
+    return lanes_mul(lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(b->q), 4 * chunk, 15))), s.scale);
+}
+
+#endif

@@ -1,0 +1,41 @@
+// Weights that are stored as elements, float, half or bfloat, row by row; a row may be of any length.
+#ifndef OB_WEIGHTS_PLAIN_H
+#define OB_WEIGHTS_PLAIN_H
+
+#include "scale.h"
+
+template <typename T>
+struct PlainRow {
+    device const T *data;
+    uint columns;
+};
+
+template <typename T>
+METAL_FUNC Lanes row_lanes(PlainRow<T> row, uint chunk) {
+    return lanes_read(row.data, 16 * chunk, row.columns);
+}
+
+// out[o · R + r] = part of the product of weight row o with x.row[r], o < O, r < R: the chunks of
+// sixteen columns first, first + step, …. What the threads of a simdgroup get adds up to the
+// product. Each product is added up in the same order whatever O and R are.
+template <uint O, uint R, typename T>
+METAL_FUNC void dots(thread const PlainRow<T> *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
+    Lanes acc[O * R];
+    uint columns = w[0].columns;
+    for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
+    for (uint chunk = first; chunk < columns / 16; chunk += step) {
+        for (uint o = 0; o < O; o++) {
+            Lanes v = lanes_load(w[o].data + 16 * chunk);
+            for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * chunk), acc[o * R + r]);
+        }
+    }
+    for (uint o = 0; o < O; o++) {
+        for (uint r = 0; r < R; r++) {
+            float sum = lanes_sum(acc[o * R + r]);
+            for (uint i = columns / 16 * 16 + first; i < columns; i += step) sum += float(w[o].data[i]) * x.row[r][i];
+            out[o * R + r] = sum;
+        }
+    }
+}
+
+#endif

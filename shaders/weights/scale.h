@@ -1,0 +1,36 @@
+// What the rows of all formats share.
+#ifndef OB_WEIGHTS_SCALE_H
+#define OB_WEIGHTS_SCALE_H
+
+#include "../lanes_bytes.h"
+
+// Of a group of weights: w = integer · scale + bias.
+struct GroupScale {
+    Lanes scale, bias;
+};
+
+METAL_FUNC GroupScale group_scale(float scale, float bias) {
+    GroupScale s;
+    s.scale = lanes_splat(scale);
+    s.bias = lanes_splat(bias);
+    return s;
+}
+
+// 2^(e - 128), for integers of twice a value; e = 0 is twice the smallest step below the normal numbers.
+METAL_FUNC float half_power(uint e) { return metal::as_type<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
+
+// R rows of activations, wherever each of them is.
+template <uint R>
+struct Inputs {
+    device const float *row[R];
+};
+
+// Rows that follow each other `stride` elements apart.
+template <uint R>
+METAL_FUNC Inputs<R> inputs_of(device const float *x, ulong stride) {
+    Inputs<R> result;
+    for (uint r = 0; r < R; r++) result.row[r] = x + r * stride;
+    return result;
+}
+
+#endif

@@ -1,0 +1,52 @@
+"""Makes formats.npz: random weights in every quantised format, and what gguf and mlx dequantise them to.
+
+    pip install gguf 'mlx[cpu]'
+    python tests/data/make_formats.py
+
+The arrays of GGUF's types are NAME.data (bytes) and NAME.values; MLX's are NAME.words, NAME.scales, NAME.biases and
+NAME.values, NAME as affine_BITS_GROUP or mxfp4. MLX computes in the type of its scales: they are given as float32 here,
+of so few bits that a product with them is exact, and so stand for float32, float16 and bfloat16 alike.
+"""
+
+import sys
+from pathlib import Path
+
+import gguf
+import mlx.core as mx
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+
+from stored_formats import random_blocks  # noqa: E402
+
+from pipeline.tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES  # noqa: E402
+
+
+def few_bits(rng, shape):
+    """Seven significant bits, which bfloat16 has, between 2^-8 and 2^-2."""
+    return np.ldexp(rng.integers(-127, 128, shape).astype(np.float32), rng.integers(-14, -8, shape))
+
+
+def main() -> None:
+    rng, found = np.random.default_rng(6), {}
+    for kind in BLOCKS:
+        data = random_blocks(rng, (3, 512), kind)
+        found[f"{kind}.data"] = data
+        found[f"{kind}.values"] = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind])
+    for bits in AFFINE_BITS:
+        for group in GROUP_SIZES:
+            name, groups = f"affine_{bits}_{group}", (3, 256 // group)
+            words = rng.integers(0, 2**32, (3, 8 * bits), np.uint32)
+            scales, biases = few_bits(rng, groups), few_bits(rng, groups)
+            values = mx.dequantize(mx.array(words), mx.array(scales), mx.array(biases), group, bits)
+            found |= {f"{name}.words": words, f"{name}.scales": scales, f"{name}.biases": biases, f"{name}.values": np.array(values)}
+    words = rng.integers(0, 2**32, (16, 32), np.uint32)
+    scales = np.arange(128, dtype=np.uint8).reshape(16, 8) * 2 + 1  # 1, 3, … 255
+    values = mx.dequantize(mx.array(words), mx.array(scales), None, 32, 4, mode="mxfp4", dtype=mx.float32)
+    found |= {"mxfp4.words": words, "mxfp4.scales": scales, "mxfp4.values": np.array(values)}
+    np.savez_compressed(HERE / "formats.npz", **found)
+
+
+if __name__ == "__main__":
+    main()
