@@ -100,6 +100,8 @@ def quantization_table(config: dict, source: str) -> dict | None:
         return None
     if not isinstance(table, dict):
         raise CheckpointError(f"{source}: 'quantization' must be an object, found {_kind(table)}")
+    if table.get("quant_method") == "mxfp4":
+        return None  # gpt-oss as Hugging Face stores it: blocks and scales under names of their own
     if "quant_method" in table:
         method = _kind(table["quant_method"])
         raise UnsupportedError(f"{source}: quantisation method {method} is not supported; use bf16 or MLX affine")

@@ -7,7 +7,7 @@ from .checkpoint import WEIGHTS, Checkpoint
 from .config import read_json, token_ids
 from .errors import CheckpointError, UnsupportedError
 from .safetensors import Header, read_header
-from .tensor_info import TensorInfo, listed
+from .tensor_info import TensorInfo, listed, quoted
 from .tokenizer import Tokenizer
 
 INDEX = "model.safetensors.index.json"
@@ -46,7 +46,7 @@ def open_folder(path: Path) -> Folder:
 
 
 def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and each tensor in the file where the index puts it."""
+    """The headers of the files that the index names, and all their tensors: those that it lists, where it says, and others."""
     index = path / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -65,7 +65,13 @@ def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
         if absent:
             raise CheckpointError(f"{path / file}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; "
                                   "download it again")
-    return list(headers.values()), {name: headers[file].tensors[name] for name, file in weight_map.items()}
+    tensors: dict[str, TensorInfo] = {}
+    for file in files:
+        for name, info in headers[file].tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"{path / file}: tensor {quoted(name)} is in {tensors[name].file.name}, too; download them again")
+            tensors[name] = info
+    return list(headers.values()), tensors
 
 
 def _no_weights(path: Path) -> CheckpointError:

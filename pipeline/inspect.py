@@ -6,8 +6,9 @@ docs/checkpoints.md describes it. Every error raised on purpose ends here as one
 import argparse
 import sys
 
+from .named import NAMES, model_path
 from .program import BAD_INPUT, Parser, guarded, open_streams
-from .storyteller import NAME, builtin_model
+from .tensors import CACHE_DTYPES
 
 OK, UNSUPPORTED = 0, 1
 __all__ = ["BAD_INPUT", "OK", "UNSUPPORTED", "main"]
@@ -30,8 +31,8 @@ def _main(arguments: list[str] | None) -> int:
     from .checkpoint import open_checkpoint
     from .inspecting import facts, report
 
-    with open_checkpoint(builtin_model() if options.model == NAME else options.model) as checkpoint:
-        found = facts.gather(checkpoint)
+    with open_checkpoint(model_path(options.model)) as checkpoint:
+        found = facts.gather(checkpoint, options.context, options.kv_cache)
         if options.json:
             print(json.dumps(found, indent=2, ensure_ascii=False))
         else:
@@ -46,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Says what a checkpoint is, what memory it takes, what a token reads of it, and what is unsupported.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("model", metavar="MODEL", help=f"checkpoint folder or .gguf file, or {NAME} for the built-in one")
+    parser.add_argument("model", metavar="MODEL", help=f"checkpoint folder or .gguf file, or {' or '.join(NAMES)}")
+    parser.add_argument("--context", metavar="N", type=int, help="positions of the KV cache (default: the model's context)")
+    parser.add_argument("--kv-cache", metavar="TYPE", choices=CACHE_DTYPES, default=CACHE_DTYPES[0],
+                        help=f"{', '.join(CACHE_DTYPES)} (default: %(default)s)")
     parser.add_argument("--tensors", action="store_true", help="list every tensor, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import UsageError
+from .named import model_path
 from .sampling import Sampling, check
 from .stopping import check_stops
 from .storyteller import builtin_model
@@ -85,7 +86,7 @@ class Settings:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
         complete = replace(
             self,
-            model=builtin_model() if self.model is None else Path(self.model),
+            model=builtin_model() if self.model is None else model_path(self.model),
             prompt=STORY_PROMPT if story else self.prompt,
             temperature=(STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
             seed=secrets.randbits(32) if self.seed is None else self.seed,

@@ -234,6 +234,18 @@ def test_shard_without_its_tensor(sharded):
     refuse(sharded, "one.safetensors", "'b'")
 
 
+def test_tensor_in_two_shards(sharded):
+    write_tensors(sharded / "two.safetensors", {"b": numpy.full(2, 2, numpy.uint16), "a": numpy.full(3, 9, numpy.float32)})
+    refuse(sharded, "two.safetensors", '"a"', "one.safetensors, too")
+
+
+def test_tensor_that_the_index_forgets_is_extra(sharded):
+    write_tensors(sharded / "two.safetensors", {"b": numpy.full(2, 2, numpy.uint16), "c": numpy.full(3, 9, numpy.float32)})
+    with open_checkpoint(sharded) as checkpoint:
+        checkpoint.view("a"), checkpoint.view("b")
+        assert checkpoint.unused == ("c",)
+
+
 def test_truncated_shard(sharded):
     whole = (sharded / "one.safetensors").read_bytes()
     (sharded / "one.safetensors").write_bytes(whole[:-1])
@@ -299,6 +311,13 @@ def test_scales_without_a_table(folder):
 def test_another_method(folder):
     with pytest.raises(UnsupportedError, match="gptq"):
         quantized(folder, {"quant_method": "gptq", "bits": 4}, "quantization_config")
+
+
+def test_blocks_with_names_of_their_own(folder):
+    """gpt-oss as Hugging Face stores it: the method that config.json names asks nothing of modules with scales."""
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "mxfp4"}}))
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.quantization("w") is None
 
 
 @pytest.mark.parametrize(

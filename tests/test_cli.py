@@ -273,7 +273,7 @@ def test_missing_tensor(model):
     "fields, words",
     [({"model_type": "llama9"}, ["llama9", "qwen3_moe"]), ({"model_type": None}, ["model_type"]),
      ({"model_type": ["x"]}, ["model_type"]),
-     ({"quantization": {"bits": 3, "group_size": 64}}, ["3 bits"]),
+     ({"quantization": {"bits": 5, "group_size": 64}}, ["5 bits"]),
      ({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}, ["mxfp4"]),
      ({"quantization": None, "quantization_config": {"quant_method": "awq"}}, ["awq"]),
      ({"num_experts": "many"}, ["num_experts"]), ({"num_attention_heads": 0}, ["num_attention_heads"]),

@@ -139,6 +139,8 @@ def gpt_oss(folder, blocks: bool):
             tensors[f"{at}.experts.{name}_scales"] = ("U8", rng.integers(100, 130, (3, outputs, inputs // 32), np.uint8))
         else:
             tensors[f"{at}.experts.{name}"] = ("BF16", values(name, (3, inputs, outputs)))
+    if blocks:
+        config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
     folder.mkdir()
     write_safetensors(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(config))

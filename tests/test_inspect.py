@@ -69,7 +69,19 @@ def test_figures_are_those_of_the_loaded_model():
         read = traffic(checkpoint, model)
     assert memory.items() <= found["memory"].items() and memory["mapped_bytes"] > 0
     assert found["active"]["weight_bytes"] == pytest.approx(read.per_token(1, 0), rel=1e-3)
-    assert found["active"]["kv_cache_bytes_per_position"] == read.position
+    assert found["memory"]["kv_cache_bytes_per_position"] == read.position
+    assert found["memory"]["kv_cache_bytes"] == read.position * 1024 and found["memory"]["context"] == 1024
+
+
+def test_cache_of_a_context():
+    with p.open_checkpoint(builtin_model()) as checkpoint:
+        memory = gather(checkpoint, 100, "f32")["memory"]
+    assert memory["kv_cache_dtype"] == "f32" and memory["kv_cache_bytes"] == 100 * 8 * 2 * 4 * 32 * 4
+    code, out, _ = inspect("storyteller", "--context", 100, "--kv-cache", "f32")
+    assert code == 0 and "KV cache in f32: 800.0 KiB for a context of 100" in out
+    for arguments in (("--context", 1025), ("--context", 0), ("--kv-cache", "f64")):
+        code, out, err = inspect("storyteller", *arguments)
+        assert code == 2 and out == "" and arguments[0] in err and err.count("\n") == 1
 
 
 def test_survey_reads_no_weights(monkeypatch):
@@ -82,7 +94,7 @@ def test_survey_reads_no_weights(monkeypatch):
 def test_program(folder):
     code, out, err = inspect("storyteller")
     assert code == 0 and err == ""
-    for word in ("qwen3_moe", "experts 16, top k 4", "MLX 4 bits, groups of 64: 171 tensors", "mapped", "a position",
+    for word in ("qwen3_moe", "experts 16, top k 4", "MLX 4 bits, groups of 64: 171 tensors", "mapped", "for a context of 1,024",
                  "of weights a token", "4,096 tokens", "unsupported  nothing"):  # fmt: skip
         assert word in out
     code, out, _ = inspect(folder, "--json")

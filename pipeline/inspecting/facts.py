@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from ..errors import OnebufError
+from ..errors import OnebufError, UsageError
 from ..models import surveyed
 from ..tensors import CACHE_DTYPES
 
-EXPERT = re.compile(r"\.(switch_mlp|experts)\.")
+EXPERT = re.compile(r"\.(switch_mlp|experts|block_sparse_moe\.(input|output)_linear)\.")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 TOP_K = ("num_experts_per_tok", "top_k_experts")
 CONFIG = {
@@ -19,8 +19,11 @@ CONFIG = {
 }  # fmt: skip
 
 
-def gather(checkpoint) -> dict:
-    """The facts, as --json prints them. Nothing of the weights is read."""
+def gather(checkpoint, context: int | None = None, kv_cache: str = CACHE_DTYPES[0]) -> dict:
+    """The facts, as --json prints them. Nothing of the weights is read.
+
+    context: of the KV cache, the model's where None. UsageError for one that the model has not.
+    """
     tokenizer = _tokenizer(checkpoint)
     model, survey = surveyed(checkpoint)
     problems = [str(problem) for problem in survey.problems]
@@ -32,7 +35,7 @@ def gather(checkpoint) -> dict:
         "family": checkpoint.config.get("model_type"),
         "config": {name: _first(checkpoint.config, keys) for name, keys in CONFIG.items()},
         "tensors": types(checkpoint),
-        "memory": _memory(model),
+        "memory": _memory(model, context, kv_cache),
         "active": active(checkpoint, model),
         "tokenizer": tokenizer,
         "unused": list(checkpoint.unused) if model is not None else [],
@@ -59,15 +62,21 @@ def _stored(checkpoint, name: str, info) -> str:
         scheme = checkpoint.quantization(module)
     except OnebufError:
         return "MLX, another scheme"
-    return info.dtype if scheme is None else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
+    if scheme is None:
+        return info.dtype
+    return "MLX mxfp4" if scheme.mode == "mxfp4" else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
 
 
-def _memory(model) -> dict | None:
+def _memory(model, context: int | None, kv_cache: str) -> dict | None:
     if model is None:
         return None
+    if context is not None and not 1 <= context <= model.context:
+        raise UsageError(f"--context {context}: the model's context is {model.context:,}; give 1 to that")
+    positions = model.context if context is None else context
     return {
-        "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes,
-        "kv_cache_dtype": CACHE_DTYPES[0], "kv_cache_bytes_per_position": model.cache(1, 1).nbytes,
+        "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes, "kv_cache_dtype": kv_cache,
+        "context": positions, "kv_cache_bytes": model.cache(1, positions, kv_cache).nbytes,
+        "kv_cache_bytes_per_position": model.cache(1, 1, kv_cache).nbytes,
     }  # fmt: skip
 
 
@@ -95,8 +104,7 @@ def active(checkpoint, model=None) -> dict | None:
             total += info.nbytes / rows
         else:
             total += info.nbytes
-    position = model.cache(1, 1).nbytes if model is not None else None
-    return {"weight_bytes": round(total), "kv_cache_bytes_per_position": position}
+    return {"weight_bytes": round(total)}
 
 
 def _tokenizer(checkpoint) -> dict:

@@ -48,11 +48,12 @@ def _memory(facts: dict) -> list[tuple[str, str]]:
     rows, memory, active = [], facts["memory"], facts["active"]
     if memory is not None:
         rows.append(("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load"))
-        position, context = memory["kv_cache_bytes_per_position"], facts["config"]["context"]
-        whole = f", {human(position * context)} for a context of {context:,}" if isinstance(context, int) else ""
-        rows.append(("", f"KV cache in {memory['kv_cache_dtype']}: {human(position)} a position{whole}"))
+        whole, position = memory["kv_cache_bytes"], memory["kv_cache_bytes_per_position"]
+        rows.append(("", f"KV cache in {memory['kv_cache_dtype']}: {human(whole)} for a context of {memory['context']:,}, "
+                         f"from {human(position)} at its first position"))
     if active is not None:
-        rows.append(("active", f"{human(active['weight_bytes'])} of weights a token, and the KV cache so far"))
+        cache = f", and up to {human(memory['kv_cache_bytes'])} of KV cache" if memory is not None else ""
+        rows.append(("active", f"{human(active['weight_bytes'])} of weights a token{cache}"))
     return rows
 
 
