@@ -19,8 +19,8 @@ METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, 
     if (row >= args.rows) return;
     uint token = tokens[row];
     for (uint chunk = place.thread_index; 16 * chunk < args.dim; chunk += place.threads) {
-        Lanes v = token < args.vocab ? lanes_mul(row_lanes(weight.row(token), chunk), lanes_splat(args.scale)) : lanes_splat(0);
-        lanes_write(y + ulong(row) * args.dim, 16 * chunk, args.dim, v);
+        Lanes v = token < args.vocab ? row_lanes(weight.row(token), chunk) : lanes_splat(0);
+        lanes_write(y + ulong(row) * args.dim, 16 * chunk, args.dim, lanes_mul(v, lanes_splat(args.scale)));
     }
 }
 

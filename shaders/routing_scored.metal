@@ -53,8 +53,8 @@ METAL_FUNC float score_of(float x, Scoring scoring) {
 }
 
 // logits [rows, experts] → ids [rows, top_k] u32 by descending score, weights [rows, top_k]. correction [experts],
-// where args say so, is added to scores for choosing, not for weights. Experts are args.groups equal groups in
-// order; only those of args.top_groups are chosen from. scores [rows, experts] and of_groups [rows, groups] are
+// where args say so, is added to scores for choosing, not for weights; one of -inf is never chosen. Experts are
+// args.groups equal groups in order; only those of args.top_groups are chosen from. scores [rows, experts] and of_groups [rows, groups] are
 // for the kernel's own use. counts, status and what is not a number: as for moe_routing. One threadgroup a row.
 kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device const ushort *correction [[buffer(1)]],
                                device uint *ids [[buffer(2)]], device float *weights [[buffer(3)]],
@@ -87,7 +87,7 @@ kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device 
         }
         threadgroup_barrier(mem_flags::mem_device);
         for (uint i = place.thread_index; i < args.experts; i += place.threads) {
-            if (!chosen_group(of_groups, i / size, args)) scores[i] = NAN;
+            if (!chosen_group(of_groups, i / size, args)) scores[i] = -FLT_MAX;
         }
         threadgroup_barrier(mem_flags::mem_device);
     }
@@ -98,13 +98,13 @@ kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device 
     bool exhausted = failed;
     for (uint k = 0; k < args.top_k; k++) {
         uint id = exhausted ? OB_NONE : next_expert(scores, args.experts, last, last_id, partial, partial_id, place);
-        exhausted = id == OB_NONE;
+        exhausted = id == OB_NONE || scores[id] <= -FLT_MAX;
         float weight = exhausted ? 0 : score_of(logits[id], scoring);
         total += weight;
         last = exhausted ? last : scores[id];
         last_id = id;
         if (place.thread_index == 0) {
-            ids[k] = id;
+            ids[k] = exhausted ? OB_NONE : id;
             weights[k] = weight;
             if (args.has_counts && !exhausted) atomic_fetch_add_explicit(&counts[id], 1u, memory_order_relaxed);
         }

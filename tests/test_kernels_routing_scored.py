@@ -97,14 +97,22 @@ def test_experts_of_other_groups_are_never_chosen(device):
     assert ids[0].tolist() == [3, 2]
 
 
+def test_an_expert_may_be_switched_off(device):
+    correction = np.array([0, -INF, 0, -INF], np.float32)
+    ids, weights = run(device, 1, scored(3, correction=correction), logits=np.array([[0, 9, 1, 9]], np.float32))
+    assert ids[0].tolist() == [2, 0, NONE] and weights[0, 2] == 0
+    ids, _ = run(device, 1, scored(3, correction=correction, groups=2, top_groups=2), logits=np.array([[0, 9, 1, 9]], np.float32))
+    assert ids[0].tolist() == [2, 0, NONE]
+
+
 def test_ties_go_to_the_lower_index(device):
     logits = np.zeros((1, 60), np.float32)
     for by in ("max", "top2"):
         ids, weights = run(device, 1, scored(6, groups=5, top_groups=2, group_score=by), logits=logits)
         assert ids[0].tolist() == list(range(6)) and len(set(weights[0].tolist())) == 1
-    logits[0, [20, 47, 50]] = 1
+    logits[0, [20, 47, 50, 51]] = 1
     assert run(device, 1, scored(5, groups=5, top_groups=2, group_score="max"), logits=logits)[0][0].tolist() == [20, 47, 12, 13, 14]
-    assert run(device, 1, scored(5, groups=5, top_groups=2, group_score="top2"), logits=logits)[0][0].tolist() == [20, 12, 13, 14, 15]
+    assert run(device, 1, scored(5, groups=5, top_groups=2, group_score="top2"), logits=logits)[0][0].tolist() == [20, 50, 51, 12, 13]
 
 
 def test_small_scores_do_not_divide_by_zero(processor):
@@ -123,7 +131,8 @@ def test_what_is_no_number(device, scoring):
     assert weights[1].tolist() == [1, 0, 0] and weights[2, 2] == 0
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
     ids, _ = run(device, 3, scored(2, scoring=scoring, groups=3, top_groups=2, group_score="top2"), logits=logits)
-    assert ids.tolist() == [[2, 1], [5, NONE], [1, 5]]
+    # σ(0) + σ(-1) is more than σ(1); of a softmax it is not.
+    assert ids.tolist() == [[2, 4] if scoring == "sigmoid" else [2, 1], [5, NONE], [1, 5]]
 
 
 def test_infinity_takes_all_the_weight_of_a_softmax(device):
