@@ -36,12 +36,12 @@ class Decoder:
         self.device = device
         fields = Fields(checkpoint.config, checkpoint.source)
         self.config = c = self.Config.read(fields)
+        self.prepare(fields)
         load = Loader(checkpoint, device)
         self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
         self.layers = [self.Layer(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
         self.final_norm = load.array("model.norm.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
-        self.prepare(fields)
         self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens

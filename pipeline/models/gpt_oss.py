@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..tensors import as_weight, split_rows
 from . import weights
 from .decoder import Decoder
 from .fields import Fields, Shape
@@ -44,17 +45,22 @@ class Layer:
     @staticmethod
     def _experts(load: Loader, experts: str, c: Config):
         """(weights, biases) of gate, up and down: as MLX and GGUF have them, or as transformers does, with gate's and up's
-        rows by turns, and inputs first."""
+        rows by turns: in blocks of MXFP4, or as numbers with the inputs first."""
         count, dim, hidden = c.experts, c.hidden, c.expert_hidden
         if weights.has(load, f"{experts}.gate_proj"):
             sizes = (hidden, hidden, dim)
             biases = tuple(load.array(f"{experts}.{name}.bias", (count, n)) for name, n in zip(weights.GATE_UP_DOWN, sizes))
             return weights.experts(load, experts.removesuffix(".experts"), count, dim, hidden), biases
-        gate, up = load.split(f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True,
-                              transposed=True)
+        if load.has(f"{experts}.gate_up_proj_blocks"):
+            fused = as_weight(load.blocks(f"{experts}.gate_up_proj", (count, 2 * hidden, dim)), experts)
+            gate, up = split_rows(fused, (hidden, hidden), interleaved=True)
+            down = load.blocks(f"{experts}.down_proj", (count, dim, hidden))
+        else:
+            gate, up = load.split(f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True,
+                                  transposed=True)
+            down = load.transposed(f"{experts}.down_proj", (count, dim, hidden))
         gate_bias, up_bias = load.split_array(f"{experts}.gate_up_proj_bias", (count, 2 * hidden), (hidden, hidden),
                                               interleaved=True)
-        down = load.transposed(f"{experts}.down_proj", (count, dim, hidden))
         return (gate, up, down), (gate_bias, up_bias, load.array(f"{experts}.down_proj_bias", (count, dim)))
 
 

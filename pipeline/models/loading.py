@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import replace
 
 from ..errors import CheckpointError, UnsupportedError
 from ..tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, Blocks, Quantized, Storage, Weight, as_weight, split_rows
@@ -81,6 +82,15 @@ class Loader:
             return tuple(Storage.empty((*shape[:-1], n), _DTYPES[info.dtype]) for n in sizes)
         values = self.checkpoint.view(name)
         return tuple(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype]) for pick in picks)
+
+    def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
+        """The matrix `name` as transformers stores MXFP4: NAME_blocks of 16 bytes for 32 inputs, which are MLX's words, and
+        NAME_scales."""
+        groups = shape[-1] // 32
+        blocks = self._info(f"{name}_blocks", (*shape[:-1], groups, 16), ("U8",))
+        scales = self._info(f"{name}_scales", (*shape[:-1], groups), ("U8",))
+        words = self._place([replace(blocks, dtype="U32")], (*shape[:-1], 4 * groups))
+        return Quantized(words, self._place([scales], scales.shape), bits=4, group_size=32)
 
     def has(self, name: str) -> bool:
         return name in self.checkpoint.tensors

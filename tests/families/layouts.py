@@ -92,6 +92,22 @@ def write_mlx(folder, name: str, golden: dict) -> None:
     write_safetensors(folder / "model.safetensors", tensors)
 
 
+def write_blocks(folder, name: str, golden: dict) -> None:
+    """gpt-oss as published: experts in MXFP4's blocks, all else in bfloat16."""
+    tensors = {}
+    for tensor, shape in golden["tensors"].items():
+        if not (is_matrix(tensor, shape) and CASES[name].transposed(tensor)):
+            tensors[tensor] = stored(values(CASES[name], tensor, shape), "BF16")
+            continue
+        grid = matrix(CASES[name], tensor, (*shape[:-2], shape[-1], shape[-2]))
+        codes = _e2m1(grid.q)
+        tensors[f"{tensor}_blocks"] = "U8", (codes[..., ::2] | codes[..., 1::2] << 4).reshape(*grid.scale.shape, 16)
+        tensors[f"{tensor}_scales"] = "U8", (np.log2(grid.scale).astype(np.int32) + 128).astype(np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(golden["config"] | {"quantization_config": {"quant_method": "mxfp4"}}))
+    write_safetensors(folder / "model.safetensors", tensors)
+
+
 def _packed(q: np.ndarray, bits: int) -> np.ndarray:
     per = 32 // bits
     words = q.astype(np.uint32).reshape(*q.shape[:-1], -1, per)
