@@ -42,6 +42,18 @@
 #define OB_F32 1
 #define OB_F16 2
 #define OB_BF16 3
+// How a bias is stored; OB_NOT_STORED: there is none.
+#define OB_NOT_STORED 0
+#define OB_STORED_F32 1
+#define OB_STORED_F16 2
+#define OB_STORED_BF16 3
+
+// What gate and up become: silu(gate) · up; gelu(gate) · up by the tanh formula; that of gpt-oss.
+#define OB_SILU 0
+#define OB_GELU_TANH 1
+#define OB_SWIGLU_OAI 2  // min(gate, limit) · σ(alpha · gate) · (up within ± limit, plus 1)
+#define OB_SWIGLU_ALPHA 1.702f
+#define OB_SWIGLU_LIMIT 7.0f
 
 // What marks an expert id or a token that does not exist.
 #define OB_NONE 0xFFFFFFFFu
@@ -64,19 +76,25 @@ struct StatusArgs {
 struct EmbedArgs {
     uint32_t rows, dim, vocab;
     uint32_t group_size;  // of quantised weights
+    float scale;          // what every element is multiplied by
 };
 
-// y[rows, outputs] = x[rows, inputs] · wᵀ
+// y[rows, outputs] = x[rows, inputs] · wᵀ, and what becomes of it (epilogue.h)
 struct LinearArgs {
     uint32_t rows, inputs, outputs;
     uint32_t group_size;
+    uint32_t bias;               // how it is stored
+    uint32_t has_add, has_gate;  // rows are added to others, each times the sigmoid of a number of its own
+    float scale;
+    float softcap;               // 0: none
 };
 
-// The same for up to three matrices over one input.
+// The same for three matrices over one input, with biases at most.
 struct Linear3Args {
     uint32_t rows, inputs;
     uint32_t outputs0, outputs1, outputs2;
     uint32_t group_size;
+    uint32_t bias0, bias1, bias2;
 };
 
 struct RopeTableArgs {
@@ -130,13 +148,31 @@ struct RouteArgs {
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
     uint32_t has_scale, has_counts;
     uint32_t step;  // what a failing row reports
+    float scale;    // of all weights
+};
+
+// Routing by scores and groups of experts.
+struct ScoreArgs {
+    uint32_t rows, experts, top_k;
+    uint32_t sigmoid;      // scores are those of each expert alone; 0: softmax
+    uint32_t correction;   // how the numbers are stored that are added to scores for choosing only
+    uint32_t groups, top_groups;
+    uint32_t top_two;      // a group's score is the sum of its two largest; 0: the largest
+    uint32_t renormalise;
+    uint32_t has_counts;
+    uint32_t step;         // what a failing row reports
+    float scale;           // of all weights
 };
 
 struct ExpertArgs {
     uint32_t rows, experts, top_k;
     uint32_t inputs, outputs;
     uint32_t group_size;
-    uint32_t step;  // what a failing row reports
+    uint32_t step;        // what a failing row reports
+    uint32_t dense;       // 1: every row has expert 0, of one, and top_k is 1: neither ids nor pairs are read
+    uint32_t activation;  // of gate and up
+    uint32_t bias;        // how the biases are stored
+    uint32_t expert_rows, row_step;  // stored rows of weights from one expert, and one output, to the next
 };
 
 // One struct for all kernels of the sampler. Flags are 0 or 1.
@@ -191,16 +227,17 @@ struct SampleResult {
 
 static_assert(sizeof(struct NormArgs) == 32, "NormArgs");
 static_assert(sizeof(struct StatusArgs) == 4, "StatusArgs");
-static_assert(sizeof(struct EmbedArgs) == 16, "EmbedArgs");
-static_assert(sizeof(struct LinearArgs) == 16, "LinearArgs");
-static_assert(sizeof(struct Linear3Args) == 24, "Linear3Args");
+static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
+static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
+static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
 static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
 static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
 static_assert(sizeof(struct LatentArgs) == 32, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
-static_assert(sizeof(struct RouteArgs) == 28, "RouteArgs");
-static_assert(sizeof(struct ExpertArgs) == 28, "ExpertArgs");
+static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
+static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
+static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
 static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");

@@ -11,7 +11,7 @@ kernel void clear_status(device uint *status [[buffer(0)]], constant StatusArgs 
     if (thread_index == 0 && at.y < args.rows) status[at.y] = 0;
 }
 
-// y[row, :] = weight[token[row], :]. A token outside the vocabulary gives zeros: it marks a row that
+// y[row, :] = weight[token[row], :] · scale. A token outside the vocabulary gives zeros: it marks a row that
 // failed before.
 template <typename W>
 METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
@@ -20,7 +20,7 @@ METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, 
     uint token = tokens[row];
     for (uint chunk = place.thread_index; 16 * chunk < args.dim; chunk += place.threads) {
         Lanes v = token < args.vocab ? row_lanes(weight.row(token), chunk) : lanes_splat(0);
-        lanes_write(y + ulong(row) * args.dim, 16 * chunk, args.dim, v);
+        lanes_write(y + ulong(row) * args.dim, 16 * chunk, args.dim, lanes_mul(v, lanes_splat(args.scale)));
     }
 }
 

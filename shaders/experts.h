@@ -2,11 +2,9 @@
 #ifndef OB_EXPERTS_H
 #define OB_EXPERTS_H
 
-#include "args.h"
+#include "epilogue.h"
 #include "reduce.h"
 #include "weights.h"
-
-METAL_FUNC float silu(float x) { return x / (1.0f + metal::exp(-x)); }
 
 // sums[o · R + r] = row first + o of `weight` times input r, the whole product in every lane.
 template <uint O, uint R, typename W>
@@ -15,6 +13,17 @@ METAL_FUNC void products(W weight, ulong first, thread const Inputs<R> &x, Place
     for (uint o = 0; o < O; o++) rows[o] = weight.row(first + o);
     dots<O, R>(rows, x, place.lane, place.threads / place.groups, sums);
     for (uint i = 0; i < O * R; i++) sums[i] = metal::simd_sum(sums[i]);
+}
+
+// Of gate and up, [experts, outputs] each.
+struct Biases {
+    device const ushort *gate, *up;
+};
+
+// What the products of gate and up with an input become.
+METAL_FUNC float activated(float gate, float up, Biases biases, uint expert, uint output, constant ExpertArgs &args) {
+    ulong i = ulong(expert) * args.outputs + output;
+    return activate(add_bias(gate, biases.gate, args.bias, i), add_bias(up, biases.up, args.bias, i), args.activation);
 }
 
 // sum + weight · product: experts are added one after another, in the order of a row's ids.

@@ -3,45 +3,48 @@
 
 using namespace metal;
 
-// h = silu(gate · x) · (up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
+// h = activation of gate · x and up · x of one (row, k) pair for a tile of outputs; 0 where there is no expert.
 template <typename W>
-METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, device float *h, uint id, uint tile,
+METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
                              constant ExpertArgs &args, Place place) {
     uint width = place.threads / place.groups;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
     bool valid = id < args.experts;
-    ulong first = valid ? ulong(id) * args.outputs : 0;
+    ulong first = valid ? ulong(id) * args.expert_rows : 0;
     for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
         float sums[2] = {0, 0};
         if (valid) {
-            typename W::Row rows[2] = {gate.row(first + output), up.row(first + output)};
+            ulong row = first + output * args.row_step;
+            typename W::Row rows[2] = {gate.row(row), up.row(row)};
             dots<2, 1>(rows, inputs_of<1>(x, 0), place.lane, width, sums);
         }
         float g = simd_sum(sums[0]), u = simd_sum(sums[1]);
-        if (place.lane == 0) h[output] = silu(g) * u;
+        if (place.lane == 0) h[output] = valid ? activated(g, u, biases, id, output, args) : 0.0f;
     }
 }
 
 // An id that is neither an expert nor OB_NONE fails its row; the pair's first tile reports it.
 METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *status, constant ExpertArgs &args,
                          Place place) {
-    if (tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
+    if (args.dense || tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
     fail_row(status, row, args.step);
 }
 
-// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; h [rows, top_k, outputs].
-// Grid: output tiles × rows × top_k.
+// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs] where
+// args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k.
 template <typename T>
 kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                             device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
-                            device float *h [[buffer(4)]], device atomic_uint *status [[buffer(5)]],
-                            constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                            device const ushort *gate_bias [[buffer(4)]], device const ushort *up_bias [[buffer(5)]],
+                            device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
+                            constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
-    check_id(ids[pair], at.y, at.x, status, args, OB_PLACE);
+    uint id = args.dense ? 0 : ids[pair];
+    check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y) * args.inputs,
-                 h + pair * args.outputs, ids[pair], at.x, args, OB_PLACE);
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
 template <uint bits, typename S>
@@ -49,28 +52,32 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
                                    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
                                    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
                                    device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
-                                   device float *h [[buffer(8)]], device atomic_uint *status [[buffer(9)]],
-                                   constant ExpertArgs &args [[buffer(10)]],
+                                   device const ushort *gate_bias [[buffer(8)]],
+                                   device const ushort *up_bias [[buffer(9)]], device float *h [[buffer(10)]],
+                                   device atomic_uint *status [[buffer(11)]], constant ExpertArgs &args [[buffer(12)]],
                                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
-    check_id(ids[pair], at.y, at.x, status, args, OB_PLACE);
+    uint id = args.dense ? 0 : ids[pair];
+    check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                  Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size),
-                 x + ulong(at.y) * args.inputs, h + pair * args.outputs, ids[pair], at.x, args, OB_PLACE);
+                 x + ulong(at.y) * args.inputs, Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args,
+                 OB_PLACE);
 }
 
-// O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k]) from `output` on, k in order.
+// O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, k in order.
 template <uint O, typename W>
 METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
-                           device float *y, uint output, constant ExpertArgs &args, Place place) {
+                           device const ushort *bias, device float *y, uint output, constant ExpertArgs &args, Place place) {
     float sums[O];
     for (uint o = 0; o < O; o++) sums[o] = 0;
     for (uint k = 0; k < args.top_k; k++) {
         if (ids[k] >= args.experts) continue;
         float product[O];
-        products<O, 1>(down, ulong(ids[k]) * args.outputs + output, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
-        for (uint o = 0; o < O; o++) sums[o] = add_expert(sums[o], weights[k], product[o]);
+        ulong row = ulong(ids[k]) * args.outputs + output;
+        products<O, 1>(down, row, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
+        for (uint o = 0; o < O; o++) sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }
     if (place.lane != 0) return;
     for (uint o = 0; o < O; o++) y[output + o] = sums[o];
@@ -78,27 +85,28 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
 
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
-                          device float *y, uint tile, constant ExpertArgs &args, Place place) {
+                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args, Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
     for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
         if (output + block <= end) {
-            down_block<OB_LINEAR_BLOCK>(down, h, ids, weights, y, output, args, place);
+            down_block<OB_LINEAR_BLOCK>(down, h, ids, weights, bias, y, output, args, place);
         } else {
-            for (uint o = output; o < end; o++) down_block<1>(down, h, ids, weights, y, o, args, place);
+            for (uint o = output; o < end; o++) down_block<1>(down, h, ids, weights, bias, y, o, args, place);
         }
     }
 }
 
-// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; y [rows, outputs].
-// Grid: output tiles × rows.
+// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs]
+// where args.bias says so; y [rows, outputs]. Grid: output tiles × rows.
 template <typename T>
 kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                          device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
-                         device float *y [[buffer(4)]], constant ExpertArgs &args [[buffer(5)]],
-                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                         device const ushort *bias [[buffer(4)]], device float *y [[buffer(5)]],
+                         constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                         OB_PLACE_PARAMETERS) {
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
-    down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair,
+    down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair, bias,
               y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
@@ -106,12 +114,13 @@ template <uint bits, typename S>
 kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                 device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
                                 device const uint *ids [[buffer(4)]], device const float *weights [[buffer(5)]],
-                                device float *y [[buffer(6)]], constant ExpertArgs &args [[buffer(7)]],
-                                uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                                device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
+                                constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                                OB_PLACE_PARAMETERS) {
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
-              weights + pair, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
+              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                                                  \

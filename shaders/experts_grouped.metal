@@ -52,50 +52,56 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     }
 }
 
-// A tile of outputs of `count` ≤ R positions of one expert, whose first weight row is `first`. Inputs
-// that are missing are the last one again.
+// A tile of outputs of `count` ≤ R positions of one expert. Inputs that are missing are the last one again.
 template <uint R, typename W>
-METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, device float *h, uint count,
-                             ulong first, uint tile, constant ExpertArgs &args, Place place) {
+METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases, device float *h,
+                             uint first, uint count, uint expert, uint tile, constant ExpertArgs &args, Place place) {
     Inputs<R> rows;
-    for (uint r = 0; r < R; r++) rows.row[r] = x + ulong(pairs[min(r, count - 1)] / args.top_k) * args.inputs;
+    for (uint r = 0; r < R; r++) {
+        uint i = first + min(r, count - 1);
+        rows.row[r] = x + ulong(args.dense ? i : pairs[i] / args.top_k) * args.inputs;
+    }
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
     for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
+        ulong row = ulong(expert) * args.expert_rows + output * args.row_step;
         float g[R], u[R];
-        products<1, R>(gate, first + output, rows, place, g);
-        products<1, R>(up, first + output, rows, place, u);
+        products<1, R>(gate, row, rows, place, g);
+        products<1, R>(up, row, rows, place, u);
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
-            if (r < count) h[ulong(r) * args.outputs + output] = silu(g[r]) * u[r];
+            if (r < count) h[ulong(first + r) * args.outputs + output] = activated(g[r], u[r], biases, expert, output, args);
         }
     }
 }
 
 template <typename W>
 METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs, device const uint *offsets,
-                               device float *h, uint3 at, constant ExpertArgs &args, Place place) {
+                               Biases biases, device float *h, uint3 at, constant ExpertArgs &args, Place place) {
     if (at.y >= args.experts) return;
-    ulong first = ulong(at.y) * args.outputs;
-    for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
+    uint begin = args.dense ? 0 : offsets[at.y], end = args.dense ? args.rows : offsets[at.y + 1];
+    for (uint i = begin; i < end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), end - i);
-        device float *out = h + ulong(i) * args.outputs;
         if (count == 1) {
-            gate_up_rows<1>(gate, up, x, pairs + i, out, count, first, at.x, args, place);
+            gate_up_rows<1>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, place);
         } else {
-            gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs + i, out, count, first, at.x, args, place);
+            gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, place);
         }
     }
 }
 
-// h = silu(gate · x) · (up · x) of each position: gate, up [experts, outputs, inputs]; x [rows, inputs];
-// pairs, offsets of group_experts; h [rows · top_k, outputs]. Grid: output tiles × experts.
+// h = activation of gate · x and up · x of each position: gate, up [experts, outputs, inputs]; x [rows, inputs];
+// pairs, offsets of group_experts; biases [experts, outputs] where args.bias says so; h [rows · top_k, outputs].
+// Grid: output tiles × experts.
 template <typename T>
 kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                                     device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
-                                    device const uint *offsets [[buffer(4)]], device float *h [[buffer(5)]],
-                                    constant ExpertArgs &args [[buffer(6)]],
+                                    device const uint *offsets [[buffer(4)]],
+                                    device const ushort *gate_bias [[buffer(5)]],
+                                    device const ushort *up_bias [[buffer(6)]], device float *h [[buffer(7)]],
+                                    constant ExpertArgs &args [[buffer(8)]],
                                     uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets, h, at, args, OB_PLACE);
+    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets, Biases{gate_bias, up_bias}, h,
+                   at, args, OB_PLACE);
 }
 
 template <uint bits, typename S>
@@ -104,16 +110,17 @@ kernel void experts_gate_up_grouped_affine(
     device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
     device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
     device const float *x [[buffer(6)]], device const uint *pairs [[buffer(7)]],
-    device const uint *offsets [[buffer(8)]], device float *h [[buffer(9)]], constant ExpertArgs &args [[buffer(10)]],
-    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    device const uint *offsets [[buffer(8)]], device const ushort *gate_bias [[buffer(9)]],
+    device const ushort *up_bias [[buffer(10)]], device float *h [[buffer(11)]],
+    constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                   Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets, h, at,
-                   args, OB_PLACE);
+                   Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
+                   Biases{gate_bias, up_bias}, h, at, args, OB_PLACE);
 }
 
 template <uint R, typename W>
-METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device float *z, uint count,
-                          ulong first, uint tile, constant ExpertArgs &args, Place place) {
+METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device const ushort *bias,
+                          device float *z, uint count, ulong first, uint tile, constant ExpertArgs &args, Place place) {
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) rows.row[r] = h + ulong(min(r, count - 1)) * args.inputs;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
@@ -122,45 +129,48 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         products<1, R>(down, first + output, rows, place, sums);
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
-            if (r < count) z[ulong(pairs[r]) * args.outputs + output] = sums[r];
+            if (r < count) z[ulong(pairs[r]) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
         }
     }
 }
 
 template <typename W>
 METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
-                            device float *z, uint3 at, constant ExpertArgs &args, Place place) {
+                            device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args, Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
     for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), end - i);
         device const float *in = h + ulong(i) * args.inputs;
         if (count == 1) {
-            down_rows<1>(down, in, pairs + i, z, count, first, at.x, args, place);
+            down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, place);
         } else {
-            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, z, count, first, at.x, args, place);
+            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, bias, z, count, first, at.x, args, place);
         }
     }
 }
 
-// z = down · h of each position, at its pair: down [experts, outputs, inputs]; h [rows · top_k, inputs] by
-// position; pairs, offsets of group_experts; z [rows · top_k, outputs]. Grid: output tiles × experts.
+// z = down · h + bias of each position, at its pair: down [experts, outputs, inputs]; h [rows · top_k, inputs] by
+// position; pairs, offsets of group_experts; bias [experts, outputs] where args.bias says so; z [rows · top_k,
+// outputs]. Grid: output tiles × experts.
 template <typename T>
 kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                                  device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
-                                 device float *z [[buffer(4)]], constant ExpertArgs &args [[buffer(5)]],
-                                 uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, z, at, args, OB_PLACE);
+                                 device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
+                                 constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                                 OB_PLACE_PARAMETERS) {
+    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_PLACE);
 }
 
 template <uint bits, typename S>
 kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                         device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
                                         device const uint *pairs [[buffer(4)]], device const uint *offsets [[buffer(5)]],
-                                        device float *z [[buffer(6)]], constant ExpertArgs &args [[buffer(7)]],
+                                        device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
+                                        constant ExpertArgs &args [[buffer(8)]],
                                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, z, at, args,
-                OB_PLACE);
+    down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
+                args, OB_PLACE);
 }
 
 // y = Σ_k weights[k] · z[k], k in order; ids that are no experts add nothing. z [rows, top_k, outputs];

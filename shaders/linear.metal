@@ -1,13 +1,13 @@
 // Projections: y = x · wᵀ, the weights in any stored format, activations in f32.
-#include "args.h"
+#include "epilogue.h"
 #include "reduce.h"
 #include "weights.h"
 
 using namespace metal;
 
-// O outputs from `output` on, for R rows.
+// O outputs from `output` on, for R rows from `row` on, whose inputs begin at x.
 template <uint O, uint R, typename W>
-METAL_FUNC void linear_block(W weight, device const float *x, device float *y, uint inputs, uint outputs, uint output,
+METAL_FUNC void linear_block(W weight, device const float *x, thread const Output &out, uint row, uint inputs, uint output,
                              uint width, Place place) {
     typename W::Row rows[O];
     float sums[O * R];
@@ -16,7 +16,7 @@ METAL_FUNC void linear_block(W weight, device const float *x, device float *y, u
     for (uint o = 0; o < O; o++) {
         for (uint r = 0; r < R; r++) {
             float sum = simd_sum(sums[o * R + r]);
-            if (place.lane == 0) y[ulong(r) * outputs + output + o] = sum;
+            if (place.lane == 0) write_output(out, row + r, output + o, sum);
         }
     }
 }
@@ -24,70 +24,101 @@ METAL_FUNC void linear_block(W weight, device const float *x, device float *y, u
 // A tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows: simdgroups share the outputs, lanes
 // the inputs. A row's result is the same whether it is computed with others or alone.
 template <typename W>
-METAL_FUNC void linear_tile(W weight, device const float *x, device float *y, uint rows, uint inputs, uint outputs,
-                            uint tile, uint row_tile, Place place) {
+METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile, uint row_tile,
+                            Place place) {
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
-    uint count = min(uint(OB_LINEAR_ROWS), rows - first);
-    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, outputs);
+    uint last = min(first + OB_LINEAR_ROWS, rows);
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, out.outputs);
     uint width = place.threads / place.groups;
-    x += ulong(first) * inputs;
-    y += ulong(first) * outputs;
     uint block = OB_LINEAR_BLOCK;  // outputs that share what is read of x
     for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
-        bool whole = output + block <= end;
-        uint last = min(output + block, end);
-        if (count == OB_LINEAR_ROWS) {
-            for (uint o = output; o < last; o++) {
-                linear_block<1, OB_LINEAR_ROWS>(weight, x, y, inputs, outputs, o, width, place);
+        uint behind = min(output + block, end);
+        if (last - first == OB_LINEAR_ROWS) {
+            for (uint o = output; o < behind; o++) {
+                linear_block<1, OB_LINEAR_ROWS>(weight, x + ulong(first) * inputs, out, first, inputs, o, width, place);
             }
             continue;
         }
-        for (uint r = 0; r < count; r++) {
+        for (uint r = first; r < last; r++) {
             device const float *row = x + ulong(r) * inputs;
-            device float *out = y + ulong(r) * outputs;
-            if (whole) {
-                linear_block<OB_LINEAR_BLOCK, 1>(weight, row, out, inputs, outputs, output, width, place);
+            if (output + block <= end) {
+                linear_block<OB_LINEAR_BLOCK, 1>(weight, row, out, r, inputs, output, width, place);
             } else {
-                for (uint o = output; o < last; o++) linear_block<1, 1>(weight, row, out, inputs, outputs, o, width, place);
+                for (uint o = output; o < behind; o++) linear_block<1, 1>(weight, row, out, r, inputs, o, width, place);
             }
         }
     }
 }
 
-// weight [outputs, inputs], x [rows, inputs], y [rows, outputs]. Grid: output tiles × row tiles.
+METAL_FUNC Output linear_output(device float *y, device const ushort *bias, device const float *add,
+                                device const float *gate, constant LinearArgs &args) {
+    Output out = output_of(y, bias, args.bias, args.outputs);
+    if (args.has_add) out.add = add;
+    if (args.has_gate) out.gate = gate;
+    out.scale = args.scale;
+    out.softcap = args.softcap;
+    return out;
+}
+
+// weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and
+// gate [rows] where the arguments say so. Grid: output tiles × row tiles.
 template <typename T>
 kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
-                   device float *y [[buffer(2)]], constant LinearArgs &args [[buffer(3)]],
-                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    linear_tile(Plain<T>(weight, args.inputs), x, y, args.rows, args.inputs, args.outputs, at.x, at.y, OB_PLACE);
+                   device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],
+                   device const float *gate [[buffer(4)]], device float *y [[buffer(5)]],
+                   constant LinearArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                   OB_PLACE_PARAMETERS) {
+    linear_tile(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x,
+                at.y, OB_PLACE);
 }
 
 template <uint bits, typename S>
 kernel void linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                           device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
-                          device float *y [[buffer(4)]], constant LinearArgs &args [[buffer(5)]],
-                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    linear_tile(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x, y, args.rows, args.inputs,
-                args.outputs, at.x, at.y, OB_PLACE);
+                          device const ushort *bias [[buffer(4)]], device const float *add [[buffer(5)]],
+                          device const float *gate [[buffer(6)]], device float *y [[buffer(7)]],
+                          constant LinearArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                          OB_PLACE_PARAMETERS) {
+    linear_tile(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
+                linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y, OB_PLACE);
 }
 
 // Three matrices over one input, such as query, key and value, in one dispatch. Tiles of the first
 // come first.
 METAL_FUNC uint tiles(uint outputs) { return (outputs + OB_LINEAR_OUTPUTS - 1) / OB_LINEAR_OUTPUTS; }
 
+// Which of three matrices a tile belongs to, and which of its own tiles it is.
+METAL_FUNC uint matrix_of(thread uint &tile, constant Linear3Args &args) {
+    uint tiles0 = tiles(args.outputs0), tiles1 = tiles(args.outputs1);
+    if (tile < tiles0) return 0;
+    tile -= tiles0;
+    if (tile < tiles1) return 1;
+    tile -= tiles1;
+    return 2;
+}
+
+template <typename T>
+METAL_FUNC T one_of(uint matrix, T a, T b, T c) { return matrix == 0 ? a : matrix == 1 ? b : c; }
+
+METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, device float *y2, device const ushort *bias0,
+                             device const ushort *bias1, device const ushort *bias2, constant Linear3Args &args) {
+    return output_of(one_of(matrix, y0, y1, y2), one_of(matrix, bias0, bias1, bias2),
+                     one_of<uint>(matrix, args.bias0, args.bias1, args.bias2),
+                     one_of<uint>(matrix, args.outputs0, args.outputs1, args.outputs2));
+}
+
 template <typename T>
 kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]],
                     device const T *weight2 [[buffer(2)]], device const float *x [[buffer(3)]],
-                    device float *y0 [[buffer(4)]], device float *y1 [[buffer(5)]], device float *y2 [[buffer(6)]],
-                    constant Linear3Args &args [[buffer(7)]], uint3 at [[threadgroup_position_in_grid]],
+                    device const ushort *bias0 [[buffer(4)]], device const ushort *bias1 [[buffer(5)]],
+                    device const ushort *bias2 [[buffer(6)]], device float *y0 [[buffer(7)]],
+                    device float *y1 [[buffer(8)]], device float *y2 [[buffer(9)]],
+                    constant Linear3Args &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
                     OB_PLACE_PARAMETERS) {
-    uint tile = at.x, tiles0 = tiles(args.outputs0), tiles1 = tiles(args.outputs1);
-    device const T *weight = tile < tiles0 ? weight0 : tile < tiles0 + tiles1 ? weight1 : weight2;
-    device float *y = tile < tiles0 ? y0 : tile < tiles0 + tiles1 ? y1 : y2;
-    uint outputs = tile < tiles0 ? args.outputs0 : tile < tiles0 + tiles1 ? args.outputs1 : args.outputs2;
-    tile -= tile < tiles0 ? 0 : tile < tiles0 + tiles1 ? tiles0 : tiles0 + tiles1;
-    linear_tile(Plain<T>(weight, args.inputs), x, y, args.rows, args.inputs, outputs, tile, at.y, OB_PLACE);
+    uint tile = at.x, matrix = matrix_of(tile, args);
+    linear_tile(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
+                one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y, OB_PLACE);
 }
 
 template <uint bits, typename S>
@@ -96,18 +127,16 @@ kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device cons
                            device const S *scales1 [[buffer(4)]], device const S *biases1 [[buffer(5)]],
                            device const uint *weight2 [[buffer(6)]], device const S *scales2 [[buffer(7)]],
                            device const S *biases2 [[buffer(8)]], device const float *x [[buffer(9)]],
-                           device float *y0 [[buffer(10)]], device float *y1 [[buffer(11)]],
-                           device float *y2 [[buffer(12)]], constant Linear3Args &args [[buffer(13)]],
-                           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    uint tile = at.x, tiles0 = tiles(args.outputs0), tiles1 = tiles(args.outputs1);
-    device const uint *weight = tile < tiles0 ? weight0 : tile < tiles0 + tiles1 ? weight1 : weight2;
-    device const S *scales = tile < tiles0 ? scales0 : tile < tiles0 + tiles1 ? scales1 : scales2;
-    device const S *biases = tile < tiles0 ? biases0 : tile < tiles0 + tiles1 ? biases1 : biases2;
-    device float *y = tile < tiles0 ? y0 : tile < tiles0 + tiles1 ? y1 : y2;
-    uint outputs = tile < tiles0 ? args.outputs0 : tile < tiles0 + tiles1 ? args.outputs1 : args.outputs2;
-    tile -= tile < tiles0 ? 0 : tile < tiles0 + tiles1 ? tiles0 : tiles0 + tiles1;
-    linear_tile(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x, y, args.rows, args.inputs,
-                outputs, tile, at.y, OB_PLACE);
+                           device const ushort *bias0 [[buffer(10)]], device const ushort *bias1 [[buffer(11)]],
+                           device const ushort *bias2 [[buffer(12)]], device float *y0 [[buffer(13)]],
+                           device float *y1 [[buffer(14)]], device float *y2 [[buffer(15)]],
+                           constant Linear3Args &args [[buffer(16)]], uint3 at [[threadgroup_position_in_grid]],
+                           OB_PLACE_PARAMETERS) {
+    uint tile = at.x, matrix = matrix_of(tile, args);
+    Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
+                           one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
+    linear_tile(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y,
+                OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                     \

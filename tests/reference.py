@@ -55,19 +55,59 @@ def softmax_topk(logits, top_k, renormalise=True, scale=None):
     return ids.astype(np.uint32), weights
 
 
+def scored_topk(logits, top_k, renormalise=True, scoring="sigmoid", correction=None, groups=1, top_groups=1,
+                group_score="max", scale=1.0):
+    """DeepSeek's gates: ids by descending corrected score among the best groups, the lower index first on a tie;
+    weights of the scores without correction. Also how far each decision was from another, relative to the scores."""
+    logits = np.asarray(logits, np.float64)
+    scores = sigmoid(logits) if scoring == "sigmoid" else softmax(logits)
+    choice = scores + (0 if correction is None else np.asarray(correction, np.float64))
+    rows, experts = logits.shape
+    by_group = np.sort(choice.reshape(rows, groups, -1), -1)
+    of_groups = by_group[..., -1] if group_score == "max" else by_group[..., -2:].sum(-1)
+    order = np.argsort(-of_groups, -1, kind="stable")
+    allowed = np.zeros((rows, groups), bool)
+    np.put_along_axis(allowed, order[:, :top_groups], True, -1)
+    masked = np.where(np.repeat(allowed, experts // groups, -1), choice, -np.inf)
+    ids = np.argsort(-masked, -1, kind="stable")[:, :top_k]
+    weights = np.take_along_axis(scores, ids, -1)
+    if renormalise:
+        weights = weights / (weights.sum(-1, keepdims=True) + 1e-20)
+    margins = [np.abs(np.diff(np.sort(of_groups, -1), axis=-1)), np.abs(np.diff(np.sort(masked, -1)[:, -top_k - 1:], axis=-1))]
+    margin = min(np.where(np.isfinite(part) & (part > 0), part, np.inf).min(initial=np.inf) for part in margins)
+    return ids.astype(np.uint32), weights * scale, margin
+
+
 def silu(x):
     return x / (1 + np.exp(-x))
 
 
-def experts(h, ids, weights, gate, up, down):
-    """Σ_k weight · down(silu(gate · h) · up · h), row by row; NONE adds nothing."""
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def activate(gate, up, activation="silu"):
+    """What gate and up become: silu(gate) · up; gelu(gate) · up (Hendrycks & Gimpel 2016, the tanh formula);
+    gpt-oss's, with limits of 7."""
+    if activation == "silu":
+        return silu(gate) * up
+    if activation == "gelu_tanh":
+        return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
+    gate, up = np.minimum(gate, 7), np.clip(up, -7, 7)
+    return gate * sigmoid(1.702 * gate) * (up + 1)
+
+
+def experts(h, ids, weights, gate, up, down, activation="silu", biases=None):
+    """Σ_k weight · (down(activate(gate · h, up · h))), row by row, each product with its bias if there is one;
+    NONE adds nothing."""
     h = np.asarray(h, np.float64)
+    gate_bias, up_bias, down_bias = biases or (np.zeros(w.shape[:2]) for w in (gate, up, down))
     out = np.zeros((h.shape[0], down.shape[1]))
     for row in range(h.shape[0]):
         for expert, weight in zip(ids[row], weights[row]):
             if expert != NONE:
-                inner = silu(gate[expert] @ h[row]) * (up[expert] @ h[row])
-                out[row] += weight * (down[expert] @ inner)
+                inner = activate(gate[expert] @ h[row] + gate_bias[expert], up[expert] @ h[row] + up_bias[expert], activation)
+                out[row] += weight * (down[expert] @ inner + down_bias[expert])
     return out
 
 

@@ -17,24 +17,36 @@ from support import (
     guarded_chain,
     matrix,
     run,
+    stored,
     stored_activations,
 )
 
-from pipeline.errors import RunError
+import pipeline as p
+from pipeline.errors import BuildError, DTypeError, RunError, ShapeError
+from pipeline.tensors import Quantized, Storage, Tensor, Weight, as_storage
 
 
 class Layer:
-    """Random experts: gate and up [experts, hidden, dim], down [experts, dim, hidden]."""
+    """Random experts: gate and up [experts, hidden, dim], down [experts, dim, hidden]; with `bias`, the dtype of
+    theirs, biases [experts, outputs]."""
 
-    def __init__(self, rng, experts, hidden, dim, up_format=("f32", 0), down_format=None):
+    # How steep a gate's part can be, and how large up's against up itself.
+    SLOPE = {"silu": 1.1, "gelu_tanh": 1.13, "swiglu_oai": 1.1}
+
+    def __init__(self, rng, experts, hidden, dim, up_format=("f32", 0), down_format=None, activation="silu", bias=None):
         down_format = down_format or up_format
         self.gate, self.gate_values = matrix(rng, (experts, hidden, dim), *up_format)
         self.up, self.up_values = matrix(rng, (experts, hidden, dim), *up_format)
         self.down, self.down_values = matrix(rng, (experts, dim, hidden), *down_format)
-        self.size = experts
+        self.size, self.activation, self.biases = experts, activation, None
+        shapes = ((experts, hidden), (experts, hidden), (experts, dim))
+        self.bias_values = tuple(np.zeros(shape) for shape in shapes)
+        if bias is not None:
+            self.biases, self.bias_values = zip(*(stored(rng.normal(size=shape), bias) for shape in shapes))
 
-    def steps(self, pipe, h, ids, weights):
-        return pipe.experts(h, ids, weights, self.gate, self.up, self.down, grouped=False)
+    def steps(self, pipe, h, ids, weights, grouped=False):
+        return pipe.experts(h, ids, weights, self.gate, self.up, self.down, grouped=grouped,
+                            activation=self.activation, biases=self.biases)
 
     def inputs(self, rng, rows, top_k, scale=1.0):
         dim = self.gate_values.shape[2]
@@ -43,25 +55,31 @@ class Layer:
         return {"h": activations(rng, rows, dim) * np.float32(scale / dim**0.5), "ids": ids, "weights": weights}
 
     def check(self, device, y, h, ids, weights):
-        expected = ref.experts(h, ids, weights, self.gate_values, self.up_values, self.down_values)
-        # Each product's error follows its sum of absolute values; silu(g) grows with a slope of 1.1 at most.
+        expected = ref.experts(h, ids, weights, self.gate_values, self.up_values, self.down_values, self.activation,
+                               self.bias_values)
+        # Each product's error follows its sum of absolute values; what gate becomes grows with SLOPE at most.
         bound, x = np.zeros_like(expected), np.abs(h.astype(np.float64))
+        extra = 1.0 if self.activation == "swiglu_oai" else 0.0   # up + 1
         for row in range(len(h)):
             for expert, weight in zip(ids[row], weights[row]):
                 if expert != ref.NONE:
-                    gate, up = np.abs(self.gate_values[expert]) @ x[row], np.abs(self.up_values[expert]) @ x[row]
-                    bound[row] += 2 * DOT * np.abs(weight) * (np.abs(self.down_values[expert]) @ (gate * up))
+                    gate, up, down = (np.abs(bias[expert]) for bias in self.bias_values)
+                    gate, up = np.abs(self.gate_values[expert]) @ x[row] + gate, np.abs(self.up_values[expert]) @ x[row] + up
+                    inner = np.abs(self.down_values[expert]) @ (gate * (up + extra)) + down
+                    bound[row] += 2 * DOT * np.abs(weight) * inner
                     bound[row] += np.abs(weight) * self.rounded(device, h[row].astype(np.float64), expert)
         assert_close(y, expected, bound)
 
     def rounded(self, device, x, expert):
         """What 16-bit activations may cost of one expert's output."""
         gate, up, down = self.gate_values[expert], self.up_values[expert], self.down_values[expert]
-        g, u = gate @ x, up @ x
+        g, u = (weight @ x + bias[expert] for weight, bias in zip((gate, up), self.bias_values))
         dg = stored_activations(device, x, self.gate, gate) + DOT * np.abs(g)
         du = stored_activations(device, x, self.up, up) + DOT * np.abs(u)
-        inner = ref.silu(g) * u
-        return (np.abs(down) @ (1.1 * dg * (np.abs(u) + du) + du * np.abs(ref.silu(g))) * device.native
+        inner, extra = ref.activate(g, u, self.activation), float(self.activation == "swiglu_oai")
+        slope = self.SLOPE[self.activation]
+        acted = np.abs(ref.activate(g, np.ones_like(u) - extra, self.activation))
+        return (np.abs(down) @ (slope * dg * (np.abs(u) + extra + du) + du * acted) * device.native
                 + stored_activations(device, inner * (1 + DOT), self.down, down))
 
 
@@ -154,3 +172,115 @@ def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
     inner = made.view(gate_up.writes[0])
     zeros = [(row, k) for row in range(3) for k in range(4) if (inner[row, k] == 0).all()]
     assert zeros == [(1, 2)] and not np.isnan(inner).any()
+
+
+# Activations and biases
+
+
+@pytest.mark.parametrize("bias", [None, "f32", "f16", "bf16"])
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_oai"])
+@pytest.mark.parametrize("format, sizes", [(("bf16", 0), (31, 17)), (("q4_bf16", 32), (96, 64)), (("q8_f16", 32), (32, 32))],
+                         ids=["bf16", "q4", "q8"])
+def test_activations_and_biases(device, format, sizes, activation, bias):
+    rng = np.random.default_rng(7)
+    layer = Layer(rng, 6, *sizes, format, activation=activation, bias=bias)
+    inputs = layer.inputs(rng, 5, 3, scale=4.0)   # beyond the limits of 7 too
+    inputs["ids"][2, 1] = ref.NONE
+    layer.check(device, run(device, 5, layer.steps, **inputs), **inputs)
+
+
+@given(experts=st.integers(1, 7), rows=st.integers(1, 9), hidden=st.integers(1, 40), dim=st.integers(1, 40),
+       bias=st.sampled_from([None, *PLAIN_FORMATS]), activation=st.sampled_from(["silu", "gelu_tanh", "swiglu_oai"]),
+       grouped=st.booleans(), seed=st.integers(0, 1000))
+def test_activations_and_biases_of_any_size(device, experts, rows, hidden, dim, bias, activation, grouped, seed):
+    rng = np.random.default_rng(seed)
+    layer = Layer(rng, experts, hidden, dim, activation=activation, bias=bias)
+    inputs = layer.inputs(rng, rows, rng.integers(1, experts + 1), scale=4.0)
+    y = run(device, rows, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.check(device, y, **inputs)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("format, group", [("f32", 0), ("q4_f32", 32)], ids=["f32", "q4"])
+@pytest.mark.parametrize("activation, gate, up, expected", [
+    ("gelu_tanh", 100, 2, 200), ("gelu_tanh", -100, 2, 0), ("gelu_tanh", 1e15, 1, 1e15), ("gelu_tanh", -1e15, 1, 0),
+    ("swiglu_oai", 100, 100, 56), ("swiglu_oai", 100, -100, -42), ("swiglu_oai", -100, 3, 0),
+    ("swiglu_oai", np.nan, 1, np.nan), ("swiglu_oai", 1, np.nan, np.nan), ("gelu_tanh", np.nan, 1, np.nan),
+    ("swiglu_oai", np.inf, 1, 14), ("swiglu_oai", 7, -np.inf, -42), ("gelu_tanh", np.inf, 1, np.inf),
+])
+def test_far_out(processor, format, group, activation, gate, up, expected, grouped):
+    """Beyond the limits, where exp overflows, and where there is no number: gate and up are what the biases are. Not on
+    the checker, which reports them."""
+    zeros = lambda *shape: matrix_of_zeros(shape, format, group)   # noqa: E731
+    n = group or 8
+    biases = tuple(np.full((1, n), value, np.float32) for value in (gate, up)) + (np.zeros((1, n), np.float32),)
+    one = np.zeros((5, n), np.float32)
+    inner = run(processor, 5, lambda pipe, h, ids, weights: inner_of(pipe, pipe.experts(
+        h, ids, weights, zeros(1, n, n), zeros(1, n, n), zeros(1, n, n), activation=activation, biases=biases, grouped=grouped)),
+        h=one, ids=np.zeros((5, 1), np.uint32), weights=np.ones((5, 1), np.float32))
+    np.testing.assert_allclose(inner.reshape(5, n), np.full((5, n), expected), rtol=1e-4, atol=1e-30)
+
+
+def matrix_of_zeros(shape, format, group):
+    if not group:
+        return np.zeros(shape, np.float32)
+    groups = (*shape[:-1], shape[-1] // group)
+    return Quantized(np.zeros((*shape[:-1], shape[-1] // 8), np.uint32), np.zeros(groups, np.float32),
+                     np.zeros(groups, np.float32), 4, group)
+
+
+def inner_of(pipe, y):
+    """What gate and up made, of the step that was added last."""
+    (gate_up,) = [dispatch for dispatch in pipe.dispatches if dispatch.step.endswith("gate_up")]
+    return gate_up.writes[0]
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"activation": "relu"}, BuildError, r"experts: activation = 'relu'; choose silu, gelu_tanh, swiglu_oai"),
+    ({"biases": (np.zeros((6, 5), np.float32), None, None)}, DTypeError, "gate and up must both have a bias"),
+    ({"biases": (None, None, np.zeros((6, 5), np.float32))}, ShapeError, r"experts.down: the bias has shape \(6, 5\), expected \(6, 4\)"),
+    ({"biases": (None, None, np.zeros((6, 4), np.uint32))}, DTypeError, "experts.down: the bias is u32, expected f32, f16 or bf16"),
+])
+def test_what_experts_refuse(change, error, message):
+    pipe = p.Pipeline(rows=2)
+    h, ids, weights = pipe.input("h", (2, 4)), pipe.input("ids", (2, 3), "u32"), pipe.input("weights", (2, 3))
+    gate, down = np.zeros((6, 5, 4), np.float32), np.zeros((6, 4, 5), np.float32)
+    with pytest.raises(error, match=message):
+        pipe.experts(h, ids, weights, gate, gate, down, **change)
+
+
+# Gate and up in one stack
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("format, group", [("f32", 0), ("q4_bf16", 32)], ids=["f32", "q4"])
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "interleaved"])
+def test_gate_and_up_may_be_views_of_one_stack(device, interleaved, format, group, grouped):
+    """Halves of each expert's rows, or every other row of them."""
+    rng, hidden, dim = np.random.default_rng(8), 35, group or 17
+    both, values = matrix(rng, (6, 2 * hidden, dim), format, group)
+    parts = (both,) if not group else (both.weight, both.scales, both.biases)
+    views = []
+    for which in (0, 1):
+        first = which if interleaved else which * hidden
+        tensors = tuple(rows_from(as_storage(part), first) for part in parts)
+        weight = Weight("both", (6, hidden, dim), format, tensors, group, 2 * hidden, 2 if interleaved else 1)
+        views.append((weight, values[:, first::2] if interleaved else values[:, first : first + hidden]))
+    layer = Layer(rng, 6, hidden, dim)
+    (layer.gate, layer.gate_values), (layer.up, layer.up_values) = views
+    inputs = layer.inputs(rng, 5, 3)
+    y = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.gate = layer.up = both   # for the bound
+    layer.check(device, y, **inputs)
+
+
+def rows_from(storage, first):
+    """A stack [experts, rows, …] from row `first` of its first matrix to its end, as a flat tensor."""
+    class From(Storage):
+        def _place(self, device):
+            buffer, offset = storage.on(device)
+            return buffer, offset + first * storage.nbytes // (storage.shape[0] * storage.shape[1])
+
+    count = (storage.shape[0] * storage.shape[1] - first) * storage.shape[2]
+    view = From((count,), storage.dtype)
+    return Tensor("both", view.shape, view.dtype, view, "weight")

@@ -28,7 +28,7 @@ KEPT = 0xABABABAB   # what stands where nothing is to be written
 
 def steps(layer, grouped):
     def add(pipe, h, ids, weights):
-        return pipe.experts(h, ids, weights, layer.gate, layer.up, layer.down, grouped=grouped)
+        return layer.steps(pipe, h, ids, weights, grouped)
 
     return add
 
@@ -53,6 +53,7 @@ def group(device, ids, experts, spare=0):
         pairs, offsets = pipe.scratch("pairs", (ids.shape[0] * top_k,), "u32"), pipe.scratch("offsets", (experts + 1,), "u32")
         pipe.add("group", "group_experts", (ids,), (pairs, offsets, pipe.status()),
                  {"rows": rows, "experts": experts, "top_k": top_k, "inputs": 1, "outputs": 1, "group_size": 0,
+                  "dense": 0, "activation": 0, "bias": 0, "expert_rows": 1, "row_step": 1,
                   "step": pipe.failing_step("group")}, height=experts)
         return pairs, offsets
 
@@ -135,6 +136,18 @@ def test_every_format(device, format):
     size = format[1] or 33
     layer = Layer(rng, 4, size, size, format)
     assert_same(device, layer, layer.inputs(rng, 5, 2))   # experts of one row, and of several
+
+
+@pytest.mark.parametrize("bias", [None, "f32", "bf16"])
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_oai"])
+@pytest.mark.parametrize("format", [("bf16", 0), ("q4_bf16", 64), ("q8_f16", 32)], ids=["bf16", "q4", "q8"])
+def test_activations_and_biases(device, format, activation, bias):
+    rng = np.random.default_rng(12)
+    size = format[1] or 33
+    layer = Layer(rng, 6, 2 * size, size, format, activation=activation, bias=bias)
+    inputs = layer.inputs(rng, 7, 4, scale=4.0)
+    inputs["ids"][3, 2] = NONE
+    assert_same(device, layer, inputs)
 
 
 @pytest.mark.parametrize("experts", [1, 6, 60, 128, 257])

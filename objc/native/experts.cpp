@@ -1,6 +1,6 @@
 // experts_gate_up_q… and experts_down_q… (shaders/experts.metal).
+#include "epilogue.h"
 #include "names.h"
-#include "tile.h"
 
 namespace OB_NAMESPACE {
 
@@ -12,24 +12,30 @@ struct GateUp {
     Packed<bits, S> gate, up;
     const float *x;
     const uint32_t *ids;
+    Bias gate_bias, up_bias;
     float *h;
 
     explicit GateUp(const metallib_launch *l)
-        : launch(l), args(*(const ExpertArgs *)l->buffers[10]),
+        : launch(l), args(*(const ExpertArgs *)l->buffers[12]),
           gate(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
           up(l->buffers[3], l->buffers[4], l->buffers[5], args.inputs, args.group_size),
-          x((const float *)l->buffers[6]), ids((const uint32_t *)l->buffers[7]), h((float *)l->buffers[8]) {}
+          x((const float *)l->buffers[6]), ids((const uint32_t *)l->buffers[7]), gate_bias{l->buffers[8], args.bias},
+          up_bias{l->buffers[9], args.bias}, h((float *)l->buffers[10]) {}
+
+    uint32_t id(size_t pair) const { return args.dense ? 0 : ids[pair]; }
 
     // Tiles tile … end - 1 of one pair of row and expert.
     void pair(uint32_t id, size_t pair, uint32_t tile, uint32_t end, const Activations &a) const {
-        Packed<bits, S> g = gate.matrix(id, args.outputs), u = up.matrix(id, args.outputs);
+        Packed<bits, S> g = gate.matrix(id, args.expert_rows), u = up.matrix(id, args.expert_rows);
+        Bias g_bias = gate_bias.matrix(id, args.outputs), u_bias = up_bias.matrix(id, args.outputs);
         for (; tile < end; tile++) {
             Tile at(tile, args.outputs);
             float y[TILE];
             for (int half = 0; half < 2; half++) {
                 if (at.count[half] == 0) continue;
-                __m256 gated = silu(matvec(g, at.first[half], a));
-                _mm256_storeu_ps(y + 8 * half, _mm256_mul_ps(gated, matvec(u, at.first[half], a)));
+                __m256 gates = g_bias.add(matvec(g, at.first[half], a), at.first[half]);
+                __m256 ups = u_bias.add(matvec(u, at.first[half], a), at.first[half]);
+                _mm256_storeu_ps(y + 8 * half, activate(gates, ups, args.activation));
             }
             at.store(h + pair * args.outputs, y);
         }
@@ -40,7 +46,7 @@ template <int bits, typename S>
 static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     GateUp<bits, S> all(launch);
     const ExpertArgs &args = all.args;
-    if (rows_together(args.inputs, args.group_size, args.outputs) == 0) return shader(launch, first, count);
+    if (rows_together(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1) return shader(launch, first, count);
     const uint32_t width = launch->threadgroups[0], height = launch->threadgroups[1];
     Activations a;
     a.place((char *)scratch, 1, args.inputs, args.group_size);
@@ -54,7 +60,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
             row = next;
             finite = quantise<bits>(a, 0, all.x + (size_t)row * args.inputs);
         }
-        if (next < args.rows && finite && all.ids[pair] < args.experts) all.pair(all.ids[pair], pair, tile, tile + take, a);
+        if (next < args.rows && finite && all.id(pair) < args.experts) all.pair(all.id(pair), pair, tile, tile + take, a);
         else shader(launch, first, take);
         first += take, count -= take;
     }
@@ -68,13 +74,14 @@ struct Down {
     const float *h;
     const uint32_t *ids;
     const float *weights;
+    Bias bias;
     float *y;
 
     explicit Down(const metallib_launch *l)
-        : launch(l), args(*(const ExpertArgs *)l->buffers[7]),
+        : launch(l), args(*(const ExpertArgs *)l->buffers[8]),
           weight(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
           h((const float *)l->buffers[3]), ids((const uint32_t *)l->buffers[4]),
-          weights((const float *)l->buffers[5]), y((float *)l->buffers[6]) {}
+          weights((const float *)l->buffers[5]), bias{l->buffers[6], args.bias}, y((float *)l->buffers[7]) {}
 
     // The inputs of all experts of a row, in a[k]; false where one is not finite.
     bool prepare(Activations *a, uint32_t row) const {
@@ -97,6 +104,7 @@ struct Down {
                 for (uint32_t k = 0; k < args.top_k; k++) {
                     if (id[k] >= args.experts) continue;
                     __m256 part = matvec(weight.matrix(id[k], args.outputs), at.first[half], a[k]);
+                    part = bias.add(part, (size_t)id[k] * args.outputs + at.first[half]);
                     sum = _mm256_fmadd_ps(_mm256_set1_ps(share[k]), part, sum);
                 }
                 _mm256_storeu_ps(lanes + 8 * half, sum);

@@ -1,6 +1,6 @@
 // experts_gate_up_grouped_q… and experts_down_grouped_q… (shaders/experts_grouped.metal).
+#include "epilogue.h"
 #include "names.h"
-#include "tile.h"
 
 namespace OB_NAMESPACE {
 
@@ -25,23 +25,26 @@ OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32
 template <int bits, typename S>
 static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *b = launch->buffers;
-    const ExpertArgs &args = *(const ExpertArgs *)b[10];
+    const ExpertArgs &args = *(const ExpertArgs *)b[12];
     const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
-    if (together == 0) return shader(launch, first, count);
+    if (together == 0 || args.row_step != 1) return shader(launch, first, count);
     Packed<bits, S> gates(b[0], b[1], b[2], args.inputs, args.group_size);
     Packed<bits, S> ups(b[3], b[4], b[5], args.inputs, args.group_size);
     const float *x = (const float *)b[6];
-    const uint32_t *pairs = (const uint32_t *)b[7], *offsets = (const uint32_t *)b[8];
-    float *h = (float *)b[9];
+    const uint32_t all_rows[2] = {0, args.rows};
+    const uint32_t *pairs = (const uint32_t *)b[7], *offsets = args.dense ? all_rows : (const uint32_t *)b[8];
+    const Bias gate_biases = {b[9], args.bias}, up_biases = {b[10], args.bias};
+    float *h = (float *)b[11];
     each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
-        Packed<bits, S> gate = gates.matrix(expert, args.outputs), up = ups.matrix(expert, args.outputs);
+        Packed<bits, S> gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
+        Bias gate_bias = gate_biases.matrix(expert, args.outputs), up_bias = up_biases.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
             float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
             float(*u)[TILE] = g + PARTS * rows;
             uint64_t bad = quantise_all<bits>(a, rows, [&](uint32_t r) {
-                return x + (size_t)(pairs[i + r] / args.top_k) * args.inputs;
+                return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
             });
             if (bad != 0 && !again) return false;
             for (uint32_t t = tile; t < end; t++) {
@@ -51,9 +54,11 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
                 for (uint32_t r = 0; r < rows; r++) {
                     if (has(bad, r)) continue;
                     float y[TILE];
-                    for (int l = 0; l < TILE; l += 8) {
-                        __m256 gated = silu(_mm256_loadu_ps(g[r] + l));
-                        _mm256_storeu_ps(y + l, _mm256_mul_ps(gated, _mm256_loadu_ps(u[r] + l)));
+                    for (int half = 0; half < 2; half++) {
+                        if (at.count[half] == 0) continue;
+                        __m256 gates_of_row = gate_bias.add(_mm256_loadu_ps(g[r] + 8 * half), at.first[half]);
+                        __m256 ups_of_row = up_bias.add(_mm256_loadu_ps(u[r] + 8 * half), at.first[half]);
+                        _mm256_storeu_ps(y + 8 * half, activate(gates_of_row, ups_of_row, args.activation));
                     }
                     at.store(h + (size_t)(i + r) * args.outputs, y);
                 }
@@ -66,15 +71,17 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
 template <int bits, typename S>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *b = launch->buffers;
-    const ExpertArgs &args = *(const ExpertArgs *)b[7];
+    const ExpertArgs &args = *(const ExpertArgs *)b[8];
     const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
     if (together == 0) return shader(launch, first, count);
     Packed<bits, S> downs(b[0], b[1], b[2], args.inputs, args.group_size);
     const float *h = (const float *)b[3];
     const uint32_t *pairs = (const uint32_t *)b[4], *offsets = (const uint32_t *)b[5];
-    float *z = (float *)b[6];
+    const Bias biases = {b[6], args.bias};
+    float *z = (float *)b[7];
     each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
         Packed<bits, S> weight = downs.matrix(expert, args.outputs);
+        Bias bias = biases.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
@@ -85,7 +92,13 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
                 Tile at(t, args.outputs);
                 multiply(weight, at, a, y);
                 for (uint32_t r = 0; r < rows; r++) {
-                    if (!has(bad, r)) at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
+                    if (has(bad, r)) continue;
+                    for (int half = 0; half < 2 && bias.type != OB_NOT_STORED; half++) {
+                        if (at.count[half] == 0) continue;
+                        __m256 sum = bias.add(_mm256_loadu_ps(y[r] + 8 * half), at.first[half]);
+                        _mm256_storeu_ps(y[r] + 8 * half, sum);
+                    }
+                    at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
                 }
             }
         }

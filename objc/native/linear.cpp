@@ -1,18 +1,17 @@
 // linear_q… and linear3_q… (shaders/linear.metal).
+#include "epilogue.h"
 #include "names.h"
-#include "tile.h"
 
 namespace OB_NAMESPACE {
 
 template <int bits, typename S>
 struct Matrix {
     Packed<bits, S> weight;
-    float *y;
-    uint32_t outputs, tiles;
+    Output out;
+    uint32_t tiles;
 
-    Matrix(void *const *parts, void *y_, uint32_t inputs, uint32_t outputs_, uint32_t group)
-        : weight(parts[0], parts[1], parts[2], inputs, group), y((float *)y_), outputs(outputs_),
-          tiles((outputs_ + TILE - 1) / TILE) {}
+    Matrix(void *const *parts, uint32_t inputs, uint32_t group, const Output &out_)
+        : weight(parts[0], parts[1], parts[2], inputs, group), out(out_), tiles((out_.outputs + TILE - 1) / TILE) {}
 };
 
 // A launch: up to three matrices over one input. Indices go down the row tiles of an output tile first,
@@ -45,10 +44,10 @@ struct Linear {
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
             const Matrix<bits, S> &matrix = matrices[m];
             for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
-                Tile at(tile, matrix.outputs);
+                Tile at(tile, matrix.out.outputs);
                 multiply(matrix.weight, at, a, y);
                 for (uint32_t r = first; r < end; r++) {
-                    if (!has(bad, r - first)) at.store(matrix.y + (size_t)r * matrix.outputs, y[r - first]);
+                    if (!has(bad, r - first)) matrix.out.store(at, r, y[r - first]);
                 }
             }
         }
@@ -79,10 +78,12 @@ struct Linear {
 template <int bits, typename S>
 static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *b = launch->buffers;
-    const LinearArgs &args = *(const LinearArgs *)b[5];
+    const LinearArgs &args = *(const LinearArgs *)b[8];
     uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
-    Matrix<bits, S> matrix(b, b[4], args.inputs, args.outputs, args.group_size);
+    const float *add = args.has_add ? (const float *)b[5] : nullptr, *gate = args.has_gate ? (const float *)b[6] : nullptr;
+    Output out = {(float *)b[7], {b[4], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
+    Matrix<bits, S> matrix(b, args.inputs, args.group_size, out);
     Linear<bits, S> all = {launch,    shader,      &matrix,         1,        (const float *)b[3],
                            args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);
@@ -91,13 +92,16 @@ static void linear(const metallib_launch *launch, uint32_t first, uint32_t count
 template <int bits, typename S>
 static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *b = launch->buffers;
-    const Linear3Args &args = *(const Linear3Args *)b[13];
+    const Linear3Args &args = *(const Linear3Args *)b[16];
     uint32_t fewest = least(args.outputs0, least(args.outputs1, args.outputs2));
     uint32_t together = rows_together(args.inputs, args.group_size, fewest);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
-    Matrix<bits, S> matrices[3] = {{b, b[10], args.inputs, args.outputs0, args.group_size},
-                                   {b + 3, b[11], args.inputs, args.outputs1, args.group_size},
-                                   {b + 6, b[12], args.inputs, args.outputs2, args.group_size}};
+    const uint32_t outputs[3] = {args.outputs0, args.outputs1, args.outputs2}, types[3] = {args.bias0, args.bias1, args.bias2};
+    auto matrix = [&](int i) {
+        Output out = {(float *)b[13 + i], {b[10 + i], types[i]}, nullptr, nullptr, outputs[i], 1, 0};
+        return Matrix<bits, S>(b + 3 * i, args.inputs, args.group_size, out);
+    };
+    Matrix<bits, S> matrices[3] = {matrix(0), matrix(1), matrix(2)};
     Linear<bits, S> all = {launch,    shader,      matrices,        3,        (const float *)b[9],
                            args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);

@@ -115,10 +115,9 @@ OB_INLINE __m256 exp(__m256 x) {
     return _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-// x / (1 + e^-x)
-OB_INLINE __m256 silu(__m256 x) {
-    __m256 one = _mm256_set1_ps(1.0f), none = _mm256_set1_ps(-0.0f);
-    return _mm256_div_ps(x, _mm256_add_ps(one, exp(_mm256_xor_ps(x, none))));
+// x · σ(s)
+OB_INLINE __m256 gated(__m256 x, __m256 s) {
+    return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), exp(_mm256_xor_ps(s, _mm256_set1_ps(-0.0f)))));
 }
 
 OB_INLINE uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }

@@ -1,0 +1,73 @@
+// What becomes of a finished product before it is written: bias, scale, softcap; gate and up together.
+//
+// All of it by settings of the run, for it happens once an output: kernels are made for formats of weights only.
+#ifndef OB_EPILOGUE_H
+#define OB_EPILOGUE_H
+
+#include "args.h"
+#include <metal_stdlib>
+
+// Element i of a bias that is stored as `type` says.
+METAL_FUNC float bias_at(device const ushort *bias, uint type, ulong i) {
+    if (type == OB_STORED_F32) return ((device const float *)bias)[i];
+    if (type == OB_STORED_F16) return float(((device const half *)bias)[i]);
+    return float(((device const bfloat *)bias)[i]);
+}
+
+METAL_FUNC float add_bias(float x, device const ushort *bias, uint type, ulong i) {
+    return type == OB_NOT_STORED ? x : x + bias_at(bias, type, i);
+}
+
+// x · σ(s)
+METAL_FUNC float gated(float x, float s) { return x / (1.0f + metal::exp(-s)); }
+
+// x no larger than `most`; NaN stays.
+METAL_FUNC float at_most(float x, float most) { return x > most ? most : x; }
+
+// What gate and up become. gelu by the tanh formula is x · σ(2u), u what the tanh is of.
+METAL_FUNC float activate(float gate, float up, uint activation) {
+    if (activation == OB_SILU) return gated(gate, gate) * up;
+    if (activation == OB_GELU_TANH) {
+        float cube = gate * gate * gate;
+        return gated(gate, 1.5957691216057308f * metal::fma(0.044715f, cube, gate)) * up;
+    }
+    gate = at_most(gate, OB_SWIGLU_LIMIT);
+    up = -at_most(-at_most(up, OB_SWIGLU_LIMIT), OB_SWIGLU_LIMIT);
+    return gated(gate, OB_SWIGLU_ALPHA * gate) * (up + 1.0f);
+}
+
+// Where the products of a projection go: y[row, output] = add[row, output] + softcap(scale · σ(gate[row]) ·
+// (product + bias[output])), softcap(v) = c · tanh(v / c). What is not asked for is left out.
+struct Output {
+    device float *y;
+    device const ushort *bias;
+    device const float *add, *gate;
+    uint outputs, bias_type;
+    float scale, softcap;
+};
+
+METAL_FUNC Output output_of(device float *y, device const ushort *bias, uint bias_type, uint outputs) {
+    Output out;
+    out.y = y;
+    out.bias = bias;
+    out.add = out.gate = nullptr;
+    out.outputs = outputs;
+    out.bias_type = bias_type;
+    out.scale = 1;
+    out.softcap = 0;
+    return out;
+}
+
+METAL_FUNC void write_output(thread const Output &out, uint row, uint output, float product) {
+    ulong i = ulong(row) * out.outputs + output;
+    float v = add_bias(product, out.bias, out.bias_type, output);
+    if (out.gate != nullptr) v = gated(v, out.gate[row]);
+    float scale = out.scale;
+    if (out.softcap > 0) {
+        v = metal::tanh(v * scale / out.softcap);
+        scale = out.softcap;
+    }
+    out.y[i] = out.add != nullptr ? metal::fma(v, scale, out.add[i]) : v * scale;
+}
+
+#endif
