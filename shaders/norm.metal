@@ -73,6 +73,27 @@ kernel void rms_norm(device const T *x [[buffer(0)]], device const W *weight [[b
     }
 }
 
+// Three norms of one input: y0, y1, y2 = norm(x) · weight0, · weight1, · weight2.
+template <typename T, typename W>
+kernel void rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]],
+                      device const W *weight1 [[buffer(2)]], device const W *weight2 [[buffer(3)]],
+                      device T *y0 [[buffer(4)]], device T *y1 [[buffer(5)]], device T *y2 [[buffer(6)]],
+                      constant NormArgs &args [[buffer(7)]], uint3 at [[threadgroup_position_in_grid]],
+                      OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    if (at.y >= args.rows) return;
+    Place place = OB_PLACE;
+    ulong row = ulong(at.y) * args.dim;
+    Input<T, false> input = {x + row, x + row};
+    Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
+    for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
+        Lanes normed = lanes_mul(input.at(i, args.dim), scale);
+        lanes_write(y0 + row, i, args.dim, lanes_mul(normed, norm_weight(weight0, i, args)));
+        lanes_write(y1 + row, i, args.dim, lanes_mul(normed, norm_weight(weight1, i, args)));
+        lanes_write(y2 + row, i, args.dim, lanes_mul(normed, norm_weight(weight2, i, args)));
+    }
+}
+
 // sum = residual + x; y = norm(sum) · weight · scalar, of one row. sum may be residual or x: a thread
 // reads what it writes, and nobody else does.
 template <typename T, typename W, typename S>
@@ -155,6 +176,7 @@ kernel void fused_norm_add_scalar(device const T *residual [[buffer(0)]], device
     template [[host_name(#kernel_name "_" types)]] kernel decltype(kernel_name<T, W>) kernel_name<T, W>;
 #define OB_INSTANTIATE(types, T, W)                                  \
     OB_INSTANTIATE_KERNEL(rms_norm, types, T, W)                     \
+    OB_INSTANTIATE_KERNEL(rms_norm3, types, T, W)                    \
     OB_INSTANTIATE_KERNEL(fused_residual_norm, types, T, W)          \
     OB_INSTANTIATE_KERNEL(fused_residual_norm_scalar, types, T, W)   \
     OB_INSTANTIATE_KERNEL(fused_norm_add, types, T, W)               \
