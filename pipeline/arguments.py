@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, or a .gguf file (default: the built-in storyteller)")
+    add("--model", metavar="PATH", help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)")
     add("--prompt", metavar="TEXT", help="one prompt")
     add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
     add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")
-    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values: f16 or f32 (default: %(default)s)")
+    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values: f16, f32 or q8 (default: %(default)s)")
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
     add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")
     add("--json", action="store_true", help="print only a summary, as JSON")

@@ -7,7 +7,7 @@ import math
 from .errors import BuildError, DTypeError, RunError, ShapeError
 from .native import _core
 from .plan import Plan
-from .tensors import Tensor, dtype_of, view_dtype
+from .tensors import Tensor, dtype_of, view_dtype, view_shape
 
 
 class Chain:
@@ -86,7 +86,8 @@ class Chain:
         import numpy as np
 
         buffer, offset = self._place(tensor, copy)
-        return np.frombuffer(buffer, view_dtype(tensor.dtype), math.prod(tensor.shape), offset).reshape(tensor.shape)
+        shape = view_shape(tensor.shape, tensor.dtype)
+        return np.frombuffer(buffer, view_dtype(tensor.dtype), math.prod(shape), offset).reshape(shape)
 
     def _dispatches(self, copies: int) -> list[list]:
         """Of each copy; they differ where an output is bound."""

@@ -17,7 +17,7 @@ from .builder import Pipeline
 from .chain import Chain
 from .errors import PromptError, RunError, UsageError
 from .models import load_model
-from .models.state import Rows
+from .models.state import PREFILL_ROWS, Rows
 from .native import _core
 from .sampler import Features, Sampler
 from .sampling import Sampling, check
@@ -25,9 +25,7 @@ from .tensors import CACHE_DTYPES
 
 __all__ = ["Failed", "Finished", "Generator", "Prefilled", "Request", "Stats", "Token", "TraceEvent", "load_model"]
 
-# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so
-# many are worth it; halved until the chain's scratch, most of it the experts' products, takes no more.
-PREFILL_ROWS = 512
+# PREFILL_ROWS is halved until the prefill chain's scratch, most of it the experts' products, takes no more.
 PREFILL_SCRATCH = 64 << 20
 
 # Decode steps that are committed and not waited for: the device has the next one while the host reads the
@@ -154,13 +152,18 @@ class _Sequence:
         return Finished(self.request.index, self.tokens, self.logprobs, reason, self.top)
 
 
+def cache_bytes(model, batch_size: int, context: int, kv_cache: str = CACHE_DTYPES[0]) -> int:
+    """What the KV cache of such a Generator takes. Nothing is allocated."""
+    return model.cache(batch_size, context, kv_cache, PREFILL_ROWS).nbytes
+
+
 class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
-    values are kept, "f16" or "f32". trace: time every decode dispatch, each then in a command buffer of
-    its own. The decode chain has the sampling steps that some request
-    of a run may use, and no others; before the first run, those of `sampling`.
+    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has.
+    trace: time every decode dispatch, each then in a command buffer of its own. The decode chain has the
+    sampling steps that some request of a run may use, and no others; before the first run, those of `sampling`.
     """
 
     def __init__(self, model, *, batch_size: int = 1, context: int | None = None, kv_cache: str = CACHE_DTYPES[0],
@@ -176,7 +179,8 @@ class Generator:
         self.stats = Stats()
         self._trace = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
-        self._cache = model.cache(batch_size, context, kv_cache)
+        self._cache = model.cache(batch_size, context, kv_cache, PREFILL_ROWS)
+        self._cache.check_fits()
         self._rows = Rows.zeros(batch_size)
         self._prefill, self._prefill_rows = None, None   # built at the first prompt of two tokens
         self._counts = model.counts.numpy(model.device)

@@ -1,8 +1,10 @@
-"""Scratch memory: values whose lives do not overlap share bytes."""
+"""Scratch memory: values whose lives do not overlap share bytes. And what the machine has."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 ALIGNMENT = 256  # bytes; what any device asks of a buffer offset
 
@@ -24,6 +26,16 @@ class Layout:
     offsets: dict
     nbytes: int
     unshared: int
+
+
+def machine_bytes() -> int:
+    """Bytes of memory that this process may have: the machine's, or less where its control group has a limit."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
 
 
 def _rounded(nbytes: int) -> int:

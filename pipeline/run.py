@@ -11,6 +11,7 @@ from pathlib import Path
 from .program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
 
 OK, SOME_FAILED = 0, 1
+NOTED_CACHE = 1 << 30   # bytes of a KV cache that are worth a line
 __all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "OK", "SOME_FAILED", "main", "run"]
 
 
@@ -83,7 +84,7 @@ def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_s
     jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
     if chat is not None:
         chat.close()
-    generator = _generator(settings, engine, model, jobs)
+    generator = _generator(settings, engine, model, jobs, display)
     with _writer(settings) or nullcontext() as writer:
         session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
         session.begin()
@@ -119,12 +120,17 @@ def _handle_events(events, engine, session) -> None:
                 raise KeyboardInterrupt(f": {session.finished} of {len(session.jobs)} prompts are finished")
 
 
-def _generator(settings, engine, model, jobs):
+def _generator(settings, engine, model, jobs, display):
     """A generator with room for the longest text, and for no more rows than there are prompts."""
+    from .plan import human
+
     context = max(len(job.tokens) + job.max_tokens for job in jobs)
+    batch_size = min(settings.batch_size, len(jobs))
     options = {"trace": True} if settings.trace is not None else {}
-    return engine.Generator(model, batch_size=min(settings.batch_size, len(jobs)), context=context,
-                            kv_cache=settings.kv_cache, **options)
+    nbytes = engine.cache_bytes(model, batch_size, context, settings.kv_cache)
+    if nbytes >= NOTED_CACHE:
+        display.note(f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions")
+    return engine.Generator(model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, **options)
 
 
 def _writer(settings):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from .errors import BuildError, DTypeError, ShapeError
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
-CACHE_DTYPES = ("f16", "f32")   # what a KV cache may be stored in, the default first
+CACHE_DTYPES = ("f16", "f32", "q8")   # what a KV cache may be stored in, the default first; q8: see shaders/cache.h
 _NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32", "uint8": "u8"}
-_VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32", "u8": "uint8"}
+_VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32", "u8": "uint8", "q8": "uint8"}
 
 # Weights that kernels read: MLX's bits and group sizes, and GGUF's types with a block's columns and bytes.
 AFFINE_BITS = (3, 4, 6, 8)
@@ -33,8 +33,23 @@ def dtype_of(array) -> str:
 
 
 def view_dtype(dtype: str) -> str:
-    """The NumPy dtype that shows a tensor's memory; bf16 shows as uint16."""
+    """The NumPy dtype that shows a tensor's memory; bf16 shows as uint16, q8 as bytes."""
     return _VIEWS[dtype]
+
+
+def view_shape(shape, dtype: str) -> tuple[int, ...]:
+    """The shape of the array that shows a tensor's memory: rows of q8 are bytes, scales and integers."""
+    if dtype != "q8":
+        return tuple(shape)
+    from .native import _core
+
+    groups = -(-shape[-1] // _core.CACHE_GROUP)
+    return (*shape[:-1], -(-(2 * groups + shape[-1]) // 4) * 4)
+
+
+def nbytes_of(shape, dtype: str) -> int:
+    """What a tensor takes in memory."""
+    return math.prod(view_shape(shape, dtype)) * (1 if dtype == "q8" else ITEM_SIZES[dtype])
 
 
 class Storage:
@@ -75,7 +90,7 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
+        return nbytes_of(self.shape, self.dtype)
 
     def on(self, device):
         """(Buffer, byte offset) of this memory on a :class:`pipeline.device.Device`."""
@@ -110,8 +125,8 @@ class Storage:
         import numpy as np
 
         buffer, offset = self.on(device)
-        flat = np.frombuffer(buffer, view_dtype(self.dtype), math.prod(self.shape), offset)
-        return flat.reshape(self.shape)
+        shape = view_shape(self.shape, self.dtype)
+        return np.frombuffer(buffer, view_dtype(self.dtype), math.prod(shape), offset).reshape(shape)
 
 
 class _Part(Storage):
@@ -141,7 +156,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
+        return nbytes_of(self.shape, self.dtype)
 
     def __repr__(self):
         return f"{self.name}[{' × '.join(map(str, self.shape))}] {self.dtype}"

@@ -112,11 +112,14 @@ cdef extern from "args.h":
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
         OB_ROPE_HEADS
+        OB_NORM_HEAD
+        OB_NORM_ALL
+        OB_CACHE_GROUP
+        OB_F32
+        OB_F16
+        OB_BF16
         OB_MAX_TOP_K
         OB_NOT_STORED
-        OB_STORED_F32
-        OB_STORED_F16
-        OB_STORED_BF16
         OB_SILU
         OB_GELU_TANH
         OB_SWIGLU_OAI

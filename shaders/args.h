@@ -14,8 +14,14 @@
 #define OB_LINEAR_ROWS 4
 #define OB_LINEAR_BLOCK 2
 
-// Heads that one threadgroup of the head norm + rope kernel takes.
+// Heads that one threadgroup of the head norm + rope kernel takes, and what is normed together: the numbers
+// of a head, or those of all heads.
 #define OB_ROPE_HEADS 4
+#define OB_NORM_HEAD 1
+#define OB_NORM_ALL 2
+
+// Numbers of a KV cache of 8 bits that share a scale.
+#define OB_CACHE_GROUP 32
 
 // Key positions that attention weighs at a time, and query heads of a key-value head that it takes
 // together.
@@ -32,11 +38,11 @@
 #define OB_SAMPLE_LIST 8192
 #define OB_MAX_LOGPROBS 64
 
-// How a bias is stored; OB_NOT_STORED: there is none.
+// How the elements of a vector are stored, where a kernel reads any.
 #define OB_NOT_STORED 0
-#define OB_STORED_F32 1
-#define OB_STORED_F16 2
-#define OB_STORED_BF16 3
+#define OB_F32 1
+#define OB_F16 2
+#define OB_BF16 3
 
 // What gate and up become: silu(gate) · up; gelu(gate) · up by the tanh formula; that of gpt-oss.
 #define OB_SILU 0
@@ -89,18 +95,48 @@ struct Linear3Args {
 
 struct RopeTableArgs {
     uint32_t rows, half_dim;
+    float scale;  // of cos and sin
 };
 
 struct HeadArgs {
-    uint32_t rows, heads, kv_heads, head_dim;
+    uint32_t rows, heads, kv_heads, head_dim, v_dim;
+    uint32_t context;                // positions a cache slot holds
+    uint32_t ring;                   // 1: a position goes to its number modulo context
+    uint32_t half_dim, interleaved;  // pairs of a head that turn; 1: neighbours are pairs
+    uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
+    uint32_t norm_values;            // 1: value heads are normed, without weights
+    float eps, weight_offset;
+    float clip;                      // where above 0, no number is larger
+};
+
+struct AttentionArgs {
+    uint32_t rows, heads, kv_heads, head_dim, v_dim;
+    uint32_t v_row;    // numbers in a row of the values' cache, of which the first v_dim are values
+    uint32_t context;  // positions a cache slot holds
+    uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
+    uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
+    float scale;
+    float softcap;     // where above 0, scores s become softcap · tanh(s / softcap)
+};
+
+// Of latent attention: a query head has `nope` numbers and 2 · half_dim that turn, a row of the cache `rank`
+// numbers and as many that turn.
+struct LatentArgs {
+    uint32_t rows, heads, nope, rank;
+    uint32_t half_dim, interleaved;
     uint32_t context;  // positions a cache slot holds
     float eps;
 };
 
-struct AttentionArgs {
-    uint32_t rows, heads, kv_heads, head_dim;
-    uint32_t context;
-    float scale;
+// y[row, head, o] = w[head, o, :] · x[row, head, :], or transposed y[row, head, c] = Σ_i x[row, head, i] · w[head, i, c].
+struct HeadLinearArgs {
+    uint32_t rows, heads;
+    uint32_t inputs, outputs;       // of a head
+    uint32_t x_head, y_head;        // elements from one head of a row to the next
+    uint32_t head_rows, first_row;  // rows of the matrix from one head to the next, and before a head's first
+    uint32_t columns;               // of the matrix
+    uint32_t transposed;
+    uint32_t group_size;
 };
 
 struct RouteArgs {
@@ -190,9 +226,11 @@ static_assert(sizeof(struct StatusArgs) == 4, "StatusArgs");
 static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
-static_assert(sizeof(struct RopeTableArgs) == 8, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 24, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 24, "AttentionArgs");
+static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
+static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
+static_assert(sizeof(struct LatentArgs) == 32, "LatentArgs");
+static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");

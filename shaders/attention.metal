@@ -1,6 +1,6 @@
 // Grouped-query causal attention over the KV cache, for any number of positions.
 #include "args.h"
-#include "reduce.h"
+#include "cache.h"
 
 using namespace metal;
 
@@ -15,33 +15,54 @@ struct Softmax {
     float top[OB_ATTENTION_HEADS], total[OB_ATTENTION_HEADS], rescale[OB_ATTENTION_HEADS];
 };
 
-// scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale, h < H.
+// The positions of a block: `count` rows of a cache of `context` rows, the first at `first`; behind the
+// last row of a ring is its first.
+struct Block {
+    uint first, count, context;
+};
+
+// scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale, h < H, softly capped.
 template <uint H, typename C>
-METAL_FUNC void score_key(device const float *q, device const C *k, threadgroup float *scores, float scale, uint dim) {
+METAL_FUNC void score_key(device const float *q, device const C *k, threadgroup float *scores,
+                          constant AttentionArgs &args) {
     Lanes acc[H];
+    uint dim = args.head_dim;
     for (uint h = 0; h < H; h++) acc[h] = lanes_splat(0);
     for (uint i = 0; i < dim; i += 16) {
-        Lanes key = lanes_read(k, i, dim);
+        Lanes key = cache_read(k, i, dim, dim);
         for (uint h = 0; h < H; h++) acc[h] = lanes_fma(lanes_read(q + h * dim, i, dim), key, acc[h]);
     }
-    for (uint h = 0; h < H; h++) scores[h * OB_ATTENTION_BLOCK] = lanes_sum(acc[h]) * scale;
+    for (uint h = 0; h < H; h++) {
+        float score = lanes_sum(acc[h]) * args.scale;
+        scores[h * OB_ATTENTION_BLOCK] = args.softcap > 0 ? args.softcap * precise::tanh(score / args.softcap) : score;
+    }
+}
+
+// acc[h] += Σ_j weight[h, j] · v[j, i …] for `count` rows, sixteen columns of each.
+template <uint H, typename C>
+METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, thread Lanes *acc, uint count, uint i,
+                         constant AttentionArgs &args) {
+    ulong step = cache_row(v, args.v_row);
+    for (uint j = 0; j < count; j++) {
+        Lanes value = cache_read(v + j * step, i, args.v_dim, args.v_row);
+        for (uint h = 0; h < H; h++) acc[h] = lanes_fma(lanes_splat(weights[h * OB_ATTENTION_BLOCK + j]), value, acc[h]);
+    }
 }
 
 // y[h, i …] = y[h, i …] · rescale + Σ_j weight[h, j] · v[j, i …] for sixteen columns, h from `head` on.
 // The first block starts from 0, the last divides by the total.
 template <uint H, typename C>
-METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const Softmax &s, uint head, uint block,
-                           uint i, uint dim, bool first, bool last) {
+METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const Softmax &s, uint head, Block block,
+                           uint i, bool first, bool last, constant AttentionArgs &args) {
     Lanes acc[H];
+    uint dim = args.v_dim, behind = min(block.count, block.context - block.first);
     for (uint h = 0; h < H; h++) {
         acc[h] = lanes_splat(0);
         if (!first) acc[h] = lanes_mul(lanes_read(y + h * dim, i, dim), lanes_splat(s.rescale[head + h]));
     }
     threadgroup const float *weights = s.scores + head * OB_ATTENTION_BLOCK;
-    for (uint j = 0; j < block; j++) {
-        Lanes value = lanes_read(v + ulong(j) * dim, i, dim);
-        for (uint h = 0; h < H; h++) acc[h] = lanes_fma(lanes_splat(weights[h * OB_ATTENTION_BLOCK + j]), value, acc[h]);
-    }
+    add_rows<H>(v + ulong(block.first) * cache_row(v, args.v_row), weights, acc, behind, i, args);
+    add_rows<H>(v, weights + behind, acc, block.count - behind, i, args);
     for (uint h = 0; h < H; h++) {
         if (last) acc[h] = lanes_mul(acc[h], lanes_splat(1 / s.total[head + h]));
         lanes_write(y + h * dim, i, dim, acc[h]);
@@ -50,25 +71,26 @@ METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const
 
 // Scores of `heads` heads at the block's positions; -inf up to the next multiple of sixteen.
 template <typename C>
-METAL_FUNC void score_block(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, uint block,
-                            float scale, uint dim, Place place) {
+METAL_FUNC void score_block(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, Block block,
+                            constant AttentionArgs &args, Place place) {
     uint tiles = (heads + TILE - 1) / TILE;
-    uint padded = (block + 15) / 16 * 16;
+    uint padded = (block.count + 15) / 16 * 16;
     for (uint item = place.thread_index; item < padded * tiles; item += place.threads) {
         uint j = item / tiles, head = item % tiles * TILE, n = min(uint(TILE), heads - head);
         threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK + j;
-        device const float *queries = q + head * dim;
-        device const C *key = k + ulong(j) * dim;
-        if (j >= block) {
+        device const float *queries = q + head * args.head_dim;
+        uint at = block.first + j < block.context ? block.first + j : block.first + j - block.context;
+        device const C *key = k + ulong(at) * cache_row(k, args.head_dim);
+        if (j >= block.count) {
             for (uint h = 0; h < n; h++) scores[h * OB_ATTENTION_BLOCK] = -INFINITY;
         } else if (n == 4) {
-            score_key<4>(queries, key, scores, scale, dim);
+            score_key<4>(queries, key, scores, args);
         } else if (n == 3) {
-            score_key<3>(queries, key, scores, scale, dim);
+            score_key<3>(queries, key, scores, args);
         } else if (n == 2) {
-            score_key<2>(queries, key, scores, scale, dim);
+            score_key<2>(queries, key, scores, args);
         } else {
-            score_key<1>(queries, key, scores, scale, dim);
+            score_key<1>(queries, key, scores, args);
         }
     }
 }
@@ -96,55 +118,69 @@ METAL_FUNC void weigh_block(threadgroup Softmax &s, uint head, uint block, Place
 }
 
 template <typename C>
-METAL_FUNC void add_block(device float *y, device const C *v, threadgroup const Softmax &s, uint heads, uint block,
-                          uint dim, bool first, bool last, Place place) {
-    uint chunks = (dim + 15) / 16, tiles = (heads + TILE - 1) / TILE;
+METAL_FUNC void add_block(device float *y, device const C *v, threadgroup const Softmax &s, uint heads, Block block,
+                          bool first, bool last, constant AttentionArgs &args, Place place) {
+    uint chunks = (args.v_dim + 15) / 16, tiles = (heads + TILE - 1) / TILE;
     for (uint item = place.thread_index; item < chunks * tiles; item += place.threads) {
         uint i = item % chunks * 16, head = item / chunks * TILE, n = min(uint(TILE), heads - head);
-        device float *sums = y + head * dim;
+        device float *sums = y + head * args.v_dim;
         if (n == 4) {
-            add_values<4>(sums, v, s, head, block, i, dim, first, last);
+            add_values<4>(sums, v, s, head, block, i, first, last, args);
         } else if (n == 3) {
-            add_values<3>(sums, v, s, head, block, i, dim, first, last);
+            add_values<3>(sums, v, s, head, block, i, first, last, args);
         } else if (n == 2) {
-            add_values<2>(sums, v, s, head, block, i, dim, first, last);
+            add_values<2>(sums, v, s, head, block, i, first, last, args);
         } else {
-            add_values<1>(sums, v, s, head, block, i, dim, first, last);
+            add_values<1>(sums, v, s, head, block, i, first, last, args);
         }
     }
 }
 
-// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], the softmax kept online over
-// blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A threadgroup takes the query
-// heads that share a key-value head, OB_ATTENTION_HEADS at a time.
-// q, y [rows, heads, head_dim]; caches [slots, kv_heads, context, head_dim] of C. Grid: kv_heads × rows.
+METAL_FUNC float sink(device const char *sinks, uint kind, uint head) {
+    if (kind == OB_F32) return ((device const float *)sinks)[head];
+    if (kind == OB_F16) return float(((device const half *)sinks)[head]);
+    return float(((device const bfloat *)sinks)[head]);
+}
+
+// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or the last `window` of these, the
+// softmax kept online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A sink is
+// one more score of its head, whose weight has no value. A threadgroup takes the query heads that share a
+// key-value head, OB_ATTENTION_HEADS at a time.
+// q [rows, heads, head_dim], y [rows, heads, v_dim]; caches of C [slots, kv_heads, context, head_dim] and
+// [slots, kv_heads, context, v_row], v_row ≥ v_dim; sinks [heads]. Grid: kv_heads × rows.
 template <typename C>
 kernel void attention(device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]],
                       device const C *v_cache [[buffer(2)]], device const uint *slots [[buffer(3)]],
-                      device const uint *positions [[buffer(4)]], device float *y [[buffer(5)]],
-                      constant AttentionArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
-                      OB_PLACE_PARAMETERS) {
+                      device const uint *positions [[buffer(4)]], device const char *sinks [[buffer(5)]],
+                      device float *y [[buffer(6)]], constant AttentionArgs &args [[buffer(7)]],
+                      uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup Softmax s;
     Place place = OB_PLACE;
-    uint row = at.y, dim = args.head_dim, sharing = args.heads / args.kv_heads;
+    uint row = at.y, sharing = args.heads / args.kv_heads;
     if (row >= args.rows) return;
-    uint count = min(positions[row], args.context - 1) + 1;
-    ulong cache = (ulong(slots[row]) * args.kv_heads + at.x) * args.context * dim;
-    ulong queries = (ulong(row) * args.heads + at.x * sharing) * dim;
+    uint last = min(positions[row], args.window ? uint(INT_MAX) : args.context - 1);
+    uint window = min(args.window ? args.window : args.context, args.context);
+    uint count = min(last, window - 1) + 1, from = last - (count - 1);
+    ulong rows = (ulong(slots[row]) * args.kv_heads + at.x) * args.context;
+    device const C *keys = k_cache + rows * cache_row(k_cache, args.head_dim);
+    device const C *values = v_cache + rows * cache_row(v_cache, args.v_row);
+    uint query = row * args.heads + at.x * sharing;
     for (uint head = 0; head < sharing; head += OB_ATTENTION_HEADS) {
         uint heads = min(uint(OB_ATTENTION_HEADS), sharing - head);
-        ulong offset = queries + ulong(head) * dim;
+        device const float *queries = q + ulong(query + head) * args.head_dim;
+        device float *sums = y + ulong(query + head) * args.v_dim;
         for (uint h = place.group; h < heads; h += place.groups) {
-            if (place.lane == 0) s.top[h] = -INFINITY, s.total[h] = 0;
+            if (place.lane != 0) continue;
+            s.top[h] = args.sinks ? sink(sinks, args.sinks, at.x * sharing + head + h) : -INFINITY;
+            s.total[h] = s.top[h] == -INFINITY ? 0 : 1 + (s.top[h] - s.top[h]);  // a sink that is no number spoils it
         }
-        for (uint first = 0; first < count; first += OB_ATTENTION_BLOCK) {
-            uint block = min(uint(OB_ATTENTION_BLOCK), count - first);
-            ulong at_block = cache + ulong(first) * dim;
-            score_block(q + offset, k_cache + at_block, s, heads, block, args.scale, dim, place);
+        for (uint done = 0; done < count; done += OB_ATTENTION_BLOCK) {
+            Block block = {(from + done) % args.context, min(uint(OB_ATTENTION_BLOCK), count - done), args.context};
+            score_block(queries, keys, s, heads, block, args, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // scores change hands
-            for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block, place);
+            for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block.count, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // every score is a weight now
-            add_block(y + offset, v_cache + at_block, s, heads, block, dim, first == 0, first + block == count, place);
+            add_block(sums, values, s, heads, block, done == 0, done + block.count == count, args, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next block overwrites them
         }
     }
@@ -152,3 +188,4 @@ kernel void attention(device const float *q [[buffer(0)]], device const C *k_cac
 
 template [[host_name("attention_f32")]] kernel decltype(attention<float>) attention<float>;
 template [[host_name("attention_f16")]] kernel decltype(attention<half>) attention<half>;
+template [[host_name("attention_q8")]] kernel decltype(attention<char>) attention<char>;

@@ -31,6 +31,7 @@ METAL_FUNC Lanes lanes_gather(P p) {
 METAL_FUNC Lanes lanes_load(device const float *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(device const half *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(device const bfloat *p) { return lanes_gather(p); }
+METAL_FUNC Lanes lanes_load(device const char *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(threadgroup const float *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(thread const float *p) { return lanes_gather(p); }
 

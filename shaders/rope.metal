@@ -1,11 +1,12 @@
-// Rotary positions (Su et al. 2021) with the per-head norm of Qwen3 in front, and the KV-cache write.
+// Rotary positions (Su et al. 2021) with the norm of queries and keys in front, and the KV-cache write.
 #include "args.h"
-#include "reduce.h"
+#include "cache.h"
 
 using namespace metal;
 
-// table[row] = cos then sin of position[row] · inv_freq[i], i < half_dim: once a run, for all layers.
-// positions [rows] u32, inv_freq [half_dim] f32, table [rows, 2, half_dim] f32. One threadgroup a row.
+// table[row] = cos then sin of position[row] · inv_freq[i], i < half_dim, times `scale`: once a run, for
+// all layers. positions [rows] u32, inv_freq [half_dim] f32, table [rows, 2, half_dim] f32. One threadgroup
+// a row.
 kernel void rope_table(device const uint *positions [[buffer(0)]], device const float *inv_freq [[buffer(1)]],
                        device float *table [[buffer(2)]], constant RopeTableArgs &args [[buffer(3)]],
                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
@@ -14,39 +15,77 @@ kernel void rope_table(device const uint *positions [[buffer(0)]], device const 
     device float *row = table + ulong(at.y) * 2 * args.half_dim;
     float position = float(positions[at.y]);
     for (uint i = place.thread_index; i < args.half_dim; i += place.threads) {
-        row[i] = precise::cos(position * inv_freq[i]);
-        row[args.half_dim + i] = precise::sin(position * inv_freq[i]);
+        row[i] = precise::cos(position * inv_freq[i]) * args.scale;
+        row[args.half_dim + i] = precise::sin(position * inv_freq[i]) * args.scale;
     }
 }
 
-METAL_FUNC void store(device float *y, float x) { *y = x; }
+// A query or key head: y = turn(clip(x · scale · (weight_offset + weight))), of which normed() is what turns.
+// Number i of the first 2 · half_dim turns with i + half_dim, or interleaved with its neighbour.
+template <typename T>
+struct TurnedHead {
+    device const float *x;
+    device const T *weight;
+    device const float *table;
+    float scale, offset, clip;
+    bool has_norm, interleaved;
+    uint half_dim, dim;
 
-// Rounded to the nearest, ties to even. A number beyond half's range becomes its largest; inf and NaN,
-// which tell of a failure before, stay.
-METAL_FUNC void store(device half *y, float x) {
-    float size = abs(x);
-    *y = half(size > HALF_MAX && size < INFINITY ? copysign(float(HALF_MAX), x) : x);
-}
+    METAL_FUNC float normed(uint i) const {
+        float y = has_norm ? x[i] * scale * (offset + float(weight[i])) : x[i];
+        return clip > 0 && !isnan(y) ? min(max(y, -clip), clip) : y;
+    }
 
-// y = rope(rms_norm(x) · weight) for one head: dimension i turns with i + head_dim / 2.
+    METAL_FUNC float at(uint i) const {
+        if (i >= 2 * half_dim) return normed(i);
+        uint pair = interleaved ? i / 2 : i % half_dim, step = interleaved ? 1 : half_dim;
+        uint first = interleaved ? 2 * pair : pair;
+        float a = normed(first), b = normed(first + step);
+        float c = table[pair], s = table[half_dim + pair];
+        return i == first ? a * c - b * s : b * c + a * s;
+    }
+};
+
+// A value head: y = clip(x · scale), which is clip(x) without a norm.
+struct PlainHead {
+    device const float *x;
+    float scale, clip;
+
+    METAL_FUNC float at(uint i) const {
+        float y = x[i] * scale;
+        return clip > 0 && !isnan(y) ? min(max(y, -clip), clip) : y;
+    }
+};
+
 template <typename T, typename Y>
-METAL_FUNC void rotate_head(device const float *x, device const T *weight, device const float *table, device Y *y,
-                            constant HeadArgs &args, Place place) {
-    uint dim = args.head_dim, half_dim = dim / 2, width = place.threads / place.groups;
-    float sum = 0;
-    for (uint i = place.lane; i < dim; i += width) sum += x[i] * x[i];
-    float scale = rsqrt(simd_sum(sum) / float(dim) + args.eps);
-    for (uint i = place.lane; i < half_dim; i += width) {
-        float a = x[i] * scale * float(weight[i]);
-        float b = x[i + half_dim] * scale * float(weight[i + half_dim]);
-        float c = table[i], s = table[half_dim + i];
-        store(y + i, a * c - b * s);
-        store(y + i + half_dim, b * c + a * s);
+METAL_FUNC void store_head(device Y *y, thread const TurnedHead<T> &head, Place place) {
+    uint half_dim = head.half_dim, width = place.threads / place.groups;
+    device const float *table = head.table;
+    if (head.interleaved) {
+        for (uint i = place.lane; i < half_dim; i += width) {
+            float a = head.normed(2 * i), b = head.normed(2 * i + 1), c = table[i], s = table[half_dim + i];
+            cache_store(y + 2 * i, a * c - b * s);
+            cache_store(y + 2 * i + 1, b * c + a * s);
+        }
+    } else {
+        for (uint i = place.lane; i < half_dim; i += width) {
+            float a = head.normed(i), b = head.normed(i + half_dim), c = table[i], s = table[half_dim + i];
+            cache_store(y + i, a * c - b * s);
+            cache_store(y + i + half_dim, b * c + a * s);
+        }
     }
+    for (uint i = 2 * half_dim + place.lane; i < head.dim; i += width) cache_store(y + i, head.normed(i));
+}
+
+template <typename T>
+METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Place place) {
+    cache_store_row(y, head, head.dim, place);
 }
 
 // For each row: queries [heads, head_dim] normed and turned into q_out; keys [kv_heads, head_dim] the
-// same, into the cache; values copied into the cache. Caches [slots, kv_heads, context, head_dim] of C.
+// same, into the cache; values [kv_heads, v_dim] into the cache. Norms are of a head, or of all heads
+// together (q_norm [heads · head_dim]). Caches [slots, kv_heads, context, head_dim or v_dim] of C; those of
+// a window are rings, where position p is at p modulo context.
 // A simdgroup takes a head. Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows.
 template <typename T, typename C>
 kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
@@ -57,26 +96,40 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                            device C *v_cache [[buffer(10)]], constant HeadArgs &args [[buffer(11)]],
                            uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
-    uint row = at.y, dim = args.head_dim;
+    uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
-    uint slot = slots[row], position = positions[row];
-    device const float *turn = table + ulong(row) * dim;
+    uint position = args.ring ? positions[row] % args.context : positions[row];
     uint all = args.heads + 2 * args.kv_heads;
     uint end = min((at.x + 1) * OB_ROPE_HEADS, all);
+    bool together = args.norm == OB_NORM_ALL;
+    float scale = 1;
+    uint scaled = OB_NONE;  // whose `scale` is: 1 of all queries, 0 of all keys
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
-        if (head < args.heads) {
-            ulong offset = (ulong(row) * args.heads + head) * dim;
-            rotate_head(q + offset, q_norm, turn, q_out + offset, args, place);
+        bool query = head < args.heads;
+        uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
+        ulong to = (ulong(slots[row]) * args.kv_heads + kv) * args.context + position;
+        if (head >= args.heads + args.kv_heads) {
+            if (position >= args.context) continue;
+            device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
+            PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
+            cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
             continue;
         }
-        if (position >= args.context) continue;
-        uint kv = (head - args.heads) % args.kv_heads;
-        ulong from = (ulong(row) * args.kv_heads + kv) * dim;
-        ulong to = ((ulong(slot) * args.kv_heads + kv) * args.context + position) * dim;
-        if (head < args.heads + args.kv_heads) {
-            rotate_head(k + from, k_norm, turn, k_cache + to, args, place);
-        } else {
-            for (uint i = place.lane; i < dim; i += place.threads / place.groups) store(v_cache + to + i, v[from + i]);
+        uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
+        device const float *first = (query ? q : k) + ulong(row) * heads * dim;
+        device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
+        if (args.norm == OB_NORM_HEAD) {
+            scale = norm_scale(first + own * dim, dim, args.eps, place);
+        } else if (together && scaled != uint(query)) {
+            scale = norm_scale(first, heads * dim, args.eps, place);
+            scaled = uint(query);
+        }
+        TurnedHead<T> turned = {first + own * dim, weight, table + ulong(row) * 2 * args.half_dim, scale,
+                                args.weight_offset, args.clip, args.norm != 0, args.interleaved != 0, args.half_dim, dim};
+        if (query) {
+            store_head(q_out + (ulong(row) * args.heads + head) * dim, turned, place);
+        } else if (position < args.context) {
+            store_head(k_cache + to * cache_row(k_cache, dim), turned, place);
         }
     }
 }
@@ -90,3 +143,6 @@ OB_INSTANTIATE(bf16_f32, bfloat, float)
 OB_INSTANTIATE(f32_f16, float, half)
 OB_INSTANTIATE(f16_f16, half, half)
 OB_INSTANTIATE(bf16_f16, bfloat, half)
+OB_INSTANTIATE(f32_q8, float, char)
+OB_INSTANTIATE(f16_q8, half, char)
+OB_INSTANTIATE(bf16_q8, bfloat, char)

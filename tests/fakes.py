@@ -1,7 +1,7 @@
 """A generator without a device, for tests of the command line: `python tests/fakes.py ARGUMENTS` runs with it.
 
 It "generates" the tokens of a fixed text, differently for each seed where the temperature is above 0.
-FAKE_SLEEP delays every token by so many seconds; FAKE_FAIL names an index that fails while it runs.
+FAKE_SLEEP delays every token by so many seconds; FAKE_CACHE: 2 to it is what a position of the cache takes; FAKE_FAIL names an index that fails while it runs.
 """
 
 import os
@@ -20,6 +20,10 @@ from pipeline.run import main  # noqa: E402
 
 TEXT = (" there was a fox 🦊 who lived by the river. She liked to sing, and every morning she sang to the ducks and"
         " the frogs. They sang with her, all day long, until the sun went down behind the hills.\n\nThe end.")
+
+
+def cache_bytes(model, batch_size, context, kv_cache="f16"):
+    return batch_size * context << int(os.environ.get("FAKE_CACHE", "0"))
 
 
 class Generator:

@@ -111,27 +111,65 @@ def experts(h, ids, weights, gate, up, down, activation="silu", biases=None):
     return out
 
 
-def rope(x, positions, inv_freq):
-    """x [rows, heads, dim] turned by position: dimension i goes with i + dim / 2 (GPT-NeoX order)."""
+def rope(x, positions, inv_freq, interleaved=False):
+    """x [rows, heads, dim] turned by position: of the first 2n numbers, n = len(inv_freq), i goes with i + n
+    (GPT-NeoX order), or interleaved 2i with 2i + 1."""
     x = np.asarray(x, np.float64)
-    half = x.shape[-1] // 2
+    half = len(inv_freq)
+    first, second = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if interleaved else (slice(0, half), slice(half, 2 * half))
     angle = (np.asarray(positions, np.float64)[:, None] * np.asarray(inv_freq, np.float64))[:, None, :]
-    a, b = x[..., :half], x[..., half:]
-    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+    y = x.copy()
+    y[..., first] = x[..., first] * np.cos(angle) - x[..., second] * np.sin(angle)
+    y[..., second] = x[..., second] * np.cos(angle) + x[..., first] * np.sin(angle)
+    return y
 
 
-def attention(q, keys, values, slots, positions, scale):
-    """q [rows, heads, dim]; caches [slots, kv_heads, context, dim]; row r sees 0 … positions[r]."""
+def attention(q, keys, values, slots, positions, scale, window=0, sinks=None, softcap=0.0):
+    """q [rows, heads, dim]; caches [slots, kv_heads, context, dim]; row r sees 0 … positions[r], or the last `window`
+    of these; a head's sink is a score more, without a value."""
     rows, heads, dim = q.shape
     group = heads // keys.shape[1]
-    out = np.zeros((rows, heads, dim))
+    out = np.zeros((rows, heads, values.shape[-1]))
     for row in range(rows):
         end = positions[row] + 1
+        first = max(end - window, 0) if window else 0
         for head in range(heads):
-            k = keys[slots[row], head // group, :end].astype(np.float64)
-            v = values[slots[row], head // group, :end].astype(np.float64)
-            out[row, head] = softmax(k @ q[row, head].astype(np.float64) * scale) @ v
-    return out.reshape(rows, heads * dim)
+            k = keys[slots[row], head // group, first:end].astype(np.float64)
+            v = values[slots[row], head // group, first:end].astype(np.float64)
+            scores = k @ q[row, head].astype(np.float64) * scale
+            if softcap:
+                scores = softcap * np.tanh(scores / softcap)
+            if sinks is not None:
+                scores, v = np.append(scores, sinks[head]), np.vstack([v, 0 * v[:1]])
+            out[row, head] = softmax(scores) @ v
+    return out.reshape(rows, -1)
+
+
+def q8_rows(values, group=32):
+    """Rows of a q8 cache as bytes (shaders/cache.h): the smallest half that is no less than a group's largest / 127,
+    then the nearest integers."""
+    values = np.asarray(values, np.float32)
+    dim = values.shape[-1]
+    groups = -(-dim // group)
+    padded = np.zeros((*values.shape[:-1], groups * group), np.float32)
+    padded[..., :dim] = values
+    parts = padded.reshape(*values.shape[:-1], groups, group)
+    exact = np.minimum(np.abs(parts).max(-1) / np.float32(127), np.float32(65504))
+    scale = exact.astype(np.float16)
+    scale = (scale.view(np.uint16) + (scale.astype(np.float32) < exact)).astype(np.uint16).view(np.float16)
+    size = scale.astype(np.float64)[..., None]
+    integers = np.clip(np.rint(np.divide(parts, size, out=np.zeros(parts.shape), where=size > 0)), -127, 127).astype(np.int8)
+    rows = np.zeros((*values.shape[:-1], (2 * groups + dim + 3) // 4 * 4), np.uint8)
+    rows[..., : 2 * groups] = scale.view(np.uint8)
+    rows[..., 2 * groups : 2 * groups + dim] = integers.reshape(*values.shape[:-1], -1)[..., :dim].view(np.uint8)
+    return rows
+
+
+def q8_values(rows, dim, group=32):
+    """(values f32, scale of each) of a q8 cache's rows of `dim` numbers."""
+    groups = -(-dim // group)
+    scales = np.repeat(np.ascontiguousarray(rows[..., : 2 * groups]).view(np.float16).astype(np.float32), group, -1)[..., :dim]
+    return scales * np.ascontiguousarray(rows[..., 2 * groups : 2 * groups + dim]).view(np.int8), scales
 
 
 _MASK = np.uint64(0xFFFFFFFF)

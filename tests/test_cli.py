@@ -66,6 +66,12 @@ def refuse(*arguments, words, data=None, program=run):
 # What works
 
 
+def test_a_large_cache_is_told_before_it_is_taken():
+    code, _, err = fake("--prompt", "x", "--max-tokens", 40, "--kv-cache", "q8", env={"FAKE_CACHE": "25"})
+    assert code == 0 and "onebuf: KV cache: 1.3 GiB in q8 for 1 × 42 positions\n" in err
+    assert "KV cache" not in fake("--prompt", "x", "--max-tokens", 4, env={"FAKE_CACHE": "25"})[2]
+
+
 def test_story():
     code, out, err = run("--max-tokens", 40, "--seed", 7)
     assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err

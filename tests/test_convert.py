@@ -219,6 +219,14 @@ def test_sources_that_cannot_be_converted(config, shapes, words, error, tmp_path
     assert type(caught.value) is error and "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+def test_a_gguf_file_is_no_source(tmp_path):
+    class Gguf:
+        path = tmp_path / "model.gguf"
+
+    with pytest.raises(CheckpointError, match="model.gguf: a GGUF file cannot be converted; give a Hugging Face folder"):
+        conversion.plan(Gguf(), tmp_path / "out", Quantization(4, 64))
+
+
 def test_a_dtype_that_cannot_be_quantised(tmp_path):
     source = write_source(tmp_path / "hf", SMALL, {})
     write_safetensors(source / "model.safetensors", {"model.embed_tokens.weight": ("F64", np.zeros((4, 64)))})

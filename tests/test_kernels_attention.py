@@ -398,7 +398,7 @@ def test_fewer_rows_leave_the_others_alone(device):
 def test_caches_of_other_types_are_refused(keys, values):
     pipe = p.Pipeline(rows=1)
     caches = [pipe.state(name, Storage.empty((1, 1, 4, 16), dtype)) for name, dtype in (("k", keys), ("v", values))]
-    words = f"the caches are {keys} and {values}; both must be f16 or both f32"
+    words = f"the caches are {keys} and {values}; use one of f16, f32, q8 for both"
     with pytest.raises(DTypeError, match="attention: " + words):
         pipe.attention(pipe.input("q", (1, 2, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions")))
     with pytest.raises(DTypeError, match="heads_to_cache: " + words):

@@ -15,6 +15,8 @@ typedef __m512 Floats;
 OB_INLINE Floats splat(float x) { return _mm512_set1_ps(x); }
 OB_INLINE Floats load(const float *p) { return _mm512_loadu_ps(p); }
 OB_INLINE Floats load(const half *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+OB_INLINE Floats load(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+OB_INLINE Floats splat_half(uint16_t bits) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)bits)); }
 OB_INLINE void store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
 OB_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 OB_INLINE Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
@@ -22,6 +24,21 @@ OB_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 OB_INLINE Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 OB_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 OB_INLINE Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }  // b where one is NaN
+
+OB_INLINE Floats size_of(Floats a) {
+    return _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(a)));
+}
+
+// Positive y with the sign of x.
+OB_INLINE Floats with_sign(Floats y, Floats x) {
+    __m512i sign = _mm512_and_si512(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(x));
+    return _mm512_castsi512_ps(_mm512_or_si512(sign, _mm512_castps_si512(y)));
+}
+
+// a where x < y, elsewhere b.
+OB_INLINE Floats where_less(Floats x, Floats y, Floats a, Floats b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
+}
 
 // 2^(n - 127), n in the last bits of the mantissa.
 OB_INLINE Floats power(Floats n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(n), 23)); }
@@ -44,6 +61,8 @@ typedef __m256 Floats;
 OB_INLINE Floats splat(float x) { return _mm256_set1_ps(x); }
 OB_INLINE Floats load(const float *p) { return _mm256_loadu_ps(p); }
 OB_INLINE Floats load(const half *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+OB_INLINE Floats load(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+OB_INLINE Floats splat_half(uint16_t bits) { return _mm256_cvtph_ps(_mm_set1_epi16((short)bits)); }
 OB_INLINE void store(float *p, Floats a) { _mm256_storeu_ps(p, a); }
 OB_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 OB_INLINE Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
@@ -51,6 +70,10 @@ OB_INLINE Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 OB_INLINE Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 OB_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 OB_INLINE Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+
+OB_INLINE Floats size_of(Floats a) { return _mm256_andnot_ps(splat(-0.0f), a); }
+OB_INLINE Floats with_sign(Floats y, Floats x) { return _mm256_or_ps(y, _mm256_and_ps(splat(-0.0f), x)); }
+OB_INLINE Floats where_less(Floats x, Floats y, Floats a, Floats b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
 
 OB_INLINE Floats power(Floats n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(n), 23)); }
 
@@ -89,6 +112,19 @@ OB_INLINE Floats exp_of_negative(Floats x) {
     p = fma(p, r, splat(5.00000012e-1f));
     p = add(fma(p, mul(r, r), r), splat(1.0f));
     return mul(p, power(shifted));
+}
+
+// tanh(x) within a few units in the last place: an odd polynomial near 0 (Moshier 1992), from e^-2|x| elsewhere.
+OB_INLINE Floats tanh(Floats x) {
+    Floats size = size_of(x), z = mul(x, x);
+    Floats p = splat(-5.70498872745e-3f);
+    p = fma(p, z, splat(2.06390887954e-2f));
+    p = fma(p, z, splat(-5.37397155531e-2f));
+    p = fma(p, z, splat(1.33314422036e-1f));
+    p = fma(p, z, splat(-3.33332819422e-1f));
+    p = fma(mul(p, z), x, x);
+    Floats e = exp_of_negative(mul(size, splat(-2.0f))), one = splat(1.0f);
+    return where_less(size, splat(0.625f), p, with_sign(div(sub(one, e), add(one, e)), x));
 }
 
 }  // namespace OB_NAMESPACE

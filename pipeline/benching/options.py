@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: auto)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device and the peer (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device, not of the peer (default: OB_ISA or the best)")
-    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values, the peer's too: f16 or f32 (default: f16)")
+    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values, the peer's too: f16, f32 or q8 (default: f16)")
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
     add("--json", action="store_true", help="print the results as JSON")

@@ -19,7 +19,7 @@ from .workloads import Workload
 
 PEERS = ("llama.cpp",)
 _MODULES = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
-_CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32"}
+_CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32", "q8": "GGML_TYPE_Q8_0"}
 PROMPT_BATCH = 2048  # tokens given to llama_decode at a time; it splits them by its own n_ubatch
 
 

@@ -30,12 +30,11 @@ class Lines:
 
     def done(self, work, seconds: float) -> None:
         """Everything is written."""
-        weights = work.stored_bytes / max(work.nbytes, 1)
-        left = work.left_out
-        print(f"{work.folder}: {human(work.nbytes)} in {len(work.shards)} files, {weights:.1f} times smaller than "
+        count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
+        print(f"{work.folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times smaller than "
               f"{work.checkpoint.path}, in {seconds:,.0f} s")
-        if left:
-            print(f"left out, as mlx-lm does: {listed(left, 4)}")
+        if work.left_out:
+            print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
 
 
 class Bar(Lines):

@@ -9,7 +9,7 @@ from ..config import number
 from ..tensors import CACHE_DTYPES, Storage, Tensor
 from .fields import Fields
 from .loading import Loader
-from .state import Cache, Rows
+from .state import PREFILL_ROWS, Cache, CacheLayer, Rows
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,13 @@ class Decoder:
         leave behind."""
         raise NotImplementedError
 
-    def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0]) -> Cache:
-        c = self.config
-        return Cache.empty(c.layers, slots, c.kv_heads, context, c.head_dim, dtype)
+    def cache_layers(self) -> list[CacheLayer]:
+        """What each layer keeps of a position; a family whose layers differ says so here."""
+        return [CacheLayer(self.config.kv_heads, self.config.head_dim)] * self.config.layers
+
+    def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = PREFILL_ROWS) -> Cache:
+        """For chains of up to `rows` rows of one sequence."""
+        return Cache.empty(self.cache_layers(), slots, context, dtype, rows)
 
     def kv(self, pipe: Pipeline, cache: Cache, layer: int) -> tuple[Tensor, Tensor]:
         """The caches of keys and of values of a layer."""
@@ -87,7 +91,7 @@ class Decoder:
 
         rows = min(rows, len(tokens))
         state, pipe = Rows.zeros(rows), Pipeline(self.device, rows=rows, label="score")
-        logits = self.forward(pipe, state, self.cache(1, len(tokens), kv_cache))
+        logits = self.forward(pipe, state, self.cache(1, len(tokens), kv_cache, rows))
         chain, result = pipe.build(logits), np.empty((len(tokens), self.vocab_size), np.float32)
         for first in range(0, len(tokens), rows):
             chunk = np.asarray(tokens[first : first + rows], np.uint32)

@@ -6,11 +6,12 @@ step says otherwise. One file a family, as in shaders/.
 
 from .attention import Attention
 from .experts import Experts
+from .latent import Latent
 from .linear import Linear
 from .norms import Norms
 from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Linear, Attention, Routing, Experts, Sampling):
+class Steps(Norms, Linear, Attention, Latent, Routing, Experts, Sampling):
     """Mixed into :class:`pipeline.builder.Pipeline`."""

@@ -1,0 +1,200 @@
+"""Rotary positions as configurations state them: frequencies, and what cos and sin are multiplied by.
+
+The variants are those of transformers' `modeling_rope_utils`, by the same names and keys: default (Su et al. 2021), linear
+(Chen et al. 2023), llama3, yarn (Peng et al. 2023), proportional (Gemma 4). "factors" divides each frequency by its
+own, as GGUF files state llama3's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..config import boolean, integer, number
+from ..errors import CheckpointError, UnsupportedError
+
+
+@dataclass(frozen=True, eq=False)
+class Rope:
+    """What :meth:`pipeline.Pipeline.rope_table` takes.
+
+    inv_freq: radians a position, f32 [rotary_dim / 2]. scale: of cos and sin (yarn's attention factor). rotary_dim:
+    numbers of a head that turn, from the first on. interleaved: number 2i turns with 2i + 1, else i with
+    i + rotary_dim / 2. score_scale: by which DeepSeek multiplies the scores besides (yarn's mscale_all_dim, squared).
+    """
+
+    inv_freq: object
+    scale: float = 1.0
+    rotary_dim: int = 0
+    interleaved: bool = False
+    score_scale: float = 1.0
+
+    @classmethod
+    def read(cls, config: dict, head_dim: int, source: str, layer_type: str | None = None, *, theta: float = 10000.0,
+             interleaved: bool | None = None) -> Rope:
+        """From config.json, for a head of `head_dim`, of layers of `layer_type` where these differ.
+
+        theta: the family's base, where the configuration has none. interleaved: the family's order of pairs, where
+        the configuration (`rope_interleave`) has no say. CheckpointError names a key that is missing or impossible,
+        UnsupportedError a variant.
+        """
+        import numpy as np
+
+        rope = parameters(config, source, layer_type)
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind not in _VARIANTS:
+            raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
+        share = number(rope, "partial_rotary_factor", number(config, "partial_rotary_factor", 1.0, source=source), source=source)
+        if share > 1:
+            raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
+        theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)
+        if theta <= 1:
+            raise CheckpointError(f"{source}: rope_theta = {theta:g} must be above 1")
+        inv_freq, scale = _VARIANTS[kind](_Values(rope, config, source, head_dim, share, theta))
+        turned = _turned(inv_freq, head_dim, source)
+        if interleaved is None:
+            interleaved = boolean(config, "rope_interleave", False, source=source)
+        return cls(inv_freq.astype(np.float32), scale, turned, interleaved, _score_scale(rope, kind, source))
+
+
+def parameters(config: dict, source: str, layer_type: str | None = None) -> dict:
+    """The part of the configuration that is about rope: `rope_parameters`, in older files `rope_scaling`, and of these
+    the part of `layer_type` where they have one for each."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    nested = isinstance(rope, dict) and layer_type is not None and isinstance(rope.get(layer_type), dict)
+    if nested:
+        rope = rope[layer_type]
+    elif layer_type == "sliding_attention":  # Gemma 3 as first published
+        rope = {"rope_theta": number(config, "rope_local_base_freq", 10000.0, source=source)}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{source}: rope_parameters = {rope!r} is no object; it is needed")
+    if not nested and any(isinstance(value, dict) for value in rope.values()):
+        has = ", ".join(key for key, value in rope.items() if isinstance(value, dict))
+        raise CheckpointError(f"{source}: rope_parameters has entries for {has}, none for {layer_type}; it is needed")
+    return rope
+
+
+def _turned(inv_freq, head_dim: int, source: str) -> int:
+    """Numbers of a head that turn. CheckpointError where they are more than it has."""
+    turned = 2 * len(inv_freq)
+    if not 0 < turned <= head_dim:
+        raise CheckpointError(f"{source}: {turned} numbers of a head of {head_dim} cannot turn; "
+                              "head_dim or partial_rotary_factor is wrong")
+    return turned
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What a variant is computed from."""
+
+    rope: dict
+    config: dict
+    source: str
+    head_dim: int
+    share: float
+    theta: float
+
+    def number(self, key: str, *default) -> float:
+        return number(self.rope, key, *default, source=self.source)
+
+    @property
+    def dim(self) -> int:
+        return int(self.head_dim * self.share)
+
+    @property
+    def trained(self) -> float:
+        """Positions that the model was trained for before its context was extended."""
+        for table in (self.config, self.rope):
+            if table.get("original_max_position_embeddings") is not None:
+                return integer(table, "original_max_position_embeddings", source=self.source)
+        return integer(self.config, "max_position_embeddings", source=self.source)
+
+    def frequencies(self, dim: int | None = None):
+        """theta^(-2i / dim), i < dim / 2, in f64."""
+        import numpy as np
+
+        dim = self.dim if dim is None else dim
+        return self.theta ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
+
+
+def _default(v: _Values):
+    return v.frequencies(), 1.0
+
+
+def _linear(v: _Values):
+    return v.frequencies() / v.number("factor"), 1.0
+
+
+def _proportional(v: _Values):
+    """Frequencies as if all of the head turned, and then only a share of them is not 0."""
+    frequencies = v.frequencies(v.head_dim) / v.number("factor", 1.0)
+    frequencies[int(v.share * v.head_dim // 2) :] = 0
+    return frequencies, 1.0
+
+
+def _factors(v: _Values):
+    import numpy as np
+
+    frequencies, factors = v.frequencies(), v.rope.get("factors")
+    if not isinstance(factors, list) or len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
+        found = f"{len(factors)} of them" if isinstance(factors, list) else repr(factors)
+        raise CheckpointError(f"{v.source}: rope factors must be {len(frequencies)} numbers above 0, found {found}")
+    return frequencies / np.asarray(factors, np.float64), 1.0
+
+
+def _llama3(v: _Values):
+    """Long waves are slowed down by `factor`, short ones left, and between them it changes smoothly."""
+    import numpy as np
+
+    frequencies, factor = v.frequencies(), v.number("factor")
+    low, high = v.number("low_freq_factor"), v.number("high_freq_factor")
+    if high <= low:
+        raise CheckpointError(f"{v.source}: high_freq_factor = {high:g} must be above low_freq_factor = {low:g}")
+    waves = v.trained * frequencies / (2 * np.pi)   # turns within the trained context
+    smooth = np.clip((waves - low) / (high - low), 0, 1)
+    return frequencies * ((1 - smooth) / factor + smooth), 1.0
+
+
+def _yarn(v: _Values):
+    """Interpolation for frequencies that turn less than beta_slow times in the trained context, none for those that turn
+    more than beta_fast times, a ramp between."""
+    import numpy as np
+
+    dim, trained = v.dim, v.trained
+    if v.number("extrapolation_factor", 1.0) != 1:
+        raise UnsupportedError(f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1")
+    longest = integer(v.config, "max_position_embeddings", source=v.source) if v.rope.get("factor") is None else 0
+    factor = v.number("factor", longest / trained)
+    fast, slow = v.number("beta_fast", 32.0), v.number("beta_slow", 1.0)
+    low, high = (dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(v.theta)) for turns in (fast, slow))
+    if boolean(v.rope, "truncate", True, source=v.source):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    if low == high:
+        high += 0.001   # as in transformers: no division by 0
+    frequencies = v.frequencies()
+    ramp = np.clip((np.arange(len(frequencies)) - low) / (high - low), 0, 1)
+    scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
+    return scaled, v.number("attention_factor", _yarn_scale(v, factor))
+
+
+def _yarn_scale(v: _Values, factor: float) -> float:
+    scales = [v.rope.get(key) for key in ("mscale", "mscale_all_dim")]
+    if not all(scales):
+        return _mscale(factor, 1.0)
+    mscale, all_dim = v.number("mscale"), v.number("mscale_all_dim")
+    return _mscale(factor, mscale) / _mscale(factor, all_dim)
+
+
+def _mscale(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1
+
+
+def _score_scale(rope: dict, kind: str, source: str) -> float:
+    if kind != "yarn" or not rope.get("mscale_all_dim") or rope.get("factor") is None:
+        return 1.0
+    return _mscale(number(rope, "factor", source=source), number(rope, "mscale_all_dim", source=source)) ** 2
+
+
+_VARIANTS = {"default": _default, "linear": _linear, "llama3": _llama3, "yarn": _yarn, "proportional": _proportional,
+             "factors": _factors}  # fmt: skip
