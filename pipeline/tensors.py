@@ -118,7 +118,12 @@ class Storage:
 
     def part(self, index: int) -> Storage:
         """The memory of self[index], without a copy."""
-        return _Part(self, index)
+        shape = self.shape[1:]
+        return _Part(self, shape, index * math.prod(shape) * ITEM_SIZES[self.dtype])
+
+    def rows(self, first: int, end: int) -> Storage:
+        """The memory of rows `first` to `end` of all rows, those of [-1, columns], without a copy."""
+        return _Part(self, (end - first, self.shape[-1]), first * self.shape[-1] * ITEM_SIZES[self.dtype])
 
     def numpy(self, device):
         """A view of the memory on `device`, without a copy."""
@@ -130,18 +135,18 @@ class Storage:
 
 
 class _Part(Storage):
-    def __init__(self, whole: Storage, index: int):
-        super().__init__(whole.shape[1:], whole.dtype)
+    def __init__(self, whole: Storage, shape, offset: int):
+        super().__init__(shape, whole.dtype)
         self._whole = whole
-        self._index = index
+        self._offset = offset
 
     def _place(self, device):
         buffer, offset = self._whole.on(device)
-        return buffer, offset + self._index * self.nbytes
+        return buffer, offset + self._offset
 
     def extent(self) -> tuple[object, int, int]:
         memory, begin, _ = self._whole.extent()
-        return memory, begin + self._index * self.nbytes, begin + (self._index + 1) * self.nbytes
+        return memory, begin + self._offset, begin + self._offset + self.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +228,25 @@ class Blocks:
 
     data: object
     type: str
+
+
+def split_rows(weight: Weight, sizes, *, interleaved: bool = False) -> tuple[Weight, ...]:
+    """The outputs of a weight [..., outputs, inputs] as weights of so many, one behind another or taking turns: views."""
+    stored, matrices = weight.shape[-2], math.prod(weight.shape[:-2])
+    if sum(sizes) != stored or (interleaved and len(set(sizes)) > 1):
+        raise ShapeError(f"{weight.name}: {stored} outputs cannot be split into {', '.join(map(str, sizes))}"
+                         f"{' that take turns' if interleaved else ''}")
+    step, begin, found = len(sizes) if interleaved else 1, 0, []
+    for i, size in enumerate(sizes):
+        first = i if interleaved else begin
+        end = (matrices - 1) * stored + first + (size - 1) * step + 1
+        views = {part: Tensor(f"{part.name}[{i}]", (end - first, part.shape[-1]), part.dtype,
+                              part.storage.rows(first, end), "weight") for part in weight.parts}
+        found.append(Weight(f"{weight.name}[{i}]", (*weight.shape[:-2], size, weight.shape[-1]), weight.format,
+                            tuple(views[part] for part in weight.parts), weight.group_size,
+                            stored if len(weight.shape) > 2 else 0, step))
+        begin += size
+    return tuple(found)
 
 
 def as_storage(value) -> Storage:

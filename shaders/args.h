@@ -39,6 +39,10 @@
 #define OB_MAX_LOGPROBS 64
 
 // How the elements of a vector are stored, where a kernel reads any.
+#define OB_F32 1
+#define OB_F16 2
+#define OB_BF16 3
+// How a bias is stored; OB_NOT_STORED: there is none.
 #define OB_NOT_STORED 0
 #define OB_F32 1
 #define OB_F16 2

@@ -35,6 +35,9 @@ METAL_FUNC Lanes lanes_load(device const char *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(threadgroup const float *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(thread const float *p) { return lanes_gather(p); }
 
+// float(h), in the way that is fast for one.
+METAL_FUNC float lanes_value(half h) { return float(h); }
+
 template <typename P>
 METAL_FUNC void lanes_scatter(P p, Lanes a) {
     for (uint i = 0; i < 16; i++) p[i] = a.v[i / 4][i % 4];

@@ -37,6 +37,9 @@ METAL_FUNC LanesBytes lanes_spread(ulong low, ulong high) {
     return r;
 }
 
+// Sixteen 4-bit integers of two words, lowest bits first.
+METAL_FUNC LanesBytes lanes_nibbles(device const uint *p) { return lanes_spread<4>(p[0], p[1]); }
+
 // (a >> shift) & mask of each byte, mask < 2^(8 - shift)
 METAL_FUNC LanesBytes lanes_field(LanesBytes a, uint shift, uint mask) {
     for (uint i = 0; i < 16; i++) a.v[i / 4][i % 4] = (a.v[i / 4][i % 4] >> shift) & mask;

@@ -73,7 +73,7 @@ kernel void rms_norm(device const T *x [[buffer(0)]], device const W *weight [[b
     }
 }
 
-// Three norms of one input: y0, y1, y2 = norm(x) · weight0, · weight1, · weight2.
+// y0, y1, y2 = norm(x) times a weight each: what the branches of one layer take. All [rows, dim] and [dim].
 template <typename T, typename W>
 kernel void rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]],
                       device const W *weight1 [[buffer(2)]], device const W *weight2 [[buffer(3)]],
@@ -87,10 +87,10 @@ kernel void rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [
     Input<T, false> input = {x + row, x + row};
     Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
     for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
-        Lanes normed = lanes_mul(input.at(i, args.dim), scale);
-        lanes_write(y0 + row, i, args.dim, lanes_mul(normed, norm_weight(weight0, i, args)));
-        lanes_write(y1 + row, i, args.dim, lanes_mul(normed, norm_weight(weight1, i, args)));
-        lanes_write(y2 + row, i, args.dim, lanes_mul(normed, norm_weight(weight2, i, args)));
+        Lanes v = lanes_mul(input.at(i, args.dim), scale);
+        lanes_write(y0 + row, i, args.dim, lanes_mul(v, norm_weight(weight0, i, args)));
+        lanes_write(y1 + row, i, args.dim, lanes_mul(v, norm_weight(weight1, i, args)));
+        lanes_write(y2 + row, i, args.dim, lanes_mul(v, norm_weight(weight2, i, args)));
     }
 }
 

@@ -16,25 +16,39 @@
 // Sixteen columns of a row.
 template <typename Row>
 METAL_FUNC Lanes row_lanes(Row row, uint chunk) {
-    return row.lanes(chunk, row.scale(chunk / row.group_chunks()));
+    uint size = row.group_chunks(), unit = size * Row::unit;
+    return row.lanes(chunk / unit, chunk % unit, row.scale(chunk / size));
+}
+
+// acc[o · R + r] += chunk c of unit u of weight row o times x.row[r] from `column` on. The rows' scales are `stride` apart.
+template <uint O, uint R, typename Row>
+METAL_FUNC void add_chunk(thread const Row *w, thread const GroupScale *scale, uint stride, thread const Inputs<R> &x,
+                          uint column, uint u, uint c, thread Lanes *acc) {
+    for (uint o = 0; o < O; o++) {
+        Lanes v = w[o].lanes(u, c, scale[o * stride]);
+        for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + column), acc[o * R + r]);
+    }
 }
 
 // Out of line for all but elements: kernels share the code, and compile in less time.
 template <uint O, uint R, typename Row>
 __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
+    const uint unit = Row::unit;  // groups whose scales are read together
     Lanes acc[O * R];
-    GroupScale scale[O];
-    uint size = w[0].group_chunks();
+    GroupScale scale[O * unit];
     for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
-    // With one thread a row (step 1) the inner loop runs through a group and its scale is read once.
-    for (uint next = first; next < w[0].columns / 16;) {
-        uint g = next / size;
-        for (uint o = 0; o < O; o++) scale[o] = w[o].scale(g);
-        for (uint end = (g + 1) * size; next < end; next += step) {
-            for (uint o = 0; o < O; o++) {
-                Lanes v = w[o].lanes(next, scale[o]);
-                for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * next), acc[o * R + r]);
+    uint size = w[0].group_chunks(), chunks = w[0].columns / 16;
+    if (step == 1) {  // one thread a row
+        for (uint u = 0, column = 0; u < chunks / (size * unit); u++) {
+            for (uint o = 0; o < O; o++) w[o].unit_scales(u, scale + o * unit);
+            for (uint g = 0; g < unit; g++) {
+                for (uint c = 0; c < size; c++, column += 16) add_chunk<O, R>(w, scale + g, unit, x, column, u, g * size + c, acc);
             }
+        }
+    } else {
+        for (uint chunk = first; chunk < chunks; chunk += step) {
+            for (uint o = 0; o < O; o++) scale[o] = w[o].scale(chunk / size);
+            add_chunk<O, R>(w, scale, 1, x, 16 * chunk, chunk / (size * unit), chunk % (size * unit), acc);
         }
     }
     for (uint i = 0; i < O * R; i++) out[i] = lanes_sum(acc[i]);

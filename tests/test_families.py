@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from families import files, golden
 from families.cases import CASES
+from families.gguf_layout import ARCHITECTURES, write_gguf
 from families.grid import tokens
+from families.layouts import write_blocks, write_mlx
 
 import pipeline as p
+from pipeline.errors import CheckpointError, UnsupportedError
 from pipeline.generate import Finished, Generator, Request
 
-# Of logits of deviation 3. What rounding in f32 leaves is a hundredth of it; a wrong term, rope or scale is a thousand times as much.
+# Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand times as much.
 BOUND = 1e-3
 
 
@@ -55,3 +58,85 @@ def test_greedy(model, name):
     events = list(generator.run([Request(0, tuple(prompt), golden.GREEDY)]))
     (finished,) = (event for event in events if isinstance(event, Finished))
     assert finished.tokens == expected["greedy"]
+
+
+def stored(name, storage, folder):
+    """The checkpoint of the case `name` in that format."""
+    made = golden.load(name)[0]
+    if storage == "bf16":
+        files.write_folder(folder, name, made, "BF16")
+    elif storage == "mlx":
+        write_mlx(folder, name, made)
+    else:
+        write_gguf(folder / "model.gguf", name, made, storage)
+        return folder / "model.gguf"
+    return folder
+
+
+@pytest.mark.parametrize("storage", ["bf16", "mlx", "Q8_0", "Q4_K"])
+def test_formats(name, storage, processor, tmp_path):
+    """The same numbers in half as many bits, in MLX's 4 bits and in GGUF's blocks, in parts and with the head's ring."""
+    if storage.startswith("Q") and name not in ARCHITECTURES:
+        pytest.skip(f"no GGUF files of {name} are supported")
+    with p.open_checkpoint(stored(name, storage, tmp_path)) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == ()
+        check(model, name, 7)
+        if storage.startswith("Q"):
+            assert model.repacked_bytes == 0
+
+
+def test_blocks_of_mxfp4(processor, tmp_path):
+    """gpt-oss as it is published; nothing but small biases is copied."""
+    write_blocks(tmp_path, "gpt_oss", golden.load("gpt_oss")[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == () and model.repacked_bytes < 0.05 * model.mapped_bytes
+        check(model, "gpt_oss", 7)
+
+
+# The most dispatches that a layer may take at decode.
+DISPATCHES = {"qwen3_moe": 12, "mixtral": 12, "olmoe": 12, "gpt_oss": 16, "gemma4_text": 16, "llama": 8}
+
+
+@pytest.mark.parametrize("case", DISPATCHES)
+def test_dispatches(case, tmp_path):
+    write_mlx(tmp_path, case, golden.load(case)[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        assert p.load_model(checkpoint).dispatches_per_layer <= DISPATCHES[case]
+
+
+REFUSED = {
+    "llama": {"hidden_act": "gelu", "attention_bias": True, "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+    "qwen3_moe": {"decoder_sparse_step": 2, "use_sliding_window": True, "mlp_only_layers": [1]},
+    "mixtral": {"sliding_window": 4}, "olmoe": {"clip_qkv": 8.0}, "gpt_oss": {"swiglu_limit": 5.0},
+    "gemma3_text": {"hidden_activation": "relu"}, "gemma4_text": {"hidden_size_per_layer_input": 32, "enable_moe_block": False},
+    "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True}, "glm4_moe": {"scoring_func": "softmax"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case, key", [(case, key) for case, features in REFUSED.items() for key in features])
+def test_features_that_are_refused(case, key, tmp_path):
+    """By name, before weights are looked at: there are none."""
+    made = golden.load(case)[0]
+    files.write_folder(tmp_path, case, {"config": made["config"] | {key: REFUSED[case][key]}, "tensors": {}})
+    with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(UnsupportedError) as refused:
+        p.load_model(checkpoint)
+    word = key if key != "rope_parameters" else "longrope"
+    assert word in str(refused.value) and "config.json" in str(refused.value)
+
+
+def test_tensors_that_are_wrong(tmp_path):
+    """Missing, misshapen: each is named at once. What has no place in the family is told, not used."""
+    made = golden.load("mixtral")[0]
+    tensors = dict(made["tensors"])
+    del tensors["model.layers.3.block_sparse_moe.experts.4.w2.weight"]
+    tensors["model.layers.1.self_attn.k_proj.weight"] = [64, 256]
+    tensors["model.layers.9.extra.weight"] = [3]
+    files.write_folder(tmp_path, "mixtral", made | {"tensors": tensors})
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        with pytest.raises(CheckpointError) as wrong:
+            p.load_model(checkpoint)
+        assert checkpoint.unused == ("model.layers.9.extra.weight",)
+    for word in ("experts.4.w2.weight", "no tensor", "k_proj.weight", "[64, 256]", "[96, 256]"):
+        assert word in str(wrong.value)

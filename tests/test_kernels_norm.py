@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import DIMS, NORM, PLAIN_FORMATS, ROUNDING, ROWS, activations, assert_close, assert_rows_alone, chain, run, stored
 
+import pipeline as p
+from pipeline.errors import BuildError
+
 EPS = 1e-6
 
 
@@ -23,6 +26,30 @@ def test_rms_norm(device, dim, rows, dtype):
     x = activations(rng, rows, dim)
     weight, values = stored(rng.normal(size=dim), dtype) if dtype else (None, None)
     check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, EPS), x=x), x, values)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("dtype", PLAIN_FORMATS)
+def test_rms_norm3(device, dim, dtype):
+    """Bit for bit what three norms give."""
+    rng = np.random.default_rng(dim)
+    x = activations(rng, 3, dim)
+    weights = [stored(rng.normal(size=dim), dtype) for _ in range(3)]
+    found = run(device, 3, lambda pipe, x: pipe.rms_norm3(x, [w for w, _ in weights], ("a", "b", "c"), EPS), x=x)
+    for y, (weight, values) in zip(found, weights, strict=True):
+        check_norm(y, x, values)
+        alone = run(device, 3, lambda pipe, x, weight=weight: pipe.rms_norm(x, weight, EPS), x=x)
+        assert y.tobytes() == alone.tobytes()
+
+
+def test_rms_norm3_of_several_dtypes():
+    """Three dispatches; and a weight that is missing is refused."""
+    pipe = p.Pipeline(rows=2)
+    x, weights = pipe.input("x", (2, 8)), [stored(np.ones(8), dtype)[0] for dtype in ("f32", "bf16", "f32")]
+    pipe.rms_norm3(x, weights, ("a", "b", "c"))
+    assert [dispatch.step for dispatch in pipe.dispatches] == ["a", "b", "c"]
+    with pytest.raises(BuildError, match="None"):
+        pipe.rms_norm3(x, [weights[0], None, weights[2]], ("d", "e", "f"))
 
 
 @pytest.mark.parametrize("dim", DIMS)

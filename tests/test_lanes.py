@@ -41,6 +41,7 @@ OUT join(const unsigned char *p, float *y) {
 }
 OUT less_by(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_less_by(lanes_field(lanes_bytes(p), 0, 15), 8))); }
 OUT e2m1(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(p), 4, 15)))); }
+OUT nibbles(const unsigned *p, float *y) { lanes_store(y, lanes_convert(lanes_nibbles(p))); }
 OUT spread1(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<1>(p[0], p[1]))); }
 OUT spread3(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<3>(p[0], p[1]))); }
 OUT spread4(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<4>(p[0], p[1]))); }
@@ -116,6 +117,9 @@ def test_bits_spread_over_bytes(lanes, bits):
     for pair in np.random.default_rng(bits).integers(0, 2**64, (50, 2), np.uint64):
         expected = pair[:, None] >> np.arange(0, 8 * bits, bits, dtype=np.uint64) & np.uint64(2**bits - 1)
         np.testing.assert_array_equal(lanes(f"spread{bits}", pair), expected.reshape(-1))
+        if bits == 4:
+            words = pair.astype(np.uint32)
+            np.testing.assert_array_equal(lanes("nibbles", words), (words[:, None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15).reshape(-1))
 
 
 def test_order_of_the_sum(lanes):

@@ -129,8 +129,10 @@ def values(checkpoint, module: str, index: int | None = None, rows: slice = slic
     scheme, weight = checkpoint.quantization(module), part(f"{module}.weight")
     if scheme is None:
         return _floats(weight, checkpoint.tensors[f"{module}.weight"].dtype)
-    shifts = np.arange(32 // scheme.bits, dtype=np.uint32) * np.uint32(scheme.bits)
-    q = (weight[..., None] >> shifts & np.uint32(2**scheme.bits - 1)).reshape(*weight.shape[:-1], -1)
+    if scheme.mode != "affine":
+        raise UnsupportedError(f"{checkpoint.source}: {module} is {scheme.mode}; only affine quantisation can be written as GGUF")
+    flags = np.unpackbits(np.ascontiguousarray(weight).view(np.uint8), axis=-1, bitorder="little")
+    q = flags.reshape(*weight.shape[:-1], -1, scheme.bits) @ (1 << np.arange(scheme.bits, dtype=np.uint16))
     scale, bias = (
         np.repeat(_floats(part(f"{module}.{name}"), checkpoint.tensors[f"{module}.{name}"].dtype), scheme.group_size, -1)
         for name in ("scales", "biases")

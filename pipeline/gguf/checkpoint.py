@@ -37,6 +37,7 @@ class GgufCheckpoint(Checkpoint):
             self.layout = family.layout
         renamed = _renamed(main.file, tensors, family.names if family else {})
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
+        self._asked.add("rope_freqs.weight")   # the configuration has its factors
         self._vocabulary = Vocabulary(main.file, self.metadata)
 
     @cached_property

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ..errors import CheckpointError, UnsupportedError
 
-FAMILIES = {"qwen3_moe": "Qwen3Moe"}   # model_type → class in the module of that name
+FAMILIES = {  # model_type → "module.class"
+    "llama": "llama.Llama", "qwen3": "qwen3.Qwen3", "qwen3_moe": "qwen3_moe.Qwen3Moe", "mixtral": "mixtral.Mixtral",
+    "olmoe": "olmoe.Olmoe", "qwen2_moe": "qwen2_moe.Qwen2Moe", "granitemoe": "granitemoe.GraniteMoe",
+    "granitemoeshared": "granitemoe.GraniteMoe", "gpt_oss": "gpt_oss.GptOss", "gemma3_text": "gemma3_text.Gemma3",
+    "gemma4_text": "gemma4_text.Gemma4", "glm4_moe": "glm4_moe.Glm4Moe", "deepseek_v2": "deepseek.Deepseek",
+    "deepseek_v3": "deepseek.Deepseek",
+}  # fmt: skip
 
 
 def load_model(checkpoint, *, device="auto", threads: int = 0):
@@ -28,8 +34,8 @@ def family_of(checkpoint):
     if not isinstance(family, str) or family not in FAMILIES:
         raise UnsupportedError(f"{checkpoint.source}: model_type {family!r} is not supported; "
                                f"use one of: {', '.join(FAMILIES)}")
-    module = importlib.import_module(f".{family}", __name__)
-    return getattr(module, FAMILIES[family])
+    module, name = FAMILIES[family].split(".")
+    return getattr(importlib.import_module(f".{module}", __name__), name)
 
 
 def surveyed(checkpoint):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..builder import Pipeline
-from ..config import number
 from ..tensors import CACHE_DTYPES, Storage, Tensor
 from .fields import Fields
 from .loading import Loader
+from .rope import Rope
 from .state import PREFILL_ROWS, Cache, CacheLayer, Rows
 
 
@@ -36,12 +36,12 @@ class Decoder:
         self.device = device
         fields = Fields(checkpoint.config, checkpoint.source)
         self.config = c = self.Config.read(fields)
+        self.prepare(fields)
         load = Loader(checkpoint, device)
         self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
         self.layers = [self.Layer(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
         self.final_norm = load.array("model.norm.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
-        self.prepare(fields)
         self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens
@@ -49,7 +49,8 @@ class Decoder:
 
     def prepare(self, fields: Fields) -> None:
         """What a family computes once of its configuration: the frequencies of its rotary embedding."""
-        self.inv_freq = plain_rope(fields, self.config.head_dim)
+        pairs = self.checkpoint.layout.rope_pairs
+        self.rope = Rope.read(fields.config, self.config.head_dim, fields.source, interleaved=pairs or None)
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab], or without `head` None: then it
@@ -101,17 +102,3 @@ class Decoder:
             chain.check_status(len(chunk))
             result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]
         return result
-
-
-def plain_rope(fields: Fields, head_dim: int) -> Storage:
-    """Frequencies θ^(-2i / head_dim), [head_dim / 2] f32: rotary embedding of type "default"."""
-    import numpy as np
-
-    rope = fields.config.get("rope_parameters") or fields.config.get("rope_scaling") or {}
-    fields.check(isinstance(rope, dict), f"rope_parameters = {rope!r} is no object; it is needed")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise fields.unsupported(f"rope type {kind!r}")
-    theta = fields.number("rope_theta", number(rope, "rope_theta", 10000.0, source=fields.source))
-    half = np.arange(head_dim // 2, dtype=np.float64)
-    return Storage.of((theta ** (-2 * half / head_dim)).astype(np.float32))

@@ -8,6 +8,7 @@ from ..config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
 
 MAX_TOP_K = 64
+SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -41,6 +42,12 @@ class Fields:
 
     def flag(self, key: str, default: bool = False) -> bool:
         return boolean(self.config, key, default, source=self.source)
+
+    def part(self, key: str) -> Fields:
+        """The object at `key`; an empty one where there is none."""
+        value = self.config.get(key)
+        self.check(value is None or isinstance(value, dict), f"{key} = {value!r} is no object; it is needed")
+        return Fields(value or {}, self.source)
 
     def choice(self, key: str, default: str, *others: str) -> str:
         """One of the words that the family knows; UnsupportedError for another one."""
@@ -77,6 +84,14 @@ class Fields:
             "head_dim": head_dim, "vocab": self.whole("vocab_size"), "context": self.whole("max_position_embeddings"),
             "eps": self.number("rms_norm_eps", eps), "tied": self.flag("tie_word_embeddings", tied),
         }  # fmt: skip
+
+    def windows(self, layers: int, every: int) -> tuple[int, ...]:
+        """How many positions each layer sees, 0 for all: by `layer_types`, else all of them in one of `every` layers."""
+        window = self.whole("sliding_window", 0, least=0)
+        kinds = self.config.get("layer_types") or [SLIDING if (i + 1) % every else FULL for i in range(layers)]
+        self.check(isinstance(kinds, list) and len(kinds) >= layers and all(kind in (SLIDING, FULL) for kind in kinds),
+                   f"layer_types must name {SLIDING} or {FULL} for each of {layers} layers")
+        return tuple(window if kind == SLIDING else 0 for kind in kinds[:layers])
 
     def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict:
         """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import replace
 
 from ..errors import CheckpointError, UnsupportedError
-from ..tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, Blocks, Quantized, Storage
+from ..tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, Blocks, Quantized, Storage, Weight, as_weight, split_rows
 from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
@@ -43,6 +44,54 @@ class Loader:
                                    "experts of one layer must share a format")
         return self._weight(modules, shape, (len(modules), *shape), schemes.pop())
 
+    def split(self, module: str, shape: tuple[int, ...], sizes: tuple[int, ...], *, interleaved: bool = False,
+              transposed: bool = False) -> tuple[Weight, ...]:
+        """The weight of `module`, of `shape` [..., outputs, inputs], as weights of `sizes` outputs: gate and up of
+        one matrix. They lie one behind another or, interleaved, take turns. Views of what is mapped; `transposed`, a
+        matrix stored as [..., inputs, outputs] is copied."""
+        whole = self.transposed(module, shape) if transposed else self.matrix(module, shape)
+        return split_rows(as_weight(whole, module), sizes, interleaved=interleaved)
+
+    def transposed(self, module: str, shape: tuple[int, ...]) -> Storage:
+        """The weight of `module`, of `shape` [..., outputs, inputs], which is stored as [..., inputs, outputs]: copied."""
+        if self.checkpoint.quantization(module) is not None:
+            raise UnsupportedError(f"{self.checkpoint.source}: {module} is quantised as [..., inputs, outputs], which is not "
+                                   "supported; its groups must lie along the inputs")
+        info = self._info(self._name(module), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
+        storage = Storage.empty(shape, _DTYPES[info.dtype])
+        self.repacked_bytes += info.nbytes
+        if self.survey is None:
+            target = storage.numpy(self.device)
+            for i, matrix in enumerate(self.checkpoint.view(info.name).reshape(-1, shape[-1], shape[-2])):
+                target.reshape(-1, *shape[-2:])[i] = matrix.T
+            self._forget(info)
+        return storage
+
+    def split_array(self, name: str, shape: tuple[int, ...], sizes: tuple[int, ...], *, interleaved: bool = False):
+        """The same for the last axis of a small array, such as biases [experts, outputs]: copies, as arrays must lie
+        without gaps."""
+        import numpy as np
+
+        info = self._info(name, shape, _FLOATS)
+        if sum(sizes) != shape[-1] or (interleaved and len(set(sizes)) > 1):
+            raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
+        self.repacked_bytes += info.nbytes
+        ends = np.cumsum(sizes)
+        picks = [slice(i, None, len(sizes)) if interleaved else slice(end - n, end) for i, (n, end) in enumerate(zip(sizes, ends))]
+        if self.survey is not None:
+            return tuple(Storage.empty((*shape[:-1], n), _DTYPES[info.dtype]) for n in sizes)
+        values = self.checkpoint.view(name)
+        return tuple(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype]) for pick in picks)
+
+    def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
+        """The matrix `name` as transformers stores MXFP4: NAME_blocks of 16 bytes for 32 inputs, which are MLX's words, and
+        NAME_scales."""
+        groups = shape[-1] // 32
+        blocks = self._info(f"{name}_blocks", (*shape[:-1], groups, 16), ("U8",))
+        scales = self._info(f"{name}_scales", (*shape[:-1], groups), ("U8",))
+        words = self._place([replace(blocks, dtype="U32")], (*shape[:-1], 4 * groups))
+        return Quantized(words, self._place([scales], scales.shape), bits=4, group_size=32)
+
     def has(self, name: str) -> bool:
         return name in self.checkpoint.tensors
 
@@ -50,7 +99,7 @@ class Loader:
         """One matrix, or several of `shape` that become `full`."""
         if scheme is not None:
             return self._quantized(modules, shape, full, scheme)
-        infos = [self._info(f"{module}.weight", shape, (*_FLOATS, *BLOCKS)) for module in modules]
+        infos = [self._info(self._name(module), shape, (*_FLOATS, *BLOCKS)) for module in modules]
         if infos[0].dtype not in BLOCKS:
             return self._place(infos, full)
         columns, nbytes = BLOCKS[infos[0].dtype]
@@ -58,6 +107,10 @@ class Loader:
             raise CheckpointError(f"{infos[0].file}: tensor {infos[0].name!r} has rows of {shape[-1]:,}, which are not "
                                   f"whole blocks of {columns} ({infos[0].dtype}); convert the model again")
         return Blocks(self._place(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
+
+    def _name(self, module: str) -> str:
+        """The tensor of a module; some families' stacks of experts have no suffix."""
+        return module if self.has(module) and not self.has(f"{module}.weight") else f"{module}.weight"
 
     def _quantized(self, modules, shape, full, scheme) -> Quantized:
         inputs = shape[-1]

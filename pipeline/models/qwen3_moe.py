@@ -44,7 +44,7 @@ class Qwen3Moe(Decoder):
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)
         x = pipe.embed(at.tokens, self.embed)
-        turn = pipe.rope_table(at.positions, self.inv_freq)
+        turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
         for i, layer in enumerate(self.layers):
             last = i + 1 == c.layers

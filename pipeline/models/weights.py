@@ -26,10 +26,29 @@ def dense(load: Loader, mlp: str, dim: int, hidden: int) -> tuple:
             load.matrix(f"{mlp}.down_proj", (dim, hidden)))
 
 
-def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int, names=GATE_UP_DOWN, stack: str = "switch_mlp") -> tuple:
-    """gate, up [experts, hidden, dim] and down [experts, dim, hidden]: stacks as MLX and GGUF have them, or
-    matrices one by one, called `names`."""
+def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int, names=GATE_UP_DOWN) -> tuple:
+    """gate, up [experts, hidden, dim] and down [experts, dim, hidden]: stacks as MLX and GGUF have them, gate and up in
+    one stack as transformers keeps them, or matrices one by one, called `names`."""
+    for stack in (f"{mlp}.switch_mlp", f"{mlp}.experts.switch_glu", f"{mlp}.experts"):
+        if has(load, f"{stack}.gate_proj"):
+            return tuple(load.matrix(f"{stack}.{name}", shape) for name, shape in zip(GATE_UP_DOWN, _stacks(count, dim, hidden)))
+        if has(load, f"{stack}.gate_up_proj"):
+            return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
-    if any(load.has(f"{mlp}.{stack}.gate_proj.{part}") for part in ("weight", "scales")):
-        return tuple(load.matrix(f"{mlp}.{stack}.{name}", (count, *shape)) for name, shape in zip(GATE_UP_DOWN, shapes))
     return tuple(load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes))
+
+
+def halves(load: Loader, gate_up: str, down: str, count: int, dim: int, hidden: int) -> tuple:
+    """The same where one stack has the rows of gate, then those of up. Without a count: of one matrix."""
+    lead = (count,) if count else ()
+    gate, up = load.split(gate_up, (*lead, 2 * hidden, dim), (hidden, hidden))
+    return gate, up, load.matrix(down, (*lead, dim, hidden))
+
+
+def _stacks(count: int, dim: int, hidden: int):
+    return (count, hidden, dim), (count, hidden, dim), (count, dim, hidden)
+
+
+def has(load: Loader, module: str) -> bool:
+    """Whether the checkpoint has a weight of that module, in whatever format."""
+    return any(load.has(name) for name in (module, f"{module}.weight", f"{module}.scales"))

@@ -27,15 +27,18 @@ class Norms:
         self.add(name, f"rms_norm_{kernel}", (x, weight), (y,), constants)
         return y
 
-    def rms_norm3(self, x: Tensor, weights, names, eps: float = 1e-6, *, weight_offset: float = 0.0):
-        """norm(x) with three weights, [R, dim] each: one dispatch where the weights share a dtype, else three."""
+    def rms_norm3(self, x: Tensor, weights, names, eps: float = 1e-6, *,
+                  weight_offset: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """norm(x) times three weights [dim], for branches that each have their own: one dispatch where the weights
+        share a dtype, else three."""
         self._activations(names[0], x)
         made = [self._norm(x, weight, None, eps, weight_offset, name) for weight, name in zip(weights, names, strict=True)]
-        stored, kernels, constants = zip(*made)
-        if len(set(kernels)) > 1 or any(weight is None for weight in weights):
+        if any(not constants["has_weight"] for *_, constants in made):
+            raise BuildError(f"{self.named(names[0])}: one of three weights is None; give three, or use rms_norm")
+        if len({kernel for _, kernel, _ in made}) > 1:
             return tuple(self.rms_norm(x, weight, eps, name, weight_offset=weight_offset) for weight, name in zip(weights, names))
         y = tuple(self.scratch(name, x.shape, x.dtype) for name in names)
-        self.add("+".join(names), f"rms_norm3_{kernels[0]}", (x, *stored), y, constants[0])
+        self.add("+".join(names), f"rms_norm3_{made[0][1]}", (x, *(weight for weight, *_ in made)), y, made[0][2])
         return y
 
     def fused_norm_add(self, residual: Tensor, x: Tensor, weight=None, eps: float = 1e-6,

@@ -14,25 +14,26 @@ struct E8M0 {
 
 template <typename S>
 METAL_FUNC GroupScale group_scale(device const S *scales, device const S *biases, uint g) {
-    return group_scale(float(scales[g]), float(biases[g]));
+    return {stored_value(scales[g]), stored_value(biases[g])};
 }
 
 METAL_FUNC GroupScale group_scale(device const E8M0 *scales, device const E8M0 *, uint g) {
     uint e = scales[g].e;
-    return group_scale(e == 255 ? INFINITY : half_power(e), 0);
+    return {e == 0 ? half_power(0) : 0.5f * metal::as_type<float>(e << 23), 0};  // half of it: codes are doubled
 }
-
-// Words that follow each other as one number, lowest first.
-METAL_FUNC ulong wide(device const ushort *p, uint i) { return ulong(p[i]) | ulong(p[i + 1]) << 16 | ulong(p[i + 2]) << 32; }
 
 // The integers of a chunk.
 template <uint bits>
 METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
     if (bits == 4) return lanes_unpack4(words + 2 * chunk);
     if (bits == 8) return lanes_unpack8(words + 4 * chunk);
-    device const ushort *p = (device const ushort *)words + bits * chunk;
-    ulong low = wide(p, 0), high = bits == 3 ? low >> 24 : wide(p, bits - 3);
-    return lanes_convert(lanes_spread<bits == 3 ? 3 : 6>(low, high));
+    if (bits == 6) {
+        device const uint *p = words + 3 * chunk;
+        return lanes_convert(lanes_spread<6>(p[0] | ulong(p[1]) << 32, p[1] >> 16 | ulong(p[2]) << 16));
+    }
+    device const ushort *p = (device const ushort *)words + 3 * chunk;
+    ulong all = ulong(p[0] | uint(p[1]) << 16) | ulong(p[2]) << 32;
+    return lanes_convert(lanes_spread<3>(all, all >> 24));
 }
 
 template <uint bits, typename S>
@@ -42,9 +43,11 @@ struct AffineRow {
     device const S *biases;
     uint columns, group;
 
+    enum { unit = 1 };
     METAL_FUNC uint group_chunks() const { return group / 16; }
     METAL_FUNC GroupScale scale(uint g) const { return group_scale(scales, biases, g); }
-    METAL_FUNC Lanes lanes(uint chunk, GroupScale s) const { return lanes_fma(unpack<bits>(data, chunk), s.scale, s.bias); }
+    METAL_FUNC void unit_scales(uint u, thread GroupScale *out) const { out[0] = scale(u); }
+    METAL_FUNC Lanes lanes(uint g, uint c, GroupScale s) const { return scaled_and_biased(unpack<bits>(data, g * (group / 16) + c), s); }
 };
 
 template <>
@@ -54,11 +57,12 @@ struct AffineRow<4, E8M0> {
     device const E8M0 *biases;
     uint columns, group;
 
+    enum { unit = 1 };
     METAL_FUNC uint group_chunks() const { return 2; }
     METAL_FUNC GroupScale scale(uint g) const { return group_scale(scales, biases, g); }
-    METAL_FUNC Lanes lanes(uint chunk, GroupScale s) const {
-        device const uint *p = data + 2 * chunk;
-        return lanes_mul(lanes_convert(lanes_e2m1(lanes_spread<4>(p[0], p[1]))), s.scale);
+    METAL_FUNC void unit_scales(uint u, thread GroupScale *out) const { out[0] = scale(u); }
+    METAL_FUNC Lanes lanes(uint g, uint c, GroupScale s) const {
+        return scaled(lanes_convert(lanes_e2m1(lanes_nibbles(data + 4 * g + 2 * c))), s);
     }
 };
 

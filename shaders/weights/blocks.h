@@ -9,21 +9,25 @@
 #include "blocks_256.h"
 #include "plain.h"
 
+// Of all groups of a block, where it has several; one is read as such.
+template <typename B>
+METAL_FUNC void block_scales(device const B *b, thread GroupScale *out) {
+    out[0] = block_scale(b, 0);
+}
+
 // A row of blocks B: B::columns of them to a block, a scale for each B::group.
 template <typename B>
 struct BlockRow {
     device const B *data;
     uint columns;
 
+    enum { unit = B::columns / B::group };
     METAL_FUNC uint group_chunks() const { return B::group / 16; }
     METAL_FUNC GroupScale scale(uint g) const {
-        const uint groups = B::columns / B::group;
-        return block_scale(data + g / groups, g % groups);
+        return block_scale(data + g / unit, g % unit);
     }
-    METAL_FUNC Lanes lanes(uint chunk, GroupScale s) const {
-        const uint chunks = B::columns / 16;
-        return block_lanes(data + chunk / chunks, chunk % chunks, s);
-    }
+    METAL_FUNC void unit_scales(uint u, thread GroupScale *out) const { block_scales(data + u, out); }
+    METAL_FUNC Lanes lanes(uint block, uint chunk, GroupScale s) const { return block_lanes(data + block, chunk, s); }
 };
 
 // Elements are blocks of one column.

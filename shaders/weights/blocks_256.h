@@ -35,39 +35,64 @@ METAL_FUNC GroupScale six_bit_scale(float d, float m, device const uchar *p, uin
     uint i = g & 3, scale = p[i], least = p[i + 4], rest = p[i + 8];
     uint a = g < 4 ? scale & 63 : (rest & 15) | (scale >> 6) << 4;
     uint b = g < 4 ? least & 63 : rest >> 4 | (least >> 6) << 4;
-    return group_scale(d * float(a), -(m * float(b)));
+    return {d * float(a), -(m * float(b))};
 }
 
 METAL_FUNC GroupScale block_scale(device const BlockQ4_K *b, uint g) {
-    return six_bit_scale(float(b->d), float(b->m), b->scales, g);
+    return six_bit_scale(stored_value(b->d), stored_value(b->m), b->scales, g);
 }
 
 METAL_FUNC GroupScale block_scale(device const BlockQ5_K *b, uint g) {
-    return six_bit_scale(float(b->d), float(b->m), b->scales, g);
+    return six_bit_scale(stored_value(b->d), stored_value(b->m), b->scales, g);
 }
 
 METAL_FUNC GroupScale block_scale(device const BlockQ6_K *b, uint g) {
-    return group_scale(float(b->d) * float(int(b->scales[g] ^ 128) - 128), 0);
+    return {stored_value(b->d) * float(int(b->scales[g] ^ 128) - 128), 0};
+}
+
+// All scales of a block at once. The twelve bytes are three words; four bytes of a word go the same way.
+METAL_FUNC void six_bit_scales(float d, float m, device const uchar *p, thread GroupScale *out) {
+    device const ushort *q = (device const ushort *)p;
+    uint low = q[0] | uint(q[1]) << 16, least = q[2] | uint(q[3]) << 16, rest = q[4] | uint(q[5]) << 16;
+    uint high = (rest & 0x0F0F0F0Fu) | (low >> 6 & 0x03030303u) << 4, most = (rest >> 4 & 0x0F0F0F0Fu) | (least >> 6 & 0x03030303u) << 4;
+    ulong scales = (low & 0x3F3F3F3Fu) | ulong(high) << 32, minima = (least & 0x3F3F3F3Fu) | ulong(most) << 32;
+    float values[16];
+    lanes_store(values, lanes_convert(lanes_spread<8>(scales, minima)));
+    for (uint g = 0; g < 8; g++) out[g] = {d * values[g], -(m * values[g + 8])};
+}
+
+METAL_FUNC void block_scales(device const BlockQ4_K *b, thread GroupScale *out) {
+    six_bit_scales(stored_value(b->d), stored_value(b->m), b->scales, out);
+}
+
+METAL_FUNC void block_scales(device const BlockQ5_K *b, thread GroupScale *out) {
+    six_bit_scales(stored_value(b->d), stored_value(b->m), b->scales, out);
+}
+
+METAL_FUNC void block_scales(device const BlockQ6_K *b, thread GroupScale *out) {
+    float values[16], d = stored_value(b->d);
+    lanes_store(values, lanes_convert(lanes_bytes(b->scales)));
+    for (uint g = 0; g < 16; g++) out[g] = {d * values[g], 0};
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ4_K *b, uint chunk, GroupScale s) {
     uint g = chunk / 2;
     LanesBytes q = lanes_field(lanes_bytes(b->q + 16 * (g / 2) + 8 * (chunk % 2)), 4 * (g % 2), 15);
-    return lanes_fma(lanes_convert(q), s.scale, s.bias);
+    return scaled_and_biased(lanes_convert(q), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ5_K *b, uint chunk, GroupScale s) {
     uint g = chunk / 2;
     LanesBytes q = lanes_field(lanes_bytes(b->q + 16 * (g / 2) + 8 * (chunk % 2)), 4 * (g % 2), 15);
     LanesBytes high = lanes_field(lanes_bytes(b->high + 8 * (chunk % 2)), g, 1);
-    return lanes_fma(lanes_convert(lanes_join(q, high)), s.scale, s.bias);
+    return scaled_and_biased(lanes_convert(lanes_join(q, high)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ6_K *b, uint chunk, GroupScale s) {
     uint part = chunk / 8, c = chunk % 8;  // half of the block, chunk of it
     LanesBytes low = lanes_field(lanes_bytes(b->low + 32 * part + 8 * (c % 4)), c / 4 * 4, 15);
     LanesBytes high = lanes_field(lanes_bytes(b->high + 16 * part + 8 * (c % 2)), c / 2 * 2, 3);
-    return lanes_mul(lanes_convert(lanes_less_by(lanes_join(low, high), 32)), s.scale);
+    return scaled(lanes_convert(lanes_less_by(lanes_join(low, high), 32)), s);
 }
 
 #endif

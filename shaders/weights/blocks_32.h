@@ -46,12 +46,12 @@ struct BlockMXFP4 {
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 &&
               sizeof(BlockQ8_0) == 34 && sizeof(BlockMXFP4) == 17, "GGUF's blocks of 32");
 
-METAL_FUNC GroupScale block_scale(device const BlockQ4_0 *b, uint) { return group_scale(float(b->d), 0); }
-METAL_FUNC GroupScale block_scale(device const BlockQ4_1 *b, uint) { return group_scale(float(b->d), float(b->m)); }
-METAL_FUNC GroupScale block_scale(device const BlockQ5_0 *b, uint) { return group_scale(float(b->d), 0); }
-METAL_FUNC GroupScale block_scale(device const BlockQ5_1 *b, uint) { return group_scale(float(b->d), float(b->m)); }
-METAL_FUNC GroupScale block_scale(device const BlockQ8_0 *b, uint) { return group_scale(float(b->d), 0); }
-METAL_FUNC GroupScale block_scale(device const BlockMXFP4 *b, uint) { return group_scale(half_power(b->e), 0); }
+METAL_FUNC GroupScale block_scale(device const BlockQ4_0 *b, uint) { return {stored_value(b->d), 0}; }
+METAL_FUNC GroupScale block_scale(device const BlockQ4_1 *b, uint) { return {stored_value(b->d), stored_value(b->m)}; }
+METAL_FUNC GroupScale block_scale(device const BlockQ5_0 *b, uint) { return {stored_value(b->d), 0}; }
+METAL_FUNC GroupScale block_scale(device const BlockQ5_1 *b, uint) { return {stored_value(b->d), stored_value(b->m)}; }
+METAL_FUNC GroupScale block_scale(device const BlockQ8_0 *b, uint) { return {stored_value(b->d), 0}; }
+METAL_FUNC GroupScale block_scale(device const BlockMXFP4 *b, uint) { return {half_power(b->e), 0}; }
 
 // With the fifth bits: sixteen of them to a chunk.
 METAL_FUNC LanesBytes five_bits(device const ushort *q, device const ushort *high, uint chunk) {
@@ -60,27 +60,27 @@ METAL_FUNC LanesBytes five_bits(device const ushort *q, device const ushort *hig
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ4_0 *b, uint chunk, GroupScale s) {
-    return lanes_mul(lanes_convert(lanes_less_by(lanes_field(lanes_bytes(b->q), 4 * chunk, 15), 8)), s.scale);
+    return scaled(lanes_convert(lanes_less_by(lanes_field(lanes_bytes(b->q), 4 * chunk, 15), 8)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ4_1 *b, uint chunk, GroupScale s) {
-    return lanes_fma(lanes_convert(lanes_field(lanes_bytes(b->q), 4 * chunk, 15)), s.scale, s.bias);
+    return scaled_and_biased(lanes_convert(lanes_field(lanes_bytes(b->q), 4 * chunk, 15)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ5_0 *b, uint chunk, GroupScale s) {
-    return lanes_mul(lanes_convert(lanes_less_by(five_bits(b->q, b->high, chunk), 16)), s.scale);
+    return scaled(lanes_convert(lanes_less_by(five_bits(b->q, b->high, chunk), 16)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ5_1 *b, uint chunk, GroupScale s) {
-    return lanes_fma(lanes_convert(five_bits(b->q, b->high, chunk)), s.scale, s.bias);
+    return scaled_and_biased(lanes_convert(five_bits(b->q, b->high, chunk)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ8_0 *b, uint chunk, GroupScale s) {
-    return lanes_mul(lanes_convert(lanes_bytes(b->q + 8 * chunk)), s.scale);
+    return scaled(lanes_convert(lanes_bytes(b->q + 8 * chunk)), s);
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockMXFP4 *b, uint chunk, GroupScale s) {
-    return lanes_mul(lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(b->q), 4 * chunk, 15))), s.scale);
+    return scaled(lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(b->q), 4 * chunk, 15))), s);
 }
 
 #endif

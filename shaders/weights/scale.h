@@ -6,15 +6,17 @@
 
 // Of a group of weights: w = integer · scale + bias.
 struct GroupScale {
-    Lanes scale, bias;
+    float scale, bias;
 };
 
-METAL_FUNC GroupScale group_scale(float scale, float bias) {
-    GroupScale s;
-    s.scale = lanes_splat(scale);
-    s.bias = lanes_splat(bias);
-    return s;
+METAL_FUNC Lanes scaled(Lanes integers, GroupScale s) { return lanes_mul(integers, lanes_splat(s.scale)); }
+METAL_FUNC Lanes scaled_and_biased(Lanes integers, GroupScale s) {
+    return lanes_fma(integers, lanes_splat(s.scale), lanes_splat(s.bias));
 }
+
+METAL_FUNC float stored_value(float x) { return x; }
+METAL_FUNC float stored_value(half x) { return lanes_value(x); }
+METAL_FUNC float stored_value(bfloat x) { return float(x); }
 
 // 2^(e - 128), for integers of twice a value; e = 0 is twice the smallest step below the normal numbers.
 METAL_FUNC float half_power(uint e) { return metal::as_type<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23); }

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import reference as ref
-from families.cases import CASES, GAINS
+from families.cases import CASES
 from families.grid import grid, vector
 
 DTYPES = {"F32": np.float32, "F16": np.float16}
@@ -12,7 +12,12 @@ DTYPES = {"F32": np.float32, "F16": np.float16}
 
 def values(case, name: str, shape) -> np.ndarray:
     """The tensor `name` of transformers' checkpoint, f32."""
-    return matrix(case, name, shape).values if is_matrix(name, shape) else _vector(case, name, shape)
+    if not is_matrix(name, shape):
+        centre = case.centre(name)
+        return vector(case.seed + name, shape, centre=centre, spread=max(centre, 1.0) / 2)
+    if case.transposed(name):
+        return matrix(case, name, (*shape[:-2], shape[-1], shape[-2])).values.swapaxes(-1, -2)
+    return matrix(case, name, shape).values
 
 
 def is_matrix(name: str, shape) -> bool:
@@ -20,14 +25,7 @@ def is_matrix(name: str, shape) -> bool:
 
 
 def matrix(case, name: str, shape):
-    gain = next((value for part, value in GAINS.items() if part in name), 1.0)
-    return grid(name, shape, gain=gain, mxfp4=case.mxfp4 and ".experts." in name)
-
-
-def _vector(case, name: str, shape) -> np.ndarray:
-    if name.endswith(("bias", "sinks")):
-        return vector(name, shape, centre=0.0)
-    return vector(name, shape, centre=0.0 if case.zero_centred else 1.0)
+    return grid(case.seed + name, shape, gain=case.gain(name), mxfp4=case.mxfp4 and ".experts." in name)
 
 
 def write_safetensors(file, tensors: dict) -> None:

@@ -1,0 +1,81 @@
+"""Granite-MoE (IBM 2024; transformers' GraniteMoeForCausalLM and GraniteMoeSharedForCausalLM): Llama's attention, a softmax
+over the chosen experts alone, and constants that scale embedding, attention, residual branches and logits.
+
+A branch is multiplied by m before it is added to x. Here x / m is carried instead, so that branches are added as they
+are: norms do not see the factor but for their eps, which is divided by m².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import weights
+from .decoder import Decoder
+from .fields import Fields, Shape
+from .loading import Loader
+
+
+@dataclass(frozen=True)
+class Config(Shape):
+    experts: int
+    top_k: int
+    expert_hidden: int
+    shared_hidden: int       # 0: no expert that every token takes
+    embedding: float
+    attention: float
+    residual: float
+    logits: float
+
+    @classmethod
+    def read(cls, f: Fields) -> Config:
+        f.only(hidden_act="silu", attention_bias=False, position_embedding_type="rope")
+        return cls(**f.shape(), **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"),
+                   shared_hidden=f.whole("shared_intermediate_size", 0, least=0),
+                   embedding=f.number("embedding_multiplier", 1.0), attention=f.number("attention_multiplier", 1.0),
+                   residual=f.number("residual_multiplier", 1.0), logits=f.number("logits_scaling", 1.0))
+
+
+class Layer:
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+        mlp = f"{prefix}.block_sparse_moe"
+        self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
+        self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
+        self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
+        self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
+        self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
+        self.experts = (weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", c.experts, c.hidden, c.expert_hidden)
+                        if weights.has(load, f"{mlp}.input_linear")
+                        else weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden))
+        self.shared = self._shared(load, f"{prefix}.shared_mlp", c) if c.shared_hidden else None
+
+    @staticmethod
+    def _shared(load: Loader, mlp: str, c: Config) -> tuple:
+        if weights.has(load, f"{mlp}.gate_proj"):   # GGUF
+            return weights.dense(load, mlp, c.hidden, c.shared_hidden)
+        return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, c.hidden, c.shared_hidden)
+
+
+class GraniteMoe(Decoder):
+    Config, Layer = Config, Layer
+
+    def forward(self, pipe, rows, cache, *, head=True):
+        c, at, eps = self.config, self.place(pipe, rows), self.config.eps / self.config.residual**2
+        x = pipe.embed(at.tokens, self.embed, c.embedding / c.residual)
+        turn = pipe.rope_table(at.positions, self.rope)
+        h = pipe.rms_norm(x, self.layers[0].input_norm, eps, name="layers.0.input_norm")
+        for i, layer in enumerate(self.layers):
+            last = i + 1 == c.layers
+            with pipe.scope(f"layers.{i}"):
+                kv = self.kv(pipe, cache, i)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved)
+                if last and not head:
+                    return None
+                a = pipe.attention(q, *kv, at.slots, at.positions, c.attention)
+                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                x, h = pipe.residual_norm(x, o, layer.post_norm, eps, name="post_norm")
+                ids, mix = pipe.route(h, layer.gate, c.top_k, counts=self.count(pipe, i), scoring="softmax_after")
+                y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
+            norm = self.final_norm if last else self.layers[i + 1].input_norm
+            x, h = pipe.residual_norm(x, y, norm, eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+        return pipe.linear(h, self.head, name="logits", scale=1 / c.logits)

@@ -1,0 +1,68 @@
+"""Qwen2-MoE (Qwen Team 2024; transformers' Qwen2MoeForCausalLM): biases on query, key and value; beside the experts one
+that every token takes, with a sigmoid gate of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import weights
+from .decoder import Decoder
+from .fields import Fields, Shape
+from .loading import Loader
+
+
+@dataclass(frozen=True)
+class Config(Shape):
+    experts: int
+    top_k: int
+    expert_hidden: int
+    shared_hidden: int
+    renormalise: bool
+    biased: bool
+
+    @classmethod
+    def read(cls, f: Fields) -> Config:
+        f.only(hidden_act="silu", use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1)
+        return cls(**f.shape(), **f.mixture(), expert_hidden=f.whole("moe_intermediate_size"),
+                   shared_hidden=f.whole("shared_expert_intermediate_size"), renormalise=f.flag("norm_topk_prob"),
+                   biased=f.flag("qkv_bias", True))
+
+
+class Layer:
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+        self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
+        self.qkv = weights.qkv(load, attention, c)
+        self.qkv_bias = weights.qkv_bias(load, attention, c) if c.biased else (None, None, None)
+        self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
+        self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
+        self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
+        self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
+        self.shared = weights.dense(load, f"{mlp}.shared_expert", c.hidden, c.shared_hidden)
+        self.shared_gate = load.matrix(f"{mlp}.shared_expert_gate", (1, c.hidden))
+
+
+class Qwen2Moe(Decoder):
+    Config, Layer = Config, Layer
+
+    def forward(self, pipe, rows, cache, *, head=True):
+        c, at = self.config, self.place(pipe, rows)
+        x = pipe.embed(at.tokens, self.embed)
+        turn = pipe.rope_table(at.positions, self.rope)
+        h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
+        for i, layer in enumerate(self.layers):
+            last = i + 1 == c.layers
+            with pipe.scope(f"layers.{i}"):
+                kv = self.kv(pipe, cache, i)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
+                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv)
+                if last and not head:
+                    return None
+                a = pipe.attention(q, *kv, at.slots, at.positions)
+                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i))
+                y = pipe.experts(h, ids, mix, *layer.experts, shared=(*layer.shared, layer.shared_gate))
+            norm = self.final_norm if last else self.layers[i + 1].input_norm
+            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+        return pipe.linear(h, self.head, name="logits")

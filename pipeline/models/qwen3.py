@@ -1,0 +1,58 @@
+"""Qwen3 (Qwen Team 2025; transformers' Qwen3ForCausalLM), dense: norms before attention and the gated MLP, queries and
+keys normed per head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import weights
+from .decoder import Decoder
+from .fields import Fields, Shape
+from .loading import Loader
+
+
+@dataclass(frozen=True)
+class Config(Shape):
+    mlp_hidden: int
+
+    @classmethod
+    def read(cls, f: Fields) -> Config:
+        f.only(hidden_act="silu", attention_bias=False, use_sliding_window=False)
+        return cls(**f.shape(head_dim=128), mlp_hidden=f.whole("intermediate_size"))
+
+
+class Layer:
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+        attention = f"{prefix}.self_attn"
+        self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
+        self.qkv = weights.qkv(load, attention, c)
+        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.head_dim,))
+        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.head_dim,))
+        self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
+        self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
+        self.mlp = weights.dense(load, f"{prefix}.mlp", c.hidden, c.mlp_hidden)
+
+
+class Qwen3(Decoder):
+    Config, Layer = Config, Layer
+
+    def forward(self, pipe, rows, cache, *, head=True):
+        c, at = self.config, self.place(pipe, rows)
+        x = pipe.embed(at.tokens, self.embed)
+        turn = pipe.rope_table(at.positions, self.rope)
+        h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
+        for i, layer in enumerate(self.layers):
+            last = i + 1 == c.layers
+            with pipe.scope(f"layers.{i}"):
+                kv = self.kv(pipe, cache, i)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps)
+                if last and not head:
+                    return None
+                a = pipe.attention(q, *kv, at.slots, at.positions)
+                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                y = pipe.mlp(h, *layer.mlp)
+            norm = self.final_norm if last else self.layers[i + 1].input_norm
+            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+        return pipe.linear(h, self.head, name="logits")
