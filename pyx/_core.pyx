@@ -36,7 +36,7 @@ SAMPLE_LIST = OB_SAMPLE_LIST
 MAX_LOGPROBS = OB_MAX_LOGPROBS
 NONE = <uint32_t>OB_NONE
 # How a bias is stored, by dtype, and what gate and up become, by name.
-STORED = {None: OB_NOT_STORED, "f32": OB_F32, "f16": OB_F16, "bf16": OB_BF16}
+STORED = {None: OB_NOT_STORED, "f32": OB_STORED_F32, "f16": OB_STORED_F16, "bf16": OB_STORED_BF16}
 ACTIVATIONS = {"silu": OB_SILU, "gelu_tanh": OB_GELU_TANH, "swiglu_oai": OB_SWIGLU_OAI}
 
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.

@@ -120,6 +120,9 @@ cdef extern from "args.h":
         OB_BF16
         OB_MAX_TOP_K
         OB_NOT_STORED
+        OB_STORED_F32
+        OB_STORED_F16
+        OB_STORED_BF16
         OB_SILU
         OB_GELU_TANH
         OB_SWIGLU_OAI

@@ -44,9 +44,9 @@
 #define OB_BF16 3
 // How a bias is stored; OB_NOT_STORED: there is none.
 #define OB_NOT_STORED 0
-#define OB_F32 1
-#define OB_F16 2
-#define OB_BF16 3
+#define OB_STORED_F32 1
+#define OB_STORED_F16 2
+#define OB_STORED_BF16 3
 
 // What gate and up become: silu(gate) · up; gelu(gate) · up by the tanh formula; that of gpt-oss.
 #define OB_SILU 0

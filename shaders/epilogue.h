@@ -9,8 +9,8 @@
 
 // Element i of a bias that is stored as `type` says.
 METAL_FUNC float bias_at(device const ushort *bias, uint type, ulong i) {
-    if (type == OB_F32) return ((device const float *)bias)[i];
-    if (type == OB_F16) return float(((device const half *)bias)[i]);
+    if (type == OB_STORED_F32) return ((device const float *)bias)[i];
+    if (type == OB_STORED_F16) return float(((device const half *)bias)[i]);
     return float(((device const bfloat *)bias)[i]);
 }
 

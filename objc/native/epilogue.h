@@ -13,8 +13,8 @@ struct Bias {
 
     // Elements i to i + 7.
     __m256 at(size_t i) const {
-        if (type == OB_F32) return widen((const float *)data + i);
-        if (type == OB_F16) return widen((const half *)data + i);
+        if (type == OB_STORED_F32) return widen((const float *)data + i);
+        if (type == OB_STORED_F16) return widen((const half *)data + i);
         return widen((const bfloat *)data + i);
     }
 
@@ -22,7 +22,7 @@ struct Bias {
 
     // That of one of several matrices with `outputs` rows.
     Bias matrix(size_t index, size_t outputs) const {
-        size_t size = type == OB_F32 ? 4 : 2;
+        size_t size = type == OB_STORED_F32 ? 4 : 2;
         return {(const char *)data + (type == OB_NOT_STORED ? 0 : index * outputs * size), type};
     }
 };
