@@ -113,15 +113,26 @@ def test_three_give_the_same_bits(avx2, emulated, format, group):
         assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear3(x, weights, "qkv"), x=x)
 
 
+def test_what_becomes_of_products_has_the_same_bits(avx2, emulated):
+    rng = np.random.default_rng(4)
+    weight, _ = matrix(rng, (37, 128), "q4_bf16", 64)
+    bias = rng.normal(size=37).astype(np.float16)
+    for rows in (1, 6, 40):
+        assert_same(avx2, emulated, rows, lambda pipe, x, gate, add: (pipe.linear(x, weight, bias, "a", scale=0.3, gate=gate, add=add),
+                                                                     pipe.linear(x, weight, softcap=2.0, name="b")),
+                    x=activations(rng, rows, 128), gate=activations(rng, rows, 1), add=activations(rng, rows, 37))
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("format", ["q4_bf16", "q8_f16"])
-def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped):
+@pytest.mark.parametrize("activation, bias", [("silu", None), ("gelu_tanh", "bf16"), ("swiglu_oai", "f16")])
+def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped, activation, bias):
     rng = np.random.default_rng(3)
-    layer = Layer(rng, 5, 3 * group, group, (format, group))
+    layer = Layer(rng, 5, 3 * group, group, (format, group), activation=activation, bias=bias)
 
     def steps(pipe, h, ids, weights):
-        return pipe.experts(h, ids, weights, layer.gate, layer.up, layer.down, grouped=grouped)
+        return layer.steps(pipe, h, ids, weights, grouped)
 
     for rows in (1, 6, 40, 70):
         assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
