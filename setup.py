@@ -39,7 +39,7 @@ NATIVE_ISAS = {  # of kernels written by hand: what the compiler is told
 }
 NATIVE_FLAGS = (
     "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
-    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
+    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
 ).split()
 ABI = ("cp311", "0x030B0000")  # the oldest Python of the limited API: wheel tag, Py_LIMITED_API
 

@@ -33,7 +33,7 @@ def shader_text() -> str:
 
 def _with_headers(path: Path) -> str:
     """The text of a shader with #include "..." replaced by the file; include guards keep it once."""
-    include = re.compile(r'^#include "([\w.]+)"', re.MULTILINE)
+    include = re.compile(r'^#include "([\w./]+)"', re.MULTILINE)
     return include.sub(lambda found: _with_headers(path.parent / found[1]), path.read_text())
 
 

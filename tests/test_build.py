@@ -253,8 +253,10 @@ def test_a_wheel_serves_every_newer_python(wheel):
     assert "-cp311-abi3-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     assert "pipeline/_core.abi3.so" in names
-    shipped = {Path(name).name for name in names if name.startswith("pipeline/shaders/")}
-    assert shipped == {p.name for p in (ROOT / "shaders").iterdir() if p.suffix in (".metal", ".h")}
+    shipped = {name.removeprefix("pipeline/shaders/") for name in names if name.startswith("pipeline/shaders/")}
+    folder = ROOT / "shaders"
+    own = [*folder.glob("*.metal"), *folder.glob("*.h"), *folder.glob("weights/*.h")]
+    assert shipped == {p.relative_to(folder).as_posix() for p in own}
     assert not [name for name in names if not name.startswith(("pipeline/", "onebuf-"))]
     assert not [name for name in names if name.endswith((".pyx", ".m", ".o", ".pyc"))]
 

@@ -23,13 +23,13 @@ template <typename C>
 OB_INLINE size_t row_of(const C *, uint32_t dim) { return dim; }
 OB_INLINE size_t row_of(const q8 *, uint32_t dim) { return (scales_of(dim) + dim + 3) / 4 * 4; }
 
-// A row of `dim` numbers from its element 0 on: `step` of its columns share what scale(i) gives.
+// A row of `dim` numbers from its element 0 on. Where it is SCALED, GROUP of its columns share what scale(i) gives.
 template <typename C>
 struct Row {
     const C *data;
     OB_MEMBER Row() {}
     OB_MEMBER Row(const C *row, uint32_t) : data(row) {}
-    static OB_MEMBER uint32_t step(uint32_t dim) { return dim; }
+    enum { SCALED = 0 };
     OB_MEMBER Floats scale(uint32_t) const { return Floats(); }
     OB_MEMBER Floats at(uint32_t i, Floats) const { return load(data + i); }
 };
@@ -40,7 +40,7 @@ struct Row<q8> {
     const int8_t *data;
     OB_MEMBER Row() {}
     OB_MEMBER Row(const q8 *row, uint32_t dim) : scales((const uint16_t *)row), data((const int8_t *)row + scales_of(dim)) {}
-    static OB_MEMBER uint32_t step(uint32_t) { return GROUP; }
+    enum { SCALED = 1 };
     OB_MEMBER Floats scale(uint32_t i) const { return splat_half(scales[i / GROUP]); }
     OB_MEMBER Floats at(uint32_t i, Floats scale) const { return mul(load(data + i), scale); }
 };
@@ -60,7 +60,7 @@ OB_INLINE void products(const float *q, const C *k, uint32_t left, uint32_t dim,
     for (uint32_t i = 0, end; i < dim; i = end) {
         Floats scales[KEYS];
         for (int j = 0; j < KEYS; j++) scales[j] = keys[j].scale(i);
-        for (end = least(i + Row<C>::step(dim), dim); i < end; i += WIDTH, q += H * WIDTH) {
+        for (end = Row<C>::SCALED ? least(i + GROUP, dim) : dim; i < end; i += WIDTH, q += H * WIDTH) {
             Floats key[KEYS];
             for (int j = 0; j < KEYS; j++) key[j] = keys[j].at(i, scales[j]);
             for (int h = 0; h < H; h++) {
