@@ -21,7 +21,7 @@ def earlier_keys(config: dict) -> dict:
         main = rope[FULL] if layered else rope
         keys["rope_theta"] = main.get("rope_theta", 10000.0)
         keys["rope_scaling"] = None if main.get("rope_type", "default") == "default" else main
-        if "partial_rotary_factor" in main:
+        if "partial_rotary_factor" in main and not layered:
             keys["partial_rotary_factor"] = main["partial_rotary_factor"]
         if layered and isinstance(rope.get(SLIDING), dict):
             keys["rope_local_base_freq"] = rope[SLIDING].get("rope_theta", 10000.0)

@@ -44,7 +44,8 @@ class Rope:
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind not in _VARIANTS:
             raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
-        share = number(rope, "partial_rotary_factor", number(config, "partial_rotary_factor", 1.0, source=source), source=source)
+        common = config if layer_type is None else {}   # beside parts for each type of layer it says nothing of all of them
+        share = number(rope, "partial_rotary_factor", number(common, "partial_rotary_factor", 1.0, source=source), source=source)
         if share > 1:
             raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)

@@ -25,7 +25,8 @@ def is_matrix(name: str, shape) -> bool:
 
 
 def matrix(case, name: str, shape):
-    return grid(case.seed + name, shape, gain=case.gain(name), mxfp4=case.mxfp4 and ".experts." in name)
+    return grid(case.seed + name, shape, gain=case.gain(name), mxfp4=case.mxfp4 and ".experts." in name,
+                even=name.endswith("kv_b_proj.weight"))   # a part of which other formats store transposed
 
 
 def write_safetensors(file, tensors: dict) -> None:

@@ -4,7 +4,7 @@ import gguf_files as files
 import numpy as np
 from families.cases import CASES
 from families.grid import Grid
-from families.layouts import ROUTERS, modules
+from families.layouts import ROUTERS, latent, modules, rows
 
 from pipeline.gguf.families import COMMON, FAMILIES
 from pipeline.gguf.names import MODEL
@@ -12,7 +12,8 @@ from pipeline.gguf.names import MODEL
 F32 = 0
 ARCHITECTURES = {
     "llama": "llama", "qwen3": "qwen3", "qwen3_moe": "qwen3moe", "mixtral": "mixtral", "olmoe": "olmoe", "qwen2_moe": "qwen2moe",
-    "granitemoe": "granitemoe", "gpt_oss": "gpt-oss", "gemma3_text": "gemma3", "glm4_moe": "glm4moe",
+    "granitemoe": "granitemoe", "granitemoeshared": "granitemoe", "gpt_oss": "gpt-oss", "gemma3_text": "gemma3",
+    "glm4_moe": "glm4moe", "deepseek_v3": "deepseek2", "deepseek_v2": "deepseek2", "gemma4_text": "gemma4",
 }  # fmt: skip
 
 
@@ -20,7 +21,7 @@ def write_gguf(file, name: str, golden: dict, kind: str) -> None:
     """Matrices in `kind` where their rows are whole blocks of it, else Q8_0; routers and vectors F32."""
     key = ARCHITECTURES[name]
     family, config = FAMILIES[key], golden["config"]
-    matrices, vectors = modules(name, golden)
+    matrices, vectors = modules(name, golden, lambda module, grid: _split(name, module, grid, config))
     names = {known: stem for stem, known in family.names.items()} | {known: stem for stem, known in MODEL.items()}
     tensors, data = [], b""
     for tensor, values in (matrices | vectors).items():
@@ -31,14 +32,28 @@ def write_gguf(file, name: str, golden: dict, kind: str) -> None:
         shape = shape[1:] if tensor.endswith("shared_expert_gate") else shape
         tensors.append((stem, shape[::-1], type_))
         data += raw + bytes(-len(raw) % 32)
-    if config["rope_parameters"].get("rope_type") == "llama3":
-        raw = _factors(config)
+    raw = _factors(config)
+    if raw:
         tensors.append(("rope_freqs.weight", (len(raw) // 4,), F32))
         data += raw + bytes(-len(raw) % 32)
-    file.write_bytes(files.gguf(_metadata(key, family, config), tensors, data))
+    file.write_bytes(files.gguf(_metadata(name, family, config), tensors, data))
 
 
-def _metadata(key: str, family, config: dict) -> dict:
+def _split(name: str, module: str, grid: Grid, config: dict):
+    """Where llama.cpp has other parts of a matrix than MLX."""
+    if name == "deepseek_v3" and module.endswith("kv_b_proj"):   # DeepSeek-V2 is written as it was before this
+        return latent(module, grid, config)
+    if name == "gemma4_text" and ".experts." in module:
+        return {module: grid}
+    if ".shared_mlp." in module:
+        half, mlp = grid.q.shape[-2] // 2, module.rpartition(".")[0]
+        return {f"{mlp}.down_proj": grid} if module.endswith("output_linear") else {
+            f"{mlp}.gate_proj": rows(grid, slice(half)), f"{mlp}.up_proj": rows(grid, slice(half, None))}
+    return None
+
+
+def _metadata(name: str, family, config: dict) -> dict:
+    key = ARCHITECTURES[name]
     architecture = "llama" if key == "mixtral" else key
     keys = {gguf: config[name] for name, gguf in (COMMON | dict(family.keys)).items() if config.get(name) is not None}
     if "num_local_experts" in config or "n_routed_experts" in config:
@@ -59,12 +74,38 @@ def _metadata(key: str, family, config: dict) -> dict:
         keys["rope.dimension_count"] = int(head_dim * full["partial_rotary_factor"])
     if config.get("layer_types") and config.get("sliding_window"):
         keys["attention.sliding_window_pattern"] = files.array(files.BOOL, [t.startswith("slid") for t in config["layer_types"]])
-    if "scoring" in config or key == "glm4moe":
-        keys["expert_gating_func"] = 2
-    floats = ("epsilon", "scale", "clamp", "softcapping", "freq_base", "factor")
+    if key in ("glm4moe", "deepseek2"):
+        keys["expert_gating_func"] = 1 if name == "deepseek_v2" else 2
+    if key == "deepseek2":
+        keys |= _latent_sizes(config, absorbed=name == "deepseek_v3")
+        keys["rope.scaling.yarn_log_multiplier"] = full.get("mscale_all_dim", 0.0) / 10
+    if key == "gemma4":
+        keys |= _two_kinds_of_heads(config)
+    floats = ("epsilon", "scale", "clamp", "softcapping", "freq_base", "freq_base_swa", "factor", "multiplier")
     typed = {gguf: float(value) if gguf.endswith(floats) else value for gguf, value in keys.items() if not isinstance(value, list)}
     return {"general.architecture": architecture, "tokenizer.ggml.model": "no_vocab"} | {
         f"{architecture}.{gguf}": value for gguf, value in typed.items()}
+
+
+def _latent_sizes(config: dict, *, absorbed: bool) -> dict:
+    """absorbed: with attn_k_b and attn_v_b, so that there is one head of keys, the compressed row."""
+    rank, turning = config["kv_lora_rank"], config["qk_rope_head_dim"]
+    own = config["qk_nope_head_dim"] + turning, config["v_head_dim"]
+    key, value = (rank + turning, rank) if absorbed else own
+    sizes = {"attention.key_length": key, "attention.value_length": value, "rope.dimension_count": turning}
+    return sizes | ({"attention.head_count_kv": 1, "attention.key_length_mla": own[0], "attention.value_length_mla": own[1]}
+                    if absorbed else {})
+
+
+def _two_kinds_of_heads(config: dict) -> dict:
+    """Gemma 4: sizes with "_swa" are those of layers with a window."""
+    own = config["per_layer_config"]
+    heads = [own.get(str(i), config)["num_key_value_heads"] for i in range(config["num_hidden_layers"])]
+    wide, narrow = next(iter(own.values()))["head_dim"], config["head_dim"]
+    return {"attention.head_count_kv": files.array(files.U32, heads), "attention.key_length": wide,
+            "attention.value_length": wide, "attention.key_length_swa": narrow, "attention.value_length_swa": narrow,
+            "rope.dimension_count": wide, "rope.dimension_count_swa": narrow, "attention.shared_kv_layers": 0,
+            "embedding_length_per_layer_input": 0}
 
 
 def _gguf_name(tensor: str, names: dict[str, str]) -> str:
@@ -130,10 +171,16 @@ def _mxfp4(grid: Grid) -> bytes:
 
 
 def _factors(config: dict) -> bytes:
-    """What llama3's scaling divides each frequency by, which GGUF files hold as a tensor."""
+    """What each frequency is divided by where that differs, which GGUF files hold as a tensor."""
     from pipeline.models.rope import Rope
 
     rope = config["rope_parameters"]
+    full = rope.get("full_attention", rope)
+    if full["rope_type"] == "proportional":
+        pairs = next(iter(config["per_layer_config"].values()))["head_dim"] // 2
+        return np.where(np.arange(pairs) < int(full["partial_rotary_factor"] * pairs), 1, 1e30).astype("<f4").tobytes()
+    if full["rope_type"] != "llama3":
+        return b""
     scaled = Rope.read(config, config["head_dim"], "config.json").inv_freq
     plain = float(rope["rope_theta"]) ** (-np.arange(0, config["head_dim"], 2) / config["head_dim"])
     return (plain / scaled).astype("<f4").tobytes()

@@ -27,14 +27,15 @@ class Grid:
         return (self.q * np.repeat(self.scale, BLOCK, -1)[..., : self.q.shape[-1]]).astype(np.float32)
 
 
-def grid(name: str, shape, *, gain: float = 1.0, mxfp4: bool = False) -> Grid:
-    """A matrix [..., outputs, inputs] whose products have the deviation of `gain` for inputs of deviation 1."""
+def grid(name: str, shape, *, gain: float = 1.0, mxfp4: bool = False, even: bool = False) -> Grid:
+    """A matrix [..., outputs, inputs] whose products have the deviation of `gain` for inputs of deviation 1. even: of one
+    scale, so that the transposed matrix is as exact."""
     inputs = shape[-1]
     raw = _bytes(name, int(np.prod(shape)))
     q = SIXES[raw & 15] if mxfp4 else (raw % 15).astype(np.int8) - np.int8(7)
     blocks = (*shape[:-1], -(-inputs // BLOCK))
     exponent = np.floor(np.log2(gain / (DEVIATION * inputs**0.5)))
-    odd = 0 if mxfp4 else _bytes(name + ".scale", int(np.prod(blocks))).reshape(blocks) & 7
+    odd = 0 if mxfp4 or even else _bytes(name + ".scale", int(np.prod(blocks))).reshape(blocks) & 7
     scale = np.broadcast_to((1 + np.float32(odd) / 8) * np.float32(2.0**exponent), blocks).astype(np.float32)
     return Grid(q.reshape(shape), scale)
 

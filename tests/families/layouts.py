@@ -1,4 +1,4 @@
-"""The same weights as MLX and llama.cpp store them: experts in one stack, gate and up apart, matrices quantised."""
+"""The same weights as MLX and llama.cpp store them: experts in one stack, parts of a matrix apart, matrices quantised."""
 
 import json
 import re
@@ -8,16 +8,17 @@ from families.cases import CASES
 from families.files import is_matrix, matrix, stored, values, write_safetensors
 from families.grid import BLOCK, Grid
 
-
-
+from pipeline.converting.configuration import converted_config
+from pipeline.converting.families import FAMILIES, Family
 
 ONE_BY_ONE = re.compile(r"(.*)\.experts\.(\d+)\.(\w+)\.weight")
 PARTS = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 ROUTERS = (".gate", ".router", "router.layer", "router.proj", "shared_expert_gate")
 
 
-def modules(name: str, golden: dict) -> tuple[dict[str, Grid], dict[str, np.ndarray]]:
-    """(matrices by module [..., outputs, inputs], all other tensors by name), with MLX's names."""
+def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[dict[str, Grid], dict[str, np.ndarray]]:
+    """(matrices by module [..., outputs, inputs], all other tensors by name), with MLX's names. split: what a format
+    makes of a matrix otherwise than `_fused` does."""
     case, matrices, vectors, stacks = CASES[name], {}, {}, {}
     for tensor, shape in golden["tensors"].items():
         found = ONE_BY_ONE.fullmatch(tensor)
@@ -29,14 +30,15 @@ def modules(name: str, golden: dict) -> tuple[dict[str, Grid], dict[str, np.ndar
             module = f"{found[1]}.switch_mlp.{PARTS.get(found[3], found[3])}"
             stacks.setdefault(module, {})[int(found[2])] = matrix(case, tensor, shape)
         else:
-            matrices |= _fused(tensor, matrix(case, tensor, shape))
+            whole = matrix(case, tensor, shape)
+            matrices |= split(tensor.removesuffix(".weight"), whole) or _fused(tensor, whole)
     for module, parts in stacks.items():
         grids = [parts[i] for i in range(len(parts))]
         matrices[module] = Grid(np.stack([grid.q for grid in grids]), np.stack([grid.scale for grid in grids]))
     return matrices, vectors
 
 
-def _rows(grid: Grid, rows: slice) -> Grid:
+def rows(grid: Grid, rows: slice) -> Grid:
     return Grid(grid.q[..., rows, :], grid.scale[..., rows, :])
 
 
@@ -45,14 +47,14 @@ def _fused(tensor: str, grid: Grid) -> dict[str, Grid]:
     module, half = tensor.removesuffix(".weight"), grid.q.shape[-2] // 2
     if module.endswith("block_sparse_moe.input_linear"):
         stack = module.replace("input_linear", "switch_mlp")
-        return {f"{stack}.gate_proj": _rows(grid, slice(half)), f"{stack}.up_proj": _rows(grid, slice(half, None))}
+        return {f"{stack}.gate_proj": rows(grid, slice(half)), f"{stack}.up_proj": rows(grid, slice(half, None))}
     if module.endswith("block_sparse_moe.output_linear"):
         return {module.replace("output_linear", "switch_mlp.down_proj"): grid}
     if module.endswith("mlp.experts.gate_up_proj"):
-        return {module.replace("gate_up", part): _rows(grid, slice(i, None, 2)) for i, part in enumerate(("gate", "up"))}
+        return {module.replace("gate_up", part): rows(grid, slice(i, None, 2)) for i, part in enumerate(("gate", "up"))}
     if module.endswith(".experts.gate_up_proj"):
         stack = module.replace("experts.gate_up_proj", "experts.switch_glu")
-        return {f"{stack}.gate_proj": _rows(grid, slice(half)), f"{stack}.up_proj": _rows(grid, slice(half, None))}
+        return {f"{stack}.gate_proj": rows(grid, slice(half)), f"{stack}.up_proj": rows(grid, slice(half, None))}
     if module.endswith(".experts.down_proj") and "mlp" not in module:
         return {module.replace("down_proj", "switch_glu.down_proj"): grid}
     return {module: grid}
@@ -66,14 +68,30 @@ def _apart(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
     return {tensor.replace("down_proj_bias", "down_proj.bias"): array}
 
 
+def latent(module: str, grid: Grid, config: dict) -> dict[str, Grid]:
+    """kv_b_proj as two stacks, one matrix a head: keys, transposed, and values."""
+    heads, nope, rank = config["num_attention_heads"], config["qk_nope_head_dim"], config["kv_lora_rank"]
+    q, scale = grid.q.reshape(heads, -1, rank), grid.scale.reshape(heads, -1, rank // BLOCK)
+    assert (scale == scale[0, 0, 0]).all()
+    same = np.full((heads, rank, -(-nope // BLOCK)), scale[0, 0, 0])
+    return {module.replace("kv_b_proj", "embed_q"): Grid(np.ascontiguousarray(q[:, :nope].swapaxes(1, 2)), same),
+            module.replace("kv_b_proj", "unembed_out"): Grid(q[:, nope:], scale[:, nope:])}
+
+
 # MLX
 
 
 def write_mlx(folder, name: str, golden: dict) -> None:
-    """4 bits in groups of 32, routers 8; experts in mxfp4 where the family has them so."""
-    matrices, vectors = modules(name, golden)
+    """4 bits in groups of 32, routers 8, or not quantised where mlx-lm leaves them; experts in mxfp4 where the family has
+    them so."""
+    config, layout = golden["config"], FAMILIES.get(CASES[name].model_type, Family())
+    matrices, vectors = modules(name, golden, lambda module, grid: (
+        latent(module, grid, config) if layout.latent and module.endswith("kv_b_proj") else None))
     table, tensors = {"group_size": BLOCK, "bits": 4, "mode": "affine"}, {}
     for module, grid in matrices.items():
+        if layout.whole and re.search(layout.whole, module):
+            tensors[f"{module}.weight"] = stored(grid.values, "BF16")
+            continue
         if CASES[name].mxfp4 and ".experts." in module:
             table[module] = {"group_size": BLOCK, "bits": 4, "mode": "mxfp4"}
             tensors[f"{module}.weight"] = "U32", _packed(_e2m1(grid.q), 4)
@@ -88,7 +106,7 @@ def write_mlx(folder, name: str, golden: dict) -> None:
         tensors[f"{module}.biases"] = stored(-zero * grid.scale, "BF16")
     tensors |= {tensor: stored(array, "BF16") for tensor, array in vectors.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(golden["config"] | {"quantization": table}))
+    (folder / "config.json").write_text(json.dumps(converted_config(config, table)))
     write_safetensors(folder / "model.safetensors", tensors)
 
 
