@@ -3,14 +3,12 @@ the compiled shader library pipeline/onebuf.metallib.
 
 Objects stay in build/native and are made again only when their inputs changed, so that an editable
 install, a wheel and `setup.py build_ext --inplace` share them. CC, CXX, CFLAGS and LDFLAGS are
-honoured. A machine that cannot build gets one line that says what to install.
+honoured, and OB_ISAS names the instruction sets. A machine that cannot build gets one line that says what to install.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -26,21 +24,12 @@ ROOT = Path(__file__).resolve().parent
 os.chdir(ROOT)
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import objects  # noqa: E402  (found through the line above)
+import native_kernels  # noqa: E402  (found through the line above)
+import objects  # noqa: E402
 import toolchain  # noqa: E402
 
 NATIVE = Path("build/native")
 LIBRARY = "onebuf.metallib"
-NATIVE_ISAS = {  # of kernels written by hand: what the compiler is told
-    "avx2": ["-march=x86-64-v3"],
-    "avx512": ["-march=x86-64-v4"],
-    "vnni": ["-march=x86-64-v4", "-mavx512vnni"],
-    "amx": ["-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
-}
-NATIVE_FLAGS = (
-    "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
-    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
-).split()
 ABI = ("cp311", "0x030B0000")  # the oldest Python of the limited API: wheel tag, Py_LIMITED_API
 
 if int(setuptools.__version__.partition(".")[0]) < 77:
@@ -114,32 +103,15 @@ def _compile_objects(shop: objects.Workshop, tools: toolchain.Toolchain) -> list
     return compiled
 
 
-def build_native(out: Path) -> None:
-    """Compiles objc/native into OUT/ISA.so for each instruction set; nothing where there are none."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform == "darwin":
-        return
-    from pipeline.metalc import toolchain as shader_tools
+def instruction_sets(inplace: bool) -> tuple[str, ...]:
+    """OB_ISAS, else all for a wheel, which goes to other machines, and for a source tree those of this processor."""
+    from pipeline.metalc import toolchain as shaders
 
-    compiler, sources = [*shader_tools.compiler()], files("objc/native", "*.cpp")
-    shop = objects.Workshop(ROOT, NATIVE, shader_tools.compiler_version())
-    out.mkdir(parents=True, exist_ok=True)
-    jobs, parts = [], {isa: [] for isa in NATIVE_ISAS}
-    for isa, source in itertools.product(NATIVE_ISAS, sources):
-        part = NATIVE / f"native-{source.stem}-{isa}.o"
-        command = [*compiler, *NATIVE_FLAGS, *NATIVE_ISAS[isa], f"-DOB_ISA={isa}", "-MMD", "-MF", str(part.with_suffix(".d"))]
-        parts[isa].append(part)
-        jobs.append(partial(shop.make, part, [*command, "-c", str(source), "-o", str(part)], [source], part.with_suffix(".d")))
-    try:
-        objects.parallel(jobs)
-        for isa, inputs in parts.items():
-            product = NATIVE / f"native-{isa}.so"
-            shop.make(product, [*compiler, "-shared", *map(str, inputs), "-o", str(product)], inputs)
-            objects.install(product, out / f"{isa}.so")
-    except objects.CommandError as error:
-        raise fail(error, error.output) from None
+    named = tuple(os.environ.get("OB_ISAS", "").replace(",", " ").split())
+    return named or ((*shaders.runnable_isas(), shaders.CHECKER) if inplace else shaders.default_isas())
 
 
-def build_shaders() -> Path | None:
+def build_shaders(inplace: bool) -> Path | None:
     """Compiles shaders/*.metal; None where only run-time compilation is possible."""
     sources = files("shaders", "*.metal")
     out = NATIVE / LIBRARY
@@ -147,12 +119,15 @@ def build_shaders() -> Path | None:
         return _apple_shaders(sources, out)
     from pipeline import metalc
 
+    isas = instruction_sets(inplace)
     try:
-        metalc.build(sources, out, build_dir=NATIVE / "shaders")
+        metalc.build(sources, out, isas, build_dir=NATIVE / "shaders")
+        native_kernels.build(ROOT, NATIVE, out / "native", isas)
     except metalc.CompileError as error:
         first, _, rest = str(error).partition("\n")
         raise fail(first, rest) from None
-    build_native(out / "native")
+    except objects.CommandError as error:
+        raise fail(error, error.output) from None
     return out
 
 
@@ -194,7 +169,7 @@ class BuildExt(build_ext):
     def run(self) -> None:
         super().run()
         target = (ROOT if self.inplace else Path(self.build_lib)) / "pipeline"
-        library = build_shaders()
+        library = build_shaders(self.inplace)
         if library:
             objects.install(library, target / LIBRARY)
         if not self.inplace:

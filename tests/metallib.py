@@ -118,16 +118,6 @@ class Library:
             self.functions[name].entry(ctypes.byref(launch), first, count)
 
 
-def runnable_isas():
-    """The instruction sets of this machine's libraries that this processor has."""
-    from pipeline.metalc.toolchain import processor_isas
-
-    needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return [isa for isa in processor_isas() if needs.get(isa, set()) <= flags]
-
-
 HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"
 
 
@@ -142,11 +132,12 @@ def is_gcc():
 def compile_text(folder, text, isa=None, **options):
     """Compiles the text of one shader, or of several named files, in `folder` for one instruction set."""
     from pipeline import metalc
+    from pipeline.metalc import toolchain
 
     files = text if isinstance(text, dict) else {"shader.metal": text}
     for name, content in files.items():
         (folder / name).write_text(HEADER + content if name.endswith(".metal") else content)
     sources = [folder / name for name in files if name.endswith(".metal")]
-    isa = isa or runnable_isas()[-1]
+    isa = isa or toolchain.runnable_isas()[-1]
     options = {"build_dir": folder / "objects", "optimize": "0", **options}
     return Library(metalc.build(sources, folder / "out.metallib", [isa], **options), isa)

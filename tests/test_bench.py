@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from metallib import runnable_isas
 
 import pipeline as p
 from pipeline import bench
@@ -24,6 +23,7 @@ from pipeline.benching.options import parse_options
 from pipeline.benching.traffic import traffic
 from pipeline.benching.workloads import Workload
 from pipeline.errors import CompileError, RunError, UsageError
+from pipeline.metalc.toolchain import runnable_isas
 from pipeline.storyteller import builtin_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,7 @@
 """Building and installing: what is made again and when, what a machine that cannot build says, what
 is in a wheel."""
 
+import itertools
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import pytest
 from metallib import Library
 
 from pipeline import errors, metalc, resources
+from pipeline.metalc import toolchain
+from pipeline.metalc.toolchain import CHECKER, runnable_isas
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
@@ -238,12 +241,36 @@ def test_opening_a_device_prints_nothing(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@linux_only
+def test_native_kernels_compile_for_instruction_sets_that_are_not_here():
+    sys.path.insert(0, str(ROOT / "tools"))
+    import native_kernels
+
+    if toolchain.processor_isas() == ("generic",):
+        pytest.skip("native kernels are for x86-64")
+    absent = [isa for isa, (shaders, _) in native_kernels.ISAS.items() if shaders not in runnable_isas()]
+    for isa, source in itertools.product(absent, sorted((ROOT / "objc/native").glob("*.cpp"))):
+        done = run(*toolchain.compiler(), *native_kernels.flags(isa), "-Werror", "-fsyntax-only", source)
+        assert (done.returncode, done.stderr) == (0, ""), isa
+
+
+@linux_only
+def test_shaders_compile_for_instruction_sets_that_are_not_here(tmp_path):
+    """A library of all of them, of one small file; an instruction set of another name is refused."""
+    isas = toolchain.default_isas()
+    bundle = metalc.build([ROOT / "shaders/logits_penalty.metal"], tmp_path / "out.metallib", isas, build_dir=tmp_path)
+    assert {path.stem for path in bundle.glob("*.so")} == set(isas)
+    done = run(sys.executable, "setup.py", "-q", "build_ext", "--inplace", OB_ISAS="avx1024")
+    assert done.returncode != 0 and "avx1024" in done.stderr.splitlines()[-1]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     pytest.importorskip("Cython")
     folder = tmp_path_factory.mktemp("wheel")
     options = ["-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    done = run(sys.executable, "-m", "pip", "wheel", *options, ROOT)
+    isas = " ".join((*runnable_isas(), CHECKER))   # what the source tree has: nothing is compiled for it
+    done = run(sys.executable, "-m", "pip", "wheel", *options, ROOT, OB_ISAS=isas)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     return path

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from metallib import runnable_isas
 
+from pipeline.metalc.toolchain import runnable_isas
 from pipeline.storyteller import builtin_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pipeline as p
+from pipeline.metalc.toolchain import runnable_isas
 from pipeline.storyteller import builtin_model
 
 HERE = Path(__file__).resolve().parent
@@ -171,13 +172,7 @@ print(json.dumps(tokens))
 """
 
 
-def runnable():
-    from metallib import runnable_isas
-
-    return runnable_isas()
-
-
-@pytest.mark.parametrize("isa", runnable())
+@pytest.mark.parametrize("isa", runnable_isas())
 def test_every_instruction_set_tells_the_same(isa):
     done = subprocess.run([sys.executable, "-c", SMALL], env={**os.environ, "OB_ISA": isa}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

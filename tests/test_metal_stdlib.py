@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metallib import Library, is_gcc, runnable_isas
+from metallib import Library, is_gcc
 
 from pipeline import metalc
 from pipeline.metalc import bundle as metalc_bundle
 from pipeline.metalc import toolchain
 from pipeline.metalc.preprocess import Preprocessor
+from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
 MATH_ULP = 2.0  # what the issue of a kernel may rely on

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metallib import BUFFER, READ, READ_WRITE, THREADGROUP, Library, compile_text, runnable_isas
+from metallib import BUFFER, READ, READ_WRITE, THREADGROUP, Library, compile_text
 
 from pipeline import metalc
 from pipeline.metalc.constants import integer
 from pipeline.metalc.parse import parse
+from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
 FLOAT, FLOAT3, HALF4, INT, UINT, UCHAR, BOOL, POINTER, STRUCT = 3, 5, 19, 29, 33, 49, 53, 60, 1

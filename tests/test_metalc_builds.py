@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metallib import HEADER, Library, compile_text, is_gcc, runnable_isas
+from metallib import HEADER, Library, compile_text, is_gcc
 
 from pipeline import metalc
 from pipeline.metalc import toolchain
+from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
 ROOT = Path(__file__).parent.parent

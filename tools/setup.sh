@@ -23,7 +23,10 @@ environment() {
     echo "${CC-} ${CXX-} ${CFLAGS-} ${LDFLAGS-}"
 }
 packages_key() { { environment; cksum pyproject.toml setup.py; } 2>&1 | cksum; }
-build_key() { { environment; sources; } 2>&1 | cksum; }
+processor() { # what decides for which instruction sets a build is
+    echo "${OB_ISAS-}"; grep -m 1 '^flags' /proc/cpuinfo 2>/dev/null | grep -o -w -e avx2 -e 'avx512[a-z]*' || :
+}
+build_key() { { environment; processor; sources; } 2>&1 | cksum; }
 
 stamped() { [ -f ".venv/$1.stamp" ] && [ "$(cat ".venv/$1.stamp")" = "$2" ]; }
 stamp() { echo "$2" > ".venv/$1.stamp"; }

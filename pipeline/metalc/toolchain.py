@@ -94,6 +94,14 @@ def processor_isas() -> tuple[str, ...]:
     return ("generic",)
 
 
+def runnable_isas() -> tuple[str, ...]:
+    """Those of them that this processor has, as far as the system tells."""
+    needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return tuple(isa for isa in processor_isas() if needs.get(isa, set()) <= flags)
+
+
 def default_isas() -> tuple[str, ...]:
     """What a library is compiled for on this machine: its instruction sets, and the checker."""
     return (*processor_isas(), CHECKER)
