@@ -111,7 +111,7 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
 
         def __init__(self):
             rng = np.random.default_rng(3)
-            self.data = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
+            self.data = self.tensors = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
 
         def quantization(self, module):
             return None

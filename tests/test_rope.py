@@ -67,3 +67,12 @@ def test_what_is_refused(rope, error, words):
 def test_an_odd_head_cannot_turn():
     with pytest.raises(CheckpointError, match="8 numbers of a head of 7 cannot turn"):
         Rope.read({}, 7, "f")
+
+
+def test_the_share_of_one_type_of_layer_is_not_the_others():
+    """Earlier keys beside the parts, as mlx-lm's configurations of Gemma 4 may have them, are of one of the parts."""
+    parts = {"full_attention": {"rope_theta": 1e6, "partial_rotary_factor": 0.25}, "sliding_attention": {"rope_theta": 1e4}}
+    config = {"rope_parameters": parts, "partial_rotary_factor": 0.25, "rope_theta": 1e6}
+    assert Rope.read(config, 32, "f", "sliding_attention").rotary_dim == 32
+    assert Rope.read(config, 32, "f", "full_attention").rotary_dim == 8
+    assert Rope.read({"partial_rotary_factor": 0.25}, 32, "f").rotary_dim == 8

@@ -30,19 +30,18 @@ MIXTRAL = LLAMA | _experts("block_sparse_moe.gate", "block_sparse_moe.switch_mlp
 GRANITE_MOE = LLAMA | _experts("block_sparse_moe.router.layer", "block_sparse_moe.switch_mlp") | _shared("shared_mlp")
 MOE = LLAMA | _experts("mlp.gate", "mlp.switch_mlp")
 QWEN2_MOE = MOE | _shared("mlp.shared_expert") | {"ffn_gate_inp_shexp": "mlp.shared_expert_gate"}
+CORRECTED = MOE | _shared("mlp.shared_experts") | {"exp_probs_b.bias": "mlp.gate.e_score_correction_bias"}
 
 # The norm before the experts is called after the attention that it follows.
 GPT_OSS = ATTENTION | _experts("mlp.router", "mlp.experts") | {
     "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
     "attn_sinks.weight": "self_attn.sinks",
 }  # fmt: skip
-GLM4_MOE = MOE | _shared("mlp.shared_experts") | {
-    "post_attention_norm": "post_attention_layernorm", "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
-}  # fmt: skip
+GLM4_MOE = CORRECTED | {"post_attention_norm": "post_attention_layernorm"}
 
 # Latent attention. attn_k_b and attn_v_b are the halves of kv_b_proj for each head, the first one transposed, as MLX
 # splits it too; old files have it whole.
-DEEPSEEK = GLM4_MOE | {
+DEEPSEEK = CORRECTED | {
     "attn_q_a": "self_attn.q_a_proj", "attn_q_a_norm": "self_attn.q_a_layernorm", "attn_q_b": "self_attn.q_b_proj",
     "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa", "attn_kv_a_norm": "self_attn.kv_a_layernorm",
     "attn_kv_b": "self_attn.kv_b_proj", "attn_k_b": "self_attn.embed_q", "attn_v_b": "self_attn.unembed_out",

@@ -45,13 +45,15 @@ VARIANTS = {
         "k_proj.weight": [768, 768], "v_proj.weight": [768, 768], "k_norm.weight": [768]}),
     # yarn without whole numbers for its range: a base for which they are whole
     "gpt_oss": ("mlx_lm llama_cpp", {"rope_parameters": {
-        "rope_theta": 237655.0, "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+        "rope_theta": 237685.0, "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
         "original_max_position_embeddings": 64}}, {}),
     # windows in layers that do not recur
     "gemma3_text": ("mlx_lm", {"_sliding_window_pattern": 3, "layer_types": [
         "sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]}, {}),
-    # groups chosen by their best expert (llama.cpp: by the sum of their best two); no yarn (mlx-lm)
-    "deepseek_v2": ("mlx_lm llama_cpp", {"n_group": 1, "topk_group": 1, "topk_method": "greedy", "rope_parameters": YARN}, {}),
+    # groups chosen by their best expert (llama.cpp: by the sum of their best two), queries that are not compressed in
+    # another number of layers than DeepSeek-V2-Lite's (llama.cpp), rope other than yarn (mlx-lm)
+    "deepseek_v2": ("mlx_lm llama_cpp", {"n_group": 1, "topk_group": 1, "topk_method": "greedy", "rope_parameters": YARN,
+                                         "num_hidden_layers": 27}, {}),
 }  # fmt: skip
 
 
@@ -143,7 +145,15 @@ def made_for(name: str, package: str) -> dict:
         return made
     sizes = {tensor: next((size for end, size in shapes.items() if tensor.endswith(end)), shape)
              for tensor, shape in made["tensors"].items()}  # fmt: skip
-    return {"config": made["config"] | config, "tensors": sizes}
+    made = {"config": made["config"] | config, "tensors": sizes}
+    return made | {"tensors": sizes | _further(sizes, golden.load(name)[0]["config"], made["config"])}
+
+
+def _further(sizes: dict, old: dict, new: dict) -> dict:
+    """Tensors of further layers, like those of the last."""
+    last = f"model.layers.{old['num_hidden_layers'] - 1}."
+    return {tensor.replace(last, f"model.layers.{i}."): shape for tensor, shape in sizes.items() if tensor.startswith(last)
+            for i in range(old["num_hidden_layers"], new["num_hidden_layers"])}
 
 
 def compare(name: str, package: str, engine, write) -> str:
