@@ -11,7 +11,7 @@ from pipeline.gguf.names import MODEL
 
 F32 = 0
 ARCHITECTURES = {
-    "llama": "llama", "qwen3": "qwen3", "qwen3_moe": "qwen3moe", "mixtral": "mixtral", "olmoe": "olmoe", "qwen2_moe": "qwen2moe",
+    "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen3_moe": "qwen3moe", "mixtral": "mixtral", "olmoe": "olmoe", "qwen2_moe": "qwen2moe",
     "granitemoe": "granitemoe", "gpt_oss": "gpt-oss", "gemma3_text": "gemma3", "glm4_moe": "glm4moe",
 }  # fmt: skip
 
