@@ -105,4 +105,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except p.errors.OnebufError as error:
+        sys.exit(f"error: {error}")

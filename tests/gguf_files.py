@@ -37,7 +37,7 @@ def pair(key, kind: int, *content) -> bytes:
 
 
 def tensor(name, extents, kind: int, offset: int) -> bytes:
-    return string(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *extents, kind, offset % 2**64)
+    return string(name) + struct.pack(f"<I{len(extents)}QIQ", len(extents), *(extent % 2**64 for extent in extents), kind, offset % 2**64)
 
 
 def nbytes(extents, kind: int) -> int:

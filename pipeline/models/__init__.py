@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..errors import CheckpointError, UnsupportedError
 
 FAMILIES = {  # model_type → "module.class"
-    "llama": "llama.Llama", "qwen3": "qwen3.Qwen3", "qwen3_moe": "qwen3_moe.Qwen3Moe", "mixtral": "mixtral.Mixtral",
-    "olmoe": "olmoe.Olmoe", "qwen2_moe": "qwen2_moe.Qwen2Moe", "granitemoe": "granitemoe.GraniteMoe",
+    "llama": "llama.Llama", "mistral": "llama.Llama", "qwen2": "llama.Llama", "qwen3": "qwen3.Qwen3",
+    "qwen3_moe": "qwen3_moe.Qwen3Moe", "mixtral": "mixtral.Mixtral", "olmoe": "olmoe.Olmoe",
+    "qwen2_moe": "qwen2_moe.Qwen2Moe", "granitemoe": "granitemoe.GraniteMoe",
     "granitemoeshared": "granitemoe.GraniteMoe", "gpt_oss": "gpt_oss.GptOss", "gemma3_text": "gemma3_text.Gemma3",
     "gemma4_text": "gemma4_text.Gemma4", "glm4_moe": "glm4_moe.Glm4Moe", "deepseek_v2": "deepseek.Deepseek",
     "deepseek_v3": "deepseek.Deepseek",

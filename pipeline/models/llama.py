@@ -1,4 +1,5 @@
-"""Llama (Touvron et al. 2023; transformers' LlamaForCausalLM), dense: norms before attention and the gated MLP."""
+"""Llama (Touvron et al. 2023; transformers' LlamaForCausalLM), dense: norms before attention and the gated MLP. Mistral
+(Jiang et al. 2023) may see a window of positions; Qwen2 (Qwen Team 2024) has biases on query, key and value."""
 
 from __future__ import annotations
 
@@ -8,22 +9,28 @@ from . import weights
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
+from .state import CacheLayer
 
 
 @dataclass(frozen=True)
 class Config(Shape):
     mlp_hidden: int
+    biased: bool
+    window: int   # of all layers; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", attention_bias=False, mlp_bias=False)
-        return cls(**f.shape(), mlp_hidden=f.whole("intermediate_size"))
+        kind = f.config.get("model_type")
+        f.only(hidden_act="silu", mlp_bias=False, use_sliding_window=False, attention_bias=kind == "qwen2")
+        return cls(**f.shape(), mlp_hidden=f.whole("intermediate_size"), biased=kind == "qwen2",
+                   window=f.whole("sliding_window", 0, least=0) if kind == "mistral" else 0)
 
 
 class Layer:
     def __init__(self, load: Loader, prefix: str, c: Config, number: int):
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
+        self.qkv_bias = weights.qkv_bias(load, f"{prefix}.self_attn", c) if c.biased else (None, None, None)
         self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.mlp = weights.dense(load, f"{prefix}.mlp", c.hidden, c.mlp_hidden)
@@ -31,6 +38,10 @@ class Layer:
 
 class Llama(Decoder):
     Config, Layer = Config, Layer
+
+    def cache_layers(self):
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=c.window)] * c.layers
 
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)
@@ -41,11 +52,12 @@ class Llama(Decoder):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
+                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv,
+                                        interleaved=self.rope.interleaved, window=c.window)
                 if last and not head:
                     return None
-                a = pipe.attention(q, *kv, at.slots, at.positions)
+                a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
                 x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 y = pipe.mlp(h, *layer.mlp)

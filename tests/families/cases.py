@@ -68,6 +68,9 @@ CASES = {
     "llama": Case("llama", {
         "hidden_size": 768, "intermediate_size": 288, "rope_parameters": _rope(
             5e5, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)}),
+    "mistral": Case("mistral", {"head_dim": 32, "intermediate_size": 288, "sliding_window": 8, "rope_parameters": _rope(1e6)}),
+    "qwen2": Case("qwen2", {"hidden_size": 768, "head_dim": "absent", "intermediate_size": 288, "tie_word_embeddings": True,
+                            "rope_parameters": _rope(1e6)}),
     "qwen3": Case("qwen3", {"intermediate_size": 288, "tie_word_embeddings": True, "rope_parameters": _rope(
         1e6, "yarn", factor=4.0, original_max_position_embeddings=32)}, seed="2 "),
     "qwen3_moe": Case("qwen3_moe", {
