@@ -44,7 +44,9 @@ class Case:
         if name.endswith(("bias", "sinks")):
             return 0.0
         if name == "model.norm.weight" and self.scaled_embedding:
-            return 6.0
+            return 12.0 if self.model_type == "gemma4_text" else 6.0
+        if self.model_type == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
+            return 0.5   # its scores are not divided by anything
         return 0.0 if self.zero_centred else 1.0
 
     @property
