@@ -1,5 +1,5 @@
 # make run    tells a story; ARGS='--prompt "Once upon a time"' are the program's arguments
-# make test   runs the test suite; PYTEST_ARGS='-k rope' are pytest's
+# make test   runs the test suite on every core; PYTEST_ARGS='-k rope' are pytest's
 # make build  compiles what changed
 # make wheel  puts a wheel for this machine into dist/
 # make clean  removes everything that was built, .venv included
@@ -16,7 +16,7 @@ run: build
 
 test:
 	@tools/setup.sh test
-	@$(PYTHON_IN_VENV) -m pytest $(PYTEST_ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 wheel: build
 	@$(PYTHON_IN_VENV) -m pip wheel -q --no-deps --no-build-isolation -w dist .
