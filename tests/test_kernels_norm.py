@@ -106,21 +106,3 @@ def test_fewer_rows_leave_the_others_alone(device, used):
     y = made.run(rows=used, x=x)
     check_norm(y[:used], x[:used], None)
     assert (y[used:] == -7).all()
-
-
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
-@pytest.mark.parametrize("dim", [1, 33, 257])
-def test_three_norms_are_each_alone(device, dim, dtype):
-    """The same bits in one dispatch; three dispatches where dtypes differ or a weight is missing."""
-    rng = np.random.default_rng(dim)
-    pairs = [stored(rng.normal(size=dim), dtype) for _ in range(3)]
-    weights = [weight for weight, _ in pairs]
-    x = activations(rng, 5, dim)
-    other = stored(np.ones(dim), "f32")[0]
-    for given, count in ((weights, 1), ([*weights[:2], None], 3), ([*weights[:2], other], 1 if dtype == "f32" else 3)):
-        made = chain(device, 5, lambda pipe, x: pipe.rms_norm3(x, given, "abc", EPS), x=x)
-        assert len(made) == count
-        for i, y in enumerate(made.run(x=x)):
-            assert y.tobytes() == run(device, 5, lambda pipe, x: pipe.rms_norm(x, given[i], EPS), x=x).tobytes()
-            if given[i] is weights[i]:
-                check_norm(y, x, pairs[i][1])
