@@ -6,10 +6,12 @@ Both run each file: 64 tokens at once, then the 8 of the prompt with the 32 that
 cell has the largest difference of logits, and at how many of the 32 places the other engine chooses the same token.
 Which of mlx-lm and llama-cpp-python is not installed is left out. mlx-lm computes in float32. llama.cpp rounds what it
 multiplies with quantised weights to 8 bits; so it is given each file twice, once as the gguf package dequantises it:
-that column says whether all is read as it is meant, the other one shows what the rounding does.
+that column says whether all is read as it is meant, the other one shows what the rounding does. "converted" is what
+pipeline.convert makes of transformers' checkpoint.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +24,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent), str(TESTS.parent / "benchmarks")]
 import pipeline as p  # noqa: E402
 from families import golden  # noqa: E402
 from families.cases import CASES  # noqa: E402
+from families.files import write_folder  # noqa: E402
 from families.gguf_layout import ARCHITECTURES, write_gguf  # noqa: E402
 from families.grid import tokens  # noqa: E402
 from families.layouts import write_mlx  # noqa: E402
@@ -125,12 +128,22 @@ def dequantised(path: Path, texts) -> list[np.ndarray]:
     return llama_cpp(path.with_name("exact.gguf"), texts)
 
 
+def converted(folder: Path, name: str, made: dict) -> None:
+    """What `pipeline.convert` makes of transformers' checkpoint, in 4 bits."""
+    write_folder(folder / "source", name, made, "BF16")
+    command = [sys.executable, "-m", "pipeline.convert", folder / "source", folder / "mlx", "--bits", "4", "--group-size", "32"]
+    subprocess.run(command, cwd=TESTS.parent, check=True, capture_output=True)
+    for file in (folder / "mlx").iterdir():
+        file.rename(folder / file.name)
+
+
 def gguf(kind: str):
     return lambda folder, name, made: write_gguf(folder / "model.gguf", name, made, kind)
 
 
 PEERS = {  # column -> (package, engine, writer)
     "mlx-lm, MLX 4": ("mlx_lm", mlx_lm, write_mlx),
+    "converted": ("mlx_lm", mlx_lm, converted),
     "llama.cpp, Q8_0 dequantised": ("llama_cpp", dequantised, gguf("Q8_0")),
     "Q8_0": ("llama_cpp", llama_cpp, gguf("Q8_0")),
     "Q4_K dequantised": ("llama_cpp", dequantised, gguf("Q4_K")),
