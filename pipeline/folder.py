@@ -8,6 +8,7 @@ from .config import read_json, token_ids
 from .errors import CheckpointError, UnsupportedError
 from .safetensors import Header, read_header
 from .tensor_info import TensorInfo, listed, quoted
+from .text_part import text_part
 from .tokenizer import Tokenizer
 
 INDEX = "model.safetensors.index.json"
@@ -37,12 +38,14 @@ def open_folder(path: Path) -> Folder:
         raise _no_weights(path)
     config = read_json(path / "config.json")
     if (path / WEIGHTS).exists():
-        header = read_header(path / WEIGHTS)
-        return Folder(path, config, [header], header.tensors)
-    if (path / INDEX).exists():
+        headers = [read_header(path / WEIGHTS)]
+        tensors = headers[0].tensors
+    elif (path / INDEX).exists():
         headers, tensors = _read_shards(path)
-        return Folder(path, config, headers, tensors)
-    raise _no_weights(path)
+    else:
+        raise _no_weights(path)
+    config, tensors = text_part(config, tensors, path / "config.json")
+    return Folder(path, config, headers, tensors)
 
 
 def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
