@@ -242,8 +242,8 @@ def test_opening_a_device_prints_nothing(tmp_path):
 
 
 @linux_only
-def test_native_kernels_compile_for_instruction_sets_that_are_not_here():
-    sys.path.insert(0, str(ROOT / "tools"))
+def test_native_kernels_compile_for_instruction_sets_that_are_not_here(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
     import native_kernels
 
     if toolchain.processor_isas() == ("generic",):

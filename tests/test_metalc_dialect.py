@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metallib import BUFFER, THREADGROUP, Library, compile_text, runnable_isas
+from metallib import BUFFER, THREADGROUP, Library, compile_text
 
 from pipeline import metalc
 from pipeline.metalc.conditional import rewrite
+from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
 
