@@ -25,12 +25,13 @@ def text_part(config: Mapping, tensors: dict[str, TensorInfo], source) -> tuple[
 
     CheckpointError where there is no text_config, or where two tensors get one name.
     """
-    if config.get("model_type") not in WHOLES:
+    whole = config.get("model_type")
+    if not isinstance(whole, str) or whole not in WHOLES:
         return config, tensors
-    model_type, left_out = WHOLES[config["model_type"]]
+    model_type, left_out = WHOLES[whole]
     text = config.get("text_config")
     if not isinstance(text, dict):
-        raise CheckpointError(f"{source}: model_type {config['model_type']!r} needs a 'text_config'; download it again")
+        raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
     own = {key: config[key] for key in OUTER if config.get(key) is not None}
     for key in ("quantization", "quantization_config"):
         if isinstance(own.get(key), dict):
