@@ -74,6 +74,13 @@ class Decoder:
         """How often each expert of a layer was chosen, [experts] u32."""
         return pipe.state("counts", self.counts.part(layer))
 
+    def next_norm(self, pipe: Pipeline, x: Tensor, y: Tensor, layer: int, eps: float | None = None) -> tuple[Tensor, Tensor]:
+        """(x + y, that normed) behind `layer`: for the next one by its input_norm, else for the head."""
+        norm, name = self.final_norm, "final_norm"
+        if layer + 1 < self.config.layers:
+            norm, name = self.layers[layer + 1].input_norm, f"layers.{layer + 1}.input_norm"
+        return pipe.residual_norm(x, y, norm, self.config.eps if eps is None else eps, name=name)
+
     @staticmethod
     def place(pipe: Pipeline, rows: Rows) -> Place:
         return Place(*(pipe.state(name, getattr(rows, name)) for name in ("tokens", "positions", "slots")))

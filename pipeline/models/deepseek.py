@@ -118,6 +118,5 @@ class Deepseek(Decoder):
                                           correction=layer.correction, groups=c.groups, top_groups=c.top_groups,
                                           group_score="top2" if c.scoring == "sigmoid" else "max", scale=c.scale)
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
-            norm = self.final_norm if last else self.layers[i + 1].input_norm
-            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+            x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -90,6 +90,5 @@ class GptOss(Decoder):
                 ids, mix = pipe.route(h, layer.gate, c.top_k, counts=self.count(pipe, i), bias=layer.gate_bias,
                                       scoring="softmax_after")
                 y = pipe.experts(h, ids, mix, *layer.experts, activation="swiglu_oai", biases=layer.biases)
-            norm = self.final_norm if last else self.layers[i + 1].input_norm
-            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+            x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -76,6 +76,5 @@ class GraniteMoe(Decoder):
                 x, h = pipe.residual_norm(x, o, layer.post_norm, eps, name="post_norm")
                 ids, mix = pipe.route(h, layer.gate, c.top_k, counts=self.count(pipe, i), scoring="softmax_after")
                 y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
-            norm = self.final_norm if last else self.layers[i + 1].input_norm
-            x, h = pipe.residual_norm(x, y, norm, eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+            x, h = self.next_norm(pipe, x, y, i, eps)
         return pipe.linear(h, self.head, name="logits", scale=1 / c.logits)

@@ -61,6 +61,5 @@ class Llama(Decoder):
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
                 x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 y = pipe.mlp(h, *layer.mlp)
-            norm = self.final_norm if last else self.layers[i + 1].input_norm
-            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+            x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

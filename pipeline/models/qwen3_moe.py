@@ -59,6 +59,5 @@ class Qwen3Moe(Decoder):
                 x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i))
                 y = pipe.experts(h, ids, mix, *layer.experts)
-            norm = self.final_norm if last else self.layers[i + 1].input_norm
-            x, h = pipe.residual_norm(x, y, norm, c.eps, name="final_norm" if last else f"layers.{i + 1}.input_norm")
+            x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")
