@@ -4,6 +4,7 @@ Such a checkpoint nests the text model's configuration in `text_config` and puts
 and mlx-lm not the same. What belongs to images and sound keeps its name and is not used.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ _GEMMA3 = {
 }  # fmt: skip
 WHOLES = {"gemma3": ("gemma3_text", _GEMMA3), "gemma4": ("gemma4_text", {})}
 PREFIXES = {"language_model.model.": "model.", "language_model.lm_head.": "lm_head.", "model.language_model.": "model."}
+OTHERS = re.compile(r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\.")
 OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
 
 
@@ -44,6 +46,11 @@ def text_part(config: Mapping, tensors: dict[str, TensorInfo], source) -> tuple[
                                   "part; download it again")
         renamed[inner] = name, replace(info, name=inner)
     return left_out | text | own | {"model_type": model_type}, {name: info for name, (_, info) in renamed.items()}
+
+
+def is_other_part(name: str) -> bool:
+    """Whether a tensor belongs to images or sound."""
+    return OTHERS.match(name) is not None
 
 
 def text_name(name: str) -> str:

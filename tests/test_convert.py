@@ -209,6 +209,7 @@ def change(shapes, **changes):
 
 
 @pytest.mark.parametrize(("config", "shapes", "words", "error"), [
+    ({"model_type": ["llama"]}, {}, r"model_type \['llama'\] cannot be converted", UnsupportedError),
     ({"model_type": "mamba"}, {}, "model_type 'mamba' cannot be converted; these can: llama", UnsupportedError),
     ({"num_hidden_layers": None}, {}, "has no 'num_hidden_layers'", CheckpointError),
     ({}, {"model.layers.0.mlp.experts.1.up_proj.weight": None}, "up_proj of experts 1 is missing", CheckpointError),

@@ -9,6 +9,7 @@ from families.grid import tokens
 from families.layouts import write_mlx
 
 import pipeline as p
+from pipeline.convert import main
 from pipeline.errors import CheckpointError
 from pipeline.models.gemma3_text import Config
 from pipeline.models.fields import Fields
@@ -54,6 +55,18 @@ def test_logits(name, write, prefixes, processor, tmp_path):
         assert checkpoint.unused == (VISION,)
         found = model.logits(tokens(*expected.shape), 7, "f32")
     assert np.abs(found - expected).max() < 1e-3
+
+
+def test_the_text_part_is_converted(processor, tmp_path):
+    """Its own names, and nothing of the images."""
+    source, made = tmp_path / "source", golden.load("gemma3_text")[0]
+    files.write_folder(source, "gemma3_text", made)
+    wrap(source, TRANSFORMERS_5, [VISION, "model.multi_modal_projector.weight"])
+    assert main([str(source), str(tmp_path / "out")]) == 0
+    with p.open_checkpoint(tmp_path / "out") as checkpoint:
+        assert checkpoint.config["model_type"] == "gemma3_text"
+        logits = p.load_model(checkpoint, device=processor).logits(tokens(8, made["config"]["vocab_size"]))
+        assert checkpoint.unused == () and np.isfinite(logits).all() and logits.std() > 0.5
 
 
 def test_what_the_published_gemma_3_leaves_out():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..text_part import is_other_part
+
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -64,10 +66,12 @@ ROTARY = "rotary_emb.inv_freq"  # frequencies that the configuration gives, too
 
 
 def left_out(name: str, config: dict) -> bool:
-    """Whether mlx-lm has no place for a tensor: old rotary frequencies, a tied head, layers behind the last one."""
+    """Whether mlx-lm has no place for a tensor: old rotary frequencies, a tied head, layers behind the last one, what is
+    for images in a model that is converted as its text part."""
     layer = LAYER.search(name)
     return (
         ROTARY in name
+        or is_other_part(name)
         or (name.startswith("lm_head.") and config.get("tie_word_embeddings") is True)
         or (layer is not None and int(layer[1]) >= config["num_hidden_layers"])
     )

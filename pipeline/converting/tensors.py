@@ -66,9 +66,10 @@ def make_outputs(checkpoint, scheme: Quantization) -> list[Output]:
     """The outputs for a Hugging Face checkpoint, in order. CheckpointError names what is missing or does not fit,
     UnsupportedError a family that is not known or weights that are quantised already."""
     config, source = checkpoint.config, checkpoint.source
-    family = FAMILIES.get(config.get("model_type"))
+    model_type = config.get("model_type")
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise UnsupportedError(f"{source}: model_type {config.get('model_type')!r} cannot be converted; "
+        raise UnsupportedError(f"{source}: model_type {model_type!r} cannot be converted; "
                                f"these can: {', '.join(FAMILIES)}")
     integer(config, "num_hidden_layers", source=source)
     scaled = [name for name in checkpoint.tensors if name.endswith((".scales", ".weight_scale_inv"))]
