@@ -43,6 +43,8 @@ def test_what_a_family_says_where_the_configuration_does_not():
     ({"rope_type": "longrope"}, UnsupportedError, "rope_type 'longrope' is not supported; use one of: default, linear, llama3"),
     ({"type": "dynamic", "factor": 2.0}, UnsupportedError, "rope_type 'dynamic'"),
     ({"rope_type": 7}, UnsupportedError, "rope_type 7"),
+    ({"rope_type": ["yarn"]}, UnsupportedError, "rope_type ['yarn']"),
+    ({"rope_type": "factors", "factors": ["1"] * 8}, CheckpointError, "rope factors must be 8 numbers above 0, found 8 of them"),
     ({"rope_type": "linear"}, CheckpointError, "has no 'factor', which must be a number above 0"),
     ({"rope_type": "linear", "factor": "2"}, CheckpointError, "'factor' must be a number above 0, found \"2\""),
     ({"rope_theta": 1.0}, CheckpointError, "rope_theta = 1 must be above 1"),

@@ -42,7 +42,7 @@ class Rope:
 
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in _VARIANTS:
+        if not isinstance(kind, str) or kind not in _VARIANTS:
             raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
         common = config if layer_type is None else {}   # beside parts for each type of layer it says nothing of all of them
         share = number(rope, "partial_rotary_factor", number(common, "partial_rotary_factor", 1.0, source=source), source=source)
@@ -137,7 +137,8 @@ def _factors(v: _Values):
     import numpy as np
 
     frequencies, factors = v.frequencies(), v.rope.get("factors")
-    if not isinstance(factors, list) or len(factors) != len(frequencies) or not all(factor > 0 for factor in factors):
+    positive = isinstance(factors, list) and all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
+    if not positive or len(factors) != len(frequencies):
         found = f"{len(factors)} of them" if isinstance(factors, list) else repr(factors)
         raise CheckpointError(f"{v.source}: rope factors must be {len(frequencies)} numbers above 0, found {found}")
     return frequencies / np.asarray(factors, np.float64), 1.0
