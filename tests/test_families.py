@@ -1,5 +1,7 @@
 """Every family against transformers: logits at all positions, greedy texts; as safetensors, MLX 4-bit and GGUF."""
 
+import json
+
 import numpy as np
 import pytest
 from families import files, golden
@@ -9,7 +11,7 @@ from families.grid import tokens
 from families.layouts import write_blocks, write_mlx
 
 import pipeline as p
-from pipeline.errors import CheckpointError, UnsupportedError
+from pipeline.errors import CheckpointError, OnebufError, UnsupportedError
 from pipeline.generate import Finished, Generator, Request
 
 # Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand times as much.
@@ -139,3 +141,16 @@ def test_tensors_that_are_wrong(tmp_path):
         assert checkpoint.unused == ("model.layers.9.extra.weight",)
     for word in ("experts.4.w2.weight", "no tensor", "k_proj.weight", "[64, 256]", "[96, 256]"):
         assert word in str(wrong.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_of_any_kind(case, tmp_path):
+    """Whatever a key of config.json holds: one line, of this package."""
+    made = golden.load(case)[0]
+    files.write_folder(tmp_path, case, {"config": made["config"], "tensors": {}})
+    for key in made["config"]:
+        for value in (["x"], {"a": [1]}, [], "x", -1, 0, 1.5, True, float("inf"), 2**70):
+            (tmp_path / "config.json").write_text(json.dumps(made["config"] | {key: value}))
+            with pytest.raises(OnebufError) as refused, p.open_checkpoint(tmp_path) as checkpoint:
+                p.load_model(checkpoint)
+            assert "\n" not in str(refused.value), (key, value)
