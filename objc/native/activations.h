@@ -31,6 +31,8 @@ struct Activations {
     // behind each other. From one to the next, in elements:
     size_t block_step, row_step, scale_step, row_scale_step;
 
+    enum { SLACK = 3 * 4 * BLOCK_PAIRS };  // four blocks are read together, the last of which may not be there
+
     static uint32_t blocks(uint32_t inputs) { return (inputs + BLOCK - 1) / BLOCK; }
     int32_t *at(uint32_t block, uint32_t row) const { return pairs + block * block_step + row * row_step; }
     size_t scale_at(uint32_t g, uint32_t row) const { return g * scale_step + row * row_scale_step; }
@@ -46,7 +48,7 @@ struct Activations {
 
     static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
         size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + (inputs / group + 8) * 8);
-        return (all + 63) / 64 * 64;
+        return (all + SLACK + 63) / 64 * 64;
     }
 
     // Lays the arrays out at `memory`; gives what is behind them.
@@ -115,19 +117,16 @@ OB_INLINE void store_half(const Activations &to, uint32_t column, uint32_t row, 
     else store_pairs<bits>(block, column % BLOCK != 0, a, b);
 }
 
-OB_INLINE __m256i rounded(const float *x, __m256 inverse, __m256i &total) {
-    __m256i q = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
-    total = _mm256_add_epi32(total, q);
-    return q;
-}
+// A group of activations on its way to integers.
+struct Quantiser {
+    float scale;
+    __m256 inverse;
 
-// Quantises x [inputs] into row `row`; false where an element is inf or NaN.
-template <int bits>
-static bool quantise(const Activations &to, uint32_t row, const float *x) {
-    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
-    for (uint32_t g = 0; g < to.groups; g++, x += to.group) {
+    // Finds the scale of x [count]; false where an element is inf or NaN.
+    bool start(const float *x, uint32_t count) {
+        const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
         __m256i most = _mm256_setzero_si256();
-        for (uint32_t i = 0; i < to.group; i += 8) {
+        for (uint32_t i = 0; i < count; i += 8) {
             most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));
         }
         uint32_t word = max_unsigned(most);
@@ -135,18 +134,33 @@ static bool quantise(const Activations &to, uint32_t row, const float *x) {
         float top;
         memcpy(&top, &word, 4);
         bool none = top < 1e-33f;  // whose inverse would not be finite
-        __m256 inverse = _mm256_set1_ps(none ? 0.0f : 32767.0f / top);
+        inverse = _mm256_set1_ps(none ? 0.0f : 32767.0f / top);
+        scale = none ? 0.0f : top / 32767.0f;
+        return true;
+    }
+
+    // Sixteen columns of it as 16-bit integers, in order; they are added to `total`.
+    __m256i sixteen(const float *x, __m256i &total) const {
+        __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+        __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), inverse));
+        total = _mm256_add_epi32(total, _mm256_add_epi32(a, b));
+        return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    }
+};
+
+// Quantises x [inputs] into row `row`; false where an element is inf or NaN.
+template <int bits>
+static bool quantise(const Activations &to, uint32_t row, const float *x) {
+    for (uint32_t g = 0; g < to.groups; g++, x += to.group) {
+        Quantiser q;
+        if (!q.start(x, to.group)) return false;
         __m256i total = _mm256_setzero_si256();
         for (uint32_t i = 0; i < to.group; i += 32) {
-            __m256i a = rounded(x + i, inverse, total), b = rounded(x + i + 8, inverse, total);
-            __m256i c = rounded(x + i + 16, inverse, total), d = rounded(x + i + 24, inverse, total);
-            a = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
-            c = _mm256_permute4x64_epi64(_mm256_packs_epi32(c, d), 0xD8);
+            __m256i a = q.sixteen(x + i, total), c = q.sixteen(x + i + 16, total);
             store_half<bits>(to, g * to.group + i, row, a, c);
         }
-        float scale = none ? 0.0f : top / 32767.0f;
-        to.scales[to.scale_at(g, row)] = scale;
-        to.sums[to.scale_at(g, row)] = scale * (float)sum(total);
+        to.scales[to.scale_at(g, row)] = q.scale;
+        to.sums[to.scale_at(g, row)] = q.scale * (float)sum(total);
     }
     if (to.inputs % BLOCK != 0) {
         __m256i none = _mm256_setzero_si256();

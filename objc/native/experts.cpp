@@ -1,32 +1,32 @@
-// experts_gate_up_q… and experts_down_q… (shaders/experts.metal).
+// experts_gate_up_… and experts_down_… of quantised matrices (shaders/experts.metal).
 #include "epilogue.h"
 #include "names.h"
 
 namespace OB_NAMESPACE {
 
 // The stacks, bindings and arguments of a launch of experts_gate_up.
-template <int bits, typename S>
+template <typename W>
 struct GateUp {
     const metallib_launch *launch;
     const ExpertArgs &args;
-    Packed<bits, S> gate, up;
+    W gate, up;
     const float *x;
     const uint32_t *ids;
     Bias gate_bias, up_bias;
     float *h;
 
     explicit GateUp(const metallib_launch *l)
-        : launch(l), args(*(const ExpertArgs *)l->buffers[12]),
-          gate(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
-          up(l->buffers[3], l->buffers[4], l->buffers[5], args.inputs, args.group_size),
-          x((const float *)l->buffers[6]), ids((const uint32_t *)l->buffers[7]), gate_bias{l->buffers[8], args.bias},
-          up_bias{l->buffers[9], args.bias}, h((float *)l->buffers[10]) {}
+        : GateUp(l, l->buffers + 2 * W::BINDINGS) {}
+    GateUp(const metallib_launch *l, void *const *b)
+        : launch(l), args(*(const ExpertArgs *)b[6]), gate(l->buffers, args.inputs, args.group_size),
+          up(l->buffers + W::BINDINGS, args.inputs, args.group_size), x((const float *)b[0]), ids((const uint32_t *)b[1]),
+          gate_bias{b[2], args.bias}, up_bias{b[3], args.bias}, h((float *)b[4]) {}
 
     uint32_t id(size_t pair) const { return args.dense ? 0 : ids[pair]; }
 
     // Tiles tile … end - 1 of one pair of row and expert.
     void pair(uint32_t id, size_t pair, uint32_t tile, uint32_t end, const Activations &a) const {
-        Packed<bits, S> g = gate.matrix(id, args.expert_rows), u = up.matrix(id, args.expert_rows);
+        W g = gate.matrix(id, args.expert_rows), u = up.matrix(id, args.expert_rows);
         Bias g_bias = gate_bias.matrix(id, args.outputs), u_bias = up_bias.matrix(id, args.outputs);
         for (; tile < end; tile++) {
             Tile at(tile, args.outputs);
@@ -42,14 +42,14 @@ struct GateUp {
     }
 };
 
-template <int bits, typename S>
+template <typename W>
 static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    GateUp<bits, S> all(launch);
+    GateUp<W> all(launch);
     const ExpertArgs &args = all.args;
-    if (rows_together(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1) return shader(launch, first, count);
+    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1) return shader(launch, first, count);
     const uint32_t width = launch->threadgroups[0], height = launch->threadgroups[1];
     Activations a;
-    a.place((char *)scratch, 1, args.inputs, args.group_size);
+    a.place((char *)scratch, 1, args.inputs, W::group_of(args.group_size));
     uint32_t row = OB_NONE;  // that `a` holds
     bool finite = false;
     while (count > 0) {
@@ -58,7 +58,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
         size_t pair = (size_t)next * args.top_k + k;
         if (next < args.rows && row != next) {
             row = next;
-            finite = quantise<bits>(a, 0, all.x + (size_t)row * args.inputs);
+            finite = W::quantise(a, 0, all.x + (size_t)row * args.inputs);
         }
         if (next < args.rows && finite && all.id(pair) < args.experts) all.pair(all.id(pair), pair, tile, tile + take, a);
         else shader(launch, first, take);
@@ -66,11 +66,11 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     }
 }
 
-template <int bits, typename S>
+template <typename W>
 struct Down {
     const metallib_launch *launch;
     const ExpertArgs &args;
-    Packed<bits, S> weight;
+    W weight;
     const float *h;
     const uint32_t *ids;
     const float *weights;
@@ -78,16 +78,17 @@ struct Down {
     float *y;
 
     explicit Down(const metallib_launch *l)
-        : launch(l), args(*(const ExpertArgs *)l->buffers[8]),
-          weight(l->buffers[0], l->buffers[1], l->buffers[2], args.inputs, args.group_size),
-          h((const float *)l->buffers[3]), ids((const uint32_t *)l->buffers[4]),
-          weights((const float *)l->buffers[5]), bias{l->buffers[6], args.bias}, y((float *)l->buffers[7]) {}
+        : Down(l, l->buffers + W::BINDINGS) {}
+    Down(const metallib_launch *l, void *const *b)
+        : launch(l), args(*(const ExpertArgs *)b[5]), weight(l->buffers, args.inputs, args.group_size),
+          h((const float *)b[0]), ids((const uint32_t *)b[1]), weights((const float *)b[2]), bias{b[3], args.bias},
+          y((float *)b[4]) {}
 
     // The inputs of all experts of a row, in a[k]; false where one is not finite.
     bool prepare(Activations *a, uint32_t row) const {
         for (uint32_t k = 0; k < args.top_k; k++) {
             size_t pair = (size_t)row * args.top_k + k;
-            if (ids[pair] < args.experts && !quantise<bits>(a[k], 0, h + pair * args.inputs)) return false;
+            if (ids[pair] < args.experts && !W::quantise(a[k], 0, h + pair * args.inputs)) return false;
         }
         return true;
     }
@@ -114,19 +115,20 @@ struct Down {
     }
 };
 
-template <int bits, typename S>
+template <typename W>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    Down<bits, S> all(launch);
+    Down<W> all(launch);
     const ExpertArgs &args = all.args;
-    if (rows_together(args.inputs, args.group_size, args.outputs) == 0 ||
+    const uint32_t group = W::group_of(args.group_size);
+    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 ||
         args.top_k > OB_MAX_TOP_K ||
-        args.top_k * Activations::bytes(1, args.inputs, args.group_size) > CPU_SCRATCH_BYTES) {
+        args.top_k * Activations::bytes(1, args.inputs, group) > CPU_SCRATCH_BYTES) {
         return shader(launch, first, count);
     }
     const uint32_t width = launch->threadgroups[0];
     Activations a[OB_MAX_TOP_K];
     char *memory = (char *)scratch;
-    for (uint32_t k = 0; k < args.top_k; k++) memory = a[k].place(memory, 1, args.inputs, args.group_size);
+    for (uint32_t k = 0; k < args.top_k; k++) memory = a[k].place(memory, 1, args.inputs, group);
     while (count > 0) {
         uint32_t tile = first % width, row = first / width, take = least(width - tile, count);
         if (row < args.rows && all.prepare(a, row)) all.tiles(row, tile, tile + take, a);
@@ -135,7 +137,7 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     }
 }
 
-#define OB_ROW(name, bits, S) {"experts_gate_up_" #name, gate_up<bits, S>}, {"experts_down_" #name, down<bits, S>},
-OB_NATIVE_TABLE(experts, OB_NATIVE_AFFINE(OB_ROW))
+#define OB_ROW(name, ...) {"experts_gate_up_" #name, gate_up<__VA_ARGS__>}, {"experts_down_" #name, down<__VA_ARGS__>},
+OB_NATIVE_TABLE(experts, OB_NATIVE_WEIGHTS(OB_ROW))
 
 }  // namespace OB_NAMESPACE

@@ -1,4 +1,4 @@
-// experts_gate_up_grouped_q… and experts_down_grouped_q… (shaders/experts_grouped.metal).
+// experts_gate_up_grouped_… and experts_down_grouped_… of quantised matrices (shaders/experts_grouped.metal).
 #include "epilogue.h"
 #include "names.h"
 
@@ -22,28 +22,28 @@ OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32
     }
 }
 
-template <int bits, typename S>
+template <typename W>
 static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    void *const *b = launch->buffers;
-    const ExpertArgs &args = *(const ExpertArgs *)b[12];
-    const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    void *const *matrices = launch->buffers, *const *b = matrices + 2 * W::BINDINGS;
+    const ExpertArgs &args = *(const ExpertArgs *)b[6];
+    const uint32_t group = W::group_of(args.group_size);
+    const uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0 || args.row_step != 1) return shader(launch, first, count);
-    Packed<bits, S> gates(b[0], b[1], b[2], args.inputs, args.group_size);
-    Packed<bits, S> ups(b[3], b[4], b[5], args.inputs, args.group_size);
-    const float *x = (const float *)b[6];
+    W gates(matrices, args.inputs, args.group_size), ups(matrices + W::BINDINGS, args.inputs, args.group_size);
+    const float *x = (const float *)b[0];
     const uint32_t all_rows[2] = {0, args.rows};
-    const uint32_t *pairs = (const uint32_t *)b[7], *offsets = args.dense ? all_rows : (const uint32_t *)b[8];
-    const Bias gate_biases = {b[9], args.bias}, up_biases = {b[10], args.bias};
-    float *h = (float *)b[11];
+    const uint32_t *pairs = (const uint32_t *)b[1], *offsets = args.dense ? all_rows : (const uint32_t *)b[2];
+    const Bias gate_biases = {b[3], args.bias}, up_biases = {b[4], args.bias};
+    float *h = (float *)b[5];
     each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
-        Packed<bits, S> gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
+        W gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
         Bias gate_bias = gate_biases.matrix(expert, args.outputs), up_bias = up_biases.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
-            float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
+            float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, group);
             float(*u)[TILE] = g + PARTS * rows;
-            uint64_t bad = quantise_all<bits>(a, rows, [&](uint32_t r) {
+            uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
                 return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
             });
             if (bad != 0 && !again) return false;
@@ -68,25 +68,26 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     });
 }
 
-template <int bits, typename S>
+template <typename W>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    void *const *b = launch->buffers;
-    const ExpertArgs &args = *(const ExpertArgs *)b[8];
-    const uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    void *const *matrix = launch->buffers, *const *b = matrix + W::BINDINGS;
+    const ExpertArgs &args = *(const ExpertArgs *)b[5];
+    const uint32_t group = W::group_of(args.group_size);
+    const uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0) return shader(launch, first, count);
-    Packed<bits, S> downs(b[0], b[1], b[2], args.inputs, args.group_size);
-    const float *h = (const float *)b[3];
-    const uint32_t *pairs = (const uint32_t *)b[4], *offsets = (const uint32_t *)b[5];
-    const Bias biases = {b[6], args.bias};
-    float *z = (float *)b[7];
+    W downs(matrix, args.inputs, args.group_size);
+    const float *h = (const float *)b[0];
+    const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
+    const Bias biases = {b[3], args.bias};
+    float *z = (float *)b[4];
     each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
-        Packed<bits, S> weight = downs.matrix(expert, args.outputs);
+        W weight = downs.matrix(expert, args.outputs);
         Bias bias = biases.matrix(expert, args.outputs);
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
-            float(*y)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, args.group_size);
-            uint64_t bad = quantise_all<bits>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
+            float(*y)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, group);
+            uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
             if (bad != 0 && !again) return false;
             for (uint32_t t = tile; t < end; t++) {
                 Tile at(t, args.outputs);
@@ -106,8 +107,8 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     });
 }
 
-#define OB_ROW(name, bits, S) \
-    {"experts_gate_up_grouped_" #name, gate_up<bits, S>}, {"experts_down_grouped_" #name, down<bits, S>},
-OB_NATIVE_TABLE(experts_grouped, OB_NATIVE_AFFINE(OB_ROW))
+#define OB_ROW(name, ...) \
+    {"experts_gate_up_grouped_" #name, gate_up<__VA_ARGS__>}, {"experts_down_grouped_" #name, down<__VA_ARGS__>},
+OB_NATIVE_TABLE(experts_grouped, OB_NATIVE_WEIGHTS(OB_ROW))
 
 }  // namespace OB_NAMESPACE

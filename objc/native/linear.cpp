@@ -1,26 +1,26 @@
-// linear_q… and linear3_q… (shaders/linear.metal).
+// linear_… and linear3_… over quantised matrices (shaders/linear.metal).
 #include "epilogue.h"
 #include "names.h"
 
 namespace OB_NAMESPACE {
 
-template <int bits, typename S>
+template <typename W>
 struct Matrix {
-    Packed<bits, S> weight;
+    W weight;
     Output out;
     uint32_t tiles;
 
     Matrix(void *const *parts, uint32_t inputs, uint32_t group, const Output &out_)
-        : weight(parts[0], parts[1], parts[2], inputs, group), out(out_), tiles((out_.outputs + TILE - 1) / TILE) {}
+        : weight(parts, inputs, group), out(out_), tiles((out_.outputs + TILE - 1) / TILE) {}
 };
 
 // A launch: up to three matrices over one input. Indices go down the row tiles of an output tile first,
 // so that a range of them is a few tiles of weights for many rows.
-template <int bits, typename S>
+template <typename W>
 struct Linear {
     const metallib_launch *launch;
     metallib_entry shader;
-    const Matrix<bits, S> *matrices;
+    const Matrix<W> *matrices;
     int count;
     const float *x;
     uint32_t rows, inputs, group, together;
@@ -39,10 +39,10 @@ struct Linear {
         if (first >= end) return;
         Activations a;
         float(*y)[TILE] = (float(*)[TILE])a.place(scratch, end - first, inputs, group);
-        uint64_t bad = quantise_all<bits>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
+        uint64_t bad = quantise_all<W>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
         if (bad != 0) fall_back(tile, tiles, row_tile, row_tiles);
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
-            const Matrix<bits, S> &matrix = matrices[m];
+            const Matrix<W> &matrix = matrices[m];
             for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
                 Tile at(tile, matrix.out.outputs);
                 multiply(matrix.weight, at, a, y);
@@ -75,39 +75,39 @@ struct Linear {
     }
 };
 
-template <int bits, typename S>
+template <typename W>
 static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    void *const *b = launch->buffers;
-    const LinearArgs &args = *(const LinearArgs *)b[8];
-    uint32_t together = rows_together(args.inputs, args.group_size, args.outputs);
+    void *const *matrices = launch->buffers, *const *b = matrices + W::BINDINGS;
+    const LinearArgs &args = *(const LinearArgs *)b[5];
+    uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
-    const float *add = args.has_add ? (const float *)b[5] : nullptr, *gate = args.has_gate ? (const float *)b[6] : nullptr;
-    Output out = {(float *)b[7], {b[4], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
-    Matrix<bits, S> matrix(b, args.inputs, args.group_size, out);
-    Linear<bits, S> all = {launch,    shader,      &matrix,         1,        (const float *)b[3],
-                           args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    const float *add = args.has_add ? (const float *)b[2] : nullptr, *gate = args.has_gate ? (const float *)b[3] : nullptr;
+    Output out = {(float *)b[4], {b[1], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
+    Matrix<W> matrix(matrices, args.inputs, args.group_size, out);
+    Linear<W> all = {launch,    shader,      &matrix,         1,        (const float *)b[0],
+                     args.rows, args.inputs, W::group_of(args.group_size), together, (char *)scratch};
     all.run(first, count);
 }
 
-template <int bits, typename S>
+template <typename W>
 static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
-    void *const *b = launch->buffers;
-    const Linear3Args &args = *(const Linear3Args *)b[16];
+    void *const *parts = launch->buffers, *const *b = parts + 3 * W::BINDINGS;
+    const Linear3Args &args = *(const Linear3Args *)b[7];
     uint32_t fewest = least(args.outputs0, least(args.outputs1, args.outputs2));
-    uint32_t together = rows_together(args.inputs, args.group_size, fewest);
+    uint32_t together = rows_together<W>(args.inputs, args.group_size, fewest);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
     const uint32_t outputs[3] = {args.outputs0, args.outputs1, args.outputs2}, types[3] = {args.bias0, args.bias1, args.bias2};
     auto matrix = [&](int i) {
-        Output out = {(float *)b[13 + i], {b[10 + i], types[i]}, nullptr, nullptr, outputs[i], 1, 0};
-        return Matrix<bits, S>(b + 3 * i, args.inputs, args.group_size, out);
+        Output out = {(float *)b[4 + i], {b[1 + i], types[i]}, nullptr, nullptr, outputs[i], 1, 0};
+        return Matrix<W>(parts + W::BINDINGS * i, args.inputs, args.group_size, out);
     };
-    Matrix<bits, S> matrices[3] = {matrix(0), matrix(1), matrix(2)};
-    Linear<bits, S> all = {launch,    shader,      matrices,        3,        (const float *)b[9],
-                           args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    Matrix<W> matrices[3] = {matrix(0), matrix(1), matrix(2)};
+    Linear<W> all = {launch,    shader,      matrices,        3,        (const float *)b[0],
+                     args.rows, args.inputs, W::group_of(args.group_size), together, (char *)scratch};
     all.run(first, count);
 }
 
-#define OB_ROW(name, bits, S) {"linear_" #name, linear<bits, S>}, {"linear3_" #name, linear3<bits, S>},
-OB_NATIVE_TABLE(linear, OB_NATIVE_AFFINE(OB_ROW))
+#define OB_ROW(name, ...) {"linear_" #name, linear<__VA_ARGS__>}, {"linear3_" #name, linear3<__VA_ARGS__>},
+OB_NATIVE_TABLE(linear, OB_NATIVE_WEIGHTS(OB_ROW))
 
 }  // namespace OB_NAMESPACE

@@ -168,6 +168,15 @@ namespace OB_NAMESPACE {
 // Bytes of `y` for that many rows.
 OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TILE * sizeof(float); }
 
+// y[row] becomes the sum of its parts, from the first to the last.
+OB_INLINE void add_parts(float (*y)[TILE], uint32_t rows, uint32_t parts) {
+    for (uint32_t p = 1; p < parts; p++) {
+        for (uint32_t i = 0; i < rows * TILE; i += 8) {
+            _mm256_store_ps(y[0] + i, _mm256_add_ps(_mm256_load_ps(y[0] + i), _mm256_load_ps(y[p * rows] + i)));
+        }
+    }
+}
+
 // y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
 // the results, of matmul_bytes, is used on the way.
 template <int bits, typename S, int group, bool tiles>
@@ -206,11 +215,7 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
 #endif
         multiply_group<bits, group>(each, rows, part);
     }
-    for (uint32_t p = 1; p < least(PARTS, groups); p++) {
-        for (uint32_t i = 0; i < rows * TILE; i += 8) {
-            _mm256_store_ps(y[0] + i, _mm256_add_ps(_mm256_load_ps(y[0] + i), _mm256_load_ps(y[p * rows] + i)));
-        }
-    }
+    add_parts(y, rows, least(PARTS, groups));
 }
 
 template <int bits, typename S, int group>

@@ -11,22 +11,13 @@ namespace OB_NAMESPACE {
 
 enum { PARTS = 8, PREFETCH = 2048 };  // bytes ahead: a row of weights is too short for the processor to foresee the next
 
-// A block's weights times its pairs: 32-bit sums in the order of its words.
+// Sixteen words of four nibbles times pairs in the order of nibbles<0> to nibbles<3>: 32-bit sums in the order of words.
 //
-// With 4 bits and AVX2 in assembly: GCC 12 keeps neither sums in place nor pairs in memory, for a third more
-// instructions.
-template <int bits>
-OB_INLINE __m256i block_products(const uint8_t *words, const int32_t *pairs) {
-    const __m256i *x = (const __m256i *)pairs;
-    __m256i v = _mm256_loadu_si256((const __m256i *)words), sum = _mm256_setzero_si256();
-    if (bits == 8) {
-        __m256i u = _mm256_loadu_si256((const __m256i *)words + 1);
-        sum = dot_pairs(sum, bytes<0>(v), _mm256_loadu_si256(x));
-        sum = dot_pairs(sum, bytes<1>(v), _mm256_loadu_si256(x + 1));
-        sum = dot_pairs(sum, bytes<0>(u), _mm256_loadu_si256(x + 2));
-        return dot_pairs(sum, bytes<1>(u), _mm256_loadu_si256(x + 3));
-    }
+// With AVX2 in assembly: GCC 12 keeps neither sums in place nor pairs in memory, for a third more instructions.
+OB_INLINE __m256i nibble_products(__m256i v, const int32_t *pairs) {
 #if OB_HAS_512
+    const __m256i *x = (const __m256i *)pairs;
+    __m256i sum = _mm256_setzero_si256();
     sum = dot_pairs(sum, nibbles<0>(v), _mm256_loadu_si256(x));
     sum = dot_pairs(sum, nibbles<1>(v), _mm256_loadu_si256(x + 1));
     sum = dot_pairs(sum, nibbles<2>(v), _mm256_loadu_si256(x + 2));
@@ -35,7 +26,7 @@ OB_INLINE __m256i block_products(const uint8_t *words, const int32_t *pairs) {
     struct Pairs {
         int32_t pairs[BLOCK_PAIRS];
     };
-    __m256i t, u;
+    __m256i sum, t, u;
     __asm__("vpand %[low], %[v], %[sum]\n\t"
             "vpsrlw $4, %[v], %[u]\n\t"
             "vpmaddwd (%[x]), %[sum], %[sum]\n\t"
@@ -53,6 +44,19 @@ OB_INLINE __m256i block_products(const uint8_t *words, const int32_t *pairs) {
             : [v] "x"(v), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(15)), "m"(*(const Pairs *)pairs));
     return sum;
 #endif
+}
+
+// A block's weights times its pairs: 32-bit sums in the order of its words.
+template <int bits>
+OB_INLINE __m256i block_products(const uint8_t *words, const int32_t *pairs) {
+    __m256i v = _mm256_loadu_si256((const __m256i *)words);
+    if (bits == 4) return nibble_products(v, pairs);
+    const __m256i *x = (const __m256i *)pairs;
+    __m256i u = _mm256_loadu_si256((const __m256i *)words + 1), sum = _mm256_setzero_si256();
+    sum = dot_pairs(sum, bytes<0>(v), _mm256_loadu_si256(x));
+    sum = dot_pairs(sum, bytes<1>(v), _mm256_loadu_si256(x + 1));
+    sum = dot_pairs(sum, bytes<0>(u), _mm256_loadu_si256(x + 2));
+    return dot_pairs(sum, bytes<1>(u), _mm256_loadu_si256(x + 3));
 }
 
 // The same for a group of 32 columns, which is half a block.

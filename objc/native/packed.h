@@ -37,6 +37,17 @@ struct Packed {
         : words((const uint8_t *)words_), scales((const S *)scales_), biases((const S *)biases_), columns(columns_),
           group(group_), groups(columns_ / group_) {}
 
+    // A kernel's bindings of a matrix: its words, scales and biases.
+    enum { BINDINGS = 3 };
+    Packed(void *const *b, uint32_t columns_, uint32_t group_) : Packed(b[0], b[1], b[2], columns_, group_) {}
+
+    // Columns of a scale, of a kernel whose arguments say `group`, and whether rows of so many are handled.
+    static uint32_t group_of(uint32_t group) { return group; }
+    static bool fits(uint32_t columns, uint32_t group) {
+        return (group == 32 || group == 64 || group == 128) && columns % group == 0;
+    }
+    static bool quantise(const Activations &to, uint32_t row, const float *x) { return OB_NAMESPACE::quantise<bits>(to, row, x); }
+
     size_t row_bytes() const { return (size_t)columns * bits / 8; }
 
     void prefetch_scales(uint32_t first, uint32_t rows) const {

@@ -3,7 +3,7 @@
 #define OB_NATIVE_TILE_H
 
 #include "args.h"
-#include "matmul.h"
+#include "block_matmul.h"
 
 namespace OB_NAMESPACE {
 
@@ -40,8 +40,8 @@ struct Tile {
 };
 
 // y[row][lane] for all rows of x; y has matmul_bytes.
-template <int bits, typename S>
-OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
+template <typename W>
+OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
     if (x.rows > FEW) {
         matmul(w, tile.first, x, y);
         return;
@@ -54,8 +54,10 @@ OB_INLINE void multiply(const Packed<bits, S> &w, const Tile &tile, const Activa
 
 // How many rows go through together: as many as stay in the second cache. 0 where not even four fit the
 // scratch, or the sizes are not the kernel's.
+template <typename W>
 OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outputs) {
-    if ((group != 32 && group != 64 && group != 128) || inputs == 0 || inputs % group != 0) return 0;
+    if (inputs == 0 || !W::fits(inputs, group)) return 0;
+    group = W::group_of(group);
     if (outputs < LEAST_OUTPUTS || inputs / group > MOST_GROUPS) return 0;
     uint64_t rows = ROWS_BYTES / (2 * (uint64_t)inputs);
     if (rows > MOST_TILE_ROWS) rows = MOST_TILE_ROWS;
@@ -66,10 +68,10 @@ OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outpu
 
 // Quantises rows 0 … rows - 1, row(r) being where r is; a bit for each that is not finite, whose results
 // are the shader's to compute.
-template <int bits, typename Row>
+template <typename W, typename Row>
 OB_INLINE uint64_t quantise_all(const Activations &to, uint32_t rows, Row row) {
     uint64_t bad = 0;
-    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!quantise<bits>(to, r, row(r)) << r;
+    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!W::quantise(to, r, row(r)) << r;
     return bad;
 }
 

@@ -1,0 +1,109 @@
+// Many rows of activations times a tile of sixteen rows of GGUF's blocks: 64 columns at a time are unpacked once and used
+// for all rows, as in matmul.h.
+#ifndef OB_NATIVE_BLOCK_MATMUL_H
+#define OB_NATIVE_BLOCK_MATMUL_H
+
+#include "blocks.h"
+#include "matmul.h"
+
+namespace OB_NAMESPACE {
+
+// Which of an unpacked block's pairs are a group's: COUNT runs of WIDTH, STEP apart.
+template <typename F>
+struct Runs {
+    enum { WIDTH = F::ORDER == HALVES ? 4 : F::GROUP / 4, STEP = F::ORDER == HALVES ? 8 : 16, COUNT = F::GROUP / 2 / WIDTH };
+    static int from(uint32_t group) { return WIDTH * (int)group; }
+};
+
+// R rows from `row` on: y[row][16] += the part of group `index` of the block.
+template <int R, typename F>
+OB_INLINE void multiply_block_rows(const Group &g, uint32_t index, uint32_t row, float (*y)[TILE]) {
+    Sums sums[R][VECTORS];
+    for (int r = 0; r < R; r++) {
+        for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+    }
+    for (int run = 0; run < Runs<F>::COUNT; run++) {
+        add_pairs<R>(sums, g.panels[0], g.x + (size_t)row * BLOCK_PAIRS, Runs<F>::from(index) + run * Runs<F>::STEP, Runs<F>::WIDTH);
+    }
+    for (int r = 0; r < R; r++) {
+        add_dots(g, row + r, side_of(sums[r], 0), side_of(sums[r], 1), y[row + r]);
+    }
+}
+
+template <int R, typename F>
+OB_INLINE void multiply_block_count(uint32_t count, const Group &g, uint32_t index, uint32_t row, float (*y)[TILE]) {
+    if constexpr (R > 1) {
+        if (count < R) return multiply_block_count<R - 1, F>(count, g, index, row, y);
+    }
+    multiply_block_rows<R, F>(g, index, row, y);
+}
+
+template <typename F>
+static void multiply_block_group(const Group &g, uint32_t index, uint32_t rows, float (*y)[TILE]) {
+    uint32_t row = 0;
+    for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
+        uint32_t count = (rows - row + steps - 1) / steps;
+        multiply_block_count<MOST_ROWS, F>(count, g, index, row, y);
+        row += count;
+    }
+}
+
+// An octet of the tile's sixteen rows.
+template <typename F>
+struct TileOctet {
+    Octet<F> rows[TILE];
+    __m256 scale[2][8], bias[2][8];  // by side and slot, a lane for each row
+
+    void load(const Blocks<F> &w, const uint32_t first[2], uint32_t octet) {
+        for (uint32_t side = 0; side < 2; side++) {
+            const uint8_t *row = w.row(first[side]);
+            for (uint32_t r = 0; r < 8; r++, row += w.row_bytes()) {
+                Octet<F> &one = rows[8 * side + r];
+                one.at(w, row, octet);
+                F::scales(one.block, one.half, scale[side][r], bias[side][r]);
+            }
+            transpose((__m256i *)scale[side]);
+            transpose((__m256i *)bias[side]);
+        }
+    }
+
+    // Columns 64 i … of it.
+    void unpack(uint32_t i, Panel &panel) const {
+        for (uint32_t side = 0; side < 2; side++) {
+            __m256i n[4][8];
+            for (uint32_t r = 0; r < 8; r++) {
+                __m256i four[4];
+                F::pairs(rows[8 * side + r].block, rows[8 * side + r].half, i, four);
+                for (int j = 0; j < 4; j++) n[j][r] = four[j];
+            }
+            for (int j = 0; j < 4; j++) {
+                transpose(n[j]);
+                for (int lane = 0; lane < 8; lane++) _mm256_store_si256((__m256i *)(panel.pairs[8 * j + lane] + 8 * side), n[j][lane]);
+            }
+        }
+    }
+};
+
+// As matmul of affine matrices.
+template <typename F>
+static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+    const uint32_t rows = x.rows, groups_of_block = BLOCK / F::GROUP;
+    Panel panel;
+    TileOctet<F> octet;
+    Group each = {&panel, 0, false, {}, {}, x.scales, x.sums, x.pairs, x.block_step};
+    memset(y, 0, matmul_bytes(rows));
+    for (uint32_t g = 0; g < w.groups; g++) {
+        if (g % 8 == 0) octet.load(w, first, g / 8);
+        if (g % groups_of_block == 0) octet.unpack(g % 8 / groups_of_block, panel);
+        const uint32_t part = slot(g) % 8;
+        for (int s = 0; s < 2; s++) each.scale[s] = octet.scale[s][part], each.bias[s] = octet.bias[s][part];
+        each.x = x.at(g / groups_of_block, 0);
+        each.x_scales = x.scales + x.scale_at(slot(g), 0), each.x_sums = x.sums + x.scale_at(slot(g), 0);
+        multiply_block_group<F>(each, g % groups_of_block, rows, y + (size_t)part * rows);
+    }
+    add_parts(y, rows, PARTS);
+}
+
+}  // namespace OB_NAMESPACE
+
+#endif
