@@ -9,23 +9,28 @@ namespace OB_NAMESPACE {
 // Where group g of a row stands among its scales: eight by eight, even ones first.
 OB_INLINE uint32_t slot(uint32_t g) { return g / 8 * 8 + g % 2 * 4 + g % 8 / 2; }
 
-// 32 columns, in order, of group A (half 0) or B (half 1) of a block.
-template <int order>
-OB_INLINE void store_order(int32_t *block, int half, __m256i a, __m256i b) {
+// Of a block in the order of pairs(), which of all pairs is the at-th, when those of each group follow each other.
+template <typename F>
+OB_INLINE int group_pair(int at) {
+    int vector = at / 8, four = at / 4 % 2, part = vector / 2, of_b = F::ORDER == HALVES ? four : vector % 2;
+    if (F::ORDER == HALVES) return 16 * of_b + 4 * vector + at % 4;
+    if (F::GROUP == 32) return 16 * of_b + 8 * part + at % 8;
+    return 16 * of_b + 8 * four + 4 * part + at % 4;
+}
+
+// 32 columns, in order, of group A (half 0) or B (half 1) of a block: as pairs() leaves them, or for many rows with each
+// group's together (group_pair).
+template <typename F>
+OB_INLINE void store_order(int32_t *block, int half, bool together, __m256i a, __m256i b) {
     const __m256i even_first = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12,
                                                 13, 2, 3, 6, 7, 10, 11, 14, 15);
     a = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(a, even_first), 0xD8);  // even columns below 16, then odd ones
     b = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(b, even_first), 0xD8);
-    if (order == HALVES) {
-        __m128i *out = (__m128i *)block + half;
-        _mm_storeu_si128(out, _mm256_castsi256_si128(a));
-        _mm_storeu_si128(out + 2, _mm256_castsi256_si128(b));
-        _mm_storeu_si128(out + 4, _mm256_extracti128_si256(a, 1));
-        _mm_storeu_si128(out + 6, _mm256_extracti128_si256(b, 1));
-    } else {
-        __m256i *out = (__m256i *)block + half;
-        _mm256_storeu_si256(out, _mm256_permute2x128_si256(a, b, 0x20));
-        _mm256_storeu_si256(out + 2, _mm256_permute2x128_si256(a, b, 0x31));
+    const __m128i fours[4] = {_mm256_castsi256_si128(a), _mm256_castsi256_si128(b), _mm256_extracti128_si256(a, 1),
+                              _mm256_extracti128_si256(b, 1)};
+    for (int i = 0; i < 4; i++) {
+        int at = F::ORDER == HALVES ? 8 * i + 4 * half : 16 * (i / 2) + 8 * half + 4 * (i % 2);
+        _mm_storeu_si128((__m128i *)(block + (together ? group_pair<F>(at) : at)), fours[i]);
     }
 }
 
@@ -40,7 +45,7 @@ static bool quantise_for(const Activations &to, uint32_t row, const float *x) {
         if (!q.start(x, 32)) return false;
         __m256i low = _mm256_setzero_si256(), high = low;
         __m256i a = q.sixteen(x, low), b = q.sixteen(x + 16, high);
-        store_order<F::ORDER>(to.at(column / BLOCK, row), column % BLOCK != 0, a, b);
+        store_order<F>(to.at(column / BLOCK, row), column % BLOCK != 0, to.rows > FEW, a, b);
         for (uint32_t i = 0; i < 32 / F::GROUP; i++) {
             __m256i total = F::GROUP == 32 ? _mm256_add_epi32(low, high) : i == 0 ? low : high;
             size_t at = to.scale_at(slot(column / F::GROUP + i), row);

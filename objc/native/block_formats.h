@@ -35,9 +35,9 @@ OB_INLINE __m256i load_blocks(const uint8_t *a, const uint8_t *b) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(a)), load_half(b), 1);
 }
 
-// f16 numbers of eight blocks, `step` bytes apart, by slot: each is read where it comes to stand in its place.
+// Two bytes each of eight blocks, `step` bytes apart, by slot: each is read where it comes to stand in its place.
 template <int step>
-OB_INLINE __m256 eight_halves(const uint8_t *p) {
+OB_INLINE __m128i eight_words(const uint8_t *p) {
     __m128i all = load_half(p);
     all = _mm_blend_epi16(all, load_half(p + 2 * step - 2), 1 << 1);
     all = _mm_blend_epi16(all, load_half(p + 4 * step - 4), 1 << 2);
@@ -45,8 +45,13 @@ OB_INLINE __m256 eight_halves(const uint8_t *p) {
     all = _mm_blend_epi16(all, load_half(p + 1 * step - 8), 1 << 4);
     all = _mm_blend_epi16(all, load_half(p + 3 * step - 10), 1 << 5);
     all = _mm_blend_epi16(all, load_half(p + 5 * step - 12), 1 << 6);
-    all = _mm_blend_epi16(all, load_half(p + 7 * step - 14), 1 << 7);
-    return _mm256_cvtph_ps(all);
+    return _mm_blend_epi16(all, load_half(p + 7 * step - 14), 1 << 7);
+}
+
+// The same as f16 numbers.
+template <int step>
+OB_INLINE __m256 eight_halves(const uint8_t *p) {
+    return _mm256_cvtph_ps(eight_words<step>(p));
 }
 
 OB_INLINE __m256 half_at(const uint8_t *p) { return _mm256_cvtph_ps(_mm_set1_epi16(*(const int16_t *)p)); }
@@ -57,36 +62,62 @@ OB_INLINE __m128i by_slot(__m128i bytes) {
     return _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, -1, -1, -1, -1, -1, -1, -1, -1));
 }
 
-// Unsigned bytes a and b, or signed ones: n of even and odd columns.
+// Even and odd columns of bytes a and b.
 OB_INLINE void byte_pairs(__m256i a, __m256i b, __m256i n[4]) {
     n[0] = bytes<0>(a), n[1] = bytes<0>(b), n[2] = bytes<1>(a), n[3] = bytes<1>(b);
-}
-OB_INLINE void signed_pairs(__m256i a, __m256i b, __m256i n[4]) {
-    n[0] = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), n[1] = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
-    n[2] = _mm256_srai_epi16(a, 8), n[3] = _mm256_srai_epi16(b, 8);
 }
 OB_INLINE void nibble_pairs(__m256i v, __m256i n[4]) {
     n[0] = nibbles<0>(v), n[1] = nibbles<1>(v), n[2] = nibbles<2>(v), n[3] = nibbles<3>(v);
 }
 
-OB_INLINE __m256i two_products(__m256i a, __m256i b, const __m256i *x, int i, int j) {
-    return dot_pairs(dot_pairs(_mm256_setzero_si256(), a, _mm256_loadu_si256(x + i)), b, _mm256_loadu_si256(x + j));
+// Products of even and odd columns of A and of B, each added up. With AVX2 in assembly, as in nibble_products.
+OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
+#if OB_HAS_512
+    const __m256i *x = (const __m256i *)pairs;
+    __m256i n[4], none = _mm256_setzero_si256();
+    byte_pairs(a, b, n);
+    of_a = dot_pairs(dot_pairs(none, n[0], _mm256_loadu_si256(x)), n[2], _mm256_loadu_si256(x + 2));
+    of_b = dot_pairs(dot_pairs(none, n[1], _mm256_loadu_si256(x + 1)), n[3], _mm256_loadu_si256(x + 3));
+#else
+    struct Pairs {
+        int32_t pairs[BLOCK_PAIRS];
+    };
+    __m256i t, u;
+    __asm__("vpand %[low], %[a], %[s]\n\t"
+            "vpsrlw $8, %[a], %[t]\n\t"
+            "vpmaddwd (%[x]), %[s], %[s]\n\t"
+            "vpand %[low], %[b], %[u]\n\t"
+            "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
+            "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
+            "vpaddd %[t], %[s], %[s]\n\t"
+            "vpsrlw $8, %[b], %[t]\n\t"
+            "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
+            "vpaddd %[t], %[u], %[u]"
+            : [s] "=&x"(of_a), [t] "=&x"(t), [u] "=&x"(u)
+            : [a] "x"(a), [b] "x"(b), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(255)), "m"(*(const Pairs *)pairs));
+    of_b = u;
+#endif
 }
 
-// Where pairs() are multiplied as they are.
+// What octet_dots wants of the sums of A and of B.
 template <typename F>
-OB_INLINE void pair_products(const uint8_t *block, uint32_t half, uint32_t i, const int32_t *pairs, __m256i *v) {
-    const __m256i *x = (const __m256i *)pairs;
-    __m256i n[4];
-    F::pairs(block, half, i, n);
-    __m256i a = two_products(n[0], n[2], x, 0, 2), b = two_products(n[1], n[3], x, 1, 3);
+OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     if (F::GROUP == 16) v[0] = a, v[1] = b;
     else v[0] = F::ORDER == HALVES ? _mm256_add_epi32(a, b) : join_fours(a, b);
 }
 
-#define OB_PAIR_PRODUCTS(F)                                                                                \
-    OB_INLINE void products(const uint8_t *b, uint32_t h, uint32_t i, const int32_t *x, __m256i *v) {     \
-        pair_products<F>(b, h, i, x, v);                                                                   \
+// Products of a format whose integers are bytes without a sign, F::bytes(block, half, i, a, b), and its pairs.
+#define OB_BYTE_FORMAT(F)                                                                                  \
+    OB_INLINE void pairs(const uint8_t *block, uint32_t half, uint32_t i, __m256i n[4]) {                  \
+        __m256i a, b;                                                                                      \
+        columns(block, half, i, a, b);                                                                     \
+        byte_pairs(a, b, n);                                                                               \
+    }                                                                                                      \
+    OB_INLINE void products(const uint8_t *block, uint32_t half, uint32_t i, const int32_t *x, __m256i *v) { \
+        __m256i a, b;                                                                                      \
+        columns(block, half, i, a, b);                                                                     \
+        byte_products(a, b, x, a, b);                                                                      \
+        store_sums<F>(a, b, v);                                                                            \
     }
 
 // Sixteen bytes of two blocks with two columns each, from byte Q of the block on.
@@ -120,7 +151,7 @@ struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES, true> {
 
 // With the fifth bits of two blocks' 32 columns, four bytes each from byte HIGH of the block on.
 template <int bytes, int HIGH>
-OB_INLINE void five_bit_pairs(const uint8_t *b, uint32_t i, __m256i n[4]) {
+OB_INLINE void five_bits(const uint8_t *b, uint32_t i, __m256i &first16, __m256i &last16) {
     const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201), sixteen = _mm256_set1_epi8(16);
     const __m256i first = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
     __m256i v = block_nibbles<bytes, HIGH + 4>(b, i);
@@ -133,12 +164,14 @@ OB_INLINE void five_bit_pairs(const uint8_t *b, uint32_t i, __m256i n[4]) {
         __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
         parts[half] = _mm256_or_si256(parts[half], _mm256_and_si256(set, sixteen));
     }
-    byte_pairs(parts[0], parts[1], n);
+    first16 = parts[0], last16 = parts[1];
 }
 
 struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES, true> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { five_bit_pairs<BYTES, 2>(b, i, n); }
-    OB_PAIR_PRODUCTS(BlockQ5_0)
+    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
+        five_bits<BYTES, 2>(block, i, a, b);
+    }
+    OB_BYTE_FORMAT(BlockQ5_0)
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(b);
         bias = times(scale, -16);
@@ -146,43 +179,47 @@ struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES, true> {
 };
 
 struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES, true> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { five_bit_pairs<BYTES, 4>(b, i, n); }
-    OB_PAIR_PRODUCTS(BlockQ5_1)
+    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
+        five_bits<BYTES, 4>(block, i, a, b);
+    }
+    OB_BYTE_FORMAT(BlockQ5_1)
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(b);
         bias = eight_halves<BYTES>(b + 2);
     }
 };
 
-struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL, false> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) {
-        b += 2 * BYTES * i + 2;
-        signed_pairs(load_bytes(b), load_bytes(b + BYTES), n);
+// Integers with a sign, and 128 more so that none is negative.
+struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL, true> {
+    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
+        const __m256i sign = _mm256_set1_epi8(-128);
+        block += 2 * BYTES * i + 2;
+        a = _mm256_xor_si256(load_bytes(block), sign), b = _mm256_xor_si256(load_bytes(block + BYTES), sign);
     }
-    OB_PAIR_PRODUCTS(BlockQ8_0)
+    OB_BYTE_FORMAT(BlockQ8_0)
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(b);
-        bias = _mm256_setzero_ps();
+        bias = times(scale, -128);
     }
 };
 
-// Floats of four bits, doubled; their scale is a power of two.
-struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES, false> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) {
+// Floats of four bits, doubled, and 12 more so that none is negative; their scale is a power of two.
+struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES, true> {
+    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15);
-        const __m256i twice = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
-        __m256i v = block_nibbles<BYTES, 1>(b, i);
-        __m256i first = _mm256_shuffle_epi8(twice, _mm256_and_si256(v, low));
-        signed_pairs(first, _mm256_shuffle_epi8(twice, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)), n);
+        const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+        __m256i v = block_nibbles<BYTES, 1>(block, i);
+        a = _mm256_shuffle_epi8(values, _mm256_and_si256(v, low));
+        b = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(v, 4), low));
     }
-    OB_PAIR_PRODUCTS(BlockMXFP4)
+    OB_BYTE_FORMAT(BlockMXFP4)
     // 2^(e - 128), of which the first two are below the normal numbers.
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        const __m256i e = _mm256_setr_epi32(b[0], b[2 * BYTES], b[4 * BYTES], b[6 * BYTES], b[BYTES], b[3 * BYTES], b[5 * BYTES], b[7 * BYTES]);
+        __m256i e = _mm256_cvtepu16_epi32(_mm_and_si128(eight_words<BYTES>(b), _mm_set1_epi16(255)));
         __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
         __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
         scale = _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
-        bias = _mm256_setzero_ps();
+        bias = times(scale, -12);
     }
 };
 
@@ -204,35 +241,37 @@ OB_INLINE void six_bit_scales(const uint8_t *b, __m256 &scale, __m256 &bias) {
 
 struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL, true> {
     OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(load_bytes(b + 16 + 32 * i), n); }
-    OB_PAIR_PRODUCTS(BlockQ4_K)
+    OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
+        __m256i even, odd;
+        nibble_sums(load_bytes(b + 16 + 32 * i), x, even, odd);
+        store_sums<BlockQ4_K>(even, odd, v);
+    }
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) { six_bit_scales(b, scale, bias); }
 };
 
 struct BlockQ5_K : BlockFormat<256, 176, 32, NATURAL, true> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) {
+    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), sixteen = _mm256_set1_epi8(16);
-        __m256i v = load_bytes(b + 48 + 32 * i), high = _mm256_srli_epi16(load_bytes(b + 16), 2 * (int)i);
-        __m256i a = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(_mm256_slli_epi16(high, 4), sixteen));
-        __m256i c = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-        byte_pairs(a, _mm256_or_si256(c, _mm256_and_si256(_mm256_slli_epi16(high, 3), sixteen)), n);
+        __m256i v = load_bytes(block + 48 + 32 * i), high = _mm256_srli_epi16(load_bytes(block + 16), 2 * (int)i);
+        a = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(_mm256_slli_epi16(high, 4), sixteen));
+        b = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+        b = _mm256_or_si256(b, _mm256_and_si256(_mm256_slli_epi16(high, 3), sixteen));
     }
-    OB_PAIR_PRODUCTS(BlockQ5_K)
+    OB_BYTE_FORMAT(BlockQ5_K)
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) { six_bit_scales(b, scale, bias); }
 };
 
 // Half a block has 64 bytes of low halves and 32 of upper two bits; see shaders/weights/blocks_256.h.
 struct BlockQ6_K : BlockFormat<256, 210, 16, NATURAL, true> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t half, uint32_t i, __m256i n[4]) {
+    OB_INLINE void columns(const uint8_t *block, uint32_t half, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), upper = _mm256_set1_epi8(0x30);
-        __m256i high = _mm256_srli_epi16(load_bytes(b + 128 + 32 * half), 4 * (int)i), part[2];
-        for (uint32_t c = 0; c < 2; c++) {
-            __m256i v = _mm256_srli_epi16(load_bytes(b + 64 * half + 32 * c), 4 * (int)i);
-            __m256i bits = _mm256_slli_epi16(high, c == 0 ? 4 : 2);
-            part[c] = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(bits, upper));
-        }
-        byte_pairs(part[0], part[1], n);
+        __m256i high = _mm256_srli_epi16(load_bytes(block + 128 + 32 * half), 4 * (int)i);
+        a = _mm256_srli_epi16(load_bytes(block + 64 * half), 4 * (int)i);
+        b = _mm256_srli_epi16(load_bytes(block + 64 * half + 32), 4 * (int)i);
+        a = _mm256_or_si256(_mm256_and_si256(a, low), _mm256_and_si256(_mm256_slli_epi16(high, 4), upper));
+        b = _mm256_or_si256(_mm256_and_si256(b, low), _mm256_and_si256(_mm256_slli_epi16(high, 2), upper));
     }
-    OB_PAIR_PRODUCTS(BlockQ6_K)
+    OB_BYTE_FORMAT(BlockQ6_K)
     OB_INLINE void scales(const uint8_t *b, uint32_t half, __m256 &scale, __m256 &bias) {
         __m128i bytes = _mm_loadl_epi64((const __m128i *)(b + 192 + 8 * half));
         scale = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(by_slot(bytes))), half_at(b + 208));

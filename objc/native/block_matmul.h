@@ -8,13 +8,6 @@
 
 namespace OB_NAMESPACE {
 
-// Which of an unpacked block's pairs are a group's: COUNT runs of WIDTH, STEP apart.
-template <typename F>
-struct Runs {
-    enum { WIDTH = F::ORDER == HALVES ? 4 : F::GROUP / 4, STEP = F::ORDER == HALVES ? 8 : 16, COUNT = F::GROUP / 2 / WIDTH };
-    static int from(uint32_t group) { return WIDTH * (int)group; }
-};
-
 // R rows from `row` on: y[row][16] += the part of group `index` of the block.
 template <int R, typename F>
 OB_INLINE void multiply_block_rows(const Group &g, uint32_t index, uint32_t row, float (*y)[TILE]) {
@@ -22,9 +15,7 @@ OB_INLINE void multiply_block_rows(const Group &g, uint32_t index, uint32_t row,
     for (int r = 0; r < R; r++) {
         for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
     }
-    for (int run = 0; run < Runs<F>::COUNT; run++) {
-        add_pairs<R>(sums, g.panels[0], g.x + (size_t)row * BLOCK_PAIRS, Runs<F>::from(index) + run * Runs<F>::STEP, Runs<F>::WIDTH);
-    }
+    add_pairs<R>(sums, g.panels[0], g.x + (size_t)row * BLOCK_PAIRS, index * F::GROUP / 2, F::GROUP / 2);
     for (int r = 0; r < R; r++) {
         add_dots(g, row + r, side_of(sums[r], 0), side_of(sums[r], 1), y[row + r]);
     }
@@ -78,7 +69,7 @@ struct TileOctet {
             }
             for (int j = 0; j < 4; j++) {
                 transpose(n[j]);
-                for (int lane = 0; lane < 8; lane++) _mm256_store_si256((__m256i *)(panel.pairs[8 * j + lane] + 8 * side), n[j][lane]);
+                for (int l = 0; l < 8; l++) _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j][l]);
             }
         }
     }

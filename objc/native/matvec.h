@@ -11,39 +11,41 @@ namespace OB_NAMESPACE {
 
 enum { PARTS = 8, PREFETCH = 2048 };  // bytes ahead: a row of weights is too short for the processor to foresee the next
 
-// Sixteen words of four nibbles times pairs in the order of nibbles<0> to nibbles<3>: 32-bit sums in the order of words.
+// Sixteen words of four nibbles times pairs in the order of nibbles<0> to nibbles<3>, the first and third added up and
+// the second and fourth: 32-bit sums in the order of words.
 //
 // With AVX2 in assembly: GCC 12 keeps neither sums in place nor pairs in memory, for a third more instructions.
-OB_INLINE __m256i nibble_products(__m256i v, const int32_t *pairs) {
+OB_INLINE void nibble_sums(__m256i v, const int32_t *pairs, __m256i &even, __m256i &odd) {
 #if OB_HAS_512
-    const __m256i *x = (const __m256i *)pairs;
-    __m256i sum = _mm256_setzero_si256();
-    sum = dot_pairs(sum, nibbles<0>(v), _mm256_loadu_si256(x));
-    sum = dot_pairs(sum, nibbles<1>(v), _mm256_loadu_si256(x + 1));
-    sum = dot_pairs(sum, nibbles<2>(v), _mm256_loadu_si256(x + 2));
-    return dot_pairs(sum, nibbles<3>(v), _mm256_loadu_si256(x + 3));
+    const __m256i *x = (const __m256i *)pairs, none = _mm256_setzero_si256();
+    even = dot_pairs(dot_pairs(none, nibbles<0>(v), _mm256_loadu_si256(x)), nibbles<2>(v), _mm256_loadu_si256(x + 2));
+    odd = dot_pairs(dot_pairs(none, nibbles<1>(v), _mm256_loadu_si256(x + 1)), nibbles<3>(v), _mm256_loadu_si256(x + 3));
 #else
     struct Pairs {
         int32_t pairs[BLOCK_PAIRS];
     };
-    __m256i sum, t, u;
-    __asm__("vpand %[low], %[v], %[sum]\n\t"
+    __m256i t;
+    __asm__("vpand %[low], %[v], %[s]\n\t"
             "vpsrlw $4, %[v], %[u]\n\t"
-            "vpmaddwd (%[x]), %[sum], %[sum]\n\t"
+            "vpmaddwd (%[x]), %[s], %[s]\n\t"
             "vpand %[low], %[u], %[u]\n\t"
             "vpsrlw $8, %[v], %[t]\n\t"
             "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
             "vpand %[low], %[t], %[t]\n\t"
-            "vpaddd %[u], %[sum], %[sum]\n\t"
             "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
-            "vpsrlw $12, %[v], %[u]\n\t"
-            "vpmaddwd 96(%[x]), %[u], %[u]\n\t"
-            "vpaddd %[u], %[t], %[t]\n\t"
-            "vpaddd %[t], %[sum], %[sum]"
-            : [sum] "=&x"(sum), [t] "=&x"(t), [u] "=&x"(u)
+            "vpaddd %[t], %[s], %[s]\n\t"
+            "vpsrlw $12, %[v], %[t]\n\t"
+            "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
+            "vpaddd %[t], %[u], %[u]"
+            : [s] "=&x"(even), [t] "=&x"(t), [u] "=&x"(odd)
             : [v] "x"(v), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(15)), "m"(*(const Pairs *)pairs));
-    return sum;
 #endif
+}
+
+OB_INLINE __m256i nibble_products(__m256i v, const int32_t *pairs) {
+    __m256i even, odd;
+    nibble_sums(v, pairs, even, odd);
+    return _mm256_add_epi32(even, odd);
 }
 
 // A block's weights times its pairs: 32-bit sums in the order of its words.
@@ -97,11 +99,26 @@ OB_INLINE __m256i two_fours(const uint8_t *words, const int32_t *pairs, const ui
     return join_fours(a, sum_fours(v));
 }
 
+// Eight groups of 32 columns and 4 bits at a time: a group is half of a block's vector.
+static void eight_rows_of_halves(const uint8_t *words, uint32_t groups, const int32_t *x, int32_t *out) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (uint32_t r = 0; r < 8; r++) {
+        const int32_t *pairs = x;
+        for (uint32_t g = 0; g < groups; g += 8, words += 8 * 32 / 2, pairs += 4 * BLOCK_PAIRS, out += 8) {
+            __m256i v[4];
+            for (uint32_t line = 0; line < 128; line += 64) _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
+            for (uint32_t i = 0; i < 4; i++) v[i] = block_products<4>(words + 32 * i, pairs + i * BLOCK_PAIRS);
+            _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(sum_fours(v), order));
+        }
+    }
+}
+
 // Dot products of all groups of eight rows, row by row. Floats come after this loop and not in it: their
 // chains of additions are long, and the processor has registers for little more than one turn of it.
 template <int bits, int group>
 static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint32_t groups, const int32_t *x, int32_t *out) {
     const uint32_t four_bytes = 4 * group * bits / 8, four_pairs = 4 * group / BLOCK * BLOCK_PAIRS;
+    if (group == 32 && bits == 4 && groups % 8 == 0) return eight_rows_of_halves(words, groups, x, out);
     if (groups % 4 == 0) {
         const int32_t *end = x + groups / 4 * four_pairs, *at = x;
         for (uint32_t left = groups; left > 0; left--, words += 2 * four_bytes, out += 8) {
