@@ -10,7 +10,7 @@
 
 namespace OB_NAMESPACE {
 
-enum { BLOCK = 64, BLOCK_PAIRS = 32, FEW = 2 };  // columns that are stored together, and their pairs
+enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and their pairs
 enum { LEAST_TILE_ROWS = 8 };  // fewer go through vectors
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
@@ -26,10 +26,11 @@ struct Activations {
     float *scales;   // of groups
     float *sums;     // Σ x of groups
     uint32_t rows, inputs, group, groups;
-    // Up to FEW rows lie apart, each as if alone, with zeros behind its scales and sums for eight more: for
+    // A few rows lie apart, each as if alone, with zeros behind its scales and sums for eight more: for
     // kernels that go from block to block of a row. More rows lie together, all of a block and of a group
     // behind each other. From one to the next, in elements:
     size_t block_step, row_step, scale_step, row_scale_step;
+    bool apart;
 
     enum { SLACK = 3 * 4 * BLOCK_PAIRS };  // four blocks are read together, the last of which may not be there
 
@@ -44,17 +45,17 @@ struct Activations {
         return r;
     }
 
-    bool planes() const { return OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
+    bool planes() const { return OB_HAS_TILES && !apart && rows >= LEAST_TILE_ROWS; }
 
     static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
         size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + (inputs / group + 8) * 8);
         return (all + SLACK + 63) / 64 * 64;
     }
 
-    // Lays the arrays out at `memory`; gives what is behind them.
-    char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_) {
+    // Lays the arrays out at `memory`, up to `few` rows apart; gives what is behind them.
+    char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_, uint32_t few) {
         rows = rows_, inputs = inputs_, group = group_, groups = inputs / group;
-        bool apart = rows <= FEW;
+        apart = rows <= few;
         block_step = apart ? (size_t)BLOCK_PAIRS : (size_t)rows * BLOCK_PAIRS;
         row_step = apart ? (size_t)blocks(inputs) * BLOCK_PAIRS : (size_t)BLOCK_PAIRS;
         scale_step = apart ? 1 : rows, row_scale_step = apart ? groups + 8 : 1;

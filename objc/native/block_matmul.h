@@ -8,33 +8,43 @@
 
 namespace OB_NAMESPACE {
 
-// R rows from `row` on: y[row][16] += the part of group `index` of the block.
+// The groups of an unpacked block, and where the parts of the sum that they belong to are.
+struct BlockGroups {
+    Group each[4];
+    float (*y[4])[TILE];
+    uint32_t count;
+};
+
+// R rows from `row` on: y[row][16] += the part of each group of F::GROUP columns.
 template <int R, typename F>
-OB_INLINE void multiply_block_rows(const Group &g, uint32_t index, uint32_t row, float (*y)[TILE]) {
-    Sums sums[R][VECTORS];
-    for (int r = 0; r < R; r++) {
-        for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
-    }
-    add_pairs<R>(sums, g.panels[0], g.x + (size_t)row * BLOCK_PAIRS, index * F::GROUP / 2, F::GROUP / 2);
-    for (int r = 0; r < R; r++) {
-        add_dots(g, row + r, side_of(sums[r], 0), side_of(sums[r], 1), y[row + r]);
+OB_INLINE void multiply_block_rows(const BlockGroups &groups, uint32_t row) {
+    const int32_t *x = groups.each[0].x + (size_t)row * BLOCK_PAIRS;
+    for (uint32_t i = 0; i < groups.count; i++) {
+        Sums sums[R][VECTORS];
+        for (int r = 0; r < R; r++) {
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+        }
+        add_pairs<R>(sums, groups.each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
+        for (int r = 0; r < R; r++) {
+            add_dots(groups.each[i], row + r, side_of(sums[r], 0), side_of(sums[r], 1), groups.y[i][row + r]);
+        }
     }
 }
 
 template <int R, typename F>
-OB_INLINE void multiply_block_count(uint32_t count, const Group &g, uint32_t index, uint32_t row, float (*y)[TILE]) {
+OB_INLINE void multiply_block_count(uint32_t count, const BlockGroups &groups, uint32_t row) {
     if constexpr (R > 1) {
-        if (count < R) return multiply_block_count<R - 1, F>(count, g, index, row, y);
+        if (count < R) return multiply_block_count<R - 1, F>(count, groups, row);
     }
-    multiply_block_rows<R, F>(g, index, row, y);
+    multiply_block_rows<R, F>(groups, row);
 }
 
 template <typename F>
-static void multiply_block_group(const Group &g, uint32_t index, uint32_t rows, float (*y)[TILE]) {
+static void multiply_block(const BlockGroups &groups, uint32_t rows) {
     uint32_t row = 0;
     for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
         uint32_t count = (rows - row + steps - 1) / steps;
-        multiply_block_count<MOST_ROWS, F>(count, g, index, row, y);
+        multiply_block_count<MOST_ROWS, F>(count, groups, row);
         row += count;
     }
 }
@@ -78,19 +88,23 @@ struct TileOctet {
 // As matmul of affine matrices.
 template <typename F>
 static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
-    const uint32_t rows = x.rows, groups_of_block = BLOCK / F::GROUP;
+    const uint32_t rows = x.rows;
     Panel panel;
     TileOctet<F> octet;
-    Group each = {&panel, 0, false, {}, {}, x.scales, x.sums, x.pairs, x.block_step};
+    BlockGroups block;
     memset(y, 0, matmul_bytes(rows));
-    for (uint32_t g = 0; g < w.groups; g++) {
+    for (uint32_t g = 0; g < w.groups; g += block.count) {
         if (g % 8 == 0) octet.load(w, first, g / 8);
-        if (g % groups_of_block == 0) octet.unpack(g % 8 / groups_of_block, panel);
-        const uint32_t part = slot(g) % 8;
-        for (int s = 0; s < 2; s++) each.scale[s] = octet.scale[s][part], each.bias[s] = octet.bias[s][part];
-        each.x = x.at(g / groups_of_block, 0);
-        each.x_scales = x.scales + x.scale_at(slot(g), 0), each.x_sums = x.sums + x.scale_at(slot(g), 0);
-        multiply_block_group<F>(each, g % groups_of_block, rows, y + (size_t)part * rows);
+        octet.unpack(g % 8 * F::GROUP / BLOCK, panel);
+        block.count = least(BLOCK / F::GROUP, w.groups - g);
+        for (uint32_t i = 0; i < block.count; i++) {
+            uint32_t place = slot(g + i), part = place % 8;
+            block.y[i] = y + (size_t)part * rows;
+            block.each[i] = {&panel, 0, false, {octet.scale[0][part], octet.scale[1][part]},
+                             {octet.bias[0][part], octet.bias[1][part]}, x.scales + x.scale_at(place, 0),
+                             x.sums + x.scale_at(place, 0), x.at(g * F::GROUP / BLOCK, 0), x.block_step};
+        }
+        multiply_block<F>(block, rows);
     }
     add_parts(y, rows, PARTS);
 }

@@ -20,6 +20,7 @@ struct Blocks {
     Blocks(void *const *b, uint32_t columns_, uint32_t)
         : data((const uint8_t *)b[0]), columns(columns_), groups(columns_ / F::GROUP) {}
     static uint32_t group_of(uint32_t) { return F::GROUP; }
+    static uint32_t few(uint32_t) { return 4; }
     static bool fits(uint32_t columns, uint32_t) { return columns % F::COLUMNS == 0; }
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 

@@ -49,7 +49,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1) return shader(launch, first, count);
     const uint32_t width = launch->threadgroups[0], height = launch->threadgroups[1];
     Activations a;
-    a.place((char *)scratch, 1, args.inputs, W::group_of(args.group_size));
+    place<W>(a, (char *)scratch, 1, args.inputs, args.group_size);
     uint32_t row = OB_NONE;  // that `a` holds
     bool finite = false;
     while (count > 0) {
@@ -119,16 +119,15 @@ template <typename W>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     Down<W> all(launch);
     const ExpertArgs &args = all.args;
-    const uint32_t group = W::group_of(args.group_size);
     if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 ||
         args.top_k > OB_MAX_TOP_K ||
-        args.top_k * Activations::bytes(1, args.inputs, group) > CPU_SCRATCH_BYTES) {
+        args.top_k * Activations::bytes(1, args.inputs, W::group_of(args.group_size)) > CPU_SCRATCH_BYTES) {
         return shader(launch, first, count);
     }
     const uint32_t width = launch->threadgroups[0];
     Activations a[OB_MAX_TOP_K];
     char *memory = (char *)scratch;
-    for (uint32_t k = 0; k < args.top_k; k++) memory = a[k].place(memory, 1, args.inputs, group);
+    for (uint32_t k = 0; k < args.top_k; k++) memory = place<W>(a[k], memory, 1, args.inputs, args.group_size);
     while (count > 0) {
         uint32_t tile = first % width, row = first / width, take = least(width - tile, count);
         if (row < args.rows && all.prepare(a, row)) all.tiles(row, tile, tile + take, a);

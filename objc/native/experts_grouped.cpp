@@ -26,7 +26,6 @@ template <typename W>
 static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *matrices = launch->buffers, *const *b = matrices + 2 * W::BINDINGS;
     const ExpertArgs &args = *(const ExpertArgs *)b[6];
-    const uint32_t group = W::group_of(args.group_size);
     const uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0 || args.row_step != 1) return shader(launch, first, count);
     W gates(matrices, args.inputs, args.group_size), ups(matrices + W::BINDINGS, args.inputs, args.group_size);
@@ -41,7 +40,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
-            float(*g)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, group);
+            float(*g)[TILE] = (float(*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
             float(*u)[TILE] = g + PARTS * rows;
             uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
                 return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
@@ -72,7 +71,6 @@ template <typename W>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     void *const *matrix = launch->buffers, *const *b = matrix + W::BINDINGS;
     const ExpertArgs &args = *(const ExpertArgs *)b[5];
-    const uint32_t group = W::group_of(args.group_size);
     const uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0) return shader(launch, first, count);
     W downs(matrix, args.inputs, args.group_size);
@@ -86,7 +84,7 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
         for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
             uint32_t rows = least(together, offsets[expert + 1] - i);
             Activations a;
-            float(*y)[TILE] = (float(*)[TILE])a.place((char *)scratch, rows, args.inputs, group);
+            float(*y)[TILE] = (float(*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
             uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
             if (bad != 0 && !again) return false;
             for (uint32_t t = tile; t < end; t++) {

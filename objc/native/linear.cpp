@@ -38,7 +38,7 @@ struct Linear {
         uint32_t first = row_tile * OB_LINEAR_ROWS, end = least(rows, first + row_tiles * OB_LINEAR_ROWS);
         if (first >= end) return;
         Activations a;
-        float(*y)[TILE] = (float(*)[TILE])a.place(scratch, end - first, inputs, group);
+        float(*y)[TILE] = (float(*)[TILE])place<W>(a, scratch, end - first, inputs, group);
         uint64_t bad = quantise_all<W>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
         if (bad != 0) fall_back(tile, tiles, row_tile, row_tiles);
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
@@ -85,7 +85,7 @@ static void linear(const metallib_launch *launch, uint32_t first, uint32_t count
     Output out = {(float *)b[4], {b[1], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
     Matrix<W> matrix(matrices, args.inputs, args.group_size, out);
     Linear<W> all = {launch,    shader,      &matrix,         1,        (const float *)b[0],
-                     args.rows, args.inputs, W::group_of(args.group_size), together, (char *)scratch};
+                     args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);
 }
 
@@ -103,7 +103,7 @@ static void linear3(const metallib_launch *launch, uint32_t first, uint32_t coun
     };
     Matrix<W> matrices[3] = {matrix(0), matrix(1), matrix(2)};
     Linear<W> all = {launch,    shader,      matrices,        3,        (const float *)b[0],
-                     args.rows, args.inputs, W::group_of(args.group_size), together, (char *)scratch};
+                     args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);
 }
 

@@ -42,7 +42,7 @@ struct Tile {
 // y[row][lane] for all rows of x; y has matmul_bytes.
 template <typename W>
 OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
-    if (x.rows > FEW) {
+    if (!x.apart) {
         matmul(w, tile.first, x, y);
         return;
     }
@@ -50,6 +50,12 @@ OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, floa
         if (tile.count[h] == 0) continue;
         for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, matvec(w, tile.first[h], x.one(r)));
     }
+}
+
+// Lays out activations for products with matrices W of a kernel whose arguments say `group`.
+template <typename W>
+OB_INLINE char *place(Activations &a, char *memory, uint32_t rows, uint32_t inputs, uint32_t group) {
+    return a.place(memory, rows, inputs, W::group_of(group), W::few(group));
 }
 
 // How many rows go through together: as many as stay in the second cache. 0 where not even four fit the
