@@ -9,7 +9,7 @@ from stored_formats import block_matrix, mx_matrix
 
 import pipeline as p
 from pipeline.chain import Chain
-from pipeline.tensors import BLOCKS, Quantized, Storage, dtype_of
+from pipeline.tensors import BLOCKS, Blocks, Quantized, Storage, dtype_of
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
 ROUNDING = 2.0**-24
@@ -73,10 +73,16 @@ def activations(rng, *shape):
 def stored_activations(device, x, weight, values):
     """What it may cost that a device's own kernels multiply quantised weights by 16-bit activations: half a
     step of a group's largest element, times each weight's size. 0 elsewhere."""
-    if not device.native or not isinstance(weight, Quantized) or weight.biases is None or weight.bits not in (4, 8):
+    if isinstance(weight, Blocks):
+        group = 32
+    elif isinstance(weight, Quantized) and weight.biases is not None and weight.bits in (4, 8):
+        group = weight.group_size
+    else:
         return 0
-    steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, weight.group_size).max(-1) / 32767
-    return np.repeat(steps, weight.group_size, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
+    if not device.native:
+        return 0
+    steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / 32767
+    return np.repeat(steps, group, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
 
 
 def with_one_thread(device):
