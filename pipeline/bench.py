@@ -65,7 +65,7 @@ def bench(options):
         reader = Reader(device)
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size, reader)
-        active = traffic(checkpoint, model, options.kv_cache)
+        active = traffic(model, options.kv_cache)
         return _report(options, model, checkpoint, reader.result, active, results, steps, sides, busy)
 
 
