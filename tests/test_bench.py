@@ -280,7 +280,11 @@ def test_tables_and_plot_of_a_run(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nosuch"], ["nosuch", "qwen3-30b-a3b", "storyteller"]),
+    (["nosuch"], ["nosuch", "qwen3-30b-a3b", "storyteller", "smollm2"]),
+    (["nosuch.gguf"], ["nosuch.gguf", "neither a checkpoint's folder, a .gguf file nor a name"]),
+    ([__file__], ["test_bench.py", "neither a folder nor a GGUF file"]),
+    ([ROOT / "docs"], ["config.json"]),
+    ([__file__, "--layers", 2], ["--layers 2", "shapes"]),
     (["qwen3-30b-a3b", "--layers", 49], ["--layers 49", "48"]),
     (["qwen3-30b-a3b", "--vocab", 200000], ["--vocab 200000", "151936"]),
     (["storyteller", "--layers", 2], ["--layers 2", "shapes"]),
