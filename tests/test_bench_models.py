@@ -229,10 +229,10 @@ def test_a_file_beside_llama_cpp(capsys, tmp_path, monkeypatch, parts):
 
 
 def test_a_file_that_llama_cpp_refuses(tmp_path):
-    """It says which build does not, and whether writing the file again would help."""
+    """It says which build does not and what that complains of, and whether writing the file again would help."""
     pytest.importorskip("llama_cpp")
     for file, word in ((tmp_path / "model.gguf", "another version"), (models_folder() / "a" / "model.gguf", "remove its folder")):
         os.makedirs(file.parent, exist_ok=True)
         file.write_bytes(files.gguf({"general.architecture": "nosuch"}, []))
-        with pytest.raises(p.errors.RunError, match=f"llama.cpp .* does not load .*model.gguf; .*{word}"):
+        with pytest.raises(p.errors.RunError, match=f"llama.cpp .* does not load .*model.gguf \\(.*nosuch.*\\); .*{word}"):
             peer.LlamaCpp(file, 1, "f16")

@@ -21,6 +21,7 @@ PEERS = ("llama.cpp",)
 _PACKAGES = {"llama_cpp": "llama-cpp-python"}  # module: package
 _WRITERS = {"gguf": "gguf"}  # for a model that is no GGUF file
 _CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32", "q8": "GGML_TYPE_Q8_0"}
+ERROR = 4  # of ggml's log levels
 PROMPT_BATCH = 2048  # tokens given to llama_decode at a time; it splits them by its own n_ubatch
 
 
@@ -67,8 +68,9 @@ class LlamaCpp:
         import llama_cpp
 
         self._api = llama_cpp
-        self._silent = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(self._silent, None)
+        said: list[str] = []  # its complaints; it prints nothing
+        self._log = llama_cpp.llama_log_callback(lambda level, text, _: said.append(_line(text)) if level >= ERROR else None)
+        llama_cpp.llama_log_set(self._log, None)
         llama_cpp.llama_backend_init()
         self._threads = threads
         self._cache_type = getattr(llama_cpp, _CACHE_TYPES[kv_cache])
@@ -77,7 +79,7 @@ class LlamaCpp:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), parameters)
         if not self._model:
             written = models_folder() in file.parents
-            raise RunError(f"llama.cpp ({llama_cpp.__version__}) does not load {file}; "
+            raise RunError(f"llama.cpp {llama_cpp.__version__} does not load {file} ({said[0] if said else 'and says nothing'}); "
                            + ("remove its folder to have it written again" if written else "another version may"))
         self._context = None
         self.engine = {
@@ -141,6 +143,10 @@ class LlamaCpp:
         if self._context:
             self._api.llama_free(self._context)
             self._context = None
+
+
+def _line(text: bytes) -> str:
+    return " ".join(text.decode(errors="replace").split())
 
 
 def _fill(batch, items) -> None:
