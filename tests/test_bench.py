@@ -1,4 +1,4 @@
-"""The benchmark: shapes, written weights, active bytes, results, refusals. Nothing here depends on a time."""
+"""The benchmark: shapes, written weights, results, refusals. Nothing here depends on a time."""
 
 import json
 import math
@@ -6,70 +6,25 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bench_support import idle, refuse, run, small, tiny_folder  # noqa: F401
 
 import pipeline as p
 from pipeline import bench
-from pipeline.benching import bandwidth, machine, options, peer, shapes, steps, weights, workloads
+from pipeline.benching import bandwidth, machine, options, shapes, steps, weights, workloads
 from pipeline.benching.cache import complete_folder, models_folder
-from pipeline.benching.gguf_file import targets, values
+from pipeline.benching.gguf_file import values
 from pipeline.benching.machine import busy_cores
 from pipeline.benching.options import parse_options
-from pipeline.benching.traffic import traffic
 from pipeline.benching.workloads import Workload
 from pipeline.errors import CompileError, RunError, UsageError
 from pipeline.metalc.toolchain import runnable_isas
-from pipeline.storyteller import builtin_model
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = {
-    "model_type": "qwen3_moe", "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "num_experts": 8,
-    "num_experts_per_tok": 2, "norm_topk_prob": True, "vocab_size": 512, "tie_word_embeddings": False,
-    "max_position_embeddings": 256, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch, tmp_path):
-    """A cache of its own, a tiny shape, and a small buffer to read."""
-    monkeypatch.setenv("OB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(shapes.SHAPES, "tiny", TINY)
-    monkeypatch.setattr(bandwidth, "LEAST_BYTES", 1 << 20)
-    monkeypatch.setattr(bandwidth, "CACHES", 0)
-
-
-@pytest.fixture(scope="module")
-def tiny_folder(tmp_path_factory):
-    """The tiny shape cut to one layer and 256 tokens, written once."""
-    folder = tmp_path_factory.mktemp("models")
-    shape = shapes.Shape("tiny", TINY | {"num_hidden_layers": 1, "vocab_size": 256})
-    return weights.ensure_checkpoint(shape, lambda line: None, folder)
-
-
-@pytest.fixture(autouse=True)
-def idle(monkeypatch):
-    """A machine that others may use without a word about it."""
-    monkeypatch.setattr(machine, "busy_cores", lambda: 0.0)
-
-
-def run(capsys, *arguments):
-    code = bench.main([*map(str, arguments)])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def refuse(capsys, *arguments, words):
-    code, out, err = run(capsys, *arguments)
-    assert code == bench.BAD_INPUT and out == ""
-    assert err.startswith("onebuf: error: ") and err.count("\n") == 1
-    for word in words:
-        assert word in err
 
 
 # Shapes
@@ -187,33 +142,6 @@ def test_two_writers_of_one_folder(tmp_path):
     assert (target / "file").read_text() == "first"
 
 
-# Active bytes
-
-
-def test_active_bytes_of_a_shape(tiny_folder):
-    with p.open_checkpoint(tiny_folder) as checkpoint:
-        found, single = (traffic(checkpoint, p.load_model(checkpoint), kv_cache) for kv_cache in ("f16", "f32"))
-    # Attention: q 128 → 256, k and v 128 → 128, o 256 → 128; head 256 · 128; 4.5 bits each. Router 8 · 128 at 8.5 bits.
-    assert found.shared == (3 * 128 * 256 + 256 * 128) * 4.5 / 8 + 8 * 128 * 8.5 / 8 + (3 * 128 + 2 * 64) * 2
-    assert found.expert == 3 * 128 * 64 * 4.5 / 8
-    assert found.row == 128 * 4.5 / 8
-    assert found.position == 2 * 2 * 64 * 2  # keys and values, 2 heads of 64, f16
-    assert single.position == 2 * found.position and replace(single, position=found.position) == found
-    assert (found.experts, found.top_k) == (8, 2)
-    assert found.per_token(1, 10) == found.shared + 2 * found.expert + found.row + 10 * found.position
-
-
-def test_active_bytes_of_the_storyteller():
-    """Tied: the embedding is the head too."""
-    with p.open_checkpoint(builtin_model()) as checkpoint:
-        found = traffic(checkpoint, p.load_model(checkpoint))
-    attention = 256 * 256 * 2 + 2 * 256 * 128
-    norms = 2 * 256 + 2 * 32
-    assert found.shared == (8 * attention + 4096 * 256) * 4.5 / 8 + 8 * (16 * 256 * 8.5 / 8 + norms * 2) + 256 * 2
-    assert found.expert == 8 * 3 * 256 * 128 * 4.5 / 8
-    assert found.row == 256 * 4.5 / 8
-
-
 # Measuring
 
 
@@ -269,16 +197,6 @@ def test_a_text_that_ends_early_is_no_result(tiny_folder):
             side.measure(work, work.prompts(0, 256))
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_every_step_of_a_model_has_a_group(tiny_folder, batch):
-    """Only the embedding and the clearing of the status are left over."""
-    with p.open_checkpoint(tiny_folder) as checkpoint:
-        generator = p.Generator(p.load_model(checkpoint), context=8, batch_size=batch)
-        names = [dispatch.step for dispatch in generator._decode.plan.dispatches]
-    assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
-    assert {steps.group_of(name) for name in names} == set(steps.GROUPS)
-
-
 def test_all_memory_is_read():
     device = p.open_device(threads=2)
     reader = bandwidth.Reader(device, 3 << 20)
@@ -322,6 +240,7 @@ def test_results_as_json(capsys):
     found = json.loads(out)
     assert set(found) == {"model", "device", "settings", "peer", "bandwidth", "active", "results", "steps"}
     assert found["model"]["name"] == "tiny-1-layers-vocab-64-q4-g64" and found["peer"] is None
+    assert found["active"]["windows"] == [{"positions": 0, "position_bytes": found["active"]["position_bytes"]}]
     assert found["settings"] == {"repeats": 2, "warmup": 1, "seed": 0, "temperature": 1.0, "kv_cache": "f16"}
     assert [(each["kind"], each["batch"]) for each in found["results"]] == [("pp", 1), ("pp", 2), ("tg", 1), ("tg", 2)]
     for each in found["results"]:
@@ -361,7 +280,11 @@ def test_tables_and_plot_of_a_run(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nosuch"], ["nosuch", "qwen3-30b-a3b", "storyteller"]),
+    (["nosuch"], ["nosuch", "qwen3-30b-a3b", "storyteller", "smollm2"]),
+    (["nosuch.gguf"], ["nosuch.gguf", "neither a checkpoint's folder, a .gguf file nor a name"]),
+    ([__file__], ["test_bench.py", "neither a folder nor a GGUF file"]),
+    ([ROOT / "docs"], ["config.json"]),
+    ([__file__, "--layers", 2], ["--layers 2", "shapes"]),
     (["qwen3-30b-a3b", "--layers", 49], ["--layers 49", "48"]),
     (["qwen3-30b-a3b", "--vocab", 200000], ["--vocab 200000", "151936"]),
     (["storyteller", "--layers", 2], ["--layers 2", "shapes"]),
@@ -407,11 +330,6 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     assert models_folder() == tmp_path / "onebuf" / "models"
 
 
-def test_a_peer_that_is_not_installed(capsys, monkeypatch):
-    monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: None)
-    refuse(capsys, "--peer", "llama.cpp", words=["not installed", "pip install llama-cpp-python gguf"])
-
-
 def test_the_documentation_names_every_option_and_field():
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     table = page.split("## Options")[1].split("## ")[0]
@@ -419,41 +337,3 @@ def test_the_documentation_names_every_option_and_field():
     assert named == {action.option_strings[-1] for action in options._parser()._actions if action.option_strings} - {"--help"}
     assert all(f"`{name}`" in page for name in shapes.SHAPES if name != "tiny")
     assert all(f"| {group} |" in page for group in steps.GROUPS)
-
-
-# The peer's file
-
-
-def test_tensors_for_the_peer(tiny_folder):
-    with p.open_checkpoint(tiny_folder) as checkpoint:
-        found = {target.name: target for target in targets(checkpoint)}
-        assert found["token_embd"].shape == found["output"].shape == (256, 128)
-        assert found["blk.0.ffn_down_exps"].shape == (8, 128, 64) and len(found["blk.0.ffn_down_exps"].parts) == 8
-        assert found["token_embd"].nbytes == 256 * 128 * 4.5 / 8
-        assert not found["blk.0.ffn_gate_inp"].quantized and not found["output_norm"].quantized
-        assert len(found) == 3 + 9 + 3
-
-
-def test_dequantised_values(tiny_folder):
-    """A slice of a stack is what the whole stack says, element by element."""
-    module = "model.layers.0.mlp.switch_mlp.down_proj"
-    with p.open_checkpoint(tiny_folder) as checkpoint:
-        part = values(checkpoint, module, 3, slice(4, 6))
-        word = int(checkpoint.view(f"{module}.weight")[3, 5, 2])
-
-        def number(name):
-            return np.uint32(int(checkpoint.view(f"{module}.{name}")[3, 5, 0]) << 16).view(np.float32)
-
-        assert part.shape == (2, 64)
-        assert part[1, 2 * 8 + 3] == np.float32(word >> 12 & 15) * number("scales") + number("biases")
-
-
-def test_beside_llama_cpp(capsys):
-    pytest.importorskip("llama_cpp")
-    pytest.importorskip("gguf")
-    code, out, _ = run(capsys, "tiny", "--layers", 1, "--vocab", 64, "--pp", 4, "--tg", 2, "--batch", "1,2", "--repeats", 1,
-                       "--device", "cpu", "--peer", "llama.cpp", "--json")
-    assert code == bench.OK
-    found = json.loads(out)
-    assert [each["side"] for each in found["results"]] == ["onebuf", "llama.cpp"] * 4
-    assert found["peer"]["name"] == "llama.cpp" and all(each["ratio_to_peer"] for each in found["results"][::2])

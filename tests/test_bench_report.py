@@ -7,22 +7,18 @@ import numpy as np
 import pytest
 
 from pipeline.benching import bandwidth, plot, report, steps
-from pipeline.benching.traffic import Traffic, mean_positions
+from pipeline.benching.traffic import Traffic
 from pipeline.benching.workloads import Result, Workload
 
 
 def test_experts_of_a_batch():
     """One row reads top_k; many rows read all; two rows of 2 in 4 choose 3 on average, if uniformly."""
-    counts = Traffic(0, 1.0, 0, 0, experts=4, top_k=2)
+    counts = Traffic(0, 1.0, 0, {}, experts=4, top_k=2)
     assert counts.distinct_experts(1) == 2
     assert counts.distinct_experts(2) == 3
     assert counts.distinct_experts(1000) == pytest.approx(4)
     assert counts.per_token(2, 0) == 1.5
-
-
-def test_positions_read():
-    """Three tokens after 10 read 11, 12 and 13 positions."""
-    assert mean_positions(10, 3) == np.mean([11, 12, 13])
+    assert Traffic(6, 0.0, 1, {}).per_token(2, 0) == 4
 
 
 def test_statistics_of_a_result():
@@ -39,6 +35,11 @@ def test_statistics_of_a_result():
     ("layers.0.heads_to_cache", "attention"), ("layers.0.attention", "attention"), ("rope_table", "attention"),
     ("layers.0.route.logits", "router"), ("layers.0.route", "router"), ("layers.3.experts.gate_up", "experts"),
     ("layers.0.post_norm", "norms"), ("final_norm", "norms"), ("logits", "head"), ("sample.parts", "sampling"),
+    ("layers.0.mlp.gate_up", "mlp"), ("layers.0.mlp.down", "mlp"), ("layers.2.experts.shared.gate_up", "mlp"),
+    ("layers.2.experts.shared.gate", "mlp"), ("layers.3.experts.down", "experts"), ("layers.1.kv_a_proj", "projections"),
+    ("layers.1.v_proj", "projections"), ("layers.1.latent_to_cache", "attention"), ("layers.1.attention.absorb", "projections"),
+    ("layers.1.attention.values", "projections"), ("layers.4.router", "router"), ("rope_sliding", "attention"),
+    ("layers.4.pre_mlp_norm+router_norm+pre_experts_norm", "norms"), ("layers.1.q_norm", "norms"), ("sample", "sampling"),
     ("embed", "other"), ("clear_status", "other"),
 ])  # fmt: skip
 def test_groups_of_steps(step, group):
@@ -53,8 +54,8 @@ def made_report(peer_too):
     return report.Report(
         model={"name": "m", "layers": 1, "vocab": 16, "bytes": 1}, device={"name": "cpu", "hardware": "h", "isa": "avx2", "threads": 2},
         settings={}, bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
-        traffic=Traffic(shared=100, expert=10.0, row=1, position=2, experts=4, top_k=2), results=results,
-        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01), 0.1)],
+        traffic=Traffic(shared=100, expert=10.0, row=1, windows={0: 2}, experts=4, top_k=2), results=results,
+        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01) | {"mlp": 0.0}, 0.1)],
         peer={"name": "llama.cpp", "version": "1"} if peer_too else None,
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ def test_plain_tables(peer_too):
     text = out.getvalue()
     assert "each dispatch in a command buffer of its own" in text
     assert "tg10 @ d4" in text and "between them" in text and "\x1b" not in text
+    assert "router" in text and "mlp" not in text  # of which the model has no dispatch
     assert ("× peer" in text) == peer_too
 
 

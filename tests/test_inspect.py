@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_loaded_model():
     with p.open_checkpoint(builtin_model()) as checkpoint:
         model = load_model(checkpoint)
         memory = {"mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes}
-        read = traffic(checkpoint, model)
+        read = traffic(model)
     assert memory.items() <= found["memory"].items() and memory["mapped_bytes"] > 0
     assert found["active"]["weight_bytes"] == pytest.approx(read.per_token(1, 0), rel=1e-3)
     assert found["memory"]["kv_cache_bytes_per_position"] == read.position

@@ -78,7 +78,7 @@ def targets(checkpoint) -> Iterator[Target]:
     config = checkpoint.config
     if config.get("model_type") != "qwen3_moe":
         raise UnsupportedError(f"{checkpoint.source}: model_type {config.get('model_type')!r} cannot be "
-                               "written as GGUF; llama.cpp is compared on qwen3_moe only")
+                               "written as GGUF for llama.cpp, only qwen3_moe can; give a .gguf file of the model")
     yield _target(checkpoint, "token_embd", "model.embed_tokens")
     yield _target(checkpoint, "output_norm", "model.norm")
     if not config.get("tie_word_embeddings"):

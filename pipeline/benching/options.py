@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from ..named import NAMES, model_path
 from ..program import Parser
 from ..settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
-from ..storyteller import NAME, builtin_model
+from ..storyteller import NAME
 from ..tensors import CACHE_DTYPES
 from . import peer
 from .shapes import SHAPES, Shape, cut_shape
@@ -21,6 +22,7 @@ MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
 EPILOG = """\
 examples:
   python -m pipeline.bench                                    the built-in model
+  python -m pipeline.bench model.gguf --peer llama.cpp        the same file on both sides
   python -m pipeline.bench qwen3-30b-a3b --layers 2 --vocab 8192 --pp 32,448 --batch 1,8,32
   python -m pipeline.bench storyteller --peer llama.cpp --json
 
@@ -30,7 +32,7 @@ exit codes: 0 measured; 2 nothing could be measured, one line says why; 130 inte
 
 @dataclass(frozen=True)
 class Options:
-    """Field by field the options; `model` is a checkpoint's folder or a Shape."""
+    """Field by field the options; `model` is a checkpoint's folder or file, or a Shape."""
 
     model: Path | Shape
     pp: list[int]
@@ -52,11 +54,15 @@ class Options:
 
     @property
     def name(self) -> str:
-        return self.model.folder if isinstance(self.model, Shape) else self.model.name
+        return self.model.folder if isinstance(self.model, Shape) else self._file_name
 
     @property
     def title(self) -> str:
-        return self.model.title if isinstance(self.model, Shape) else self.model.name
+        return self.model.title if isinstance(self.model, Shape) else self._file_name
+
+    @property
+    def _file_name(self) -> str:
+        return os.path.basename(os.path.abspath(self.model))  # "." has no name of its own
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -76,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", default=NAME,
-        help=f"{NAME} (default), a checkpoint's folder, or a shape with random weights: {', '.join(SHAPES)}")
+        help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random weights: "
+             f"{', '.join(SHAPES)}")
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
     add("--pp", metavar="N,...", type=_list, default=[512], help="prompt processing: tokens a prompt; 0: none (default: 512)")
@@ -104,12 +111,11 @@ def _model(text: str, layers: int | None, vocab: int | None) -> Path | Shape:
     for option, value in (("--layers", layers), ("--vocab", vocab)):
         if value is not None:
             raise UsageError(f"{option} {value}: cuts shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
-    if text == NAME:
-        return builtin_model()
-    if not Path(text).is_dir():
-        raise UsageError(f"{text}: neither a checkpoint's folder nor a shape; shapes are {', '.join(SHAPES)}, "
-                         f"and {NAME} is built in")
-    return Path(text)
+    path = model_path(text)
+    if not path.exists():
+        raise UsageError(f"{text}: neither a checkpoint's folder, a .gguf file nor a name; names are {', '.join(NAMES)}, "
+                         f"and the shapes {', '.join(SHAPES)}")
+    return path
 
 
 def _check(options: Options) -> None:
@@ -133,7 +139,7 @@ def _check(options: Options) -> None:
     check_isa(options.isa)
     check_cache(options.kv_cache)
     if options.peer is not None:
-        peer.require(options.peer)
+        peer.require(options.peer, gguf=isinstance(options.model, Path) and options.model.is_file())
     if options.plot is not None:
         _check_plot(options)
 

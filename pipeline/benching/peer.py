@@ -1,4 +1,4 @@
-"""llama.cpp as the other side: the same weights as Q4_0, the same work, the same number of threads.
+"""llama.cpp as the other side: the same GGUF file, or the same weights as Q4_0; the same work and number of threads.
 
 Its C interface is called directly, on batches that are filled before the clock starts; nothing is sampled and the
 logits stay where they are. All of that favours the peer.
@@ -18,22 +18,30 @@ from .cache import complete_folder, make_room, models_folder
 from .workloads import Workload
 
 PEERS = ("llama.cpp",)
-_MODULES = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
+_PACKAGES = {"llama_cpp": "llama-cpp-python"}  # module: package
+_WRITERS = {"gguf": "gguf"}  # for a model that is no GGUF file
 _CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32", "q8": "GGML_TYPE_Q8_0"}
+ERROR = 4  # of ggml's log levels
 PROMPT_BATCH = 2048  # tokens given to llama_decode at a time; it splits them by its own n_ubatch
 
 
-def require(peer: str) -> None:
-    """UsageError where the peer is unknown or not installed."""
+def require(peer: str, *, gguf: bool) -> None:
+    """UsageError where the peer is unknown, or what it needs is not installed. gguf: whether the model is a GGUF file."""
     if peer not in PEERS:
         raise UsageError(f"--peer {peer}: unknown; peers are {', '.join(PEERS)}")
-    absent = [package for module, package in _MODULES.items() if importlib.util.find_spec(module) is None]
+    needed = _PACKAGES if gguf else _PACKAGES | _WRITERS
+    absent = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if absent:
         raise UsageError(f"--peer {peer}: not installed here; pip install {' '.join(absent)}")
 
 
-def ensure_gguf(checkpoint, say) -> Path:
-    """The checkpoint's GGUF in the cache, written on the first call."""
+def model_file(checkpoint, say) -> Path:
+    """The checkpoint's own file where that is GGUF, of several parts the first one, which llama.cpp asks for. Else a
+    GGUF in the cache, written on the first call."""
+    return checkpoint.files[0] if checkpoint.path.is_file() else _ensure_gguf(checkpoint, say)
+
+
+def _ensure_gguf(checkpoint, say) -> Path:
     from .gguf_file import gguf_bytes, write_gguf
 
     stamp = [checkpoint.path.resolve()]
@@ -60,8 +68,9 @@ class LlamaCpp:
         import llama_cpp
 
         self._api = llama_cpp
-        self._silent = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(self._silent, None)
+        said: list[str] = []  # its complaints; it prints nothing
+        self._log = llama_cpp.llama_log_callback(lambda level, text, _: said.append(_line(text)) if level >= ERROR else None)
+        llama_cpp.llama_log_set(self._log, None)
         llama_cpp.llama_backend_init()
         self._threads = threads
         self._cache_type = getattr(llama_cpp, _CACHE_TYPES[kv_cache])
@@ -69,7 +78,9 @@ class LlamaCpp:
         parameters.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), parameters)
         if not self._model:
-            raise RunError(f"llama.cpp does not load {file}; remove its folder to have it written again")
+            written = models_folder() in file.parents
+            raise RunError(f"llama.cpp {llama_cpp.__version__} does not load {file} ({said[0] if said else 'and says nothing'}); "
+                           + ("remove its folder to have it written again" if written else "another version may"))
         self._context = None
         self.engine = {
             "version": llama_cpp.__version__,
@@ -132,6 +143,10 @@ class LlamaCpp:
         if self._context:
             self._api.llama_free(self._context)
             self._context = None
+
+
+def _line(text: bytes) -> str:
+    return " ".join(text.decode(errors="replace").split())
 
 
 def _fill(batch, items) -> None:

@@ -10,7 +10,7 @@ from ..console import is_live
 from ..plan import human
 from .bandwidth import Bandwidth
 from .steps import GROUPS, StepTimes
-from .traffic import Traffic, mean_positions
+from .traffic import Traffic
 from .workloads import Result
 
 STEPS_NOTE = ("time by step: each dispatch in a command buffer of its own; the last rows compare them "
@@ -36,7 +36,7 @@ class Report:
         work = result.work
         if work.kind != "tg" or result.side != "onebuf":
             return None
-        return self.traffic.per_token(work.batch, mean_positions(work.context, work.tokens))
+        return self.traffic.per_token(work.batch, self.traffic.cache(work.context, work.tokens))
 
     def share(self, result: Result) -> float | None:
         """Of the machine's best read bandwidth, at the median speed."""
@@ -62,6 +62,7 @@ def to_json(report: Report) -> str:
         "active": {
             "shared_bytes": traffic.shared, "expert_bytes": traffic.expert, "embedding_row_bytes": traffic.row,
             "position_bytes": traffic.position, "experts": traffic.experts, "top_k": traffic.top_k,
+            "windows": [{"positions": window, "position_bytes": nbytes} for window, nbytes in traffic.windows.items()],
         },
         "results": [_result_json(report, result) for result in report.results],
         "steps": [_steps_json(steps) for steps in report.steps],
@@ -146,7 +147,8 @@ def steps_table(report: Report) -> tuple[list[str], list[list[str]]]:
     def row(name, seconds_of):
         return [name] + [f"{seconds_of(steps) * 1e6:,.0f} µs {steps.share(seconds_of(steps)):6.1%}" for steps in report.steps]
 
-    rows = [row(name, lambda steps, name=name: steps.groups[name]) for name in GROUPS]
+    rows = [row(name, lambda steps, name=name: steps.groups[name]) for name in GROUPS
+            if any(steps.groups[name] for steps in report.steps)]
     rows.append(row("all dispatches", lambda steps: steps.dispatches))
     rows.append(row("between them", lambda steps: steps.between))
     rows.append(row("whole step", lambda steps: steps.whole))

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from .workloads import Onebuf, Workload, run
 
 STEPS = 16  # traced decode steps, after one that warms up
-GROUPS = ("router", "experts", "projections", "attention", "norms", "head", "sampling", "other")
-_OF_STEP = {
-    "route": "router", "experts": "experts", "o_proj": "projections", "heads_to_cache": "attention",
-    "attention": "attention", "rope_table": "attention", "logits": "head", "sample": "sampling",
+GROUPS = ("router", "experts", "mlp", "projections", "attention", "norms", "head", "sampling", "other")
+_OF_STEP = {  # by the name's first two parts, or its first one
+    "router": "router", "route": "router", "experts": "experts", "experts.shared": "mlp", "mlp": "mlp",
+    "attention.absorb": "projections", "attention.values": "projections",  # latent attention's matrices
+    "heads_to_cache": "attention", "latent_to_cache": "attention", "attention": "attention",
+    "rope_table": "attention", "rope_full": "attention", "rope_sliding": "attention",
+    "logits": "head", "sample": "sampling",
 }  # fmt: skip
+_OF_SUFFIX = {"norm": "norms", "proj": "projections"}  # of a first part: "post_norm", "q_proj+k_proj+v_proj"
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,9 @@ class StepTimes:
 
 def group_of(step: str) -> str:
     """The group of a step's name, such as "layers.3.experts.gate_up"."""
-    first = re.sub(r"^layers\.\d+\.", "", step).split(".")[0]
-    if first.endswith("_norm"):
-        return "norms"
-    return "projections" if "_proj+" in first else _OF_STEP.get(first, "other")
+    first, *rest = re.sub(r"^layers\.\d+\.", "", step).split(".")
+    found = _OF_STEP.get(".".join([first, *rest[:1]])) or _OF_STEP.get(first)
+    return found or _OF_SUFFIX.get(first.rpartition("_")[2], "other")
 
 
 def time_steps(side: Onebuf, work: Workload, prompts, whole: float) -> StepTimes:
