@@ -30,9 +30,10 @@ TINY = 2.0**-126
 PLAIN_FORMATS = ("f32", "f16", "bf16")
 AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
 GROUPS = (32, 64, 128)
+BLOCK_FORMATS = tuple((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items())
 # Formats that the shaders alone decode, with their groups: no combination of the latter is special.
 OTHER_FORMATS = tuple((f"q{bits}_{scales}", group) for bits in (3, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64)))
-OTHER_FORMATS += (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
+OTHER_FORMATS += (("mxfp4", 32), *BLOCK_FORMATS)
 # Every format, and the quantised ones with their groups.
 FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
 FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS

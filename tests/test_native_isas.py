@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import AFFINE_FORMATS, GROUPS, activations, matrix, run
+from support import AFFINE_FORMATS, BLOCK_FORMATS, GROUPS, activations, matrix, run
 from test_kernels_experts import Layer
 
 import pipeline as p
@@ -81,6 +81,16 @@ def test_linear_gives_the_same_bits(avx2, emulated, format, group):
             assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
 
 
+@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
+def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
+    rng = np.random.default_rng(columns)
+    for blocks, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
+        weight, _ = matrix(rng, (outputs, blocks * columns), format)
+        for rows in (1, 2, 4, 5, 13, 33):
+            x = activations(rng, rows, blocks * columns)
+            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+
+
 def test_every_count_of_rows(avx2, emulated):
     rng = np.random.default_rng(1)
     weight, _ = matrix(rng, (21, 192), "q4_bf16", 64)
@@ -134,6 +144,19 @@ def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped, acti
         return layer.steps(pipe, h, ids, weights, grouped)
 
     for rows in (1, 6, 40, 70):
+        assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
+def test_experts_of_blocks_give_the_same_bits(avx2, emulated, format, columns, grouped):
+    rng = np.random.default_rng(5)
+    layer = Layer(rng, 5, 3 * columns, columns, (format, columns))
+
+    def steps(pipe, h, ids, weights):
+        return layer.steps(pipe, h, ids, weights, grouped)
+
+    for rows in (1, 6, 40):
         assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
 
 
