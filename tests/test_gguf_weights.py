@@ -16,7 +16,8 @@ RELATIVE = 1e-4   # of the largest logit: float32 in another order through nine 
 METADATA = {"general.architecture": "qwen3moe"} | {f"qwen3moe.{key}": value for key, value in {
     "block_count": len(KINDS), "context_length": 64, "embedding_length": HIDDEN, "attention.head_count": HEADS,
     "attention.head_count_kv": KV_HEADS, "attention.key_length": HEAD_DIM, "attention.layer_norm_rms_epsilon": 1e-6,
-    "expert_count": EXPERTS, "expert_used_count": 2, "expert_feed_forward_length": EXPERT_HIDDEN, "rope.freq_base": 1e4,
+    "expert_count": EXPERTS, "expert_used_count": EXPERTS,  # all, so that rounding turns no tie between them
+    "expert_feed_forward_length": EXPERT_HIDDEN, "rope.freq_base": 1e4,
 }.items()}  # fmt: skip
 
 
