@@ -1,7 +1,6 @@
 // How each of GGUF's blocks is read: its integers as pairs of 16 bits, its scales as floats. A format F has
+// what BlockFormat says, and
 //
-//   COLUMNS, BYTES     of a block;  GROUP: columns that share a scale;  OCTETS: eights of groups in a block of several
-//   OCTET_BYTES        of eight groups;  ORDER: of columns in pairs();  BIASED: whether biases are other than 0
 //   pairs(b, h, i, n)  columns 64 i … of the octet: four vectors of sixteen integers
 //   products(…, x, v)  their products with activations in the same order, added up as octet_dots (blocks.h) wants them
 //   scales(b, h, …)    scales and biases of the octet's groups, by slot: w = integer · scale + bias
@@ -19,14 +18,14 @@ namespace OB_NAMESPACE {
 // ones from 16 on. NATURAL, of a byte a column: even columns of A, of B, odd columns of A, of B.
 enum Order { HALVES, NATURAL };
 
-template <uint32_t columns, uint32_t bytes, uint32_t group, Order order, bool biased>
+// An octet is eight groups (blocks.h).
+template <uint32_t columns, uint32_t bytes, uint32_t group, Order order>
 struct BlockFormat {
     static constexpr uint32_t COLUMNS = columns, BYTES = bytes;  // of a block
     static constexpr uint32_t GROUP = group;                     // columns that share a scale
-    static constexpr uint32_t OCTETS = columns < 8 * group ? 1 : columns / (8 * group);  // in a block, if it has several groups
+    static constexpr uint32_t OCTETS = columns < 8 * group ? 1 : columns / (8 * group);  // in a block, where one has any
     static constexpr uint32_t OCTET_BYTES = columns < 8 * group ? 8 * bytes : bytes / OCTETS;
-    static constexpr Order ORDER = order;    // of columns in pairs()
-    static constexpr bool BIASED = biased;   // whether biases are other than 0
+    static constexpr Order ORDER = order;                        // of columns in pairs()
 };
 
 OB_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -127,7 +126,7 @@ OB_INLINE __m256i block_nibbles(const uint8_t *b, uint32_t i) {
     return load_blocks(b, b + bytes);
 }
 
-struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES, true> {
+struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES> {
     OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 2>(b, i), n); }
     OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
         *v = nibble_products(block_nibbles<BYTES, 2>(b, i), x);
@@ -138,7 +137,7 @@ struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES, true> {
     }
 };
 
-struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES, true> {
+struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES> {
     OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 4>(b, i), n); }
     OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
         *v = nibble_products(block_nibbles<BYTES, 4>(b, i), x);
@@ -167,7 +166,7 @@ OB_INLINE void five_bits(const uint8_t *b, uint32_t i, __m256i &first16, __m256i
     first16 = parts[0], last16 = parts[1];
 }
 
-struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES, true> {
+struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES> {
     OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         five_bits<BYTES, 2>(block, i, a, b);
     }
@@ -178,7 +177,7 @@ struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES, true> {
     }
 };
 
-struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES, true> {
+struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES> {
     OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         five_bits<BYTES, 4>(block, i, a, b);
     }
@@ -190,7 +189,7 @@ struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES, true> {
 };
 
 // Integers with a sign, and 128 more so that none is negative.
-struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL, true> {
+struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL> {
     OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i sign = _mm256_set1_epi8(-128);
         block += 2 * BYTES * i + 2;
@@ -204,7 +203,7 @@ struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL, true> {
 };
 
 // Floats of four bits, doubled, and 12 more so that none is negative; their scale is a power of two.
-struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES, true> {
+struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES> {
     OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15);
         const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
@@ -239,7 +238,7 @@ OB_INLINE void six_bit_scales(const uint8_t *b, __m256 &scale, __m256 &bias) {
     bias = _mm256_xor_ps(_mm256_mul_ps(least, half_at(b + 2)), _mm256_set1_ps(-0.0f));
 }
 
-struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL, true> {
+struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL> {
     OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(load_bytes(b + 16 + 32 * i), n); }
     OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
         __m256i even, odd;
@@ -249,7 +248,7 @@ struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL, true> {
     OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) { six_bit_scales(b, scale, bias); }
 };
 
-struct BlockQ5_K : BlockFormat<256, 176, 32, NATURAL, true> {
+struct BlockQ5_K : BlockFormat<256, 176, 32, NATURAL> {
     OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), sixteen = _mm256_set1_epi8(16);
         __m256i v = load_bytes(block + 48 + 32 * i), high = _mm256_srli_epi16(load_bytes(block + 16), 2 * (int)i);
@@ -262,7 +261,7 @@ struct BlockQ5_K : BlockFormat<256, 176, 32, NATURAL, true> {
 };
 
 // Half a block has 64 bytes of low halves and 32 of upper two bits; see shaders/weights/blocks_256.h.
-struct BlockQ6_K : BlockFormat<256, 210, 16, NATURAL, true> {
+struct BlockQ6_K : BlockFormat<256, 210, 16, NATURAL> {
     OB_INLINE void columns(const uint8_t *block, uint32_t half, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), upper = _mm256_set1_epi8(0x30);
         __m256i high = _mm256_srli_epi16(load_bytes(block + 128 + 32 * half), 4 * (int)i);

@@ -60,7 +60,7 @@ struct TileOctet {
             const uint8_t *row = w.row(first[side]);
             for (uint32_t r = 0; r < 8; r++, row += w.row_bytes()) {
                 Octet<F> &one = rows[8 * side + r];
-                one.at(w, row, octet);
+                one.at(w, row, octet, (7 - r) * w.row_bytes());
                 F::scales(one.block, one.half, scale[side][r], bias[side][r]);
             }
             transpose((__m256i *)scale[side]);

@@ -35,18 +35,19 @@ struct Blocks {
     }
 };
 
-// One octet of a row. What a row's last one lacks is zeros.
+// One octet of a row.
 template <typename F>
 struct Octet {
     const uint8_t *block;
     uint32_t half;  // of the block, where one has two octets
     uint8_t copy[F::OCTET_BYTES];
 
-    __attribute__((always_inline)) void at(const Blocks<F> &w, const uint8_t *row, uint32_t octet) {
+    // What a row's last one lacks is whatever is behind the row, of which `behind` bytes may be read, or zeros.
+    __attribute__((always_inline)) void at(const Blocks<F> &w, const uint8_t *row, uint32_t octet, size_t behind) {
         half = octet % F::OCTETS;
         block = row + (size_t)octet / F::OCTETS * (F::OCTETS > 1 ? F::BYTES : F::OCTET_BYTES);
         uint32_t groups = w.groups - 8 * octet;
-        if (F::COLUMNS == 32 && groups < 8) {
+        if (F::COLUMNS == 32 && groups < 8 && behind < (8 - groups) * F::BYTES) {
             memset(copy, 0, sizeof copy);
             memcpy(copy, block, groups * F::BYTES);
             block = copy;
@@ -66,24 +67,39 @@ OB_INLINE __m256i octet_dots(const uint8_t *block, uint32_t half, const int32_t 
     return sum_fours(v);
 }
 
+// sum + the parts of an octet, of which `groups` are the row's.
+template <typename F>
+OB_INLINE __m256 add_octet(__m256 sum, const Octet<F> &octet, uint32_t index, uint32_t groups, const Activations &x) {
+    __m256 scale, bias;
+    F::scales(octet.block, octet.half, scale, bias);
+    if (groups < 8) {
+        __m256i theirs = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)groups), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+        scale = _mm256_and_ps(scale, _mm256_castsi256_ps(theirs)), bias = _mm256_and_ps(bias, _mm256_castsi256_ps(theirs));
+    }
+    __m256i dots = octet_dots<F>(octet.block, octet.half, x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS);
+    return add_group(sum, dots, scale, bias, _mm256_loadu_ps(x.scales + 8 * index), _mm256_loadu_ps(x.sums + 8 * index));
+}
+
 // Products of rows `first` to `first` + 7 of w with x, which has one row; a lane each.
 template <typename F>
 static __attribute__((noinline)) __m256 matvec(const Blocks<F> &w, uint32_t first, const Activations &x) {
-    __m256 parts[8];
     const uint8_t *row = w.row(first);
     const size_t row_bytes = w.row_bytes();
+    const uint32_t whole = w.groups / 8;
+    __m256 parts[8];
+    Octet<F> octet;
     for (uint32_t r = 0; r < 8; r++, row += row_bytes) {
         __m256 sum = _mm256_setzero_ps();
-        for (uint32_t o = 0; o < w.octets(); o++) {
-            Octet<F> octet;
-            octet.at(w, row, o);
-            for (uint32_t line = 0; line < F::OCTET_BYTES; line += 64) _mm_prefetch((const char *)octet.block + PREFETCH + line, _MM_HINT_T0);
-            __m256 scale, bias;
-            F::scales(octet.block, octet.half, scale, bias);
-            __m256i dots = octet_dots<F>(octet.block, octet.half, x.pairs + (size_t)o * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS);
-            const float *x_scale = x.scales + 8 * o, *x_sum = x.sums + 8 * o;
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(scale, _mm256_loadu_ps(x_scale)), sum);
-            if (F::BIASED) sum = _mm256_fmadd_ps(bias, _mm256_loadu_ps(x_sum), sum);
+        for (uint32_t o = 0; o < whole; o++) {
+            octet.at(w, row, o, 0);
+            for (uint32_t line = 0; line < F::OCTET_BYTES; line += 64) {
+                _mm_prefetch((const char *)octet.block + PREFETCH + line, _MM_HINT_T0);
+            }
+            sum = add_octet(sum, octet, o, 8, x);
+        }
+        if (w.groups % 8 != 0) {
+            octet.at(w, row, whole, (7 - r) * row_bytes);
+            sum = add_octet(sum, octet, whole, w.groups % 8, x);
         }
         parts[r] = sum;
     }
