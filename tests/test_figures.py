@@ -20,9 +20,15 @@ import figures  # noqa: E402
 OPTIONS = SimpleNamespace(threads=2, repeats=5, no_peer=True)
 
 
+def arguments(run):
+    """Of pipeline.bench; in place of a file that need not be here the built-in model."""
+    words = (figures.BENCH | figures.FILES)[run].split()
+    return ["storyteller", *words[1:]] if run in figures.FILES else words
+
+
 def measured(run):
     """A run of two sides: onebuf takes a second for each workload, the peer as many as its place."""
-    works = workloads(parse_options(figures.BENCH[run].split()))
+    works = workloads(parse_options(arguments(run)))
     results = [{"side": side, "kind": work.kind, "tokens": work.tokens, "batch": work.batch, "context": work.context,
                 "seconds": [seconds] * 3, "median_tokens_per_second": work.total / seconds, "sigma_tokens_per_second": 0.0,
                 "share_of_bandwidth": 0.5 if work.kind == "tg" else None, "ratio_to_peer": place if side == "onebuf" else None}
@@ -34,7 +40,7 @@ def measured(run):
 
 @pytest.fixture
 def kept():
-    found = {name: {"command": figures.command(name, OPTIONS), "measured": measured(name)} for name in figures.BENCH}
+    found = {name: {"command": figures.command(name, OPTIONS), "measured": measured(name)} for name in (*figures.BENCH, *figures.FILES)}
     rounded = {"arithmetic": "a", "positions": 2048, "mean_kl": 1e-5, "median_kl": 1e-7, "largest_kl": 1e-2}
     found["accuracy"] = {"command": "python benchmarks/accuracy.py", "measured": [
         rounded | {"path": "prefill", "golden_equal": 3, "golden": 4}, rounded | {"path": "batch", "golden_equal": None, "golden": None}]}
@@ -47,14 +53,14 @@ def kept():
 
 @pytest.mark.parametrize("name, run, test, batch", [figure[:4] for figure in figures.FIGURES])
 def test_each_figure_is_measured_by_its_command(name, run, test, batch):
-    assert (test, batch) in [(work.label, work.batch) for work in workloads(parse_options(figures.BENCH[run].split()))]
+    assert (test, batch) in [(work.label, work.batch) for work in workloads(parse_options(arguments(run)))]
 
 
 @pytest.mark.parametrize("name", figures.RUNS)
 def test_commands_exist(name):
     words = figures.command(name, OPTIONS).split()
-    if name in figures.BENCH:
-        options = parse_options(words[3:])
+    if name in figures.BENCH or name in figures.FILES:
+        options = parse_options(words[3:] if name in figures.BENCH else ["storyteller", *words[4:]])
         assert (options.threads, options.repeats) == (2, 5)
     else:
         done = subprocess.run([sys.executable, words[1], "--help"], cwd=ROOT, capture_output=True, text=True)
@@ -73,6 +79,15 @@ def test_tables(kept):
     assert "```\na line\n```" in text
     for each in kept.values():
         assert f"`{each['command']}`" in text
+
+
+def test_a_run_whose_file_is_absent_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "decode" in figures.absent("gguf") and figures.absent("encode") is None
+    file = Path(figures.GGUF.replace("~", str(tmp_path)).replace("*", "1"))
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert figures.absent("gguf") is None and figures.files(figures.GGUF) == [str(file)]
 
 
 def test_parts_alone(kept):
