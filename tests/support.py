@@ -30,10 +30,10 @@ TINY = 2.0**-126
 PLAIN_FORMATS = ("f32", "f16", "bf16")
 AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
 GROUPS = (32, 64, 128)
-BLOCK_FORMATS = tuple((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items())
-# Formats that the shaders alone decode, with their groups: no combination of the latter is special.
+BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
+# Formats of one group size each, or where no combination with groups is special.
 OTHER_FORMATS = tuple((f"q{bits}_{scales}", group) for bits in (3, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64)))
-OTHER_FORMATS += (("mxfp4", 32), *BLOCK_FORMATS)
+OTHER_FORMATS += BLOCK_FORMATS
 # Every format, and the quantised ones with their groups.
 FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
 FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
@@ -74,14 +74,11 @@ def activations(rng, *shape):
 def stored_activations(device, x, weight, values):
     """What it may cost that a device's own kernels multiply quantised weights by 16-bit activations: half a
     step of a group's largest element, times each weight's size. 0 elsewhere."""
-    if isinstance(weight, Blocks):
-        group = 32
-    elif isinstance(weight, Quantized) and weight.biases is not None and weight.bits in (4, 8):
-        group = weight.group_size
-    else:
+    if not device.native or not isinstance(weight, (Blocks, Quantized)):
         return 0
-    if not device.native:
+    if isinstance(weight, Quantized) and weight.bits not in (4, 8):
         return 0
+    group = 32 if isinstance(weight, Blocks) else weight.group_size
     steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / 32767
     return np.repeat(steps, group, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
 

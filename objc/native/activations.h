@@ -70,22 +70,26 @@ struct Activations {
     }
 };
 
+// 32 columns in order: those that are 0, 1, 2 and 3 modulo 4.
+OB_INLINE void by_four(__m256i a, __m256i b, __m128i out[4]) {
+    const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9, 2, 3, 10, 11, 4,
+                                           5, 12, 13, 6, 7, 14, 15);
+    a = _mm256_shuffle_epi8(a, order), b = _mm256_shuffle_epi8(b, order);
+    __m128i p0 = _mm256_castsi256_si128(a), p1 = _mm256_extracti128_si256(a, 1);
+    __m128i p2 = _mm256_castsi256_si128(b), p3 = _mm256_extracti128_si256(b, 1);
+    __m128i t0 = _mm_unpacklo_epi32(p0, p1), t1 = _mm_unpackhi_epi32(p0, p1);
+    __m128i t2 = _mm_unpacklo_epi32(p2, p3), t3 = _mm_unpackhi_epi32(p2, p3);
+    out[0] = _mm_unpacklo_epi64(t0, t2), out[1] = _mm_unpackhi_epi64(t0, t2);
+    out[2] = _mm_unpacklo_epi64(t1, t3), out[3] = _mm_unpackhi_epi64(t1, t3);
+}
+
 // Half a block, columns in order, as pairs; `half` is 0 or 1.
 template <int bits>
 OB_INLINE void store_pairs(int32_t *block, int half, __m256i a, __m256i b) {
     if (bits == 4) {
-        const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9, 2, 3,
-                                               10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-        a = _mm256_shuffle_epi8(a, order), b = _mm256_shuffle_epi8(b, order);
-        __m128i p0 = _mm256_castsi256_si128(a), p1 = _mm256_extracti128_si256(a, 1);
-        __m128i p2 = _mm256_castsi256_si128(b), p3 = _mm256_extracti128_si256(b, 1);
-        __m128i t0 = _mm_unpacklo_epi32(p0, p1), t1 = _mm_unpackhi_epi32(p0, p1);
-        __m128i t2 = _mm_unpacklo_epi32(p2, p3), t3 = _mm_unpackhi_epi32(p2, p3);
-        __m128i *out = (__m128i *)block + half;
-        _mm_storeu_si128(out, _mm_unpacklo_epi64(t0, t2));
-        _mm_storeu_si128(out + 2, _mm_unpackhi_epi64(t0, t2));
-        _mm_storeu_si128(out + 4, _mm_unpacklo_epi64(t1, t3));
-        _mm_storeu_si128(out + 6, _mm_unpackhi_epi64(t1, t3));
+        __m128i fours[4], *out = (__m128i *)block + half;
+        by_four(a, b, fours);
+        for (int j = 0; j < 4; j++) _mm_storeu_si128(out + 2 * j, fours[j]);
     } else {
         const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9,
                                                12, 13, 2, 3, 6, 7, 10, 11, 14, 15);

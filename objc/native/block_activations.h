@@ -12,24 +12,31 @@ OB_INLINE uint32_t slot(uint32_t g) { return g / 8 * 8 + g % 2 * 4 + g % 8 / 2; 
 // Of a block in the order of pairs(), which of all pairs is the at-th, when those of each group follow each other.
 template <typename F>
 OB_INLINE int group_pair(int at) {
-    int vector = at / 8, four = at / 4 % 2, part = vector / 2, of_b = F::ORDER == HALVES ? four : vector % 2;
-    if (F::ORDER == HALVES) return 16 * of_b + 4 * vector + at % 4;
+    int vector = at / 8, four = at / 4 % 2, part = vector / 2, of_b = F::LANES ? four : vector % 2;
+    if (F::LANES) return 16 * of_b + 4 * vector + at % 4;
     if (F::GROUP == 32) return 16 * of_b + 8 * part + at % 8;
     return 16 * of_b + 8 * four + 4 * part + at % 4;
 }
 
-// 32 columns, in order, of group A (half 0) or B (half 1) of a block: as pairs() leaves them, or for many rows with each
-// group's together (group_pair).
-template <typename F>
-OB_INLINE void store_order(int32_t *block, int half, bool together, __m256i a, __m256i b) {
+// 32 columns in order: even ones below 16, from 16 on, odd ones below 16, from 16 on.
+OB_INLINE void by_two(__m256i a, __m256i b, __m128i out[4]) {
     const __m256i even_first = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12,
                                                 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    a = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(a, even_first), 0xD8);  // even columns below 16, then odd ones
+    a = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(a, even_first), 0xD8);
     b = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(b, even_first), 0xD8);
-    const __m128i fours[4] = {_mm256_castsi256_si128(a), _mm256_castsi256_si128(b), _mm256_extracti128_si256(a, 1),
-                              _mm256_extracti128_si256(b, 1)};
+    out[0] = _mm256_castsi256_si128(a), out[1] = _mm256_castsi256_si128(b);
+    out[2] = _mm256_extracti128_si256(a, 1), out[3] = _mm256_extracti128_si256(b, 1);
+}
+
+// 32 columns, in order, of group A (half 0) or B (half 1) of a block: as pairs() leaves them, or for many rows with each
+// group's together.
+template <typename F>
+OB_INLINE void store_order(int32_t *block, int half, bool together, __m256i a, __m256i b) {
+    __m128i fours[4];
+    if (F::ORDER == WORDS) by_four(a, b, fours);
+    else by_two(a, b, fours);
     for (int i = 0; i < 4; i++) {
-        int at = F::ORDER == HALVES ? 8 * i + 4 * half : 16 * (i / 2) + 8 * half + 4 * (i % 2);
+        int at = F::LANES ? 8 * i + 4 * half : 16 * (i / 2) + 8 * half + 4 * (i % 2);
         _mm_storeu_si128((__m128i *)(block + (together ? group_pair<F>(at) : at)), fours[i]);
     }
 }

@@ -1,11 +1,9 @@
 // How each of GGUF's blocks is read: its integers as pairs of 16 bits, its scales as floats. A format F has
 // what BlockFormat says, and
 //
-//   pairs(b, h, i, n)  columns 64 i … of the octet: four vectors of sixteen integers
-//   products(…, x, v)  their products with activations in the same order, added up as octet_dots (blocks.h) wants them
-//   scales(b, h, …)    scales and biases of the octet's groups, by slot: w = integer · scale + bias
-//
-// b is where the octet's first block begins, h which half of that block it is.
+//   pairs(at, i, n)        columns 64 i … of the octet at `at`: four vectors of sixteen integers
+//   products(at, i, x, v)  their products with activations in the same order, added up as octet_dots (blocks.h) wants them
+//   scales(at, …)          scales and biases of the octet's groups, by slot: w = integer · scale + bias
 #ifndef OB_NATIVE_BLOCK_FORMATS_H
 #define OB_NATIVE_BLOCK_FORMATS_H
 
@@ -13,19 +11,29 @@
 
 namespace OB_NAMESPACE {
 
-// Of two groups A and B of 32 columns, what the four vectors have. HALVES, of sixteen bytes with two columns each: A's
-// eight in the low half and B's in the high half; even columns below 16, even ones from 16 on, odd ones below 16, odd
-// ones from 16 on. NATURAL, of a byte a column: even columns of A, of B, odd columns of A, of B.
-enum Order { HALVES, NATURAL };
+// Of two groups A and B of 32 columns, what the four vectors have. NATURAL, of a byte a column: even columns of A, of B,
+// odd columns of A, of B. The others, of two columns a byte, have A's eight in the low half and B's in the high half:
+// HALVES, of columns 16 apart: even ones below 16, even ones from 16 on, odd ones below 16, odd ones from 16 on; WORDS, of
+// neighbours: those that are 0, 1, 2 and 3 modulo 4.
+enum Order { NATURAL, HALVES, WORDS };
+
+// Where an octet begins.
+struct Place {
+    const uint8_t *block;
+    uint32_t half;          // of the block, where one has two octets
+    const uint8_t *scales;  // where they are stored apart
+};
 
 // An octet is eight groups (blocks.h).
-template <uint32_t columns, uint32_t bytes, uint32_t group, Order order>
+template <uint32_t columns, uint32_t bytes, uint32_t group, Order order, bool apart = false>
 struct BlockFormat {
     static constexpr uint32_t COLUMNS = columns, BYTES = bytes;  // of a block
     static constexpr uint32_t GROUP = group;                     // columns that share a scale
     static constexpr uint32_t OCTETS = columns < 8 * group ? 1 : columns / (8 * group);  // in a block, where one has any
     static constexpr uint32_t OCTET_BYTES = columns < 8 * group ? 8 * bytes : bytes / OCTETS;
     static constexpr Order ORDER = order;                        // of columns in pairs()
+    static constexpr bool LANES = order != NATURAL;              // whether halves of vectors are groups
+    static constexpr bool APART = apart;                         // scales are bytes in an array of their own
 };
 
 OB_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -102,21 +110,21 @@ OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i
 template <typename F>
 OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     if (F::GROUP == 16) v[0] = a, v[1] = b;
-    else v[0] = F::ORDER == HALVES ? _mm256_add_epi32(a, b) : join_fours(a, b);
+    else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
 }
 
-// Products of a format whose integers are bytes without a sign, F::bytes(block, half, i, a, b), and its pairs.
-#define OB_BYTE_FORMAT(F)                                                                                  \
-    OB_INLINE void pairs(const uint8_t *block, uint32_t half, uint32_t i, __m256i n[4]) {                  \
-        __m256i a, b;                                                                                      \
-        columns(block, half, i, a, b);                                                                     \
-        byte_pairs(a, b, n);                                                                               \
-    }                                                                                                      \
-    OB_INLINE void products(const uint8_t *block, uint32_t half, uint32_t i, const int32_t *x, __m256i *v) { \
-        __m256i a, b;                                                                                      \
-        columns(block, half, i, a, b);                                                                     \
-        byte_products(a, b, x, a, b);                                                                      \
-        store_sums<F>(a, b, v);                                                                            \
+// Products of a format whose integers are bytes without a sign, F::columns(at, i, a, b), and its pairs.
+#define OB_BYTE_FORMAT(F)                                                               \
+    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) {                          \
+        __m256i a, b;                                                                   \
+        columns(at, i, a, b);                                                           \
+        byte_pairs(a, b, n);                                                            \
+    }                                                                                   \
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
+        __m256i a, b;                                                                   \
+        columns(at, i, a, b);                                                           \
+        byte_products(a, b, x, a, b);                                                   \
+        store_sums<F>(a, b, v);                                                         \
     }
 
 // Sixteen bytes of two blocks with two columns each, from byte Q of the block on.
@@ -127,24 +135,24 @@ OB_INLINE __m256i block_nibbles(const uint8_t *b, uint32_t i) {
 }
 
 struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 2>(b, i), n); }
-    OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
-        *v = nibble_products(block_nibbles<BYTES, 2>(b, i), x);
+    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 2>(at.block, i), n); }
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
+        *v = nibble_products(block_nibbles<BYTES, 2>(at.block, i), x);
     }
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        scale = eight_halves<BYTES>(b);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
         bias = times(scale, -8);
     }
 };
 
 struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 4>(b, i), n); }
-    OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
-        *v = nibble_products(block_nibbles<BYTES, 4>(b, i), x);
+    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 4>(at.block, i), n); }
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
+        *v = nibble_products(block_nibbles<BYTES, 4>(at.block, i), x);
     }
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        scale = eight_halves<BYTES>(b);
-        bias = eight_halves<BYTES>(b + 2);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
+        bias = eight_halves<BYTES>(at.block + 2);
     }
 };
 
@@ -167,58 +175,71 @@ OB_INLINE void five_bits(const uint8_t *b, uint32_t i, __m256i &first16, __m256i
 }
 
 struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
-        five_bits<BYTES, 2>(block, i, a, b);
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
+        five_bits<BYTES, 2>(at.block, i, a, b);
     }
     OB_BYTE_FORMAT(BlockQ5_0)
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        scale = eight_halves<BYTES>(b);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
         bias = times(scale, -16);
     }
 };
 
 struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
-        five_bits<BYTES, 4>(block, i, a, b);
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
+        five_bits<BYTES, 4>(at.block, i, a, b);
     }
     OB_BYTE_FORMAT(BlockQ5_1)
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        scale = eight_halves<BYTES>(b);
-        bias = eight_halves<BYTES>(b + 2);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
+        bias = eight_halves<BYTES>(at.block + 2);
     }
 };
 
 // Integers with a sign, and 128 more so that none is negative.
 struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i sign = _mm256_set1_epi8(-128);
-        block += 2 * BYTES * i + 2;
-        a = _mm256_xor_si256(load_bytes(block), sign), b = _mm256_xor_si256(load_bytes(block + BYTES), sign);
+        const uint8_t *first = at.block + 2 * BYTES * i + 2;
+        a = _mm256_xor_si256(load_bytes(first), sign), b = _mm256_xor_si256(load_bytes(first + BYTES), sign);
     }
     OB_BYTE_FORMAT(BlockQ8_0)
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        scale = eight_halves<BYTES>(b);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
         bias = times(scale, -128);
     }
 };
 
-// Floats of four bits, doubled, and 12 more so that none is negative; their scale is a power of two.
+// Floats of four bits, doubled, and 12 more so that none is negative.
+OB_INLINE void four_bit_floats(__m256i v, __m256i &low, __m256i &high) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    low = _mm256_shuffle_epi8(values, _mm256_and_si256(v, mask));
+    high = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(v, 4), mask));
+}
+
+// Their scales 2^(e - 128), of which the first two are below the normal numbers.
+OB_INLINE void power_scales(__m256i e, __m256 &scale, __m256 &bias) {
+    __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    scale = _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+    bias = times(scale, -12);
+}
+
 struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
-        const __m256i low = _mm256_set1_epi8(15);
-        const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-        __m256i v = block_nibbles<BYTES, 1>(block, i);
-        a = _mm256_shuffle_epi8(values, _mm256_and_si256(v, low));
-        b = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(v, 4), low));
-    }
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { four_bit_floats(block_nibbles<BYTES, 1>(at.block, i), a, b); }
     OB_BYTE_FORMAT(BlockMXFP4)
-    // 2^(e - 128), of which the first two are below the normal numbers.
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) {
-        __m256i e = _mm256_cvtepu16_epi32(_mm_and_si128(eight_words<BYTES>(b), _mm_set1_epi16(255)));
-        __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-        __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
-        scale = _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
-        bias = times(scale, -12);
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        power_scales(_mm256_cvtepu16_epi32(_mm_and_si128(eight_words<BYTES>(at.block), _mm_set1_epi16(255))), scale, bias);
+    }
+};
+
+// MLX's: words and scales are arrays of their own (see shaders/weights/affine.h).
+struct WordsMXFP4 : BlockFormat<32, 16, 32, WORDS, true> {
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { four_bit_floats(load_bytes(at.block + 32 * i), a, b); }
+    OB_BYTE_FORMAT(WordsMXFP4)
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        power_scales(_mm256_cvtepu8_epi32(by_slot(_mm_loadl_epi64((const __m128i *)at.scales))), scale, bias);
     }
 };
 
@@ -239,41 +260,41 @@ OB_INLINE void six_bit_scales(const uint8_t *b, __m256 &scale, __m256 &bias) {
 }
 
 struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL> {
-    OB_INLINE void pairs(const uint8_t *b, uint32_t, uint32_t i, __m256i n[4]) { nibble_pairs(load_bytes(b + 16 + 32 * i), n); }
-    OB_INLINE void products(const uint8_t *b, uint32_t, uint32_t i, const int32_t *x, __m256i *v) {
+    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(load_bytes(at.block + 16 + 32 * i), n); }
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
         __m256i even, odd;
-        nibble_sums(load_bytes(b + 16 + 32 * i), x, even, odd);
+        nibble_sums(load_bytes(at.block + 16 + 32 * i), x, even, odd);
         store_sums<BlockQ4_K>(even, odd, v);
     }
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) { six_bit_scales(b, scale, bias); }
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) { six_bit_scales(at.block, scale, bias); }
 };
 
 struct BlockQ5_K : BlockFormat<256, 176, 32, NATURAL> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t, uint32_t i, __m256i &a, __m256i &b) {
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), sixteen = _mm256_set1_epi8(16);
-        __m256i v = load_bytes(block + 48 + 32 * i), high = _mm256_srli_epi16(load_bytes(block + 16), 2 * (int)i);
+        __m256i v = load_bytes(at.block + 48 + 32 * i), high = _mm256_srli_epi16(load_bytes(at.block + 16), 2 * (int)i);
         a = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(_mm256_slli_epi16(high, 4), sixteen));
         b = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
         b = _mm256_or_si256(b, _mm256_and_si256(_mm256_slli_epi16(high, 3), sixteen));
     }
     OB_BYTE_FORMAT(BlockQ5_K)
-    OB_INLINE void scales(const uint8_t *b, uint32_t, __m256 &scale, __m256 &bias) { six_bit_scales(b, scale, bias); }
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) { six_bit_scales(at.block, scale, bias); }
 };
 
 // Half a block has 64 bytes of low halves and 32 of upper two bits; see shaders/weights/blocks_256.h.
 struct BlockQ6_K : BlockFormat<256, 210, 16, NATURAL> {
-    OB_INLINE void columns(const uint8_t *block, uint32_t half, uint32_t i, __m256i &a, __m256i &b) {
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i low = _mm256_set1_epi8(15), upper = _mm256_set1_epi8(0x30);
-        __m256i high = _mm256_srli_epi16(load_bytes(block + 128 + 32 * half), 4 * (int)i);
-        a = _mm256_srli_epi16(load_bytes(block + 64 * half), 4 * (int)i);
-        b = _mm256_srli_epi16(load_bytes(block + 64 * half + 32), 4 * (int)i);
+        __m256i high = _mm256_srli_epi16(load_bytes(at.block + 128 + 32 * at.half), 4 * (int)i);
+        a = _mm256_srli_epi16(load_bytes(at.block + 64 * at.half), 4 * (int)i);
+        b = _mm256_srli_epi16(load_bytes(at.block + 64 * at.half + 32), 4 * (int)i);
         a = _mm256_or_si256(_mm256_and_si256(a, low), _mm256_and_si256(_mm256_slli_epi16(high, 4), upper));
         b = _mm256_or_si256(_mm256_and_si256(b, low), _mm256_and_si256(_mm256_slli_epi16(high, 2), upper));
     }
     OB_BYTE_FORMAT(BlockQ6_K)
-    OB_INLINE void scales(const uint8_t *b, uint32_t half, __m256 &scale, __m256 &bias) {
-        __m128i bytes = _mm_loadl_epi64((const __m128i *)(b + 192 + 8 * half));
-        scale = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(by_slot(bytes))), half_at(b + 208));
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)(at.block + 192 + 8 * at.half));
+        scale = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(by_slot(bytes))), half_at(at.block + 208));
         bias = times(scale, -32);
     }
 };

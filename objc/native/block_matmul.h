@@ -57,11 +57,10 @@ struct TileOctet {
 
     void load(const Blocks<F> &w, const uint32_t first[2], uint32_t octet) {
         for (uint32_t side = 0; side < 2; side++) {
-            const uint8_t *row = w.row(first[side]);
-            for (uint32_t r = 0; r < 8; r++, row += w.row_bytes()) {
+            for (uint32_t r = 0; r < 8; r++) {
                 Octet<F> &one = rows[8 * side + r];
-                one.at(w, row, octet, (7 - r) * w.row_bytes());
-                F::scales(one.block, one.half, scale[side][r], bias[side][r]);
+                one.at(w, first[side] + r, octet, 7 - r);
+                F::scales(one.place, scale[side][r], bias[side][r]);
             }
             transpose((__m256i *)scale[side]);
             transpose((__m256i *)bias[side]);
@@ -74,7 +73,7 @@ struct TileOctet {
             __m256i n[4][8];
             for (uint32_t r = 0; r < 8; r++) {
                 __m256i four[4];
-                F::pairs(rows[8 * side + r].block, rows[8 * side + r].half, i, four);
+                F::pairs(rows[8 * side + r].place, i, four);
                 for (int j = 0; j < 4; j++) n[j][r] = four[j];
             }
             for (int j = 0; j < 4; j++) {

@@ -12,25 +12,26 @@ namespace OB_NAMESPACE {
 // A matrix of blocks F.
 template <typename F>
 struct Blocks {
-    const uint8_t *data;
+    const uint8_t *data, *scales;
     uint32_t columns, groups;
 
-    // As in Packed.
-    enum { BINDINGS = 1 };
+    // As in Packed; scales that are stored apart are bound as biases, too.
+    enum { BINDINGS = F::APART ? 3 : 1 };
     Blocks(void *const *b, uint32_t columns_, uint32_t)
-        : data((const uint8_t *)b[0]), columns(columns_), groups(columns_ / F::GROUP) {}
+        : data((const uint8_t *)b[0]), scales(F::APART ? (const uint8_t *)b[1] : nullptr), columns(columns_),
+          groups(columns_ / F::GROUP) {}
     static uint32_t group_of(uint32_t) { return F::GROUP; }
     static uint32_t few(uint32_t) { return 4; }
     static bool fits(uint32_t columns, uint32_t) { return columns % F::COLUMNS == 0; }
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 
     size_t row_bytes() const { return (size_t)columns / F::COLUMNS * F::BYTES; }
-    const uint8_t *row(size_t i) const { return data + i * row_bytes(); }
     uint32_t octets() const { return (groups + 7) / 8; }
 
     Blocks matrix(size_t index, size_t rows) const {
         Blocks other = *this;
         other.data += index * rows * row_bytes();
+        if (F::APART) other.scales += index * rows * groups;
         return other;
     }
 };
@@ -38,68 +39,67 @@ struct Blocks {
 // One octet of a row.
 template <typename F>
 struct Octet {
-    const uint8_t *block;
-    uint32_t half;  // of the block, where one has two octets
-    uint8_t copy[F::OCTET_BYTES];
+    Place place;
+    uint8_t copy[F::OCTET_BYTES + 8];
 
-    // What a row's last one lacks is whatever is behind the row, of which `behind` bytes may be read, or zeros.
-    __attribute__((always_inline)) void at(const Blocks<F> &w, const uint8_t *row, uint32_t octet, size_t behind) {
-        half = octet % F::OCTETS;
-        block = row + (size_t)octet / F::OCTETS * (F::OCTETS > 1 ? F::BYTES : F::OCTET_BYTES);
+    // What a row's last one lacks is that of the `behind` rows after it, where these have enough, or zeros.
+    __attribute__((always_inline)) void at(const Blocks<F> &w, size_t row, uint32_t octet, uint32_t behind) {
+        const size_t step = F::OCTETS > 1 ? F::BYTES : F::OCTET_BYTES;
+        place = {w.data + row * w.row_bytes() + octet / F::OCTETS * step, octet % F::OCTETS, nullptr};
+        if (F::APART) place.scales = w.scales + row * w.groups + 8 * octet;
         uint32_t groups = w.groups - 8 * octet;
-        if (F::COLUMNS == 32 && groups < 8 && behind < (8 - groups) * F::BYTES) {
+        if (F::COLUMNS == 32 && groups < 8 && groups + behind * w.groups < 8) {
             memset(copy, 0, sizeof copy);
-            memcpy(copy, block, groups * F::BYTES);
-            block = copy;
+            memcpy(copy, place.block, groups * F::BYTES);
+            place.block = copy;
+            if (F::APART) place.scales = (const uint8_t *)memcpy(copy + F::OCTET_BYTES, place.scales, groups);
         }
     }
 };
 
 // Dot products of the octet's groups with activations that begin at `pairs`.
 template <typename F>
-OB_INLINE __m256i octet_dots(const uint8_t *block, uint32_t half, const int32_t *pairs) {
+OB_INLINE __m256i octet_dots(Place at, const int32_t *pairs) {
     __m256i v[4];
     if (F::GROUP == 16) {
-        for (uint32_t i = 0; i < 2; i++, pairs += BLOCK_PAIRS) F::products(block, half, i, pairs, v + 2 * i);
+        for (uint32_t i = 0; i < 2; i++, pairs += BLOCK_PAIRS) F::products(at, i, pairs, v + 2 * i);
     } else {
-        for (uint32_t i = 0; i < 4; i++, pairs += BLOCK_PAIRS) F::products(block, half, i, pairs, v + i);
+        for (uint32_t i = 0; i < 4; i++, pairs += BLOCK_PAIRS) F::products(at, i, pairs, v + i);
     }
     return sum_fours(v);
 }
 
 // sum + the parts of an octet, of which `groups` are the row's.
 template <typename F>
-OB_INLINE __m256 add_octet(__m256 sum, const Octet<F> &octet, uint32_t index, uint32_t groups, const Activations &x) {
+OB_INLINE __m256 add_octet(__m256 sum, Place at, uint32_t index, uint32_t groups, const Activations &x) {
     __m256 scale, bias;
-    F::scales(octet.block, octet.half, scale, bias);
+    F::scales(at, scale, bias);
     if (groups < 8) {
         __m256i theirs = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)groups), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
         scale = _mm256_and_ps(scale, _mm256_castsi256_ps(theirs)), bias = _mm256_and_ps(bias, _mm256_castsi256_ps(theirs));
     }
-    __m256i dots = octet_dots<F>(octet.block, octet.half, x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS);
+    __m256i dots = octet_dots<F>(at, x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS);
     return add_group(sum, dots, scale, bias, _mm256_loadu_ps(x.scales + 8 * index), _mm256_loadu_ps(x.sums + 8 * index));
 }
 
 // Products of rows `first` to `first` + 7 of w with x, which has one row; a lane each.
 template <typename F>
 static __attribute__((noinline)) __m256 matvec(const Blocks<F> &w, uint32_t first, const Activations &x) {
-    const uint8_t *row = w.row(first);
-    const size_t row_bytes = w.row_bytes();
     const uint32_t whole = w.groups / 8;
     __m256 parts[8];
     Octet<F> octet;
-    for (uint32_t r = 0; r < 8; r++, row += row_bytes) {
+    for (uint32_t r = 0; r < 8; r++) {
         __m256 sum = _mm256_setzero_ps();
         for (uint32_t o = 0; o < whole; o++) {
-            octet.at(w, row, o, 0);
+            octet.at(w, first + r, o, 0);
             for (uint32_t line = 0; line < F::OCTET_BYTES; line += 64) {
-                _mm_prefetch((const char *)octet.block + PREFETCH + line, _MM_HINT_T0);
+                _mm_prefetch((const char *)octet.place.block + PREFETCH + line, _MM_HINT_T0);
             }
-            sum = add_octet(sum, octet, o, 8, x);
+            sum = add_octet<F>(sum, octet.place, o, 8, x);
         }
         if (w.groups % 8 != 0) {
-            octet.at(w, row, whole, (7 - r) * row_bytes);
-            sum = add_octet(sum, octet, whole, w.groups % 8, x);
+            octet.at(w, first + r, whole, 7 - r);
+            sum = add_octet<F>(sum, octet.place, whole, w.groups % 8, x);
         }
         parts[r] = sum;
     }
