@@ -160,8 +160,8 @@ template <int bits, typename S, int group, int strips>
 struct TileProduct {
     enum { PRODUCTS = 4, DEPTH = PRODUCTS / strips, CHUNK = PARTS * DEPTH };
     struct Step {
-        uint32_t group_index, depth, row, rows;
-        const Dots *dots;
+        Sums16 sums[strips];
+        uint32_t depth, rows, strip, row;  // the last two: what of the sums comes next
     };
 
     const Strip<bits, S> *strip;
@@ -210,42 +210,55 @@ struct TileProduct {
         __asm__ volatile("" : : "r"(to) : "memory");  // GCC 12's loads of tiles do not say that they read memory
     }
 
-    // The part-th of `of` parts of the step's rows of a strip.
-    inline __attribute__((always_inline)) void add(const Step &step, int s, uint32_t part, uint32_t of) {
-        const uint32_t g = step.group_index;
-        if (step.depth == 0) return;
-        Sums16 sums = {step.dots + s, &affine_of(g)[s], x.scales + x.scale_at(g, step.row), x.sums + x.scale_at(g, step.row),
-                       strips, PARTS * strips, (size_t)PARTS * x.rows, strip[s].y + (size_t)(g % PARTS) * x.rows + step.row,
-                       (__mmask16)(g < PARTS ? 0 : 0xFFFF)};
-        add_dots(sums, step.depth, step.rows * part / of, step.rows * (part + 1) / of);
+    Step step_at(uint32_t g, uint32_t row, const Dots *from) {
+        Step step = {{}, depth_at(g), least(height, x.rows - row), 0, 0};
+        for (int s = 0; s < strips; s++) {
+            step.sums[s] = {from + s, &affine_of(g)[s], x.scales + x.scale_at(g, row), x.sums + x.scale_at(g, row),
+                            strips, PARTS * strips, (size_t)PARTS * x.rows, strip[s].y + (size_t)(g % PARTS) * x.rows + row,
+                            (__mmask16)(g < PARTS ? 0 : 0xFFFF)};
+        }
+        return step;
     }
 
-    // Product `i` of a step, into the pair-th registers, and a share of the step before meanwhile.
+    // Adds up to `rows` more of a step's rows to their sums.
+    static inline __attribute__((always_inline)) void add(Step &step, uint32_t rows) {
+        while (rows > 0 && step.strip < strips) {
+            const uint32_t end = least(step.row + rows, step.rows);
+            add_dots(step.sums[step.strip], step.depth, step.row, end);
+            rows -= end - step.row, step.row = end;
+            if (end == step.rows) step.strip++, step.row = 0;
+        }
+    }
+
+    // Product `i` of rows that begin at `from`, into the pair-th registers, and rows of the step before meanwhile.
     template <int pair>
-    inline __attribute__((always_inline)) void multiply(const Step &step, const Step &before, uint32_t i, const int32_t (*all)[group / 4][TILE]) {
-        const uint32_t g = step.group_index + i / strips * PARTS;
-        const char *from = (const char *)x.at(group == 32 ? g / 2 : g * (group / BLOCK), step.row) + (group == 32 ? g % 2 * 32 : 0);
-        multiply_dots<pair, group>(from, x.block_step * sizeof(int32_t), all[i], strips == 1 || group == 128 || pair == 0);
-        add(before, i / step.depth, i % step.depth, step.depth);
-        store_dots<pair>(((Dots *)step.dots)[i]);
+    inline __attribute__((always_inline)) void multiply(const char *from, uint32_t i, uint32_t parity, Dots *to, Step &before, uint32_t share) {
+        const char *group_at = from + i / strips * (PARTS * group / BLOCK) * x.block_step * sizeof(int32_t);
+        const bool with_x = strips == 1 || group == 128 || pair == 0;
+        multiply_dots<pair, group>(group_at, x.block_step * sizeof(int32_t), quads[parity][i], with_x);
+        add(before, share);
+        store_dots<pair>(to[i]);
     }
 
     void run() {
         Step before = {};
+        before.strip = strips;  // none
         uint32_t parity = 0, turn = 0;
         unpack_part(0, quads[0]);
         for (uint32_t g = 0; g < groups; g = part_behind(g), parity ^= 1) {
             if (part_behind(g) < groups) unpack_part(part_behind(g), quads[parity ^ 1]);
+            const uint32_t products = depth_at(g) * strips;
             for (uint32_t row = 0; row < x.rows; row += height, turn ^= 1) {
-                Step step = {g, depth_at(g), row, least(height, x.rows - row), dots[turn]};
-                for (uint32_t i = 0; i < step.depth * strips; i += 2) {
-                    multiply<0>(step, before, i, quads[parity]);
-                    if (i + 1 < step.depth * strips) multiply<1>(step, before, i + 1, quads[parity]);
+                const char *from = (const char *)x.at(group == 32 ? g / 2 : g * (group / BLOCK), row) + (group == 32 ? g % 2 * 32 : 0);
+                const uint32_t share = (before.rows * strips + products - 1) / products;
+                for (uint32_t i = 0; i < products; i += 2) {
+                    multiply<0>(from, i, parity, dots[turn], before, share);
+                    if (i + 1 < products) multiply<1>(from, i + 1, parity, dots[turn], before, share);
                 }
-                before = step;
+                before = step_at(g, row, dots[turn]);
             }
         }
-        for (int s = 0; s < strips; s++) add(before, s, 0, 1);
+        add(before, strips * before.rows);
         for (int s = 0; s < strips; s++) add_parts(strip[s].y[0], least(PARTS, groups), (size_t)x.rows * TILE);
     }
 };
