@@ -74,9 +74,9 @@ def assert_same(avx2, emulated, rows, steps, **inputs):
 @pytest.mark.parametrize("format", AFFINE_FORMATS)
 def test_linear_gives_the_same_bits(avx2, emulated, format, group):
     rng = np.random.default_rng(group)
-    for groups, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
+    for groups, outputs in ((1, 8), (3, 33), (9, 45), (16, 17), (41, 19)):
         weight, _ = matrix(rng, (outputs, groups * group), format, group)
-        for rows in (1, 2, 7, 8, 13, 16, 17, 33, 70):
+        for rows in (1, 2, 7, 8, 13, 15, 16, 17, 28, 31, 33, 70):
             x = activations(rng, rows, groups * group)
             assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
 
@@ -96,6 +96,16 @@ def test_every_count_of_rows(avx2, emulated):
     weight, _ = matrix(rng, (21, 192), "q4_bf16", 64)
     for rows in range(1, 71):
         assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, 192))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_count_of_groups(avx2, emulated, group):
+    """Groups go to eight sums, and several of a sum go together."""
+    rng = np.random.default_rng(5)
+    for groups in (*range(1, 35), 63, 64, 65):
+        weight, _ = matrix(rng, (16, groups * group), "q4_f16", group)
+        for rows in (5, 19):
+            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, groups * group))
 
 
 @pytest.mark.parametrize("group", GROUPS)

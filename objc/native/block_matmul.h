@@ -26,7 +26,7 @@ OB_INLINE void multiply_block_rows(const BlockGroups &groups, uint32_t row) {
         }
         add_pairs<R>(sums, groups.each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
         for (int r = 0; r < R; r++) {
-            add_dots(groups.each[i], row + r, side_of(sums[r], 0), side_of(sums[r], 1), groups.y[i][row + r]);
+            add_dots(groups.each[i], row + r, sums[r], groups.y[i][row + r]);
         }
     }
 }
@@ -99,13 +99,13 @@ static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t 
         for (uint32_t i = 0; i < block.count; i++) {
             uint32_t place = slot(g + i), part = place % 8;
             block.y[i] = y + (size_t)part * rows;
-            block.each[i] = {&panel, 0, false, {octet.scale[0][part], octet.scale[1][part]},
-                             {octet.bias[0][part], octet.bias[1][part]}, x.scales + x.scale_at(place, 0),
+            block.each[i] = {&panel, 0, false, outputs_of(octet.scale[0][part], octet.scale[1][part]),
+                             outputs_of(octet.bias[0][part], octet.bias[1][part]), x.scales + x.scale_at(place, 0),
                              x.sums + x.scale_at(place, 0), x.at(g * F::GROUP / BLOCK, 0), x.block_step};
         }
         multiply_block<F>(block, rows);
     }
-    add_parts(y, rows, PARTS);
+    add_parts(y[0], PARTS, (size_t)rows * TILE);
 }
 
 }  // namespace OB_NAMESPACE

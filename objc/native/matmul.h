@@ -4,6 +4,7 @@
 #define OB_NATIVE_MATMUL_H
 
 #include "loops.h"
+#include "wide.h"
 
 namespace OB_NAMESPACE {
 
@@ -15,8 +16,69 @@ struct Panel {
     int32_t pairs[BLOCK_PAIRS][TILE];
 } __attribute__((aligned(64)));
 
-// 32 columns of eight rows into lanes 8 · side … of half a block's pairs; for tiles as quads of bytes.
-template <int bits, bool tiles>
+#if OB_HAS_512
+typedef __m512i Sums;
+enum { VECTORS = 1, MOST_ROWS = 12 };
+
+OB_INLINE Sums load_sums(const int32_t *p) { return _mm512_load_si512(p); }
+OB_INLINE Sums splat(int32_t x) { return _mm512_set1_epi32(x); }
+
+// sum + w · a pair of activations. In assembly: GCC 12 reads pairs into registers of their own otherwise.
+OB_INLINE Sums dot_step(Sums sum, Sums w, const int32_t &x) {
+#if OB_HAS_VNNI && defined(OB_EMULATE)
+    return _mm512_dpwssd_epi32(sum, w, splat(x));
+#elif defined(OB_EMULATE)
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w, splat(x)));
+#elif OB_HAS_VNNI
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(x));
+    return sum;
+#else
+    Sums products;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(splat(x)));
+    return sum;
+#endif
+}
+
+// The j-th of the parts of a word, as in packed.h.
+template <int bits, int j>
+OB_INLINE __m512i part_of(__m512i words) {
+    if (bits * j == 16 - bits) return _mm512_srli_epi16(words, bits * j);
+    return _mm512_and_si512(j == 0 ? words : _mm512_srli_epi16(words, bits * j), _mm512_set1_epi16((1 << bits) - 1));
+}
+
+// A group of the tile. `half` is which of its block, for a group of 32.
+template <int bits, int group>
+OB_INLINE void unpack(const uint8_t *const words[2], size_t stride, Panel panels[2], int half) {
+    enum { SIZE = bits == 4 && group == 32 ? 16 : 32, COLUMNS = SIZE * 8 / bits };
+    for (int c = 0; c < group; c += COLUMNS) {
+        const uint8_t *sides[2] = {words[0] + c * bits / 8, words[1] + c * bits / 8};
+        __m512i v[8];
+        load_words<SIZE>(sides, stride, v);
+        int at = group == 32 ? half : c / 32 % 2;
+        for (int i = 0; i < SIZE / 4; i++) {
+            int32_t *out = panels[c / BLOCK].pairs[(bits == 4 ? 4 : 16) * at + i];
+            _mm512_store_si512(out, part_of<bits, 0>(v[i]));
+            _mm512_store_si512(out + 8 * TILE, part_of<bits, 1>(v[i]));
+            if (bits == 8) continue;
+            _mm512_store_si512(out + 16 * TILE, part_of<4, 2>(v[i]));
+            _mm512_store_si512(out + 24 * TILE, part_of<4, 3>(v[i]));
+        }
+    }
+}
+
+typedef __m512 Outputs;
+OB_INLINE Outputs outputs_of(__m256 low, __m256 high) {
+    return _mm512_castsi512_ps(join(_mm256_castps_si256(low), _mm256_castps_si256(high)));
+}
+#define OB_OWN_GROUP Group  // a copy stays in registers, though y is written
+#else
+typedef __m256i Sums;
+enum { VECTORS = 2, MOST_ROWS = 6 };
+
+OB_INLINE Sums splat(int32_t x) { return _mm256_set1_epi32(x); }
+
+// 32 columns of eight rows into lanes 8 · side … of half a block's pairs.
+template <int bits>
 OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int half, int side) {
     if (bits == 4) {
         __m256i v[4], t[4], d[4];
@@ -25,13 +87,7 @@ OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int hal
         t[2] = _mm256_unpacklo_epi32(v[2], v[3]), t[3] = _mm256_unpackhi_epi32(v[2], v[3]);
         d[0] = _mm256_unpacklo_epi64(t[0], t[2]), d[1] = _mm256_unpackhi_epi64(t[0], t[2]);
         d[2] = _mm256_unpacklo_epi64(t[1], t[3]), d[3] = _mm256_unpackhi_epi64(t[1], t[3]);
-        for (int i = 0; tiles && i < 4; i++) {
-            const __m256i low = _mm256_set1_epi8(15);
-            int32_t *out = panel.pairs[8 * half + 2 * i] + 8 * side;
-            _mm256_store_si256((__m256i *)out, _mm256_and_si256(d[i], low));
-            _mm256_store_si256((__m256i *)(out + TILE), _mm256_and_si256(_mm256_srli_epi16(d[i], 4), low));
-        }
-        for (int i = 0; !tiles && i < 4; i++) {
+        for (int i = 0; i < 4; i++) {
             int32_t *out = panel.pairs[4 * half + i] + 8 * side;
             _mm256_store_si256((__m256i *)out, nibbles<0>(d[i]));
             _mm256_store_si256((__m256i *)(out + 8 * TILE), nibbles<1>(d[i]));
@@ -43,40 +99,25 @@ OB_INLINE void unpack(const uint8_t *words, size_t stride, Panel &panel, int hal
     __m256i v[8];
     for (int i = 0; i < 8; i++) v[i] = _mm256_loadu_si256((const __m256i *)(words + i * stride));
     transpose(v);
-    for (int i = 0; tiles && i < 8; i++) _mm256_store_si256((__m256i *)(panel.pairs[8 * half + i] + 8 * side), v[i]);
-    for (int i = 0; !tiles && i < 8; i++) {
+    for (int i = 0; i < 8; i++) {
         int32_t *out = panel.pairs[16 * half + i] + 8 * side;
         _mm256_store_si256((__m256i *)out, bytes<0>(v[i]));
         _mm256_store_si256((__m256i *)(out + 8 * TILE), bytes<1>(v[i]));
     }
 }
 
-#if OB_HAS_512
-typedef __m512i Sums;
-enum { VECTORS = 1, MOST_ROWS = 12 };
+struct Outputs {
+    __m256 side[2];
+};
+OB_INLINE Outputs outputs_of(__m256 low, __m256 high) { return {{low, high}}; }
 
-OB_INLINE Sums dot_step(Sums sum, Sums w, Sums x) {
-#if OB_HAS_VNNI
-    return _mm512_dpwssd_epi32(sum, w, x);
-#elif defined(OB_EMULATE)
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(w, x));
-#else
-    Sums products;
-    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(products) : "v"(w), "v"(x));
-    return sum;
-#endif
+// y[0][i] += y[1][i] … y[parts - 1][i], from the first to the last, of n each.
+OB_INLINE void add_parts(float *y, uint32_t parts, size_t n) {
+    for (uint32_t p = 1; p < parts; p++) {
+        for (size_t i = 0; i < n; i += 8) _mm256_store_ps(y + i, _mm256_add_ps(_mm256_load_ps(y + i), _mm256_load_ps(y + p * n + i)));
+    }
 }
-OB_INLINE Sums load_sums(const int32_t *p) { return _mm512_load_si512(p); }
-OB_INLINE Sums splat(int32_t x) { return _mm512_set1_epi32(x); }
-OB_INLINE __m256i side_of(const Sums *sums, int side) {
-    return side ? _mm512_extracti64x4_epi64(sums[0], 1) : _mm512_castsi512_si256(sums[0]);
-}
-#else
-typedef __m256i Sums;
-enum { VECTORS = 2, MOST_ROWS = 6 };
-
-OB_INLINE Sums splat(int32_t x) { return _mm256_set1_epi32(x); }
-OB_INLINE __m256i side_of(const Sums *sums, int side) { return sums[side]; }
+#define OB_OWN_GROUP const Group &  // there are no registers to keep it in
 #endif
 
 // A group of the tile, and what its scales do to dot products.
@@ -84,7 +125,7 @@ struct Group {
     const Panel *panels;       // of its blocks
     int half;                  // of the block, for a group of 32
     bool first;                // of its part of the sum
-    __m256 scale[2], bias[2];  // of the tile's two sides
+    Outputs scale, bias;
     const float *x_scales, *x_sums;
     const int32_t *x;          // its first block
     size_t x_block;            // from a block's row to the next block's
@@ -94,9 +135,10 @@ struct Group {
 template <int R>
 OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_t *x, int first, int count) {
 #if OB_HAS_512
+#pragma GCC unroll 8  // GCC 12 copies every sum twice a turn
     for (int i = first; i < first + count; i++) {
         Sums w = load_sums(panel.pairs[i]);
-        for (int r = 0; r < R; r++) sums[r][0] = dot_step(sums[r][0], w, splat(x[r * BLOCK_PAIRS + i]));
+        for (int r = 0; r < R; r++) sums[r][0] = dot_step(sums[r][0], w, x[r * BLOCK_PAIRS + i]);
     }
 #else
     const int32_t *w = panel.pairs[first];
@@ -107,12 +149,18 @@ OB_INLINE void add_pairs(Sums sums[R][VECTORS], const Panel &panel, const int32_
 }
 
 // y[16] += the group's part of a row, whose dot products are given.
-OB_INLINE void add_dots(const Group &g, uint32_t row, __m256i low, __m256i high, float *y) {
+OB_INLINE void add_dots(const Group &g, uint32_t row, const Sums *dots, float *y) {
+#if OB_HAS_512
+    __m512 x_scale = _mm512_set1_ps(g.x_scales[row]), x_sum = _mm512_set1_ps(g.x_sums[row]);
+    __m512 sum = g.first ? _mm512_setzero_ps() : _mm512_load_ps(y);
+    _mm512_store_ps(y, add_group(sum, *dots, g.scale, g.bias, x_scale, x_sum));
+#else
     __m256 x_scale = _mm256_set1_ps(g.x_scales[row]), x_sum = _mm256_set1_ps(g.x_sums[row]);
     for (int s = 0; s < 2; s++) {
         __m256 sum = g.first ? _mm256_setzero_ps() : _mm256_load_ps(y + 8 * s);
-        _mm256_store_ps(y + 8 * s, add_group(sum, s ? high : low, g.scale[s], g.bias[s], x_scale, x_sum));
+        _mm256_store_ps(y + 8 * s, add_group(sum, dots[s], g.scale.side[s], g.bias.side[s], x_scale, x_sum));
     }
+#endif
 }
 
 // R rows from `row` on: y[row][16] += the group's part.
@@ -133,9 +181,8 @@ OB_INLINE void multiply_rows(const Group &g, uint32_t row, float (*y)[TILE]) {
             add_pairs<R>(sums, g.panels[b], x, 0, BLOCK_PAIRS);
         }
     }
-    for (int r = 0; r < R; r++) {
-        add_dots(g, row + r, side_of(sums[r], 0), side_of(sums[r], 1), y[row + r]);
-    }
+    OB_OWN_GROUP own = g;
+    for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[row + r]);
 }
 
 template <int R, int bits, int group>
@@ -157,40 +204,34 @@ static void multiply_group(const Group &g, uint32_t rows, float (*y)[TILE]) {
     }
 }
 
-}  // namespace OB_NAMESPACE
-
-#if OB_HAS_TILES
-#include "tiles.h"
-#endif
-
-namespace OB_NAMESPACE {
-
 // Bytes of `y` for that many rows.
 OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TILE * sizeof(float); }
 
-// y[row] becomes the sum of its parts, from the first to the last.
-OB_INLINE void add_parts(float (*y)[TILE], uint32_t rows, uint32_t parts) {
-    for (uint32_t p = 1; p < parts; p++) {
-        for (uint32_t i = 0; i < rows * TILE; i += 8) {
-            _mm256_store_ps(y[0] + i, _mm256_add_ps(_mm256_load_ps(y[0] + i), _mm256_load_ps(y[p * rows] + i)));
-        }
-    }
-}
-
 // y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
 // the results, of matmul_bytes, is used on the way.
-template <int bits, typename S, int group, bool tiles>
+template <int bits, typename S, int group>
 OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
     Panel panels[2];
     size_t stride = w.row_bytes();
     uint32_t groups = w.groups, rows = x.rows;
     Group each = {panels, 0, true, {}, {}, x.scales, x.sums, x.pairs, x.block_step};
+#if OB_HAS_512
+    __m512 scale[8], bias[8];
+#else
     __m256 scale[2][8], bias[2][8];
+#endif
     const size_t ahead = TILE * stride, share = ahead / groups;
     const char *next = (const char *)w.words + first[0] * stride + ahead;  // the next tile, as a rule
     for (uint32_t g = 0; g < groups; g++, next += share) {
         uint32_t from = window(g / 8 * 8, groups);
         for (size_t line = 0; line < share; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+#if OB_HAS_512
+        if (g % 8 == 0) load_scales(w.scales, first, groups, from, scale), load_scales(w.biases, first, groups, from, bias);
+        const uint8_t *words = w.words + (size_t)g * group * bits / 8;
+        const uint8_t *sides[2] = {words + first[0] * stride, words + first[1] * stride};
+        unpack<bits, group>(sides, stride, panels, (int)(g % 2));
+        each.scale = scale[g - from], each.bias = bias[g - from];
+#else
         for (int s = 0; s < 2; s++) {
             if (g % 8 == 0) {
                 load_scales(w.scales + (size_t)first[s] * groups + from, groups, scale[s]);
@@ -199,36 +240,37 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
             const uint8_t *words = w.words + first[s] * stride + (size_t)g * group * bits / 8;
             for (int c = 0; c < group; c += 32) {
                 int half = group == 32 ? (int)(g % 2) : c / 32 % 2;
-                unpack<bits, tiles>(words + c * bits / 8, stride, panels[c / BLOCK], half, s);
+                unpack<bits>(words + c * bits / 8, stride, panels[c / BLOCK], half, s);
             }
-            each.scale[s] = scale[s][g - from], each.bias[s] = bias[s][g - from];
+            each.scale.side[s] = scale[s][g - from], each.bias.side[s] = bias[s][g - from];
         }
+#endif
         each.half = (int)(g % 2), each.first = g < PARTS;
         each.x = x.at(group == 32 ? g / 2 : g * (group / BLOCK), 0);
         each.x_scales = x.scales + (size_t)g * rows, each.x_sums = x.sums + (size_t)g * rows;
-        float(*part)[TILE] = y + (size_t)(g % PARTS) * rows;
-#if OB_HAS_TILES
-        if (tiles) {
-            multiply_group_by_tiles<group>(each, rows, part);
-            continue;
-        }
-#endif
-        multiply_group<bits, group>(each, rows, part);
+        multiply_group<bits, group>(each, rows, y + (size_t)(g % PARTS) * rows);
     }
-    add_parts(y, rows, least(PARTS, groups));
+    add_parts(y[0], least(PARTS, groups), (size_t)rows * TILE);
 }
+
+}  // namespace OB_NAMESPACE
+
+#if OB_HAS_TILES
+#include "tiles.h"
+#endif
+
+namespace OB_NAMESPACE {
 
 template <int bits, typename S, int group>
 OB_INLINE void multiply_any(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
 #if OB_HAS_TILES
     if (x.planes()) {
-        configure_tiles<group>(x.rows);
-        multiply_tile<bits, S, group, true>(w, first, x, y);
-        _tile_release();
+        Strip<bits, S> strip = {&w, first, y};
+        multiply_by_tiles<bits, S, group, 1>(&strip, x);
         return;
     }
 #endif
-    multiply_tile<bits, S, group, false>(w, first, x, y);
+    multiply_tile<bits, S, group>(w, first, x, y);
 }
 
 template <int bits, typename S>

@@ -48,11 +48,48 @@ inline __m512i load(const void *p) {
     memcpy(&v, __builtin_assume_aligned(p, 64), sizeof v);
     return v;
 }
-inline __m256i half(__m512i v, int which) {
-    __m256i out;
-    memcpy(&out, (const char *)&v + 32 * which, sizeof out);
+
+// Halves H, of 256 bits, of a vector V.
+template <typename H, typename V>
+inline H half(V v, int which) {
+    H out;
+    memcpy(&out, (const char *)&v + sizeof out * which, sizeof out);
     return out;
 }
+template <typename V, typename H>
+inline V join(H low, H high) {
+    V out;
+    memcpy(&out, &low, sizeof low);
+    memcpy((char *)&out + sizeof low, &high, sizeof high);
+    return out;
+}
+
+// What AVX2 has for each half alone.
+template <typename F>
+inline __m512i integers(F f, __m512i a, __m512i b) {
+    return join<__m512i>(f(half<__m256i>(a, 0), half<__m256i>(b, 0)), f(half<__m256i>(a, 1), half<__m256i>(b, 1)));
+}
+template <typename F>
+inline __m512 floats(F f, __m512 a, __m512 b, __m512 c) {
+    return join<__m512>(f(half<__m256>(a, 0), half<__m256>(b, 0), half<__m256>(c, 0)),
+                        f(half<__m256>(a, 1), half<__m256>(b, 1), half<__m256>(c, 1)));
+}
+
+// vshufi32x4: two of a's fours, then two of b's.
+inline __m512i fours(__m512i a, __m512i b, int which) {
+    Lanes<16> x(a), y(b), to(a);
+    for (int i = 0; i < 4; i++) memcpy(to.words + 4 * i, (i < 2 ? x : y).words + 4 * (which >> 2 * i & 3), 16);
+    return to.vector<__m512i>();
+}
+inline __m512 load_floats(const float *p, int lanes) {
+    __m512 v = (__m512)load(p);
+    float out[16];
+    memcpy(out, &v, sizeof out);
+    for (int i = 0; i < 16; i++) out[i] = lanes >> i & 1 ? out[i] : 0;
+    memcpy(&v, out, sizeof out);
+    return v;
+}
+inline void store(void *p, __m512i v) { memcpy(__builtin_assume_aligned(p, 64), &v, sizeof v); }
 
 // Tiles, of the calling thread.
 struct Tile {
@@ -64,7 +101,7 @@ struct Tiles {
     int height(int tile) const { return config[48 + tile]; }
     int width(int tile) const { return config[16 + 2 * tile]; }
 };
-static __thread Tiles tiles;
+inline thread_local Tiles tiles;
 
 inline void configure(const void *config) {
     memset(&tiles, 0, sizeof tiles);
@@ -121,14 +158,44 @@ inline void multiply_tiles(int to, int a, int b) {
 #define _tile_dpbsud(to, a, b) emulated::multiply_tiles<int8_t>(to, a, b)
 #define _tile_dpbuud(to, a, b) emulated::multiply_tiles<uint8_t>(to, a, b)
 
-#undef _mm512_extracti64x4_epi64
 #undef _mm512_dpwssd_epi32
 #undef _mm256_dpwssd_epi32
+#undef _mm512_inserti64x4
+#undef _mm512_shuffle_i32x4
+#define OB_HALF(type, v, which) emulated::half<type>(v, which)
+#define OB_EACH(expression, a, b) emulated::integers([&](__m256i x, __m256i y) { (void)y; return expression; }, a, b)
+#define OB_EACH_FLOAT(expression, a, b, c) \
+    emulated::floats([&](__m256 x, __m256 y, __m256 z) { (void)z; return expression; }, a, b, c)
 #define _mm512_load_si512(p) emulated::load(p)
+#define _mm512_store_si512 emulated::store
+#define _mm512_load_ps(p) emulated::load_floats(p, 0xFFFF)
+#define _mm512_maskz_load_ps(lanes, p) emulated::load_floats(p, lanes)
+#define _mm512_store_ps(p, v) emulated::store(p, (__m512i)(v))
+#define _mm512_setzero_ps() ((__m512)emulated::splat(0))
+#define _mm512_set1_ps(x) emulated::join<__m512>(_mm256_set1_ps(x), _mm256_set1_ps(x))
+#define _mm512_set1_epi16(x) emulated::join<__m512i>(_mm256_set1_epi16(x), _mm256_set1_epi16(x))
 #define _mm512_set1_epi32(x) emulated::splat(x)
-#define _mm512_castsi512_si256(v) emulated::half(v, 0)
-#define _mm512_extracti64x4_epi64(v, which) emulated::half(v, which)
-#define _mm512_add_epi32(a, b) ((__m512i)((emulated::Words)(a) + (emulated::Words)(b)))
+#define _mm512_castps_si512(v) ((__m512i)(v))
+#define _mm512_castsi512_ps(v) ((__m512)(v))
+#define _mm512_castsi256_si512(v) emulated::join<__m512i>(v, _mm256_setzero_si256())
+#define _mm512_inserti64x4(v, high, which) emulated::join<__m512i>(OB_HALF(__m256i, v, 0), high)
+#define _mm512_unpacklo_epi32(a, b) OB_EACH(_mm256_unpacklo_epi32(x, y), a, b)
+#define _mm512_unpackhi_epi32(a, b) OB_EACH(_mm256_unpackhi_epi32(x, y), a, b)
+#define _mm512_unpacklo_epi64(a, b) OB_EACH(_mm256_unpacklo_epi64(x, y), a, b)
+#define _mm512_unpackhi_epi64(a, b) OB_EACH(_mm256_unpackhi_epi64(x, y), a, b)
+#define _mm512_shuffle_i32x4(a, b, which) emulated::fours(a, b, which)
+#define _mm512_and_si512(a, b) OB_EACH(_mm256_and_si256(x, y), a, b)
+#define _mm512_srli_epi16(v, n) OB_EACH(_mm256_srli_epi16(x, n), v, v)
+#define _mm512_slli_epi32(v, n) OB_EACH(_mm256_slli_epi32(x, n), v, v)
+#define _mm512_add_epi32(a, b) OB_EACH(_mm256_add_epi32(x, y), a, b)
+#define _mm512_cvtepu16_epi32(v) \
+    emulated::join<__m512i>(_mm256_cvtepu16_epi32(OB_HALF(__m128i, v, 0)), _mm256_cvtepu16_epi32(OB_HALF(__m128i, v, 1)))
+#define _mm512_cvtph_ps(v) emulated::join<__m512>(_mm256_cvtph_ps(OB_HALF(__m128i, v, 0)), _mm256_cvtph_ps(OB_HALF(__m128i, v, 1)))
+#define _mm512_cvtepi32_ps(v) \
+    emulated::join<__m512>(_mm256_cvtepi32_ps(OB_HALF(__m256i, v, 0)), _mm256_cvtepi32_ps(OB_HALF(__m256i, v, 1)))
+#define _mm512_mul_ps(a, b) OB_EACH_FLOAT(_mm256_mul_ps(x, y), a, b, b)
+#define _mm512_add_ps(a, b) OB_EACH_FLOAT(_mm256_add_ps(x, y), a, b, b)
+#define _mm512_fmadd_ps(a, b, c) OB_EACH_FLOAT(_mm256_fmadd_ps(x, y, z), a, b, c)
 #define _mm512_madd_epi16(a, b) emulated::add_pairs<16>(emulated::splat(0), a, b)
 #define _mm512_dpwssd_epi32(sum, a, b) emulated::add_pairs<16, __m512i>(sum, a, b)
 #define _mm256_dpwssd_epi32(sum, a, b) emulated::add_pairs<8, __m256i>(sum, a, b)
