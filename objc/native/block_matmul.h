@@ -8,46 +8,28 @@
 
 namespace OB_NAMESPACE {
 
-// The groups of an unpacked block, and where the parts of the sum that they belong to are.
-struct BlockGroups {
-    Group each[4];
-    float (*y[4])[TILE];
-    uint32_t count;
-};
-
-// R rows from `row` on: y[row][16] += the part of each group of F::GROUP columns.
-template <int R, typename F>
-OB_INLINE void multiply_block_rows(const BlockGroups &groups, uint32_t row) {
-    const int32_t *x = groups.each[0].x + (size_t)row * BLOCK_PAIRS;
-    for (uint32_t i = 0; i < groups.count; i++) {
-        Sums sums[R][VECTORS];
-        for (int r = 0; r < R; r++) {
-            for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
-        }
-        add_pairs<R>(sums, groups.each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
-        for (int r = 0; r < R; r++) {
-            add_dots(groups.each[i], row + r, sums[r], groups.y[i][row + r]);
-        }
-    }
-}
-
-template <int R, typename F>
-OB_INLINE void multiply_block_count(uint32_t count, const BlockGroups &groups, uint32_t row) {
-    if constexpr (R > 1) {
-        if (count < R) return multiply_block_count<R - 1, F>(count, groups, row);
-    }
-    multiply_block_rows<R, F>(groups, row);
-}
-
+// The groups of an unpacked block, and where the parts of the sum that they belong to are: y[row][16] += each group's.
 template <typename F>
-static void multiply_block(const BlockGroups &groups, uint32_t rows) {
-    uint32_t row = 0;
-    for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
-        uint32_t count = (rows - row + steps - 1) / steps;
-        multiply_block_count<MOST_ROWS, F>(count, groups, row);
-        row += count;
+struct BlockRows {
+    Group each[BLOCK / F::GROUP];
+    float (*y[BLOCK / F::GROUP])[TILE];
+    uint32_t count;
+
+    // R rows from `row` on.
+    template <int R>
+    inline __attribute__((always_inline)) void multiply(uint32_t row) const {
+        const int32_t *x = each[0].x + (size_t)row * BLOCK_PAIRS;
+        for (uint32_t i = 0; i < count; i++) {
+            Sums sums[R][VECTORS];
+            for (int r = 0; r < R; r++) {
+                for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+            }
+            add_pairs<R>(sums, each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
+            OB_OWN_GROUP own = each[i];
+            for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[i][row + r]);
+        }
     }
-}
+};
 
 // An octet of the tile's sixteen rows.
 template <typename F>
@@ -90,7 +72,7 @@ static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t 
     const uint32_t rows = x.rows;
     Panel panel;
     TileOctet<F> octet;
-    BlockGroups block;
+    BlockRows<F> block;
     memset(y, 0, matmul_bytes(rows));
     for (uint32_t g = 0; g < w.groups; g += block.count) {
         if (g % 8 == 0) octet.load(w, first, g / 8);
@@ -103,7 +85,7 @@ static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t 
                              outputs_of(octet.bias[0][part], octet.bias[1][part]), x.scales + x.scale_at(place, 0),
                              x.sums + x.scale_at(place, 0), x.at(g * F::GROUP / BLOCK, 0), x.block_step};
         }
-        multiply_block<F>(block, rows);
+        multiply_rows(block, rows);
     }
     add_parts(y[0], PARTS, (size_t)rows * TILE);
 }

@@ -1,4 +1,4 @@
-// GGUF's blocks (see shaders/weights/blocks_32.h and blocks_256.h), read eight groups of columns at a time: an octet.
+// Matrices of blocks (block_formats.h), read eight groups of columns at a time: an octet.
 //
 // What belongs to the groups of an octet stands in vectors of eight lanes, in this order: 0 2 4 6 1 3 5 7, as adding
 // up the halves of vectors leaves them (slot). A row's float sum has a part for each lane.
@@ -26,7 +26,6 @@ struct Blocks {
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 
     size_t row_bytes() const { return (size_t)columns / F::COLUMNS * F::BYTES; }
-    uint32_t octets() const { return (groups + 7) / 8; }
 
     Blocks matrix(size_t index, size_t rows) const {
         Blocks other = *this;

@@ -163,43 +163,50 @@ OB_INLINE void add_dots(const Group &g, uint32_t row, const Sums *dots, float *y
 #endif
 }
 
-// R rows from `row` on: y[row][16] += the group's part.
-template <int R, int bits, int group>
-OB_INLINE void multiply_rows(const Group &g, uint32_t row, float (*y)[TILE]) {
-    Sums sums[R][VECTORS];
-    for (int r = 0; r < R; r++) {
-        for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
-    }
-    const int32_t *x = g.x + (size_t)row * BLOCK_PAIRS;
-    if (group == 32) {
-        int from = bits == 4 ? 4 * g.half : 16 * g.half, width = bits == 4 ? 4 : 16;
-        for (int j = from; j < BLOCK_PAIRS / (bits == 4 ? 1 : 2) + from; j += bits == 4 ? 8 : 16) {
-            add_pairs<R>(sums, g.panels[0], x, j, width);
-        }
-    } else {
-        for (int b = 0; b < group / BLOCK; b++, x += g.x_block) {
-            add_pairs<R>(sums, g.panels[b], x, 0, BLOCK_PAIRS);
-        }
-    }
-    OB_OWN_GROUP own = g;
-    for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[row + r]);
-}
+// y[row][16] += the group's part.
+template <int bits, int group>
+struct GroupRows {
+    const Group &g;
+    float (*y)[TILE];
 
-template <int R, int bits, int group>
-OB_INLINE void multiply_count(uint32_t count, const Group &g, uint32_t row, float (*y)[TILE]) {
-    if constexpr (R > 1) {
-        if (count < R) return multiply_count<R - 1, bits, group>(count, g, row, y);
+    // R rows from `row` on.
+    template <int R>
+    inline __attribute__((always_inline)) void multiply(uint32_t row) const {
+        Sums sums[R][VECTORS];
+        for (int r = 0; r < R; r++) {
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+        }
+        const int32_t *x = g.x + (size_t)row * BLOCK_PAIRS;
+        if (group == 32) {
+            int from = bits == 4 ? 4 * g.half : 16 * g.half, width = bits == 4 ? 4 : 16;
+            for (int j = from; j < BLOCK_PAIRS / (bits == 4 ? 1 : 2) + from; j += bits == 4 ? 8 : 16) {
+                add_pairs<R>(sums, g.panels[0], x, j, width);
+            }
+        } else {
+            for (int b = 0; b < group / BLOCK; b++, x += g.x_block) {
+                add_pairs<R>(sums, g.panels[b], x, 0, BLOCK_PAIRS);
+            }
+        }
+        OB_OWN_GROUP own = g;
+        for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[row + r]);
     }
-    multiply_rows<R, bits, group>(g, row, y);
+};
+
+template <int R, typename Work>
+OB_INLINE void multiply_count(uint32_t count, const Work &work, uint32_t row) {
+    if constexpr (R > 1) {
+        if (count < R) return multiply_count<R - 1>(count, work, row);
+    }
+    work.template multiply<R>(row);
 }
 
 // All rows, in steps of nearly the same height.
-template <int bits, int group>
-static void multiply_group(const Group &g, uint32_t rows, float (*y)[TILE]) {
+template <typename Work>
+static void multiply_rows(const Work &work, uint32_t rows) {
     uint32_t row = 0;
     for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
         uint32_t count = (rows - row + steps - 1) / steps;
-        multiply_count<MOST_ROWS, bits, group>(count, g, row, y);
+        multiply_count<MOST_ROWS>(count, work, row);
         row += count;
     }
 }
@@ -248,7 +255,7 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
         each.half = (int)(g % 2), each.first = g < PARTS;
         each.x = x.at(group == 32 ? g / 2 : g * (group / BLOCK), 0);
         each.x_scales = x.scales + (size_t)g * rows, each.x_sums = x.sums + (size_t)g * rows;
-        multiply_group<bits, group>(each, rows, y + (size_t)(g % PARTS) * rows);
+        multiply_rows(GroupRows<bits, group>{each, y + (size_t)(g % PARTS) * rows}, rows);
     }
     add_parts(y[0], least(PARTS, groups), (size_t)rows * TILE);
 }
