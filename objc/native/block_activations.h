@@ -1,8 +1,8 @@
-// Activations in the orders in which GGUF's blocks are unpacked (block_formats.h), a scale for each 32 columns.
+// Activations in the orders in which GGUF's blocks are unpacked (block_format.h), a scale for each 32 columns.
 #ifndef OB_NATIVE_BLOCK_ACTIVATIONS_H
 #define OB_NATIVE_BLOCK_ACTIVATIONS_H
 
-#include "block_formats.h"
+#include "block_format.h"
 
 namespace OB_NAMESPACE {
 

@@ -1,4 +1,4 @@
-// Matrices of blocks (block_formats.h), read eight groups of columns at a time: an octet.
+// Matrices of blocks (block_format.h), read eight groups of columns at a time: an octet.
 //
 // What belongs to the groups of an octet stands in vectors of eight lanes, in this order: 0 2 4 6 1 3 5 7, as adding
 // up the halves of vectors leaves them (slot). A row's float sum has a part for each lane.

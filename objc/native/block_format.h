@@ -1,0 +1,132 @@
+// How each of GGUF's blocks is read: its integers as pairs of 16 bits, its scales as floats. A format F has
+// what BlockFormat says, and
+//
+//   pairs(at, i, n)        columns 64 i … of the octet at `at`: four vectors of sixteen integers
+//   products(at, i, x, v)  their products with activations in the same order, added up as octet_dots (blocks.h) wants them
+//   scales(at, …)          scales and biases of the octet's groups, by slot: w = integer · scale + bias
+#ifndef OB_NATIVE_BLOCK_FORMAT_H
+#define OB_NATIVE_BLOCK_FORMAT_H
+
+#include "matvec.h"
+
+namespace OB_NAMESPACE {
+
+// Of two groups A and B of 32 columns, what the four vectors have. NATURAL, of a byte a column: even columns of A, of B,
+// odd columns of A, of B. The others, of two columns a byte, have A's eight in the low half and B's in the high half:
+// HALVES, of columns 16 apart: even ones below 16, even ones from 16 on, odd ones below 16, odd ones from 16 on; WORDS, of
+// neighbours: those that are 0, 1, 2 and 3 modulo 4.
+enum Order { NATURAL, HALVES, WORDS };
+
+// Where an octet begins.
+struct Place {
+    const uint8_t *block;
+    uint32_t half;          // of the block, where one has two octets
+    const uint8_t *scales;  // where they are stored apart
+};
+
+// An octet is eight groups (blocks.h).
+template <uint32_t columns, uint32_t bytes, uint32_t group, Order order, bool apart = false>
+struct BlockFormat {
+    static constexpr uint32_t COLUMNS = columns, BYTES = bytes;  // of a block
+    static constexpr uint32_t GROUP = group;                     // columns that share a scale
+    static constexpr uint32_t OCTETS = columns < 8 * group ? 1 : columns / (8 * group);  // in a block, where one has any
+    static constexpr uint32_t OCTET_BYTES = columns < 8 * group ? 8 * bytes : bytes / OCTETS;
+    static constexpr Order ORDER = order;                        // of columns in pairs()
+    static constexpr bool LANES = order != NATURAL;              // whether halves of vectors are groups
+    static constexpr bool APART = apart;                         // scales are bytes in an array of their own
+};
+
+OB_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+OB_INLINE __m128i load_half(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)p); }
+OB_INLINE __m256i load_blocks(const uint8_t *a, const uint8_t *b) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(a)), load_half(b), 1);
+}
+
+// Two bytes each of eight blocks, `step` bytes apart, by slot: each is read where it comes to stand in its place.
+template <int step>
+OB_INLINE __m128i eight_words(const uint8_t *p) {
+    __m128i all = load_half(p);
+    all = _mm_blend_epi16(all, load_half(p + 2 * step - 2), 1 << 1);
+    all = _mm_blend_epi16(all, load_half(p + 4 * step - 4), 1 << 2);
+    all = _mm_blend_epi16(all, load_half(p + 6 * step - 6), 1 << 3);
+    all = _mm_blend_epi16(all, load_half(p + 1 * step - 8), 1 << 4);
+    all = _mm_blend_epi16(all, load_half(p + 3 * step - 10), 1 << 5);
+    all = _mm_blend_epi16(all, load_half(p + 5 * step - 12), 1 << 6);
+    return _mm_blend_epi16(all, load_half(p + 7 * step - 14), 1 << 7);
+}
+
+// The same as f16 numbers.
+template <int step>
+OB_INLINE __m256 eight_halves(const uint8_t *p) {
+    return _mm256_cvtph_ps(eight_words<step>(p));
+}
+
+OB_INLINE __m256 half_at(const uint8_t *p) { return _mm256_cvtph_ps(_mm_set1_epi16(*(const int16_t *)p)); }
+OB_INLINE __m256 times(__m256 x, float y) { return _mm256_mul_ps(x, _mm256_set1_ps(y)); }
+
+// Eight bytes by slot.
+OB_INLINE __m128i by_slot(__m128i bytes) {
+    return _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, -1, -1, -1, -1, -1, -1, -1, -1));
+}
+
+// Even and odd columns of bytes a and b.
+OB_INLINE void byte_pairs(__m256i a, __m256i b, __m256i n[4]) {
+    n[0] = bytes<0>(a), n[1] = bytes<0>(b), n[2] = bytes<1>(a), n[3] = bytes<1>(b);
+}
+OB_INLINE void nibble_pairs(__m256i v, __m256i n[4]) {
+    n[0] = nibbles<0>(v), n[1] = nibbles<1>(v), n[2] = nibbles<2>(v), n[3] = nibbles<3>(v);
+}
+
+// Products of even and odd columns of A and of B, each added up. With AVX2 in assembly, as in nibble_products.
+OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
+#if OB_HAS_512
+    const __m256i *x = (const __m256i *)pairs;
+    __m256i n[4], none = _mm256_setzero_si256();
+    byte_pairs(a, b, n);
+    of_a = dot_pairs(dot_pairs(none, n[0], _mm256_loadu_si256(x)), n[2], _mm256_loadu_si256(x + 2));
+    of_b = dot_pairs(dot_pairs(none, n[1], _mm256_loadu_si256(x + 1)), n[3], _mm256_loadu_si256(x + 3));
+#else
+    struct Pairs {
+        int32_t pairs[BLOCK_PAIRS];
+    };
+    __m256i t, u;
+    __asm__("vpand %[low], %[a], %[s]\n\t"
+            "vpsrlw $8, %[a], %[t]\n\t"
+            "vpmaddwd (%[x]), %[s], %[s]\n\t"
+            "vpand %[low], %[b], %[u]\n\t"
+            "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
+            "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
+            "vpaddd %[t], %[s], %[s]\n\t"
+            "vpsrlw $8, %[b], %[t]\n\t"
+            "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
+            "vpaddd %[t], %[u], %[u]"
+            : [s] "=&x"(of_a), [t] "=&x"(t), [u] "=&x"(u)
+            : [a] "x"(a), [b] "x"(b), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(255)), "m"(*(const Pairs *)pairs));
+    of_b = u;
+#endif
+}
+
+// What octet_dots wants of the sums of A and of B.
+template <typename F>
+OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
+    if (F::GROUP == 16) v[0] = a, v[1] = b;
+    else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
+}
+
+// Products of a format whose integers are bytes without a sign, F::columns(at, i, a, b), and its pairs.
+#define OB_BYTE_FORMAT(F)                                                               \
+    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) {                          \
+        __m256i a, b;                                                                   \
+        columns(at, i, a, b);                                                           \
+        byte_pairs(a, b, n);                                                            \
+    }                                                                                   \
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
+        __m256i a, b;                                                                   \
+        columns(at, i, a, b);                                                           \
+        byte_products(a, b, x, a, b);                                                   \
+        store_sums<F>(a, b, v);                                                         \
+    }
+
+}  // namespace OB_NAMESPACE
+
+#endif
