@@ -1,7 +1,8 @@
 // How each of GGUF's blocks is read: its integers as pairs of 16 bits, its scales as floats. A format F has
 // what BlockFormat says, and
 //
-//   pairs(at, i, n)        columns 64 i … of the octet at `at`: four vectors of sixteen integers
+//   raw(at, i, v)          columns 64 i … of the octet at `at`: RAW vectors of words
+//   pairs(v, n)            what they are, word by word: four vectors of sixteen integers
 //   products(at, i, x, v)  their products with activations in the same order, added up as octet_dots (blocks.h) wants them
 //   scales(at, …)          scales and biases of the octet's groups, by slot: w = integer · scale + bias
 #ifndef OB_NATIVE_BLOCK_FORMAT_H
@@ -73,9 +74,6 @@ OB_INLINE __m128i by_slot(__m128i bytes) {
 OB_INLINE void byte_pairs(__m256i a, __m256i b, __m256i n[4]) {
     n[0] = bytes<0>(a), n[1] = bytes<0>(b), n[2] = bytes<1>(a), n[3] = bytes<1>(b);
 }
-OB_INLINE void nibble_pairs(__m256i v, __m256i n[4]) {
-    n[0] = nibbles<0>(v), n[1] = nibbles<1>(v), n[2] = nibbles<2>(v), n[3] = nibbles<3>(v);
-}
 
 // Products of even and odd columns of A and of B, each added up. With AVX2 in assembly, as in nibble_products.
 OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
@@ -113,13 +111,25 @@ OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
 }
 
-// Products of a format whose integers are bytes without a sign, F::columns(at, i, a, b), and its pairs.
-#define OB_BYTE_FORMAT(F)                                                               \
-    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) {                          \
-        __m256i a, b;                                                                   \
-        columns(at, i, a, b);                                                           \
-        byte_pairs(a, b, n);                                                            \
+// Of a format with words(at, i), sixteen of four nibbles each.
+#define OB_NIBBLE_FORMAT(F)                                                             \
+    static constexpr int RAW = 1;                                                       \
+    OB_INLINE void raw(Place at, uint32_t i, __m256i v[1]) { v[0] = words(at, i); }     \
+    OB_INLINE void pairs(const __m256i v[1], __m256i n[4]) {                            \
+        n[0] = nibbles<0>(v[0]), n[1] = nibbles<1>(v[0]);                               \
+        n[2] = nibbles<2>(v[0]), n[3] = nibbles<3>(v[0]);                               \
     }                                                                                   \
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
+        __m256i a, b;                                                                   \
+        nibble_sums(words(at, i), x, a, b);                                             \
+        store_sums<F>(a, b, v);                                                         \
+    }
+
+// Of a format with columns(at, i, a, b), integers that are bytes without a sign.
+#define OB_BYTE_FORMAT(F)                                                               \
+    static constexpr int RAW = 2;                                                       \
+    OB_INLINE void raw(Place at, uint32_t i, __m256i v[2]) { columns(at, i, v[0], v[1]); } \
+    OB_INLINE void pairs(const __m256i v[2], __m256i n[4]) { byte_pairs(v[0], v[1], n); } \
     OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
         __m256i a, b;                                                                   \
         columns(at, i, a, b);                                                           \

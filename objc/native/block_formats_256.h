@@ -23,12 +23,8 @@ OB_INLINE void six_bit_scales(const uint8_t *b, __m256 &scale, __m256 &bias) {
 }
 
 struct BlockQ4_K : BlockFormat<256, 144, 32, NATURAL> {
-    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(load_bytes(at.block + 16 + 32 * i), n); }
-    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
-        __m256i even, odd;
-        nibble_sums(load_bytes(at.block + 16 + 32 * i), x, even, odd);
-        store_sums<BlockQ4_K>(even, odd, v);
-    }
+    OB_INLINE __m256i words(Place at, uint32_t i) { return load_bytes(at.block + 16 + 32 * i); }
+    OB_NIBBLE_FORMAT(BlockQ4_K)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) { six_bit_scales(at.block, scale, bias); }
 };
 

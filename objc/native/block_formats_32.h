@@ -14,10 +14,8 @@ OB_INLINE __m256i block_nibbles(const uint8_t *b, uint32_t i) {
 }
 
 struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES> {
-    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 2>(at.block, i), n); }
-    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
-        *v = nibble_products(block_nibbles<BYTES, 2>(at.block, i), x);
-    }
+    OB_INLINE __m256i words(Place at, uint32_t i) { return block_nibbles<BYTES, 2>(at.block, i); }
+    OB_NIBBLE_FORMAT(BlockQ4_0)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(at.block);
         bias = times(scale, -8);
@@ -25,10 +23,8 @@ struct BlockQ4_0 : BlockFormat<32, 18, 32, HALVES> {
 };
 
 struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES> {
-    OB_INLINE void pairs(Place at, uint32_t i, __m256i n[4]) { nibble_pairs(block_nibbles<BYTES, 4>(at.block, i), n); }
-    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {
-        *v = nibble_products(block_nibbles<BYTES, 4>(at.block, i), x);
-    }
+    OB_INLINE __m256i words(Place at, uint32_t i) { return block_nibbles<BYTES, 4>(at.block, i); }
+    OB_NIBBLE_FORMAT(BlockQ4_1)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(at.block);
         bias = eight_halves<BYTES>(at.block + 2);

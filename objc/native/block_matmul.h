@@ -49,18 +49,21 @@ struct TileOctet {
         }
     }
 
-    // Columns 64 i … of it.
+    // Columns 64 i … of it. Words become columns before they are taken apart, for fewer vectors to transpose.
     void unpack(uint32_t i, Panel &panel) const {
         for (uint32_t side = 0; side < 2; side++) {
-            __m256i n[4][8];
+            __m256i raw[F::RAW][8];
             for (uint32_t r = 0; r < 8; r++) {
-                __m256i four[4];
-                F::pairs(rows[8 * side + r].place, i, four);
-                for (int j = 0; j < 4; j++) n[j][r] = four[j];
+                __m256i v[F::RAW];
+                F::raw(rows[8 * side + r].place, i, v);
+                for (int j = 0; j < F::RAW; j++) raw[j][r] = v[j];
             }
-            for (int j = 0; j < 4; j++) {
-                transpose(n[j]);
-                for (int l = 0; l < 8; l++) _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j][l]);
+            for (int j = 0; j < F::RAW; j++) transpose(raw[j]);
+            for (int l = 0; l < 8; l++) {
+                __m256i v[F::RAW], n[4];
+                for (int j = 0; j < F::RAW; j++) v[j] = raw[j][l];
+                F::pairs(v, n);
+                for (int j = 0; j < 4; j++) _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j]);
             }
         }
     }
