@@ -272,8 +272,7 @@ template <int bits, typename S, int group>
 OB_INLINE void multiply_any(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
 #if OB_HAS_TILES
     if (x.planes()) {
-        Strip<bits, S> strip = {&w, first, y};
-        multiply_by_tiles<bits, S, group, 1>(&strip, x);
+        multiply_by_tiles<bits, S, group>(w, first, x, y);
         return;
     }
 #endif
