@@ -86,7 +86,7 @@ def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
     rng = np.random.default_rng(columns)
     for blocks, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
         weight, _ = matrix(rng, (outputs, blocks * columns), format)
-        for rows in (1, 2, 4, 5, 13, 33):
+        for rows in (1, 2, 3, 4, 5, 6, 7, 13, 33):
             x = activations(rng, rows, blocks * columns)
             assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
 

@@ -11,7 +11,7 @@
 namespace OB_NAMESPACE {
 
 enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and their pairs
-enum { LEAST_TILE_ROWS = 8 };  // fewer go through vectors
+enum { LEAST_TILE_ROWS = 8, MOST_FEW = 6 };  // rows: fewer go through vectors; more are never apart
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
 // block, all rows of a block behind each other. 4-bit weights come eight to a word d, as pairs

@@ -111,6 +111,15 @@ OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
 }
 
+// The same of a block that is unpacked already.
+template <typename F>
+OB_INLINE void pair_products(const __m256i n[4], const __m256i *x, __m256i *v) {
+    __m256i none = _mm256_setzero_si256();
+    __m256i a = dot_pairs(dot_pairs(none, n[0], _mm256_loadu_si256(x)), n[2], _mm256_loadu_si256(x + 2));
+    __m256i b = dot_pairs(dot_pairs(none, n[1], _mm256_loadu_si256(x + 1)), n[3], _mm256_loadu_si256(x + 3));
+    store_sums<F>(a, b, v);
+}
+
 // Of a format with words(at, i), sixteen of four nibbles each.
 #define OB_NIBBLE_FORMAT(F)                                                             \
     static constexpr int RAW = 1;                                                       \

@@ -21,7 +21,7 @@ struct Blocks {
         : data((const uint8_t *)b[0]), scales(F::APART ? (const uint8_t *)b[1] : nullptr), columns(columns_),
           groups(columns_ / F::GROUP) {}
     static uint32_t group_of(uint32_t) { return F::GROUP; }
-    static uint32_t few(uint32_t) { return 4; }
+    static uint32_t few(uint32_t) { return MOST_FEW; }
     static bool fits(uint32_t columns, uint32_t) { return columns % F::COLUMNS == 0; }
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 
@@ -68,44 +68,87 @@ OB_INLINE __m256i octet_dots(Place at, const int32_t *pairs) {
     return sum_fours(v);
 }
 
-// sum + the parts of an octet, of which `groups` are the row's.
-template <typename F>
-OB_INLINE __m256 add_octet(__m256 sum, Place at, uint32_t index, uint32_t groups, const Activations &x) {
+// The same for R rows of activations, whose dot products share unpacked weights.
+template <int R, typename F>
+OB_INLINE void octet_dots(Place at, const int32_t *pairs, size_t row_step, __m256i dots[R]) {
+    enum : uint32_t { BLOCKS = 8 * F::GROUP / BLOCK, VECTORS_OF_BLOCK = 4 / BLOCKS };
+    __m256i v[R][4];
+    for (uint32_t i = 0; i < BLOCKS; i++, pairs += BLOCK_PAIRS) {
+        __m256i raw[F::RAW], n[4];
+        F::raw(at, i, raw);
+        F::pairs(raw, n);
+        for (int r = 0; r < R; r++) pair_products<F>(n, (const __m256i *)(pairs + r * row_step), v[r] + VECTORS_OF_BLOCK * i);
+    }
+    for (int r = 0; r < R; r++) dots[r] = sum_fours(v[r]);
+}
+
+// sums[row] += the parts of an octet, of which `groups` are the row's.
+template <int R, typename F>
+OB_INLINE void add_octet(__m256 sums[R], Place at, uint32_t index, uint32_t groups, const Activations &x) {
     __m256 scale, bias;
     F::scales(at, scale, bias);
     if (groups < 8) {
         __m256i theirs = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)groups), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
         scale = _mm256_and_ps(scale, _mm256_castsi256_ps(theirs)), bias = _mm256_and_ps(bias, _mm256_castsi256_ps(theirs));
     }
-    __m256i dots = octet_dots<F>(at, x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS);
-    return add_group(sum, dots, scale, bias, _mm256_loadu_ps(x.scales + 8 * index), _mm256_loadu_ps(x.sums + 8 * index));
+    const int32_t *pairs = x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS;
+    __m256i dots[R];
+    if constexpr (R == 1) dots[0] = octet_dots<F>(at, pairs);
+    else octet_dots<R, F>(at, pairs, x.row_step, dots);
+    for (int r = 0; r < R; r++) {
+        const size_t group = 8 * index + r * x.row_scale_step;
+        sums[r] = add_group(sums[r], dots[r], scale, bias, _mm256_loadu_ps(x.scales + group), _mm256_loadu_ps(x.sums + group));
+    }
 }
 
-// Products of rows `first` to `first` + 7 of w with x, which has one row; a lane each.
-template <typename F>
-static __attribute__((noinline)) __m256 matvec(const Blocks<F> &w, uint32_t first, const Activations &x) {
+// y[row]: products of rows `first` to `first` + 7 of w with the first R rows of x, a lane each.
+template <int R, typename F>
+static __attribute__((noinline)) void matvecs(const Blocks<F> &w, uint32_t first, const Activations &x, __m256 y[R]) {
     const uint32_t whole = w.groups / 8;
-    __m256 parts[8];
+    __m256 parts[R][8];
     Octet<F> octet;
     for (uint32_t r = 0; r < 8; r++) {
-        __m256 sum = _mm256_setzero_ps();
+        __m256 sums[R];
+        for (int i = 0; i < R; i++) sums[i] = _mm256_setzero_ps();
         for (uint32_t o = 0; o < whole; o++) {
             octet.at(w, first + r, o, 0);
             for (uint32_t line = 0; line < F::OCTET_BYTES; line += 64) {
                 _mm_prefetch((const char *)octet.place.block + PREFETCH + line, _MM_HINT_T0);
             }
-            sum = add_octet<F>(sum, octet.place, o, 8, x);
+            add_octet<R, F>(sums, octet.place, o, 8, x);
         }
         if (w.groups % 8 != 0) {
             octet.at(w, first + r, whole, 7 - r);
-            sum = add_octet<F>(sum, octet.place, whole, w.groups % 8, x);
+            add_octet<R, F>(sums, octet.place, whole, w.groups % 8, x);
         }
-        parts[r] = sum;
+        for (int i = 0; i < R; i++) parts[i][r] = sums[i];
     }
-    transpose((__m256i *)parts);
-    __m256 sum = parts[0];
-    for (int i = 1; i < 8; i++) sum = _mm256_add_ps(sum, parts[i]);
-    return sum;
+    for (int i = 0; i < R; i++) {
+        transpose((__m256i *)parts[i]);
+        y[i] = parts[i][0];
+        for (int p = 1; p < 8; p++) y[i] = _mm256_add_ps(y[i], parts[i][p]);
+    }
+}
+
+template <typename F>
+OB_INLINE __m256 matvec(const Blocks<F> &w, uint32_t first, const Activations &x) {
+    __m256 y;
+    matvecs<1>(w, first, x, &y);
+    return y;
+}
+
+// For a few rows of x, which lie apart: up to four at a time.
+template <typename F>
+OB_INLINE void few_rows(const Blocks<F> &w, uint32_t first, const Activations &x, __m256 y[MOST_FEW]) {
+    for (uint32_t row = 0, n; row < x.rows; row += n) {
+        uint32_t left = x.rows - row;
+        n = left > 4 ? (left + 1) / 2 : left;
+        Activations some = x.one(row);
+        if (n == 4) matvecs<4>(w, first, some, y + row);
+        else if (n == 3) matvecs<3>(w, first, some, y + row);
+        else if (n == 2) matvecs<2>(w, first, some, y + row);
+        else matvecs<1>(w, first, some, y + row);
+    }
 }
 
 }  // namespace OB_NAMESPACE

@@ -236,6 +236,12 @@ static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_
     return eight_rows_sums(w, first, x, dots);
 }
 
+// The same for a few rows of x, which lie apart.
+template <int bits, typename S>
+OB_INLINE void few_rows(const Packed<bits, S> &w, uint32_t first, const Activations &x, __m256 y[MOST_FEW]) {
+    for (uint32_t r = 0; r < x.rows; r++) y[r] = matvec(w, first, x.one(r));
+}
+
 }  // namespace OB_NAMESPACE
 
 #endif

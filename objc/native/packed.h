@@ -43,7 +43,7 @@ struct Packed {
 
     // Columns of a scale, of a kernel whose arguments say `group`, and whether rows of so many are handled.
     static uint32_t group_of(uint32_t group) { return group; }
-    // So many rows of activations go through alone, as more do not make up for unpacking weights for all.
+    // So many rows of activations, at most MOST_FEW, do not make up for unpacking weights for all.
     static uint32_t few(uint32_t group) { return group == 32 ? 4 : 2; }
     static bool fits(uint32_t columns, uint32_t group) {
         return (group == 32 || group == 64 || group == 128) && columns % group == 0;

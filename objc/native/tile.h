@@ -50,7 +50,9 @@ OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, floa
     }
     for (int h = 0; h < 2; h++) {
         if (tile.count[h] == 0) continue;
-        for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, matvec(w, tile.first[h], x.one(r)));
+        __m256 products[MOST_FEW];
+        few_rows(w, tile.first[h], x, products);
+        for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, products[r]);
     }
 }
 
