@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference as ref
 from safetensors.numpy import save_file
-from support import DOT, activations, assert_close, matrix, run
+from support import DOT, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
 from pipeline.benching import gguf_file
@@ -27,13 +27,9 @@ def test_halves_of_a_matrix(device, format, group):
     for part in split_rows(as_weight(weight, "qkv"), (17, 1, 32)):
         rows = values[first : first + part.shape[0]]
         y = run(device, 3, lambda pipe, x, part=part: pipe.linear(x, part), x=x)
-        assert_close(y, x.astype(np.float64) @ rows.T, 4 * DOT * np.abs(x) @ np.abs(rows).T + native_rounding(device, x, format, rows))
+        bound = 4 * DOT * np.abs(x) @ np.abs(rows).T + stored_activations(device, x, weight, rows)
+        assert_close(y, x.astype(np.float64) @ rows.T, bound)
         first += part.shape[0]
-
-
-def native_rounding(device, x, format, rows):
-    """16-bit activations of a device's own kernels (see support.stored_activations)."""
-    return np.abs(x).max() / 65534 * np.abs(rows).sum(-1) if device.native and format == "q4_bf16" else 0
 
 
 def test_views_know_where_they_lie():
