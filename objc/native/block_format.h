@@ -1,5 +1,5 @@
-// How each of GGUF's blocks is read: its integers as pairs of 16 bits, its scales as floats. A format F has
-// what BlockFormat says, and
+// How blocks of weights, GGUF's and MLX's mxfp4, are read: integers as pairs of 16 bits, scales as floats. A format F
+// has what BlockFormat says, and
 //
 //   raw(at, i, v)          columns 64 i … of the octet at `at`: RAW vectors of words
 //   pairs(v, n)            what they are, word by word: four vectors of sixteen integers
@@ -75,14 +75,19 @@ OB_INLINE void byte_pairs(__m256i a, __m256i b, __m256i n[4]) {
     n[0] = bytes<0>(a), n[1] = bytes<0>(b), n[2] = bytes<1>(a), n[3] = bytes<1>(b);
 }
 
-// Products of even and odd columns of A and of B, each added up. With AVX2 in assembly, as in nibble_products.
-OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
-#if OB_HAS_512
-    const __m256i *x = (const __m256i *)pairs;
-    __m256i n[4], none = _mm256_setzero_si256();
-    byte_pairs(a, b, n);
+// Products of a block that is unpacked, those of A and those of B added up.
+OB_INLINE void pair_sums(const __m256i n[4], const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
+    const __m256i *x = (const __m256i *)pairs, none = _mm256_setzero_si256();
     of_a = dot_pairs(dot_pairs(none, n[0], _mm256_loadu_si256(x)), n[2], _mm256_loadu_si256(x + 2));
     of_b = dot_pairs(dot_pairs(none, n[1], _mm256_loadu_si256(x + 1)), n[3], _mm256_loadu_si256(x + 3));
+}
+
+// The same from bytes a and b. With AVX2 in assembly, as in nibble_products.
+OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i &of_a, __m256i &of_b) {
+#if OB_HAS_512
+    __m256i n[4];
+    byte_pairs(a, b, n);
+    pair_sums(n, pairs, of_a, of_b);
 #else
     struct Pairs {
         int32_t pairs[BLOCK_PAIRS];
@@ -109,15 +114,6 @@ template <typename F>
 OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     if (F::GROUP == 16) v[0] = a, v[1] = b;
     else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
-}
-
-// The same of a block that is unpacked already.
-template <typename F>
-OB_INLINE void pair_products(const __m256i n[4], const __m256i *x, __m256i *v) {
-    __m256i none = _mm256_setzero_si256();
-    __m256i a = dot_pairs(dot_pairs(none, n[0], _mm256_loadu_si256(x)), n[2], _mm256_loadu_si256(x + 2));
-    __m256i b = dot_pairs(dot_pairs(none, n[1], _mm256_loadu_si256(x + 1)), n[3], _mm256_loadu_si256(x + 3));
-    store_sums<F>(a, b, v);
 }
 
 // Of a format with words(at, i), sixteen of four nibbles each.

@@ -77,7 +77,11 @@ OB_INLINE void octet_dots(Place at, const int32_t *pairs, size_t row_step, __m25
         __m256i raw[F::RAW], n[4];
         F::raw(at, i, raw);
         F::pairs(raw, n);
-        for (int r = 0; r < R; r++) pair_products<F>(n, (const __m256i *)(pairs + r * row_step), v[r] + VECTORS_OF_BLOCK * i);
+        for (int r = 0; r < R; r++) {
+            __m256i a, b;
+            pair_sums(n, pairs + r * row_step, a, b);
+            store_sums<F>(a, b, v[r] + VECTORS_OF_BLOCK * i);
+        }
     }
     for (int r = 0; r < R; r++) dots[r] = sum_fours(v[r]);
 }
