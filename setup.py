@@ -141,9 +141,7 @@ def _apple_shaders(sources: list[Path], out: Path) -> Path | None:
     for source in sources:
         part, deps = NATIVE / f"{source.stem}.air", NATIVE / f"{source.stem}.air.d"
         command = [*xcrun, "metal", "-O2", "-fno-fast-math", "-MMD", "-MF", str(deps), "-c"]
-        jobs.append(
-            partial(shop.make, part, [*command, str(source), "-o", str(part)], [source], deps)
-        )
+        jobs.append(partial(shop.make, part, [*command, str(source), "-o", str(part)], [source], deps))
         parts.append(part)
     try:
         objects.parallel(jobs)
