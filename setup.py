@@ -183,9 +183,6 @@ class BuildExt(build_ext):
         for path in files("shaders", "*.metal", "*.h"):
             objects.install(path, target / "shaders" / path.name)
         objects.install(Path("shaders/weights"), target / "shaders/weights")
-        objects.install(Path("shaders/metal_stdlib"), target / "include/metal_stdlib")
-        objects.install(Path("shaders/metal_checker"), target / "include/metal_checker")
-        objects.install(Path("shaders/metal_strict"), target / "include/metal_strict")
         for path in files("objc/metal", "metallib*.h"):
             objects.install(path, target / "include" / path.name)
 

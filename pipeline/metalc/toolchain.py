@@ -74,8 +74,8 @@ def _first(*paths: Path) -> Path:
 
 
 def stdlib_dir() -> Path:
-    """Folder of <metal_stdlib>: in the source tree, else in the installed package."""
-    return _first(_PACKAGE.parent / "shaders" / "metal_stdlib", _PACKAGE / "include" / "metal_stdlib")
+    """The folder of <metal_stdlib>."""
+    return _first(_PACKAGE / "include" / "metal_stdlib")
 
 
 def abi_dir() -> Path:
@@ -85,7 +85,7 @@ def abi_dir() -> Path:
 
 def checker_dir() -> Path:
     """Folder of the headers that take the place of others where kernels are run thread by thread."""
-    return _first(_PACKAGE.parent / "shaders" / "metal_checker", _PACKAGE / "include" / "metal_checker")
+    return _first(_PACKAGE / "include" / "metal_checker")
 
 
 def defines(isa: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 
 A shader is lowered to C++ for OpenCL, which has Metal's address spaces, and read by Clang's library
 (libclang, from PyPI; nothing else of the package needs it) against the declarations of
-shaders/metal_strict. Clang's own errors, with those that Metal does not share left out, and the rules of
+pipeline/include/metal_strict. Clang's own errors, with those that Metal does not share left out, and the rules of
 words.py, kernels.py and tree.py make the diagnostics.
 """
 

@@ -71,7 +71,7 @@ def lanes(request, tmp_path_factory):
             "-fno-trapping-math",
             "-ffp-contract=off",
             f"-DLANES_WIDTH={request.param}",
-            f"-I{ROOT / 'shaders' / 'metal_stdlib'}",
+            f"-I{ROOT / 'pipeline' / 'include' / 'metal_stdlib'}",
             f"-I{ROOT / 'objc' / 'metal'}",
             *toolchain.defines("avx2"),
             str(folder / "lanes.cpp"),

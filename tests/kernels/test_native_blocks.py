@@ -59,7 +59,8 @@ READ_TO_THE_END = """
     import mmap, os, sys
     import numpy as np
     import pipeline as p
-    from pipeline.tensors import BLOCKS, Storage
+    from pipeline.graph.formats import BLOCKS
+    from pipeline.graph.tensors import Storage
 
     file, kind, groups, outputs = sys.argv[1], sys.argv[2], int(sys.argv[3]), 11
     columns, size = BLOCKS.get(kind, (32, 16))

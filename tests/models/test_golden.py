@@ -171,7 +171,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
 SMALL = """
 import json, sys
 import pipeline as p
-from pipeline.storyteller import builtin_model
+from pipeline.checkpoints.storyteller import builtin_model
 model = p.load_model(p.open_checkpoint(builtin_model()))
 tokens = [event.token for event in p.Generator(model).run([p.Request(0, (0, 819, 779, 259, 592, 12), 16)])
           if type(event).__name__ == "Token"]
