@@ -1,20 +1,19 @@
 """Generation: prompts in, tokens out."""
 
-from ..models import load_model
-from .generator import Generator, cache_bytes
-from .requests import Failed, Finished, Prefilled, Request, Stats, Token, TraceEvent
-from .settings import Sampling
+from .._lazy import lazy
 
-__all__ = [
-    "Failed",
-    "Finished",
-    "Generator",
-    "Prefilled",
-    "Request",
-    "Sampling",
-    "Stats",
-    "Token",
-    "TraceEvent",
-    "cache_bytes",
-    "load_model",
-]
+_HOMES = {
+    "Generator": ".generator",
+    "cache_bytes": ".generator",
+    "Failed": ".requests",
+    "Finished": ".requests",
+    "Prefilled": ".requests",
+    "Request": ".requests",
+    "Stats": ".requests",
+    "Token": ".requests",
+    "TraceEvent": ".requests",
+    "Sampling": ".settings",
+    "load_model": "..models",
+}
+
+__getattr__, __dir__, __all__ = lazy(__name__, _HOMES)

@@ -6,9 +6,9 @@ import math
 
 from ..device.core import _core
 from ..errors import BuildError, DTypeError, RunError, ShapeError
-from .formats import dtype_of, view_dtype, view_shape
+from .formats import dtype_of, view_dtype
 from .plan import Plan
-from .tensors import Tensor
+from .tensors import Tensor, view_shape
 
 
 class Chain:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-from ..device.core import _core
 from ..errors import DTypeError
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
@@ -52,16 +49,3 @@ def dtype_of(array) -> str:
 def view_dtype(dtype: str) -> str:
     """The NumPy dtype that shows a tensor's memory; bf16 shows as uint16, q8 as bytes."""
     return _VIEWS[dtype]
-
-
-def view_shape(shape, dtype: str) -> tuple[int, ...]:
-    """The shape of the array that shows a tensor's memory: rows of q8 are bytes, scales and integers."""
-    if dtype != "q8":
-        return tuple(shape)
-    groups = -(-shape[-1] // _core.CACHE_GROUP)
-    return (*shape[:-1], -(-(2 * groups + shape[-1]) // 4) * 4)
-
-
-def nbytes_of(shape, dtype: str) -> int:
-    """What a tensor takes in memory."""
-    return math.prod(view_shape(shape, dtype)) * (1 if dtype == "q8" else ITEM_SIZES[dtype])

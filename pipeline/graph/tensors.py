@@ -6,8 +6,22 @@ import math
 import weakref
 from dataclasses import dataclass
 
+from ..device.core import _core
 from ..errors import DTypeError
-from .formats import ITEM_SIZES, dtype_of, nbytes_of, view_dtype, view_shape
+from .formats import ITEM_SIZES, dtype_of, view_dtype
+
+
+def view_shape(shape, dtype: str) -> tuple[int, ...]:
+    """The shape of the array that shows a tensor's memory: rows of q8 are bytes, scales and integers."""
+    if dtype != "q8":
+        return tuple(shape)
+    groups = -(-shape[-1] // _core.CACHE_GROUP)
+    return (*shape[:-1], -(-(2 * groups + shape[-1]) // 4) * 4)
+
+
+def nbytes_of(shape, dtype: str) -> int:
+    """What a tensor takes in memory."""
+    return math.prod(view_shape(shape, dtype)) * (1 if dtype == "q8" else ITEM_SIZES[dtype])
 
 
 class Storage:

@@ -20,7 +20,7 @@ def tokens_on(device, *settings, prompt=PROMPT, count=COUNT):
         events = list(p.Generator(model, batch_size=len(requests)).run(requests))
         return [
             event.tokens
-            for event in sorted((e for e in events if isinstance(e, p.generate.Finished)), key=lambda e: e.index)
+            for event in sorted((e for e in events if isinstance(e, p.generation.Finished)), key=lambda e: e.index)
         ]
 
 

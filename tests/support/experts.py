@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from support import reference as ref
 from support.kernels import DOT, activations, assert_close, matrix, stored, stored_activations
-from support.kernels import reference as ref
 
 
 class Layer:
