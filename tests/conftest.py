@@ -41,6 +41,14 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """What support.axes takes off the checker is left to -m exhaustive there."""
+    for item in items:
+        if item.get_closest_marker("off_checker") and item.callspec.params.get("opened") in CHECKERS:
+            item.add_marker("exhaustive")
+
+
 def _open(param, **settings):
     import pipeline
 
