@@ -67,7 +67,10 @@ def aligned(choices) -> list[tuple]:
 def covering(sizes, first=()) -> list[tuple]:
     """Rows, `first` among them, in which any two values of two axes meet. The same rows every time."""
     wanted = {
-        (a, x, b, y): None for a, b in combinations(range(len(sizes)), 2) for x in range(sizes[a]) for y in range(sizes[b])
+        (a, x, b, y): None
+        for a, b in combinations(range(len(sizes)), 2)
+        for x in range(sizes[a])
+        for y in range(sizes[b])
     }
     if len(sizes) == 1:
         return aligned([range(sizes[0])])
@@ -85,7 +88,9 @@ def covering(sizes, first=()) -> list[tuple]:
         chosen = {a: x, b: y}
         for c in range(len(sizes)):
             if c not in chosen:
-                chosen[c] = max(range(sizes[c]), key=lambda z: (_new_pairs(wanted, chosen, c, z), -_used(rows, c, z), -z))
+                chosen[c] = max(
+                    range(sizes[c]), key=lambda z: (_new_pairs(wanted, chosen, c, z), -_used(rows, c, z), -z)
+                )
         take(tuple(chosen[c] for c in range(len(sizes))))
     return rows
 

@@ -45,9 +45,20 @@ def _compile(isa: str) -> Path:
     for source in sorted((ROOT / NATIVE).glob("*.cpp")):
         part = ROOT / FOLDER / f"{source.stem}-{isa}.o"
         depfile = part.with_suffix(".d")
-        command = [*compiler, *FLAGS, f"-DOB_ISA={isa}", "-MMD", "-MF", str(depfile), "-c", str(source.relative_to(ROOT))]
+        command = [
+            *compiler,
+            *FLAGS,
+            f"-DOB_ISA={isa}",
+            "-MMD",
+            "-MF",
+            str(depfile),
+            "-c",
+            str(source.relative_to(ROOT)),
+        ]
         parts.append(part)
-        jobs.append(functools.partial(shop.make, part, [*command, "-o", str(part)], [source.relative_to(ROOT)], depfile))
+        jobs.append(
+            functools.partial(shop.make, part, [*command, "-o", str(part)], [source.relative_to(ROOT)], depfile)
+        )
     objects.parallel(jobs)
     product = ROOT / FOLDER / f"{isa}.so"
     shop.make(product, [*compiler, "-shared", *map(str, parts), "-o", str(product)], parts)
