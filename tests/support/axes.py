@@ -1,8 +1,8 @@
 """Parameters of tests whose axes are independent: covered in pairs, not multiplied.
 
-`pairs` parametrises a test by all products of its axes and marks what a daily run leaves to `-m exhaustive`: products beyond a
-cover in which any two values of two axes meet. The checker simulates every thread and takes a hundred times longer: there each
-value appears once, and an axis may name the few values that stand for all of them.
+`pairs` parametrises a test by all products of its axes and marks what a daily run leaves to `-m exhaustive`: products
+beyond a cover in which any two values of two axes meet. The checker simulates every thread and takes a hundred times
+longer: there each value appears once, and an axis may name the few values that stand for all of them.
 """
 
 from dataclasses import dataclass
@@ -13,50 +13,50 @@ import pytest
 
 @dataclass(frozen=True)
 class Axis:
-    """The values of one parameter; on_checker: those that the checker takes in a daily run."""
+    """The values of one parameter, and places among them: of those that a daily run takes, and that the checker takes."""
 
     values: tuple
-    on_checker: tuple
+    daily: tuple[int, ...]
+    on_checker: tuple[int, ...]
 
 
-def axis(values, on_checker=None) -> Axis:
+def axis(values, on_checker=None, daily=None) -> Axis:
+    """An axis of `values`, of which a daily run takes `daily` and the checker `on_checker`, or all."""
     if isinstance(values, Axis):
         return values
     values = tuple(values)
-    chosen = values if on_checker is None else tuple(on_checker)
-    missing = [value for value in chosen if value not in values]
-    if missing:
-        raise ValueError(f"the checker cannot take {missing}, which the axis has not")
-    return Axis(values, chosen)
+    daily = tuple(range(len(values))) if daily is None else tuple(map(values.index, daily))
+    on_checker = daily if on_checker is None else tuple(map(values.index, on_checker))
+    if not set(on_checker) <= set(daily):
+        raise ValueError(f"the checker cannot take {on_checker} where a daily run takes {daily}")
+    return Axis(values, daily, on_checker)
 
 
-def each(names, *axes):
+def each(names, *axes, indirect=()):
     """Like pairs, but each value appears once everywhere: for axes that share no code."""
-    return _parametrize(names, [axis(one) for one in axes], strength=1)
+    return _parametrize(names, [axis(one) for one in axes], 1, indirect)
 
 
-def pairs(names, *axes):
+def pairs(names, *axes, indirect=()):
     """Parametrises a test by `names`, one axis each: a sequence of values or an Axis. Ids join the values' names."""
-    return _parametrize(names, [axis(one) for one in axes], strength=2)
+    return _parametrize(names, [axis(one) for one in axes], 2, indirect)
 
 
-def _parametrize(names, axes, strength):
+def _parametrize(names, axes, strength, indirect):
     names = [name.strip() for name in names.split(",")]
     if len(names) != len(axes):
         raise ValueError(f"{len(names)} names ({', '.join(names)}) for {len(axes)} axes")
-    watched = aligned([tuple(one.values.index(value) for value in one.on_checker) for one in axes])
-    sizes = [len(one.values) for one in axes]
-    everywhere = covering(sizes, watched) if strength == 2 else watched + aligned([range(size) for size in sizes])
+    watched = aligned([one.on_checker for one in axes])
+    daily = [one.daily for one in axes]
+    everywhere = covering(daily, watched) if strength == 2 else watched + aligned(daily)
     rows = []
-    for row in product(*map(range, sizes)):
-        values = [one.values[index] for one, index in zip(axes, row)]
-        marks = []
-        if row not in everywhere:
-            marks = [pytest.mark.exhaustive]
-        elif row not in watched:
+    for row in product(*(range(len(one.values)) for one in axes)):
+        values = [one.values[place] for one, place in zip(axes, row)]
+        marks = [pytest.mark.exhaustive] if row not in everywhere else []
+        if marks == [] and row not in watched:
             marks = [pytest.mark.off_checker]
         rows.append(pytest.param(*values, marks=marks, id="-".join(map(name_of, names, values))))
-    return pytest.mark.parametrize(names, rows)
+    return pytest.mark.parametrize(names, rows, indirect=list(indirect))
 
 
 def aligned(choices) -> list[tuple]:
@@ -64,16 +64,13 @@ def aligned(choices) -> list[tuple]:
     return [tuple(choice[i % len(choice)] for choice in choices) for i in range(max(map(len, choices)))]
 
 
-def covering(sizes, first=()) -> list[tuple]:
+def covering(choices, first=()) -> list[tuple]:
     """Rows, `first` among them, in which any two values of two axes meet. The same rows every time."""
+    if len(choices) == 1:
+        return aligned(choices)
     wanted = {
-        (a, x, b, y): None
-        for a, b in combinations(range(len(sizes)), 2)
-        for x in range(sizes[a])
-        for y in range(sizes[b])
+        (a, x, b, y): None for a, b in combinations(range(len(choices)), 2) for x in choices[a] for y in choices[b]
     }
-    if len(sizes) == 1:
-        return aligned([range(sizes[0])])
     rows = []
 
     def take(row):
@@ -86,12 +83,11 @@ def covering(sizes, first=()) -> list[tuple]:
     while wanted:
         a, x, b, y = next(iter(wanted))
         chosen = {a: x, b: y}
-        for c in range(len(sizes)):
+        for c, values in enumerate(choices):
             if c not in chosen:
-                chosen[c] = max(
-                    range(sizes[c]), key=lambda z: (_new_pairs(wanted, chosen, c, z), -_used(rows, c, z), -z)
-                )
-        take(tuple(chosen[c] for c in range(len(sizes))))
+                # the value that brings the most new pairs; of several the one that was taken least, then the first
+                chosen[c] = max(values, key=lambda z: (_new_pairs(wanted, chosen, c, z), -_used(rows, c, z)))
+        take(tuple(chosen[c] for c in range(len(choices))))
     return rows
 
 
