@@ -9,15 +9,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from support.processors import CHECKERS, PROCESSORS  # noqa: E402
+from support.progress import Progress  # noqa: E402
 
-# The same examples every time, and no limit on the time of one: the machine may be busy.
-hypothesis.settings.register_profile(
-    "onebuf",
-    deadline=None,
-    derandomize=True,
-    max_examples=30,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+# The same examples every time, and no limit on the time of one: the machine may be busy. What the checker runs, where each
+# takes a hundred times longer, the other devices run as well.
+EXAMPLES = {"onebuf": 30, "checker": 10}
+for profile, count in EXAMPLES.items():
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        derandomize=True,
+        max_examples=count,
+        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    )
 hypothesis.settings.load_profile("onebuf")
 
 
@@ -33,6 +37,11 @@ def pytest_addoption(parser):
         metavar="N",
         help="orders of threads that the checker tries for each dispatch (default: 8)",
     )
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and config.option.verbose <= 0:
+        config.pluginmanager.register(Progress(config))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -70,7 +79,9 @@ def opened(request):
 def device(opened):
     """Any device. On the checker a test also fails for what is found in its kernels."""
     opened.clear_findings()
+    hypothesis.settings.load_profile("checker" if opened.name == "checker" else "onebuf")
     yield opened
+    hypothesis.settings.load_profile("onebuf")
     found = opened.findings
     opened.clear_findings()
     if found:

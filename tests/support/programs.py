@@ -3,6 +3,7 @@ where a test needs to slow it down or to make it fail."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ FAKE = Path(__file__).with_name("fakes.py")
 def start(program, arguments, env=None, **options):
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "OB_THREADS")} | (env or {})
     environment["PYTHONPATH"] = str(ROOT)
+    # A shell starts what runs behind it deaf to Ctrl-C, and what that starts, too.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen([sys.executable, *program, *map(str, arguments)], env=environment, **pipes)
 
