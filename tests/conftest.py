@@ -11,18 +11,20 @@ import pytest  # noqa: E402
 from support.processors import CHECKERS, PROCESSORS  # noqa: E402
 from support.progress import Progress  # noqa: E402
 
-# The same examples every time, and no limit on the time of one: the machine may be busy. What the checker runs, where each
-# takes a hundred times longer, the other devices run as well.
-EXAMPLES = {"onebuf": 30, "checker": 10}
-for profile, count in EXAMPLES.items():
-    hypothesis.settings.register_profile(
-        profile,
-        deadline=None,
-        derandomize=True,
-        max_examples=count,
-        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-    )
+# The same examples every time, and no limit on the time of one: the machine may be busy.
+hypothesis.settings.register_profile(
+    "onebuf",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("onebuf")
+ON_CHECKER = 10  # examples there, where one takes a hundred times longer; the other devices have all of them
+
+
+def _device_of(item):
+    return item.callspec.params.get("opened") if hasattr(item, "callspec") else None
 
 
 def _id(each):
@@ -44,11 +46,25 @@ def pytest_configure(config):
         config.pluginmanager.register(Progress(config))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fewer examples on the checker. Settings are fixed when a test is decorated, so they are changed where they are kept."""
+    name = "_hypothesis_internal_use_settings"
+    own = getattr(getattr(item, "obj", None), name, None)
+    if own is None or _device_of(item) not in CHECKERS or item.config.option.markexpr == "exhaustive":
+        return (yield)
+    setattr(item.obj, name, hypothesis.settings(own, max_examples=min(own.max_examples, ON_CHECKER)))
+    try:
+        return (yield)
+    finally:
+        setattr(item.obj, name, own)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     """What support.axes takes off the checker is left to -m exhaustive there."""
     for item in items:
-        if item.get_closest_marker("off_checker") and item.callspec.params.get("opened") in CHECKERS:
+        if item.get_closest_marker("off_checker") and _device_of(item) in CHECKERS:
             item.add_marker("exhaustive")
 
 
@@ -62,13 +78,16 @@ def _open(param, **settings):
         return pipeline.open_device(name, threads=threads, **settings)
 
 
-@pytest.fixture(scope="session", params=PROCESSORS, ids=_id)
+# Scopes are modules, so that tests stay in the order of their files; a process opens each device once all the same.
+
+
+@pytest.fixture(scope="module", params=PROCESSORS, ids=_id)
 def processor(request):
     """A device that runs kernels at speed: for thousands of rows, and for what is not about kernels."""
     return _open(request.param)
 
 
-@pytest.fixture(scope="session", params=PROCESSORS + CHECKERS, ids=_id)
+@pytest.fixture(scope="module", params=PROCESSORS + CHECKERS, ids=_id)
 def opened(request):
     """Any device, for fixtures that keep what they make of it."""
     schedules = request.config.getoption("schedules") if request.param in CHECKERS else 0
@@ -79,9 +98,7 @@ def opened(request):
 def device(opened):
     """Any device. On the checker a test also fails for what is found in its kernels."""
     opened.clear_findings()
-    hypothesis.settings.load_profile("checker" if opened.name == "checker" else "onebuf")
     yield opened
-    hypothesis.settings.load_profile("onebuf")
     found = opened.findings
     opened.clear_findings()
     if found:

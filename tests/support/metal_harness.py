@@ -22,6 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import objects  # noqa: E402  (found through the line above)
 import toolchain  # noqa: E402
 
+from support.locks import alone_in  # noqa: E402
+
 PROGRAMS = ["order", "costs", "dispatch", "buffers", "commands", "events", "misuse", "reflection", "fork", "checker"]
 LEFT_OUT = [("thread", "checker")]  # that sanitizer does not follow fibers
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
@@ -63,6 +65,11 @@ def native_isas() -> list[str]:
 @functools.cache
 def build(variant: Variant) -> Path:
     """Compiles everything; returns the folder with the programs and library.metallib."""
+    with alone_in(ROOT / "build" / "tests" / "metal" / variant.name):
+        return _build(variant)
+
+
+def _build(variant: Variant) -> Path:
     tools = toolchain.find()
     folder = Path("build", "tests", "metal", variant.name)
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
