@@ -1,4 +1,4 @@
-// Type traits and what else Metal takes from C++'s standard library, in namespace metal.
+// Type traits, and whatever else Metal has from C++'s standard library, in namespace metal.
 #pragma once
 
 namespace metal {
@@ -62,7 +62,7 @@ template <typename A, typename B> struct common_type<A, B> {
 };
 template <typename... A> using common_type_t = typename common_type<A...>::type;
 
-// A type without its address space.
+// Gives a type without its address space.
 template <typename T> struct remove_addrspace { typedef T type; };
 #define STRICT_REMOVE(A)                                                                                   \
     template <typename T> struct remove_addrspace<A T> { typedef T type; };                                \
