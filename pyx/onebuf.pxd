@@ -1,8 +1,8 @@
-# The one place of externs: objc/onebuf.h, objc/OBHazard.h and shaders/args.h as Cython sees them.
+# The one place of externs: objc/core/onebuf.h, objc/core/OBHazard.h and shaders/args.h as Cython sees them.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-cdef extern from "onebuf.h" nogil:
+cdef extern from "core/onebuf.h" nogil:
     ctypedef struct ob_device
     ctypedef struct ob_library
     ctypedef struct ob_kernel
@@ -98,7 +98,7 @@ cdef extern from "onebuf.h" nogil:
     int ob_run_done(ob_run *run)
     void ob_run_describe(ob_run *run, ob_run_times *times)
 
-cdef extern from "OBHazard.h" nogil:
+cdef extern from "core/OBHazard.h" nogil:
     ctypedef struct OBAccess:
         uint64_t resource
         uint64_t begin

@@ -71,22 +71,28 @@ def native_isas() -> list[str]:
     return ["baseline", "avx2", "avx512"] if platform.machine() == "x86_64" else ["generic"]
 
 
+def stand_in() -> list[Path]:
+    """The sources of the Metal API."""
+    return sorted(path for suffix in ("m", "c") for path in (ROOT / "objc" / "metal").rglob(f"*.{suffix}"))
+
+
 @functools.cache
 def build(variant: Variant) -> Path:
     """Compiles everything; returns the folder with the programs and library.metallib."""
     tools = toolchain.find()
     folder = Path("build", "tests", "metal", variant.name)
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
-    flags = [*tools.objc_flags, *variant.flags, "-Werror", "-Iobjc"]
+    own = [*variant.flags, "-Werror", "-Iobjc"]
+    flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
     core, jobs = [], []
-    for source in sorted([*(ROOT / "objc" / "metal").glob("*.m"), *(ROOT / "objc" / "checker").glob("*.m")]):
+    for source in stand_in():
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
-        jobs.append(functools.partial(_compile, shop, tools, source, out, flags))
+        jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
     programs = [*PROGRAMS, "libraries"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
-        jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags))
+        jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))
     objects.parallel(jobs)
     link = [*tools.compiler, *variant.flags, "-pthread"]
     links = []
@@ -103,10 +109,10 @@ def build(variant: Variant) -> Path:
     shop.make(
         out,
         library_command(source, f'-DISA="{isa}"', *variant.flags, "-o", str(out)),
-        [source, ROOT / "objc" / "metal" / "metallib.h"],
+        [source, *(ROOT / "objc" / "metal" / "abi").glob("*.h")],
     )
     source, out = SOURCES / "checked.c", bundle / "checker.so"
-    inputs = [source, *(ROOT / "objc" / "metal").glob("metallib*.h")]
+    inputs = [source, *(ROOT / "objc" / "metal" / "abi").glob("*.h")]
     shop.make(out, library_command(source, *variant.flags, "-o", str(out)), inputs)
     return ROOT / folder
 
@@ -122,7 +128,7 @@ def library_command(source: Path, *flags: str) -> list[str]:
     return [
         *toolchain.find().compiler,
         *("-std=gnu11", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"),
-        f"-I{ROOT / 'objc' / 'metal'}",
+        f"-I{ROOT / 'objc'}",
         str(source),
         *flags,
     ]

@@ -1,4 +1,4 @@
-"""Reads and runs compiled shader libraries through their C interface (objc/metal/metallib.h)."""
+"""Reads and runs compiled shader libraries through their C interface (objc/metal/abi/metallib.h)."""
 
 import ctypes
 import subprocess

@@ -62,7 +62,7 @@ def lanes(request, tmp_path_factory):
     out = folder / "lanes.so"
     subprocess.run([*toolchain.compiler(), "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-fno-math-errno",
                     "-fno-trapping-math", "-ffp-contract=off", f"-DLANES_WIDTH={request.param}",
-                    f"-I{ROOT / 'shaders' / 'metal_stdlib'}", f"-I{ROOT / 'objc' / 'metal'}", *toolchain.defines("avx2"),
+                    f"-I{ROOT / 'shaders' / 'metal_stdlib'}", f"-I{ROOT / 'objc' / 'metal' / 'abi'}", *toolchain.defines("avx2"),
                     str(folder / "lanes.cpp"), "-o", str(out)], check=True)  # fmt: skip
     library = ctypes.CDLL(str(out))
 

@@ -1,7 +1,7 @@
 // For the programs that test the Metal API. Each prints one line a check ("ok NAME" or
 // "FAILED NAME: why") and returns how many failed. Arguments: the test library's folder and a
 // folder to write in.
-#import "metal/Metal.h"
+#import "metal/api/Metal.h"
 
 #include <pthread.h>
 #include <stdlib.h>

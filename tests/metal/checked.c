@@ -2,7 +2,7 @@
 // announced before it happens. Entries run one thread.
 #include <stddef.h>
 
-#include "metallib_checker.h"
+#include "metal/abi/metallib_checker.h"
 
 __attribute__((visibility("default"))) const metallib_checker *metallib_checker_calls;
 

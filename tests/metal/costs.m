@@ -1,7 +1,7 @@
 // How work is cut into pieces: by what it is known to cost, and right whatever that says.
 #import "check.h"
 
-#include "metal/CPUJob.h"
+#include "metal/cpu/CPUJob.h"
 
 enum { MOST = 5000 };
 
@@ -16,7 +16,7 @@ static void record(const metallib_launch *launch, uint32_t first, uint32_t count
 // nothing is known. They were measured often enough, in phases that threads shared or in others.
 typedef struct {
     cpu_job job;
-    cpu_atomic_u64 entries[4 + CPU_COST_PLACES];
+    obm_atomic_u64 entries[4 + CPU_COST_PLACES];
     cpu_phase *phase;
 } planned;
 
@@ -25,10 +25,10 @@ static cpu_phase *plan(planned *p, int count, const uint32_t *totals, const uint
     cpu_job_reset(&p->job);
     p->phase = cpu_job_add_phase(&p->job, CPU_PHASE_DISPATCH);
     for (int i = 0; i < count; i++) {
-        cpu_dispatch *d = cpu_arena_take(&p->job.arena, sizeof *d);
+        cpu_dispatch *d = obm_arena_take(&p->job.arena, sizeof *d);
         *d = (cpu_dispatch){.entry = record, .total = totals[i], .cost = {&p->entries[i], 7 + (uint32_t)i}};
         cpu_phase_append(p->phase, d);
-        cpu_store(&p->entries[i], 0);
+        obm_store(&p->entries[i], 0);
         for (int n = 0; n < 2 * CPU_COST_NOTES && nanoseconds[i] > 0; n++) cpu_cost_note(d->cost, nanoseconds[i] * 10, 10, shared);
     }
     cpu_job_plan(&p->job, threads, false);
@@ -94,7 +94,7 @@ static void pieces(fixture *f) {
     cpu_cost more = {p->entries, 50};
     cpu_cost_place(&more);
     CHECK(f, "or take the first one's when there is none", more.entry == p->entries);
-    cpu_arena_free(&p->job.arena);
+    obm_arena_free(&p->job.arena);
     free(p);
 }
 
@@ -124,7 +124,7 @@ static void everyThreadgroupOnce(fixture *f) {
         }
     }
     CHECK(f, "every threadgroup runs once, however it is cut", good);
-    cpu_arena_free(&p->job.arena);
+    obm_arena_free(&p->job.arena);
     free(p);
 }
 

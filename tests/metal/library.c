@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "metallib.h"
+#include "metal/abi/metallib.h"
 
 typedef struct {
     uint32_t x, y, z;

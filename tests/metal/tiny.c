@@ -1,7 +1,7 @@
 // The smallest shader library: one function that is called FUNCTION and does nothing.
 #include <stddef.h>
 
-#include "metallib.h"
+#include "metal/abi/metallib.h"
 
 #ifndef ABI
 #define ABI METALLIB_ABI
