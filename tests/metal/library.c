@@ -202,7 +202,7 @@ static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4),
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
 
 #define FUNCTION(name, threads, width, length)                                                                 \
-    {#name, name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length}
+    {{#name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length, NULL, 0}, name}
 
 static const metallib_function functions[] = {
     FUNCTION(add, 64, 1, 0),    FUNCTION(last, 1, 1, 0), FUNCTION(meet, 1, 1, 0),   FUNCTION(nothing, 1, 1, 0),

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 3
+#define METALLIB_ABI 4
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
 
@@ -73,9 +73,9 @@ typedef struct metallib_launch {
 // Reentrant: several threads run disjoint ranges of one launch.
 typedef void (*metallib_entry)(const metallib_launch *launch, uint32_t first, uint32_t count);
 
-typedef struct metallib_function {
+// What the declaration of a kernel says, whatever runs it.
+typedef struct metallib_signature {
     const char *name;
-    metallib_entry entry;
     const metallib_argument *arguments;
     uint32_t argument_count;
     uint32_t max_total_threads;           // per threadgroup: 1 where a threadgroup is one thread
@@ -83,6 +83,11 @@ typedef struct metallib_function {
     uint32_t static_threadgroup_length;   // bytes declared in the kernel's body
     const metallib_constant *constants;   // those of the shader that the function stands in
     uint32_t constant_count;
+} metallib_signature;
+
+typedef struct metallib_function {
+    metallib_signature signature;
+    metallib_entry entry;                 // NULL where the code of the library is not in this object
 } metallib_function;
 
 typedef struct metallib {

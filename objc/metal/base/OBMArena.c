@@ -1,6 +1,7 @@
 #include "OBMArena.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { BLOCK_BYTES = 64 * 1024, BLOCK_ALIGNMENT = 64 };
 
@@ -52,4 +53,11 @@ void obm_arena_free(obm_arena *arena) {
         block = next;
     }
     *arena = (obm_arena){0};
+}
+
+const char *obm_arena_text(obm_arena *arena, const char *text) {
+    if (text == NULL || *text == '\0') return NULL;
+    size_t size = strlen(text) + 1;
+    char *copy = obm_arena_take(arena, size);
+    return copy == NULL ? NULL : memcpy(copy, text, size);
 }

@@ -24,6 +24,9 @@ void *obm_arena_grow(obm_arena *arena, size_t size, size_t alignment);
 void obm_arena_reset(obm_arena *arena);
 void obm_arena_free(obm_arena *arena);
 
+// A copy of a text, or NULL: the text is NULL or empty, or there is no memory left.
+const char *obm_arena_text(obm_arena *arena, const char *text);
+
 // Uninitialised memory, aligned to OBM_ARENA_ALIGNMENT.
 static inline void *obm_arena_take(obm_arena *arena, size_t size) {
     size = (size + OBM_ARENA_ALIGNMENT - 1) & ~(size_t)(OBM_ARENA_ALIGNMENT - 1);

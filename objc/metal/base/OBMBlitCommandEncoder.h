@@ -1,4 +1,4 @@
-// Copies and fills, each a phase of its own, spread over the threads in large pieces.
+// Copies and fills, each a phase of its own.
 #import "OBMCommandEncoder.h"
 #import "metal/api/MTLBlitCommandEncoder.h"
 

@@ -1,55 +1,18 @@
 #import "OBMBlitCommandEncoder.h"
 
-#import <string.h>
-
 #import "OBMBuffer.h"
-
-enum { PIECE = 256 * 1024 };
-
-typedef struct {
-    cpu_dispatch dispatch;
-    void *buffers[3];  // what launch.buffers points to: destination, source, this
-    size_t size;
-    uint8_t value;
-} blit;
-
-static size_t pieceLength(const blit *b, size_t start, uint32_t count) {
-    size_t length = (size_t)count * PIECE;
-    return start + length > b->size ? b->size - start : length;
-}
-
-static void copyPieces(const metallib_launch *launch, uint32_t first, uint32_t count) {
-    const blit *b = launch->buffers[2];
-    size_t start = (size_t)first * PIECE;
-    memcpy((char *)launch->buffers[0] + start, (const char *)launch->buffers[1] + start,
-           pieceLength(b, start, count));
-}
-
-static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t count) {
-    const blit *b = launch->buffers[2];
-    size_t start = (size_t)first * PIECE;
-    memset((char *)launch->buffers[0] + start, b->value, pieceLength(b, start, count));
-}
 
 @implementation OBMBlitCommandEncoder
 
-- (void)addBlit:(metallib_entry)entry
-             to:(char *)destination
-           from:(char *)source
-           size:(size_t)size
-          value:(uint8_t)value {
-    cpu_phase *phase = cpu_job_add_phase(_job, CPU_PHASE_DISPATCH);
-    blit *b = obm_arena_take(&_job->arena, sizeof *b);
-    if (phase == NULL || b == NULL) {
+- (void)add:(obm_blit)blit {
+    obm_blit *kept = obm_arena_take(&_recording->arena, sizeof *kept);
+    obm_phase *phase = kept != NULL ? obm_recording_add_phase(_recording, OBM_PHASE_BLIT) : NULL;
+    if (phase == NULL) {
         [self failForMemory];
         return;
     }
-    *b = (blit){.buffers = {destination, source, b}, .size = size, .value = value};
-    b->dispatch.entry = entry;
-    b->dispatch.native = NULL;
-    b->dispatch.launch.buffers = b->buffers;
-    b->dispatch.total = (uint32_t)((size + PIECE - 1) / PIECE);
-    cpu_phase_append(phase, &b->dispatch);
+    *kept = blit;
+    phase->blit = kept;
 }
 
 - (void)copyFromBuffer:(id<MTLBuffer>)sourceBuffer
@@ -74,11 +37,11 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
         [_commandBuffer keep:sourceBuffer];
         [_commandBuffer keep:destinationBuffer];
     }
-    [self addBlit:copyPieces
-               to:((OBMBuffer *)destinationBuffer)->_bytes + destinationOffset
-             from:((OBMBuffer *)sourceBuffer)->_bytes + sourceOffset
-             size:size
-            value:0];
+    [self add:(obm_blit){.to = &((OBMBuffer *)destinationBuffer)->_memory,
+                         .to_offset = destinationOffset,
+                         .from = &((OBMBuffer *)sourceBuffer)->_memory,
+                         .from_offset = sourceOffset,
+                         .size = size}];
 }
 
 - (void)fillBuffer:(id<MTLBuffer>)buffer range:(NSRange)range value:(uint8_t)value {
@@ -86,11 +49,10 @@ static void fillPieces(const metallib_launch *launch, uint32_t first, uint32_t c
     [self requireBuffer:buffer offset:range.location size:range.length for:@"fillBuffer"];
     if (range.length == 0) [self misuseIn:@"fillBuffer" format:@"the range must have at least 1 byte"];
     if (_retains) [_commandBuffer keep:buffer];
-    [self addBlit:fillPieces
-               to:((OBMBuffer *)buffer)->_bytes + range.location
-             from:NULL
-             size:range.length
-            value:value];
+    [self add:(obm_blit){.to = &((OBMBuffer *)buffer)->_memory,
+                         .to_offset = range.location,
+                         .size = range.length,
+                         .value = value}];
 }
 
 - (void)synchronizeResource:(id<MTLResource>)resource {

@@ -1,26 +1,32 @@
-// Memory of the host that kernels reach: the device's and the host's memory are one.
+// Memory that kernels reach: what the buffers of all devices share. A device has a class of its own that finds the
+// memory and gives it back.
+//
+// Any thread may read a buffer's properties; its contents are the caller's to order.
 #import "OBMObject.h"
+#import "OBMRecording.h"
 #import "metal/api/MTLBuffer.h"
 
-@class CPUDevice;
+@class OBMDevice;
 
 @interface OBMBuffer : OBMObject <MTLBuffer> {
   @public
-    char *_bytes;  // the encoders read these two directly
-    NSUInteger _length;
-    CPUDevice *_device;
+    obm_memory _memory;  // the encoders read these two directly
+    OBMDevice *_device;
 
   @private
     MTLResourceOptions _options;
-    NSUInteger _mapped;  // bytes to unmap; 0 if the memory comes from the heap or from the caller
-    BOOL _owned;
 }
 
-// nil when there is no memory. The contents are zero.
-- (id)initWithDevice:(CPUDevice *)device length:(NSUInteger)length options:(MTLResourceOptions)options;
+// For the classes of devices: a buffer of this memory, which counts as allocated until the buffer goes. What is there
+// to free is freed in their dealloc.
+- (id)initWithDevice:(OBMDevice *)device memory:(obm_memory)memory options:(MTLResourceOptions)options;
 
-// Uses the caller's memory.
-- (id)initWithDevice:(CPUDevice *)device
+// Zeroed memory. nil when there is none. The classes of devices implement it.
+- (id)initWithDevice:(OBMDevice *)device length:(NSUInteger)length options:(MTLResourceOptions)options;
+
+// The caller's memory, which must outlive the buffer; nil when the device cannot use it. The classes of devices
+// implement it.
+- (id)initWithDevice:(OBMDevice *)device
               memory:(void *)memory
               length:(NSUInteger)length
              options:(MTLResourceOptions)options;

@@ -1,6 +1,6 @@
-// A command buffer: a job that encoders fill, and its way through the pool.
-#import "metal/cpu/CPUJob.h"
+// A command buffer: a recording that encoders fill, and its way through the executor of the device.
 #import "OBMObject.h"
+#import "OBMRecording.h"
 #import "metal/api/MTLCommandBuffer.h"
 
 @class OBMCommandEncoder;
@@ -8,7 +8,8 @@
 
 @interface OBMCommandBuffer : OBMObject <MTLCommandBuffer> {
     OBMCommandQueue *_queue;
-    cpu_job *_job;
+    obm_recording *_recording;
+    const obm_executor *_executor;
     OBMCommandEncoder *_encoder;  // the open one; it keeps the command buffer, not the other way
     struct kept_objects *_kept;
     BOOL _retained;
@@ -17,13 +18,13 @@
     NSArray *_logs;
 }
 
-// Takes the job over and gives it back to the queue when it goes.
+// Takes the recording over and gives it back to the queue when it goes.
 - (id)initWithQueue:(OBMCommandQueue *)queue
-                job:(cpu_job *)job
+          recording:(obm_recording *)recording
            retained:(BOOL)retained
             options:(MTLCommandBufferErrorOption)options;
 
-- (cpu_job *)job;
+- (obm_recording *)recording;
 
 // Keeps an object until the command buffer has completed.
 - (void)keep:(id)object;

@@ -3,14 +3,14 @@
 #import "OBMBlitCommandEncoder.h"
 #import "OBMCommandQueue.h"
 #import "OBMComputeCommandEncoder.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMEvent.h"
 #import "metal/api/MTLComputePass.h"
 
 enum { KEPT_IN_A_BLOCK = 62 };
 
-// Lives in the job's arena.
+// Lives in the recording's arena.
 struct kept_objects {
     struct kept_objects *next;
     NSUInteger count;
@@ -18,20 +18,18 @@ struct kept_objects {
 };
 
 typedef struct {
-    cpu_job *job;
+    const obm_recording *recording;
     uint32_t status;
 } status_wait;
 
 static bool hasStatus(void *context) {
     const status_wait *wait = context;
-    return obm_load(&wait->job->status) >= wait->status;
+    return obm_load(&wait->recording->status) >= wait->status;
 }
 
-static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release]; }
+static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)recording->owner release]; }
 
 @implementation OBMCommandBuffer
-
-- (cpu_pool *)pool { return [(CPUDevice *)[_queue device] pool]; }
 
 - (void)releaseKept {
     for (struct kept_objects *block = __atomic_exchange_n(&_kept, NULL, __ATOMIC_SEQ_CST); block != NULL;
@@ -41,72 +39,73 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
 }
 
 - (id)initWithQueue:(OBMCommandQueue *)queue
-                job:(cpu_job *)job
+          recording:(obm_recording *)recording
            retained:(BOOL)retained
             options:(MTLCommandBufferErrorOption)options {
     self = [super init];
     if (self == nil) return nil;
     _queue = [queue retain];
-    _job = job;
-    _job->owner = self;
-    _job->completed = jobCompleted;
+    _recording = recording;
+    _executor = recording->executor;
+    _recording->owner = self;
+    _recording->completed = hasCompleted;
     _retained = retained;
     _errorOptions = options;
     return self;
 }
 
 - (void)dealloc {
-    uint32_t status = obm_load(&_job->status);
-    if (status == CPU_JOB_ENQUEUED) cpu_pool_withdraw([self pool], _job);
-    if (status < CPU_JOB_COMMITTED) obm_sub(_job->in_flight, 1);
+    uint32_t status = obm_load(&_recording->status);
+    if (status == OBM_ENQUEUED) _executor->withdraw(_executor->context, _recording);
+    if (status < OBM_COMMITTED) obm_sub(_recording->in_flight, 1);
     [self releaseKept];
     if (_logs == nil) [self logs];  // or they would stay with the device
     [_logs release];
-    [_queue giveBackJob:_job];
+    [_queue giveBackRecording:_recording];
     [_queue release];
     [super dealloc];
 }
 
-- (cpu_job *)job { return _job; }
+- (obm_recording *)recording { return _recording; }
 - (id<MTLDevice>)device { return [_queue device]; }
 - (id<MTLCommandQueue>)commandQueue { return _queue; }
 - (BOOL)retainedReferences { return _retained; }
 - (MTLCommandBufferErrorOption)errorOptions { return _errorOptions; }
-- (MTLCommandBufferStatus)status { return obm_load(&_job->status); }
+- (MTLCommandBufferStatus)status { return obm_load(&_recording->status); }
 - (CFTimeInterval)kernelStartTime {
-    return [self status] >= MTLCommandBufferStatusScheduled ? _job->queued_time : 0;
+    return [self status] >= MTLCommandBufferStatusScheduled ? _recording->committed_time : 0;
 }
 - (CFTimeInterval)kernelEndTime {
-    return [self status] >= MTLCommandBufferStatusScheduled ? _job->scheduled_time : 0;
+    return [self status] >= MTLCommandBufferStatusScheduled ? _recording->scheduled_time : 0;
 }
 - (CFTimeInterval)GPUStartTime {
-    return [self status] >= MTLCommandBufferStatusCompleted ? _job->start_time : 0;
+    return [self status] >= MTLCommandBufferStatusCompleted ? _recording->start_time : 0;
 }
-- (CFTimeInterval)GPUEndTime { return [self status] >= MTLCommandBufferStatusCompleted ? _job->end_time : 0; }
+- (CFTimeInterval)GPUEndTime { return [self status] >= MTLCommandBufferStatusCompleted ? _recording->end_time : 0; }
 
 - (NSError *)error {
     if ([self status] != MTLCommandBufferStatusError) return nil;
     NSError *error = nil;
-    OBMSetError(&error, MTLCommandBufferErrorDomain, _job->error_code, @"command buffer%@: %s",
-                [self labelSuffix], obm_load(&_job->error));
+    OBMSetError(&error, MTLCommandBufferErrorDomain, _recording->error_code, @"command buffer%@: %s",
+                [self labelSuffix], obm_load(&_recording->error));
     return error;
 }
 
-// Those of the checker; other devices have none.
+// Most devices have none.
 - (id<MTLLogContainer>)logs {
-    CPUDevice *device = (CPUDevice *)[_queue device];
-    if (![device watchesKernels] || [self status] < MTLCommandBufferStatusCompleted) return nil;
+    OBMDevice *device = (OBMDevice *)[_queue device];
+    if (![device writesLogs] || [self status] < MTLCommandBufferStatusCompleted) return nil;
     @synchronized(self) {
-        if (_logs == nil) _logs = [device newLogsOf:_job];
+        if (_logs == nil) _logs = [device newLogsOf:_recording];
     }
     return (id<MTLLogContainer>)_logs;
 }
 
 - (void)keep:(id)object {
     if (_kept == NULL || _kept->count == KEPT_IN_A_BLOCK) {
-        struct kept_objects *block = obm_arena_take(&_job->arena, sizeof *block);
+        struct kept_objects *block = obm_arena_take(&_recording->arena, sizeof *block);
         if (block == NULL) {
-            cpu_job_fail(_job, CPU_ERROR_OUT_OF_MEMORY, "no memory left for its commands");
+            obm_recording_fail_for_memory(_recording);
             return;
         }
         block->next = _kept;
@@ -117,7 +116,7 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
 }
 
 - (void)requireUncommittedFor:(NSString *)action {
-    if (obm_load(&_job->status) < CPU_JOB_COMMITTED) return;
+    if (obm_load(&_recording->status) < OBM_COMMITTED) return;
     OBMRaise(@"%@: command buffer%@ is already committed; make a new one", action, [self labelSuffix]);
 }
 
@@ -129,10 +128,10 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
 
 - (void)enqueue {
     [self requireUncommittedFor:@"enqueue"];
-    if (obm_load(&_job->status) == CPU_JOB_ENQUEUED) {
+    if (obm_load(&_recording->status) == OBM_ENQUEUED) {
         OBMRaise(@"enqueue: command buffer%@ is already enqueued", [self labelSuffix]);
     }
-    cpu_pool_enqueue([self pool], _job);
+    _executor->enqueue(_executor->context, _recording);
 }
 
 - (void)commit {
@@ -140,33 +139,33 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
     [self requireNoEncoderFor:@"commit"];
     [_queue countCommit];
     [self retain];  // until it has completed
-    const char *problem = cpu_pool_commit([self pool], _job);
+    const char *problem = _executor->commit(_executor->context, _recording);
     if (problem == NULL) return;
-    cpu_job_fail(_job, CPU_ERROR_DEVICE_REMOVED, problem);
-    obm_sub(_job->in_flight, 1);
-    obm_store(&_job->status, CPU_JOB_ERROR);
+    obm_recording_fail(_recording, OBM_ERROR_DEVICE_REMOVED, problem);
+    obm_sub(_recording->in_flight, 1);
+    obm_store(&_recording->status, OBM_FAILED);
     [self release];
 }
 
 - (void)waitForStatus:(uint32_t)status method:(NSString *)method {
-    if (obm_load(&_job->status) < CPU_JOB_COMMITTED) {
+    if (obm_load(&_recording->status) < OBM_COMMITTED) {
         OBMRaise(@"%@: command buffer%@ is not committed and would never end; call commit first", method,
                  [self labelSuffix]);
     }
-    status_wait wait = {_job, status};
-    cpu_pool_wait([self pool], hasStatus, &wait);
+    status_wait wait = {_recording, status};
+    _executor->wait(_executor->context, hasStatus, &wait);
     if (hasStatus(&wait)) return;
-    cpu_job_fail(_job, CPU_ERROR_DEVICE_REMOVED,
+    obm_recording_fail(_recording, OBM_ERROR_DEVICE_REMOVED,
                  "it was running when the process forked; use it in the parent process");
-    obm_store(&_job->status, CPU_JOB_ERROR);
+    obm_store(&_recording->status, OBM_FAILED);
 }
 
 - (void)waitUntilScheduled {
-    [self waitForStatus:CPU_JOB_SCHEDULED method:@"waitUntilScheduled"];
+    [self waitForStatus:OBM_SCHEDULED method:@"waitUntilScheduled"];
 }
 
 - (void)waitUntilCompleted {
-    [self waitForStatus:CPU_JOB_COMPLETED method:@"waitUntilCompleted"];
+    [self waitForStatus:OBM_COMPLETED method:@"waitUntilCompleted"];
     [self releaseKept];
 }
 
@@ -196,7 +195,7 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
     }
     [self requireUncommittedFor:@"computeCommandEncoder"];
     [self requireNoEncoderFor:@"computeCommandEncoder"];
-    return [self open:[[[(CPUDevice *)[_queue device] computeCommandEncoderClass] alloc] initWithCommandBuffer:self
+    return [self open:[[[(OBMDevice *)[_queue device] computeCommandEncoderClass] alloc] initWithCommandBuffer:self
                                                                                                 dispatchType:dispatchType]];
 }
 
@@ -213,16 +212,16 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
 
 - (void)encodeEvent:(id<MTLEvent>)event
               value:(uint64_t)value
-               kind:(cpu_phase_kind)kind
+               kind:(obm_phase_kind)kind
              method:(NSString *)method {
     if (![(NSObject *)event isKindOfClass:[OBMEvent class]]) {
         OBMRaise(@"%@: the event is %@", method, event == nil ? @"nil" : @"of another device");
     }
     [self requireUncommittedFor:method];
     [self requireNoEncoderFor:method];
-    cpu_phase *phase = cpu_job_add_phase(_job, kind);
+    obm_phase *phase = obm_recording_add_phase(_recording, kind);
     if (phase == NULL) {
-        cpu_job_fail(_job, CPU_ERROR_OUT_OF_MEMORY, "no memory left for its commands");
+        obm_recording_fail_for_memory(_recording);
         return;
     }
     phase->event = [(OBMEvent *)event event];
@@ -231,11 +230,11 @@ static void jobCompleted(cpu_job *job) { [(OBMCommandBuffer *)job->owner release
 }
 
 - (void)encodeWaitForEvent:(id<MTLEvent>)event value:(uint64_t)value {
-    [self encodeEvent:event value:value kind:CPU_PHASE_WAIT method:@"encodeWaitForEvent"];
+    [self encodeEvent:event value:value kind:OBM_PHASE_WAIT method:@"encodeWaitForEvent"];
 }
 
 - (void)encodeSignalEvent:(id<MTLEvent>)event value:(uint64_t)value {
-    [self encodeEvent:event value:value kind:CPU_PHASE_SIGNAL method:@"encodeSignalEvent"];
+    [self encodeEvent:event value:value kind:OBM_PHASE_SIGNAL method:@"encodeSignalEvent"];
 }
 
 - (void)pushDebugGroup:(NSString *)string {

@@ -1,6 +1,5 @@
-// What the encoders of this device share: they add to a command buffer's job while they are open.
+// What encoders share: they add to the recording of a command buffer while they are open. One thread uses an encoder.
 #import "OBMCommandBuffer.h"
-#import "metal/cpu/CPUJob.h"
 #import "OBMObject.h"
 #import "metal/api/MTLCommandEncoder.h"
 
@@ -8,7 +7,7 @@
 
 @interface OBMCommandEncoder : OBMObject <MTLCommandEncoder> {
     OBMCommandBuffer *_commandBuffer;
-    cpu_job *_job;
+    obm_recording *_recording;
     Class _bufferClass;
     id<MTLDevice> _device;  // the command buffer keeps it
     BOOL _ended;
@@ -27,7 +26,7 @@
 // Raises unless the buffer is one of this device and holds the range.
 - (void)requireBuffer:(id)buffer offset:(NSUInteger)offset size:(NSUInteger)size for:(NSString *)method;
 
-// The job could not grow; the command buffer will fail when it is committed.
+// The recording could not grow; the command buffer will fail when it is committed.
 - (void)failForMemory;
 
 @end

@@ -1,7 +1,7 @@
 #import "OBMCommandEncoder.h"
 
 #import "OBMBuffer.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 #import "OBMError.h"
 
 @implementation OBMCommandEncoder
@@ -10,9 +10,9 @@
     self = [super init];
     if (self == nil) return nil;
     _commandBuffer = [commandBuffer retain];
-    _job = [commandBuffer job];
+    _recording = [commandBuffer recording];
     _device = [commandBuffer device];
-    _bufferClass = [(CPUDevice *)_device bufferClass];
+    _bufferClass = [(OBMDevice *)_device bufferClass];
     _retains = [commandBuffer retainedReferences];
     return self;
 }
@@ -43,7 +43,7 @@
     if (object_getClass(buffer) != _bufferClass || (id)((OBMBuffer *)buffer)->_device != _device) {
         [self misuseIn:method format:@"the buffer belongs to another device"];
     }
-    NSUInteger length = ((OBMBuffer *)buffer)->_length;
+    NSUInteger length = ((OBMBuffer *)buffer)->_memory.length;
     if (offset > length || size > length - offset) {
         [self misuseIn:method
                 format:@"%lu bytes at offset %lu are beyond the length %lu of buffer%@", (unsigned long)size,
@@ -52,7 +52,7 @@
 }
 
 - (void)failForMemory {
-    cpu_job_fail(_job, CPU_ERROR_OUT_OF_MEMORY, "no memory left for its commands");
+    obm_recording_fail_for_memory(_recording);
 }
 
 - (void)endEncoding {

@@ -3,7 +3,7 @@
 #import <stdlib.h>
 
 #import "OBMCommandBuffer.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 #import "OBMError.h"
 
 typedef struct {
@@ -18,7 +18,7 @@ static bool hasRoom(void *context) {
 
 @implementation OBMCommandQueue
 
-- (id)initWithDevice:(CPUDevice *)device limit:(NSUInteger)limit {
+- (id)initWithDevice:(OBMDevice *)device limit:(NSUInteger)limit {
     self = [super init];
     if (self == nil) return nil;
     _device = [device retain];
@@ -28,11 +28,11 @@ static bool hasRoom(void *context) {
 }
 
 - (void)dealloc {
-    for (cpu_job *job = _free; job != NULL;) {
-        cpu_job *next = job->next;
-        obm_arena_free(&job->arena);
-        free(job);
-        job = next;
+    for (obm_recording *recording = _free; recording != NULL;) {
+        obm_recording *next = recording->next;
+        obm_arena_free(&recording->arena);
+        free(recording);
+        recording = next;
     }
     pthread_mutex_destroy(&_lock);
     [_device release];
@@ -47,9 +47,9 @@ static bool hasRoom(void *context) {
 }
 
 - (id<MTLCommandBuffer>)commandBufferRetained:(BOOL)retained options:(MTLCommandBufferErrorOption)options {
-    cpu_job *job = [self takeJob];
-    if (job == NULL) return nil;
-    return [[[OBMCommandBuffer alloc] initWithQueue:self job:job retained:retained
+    obm_recording *recording = [self takeRecording];
+    if (recording == NULL) return nil;
+    return [[[OBMCommandBuffer alloc] initWithQueue:self recording:recording retained:retained
                                             options:options] autorelease];
 }
 
@@ -66,11 +66,6 @@ static bool hasRoom(void *context) {
     return [self commandBufferRetained:[descriptor retainedReferences] options:[descriptor errorOptions]];
 }
 
-- (cpu_job *)newJob {
-    cpu_job *job = calloc(1, sizeof *job);
-    return job;
-}
-
 - (void)waitForRoom {
     room r = {&_inFlight, _limit};
     if (hasRoom(&r)) return;
@@ -79,29 +74,30 @@ static bool hasRoom(void *context) {
                  @"commit or release one",
                  [self labelSuffix], (unsigned long)_limit);
     }
-    cpu_pool_wait([_device pool], hasRoom, &r);
+    const obm_executor *executor = [_device executor];
+    executor->wait(executor->context, hasRoom, &r);
 }
 
-- (cpu_job *)takeJob {
+- (obm_recording *)takeRecording {
     [self waitForRoom];
     pthread_mutex_lock(&_lock);
-    cpu_job *job = _free;
-    if (job != NULL) _free = job->next;
+    obm_recording *recording = _free;
+    if (recording != NULL) _free = recording->next;
     pthread_mutex_unlock(&_lock);
-    if (job == NULL) job = [self newJob];
-    if (job == NULL) return NULL;
-    cpu_job_reset(job);
-    job->queue = self;
-    job->in_flight = &_inFlight;
-    job->committed = &_committed;
+    if (recording == NULL) recording = calloc(1, sizeof *recording);
+    if (recording == NULL) return NULL;
+    obm_recording_reset(recording, [_device executor]);
+    recording->queue = self;
+    recording->in_flight = &_inFlight;
+    recording->committed_count = &_committed;
     obm_add(&_inFlight, 1);
-    return job;
+    return recording;
 }
 
-- (void)giveBackJob:(cpu_job *)job {
+- (void)giveBackRecording:(obm_recording *)recording {
     pthread_mutex_lock(&_lock);
-    job->next = _free;
-    _free = job;
+    recording->next = _free;
+    _free = recording;
     pthread_mutex_unlock(&_lock);
 }
 

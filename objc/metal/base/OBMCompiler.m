@@ -9,7 +9,7 @@
 
 #import "OBMProcess.h"
 #import "OBMError.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 
 static NSString *environmentText(const char *name) {
     const char *text = getenv(name);
@@ -119,8 +119,8 @@ static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray
     return NO;
 }
 
-NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, CPUDevice *device, NSError **error) {
-    NSArray *wanted = [device instructionSets:error];
+NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevice *device, NSError **error) {
+    NSArray *wanted = [device objectNames:error];
     if ([wanted count] == 0) return nil;
     NSString *isa = [wanted objectAtIndex:0];
     NSArray *command = compilerCommand();

@@ -1,17 +1,16 @@
-// Encodes dispatches into a job. Bindings are snapshots: a dispatch stores the addresses its
-// kernel uses, and later binding calls do not change it.
+// Encodes dispatches into a recording. Bindings are snapshots: a dispatch stores the addresses that its
+// kernel uses, and later binding calls do not change it. One thread uses an encoder.
 #import "OBMCommandEncoder.h"
-#import "OBMKernel.h"
 #import "metal/api/MTLComputeCommandEncoder.h"
 
 @class OBMComputePipelineState;
 
+// What is bound to an index at present.
 typedef struct {
     char *address;
     size_t available;  // bytes from the address on
-    char *base;        // of the buffer; NULL for bytes
-    size_t length;
-    OBMBuffer *buffer;
+    size_t meant;      // of those, how many the caller means; 0: all
+    const obm_memory *memory;  // of the buffer; NULL for bytes
 } obm_bound;
 
 @interface OBMComputeCommandEncoder : OBMCommandEncoder <MTLComputeCommandEncoder> {
@@ -19,14 +18,13 @@ typedef struct {
     Class _pipelineClass;
     OBMComputePipelineState *_pipeline;
     const obm_kernel *_kernel;
-    cpu_costs *_costs;
-    cpu_phase *_phase;  // that the next dispatch joins; NULL: it opens one
+    obm_phase *_phase;  // that the next dispatch joins; NULL: it opens one
+    NSMutableArray *_groups;     // open debug groups
+    const char *_dispatchLabel;  // in the arena
     uint32_t _boundMask;
     uint32_t _threadgroupMask;
     obm_bound _bound[METALLIB_MAX_BUFFERS];
     uint32_t _threadgroupLengths[METALLIB_MAX_THREADGROUP];
-    // How a device that watches its kernels notes what is bound to a dispatch; NULL elsewhere.
-    const struct check_dispatch *(*_watch)(id encoder);
 }
 
 - (id)initWithCommandBuffer:(OBMCommandBuffer *)commandBuffer dispatchType:(MTLDispatchType)dispatchType;

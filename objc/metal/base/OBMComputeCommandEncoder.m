@@ -4,8 +4,8 @@
 
 #import "OBMBuffer.h"
 #import "OBMComputePipelineState.h"
-#import "metal/cpu/CPUDevice.h"
 #import "OBMComputeMisuse.h"
+#import "OBMDevice.h"
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
 
@@ -17,16 +17,21 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     self = [super initWithCommandBuffer:commandBuffer];
     if (self == nil) return nil;
     _dispatchType = dispatchType;
-    _pipelineClass = [OBMComputePipelineState class];
-    _costs = cpu_pool_costs([(CPUDevice *)[commandBuffer device] pool]);
+    _pipelineClass = [(OBMDevice *)_device pipelineStateClass];
     return self;
+}
+
+- (void)dealloc {
+    [_groups release];
+    [super dealloc];
 }
 
 - (MTLDispatchType)dispatchType { return _dispatchType; }
 
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setComputePipelineState"];
-    if (UNLIKELY(state == nil || object_getClass(state) != _pipelineClass)) {
+    if (UNLIKELY(state == nil || object_getClass(state) != _pipelineClass ||
+                 (id)((OBMComputePipelineState *)state)->_device != _device)) {
         [self misuseIn:@"setComputePipelineState"
                 format:@"the pipeline state is %@", state == nil ? @"nil" : @"of another device"];
     }
@@ -49,12 +54,12 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
         return;
     }
     if (UNLIKELY(object_getClass(buffer) != self->_bufferClass || (id)buffer->_device != self->_device ||
-                 offset > buffer->_length)) {
+                 offset > buffer->_memory.length)) {
         NSString *place = [NSString stringWithFormat:@"%@ at index %lu", method, (unsigned long)index];
         [self requireBuffer:buffer offset:offset size:0 for:place];
     }
-    self->_bound[index] = (obm_bound){buffer->_bytes + offset, buffer->_length - offset, buffer->_bytes,
-                                      buffer->_length, buffer};
+    self->_bound[index] = (obm_bound){buffer->_memory.address + offset, buffer->_memory.length - offset, 0,
+                                      &buffer->_memory};
     self->_boundMask |= bit;
     if (self->_retains) [self->_commandBuffer keep:buffer];
 }
@@ -86,17 +91,16 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     if (UNLIKELY(_ended)) [self requireOpenFor:method];
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
     obm_bound *bound = &_bound[index];
-    if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->base == NULL)) {
+    if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->memory == NULL)) {
         [self misuseIn:method
                 format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
     }
-    if (UNLIKELY(offset > bound->length)) {
+    if (UNLIKELY(offset > bound->memory->length)) {
         [self misuseIn:method
                 format:@"offset %lu is beyond the length %lu of the buffer at index %lu", (unsigned long)offset,
-                       (unsigned long)bound->length, (unsigned long)index];
+                       (unsigned long)bound->memory->length, (unsigned long)index];
     }
-    bound->address = bound->base + offset;
-    bound->available = bound->length - offset;
+    *bound = (obm_bound){bound->memory->address + offset, bound->memory->length - offset, 0, bound->memory};
 }
 
 - (void)setBytes:(const void *)bytes length:(NSUInteger)length atIndex:(NSUInteger)index {
@@ -108,13 +112,13 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
                 format:@"%lu bytes at index %lu; give 1 to %d, or use a buffer",
                        bytes == NULL ? 0 : (unsigned long)length, (unsigned long)index, MAX_BYTES];
     }
-    char *copy = obm_arena_take_aligned(&_job->arena, length, BYTES_ALIGNMENT);
+    char *copy = obm_arena_take_aligned(&_recording->arena, length, BYTES_ALIGNMENT);
     if (UNLIKELY(copy == NULL)) {
         [self failForMemory];
         return;
     }
     memcpy(copy, bytes, length);
-    _bound[index] = (obm_bound){copy, length, NULL, length, nil};
+    _bound[index] = (obm_bound){copy, length, 0, NULL};
     _boundMask |= 1u << index;
 }
 
@@ -137,60 +141,61 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     else _threadgroupMask &= ~(1u << index);
 }
 
-// Lays the threadgroup arguments out; false if they need more than there is.
-static BOOL placeThreadgroupMemory(const OBMComputeCommandEncoder *self, uint32_t *offsets) {
+// Whether the threadgroup arguments have more memory than there is.
+static BOOL needsTooMuch(const OBMComputeCommandEncoder *self, uint32_t *lengths) {
     uint32_t used = 0;
     for (uint32_t i = 0; i < self->_kernel->threadgroup_slots; i++) {
-        offsets[i] = used;
-        if (self->_kernel->threadgroup >> i & 1) used += self->_threadgroupLengths[i];
+        lengths[i] = self->_kernel->threadgroup >> i & 1 ? self->_threadgroupLengths[i] : 0;
+        used += lengths[i];
     }
-    return used + self->_kernel->function->static_threadgroup_length <= OBM_MAX_THREADGROUP_MEMORY;
+    return used + self->_kernel->signature->static_threadgroup_length > OBM_MAX_THREADGROUP_MEMORY;
+}
+
+// Memory for a dispatch, what the executor keeps with it, and its arrays. NULL when there is none left.
+static obm_dispatch *takeDispatch(OBMComputeCommandEncoder *self, const obm_kernel *kernel) {
+    size_t own = self->_recording->executor->dispatch_size, slots = kernel->buffer_slots;
+    size_t size = own + slots * (sizeof(void *) + sizeof(obm_binding)) + kernel->threadgroup_slots * sizeof(uint32_t);
+    obm_dispatch *dispatch = obm_arena_take(&self->_recording->arena, size);
+    if (UNLIKELY(dispatch == NULL)) return NULL;
+    obm_binding *bindings = (obm_binding *)((char *)dispatch + own);
+    void **addresses = (void **)(bindings + slots);
+    *dispatch = (obm_dispatch){.kernel = kernel,
+                               .launch.buffers = addresses,
+                               .bindings = bindings,
+                               .threadgroup_lengths = (uint32_t *)(addresses + slots),
+                               .label = self->_dispatchLabel};
+    return dispatch;
 }
 
 // Adds a dispatch of the kernel with what is bound now; its sizes are the caller's to fill in.
 // NULL when there is no memory left.
-static cpu_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *method) {
+static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *method) {
     const obm_kernel *kernel = self->_kernel;
     if (UNLIKELY((kernel->buffers & ~self->_boundMask) != 0 ||
                  (kernel->threadgroup & ~self->_threadgroupMask) != 0)) {
         [self misuseOfBindingsFor:method];
     }
-    if (self->_phase == NULL) self->_phase = cpu_job_add_phase(self->_job, CPU_PHASE_DISPATCH);
-    size_t size = sizeof(cpu_dispatch) + kernel->buffer_slots * sizeof(void *) +
-                  kernel->threadgroup_slots * sizeof(uint32_t);
-    cpu_dispatch *dispatch = obm_arena_take(&self->_job->arena, size);
+    if (self->_phase == NULL) self->_phase = obm_recording_add_phase(self->_recording, OBM_PHASE_DISPATCHES);
+    obm_dispatch *dispatch = takeDispatch(self, kernel);
     if (UNLIKELY(dispatch == NULL || self->_phase == NULL)) {
         self->_phase = NULL;
         [self failForMemory];
         return NULL;
     }
-    void **buffers = (void **)(dispatch + 1);
+    void **addresses = (void **)dispatch->launch.buffers;
+    obm_binding *bindings = (obm_binding *)dispatch->bindings;
     uintptr_t wrong = 0;
-    uint64_t key = (uintptr_t)kernel->entry;
     for (uint32_t i = 0; i < kernel->argument_count; i++) {
-        const obm_bound *bound = &self->_bound[kernel->arguments[i].index];
-        buffers[kernel->arguments[i].index] = bound->address;
-        key = cpu_cost_mix(key, bound->address);
+        uint32_t index = kernel->arguments[i].index;
+        const obm_bound *bound = &self->_bound[index];
+        addresses[index] = bound->address;
+        bindings[index] = (obm_binding){bound->memory, bound->meant != 0 ? bound->meant : bound->available};
         wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
                  (bound->available < kernel->arguments[i].smallest);
     }
-    dispatch->entry = kernel->entry;
-    dispatch->native = kernel->native;
-    dispatch->launch.buffers = buffers;
-    dispatch->launch.threadgroup = NULL;
-    dispatch->launch.constants = NULL;
-    dispatch->cost = cpu_cost_find(self->_costs, key);
-    dispatch->indirect = NULL;
-    dispatch->threadgroup_offsets = NULL;
-    if (kernel->threadgroup_slots > 0) {
-        uint32_t *offsets = (uint32_t *)(buffers + kernel->buffer_slots);
-        wrong |= !placeThreadgroupMemory(self, offsets);
-        dispatch->threadgroup_offsets = offsets;
-        dispatch->threadgroup_slots = kernel->threadgroup_slots;
-    }
+    if (kernel->threadgroup_slots > 0) wrong |= needsTooMuch(self, (uint32_t *)dispatch->threadgroup_lengths);
     if (UNLIKELY(wrong != 0)) [self misuseOfBindingsFor:method];
-    dispatch->watched = UNLIKELY(self->_watch != NULL) ? self->_watch(self) : NULL;
-    cpu_phase_append(self->_phase, dispatch);
+    obm_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;
     return dispatch;
 }
@@ -208,12 +213,11 @@ static inline BOOL fits(MTLSize size) {
 
 static void encode(OBMComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid,
                    NSString *method) {
-    cpu_dispatch *dispatch = addDispatch(self, method);
+    obm_dispatch *dispatch = addDispatch(self, method);
     if (UNLIKELY(dispatch == NULL)) return;
     setSize(dispatch->launch.threadgroups, groups);
     setSize(dispatch->launch.threads, threads);
     setSize(dispatch->launch.grid, grid);
-    dispatch->total = (uint32_t)(groups.width * groups.height * groups.depth);
 }
 
 static inline BOOL isOneThread(MTLSize threads) {
@@ -254,14 +258,12 @@ static inline BOOL isOneThread(MTLSize threads) {
         [self misuseIn:method
                 format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
     }
-    MTLSize none = MTLSizeMake(0, 0, 0);
-    cpu_dispatch *dispatch = addDispatch(self, method);
+    obm_dispatch *dispatch = addDispatch(self, method);
     if (dispatch == NULL) return;
-    setSize(dispatch->launch.threadgroups, none);
     setSize(dispatch->launch.threads, threadsPerThreadgroup);
-    setSize(dispatch->launch.grid, none);
-    dispatch->total = 0;
-    dispatch->indirect = (const uint32_t *)(((OBMBuffer *)indirectBuffer)->_bytes + indirectBufferOffset);
+    dispatch->indirect = &((OBMBuffer *)indirectBuffer)->_memory;
+    dispatch->indirect_offset = indirectBufferOffset;
+    _recording->last->indirect = true;  // the phase that it joined
     if (_retains) [_commandBuffer keep:indirectBuffer];
 }
 
@@ -298,6 +300,30 @@ static inline BOOL isOneThread(MTLSize threads) {
 
 - (void)useResource:(id<MTLResource>)resource usage:(MTLResourceUsage)usage {
     [self useResources:&resource count:1 usage:usage];
+}
+
+// The label that dispatches get from now on.
+- (void)changeDispatchLabel {
+    NSString *name = [_groups count] > 0 ? [_groups lastObject] : [self label];
+    _dispatchLabel = obm_arena_text(&_recording->arena, [name UTF8String]);
+}
+
+- (void)setLabel:(NSString *)label {
+    [super setLabel:label];
+    if (!_ended) [self changeDispatchLabel];
+}
+
+- (void)pushDebugGroup:(NSString *)string {
+    [super pushDebugGroup:string];
+    if (_groups == nil) _groups = [[NSMutableArray alloc] init];
+    [_groups addObject:[[string copy] autorelease]];
+    [self changeDispatchLabel];
+}
+
+- (void)popDebugGroup {
+    [super popDebugGroup];
+    [_groups removeLastObject];
+    [self changeDispatchLabel];
 }
 
 - (void)updateFence:(id<MTLFence>)fence {

@@ -3,7 +3,7 @@
 @implementation OBMComputeCommandEncoder (Misuse)
 
 - (void)misuseOfBindingsFor:(NSString *)method {
-    const char *kernel = _kernel->function->name;
+    const char *kernel = _kernel->signature->name;
     for (uint32_t i = 0; i < _kernel->argument_count; i++) {
         uint32_t index = _kernel->arguments[i].index;
         const metallib_argument *argument = obm_kernel_argument(_kernel, METALLIB_BUFFER, index);
@@ -14,7 +14,8 @@
                            kernel, argument->name, index];
         }
         if (((uintptr_t)_bound[index].address & _kernel->arguments[i].alignment_mask) != 0) {
-            size_t offset = (size_t)(_bound[index].address - _bound[index].base);
+            const obm_memory *memory = _bound[index].memory;
+            size_t offset = memory != NULL ? (size_t)(_bound[index].address - memory->address) : 0;
             [self misuseIn:method
                     format:@"kernel '%s': the offset %zu of '%s' at buffer index %u is not a multiple of its "
                            @"alignment %u",
@@ -51,7 +52,7 @@
         [self misuseIn:method
                 format:@"kernel '%s': a threadgroup of %lu x %lu x %lu threads; it takes 1 to %u, its "
                        @"maxTotalThreadsPerThreadgroup",
-                       _kernel->function->name, (unsigned long)threads.width, (unsigned long)threads.height,
+                       _kernel->signature->name, (unsigned long)threads.width, (unsigned long)threads.height,
                        (unsigned long)threads.depth, _kernel->max_threads];
     }
 }
@@ -60,7 +61,7 @@
     [self misuseIn:method
             format:@"kernel '%s': a grid of %lu x %lu x %lu; each must be at least 1, and all threads together "
                    @"at most 2^32 - 1",
-                   _kernel->function->name, (unsigned long)grid.width, (unsigned long)grid.height,
+                   _kernel->signature->name, (unsigned long)grid.width, (unsigned long)grid.height,
                    (unsigned long)grid.depth];
 }
 

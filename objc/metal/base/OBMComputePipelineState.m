@@ -1,12 +1,12 @@
 #import "OBMComputePipelineState.h"
 
 #import "OBMBinding.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMFunction.h"
 #import "metal/api/MTLArgumentPrivate.h"
 
-static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CPUDevice *device) {
+static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OBMDevice *device) {
     if (descriptor == nil) OBMRaise(@"newComputePipelineStateWithDescriptor: the descriptor is nil");
     OBMFunction *function = (OBMFunction *)[descriptor computeFunction];
     if (function == nil) {
@@ -23,7 +23,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
 
 @implementation OBMComputePipelineState
 
-- (id)initWithDevice:(CPUDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor {
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor {
     self = [super init];
     if (self == nil) return nil;
     @try {
@@ -33,8 +33,8 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
         @throw;
     }
     _device = [device retain];
-    _kernel = obm_kernel_make([_function function]);
-    _kernel.native = [_function nativeEntry];
+    _kernel = obm_kernel_make(&[_function function]->signature);
+    _kernel.code = [_function code];
     NSUInteger limit = [descriptor maxTotalThreadsPerThreadgroup];
     if (limit > 0 && limit < _kernel.max_threads) _kernel.max_threads = (uint32_t)limit;
     if ([device largestThreadgroup] < _kernel.max_threads) _kernel.max_threads = (uint32_t)[device largestThreadgroup];
@@ -50,14 +50,14 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, CP
 
 - (id<MTLDevice>)device { return _device; }
 - (NSUInteger)maxTotalThreadsPerThreadgroup { return _kernel.max_threads; }
-- (NSUInteger)threadExecutionWidth { return _kernel.function->thread_execution_width; }
-- (NSUInteger)staticThreadgroupMemoryLength { return _kernel.function->static_threadgroup_length; }
+- (NSUInteger)threadExecutionWidth { return _kernel.signature->thread_execution_width; }
+- (NSUInteger)staticThreadgroupMemoryLength { return _kernel.signature->static_threadgroup_length; }
 - (BOOL)supportIndirectCommandBuffers { return NO; }
 
 - (MTLComputePipelineReflection *)reflection {
     NSMutableArray *bindings = [NSMutableArray array];
-    for (uint32_t i = 0; i < _kernel.function->argument_count; i++) {
-        OBMBinding *binding = [OBMBinding newBindingWithArgument:&_kernel.function->arguments[i]];
+    for (uint32_t i = 0; i < _kernel.signature->argument_count; i++) {
+        OBMBinding *binding = [OBMBinding newBindingWithArgument:&_kernel.signature->arguments[i]];
         [bindings addObject:binding];
         [binding release];
     }

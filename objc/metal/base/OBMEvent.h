@@ -1,16 +1,16 @@
-// An event, shared with the host or not: both are the same here.
+// An event, shared with the host or not: both are the same here. Any thread may use it.
 #import "OBMObject.h"
 #import "OBMEventValue.h"
 #import "metal/api/MTLEvent.h"
 
-@class CPUDevice;
+@class OBMDevice;
 
 @interface OBMEvent : OBMObject <MTLSharedEvent> {
-    CPUDevice *_device;
+    OBMDevice *_device;
     obm_event *_event;
 }
 
-- (id)initWithDevice:(CPUDevice *)device;
+- (id)initWithDevice:(OBMDevice *)device;
 - (obm_event *)event;
 
 @end

@@ -1,10 +1,10 @@
 #import "OBMEvent.h"
 
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 
 @implementation OBMEvent
 
-- (id)initWithDevice:(CPUDevice *)device {
+- (id)initWithDevice:(OBMDevice *)device {
     self = [super init];
     if (self == nil) return nil;
     _device = [device retain];

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "metal/cpu/CPUPool.h"
+#include "OBMAtomic.h"
 
 struct obm_event {
     pthread_mutex_t lock;
@@ -29,12 +29,12 @@ uint64_t obm_event_value(obm_event *event) { return obm_load(&event->value); }
 void obm_event_signal(obm_event *event, uint64_t value) {
     pthread_mutex_lock(&event->lock);
     obm_store(&event->value, value);
-    // Under the lock: a waiter's job goes away as soon as it has run, and forgets itself first.
+    // Under the lock: a waiter goes away as soon as its recording has run, and forgets itself first.
     for (obm_waiter **link = &event->waiters; *link != NULL;) {
         obm_waiter *waiter = *link;
         if (waiter->value <= value) {
             *link = waiter->next;
-            cpu_pool_kick(waiter->pool);
+            waiter->wake(waiter->context);
         } else {
             link = &waiter->next;
         }

@@ -1,13 +1,13 @@
-// A fence: an object with a device and a label.
+// A fence: an object with a device and a label. Encoders run one after another, so it has nothing to do.
 #import "OBMObject.h"
 #import "metal/api/MTLFence.h"
 
-@class CPUDevice;
+@class OBMDevice;
 
 @interface OBMFence : OBMObject <MTLFence> {
-    CPUDevice *_device;
+    OBMDevice *_device;
 }
 
-- (id)initWithDevice:(CPUDevice *)device;
+- (id)initWithDevice:(OBMDevice *)device;
 
 @end

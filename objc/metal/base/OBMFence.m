@@ -1,10 +1,10 @@
 #import "OBMFence.h"
 
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 
 @implementation OBMFence
 
-- (id)initWithDevice:(CPUDevice *)device {
+- (id)initWithDevice:(OBMDevice *)device {
     self = [super init];
     if (self != nil) _device = [device retain];
     return self;

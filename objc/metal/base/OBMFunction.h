@@ -1,8 +1,7 @@
-// A kernel in a library, which it keeps loaded.
+// A kernel in a library, which it keeps loaded. It never changes, so any thread may use it.
 #import "OBMObject.h"
 #import "metal/api/MTLLibrary.h"
 #import "metal/abi/metallib.h"
-#import "metal/cpu/native/native.h"
 
 @class OBMLibrary;
 
@@ -13,6 +12,8 @@
 
 - (id)initWithLibrary:(OBMLibrary *)library function:(const metallib_function *)function;
 - (const metallib_function *)function;
-- (cpu_native_entry)nativeEntry;  // or NULL
+
+// What the device's executor runs, which lives as long as the library.
+- (const void *)code;
 
 @end

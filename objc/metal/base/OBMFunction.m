@@ -18,9 +18,9 @@
 }
 
 - (const metallib_function *)function { return _function; }
-- (cpu_native_entry)nativeEntry { return [_library nativeEntryWithName:_function->name]; }
+- (const void *)code { return [_library codeOfFunction:_function]; }
 - (id<MTLDevice>)device { return [_library device]; }
 - (MTLFunctionType)functionType { return MTLFunctionTypeKernel; }
-- (NSString *)name { return [NSString stringWithUTF8String:_function->name]; }
+- (NSString *)name { return [NSString stringWithUTF8String:_function->signature.name]; }
 
 @end

@@ -1,12 +1,10 @@
 #import "OBMLibrary.h"
 
 #import <dlfcn.h>
-#import <stdlib.h>
-#import <string.h>
 #import <sys/stat.h>
 
 #import "OBMCompiler.h"
-#import "metal/cpu/CPUDevice.h"
+#import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMFunction.h"
 #import "OBMKernel.h"
@@ -21,7 +19,7 @@ static BOOL isFile(NSString *path) {
     return stat([path fileSystemRepresentation], &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **error) {
+static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **error) {
     if (!isFolder(path)) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFileNotFound,
                     @"%@: no shader library there; compile one with 'python3 -m pipeline.metalc -o "
@@ -29,7 +27,7 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
                     path);
         return nil;
     }
-    NSArray *wanted = [device instructionSets:error];
+    NSArray *wanted = [device objectNames:error];
     if (wanted == nil) return nil;
     for (NSString *name in wanted) {
         NSString *object = [path stringByAppendingPathComponent:[name stringByAppendingString:@".so"]];
@@ -56,17 +54,14 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
                     @"%@: not a shader library of this version (%d), compile it again", path, METALLIB_ABI);
         return NO;
     }
-    const char *problem = obm_metallib_problem(_library);
-    if (problem == NULL) {
-        [_device prepareLibrary:_handle];
-        return YES;
-    }
+    const char *problem = obm_metallib_problem(_library, true);
+    if (problem == NULL) return YES;
     OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                 @"%@: damaged, it has %s; compile it again", path, problem);
     return NO;
 }
 
-- (id)initWithDevice:(CPUDevice *)device path:(NSString *)path error:(NSError **)error {
+- (id)initWithDevice:(OBMDevice *)device path:(NSString *)path error:(NSError **)error {
     self = [super init];
     if (self == nil) return nil;
     _device = [device retain];
@@ -75,11 +70,13 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
         [self release];
         return nil;
     }
-    if (![device watchesKernels]) _native = CPUOpenNative(path, &_nativeHandle);
-    return self;
+    if ([self openedFolder:path]) return self;
+    OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: no memory left to open it", path);
+    [self release];
+    return nil;
 }
 
-- (id)initWithDevice:(CPUDevice *)device
+- (id)initWithDevice:(OBMDevice *)device
               source:(NSString *)source
              options:(MTLCompileOptions *)options
                error:(NSError **)error {
@@ -90,13 +87,18 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
 }
 
 - (void)dealloc {
-    if (_nativeHandle != NULL) dlclose(_nativeHandle);
     if (_handle != NULL) dlclose(_handle);
     [_device release];
     [super dealloc];
 }
 
-- (cpu_native_entry)nativeEntryWithName:(const char *)name { return CPUFindNative(_native, name); }
+- (BOOL)openedFolder:(NSString *)path {
+    (void)path;
+    return YES;
+}
+
+- (const void *)codeOfFunction:(const metallib_function *)function { return function; }
+
 - (id<MTLDevice>)device { return _device; }
 - (MTLLibraryType)type { return MTLLibraryTypeExecutable; }
 - (NSString *)installName { return nil; }
@@ -104,20 +106,14 @@ static NSString *objectInBundle(NSString *path, CPUDevice *device, NSError **err
 - (NSArray *)functionNames {
     NSMutableArray *names = [NSMutableArray arrayWithCapacity:_library->function_count];
     for (uint32_t i = 0; i < _library->function_count; i++) {
-        [names addObject:[NSString stringWithUTF8String:_library->functions[i].name]];
+        [names addObject:[NSString stringWithUTF8String:_library->functions[i].signature.name]];
     }
     return names;
 }
 
-static int compareName(const void *name, const void *function) {
-    return strcmp(name, ((const metallib_function *)function)->name);
-}
-
 - (id<MTLFunction>)newFunctionWithName:(NSString *)functionName {
     if (functionName == nil) OBMRaise(@"newFunctionWithName: the name is nil");
-    if (_library->function_count == 0) return nil;
-    const metallib_function *function = bsearch([functionName UTF8String], _library -> functions,
-                                                _library -> function_count, sizeof *function, compareName);
+    const metallib_function *function = obm_metallib_find(_library, [functionName UTF8String]);
     return function == NULL ? nil : [[OBMFunction alloc] initWithLibrary:self function:function];
 }
 

@@ -1,9 +1,5 @@
-// Memory that the checker watches.
-#import "metal/checker/engine/CheckMemory.h"
+// Memory that the checker watches: its own is a check_memory.
 #import "metal/base/OBMBuffer.h"
 
-@interface CheckerBuffer : OBMBuffer {
-  @public
-    check_memory *_memory;
-}
+@interface CheckerBuffer : OBMBuffer
 @end

@@ -1,50 +1,46 @@
 #import "CheckerDevice.h"
 
-#import <dlfcn.h>
 #import <stdlib.h>
 
-#import "metal/base/OBMError.h"
 #import "CheckerBuffer.h"
 #import "CheckerComputeCommandEncoder.h"
 #import "CheckerFunctionLog.h"
+#import "CheckerLibrary.h"
+#import "metal/base/OBMError.h"
+
+OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 
 @implementation CheckerDevice
 
 - (id)init {
     self = [super init];
     if (self == nil) return nil;
-    [super setWorkerThreadCount:1];
     _threads = CHECK_MAX_THREADS;
-    _state = check_state_new();
-    if (_state != NULL) return self;
+    _context.state = check_state_new();
+    _executor = checker_executor_create(&_context);
+    if (_context.state != NULL && _executor != NULL) return self;
     [self release];
     return nil;
 }
 
 - (void)dealloc {
-    check_state *state = _state;
+    obm_serial_destroy(_executor);
+    check_state_free(_context.state);
     [super dealloc];
-    check_state_free(state);
 }
 
 - (NSString *)name { return @"checker"; }
-- (check_state *)state { return _state; }
-- (void)forget:(const check_memory *)memory { check_state_forget(_state, memory); }
-
-- (NSArray *)instructionSets:(NSError **)error {
-    (void)error;
-    return [NSArray arrayWithObject:@"checker"];
-}
-
-- (NSString *)instructionSet { return nil; }
+- (const obm_executor *)executor { return obm_serial_executor(_executor); }
 - (Class)bufferClass { return [CheckerBuffer class]; }
+- (Class)libraryClass { return [CheckerLibrary class]; }
 - (Class)computeCommandEncoderClass { return [CheckerComputeCommandEncoder class]; }
 - (NSUInteger)largestThreadgroup { return _threads; }
-- (BOOL)watchesKernels { return YES; }
+- (BOOL)writesLogs { return YES; }
+- (void)forget:(const check_memory *)memory { check_state_forget(_context.state, memory); }
 
-- (void)prepareLibrary:(void *)handle {
-    const metallib_checker **calls = dlsym(handle, "metallib_checker_calls");
-    if (calls != NULL) *calls = &check_calls;
+- (NSArray *)objectNames:(NSError **)error {
+    (void)error;
+    return [NSArray arrayWithObject:@"checker"];
 }
 
 - (void)setWorkerThreadCount:(NSUInteger)count {
@@ -62,14 +58,14 @@
         OBMRaise(@"setScheduleCount: %lu orders are not possible; ask for 1 to %d", (unsigned long)count,
                  CHECK_MAX_SCHEDULES);
     }
-    check_state_set_schedules(_state, (uint32_t)count);
+    check_state_set_schedules(_context.state, (uint32_t)count);
 }
 
-- (NSUInteger)scheduleCount { return check_state_schedules(_state); }
+- (NSUInteger)scheduleCount { return check_state_schedules(_context.state); }
 
-- (NSArray *)newLogsOf:(const void *)job {
+- (NSArray *)newLogsOf:(const obm_recording *)recording {
     size_t count;
-    check_finding *findings = check_findings_take(check_state_findings(_state), job, &count);
+    check_finding *findings = check_findings_take(check_state_findings(_context.state), recording, &count);
     if (count == 0) {
         free(findings);
         return nil;

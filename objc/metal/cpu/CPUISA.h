@@ -5,10 +5,9 @@
 // Using AMX needs the operating system's permission, which is asked for here.
 NSArray *CPUSupportedISAs(void);
 
-// The ones that may be used: the one in OB_ISA, or all that are supported. nil and an error if OB_ISA
-// names one that is unknown or that the processor has not.
-NSArray *CPUWantedISAs(NSError **error);
+// The ones that may be used: the one that is asked for, else (nil) the one in OB_ISA, else all that are supported. nil
+// and an error for one that is unknown or that the processor does not have.
+NSArray *CPUWantedISAs(NSString *asked, NSError **error);
 
-// Those of them that shaders are compiled for: "amx" and "vnni", which only kernels written by hand
-// use, stand for "avx512".
-NSArray *CPUShaderISAs(NSError **error);
+// Those that shaders are compiled for: "amx" and "vnni", which only kernels written by hand use, stand for "avx512".
+NSArray *CPUShaderISAs(NSArray *wanted);

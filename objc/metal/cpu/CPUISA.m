@@ -66,23 +66,29 @@ NSArray *CPUSupportedISAs(void) {
 #endif
 }
 
-NSArray *CPUWantedISAs(NSError **error) {
+NSArray *CPUWantedISAs(NSString *asked, NSError **error) {
     NSArray *supported = CPUSupportedISAs();
     const char *text = getenv("OB_ISA");
-    if (text == NULL || *text == '\0') return supported;
-    NSString *name = [NSString stringWithUTF8String:text];
+    NSString *name = asked;
+    if (asked == nil) {
+        if (text == NULL || *text == '\0') return supported;
+        name = [NSString stringWithUTF8String:text];
+    }
     if (name != nil && [supported containsObject:name]) return [NSArray arrayWithObject:name];
     BOOL known = name != nil && [knownISAs() containsObject:name];
-    OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
-                @"OB_ISA is '%s', which %s; unset it or choose one of: %@", text,
-                known ? "this processor does not have" : "is no instruction set",
-                [supported componentsJoinedByString:@", "]);
+    NSString *problem = known ? @"this processor does not have" : @"is no instruction set";
+    NSString *others = [supported componentsJoinedByString:@", "];
+    if (asked != nil) {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
+                    @"the instruction set '%@' was asked for, which %@; choose one of: %@", asked, problem, others);
+    } else {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
+                    @"OB_ISA is '%s', which %@; unset it or choose one of: %@", text, problem, others);
+    }
     return nil;
 }
 
-NSArray *CPUShaderISAs(NSError **error) {
-    NSArray *wanted = CPUWantedISAs(error);
-    if (wanted == nil) return nil;
+NSArray *CPUShaderISAs(NSArray *wanted) {
     NSMutableArray *names = [NSMutableArray array];
     for (NSString *name in wanted) {
         BOOL extension = [name isEqualToString:@"amx"] || [name isEqualToString:@"vnni"];

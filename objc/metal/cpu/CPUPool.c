@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "CPUPoolPrivate.h"
-#include "metal/base/OBMEventValue.h"
 
 enum {
     SLOTS = CPU_POOL_MAX_THREADS + 1,
@@ -22,7 +21,7 @@ enum {
     SPINS_TO_STEAL = 8,                  // others get to their own units first
     YIELD_EVERY_NS = 10 * 1000,          // an oversubscribed machine gets its core back
     PARK_AFTER_NS = 100 * 1000,          // with nothing to run
-    PARK_IN_JOB_AFTER_NS = 2000 * 1000,  // while a job runs that leaves this thread nothing
+    PARK_IN_RECORDING_AFTER_NS = 2000 * 1000,  // while a recording runs that leaves this thread nothing
 };
 
 static void futex_wait(obm_atomic_u32 *word, uint32_t seen) {
@@ -72,7 +71,7 @@ typedef struct {
 static uint64_t idle_turn(idle_time *idle) {
     relax();
     if (++idle->spins % SPINS_PER_CLOCK != 0) return 0;
-    uint64_t time = cpu_nanoseconds();
+    uint64_t time = obm_nanoseconds();
     if (idle->since == 0) idle->since = idle->yielded = time;
     if (time - idle->yielded > YIELD_EVERY_NS) {
         sched_yield();
@@ -81,7 +80,7 @@ static uint64_t idle_turn(idle_time *idle) {
     return time - idle->since;
 }
 
-// Whether to look for units to steal: rarely, after that was in vain.
+// Whether to look for units to steal: rarely, after there were none.
 static bool steal_is_due(idle_time *idle) {
     if (idle->spins < idle->steal_at) return false;
     idle->steal_at += idle->spins < SPINS_PER_CLOCK ? idle->spins : SPINS_PER_CLOCK;
@@ -129,34 +128,36 @@ static void open_phase(cpu_pool *pool, cpu_phase *phase, uint32_t threads, const
     cpu_pool_wake_workers(pool);
 }
 
-void cpu_pool_publish(cpu_pool *pool, cpu_job *job) {
-    pool->job = job;
+void cpu_pool_publish(cpu_pool *pool, obm_recording *recording) {
+    pool->recording = recording;
     obm_store(&pool->start, 1);
     cpu_pool_wake_workers(pool);
 }
 
-// Drives the job on. Phases that are not shared run here at once: no other thread hears of them.
+static cpu_phase *next_phase(const cpu_phase *phase) { return (cpu_phase *)phase->recorded.next; }
+
+// Drives the recording on. Phases that are not shared run here at once: no other thread hears of them.
 static void drive(cpu_pool *pool, cpu_phase *phase, const worker *self) {
-    cpu_job *job = pool->job;
     uint32_t threads = obm_load_relaxed(&pool->threads);
-    for (; phase != NULL; phase = phase->next) {
-        if (phase->kind == CPU_PHASE_SIGNAL) {
-            obm_event_signal(phase->event, phase->value);
-        } else if (phase->kind == CPU_PHASE_WAIT) {
-            job->waiter = (obm_waiter){.pool = pool, .value = phase->value};
-            if (obm_event_wait(phase->event, &job->waiter)) continue;
-            cpu_pool_suspend(pool, phase->event, phase->next);
+    for (; phase != NULL; phase = next_phase(phase)) {
+        obm_phase *recorded = &phase->recorded;
+        if (recorded->kind == OBM_PHASE_SIGNAL) {
+            obm_event_signal(recorded->event, recorded->value);
+            continue;
+        }
+        if (recorded->kind == OBM_PHASE_WAIT) {
+            if (cpu_pool_wait_for_event(pool, recorded)) continue;
             return;
-        } else if (phase->indirect && !cpu_phase_resolve(phase, threads)) {
-            cpu_job_fail(job, CPU_ERROR_INVALID_RESOURCE,
-                         "an indirect dispatch asks for more than 2^32 - 1 threads");
-            break;
-        } else if (phase->alone) {
-            cpu_phase_run(phase, 0, phase->units, self->scratch);
-        } else {
+        }
+        if (recorded->indirect) {
+            if (!obm_phase_resolve(pool->recording, recorded)) break;
+            cpu_plan_resolved(phase, threads);
+        }
+        if (!phase->alone) {
             open_phase(pool, phase, threads, self);
             return;
         }
+        cpu_phase_run(phase, 0, phase->units, self->scratch);
     }
     cpu_pool_finish(pool);
 }
@@ -177,7 +178,7 @@ static bool work(cpu_pool *pool, worker *self) {
     if (run_from(&pool->slots[self->index], self)) return true;
     if (self->done > 0) {
         if ((self->eager || self->phase->share > 1) && steal(pool, self)) return true;
-        cpu_phase *next = self->phase->next;
+        cpu_phase *next = next_phase(self->phase);
         uint32_t done = self->done;
         self->done = 0;
         if (obm_sub(&pool->unfinished, done) == done) drive(pool, next, self);
@@ -189,14 +190,17 @@ static bool work(cpu_pool *pool, worker *self) {
     return true;
 }
 
-static void release_pool(cpu_pool *pool) {
-    if (obm_sub(&pool->references, 1) != 1) return;
-    pthread_mutex_destroy(&pool->lock);
-    if (pool->alive != NULL) munmap(pool->alive, (size_t)sysconf(_SC_PAGESIZE));
+static void free_pool(cpu_pool *pool) {
     free(pool->guest_scratch);
     free(pool->costs);
     free(pool->slots);
     free(pool);
+}
+
+static void release_pool(cpu_pool *pool) {
+    if (obm_sub(&pool->references, 1) != 1) return;
+    obm_order_close(&pool->order);
+    free_pool(pool);
 }
 
 static uint32_t workers_wanted(cpu_pool *pool) {
@@ -206,10 +210,10 @@ static uint32_t workers_wanted(cpu_pool *pool) {
 
 // A worker leaves when it is one too many.
 static bool leave(cpu_pool *pool, uint32_t index) {
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool->order.lock);
     bool surplus = index > workers_wanted(pool);
     if (surplus) pool->slots[index].running = false;
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->order.lock);
     return surplus;
 }
 
@@ -244,7 +248,7 @@ static void *run_worker(void *context) {
             continue;
         }
         if (waited == 0) continue;
-        if (waited < (obm_load(&pool->driving) ? PARK_IN_JOB_AFTER_NS : PARK_AFTER_NS)) continue;
+        if (waited < (obm_load(&pool->order.running) ? PARK_IN_RECORDING_AFTER_NS : PARK_AFTER_NS)) continue;
         uint32_t seen = obm_load(&pool->work_signal);  // before leave: what stops workers changes it
         if (leave(pool, self.index)) break;
         park(pool, &self, seen);
@@ -293,24 +297,23 @@ bool cpu_pool_start_workers(cpu_pool *pool) {
 }
 
 cpu_pool *cpu_pool_create(uint32_t threads) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     cpu_pool *pool = aligned_alloc(CPU_CACHE_LINE, sizeof *pool);
     if (pool == NULL) return NULL;
-    *pool = (cpu_pool){.slots = aligned_alloc(CPU_CACHE_LINE, SLOTS * sizeof(cpu_slot))};
-    pthread_mutex_init(&pool->lock, NULL);
+    *pool = (cpu_pool){.slots = aligned_alloc(CPU_CACHE_LINE, SLOTS * sizeof(cpu_slot)),
+                       .guest_scratch = new_scratch(),
+                       .costs = calloc(1, sizeof *pool->costs),
+                       .executor = cpu_pool_calls(pool)};
+    if (!obm_order_open(&pool->order)) {
+        free_pool(pool);
+        return NULL;
+    }
     obm_store(&pool->references, 1);
     obm_store(&pool->threads, threads);
-    pool->guest_scratch = new_scratch();
-    pool->costs = calloc(1, sizeof *pool->costs);
-    void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (alive != MAP_FAILED) pool->alive = alive;
-    if (pool->slots == NULL || pool->guest_scratch == NULL || pool->costs == NULL || pool->alive == NULL) {
+    if (pool->slots == NULL || pool->guest_scratch == NULL || pool->costs == NULL) {
         release_pool(pool);
         return NULL;
     }
     memset(pool->slots, 0, SLOTS * sizeof(cpu_slot));
-    madvise(alive, page, MADV_WIPEONFORK);
-    *pool->alive = 1;
     return pool;
 }
 
@@ -321,11 +324,9 @@ void cpu_pool_destroy(cpu_pool *pool) {
     release_pool(pool);
 }
 
-cpu_costs *cpu_pool_costs(cpu_pool *pool) { return pool->costs; }
+const obm_executor *cpu_pool_executor(const cpu_pool *pool) { return &pool->executor; }
 
 uint32_t cpu_pool_threads(cpu_pool *pool) { return obm_load(&pool->threads); }
-
-bool cpu_pool_alive(const cpu_pool *pool) { return *pool->alive == 1; }
 
 static void take_part(cpu_pool *pool, bool (*ready)(void *), void *context) {
     worker self = {.index = 0, .scratch = pool->guest_scratch};
@@ -341,13 +342,14 @@ static void take_part(cpu_pool *pool, bool (*ready)(void *), void *context) {
             continue;
         }
         if (waited == 0) continue;
-        if (waited > PARK_AFTER_NS && !obm_load(&pool->driving)) break;
+        if (waited > PARK_AFTER_NS && !obm_load(&pool->order.running)) break;
     }
 }
 
-void cpu_pool_wait(cpu_pool *pool, bool (*ready)(void *context), void *context) {
+void cpu_pool_wait(void *waited, bool (*ready)(void *argument), void *context) {
+    cpu_pool *pool = waited;
     idle_time idle = NOT_IDLE;
-    while (!ready(context) && cpu_pool_alive(pool)) {
+    while (!ready(context) && obm_order_alive(&pool->order)) {
         if (!obm_exchange(&pool->guest, true)) {
             take_part(pool, ready, context);
             obm_store(&pool->guest, false);

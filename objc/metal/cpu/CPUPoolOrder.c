@@ -1,139 +1,95 @@
 #include <stddef.h>
 
 #include "CPUPoolPrivate.h"
-#include "metal/base/OBMEventValue.h"
 
-// The first job in the order that can run: committed, not waiting for an event, and with no
-// unfinished job of its own queue before it. Under the lock, while none runs.
-static cpu_job *pick(cpu_pool *pool) {
-    for (cpu_job *job = pool->head; job != NULL; job = job->next) {
-        if (obm_load(&job->status) < CPU_JOB_COMMITTED) continue;
-        if (job->blocked_on != NULL && obm_event_value(job->blocked_on) < job->waiter.value) continue;
-        cpu_job *earlier = pool->head;
-        while (earlier != job && earlier->queue != job->queue) earlier = earlier->next;
-        if (earlier == job) return job;
-    }
-    return NULL;
+// The pool as an executor
+
+static void enqueue(void *context, obm_recording *recording) {
+    cpu_pool *pool = context;
+    if (obm_order_alive(&pool->order)) obm_order_enqueue(&pool->order, recording);
 }
 
-static cpu_job *pick_next(cpu_pool *pool) {
-    cpu_job *next = pick(pool);
-    obm_store(&pool->driving, next != NULL);
-    return next;
-}
-
-static void append(cpu_pool *pool, cpu_job *job) {
-    cpu_job **link = &pool->head;
-    while (*link != NULL) link = &(*link)->next;
-    job->next = NULL;
-    *link = job;
-}
-
-static void unlink_job(cpu_pool *pool, cpu_job *job) {
-    cpu_job **link = &pool->head;
-    while (*link != job) link = &(*link)->next;
-    *link = job->next;
-}
-
-void cpu_pool_enqueue(cpu_pool *pool, cpu_job *job) {
-    if (!cpu_pool_alive(pool)) return;
-    pthread_mutex_lock(&pool->lock);
-    append(pool, job);
-    obm_store(&job->status, CPU_JOB_ENQUEUED);
-    pthread_mutex_unlock(&pool->lock);
-}
-
-void cpu_pool_withdraw(cpu_pool *pool, cpu_job *job) {
-    if (!cpu_pool_alive(pool)) return;
-    pthread_mutex_lock(&pool->lock);
-    unlink_job(pool, job);
-    pthread_mutex_unlock(&pool->lock);
-    cpu_pool_kick(pool);
+static void withdraw(void *context, obm_recording *recording) {
+    cpu_pool *pool = context;
+    if (!obm_order_alive(&pool->order)) return;
+    obm_order_withdraw(&pool->order, recording);
+    cpu_pool_look_again(pool);
 }
 
 // All costs are measured now and then: they change with what is in the buffers.
-static void plan(cpu_pool *pool, cpu_job *job, uint32_t threads) {
-    enum { JOBS_PER_MEASURED = 64 };
-    cpu_job_plan(job, threads, obm_add(&pool->planned, 1) % JOBS_PER_MEASURED == 0);
+static void plan(cpu_pool *pool, obm_recording *recording, uint32_t threads) {
+    enum { RECORDINGS_PER_MEASURED = 64 };
+    cpu_plan(recording, pool->costs, threads, obm_add(&pool->planned, 1) % RECORDINGS_PER_MEASURED == 0);
 }
 
-const char *cpu_pool_commit(cpu_pool *pool, cpu_job *job) {
-    if (!cpu_pool_alive(pool))
-        return "the device does not outlive fork(); create a new one in the child process";
-    job->queued_time = cpu_seconds();
+static const char *commit(void *context, obm_recording *recording) {
+    cpu_pool *pool = context;
+    if (!obm_order_alive(&pool->order)) return obm_order_forked;
+    recording->committed_time = obm_seconds();
     uint32_t threads = obm_load(&pool->threads);
-    plan(pool, job, threads);
-    pthread_mutex_lock(&pool->lock);
+    plan(pool, recording, threads);
+    pthread_mutex_lock(&pool->order.lock);
     if (!cpu_pool_start_workers(pool)) {
-        if (obm_load(&job->status) == CPU_JOB_ENQUEUED) unlink_job(pool, job);
-        pthread_mutex_unlock(&pool->lock);
+        obm_order_refuse(&pool->order, recording);
+        pthread_mutex_unlock(&pool->order.lock);
         return "no worker thread could be started; raise the limit on threads";
     }
-    if (threads != obm_load(&pool->threads)) plan(pool, job, obm_load(&pool->threads));  // it was resized meanwhile
-    if (obm_load(&job->status) == CPU_JOB_NOT_ENQUEUED) append(pool, job);
-    obm_store(&job->status, CPU_JOB_COMMITTED);
-    obm_add(job->committed, 1);
-    cpu_job *next = obm_load(&pool->driving) ? NULL : pick_next(pool);
-    pthread_mutex_unlock(&pool->lock);
+    // It was resized meanwhile.
+    if (threads != obm_load(&pool->threads)) plan(pool, recording, obm_load(&pool->threads));
+    obm_recording *next = obm_order_commit(&pool->order, recording);
+    pthread_mutex_unlock(&pool->order.lock);
     if (next != NULL) cpu_pool_publish(pool, next);
     return NULL;
 }
 
-void cpu_pool_kick(cpu_pool *pool) {
-    if (!cpu_pool_alive(pool)) return;
-    pthread_mutex_lock(&pool->lock);
-    cpu_job *next = obm_load(&pool->driving) ? NULL : pick_next(pool);
-    pthread_mutex_unlock(&pool->lock);
+obm_executor cpu_pool_calls(cpu_pool *pool) {
+    return (obm_executor){.phase_size = sizeof(cpu_phase),
+                          .dispatch_size = sizeof(cpu_dispatch),
+                          .enqueue = enqueue,
+                          .withdraw = withdraw,
+                          .commit = commit,
+                          .wait = cpu_pool_wait,
+                          .context = pool};
+}
+
+void cpu_pool_look_again(void *context) {
+    cpu_pool *pool = context;
+    if (!obm_order_alive(&pool->order)) return;
+    obm_recording *next = obm_order_next(&pool->order);
     if (next == NULL) return;
     cpu_pool_publish(pool, next);
     cpu_pool_wake_sleepers(pool);
 }
 
 bool cpu_pool_resize(cpu_pool *pool, uint32_t threads) {
-    if (!cpu_pool_alive(pool)) return false;
-    pthread_mutex_lock(&pool->lock);
-    bool idle = pool->head == NULL && !obm_load(&pool->driving);
+    if (!obm_order_alive(&pool->order)) return false;
+    pthread_mutex_lock(&pool->order.lock);
+    bool idle = pool->order.head == NULL && !obm_load(&pool->order.running);
     if (idle) obm_store(&pool->threads, threads);
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->order.lock);
     if (idle) cpu_pool_recount_workers(pool);
     return idle;
 }
 
 cpu_phase *cpu_pool_begin(cpu_pool *pool) {
-    cpu_job *job = pool->job;
-    if (job->blocked_on != NULL) {
-        obm_event_forget(job->blocked_on, &job->waiter);
-        job->blocked_on = NULL;
-        return job->resume;
-    }
-    job->start_time = job->scheduled_time = cpu_seconds();
-    obm_store(&job->status, CPU_JOB_SCHEDULED);
-    cpu_pool_wake_sleepers(pool);
-    return obm_load(&job->error) == NULL ? job->first : NULL;
+    bool fresh = pool->recording->blocked_on == NULL;
+    obm_phase *phase = obm_order_begin(pool->recording);
+    if (fresh) cpu_pool_wake_sleepers(pool);
+    return (cpu_phase *)phase;
 }
 
 void cpu_pool_finish(cpu_pool *pool) {
-    cpu_job *job = pool->job;
-    job->end_time = cpu_seconds();
-    void (*completed)(cpu_job *) = job->completed;
-    pthread_mutex_lock(&pool->lock);
-    unlink_job(pool, job);
-    obm_sub(job->in_flight, 1);
-    obm_sub(job->committed, 1);
-    // Under the lock: who sees a later job completed sees this one completed too.
-    obm_store(&job->status, obm_load(&job->error) != NULL ? CPU_JOB_ERROR : CPU_JOB_COMPLETED);
-    cpu_job *next = pick_next(pool);
-    pthread_mutex_unlock(&pool->lock);
+    obm_recording *recording = pool->recording;
+    void (*completed)(obm_recording *) = recording->completed;
+    obm_recording *next = obm_order_finish(&pool->order, recording);
     cpu_pool_wake_sleepers(pool);
     if (next != NULL) cpu_pool_publish(pool, next);
-    completed(job);
+    completed(recording);
 }
 
-void cpu_pool_suspend(cpu_pool *pool, obm_event *event, cpu_phase *resume) {
-    pool->job->resume = resume;
-    pool->job->blocked_on = event;
-    pthread_mutex_lock(&pool->lock);
-    cpu_job *next = pick_next(pool);
-    pthread_mutex_unlock(&pool->lock);
+bool cpu_pool_wait_for_event(cpu_pool *pool, const obm_phase *phase) {
+    obm_recording *next;
+    if (obm_order_wait(&pool->order, pool->recording, phase, cpu_pool_look_again, pool, &next)) return true;
     if (next != NULL) cpu_pool_publish(pool, next);
+    return false;
 }

@@ -215,7 +215,7 @@ static inline void count_repeats(check_state *state, const void *address, const 
     if (state->repeats < CHECK_MAX_REPEATS) return;
     check_finding finding = check_finding_here(state, CHECK_NO_END);
     snprintf(finding.text, sizeof finding.text, "it does nothing but look at one place");
-    finding.here.pc = (uint32_t)((const char *)pc - state->dispatch->base);
+    finding.here.pc = (uint32_t)((const char *)pc - state->dispatch->code->base);
     state->repeats = 0;
     check_findings_add(&state->findings, &finding);
     check_stop(state);
@@ -224,13 +224,13 @@ static inline void count_repeats(check_state *state, const void *address, const 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc) {
     check_state *state = check_current;
     if ((uintptr_t)address - (uintptr_t)state->stacks.memory < state->stacks.length) return;
-    uint32_t offset = (uint32_t)((const char *)pc - state->dispatch->base);
+    uint32_t offset = (uint32_t)((const char *)pc - state->dispatch->code->base);
     place where;
     if (!find_place(state, (uintptr_t)address, &where)) {
         // The shader's own constants lie in its library, those that a launch gives with them; code also looks
         // its calls of this up.
         if ((uintptr_t)address - (uintptr_t)&check_calls < sizeof check_calls) return;
-        size_t from = (size_t)((const char *)address - state->dispatch->base);
+        size_t from = (size_t)((const char *)address - state->dispatch->code->base);
         if (from < LARGEST_LIBRARY) return;
         wild(state, address, size, flags, offset);
     }

@@ -68,9 +68,9 @@ static void side_of(check_side *side, const check_past *past, uint32_t group, ui
 }
 
 void check_side_of_fiber(check_side *side, const check_state *state, const check_fiber *fiber) {
-    side->kernel = state->dispatch->function->name;
-    side->label = state->dispatch->label;
-    side->library = state->dispatch->library;
+    side->kernel = state->dispatch->signature->name;
+    side->label = state->dispatch->recorded->label;
+    side->library = state->dispatch->code->library;
     memcpy(side->thread, fiber->thread.position, sizeof side->thread);
     memcpy(side->group, fiber->thread.threadgroup, sizeof side->group);
 }
@@ -90,9 +90,9 @@ check_finding check_finding_here(check_state *state, check_kind kind) {
     check_finding finding = {.kind = kind, .index = -1, .owner = state->dispatch->owner};
     if (state->running != NULL) check_side_of_fiber(&finding.here, state, state->running);
     else {
-        finding.here.kernel = state->dispatch->function->name;
-        finding.here.label = state->dispatch->label;
-        finding.here.library = state->dispatch->library;
+        finding.here.kernel = state->dispatch->signature->name;
+        finding.here.label = state->dispatch->recorded->label;
+        finding.here.library = state->dispatch->code->library;
     }
     return finding;
 }
@@ -230,8 +230,8 @@ static bool note_past(check_state *state) {
     }
     check_past *past = &state->past[state->past_count++];
     const check_dispatch *dispatch = state->dispatch;
-    *past = (check_past){.first = state->run_segment, .kernel = dispatch->function->name, .label = dispatch->label,
-                         .library = dispatch->library};
+    *past = (check_past){.first = state->run_segment, .kernel = dispatch->signature->name, .label = dispatch->recorded->label,
+                         .library = dispatch->code->library};
     memcpy(past->threadgroups, state->launch->threadgroups, sizeof past->threadgroups);
     memcpy(past->threads, state->launch->threads, sizeof past->threads);
     return true;
@@ -335,9 +335,10 @@ static bool run_orders(check_state *state) {
     return done;
 }
 
-bool check_run(const check_dispatch *dispatch, const metallib_launch *launch) {
+bool check_run(const check_dispatch *dispatch) {
     check_state *state = dispatch->state, *outer = check_current;
     void *buffers[METALLIB_MAX_BUFFERS] = {NULL};
+    const metallib_launch *launch = &dispatch->recorded->launch;
     metallib_launch own = *launch;
     own.buffers = buffers;
     state->dispatch = dispatch;

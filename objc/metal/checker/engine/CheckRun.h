@@ -7,11 +7,19 @@
 
 #include "CheckFinding.h"
 #include "CheckMemory.h"
+#include "metal/base/OBMRecording.h"
 #include "metal/abi/metallib_checker.h"
 
 enum { CHECK_WIDTH = 32, CHECK_MAX_THREADS = 1024, CHECK_MAX_SCHEDULES = 1000 };
 
 typedef struct check_state check_state;
+
+// What a kernel's code is on this device: obm_kernel's `code`.
+typedef struct check_code {
+    metallib_entry entry;
+    const char *library;  // the file that it is in
+    const char *base;     // where that is loaded
+} check_code;
 
 // What is bound to one argument.
 typedef struct check_binding {
@@ -19,20 +27,18 @@ typedef struct check_binding {
     check_memory *memory;  // NULL: `bytes` are the constant itself
     const char *bytes;
     size_t offset, length;
-    const char *label;     // of the buffer, or NULL
 } check_binding;
 
+// A recorded dispatch while it runs, with what the checker knows of it.
 typedef struct check_dispatch {
     check_state *state;
-    const void *owner;           // the command buffer, to which findings belong
-    uint64_t command_buffer;     // its number
-    const metallib_function *function;
-    const char *library;         // the file that the kernel's code is in
-    const char *base;            // where that is loaded
-    const char *label;           // of the dispatch
-    uint32_t threadgroup_lengths[METALLIB_MAX_THREADGROUP];
+    const obm_dispatch *recorded;
+    const metallib_signature *signature;
+    const check_code *code;
+    const void *owner;        // the recording, to which findings belong
+    uint64_t command_buffer;  // its number
     uint32_t binding_count;
-    check_binding bindings[];
+    check_binding bindings[METALLIB_MAX_BUFFERS];
 } check_dispatch;
 
 check_state *check_state_new(void);
@@ -51,8 +57,8 @@ uint64_t check_new_command_buffer(check_state *state);
 // A new phase: barriers stand between all earlier dispatches and those to come.
 void check_begin_phase(check_state *state);
 
-// Runs a dispatch. False if a thread had to be stopped; a finding says why.
-bool check_run(const check_dispatch *dispatch, const metallib_launch *launch);
+// Runs a dispatch of at least one threadgroup. False if a thread had to be stopped; a finding says why.
+bool check_run(const check_dispatch *dispatch);
 
 extern const metallib_checker check_calls;
 

@@ -252,7 +252,7 @@ static void thread_body(void *argument) {
     check_fiber *self = argument;
     check_state *state = check_current;
     check_arrive(&state->host);
-    state->dispatch->function->entry(&self->launch, 0, 1);
+    state->dispatch->code->entry(&self->launch, 0, 1);
     self->waiting = CHECK_DONE;
     self->group->live--;
     self->group->ended++;
@@ -309,10 +309,10 @@ static void start_group(check_state *state, check_group *group) {
     for (uint32_t i = 0; i < CHECK_SIMDGROUPS; i++) memset(&group->simdgroups[i], 0, offsetof(check_simdgroup, values));
     const check_dispatch *dispatch = state->dispatch;
     memset(group->arguments, 0, sizeof group->arguments);
-    for (uint32_t i = 0; i < dispatch->function->argument_count; i++) {
-        const metallib_argument *argument = &dispatch->function->arguments[i];
+    for (uint32_t i = 0; i < dispatch->signature->argument_count; i++) {
+        const metallib_argument *argument = &dispatch->signature->arguments[i];
         if (argument->kind != METALLIB_THREADGROUP) continue;
-        check_variable *variable = check_add_variable(state, group, argument->name, dispatch->threadgroup_lengths[argument->index],
+        check_variable *variable = check_add_variable(state, group, argument->name, dispatch->recorded->threadgroup_lengths[argument->index],
                                                       (metallib_place){NULL, 0}, (int32_t)argument->index);
         if (variable != NULL) group->arguments[argument->index] = variable->address;
     }
@@ -330,7 +330,7 @@ static void drop_ready(check_state *state, const check_group *group) {
 static void report_no_end(check_state *state) {
     check_finding finding = check_finding_here(state, CHECK_NO_END);
     snprintf(finding.text, sizeof finding.text, "it waits for a change of an atomic that no thread makes");
-    finding.here.pc = (uint32_t)((const char *)state->running->spun_pc - state->dispatch->base);
+    finding.here.pc = (uint32_t)((const char *)state->running->spun_pc - state->dispatch->code->base);
     finding.here.atomic = true;
     check_findings_add(&state->findings, &finding);
     state->failed = true;
