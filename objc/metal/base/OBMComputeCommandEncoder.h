@@ -8,9 +8,8 @@
 // What is bound to an index at present.
 typedef struct {
     char *address;
-    size_t available;  // bytes from the address on
-    size_t meant;      // of those, how many the caller means; 0: all
-    const obm_memory *memory;  // of the buffer; NULL for bytes
+    size_t available;     // bytes from the address on
+    obm_binding binding;  // what a dispatch records: of those, as many as the caller means
 } obm_bound;
 
 @interface OBMComputeCommandEncoder : OBMCommandEncoder <MTLComputeCommandEncoder> {

@@ -46,6 +46,11 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
             format:@"index %lu is not possible; use 0 to %d", (unsigned long)index, METALLIB_MAX_BUFFERS - 1];
 }
 
+static inline obm_bound boundTo(const obm_memory *memory, size_t offset) {
+    size_t available = memory->length - offset;
+    return (obm_bound){memory->address + offset, available, {memory, available}};
+}
+
 static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer, NSUInteger offset,
                               NSUInteger index, NSString *method) {
     uint32_t bit = 1u << index;
@@ -58,8 +63,7 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
         NSString *place = [NSString stringWithFormat:@"%@ at index %lu", method, (unsigned long)index];
         [self requireBuffer:buffer offset:offset size:0 for:place];
     }
-    self->_bound[index] = (obm_bound){buffer->_memory.address + offset, buffer->_memory.length - offset, 0,
-                                      &buffer->_memory};
+    self->_bound[index] = boundTo(&buffer->_memory, offset);
     self->_boundMask |= bit;
     if (self->_retains) [self->_commandBuffer keep:buffer];
 }
@@ -91,16 +95,16 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     if (UNLIKELY(_ended)) [self requireOpenFor:method];
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
     obm_bound *bound = &_bound[index];
-    if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->memory == NULL)) {
+    if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->binding.memory == NULL)) {
         [self misuseIn:method
                 format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
     }
-    if (UNLIKELY(offset > bound->memory->length)) {
+    if (UNLIKELY(offset > bound->binding.memory->length)) {
         [self misuseIn:method
                 format:@"offset %lu is beyond the length %lu of the buffer at index %lu", (unsigned long)offset,
-                       (unsigned long)bound->memory->length, (unsigned long)index];
+                       (unsigned long)bound->binding.memory->length, (unsigned long)index];
     }
-    *bound = (obm_bound){bound->memory->address + offset, bound->memory->length - offset, 0, bound->memory};
+    *bound = boundTo(bound->binding.memory, offset);
 }
 
 - (void)setBytes:(const void *)bytes length:(NSUInteger)length atIndex:(NSUInteger)index {
@@ -118,7 +122,7 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
         return;
     }
     memcpy(copy, bytes, length);
-    _bound[index] = (obm_bound){copy, length, 0, NULL};
+    _bound[index] = (obm_bound){copy, length, {NULL, length}};
     _boundMask |= 1u << index;
 }
 
@@ -159,11 +163,16 @@ static obm_dispatch *takeDispatch(OBMComputeCommandEncoder *self, const obm_kern
     if (UNLIKELY(dispatch == NULL)) return NULL;
     obm_binding *bindings = (obm_binding *)((char *)dispatch + own);
     void **addresses = (void **)(bindings + slots);
-    *dispatch = (obm_dispatch){.kernel = kernel,
-                               .launch.buffers = addresses,
-                               .bindings = bindings,
-                               .threadgroup_lengths = (uint32_t *)(addresses + slots),
-                               .label = self->_dispatchLabel};
+    // One by one, which is faster than zeroing all of it first.
+    dispatch->kernel = kernel;
+    dispatch->launch.buffers = addresses;
+    dispatch->launch.threadgroup = NULL;
+    dispatch->launch.thread = NULL;
+    dispatch->launch.constants = NULL;
+    dispatch->bindings = bindings;
+    dispatch->threadgroup_lengths = (uint32_t *)(addresses + slots);
+    dispatch->indirect = NULL;
+    dispatch->label = self->_dispatchLabel;
     return dispatch;
 }
 
@@ -189,7 +198,7 @@ static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *metho
         uint32_t index = kernel->arguments[i].index;
         const obm_bound *bound = &self->_bound[index];
         addresses[index] = bound->address;
-        bindings[index] = (obm_binding){bound->memory, bound->meant != 0 ? bound->meant : bound->available};
+        bindings[index] = bound->binding;
         wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
                  (bound->available < kernel->arguments[i].smallest);
     }
@@ -258,9 +267,12 @@ static inline BOOL isOneThread(MTLSize threads) {
         [self misuseIn:method
                 format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
     }
+    MTLSize none = MTLSizeMake(0, 0, 0);
     obm_dispatch *dispatch = addDispatch(self, method);
     if (dispatch == NULL) return;
+    setSize(dispatch->launch.threadgroups, none);
     setSize(dispatch->launch.threads, threadsPerThreadgroup);
+    setSize(dispatch->launch.grid, none);
     dispatch->indirect = &((OBMBuffer *)indirectBuffer)->_memory;
     dispatch->indirect_offset = indirectBufferOffset;
     _recording->last->indirect = true;  // the phase that it joined

@@ -14,7 +14,7 @@
                            kernel, argument->name, index];
         }
         if (((uintptr_t)_bound[index].address & _kernel->arguments[i].alignment_mask) != 0) {
-            const obm_memory *memory = _bound[index].memory;
+            const obm_memory *memory = _bound[index].binding.memory;
             size_t offset = memory != NULL ? (size_t)(_bound[index].address - memory->address) : 0;
             [self misuseIn:method
                     format:@"kernel '%s': the offset %zu of '%s' at buffer index %u is not a multiple of its "

@@ -11,7 +11,7 @@
                     format:@"%lu bytes at index %lu are more than are bound there", (unsigned long)lengths[i],
                            (unsigned long)index];
         }
-        _bound[index].meant = lengths[i];
+        _bound[index].binding.length = lengths[i] > 0 ? lengths[i] : _bound[index].available;
     }
 }
 
