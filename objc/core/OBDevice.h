@@ -3,6 +3,7 @@
 // Threading: every method may be called from any thread. Ownership: factories return autoreleased
 // objects; a device stays alive while anything made from it does.
 #import "OBMetal.h"
+#import "onebuf.h"
 
 @class OBLibrary;
 
@@ -14,11 +15,10 @@
     NSString *_name;
 }
 
-// `name` is "auto" (the system's default device) or a device's name, case ignored. `threads` sets
-// the worker threads of a device that has them; 0 leaves the device's own choice, and a device
-// without worker threads ignores it. nil and an error that lists the devices when there is none
-// of that name.
-+ (OBDevice *)deviceNamed:(NSString *)name threads:(NSUInteger)threads error:(NSError **)error;
+// `name` is "auto" (the system's default device) or a device's name, case ignored. `options` may be NULL.
+// nil and an error that lists the devices when there is none of that name, or that says which option it
+// cannot have.
++ (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error;
 
 @property(readonly) id<MTLDevice> device;
 @property(readonly) id<MTLCommandQueue> queue;
@@ -36,8 +36,8 @@
 @property(readonly) NSUInteger threads;
 
 // How many orders of its threads a device that checks kernels tries for each dispatch, demanding one
-// result; 0 for a device that does not. Setting it elsewhere raises.
-@property NSUInteger schedules;
+// result; 0 for a device that does not.
+@property(readonly) NSUInteger schedules;
 
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;

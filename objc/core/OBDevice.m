@@ -1,24 +1,10 @@
 #import "OBDevice.h"
 #import "OBError.h"
+#import "OBExtensions.h"
 #import "OBLibrary.h"
 
-// What a device or queue may answer beyond Metal; asked for with respondsToSelector:.
-@protocol OBThreadedDevice
-- (void)setWorkerThreadCount:(NSUInteger)count;
-- (NSUInteger)workerThreadCount;
-@end
-
-@protocol OBProcessorDevice
-- (NSString *)instructionSet;
-@end
-
-@protocol OBCheckingDevice
-- (void)setScheduleCount:(NSUInteger)count;
-- (NSUInteger)scheduleCount;
-@end
-
-@protocol OBCountingQueue
-- (uint64_t)committedCommandBufferCount;
+@interface OBDevice ()
+- (BOOL)apply:(const ob_device_options *)options error:(NSError **)error;
 @end
 
 @implementation OBDevice
@@ -50,7 +36,7 @@ static NSString *deviceNames(void) {
     return [names componentsJoinedByString:@", "];
 }
 
-+ (OBDevice *)deviceNamed:(NSString *)name threads:(NSUInteger)threads error:(NSError **)error {
++ (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
     if (device == nil) {
         return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@",
@@ -59,14 +45,35 @@ static NSString *deviceNames(void) {
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
     result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
-    if (threads > 0 && [device respondsToSelector:@selector(setWorkerThreadCount:)]) {
-        [(id<OBThreadedDevice>)device setWorkerThreadCount:threads];
-    }
+    if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
     if (result->_queue == nil) {
         return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
     }
     return result;
+}
+
+- (BOOL)apply:(const ob_device_options *)options error:(NSError **)error {
+    if (options->threads > 0 && [_device conformsToProtocol:@protocol(OBThreadedDevice)]) {
+        [(id<OBThreadedDevice>)_device setWorkerThreadCount:options->threads];
+    }
+    if (options->schedules > 0) {
+        if (![_device conformsToProtocol:@protocol(OBSchedulingDevice)]) {
+            OBFail(error, OBErrorArgument, @"device '%@' does not choose the order of threads; open \"checker\"", _name);
+            return NO;
+        }
+        [(id<OBSchedulingDevice>)_device setScheduleCount:options->schedules];
+    }
+    if (options->isa == NULL) return YES;
+    if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) {
+        OBFail(error, OBErrorArgument, @"device '%@' has no instruction sets to choose from; open \"cpu\"", _name);
+        return NO;
+    }
+    NSError *cause = nil;
+    NSString *name = [NSString stringWithUTF8String:options->isa];
+    if ([(id<OBProcessorDevice>)_device setInstructionSet:name != nil ? name : @"" error:&cause]) return YES;
+    OBFail(error, OBErrorDevice, @"%@", [cause localizedDescription]);
+    return NO;
 }
 
 - (id)init {
@@ -92,30 +99,22 @@ static NSString *deviceNames(void) {
 - (NSString *)hardwareName { return [_device name]; }
 
 - (NSUInteger)threads {
-    if (![_device respondsToSelector:@selector(workerThreadCount)]) return 0;
+    if (![_device conformsToProtocol:@protocol(OBThreadedDevice)]) return 0;
     return [(id<OBThreadedDevice>)_device workerThreadCount];
 }
 
 - (NSString *)instructionSet {
-    if (![_device respondsToSelector:@selector(instructionSet)]) return nil;
+    if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
     return [(id<OBProcessorDevice>)_device instructionSet];
 }
 
 - (NSUInteger)schedules {
-    if (![_device respondsToSelector:@selector(scheduleCount)]) return 0;
-    return [(id<OBCheckingDevice>)_device scheduleCount];
-}
-
-- (void)setSchedules:(NSUInteger)count {
-    if (![_device respondsToSelector:@selector(setScheduleCount:)]) {
-        [NSException raise:NSInvalidArgumentException
-                    format:@"device '%@' does not choose the order of threads; open \"checker\"", _name];
-    }
-    [(id<OBCheckingDevice>)_device setScheduleCount:count];
+    if (![_device conformsToProtocol:@protocol(OBSchedulingDevice)]) return 0;
+    return [(id<OBSchedulingDevice>)_device scheduleCount];
 }
 
 - (int64_t)committedCommandBuffers {
-    if (![_queue respondsToSelector:@selector(committedCommandBufferCount)]) return -1;
+    if (![_queue conformsToProtocol:@protocol(OBCountingQueue)]) return -1;
     return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
 }
 

@@ -50,8 +50,10 @@ typedef struct {
 - (NSUInteger)memberCountOfArgument:(NSUInteger)index;
 - (OBMember)member:(NSUInteger)member ofArgument:(NSUInteger)index;
 
-// The largest threadgroup that the pipeline and `limit` allow (0: no limit of the caller's), a
-// multiple of the execution width where one fits.
-- (NSUInteger)threadsPerThreadgroupWithLimit:(NSUInteger)limit;
+// Threads of the largest threadgroup that the pipeline allows, a multiple of the execution width where one fits.
+@property(readonly) NSUInteger threadsPerThreadgroup;
+
+// Whether code that was written by hand for the processor runs instead of the shader.
+@property(readonly) BOOL isNative;
 
 @end

@@ -1,5 +1,6 @@
 #import "OBKernel.h"
 #import "OBError.h"
+#import "OBExtensions.h"
 
 @implementation OBKernel
 
@@ -87,10 +88,13 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     return result;
 }
 
-- (NSUInteger)threadsPerThreadgroupWithLimit:(NSUInteger)limit {
+- (BOOL)isNative {
+    return [_state conformsToProtocol:@protocol(OBNativePipelineState)] && [(id<OBNativePipelineState>)_state isNative];
+}
+
+- (NSUInteger)threadsPerThreadgroup {
     NSUInteger threads = [_state maxTotalThreadsPerThreadgroup];
     NSUInteger width = [_state threadExecutionWidth];
-    if (limit > 0 && limit < threads) threads = limit;
     return threads > width ? threads - threads % width : threads;
 }
 

@@ -1,6 +1,6 @@
 // One execution of a chain: committed, then complete or failed.
 //
-// Safe from any thread. Keeps the chain, and so every buffer, until it is released, and the constants
+// Safe from any thread. Keeps the chain, and so every buffer, until it is released, and the struct arguments
 // where they are this run's own (nil: the chain's). A run that is released early completes all the same.
 #import "OBMetal.h"
 
@@ -9,14 +9,14 @@
 @interface OBRun : NSObject {
     id<MTLCommandBuffer> _commands;
     OBChain *_chain;
-    id<MTLBuffer> _constants;
+    id<MTLBuffer> _structs;
     double _encodeSeconds;
     NSArray *_findings;
 }
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
-                      constants:(id<MTLBuffer>)constants
+                        structs:(id<MTLBuffer>)structs
                   encodeSeconds:(double)seconds;
 
 // Blocks until the command buffer has completed. NO and an error naming the chain when it failed.

@@ -1,22 +1,18 @@
 #import "OBRun.h"
 #import "OBChain.h"
 #import "OBError.h"
-
-// What a log may tell beyond Metal; asked for with respondsToSelector:.
-@protocol OBDetailedLog
-- (NSDictionary *)details;
-@end
+#import "OBExtensions.h"
 
 @implementation OBRun
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
-                      constants:(id<MTLBuffer>)constants
+                        structs:(id<MTLBuffer>)structs
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
     run->_commands = [commands retain];
     run->_chain = [chain retain];
-    run->_constants = [constants retain];
+    run->_structs = [structs retain];
     run->_encodeSeconds = seconds;
     return run;
 }
@@ -26,7 +22,7 @@
     if ([_commands status] >= MTLCommandBufferStatusCommitted) [_commands waitUntilCompleted];
     [_findings release];
     [_commands release];
-    [_constants release];
+    [_structs release];
     [_chain release];
     [super dealloc];
 }
@@ -46,7 +42,7 @@ static NSDictionary *detailsOfLog(id<MTLFunctionLog> log) {
         [details setObject:[[location URL] path] forKey:@"file"];
         [details setObject:[NSString stringWithFormat:@"%llu", (unsigned long long)[location line]] forKey:@"line"];
     }
-    if ([log respondsToSelector:@selector(details)]) {
+    if ([log conformsToProtocol:@protocol(OBDetailedLog)]) {
         [details addEntriesFromDictionary:[(id<OBDetailedLog>)log details]];
     }
     [details setObject:[(NSObject *)log description] forKey:@"description"];

@@ -2,7 +2,9 @@
 //
 // Safe from any thread. The buffers of the numbers that ran last are kept and never change, so runs
 // of different numbers may be in flight together, each with a buffer of its own to retain.
-#import "OBChain.h"
+#import "OBDispatch.h"
+
+@class OBDevice;
 
 enum { OB_KEPT_ARGUMENTS = 8 };  // buffers, besides that of all rows
 
@@ -24,11 +26,11 @@ typedef struct {
     OBKeptArguments _kept[OB_KEPT_ARGUMENTS];
 }
 
-// nil and an error when there is no memory, or when the struct of a dispatch lacks its rowsMember.
-+ (OBStructArguments *)constantsWithDevice:(OBDevice *)device
-                          dispatches:(const OBDispatch *)dispatches
-                               count:(NSUInteger)count
-                               error:(NSError **)error;
+// Autoreleased. nil and an error when there is no memory, or when the struct of a dispatch lacks its rows_member.
++ (OBStructArguments *)argumentsWithDevice:(OBDevice *)device
+                                dispatches:(const ob_dispatch *)dispatches
+                                     count:(NSUInteger)count
+                                     error:(NSError **)error;
 
 // Where the struct of a dispatch is, in every buffer. Undefined for one without.
 - (NSUInteger)offsetOfDispatch:(NSUInteger)index;
@@ -36,7 +38,7 @@ typedef struct {
 // The structs as the dispatches gave them; nil when none has any. Lives as long as the receiver.
 @property(readonly) id<MTLBuffer> bufferForAllRows;
 
-// The structs for a run of `rows` rows, 0 for all: where a dispatch has a rowsMember it holds `rows`,
+// The structs for a run of `rows` rows, 0 for all: where a dispatch has a rows_member it holds `rows`,
 // but never more than the dispatch gave. nil and an error when there is no memory for it.
 - (id<MTLBuffer>)bufferForRows:(NSUInteger)rows error:(NSError **)error;
 

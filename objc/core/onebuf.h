@@ -24,6 +24,13 @@ typedef struct {
     char message[4096];  // one line first; a compiler's messages may follow
 } ob_error;
 
+// How a device is opened. All zero: as OB_THREADS and OB_ISA say, else as the device chooses.
+typedef struct {
+    uint32_t threads;          // worker threads; a device without worker threads ignores them
+    uint32_t schedules;        // orders of threads to try for each dispatch, on a device that checks kernels
+    const char *isa;           // instruction set, on a device that is a processor; NULL: not chosen
+} ob_device_options;
+
 typedef struct {
     char name[32];             // "cpu", "metal"
     char hardware[128];
@@ -32,7 +39,7 @@ typedef struct {
     uint64_t allocated;        // bytes in buffers now
     int64_t command_buffers;   // that reached the queue so far; -1 where it does not count
     char isa[16];              // instruction set of a device that is a processor; empty for others
-    uint32_t schedules;        // orders of threads tried for each dispatch; 0 for a device that does not
+    uint32_t schedules;        // orders of threads tried for each dispatch; 0 for a device that does not check kernels
 } ob_device_info;
 
 typedef struct {
@@ -50,12 +57,14 @@ typedef struct {
     uint32_t type;        // MTLDataType
 } ob_member;
 
+// A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found on that range.
 typedef struct {
     ob_buffer *buffer;
     uint64_t offset, length;
-    uint32_t slot;
+    uint32_t slot;                 // n of [[buffer(n)]]
 } ob_binding;
 
+// One dispatch of a chain as the caller states it; everything is copied or retained.
 typedef struct {
     ob_kernel *kernel;
     const char *label;
@@ -64,13 +73,12 @@ typedef struct {
     const void *bytes;             // the struct argument, or NULL
     uint32_t byte_count, bytes_slot;
     const char *rows_member;       // the uint in it that holds a run's number of rows, or NULL
-    uint32_t threadgroups[3];
+    uint32_t threadgroups[3];      // the second counts tiles of rows where rows_per_threadgroup is not 0
     uint32_t grid[3];              // threads in all, which then count instead; all 0: threadgroups do
-    uint32_t threads[3];           // of a threadgroup; all 0: as many as the kernel and the limit allow
+    uint32_t threads[3];           // of a threadgroup; all 0: as many as the kernel allows
     const uint32_t *threadgroup_memory; // bytes for [[threadgroup(n)]] at n, each a multiple of 16
     uint32_t threadgroup_memory_count;
     uint32_t rows_per_threadgroup; // 0: the grid does not go by rows
-    uint32_t thread_limit;         // 0: none
 } ob_dispatch;
 
 typedef struct {
@@ -80,9 +88,9 @@ typedef struct {
 
 void ob_release(void *handle);
 
-ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error);
+// `options` may be NULL, which is all zero. An option that the device lacks is refused.
+ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error);
 void ob_device_describe(ob_device *device, ob_device_info *info);
-int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error);
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error);
 ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);
@@ -93,8 +101,9 @@ ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error
 size_t ob_kernel_arguments(ob_kernel *kernel);
 void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument);
 void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member);
-uint32_t ob_kernel_threads(ob_kernel *kernel);
-uint32_t ob_kernel_width(ob_kernel *kernel);
+uint32_t ob_kernel_threads(ob_kernel *kernel);  // of the largest threadgroup
+uint32_t ob_kernel_width(ob_kernel *kernel);    // threads of a simdgroup
+int ob_kernel_native(ob_kernel *kernel);        // 1 if code written by hand for the processor runs instead of the shader
 
 // Zeroed memory of the device, or the caller's own (page-aligned, not copied, to outlive the handle
 // and every chain that uses it).

@@ -50,11 +50,11 @@ void ob_release(void *object) {
     OB_END((ob_error *)NULL)
 }
 
-ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error) {
+ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error) {
     ob_device *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    result = handle([OBDevice deviceNamed:text(name) threads:threads error:&cause], &cause, error);
+    result = handle([OBDevice deviceNamed:text(name) options:options error:&cause], &cause, error);
     OB_END(error)
     return result;
 }
@@ -72,15 +72,6 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     info->command_buffers = [device committedCommandBuffers];
     info->schedules = (uint32_t)[device schedules];
     OB_END((ob_error *)NULL)
-}
-
-int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error) {
-    int status = -1;
-    OB_BEGIN
-    [(OBDevice *)device setSchedules:count];
-    status = 0;
-    OB_END(error)
-    return status;
 }
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error) {
@@ -159,11 +150,15 @@ void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_membe
 }
 
 uint32_t ob_kernel_threads(ob_kernel *kernel) {
-    return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroupWithLimit:0];
+    return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroup];
 }
 
 uint32_t ob_kernel_width(ob_kernel *kernel) {
     return (uint32_t)[[(OBKernel *)kernel state] threadExecutionWidth];
+}
+
+int ob_kernel_native(ob_kernel *kernel) {
+    return [(OBKernel *)kernel isNative];
 }
 
 ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error) {
@@ -196,57 +191,17 @@ uint64_t ob_buffer_length(ob_buffer *buffer) {
     return [(id<MTLBuffer>)buffer length];
 }
 
-static OBDispatch dispatchFrom(const ob_dispatch *from, OBBinding *bindings) {
-    OBDispatch dispatch;
-    memset(&dispatch, 0, sizeof dispatch);
-    dispatch.kernel = (OBKernel *)from->kernel;
-    dispatch.label = text(from->label);
-    for (uint32_t i = 0; i < from->binding_count; i++) {
-        const ob_binding *binding = &from->bindings[i];
-        bindings[i].buffer = (id<MTLBuffer>)binding->buffer;
-        bindings[i].offset = (NSUInteger)binding->offset;
-        bindings[i].length = (NSUInteger)binding->length;
-        bindings[i].slot = binding->slot;
-    }
-    dispatch.bindings = bindings;
-    dispatch.bindingCount = from->binding_count;
-    dispatch.bytes = from->bytes;
-    dispatch.byteCount = from->byte_count;
-    dispatch.bytesSlot = from->bytes_slot;
-    dispatch.rowsMember = from->rows_member != NULL ? text(from->rows_member) : nil;
-    dispatch.threadgroups = MTLSizeMake(from->threadgroups[0], from->threadgroups[1], from->threadgroups[2]);
-    dispatch.grid = MTLSizeMake(from->grid[0], from->grid[1], from->grid[2]);
-    dispatch.threads = MTLSizeMake(from->threads[0], from->threads[1], from->threads[2]);
-    for (uint32_t i = 0; i < from->threadgroup_memory_count && i < OB_MAX_BINDINGS; i++) {
-        dispatch.threadgroupMemory[i] = from->threadgroup_memory[i];
-    }
-    dispatch.rowsPerThreadgroup = from->rows_per_threadgroup;
-    dispatch.threadLimit = from->thread_limit;
-    return dispatch;
-}
-
 ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
                        ob_error *error) {
     ob_chain *result = NULL;
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++) total += dispatches[i].binding_count;
-    OBBinding *bindings = calloc(total + 1, sizeof *bindings);
-    OBDispatch *converted = calloc(count + 1, sizeof *converted);
     OB_BEGIN
-    size_t next = 0;
-    for (size_t i = 0; i < count; i++) {
-        converted[i] = dispatchFrom(&dispatches[i], bindings + next);
-        next += dispatches[i].binding_count;
-    }
     NSError *cause = nil;
     result = handle([OBChain chainWithDevice:(OBDevice *)device
-                                  dispatches:converted
+                                  dispatches:dispatches
                                        count:count
                                        label:text(label)
                                        error:&cause], &cause, error);
     OB_END(error)
-    free(bindings);
-    free(converted);
     return result;
 }
 
