@@ -142,9 +142,7 @@ def _apple_shaders(sources: list[Path], out: Path) -> Path | None:
     for source in sources:
         part, deps = NATIVE / f"{source.stem}.air", NATIVE / f"{source.stem}.air.d"
         command = [*xcrun, "metal", "-O2", "-fno-fast-math", "-MMD", "-MF", str(deps), "-c"]
-        jobs.append(
-            partial(shop.make, part, [*command, str(source), "-o", str(part)], [source], deps)
-        )
+        jobs.append(partial(shop.make, part, [*command, str(source), "-o", str(part)], [source], deps))
         parts.append(part)
     try:
         objects.parallel(jobs)
@@ -186,9 +184,6 @@ class BuildExt(build_ext):
         for path in files("shaders", "*.metal", "*.h"):
             objects.install(path, target / "shaders" / path.name)
         objects.install(Path("shaders/weights"), target / "shaders/weights")
-        objects.install(Path("shaders/metal_stdlib"), target / "include/metal_stdlib")
-        objects.install(Path("shaders/metal_checker"), target / "include/metal_checker")
-        objects.install(Path("shaders/metal_strict"), target / "include/metal_strict")
         for path in files("objc/metal/abi", "*.h"):
             objects.install(path, target / "include" / path.name)
 

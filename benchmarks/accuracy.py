@@ -18,13 +18,12 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # or NumPy's threads would wait busily beside the device's
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in (".", "tests")]
 
-import accuracy  # noqa: E402
 import numpy as np  # noqa: E402
-from reference_model import ReferenceModel, int8_blocks, kl_divergence  # noqa: E402
+from support import accuracy  # noqa: E402
+from support.reference_model import ReferenceModel, int8_blocks, kl_divergence  # noqa: E402
 
 import pipeline as p  # noqa: E402
-from pipeline.storyteller import builtin_model  # noqa: E402
-
+from pipeline.checkpoints.storyteller import builtin_model  # noqa: E402
 
 ROWS = {"prefill": 128, "decode": 1}  # of the runs that read the golden texts
 
@@ -33,8 +32,16 @@ def row(name, path, expected, logits, golden):
     """golden: (equal, compared), or None where nothing was compared."""
     divergence = kl_divergence(expected, logits)
     equal, compared = golden or (None, None)
-    return {"arithmetic": name, "path": path, "positions": divergence.size, "mean_kl": float(divergence.mean()),
-            "median_kl": float(np.median(divergence)), "largest_kl": float(divergence.max()), "golden_equal": equal, "golden": compared}
+    return {
+        "arithmetic": name,
+        "path": path,
+        "positions": divergence.size,
+        "mean_kl": float(divergence.mean()),
+        "median_kl": float(np.median(divergence)),
+        "largest_kl": float(divergence.max()),
+        "golden_equal": equal,
+        "golden": compared,
+    }
 
 
 def measure(settings, checkpoint):
@@ -46,7 +53,11 @@ def measure(settings, checkpoint):
         model = p.load_model(checkpoint, device=accuracy.open_cpu(isa, native))
         name = f"{isa or 'best'}, {'' if native == '1' else 'shaders only, '}KV cache {kv_cache}"
         for path, logits in accuracy.PATHS.items():
-            golden = accuracy.golden_tokens(lambda tokens: model.logits(tokens, ROWS[path], kv_cache)) if path in ROWS else None
+            golden = (
+                accuracy.golden_tokens(lambda tokens: model.logits(tokens, ROWS[path], kv_cache))
+                if path in ROWS
+                else None
+            )
             yield row(name, path, expected, logits(model, texts, kv_cache), golden)
     golden = accuracy.golden_tokens(lambda tokens: oracle.logits(tokens, int8_blocks))
     rounded = np.stack([oracle.logits(text, int8_blocks) for text in texts])
@@ -58,15 +69,22 @@ def main():
     parser.add_argument("--isa", help="only these instruction sets (default: all that the processor has)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     options = parser.parse_args()
-    settings = [(isa, "1", "f16") for isa in options.isa.split(",")] if options.isa else [*accuracy.cpu_settings(), ("", "1", "f32")]
+    settings = (
+        [(isa, "1", "f16") for isa in options.isa.split(",")]
+        if options.isa
+        else [*accuracy.cpu_settings(), ("", "1", "f32")]
+    )
     with p.open_checkpoint(builtin_model()) as checkpoint:
         rows = []
         for each in measure(settings, checkpoint):
             rows.append(each)
             if not options.json:
                 golden = f"golden {each['golden_equal']} of {each['golden']}" if each["golden"] else ""
-                print(f"{each['arithmetic']:33} {each['path']:8} {each['positions']} positions   KL mean {each['mean_kl']:.1e}   "
-                      f"median {each['median_kl']:.1e}   largest {each['largest_kl']:.1e}   {golden}".rstrip(), flush=True)
+                print(
+                    f"{each['arithmetic']:33} {each['path']:8} {each['positions']} positions   KL mean {each['mean_kl']:.1e}   "
+                    f"median {each['median_kl']:.1e}   largest {each['largest_kl']:.1e}   {golden}".rstrip(),
+                    flush=True,
+                )
     if options.json:
         print(json.dumps(rows, indent=2))
 

@@ -50,7 +50,11 @@ def main():
     device = pipeline.open_device("checker", threads=THREADS, schedules=options.schedules)
     kernel = device.compile(SOURCE).kernel("reduce")
     x = np.random.default_rng(0).random(COUNT).astype(np.float32)
-    buffers = [filled(device, x), filled(device, np.zeros(GROUPS, np.float32)), filled(device, np.array([COUNT // GROUPS], np.uint32))]
+    buffers = [
+        filled(device, x),
+        filled(device, np.zeros(GROUPS, np.float32)),
+        filled(device, np.array([COUNT // GROUPS], np.uint32)),
+    ]
     bindings = [(slot, buffer, 0, len(memoryview(buffer))) for slot, buffer in enumerate(buffers)]
     chain = device.core.chain([_core.Dispatch(kernel, bindings, None, (GROUPS, 1, 1), 0, "reduce")])
     times = []
@@ -58,9 +62,13 @@ def main():
         start = time.perf_counter()
         chain.run()
         times.append(time.perf_counter() - start)
-    np.testing.assert_allclose(np.frombuffer(buffers[1], np.float32), x.reshape(GROUPS, -1).sum(1, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.frombuffer(buffers[1], np.float32), x.reshape(GROUPS, -1).sum(1, dtype=np.float64), rtol=1e-5
+    )
     assert not device.findings, device.findings
-    print(f"{COUNT:,} floats, {GROUPS} threadgroups of {THREADS}, {options.schedules} orders: {statistics.median(times):.3f} s")
+    print(
+        f"{COUNT:,} floats, {GROUPS} threadgroups of {THREADS}, {options.schedules} orders: {statistics.median(times):.3f} s"
+    )
 
 
 if __name__ == "__main__":

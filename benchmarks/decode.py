@@ -10,7 +10,7 @@ import statistics
 import time
 
 import pipeline as p
-from pipeline.storyteller import builtin_model
+from pipeline.checkpoints.storyteller import builtin_model
 
 PROMPT, TOKENS = 512, 256
 
@@ -18,7 +18,7 @@ PROMPT, TOKENS = 512, 256
 def onebuf(model, prompt, tokens):
     """(prefill, decode) in tokens a second; the end token is ignored, so both sides do equal work."""
     generator = p.Generator(model, batch_size=1)
-    for _ in generator.run([p.Request(0, tuple(prompt), 1)]):   # builds the chains, warms the caches
+    for _ in generator.run([p.Request(0, tuple(prompt), 1)]):  # builds the chains, warms the caches
         pass
     generator.stats.__init__()
     for _ in generator.run([p.Request(0, tuple(prompt), 1)]):
@@ -59,7 +59,9 @@ def main():
     if options.gguf:
         from llama_cpp import Llama
 
-        engine = Llama(options.gguf, n_ctx=1024, n_threads=options.threads, n_threads_batch=options.threads, verbose=False)
+        engine = Llama(
+            options.gguf, n_ctx=1024, n_threads=options.threads, n_threads_batch=options.threads, verbose=False
+        )
         sides["llama.cpp"] = lambda: llama(engine, prompt, TOKENS)
     results = {name: [] for name in sides}
     for _ in range(options.repeats):
@@ -68,7 +70,9 @@ def main():
     medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in results.items()}
     for name, (prefill, decode) in medians.items():
         spread = [statistics.pstdev(column) for column in zip(*results[name])]
-        print(f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s")
+        print(
+            f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s"
+        )
     if "llama.cpp" in medians:
         ratios = [a / b for a, b in zip(medians["onebuf"], medians["llama.cpp"])]
         print(f"{'ratio':10} pp{PROMPT} {ratios[0]:9.2f} ×            tg{TOKENS} {ratios[1]:8.2f} ×")

@@ -1,6 +1,6 @@
 """Host cost of a run: encoding time a dispatch, and the time from commit to result of small chains.
 
-    python benchmarks/encode.py [--threads 2] [--repeats 200]
+python benchmarks/encode.py [--threads 2] [--repeats 200]
 """
 
 import argparse
@@ -41,8 +41,10 @@ def main():
             run.wait()
             times.append(time.perf_counter() - start)
             encode.append(run.encode_seconds / length)
-        print(f"{length:4} dependent dispatches: encoding {median(encode) * 1e9:6.0f} ns each, "
-              f"commit to completion {median(times) * 1e6:7.1f} µs")
+        print(
+            f"{length:4} dependent dispatches: encoding {median(encode) * 1e9:6.0f} ns each, "
+            f"commit to completion {median(times) * 1e6:7.1f} µs"
+        )
 
 
 if __name__ == "__main__":

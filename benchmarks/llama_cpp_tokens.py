@@ -21,25 +21,35 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pipeline as p  # noqa: E402
-from pipeline.generate import Finished, Generator, Request  # noqa: E402
+from pipeline.checkpoints.named import SMOLLM2, model_path  # noqa: E402
+from pipeline.generation.generator import Generator
+from pipeline.generation.requests import Finished, Request  # noqa: E402
 from pipeline.models import load_model  # noqa: E402
-from pipeline.named import SMOLLM2, model_path  # noqa: E402
 
 MESSAGES = (
-    "What is the capital of France?", "Why is the sky blue? Answer in one sentence.", "Write a haiku about the sea.",
-    "List three fruits.", "Explain gravity to a child.", "What is 7 times 8?", "Translate 'good morning' into Spanish.",
+    "What is the capital of France?",
+    "Why is the sky blue? Answer in one sentence.",
+    "Write a haiku about the sea.",
+    "List three fruits.",
+    "Explain gravity to a child.",
+    "What is 7 times 8?",
+    "Translate 'good morning' into Spanish.",
     "Tell me a short story about a fox and a crow.",
-)  # fmt: skip
+)
 
 
 def answers(file: Path, count: int, device: str):
     """(prompts' tokens, generated tokens, their texts) by Onebuf."""
     with p.open_checkpoint(file) as checkpoint, checkpoint.chat() as chat:
         tokenizer = checkpoint.tokenizer()
-        prompts = [tokenizer.encode(chat.render([{"role": "user", "content": text}]), complete=True) for text in MESSAGES]
+        prompts = [
+            tokenizer.encode(chat.render([{"role": "user", "content": text}]), complete=True) for text in MESSAGES
+        ]
         model = load_model(checkpoint, device=device)
         model.end_tokens = ()  # so that every text has its full length
-        events = Generator(model, kv_cache="f32").run([Request(i, tuple(prompt), count) for i, prompt in enumerate(prompts)])
+        events = Generator(model, kv_cache="f32").run(
+            [Request(i, tuple(prompt), count) for i, prompt in enumerate(prompts)]
+        )
         done = {event.index: event.tokens for event in events if isinstance(event, Finished)}
         tokens = [done[i] for i in range(len(prompts))]
         return prompts, tokens, [tokenizer.decode(ids) for ids in tokens]
@@ -55,10 +65,14 @@ def exact_copy(file: Path, target: Path) -> None:
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
             kind = field.types[0]
-            writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+            writer.add_key_value(
+                name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            )
     for tensor in reader.tensors:
         shape = tuple(int(size) for size in reversed(tensor.shape))
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).reshape(shape).astype(np.float32))
+        writer.add_tensor(
+            tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).reshape(shape).astype(np.float32)
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -72,8 +86,16 @@ def margins(file: Path, prompts, tokens, threads: int) -> dict:
     silent = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(silent, None)
     found = []
-    model = llama_cpp.Llama(str(file), n_ctx=1024, n_threads=threads, logits_all=True, verbose=False, n_gpu_layers=0,
-                            type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
+    model = llama_cpp.Llama(
+        str(file),
+        n_ctx=1024,
+        n_threads=threads,
+        logits_all=True,
+        verbose=False,
+        n_gpu_layers=0,
+        type_k=llama_cpp.GGML_TYPE_F32,
+        type_v=llama_cpp.GGML_TYPE_F32,
+    )
     for prompt, chosen in zip(prompts, tokens):
         model.reset()
         model.eval([*prompt, *chosen[:-1]])
@@ -97,10 +119,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         exact_copy(file, Path(folder) / "exact.gguf")
         exact = margins(Path(folder) / "exact.gguf", prompts, tokens, threads)
-    print(json.dumps({
-        "model": file.name, "tokens": sum(map(len, tokens)), "exact": exact, "rounded_activations": margins(file, prompts, tokens, threads),
-        "answers": dict(zip(MESSAGES, texts)),
-    }, indent=2, ensure_ascii=False))
+    print(
+        json.dumps(
+            {
+                "model": file.name,
+                "tokens": sum(map(len, tokens)),
+                "exact": exact,
+                "rounded_activations": margins(file, prompts, tokens, threads),
+                "answers": dict(zip(MESSAGES, texts)),
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+    )
     return int(exact["worst_margin"] >= options.most)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import metal_harness as harness  # noqa: E402  (found through the line above)
+from support import metal_harness as harness  # noqa: E402  (found through the line above)
 
 
 def main() -> None:

@@ -21,17 +21,19 @@ import numpy as np
 
 import pipeline as p
 from pipeline.benching.bandwidth import buffer_bytes
-from pipeline.device import instruction_set
-from pipeline.tensors import Storage
+from pipeline.device.device import instruction_set
+from pipeline.graph.tensors import Storage
 
 GROUP = 64
-PAUSE = 0.3   # seconds before each side: OpenMP's threads poll for that long after their last work
+PAUSE = 0.3  # seconds before each side: OpenMP's threads poll for that long after their last work
 MOST_FLOPS = 2e10  # of a pass, unless two copies have more
 SHAPES = {  # name: (inputs, outputs, rows)
-    "expert, 1 row": (2048, 768, 1), "expert, 28 rows": (2048, 768, 28),
-    "projection, 1 row": (2048, 4096, 1), "projection, 448 rows": (2048, 4096, 448),
+    "expert, 1 row": (2048, 768, 1),
+    "expert, 28 rows": (2048, 768, 28),
+    "projection, 1 row": (2048, 4096, 1),
+    "projection, 448 rows": (2048, 4096, 448),
     "logits, 1 row": (2048, 151936, 1),
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -47,10 +49,16 @@ class Matrix:
     def random(cls, inputs: int, outputs: int, rows: int):
         """Weights of variance 1 / inputs. Scales and biases are bfloat16, which float32 holds."""
         rng = np.random.default_rng(0)
-        step = rng.uniform(0.9, 1.1, (outputs, inputs // GROUP)).astype(np.float32) * np.float32((12 / 255 / inputs) ** 0.5)
+        step = rng.uniform(0.9, 1.1, (outputs, inputs // GROUP)).astype(np.float32) * np.float32(
+            (12 / 255 / inputs) ** 0.5
+        )
         scale = (step.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-        return cls(rng.integers(0, 16, (outputs, inputs), np.uint8), scale, scale * np.float32(-8),
-                   rng.normal(size=(rows, inputs)).astype(np.float32))
+        return cls(
+            rng.integers(0, 16, (outputs, inputs), np.uint8),
+            scale,
+            scale * np.float32(-8),
+            rng.normal(size=(rows, inputs)).astype(np.float32),
+        )
 
     @property
     def values(self) -> np.ndarray:
@@ -72,7 +80,9 @@ def onebuf(device) -> Side:
         return Storage.of((values.view(np.uint32) >> 16).astype(np.uint16), "bf16")
 
     def make(m):
-        words = (m.q.reshape(len(m.q), -1, 8).astype(np.uint32) << np.arange(0, 32, 4, dtype=np.uint32)).sum(-1, dtype=np.uint32)
+        words = (m.q.reshape(len(m.q), -1, 8).astype(np.uint32) << np.arange(0, 32, 4, dtype=np.uint32)).sum(
+            -1, dtype=np.uint32
+        )
         pipe = p.Pipeline(device, rows=len(m.x))
         x = pipe.input("x", m.x.shape)
         y = pipe.linear(x, p.Quantized(words, bits(m.scale), bits(m.bias), 4, GROUP))
@@ -119,8 +129,12 @@ def torch_sides(threads: int) -> list[Side]:
         scales = torch.from_numpy(np.stack([m.scale, m.bias + 8 * m.scale], -1).swapaxes(0, 1).copy()).bfloat16()
         return lambda: torch.ops.aten._weight_int4pack_mm_for_cpu(x, weight, GROUP, scales)
 
-    return [Side("oneDNN f32 (PyTorch)", 4, packed(torch.float32)), Side("oneDNN bf16 (PyTorch)", 2, packed(torch.bfloat16)),
-            Side("oneDNN int8 (PyTorch)", 1, int8), Side("ATen 4-bit (PyTorch)", (4 + 32 / GROUP) / 8, int4)]
+    return [
+        Side("oneDNN f32 (PyTorch)", 4, packed(torch.float32)),
+        Side("oneDNN bf16 (PyTorch)", 2, packed(torch.bfloat16)),
+        Side("oneDNN int8 (PyTorch)", 1, int8),
+        Side("ATen 4-bit (PyTorch)", (4 + 32 / GROUP) / 8, int4),
+    ]
 
 
 def openvino_side(threads: int) -> Side:
@@ -143,12 +157,13 @@ def openvino_side(threads: int) -> Side:
         weight = op.multiply(weight, op.constant(m.scale[..., None].astype(np.float16)))
         weight = op.convert(op.reshape(weight, np.array(m.q.shape), False), np.float32)
         y = op.matmul(x, weight, False, True)
-        model = core.compile_model(openvino.Model([y], [x]), "CPU", {"INFERENCE_NUM_THREADS": threads,
-                                                                     "PERFORMANCE_HINT": "LATENCY"})
+        model = core.compile_model(
+            openvino.Model([y], [x]), "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        )
         request = model.create_infer_request()
         request.infer([m.x])
         result = request.get_output_tensor(0).data
-        del memory, zero_memory   # the compiled model has packed its own
+        del memory, zero_memory  # the compiled model has packed its own
 
         def run():
             request.infer()
@@ -196,10 +211,23 @@ def compare(name: str, sides: list[Side], repeats: int) -> list[dict]:
                 run()
             seconds[side.name].append((time.perf_counter() - start) / len(runs))
     medians = {name: statistics.median(each) for name, each in seconds.items()}
-    return [{"shape": name, "inputs": inputs, "outputs": outputs, "rows": rows, "side": each, "copies": len(runs),
-             "seconds": seconds[each], "median_seconds": medians[each], "flops_per_second": flops / medians[each],
-             "bytes_per_second": side.nbytes * inputs * outputs / medians[each], "relative_error": float(error),
-             "onebuf_ratio": medians[each] / medians["onebuf 4-bit"]} for each, (side, runs, error) in found.items()]
+    return [
+        {
+            "shape": name,
+            "inputs": inputs,
+            "outputs": outputs,
+            "rows": rows,
+            "side": each,
+            "copies": len(runs),
+            "seconds": seconds[each],
+            "median_seconds": medians[each],
+            "flops_per_second": flops / medians[each],
+            "bytes_per_second": side.nbytes * inputs * outputs / medians[each],
+            "relative_error": float(error),
+            "onebuf_ratio": medians[each] / medians["onebuf 4-bit"],
+        }
+        for each, (side, runs, error) in found.items()
+    ]
 
 
 def main():
@@ -221,9 +249,12 @@ def main():
             for row in compare(name, sides, options.repeats):
                 rows.append(row)
                 if not options.json:
-                    print(f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs {row['flops_per_second'] / 1e9:8,.1f} "
-                          f"GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   onebuf {row['onebuf_ratio']:6.2f} × as fast   "
-                          f"error {row['relative_error']:.0e}", flush=True)
+                    print(
+                        f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs {row['flops_per_second'] / 1e9:8,.1f} "
+                        f"GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   onebuf {row['onebuf_ratio']:6.2f} × as fast   "
+                        f"error {row['relative_error']:.0e}",
+                        flush=True,
+                    )
     if options.json:
         print(json.dumps({"isa": device.isa, "threads": device.threads, "results": rows}, indent=2))
 

@@ -17,21 +17,39 @@ from pathlib import Path
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, EXPERT_HIDDEN, VOCAB = 2048, 32, 4, 128, 128, 768, 151_936
 RUNS = 5
-SECONDS, MEGABYTES = 0.5, 50   # what opening may take
+SECONDS, MEGABYTES = 0.5, 50  # what opening may take
 
 CONFIG = {
-    "model_type": "qwen3_moe", "hidden_size": HIDDEN, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-    "head_dim": HEAD_DIM, "num_experts": EXPERTS, "num_experts_per_tok": 8, "moe_intermediate_size": EXPERT_HIDDEN,
-    "vocab_size": VOCAB, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-    "norm_topk_prob": True, "tie_word_embeddings": False, "quantization": {"bits": 4, "group_size": 64},
-}  # fmt: skip
+    "model_type": "qwen3_moe",
+    "hidden_size": HIDDEN,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD_DIM,
+    "num_experts": EXPERTS,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": EXPERT_HIDDEN,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "norm_topk_prob": True,
+    "tie_word_embeddings": False,
+    "quantization": {"bits": 4, "group_size": 64},
+}
 BLOCK = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm", "post_attention_layernorm": "ffn_norm", "mlp.gate": "ffn_gate_inp",
-    "mlp.switch_mlp.gate_proj": "ffn_gate_exps", "mlp.switch_mlp.up_proj": "ffn_up_exps",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.switch_mlp.gate_proj": "ffn_gate_exps",
+    "mlp.switch_mlp.up_proj": "ffn_up_exps",
     "mlp.switch_mlp.down_proj": "ffn_down_exps",
-}  # fmt: skip
+}
 
 
 def modules(layers: int):
@@ -39,9 +57,20 @@ def modules(layers: int):
     yield "model.embed_tokens", "token_embd", (VOCAB, HIDDEN)
     yield "lm_head", "output", (VOCAB, HIDDEN)
     yield "model.norm", "output_norm", (HIDDEN,)
-    shapes = ((HIDDEN,), (HEADS * HEAD_DIM, HIDDEN), (KV_HEADS * HEAD_DIM, HIDDEN), (KV_HEADS * HEAD_DIM, HIDDEN),
-              (HIDDEN, HEADS * HEAD_DIM), (HEAD_DIM,), (HEAD_DIM,), (HIDDEN,), (EXPERTS, HIDDEN),
-              (EXPERTS, EXPERT_HIDDEN, HIDDEN), (EXPERTS, EXPERT_HIDDEN, HIDDEN), (EXPERTS, HIDDEN, EXPERT_HIDDEN))  # fmt: skip
+    shapes = (
+        (HIDDEN,),
+        (HEADS * HEAD_DIM, HIDDEN),
+        (KV_HEADS * HEAD_DIM, HIDDEN),
+        (KV_HEADS * HEAD_DIM, HIDDEN),
+        (HIDDEN, HEADS * HEAD_DIM),
+        (HEAD_DIM,),
+        (HEAD_DIM,),
+        (HIDDEN,),
+        (EXPERTS, HIDDEN),
+        (EXPERTS, EXPERT_HIDDEN, HIDDEN),
+        (EXPERTS, EXPERT_HIDDEN, HIDDEN),
+        (EXPERTS, HIDDEN, EXPERT_HIDDEN),
+    )
     for layer in range(layers):
         for (module, name), shape in zip(BLOCK.items(), shapes, strict=True):
             yield f"model.layers.{layer}.{module}", f"blk.{layer}.{name}", shape
@@ -65,12 +94,20 @@ def write_gguf(file: Path, layers: int) -> None:
 
     writer = gguf.GGUFWriter(file, "qwen3moe")
     for add, value in (
-        (writer.add_block_count, layers), (writer.add_context_length, 4096), (writer.add_embedding_length, HIDDEN),
-        (writer.add_head_count, HEADS), (writer.add_head_count_kv, KV_HEADS), (writer.add_key_length, HEAD_DIM),
-        (writer.add_expert_feed_forward_length, EXPERT_HIDDEN), (writer.add_rope_freq_base, 1e6),
-        (writer.add_layer_norm_rms_eps, 1e-6), (writer.add_expert_count, EXPERTS), (writer.add_expert_used_count, 8),
-        (writer.add_vocab_size, VOCAB), (writer.add_tokenizer_model, "none"),
-    ):  # fmt: skip
+        (writer.add_block_count, layers),
+        (writer.add_context_length, 4096),
+        (writer.add_embedding_length, HIDDEN),
+        (writer.add_head_count, HEADS),
+        (writer.add_head_count_kv, KV_HEADS),
+        (writer.add_key_length, HEAD_DIM),
+        (writer.add_expert_feed_forward_length, EXPERT_HIDDEN),
+        (writer.add_rope_freq_base, 1e6),
+        (writer.add_layer_norm_rms_eps, 1e-6),
+        (writer.add_expert_count, EXPERTS),
+        (writer.add_expert_used_count, 8),
+        (writer.add_vocab_size, VOCAB),
+        (writer.add_tokenizer_model, "none"),
+    ):
         add(value)
     size = 0
     for _, name, shape in modules(layers):
@@ -94,7 +131,11 @@ def write_mlx(folder: Path, layers: int) -> None:
         parts = {"weight": ("BF16", shape)}
         if len(shape) > 1:
             groups = (*shape[:-1], shape[-1] // 64)
-            parts = {"weight": ("U32", (*shape[:-1], shape[-1] // 8)), "scales": ("BF16", groups), "biases": ("BF16", groups)}
+            parts = {
+                "weight": ("U32", (*shape[:-1], shape[-1] // 8)),
+                "scales": ("BF16", groups),
+                "biases": ("BF16", groups),
+            }
         for part, (dtype, extents) in parts.items():
             end = offset + elements(extents) * (4 if dtype == "U32" else 2)
             header[f"{module}.{part}"] = {"dtype": dtype, "shape": extents, "data_offsets": [offset, end]}
@@ -146,17 +187,21 @@ def report(folder: Path, gigabytes: float) -> bool:
         found = measure(path)
         kept = found["opened"] <= SECONDS and found["peak"] <= MEGABYTES
         good &= kept
-        print(f"{name}, {layers} layers, {found['mapped']:.2f} GB mapped, {found['repacked']:.1f} MB repacked: "
-              f"headers {1e3 * found['header']:.0f} ms, with the model {1e3 * found['opened']:.0f} ms, "
-              f"{found['megabytes']:.1f} MB more than before (peak {found['peak']:.1f})"
-              f"{'' if kept else f': more than {SECONDS} s or {MEGABYTES} MB'}")
+        print(
+            f"{name}, {layers} layers, {found['mapped']:.2f} GB mapped, {found['repacked']:.1f} MB repacked: "
+            f"headers {1e3 * found['header']:.0f} ms, with the model {1e3 * found['opened']:.0f} ms, "
+            f"{found['megabytes']:.1f} MB more than before (peak {found['peak']:.1f})"
+            f"{'' if kept else f': more than {SECONDS} s or {MEGABYTES} MB'}"
+        )
     return good
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=5.0, help="size of the GGUF file (default: 5)")
-    parser.add_argument("--folder", type=Path, help="where to write the sparse files, to keep them (default: a temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, help="where to write the sparse files, to keep them (default: a temporary folder)"
+    )
     options = parser.parse_args()
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)

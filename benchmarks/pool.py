@@ -30,10 +30,19 @@ kernel void work(device const uint *costs [[buffer(0)]], device uint *x [[buffer
 DISPATCHES, RUNS = 100, 10
 
 UNSHARED = {"1 threadgroup": [0], "2 threadgroups": [0] * 2, "16 threadgroups": [0] * 16}
-SHARED = {"2 x 0.5 µs": [500] * 2, "8 x 0.25 µs": [250] * 8, "16 x 0.25 µs": [250] * 16, "64 x 0.1 µs": [100] * 64,
-          "16 x 1 µs": [1000] * 16, "128 x 1 µs": [1000] * 128}
-UNEVEN = {"16 µs, then 48 x 1 µs": [16000] + [1000] * 48, "48 x 1 µs, then 16 µs": [1000] * 48 + [16000],
-          "32 x 2 µs, then 32 x 0.1 µs": [2000] * 32 + [100] * 32}
+SHARED = {
+    "2 x 0.5 µs": [500] * 2,
+    "8 x 0.25 µs": [250] * 8,
+    "16 x 0.25 µs": [250] * 16,
+    "64 x 0.1 µs": [100] * 64,
+    "16 x 1 µs": [1000] * 16,
+    "128 x 1 µs": [1000] * 128,
+}
+UNEVEN = {
+    "16 µs, then 48 x 1 µs": [16000] + [1000] * 48,
+    "48 x 1 µs, then 16 µs": [1000] * 48 + [16000],
+    "32 x 2 µs, then 32 x 0.1 µs": [2000] * 32 + [100] * 32,
+}
 
 
 class Work:
@@ -96,7 +105,7 @@ def main():
     options = parser.parse_args()
     devices, threads = open_devices(options.threads), options.threads
     busy, start = Work(devices, [1000] * 64), time.perf_counter()
-    while time.perf_counter() < start + 0.3:   # until the system has given each thread a core of its own
+    while time.perf_counter() < start + 0.3:  # until the system has given each thread a core of its own
         busy.run(busy.chains[0])
     print(f"{threads} threads; medians (smallest)")
     for name, costs in UNSHARED.items():
@@ -105,7 +114,11 @@ def main():
     for name, costs in SHARED.items():
         many, one = Work(devices, costs).times(options.repeats)
         each = statistics.median(one)
-        line(f"dependent dispatch of {name}: beyond 1/{threads} of one thread's time", [m - each / threads for m in many], "ns")
+        line(
+            f"dependent dispatch of {name}: beyond 1/{threads} of one thread's time",
+            [m - each / threads for m in many],
+            "ns",
+        )
     for name, costs in UNEVEN.items():
         many, one = Work(devices, costs).times(options.repeats)
         ideal = statistics.median(one) * max(1 / threads, max(costs) / sum(costs))

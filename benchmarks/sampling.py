@@ -13,9 +13,9 @@ import time
 import numpy as np
 
 import pipeline as p
-from pipeline.tensors import Storage
+from pipeline.graph.tensors import Storage
 
-SETTINGS = {   # temperature, top_k, top_p, min_p
+SETTINGS = {  # temperature, top_k, top_p, min_p
     "greedy": (0.0, 0, 1.0, 0.0),
     "temperature": (0.8, 0, 1.0, 0.0),
     "top-k 40, top-p 0.9": (0.8, 40, 0.9, 0.0),
@@ -27,9 +27,13 @@ SETTINGS = {   # temperature, top_k, top_p, min_p
 def sampler(device, logits, temperature, top_k, top_p, min_p):
     """A chain that draws from one row, ready to commit; each run draws at the next position."""
     pipe = p.Pipeline(device, rows=1)
-    state = {"logits": Storage.of(logits[None]), "temperature": Storage.of(np.array([temperature], np.float32)),
-             "seeds": Storage.zeros((1, 2), "u32"), "tokens": Storage.zeros((1,), "u32"),
-             "positions": Storage.zeros((1,), "u32")}  # fmt: skip
+    state = {
+        "logits": Storage.of(logits[None]),
+        "temperature": Storage.of(np.array([temperature], np.float32)),
+        "seeds": Storage.zeros((1, 2), "u32"),
+        "tokens": Storage.zeros((1,), "u32"),
+        "positions": Storage.zeros((1,), "u32"),
+    }
     tensors = [pipe.state(name, storage) for name, storage in state.items()]
     filters = None
     if (top_k, top_p, min_p) != (0, 1.0, 0.0):

@@ -1,6 +1,6 @@
 """Writes a Qwen3-MoE checkpoint as GGUF for llama.cpp: matrices Q4_0, norms and routers F32, no tokenizer.
 
-    python benchmarks/write_gguf.py MODEL_DIR OUT.gguf        needs the `gguf` package
+python benchmarks/write_gguf.py MODEL_DIR OUT.gguf        needs the `gguf` package
 """
 
 import sys

@@ -6,7 +6,7 @@ docs/benchmarks.md describes it. Every error raised on purpose ends here as one 
 import sys
 from contextlib import ExitStack, closing
 
-from .program import BAD_INPUT, guarded, open_streams
+from .cli.program import BAD_INPUT, guarded, open_streams
 
 OK = 0
 BUSY = 0.2  # cores that others use
@@ -41,8 +41,8 @@ def bench(options):
     from .benching.bandwidth import Reader
     from .benching.machine import busy_cores
     from .benching.traffic import traffic
-    from .checkpoint import open_checkpoint
-    from .device import instruction_set, open_device
+    from .checkpoints.opening import open_checkpoint
+    from .device.device import instruction_set, open_device
     from .models import load_model
 
     works = workloads.workloads(options)
@@ -61,7 +61,9 @@ def bench(options):
         for side in sides:
             stack.enter_context(closing(side))
         if busy is not None and busy > BUSY:
-            say(f"warning: the machine is busy (others use {busy:.1f} cores); figures count only when it is otherwise idle")
+            say(
+                f"warning: the machine is busy (others use {busy:.1f} cores); figures count only when it is otherwise idle"
+            )
         reader = Reader(device)
         reader.measure()
         results, steps = _measure(options, works, sides, model.vocab_size, reader)
@@ -109,15 +111,34 @@ def _report(options, model, checkpoint, bandwidth, active, results, steps, sides
     from .benching.report import Report
 
     return Report(
-        model={"name": options.name, "layers": model.config.layers, "vocab": model.vocab_size, "bytes": checkpoint.nbytes,
-               "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes},
-        device={"name": model.device.name, "hardware": hardware(model.device), "isa": model.device.isa,
-                "threads": model.device.threads, "busy_cores": busy},
-        settings={"repeats": options.repeats, "warmup": options.warmup, "seed": options.seed,
-                  "temperature": options.temperature, "kv_cache": options.kv_cache},
-        bandwidth=bandwidth, traffic=active, results=results, steps=steps,
+        model={
+            "name": options.name,
+            "layers": model.config.layers,
+            "vocab": model.vocab_size,
+            "bytes": checkpoint.nbytes,
+            "mapped_bytes": model.mapped_bytes,
+            "repacked_bytes": model.repacked_bytes,
+        },
+        device={
+            "name": model.device.name,
+            "hardware": hardware(model.device),
+            "isa": model.device.isa,
+            "threads": model.device.threads,
+            "busy_cores": busy,
+        },
+        settings={
+            "repeats": options.repeats,
+            "warmup": options.warmup,
+            "seed": options.seed,
+            "temperature": options.temperature,
+            "kv_cache": options.kv_cache,
+        },
+        bandwidth=bandwidth,
+        traffic=active,
+        results=results,
+        steps=steps,
         peer={"name": sides[1].name, **sides[1].engine} if len(sides) > 1 else None,
-    )  # fmt: skip
+    )
 
 
 def say(line: str) -> None:
@@ -127,12 +148,15 @@ def say(line: str) -> None:
 
 def progress(work, side: str, repeat: int) -> None:
     """One line that is written over, on a terminal only."""
-    from .console import is_live
+    from .cli.console import is_live
 
     if not is_live(sys.stderr):
         return
-    text = "" if work is None else f"{side}: {work.label}, batch {work.batch}, " + (
-        "warming up" if repeat < 0 else f"repeat {repeat + 1}")
+    text = (
+        ""
+        if work is None
+        else f"{side}: {work.label}, batch {work.batch}, " + ("warming up" if repeat < 0 else f"repeat {repeat + 1}")
+    )
     print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .program import BAD_INPUT, complain, guarded, open_streams
+from .cli.program import BAD_INPUT, complain, guarded, open_streams
 
 OK, FOUND = 0, 1
 __all__ = ["BAD_INPUT", "FOUND", "OK", "main"]

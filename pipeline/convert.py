@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from .program import BAD_INPUT, INTERRUPTED, Parser, guarded, open_streams
+from .cli.program import BAD_INPUT, INTERRUPTED, Parser, guarded, open_streams
 
 OK = 0
 BITS, GROUP_SIZES = (3, 4, 6, 8), (32, 64, 128)
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = _parser().parse_args(arguments)
-    from .checkpoint import open_checkpoint
-    from .config import Quantization
+    from .checkpoints.config import Quantization
+    from .checkpoints.opening import open_checkpoint
     from .converting import conversion
     from .converting.display import make_progress
 
@@ -54,13 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.convert",
         description="Writes an MLX checkpoint, quantised as mlx-lm does it, from a Hugging Face one.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("source", metavar="HF_DIR", help="folder with config.json and safetensors in bf16, f16 or f32")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     parser.add_argument("--bits", type=int, choices=BITS, default=4, help="of a weight (default: %(default)s)")
-    parser.add_argument("--group-size", type=int, choices=GROUP_SIZES, default=64,
-                        help="weights of a row that share a scale and a bias (default: %(default)s)")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        choices=GROUP_SIZES,
+        default=64,
+        help="weights of a row that share a scale and a bias (default: %(default)s)",
+    )
     return parser
 
 

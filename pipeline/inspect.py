@@ -6,9 +6,9 @@ docs/checkpoints.md describes it. Every error raised on purpose ends here as one
 import argparse
 import sys
 
-from .named import NAMES, model_path
-from .program import BAD_INPUT, Parser, guarded, open_streams
-from .tensors import CACHE_DTYPES
+from .checkpoints.named import NAMES, model_path
+from .cli.program import BAD_INPUT, Parser, guarded, open_streams
+from .graph.formats import CACHE_DTYPES
 
 OK, UNSUPPORTED = 0, 1
 __all__ = ["BAD_INPUT", "OK", "UNSUPPORTED", "main"]
@@ -28,7 +28,7 @@ def _main(arguments: list[str] | None) -> int:
 
     open_streams()
     options = _parser().parse_args(arguments)
-    from .checkpoint import open_checkpoint
+    from .checkpoints.opening import open_checkpoint
     from .inspecting import facts, report
 
     with open_checkpoint(model_path(options.model)) as checkpoint:
@@ -45,12 +45,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.inspect",
         description="Says what a checkpoint is, what memory it takes, what a token reads of it, and what is unsupported.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("model", metavar="MODEL", help=f"checkpoint folder or .gguf file, or {' or '.join(NAMES)}")
-    parser.add_argument("--context", metavar="N", type=int, help="positions of the KV cache (default: the model's context)")
-    parser.add_argument("--kv-cache", metavar="TYPE", choices=CACHE_DTYPES, default=CACHE_DTYPES[0],
-                        help=f"{', '.join(CACHE_DTYPES)} (default: %(default)s)")
+    parser.add_argument(
+        "--context", metavar="N", type=int, help="positions of the KV cache (default: the model's context)"
+    )
+    parser.add_argument(
+        "--kv-cache",
+        metavar="TYPE",
+        choices=CACHE_DTYPES,
+        default=CACHE_DTYPES[0],
+        help=f"{', '.join(CACHE_DTYPES)} (default: %(default)s)",
+    )
     parser.add_argument("--tensors", action="store_true", help="list every tensor, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -8,10 +8,10 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from .program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
+from .cli.program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
 
 OK, SOME_FAILED = 0, 1
-NOTED_CACHE = 1 << 30   # bytes of a KV cache that are worth a line
+NOTED_CACHE = 1 << 30  # bytes of a KV cache that are worth a line
 __all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "OK", "SOME_FAILED", "main", "run"]
 
 
@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None, engine=None) -> int:
 
 
 def _main(arguments: list[str] | None, engine) -> int:
-    from .arguments import parse_arguments
-    from .console import make_display
+    from .cli.arguments import parse_arguments
+    from .cli.console import make_display
 
     open_streams()
     settings = parse_arguments(arguments)
@@ -35,40 +35,48 @@ def _main(arguments: list[str] | None, engine) -> int:
 
 def load_engine():
     """The package's own generator; DeviceError where the compiled core does not load."""
-    from . import generate
+    from . import generation
 
-    return generate
+    return generation
 
 
 def run(settings, engine, display) -> int:
     """One run with checked settings; returns the exit code. Bad input raises before --out is opened."""
-    from .checkpoint import open_checkpoint
-    from .device import instruction_set
-    from .prompts import read_prompts, single_prompt
-    from .tensor_info import listed
+    from .checkpoints.opening import open_checkpoint
+    from .checkpoints.tensor_info import listed
+    from .cli.prompts import read_prompts, single_prompt
+    from .device.device import instruction_set
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with (open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat,
-          instruction_set(settings.isa)):
+    with (
+        open_checkpoint(settings.model) as checkpoint,
+        _chat(checkpoint, prompts, settings) as chat,
+        instruction_set(settings.isa),
+    ):
         tokenizer = checkpoint.tokenizer()
         model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
         load_seconds = time.perf_counter() - started
         if checkpoint.unused:
-            display.note(f"{settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
-                         f"not used: {listed(checkpoint.unused)}")
+            display.note(
+                f"{settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
+                f"not used: {listed(checkpoint.unused)}"
+            )
         if settings.explain:
             display.close()
-            print(engine.Generator(model, batch_size=settings.batch_size, kv_cache=settings.kv_cache,
-                                   sampling=settings.sampling).explain())
+            print(
+                engine.Generator(
+                    model, batch_size=settings.batch_size, kv_cache=settings.kv_cache, sampling=settings.sampling
+                ).explain()
+            )
             return OK
         return _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds)
 
 
 def _chat(checkpoint, prompts, settings):
     """The checkpoint's chat templates, on their way to be ready, where a prompt is a conversation; else None."""
-    from .session import is_conversation
+    from .cli.session import is_conversation
 
     if not any(is_conversation(prompt, settings) for prompt in prompts):
         return nullcontext()
@@ -78,8 +86,8 @@ def _chat(checkpoint, prompts, settings):
 
 
 def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_seconds) -> int:
-    from .session import Session, make_jobs
-    from .summary import make_summary, to_json
+    from .cli.session import Session, make_jobs
+    from .cli.summary import make_summary, to_json
 
     jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
     if chat is not None:
@@ -90,14 +98,14 @@ def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_s
         session.begin()
         _handle_events(generator.run(session.requests(engine.Request, settings)), engine, session)
     if settings.trace is not None:
-        from .trace import write_trace
+        from .cli.trace import write_trace
 
         write_trace(Path(settings.trace), generator.trace(), model.device.name)
     summary = make_summary(settings, model, generator.stats, session, load_seconds)
     display.summary(summary)
     if settings.json:
         print(to_json(summary), flush=True)
-    found = getattr(model.device, "findings", ())   # of the checker
+    found = getattr(model.device, "findings", ())  # of the checker
     for finding in found:
         print(finding, file=sys.stderr)
     return SOME_FAILED if session.failed or found else OK
@@ -105,7 +113,7 @@ def _generate(settings, engine, display, prompts, tokenizer, chat, model, load_s
 
 def _handle_events(events, engine, session) -> None:
     """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""
-    from .interrupt import Interrupt
+    from .cli.interrupt import Interrupt
 
     handlers = {
         engine.Prefilled: session.prefilled,
@@ -122,7 +130,7 @@ def _handle_events(events, engine, session) -> None:
 
 def _generator(settings, engine, model, jobs, display):
     """A generator with room for the longest text, and for no more rows than there are prompts."""
-    from .plan import human
+    from .graph.plan import human
 
     context = max(len(job.tokens) + job.max_tokens for job in jobs)
     batch_size = min(settings.batch_size, len(jobs))
@@ -134,7 +142,7 @@ def _generator(settings, engine, model, jobs, display):
 
 
 def _writer(settings):
-    from .output import RowWriter
+    from .cli.rows import RowWriter
 
     if settings.out is None:
         return None

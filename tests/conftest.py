@@ -10,8 +10,13 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
-hypothesis.settings.register_profile("onebuf", deadline=None, derandomize=True, max_examples=30,
-                                     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+hypothesis.settings.register_profile(
+    "onebuf",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("onebuf")
 
 
@@ -27,8 +32,13 @@ def _id(each):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--schedules", type=int, default=8, metavar="N",
-                     help="orders of threads that the checker tries for each dispatch (default: 8)")
+    parser.addoption(
+        "--schedules",
+        type=int,
+        default=8,
+        metavar="N",
+        help="orders of threads that the checker tries for each dispatch (default: 8)",
+    )
 
 
 def _open(param, **settings):

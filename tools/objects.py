@@ -31,9 +31,7 @@ class Workshop:
         self.identity = identity
         folder.mkdir(parents=True, exist_ok=True)
 
-    def make(
-        self, out: Path, command: list[str], inputs: Iterable[Path], depfile: Path | None = None
-    ) -> bool:
+    def make(self, out: Path, command: list[str], inputs: Iterable[Path], depfile: Path | None = None) -> bool:
         """Runs `command`, which writes `out`, unless `out` is up to date. True when it ran.
 
         `inputs` are the files known beforehand; `depfile` is where the command lists the rest.
@@ -63,12 +61,7 @@ class Workshop:
     def _run(self, command: list[str], subject: Path) -> None:
         try:
             done = subprocess.run(
-                command,
-                cwd=self.root,
-                text=True,
-                errors="replace",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                command, cwd=self.root, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
         except OSError as error:
             raise CommandError(f"{command[0]} does not start: {error.strerror}", "") from None

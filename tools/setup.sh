@@ -15,7 +15,7 @@ die() { say "$*"; exit 1; }
 # ---- what was done before: stamps hold a checksum of everything that a step depends on
 
 sources() {
-    find objc pyx shaders tools pipeline/metalc setup.py pyproject.toml -type f \
+    find objc pyx shaders tools pipeline/metalc pipeline/include setup.py pyproject.toml -type f \
         ! -name '*.py[co]' | LC_ALL=C sort | xargs cksum
 }
 environment() {

@@ -29,9 +29,7 @@ GNUSTEP_FLAGS = (
 ).split()
 GNUSTEP_LIBS = ["-lgnustep-base", "-lobjc"]
 
-COMMON_FLAGS = (
-    "-std=gnu11 -O2 -g1 -fPIC -fvisibility=hidden -fno-strict-aliasing -Wall -Wextra"
-).split()
+COMMON_FLAGS = ("-std=gnu11 -O2 -g1 -fPIC -fvisibility=hidden -fno-strict-aliasing -Wall -Wextra").split()
 
 PROBE = """#import <Foundation/Foundation.h>
 @interface Probe : NSObject
@@ -178,14 +176,11 @@ def _gnustep_flags() -> tuple[list[str], list[str]]:
     flags = [
         flag.replace("-I/", "-isystem/")
         for flag in shlex.split(_output(["gnustep-config", "--objc-flags"]))
-        if flag.startswith(("-D", "-f", "-pthread"))
-        or (flag.startswith("-I/") and os.path.isdir(flag[2:]))
+        if flag.startswith(("-D", "-f", "-pthread")) or (flag.startswith("-I/") and os.path.isdir(flag[2:]))
     ]
     libraries = shlex.split(_output(["gnustep-config", "--base-libs"]))
     libraries = [
-        flag
-        for flag in libraries
-        if flag.startswith("-l") or (flag.startswith("-L/") and os.path.isdir(flag[2:]))
+        flag for flag in libraries if flag.startswith("-l") or (flag.startswith("-L/") and os.path.isdir(flag[2:]))
     ]
     return flags or GNUSTEP_FLAGS, libraries or GNUSTEP_LIBS
 

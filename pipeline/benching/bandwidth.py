@@ -95,7 +95,7 @@ def buffer_bytes() -> int:
 def _kernel_reader(device, nbytes: int):
     import numpy as np
 
-    from ..native import _core
+    from ..device.core import _core
 
     kernel = device.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
@@ -103,10 +103,20 @@ def _kernel_reader(device, nbytes: int):
     words = np.frombuffer(data, np.uint32).reshape(parts, PART_WORDS)
     words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
     threads = 1 if device.name == "cpu" else THREADS
-    chain = device.core.chain([_core.Dispatch(
-        kernel, [(0, data, 0, nbytes), (1, sums, 0, 4 * parts)], (2, kernel.pack("args", {"words": PART_WORDS})),
-        (parts, 1, 1), label="read_words", threads=(threads, 1, 1), threadgroup_memory={0: max(4 * threads, 16)},
-    )], "read_words")  # fmt: skip
+    chain = device.core.chain(
+        [
+            _core.Dispatch(
+                kernel,
+                [(0, data, 0, nbytes), (1, sums, 0, 4 * parts)],
+                (2, kernel.pack("args", {"words": PART_WORDS})),
+                (parts, 1, 1),
+                label="read_words",
+                threads=(threads, 1, 1),
+                threadgroup_memory={0: max(4 * threads, 16)},
+            )
+        ],
+        "read_words",
+    )
     expected = ((np.arange(parts, dtype=np.uint64) + 1) * PART_WORDS).astype(np.uint32)
     result = np.frombuffer(sums, np.uint32)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UsageError
-from ..plan import human
+from ..graph.plan import human
 
 SPARE_BYTES = 64 << 20  # left free on the disk
 
@@ -31,8 +31,10 @@ def make_room(folder: Path, nbytes: int, what: str) -> None:
     except OSError as error:
         raise _unwritable(folder, error) from error
     if free < nbytes + SPARE_BYTES:
-        raise UsageError(f"{folder}: {what} takes {human(nbytes)}, {human(free)} are free; cut the shape with --layers "
-                         "and --vocab, or set OB_CACHE to a folder on a larger disk")
+        raise UsageError(
+            f"{folder}: {what} takes {human(nbytes)}, {human(free)} are free; cut the shape with --layers "
+            "and --vocab, or set OB_CACHE to a folder on a larger disk"
+        )
 
 
 @contextlib.contextmanager

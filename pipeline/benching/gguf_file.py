@@ -15,10 +15,16 @@ import numpy as np
 from ..errors import UnsupportedError
 
 BLOCK = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm", "post_attention_layernorm": "ffn_norm", "mlp.gate": "ffn_gate_inp",
-}  # fmt: skip
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate": "ffn_gate_inp",
+}
 EXPERTS = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
 Q4_0_WEIGHTS, Q4_0_BYTES = 32, 18  # of a block
 ROWS = 4096  # of a matrix, quantised at a time
@@ -77,8 +83,10 @@ def targets(checkpoint) -> Iterator[Target]:
     """The file's tensors, in its order. UnsupportedError for another family."""
     config = checkpoint.config
     if config.get("model_type") != "qwen3_moe":
-        raise UnsupportedError(f"{checkpoint.source}: model_type {config.get('model_type')!r} cannot be "
-                               "written as GGUF for llama.cpp, only qwen3_moe can; give a .gguf file of the model")
+        raise UnsupportedError(
+            f"{checkpoint.source}: model_type {config.get('model_type')!r} cannot be "
+            "written as GGUF for llama.cpp, only qwen3_moe can; give a .gguf file of the model"
+        )
     yield _target(checkpoint, "token_embd", "model.embed_tokens")
     yield _target(checkpoint, "output_norm", "model.norm")
     if not config.get("tie_word_embeddings"):
@@ -130,11 +138,15 @@ def values(checkpoint, module: str, index: int | None = None, rows: slice = slic
     if scheme is None:
         return _floats(weight, checkpoint.tensors[f"{module}.weight"].dtype)
     if scheme.mode != "affine":
-        raise UnsupportedError(f"{checkpoint.source}: {module} is {scheme.mode}; only affine quantisation can be written as GGUF")
+        raise UnsupportedError(
+            f"{checkpoint.source}: {module} is {scheme.mode}; only affine quantisation can be written as GGUF"
+        )
     flags = np.unpackbits(np.ascontiguousarray(weight).view(np.uint8), axis=-1, bitorder="little")
     q = flags.reshape(*weight.shape[:-1], -1, scheme.bits) @ (1 << np.arange(scheme.bits, dtype=np.uint16))
     scale, bias = (
-        np.repeat(_floats(part(f"{module}.{name}"), checkpoint.tensors[f"{module}.{name}"].dtype), scheme.group_size, -1)
+        np.repeat(
+            _floats(part(f"{module}.{name}"), checkpoint.tensors[f"{module}.{name}"].dtype), scheme.group_size, -1
+        )
         for name in ("scales", "biases")
     )
     return q.astype(np.float32) * scale + bias

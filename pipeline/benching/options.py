@@ -8,12 +8,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoints.named import NAMES, model_path
+from ..checkpoints.storyteller import NAME
+from ..cli.program import Parser
+from ..cli.settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..errors import UsageError
-from ..named import NAMES, model_path
-from ..program import Parser
-from ..settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
-from ..storyteller import NAME
-from ..tensors import CACHE_DTYPES
+from ..graph.formats import CACHE_DTYPES
 from . import peer
 from .shapes import SHAPES, Shape, cut_shape
 
@@ -78,26 +78,64 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.bench",
         description="Measure prompt processing and text generation, and what share of the machine's bandwidth they use.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", default=NAME,
+    add(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=NAME,
         help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random weights: "
-             f"{', '.join(SHAPES)}")
+        f"{', '.join(SHAPES)}",
+    )
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
-    add("--pp", metavar="N,...", type=_list, default=[512], help="prompt processing: tokens a prompt; 0: none (default: 512)")
-    add("--tg", metavar="N,...", type=_list, default=[128], help="text generation: tokens a text; 0: none (default: 128)")
+    add(
+        "--pp",
+        metavar="N,...",
+        type=_list,
+        default=[512],
+        help="prompt processing: tokens a prompt; 0: none (default: 512)",
+    )
+    add(
+        "--tg",
+        metavar="N,...",
+        type=_list,
+        default=[128],
+        help="text generation: tokens a text; 0: none (default: 128)",
+    )
     add("--batch", metavar="N,...", type=_list, default=[1], help="sequences together (default: 1)")
     add("--context", metavar="N,...", type=_list, default=[0], help="tokens before text generation (default: 0)")
     add("--repeats", metavar="N", type=_whole, default=5, help="measured runs of each (default: 5)")
     add("--warmup", metavar="N", type=_whole, default=1, help="unmeasured runs before them (default: 1)")
     add("--seed", metavar="S", type=_whole, default=0, help="of prompts and sampling (default: 0)")
-    add("--temperature", metavar="T", type=_number, default=1.0, help="of sampling, so that experts vary; 0: greedy (default: 1)")
+    add(
+        "--temperature",
+        metavar="T",
+        type=_number,
+        default=1.0,
+        help="of sampling, so that experts vary; 0: greedy (default: 1)",
+    )
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: auto)")
-    add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device and the peer (default: OB_THREADS or all cores)")
-    add("--isa", metavar="NAME", help="instruction set of the cpu device, not of the peer (default: OB_ISA or the best)")
-    add("--kv-cache", metavar="TYPE", default=CACHE_DTYPES[0], help="of keys and values, the peer's too: f16, f32 or q8 (default: f16)")
+    add(
+        "--threads",
+        metavar="N",
+        type=_whole,
+        default=0,
+        help="of the cpu device and the peer (default: OB_THREADS or all cores)",
+    )
+    add(
+        "--isa", metavar="NAME", help="instruction set of the cpu device, not of the peer (default: OB_ISA or the best)"
+    )
+    add(
+        "--kv-cache",
+        metavar="TYPE",
+        default=CACHE_DTYPES[0],
+        help="of keys and values, the peer's too: f16, f32 or q8 (default: f16)",
+    )
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
     add("--json", action="store_true", help="print the results as JSON")
@@ -113,18 +151,24 @@ def _model(text: str, layers: int | None, vocab: int | None) -> Path | Shape:
             raise UsageError(f"{option} {value}: cuts shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
     path = model_path(text)
     if not path.exists():
-        raise UsageError(f"{text}: neither a checkpoint's folder, a .gguf file nor a name; names are {', '.join(NAMES)}, "
-                         f"and the shapes {', '.join(SHAPES)}")
+        raise UsageError(
+            f"{text}: neither a checkpoint's folder, a .gguf file nor a name; names are {', '.join(NAMES)}, "
+            f"and the shapes {', '.join(SHAPES)}"
+        )
     return path
 
 
 def _check(options: Options) -> None:
     for option, values, least, most in (
-        ("--pp", options.pp, 1, MOST_TOKENS), ("--tg", options.tg, 1, MOST_TOKENS),
-        ("--batch", options.batch, 1, MAX_BATCH), ("--context", options.context, 0, MOST_TOKENS),
-        ("--repeats", [options.repeats], 1, MOST_REPEATS), ("--warmup", [options.warmup], 0, MOST_REPEATS),
-        ("--threads", [options.threads], 0, MAX_THREADS), ("--seed", [options.seed], 0, 2**63 - 1),
-    ):  # fmt: skip
+        ("--pp", options.pp, 1, MOST_TOKENS),
+        ("--tg", options.tg, 1, MOST_TOKENS),
+        ("--batch", options.batch, 1, MAX_BATCH),
+        ("--context", options.context, 0, MOST_TOKENS),
+        ("--repeats", [options.repeats], 1, MOST_REPEATS),
+        ("--warmup", [options.warmup], 0, MOST_REPEATS),
+        ("--threads", [options.threads], 0, MAX_THREADS),
+        ("--seed", [options.seed], 0, 2**63 - 1),
+    ):
         if values == [0] and option in ("--pp", "--tg"):
             values.clear()  # 0 alone leaves it out
         for value in values:
@@ -135,7 +179,9 @@ def _check(options: Options) -> None:
     if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {options.temperature:g}: impossible; give 0 (greedy) or a positive number")
     if options.device not in DEVICES:
-        raise UsageError(f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(DEVICES)}")
+        raise UsageError(
+            f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(DEVICES)}"
+        )
     check_isa(options.isa)
     check_cache(options.kv_cache)
     if options.peer is not None:

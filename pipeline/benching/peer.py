@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ..errors import RunError, UsageError
-from ..plan import human
+from ..graph.plan import human
 from .cache import complete_folder, make_room, models_folder
 from .workloads import Workload
 
@@ -69,7 +69,9 @@ class LlamaCpp:
 
         self._api = llama_cpp
         said: list[str] = []  # its complaints; it prints nothing
-        self._log = llama_cpp.llama_log_callback(lambda level, text, _: said.append(_line(text)) if level >= ERROR else None)
+        self._log = llama_cpp.llama_log_callback(
+            lambda level, text, _: said.append(_line(text)) if level >= ERROR else None
+        )
         llama_cpp.llama_log_set(self._log, None)
         llama_cpp.llama_backend_init()
         self._threads = threads
@@ -79,13 +81,12 @@ class LlamaCpp:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), parameters)
         if not self._model:
             written = models_folder() in file.parents
-            raise RunError(f"llama.cpp {llama_cpp.__version__} does not load {file} ({said[0] if said else 'and says nothing'}); "
-                           + ("remove its folder to have it written again" if written else "another version may"))
+            raise RunError(
+                f"llama.cpp {llama_cpp.__version__} does not load {file} ({said[0] if said else 'and says nothing'}); "
+                + ("remove its folder to have it written again" if written else "another version may")
+            )
         self._context = None
-        self.engine = {
-            "version": llama_cpp.__version__,
-            "system": llama_cpp.llama_print_system_info().decode(),
-        }
+        self.engine = {"version": llama_cpp.__version__, "system": llama_cpp.llama_print_system_info().decode()}
 
     def prepare(self, work: Workload) -> None:
         """A context for the work."""
@@ -105,14 +106,20 @@ class LlamaCpp:
         """Seconds of the workload's timed part."""
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
         prefix = [prompt if work.kind == "pp" else prompt[: work.context] for prompt in prompts]
-        items = [(token, i, row, i + 1 == len(tokens)) for row, tokens in enumerate(prefix) for i, token in enumerate(tokens)]
+        items = [
+            (token, i, row, i + 1 == len(tokens)) for row, tokens in enumerate(prefix) for i, token in enumerate(tokens)
+        ]
         chunks = [items[first : first + PROMPT_BATCH] for first in range(0, len(items), PROMPT_BATCH)]
         if work.kind == "pp":
             return self._decode(chunks)
         self._decode(chunks)
         following = [prompt[work.context :] for prompt in prompts]
-        return self._decode([[(tokens[i], work.context + i, row, True) for row, tokens in enumerate(following)]
-                             for i in range(work.tokens)])
+        return self._decode(
+            [
+                [(tokens[i], work.context + i, row, True) for row, tokens in enumerate(following)]
+                for i in range(work.tokens)
+            ]
+        )
 
     def close(self) -> None:
         self._release()

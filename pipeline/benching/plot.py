@@ -20,7 +20,9 @@ def write_plot(file: Path, results, title: str, subtitle: str = "") -> None:
     """Draws the "tg" results of all sides; the file appears complete."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(svg([result for result in results if result.work.kind == "tg"], title, subtitle), encoding="utf-8")
+        temporary.write_text(
+            svg([result for result in results if result.work.kind == "tg"], title, subtitle), encoding="utf-8"
+        )
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -28,15 +30,18 @@ def write_plot(file: Path, results, title: str, subtitle: str = "") -> None:
 
 def svg(results, title: str, subtitle: str = "") -> str:
     """A panel for each axis that has several values, side by side; bars are σ, points are means."""
-    axes = [axis for axis in ("context", "batch") if len({getattr(each.work, axis) for each in results}) > 1] or ["context"]
+    axes = [axis for axis in ("context", "batch") if len({getattr(each.work, axis) for each in results}) > 1] or [
+        "context"
+    ]
     sides = list(dict.fromkeys(result.side for result in results))
     width, height = len(axes) * WIDTH, HEAD + HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(LEFT, 20, title, bold=True), _text(LEFT, 37, subtitle, fill="#555555"),
-    ]  # fmt: skip
+        _text(LEFT, 20, title, bold=True),
+        _text(LEFT, 37, subtitle, fill="#555555"),
+    ]
     for number, side in enumerate(sides):
         x = LEFT + 110 * number
         parts += [_line(x, 52, x + 24, 52, *_style(number), 2), _text(x + 30, 56, side)]
@@ -52,11 +57,16 @@ def _panel(results, sides, axis: str, left: int) -> str:
     up = _Scale([0.0, *(y + sigma for _, y, sigma in points)], HEIGHT - BOTTOM, TOP, rounded=True)
     parts = [f'<g transform="translate({left} {HEAD})">', _text(LEFT, TOP - 14, "tok/s", fill="#555555")]
     for tick in up.ticks():
-        parts += [_line(LEFT, up(tick), WIDTH - RIGHT, up(tick), "#e2e2e2"), _text(LEFT - 6, up(tick) + 4, f"{tick:,.10g}", "end")]
+        parts += [
+            _line(LEFT, up(tick), WIDTH - RIGHT, up(tick), "#e2e2e2"),
+            _text(LEFT - 6, up(tick) + 4, f"{tick:,.10g}", "end"),
+        ]
     parts += _bottom_ticks(sorted({x for x, _, _ in points}), across)
     name = "context: tokens in the KV cache" if axis == "context" else "batch: sequences together"
-    parts += [_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#444444"),
-              _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, name, "middle")]
+    parts += [
+        _line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#444444"),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, name, "middle"),
+    ]
     for (side, *_), line in lines.items():
         parts += _series(line, across, up, sides.index(side))
     parts += _labels(lines, axis, sides, up)
@@ -70,7 +80,8 @@ def _lines(results, axis: str) -> dict[tuple, list]:
     for result in results:
         work = result.work
         lines.setdefault((result.side, work.tokens, getattr(work, other)), []).append(
-            (getattr(work, axis), result.mean, result.sigma))
+            (getattr(work, axis), result.mean, result.sigma)
+        )
     longest = max(len(points) for points in lines.values())
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1 or longest == 1}
 
@@ -94,9 +105,16 @@ def _labels(lines, axis: str, sides, up) -> list[str]:
     several = len({tokens for _, tokens, _ in lines}) > 1
     ordered = sorted(lines.items(), key=lambda item: up(item[1][-1][1]))
     places = _apart([up(points[-1][1]) + 4 for _, points in ordered], HEIGHT - BOTTOM)
-    return [_text(WIDTH - RIGHT + 8, y, (f"tg{tokens}, " if several else "") + f"{other} {value:,}",
-                  fill=_style(sides.index(side))[0], size=9 if several else 10)
-            for y, ((side, tokens, value), _) in zip(places, ordered)]
+    return [
+        _text(
+            WIDTH - RIGHT + 8,
+            y,
+            (f"tg{tokens}, " if several else "") + f"{other} {value:,}",
+            fill=_style(sides.index(side))[0],
+            size=9 if several else 10,
+        )
+        for y, ((side, tokens, value), _) in zip(places, ordered)
+    ]
 
 
 def _apart(places: list[float], lowest: float) -> list[float]:
@@ -150,11 +168,15 @@ def _dashes(dash: str) -> str:
 
 
 def _line(x1, y1, x2, y2, colour: str, dash: str = "", width: int = 1) -> str:
-    return (f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-            f'stroke-width="{width}"{_dashes(dash)}/>')
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
+        f'stroke-width="{width}"{_dashes(dash)}/>'
+    )
 
 
 def _text(x, y, text: str, anchor: str = "start", bold: bool = False, fill: str = "#222222", size: int = 12) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{weight}>'
-            f'{escape(text)}</text>')
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{weight}>'
+        f"{escape(text)}</text>"
+    )

@@ -6,15 +6,17 @@ import json
 import sys
 from dataclasses import dataclass
 
-from ..console import is_live
-from ..plan import human
+from ..cli.console import is_live
+from ..graph.plan import human
 from .bandwidth import Bandwidth
 from .steps import GROUPS, StepTimes
 from .traffic import Traffic
 from .workloads import Result
 
-STEPS_NOTE = ("time by step: each dispatch in a command buffer of its own; the last rows compare them "
-              "with the same step as one command buffer")
+STEPS_NOTE = (
+    "time by step: each dispatch in a command buffer of its own; the last rows compare them "
+    "with the same step as one command buffer"
+)
 
 
 @dataclass
@@ -53,20 +55,36 @@ class Report:
 
 def to_json(report: Report) -> str:
     bandwidth, traffic = report.bandwidth, report.traffic
-    return json.dumps({
-        "model": report.model, "device": report.device, "settings": report.settings, "peer": report.peer,
-        "bandwidth": {
-            "best_bytes_per_second": bandwidth.best, "median_bytes_per_second": bandwidth.median,
-            "passes": bandwidth.passes, "buffer_bytes": bandwidth.nbytes, "how": bandwidth.how,
+    return json.dumps(
+        {
+            "model": report.model,
+            "device": report.device,
+            "settings": report.settings,
+            "peer": report.peer,
+            "bandwidth": {
+                "best_bytes_per_second": bandwidth.best,
+                "median_bytes_per_second": bandwidth.median,
+                "passes": bandwidth.passes,
+                "buffer_bytes": bandwidth.nbytes,
+                "how": bandwidth.how,
+            },
+            "active": {
+                "shared_bytes": traffic.shared,
+                "expert_bytes": traffic.expert,
+                "embedding_row_bytes": traffic.row,
+                "position_bytes": traffic.position,
+                "experts": traffic.experts,
+                "top_k": traffic.top_k,
+                "windows": [
+                    {"positions": window, "position_bytes": nbytes} for window, nbytes in traffic.windows.items()
+                ],
+            },
+            "results": [_result_json(report, result) for result in report.results],
+            "steps": [_steps_json(steps) for steps in report.steps],
         },
-        "active": {
-            "shared_bytes": traffic.shared, "expert_bytes": traffic.expert, "embedding_row_bytes": traffic.row,
-            "position_bytes": traffic.position, "experts": traffic.experts, "top_k": traffic.top_k,
-            "windows": [{"positions": window, "position_bytes": nbytes} for window, nbytes in traffic.windows.items()],
-        },
-        "results": [_result_json(report, result) for result in report.results],
-        "steps": [_steps_json(steps) for steps in report.steps],
-    }, indent=2, allow_nan=False)  # fmt: skip
+        indent=2,
+        allow_nan=False,
+    )
 
 
 def _work_json(work) -> dict:
@@ -75,18 +93,27 @@ def _work_json(work) -> dict:
 
 def _result_json(report: Report, result: Result) -> dict:
     return {
-        "side": result.side, **_work_json(result.work), "seconds": result.seconds,
-        "mean_tokens_per_second": result.mean, "sigma_tokens_per_second": result.sigma,
-        "median_tokens_per_second": result.median, "active_bytes_per_token": report.active_bytes(result),
-        "share_of_bandwidth": report.share(result), "ratio_to_peer": report.ratio(result),
-    }  # fmt: skip
+        "side": result.side,
+        **_work_json(result.work),
+        "seconds": result.seconds,
+        "mean_tokens_per_second": result.mean,
+        "sigma_tokens_per_second": result.sigma,
+        "median_tokens_per_second": result.median,
+        "active_bytes_per_token": report.active_bytes(result),
+        "share_of_bandwidth": report.share(result),
+        "ratio_to_peer": report.ratio(result),
+    }
 
 
 def _steps_json(steps: StepTimes) -> dict:
     return {
-        **_work_json(steps.work), "seconds": steps.groups, "dispatches_seconds": steps.dispatches,
-        "whole_seconds": steps.whole, "between_seconds": steps.between, "between_share": steps.share(steps.between),
-    }  # fmt: skip
+        **_work_json(steps.work),
+        "seconds": steps.groups,
+        "dispatches_seconds": steps.dispatches,
+        "whole_seconds": steps.whole,
+        "between_seconds": steps.between,
+        "between_share": steps.share(steps.between),
+    }
 
 
 def show(report: Report, out=None) -> None:
@@ -104,8 +131,9 @@ def show(report: Report, out=None) -> None:
 def subtitle(report: Report) -> str:
     """Of a plot: what was generated, on what, how often."""
     tests = sorted({result.work.tokens for result in report.results if result.work.kind == "tg"})
-    return hardware_line(report.device, report.settings["repeats"],
-                         f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)})")
+    return hardware_line(
+        report.device, report.settings["repeats"], f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)})"
+    )
 
 
 def hardware_line(device: dict, repeats: int, what: str) -> str:
@@ -134,9 +162,15 @@ def results_table(report: Report) -> tuple[list[str], list[list[str]]]:
     rows = []
     for result in report.results:
         active, share, ratio = report.active_bytes(result), report.share(result), report.ratio(result)
-        row = [result.side, result.work.label, str(result.work.batch), f"{_rate(result.mean)} ± {_rate(result.sigma)}",
-               _rate(result.median), "" if active is None else f"{active / 1e6:.1f}",
-               "" if share is None else f"{share:.1%}"]
+        row = [
+            result.side,
+            result.work.label,
+            str(result.work.batch),
+            f"{_rate(result.mean)} ± {_rate(result.sigma)}",
+            _rate(result.median),
+            "" if active is None else f"{active / 1e6:.1f}",
+            "" if share is None else f"{share:.1%}",
+        ]
         rows.append(row + (["" if ratio is None else f"{ratio:.2f}"] if report.peer else []))
     return header, rows
 
@@ -145,10 +179,15 @@ def steps_table(report: Report) -> tuple[list[str], list[list[str]]]:
     header = ["step"] + [f"{steps.work.label} batch {steps.work.batch}" for steps in report.steps]
 
     def row(name, seconds_of):
-        return [name] + [f"{seconds_of(steps) * 1e6:,.0f} µs {steps.share(seconds_of(steps)):6.1%}" for steps in report.steps]
+        return [name] + [
+            f"{seconds_of(steps) * 1e6:,.0f} µs {steps.share(seconds_of(steps)):6.1%}" for steps in report.steps
+        ]
 
-    rows = [row(name, lambda steps, name=name: steps.groups[name]) for name in GROUPS
-            if any(steps.groups[name] for steps in report.steps)]
+    rows = [
+        row(name, lambda steps, name=name: steps.groups[name])
+        for name in GROUPS
+        if any(steps.groups[name] for steps in report.steps)
+    ]
     rows.append(row("all dispatches", lambda steps: steps.dispatches))
     rows.append(row("between them", lambda steps: steps.between))
     rows.append(row("whole step", lambda steps: steps.whole))
@@ -163,8 +202,10 @@ def _plain_table(out, header, rows) -> None:
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
-        cells = [cell.ljust(width) if i < 2 and len(header) > 5 or i == 0 else cell.rjust(width)
-                 for i, (cell, width) in enumerate(zip(line, widths))]
+        cells = [
+            cell.ljust(width) if i < 2 and len(header) > 5 or i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))
+        ]
         print("  ".join(cells).rstrip(), file=out)
 
 
@@ -172,7 +213,9 @@ def _rich_table(out, header, rows) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0) if len(header) < 8 else (0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        box=None, header_style="dim", padding=(0, 2, 0, 0) if len(header) < 8 else (0, 1, 0, 0), pad_edge=False
+    )
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:

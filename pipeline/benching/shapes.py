@@ -11,27 +11,57 @@ from ..errors import UsageError
 GROUP_SIZE, BITS, ROUTER_BITS = 64, 4, 8  # routers have 8 bits, as in MLX's conversions
 
 _QWEN3_MOE = {
-    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "head_dim": 128, "num_experts_per_tok": 8,
-    "norm_topk_prob": True, "vocab_size": 151936, "tie_word_embeddings": False, "rms_norm_eps": 1e-6, "hidden_act": "silu",
-    "attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
-}  # fmt: skip
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "head_dim": 128,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": True,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}
 SHAPES = {
-    "qwen3-30b-a3b": _QWEN3_MOE | {
-        "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
-        "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128,
-        "max_position_embeddings": 40960, "rope_theta": 1e6,
+    "qwen3-30b-a3b": _QWEN3_MOE
+    | {
+        "hidden_size": 2048,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "max_position_embeddings": 40960,
+        "rope_theta": 1e6,
     },
-    "qwen3-235b-a22b": _QWEN3_MOE | {
-        "hidden_size": 4096, "num_hidden_layers": 94, "num_attention_heads": 64, "num_key_value_heads": 4,
-        "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_experts": 128,
-        "max_position_embeddings": 40960, "rope_theta": 1e6,
+    "qwen3-235b-a22b": _QWEN3_MOE
+    | {
+        "hidden_size": 4096,
+        "num_hidden_layers": 94,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 4,
+        "intermediate_size": 12288,
+        "moe_intermediate_size": 1536,
+        "num_experts": 128,
+        "max_position_embeddings": 40960,
+        "rope_theta": 1e6,
     },
-    "qwen3-coder-480b-a35b": _QWEN3_MOE | {
-        "hidden_size": 6144, "num_hidden_layers": 62, "num_attention_heads": 96, "num_key_value_heads": 8,
-        "intermediate_size": 8192, "moe_intermediate_size": 2560, "num_experts": 160,
-        "max_position_embeddings": 262144, "rope_theta": 1e7,
+    "qwen3-coder-480b-a35b": _QWEN3_MOE
+    | {
+        "hidden_size": 6144,
+        "num_hidden_layers": 62,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "intermediate_size": 8192,
+        "moe_intermediate_size": 2560,
+        "num_experts": 160,
+        "max_position_embeddings": 262144,
+        "rope_theta": 1e7,
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -91,16 +121,21 @@ class Shape:
             layer = f"model.layers.{i}"
             yield _ones(f"{layer}.input_layernorm", hidden)
             for name, outputs, inputs in (
-                ("q_proj", heads, hidden), ("k_proj", kv, hidden), ("v_proj", kv, hidden), ("o_proj", hidden, heads),
-            ):  # fmt: skip
+                ("q_proj", heads, hidden),
+                ("k_proj", kv, hidden),
+                ("v_proj", kv, hidden),
+                ("o_proj", hidden, heads),
+            ):
                 yield from _matrix(f"{layer}.self_attn.{name}", (outputs, inputs))
             yield _ones(f"{layer}.self_attn.q_norm", c["head_dim"])
             yield _ones(f"{layer}.self_attn.k_norm", c["head_dim"])
             yield _ones(f"{layer}.post_attention_layernorm", hidden)
             yield from _matrix(f"{layer}.mlp.gate", (experts, hidden), ROUTER_BITS)
             for name, outputs, inputs in (
-                ("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner),
-            ):  # fmt: skip
+                ("gate_proj", inner, hidden),
+                ("up_proj", inner, hidden),
+                ("down_proj", hidden, inner),
+            ):
                 yield from _matrix(f"{layer}.mlp.switch_mlp.{name}", (experts, outputs, inputs))
         yield _ones("model.norm", hidden)
         if not c["tie_word_embeddings"]:
@@ -117,7 +152,10 @@ class Shape:
 def cut_shape(name: str, layers: int | None = None, vocab: int | None = None) -> Shape:
     """The shape called `name`, cut. UsageError where there is less to cut than asked for."""
     config = dict(SHAPES[name])
-    for option, key, value, least in (("--layers", "num_hidden_layers", layers, 1), ("--vocab", "vocab_size", vocab, 16)):
+    for option, key, value, least in (
+        ("--layers", "num_hidden_layers", layers, 1),
+        ("--vocab", "vocab_size", vocab, 16),
+    ):
         if value is None:
             continue
         if not least <= value <= config[key]:

@@ -11,12 +11,22 @@ from .workloads import Onebuf, Workload, run
 STEPS = 16  # traced decode steps, after one that warms up
 GROUPS = ("router", "experts", "mlp", "projections", "attention", "norms", "head", "sampling", "other")
 _OF_STEP = {  # by the name's first two parts, or its first one
-    "router": "router", "route": "router", "experts": "experts", "experts.shared": "mlp", "mlp": "mlp",
-    "attention.absorb": "projections", "attention.values": "projections",  # latent attention's matrices
-    "heads_to_cache": "attention", "latent_to_cache": "attention", "attention": "attention",
-    "rope_table": "attention", "rope_full": "attention", "rope_sliding": "attention",
-    "logits": "head", "sample": "sampling",
-}  # fmt: skip
+    "router": "router",
+    "route": "router",
+    "experts": "experts",
+    "experts.shared": "mlp",
+    "mlp": "mlp",
+    "attention.absorb": "projections",
+    "attention.values": "projections",  # latent attention's matrices
+    "heads_to_cache": "attention",
+    "latent_to_cache": "attention",
+    "attention": "attention",
+    "rope_table": "attention",
+    "rope_full": "attention",
+    "rope_sliding": "attention",
+    "logits": "head",
+    "sample": "sampling",
+}
 _OF_SUFFIX = {"norm": "norms", "proj": "projections"}  # of a first part: "post_norm", "q_proj+k_proj+v_proj"
 
 
@@ -54,7 +64,7 @@ def time_steps(side: Onebuf, work: Workload, prompts, whole: float) -> StepTimes
     """Traces a few decode steps of a "tg" workload. whole: seconds of an untraced step."""
     from dataclasses import replace
 
-    from ..generate import Generator
+    from ..generation.generator import Generator
 
     short = replace(work, tokens=min(work.tokens, STEPS + 1))
     generator = Generator(side.model, batch_size=work.batch, context=work.positions, kv_cache=side.kv_cache, trace=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ..builder import Pipeline
-from ..models.state import Cache, Rows
-from ..tensors import CACHE_DTYPES, Tensor
+from ..graph.builder import Pipeline
+from ..graph.formats import CACHE_DTYPES
+from ..graph.tensors import Tensor
+from ..models.cache import Cache
+from ..models.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def traffic(model, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
         elif dispatch.kernel != "rope_table":  # whose frequencies come from the configuration
             shared.add(weights)
     layers = model.cache_layers()
-    windows = {window: Cache.empty([layer for layer in layers if layer.window == window], 1, 1, kv_cache).nbytes
-               for window in sorted({layer.window for layer in layers})}
+    windows = {
+        window: Cache.empty([layer for layer in layers if layer.window == window], 1, 1, kv_cache).nbytes
+        for window in sorted({layer.window for layer in layers})
+    }
     expert = stacks.nbytes / experts if experts else 0.0
     return Traffic(shared.nbytes, expert, row, windows, experts, top_k)
 

@@ -26,7 +26,7 @@ def ensure_checkpoint(shape: Shape, say, folder: Path | None = None) -> Path:
         return target
     nbytes = shape.nbytes
     make_room(folder, nbytes, shape.folder)
-    from ..plan import human
+    from ..graph.plan import human
 
     say(f"writing {human(nbytes)} of random weights to {target}, once")
     with complete_folder(target) as temporary:
@@ -49,7 +49,11 @@ def write_weights(file: Path, shape: Shape) -> None:
 def _header(specs: list[TensorSpec]) -> bytes:
     entries, position = {"__metadata__": {"format": "mlx"}}, 0
     for spec in specs:
-        entries[spec.name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": [position, position + spec.nbytes]}
+        entries[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": spec.shape,
+            "data_offsets": [position, position + spec.nbytes],
+        }
         position += spec.nbytes
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
@@ -83,5 +87,3 @@ def bf16(values):
 
     bits = values.view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) >> 16).astype("<u2")
-
-

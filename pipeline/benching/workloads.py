@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from ..errors import RunError, UsageError
-from ..tensors import CACHE_DTYPES
+from ..graph.formats import CACHE_DTYPES
 
 PAUSE = 0.05  # seconds before each run: threads of the other side stop polling meanwhile
 
@@ -59,8 +59,10 @@ def check_fit(works, context: int, name: str) -> None:
     """UsageError where a workload needs more positions than the model has."""
     for work in works:
         if work.positions > context:
-            raise UsageError(f"{work.label}: needs {work.positions} positions, {name} has {context}; "
-                             "give less to --pp, --tg or --context")
+            raise UsageError(
+                f"{work.label}: needs {work.positions} positions, {name} has {context}; "
+                "give less to --pp, --tg or --context"
+            )
 
 
 @dataclass
@@ -119,7 +121,7 @@ class Onebuf:
 
     def prepare(self, work: Workload) -> None:
         """A generator for the workload; its chains are built in the first run."""
-        from ..generate import Generator
+        from ..generation.generator import Generator
 
         self._generator = None  # frees its memory first
         self._generator = Generator(self.model, batch_size=work.batch, context=work.positions, kv_cache=self.kv_cache)
@@ -127,7 +129,7 @@ class Onebuf:
     def measure(self, work: Workload, prompts) -> float:
         """Seconds of the workload's timed part: of a prompt the whole run up to its first token, of a text its
         decode steps."""
-        from ..generate import Stats
+        from ..generation.requests import Stats
 
         self._generator.stats = Stats()
         start = time.perf_counter()
@@ -139,11 +141,13 @@ class Onebuf:
         return elapsed if work.kind == "pp" else stats.decode_seconds
 
     def requests(self, work: Workload, prompts) -> list:
-        from ..generate import Request
+        from ..generation.requests import Request
 
         length, tokens = (work.tokens, 1) if work.kind == "pp" else (work.context + 1, work.tokens)
-        return [Request(row, prompt[:length], tokens, self._temperature, (self._seed + row) % 2**64)
-                for row, prompt in enumerate(prompts)]
+        return [
+            Request(row, prompt[:length], tokens, self._temperature, (self._seed + row) % 2**64)
+            for row, prompt in enumerate(prompts)
+        ]
 
     def close(self) -> None:
         self._generator = None
@@ -151,7 +155,7 @@ class Onebuf:
 
 def run(generator, requests) -> None:
     """Runs requests to their end. RunError says why one failed."""
-    from ..generate import Failed
+    from ..generation.requests import Failed
 
     for event in generator.run(requests):
         if isinstance(event, Failed):

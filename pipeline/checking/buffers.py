@@ -11,9 +11,18 @@ from ..errors import UsageError
 
 # Metal's names come first: its `float` has 32 bits.
 _METAL = {
-    "float": "float32", "half": "float16", "char": "int8", "uchar": "uint8", "short": "int16", "ushort": "uint16",
-    "int": "int32", "uint": "uint32", "long": "int64", "ulong": "uint64", "bfloat": "bfloat16",
-}  # fmt: skip
+    "float": "float32",
+    "half": "float16",
+    "char": "int8",
+    "uchar": "uint8",
+    "short": "int16",
+    "ushort": "uint16",
+    "int": "int32",
+    "uint": "uint32",
+    "long": "int64",
+    "ulong": "uint64",
+    "bfloat": "bfloat16",
+}
 _NUMPY = ("float32", "float16", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool")
 _BFLOAT16 = "bfloat16"  # which NumPy lacks: its bits are kept as uint16
 KINDS = ("zeros", "ones", "random", "empty")
@@ -64,7 +73,9 @@ def _parse(index: int, what: str) -> BufferOption:
     kind, *parts = what.split(":")
     if kind in KINDS:
         if len(parts) not in ((2, 3) if kind == "random" else (2,)):
-            raise UsageError(f"write {kind}:SHAPE:DTYPE{'[:SEED]' if kind == 'random' else ''}, as in {kind}:4,8:float32")
+            raise UsageError(
+                f"write {kind}:SHAPE:DTYPE{'[:SEED]' if kind == 'random' else ''}, as in {kind}:4,8:float32"
+            )
         dtype = _dtype(parts[1])
         shape = _shape(parts[0], storage(dtype).itemsize)
         seed = _whole(parts[2], "the seed") if len(parts) == 3 else 0

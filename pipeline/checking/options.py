@@ -4,8 +4,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cli.program import Parser
 from ..errors import UsageError
-from ..program import Parser
 from .buffers import BufferOption, parse_buffer
 
 EPILOG = """\
@@ -51,9 +51,14 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     if given.compile_only and given.run is not None:
         raise UsageError("--compile-only and --run exclude each other; leave one out")
     return Options(
-        files=given.files, include=given.include, defines=given.defines, compile_only=given.compile_only,
-        lint=not given.no_lint and not given.compile_only, json=given.json, run=_run(given),
-    )  # fmt: skip
+        files=given.files,
+        include=given.include,
+        defines=given.defines,
+        compile_only=given.compile_only,
+        lint=not given.no_lint and not given.compile_only,
+        json=given.json,
+        run=_run(given),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,8 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--grid", metavar="X,Y,Z", help="threads in all; Y and Z may be left out")
     add("--threadgroups", metavar="X,Y,Z", help="threadgroups instead of --grid")
     add("--threads", metavar="X,Y,Z", help="threads of a threadgroup")
-    add("--threadgroup-memory", action="append", default=[], metavar="INDEX=BYTES", help="length of a [[threadgroup(n)]] argument")
-    add("--buffer", action="append", default=[], metavar="INDEX=...", help="contents of a [[buffer(n)]] argument; see below")
+    add(
+        "--threadgroup-memory",
+        action="append",
+        default=[],
+        metavar="INDEX=BYTES",
+        help="length of a [[threadgroup(n)]] argument",
+    )
+    add(
+        "--buffer",
+        action="append",
+        default=[],
+        metavar="INDEX=...",
+        help="contents of a [[buffer(n)]] argument; see below",
+    )
     add("--save", action="append", default=[], metavar="INDEX=FILE.npy", help="write what a buffer holds afterwards")
     add("--schedules", metavar="N", default=None, help="orders of threads to try, which must agree (default: 8)")
     return parser
@@ -96,12 +113,15 @@ def _run(given) -> RunOptions | None:
     grid = _sizes("--grid", given.grid) if by_threads else _sizes("--threadgroups", given.threadgroups)
     buffers = [parse_buffer(text) for text in given.buffer]
     return RunOptions(
-        kernel=given.run, grid=grid, by_threads=by_threads, threads=_sizes("--threads", given.threads),
+        kernel=given.run,
+        grid=grid,
+        by_threads=by_threads,
+        threads=_sizes("--threads", given.threads),
         buffers=_unique("--buffer", [(option.index, option) for option in buffers]),
         threadgroup_memory=_unique("--threadgroup-memory", map(_memory, given.threadgroup_memory)),
         save=_saves(given.save, {option.index for option in buffers}),
         schedules=_count("--schedules", given.schedules or "8", 1, MOST_SCHEDULES),
-    )  # fmt: skip
+    )
 
 
 def _count(option: str, text: str, least: int, most: int) -> int:
@@ -156,4 +176,3 @@ def _unique(option: str, pairs) -> dict:
             raise UsageError(f"{option}: index {index} is given twice; leave one out")
         result[index] = value
     return result
-

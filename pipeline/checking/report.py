@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..console import is_live
+from ..cli.console import is_live
 from .buffers import shown
 from .running import Contents, RunResult
 from .shaders import KernelInfo, Shader
@@ -68,8 +68,9 @@ class Report:
         self._print("")
         self._print(
             f"{result.kernel.name}: {grid} in threadgroups of {_by(options.threads)}, "
-            f"{_plural(options.schedules, 'order')} of threads", "bold",
-        )  # fmt: skip
+            f"{_plural(options.schedules, 'order')} of threads",
+            "bold",
+        )
         for finding in result.findings:
             self._finding(finding)
         if not result.findings:
@@ -82,7 +83,10 @@ class Report:
     def _kernel(self, kernel: KernelInfo) -> None:
         self._print(f"{kernel.file}:{kernel.line}: ", end="")
         self._print(f"kernel {kernel.name}", "bold")
-        rows = [(f"{'threadgroup ' if a.kind == 'threadgroup' else ''}{a.index}", a.name, a.type, a.access, str(a.size)) for a in kernel.arguments]
+        rows = [
+            (f"{'threadgroup ' if a.kind == 'threadgroup' else ''}{a.index}", a.name, a.type, a.access, str(a.size))
+            for a in kernel.arguments
+        ]
         if self._console is not None and rows:
             self._table(rows)
         else:
@@ -140,31 +144,42 @@ class Report:
 def to_json(shaders: list[Shader], result: RunResult | None) -> str:
     files = [
         {
-            "file": shader.file, "error": shader.error, "kernels": [dataclasses.asdict(kernel) for kernel in shader.kernels],
-            "lint": shader.lint and [dataclasses.asdict(each) for each in shader.lint] if shader.lint is not None else None,
+            "file": shader.file,
+            "error": shader.error,
+            "kernels": [dataclasses.asdict(kernel) for kernel in shader.kernels],
+            "lint": shader.lint and [dataclasses.asdict(each) for each in shader.lint]
+            if shader.lint is not None
+            else None,
         }
         for shader in shaders
-    ]  # fmt: skip
+    ]
     return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
 
 
 def _run_json(result: RunResult) -> dict:
     options = result.options
     return {
-        "kernel": result.kernel.name, "grid": options.grid, "by_threads": options.by_threads, "threads": options.threads,
-        "schedules": options.schedules, "completed": result.completed,
+        "kernel": result.kernel.name,
+        "grid": options.grid,
+        "by_threads": options.by_threads,
+        "threads": options.threads,
+        "schedules": options.schedules,
+        "completed": result.completed,
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "written": [_contents_json(contents) for contents in result.written],
-    }  # fmt: skip
+    }
 
 
 def _contents_json(contents: Contents) -> dict:
     values = shown(contents.values, contents.dtype).reshape(-1)[:MOST_VALUES].tolist()
     finite = [value if value == value and abs(value) != float("inf") else str(value) for value in values]
     return {
-        "index": contents.index, "name": contents.name, "dtype": contents.dtype, "shape": contents.values.shape,
+        "index": contents.index,
+        "name": contents.name,
+        "dtype": contents.dtype,
+        "shape": contents.values.shape,
         "first_values": finite,
-    }  # fmt: skip
+    }
 
 
 def _by(sizes) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..device.core import _core
+from ..device.findings import Finding, finding
 from ..errors import OnebufError, RunError, UsageError
-from ..findings import Finding, finding
-from ..native import _core
 from .buffers import storage
 from .options import RunOptions
 from .shaders import KernelInfo, Shader
@@ -56,9 +56,13 @@ def run_kernel(device, shader: Shader, kernel: KernelInfo, options: RunOptions) 
     buffers = {index: _buffer(device, option) for index, option in options.buffers.items()}
     size = {"grid" if options.by_threads else "threadgroups": options.grid}
     dispatch = _core.Dispatch(
-        shader.library.kernel(kernel.name), [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
-        label=kernel.name, threads=options.threads, threadgroup_memory=options.threadgroup_memory, **size,
-    )  # fmt: skip
+        shader.library.kernel(kernel.name),
+        [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
+        label=kernel.name,
+        threads=options.threads,
+        threadgroup_memory=options.threadgroup_memory,
+        **size,
+    )
     completed = True
     try:
         with _plain_interrupts():
@@ -67,7 +71,9 @@ def run_kernel(device, shader: Shader, kernel: KernelInfo, options: RunOptions) 
         completed = False
         if not device.findings:
             raise
-    written = [_contents(argument, options, buffers) for argument in kernel.arguments if argument.access == "read-write"]
+    written = [
+        _contents(argument, options, buffers) for argument in kernel.arguments if argument.access == "read-write"
+    ]
     result = RunResult(kernel, options, completed, [finding(details) for details in device.findings], written)
     _save(options, buffers)
     return result
@@ -75,21 +81,28 @@ def run_kernel(device, shader: Shader, kernel: KernelInfo, options: RunOptions) 
 
 def _check_bindings(kernel: KernelInfo, options: RunOptions) -> None:
     for kind, option, given in (
-        ("buffer", "--buffer", options.buffers), ("threadgroup", "--threadgroup-memory", options.threadgroup_memory),
-    ):  # fmt: skip
+        ("buffer", "--buffer", options.buffers),
+        ("threadgroup", "--threadgroup-memory", options.threadgroup_memory),
+    ):
         wanted = {argument.index: argument for argument in kernel.arguments if argument.kind == kind}
         for index, argument in wanted.items():
             if index not in given:
                 what = "BYTES" if kind == "threadgroup" else f"... for elements of {argument.size} bytes"
-                raise UsageError(f"kernel {kernel.name}: '{argument.name}' ({argument.type}) needs {option} {index}={what}")
+                raise UsageError(
+                    f"kernel {kernel.name}: '{argument.name}' ({argument.type}) needs {option} {index}={what}"
+                )
         for index in given:
             if index not in wanted:
                 have = ", ".join(map(str, wanted)) or "none"
-                raise UsageError(f"{option} {index}: kernel {kernel.name} has no {kind} argument of that index; it has {have}")
+                raise UsageError(
+                    f"{option} {index}: kernel {kernel.name} has no {kind} argument of that index; it has {have}"
+                )
     for index, option in options.buffers.items():
         argument = next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
         if option.nbytes < argument.size:
-            raise UsageError(f"--buffer {index}: {option.nbytes} bytes are less than one element of '{argument.name}', which has {argument.size}")
+            raise UsageError(
+                f"--buffer {index}: {option.nbytes} bytes are less than one element of '{argument.name}', which has {argument.size}"
+            )
 
 
 def _buffer(device, option):

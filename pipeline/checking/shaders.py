@@ -75,16 +75,24 @@ def list_kernels(shader: Shader, device, folder: Path, include, defines) -> None
 def _describe(parsed, reflected) -> KernelInfo:
     types = {binding.parameter.name: binding.parameter.type_text for binding in parsed.bindings}
     return KernelInfo(
-        parsed.name, parsed.file, parsed.line,
+        parsed.name,
+        parsed.file,
+        parsed.line,
         sorted((_argument(each, types) for each in reflected.arguments), key=lambda each: (each.kind, each.index)),
         [binding.kind for binding in parsed.bindings if binding.index is None],
-    )  # fmt: skip
+    )
 
 
 def _argument(reflected, types) -> ArgumentInfo:
     kind = "threadgroup" if reflected.threadgroup else "buffer"
     access = "threadgroup" if reflected.threadgroup else "read-write" if reflected.writes else "read"
     return ArgumentInfo(
-        reflected.name, reflected.index, kind, " ".join(types.get(reflected.name, "").split()), access,
-        reflected.size, reflected.alignment, {name: offset for name, (offset, _) in reflected.members.items()},
-    )  # fmt: skip
+        reflected.name,
+        reflected.index,
+        kind,
+        " ".join(types.get(reflected.name, "").split()),
+        access,
+        reflected.size,
+        reflected.alignment,
+        {name: offset for name, (offset, _) in reflected.members.items()},
+    )

@@ -10,10 +10,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Quantization
+from ..checkpoints.config import Quantization
+from ..checkpoints.folder import INDEX, Folder
 from ..errors import CheckpointError, UsageError
-from ..folder import INDEX, Folder
-from ..plan import human
+from ..graph.plan import human
 from . import files, journal
 from .configuration import converted_config
 from .shards import MOST_BYTES, Shard, index, make_shards
@@ -54,8 +54,13 @@ class Conversion:
         sources = {file: [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}
         layout = hashlib.sha256(b"".join(shard.name.encode() + shard.header for shard in self.shards))
         config = hashlib.sha256(json.dumps(self.checkpoint.config, sort_keys=True).encode())
-        return {"sources": sources, "config": config.hexdigest(), "layout": layout.hexdigest(),
-                "bits": self.scheme.bits, "group_size": self.scheme.group_size}  # fmt: skip
+        return {
+            "sources": sources,
+            "config": config.hexdigest(),
+            "layout": layout.hexdigest(),
+            "bits": self.scheme.bits,
+            "group_size": self.scheme.group_size,
+        }
 
 
 def plan(checkpoint, folder: Path, scheme: Quantization, most_bytes: int = MOST_BYTES) -> Conversion:
@@ -88,7 +93,9 @@ def run(conversion: Conversion, threads: int, progress) -> None:
     except OSError as error:
         where = error.filename or folder
         if error.errno in FULL:
-            raise UsageError(f"{where}: {error.strerror}; make room and give the same command again, which goes on from there") from error
+            raise UsageError(
+                f"{where}: {error.strerror}; make room and give the same command again, which goes on from there"
+            ) from error
         raise UsageError(f"{where}: {error.strerror or error}") from error
 
 
@@ -113,13 +120,18 @@ def _check_folder(folder: Path) -> None:
 
 def _check_space(conversion: Conversion) -> None:
     """Room for what is not there yet."""
-    there = sum(_allocated(conversion.folder / name)
-                for shard in conversion.shards for name in (shard.name, shard.name + UNFINISHED))
+    there = sum(
+        _allocated(conversion.folder / name)
+        for shard in conversion.shards
+        for name in (shard.name, shard.name + UNFINISHED)
+    )
     needed = max(conversion.nbytes - there, 0) + OTHERS
     free = shutil.disk_usage(conversion.folder).free
     if needed > free:
-        raise UsageError(f"{conversion.folder}: {human(needed)} are needed and {human(free)} are free; make room, "
-                         "or give a folder on another disk")
+        raise UsageError(
+            f"{conversion.folder}: {human(needed)} are needed and {human(free)} are free; make room, "
+            "or give a folder on another disk"
+        )
 
 
 def _allocated(path: Path) -> int:

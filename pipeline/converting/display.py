@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ..console import is_live
-from ..plan import human
-from ..tensor_info import listed
+from ..checkpoints.tensor_info import listed
+from ..cli.console import is_live
+from ..graph.plan import human
 
 
 class Lines:
@@ -31,8 +31,10 @@ class Lines:
     def done(self, work, seconds: float) -> None:
         """Everything is written."""
         count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
-        print(f"{work.folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times smaller than "
-              f"{work.checkpoint.path}, in {seconds:,.0f} s")
+        print(
+            f"{work.folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times smaller than "
+            f"{work.checkpoint.path}, in {seconds:,.0f} s"
+        )
         if work.left_out:
             print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
 
@@ -42,11 +44,23 @@ class Bar(Lines):
 
     def __init__(self):
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(24), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-            TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
         )
         self._task = self._progress.add_task("converting", total=None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..text_part import is_other_part
+from ..checkpoints.text_part import is_other_part
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -45,22 +45,35 @@ MIXTURE = Family(stacked=ALONE, projections=SAME)
 SIGMOID = Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$")
 
 FAMILIES = {
-    "llama": DENSE, "mistral": DENSE, "qwen2": DENSE, "qwen3": DENSE, "gemma3_text": DENSE,
-    "olmoe": MIXTURE, "qwen2_moe": MIXTURE,
+    "llama": DENSE,
+    "mistral": DENSE,
+    "qwen2": DENSE,
+    "qwen3": DENSE,
+    "gemma3_text": DENSE,
+    "olmoe": MIXTURE,
+    "qwen2_moe": MIXTURE,
     "qwen3_moe": Family(stacked=ALONE, projections=SAME, precise=r"mlp\.gate$"),
-    "mixtral": Family(stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)",
-                      projections=(("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj"))),
-    "granitemoe": Family(halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
-                         renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
-                         precise=r"block_sparse_moe\.router\.layer$|self_attn\.o_proj$|mlp\.down_proj$|^lm_head$"),
-    "gemma4_text": Family(halves=r"(.*\.experts)\.gate_up_proj", stack="switch_glu",
-                          renamed=((r"\.experts\.down_proj$", ".experts.switch_glu.down_proj.weight"),),
-                          precise=r"router\.proj$"),
+    "mixtral": Family(
+        stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)",
+        projections=(("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")),
+    ),
+    "granitemoe": Family(
+        halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
+        renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
+        precise=r"block_sparse_moe\.router\.layer$|self_attn\.o_proj$|mlp\.down_proj$|^lm_head$",
+    ),
+    "gemma4_text": Family(
+        halves=r"(.*\.experts)\.gate_up_proj",
+        stack="switch_glu",
+        renamed=((r"\.experts\.down_proj$", ".experts.switch_glu.down_proj.weight"),),
+        precise=r"router\.proj$",
+    ),
     "gpt_oss": Family(precise=r"router$", clamped=True),
-    "deepseek_v2": SIGMOID, "glm4_moe": SIGMOID,
+    "deepseek_v2": SIGMOID,
+    "glm4_moe": SIGMOID,
     "deepseek_v3": Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$", latent=True),
     "glm4_moe_lite": Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$", latent=True),
-}  # fmt: skip
+}
 
 ROTARY = "rotary_emb.inv_freq"  # frequencies that the configuration gives, too
 

@@ -7,18 +7,31 @@ import os
 import shutil
 from pathlib import Path
 
-from ..folder import INDEX
+from ..checkpoints.folder import INDEX
 from .writer import UNFINISHED
 
-COPIED = ("*.json", "*.jinja", "*.txt", "*.jsonl", "*.tiktoken", "tokenizer.model", "additional_chat_templates/*.jinja",
-          "LICENSE*", "NOTICE*")  # fmt: skip
+COPIED = (
+    "*.json",
+    "*.jinja",
+    "*.txt",
+    "*.jsonl",
+    "*.tiktoken",
+    "tokenizer.model",
+    "additional_chat_templates/*.jinja",
+    "LICENSE*",
+    "NOTICE*",
+)
 MADE = ("config.json", INDEX)
 
 
 def copy_files(source: Path, folder: Path) -> list[str]:
     """Copies what goes with the weights; the names of the copies."""
     files = sorted({file for pattern in COPIED for file in source.glob(pattern) if file.is_file()})
-    names = [str(file.relative_to(source)) for file in files if file.name not in MADE and not file.name.endswith(".index.json")]
+    names = [
+        str(file.relative_to(source))
+        for file in files
+        if file.name not in MADE and not file.name.endswith(".index.json")
+    ]
     for name in names:
         put(folder / name, lambda target, name=name: shutil.copyfile(source / name, target))
     return names
@@ -37,4 +50,3 @@ def put(path: Path, write) -> None:
     with open(unfinished, "rb+") as stream:
         os.fsync(stream.fileno())
     os.replace(unfinished, path)
-

@@ -54,8 +54,10 @@ class Journal:
             return set()
         first, *names = whole.decode(errors="replace").splitlines()
         if first != work:
-            raise UsageError(f"{self.path.parent}: holds an unfinished conversion of another checkpoint or with other options; "
-                             "delete it, or give another folder")
+            raise UsageError(
+                f"{self.path.parent}: holds an unfinished conversion of another checkpoint or with other options; "
+                "delete it, or give another folder"
+            )
         self._file.truncate(len(whole))
         self._file.seek(0, os.SEEK_END)
         return {json.loads(name) for name in names}
@@ -72,5 +74,7 @@ def _locked(path: Path):
         pass
     except OSError:
         stream.close()
-        raise UsageError(f"{path.parent}: another process is converting into it; wait for that, or give another folder") from None
+        raise UsageError(
+            f"{path.parent}: another process is converting into it; wait for that, or give another folder"
+        ) from None
     return stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from ..checkpoint import WEIGHTS
-from ..safetensors import DTYPE_BITS
+from ..checkpoints.checkpoint import WEIGHTS
+from ..checkpoints.safetensors import DTYPE_BITS
 from .tensors import Output
 
 MOST_BYTES = 5_000_000_000  # of a file, as mlx-lm and Hugging Face keep it; a larger tensor has a file of its own
@@ -35,8 +35,11 @@ def make_shards(outputs: list[Output], most: int = MOST_BYTES) -> list[Shard]:
             room = most - 1024
         groups[-1].append(output)
         room -= needed
-    names = [WEIGHTS] if len(groups) == 1 else [f"model-{i:05}-of-{len(groups):05}.safetensors"
-                                                for i in range(1, len(groups) + 1)]  # fmt: skip
+    names = (
+        [WEIGHTS]
+        if len(groups) == 1
+        else [f"model-{i:05}-of-{len(groups):05}.safetensors" for i in range(1, len(groups) + 1)]
+    )
     return [_placed(Shard(name, group)) for name, group in zip(names, groups)]
 
 

@@ -6,10 +6,10 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ..checkpoint import NUMPY_DTYPES
-from ..config import Quantization, integer
+from ..checkpoints.checkpoint import NUMPY_DTYPES
+from ..checkpoints.config import Quantization, integer
+from ..checkpoints.tensor_info import TensorInfo, listed
 from ..errors import CheckpointError, UnsupportedError
-from ..tensor_info import TensorInfo, listed
 from .affine import NUMPY
 from .families import FAMILIES, Family, left_out
 
@@ -50,7 +50,9 @@ class Output:
     @property
     def stored_bytes(self) -> int:
         """Bytes that are read for it."""
-        return sum(_count(piece.shape) * piece.tensor.nbytes // max(_count(piece.tensor.shape), 1) for piece in self.pieces)
+        return sum(
+            _count(piece.shape) * piece.tensor.nbytes // max(_count(piece.tensor.shape), 1) for piece in self.pieces
+        )
 
     def parts(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Names, dtypes and shapes of the tensors that stand in the file for it."""
@@ -58,8 +60,11 @@ class Output:
             return [(self.name, self.dtype, self.shape)]
         *front, inputs = self.shape
         words, groups = inputs * self.scheme.bits // 32, inputs // self.scheme.group_size
-        return [(self.name, "U32", (*front, words)), (f"{self.module}.scales", self.dtype, (*front, groups)),
-                (f"{self.module}.biases", self.dtype, (*front, groups))]  # fmt: skip
+        return [
+            (self.name, "U32", (*front, words)),
+            (f"{self.module}.scales", self.dtype, (*front, groups)),
+            (f"{self.module}.biases", self.dtype, (*front, groups)),
+        ]
 
 
 def make_outputs(checkpoint, scheme: Quantization) -> list[Output]:
@@ -69,19 +74,24 @@ def make_outputs(checkpoint, scheme: Quantization) -> list[Output]:
     model_type = config.get("model_type")
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise UnsupportedError(f"{source}: model_type {model_type!r} cannot be converted; "
-                               f"these can: {', '.join(FAMILIES)}")
+        raise UnsupportedError(
+            f"{source}: model_type {model_type!r} cannot be converted; these can: {', '.join(FAMILIES)}"
+        )
     integer(config, "num_hidden_layers", source=source)
     scaled = [name for name in checkpoint.tensors if name.endswith((".scales", ".weight_scale_inv"))]
     if scaled:
-        raise UnsupportedError(f"{checkpoint.path}: its weights are quantised already ({listed(scaled, 2)}); "
-                               "give the checkpoint that they were made from")
+        raise UnsupportedError(
+            f"{checkpoint.path}: its weights are quantised already ({listed(scaled, 2)}); "
+            "give the checkpoint that they were made from"
+        )
     tensors = {name: info for name, info in checkpoint.tensors.items() if not left_out(name, config)}
     if not tensors:
         raise CheckpointError(f"{checkpoint.path}: holds no tensors; download it again")
     for info in tensors.values():
         if info.dtype not in NUMPY_DTYPES:
-            raise UnsupportedError(f"{info.file}: tensor {info.name!r} has dtype {info.dtype}, which cannot be converted")
+            raise UnsupportedError(
+                f"{info.file}: tensor {info.name!r} has dtype {info.dtype}, which cannot be converted"
+            )
     outputs = _stacks(tensors, family, source) if family.stacked else []
     for name, info in tensors.items():
         outputs += _special(name, info, family, config, source) or [_one(_renamed(name, family), info)]
@@ -102,11 +112,15 @@ def _stacks(tensors, family: Family, source: str) -> list[Output]:
         absent = sorted(set(range(max(found) + 1)) - set(found))
         odd = [info for info in infos if (info.shape, info.dtype) != (infos[0].shape, infos[0].dtype)]
         if absent:
-            raise CheckpointError(f"{source}: {before}: {projection} of experts {listed(absent)} is missing; download it again")
+            raise CheckpointError(
+                f"{source}: {before}: {projection} of experts {listed(absent)} is missing; download it again"
+            )
         if odd or len(infos[0].shape) != 2:
             info = (odd or infos)[0]
-            raise CheckpointError(f"{info.file}: tensor {info.name!r} is {info.dtype} of shape {list(info.shape)}, {infos[0].name!r} "
-                                  f"is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one shape and dtype")
+            raise CheckpointError(
+                f"{info.file}: tensor {info.name!r} is {info.dtype} of shape {list(info.shape)}, {infos[0].name!r} "
+                f"is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one shape and dtype"
+            )
         outputs.append(_stack(f"{before}.{family.stack}.{projection}.weight", [Piece(info) for info in infos]))
     return outputs
 
@@ -115,18 +129,29 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict, source: 
     """The outputs of a tensor that is more than renamed; None for the others."""
     if family.halves and (match := re.fullmatch(family.halves, name)):
         experts, rows, _ = _shape(info, 3, even=1)
-        return [_stack(f"{match[1]}.{family.stack}.{part}.weight", [Piece(info, (e, half)) for e in range(experts)])
-                for part, half in (("gate_proj", slice(0, rows // 2)), ("up_proj", slice(rows // 2, rows)))]
+        return [
+            _stack(f"{match[1]}.{family.stack}.{part}.weight", [Piece(info, (e, half)) for e in range(experts)])
+            for part, half in (("gate_proj", slice(0, rows // 2)), ("up_proj", slice(rows // 2, rows)))
+        ]
     if family.latent and (match := re.fullmatch(r"(.*\.self_attn)\.kv_b_proj\.weight", name)):
-        heads, keys, values = (integer(config, key, source=source)
-                               for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim"))
+        heads, keys, values = (
+            integer(config, key, source=source) for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim")
+        )
         rows, _ = _shape(info, 2)
         if rows != heads * (keys + values):
-            raise CheckpointError(f"{info.file}: tensor {name!r} has {rows} rows, the config says {heads} heads of {keys} + {values}")
+            raise CheckpointError(
+                f"{info.file}: tensor {name!r} has {rows} rows, the config says {heads} heads of {keys} + {values}"
+            )
         starts = range(0, rows, keys + values)
-        return [_stack(f"{match[1]}.embed_q.weight", [Piece(info, (slice(s, s + keys),), True) for s in starts]),
-                _stack(f"{match[1]}.unembed_out.weight", [Piece(info, (slice(s + keys, s + keys + values),)) for s in starts])]
-    if family.clamped and (match := re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)(_blocks|_scales|_bias)?", name)):
+        return [
+            _stack(f"{match[1]}.embed_q.weight", [Piece(info, (slice(s, s + keys),), True) for s in starts]),
+            _stack(
+                f"{match[1]}.unembed_out.weight", [Piece(info, (slice(s + keys, s + keys + values),)) for s in starts]
+            ),
+        ]
+    if family.clamped and (
+        match := re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)(_blocks|_scales|_bias)?", name)
+    ):
         return _clamped(info, match[1], match[2] == "gate_up_proj", match[3])
     return None
 
@@ -134,7 +159,9 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict, source: 
 def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> list[Output]:
     """gpt-oss's experts: in mxfp4, which MLX keeps as it is, or in a float dtype, inputs first."""
     experts, *_ = _shape(info, {None: 3, "_blocks": 4, "_scales": 3, "_bias": 2}[part])
-    halves = [("gate_proj", slice(0, None, 2)), ("up_proj", slice(1, None, 2))] if both else [("down_proj", slice(None))]
+    halves = (
+        [("gate_proj", slice(0, None, 2)), ("up_proj", slice(1, None, 2))] if both else [("down_proj", slice(None))]
+    )
     outputs = []
     for projection, rows in halves:
         module = f"{before}.{projection}"
@@ -170,12 +197,19 @@ def _renamed(name: str, family: Family) -> str:
 def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
     """With the scheme that its weight is stored in, where it is one that MLX quantises."""
     wanted = PRECISE if family.precise and re.search(family.precise, output.module) else scheme
-    if (not output.name.endswith(".weight") or len(output.shape) not in (2, 3) or output.dtype == "U32"
-            or (family.whole and re.search(family.whole, output.module)) or output.shape[-1] % scheme.group_size):  # fmt: skip
+    if (
+        not output.name.endswith(".weight")
+        or len(output.shape) not in (2, 3)
+        or output.dtype == "U32"
+        or (family.whole and re.search(family.whole, output.module))
+        or output.shape[-1] % scheme.group_size
+    ):
         return output
     if output.dtype not in NUMPY:
-        raise UnsupportedError(f"{output.pieces[0].tensor.file}: tensor {output.pieces[0].tensor.name!r} is {output.dtype}; "
-                               f"{', '.join(NUMPY)} can be quantised")
+        raise UnsupportedError(
+            f"{output.pieces[0].tensor.file}: tensor {output.pieces[0].tensor.name!r} is {output.dtype}; "
+            f"{', '.join(NUMPY)} can be quantised"
+        )
     if output.shape[-1] % wanted.group_size:
         wanted = Quantization(wanted.bits, scheme.group_size)
     return Output(output.name, output.dtype, output.shape, output.pieces, wanted)
@@ -183,8 +217,10 @@ def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
 
 def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[int, ...]:
     if len(info.shape) != dimensions or 0 in info.shape or (even is not None and info.shape[even] % 2):
-        raise CheckpointError(f"{info.file}: tensor {info.name!r} has shape {list(info.shape)}; {dimensions} dimensions are "
-                              f"expected{', gate and up in the second' if even is not None else ''}")
+        raise CheckpointError(
+            f"{info.file}: tensor {info.name!r} has shape {list(info.shape)}; {dimensions} dimensions are "
+            f"expected{', gate and up in the second' if even is not None else ''}"
+        )
     return info.shape
 
 
@@ -215,5 +251,9 @@ def quantization(outputs: list[Output], scheme: Quantization) -> dict:
     table = dict(MXFP4) if native else {"group_size": scheme.group_size, "bits": scheme.bits, "mode": "affine"}
     for output in outputs:
         if output.scheme is not None and (native or output.scheme != scheme):
-            table[output.module] = {"group_size": output.scheme.group_size, "bits": output.scheme.bits, "mode": "affine"}
+            table[output.module] = {
+                "group_size": output.scheme.group_size,
+                "bits": output.scheme.bits,
+                "mode": "affine",
+            }
     return table

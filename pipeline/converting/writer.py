@@ -105,8 +105,10 @@ class Writer:
             try:
                 parts = quantize(part, info.dtype, bits, group)
             except FloatingPointError:
-                raise CheckpointError(f"{info.file}: tensor {info.name!r} holds infinities or NaN, which cannot be "
-                                      "quantised; download it again") from None
+                raise CheckpointError(
+                    f"{info.file}: tensor {info.name!r} holds infinities or NaN, which cannot be "
+                    "quantised; download it again"
+                ) from None
             for converted, place, size in zip(parts, places, sizes):
                 _put(file, converted.reshape(-1).view(np.uint8).data, place + first * size)
             return part.nbytes

@@ -6,17 +6,23 @@ import re
 from collections import Counter
 
 from ..errors import OnebufError, UsageError
+from ..graph.formats import CACHE_DTYPES
 from ..models import surveyed
-from ..tensors import CACHE_DTYPES
 
 EXPERT = re.compile(r"\.(switch_mlp|experts|block_sparse_moe\.(input|output)_linear)\.")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 TOP_K = ("num_experts_per_tok", "top_k_experts")
 CONFIG = {
-    "layers": ("num_hidden_layers",), "hidden": ("hidden_size",), "heads": ("num_attention_heads",),
-    "kv_heads": ("num_key_value_heads",), "head_dim": ("head_dim",), "experts": EXPERTS, "top_k": TOP_K,
-    "vocabulary": ("vocab_size",), "context": ("max_position_embeddings",),
-}  # fmt: skip
+    "layers": ("num_hidden_layers",),
+    "hidden": ("hidden_size",),
+    "heads": ("num_attention_heads",),
+    "kv_heads": ("num_key_value_heads",),
+    "head_dim": ("head_dim",),
+    "experts": EXPERTS,
+    "top_k": TOP_K,
+    "vocabulary": ("vocab_size",),
+    "context": ("max_position_embeddings",),
+}
 
 
 def gather(checkpoint, context: int | None = None, kv_cache: str = CACHE_DTYPES[0]) -> dict:
@@ -74,10 +80,13 @@ def _memory(model, context: int | None, kv_cache: str) -> dict | None:
         raise UsageError(f"--context {context}: the model's context is {model.context:,}; give 1 to that")
     positions = model.context if context is None else context
     return {
-        "mapped_bytes": model.mapped_bytes, "repacked_bytes": model.repacked_bytes, "kv_cache_dtype": kv_cache,
-        "context": positions, "kv_cache_bytes": model.cache(1, positions, kv_cache).nbytes,
+        "mapped_bytes": model.mapped_bytes,
+        "repacked_bytes": model.repacked_bytes,
+        "kv_cache_dtype": kv_cache,
+        "context": positions,
+        "kv_cache_bytes": model.cache(1, positions, kv_cache).nbytes,
         "kv_cache_bytes_per_position": model.cache(1, 1, kv_cache).nbytes,
-    }  # fmt: skip
+    }
 
 
 def active(checkpoint, model=None) -> dict | None:
@@ -109,8 +118,11 @@ def active(checkpoint, model=None) -> dict | None:
 
 def _tokenizer(checkpoint) -> dict:
     try:
-        found = {"tokens": checkpoint.tokenizer().vocab_size, "bos_token": checkpoint.bos_token,
-                 "end_tokens": list(checkpoint.end_tokens)}  # fmt: skip
+        found = {
+            "tokens": checkpoint.tokenizer().vocab_size,
+            "bos_token": checkpoint.bos_token,
+            "end_tokens": list(checkpoint.end_tokens),
+        }
         return found | {"chat_templates": list(checkpoint.chat().templates)}
     except OnebufError as error:
         return {"error": str(error)}

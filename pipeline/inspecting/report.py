@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..plan import human
-from ..tensor_info import listed
+from ..checkpoints.tensor_info import listed
+from ..graph.plan import human
 
 MOST_PROBLEMS = 10
 
@@ -13,10 +13,18 @@ def lines(facts: dict) -> list[str]:
     rows = [
         ("model", f"{facts['model']}: {facts['format']}, {_plural(facts['files'], 'file')}, {human(facts['bytes'])}"),
         ("family", f"{facts['family']}"),
-        ("config", ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in facts["config"].items()
-                             if value is not None)),
-        *_types(facts["tensors"]), *_memory(facts), *_tokenizer(facts["tokenizer"]),
-    ]  # fmt: skip
+        (
+            "config",
+            ", ".join(
+                f"{name.replace('_', ' ')} {_number(value)}"
+                for name, value in facts["config"].items()
+                if value is not None
+            ),
+        ),
+        *_types(facts["tensors"]),
+        *_memory(facts),
+        *_tokenizer(facts["tokenizer"]),
+    ]
     if facts["unused"]:
         rows.append(("unused", f"{_plural(len(facts['unused']), 'tensor')}: {listed(facts['unused'])}"))
     problems = facts["unsupported"]
@@ -31,26 +39,37 @@ def lines(facts: dict) -> list[str]:
 
 def tensor_lines(checkpoint) -> list[str]:
     """Every tensor: name, type, shape, bytes."""
-    rows = [(name, info.dtype, " × ".join(map(str, info.shape)) or "scalar", human(info.nbytes))
-            for name, info in checkpoint.tensors.items()]  # fmt: skip
+    rows = [
+        (name, info.dtype, " × ".join(map(str, info.shape)) or "scalar", human(info.nbytes))
+        for name, info in checkpoint.tensors.items()
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def _types(types: list[dict]) -> list[tuple[str, str]]:
     total = sum(kind["bytes"] for kind in types) or 1
-    texts = [f"{kind['type']}: {_plural(kind['tensors'], 'tensor')}, {human(kind['bytes'])}, {kind['bytes'] / total:.1%}"
-             for kind in types]  # fmt: skip
+    texts = [
+        f"{kind['type']}: {_plural(kind['tensors'], 'tensor')}, {human(kind['bytes'])}, {kind['bytes'] / total:.1%}"
+        for kind in types
+    ]
     return [("tensors" if i == 0 else "", text) for i, text in enumerate(texts)]
 
 
 def _memory(facts: dict) -> list[tuple[str, str]]:
     rows, memory, active = [], facts["memory"], facts["active"]
     if memory is not None:
-        rows.append(("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load"))
+        rows.append(
+            ("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load")
+        )
         whole, position = memory["kv_cache_bytes"], memory["kv_cache_bytes_per_position"]
-        rows.append(("", f"KV cache in {memory['kv_cache_dtype']}: {human(whole)} for a context of {memory['context']:,}, "
-                         f"from {human(position)} at its first position"))
+        rows.append(
+            (
+                "",
+                f"KV cache in {memory['kv_cache_dtype']}: {human(whole)} for a context of {memory['context']:,}, "
+                f"from {human(position)} at its first position",
+            )
+        )
     if active is not None:
         cache = f", and up to {human(memory['kv_cache_bytes'])} of KV cache" if memory is not None else ""
         rows.append(("active", f"{human(active['weight_bytes'])} of weights a token{cache}"))

@@ -35,10 +35,17 @@ def main(arguments=None) -> int:
     try:
         options = _parser().parse_args(arguments)
         build(
-            options.files, options.out, options.isa, options.include, options.jobs,
-            optimize=options.optimize, sanitize=tuple(filter(None, options.sanitize.split(","))),
-            defines=options.defines, build_dir=options.build_dir, warnings=options.warnings,
-        )  # fmt: skip
+            options.files,
+            options.out,
+            options.isa,
+            options.include,
+            options.jobs,
+            optimize=options.optimize,
+            sanitize=tuple(filter(None, options.sanitize.split(","))),
+            defines=options.defines,
+            build_dir=options.build_dir,
+            warnings=options.warnings,
+        )
     except CompileError as error:
         print(error, file=sys.stderr)
         return 2

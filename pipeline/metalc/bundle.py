@@ -36,9 +36,18 @@ class _Unit:
 
 
 def build(
-    files, out, isas=None, include=(), jobs=None, *,
-    optimize="3", sanitize=(), defines=(), build_dir=None, warnings=False,
-) -> Path:  # fmt: skip
+    files,
+    out,
+    isas=None,
+    include=(),
+    jobs=None,
+    *,
+    optimize="3",
+    sanitize=(),
+    defines=(),
+    build_dir=None,
+    warnings=False,
+) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
     Args:
@@ -207,10 +216,15 @@ def _replacing(path: Path):
 
 def _command(options, isa: str, flags) -> list[str]:
     return [
-        *toolchain.compiler(), *toolchain.FLAGS, *toolchain.defines(isa), *options, *flags,
-        *(f"-I{folder}" for folder in toolchain.headers(isa)), f"-I{toolchain.abi_dir()}",
+        *toolchain.compiler(),
+        *toolchain.FLAGS,
+        *toolchain.defines(isa),
+        *options,
+        *flags,
+        *(f"-I{folder}" for folder in toolchain.headers(isa)),
+        f"-I{toolchain.abi_dir()}",
         f"-fdebug-prefix-map={os.getcwd()}=.",
-    ]  # fmt: skip
+    ]
 
 
 def _product(folder: Path, source: str, command: list[str], inputs, suffix: str) -> Path:

@@ -10,7 +10,7 @@ _LINKER = re.compile(r"undefined reference|cannot find|ld: ")
 
 
 def summary(text: str, library: str) -> str:
-    """"file:line: message" of the first error, at the nearest place outside the `library` folder."""
+    """ "file:line: message" of the first error, at the nearest place outside the `library` folder."""
     lines = text.splitlines()
     for line in lines:
         error = _ERROR.match(line)

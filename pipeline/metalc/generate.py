@@ -125,8 +125,7 @@ def _thunk(shader: Shader, kernel: Kernel, id: str, path: str, threads: bool) ->
         slots = "buffers" if binding.kind == "buffer" else "threadgroup"
         constant = "true" if binding.constant and not threads else "false"  # a copy would hide accesses
         arguments.append(
-            f"  metallib_thunk::argument<{type_name}, {constant}> "
-            f"a{position}(launch->{slots}[{binding.index}]);\n"
+            f"  metallib_thunk::argument<{type_name}, {constant}> a{position}(launch->{slots}[{binding.index}]);\n"
         )
         values.append(f"a{position}.get()")
     return (_THREAD if threads else _THUNK).format(
@@ -160,7 +159,9 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
             f"{int(binding.constant)}, {len(fields)}, {members}),\n"
         )
     table = "nullptr"
-    size = f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"  # a threadgroup's most threads, a simdgroup's lanes
+    size = (
+        f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"
+    )  # a threadgroup's most threads, a simdgroup's lanes
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]

@@ -35,9 +35,17 @@ POSITIONS = {
     "dispatch_quadgroups_per_threadgroup": "1",
 }
 KERNEL_ATTRIBUTES = {
-    "kernel", "host_name", "max_total_threads_per_threadgroup", "required_threads_per_threadgroup", "visible",
-    "user_annotation", "unroll", "maybe_unused", "always_inline", "noinline",
-}  # fmt: skip
+    "kernel",
+    "host_name",
+    "max_total_threads_per_threadgroup",
+    "required_threads_per_threadgroup",
+    "visible",
+    "user_annotation",
+    "unroll",
+    "maybe_unused",
+    "always_inline",
+    "noinline",
+}
 UNSUPPORTED = {
     "texture": "textures are not supported; pass a buffer",
     "sampler": "samplers are not supported; pass a buffer",
@@ -105,16 +113,19 @@ def kernels(shader: Shader) -> list[Kernel]:
 
 def duplicate(kernel: Kernel, earlier: Kernel):
     return at(
-        kernel.file, kernel.line,
+        kernel.file,
+        kernel.line,
         f"kernel '{kernel.name}' is already defined at {earlier.file}:{earlier.line}; rename one of them",
-    )  # fmt: skip
+    )
 
 
 def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel:
     def fail(message):
         return at(declaration.file, declaration.line, message)
 
-    primary = _primary(templates.get((*declaration.scope, declaration.base_name.split("::")[-1].strip()), ()), declaration)
+    primary = _primary(
+        templates.get((*declaration.scope, declaration.base_name.split("::")[-1].strip()), ()), declaration
+    )
     name = declaration.host_name
     if declaration.instantiation:
         if primary is None:
@@ -128,9 +139,7 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
     source = declaration if primary is None or _says_where(declaration) else primary
     for attribute in (*declaration.attributes, *source.attributes):
         if attribute.name not in KERNEL_ATTRIBUTES:
-            raise at(
-                attribute.file, attribute.line, f"unknown attribute [[{attribute.name}]] on kernel '{name}'"
-            )
+            raise at(attribute.file, attribute.line, f"unknown attribute [[{attribute.name}]] on kernel '{name}'")
     if source.result != "void":
         raise fail(f"kernel '{name}' returns {source.result or 'nothing'}; a kernel must return void")
     deduced = declaration.instantiation and "<" not in declaration.name
@@ -149,7 +158,11 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
 
 def _max_threads(shader, attributes) -> int:
     """What [[max_total_threads_per_threadgroup(n)]] says, or Metal's limit."""
-    said = (integer(a.argument or "", shader.enumerators) for a in attributes if a.name == "max_total_threads_per_threadgroup")
+    said = (
+        integer(a.argument or "", shader.enumerators)
+        for a in attributes
+        if a.name == "max_total_threads_per_threadgroup"
+    )
     return min((number for number in said if number), default=MAX_THREADS)
 
 
@@ -210,10 +223,11 @@ def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
         slot = (binding.kind, binding.index)
         if binding.index is not None and slot in used:
             raise at(
-                parameter.file, parameter.line,
+                parameter.file,
+                parameter.line,
                 f"[[{binding.kind}({binding.index})]] of kernel '{kernel}' is taken by both "
                 f"'{used[slot]}' and '{parameter.name}'; give one another index",
-            )  # fmt: skip
+            )
         used[slot] = parameter.name
         result.append(binding)
     return tuple(result)
@@ -227,9 +241,10 @@ def _numbered(bindings: list[Binding]):
             free = next(index for index in range(len(bindings) + MAX_INDEX) if (binding.kind, index) not in taken)
             if free > MAX_INDEX:
                 raise at(
-                    binding.parameter.file, binding.parameter.line,
+                    binding.parameter.file,
+                    binding.parameter.line,
                     f"no [[{binding.kind}(n)]] is left for '{binding.parameter.name}'; put parameters into a struct",
-                )  # fmt: skip
+                )
             taken.add((binding.kind, free))
             binding = replace(binding, index=free)
         yield binding

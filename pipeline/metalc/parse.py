@@ -50,10 +50,7 @@ class _Parser:
     # -- helpers -----------------------------------------------------------------------------------
 
     def _is(self, index: int, *texts: str) -> bool:
-        return all(
-            index + k < len(self.tokens) and self.tokens[index + k].text == text
-            for k, text in enumerate(texts)
-        )
+        return all(index + k < len(self.tokens) and self.tokens[index + k].text == text for k, text in enumerate(texts))
 
     def _opens_attribute(self, index: int) -> bool:
         return self._is(index, "[", "[") and self.tokens[index].end == self.tokens[index + 1].start
@@ -271,14 +268,18 @@ class _Parser:
             return  # a forward declaration
         self.shader.kernels.append(
             KernelDeclaration(
-                name=name, scope=tuple(self.scope), template=template, instantiation=instantiation,
+                name=name,
+                scope=tuple(self.scope),
+                template=template,
+                instantiation=instantiation,
                 result=self._result(index, name_at),
                 parameters=None if opener is None else tuple(self._parameters(opener)),
                 attributes=tuple(attributes),
                 threadgroup_arrays=() if body is None else tuple(self._threadgroup_arrays(body)),
-                file=self.tokens[name_at].file, line=self.tokens[name_at].line,
+                file=self.tokens[name_at].file,
+                line=self.tokens[name_at].line,
             )
-        )  # fmt: skip
+        )
 
     def _names_kernel(self, name: str) -> bool:
         base = name.split("<", 1)[0].split("::")[-1].strip()

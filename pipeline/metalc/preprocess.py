@@ -16,18 +16,44 @@ from .tokens import place
 
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
 _STANDARD = (
-    "simd/simd.h", "stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "cstdint", "cstddef",
-    "climits", "cfloat", "type_traits", "TargetConditionals.h", "stdalign.h", "math.h", "cmath", "simd/types.h",
-    "simd/vector_types.h", "simd/matrix_types.h",
-)  # fmt: skip
+    "simd/simd.h",
+    "stdint.h",
+    "stddef.h",
+    "stdbool.h",
+    "limits.h",
+    "float.h",
+    "cstdint",
+    "cstddef",
+    "climits",
+    "cfloat",
+    "type_traits",
+    "TargetConditionals.h",
+    "stdalign.h",
+    "math.h",
+    "cmath",
+    "simd/types.h",
+    "simd/vector_types.h",
+    "simd/matrix_types.h",
+)
 
 
 # Headers of the language that need no text of their own here.
 _EMPTY = (
-    "metal_quadgroup", "metal_numeric", "metal_numerics", "metal_assert", "metal_uniform", "metal_texture",
-    "metal_graphics", "metal_packed_vector", "metal_vector", "metal_extended_vector", "metal_scalar", "metal_utility",
-    "metal_function_constant", "metal_visible_function_table",
-)  # fmt: skip
+    "metal_quadgroup",
+    "metal_numeric",
+    "metal_numerics",
+    "metal_assert",
+    "metal_uniform",
+    "metal_texture",
+    "metal_graphics",
+    "metal_packed_vector",
+    "metal_vector",
+    "metal_extended_vector",
+    "metal_scalar",
+    "metal_utility",
+    "metal_function_constant",
+    "metal_visible_function_table",
+)
 
 # Headers of what is not supported, with what to do instead.
 _UNSUPPORTED = {
@@ -62,10 +88,20 @@ class Preprocessor:
         self._stubs = tempfile.TemporaryDirectory(prefix="metalc-")
         _write_stubs(Path(self._stubs.name), isa)
         self._command = [
-            *toolchain.compiler(), "-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-w",
-            *toolchain.defines(isa), *(f"-D{define}" for define in defines),
-            "-I", self._stubs.name, *(f"-I{os.fspath(folder)}" for folder in include),
-        ]  # fmt: skip
+            *toolchain.compiler(),
+            "-E",
+            "-x",
+            "c++",
+            "-std=c++17",
+            "-nostdinc",
+            "-nostdinc++",
+            "-w",
+            *toolchain.defines(isa),
+            *(f"-D{define}" for define in defines),
+            "-I",
+            self._stubs.name,
+            *(f"-I{os.fspath(folder)}" for folder in include),
+        ]
 
     def __enter__(self):
         return self

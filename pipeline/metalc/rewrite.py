@@ -13,7 +13,9 @@ from .syntax import FunctionConstant
 _SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
 _DECIMAL = r"(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|0[xX][0-9a-fA-F.]+[pP][+-]?\d+"
 _FLOAT = re.compile(rf"(?P<value>{_DECIMAL})(?P<suffix>[hH]|bf|BF)?")
-_SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
+_SPACES = frozenset(
+    ("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data")
+)
 _STOPS = frozenset("* & , ( ) ; { } = < >".split())
 _TYPES = ("struct", "class", "union")
 _FUNDAMENTAL = ("float", "int", "uint", "bool", "half", "char", "short", "long", "unsigned", "signed")
@@ -100,8 +102,10 @@ class Rewriter:
             return True
         if sign in ("<", ">"):
             return following.startswith(("<=", ">="))
-        return sign in ("+", "-", "*", "/", "%", "&", "|", "^") and following.startswith("=") and (
-            self._tokens[index].end == self._tokens[index + 1].start and not following.startswith("==")
+        return (
+            sign in ("+", "-", "*", "/", "%", "&", "|", "^")
+            and following.startswith("=")
+            and (self._tokens[index].end == self._tokens[index + 1].start and not following.startswith("=="))
         )
 
     def _defined(self) -> None:
@@ -265,8 +269,14 @@ class Rewriter:
             return True  # a forward declaration
         types = [self._parameter(*span) for span in self._parameters(opener)]
         first = self._name_start(opener, index)
-        key = ("function", path, self._words(start, index), self._words(first, opener), *map(_plain, types),
-               name not in path[-1:] and bool(qualifiers & {"const", "constant"}))
+        key = (
+            "function",
+            path,
+            self._words(start, index),
+            self._words(first, opener),
+            *map(_plain, types),
+            name not in path[-1:] and bool(qualifiers & {"const", "constant"}),
+        )
         words = [*(word for type_words in types for word in (*type_words, ",")), *sorted(qualifiers)]
         if not self._duplicate(key, (), words, start, stop) and start == index and path not in self._types:
             self._overloads.setdefault((path, name), []).append((tuple(map(_plain, types)), stop))
@@ -389,9 +399,8 @@ class Rewriter:
         number = integer(attribute.argument or "", self._shader.enumerators) if attribute else None
         if attribute is not None and number is None:
             raise at(
-                token.file, token.line,
-                f"the index of function constant '{token.text}' must be an integer constant",
-            )  # fmt: skip
+                token.file, token.line, f"the index of function constant '{token.text}' must be an integer constant"
+            )
         self._shader.function_constants.append(
             FunctionConstant(token.text, path, number, attribute is None, token.file, token.line)
         )

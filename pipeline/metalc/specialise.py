@@ -18,7 +18,9 @@ def definitions(shader: Shader) -> str:
             continue
         variable, defined = f"{path}{constant.name}", f"{path}metallib_defined_{constant.name}"
         steps.append(f"  metallib_thunk::give(launch, {len(rows)}, {variable}, {defined});\n")
-        rows.append(f"  {{{json.dumps(constant.name)}, {constant.index}, metallib_thunk::data_type<decltype({variable})>}},\n")
+        rows.append(
+            f"  {{{json.dumps(constant.name)}, {constant.index}, metallib_thunk::data_type<decltype({variable})>}},\n"
+        )
     return "".join(
         (
             "namespace { namespace metallib_source {\n",

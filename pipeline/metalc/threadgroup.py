@@ -59,7 +59,10 @@ def _macros(tokens, pairs, start, stop) -> str | None:
         return None
     found = [(name, extents), *((part[0], part[1:]) for part in declarators[1:])]
     lines = "\n" * (tokens[stop].line - tokens[start].line if tokens[stop].file == tokens[start].file else 0)
-    return " ".join(f"{aligned}METALLIB_THREADGROUP({name}, {base} {' '.join(extents)})" for name, extents in found) + lines
+    return (
+        " ".join(f"{aligned}METALLIB_THREADGROUP({name}, {base} {' '.join(extents)})" for name, extents in found)
+        + lines
+    )
 
 
 def _outside(words):

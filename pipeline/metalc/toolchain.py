@@ -23,22 +23,42 @@ ISA_FLAGS = {
     # Every access announced before it happens, indices and alignment checked, code as it was written.
     # DWARF 4: addr2line of binutils 2.40 takes the first file of version 5 for another one.
     "checker": (
-        "-O1", "-gdwarf-4", "-fsanitize=thread", "-fsanitize=bounds,alignment,integer-divide-by-zero", "--param=tsan-instrument-func-entry-exit=0",
-        "-fno-optimize-sibling-calls", "-fno-inline-functions-called-once",
+        "-O1",
+        "-gdwarf-4",
+        "-fsanitize=thread",
+        "-fsanitize=bounds,alignment,integer-divide-by-zero",
+        "--param=tsan-instrument-func-entry-exit=0",
+        "-fno-optimize-sibling-calls",
+        "-fno-inline-functions-called-once",
         "-fno-omit-frame-pointer",
     ),
-}  # fmt: skip
+}
 CHECKER = "checker"
 # For GCC: code in the order of its source, since lanes that part meet again by their places in it.
 _IN_ORDER = (
-    "-fno-reorder-blocks", "-fno-thread-jumps", "-fno-tree-ch", "-fno-tree-dominator-opts", "-fno-guess-branch-probability",
-)  # fmt: skip
+    "-fno-reorder-blocks",
+    "-fno-thread-jumps",
+    "-fno-tree-ch",
+    "-fno-tree-dominator-opts",
+    "-fno-guess-branch-probability",
+)
 
 # inf and NaN are relied on and the order of additions is the shader's: no -ffast-math.
 FLAGS = (
-    "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", "-fno-exceptions",
-    "-fno-rtti", "-Wno-psabi", "-fsigned-char", "-fno-strict-aliasing", "-fmax-errors=20", "-fPIC", "-fvisibility=hidden",
-)  # fmt: skip
+    "-std=c++17",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-Wno-psabi",
+    "-fsigned-char",
+    "-fno-strict-aliasing",
+    "-fmax-errors=20",
+    "-fPIC",
+    "-fvisibility=hidden",
+)
 
 # What Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
 _DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
@@ -54,22 +74,18 @@ def _first(*paths: Path) -> Path:
 
 
 def stdlib_dir() -> Path:
-    """Folder of <metal_stdlib>: in the source tree, else in the installed package."""
-    return _first(
-        _PACKAGE.parent / "shaders" / "metal_stdlib", _PACKAGE / "include" / "metal_stdlib"
-    )
+    """The folder of <metal_stdlib>."""
+    return _first(_PACKAGE / "include" / "metal_stdlib")
 
 
 def abi_dir() -> Path:
     """Folder of metallib.h: in the source tree, else in the installed package."""
-    return _first(
-        _PACKAGE.parent / "objc" / "metal" / "abi" / "metallib.h", _PACKAGE / "include" / "metallib.h"
-    ).parent
+    return _first(_PACKAGE.parent / "objc" / "metal" / "abi" / "metallib.h", _PACKAGE / "include" / "metallib.h").parent
 
 
 def checker_dir() -> Path:
     """Folder of the headers that take the place of others where kernels are run thread by thread."""
-    return _first(_PACKAGE.parent / "shaders" / "metal_checker", _PACKAGE / "include" / "metal_checker")
+    return _first(_PACKAGE / "include" / "metal_checker")
 
 
 def defines(isa: str) -> tuple[str, ...]:
@@ -110,9 +126,7 @@ def default_isas() -> tuple[str, ...]:
 def check_isa(isa: str) -> None:
     known = default_isas()
     if isa not in known:
-        raise CompileError(
-            f"metalc: unknown instruction set {isa!r}; this machine has {', '.join(known)}"
-        )
+        raise CompileError(f"metalc: unknown instruction set {isa!r}; this machine has {', '.join(known)}")
 
 
 def compiler() -> tuple[str, ...]:
@@ -140,9 +154,7 @@ def compiler() -> tuple[str, ...]:
 def _version(command: tuple[str, ...]) -> str:
     result = subprocess.run([*command, "--version"], capture_output=True, text=True)
     if result.returncode:
-        raise CompileError(
-            f"metalc: {' '.join(command)} --version failed; is CXX a C++ compiler?\n{result.stderr}"
-        )
+        raise CompileError(f"metalc: {' '.join(command)} --version failed; is CXX a C++ compiler?\n{result.stderr}")
     return result.stdout.splitlines()[0]
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from ..errors import CheckpointError, UnsupportedError
 
 FAMILIES = {  # model_type → "module.class"
-    "llama": "llama.Llama", "mistral": "llama.Llama", "qwen2": "llama.Llama", "qwen3": "qwen3.Qwen3",
-    "qwen3_moe": "qwen3_moe.Qwen3Moe", "mixtral": "mixtral.Mixtral", "olmoe": "olmoe.Olmoe",
-    "qwen2_moe": "qwen2_moe.Qwen2Moe", "granitemoe": "granitemoe.GraniteMoe",
-    "granitemoeshared": "granitemoe.GraniteMoe", "gpt_oss": "gpt_oss.GptOss", "gemma3_text": "gemma3_text.Gemma3",
-    "gemma4_text": "gemma4_text.Gemma4", "glm4_moe": "glm4_moe.Glm4Moe", "deepseek_v2": "deepseek.Deepseek",
+    "llama": "llama.Llama",
+    "mistral": "llama.Llama",
+    "qwen2": "llama.Llama",
+    "qwen3": "qwen3.Qwen3",
+    "qwen3_moe": "qwen3_moe.Qwen3Moe",
+    "mixtral": "mixtral.Mixtral",
+    "olmoe": "olmoe.Olmoe",
+    "qwen2_moe": "qwen2_moe.Qwen2Moe",
+    "granitemoe": "granitemoe.GraniteMoe",
+    "granitemoeshared": "granitemoe.GraniteMoe",
+    "gpt_oss": "gpt_oss.GptOss",
+    "gemma3_text": "gemma3_text.Gemma3",
+    "gemma4_text": "gemma4_text.Gemma4",
+    "glm4_moe": "glm4_moe.Glm4Moe",
+    "deepseek_v2": "deepseek.Deepseek",
     "deepseek_v3": "deepseek.Deepseek",
-}  # fmt: skip
+}
 
 
 def load_model(checkpoint, *, device="auto", threads: int = 0):
@@ -20,7 +30,7 @@ def load_model(checkpoint, *, device="auto", threads: int = 0):
     Raises UnsupportedError for an unknown family or feature, CheckpointError for tensors that are
     missing or misshapen, both before anything is copied; DeviceError for an unknown device.
     """
-    from ..device import as_device
+    from ..device.device import as_device
 
     family = family_of(checkpoint)
     surveyed(checkpoint)[1].check()
@@ -33,8 +43,9 @@ def family_of(checkpoint):
 
     family = checkpoint.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise UnsupportedError(f"{checkpoint.source}: model_type {family!r} is not supported; "
-                               f"use one of: {', '.join(FAMILIES)}")
+        raise UnsupportedError(
+            f"{checkpoint.source}: model_type {family!r} is not supported; use one of: {', '.join(FAMILIES)}"
+        )
     module, name = FAMILIES[family].split(".")
     return getattr(importlib.import_module(f".{module}", __name__), name)
 

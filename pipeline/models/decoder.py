@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..builder import Pipeline
-from ..tensors import CACHE_DTYPES, Storage, Tensor
+from ..graph.builder import Pipeline
+from ..graph.formats import CACHE_DTYPES
+from ..graph.tensors import Storage, Tensor
+from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .fields import Fields
 from .loading import Loader
 from .rope import Rope
-from .state import PREFILL_ROWS, Cache, CacheLayer, Rows
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Decoder:
         """How often each expert of a layer was chosen, [experts] u32."""
         return pipe.state("counts", self.counts.part(layer))
 
-    def next_norm(self, pipe: Pipeline, x: Tensor, y: Tensor, layer: int, eps: float | None = None) -> tuple[Tensor, Tensor]:
+    def next_norm(
+        self, pipe: Pipeline, x: Tensor, y: Tensor, layer: int, eps: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(x + y, that normed) behind `layer`: for the next one by its input_norm, else for the head."""
         norm, name = self.final_norm, "final_norm"
         if layer + 1 < self.config.layers:

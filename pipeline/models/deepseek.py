@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..tensors import as_weight
+from ..graph.weights import as_weight
 from . import weights
+from .cache import CacheLayer
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
-from .state import CacheLayer
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Config(Shape):
     shared_hidden: int
     mlp_hidden: int
     leading_dense: int
-    q_rank: int              # 0: queries are not compressed
-    rank: int                # of keys and values
-    nope: int                # numbers of a head that do not turn
+    q_rank: int  # 0: queries are not compressed
+    rank: int  # of keys and values
+    nope: int  # numbers of a head that do not turn
     turning: int
     v_dim: int
-    scoring: str             # "softmax" for V2, "sigmoid" for V3
+    scoring: str  # "softmax" for V2, "sigmoid" for V3
     groups: int
     top_groups: int
     renormalise: bool
@@ -36,19 +36,37 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         third = f.config["model_type"] == "deepseek_v3"
-        f.only(hidden_act="silu", attention_bias=False, mlp_bias=False, moe_layer_freq=1,
-               scoring_func="sigmoid" if third else "softmax")
-        method = f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
+        f.only(
+            hidden_act="silu",
+            attention_bias=False,
+            mlp_bias=False,
+            moe_layer_freq=1,
+            scoring_func="sigmoid" if third else "softmax",
+        )
+        method = (
+            f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
+        )
         if not third:
             f.only(norm_topk_prob=False)
         hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
-        return cls(**f.shape(), **f.mixture("n_routed_experts"), expert_hidden=hidden,
-                   shared_hidden=hidden * f.whole("n_shared_experts", 1), mlp_hidden=f.whole("intermediate_size"),
-                   leading_dense=f.whole("first_k_dense_replace", 3 if third else 0, least=0),
-                   q_rank=f.whole("q_lora_rank", 0), rank=f.whole("kv_lora_rank"), nope=f.whole("qk_nope_head_dim"),
-                   turning=f.whole("qk_rope_head_dim"), v_dim=f.whole("v_head_dim"), scoring="sigmoid" if third else "softmax",
-                   groups=f.whole("n_group", 1) if grouped else 1, top_groups=f.whole("topk_group", 1) if grouped else 1,
-                   renormalise=third and f.flag("norm_topk_prob", True), scale=f.number("routed_scaling_factor", 1.0))
+        return cls(
+            **f.shape(),
+            **f.mixture("n_routed_experts"),
+            expert_hidden=hidden,
+            shared_hidden=hidden * f.whole("n_shared_experts", 1),
+            mlp_hidden=f.whole("intermediate_size"),
+            leading_dense=f.whole("first_k_dense_replace", 3 if third else 0, least=0),
+            q_rank=f.whole("q_lora_rank", 0),
+            rank=f.whole("kv_lora_rank"),
+            nope=f.whole("qk_nope_head_dim"),
+            turning=f.whole("qk_rope_head_dim"),
+            v_dim=f.whole("v_head_dim"),
+            scoring="sigmoid" if third else "softmax",
+            groups=f.whole("n_group", 1) if grouped else 1,
+            top_groups=f.whole("topk_group", 1) if grouped else 1,
+            renormalise=third and f.flag("norm_topk_prob", True),
+            scale=f.number("routed_scaling_factor", 1.0),
+        )
 
 
 class Layer:
@@ -57,7 +75,9 @@ class Layer:
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.q_a = load.matrix(f"{attention}.q_a_proj", (c.q_rank, c.hidden)) if c.q_rank else None
         self.q_norm = load.array(f"{attention}.q_a_layernorm.weight", (c.q_rank,)) if c.q_rank else None
-        self.q_b = load.matrix(f"{attention}.q_b_proj" if c.q_rank else f"{attention}.q_proj", (queries, c.q_rank or c.hidden))
+        self.q_b = load.matrix(
+            f"{attention}.q_b_proj" if c.q_rank else f"{attention}.q_proj", (queries, c.q_rank or c.hidden)
+        )
         self.kv_a = load.matrix(f"{attention}.kv_a_proj_with_mqa", (c.rank + c.turning, c.hidden))
         self.kv_norm = load.array(f"{attention}.kv_a_layernorm.weight", (c.rank,))
         self.kv_b = self._kv_b(load, attention, c)
@@ -89,7 +109,9 @@ class Deepseek(Decoder):
         return [CacheLayer(1, self.config.rank + self.config.turning, v_dim=0)] * self.config.layers
 
     def prepare(self, fields: Fields) -> None:
-        self.rope = Rope.read(fields.config, self.config.turning, fields.source, interleaved=fields.flag("rope_interleave", True))
+        self.rope = Rope.read(
+            fields.config, self.config.turning, fields.source, interleaved=fields.flag("rope_interleave", True)
+        )
 
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)
@@ -101,11 +123,24 @@ class Deepseek(Decoder):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
                 kv, _ = self.kv(pipe, cache, i)
-                q = h if layer.q_a is None else pipe.rms_norm(pipe.linear(h, layer.q_a, name="q_a_proj"), layer.q_norm, name="q_norm")
+                q = (
+                    h
+                    if layer.q_a is None
+                    else pipe.rms_norm(pipe.linear(h, layer.q_a, name="q_a_proj"), layer.q_norm, name="q_norm")
+                )
                 q = pipe.linear(q, layer.q_b, name="q_proj")
                 latent = pipe.linear(h, layer.kv_a, name="kv_a_proj")
-                turned = pipe.latent_to_cache(q, latent, layer.kv_norm, turn, at.slots, at.positions, kv, heads=c.heads,
-                                              interleaved=self.rope.interleaved)
+                turned = pipe.latent_to_cache(
+                    q,
+                    latent,
+                    layer.kv_norm,
+                    turn,
+                    at.slots,
+                    at.positions,
+                    kv,
+                    heads=c.heads,
+                    interleaved=self.rope.interleaved,
+                )
                 if last and not head:
                     return None
                 a = pipe.latent_attention(q, turned, layer.kv_b, kv, at.slots, at.positions, scale, v_dim=c.v_dim)
@@ -114,9 +149,19 @@ class Deepseek(Decoder):
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i), scoring=c.scoring,
-                                          correction=layer.correction, groups=c.groups, top_groups=c.top_groups,
-                                          group_score="top2" if c.scoring == "sigmoid" else "max", scale=c.scale)
+                    ids, mix = pipe.route(
+                        h,
+                        layer.gate,
+                        c.top_k,
+                        c.renormalise,
+                        self.count(pipe, i),
+                        scoring=c.scoring,
+                        correction=layer.correction,
+                        groups=c.groups,
+                        top_groups=c.top_groups,
+                        group_score="top2" if c.scoring == "sigmoid" else "max",
+                        scale=c.scale,
+                    )
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

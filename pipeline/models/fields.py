@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import boolean, integer, number
+from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
 
 MAX_TOP_K = 64
@@ -61,7 +61,7 @@ class Fields:
         """Demands that each key, where it is there, has this value: the family knows no other."""
         for key, value in values.items():
             found = self.config.get(key)
-            if found is not None and found != value and (found or value):   # False, 0 and [] all say "no"
+            if found is not None and found != value and (found or value):  # False, 0 and [] all say "no"
                 raise self.unsupported(f"{key} = {found!r}")
 
     def unsupported(self, what: str, more: str = "") -> UnsupportedError:
@@ -76,21 +76,31 @@ class Fields:
         heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
         kv_heads = self.whole("num_key_value_heads", heads)
         head_dim = self.whole("head_dim", head_dim or max(hidden // heads, 1))
-        self.check(heads % kv_heads == 0 and head_dim % 2 == 0,
-                   f"{heads} heads of {head_dim} do not go with {kv_heads} key-value heads; heads must be a multiple, "
-                   "head_dim even")
+        self.check(
+            heads % kv_heads == 0 and head_dim % 2 == 0,
+            f"{heads} heads of {head_dim} do not go with {kv_heads} key-value heads; heads must be a multiple, "
+            "head_dim even",
+        )
         return {
-            "layers": self.whole("num_hidden_layers"), "hidden": hidden, "heads": heads, "kv_heads": kv_heads,
-            "head_dim": head_dim, "vocab": self.whole("vocab_size"), "context": self.whole("max_position_embeddings"),
-            "eps": self.number("rms_norm_eps", eps), "tied": self.flag("tie_word_embeddings", tied),
-        }  # fmt: skip
+            "layers": self.whole("num_hidden_layers"),
+            "hidden": hidden,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": head_dim,
+            "vocab": self.whole("vocab_size"),
+            "context": self.whole("max_position_embeddings"),
+            "eps": self.number("rms_norm_eps", eps),
+            "tied": self.flag("tie_word_embeddings", tied),
+        }
 
     def windows(self, layers: int, every: int) -> tuple[int, ...]:
         """How many positions each layer sees, 0 for all: by `layer_types`, else all of them in one of `every` layers."""
         window = self.whole("sliding_window", 0, least=0)
         kinds = self.config.get("layer_types") or [SLIDING if (i + 1) % every else FULL for i in range(layers)]
-        self.check(isinstance(kinds, list) and len(kinds) >= layers and all(kind in (SLIDING, FULL) for kind in kinds),
-                   f"layer_types must name {SLIDING} or {FULL} for each of {layers} layers")
+        self.check(
+            isinstance(kinds, list) and len(kinds) >= layers and all(kind in (SLIDING, FULL) for kind in kinds),
+            f"layer_types must name {SLIDING} or {FULL} for each of {layers} layers",
+        )
         return tuple(window if kind == SLIDING else 0 for kind in kinds[:layers])
 
     def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict:
@@ -98,6 +108,8 @@ class Fields:
         if self.config.get(experts) is None:
             experts = next((key for key in EXPERTS if self.config.get(key) is not None), experts)
         count, chosen = self.whole(experts), self.whole(top_k)
-        self.check(chosen <= min(count, MAX_TOP_K), f"{top_k} = {chosen} of {experts} = {count}; it must be at most that, "
-                   f"and at most {MAX_TOP_K}")
+        self.check(
+            chosen <= min(count, MAX_TOP_K),
+            f"{top_k} = {chosen} of {experts} = {count}; it must be at most that, and at most {MAX_TOP_K}",
+        )
         return {"experts": count, "top_k": chosen}

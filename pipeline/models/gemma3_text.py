@@ -6,17 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import weights
+from .cache import CacheLayer
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
-from .state import CacheLayer
 
 
 @dataclass(frozen=True)
 class Config(Shape):
     mlp_hidden: int
-    windows: tuple[int, ...]   # of each layer; 0: all positions
+    windows: tuple[int, ...]  # of each layer; 0: all positions
     scale: float
     score_softcap: float
     logit_softcap: float
@@ -26,9 +26,14 @@ class Config(Shape):
         f.only(attention_bias=False, use_bidirectional_attention=False)
         f.choice("hidden_activation", "gelu_pytorch_tanh")
         shape = f.shape(tied=True, head_dim=256)
-        return cls(**shape, mlp_hidden=f.whole("intermediate_size"), scale=f.number("query_pre_attn_scalar", 256.0) ** -0.5,
-                   windows=f.windows(shape["layers"], every=f.whole("sliding_window_pattern", 6)),
-                   score_softcap=f.number("attn_logit_softcapping", 0.0), logit_softcap=f.number("final_logit_softcapping", 0.0))
+        return cls(
+            **shape,
+            mlp_hidden=f.whole("intermediate_size"),
+            scale=f.number("query_pre_attn_scalar", 256.0) ** -0.5,
+            windows=f.windows(shape["layers"], every=f.whole("sliding_window_pattern", 6)),
+            score_softcap=f.number("attn_logit_softcapping", 0.0),
+            logit_softcap=f.number("final_logit_softcapping", 0.0),
+        )
 
 
 class Layer:
@@ -54,27 +59,45 @@ class Gemma3(Decoder):
 
     def prepare(self, fields: Fields) -> None:
         dim = self.config.head_dim
-        self.ropes = (Rope.read(fields.config, dim, fields.source, "full_attention", theta=1e6),
-                      Rope.read(fields.config, dim, fields.source, "sliding_attention"))
+        self.ropes = (
+            Rope.read(fields.config, dim, fields.source, "full_attention", theta=1e6),
+            Rope.read(fields.config, dim, fields.source, "sliding_attention"),
+        )
 
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)
         offset = 0.0 if self.checkpoint.layout.norms_plus_one else 1.0
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
-        turns = [pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))]
+        turns = [
+            pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))
+        ]
         for i, layer in enumerate(self.layers):
             last, window = i + 1 == c.layers, c.windows[i]
             with pipe.scope(f"layers.{i}"):
                 kv, turn = self.kv(pipe, cache, i), turns[window > 0]
                 h = pipe.rms_norm(x, layer.input_norm, c.eps, name="input_norm", weight_offset=offset)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps,
-                                        weight_offset=offset, window=window)
+                q = pipe.heads_to_cache(
+                    q,
+                    k,
+                    v,
+                    layer.q_norm,
+                    layer.k_norm,
+                    turn,
+                    at.slots,
+                    at.positions,
+                    *kv,
+                    c.eps,
+                    weight_offset=offset,
+                    window=window,
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.scale, window=window, softcap=c.score_softcap)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x = pipe.fused_norm_add(x, o, layer.post_attention_norm, c.eps, "post_attention_norm", weight_offset=offset)
+                x = pipe.fused_norm_add(
+                    x, o, layer.post_attention_norm, c.eps, "post_attention_norm", weight_offset=offset
+                )
                 h = pipe.rms_norm(x, layer.pre_mlp_norm, c.eps, "pre_mlp_norm", weight_offset=offset)
                 y = pipe.mlp(h, *layer.mlp, activation="gelu_tanh")
                 x = pipe.fused_norm_add(x, y, layer.post_mlp_norm, c.eps, "post_mlp_norm", weight_offset=offset)

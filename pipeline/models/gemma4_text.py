@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import weights
+from .cache import CacheLayer
 from .decoder import Decoder
 from .fields import SLIDING, Fields, Shape
 from .loading import Loader
 from .rope import Rope
-from .state import CacheLayer
 
 
 @dataclass(frozen=True)
@@ -19,28 +19,39 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     mlp_hidden: int
-    windows: tuple[int, ...]        # of each layer; 0: all positions
-    global_kv_heads: int            # of layers that see all positions
+    windows: tuple[int, ...]  # of each layer; 0: all positions
+    global_kv_heads: int  # of layers that see all positions
     global_head_dim: int
-    keys_are_values: bool           # in those layers
+    keys_are_values: bool  # in those layers
     logit_softcap: float
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(attention_bias=False, enable_moe_block=True, hidden_size_per_layer_input=0, num_kv_shared_layers=0,
-               use_double_wide_mlp=False)
-        f.choice("use_bidirectional_attention", "vision")   # among the tokens of an image
+        f.only(
+            attention_bias=False,
+            enable_moe_block=True,
+            hidden_size_per_layer_input=0,
+            num_kv_shared_layers=0,
+            use_double_wide_mlp=False,
+        )
+        f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
         windows = f.windows(shape["layers"], every=6)
         f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
-        own = f.part("per_layer_config").part(str(windows.index(0)))   # as transformers writes it since 5.20
+        own = f.part("per_layer_config").part(str(windows.index(0)))  # as transformers writes it since 5.20
         heads = own.whole("num_key_value_heads", f.whole("num_global_key_value_heads", shape["kv_heads"]))
-        return cls(**shape, **f.mixture(top_k="top_k_experts"), expert_hidden=f.whole("moe_intermediate_size"),
-                   mlp_hidden=f.whole("intermediate_size"), windows=windows, keys_are_values=same,
-                   global_kv_heads=heads if same else shape["kv_heads"],
-                   global_head_dim=own.whole("head_dim", f.whole("global_head_dim", 512)),
-                   logit_softcap=f.number("final_logit_softcapping", 0.0))
+        return cls(
+            **shape,
+            **f.mixture(top_k="top_k_experts"),
+            expert_hidden=f.whole("moe_intermediate_size"),
+            mlp_hidden=f.whole("intermediate_size"),
+            windows=windows,
+            keys_are_values=same,
+            global_kv_heads=heads if same else shape["kv_heads"],
+            global_head_dim=own.whole("head_dim", f.whole("global_head_dim", 512)),
+            logit_softcap=f.number("final_logit_softcapping", 0.0),
+        )
 
     def heads_of(self, layer: int) -> tuple[int, int]:
         """(key-value heads, head_dim)."""
@@ -51,7 +62,10 @@ class Layer:
     def __init__(self, load: Loader, prefix: str, c: Config, number: int):
         attention, (kv_heads, dim) = f"{prefix}.self_attn", c.heads_of(number)
         shared = c.keys_are_values and not c.windows[number]
-        q, k = (load.matrix(f"{attention}.{part}_proj", (n * dim, c.hidden)) for part, n in (("q", c.heads), ("k", kv_heads)))
+        q, k = (
+            load.matrix(f"{attention}.{part}_proj", (n * dim, c.hidden))
+            for part, n in (("q", c.heads), ("k", kv_heads))
+        )
         self.qkv = (q, k, k if shared else load.matrix(f"{attention}.v_proj", (kv_heads * dim, c.hidden)))
         self.q_norm = load.array(f"{attention}.q_norm.weight", (dim,))
         self.k_norm = load.array(f"{attention}.k_norm.weight", (dim,))
@@ -62,11 +76,13 @@ class Layer:
         self.router = load.matrix(f"{prefix}.router.proj", (c.experts, c.hidden))
         self.expert_scale = load.array(f"{prefix}.router.per_expert_scale", (c.experts,))
         names = ("input", "post_attention", "pre_feedforward", "post_feedforward")
-        (self.input_norm, self.post_attention_norm, self.pre_mlp_norm,
-         self.post_norm) = (load.array(f"{prefix}.{name}_layernorm.weight", (c.hidden,)) for name in names)
+        (self.input_norm, self.post_attention_norm, self.pre_mlp_norm, self.post_norm) = (
+            load.array(f"{prefix}.{name}_layernorm.weight", (c.hidden,)) for name in names
+        )
         names = ("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
-        (self.post_mlp_norm, self.pre_experts_norm,
-         self.post_experts_norm) = (load.array(f"{prefix}.{name}.weight", (c.hidden,)) for name in names)
+        (self.post_mlp_norm, self.pre_experts_norm, self.post_experts_norm) = (
+            load.array(f"{prefix}.{name}.weight", (c.hidden,)) for name in names
+        )
         self.scalar = load.array(f"{prefix}.layer_scalar", (1,))
 
 
@@ -79,32 +95,54 @@ class Gemma4(Decoder):
 
     def prepare(self, fields: Fields) -> None:
         c = self.config
-        self.ropes = (Rope.read(fields.config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
-                      Rope.read(fields.config, c.head_dim, fields.source, SLIDING))
+        self.ropes = (
+            Rope.read(fields.config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
+            Rope.read(fields.config, c.head_dim, fields.source, SLIDING),
+        )
 
     def forward(self, pipe, rows, cache, *, head=True):
         c, at = self.config, self.place(pipe, rows)
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
-        turns = [pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))]
+        turns = [
+            pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))
+        ]
         for i, layer in enumerate(self.layers):
             last, window = i + 1 == c.layers, c.windows[i]
             with pipe.scope(f"layers.{i}"):
                 kv, turn = self.kv(pipe, cache, i), turns[window > 0]
                 h = pipe.rms_norm(x, layer.input_norm, c.eps, name="input_norm")
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps,
-                                        v_norm=True, window=window)
+                q = pipe.heads_to_cache(
+                    q,
+                    k,
+                    v,
+                    layer.q_norm,
+                    layer.k_norm,
+                    turn,
+                    at.slots,
+                    at.positions,
+                    *kv,
+                    c.eps,
+                    v_norm=True,
+                    window=window,
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, 1.0, window=window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
                 x = pipe.fused_norm_add(x, o, layer.post_attention_norm, c.eps, "post_attention_norm")
-                h, r, e = pipe.rms_norm3(x, (layer.pre_mlp_norm, layer.router_scale, layer.pre_experts_norm),
-                                         ("pre_mlp_norm", "router_norm", "pre_experts_norm"), c.eps)
+                h, r, e = pipe.rms_norm3(
+                    x,
+                    (layer.pre_mlp_norm, layer.router_scale, layer.pre_experts_norm),
+                    ("pre_mlp_norm", "router_norm", "pre_experts_norm"),
+                    c.eps,
+                )
                 h = pipe.mlp(h, *layer.mlp, activation="gelu_tanh")
                 h = pipe.rms_norm(h, layer.post_mlp_norm, c.eps, "post_mlp_norm")
                 logits = pipe.linear(r, layer.router, name="router", scale=c.hidden**-0.5)
-                ids, mix = pipe.fused_moe_routing(logits, c.top_k, layer.expert_scale, True, self.count(pipe, i), "route")
+                ids, mix = pipe.fused_moe_routing(
+                    logits, c.top_k, layer.expert_scale, True, self.count(pipe, i), "route"
+                )
                 y = pipe.experts(e, ids, mix, *layer.experts, activation="gelu_tanh")
                 y = pipe.fused_norm_add(h, y, layer.post_experts_norm, c.eps, "post_experts_norm")
                 x = pipe.fused_norm_add_scalar(x, y, layer.post_norm, layer.scalar, c.eps, "post_norm")

@@ -30,11 +30,20 @@ class Config(Shape):
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", scoring_func="sigmoid", topk_method="noaux_tc")
         hidden = f.whole("moe_intermediate_size")
-        return cls(**f.shape(eps=1e-5), **f.mixture("n_routed_experts"), expert_hidden=hidden,
-                   shared_hidden=hidden * f.whole("n_shared_experts", 1), mlp_hidden=f.whole("intermediate_size"),
-                   leading_dense=f.whole("first_k_dense_replace", 1, least=0), groups=f.whole("n_group", 1),
-                   top_groups=f.whole("topk_group", 1), renormalise=f.flag("norm_topk_prob", True),
-                   scale=f.number("routed_scaling_factor", 1.0), biased=f.flag("attention_bias"), head_norms=f.flag("use_qk_norm"))
+        return cls(
+            **f.shape(eps=1e-5),
+            **f.mixture("n_routed_experts"),
+            expert_hidden=hidden,
+            shared_hidden=hidden * f.whole("n_shared_experts", 1),
+            mlp_hidden=f.whole("intermediate_size"),
+            leading_dense=f.whole("first_k_dense_replace", 1, least=0),
+            groups=f.whole("n_group", 1),
+            top_groups=f.whole("topk_group", 1),
+            renormalise=f.flag("norm_topk_prob", True),
+            scale=f.number("routed_scaling_factor", 1.0),
+            biased=f.flag("attention_bias"),
+            head_norms=f.flag("use_qk_norm"),
+        )
 
 
 class Layer:
@@ -77,9 +86,19 @@ class Glm4Moe(Decoder):
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i), scoring="sigmoid",
-                                          correction=layer.correction, groups=c.groups, top_groups=c.top_groups,
-                                          group_score="top2", scale=c.scale)
+                    ids, mix = pipe.route(
+                        h,
+                        layer.gate,
+                        c.top_k,
+                        c.renormalise,
+                        self.count(pipe, i),
+                        scoring="sigmoid",
+                        correction=layer.correction,
+                        groups=c.groups,
+                        top_groups=c.top_groups,
+                        group_score="top2",
+                        scale=c.scale,
+                    )
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..tensors import as_weight, split_rows
+from ..graph.weights import as_weight, split_rows
 from . import weights
+from .cache import CacheLayer
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
-from .state import CacheLayer
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,18 @@ class Config(Shape):
     experts: int
     top_k: int
     expert_hidden: int
-    windows: tuple[int, ...]   # of each layer; 0: all positions
+    windows: tuple[int, ...]  # of each layer; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", swiglu_alpha=1.702, swiglu_limit=7.0)
         shape = f.shape(head_dim=64, eps=1e-5)
-        return cls(**shape, **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"),
-                   windows=f.windows(shape["layers"], every=2))
+        return cls(
+            **shape,
+            **f.mixture("num_local_experts"),
+            expert_hidden=f.whole("intermediate_size"),
+            windows=f.windows(shape["layers"], every=2),
+        )
 
 
 class Layer:
@@ -49,18 +53,22 @@ class Layer:
         count, dim, hidden = c.experts, c.hidden, c.expert_hidden
         if weights.has(load, f"{experts}.gate_proj"):
             sizes = (hidden, hidden, dim)
-            biases = tuple(load.array(f"{experts}.{name}.bias", (count, n)) for name, n in zip(weights.GATE_UP_DOWN, sizes))
+            biases = tuple(
+                load.array(f"{experts}.{name}.bias", (count, n)) for name, n in zip(weights.GATE_UP_DOWN, sizes)
+            )
             return weights.experts(load, experts.removesuffix(".experts"), count, dim, hidden), biases
         if load.has(f"{experts}.gate_up_proj_blocks"):
             fused = as_weight(load.blocks(f"{experts}.gate_up_proj", (count, 2 * hidden, dim)), experts)
             gate, up = split_rows(fused, (hidden, hidden), interleaved=True)
             down = load.blocks(f"{experts}.down_proj", (count, dim, hidden))
         else:
-            gate, up = load.split(f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True,
-                                  transposed=True)
+            gate, up = load.split(
+                f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True, transposed=True
+            )
             down = load.transposed(f"{experts}.down_proj", (count, dim, hidden))
-        gate_bias, up_bias = load.split_array(f"{experts}.gate_up_proj_bias", (count, 2 * hidden), (hidden, hidden),
-                                              interleaved=True)
+        gate_bias, up_bias = load.split_array(
+            f"{experts}.gate_up_proj_bias", (count, 2 * hidden), (hidden, hidden), interleaved=True
+        )
         return (gate, up, down), (gate_bias, up_bias, load.array(f"{experts}.down_proj_bias", (count, dim)))
 
 
@@ -87,8 +95,9 @@ class GptOss(Decoder):
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=window, sinks=layer.sinks)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.route(h, layer.gate, c.top_k, counts=self.count(pipe, i), bias=layer.gate_bias,
-                                      scoring="softmax_after")
+                ids, mix = pipe.route(
+                    h, layer.gate, c.top_k, counts=self.count(pipe, i), bias=layer.gate_bias, scoring="softmax_after"
+                )
                 y = pipe.experts(h, ids, mix, *layer.experts, activation="swiglu_oai", biases=layer.biases)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

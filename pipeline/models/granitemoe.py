@@ -20,7 +20,7 @@ class Config(Shape):
     experts: int
     top_k: int
     expert_hidden: int
-    shared_hidden: int       # 0: no expert that every token takes
+    shared_hidden: int  # 0: no expert that every token takes
     embedding: float
     attention: float
     residual: float
@@ -29,10 +29,16 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", attention_bias=False, position_embedding_type="rope")
-        return cls(**f.shape(), **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"),
-                   shared_hidden=f.whole("shared_intermediate_size", 0, least=0),
-                   embedding=f.number("embedding_multiplier", 1.0), attention=f.number("attention_multiplier", 1.0),
-                   residual=f.number("residual_multiplier", 1.0), logits=f.number("logits_scaling", 1.0))
+        return cls(
+            **f.shape(),
+            **f.mixture("num_local_experts"),
+            expert_hidden=f.whole("intermediate_size"),
+            shared_hidden=f.whole("shared_intermediate_size", 0, least=0),
+            embedding=f.number("embedding_multiplier", 1.0),
+            attention=f.number("attention_multiplier", 1.0),
+            residual=f.number("residual_multiplier", 1.0),
+            logits=f.number("logits_scaling", 1.0),
+        )
 
 
 class Layer:
@@ -43,14 +49,16 @@ class Layer:
         self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
-        self.experts = (weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", c.experts, c.hidden, c.expert_hidden)
-                        if weights.has(load, f"{mlp}.input_linear")
-                        else weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden))
+        self.experts = (
+            weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", c.experts, c.hidden, c.expert_hidden)
+            if weights.has(load, f"{mlp}.input_linear")
+            else weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
+        )
         self.shared = self._shared(load, f"{prefix}.shared_mlp", c) if c.shared_hidden else None
 
     @staticmethod
     def _shared(load: Loader, mlp: str, c: Config) -> tuple:
-        if weights.has(load, f"{mlp}.gate_proj"):   # GGUF
+        if weights.has(load, f"{mlp}.gate_proj"):  # GGUF
             return weights.dense(load, mlp, c.hidden, c.shared_hidden)
         return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, c.hidden, c.shared_hidden)
 
@@ -68,7 +76,9 @@ class GraniteMoe(Decoder):
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved)
+                q = pipe.heads_to_cache(
+                    q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.attention)

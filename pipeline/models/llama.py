@@ -6,24 +6,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import weights
+from .cache import CacheLayer
 from .decoder import Decoder
 from .fields import Fields, Shape
 from .loading import Loader
-from .state import CacheLayer
 
 
 @dataclass(frozen=True)
 class Config(Shape):
     mlp_hidden: int
     biased: bool
-    window: int   # of all layers; 0: all positions
+    window: int  # of all layers; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
         kind = f.config.get("model_type")
         f.only(hidden_act="silu", mlp_bias=False, use_sliding_window=False, attention_bias=kind == "qwen2")
-        return cls(**f.shape(), mlp_hidden=f.whole("intermediate_size"), biased=kind == "qwen2",
-                   window=f.whole("sliding_window", 0, least=0) if kind == "mistral" else 0)
+        return cls(
+            **f.shape(),
+            mlp_hidden=f.whole("intermediate_size"),
+            biased=kind == "qwen2",
+            window=f.whole("sliding_window", 0, least=0) if kind == "mistral" else 0,
+        )
 
 
 class Layer:
@@ -53,8 +57,19 @@ class Llama(Decoder):
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
-                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv,
-                                        interleaved=self.rope.interleaved, window=c.window)
+                q = pipe.heads_to_cache(
+                    q,
+                    k,
+                    v,
+                    None,
+                    None,
+                    turn,
+                    at.slots,
+                    at.positions,
+                    *kv,
+                    interleaved=self.rope.interleaved,
+                    window=c.window,
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)

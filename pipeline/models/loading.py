@@ -6,7 +6,9 @@ import mmap
 from dataclasses import replace
 
 from ..errors import CheckpointError, UnsupportedError
-from ..tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, Blocks, Quantized, Storage, Weight, as_weight, split_rows
+from ..graph.formats import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES
+from ..graph.tensors import Storage
+from ..graph.weights import Blocks, Quantized, Weight, as_weight, split_rows
 from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
@@ -40,12 +42,21 @@ class Loader:
         """The weights of `modules`, each [outputs, inputs], as one stack [len(modules), …]."""
         schemes = {self.checkpoint.quantization(module) for module in modules}
         if len(schemes) > 1:
-            raise UnsupportedError(f"{self.checkpoint.path}: {modules[0]} and its siblings are quantised differently; "
-                                   "experts of one layer must share a format")
+            raise UnsupportedError(
+                f"{self.checkpoint.path}: {modules[0]} and its siblings are quantised differently; "
+                "experts of one layer must share a format"
+            )
         return self._weight(modules, shape, (len(modules), *shape), schemes.pop())
 
-    def split(self, module: str, shape: tuple[int, ...], sizes: tuple[int, ...], *, interleaved: bool = False,
-              transposed: bool = False) -> tuple[Weight, ...]:
+    def split(
+        self,
+        module: str,
+        shape: tuple[int, ...],
+        sizes: tuple[int, ...],
+        *,
+        interleaved: bool = False,
+        transposed: bool = False,
+    ) -> tuple[Weight, ...]:
         """The weight of `module`, of `shape` [..., outputs, inputs], as weights of `sizes` outputs: gate and up of
         one matrix. They lie one behind another or, interleaved, take turns. Views of what is mapped; `transposed`, a
         matrix stored as [..., inputs, outputs] is copied."""
@@ -55,8 +66,10 @@ class Loader:
     def transposed(self, module: str, shape: tuple[int, ...]) -> Storage:
         """The weight of `module`, of `shape` [..., outputs, inputs], which is stored as [..., inputs, outputs]: copied."""
         if self.checkpoint.quantization(module) is not None:
-            raise UnsupportedError(f"{self.checkpoint.source}: {module} is quantised as [..., inputs, outputs], which is not "
-                                   "supported; its groups must lie along the inputs")
+            raise UnsupportedError(
+                f"{self.checkpoint.source}: {module} is quantised as [..., inputs, outputs], which is not "
+                "supported; its groups must lie along the inputs"
+            )
         info = self._info(self._name(module), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
         storage = Storage.empty(shape, _DTYPES[info.dtype])
         self.repacked_bytes += info.nbytes
@@ -77,7 +90,10 @@ class Loader:
             raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
         self.repacked_bytes += info.nbytes
         ends = np.cumsum(sizes)
-        picks = [slice(i, None, len(sizes)) if interleaved else slice(end - n, end) for i, (n, end) in enumerate(zip(sizes, ends))]
+        picks = [
+            slice(i, None, len(sizes)) if interleaved else slice(end - n, end)
+            for i, (n, end) in enumerate(zip(sizes, ends))
+        ]
         if self.survey is not None:
             return tuple(Storage.empty((*shape[:-1], n), _DTYPES[info.dtype]) for n in sizes)
         values = self.checkpoint.view(name)
@@ -104,8 +120,10 @@ class Loader:
             return self._place(infos, full)
         columns, nbytes = BLOCKS[infos[0].dtype]
         if shape[-1] % columns:
-            raise CheckpointError(f"{infos[0].file}: tensor {infos[0].name!r} has rows of {shape[-1]:,}, which are not "
-                                  f"whole blocks of {columns} ({infos[0].dtype}); convert the model again")
+            raise CheckpointError(
+                f"{infos[0].file}: tensor {infos[0].name!r} has rows of {shape[-1]:,}, which are not "
+                f"whole blocks of {columns} ({infos[0].dtype}); convert the model again"
+            )
         return Blocks(self._place(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
 
     def _name(self, module: str) -> str:
@@ -115,8 +133,10 @@ class Loader:
     def _quantized(self, modules, shape, full, scheme) -> Quantized:
         inputs = shape[-1]
         if scheme.bits not in AFFINE_BITS or scheme.group_size not in GROUP_SIZES:
-            raise UnsupportedError(f"{modules[0]}: {scheme.bits} bits in groups of {scheme.group_size} are not supported; "
-                                   "use 3, 4, 6 or 8 bits in groups of 32, 64 or 128")
+            raise UnsupportedError(
+                f"{modules[0]}: {scheme.bits} bits in groups of {scheme.group_size} are not supported; "
+                "use 3, 4, 6 or 8 bits in groups of 32, 64 or 128"
+            )
         if inputs % scheme.group_size:
             raise CheckpointError(f"{modules[0]}: {inputs} inputs are not whole groups of {scheme.group_size}")
         groups, mx = inputs // scheme.group_size, scheme.mode == "mxfp4"
@@ -140,11 +160,14 @@ class Loader:
     def _checked(self, name: str, shape, dtypes):
         info = self.checkpoint.tensor(name)
         if tuple(info.shape) != tuple(shape):
-            raise CheckpointError(f"{info.file}: tensor {name!r} has shape {list(info.shape)}, "
-                                  f"the config says {list(shape)}")
+            raise CheckpointError(
+                f"{info.file}: tensor {name!r} has shape {list(info.shape)}, the config says {list(shape)}"
+            )
         if info.dtype not in dtypes:
-            raise UnsupportedError(f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
-                                   f"supported: {', '.join(dtypes)}")
+            raise UnsupportedError(
+                f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
+                f"supported: {', '.join(dtypes)}"
+            )
         return info
 
     def _place(self, infos, shape) -> Storage:

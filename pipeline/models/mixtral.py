@@ -47,7 +47,9 @@ class Mixtral(Decoder):
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved)
+                q = pipe.heads_to_cache(
+                    q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)

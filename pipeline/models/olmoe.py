@@ -21,8 +21,12 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", attention_bias=False, clip_qkv=None)
-        return cls(**f.shape(eps=1e-5), **f.mixture(), expert_hidden=f.whole("intermediate_size"),
-                   renormalise=f.flag("norm_topk_prob"))
+        return cls(
+            **f.shape(eps=1e-5),
+            **f.mixture(),
+            expert_hidden=f.whole("intermediate_size"),
+            renormalise=f.flag("norm_topk_prob"),
+        )
 
 
 class Layer:
@@ -51,7 +55,9 @@ class Olmoe(Decoder):
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, norm="all")
+                q = pipe.heads_to_cache(
+                    q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, norm="all"
+                )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)

@@ -23,9 +23,14 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1)
-        return cls(**f.shape(), **f.mixture(), expert_hidden=f.whole("moe_intermediate_size"),
-                   shared_hidden=f.whole("shared_expert_intermediate_size"), renormalise=f.flag("norm_topk_prob"),
-                   biased=f.flag("qkv_bias", True))
+        return cls(
+            **f.shape(),
+            **f.mixture(),
+            expert_hidden=f.whole("moe_intermediate_size"),
+            shared_hidden=f.whole("shared_expert_intermediate_size"),
+            renormalise=f.flag("norm_topk_prob"),
+            biased=f.flag("qkv_bias", True),
+        )
 
 
 class Layer:

@@ -20,9 +20,15 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", attention_bias=False, use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1)
-        return cls(**f.shape(), **f.mixture(), expert_hidden=f.whole("moe_intermediate_size"),
-                   renormalise=f.flag("norm_topk_prob"))
+        f.only(
+            hidden_act="silu", attention_bias=False, use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1
+        )
+        return cls(
+            **f.shape(),
+            **f.mixture(),
+            expert_hidden=f.whole("moe_intermediate_size"),
+            renormalise=f.flag("norm_topk_prob"),
+        )
 
 
 class Layer:

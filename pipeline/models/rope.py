@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..config import boolean, integer, number
+from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
 
 
@@ -30,8 +30,16 @@ class Rope:
     score_scale: float = 1.0
 
     @classmethod
-    def read(cls, config: dict, head_dim: int, source: str, layer_type: str | None = None, *, theta: float = 10000.0,
-             interleaved: bool | None = None) -> Rope:
+    def read(
+        cls,
+        config: dict,
+        head_dim: int,
+        source: str,
+        layer_type: str | None = None,
+        *,
+        theta: float = 10000.0,
+        interleaved: bool | None = None,
+    ) -> Rope:
         """From config.json, for a head of `head_dim`, of layers of `layer_type` where these differ.
 
         theta: the family's base, where the configuration has none. interleaved: the family's order of pairs, where
@@ -44,8 +52,12 @@ class Rope:
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
             raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
-        common = config if layer_type is None else {}   # beside parts for each type of layer it says nothing of all of them
-        share = number(rope, "partial_rotary_factor", number(common, "partial_rotary_factor", 1.0, source=source), source=source)
+        common = (
+            config if layer_type is None else {}
+        )  # beside parts for each type of layer it says nothing of all of them
+        share = number(
+            rope, "partial_rotary_factor", number(common, "partial_rotary_factor", 1.0, source=source), source=source
+        )
         if share > 1:
             raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)
@@ -79,8 +91,10 @@ def _turned(inv_freq, head_dim: int, source: str) -> int:
     """Numbers of a head that turn. CheckpointError where they are more than it has."""
     turned = 2 * len(inv_freq)
     if not 0 < turned <= head_dim:
-        raise CheckpointError(f"{source}: {turned} numbers of a head of {head_dim} cannot turn; "
-                              "head_dim or partial_rotary_factor is wrong")
+        raise CheckpointError(
+            f"{source}: {turned} numbers of a head of {head_dim} cannot turn; "
+            "head_dim or partial_rotary_factor is wrong"
+        )
     return turned
 
 
@@ -152,7 +166,7 @@ def _llama3(v: _Values):
     low, high = v.number("low_freq_factor"), v.number("high_freq_factor")
     if high <= low:
         raise CheckpointError(f"{v.source}: high_freq_factor = {high:g} must be above low_freq_factor = {low:g}")
-    waves = v.trained * frequencies / (2 * np.pi)   # turns within the trained context
+    waves = v.trained * frequencies / (2 * np.pi)  # turns within the trained context
     smooth = np.clip((waves - low) / (high - low), 0, 1)
     return frequencies * ((1 - smooth) / factor + smooth), 1.0
 
@@ -164,7 +178,9 @@ def _yarn(v: _Values):
 
     dim, trained = v.dim, v.trained
     if v.number("extrapolation_factor", 1.0) != 1:
-        raise UnsupportedError(f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1")
+        raise UnsupportedError(
+            f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1"
+        )
     longest = integer(v.config, "max_position_embeddings", source=v.source) if v.rope.get("factor") is None else 0
     factor = v.number("factor", longest / trained)
     fast, slow = v.number("beta_fast", 32.0), v.number("beta_slow", 1.0)
@@ -173,7 +189,7 @@ def _yarn(v: _Values):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
     if low == high:
-        high += 0.001   # as in transformers: no division by 0
+        high += 0.001  # as in transformers: no division by 0
     frequencies = v.frequencies()
     ramp = np.clip((np.arange(len(frequencies)) - low) / (high - low), 0, 1)
     scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
@@ -198,5 +214,11 @@ def _score_scale(rope: dict, kind: str, source: str) -> float:
     return _mscale(number(rope, "factor", source=source), number(rope, "mscale_all_dim", source=source)) ** 2
 
 
-_VARIANTS = {"default": _default, "linear": _linear, "llama3": _llama3, "yarn": _yarn, "proportional": _proportional,
-             "factors": _factors}  # fmt: skip
+_VARIANTS = {
+    "default": _default,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "proportional": _proportional,
+    "factors": _factors,
+}

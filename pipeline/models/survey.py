@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError, UnsupportedError
-from ..tensor_info import TensorInfo
 
 MOST_NAMED = 5
 
@@ -26,7 +26,11 @@ class Survey:
         """Raises the first problem and names some others; UnsupportedError where every one of them is that."""
         if not self.problems:
             return
-        kind = UnsupportedError if all(isinstance(problem, UnsupportedError) for problem in self.problems) else CheckpointError
+        kind = (
+            UnsupportedError
+            if all(isinstance(problem, UnsupportedError) for problem in self.problems)
+            else CheckpointError
+        )
         named = "; ".join(str(problem) for problem in self.problems[:MOST_NAMED])
         more = len(self.problems) - MOST_NAMED
         raise kind(named + (f"; and {more:,} more of this kind" if more > 0 else ""))

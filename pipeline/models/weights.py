@@ -9,21 +9,28 @@ GATE_UP_DOWN = ("gate_proj", "up_proj", "down_proj")
 
 def qkv(load: Loader, attention: str, c) -> tuple:
     """Query, key and value projections."""
-    return (load.matrix(f"{attention}.q_proj", (c.heads * c.head_dim, c.hidden)),
-            load.matrix(f"{attention}.k_proj", (c.kv_heads * c.head_dim, c.hidden)),
-            load.matrix(f"{attention}.v_proj", (c.kv_heads * c.head_dim, c.hidden)))
+    return (
+        load.matrix(f"{attention}.q_proj", (c.heads * c.head_dim, c.hidden)),
+        load.matrix(f"{attention}.k_proj", (c.kv_heads * c.head_dim, c.hidden)),
+        load.matrix(f"{attention}.v_proj", (c.kv_heads * c.head_dim, c.hidden)),
+    )
 
 
 def qkv_bias(load: Loader, attention: str, c) -> tuple:
-    return (load.array(f"{attention}.q_proj.bias", (c.heads * c.head_dim,)),
-            load.array(f"{attention}.k_proj.bias", (c.kv_heads * c.head_dim,)),
-            load.array(f"{attention}.v_proj.bias", (c.kv_heads * c.head_dim,)))
+    return (
+        load.array(f"{attention}.q_proj.bias", (c.heads * c.head_dim,)),
+        load.array(f"{attention}.k_proj.bias", (c.kv_heads * c.head_dim,)),
+        load.array(f"{attention}.v_proj.bias", (c.kv_heads * c.head_dim,)),
+    )
 
 
 def dense(load: Loader, mlp: str, dim: int, hidden: int) -> tuple:
     """gate, up [hidden, dim] and down [dim, hidden] of a gated MLP."""
-    return (load.matrix(f"{mlp}.gate_proj", (hidden, dim)), load.matrix(f"{mlp}.up_proj", (hidden, dim)),
-            load.matrix(f"{mlp}.down_proj", (dim, hidden)))
+    return (
+        load.matrix(f"{mlp}.gate_proj", (hidden, dim)),
+        load.matrix(f"{mlp}.up_proj", (hidden, dim)),
+        load.matrix(f"{mlp}.down_proj", (dim, hidden)),
+    )
 
 
 def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int, names=GATE_UP_DOWN) -> tuple:
@@ -31,11 +38,15 @@ def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int, names=GAT
     one stack as transformers keeps them, or matrices one by one, called `names`."""
     for stack in (f"{mlp}.switch_mlp", f"{mlp}.experts.switch_glu", f"{mlp}.experts"):
         if has(load, f"{stack}.gate_proj"):
-            return tuple(load.matrix(f"{stack}.{name}", shape) for name, shape in zip(GATE_UP_DOWN, _stacks(count, dim, hidden)))
+            return tuple(
+                load.matrix(f"{stack}.{name}", shape) for name, shape in zip(GATE_UP_DOWN, _stacks(count, dim, hidden))
+            )
         if has(load, f"{stack}.gate_up_proj"):
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
-    return tuple(load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes))
+    return tuple(
+        load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes)
+    )
 
 
 def halves(load: Loader, gate_up: str, down: str, count: int, dim: int, hidden: int) -> tuple:

@@ -8,10 +8,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-from ..builder import Pipeline
-from ..device import open_device
+from ..device.device import open_device
 from ..errors import BuildError, DTypeError, ShapeError
-from ..tensors import ITEM_SIZES, dtype_of
+from ..graph.builder import Pipeline
+from ..graph.formats import ITEM_SIZES, dtype_of
 
 _KEPT_CHAINS = 64
 _KEPT_BYTES = 256 << 20
@@ -28,8 +28,9 @@ def run(op: str, arrays: dict, build, options: tuple = (), *, rows=None, device=
     dtypes = {name: element(value, bits) for name, value in given.items()}
     first = next(iter(given))
     if given[first].ndim != 2 or 0 in given[first].shape:
-        raise ShapeError(f"{op}: {first} has shape {given[first].shape}, expected two dimensions, rows first, "
-                         "of 1 or more each")
+        raise ShapeError(
+            f"{op}: {first} has shape {given[first].shape}, expected two dimensions, rows first, of 1 or more each"
+        )
     shapes = tuple((name, value.shape, dtypes[name]) for name, value in given.items())
     rows = len(given[first]) if rows is None else rows
     key = (op, device, rows, shapes, options)
@@ -47,7 +48,7 @@ def run(op: str, arrays: dict, build, options: tuple = (), *, rows=None, device=
 def as_array(op: str, name: str, value, bits) -> np.ndarray:
     """The argument as an array of a dtype that kernels know. DTypeError names it."""
     if bits not in (None, "bf16"):
-        raise BuildError(f"{op}: bits = {bits!r}; choose \"bf16\", or None for no arrays of bits")
+        raise BuildError(f'{op}: bits = {bits!r}; choose "bf16", or None for no arrays of bits')
     array = np.asarray(value)
     if array.dtype == np.uint16 and bits is None:
         raise DTypeError(f'{op}: {name} is uint16; say bits="bf16" if it holds the bits of bfloat16')
@@ -92,7 +93,7 @@ class Chains:
 
     def __init__(self, count: int = _KEPT_CHAINS, nbytes: int = _KEPT_BYTES):
         self._count, self._nbytes = count, nbytes
-        self._kept = OrderedDict()   # key → (chain, lock, bytes)
+        self._kept = OrderedDict()  # key → (chain, lock, bytes)
         self._lock = threading.Lock()
 
     def __len__(self):

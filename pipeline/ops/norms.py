@@ -23,27 +23,36 @@ def fused_norm_add_scalar(residual, input, weight, scalar, eps=1e-6, *, weight_o
     return _norm_add("fused_norm_add_scalar", residual, input, weight, scalar, eps, weight_offset, device, bits)
 
 
-def fused_residual_norm(residual, input, weight=None, eps=1e-6, *, weight_offset=0.0, out_sum=True, device="auto",
-                        bits=None):
+def fused_residual_norm(
+    residual, input, weight=None, eps=1e-6, *, weight_offset=0.0, out_sum=True, device="auto", bits=None
+):
     """(sum, normed) = (residual + input, norm(residual + input)), both [rows, dim].
 
     The norm is of the sum before it is rounded. `out_sum`: False leaves the sum out (None comes
     back); an array takes it and comes back, and may be `residual` itself: then in place, also on the
     device.
     """
-    return _residual_norm("fused_residual_norm", residual, input, weight, None, eps, weight_offset, out_sum, device, bits)
+    return _residual_norm(
+        "fused_residual_norm", residual, input, weight, None, eps, weight_offset, out_sum, device, bits
+    )
 
 
-def fused_residual_norm_scalar(residual, input, weight, scalar, eps=1e-6, *, weight_offset=0.0, out_sum=True,
-                               device="auto", bits=None):
+def fused_residual_norm_scalar(
+    residual, input, weight, scalar, eps=1e-6, *, weight_offset=0.0, out_sum=True, device="auto", bits=None
+):
     """The same with normed · scalar. scalar: a number, [1], [dim] or [rows, dim]."""
-    return _residual_norm("fused_residual_norm_scalar", residual, input, weight, scalar, eps, weight_offset, out_sum,
-                          device, bits)
+    return _residual_norm(
+        "fused_residual_norm_scalar", residual, input, weight, scalar, eps, weight_offset, out_sum, device, bits
+    )
 
 
 def _norm_add(op, residual, input, weight, scalar, eps, weight_offset, device, bits):
     arrays = _arrays(op, residual, input, weight, scalar, bits)
-    settings = {"eps": _number(op, "eps", eps), "weight_offset": _number(op, "weight_offset", weight_offset), "name": op}
+    settings = {
+        "eps": _number(op, "eps", eps),
+        "weight_offset": _number(op, "weight_offset", weight_offset),
+        "name": op,
+    }
 
     def build(pipe, tensors):
         return getattr(pipe, op)(*_tensors(op, tensors), **settings)
@@ -54,7 +63,11 @@ def _norm_add(op, residual, input, weight, scalar, eps, weight_offset, device, b
 
 def _residual_norm(op, residual, input, weight, scalar, eps, weight_offset, out_sum, device, bits):
     arrays = _arrays(op, residual, input, weight, scalar, bits)
-    settings = {"eps": _number(op, "eps", eps), "weight_offset": _number(op, "weight_offset", weight_offset), "name": op}
+    settings = {
+        "eps": _number(op, "eps", eps),
+        "weight_offset": _number(op, "weight_offset", weight_offset),
+        "name": op,
+    }
     wanted, in_place = out_sum is not False, out_sum is residual
     into = None if isinstance(out_sum, bool) else _target(op, out_sum, arrays["residual"])
 
@@ -105,7 +118,9 @@ def _target(op: str, out_sum, residual: np.ndarray) -> np.ndarray:
     if not isinstance(out_sum, np.ndarray):
         raise BuildError(f"{op}: out_sum = {out_sum!r}; give True, False or an array")
     if out_sum.shape != residual.shape or out_sum.dtype != residual.dtype:
-        raise ShapeError(f"{op}: out_sum is {out_sum.dtype} {out_sum.shape}, expected {residual.dtype} {residual.shape}")
+        raise ShapeError(
+            f"{op}: out_sum is {out_sum.dtype} {out_sum.shape}, expected {residual.dtype} {residual.shape}"
+        )
     if not out_sum.flags.writeable:
         raise BuildError(f"{op}: out_sum is read-only; give an array that can be written")
     return out_sum

@@ -22,11 +22,14 @@ def moe_softmax_topk(logits, top_k, *, norm_topk_prob=True, softmax_after_topk=F
     return _route("moe_softmax_topk", logits, top_k, None, norm_topk_prob or softmax_after_topk, device, None)
 
 
-def fused_moe_routing(logits, top_k, per_expert_scale=None, *, norm_topk_prob=True, softmax_after_topk=False,
-                      device="auto", bits=None):
+def fused_moe_routing(
+    logits, top_k, per_expert_scale=None, *, norm_topk_prob=True, softmax_after_topk=False, device="auto", bits=None
+):
     """The same, then each weight times per_expert_scale [experts] of its expert (float32, float16 or
     bfloat16), with no second renormalisation. Gemma 4."""
-    return _route("fused_moe_routing", logits, top_k, per_expert_scale, norm_topk_prob or softmax_after_topk, device, bits)
+    return _route(
+        "fused_moe_routing", logits, top_k, per_expert_scale, norm_topk_prob or softmax_after_topk, device, bits
+    )
 
 
 def _route(op: str, logits, top_k, per_expert_scale, renormalise, device, bits):

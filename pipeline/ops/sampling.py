@@ -13,9 +13,9 @@ import secrets
 
 import numpy as np
 
+from ..device.core import _core
 from ..errors import DTypeError, RunError, ShapeError, UsageError
-from ..native import _core
-from ..sampling import RANGES
+from ..generation.settings import RANGES
 from . import call
 
 

@@ -5,7 +5,7 @@
 
 A shader is lowered to C++ for OpenCL, which has Metal's address spaces, and read by Clang's library
 (libclang, from PyPI; nothing else of the package needs it) against the declarations of
-shaders/metal_strict. Clang's own errors, with those that Metal does not share left out, and the rules of
+pipeline/include/metal_strict. Clang's own errors, with those that Metal does not share left out, and the rules of
 words.py, kernels.py and tree.py make the diagnostics.
 """
 
@@ -45,9 +45,7 @@ def check(files, include=(), defines=(), *, explicit_indices=True) -> list[Diagn
     if not available():
         raise Unavailable(INSTALL)
     found = {
-        diagnostic
-        for file in files
-        for diagnostic in _Check(os.fspath(file), explicit_indices).run(include, defines)
+        diagnostic for file in files for diagnostic in _Check(os.fspath(file), explicit_indices).run(include, defines)
     }
     return sorted(found)
 
@@ -75,9 +73,7 @@ class _Check:
         plain = {(diagnostic.file, diagnostic.line): diagnostic.rule for diagnostic in self.found}
         tree.check(unit, lowered, {kernel.base_name for kernel in shader.kernels}, self._physical)
         # What a thread_local variable is, and what Clang says of a line, a rule has told already.
-        self.found = [
-            d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"
-        ]
+        self.found = [d for d in self.found if d.rule != "global-state" or plain.get((d.file, d.line)) != "storage"]
         told = {*plain, *((d.file, d.line) for d in self.found if d.rule in _CLANG_TOO)}
         for finding in messages.errors(engine.findings(unit)):
             self._clang(finding, told)

@@ -11,11 +11,24 @@ from ..metalc import toolchain
 INSTALL = "strict checks need libclang; install it with: pip install libclang"
 NAME = "/strict/shader.clcpp"
 _ARGUMENTS = (
-    "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-target", "x86_64",
-    "-cl-single-precision-constant", "-Xclang", "-cl-ext=+all,+__cl_clang_function_pointers,+__cl_clang_bitfields", "-ferror-limit=0", "-ftemplate-depth=512",
-    "-Wno-everything", "-flax-vector-conversions=none", "-Werror=c++11-narrowing",
-    "-fno-spell-checking", "-include", "strict.h",
-)  # fmt: skip
+    "-x",
+    "clcpp",
+    "-cl-std=clc++2021",
+    "-cl-no-stdinc",
+    "-target",
+    "x86_64",
+    "-cl-single-precision-constant",
+    "-Xclang",
+    "-cl-ext=+all,+__cl_clang_function_pointers,+__cl_clang_bitfields",
+    "-ferror-limit=0",
+    "-ftemplate-depth=512",
+    "-Wno-everything",
+    "-flax-vector-conversions=none",
+    "-Werror=c++11-narrowing",
+    "-fno-spell-checking",
+    "-include",
+    "strict.h",
+)
 
 
 class Unavailable(Exception):

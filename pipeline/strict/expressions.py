@@ -3,15 +3,11 @@
 import re
 
 _SCALARS = "bool char uchar short ushort int uint long ulong float half bfloat".split()
-VECTORS = frozenset(
-    f"{packed}{scalar}{n}" for packed in ("", "packed_") for scalar in _SCALARS for n in (2, 3, 4)
-)
+VECTORS = frozenset(f"{packed}{scalar}{n}" for packed in ("", "packed_") for scalar in _SCALARS for n in (2, 3, 4))
 # Types that are made of more than Clang lets them be made of.
 MADE = VECTORS | {"half", "bfloat", "vec", "packed_vec"}
 _SWIZZLE = re.compile("[xyzw]{1,4}|[rgba]{1,4}|lo|hi")
-_NO_TYPES = frozenset(
-    "else do try const noexcept override final mutable device constant thread threadgroup".split()
-)
+_NO_TYPES = frozenset("else do try const noexcept override final mutable device constant thread threadgroup".split())
 _VALUES = frozenset(("true", "false", "nullptr", "this", "NULL", "INFINITY", "NAN"))
 
 
@@ -49,23 +45,15 @@ class Expressions:
     def _casts(self, opener: int, operand: int) -> bool:
         """Whether ( type ) before `operand` is a cast: not the parameter of a function or of sizeof."""
         before = self.tokens[opener - 1]
-        if (
-            before.kind == "word"
-            and before.text not in ("return", "else", "case")
-            or before.text in (")", "]", ">")
-        ):
+        if before.kind == "word" and before.text not in ("return", "else", "case") or before.text in (")", "]", ">"):
             return False
         return operand < len(self.tokens) and (
-            self.tokens[operand].kind in ("word", "number")
-            or self.tokens[operand].text in ("(", "-", "*", "!", "~")
+            self.tokens[operand].kind in ("word", "number") or self.tokens[operand].text in ("(", "-", "*", "!", "~")
         )
 
     def _declares(self, opener: int) -> bool:
         """Whether what looks like float4(…) is a declarator: float4 (&name)[2]."""
-        return self.tokens[opener + 1].text in ("*", "&") and self.tokens[self.pairs[opener] + 1].text in (
-            "[",
-            "(",
-        )
+        return self.tokens[opener + 1].text in ("*", "&") and self.tokens[self.pairs[opener] + 1].text in ("[", "(")
 
     # -- choices -----------------------------------------------------------------------------------
 

@@ -27,19 +27,18 @@ def check(shader, explicit_indices: bool, report) -> None:
         name = kernel.host_name or kernel.base_name
         if kernel.base_name in _RESERVED:
             report(
-                kernel,
-                kernel.base_name,
-                "reserved-name",
-                f"a kernel cannot be named {kernel.base_name}",
-                "rename it",
+                kernel, kernel.base_name, "reserved-name", f"a kernel cannot be named {kernel.base_name}", "rename it"
             )
         if kernel.instantiation:
             continue
         if kernel.result and kernel.result != "void":
             report(
-                kernel, kernel.base_name, "kernel-result", f"kernel '{name}' returns {kernel.result}",
+                kernel,
+                kernel.base_name,
+                "kernel-result",
+                f"kernel '{name}' returns {kernel.result}",
                 "return void and write to a device buffer",
-            )  # fmt: skip
+            )
         _parameters(shader, kernel, name, explicit_indices, report)
 
 
@@ -73,19 +72,14 @@ def _parameters(shader, kernel, name: str, explicit_indices: bool, report) -> No
             buffers += meaning.name == "buffer"
             plain = not indirect and "[" not in words and not _dependent(kernel, words)
             if plain and meaning.name in ("buffer", "threadgroup"):
-                fail(
-                    f"is bound by [[{meaning.name}(n)]], but no pointer or reference",
-                    "make it a constant reference",
-                )
+                fail(f"is bound by [[{meaning.name}(n)]], but no pointer or reference", "make it a constant reference")
             index = integer(meaning.argument or "", shader.enumerators)
             _space(meaning.name, words, indirect, fail)
             if index is None:
                 continue  # depends on a template's parameter or a constant
             if not 0 <= index <= MAX_INDEX[meaning.name]:
                 fail(f"has index {index}", f"[[{meaning.name}(n)]] takes 0 to {MAX_INDEX[meaning.name]}")
-            elif (meaning.name, index) in used and not any(
-                a.name == "function_constant" for a in parameter.attributes
-            ):
+            elif (meaning.name, index) in used and not any(a.name == "function_constant" for a in parameter.attributes):
                 other = used[meaning.name, index]
                 fail(f"has [[{meaning.name}({index})]], which '{other}' has too", "give one another index")
             used.setdefault((meaning.name, index), parameter.name)

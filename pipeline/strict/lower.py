@@ -12,9 +12,7 @@ from ..metalc.parse import edit
 from ..metalc.tokens import Token, match_brackets, tokenize
 from .expressions import MADE, VECTORS, Expressions
 
-SPACES = frozenset(
-    ("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data")
-)
+SPACES = frozenset(("device", "constant", "threadgroup", "thread", "threadgroup_imageblock", "ray_data", "object_data"))
 # Words that C++ for OpenCL keeps for itself.
 _TAKEN = frozenset(
     "local global generic read_only write_only read_write pipe event_t sampler_t queue_t reserve_id_t "
@@ -64,18 +62,12 @@ class _Lowering(Expressions):
             for before, after in zip(self.tokens, self.tokens[1:])
             if before.text in ("typename", "class") and after.kind == "word"
         }
-        self.classes = {
-            after.text for before, after in zip(self.tokens, self.tokens[1:]) if before.text in _AGGREGATES
-        }
+        self.classes = {after.text for before, after in zip(self.tokens, self.tokens[1:]) if before.text in _AGGREGATES}
         self._definitions(0, len(self.tokens))
         for index, token in enumerate(self.tokens):
             if token.kind == "number":
                 self._number(token)
-            if (
-                token.kind == "symbol"
-                and self._is(index, "[", "[")
-                and token.end == self.tokens[index + 1].start
-            ):
+            if token.kind == "symbol" and self._is(index, "[", "[") and token.end == self.tokens[index + 1].start:
                 self._attributes(index)
             if token.text == "?":
                 self._choice(index)
@@ -101,8 +93,7 @@ class _Lowering(Expressions):
 
     def _is(self, index: int, *texts: str) -> bool:
         return all(
-            0 <= index + k < len(self.tokens) and self.tokens[index + k].text == text
-            for k, text in enumerate(texts)
+            0 <= index + k < len(self.tokens) and self.tokens[index + k].text == text for k, text in enumerate(texts)
         )
 
     def _replace(self, token: Token, text: str | None) -> None:
@@ -158,9 +149,7 @@ class _Lowering(Expressions):
     def _reference(self, index: int) -> None:
         """const thread T & takes a temporary, which has no address space for Clang."""
         at, constant = index + 1, self._is(index - 1, "const")
-        while at < len(self.tokens) and (
-            self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")
-        ):
+        while at < len(self.tokens) and (self.tokens[at].kind == "word" or self.tokens[at].text in ("::", "<")):
             constant = constant or self._is(at, "const")
             at = self._angle(at) + 1 if self._is(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
@@ -169,12 +158,7 @@ class _Lowering(Expressions):
             self._replace(self.tokens[index], None)  # of the pointer, not of what it points to
         elif self._specialises(index):
             return
-        elif (
-            constant
-            and self._is(at, "&")
-            and not self._is(at + 1, "&")
-            and not words & (self.parameters | {"auto"})
-        ):
+        elif constant and self._is(at, "&") and not self._is(at + 1, "&") and not words & (self.parameters | {"auto"}):
             self._replace(self.tokens[index], "__generic")
             self.temporaries.add(self.tokens[index].line)
 
@@ -188,9 +172,7 @@ class _Lowering(Expressions):
 
     def _starts_statement(self, index: int) -> bool:
         at = index - 1
-        while at >= 0 and (
-            self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")
-        ):
+        while at >= 0 and (self.tokens[at].text in ("const", "static", "volatile", "constexpr") or self._is(at, ")")):
             if self._is(at, ")"):
                 opener = self.pairs.get(at, 0)
                 if self.tokens[opener - 1].text not in ("alignas", "__attribute__"):
@@ -341,9 +323,13 @@ class _Lowering(Expressions):
                     self._mark(start, opener, name)
             elif text == "(":
                 called = self.tokens[at - 1]
-                if opener is None and not assigned and called.kind == "word" and called.text not in (
-                    "alignas", "__attribute__", "decltype", "sizeof", "explicit", "noexcept", "static_assert"
-                ):  # fmt: skip
+                if (
+                    opener is None
+                    and not assigned
+                    and called.kind == "word"
+                    and called.text
+                    not in ("alignas", "__attribute__", "decltype", "sizeof", "explicit", "noexcept", "static_assert")
+                ):
                     opener = at
                     self._mark(start, opener, name)
                 at = self.pairs.get(at, at)

@@ -7,20 +7,36 @@ from .engine import Finding, reworded
 # (rule, what Clang says, what to do)
 _RULES = (
     ("threadgroup-memory", r"static assertion.*threadgroup memory", "make the threadgroup array smaller"),
-    ("function-pointer", r"pointers to functions|function pointers?\b|taking address of (a )?function", "use a template parameter or a switch"),
+    (
+        "function-pointer",
+        r"pointers to functions|function pointers?\b|taking address of (a )?function",
+        "use a template parameter or a switch",
+    ),
     ("variadic", r"variadic|passing .* through '\.\.\.'", "use a template"),
     ("virtual-function", r"virtual", "use a template"),
     ("dynamic-allocation", r"'(default )?new'|'delete'", "use an array of fixed size or a buffer"),
     ("exception", r"exceptions? (disabled|handling)|cannot use '(try|throw)'", "return a status"),
     ("rtti", r"typeid|dynamic_cast|-frtti", "use a template or an enum"),
     ("storage", r"thread_local|thread-local", "use a local variable"),
-    ("global-state", r"(program scope|static (local|data member)) variable", "declare it constant, or pass it as an argument"),
+    (
+        "global-state",
+        r"(program scope|static (local|data member)) variable",
+        "declare it constant, or pass it as an argument",
+    ),
     ("narrowing", r"cannot be narrowed", "convert it: T(x)"),
-    ("variable-length-array", r"array size is not a constant expression|variable length array", "give it a constant size"),
+    (
+        "variable-length-array",
+        r"array size is not a constant expression|variable length array",
+        "give it a constant size",
+    ),
     ("address-space", r"address space", "keep the address space of the argument"),
-    ("read-only", r"const-qualified|read-only|not assignable|drops? '?const|discards qualifiers", "take the argument as device without const"),
+    (
+        "read-only",
+        r"const-qualified|read-only|not assignable|drops? '?const|discards qualifiers",
+        "take the argument as device without const",
+    ),
     ("recursion", r"recursive template instantiation exceeded", "use a loop"),
-)  # fmt: skip
+)
 _SPACE = re.compile(r"__(global|local|constant|private|generic)\b")
 _SPACES = re.compile(r"address space|cannot deduce a type for .* equal '[^']*__")
 _TYPES = re.compile(r"'([^']*)'")
@@ -41,9 +57,7 @@ _FALSE = (
         r"reference to overloaded function could not be resolved|explicit instantiation of .* does not refer to a"
     ),
     # p += c, c an object that converts to an integer.
-    re.compile(
-        r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"
-    ),
+    re.compile(r"invalid operands to binary expression \('[^']*\*[^']*'.* and '[A-Za-z_][\w:<>, ]*'( \(aka .*\))?\)"),
     # A member may be declared in its type and defined outside.
     re.compile(r"variable in constant address space must be initialized"),
     # Declarations stand for functions here, so little is constant.

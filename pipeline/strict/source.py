@@ -14,17 +14,48 @@ from ..metalc.errors import CompileError
 # Apple's headers. The names of this project's own (<metal_lanes>) are not among them, so that a shader
 # takes the path that it takes there.
 _HEADERS = (
-    "metal_stdlib", "metal_array", "metal_atomic", "metal_common", "metal_compute", "metal_config",
-    "metal_geometric", "metal_graphics", "metal_integer", "metal_limits", "metal_math", "metal_matrix",
-    "metal_numeric", "metal_pack", "metal_packed", "metal_quadgroup", "metal_relational", "metal_simdgroup",
-    "metal_simdgroup_matrix", "metal_texture", "metal_type_traits", "metal_types", "metal_uniform", "metal_logging",
-)  # fmt: skip
+    "metal_stdlib",
+    "metal_array",
+    "metal_atomic",
+    "metal_common",
+    "metal_compute",
+    "metal_config",
+    "metal_geometric",
+    "metal_graphics",
+    "metal_integer",
+    "metal_limits",
+    "metal_math",
+    "metal_matrix",
+    "metal_numeric",
+    "metal_pack",
+    "metal_packed",
+    "metal_quadgroup",
+    "metal_relational",
+    "metal_simdgroup",
+    "metal_simdgroup_matrix",
+    "metal_texture",
+    "metal_type_traits",
+    "metal_types",
+    "metal_uniform",
+    "metal_logging",
+)
 _DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
 # Standard headers that a header shared with the host may name.
 _STANDARD = (
-    "simd/simd.h", "stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "assert.h", "cstdint", "cstddef",
-    "climits", "cfloat", "type_traits", "TargetConditionals.h",
-)  # fmt: skip
+    "simd/simd.h",
+    "stdint.h",
+    "stddef.h",
+    "stdbool.h",
+    "limits.h",
+    "float.h",
+    "assert.h",
+    "cstdint",
+    "cstddef",
+    "climits",
+    "cfloat",
+    "type_traits",
+    "TargetConditionals.h",
+)
 _MARKER = re.compile(r'#[ \t]+(\d+)[ \t]+"((?:[^"\\]|\\.)*)"[^\n]*')
 
 
@@ -42,10 +73,21 @@ def preprocess(file, include=(), defines=()) -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("#pragma once\n")
         command = [
-            *toolchain.compiler(), "-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-w",
-            *_DEFINES, *(f"-D{define}" for define in defines), "-I", name,
-            *(f"-I{os.fspath(folder)}" for folder in include), os.fspath(file),
-        ]  # fmt: skip
+            *toolchain.compiler(),
+            "-E",
+            "-x",
+            "c++",
+            "-std=c++17",
+            "-nostdinc",
+            "-nostdinc++",
+            "-w",
+            *_DEFINES,
+            *(f"-D{define}" for define in defines),
+            "-I",
+            name,
+            *(f"-I{os.fspath(folder)}" for folder in include),
+            os.fspath(file),
+        ]
         result = subprocess.run(command, capture_output=True)
         if result.returncode:
             errors = result.stderr.decode(errors="replace")

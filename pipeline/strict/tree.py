@@ -6,16 +6,22 @@ from .engine import NAME
 from .lower import Lowered
 
 _POINTERS = (TypeKind.POINTER, TypeKind.LVALUEREFERENCE, TypeKind.RVALUEREFERENCE)
-_ARRAYS = (
-    TypeKind.CONSTANTARRAY,
-    TypeKind.INCOMPLETEARRAY,
-    TypeKind.VARIABLEARRAY,
-    TypeKind.DEPENDENTSIZEDARRAY,
+_ARRAYS = (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY, TypeKind.VARIABLEARRAY, TypeKind.DEPENDENTSIZEDARRAY)
+_FUNCTIONS = (
+    CursorKind.FUNCTION_DECL,
+    CursorKind.CXX_METHOD,
+    CursorKind.FUNCTION_TEMPLATE,
+    CursorKind.CONSTRUCTOR,
+    CursorKind.CONVERSION_FUNCTION,
+    CursorKind.DESTRUCTOR,
 )
-_FUNCTIONS = (CursorKind.FUNCTION_DECL, CursorKind.CXX_METHOD, CursorKind.FUNCTION_TEMPLATE, CursorKind.CONSTRUCTOR,
-              CursorKind.CONVERSION_FUNCTION, CursorKind.DESTRUCTOR)  # fmt: skip
-_CASTS = (CursorKind.CSTYLE_CAST_EXPR, CursorKind.CXX_STATIC_CAST_EXPR, CursorKind.CXX_REINTERPRET_CAST_EXPR,
-          CursorKind.CXX_CONST_CAST_EXPR, CursorKind.CXX_FUNCTIONAL_CAST_EXPR)  # fmt: skip
+_CASTS = (
+    CursorKind.CSTYLE_CAST_EXPR,
+    CursorKind.CXX_STATIC_CAST_EXPR,
+    CursorKind.CXX_REINTERPRET_CAST_EXPR,
+    CursorKind.CXX_CONST_CAST_EXPR,
+    CursorKind.CXX_FUNCTIONAL_CAST_EXPR,
+)
 _DECLARATIONS = {
     CursorKind.PARM_DECL: "parameter",
     CursorKind.VAR_DECL: "variable",
@@ -23,8 +29,15 @@ _DECLARATIONS = {
     CursorKind.TYPEDEF_DECL: "type",
     CursorKind.TYPE_ALIAS_DECL: "type",
 }
-_SCOPES = (CursorKind.TRANSLATION_UNIT, CursorKind.NAMESPACE, CursorKind.STRUCT_DECL, CursorKind.CLASS_DECL,
-           CursorKind.CLASS_TEMPLATE, CursorKind.UNION_DECL, CursorKind.CLASS_TEMPLATE_PARTIAL_SPECIALIZATION)  # fmt: skip
+_SCOPES = (
+    CursorKind.TRANSLATION_UNIT,
+    CursorKind.NAMESPACE,
+    CursorKind.STRUCT_DECL,
+    CursorKind.CLASS_DECL,
+    CursorKind.CLASS_TEMPLATE,
+    CursorKind.UNION_DECL,
+    CursorKind.CLASS_TEMPLATE_PARTIAL_SPECIALIZATION,
+)
 SPACE_FIX = "write device, constant, threadgroup or thread before its type"
 MEMORY = 32768
 
@@ -80,10 +93,11 @@ class _Walk:
             self._visit(child, function, sizes)
         if kind in _FUNCTIONS and sizes and sum(sizes.values()) > MEMORY:
             self._fail(
-                cursor, "threadgroup-memory",
+                cursor,
+                "threadgroup-memory",
                 f"kernel '{cursor.spelling}' has {sum(sizes.values()):,} bytes of threadgroup memory; 32,768 is the most",
                 "make its threadgroup arrays smaller",
-            )  # fmt: skip
+            )
 
     def _function(self, cursor) -> None:
         if cursor.kind in (CursorKind.CONSTRUCTOR, CursorKind.DESTRUCTOR):
@@ -111,15 +125,14 @@ class _Walk:
         program = parent is not None and parent.kind in _SCOPES
         if not program and cursor.storage_class != StorageClass.STATIC:
             return
-        if (
-            "__constant" in _element(declared).get_canonical().spelling
-            or "__constant" in _element(declared).spelling
-        ):
+        if "__constant" in _element(declared).get_canonical().spelling or "__constant" in _element(declared).spelling:
             return
         self._fail(
-            cursor, "global-state", f"variable '{cursor.spelling}' lives as long as the program, but is not in constant memory",
+            cursor,
+            "global-state",
+            f"variable '{cursor.spelling}' lives as long as the program, but is not in constant memory",
             "declare it constant, or pass it as an argument",
-        )  # fmt: skip
+        )
 
     # -- address spaces ----------------------------------------------------------------------------
 
@@ -144,9 +157,7 @@ class _Walk:
         if what == "cast":
             self._fail(cursor, "no-address-space", f"cast to a {kind} without an address space", SPACE_FIX)
         else:
-            self._fail(
-                cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX
-            )
+            self._fail(cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX)
 
     def _lacking(self, declared) -> str | None:
         """Whether a pointer or a reference in a type as it is written has no address space."""
@@ -173,10 +184,7 @@ class _Walk:
             if target.kind not in _FUNCTIONS or not target.location.file or target.location.file.name != NAME:
                 continue
             name, line = target.spelling, cursor.location
-            if name in self.kernels and target.kind in (
-                CursorKind.FUNCTION_DECL,
-                CursorKind.FUNCTION_TEMPLATE,
-            ):
+            if name in self.kernels and target.kind in (CursorKind.FUNCTION_DECL, CursorKind.FUNCTION_TEMPLATE):
                 self._fail(
                     cursor,
                     "kernel-call",

@@ -8,16 +8,8 @@ from .lower import Lowered
 _WORDS = {
     "double": ("double", "Metal has no double", "use float"),
     "goto": ("goto", "Metal has no goto", "use a loop or a condition"),
-    "new": (
-        "dynamic-allocation",
-        "Metal has no dynamic allocation",
-        "use an array of fixed size or a buffer",
-    ),
-    "delete": (
-        "dynamic-allocation",
-        "Metal has no dynamic allocation",
-        "use an array of fixed size or a buffer",
-    ),
+    "new": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
+    "delete": ("dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"),
     "try": ("exception", "Metal has no exceptions", "return a status"),
     "catch": ("exception", "Metal has no exceptions", "return a status"),
     "throw": ("exception", "Metal has no exceptions", "return a status"),
@@ -41,20 +33,24 @@ RESOURCES = frozenset(
     "buffer texture sampler threadgroup stage_in function_constant imageblock_data threadgroup_imageblock payload "
     "visible_function_table intersection_function_table acceleration_structure object_data".split()
 )
-KNOWN = POSITIONS | RESOURCES | frozenset(
-    "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable intersection "
-    "extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color depth stencil "
-    "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
-    "primitive_id front_facing barycentric_coord render_target_array_index viewport_array_index amplification_id "
-    "amplification_count patch_id control_point_index_buffer attribute raster_order_group user id flat "
-    "center_perspective center_no_perspective centroid_perspective centroid_no_perspective sample_perspective "
-    "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated noreturn "
-    "likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data world_space_data "
-    "instancing triangle bounding_box curve curve_data max_levels primitive_data distance opaque_primitive origin direction "
-    "min_distance max_distance accept_intersection continue_search geometry_id geometry_intersection_function_table_offset "
-    "user_instance_id instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
-    "tile_index alias_implicit_imageblock intersection_result intersection_params_table loop dont_unroll".split()
-)  # fmt: skip
+KNOWN = (
+    POSITIONS
+    | RESOURCES
+    | frozenset(
+        "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable intersection "
+        "extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color depth stencil "
+        "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
+        "primitive_id front_facing barycentric_coord render_target_array_index viewport_array_index amplification_id "
+        "amplification_count patch_id control_point_index_buffer attribute raster_order_group user id flat "
+        "center_perspective center_no_perspective centroid_perspective centroid_no_perspective sample_perspective "
+        "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated noreturn "
+        "likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data world_space_data "
+        "instancing triangle bounding_box curve curve_data max_levels primitive_data distance opaque_primitive origin direction "
+        "min_distance max_distance accept_intersection continue_search geometry_id geometry_intersection_function_table_offset "
+        "user_instance_id instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
+        "tile_index alias_implicit_imageblock intersection_result intersection_params_table loop dont_unroll".split()
+    )
+)
 
 
 def check(lowered: Lowered, report) -> None:
@@ -82,37 +78,28 @@ def check(lowered: Lowered, report) -> None:
             and tokens[index - 1].kind != "word"
         ):
             report(
-                token,
-                "dynamic-allocation",
-                "Metal has no dynamic allocation",
-                "use an array of fixed size or a buffer",
+                token, "dynamic-allocation", "Metal has no dynamic allocation", "use an array of fixed size or a buffer"
             )
         elif token.text in ("asm", "__asm__") and before in ("", "{", "}", ";"):
-            report(
-                token,
-                "inline-assembly",
-                "Metal has no inline assembly",
-                "use a function of the standard library",
-            )
+            report(token, "inline-assembly", "Metal has no inline assembly", "use a function of the standard library")
         elif token.text == "std" and after == "::":
-            report(
-                token,
-                "std",
-                "Metal has no C++ standard library",
-                "use what <metal_stdlib> has in namespace metal",
-            )
+            report(token, "std", "Metal has no C++ standard library", "use what <metal_stdlib> has in namespace metal")
     for variable in lowered.variables:
         name = variable.name.text
         if variable.initialised:
             report(
-                variable.name, "threadgroup-variable", f"threadgroup variable '{name}' has an initialiser",
+                variable.name,
+                "threadgroup-variable",
+                f"threadgroup variable '{name}' has an initialiser",
                 "let one thread write it, then call threadgroup_barrier",
-            )  # fmt: skip
+            )
         if not variable.kernel:
             report(
-                variable.name, "threadgroup-variable", f"threadgroup variable '{name}' is not in a kernel",
+                variable.name,
+                "threadgroup-variable",
+                f"threadgroup variable '{name}' is not in a kernel",
                 "declare it in the kernel and pass a threadgroup pointer",
-            )  # fmt: skip
+            )
 
 
 def _opens(tokens: list[Token], index: int) -> bool:

@@ -18,9 +18,9 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from stored_formats import random_blocks  # noqa: E402
+from support.stored_formats import random_blocks  # noqa: E402
 
-from pipeline.tensors import AFFINE_BITS, BLOCKS, GROUP_SIZES  # noqa: E402
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, GROUP_SIZES  # noqa: E402
 
 
 def few_bits(rng, shape):
@@ -40,7 +40,12 @@ def main() -> None:
             words = rng.integers(0, 2**32, (3, 8 * bits), np.uint32)
             scales, biases = few_bits(rng, groups), few_bits(rng, groups)
             values = mx.dequantize(mx.array(words), mx.array(scales), mx.array(biases), group, bits)
-            found |= {f"{name}.words": words, f"{name}.scales": scales, f"{name}.biases": biases, f"{name}.values": np.array(values)}
+            found |= {
+                f"{name}.words": words,
+                f"{name}.scales": scales,
+                f"{name}.biases": biases,
+                f"{name}.values": np.array(values),
+            }
     words = rng.integers(0, 2**32, (16, 32), np.uint32)
     scales = np.arange(128, dtype=np.uint8).reshape(16, 8) * 2 + 1  # 1, 3, … 255
     values = mx.dequantize(mx.array(words), mx.array(scales), None, 32, 4, mode="mxfp4", dtype=mx.float32)

@@ -16,11 +16,12 @@ import time
 import tracemalloc
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-import mutations  # noqa: E402
-import seeds  # noqa: E402
-
+from fuzz import (
+    mutations,  # noqa: E402
+    seeds,  # noqa: E402
+)
 from pipeline.errors import CheckpointError, PromptError  # noqa: E402
 
 SECONDS = 5  # of the processor, for one file; a mutation takes a millisecond
@@ -44,7 +45,7 @@ def damaged_gguf(number: int) -> bytes:
 
 
 def check_safetensors(file: Path) -> None:
-    from pipeline.safetensors import DTYPE_BITS, read_header
+    from pipeline.checkpoints.safetensors import DTYPE_BITS, read_header
 
     header = read_header(file)
     position = header.data_offset
@@ -55,8 +56,8 @@ def check_safetensors(file: Path) -> None:
 
 
 def check_gguf(file: Path) -> None:
-    from pipeline.checkpoint import open_checkpoint
-    from pipeline.gguf.values import Array
+    from pipeline.checkpoints.gguf.values import Array
+    from pipeline.checkpoints.opening import open_checkpoint
 
     with open_checkpoint(file) as checkpoint:
         end = 0
@@ -73,7 +74,9 @@ def check_gguf(file: Path) -> None:
             ids = tokenizer.encode("abcd \n日")
         except PromptError:  # a damaged vocabulary may know none of it
             ids = ()
-        assert all(0 <= token < tokenizer.vocab_size for token in (*ends, *ids)) and isinstance(tokenizer.decode(ids), str)
+        assert all(0 <= token < tokenizer.vocab_size for token in (*ends, *ids)) and isinstance(
+            tokenizer.decode(ids), str
+        )
 
 
 KINDS = {"safetensors": (damaged_safetensors, check_safetensors), "gguf": (damaged_gguf, check_gguf)}
@@ -100,6 +103,7 @@ def check(kind: str, number: int, folder: Path) -> str:
 
 def run(kind: str, numbers, folder: Path) -> dict[str, int]:
     """Checks all `numbers`; how many loaded and how many were refused. The first failure raises, with its number."""
+
     def hang(*_):
         raise Hang(f"more than {SECONDS} s")
 

@@ -4,8 +4,38 @@ import json
 import random
 import struct
 
-NUMBERS = (0, 1, 2, 3, 4, 7, 8, 9, 12, 13, 31, 32, 33, 64, 255, 256, 4096, 65_535, 65_536, 2**24, 2**31 - 1, 2**31,
-           2**32 - 1, 2**32, 2**53, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    9,
+    12,
+    13,
+    31,
+    32,
+    33,
+    64,
+    255,
+    256,
+    4096,
+    65_535,
+    65_536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**53,
+    2**61,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 
 
 def mutated_bytes(seeds: list[bytes], number: int) -> bytes:
@@ -98,15 +128,30 @@ def _change(rng, container) -> None:
     elif isinstance(container, dict) and rng.random() < 0.2:
         container[rng.choice(("", "x" * 200, "\n", "\ud800", "a", "dtype"))] = inner
     else:
-        container[key] = rng.choice((
-            rng.choice(NUMBERS), -1, 0.5, 1e400, None, True, "", "F32", "U8", [], {}, [0, 0], [1] * 40,
-            inner + rng.choice((-8, -1, 1, 8)) if type(inner) is int else [inner], 10**400,
-        ))  # fmt: skip
+        container[key] = rng.choice(
+            (
+                rng.choice(NUMBERS),
+                -1,
+                0.5,
+                1e400,
+                None,
+                True,
+                "",
+                "F32",
+                "U8",
+                [],
+                {},
+                [0, 0],
+                [1] * 40,
+                inner + rng.choice((-8, -1, 1, 8)) if type(inner) is int else [inner],
+                10**400,
+            )
+        )
 
 
 def mutated_gguf(parts: list[tuple], number: int) -> bytes:
     """A GGUF file that is well-formed but for what its keys and tensors say."""
-    import gguf_files as files
+    from support import gguf_files as files
 
     rng = random.Random(number)
     metadata, tensors, rest = rng.choice(parts)
@@ -132,7 +177,9 @@ def _value(rng, files, depth: int) -> tuple:
     """A value of any type, often at a limit of it."""
     kind = rng.choice((*files.FORMS, files.STRING, files.STRING, files.ARRAY, files.ARRAY))
     if kind == files.STRING:
-        return kind, rng.choice(("", "llama", "gpt2", "x" * 300, "none", "yarn", "linear", b"\xff", "\n{% for x in y %}", "▁"))
+        return kind, rng.choice(
+            ("", "llama", "gpt2", "x" * 300, "none", "yarn", "linear", b"\xff", "\n{% for x in y %}", "▁")
+        )
     if kind == files.ARRAY:
         inner = _value(rng, files, depth + 1) if depth < 6 else (files.U32, 1)
         return files.array(inner[0], [inner if inner[0] == files.ARRAY else inner[1]] * rng.choice((0, 1, 2, 30)))
@@ -148,9 +195,13 @@ def _value(rng, files, depth: int) -> tuple:
 def _tensor(rng, files, name: str, extents: tuple, kind: int) -> tuple:
     which = rng.randrange(3)
     if which == 0:
-        name = rng.choice(("", name + "x", "blk.0", "blk.1.attn_q.weight", "output.weight", "rope_freqs.weight", "w" * 90))
+        name = rng.choice(
+            ("", name + "x", "blk.0", "blk.1.attn_q.weight", "output.weight", "rope_freqs.weight", "w" * 90)
+        )
     elif which == 1:
-        extents = tuple(rng.choice((n, n + 1, 0, 1, 256, rng.choice(NUMBERS))) for n in (*extents, 1)[: rng.choice((1, 2, 3, 4))])
+        extents = tuple(
+            rng.choice((n, n + 1, 0, 1, 256, rng.choice(NUMBERS))) for n in (*extents, 1)[: rng.choice((1, 2, 3, 4))]
+        )
     else:
         kind = rng.choice(list(files.BLOCKS))
     return name, extents, kind

@@ -2,12 +2,8 @@
 
 import json
 import struct
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import gguf_files as files  # noqa: E402
+from support import gguf_files as files  # noqa: E402
 
 SAFETENSORS = {
     "__metadata__": {"format": "pt"},
@@ -22,40 +18,71 @@ CONFIG = {"model_type": "qwen3_moe", "num_hidden_layers": 2, "bos_token_id": 0, 
 
 
 def _metadata(architecture: str, **keys) -> dict:
-    base = {"block_count": 2, "context_length": 128, "embedding_length": 64, "attention.head_count": 4,
-            "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e4}  # fmt: skip
+    base = {
+        "block_count": 2,
+        "context_length": 128,
+        "embedding_length": 64,
+        "attention.head_count": 4,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.freq_base": 1e4,
+    }
     base |= {key.replace("__", "."): value for key, value in keys.items()}
     return {"general.architecture": architecture} | {f"{architecture}.{key}": value for key, value in base.items()}
 
 
 TOKENIZER = {
-    "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2",
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "qwen2",
     "tokenizer.ggml.tokens": [*"abcdefgh", "ab", "cd", "abcd", "<s>", "</s>"],
-    "tokenizer.ggml.token_type": files.array(5, [1] * 11 + [3, 3]), "tokenizer.ggml.merges": ["a b", "c d", "ab cd"],
-    "tokenizer.ggml.bos_token_id": 11, "tokenizer.ggml.eos_token_id": 12, "tokenizer.ggml.add_bos_token": True,
+    "tokenizer.ggml.token_type": files.array(5, [1] * 11 + [3, 3]),
+    "tokenizer.ggml.merges": ["a b", "c d", "ab cd"],
+    "tokenizer.ggml.bos_token_id": 11,
+    "tokenizer.ggml.eos_token_id": 12,
+    "tokenizer.ggml.add_bos_token": True,
     "tokenizer.chat_template": "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}",
-}  # fmt: skip
+}
 SENTENCES = {
-    "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab"],
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab"],
     "tokenizer.ggml.scores": files.array(6, [0.0, 0.0, 0.0, 0.0, -1.0, -2.0, -3.0, -4.0, -5.0]),
-    "tokenizer.ggml.token_type": files.array(5, [2, 3, 3, 6, 1, 1, 1, 1, 1]), "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.token_type": files.array(5, [2, 3, 3, 6, 1, 1, 1, 1, 1]),
+    "tokenizer.ggml.bos_token_id": 1,
     "tokenizer.ggml.eos_token_id": 2,
-}  # fmt: skip
+}
 
 # (metadata, tensors, the rest of what files.gguf takes)
 GGUF_PARTS = [
-    (_metadata("llama", attention__head_count_kv=2, feed_forward_length=96) | TOKENIZER,
-     [("token_embd.weight", (64, 13), 0), ("blk.0.attn_q.weight", (64, 2), 2), ("rope_freqs.weight", (8,), 0)],
-     {"data": bytes(13 * 64 * 4 + 96) + struct.pack("<8f", 1, 1, 1, 1, 2, 4, 8, 8)}),
-    (_metadata("deepseek2", expert_count=4, expert_used_count=2, attention__kv_lora_rank=16, rope__dimension_count=8,
-               attention__key_length=24, attention__value_length=16) | SENTENCES,
-     [("token_embd.weight", (64, 9), 1), ("blk.1.ffn_gate_exps.weight", (256, 2, 2), 12)], {"version": 2}),
-    ({"general.alignment": 64} | _metadata("gemma3", attention__sliding_window=8,
-                                           attention__sliding_window_pattern=files.array(7, [True, False]))
-     | {"deep": files.array(9, [files.array(9, [files.array(4, [1, 2])])]), "split.count": (2, 1), "bytes": (0, 7)} | SENTENCES
-     | {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.eot_token_id": 2},
-     [("token_embd.weight", (64, 2), 8), ("scalar", (), 0), ("none", (0, 3), 0)], {"alignment": 64}),
-]  # fmt: skip
+    (
+        _metadata("llama", attention__head_count_kv=2, feed_forward_length=96) | TOKENIZER,
+        [("token_embd.weight", (64, 13), 0), ("blk.0.attn_q.weight", (64, 2), 2), ("rope_freqs.weight", (8,), 0)],
+        {"data": bytes(13 * 64 * 4 + 96) + struct.pack("<8f", 1, 1, 1, 1, 2, 4, 8, 8)},
+    ),
+    (
+        _metadata(
+            "deepseek2",
+            expert_count=4,
+            expert_used_count=2,
+            attention__kv_lora_rank=16,
+            rope__dimension_count=8,
+            attention__key_length=24,
+            attention__value_length=16,
+        )
+        | SENTENCES,
+        [("token_embd.weight", (64, 9), 1), ("blk.1.ffn_gate_exps.weight", (256, 2, 2), 12)],
+        {"version": 2},
+    ),
+    (
+        {"general.alignment": 64}
+        | _metadata(
+            "gemma3", attention__sliding_window=8, attention__sliding_window_pattern=files.array(7, [True, False])
+        )
+        | {"deep": files.array(9, [files.array(9, [files.array(4, [1, 2])])]), "split.count": (2, 1), "bytes": (0, 7)}
+        | SENTENCES
+        | {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.eot_token_id": 2},
+        [("token_embd.weight", (64, 2), 8), ("scalar", (), 0), ("none", (0, 3), 0)],
+        {"alignment": 64},
+    ),
+]
 GGUF = [files.gguf(metadata, tensors, **rest) for metadata, tensors, rest in GGUF_PARTS]
 
 

@@ -1,0 +1,124 @@
+"""A checkpoint's chat templates: a conversation as the text that the model was trained on.
+
+A template is a program in Jinja that came with the model. It runs in a process of its own, which keeps it from files
+and ends it when it loops: see chat_worker.py.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import CheckpointError, PromptError
+from .tensor_info import listed
+
+DEFAULT = "default"
+MAX_TEMPLATE_BYTES = 1 << 22
+_WORKER = Path(__file__).with_name("chat_worker.py")
+
+
+class Chat:
+    """The templates of one checkpoint, by name; a context manager that ends the process which renders them.
+
+    source      for messages: the file that the templates come from
+    templates   name -> template; most checkpoints have "default" alone
+    special     what templates know the special tokens by: "bos_token" -> "<s>"
+    """
+
+    def __init__(self, source, templates: Mapping[str, str], special: Mapping[str, str]):
+        self.source = str(source)
+        self.templates = dict(templates)
+        self.special = dict(special)
+        self._worker: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Chat":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the process early, so that it is ready when it is needed. CheckpointError without a template."""
+        self.template()
+        if self._worker is None or self._worker.poll() is not None:
+            self.close()
+            self._worker = subprocess.Popen(
+                [sys.executable, "-P", str(_WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # not for Ctrl-C
+
+    def template(self, name: str | None = None) -> str:
+        """The template of that name, without one the default. CheckpointError where there is none."""
+        if not self.templates:
+            raise CheckpointError(f"{self.source}: has no chat template; use it without --chat")
+        wanted = name or (DEFAULT if len(self.templates) > 1 else next(iter(self.templates)))
+        if wanted not in self.templates:
+            raise CheckpointError(
+                f"{self.source}: has no chat template {wanted!r}, but {listed(map(repr, self.templates))}"
+            )
+        return self.templates[wanted]
+
+    def render(
+        self, messages: Sequence[Mapping], *, name: str | None = None, add_generation_prompt: bool = True, **variables
+    ) -> str:
+        """The text of a conversation: messages with "role" and "content", and with `add_generation_prompt` what the
+        answer starts with. `variables`: what else the template may ask for (`tools`, `enable_thinking`).
+
+        PromptError where the template does not take the conversation, CheckpointError where it fails or is stopped.
+        """
+        variables = {"tools": None, "documents": None} | self.special | variables
+        variables |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        template = self.template(name)
+        self.start()
+        answer = self._ask({"template": template, "variables": variables})
+        if "text" in answer:
+            return answer["text"]
+        reason = " ".join(answer["error"].split())
+        if answer.get("refused"):
+            raise PromptError(f"the chat template does not take this conversation: {reason}")
+        raise self._failed(f"{reason}; use another version of the file")
+
+    def close(self) -> None:
+        """Ends the process. The next rendering starts another one."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.kill()
+            worker.communicate()
+
+    def _ask(self, request: dict) -> dict:
+        worker = self._worker
+        try:
+            worker.stdin.write(json.dumps(request).encode() + b"\n")
+            worker.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended: the empty answer says so
+        line = worker.stdout.readline()
+        if line.endswith(b"\n"):
+            return json.loads(line)
+        status = worker.wait()
+        self.close()
+        if status in (-signal.SIGPROF, -signal.SIGALRM):
+            raise self._failed("was stopped because it took more than 5 s; it may loop without end")
+        if status == 1:
+            raise self._failed("cannot be run: Jinja2 3.1 is needed; pip install jinja2")
+        raise self._failed(f"ended the process that renders it (status {status}); use another version of the file")
+
+    def _failed(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self.source}: chat template: {what}")
+
+
+def read_template(file: Path) -> str:
+    """The template in `file`."""
+    try:
+        if file.stat().st_size > MAX_TEMPLATE_BYTES:
+            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes are too many for a chat template")
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file}: not UTF-8 at byte {error.start}; download it again") from error

@@ -1,0 +1,151 @@
+"""Renders chat templates, which are programs that came with a model, where they can do no harm.
+
+A process of its own, started as a script by chat.py: Jinja's sandbox keeps a template from files and from Python's
+insides, and the operating system ends what takes too long or wants too much memory, whatever it is doing. One request
+a line on standard input, {"template": text, "variables": object}; for each one line of answer, {"text": text} or
+{"error": why, "refused": whether the template said so itself}.
+"""
+
+import json
+import resource
+import signal
+import sys
+from datetime import datetime
+
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+SECONDS, PATIENCE = 5.0, 60.0  # of the processor and by the clock, for one rendering; real ones take milliseconds
+MEMORY = 1 << 28  # bytes of address space, of which Python and Jinja take some 30 MB
+CHARACTERS = 1 << 24  # of a rendered text
+
+
+class Refused(TemplateError):
+    """What raise_exception of a template raises: the conversation is not one that it takes."""
+
+
+class Generation(Extension):
+    """{% generation %}: marks what the assistant says, for training; here it is what it holds."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
+
+
+class TemplateNamespace(Namespace):
+    """Jinja's namespace without names that start with an underscore, which Python's insides have."""
+
+    def __init__(*args, **kwargs):
+        self, *rest = args
+        attributes = dict(*rest, **kwargs)
+        for name in attributes:
+            _check_name(name)
+        Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name, value):
+        _check_name(name)
+        Namespace.__setitem__(self, name, value)
+
+
+def _check_name(name) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace cannot hold {name!r}")
+
+
+def make_environment() -> ImmutableSandboxedEnvironment:
+    """The environment that templates are written for (transformers' apply_chat_template). It has no loader: a template
+    can include, import and extend nothing."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.globals.pop("lipsum")
+    environment.globals.update(
+        raise_exception=_raise,
+        strftime_now=lambda form: datetime.now().strftime(form),
+        namespace=TemplateNamespace,
+        dict=lambda *args, **kwargs: dict(*args, **kwargs),
+    )
+    environment.filters["tojson"] = _to_json
+    return environment
+
+
+def _raise(message):
+    raise Refused(str(message))
+
+
+def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    """Without the escapes for HTML of Jinja's own."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def render(environment, template: str, variables: dict) -> dict:
+    """The answer to one request."""
+    try:
+        pieces, count = [], 0
+        for piece in environment.from_string(template).generate(**variables):
+            count += len(piece)
+            if count > CHARACTERS:
+                return {"error": f"makes more than {CHARACTERS:,} characters"}
+            pieces.append(piece)
+        return {"text": "".join(pieces)}
+    except Refused as error:
+        return {"error": str(error), "refused": True}
+    except TemplateSyntaxError as error:
+        return {"error": f"line {error.lineno}: {error.message}"}
+    except MemoryError:
+        pass
+    except RecursionError:
+        return {"error": "calls itself without end"}
+    except Exception as error:  # a template can raise anything
+        line = _line(error.__traceback__)
+        return {"error": f"{f'line {line}: ' if line else ''}{error or type(error).__name__}"}
+    return {"error": f"needs more memory than {MEMORY >> 20} MB"}
+
+
+def _line(traceback) -> int | None:
+    """The last line of the template that the error came through."""
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == "<template>":
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
+
+
+def _limit(what: int, most: int) -> None:
+    """Lowers a limit, where this system lets one."""
+    try:
+        hard = resource.getrlimit(what)[1]
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    except (ValueError, OSError):
+        pass  # macOS refuses some; the time is limited all the same
+
+
+def _set_timers(processor: float, clock: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, processor)
+    signal.setitimer(signal.ITIMER_REAL, clock)
+
+
+def main() -> None:
+    for end in (signal.SIGPROF, signal.SIGALRM):  # what the timers send ends the process, in the middle of anything
+        signal.signal(end, signal.SIG_DFL)
+    environment = make_environment()
+    _limit(resource.RLIMIT_AS, MEMORY)
+    _limit(resource.RLIMIT_CORE, 0)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _set_timers(SECONDS, PATIENCE)
+        answer = render(environment, request["template"], request["variables"])
+        _set_timers(0, 0)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""A checkpoint, whatever files it is made of: its configuration, its tensors, its tokenizer; mapped, never copied.
+
+`open_checkpoint` reads headers only and checks them against the files' sizes. `Checkpoint.mapped` maps a file once,
+read-only. `folder.py` opens Hugging Face's and MLX's folders, `gguf/` opens llama.cpp's files.
+"""
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError, ClosedError, UnsupportedError
+from .chat import Chat
+from .config import Quantization, module_quantization, quantization_table
+from .tensor_info import TensorInfo
+from .tokenizer import Tokenizer
+
+WEIGHTS = "model.safetensors"
+
+# NumPy's name for each stored type; types that NumPy lacks are shown as raw bits.
+NUMPY_DTYPES = {
+    "BOOL": "|b1",
+    "U8": "|u1",
+    "I8": "|i1",
+    "F8_E4M3": "|u1",
+    "F8_E5M2": "|u1",
+    "F8_E8M0": "|u1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "F32": "<f4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F64": "<f8",
+    "C64": "<c8",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file format changes in the weights of a family, against transformers' checkpoints. A family obeys it.
+
+    rope_pairs      rows of q and k lie so that rotary embedding turns neighbours, elements 2i and 2i + 1 of a head,
+                    where transformers turns i and i + head_dim / 2
+    norms_plus_one  the 1 that a family's norms add to their weight is part of the stored weight
+    """
+
+    rope_pairs: bool = False
+    norms_plus_one: bool = False
+
+
+class Checkpoint:
+    """An open checkpoint, a context manager. Made by `open_checkpoint`.
+
+    path         the folder or file that was opened
+    source       for messages: the file that the configuration comes from
+    config       the configuration with the keys of transformers' config.json
+    layout       how the weights differ from transformers'
+    tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
+    end_tokens   the ids that end a text
+    bos_token    the id that a prompt starts with, None where it needs none
+    """
+
+    layout = Layout()
+
+    end_tokens: tuple[int, ...] = ()
+    bos_token: int | None = None
+
+    def __init__(self, path: Path, source: Path, config: dict, sizes: dict[Path, int], tensors: dict[str, TensorInfo]):
+        self.path = path
+        self.source = str(source)
+        self.config = config
+        self.tensors = tensors
+        self._quantization = quantization_table(config, self.source)
+        self._sizes = sizes  # bytes of each file when its header was checked
+        self._maps: dict[Path, mmap.mmap] = {}
+        self._asked: set[str] = set()
+        self._closed = False
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; CheckpointError where it is missing or damaged."""
+        raise NotImplementedError
+
+    def chat(self) -> Chat:
+        """The chat templates; without one, using them raises CheckpointError."""
+        raise NotImplementedError
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The weight files."""
+        return tuple(self._sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(self._sizes.values())
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Tensors that nobody asked for: after a model was loaded, what its family has no place for."""
+        return tuple(name for name in self.tensors if name not in self._asked)
+
+    def mapped(self, file: Path) -> mmap.mmap:
+        """`file` as one read-only map, made on the first call and shared by the later ones."""
+        if self._closed:
+            raise ClosedError(f"{self.path}: the checkpoint is closed")
+        if file not in self._sizes:
+            raise CheckpointError(f"{file}: not a weight file of {self.path}")
+        if file not in self._maps:
+            self._maps[file] = self._map(file)
+        return self._maps[file]
+
+    def _map(self, file: Path) -> mmap.mmap:
+        try:
+            with open(file, "rb", buffering=0) as stream:
+                mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file}: cannot be mapped: {error}") from error
+        if len(mapping) != self._sizes[file]:  # its header was checked against another size
+            raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete")
+        return mapping
+
+    def tensor(self, name: str) -> TensorInfo:
+        """`tensors[name]`; CheckpointError where there is none of that name."""
+        try:
+            info = self.tensors[name]
+        except KeyError:
+            raise CheckpointError(f"{self.path}: has no tensor {name!r}; download or convert it again") from None
+        self._asked.add(name)
+        return info
+
+    def view(self, name: str):
+        """The tensor as a read-only array over the map; bf16 as uint16. It may be unaligned (`flags.aligned`)."""
+        info = self.tensor(name)
+        if info.dtype not in NUMPY_DTYPES:
+            raise UnsupportedError(f"{info.file}: tensor {name!r} has dtype {info.dtype}, which is not supported")
+        return self._array(info, info.shape, NUMPY_DTYPES[info.dtype])
+
+    def raw(self, name: str):
+        """The tensor's bytes as they are stored, a read-only array of uint8 over the map: for blocks of any format."""
+        info = self.tensor(name)
+        return self._array(info, (info.nbytes,), "|u1")
+
+    def _array(self, info: TensorInfo, shape, dtype: str):
+        import numpy
+
+        return numpy.ndarray(shape, numpy.dtype(dtype), buffer=self.mapped(info.file), offset=info.offset)
+
+    def quantization(self, module: str) -> Quantization | None:
+        """How MLX stored the weight of `module` ("model.layers.0.mlp.gate"); None: as its dtype says."""
+        scaled = f"{module}.scales" in self.tensors
+        if self._quantization is None:
+            if scaled:
+                raise CheckpointError(
+                    f"{self.source}: says nothing of quantisation, but {module} has scales; add 'quantization'"
+                )
+            return None
+        return module_quantization(self._quantization, module, scaled, self.source)
+
+    def close(self) -> None:
+        """Ends the use of the checkpoint. A map goes with the last array or buffer that shows it.
+
+        No map is closed by hand: an array made over it holds a reference, not an export that would prevent that.
+        """
+        self._closed = True
+        self._maps.clear()

@@ -1,0 +1,144 @@
+"""A checkpoint's JSON: reading it, the fields in it, which modules are quantised and how, which tokens end a text."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError, UnsupportedError
+
+BITS = (3, 4, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+
+_REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """MLX's quantisation: `bits` a weight, one scale for `group_size` weights of a row, in mode affine one bias, too."""
+
+    bits: int
+    group_size: int
+    mode: str = "affine"
+
+
+def read_json(file: Path) -> dict:
+    """The JSON object in `file`. CheckpointError names the file and the line."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        value = json.loads(text)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: not found; a checkpoint's folder needs it") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{file}: nested too deeply; download it again") from error
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
+        raise CheckpointError(f"{file}: not JSON: {error}; download it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: holds {_kind(value)}, not a JSON object; download it again")
+    return value
+
+
+def integer(config: dict, key: str, default=_REQUIRED, *, least: int = 1, source: str = "config.json") -> int:
+    """`config[key]`, a whole number of at least `least`; `default` where the key is absent or null."""
+    return _field(config, key, default, source, f"a whole number of at least {least}", lambda v: _is_whole(v, least))
+
+
+def number(config: dict, key: str, default=_REQUIRED, *, source: str = "config.json") -> float:
+    """`config[key]`, a finite number above 0; `default` where the key is absent or null."""
+    return float(_field(config, key, default, source, "a number above 0", _is_positive))
+
+
+def boolean(config: dict, key: str, default=_REQUIRED, *, source: str = "config.json") -> bool:
+    """`config[key]`, true or false; `default` where the key is absent or null."""
+    return _field(config, key, default, source, "true or false", lambda v: isinstance(v, bool))
+
+
+def _field(config, key, default, source, kind, accept):
+    value = config.get(key)
+    if value is None:
+        if default is _REQUIRED:
+            raise CheckpointError(f"{source}: has no {key!r}, which must be {kind}; download it again")
+        return default
+    if not accept(value):
+        raise CheckpointError(f"{source}: {key!r} must be {kind}, found {_kind(value)}")
+    return value
+
+
+def _is_whole(value, least: int) -> bool:
+    return type(value) is int and least <= value < 2**31
+
+
+def _is_positive(value) -> bool:
+    return type(value) in (int, float) and 0 < value < 3e38
+
+
+def _kind(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def token_ids(config: dict, key: str, source: str) -> tuple[int, ...]:
+    """`config[key]` as token ids: the field holds one id, a list of them, or null."""
+    value = config.get(key)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(_is_whole(item, 0) for item in values):
+        raise CheckpointError(f"{source}: {key!r} must be a token id or a list of them, found {_kind(value)}")
+    return tuple(values)
+
+
+def quantization_table(config: dict, source: str) -> dict | None:
+    """The part of config.json that says what is quantised, None where nothing is.
+
+    MLX writes `quantization` (and the same again as `quantization_config`). A `quantization_config` with a
+    `quant_method` is another library's format.
+    """
+    table = config.get("quantization")
+    if table is None:
+        table = config.get("quantization_config")
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{source}: 'quantization' must be an object, found {_kind(table)}")
+    if table.get("quant_method") == "mxfp4":
+        return None  # gpt-oss as Hugging Face stores it: blocks and scales under names of their own
+    if "quant_method" in table:
+        method = _kind(table["quant_method"])
+        raise UnsupportedError(f"{source}: quantisation method {method} is not supported; use bf16 or MLX affine")
+    return table
+
+
+def module_quantization(table: dict, module: str, scaled: bool, source: str) -> Quantization | None:
+    """How `module` is quantised: its own entry where the table has one, else the table's default where `scaled`.
+
+    `scaled`: the checkpoint has scales for the module, which is how MLX tells what the default applies to.
+    """
+    entry = table.get(module, scaled)
+    if entry is False:
+        return None
+    if entry is True:
+        entry = table
+    where = f"{source}: quantisation of {module}"
+    if not isinstance(entry, dict):
+        raise CheckpointError(f"{where} must be an object or false, found {_kind(entry)}")
+    mode = entry.get("mode", "affine")
+    bits, group_size = entry.get("bits", table.get("bits")), entry.get("group_size", table.get("group_size"))
+    if mode == "mxfp4":
+        bits, group_size = 4 if bits is None else bits, 32 if group_size is None else group_size
+        if (bits, group_size) != (4, 32):
+            raise CheckpointError(
+                f"{where} has mode mxfp4 with {_kind(bits)} bits in groups of {_kind(group_size)}; "
+                "it is 4 bits in groups of 32"
+            )
+        return Quantization(4, 32, mode)
+    if mode != "affine":
+        raise UnsupportedError(f"{where} has mode {_kind(mode)}; supported: affine, mxfp4")
+    if type(bits) is not int or bits not in BITS:
+        raise UnsupportedError(f"{where} has {_kind(bits)} bits; supported: {_list(BITS)}")
+    if type(group_size) is not int or group_size not in GROUP_SIZES:
+        raise UnsupportedError(f"{where} has group size {_kind(group_size)}; supported: {_list(GROUP_SIZES)}")
+    return Quantization(bits, group_size)
+
+
+def _list(values) -> str:
+    return ", ".join(str(value) for value in values)

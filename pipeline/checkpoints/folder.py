@@ -1,0 +1,149 @@
+"""A checkpoint's folder as Hugging Face and MLX lay it out: config.json, tokenizer.json and safetensors files."""
+
+from pathlib import Path
+
+from ..errors import CheckpointError, UnsupportedError
+from .chat import DEFAULT, Chat, read_template
+from .checkpoint import WEIGHTS, Checkpoint
+from .config import read_json, token_ids
+from .safetensors import Header, read_header
+from .tensor_info import TensorInfo, listed, quoted
+from .text_part import text_part
+from .tokenizer import Tokenizer
+
+INDEX = "model.safetensors.index.json"
+SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Folder(Checkpoint):
+    """An open folder. Made by `open_folder`."""
+
+    def __init__(self, path: Path, config: dict, headers: list[Header], tensors: dict[str, TensorInfo]):
+        sizes = {header.file: header.size for header in headers}
+        super().__init__(path, path / "config.json", config, sizes, tensors)
+        self.end_tokens, self.bos_token = _special_tokens(path, config)
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.open(self.path / "tokenizer.json", self.bos_token)
+
+    def chat(self) -> Chat:
+        tokenizer = _optional_json(self.path / "tokenizer_config.json")
+        source, templates = _templates(self.path, tokenizer)
+        return Chat(source, templates, _special_texts(self.path, tokenizer))
+
+
+def open_folder(path: Path) -> Folder:
+    """The checkpoint in folder `path`; every header is checked against its file's size."""
+    if not (path / "config.json").exists() and any(path.glob("*.gguf")):
+        raise _no_weights(path)
+    config = read_json(path / "config.json")
+    if (path / WEIGHTS).exists():
+        headers = [read_header(path / WEIGHTS)]
+        tensors = headers[0].tensors
+    elif (path / INDEX).exists():
+        headers, tensors = _read_shards(path)
+    else:
+        raise _no_weights(path)
+    config, tensors = text_part(config, tensors, path / "config.json")
+    return Folder(path, config, headers, tensors)
+
+
+def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
+    """The headers of the files that the index names, and all their tensors: those that it lists, where it says, and others."""
+    index = path / INDEX
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
+            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
+    files = sorted(set(weight_map.values()))
+    missing = [file for file in files if not (path / file).exists()]
+    if missing:
+        raise CheckpointError(
+            f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
+            f"{listed(missing, len(missing))}; download them"
+        )
+    headers = {file: read_header(path / file) for file in files}
+    for file in files:
+        absent = [name for name, where in weight_map.items() if where == file and name not in headers[file].tensors]
+        if absent:
+            raise CheckpointError(
+                f"{path / file}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; download it again"
+            )
+    tensors: dict[str, TensorInfo] = {}
+    for file in files:
+        for name, info in headers[file].tensors.items():
+            if name in tensors:
+                raise CheckpointError(
+                    f"{path / file}: tensor {quoted(name)} is in {tensors[name].file.name}, too; download them again"
+                )
+            tensors[name] = info
+    return list(headers.values()), tensors
+
+
+def _no_weights(path: Path) -> CheckpointError:
+    """What the folder holds instead of safetensors decides the advice."""
+    names = sorted(item.name for item in path.iterdir())
+    for name in names:
+        if name.endswith(".gguf"):
+            return CheckpointError(f"{path}: holds GGUF files and no {WEIGHTS}; give the file itself: {path / name}")
+        if name.endswith((".bin", ".pt", ".pth")):
+            return UnsupportedError(f"{path / name}: PyTorch weights are not supported; convert them to {WEIGHTS}")
+    return CheckpointError(f"{path}: has neither {WEIGHTS} nor {INDEX}; download or convert it again")
+
+
+def _special_tokens(path: Path, config: dict) -> tuple[tuple[int, ...], int | None]:
+    """The end tokens, from generation_config.json and config.json, and the beginning token.
+
+    Some families name a bos_token_id that their tokenizer never uses: tokenizer_config.json has the last word.
+    """
+    generation = _optional_json(path / "generation_config.json")
+    end = token_ids(generation, "eos_token_id", str(path / "generation_config.json"))
+    end += token_ids(config, "eos_token_id", str(path / "config.json"))
+    begin = token_ids(config, "bos_token_id", str(path / "config.json"))
+    tokenizer = _optional_json(path / "tokenizer_config.json")
+    wanted = tokenizer.get("add_bos_token")
+    if wanted is None:
+        wanted = not tokenizer or bool(tokenizer.get("bos_token"))
+    return tuple(dict.fromkeys(end)), begin[0] if begin and wanted else None
+
+
+def _templates(path: Path, tokenizer: dict) -> tuple[Path, dict[str, str]]:
+    """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
+    file = path / "chat_template.jinja"
+    more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
+    if file.exists():
+        return file, {DEFAULT: read_template(file)} | more
+    source = path / "tokenizer_config.json"
+    found = tokenizer.get("chat_template")
+    if found is None and (path / "chat_template.json").exists():
+        source = path / "chat_template.json"
+        found = read_json(source).get("chat_template")
+    entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
+    named = {}
+    for entry in entries:
+        name, template = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(template, str):
+            raise CheckpointError(
+                f"{source}: 'chat_template' must be a text or a list of objects with name and template; "
+                "download it again"
+            )
+        named[name] = template
+    return source, named | more
+
+
+def _special_texts(path: Path, tokenizer: dict) -> dict[str, str]:
+    """The texts of the special tokens, which templates write."""
+    values = _optional_json(path / "special_tokens_map.json") | {k: v for k, v in tokenizer.items() if v is not None}
+    found = {}
+    for name in SPECIAL_TEXTS:
+        value = values.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            found[name] = text
+    return found
+
+
+def _optional_json(file: Path) -> dict:
+    return read_json(file) if file.exists() else {}

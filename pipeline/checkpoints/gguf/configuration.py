@@ -1,0 +1,250 @@
+"""The config.json that a GGUF file's metadata and tensors amount to, by the tables of families.py."""
+
+import struct
+from collections.abc import Mapping
+
+from ...errors import CheckpointError
+from ..tensor_info import quoted
+from .families import COMMON, NEEDED, Family
+from .header import Header
+from .values import FIX, Array
+
+MAX_LAYERS = 4096
+_SIGMOID = 2  # of llama.cpp's gating functions
+_UNTURNED = 1e20  # frequencies divided by this much or more do not turn at all
+
+
+class Metadata:
+    """The values of one architecture, read by their keys without it; where one is wrong, errors name file and key."""
+
+    def __init__(self, header: Header, architecture: str):
+        self.header = header
+        self.architecture = architecture
+
+    def get(self, key: str, default=None):
+        """The value; an array as a list, or as its element where all are equal."""
+        value = self.header.metadata.get(f"{self.architecture}.{key}", default)
+        if isinstance(value, Array):
+            if len(value) > MAX_LAYERS:
+                raise self.error(key, f"one value, or one for each of at most {MAX_LAYERS:,} layers", value)
+            value = list(value)
+            if value and all(item == value[0] for item in value):
+                return value[0]
+        return value
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        value = self.get(key, default)
+        if type(value) is not int or not 0 <= value < 2**31:
+            raise self.error(key, "a whole number", value)
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.get(key, default)
+        if type(value) not in (int, float) or not 0 < value < 3e38:
+            raise self.error(key, "a number above 0", value)
+        return float(value)
+
+    def error(self, key: str, wanted: str, found) -> CheckpointError:
+        what = "is missing" if found is None else f"holds {quoted(found)}"
+        return CheckpointError(
+            f'{self.header.file}: key "{self.architecture}.{key}" {what}, it must be {wanted}; {FIX}'
+        )
+
+
+def make_config(header: Header, architecture: str, family: Family) -> dict:
+    """The configuration with transformers' keys. CheckpointError names a key that is missing or impossible."""
+    values = Metadata(header, architecture)
+    for key in (*NEEDED, *family.needed):
+        if values.get(key) is None:
+            raise values.error(key, "there", None)
+    config = {"model_type": family.model_type} | dict(family.fixed)
+    for name, key in (COMMON | dict(family.keys)).items():
+        value = values.get(key)
+        if value is not None:
+            config[name] = value
+    config["num_hidden_layers"] = _layers(values)
+    config["vocab_size"] = _vocabulary(values)
+    config["tie_word_embeddings"] = "output.weight" not in header.tensors
+    config["attention_bias"] = "blk.0.attn_q.bias" in header.tensors
+    config |= _rope(values, family) | _windows(values, family, config["num_hidden_layers"])
+    return config | _SPECIAL.get(family.model_type, lambda *_: {})(values, config)
+
+
+def _layers(values: Metadata) -> int:
+    """Without the layers that predict further tokens, which stand behind the others."""
+    layers = values.whole("block_count") - values.whole("nextn_predict_layers", 0)
+    if not 1 <= layers <= MAX_LAYERS:
+        raise values.error("block_count", f"1 to {MAX_LAYERS:,} layers", layers)
+    return layers
+
+
+def _vocabulary(values: Metadata) -> int:
+    """Rows of the embedding: some files count more tokens than they embed."""
+    embedding = values.header.tensors.get("token_embd.weight")
+    if embedding is not None and len(embedding.shape) == 2:
+        return embedding.shape[0]
+    tokens = values.header.metadata.get("tokenizer.ggml.tokens", ())
+    return values.whole("vocab_size", len(tokens) if isinstance(tokens, Array) else None)
+
+
+# Rotary embedding
+
+
+def _rope(values: Metadata, family: Family) -> dict:
+    full = {"rope_type": "default", "rope_theta": values.number("rope.freq_base", 10000.0)} | _scaling(values)
+    if not family.window:
+        return {"rope_parameters": full}
+    if family.model_type == "gpt_oss":  # one for all layers; its range of frequencies is not rounded to whole ones
+        return {"rope_parameters": full | {"truncate": False}}
+    theta = values.number("rope.freq_base_swa", 10000.0)
+    return {
+        "rope_parameters": {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": theta}}
+    }
+
+
+def _scaling(values: Metadata) -> dict:
+    kind, factor = values.get("rope.scaling.type", "none"), values.get("rope.scaling.factor")
+    if kind == "none" and values.get("rope.scale_linear") not in (None, 0.0, 1.0):  # files of 2023
+        kind, factor = "linear", values.get("rope.scale_linear")
+    factors = _factors(values)
+    if factors and kind in ("none", "linear"):
+        return {"rope_type": "factors", "factors": factors}
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": factor}
+    if kind == "yarn":
+        return {"rope_type": "yarn", "factor": factor} | _yarn(values)
+    return {} if kind == "none" else {"rope_type": kind}
+
+
+def _yarn(values: Metadata) -> dict:
+    keys = {
+        "original_max_position_embeddings": "rope.scaling.original_context_length",
+        "attention_factor": "rope.scaling.yarn_attn_factor",
+        "extrapolation_factor": "rope.scaling.yarn_ext_factor",
+        "beta_fast": "rope.scaling.yarn_beta_fast",
+        "beta_slow": "rope.scaling.yarn_beta_slow",
+    }
+    found = {name: values.get(key) for name, key in keys.items() if values.get(key) is not None}
+    scale = values.get("rope.scaling.yarn_log_multiplier")
+    if scale is not None:  # DeepSeek: a tenth of mscale_all_dim, with which mscale agrees in all its models
+        found["mscale"] = found["mscale_all_dim"] = round(values.number("rope.scaling.yarn_log_multiplier") / 0.1, 6)
+    return found
+
+
+def _factors(values: Metadata) -> list[float]:
+    """What each frequency is divided by, where the file says (llama3's scaling, and Gemma 4's in part)."""
+    info = values.header.tensors.get("rope_freqs.weight")
+    if info is None:
+        return []
+    if info.dtype != "F32" or len(info.shape) != 1 or info.nbytes > 1 << 16:
+        raise CheckpointError(
+            f'{info.file}: tensor "rope_freqs.weight" is {info.dtype} {list(info.shape)}, '
+            f"expected F32 with a value for each frequency; {FIX}"
+        )
+    try:
+        with open(info.file, "rb", buffering=0) as stream:
+            stream.seek(info.offset)
+            raw = stream.read(info.nbytes)
+    except OSError as error:
+        raise CheckpointError(f"{info.file}: cannot be read: {error.strerror or error}") from error
+    factors = [value for (value,) in struct.iter_unpack("<f", raw[: len(raw) // 4 * 4])]
+    if len(factors) != info.shape[0] or not all(factor > 0 for factor in factors):
+        raise CheckpointError(f'{info.file}: tensor "rope_freqs.weight" holds factors that are not above 0; {FIX}')
+    return factors
+
+
+# Windows of attention
+
+
+def _windows(values: Metadata, family: Family, layers: int) -> dict:
+    if not family.window or not values.get("attention.sliding_window"):
+        return {}
+    pattern = values.header.metadata.get(f"{values.architecture}.attention.sliding_window_pattern", family.window)
+    if isinstance(pattern, Array):
+        slides = [bool(item) for item in pattern]
+    elif type(pattern) is int and 0 < pattern < 2**31:
+        slides = [layer % pattern < pattern - 1 for layer in range(layers)]
+    else:
+        raise values.error("attention.sliding_window_pattern", "a whole number or an array of booleans", pattern)
+    if len(slides) < layers:
+        raise values.error("attention.sliding_window_pattern", f"as long as there are layers, {layers}", len(slides))
+    return {"layer_types": ["sliding_attention" if slide else "full_attention" for slide in slides[:layers]]}
+
+
+# What one family needs besides the tables
+
+
+def _gemma3(values: Metadata, config: Mapping) -> dict:
+    """Attention's scale is not in the file: the largest model divides by the root of something else."""
+    heads, hidden = values.whole("attention.head_count"), values.whole("embedding_length")
+    head_dim = values.whole("attention.key_length", 256)
+    return {
+        "head_dim": head_dim,
+        "query_pre_attn_scalar": hidden // heads if config["num_hidden_layers"] == 62 else head_dim,
+    }
+
+
+def _gemma4(values: Metadata, config: Mapping) -> dict:
+    full = dict(config["rope_parameters"]["full_attention"])
+    if factors := full.pop("factors", None):
+        turned = sum(factor < _UNTURNED for factor in factors)
+        full |= {"rope_type": "proportional", "partial_rotary_factor": turned / len(factors)}
+    found = {
+        "rope_parameters": config["rope_parameters"] | {"full_attention": full},
+        "enable_moe_block": "num_experts" in config,
+    }
+    heads, types = config.get("num_key_value_heads"), config.get("layer_types", [])
+    if isinstance(heads, list):  # one number for the layers with a window, one for the others
+        sides = {kind: {n for n, own in zip(heads, types) if own == kind} for kind in set(types)}
+        if len(heads) < len(types) or any(len(side) != 1 for side in sides.values()):
+            raise values.error("attention.head_count_kv", "one number for each kind of layer", heads)
+        found["num_key_value_heads"] = next(iter(sides.get("sliding_attention", heads[:1])))
+        found["num_global_key_value_heads"] = next(iter(sides.get("full_attention", heads[:1])))
+    full_layers = [i for i, kind in enumerate(types) if kind == "full_attention"]
+    found["attention_k_eq_v"] = bool(full_layers) and f"blk.{full_layers[0]}.attn_v.weight" not in values.header.tensors
+    return found
+
+
+def _deepseek(values: Metadata, config: Mapping) -> dict:
+    key_length = values.whole("attention.key_length_mla", values.whole("attention.key_length"))
+    nope = key_length - values.whole("rope.dimension_count")
+    if nope < 1:
+        raise values.error("attention.key_length", "more than rope.dimension_count", key_length)
+    bias = any(name.split(".")[2:3] == ["exp_probs_b"] for name in values.header.tensors)
+    sigmoid = values.get("expert_gating_func") == _SIGMOID
+    grouped = "group_limited_greedy" if config["n_group"] > 1 else "greedy"
+    found = {
+        "model_type": "deepseek_v3" if sigmoid else "deepseek_v2",
+        "qk_nope_head_dim": nope,
+        "v_head_dim": values.whole("attention.value_length_mla", values.whole("attention.value_length")),
+        "num_key_value_heads": values.whole("attention.head_count"),
+        "topk_method": "noaux_tc" if bias else grouped,
+        "scoring_func": "sigmoid" if sigmoid else "softmax",
+    }
+    return found
+
+
+def _glm4_moe(values: Metadata, config: Mapping) -> dict:
+    head_dim = values.whole(
+        "attention.key_length", values.whole("embedding_length") // max(values.whole("attention.head_count"), 1)
+    )
+    turned = values.whole("rope.dimension_count", head_dim // 2)
+    rope = config["rope_parameters"] | {"partial_rotary_factor": turned / max(head_dim, 1)}
+    return {
+        "head_dim": head_dim,
+        "rope_parameters": rope,
+        "use_qk_norm": "blk.0.attn_q_norm.weight" in values.header.tensors,
+    }
+
+
+def _granite(values: Metadata, config: Mapping) -> dict:
+    return {"model_type": "granitemoeshared"} if config.get("shared_intermediate_size") else {}
+
+
+_SPECIAL = {
+    "gemma3_text": _gemma3,
+    "gemma4_text": _gemma4,
+    "deepseek_v2": _deepseek,
+    "glm4_moe": _glm4_moe,
+    "granitemoe": _granite,
+}

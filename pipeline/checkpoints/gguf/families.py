@@ -1,0 +1,172 @@
+"""Which of GGUF's architectures is which family, and where each value of its config.json stands in the metadata.
+
+Keys are written without the architecture in front: "block_count" is "qwen3moe.block_count" in the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..checkpoint import Layout
+from . import names
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    model_type   as in config.json
+    names        of a block's tensors
+    keys         config.json's key -> GGUF's; what is absent in the file stays absent, for the family to take its default
+    fixed        what config.json says and GGUF leaves to the architecture
+    needed       GGUF's keys that must be there besides those that all families need
+    window       of how many layers one sees everything and the others a window, where the file does not say
+    layout       how llama.cpp changed the weights
+    """
+
+    model_type: str
+    names: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
+    window: int = 0
+    layout: Layout = Layout()
+
+
+NEEDED = (
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
+)
+
+COMMON = {
+    "num_hidden_layers": "block_count",
+    "max_position_embeddings": "context_length",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+}
+
+_EXPERTS = ("expert_count", "expert_used_count")
+_LOCAL = {"num_local_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}
+_QWEN = {
+    "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+}
+_ROUTED = {
+    "n_routed_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "n_shared_experts": "expert_shared_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "first_k_dense_replace": "leading_dense_block_count",
+    "routed_scaling_factor": "expert_weights_scale",
+    "norm_topk_prob": "expert_weights_norm",
+    "n_group": "expert_group_count",
+    "topk_group": "expert_group_used_count",
+}
+_ROUTED_DEFAULTS = {
+    "first_k_dense_replace": 0,
+    "routed_scaling_factor": 1.0,
+    "norm_topk_prob": False,
+    "n_group": 1,
+    "topk_group": 1,
+}
+
+_SILU = {"hidden_act": "silu"}
+_GELU = {"hidden_activation": "gelu_pytorch_tanh"}
+_PAIRS = Layout(rope_pairs=True)
+
+FAMILIES = {
+    "llama": Family("llama", names.LLAMA, fixed=_SILU, layout=_PAIRS),
+    "mixtral": Family("mixtral", names.MIXTRAL, _LOCAL, _SILU, _EXPERTS, layout=_PAIRS),
+    "qwen2": Family("qwen2", names.LLAMA, fixed=_SILU),
+    "qwen3": Family("qwen3", names.LLAMA, fixed=_SILU),
+    "qwen2moe": Family(
+        "qwen2_moe",
+        names.QWEN2_MOE,
+        _QWEN | {"shared_expert_intermediate_size": "expert_shared_feed_forward_length"},
+        _SILU | {"norm_topk_prob": False},
+        _EXPERTS,
+    ),
+    "qwen3moe": Family("qwen3_moe", names.MOE, _QWEN, _SILU | {"norm_topk_prob": True}, _EXPERTS),
+    "olmoe": Family(
+        "olmoe",
+        names.MOE,
+        {"num_experts": "expert_count", "num_experts_per_tok": "expert_used_count", "clip_qkv": "attention.clamp_kqv"},
+        _SILU | {"norm_topk_prob": False},
+        _EXPERTS,
+    ),
+    "granitemoe": Family(
+        "granitemoe",
+        names.GRANITE_MOE,
+        _LOCAL
+        | {
+            "attention_multiplier": "attention.scale",
+            "embedding_multiplier": "embedding_scale",
+            "residual_multiplier": "residual_scale",
+            "logits_scaling": "logit_scale",
+            "shared_intermediate_size": "expert_shared_feed_forward_length",
+        },
+        _SILU,
+        _EXPERTS,
+        layout=_PAIRS,
+    ),
+    "gpt-oss": Family(
+        "gpt_oss",
+        names.GPT_OSS,
+        _LOCAL | {"intermediate_size": "expert_feed_forward_length", "sliding_window": "attention.sliding_window"},
+        _SILU | {"swiglu_alpha": 1.702, "swiglu_limit": 7.0},
+        _EXPERTS,
+        window=2,
+    ),
+    "gemma3": Family(
+        "gemma3_text",
+        names.GEMMA3,
+        {"sliding_window": "attention.sliding_window", "final_logit_softcapping": "final_logit_softcapping"},
+        _GELU,
+        window=6,
+        layout=Layout(norms_plus_one=True),
+    ),
+    "gemma4": Family(
+        "gemma4_text",
+        names.GEMMA4,
+        {
+            "sliding_window": "attention.sliding_window",
+            "final_logit_softcapping": "final_logit_softcapping",
+            "head_dim": "attention.key_length_swa",
+            "global_head_dim": "attention.key_length",
+            "num_experts": "expert_count",
+            "top_k_experts": "expert_used_count",
+            "moe_intermediate_size": "expert_feed_forward_length",
+            "num_kv_shared_layers": "attention.shared_kv_layers",
+            "hidden_size_per_layer_input": "embedding_length_per_layer_input",
+        },
+        _GELU,
+        window=6,
+    ),
+    "deepseek2": Family(
+        "deepseek_v2",
+        names.DEEPSEEK,
+        _ROUTED
+        | {
+            "q_lora_rank": "attention.q_lora_rank",
+            "kv_lora_rank": "attention.kv_lora_rank",
+            "qk_rope_head_dim": "rope.dimension_count",
+        },
+        _SILU | _ROUTED_DEFAULTS | {"q_lora_rank": None, "rope_interleave": True},
+        (*_EXPERTS, "attention.kv_lora_rank", "rope.dimension_count", "attention.key_length", "attention.value_length"),
+    ),
+    "glm4moe": Family("glm4_moe", names.GLM4_MOE, _ROUTED, _SILU | _ROUTED_DEFAULTS, _EXPERTS),
+}
+
+
+def family_key(architecture: str, metadata: Mapping) -> str:
+    """The key in FAMILIES: llama.cpp calls Mixtral "llama", too."""
+    if architecture == "llama" and metadata.get("llama.expert_count"):
+        return "mixtral"
+    return architecture

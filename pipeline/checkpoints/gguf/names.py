@@ -1,0 +1,107 @@
+"""Tensor names: GGUF's on the left, on the right those of transformers, or MLX's where experts lie in one stack.
+
+GGUF's names are those of llama.cpp (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, "Standardized tensor
+names"). A name without suffix stands for its .weight and .bias; one with a suffix for itself alone.
+"""
+
+MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+
+ATTENTION = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+}
+NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+DENSE = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+
+
+def _experts(gate: str, experts: str) -> dict[str, str]:
+    """The router's matrix and the stacks of experts [experts, outputs, inputs]."""
+    parts = {part: f"{experts}.{part}_proj" for part in ("gate", "up", "down", "gate_up")}
+    return {"ffn_gate_inp": gate} | {f"ffn_{part}_exps": name for part, name in parts.items()}
+
+
+def _shared(module: str) -> dict[str, str]:
+    """The experts that every token takes, as one."""
+    return {f"ffn_{part}_shexp": f"{module}.{part}_proj" for part in ("gate", "up", "down")}
+
+
+LLAMA = ATTENTION | NORMS | DENSE
+MIXTRAL = LLAMA | _experts("block_sparse_moe.gate", "block_sparse_moe.switch_mlp")
+GRANITE_MOE = LLAMA | _experts("block_sparse_moe.router.layer", "block_sparse_moe.switch_mlp") | _shared("shared_mlp")
+MOE = LLAMA | _experts("mlp.gate", "mlp.switch_mlp")
+QWEN2_MOE = MOE | _shared("mlp.shared_expert") | {"ffn_gate_inp_shexp": "mlp.shared_expert_gate"}
+CORRECTED = MOE | _shared("mlp.shared_experts") | {"exp_probs_b.bias": "mlp.gate.e_score_correction_bias"}
+
+# The norm before the experts is called after the attention that it follows.
+GPT_OSS = (
+    ATTENTION
+    | _experts("mlp.router", "mlp.experts")
+    | {
+        "attn_norm": "input_layernorm",
+        "post_attention_norm": "post_attention_layernorm",
+        "attn_sinks.weight": "self_attn.sinks",
+    }
+)
+GLM4_MOE = CORRECTED | {"post_attention_norm": "post_attention_layernorm"}
+
+# Latent attention. attn_k_b and attn_v_b are the halves of kv_b_proj for each head, the first one transposed, as MLX
+# splits it too; old files have it whole.
+DEEPSEEK = CORRECTED | {
+    "attn_q_a": "self_attn.q_a_proj",
+    "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj",
+    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+    "attn_kv_b": "self_attn.kv_b_proj",
+    "attn_k_b": "self_attn.embed_q",
+    "attn_v_b": "self_attn.unembed_out",
+}
+
+# Norms before and after both attention and the dense branch.
+GEMMA3 = (
+    ATTENTION
+    | DENSE
+    | {
+        "attn_norm": "input_layernorm",
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_feedforward_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+)
+GEMMA4 = (
+    GEMMA3
+    | _experts("router.proj", "experts")
+    | {
+        "ffn_gate_inp.scale": "router.scale",
+        "ffn_down_exps.scale": "router.per_expert_scale",
+        "post_ffw_norm_1": "post_feedforward_layernorm_1",
+        "post_ffw_norm_2": "post_feedforward_layernorm_2",
+        "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
+        "layer_output_scale.weight": "layer_scalar",
+    }
+)
+
+_MIXTRAL_PARTS = {"ffn_gate": "w1", "ffn_down": "w2", "ffn_up": "w3"}
+
+
+def tensor_name(name: str, block: dict[str, str]) -> str:
+    """The name that families know for GGUF's `name`, by a table of names in a block; itself where there is none."""
+    if not name.startswith("blk."):
+        stem, dot, suffix = name.rpartition(".")
+        return f"{MODEL[stem]}.{suffix}" if dot and stem in MODEL else name
+    _, index, rest = name.split(".", 2) if name.count(".") > 1 else ("", "", "")
+    if not index.isdecimal() or str(int(index)) != index:
+        return name
+    layer, (stem, _, suffix) = f"model.layers.{index}", rest.rpartition(".")
+    if stem and rest in block:
+        return f"{layer}.{block[rest]}"
+    if stem in block:
+        return f"{layer}.{block[stem]}.{suffix}"
+    part, _, expert = stem.partition(".")
+    if part in _MIXTRAL_PARTS and expert.isdecimal():  # one by one, as the first mixtures of experts were written
+        return f"{layer}.block_sparse_moe.experts.{int(expert)}.{_MIXTRAL_PARTS[part]}.{suffix}"
+    return name

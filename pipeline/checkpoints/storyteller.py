@@ -1,0 +1,10 @@
+"""The built-in model: a small mixture of experts that tells stories, shipped as package data."""
+
+from pathlib import Path
+
+NAME = "storyteller"
+
+
+def builtin_model() -> Path:
+    """The folder of the built-in checkpoint (4-bit, MLX format)."""
+    return Path(__file__).parents[1] / "data" / NAME

@@ -1,0 +1,71 @@
+"""Models that see or hear, too: their text part, with the names and the configuration of a text model alone.
+
+Such a checkpoint nests the text model's configuration in `text_config` and puts a prefix before its tensors, transformers
+and mlx-lm not the same. What belongs to images and sound keeps its name and is not used.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..errors import CheckpointError
+from .tensor_info import TensorInfo, quoted
+
+# model_type -> that of the text part, and what its published text_config leaves out (transformers' Gemma3TextConfig).
+_GEMMA3 = {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131_072,
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 4096,
+    "query_pre_attn_scalar": 256,
+}
+WHOLES = {"gemma3": ("gemma3_text", _GEMMA3), "gemma4": ("gemma4_text", {})}
+PREFIXES = {"language_model.model.": "model.", "language_model.lm_head.": "lm_head.", "model.language_model.": "model."}
+OTHERS = re.compile(
+    r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
+)
+OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
+
+
+def text_part(config: Mapping, tensors: dict[str, TensorInfo], source) -> tuple[dict, dict[str, TensorInfo]]:
+    """(configuration, tensors) of the text part, and both as they are where the model is nothing else.
+
+    CheckpointError where there is no text_config, or where two tensors get one name.
+    """
+    whole = config.get("model_type")
+    if not isinstance(whole, str) or whole not in WHOLES:
+        return config, tensors
+    model_type, left_out = WHOLES[whole]
+    text = config.get("text_config")
+    if not isinstance(text, dict):
+        raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
+    own = {key: config[key] for key in OUTER if config.get(key) is not None}
+    for key in ("quantization", "quantization_config"):
+        if isinstance(own.get(key), dict):
+            own[key] = {text_name(name): value for name, value in own[key].items()}
+    renamed = {}
+    for name, info in tensors.items():
+        inner = text_name(name)
+        if inner in renamed:
+            raise CheckpointError(
+                f"{info.file}: tensors {quoted(name)} and {quoted(renamed[inner][0])} are the same of the text "
+                "part; download it again"
+            )
+        renamed[inner] = name, replace(info, name=inner)
+    return left_out | text | own | {"model_type": model_type}, {name: info for name, (_, info) in renamed.items()}
+
+
+def is_other_part(name: str) -> bool:
+    """Whether a tensor belongs to images or sound."""
+    return OTHERS.match(name) is not None
+
+
+def text_name(name: str) -> str:
+    """The name that a tensor or module has in a text model alone."""
+    for prefix, short in PREFIXES.items():
+        if name.startswith(prefix):
+            return short + name.removeprefix(prefix)
+    return name

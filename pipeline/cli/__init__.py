@@ -1,0 +1,1 @@
+"""The command line of `python -m pipeline.run`: arguments, prompts, displays, rows."""

@@ -1,0 +1,141 @@
+"""The command line of `python -m pipeline.run`, turned into checked settings."""
+
+import argparse
+
+from ..graph.formats import CACHE_DTYPES
+from .program import Parser
+from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings
+
+EPILOG = """\
+exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
+2 nothing could run, one line says why; 130 interrupted, finished rows are complete in --out
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Settings:
+    """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
+    return Settings(**vars(_parser().parse_args(arguments))).checked()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m pipeline.run",
+        description="Generate text with a mixture-of-experts model. With no argument: a story by the built-in model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="PATH",
+        help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)",
+    )
+    add("--prompt", metavar="TEXT", help="one prompt")
+    add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
+    add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")
+    add("--system", metavar="TEXT", help="with --chat: the system message before each prompt")
+    add(
+        "--stop",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="end a text where TEXT begins; may be given several times",
+    )
+    add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")
+    add("--max-tokens", metavar="N", type=_whole, default=MAX_TOKENS, help="most tokens a prompt (default %(default)s)")
+    add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
+    add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
+    add(
+        "--top-p",
+        metavar="P",
+        type=_number,
+        default=1.0,
+        help="sample from the most probable with P together (default: 1, off)",
+    )
+    add(
+        "--min-p",
+        metavar="P",
+        type=_number,
+        default=0.0,
+        help="and with this share of the largest at least (default: 0, off)",
+    )
+    add(
+        "--repetition-penalty",
+        metavar="R",
+        type=_number,
+        default=1.0,
+        help="weakens tokens that occurred (default: 1, off)",
+    )
+    add("--repetition-window", metavar="N", type=_whole, default=0, help="among the last N tokens (default: 0, all)")
+    add(
+        "--presence-penalty",
+        metavar="A",
+        type=_number,
+        default=0.0,
+        help="off the logits of generated tokens (default: 0)",
+    )
+    add(
+        "--frequency-penalty",
+        metavar="A",
+        type=_number,
+        default=0.0,
+        help="the same each time they occurred (default: 0)",
+    )
+    add(
+        "--logit-bias",
+        metavar="ID:B,...",
+        type=_biases,
+        default={},
+        help="add B to the logit of token ID; -inf forbids it",
+    )
+    add(
+        "--logprobs",
+        metavar="N",
+        type=_whole,
+        default=0,
+        help="the N largest log-probabilities of each token, in the rows",
+    )
+    add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
+    add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
+    add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
+    add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")
+    add(
+        "--kv-cache",
+        metavar="TYPE",
+        default=CACHE_DTYPES[0],
+        help="of keys and values: f16, f32 or q8 (default: %(default)s)",
+    )
+    add("--explain", action="store_true", help="print the chain of one decoded token and exit")
+    add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")
+    add("--json", action="store_true", help="print only a summary, as JSON")
+    return parser
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
+
+
+def _biases(text: str) -> dict[int, float]:
+    biases = {}
+    for part in text.split(","):
+        token, colon, bias = part.partition(":")
+        if not colon or not token.strip().isdecimal():
+            raise argparse.ArgumentTypeError(f"{_short(part)} is no ID:BIAS, such as 17:-2.5")
+        biases[_whole(token)] = _number(bias)
+    return biases
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,61 @@
+"""What a run shows: the interface of every display, and how rows and bars are written as text."""
+
+from __future__ import annotations
+
+from .summary import ASCII_BLOCKS, BLOCKS
+
+MAX_WARNINGS = 10  # failed rows that are named one by one
+
+
+class Display:
+    """Shows nothing; the base of the others. Calls come in the order of the methods."""
+
+    def loading(self, what: str) -> None:
+        """The checkpoint is being opened and the model loaded."""
+
+    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
+        """Prompts start to run: how many, their tokens, and the most tokens that may come of them."""
+
+    def prompt(self, text: str) -> None:
+        """The single prompt, whose text follows piece by piece."""
+
+    def prefilled(self, tokens: int) -> None:
+        """`tokens` more tokens of prompts went through the model."""
+
+    def token(self, piece: str) -> None:
+        """One more token. `piece` is what it adds to the text of a single prompt."""
+
+    def rest(self, piece: str) -> None:
+        """The end of the single prompt's text: what was held back as an incomplete character."""
+
+    def row(self, row: dict) -> None:
+        """A finished or failed prompt, in input order; the display of several prompts shows its text."""
+
+    def done(self, tokens: int, most_tokens: int) -> None:
+        """A prompt is finished, after `tokens` of at most `most_tokens`."""
+
+    def warn(self, message: str) -> None:
+        """A prompt failed."""
+
+    def note(self, message: str) -> None:
+        """Something to know that stops nothing."""
+
+    def summary(self, summary: dict) -> None:
+        """The run is over."""
+
+    def close(self) -> None:
+        """The display ends, whatever happened. Idempotent."""
+
+
+def row_text(row: dict) -> str:
+    """A row for people, when there are several: the prompt, what follows it, and a blank line."""
+    return f"{row['prompt'] or ''}{row['text']}\n"
+
+
+def blocks_for(stream) -> str:
+    """Bars that the stream's encoding can show."""
+    try:
+        BLOCKS.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII_BLOCKS
+    return BLOCKS

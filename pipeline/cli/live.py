@@ -1,0 +1,197 @@
+"""The display on a terminal (rich): progress bars below the text, redrawn ten times a second.
+
+Only the text's unfinished line is redrawn with the bars. Lines that are complete scroll up and stay.
+"""
+
+import threading
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from .display import MAX_WARNINGS, Display, blocks_for, row_text
+from .summary import to_rows
+
+REFRESH_SECONDS = 0.1
+PROMPT_STYLE = "bold"
+LABEL_STYLE = "dim"
+
+
+class LiveDisplay(Display):
+    """Text and progress on one terminal stream. `streams`: the text of a single prompt comes token by token."""
+
+    def __init__(self, stream, text: bool, streams: bool, table: bool):
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._text = text
+        self._streams = streams
+        self._table = table
+        self._warnings = 0
+        self._bars = Bars(self._console)
+        self._line = Text()  # the text that has not scrolled up yet
+        self._lock = threading.Lock()  # guards _line: the refreshing thread draws it
+        self._flushed = 0.0
+        self._live = Live(
+            console=self._console, get_renderable=self._draw, refresh_per_second=1 / REFRESH_SECONDS, transient=True
+        )
+
+    def loading(self, what: str) -> None:
+        self._bars.loading(what)
+        self._live.start(refresh=True)
+
+    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
+        self._bars.start(prompts, prompt_tokens, most_tokens)
+
+    def prompt(self, text: str) -> None:
+        self._append(text, PROMPT_STYLE)
+
+    def prefilled(self, tokens: int) -> None:
+        self._bars.prefilled(tokens)
+
+    def token(self, piece: str) -> None:
+        self._bars.token()
+        if self._streams:
+            self._append(piece, "")
+
+    def rest(self, piece: str) -> None:
+        self._append(piece, "")
+
+    def done(self, tokens: int, most_tokens: int) -> None:
+        self._bars.done(tokens, most_tokens)
+
+    def row(self, row: dict) -> None:
+        if self._text and not self._streams and "error" not in row:
+            self._console.print(Text(printable(row_text(row))))
+
+    def warn(self, message: str) -> None:
+        self._warnings += 1
+        if self._warnings <= MAX_WARNINGS:
+            self.note(message)
+
+    def note(self, message: str) -> None:
+        self._console.print(Text(f"onebuf: {printable(message)}", "yellow"))
+
+    def summary(self, summary: dict) -> None:
+        self.close()
+        if self._warnings > MAX_WARNINGS:
+            self._console.print(Text(f"onebuf: {self._warnings - MAX_WARNINGS} more prompts failed", "yellow"))
+        if not self._table:
+            return
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style=LABEL_STYLE, no_wrap=True)
+        table.add_column()
+        for label, value in to_rows(summary, blocks_for(self._console.file)):
+            table.add_row(label, Text(value))
+        if self._text:
+            self._console.print()
+        self._console.print(table)
+
+    def close(self) -> None:
+        with self._lock:
+            rest, self._line = self._line, Text()
+        self._live.stop()
+        if rest:
+            self._console.print(rest)
+
+    def _append(self, text: str, style: str) -> None:
+        """More text; what is complete scrolls up, at most once a refresh."""
+        if not self._text:
+            return
+        with self._lock:
+            self._line.append(printable(text), style or None)
+            now = time.monotonic()
+            if now - self._flushed < REFRESH_SECONDS:
+                return
+            self._flushed = now
+            lines = self._line.wrap(self._console, self._console.width)
+            if len(lines) < 2:
+                return
+            self._line = lines.pop()
+        with self._console:  # one write: the redrawn part loses its complete lines as they scroll up
+            self._live.refresh()
+            self._console.print(Group(*lines))
+
+    def _draw(self):
+        with self._lock:
+            line = self._line.copy()
+        return Group(line, self._bars.progress) if line else self._bars.progress
+
+
+class Bars:
+    """The progress bars: loading, then prompts (where there are several), prefill and decode with their rates."""
+
+    def __init__(self, console: Console):
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[rate]}"),
+            console=console,
+            auto_refresh=False,
+        )
+        self._tasks: dict[str, int] = {}
+        self._amounts: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._totals: dict[str, int] = {}
+        self._last = time.monotonic()
+        self._drawn = 0.0
+
+    def loading(self, what: str) -> None:
+        self._add("load", f"loading {printable(what)}", None)
+
+    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
+        self.progress.update(self._tasks["load"], visible=False)
+        if prompts > 1:
+            self._add("prompts", "prompts", prompts)
+        self._add("prefill", "prefill", prompt_tokens)
+        self._add("decode", "decode", most_tokens)
+        self._last = time.monotonic()
+
+    def prefilled(self, tokens: int) -> None:
+        self._count("prefill", tokens)
+
+    def token(self) -> None:
+        self._count("decode", 1)
+
+    def done(self, tokens: int, most_tokens: int) -> None:
+        """The tokens that will not come any more leave the total of the decode bar."""
+        if "decode" in self._totals:
+            self._totals["decode"] -= max(most_tokens - tokens, 0)
+        self._drawn = 0.0
+        if "prompts" in self._totals:
+            self._count("prompts", 1)
+
+    def _add(self, name: str, description: str, total: int | None) -> None:
+        self._tasks[name] = self.progress.add_task(description, total=total, count="", rate="")
+        self._amounts[name], self._seconds[name], self._totals[name] = 0, 0.0, total or 0
+
+    def _count(self, name: str, amount: int) -> None:
+        """Adds to a bar. The time since the last call belongs to the phase that this call reports."""
+        now = time.monotonic()
+        if name not in self._tasks:
+            return
+        self._amounts[name] += amount
+        if name != "prompts":
+            self._seconds[name] += now - self._last
+            self._last = now
+        if now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            self._show()
+
+    def _show(self) -> None:
+        for name, total in self._totals.items():
+            if name == "load":
+                continue
+            amount, seconds = self._amounts[name], self._seconds[name]
+            rate = f"{amount / seconds:,.0f} tok/s" if seconds > 0 and amount else ""
+            self.progress.update(
+                self._tasks[name], completed=amount, total=total, count=f"{amount:,}/{total:,}", rate=rate
+            )
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, which could move the cursor or set colours: a model may write any byte."""
+    return "".join(c if c in "\n\t" or c.isprintable() or c == "\N{NO-BREAK SPACE}" else "\ufffd" for c in text)

@@ -1,0 +1,189 @@
+"""The settings of one run: what the command line means, checked before anything is opened."""
+
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..checkpoints.named import model_path
+from ..checkpoints.storyteller import builtin_model
+from ..errors import UsageError
+from ..generation.settings import Sampling, check
+from ..generation.stopping import check_stops
+from ..graph.formats import CACHE_DTYPES
+
+DEVICES = ("auto", "cpu", "metal", "checker")
+ISAS = ("amx", "vnni", "avx512", "avx2", "baseline", "generic")  # of the cpu device, best first
+STORY_PROMPT = "Once upon a time,"
+STORY_TEMPERATURE = 0.7
+MAX_TOKENS = 512
+MAX_THREADS = 1024
+MAX_BATCH = 4096
+MAX_TEMPERATURE = 1e6
+
+_SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run, field by field the options of the command line. `checked` fills in what is None."""
+
+    model: Path | str | None = None
+    prompt: str | None = None
+    prompts: str | None = None
+    chat: bool = False
+    system: str | None = None
+    stop: Sequence[str] = ()
+    out: str | None = None
+    trace: str | None = None
+    max_tokens: int = MAX_TOKENS
+    temperature: float | None = None
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int = 0
+    seed: int | None = None
+    batch_size: int = 1
+    device: str = "auto"
+    threads: int = 0
+    isa: str | None = None
+    kv_cache: str = CACHE_DTYPES[0]
+    explain: bool = False
+    json: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that Sampling has, of every row that does not say otherwise."""
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__dataclass_fields__})
+
+    @property
+    def rows_to_stdout(self) -> bool:
+        return self.out == "-"
+
+    @property
+    def streams(self) -> bool:
+        """Whether there is one prompt, whose text is shown as it is made."""
+        return self.prompts is None
+
+    def checked(self) -> "Settings":
+        """The same with every default filled in; UsageError says what is impossible, where, and how to fix it.
+
+        Without a prompt it is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
+        """
+        if self.prompt is not None and self.prompts is not None:
+            raise UsageError("--prompt and --prompts: give only one of them")
+        if self.system is not None and not self.chat:
+            raise UsageError("--system: is part of a chat; give --chat, too")
+        story = self.prompt is None and self.prompts is None
+        if self.chat and story:
+            raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
+        complete = replace(
+            self,
+            model=builtin_model() if self.model is None else model_path(self.model),
+            prompt=STORY_PROMPT if story else self.prompt,
+            temperature=(STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
+            seed=secrets.randbits(32) if self.seed is None else self.seed,
+        )
+        _check_values(complete)
+        _check_targets(complete)
+        return complete
+
+
+def _check_values(settings: Settings) -> None:
+    temperature, seed, device = settings.temperature, settings.seed, settings.device
+    if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
+        raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
+    for name in Sampling.__dataclass_fields__:
+        if name != "logit_bias":
+            check(name, getattr(settings, name), "--" + name.replace("_", "-"))
+    try:
+        check_stops(settings.stop)
+    except UsageError as error:
+        raise UsageError(f"--stop: {error}") from None
+    try:
+        Sampling(logit_bias=settings.logit_bias)
+    except UsageError as error:
+        raise UsageError(f"--logit-bias: {error}") from None
+    _check_count("--max-tokens", settings.max_tokens, 1, None)
+    _check_count("--batch-size", settings.batch_size, 1, MAX_BATCH)
+    _check_count("--threads", settings.threads, 0, MAX_THREADS)
+    if not 0 <= seed < _SEEDS:
+        raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
+    if device not in DEVICES:
+        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    check_isa(settings.isa)
+    check_cache(settings.kv_cache)
+    if settings.json and settings.explain:
+        raise UsageError("--json and --explain: both write to standard output; give only one of them")
+    if settings.json and settings.rows_to_stdout:
+        raise UsageError("--json and --out -: both write to standard output; give a file to --out")
+
+
+def check_isa(name: str | None) -> None:
+    """UsageError where --isa names no instruction set; whether the processor has it, the device says."""
+    if name is not None and name not in ISAS:
+        raise UsageError(f"--isa {name}: unknown; instruction sets are {', '.join(ISAS)}")
+
+
+def check_cache(dtype: str) -> None:
+    """UsageError where --kv-cache names no type that a cache may have."""
+    if dtype not in CACHE_DTYPES:
+        raise UsageError(f"--kv-cache {dtype}: unknown; types are {', '.join(CACHE_DTYPES)}")
+
+
+def _check_count(option: str, value: int, least: int, most: int | None) -> None:
+    if value < least:
+        raise UsageError(f"{option} {value}: too small; give at least {least}")
+    if most is not None and value > most:
+        raise UsageError(f"{option} {value}: too large; give at most {most}")
+
+
+def _check_targets(settings: Settings) -> None:
+    """Files to be written: somewhere that exists, and not a file that this run reads or writes otherwise."""
+    targets = [("--out", settings.out if settings.out != "-" else None), ("--trace", settings.trace)]
+    for option, target in targets:
+        if target is not None:
+            _check_target(option, Path(target), settings)
+    if settings.trace is not None and settings.out not in (None, "-"):
+        if _same(Path(settings.trace), Path(settings.out)):
+            raise UsageError(f"--trace {settings.trace}: the same file as --out; give another one")
+
+
+def _check_target(option: str, target: Path, settings: Settings) -> None:
+    folder = target.parent
+    if not target.name or target.is_dir():
+        raise UsageError(f"{option} {target}: is a folder; give a file name")
+    if not folder.is_dir():
+        raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
+    if settings.prompts not in (None, "-") and _same(target, Path(settings.prompts)):
+        raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
+    files = settings.model.iterdir() if settings.model.is_dir() else [settings.model]
+    if target.exists() and any(_same(target, file) for file in files):
+        raise UsageError(f"{option} {target}: a file of the model; give another one")
+    if not os.access(target if target.exists() else folder, os.W_OK):
+        raise UsageError(f"{option} {target}: no permission to write there; give another place")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both name one file, through links too."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def row_seed(seed: int, index: int) -> int:
+    """The seed of prompt `index`: the same whatever the batch it runs in, and unrelated to its neighbours' seeds.
+
+    SplitMix64 (Steele, Lea, Flood 2014) at position index + 1 of the stream that starts at `seed`.
+    """
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % _SEEDS
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % _SEEDS
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % _SEEDS
+    return z ^ (z >> 31)

@@ -1,0 +1,1 @@
+"""Devices, the compiled core behind them, and what the checker finds."""

@@ -1,0 +1,19 @@
+"""Generation: prompts in, tokens out."""
+
+from .._lazy import lazy
+
+_HOMES = {
+    "Generator": ".generator",
+    "cache_bytes": ".generator",
+    "Failed": ".requests",
+    "Finished": ".requests",
+    "Prefilled": ".requests",
+    "Request": ".requests",
+    "Stats": ".requests",
+    "Token": ".requests",
+    "TraceEvent": ".requests",
+    "Sampling": ".settings",
+    "load_model": "..models",
+}
+
+__getattr__, __dir__, __all__ = lazy(__name__, _HOMES)

@@ -1,0 +1,104 @@
+"""What goes into a generator and what comes out of it: requests, events, and what a run cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .settings import Sampling, check
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
+    has its other settings, the default all off. UsageError names a number that is impossible.
+
+    ends: called with each generated token, in order; the row ends with the one for which it is true.
+    """
+
+    index: int
+    tokens: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    sampling: Sampling = Sampling()
+    ends: Callable[[int], bool] | None = None
+
+    def __post_init__(self):
+        for name in ("max_tokens", "temperature", "seed"):
+            check(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`tokens` more of a prompt went through: `done` of `total`."""
+
+    index: int
+    tokens: int
+    done: int
+    total: int
+
+
+class Token(NamedTuple):  # made for each row of each step: a frozen dataclass takes three times as long
+    """One generated token and its log-probability under the model (temperature 1, no filters).
+
+    top: (token, log-probability) of the largest under the model, as many as the row asks for.
+    """
+
+    index: int
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row is complete; reason is "stop" (an end token, or `Request.ends`) or "length" (max_tokens or the context).
+
+    top: of each token, as in :class:`Token`; empty where the row asks for none.
+    """
+
+    index: int
+    tokens: list[int]
+    logprobs: list[float]
+    reason: str
+    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A row that cannot go on, and why."""
+
+    index: int
+    error: str
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One dispatch of one decode step; times in seconds of the device's clock."""
+
+    name: str
+    step: str
+    start_seconds: float
+    end_seconds: float
+    command_buffer: int
+
+
+@dataclass
+class Stats:
+    """What a run cost. Decode counts only what decoding did.
+
+    The step that is in flight where a text stops by its tokens is in vain for that row: no token of
+    `decode_tokens`, but counted in `command_buffers` and `expert_counts`.
+    """
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    decode_tokens: int = 0  # rows × steps
+    decode_steps: int = 0  # whose results were used
+    command_buffers: int = 0  # counted at the device's queue
+    readback_bytes: int = 0
+    expert_counts: object = None  # np.ndarray [layers, experts]: how often each was chosen

@@ -1,0 +1,102 @@
+"""The sampling end of a decode chain, with no more in it than its rows may use, and the rows' settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph.steps.sampling import Penalties
+from ..graph.tensors import Storage
+from .settings import Sampling
+
+
+@dataclass(frozen=True)
+class Features:
+    """What some row may use: filters, penalties with up to `biases` logit biases, `logprobs` a token."""
+
+    filters: bool = False
+    penalties: bool = False
+    biases: int = 0
+    logprobs: int = 0
+
+    @classmethod
+    def of(cls, settings: Iterable[Sampling]) -> Features:
+        """What rows with these settings use."""
+        settings = list(settings)
+        return cls(
+            any(each.filters for each in settings),
+            any(each.penalises for each in settings),
+            max((len(each.logit_bias) for each in settings), default=0),
+            max((each.logprobs for each in settings), default=0),
+        )
+
+
+class Sampler:
+    """The state of up to `rows` rows on a device, and the steps that use it.
+
+    history: the tokens of each slot, as penalties need them; without penalties there is none.
+    """
+
+    def __init__(self, device, features: Features, rows: int, slots: int, context: int):
+        self.features = features
+        self._storages = {}
+        if features.filters:
+            self._storages["filters"] = Storage.zeros((rows, 3), "u32")
+        if features.penalties:
+            self._storages["penalties"] = Storage.zeros((rows, 6), "u32")
+            self._storages["bias_ids"] = Storage.zeros((rows, max(features.biases, 1)), "u32")
+            self._storages["bias_values"] = Storage.zeros((rows, max(features.biases, 1)))
+            self._history = Storage.zeros((slots, context), "u32")
+            self._tokens = self._history.numpy(device)
+        self.state = {name: storage.numpy(device) for name, storage in self._storages.items()}
+
+    def add(self, pipe, logits, rows):
+        """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: result, and where
+        log-probabilities are asked for the largest ones."""
+        state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
+        penalties = None
+        if self.features.penalties:
+            penalties = Penalties(
+                state["penalties"],
+                state["bias_ids"],
+                state["bias_values"],
+                pipe.state("history", self._history),
+                pipe.state("slots", rows.slots),
+            )
+        result = pipe.sample(
+            logits,
+            pipe.state("temperatures", rows.temperatures),
+            pipe.state("seeds", rows.seeds),
+            pipe.state("tokens", rows.tokens),
+            pipe.state("positions", rows.positions),
+            filters=state.get("filters"),
+            penalties=penalties,
+            logprobs=self.features.logprobs,
+        )
+        return result if self.features.logprobs else (result,)
+
+    def seat(self, row: int, settings: Sampling, prompt, slot: int) -> None:
+        """Puts a row's settings in place, and its prompt into the history of its slot."""
+        if self.features.filters:
+            self.state["filters"][row] = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)
+        if not self.features.penalties:
+            return
+        self.state["penalties"][row] = (
+            _bits(settings.repetition_penalty),
+            _bits(settings.presence_penalty),
+            _bits(settings.frequency_penalty),
+            settings.repetition_window,
+            len(prompt),
+            len(settings.logit_bias),
+        )
+        for i, (token, bias) in enumerate(settings.logit_bias.items()):
+            self.state["bias_ids"][row, i] = token
+            self.state["bias_values"][row, i] = bias
+        self._tokens[slot, : len(prompt)] = prompt
+
+
+def _bits(value: float) -> int:
+    """The bits of a float32, as the row structs hold it beside integers."""
+    return int(np.float32(value).view(np.uint32))

@@ -1,0 +1,139 @@
+"""How the tokens of one row are chosen, and what each setting may be. docs/sampling.md has the order."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..errors import UsageError
+
+_LARGEST = 3.4028234663852886e38  # of f32
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a setting may be: whole numbers or numbers, from `low` to `high`, ends left out where open."""
+
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    note: str = ""
+
+    def holds(self, value):
+        """Whether a number is within; of an array, for each element. NaN never is."""
+        above = value > self.low if self.open_low else value >= self.low
+        return above & (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self):
+        what = "a whole number" if self.kind is int else "a number"
+        if self.low == -_LARGEST:
+            return f"{what} that is not NaN or inf{self.note}"
+        text = f"{what} above {self.low}" if self.open_low else f"{what} of at least {self.low}"
+        if self.high not in (math.inf, _LARGEST):
+            text += f" and below {self.high}" if self.open_high else f" and at most {self.high}"
+        return text + self.note
+
+
+RANGES = {
+    "temperature": Range(float, -_LARGEST, _LARGEST, note="; 0 or less is greedy"),
+    "top_k": Range(int, 0, 2**31 - 1, note="; 0 is off"),
+    "top_p": Range(float, 0, 1, open_low=True, note="; 1 is off"),
+    "min_p": Range(float, 0, 1, note="; 0 is off"),
+    "repetition_penalty": Range(float, 0, _LARGEST, open_low=True, note="; 1 is off"),
+    "repetition_window": Range(int, 0, 2**31 - 1, note="; 0 is the whole text"),
+    "presence_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
+    "frequency_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
+    "logprobs": Range(int, 0, 64, note="; 0 is off"),
+    "uniform": Range(float, 0, 1, open_high=True),
+    "seed": Range(int, 0, 2**64 - 1),
+    "max_tokens": Range(int, 1),
+    "step": Range(int, 0, 2**32 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of one row beside temperature and seed; the defaults are all off.
+
+    top_k          the k largest logits, of equal ones the lower index
+    top_p          tokens while the probability before them, in descending order, is below p
+    min_p          tokens with at least this share of the largest probability
+    repetition_penalty   divides positive and multiplies negative logits of tokens among the last
+                   `repetition_window` of prompt and text (0: all of it)
+    presence_penalty     is subtracted from the logits of tokens generated before
+    frequency_penalty    the same, times how often each was generated
+    logit_bias     token → what is added to its logit; -inf forbids it
+    logprobs       how many of the largest log-probabilities come with each token
+
+    Raises UsageError naming the setting and what it may be.
+    """
+
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int = 0
+
+    def __post_init__(self):
+        for name in self.__dataclass_fields__:
+            if name != "logit_bias":
+                check(name, getattr(self, name))
+        if not isinstance(self.logit_bias, Mapping):
+            raise UsageError(f"logit_bias {self.logit_bias!r}: impossible; give a mapping from token ids to numbers")
+        for token, bias in self.logit_bias.items():
+            if not isinstance(token, numbers.Integral) or isinstance(token, bool) or token < 0:
+                raise UsageError(f"logit_bias of {token!r}: impossible; tokens are whole numbers of at least 0")
+            if not isinstance(bias, numbers.Real) or isinstance(bias, bool) or not bias <= _LARGEST:
+                raise UsageError(
+                    f"logit_bias {bias!r} of token {token}: impossible; give a number, or -inf to forbid the token"
+                )
+
+    @property
+    def filters(self) -> bool:
+        """Whether fewer tokens than all may be drawn."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
+    @property
+    def penalises(self) -> bool:
+        """Whether logits are changed before the draw."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0) or bool(
+            self.logit_bias
+        )
+
+
+def check(name: str, value, label: str | None = None) -> None:
+    """UsageError, naming `label` or the setting, where its value is not what it may be."""
+    allowed = RANGES[name]
+    kind = numbers.Integral if allowed.kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not allowed.holds(value):
+        raise UsageError(f"{label or name} {value!r:.60}: impossible; give {allowed}")
+
+
+def row_settings(values: Mapping) -> dict:
+    """The settings among the keys of a prompt's line, as Sampling has them, and temperature and seed.
+
+    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. UsageError.
+    """
+    found = {name: values[name] for name in ROW_KEYS if values.get(name) is not None}
+    bias = found.get("logit_bias")
+    if isinstance(bias, Mapping):
+        try:
+            found["logit_bias"] = {int(token): value for token, value in bias.items()}
+        except ValueError:
+            raise UsageError('logit_bias: its keys are token ids, such as "17"') from None
+    for name in ("temperature", "seed"):
+        if name in found:
+            check(name, found[name])
+    Sampling(**{name: value for name, value in found.items() if name in Sampling.__dataclass_fields__})
+    return found
+
+
+ROW_KEYS = (*Sampling.__dataclass_fields__, "temperature", "seed")

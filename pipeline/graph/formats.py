@@ -1,0 +1,51 @@
+"""Element types and stored weight formats: names, sizes, and how NumPy shows them. The one home of these facts."""
+
+from __future__ import annotations
+
+from ..errors import DTypeError
+
+ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
+
+
+CACHE_DTYPES = ("f16", "f32", "q8")  # what a KV cache may be stored in, the default first; q8: see shaders/cache.h
+
+
+_NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32", "uint8": "u8"}
+
+
+_VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32", "u8": "uint8", "q8": "uint8"}
+
+
+# Weights that kernels read: MLX's bits and group sizes, and GGUF's types with a block's columns and bytes.
+AFFINE_BITS = (3, 4, 6, 8)
+
+
+GROUP_SIZES = (32, 64, 128)
+
+
+BLOCKS = {
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "MXFP4": (32, 17),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+}
+
+
+def dtype_of(array) -> str:
+    """The dtype of a NumPy array: "f32", "f16", "u32", "u8", or "bf16" for ml_dtypes.bfloat16."""
+    name = array.dtype.name
+    if name not in _NUMPY_NAMES:
+        raise DTypeError(f"an array of {name} is not supported; use {', '.join(_NUMPY_NAMES)}")
+    if not array.dtype.isnative:
+        raise DTypeError(f"an array of {array.dtype.str} has the other byte order; convert it with .astype({name!r})")
+    return _NUMPY_NAMES[name]
+
+
+def view_dtype(dtype: str) -> str:
+    """The NumPy dtype that shows a tensor's memory; bf16 shows as uint16, q8 as bytes."""
+    return _VIEWS[dtype]

@@ -1,0 +1,246 @@
+"""Sampling: from logits to a token and its log-probability."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...device.core import _core
+from ...errors import BuildError, ShapeError
+from ..tensors import Storage, Tensor
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What changes logits before they are drawn from.
+
+    rows [R, 6] u32: struct SamplePenalty of shaders/args.h. bias_ids [R, n] u32 with bias_values [R, n]
+    f32. history [slots, context] u32 has the token at each position of each row's slot; the row's
+    current token is put there by the step.
+    """
+
+    rows: Tensor
+    bias_ids: Tensor
+    bias_values: Tensor
+    history: Tensor
+    slots: Tensor
+
+
+class Sampling:
+    def sample(
+        self,
+        logits: Tensor,
+        temperature: Tensor,
+        seeds: Tensor,
+        tokens: Tensor | None,
+        positions: Tensor,
+        advance: bool = True,
+        name: str = "sample",
+        *,
+        filters: Tensor | None = None,
+        penalties: Penalties | None = None,
+        logprobs: int = 0,
+    ):
+        """Per row 8 bytes, [R, 2] u32: the token, and the bits of its f32 log-probability under
+        softmax(logits).
+
+        temperature [R] (≤ 0: argmax, lower index on a tie), seeds [R, 2] u32. The draw is Gumbel-max with
+        noise that depends on the row's seed and position only. With `advance` the token goes to `tokens`
+        and `positions` moves on: the next run's input. A row with a failed step gives OB_NONE and the
+        step's number. logits [1, vocab] are every row's.
+
+        In this order, where given: `penalties` (bias, repetition, presence, frequency), temperature, and
+        `filters` [R, 3] u32, struct SampleFilter (top-k, top-p, min-p). `logprobs` = n gives (result, top)
+        with top [R, n, 2] u32: the n largest of softmax(logits) and their log-probabilities' bits.
+        """
+        args, shared = self._sampling(logits, temperature, name)
+        self.check_rows(seeds, name, 2, dtype="u32")
+        self.check_rows(positions, name, dtype="u32")
+        args.update(advance=int(advance), filtered=int(filters is not None), tempered=int(filters is not None))
+        if tokens is None:
+            if advance or penalties:
+                raise BuildError(f"{self.named(name)}: there are no tokens to advance or to penalise")
+            tokens = self.state(self.named(name + ".tokens"), Storage.zeros((self.rows,), "u32"))
+        result = self.scratch(name, (self.rows, 2), "u32")
+        ends = ((tokens, positions, result), args)
+        parts = math.ceil(args["vocab"] / _core.SAMPLE_PART)
+        draws = self.scratch(name + ".draws", (self.rows, parts, 2), "u32")
+        if filters is None and penalties is None and not logprobs and not shared:
+            if parts == 1:
+                self.add(name, "sample", (logits, temperature, seeds, self.status()), *ends)
+                return result
+            stats = self.scratch(name + ".stats", (self.rows, parts, 3))
+            self.add(
+                name + ".parts",
+                "sample_part",
+                (logits, temperature, seeds, positions),
+                (stats, draws),
+                args,
+                columns=parts,
+            )
+            self.add(
+                name,
+                "sample_merge",
+                (logits, logits, temperature, stats, stats, draws, temperature, self.status()),
+                *ends,
+            )
+            return result
+        if filters is not None:
+            self.check_rows(filters, name, 3, dtype="u32")
+        stats, maxima = self._parts(logits, temperature, filters, args, name)
+        top = self._top_logprobs(logits, stats, maxima, logprobs, args, name) if logprobs else None
+        adjusted, rows, totals = logits, temperature, stats  # bound but not read without penalties
+        if penalties is not None:
+            rows = penalties.rows
+            args["adjusted"] = 1
+            adjusted, totals = self._penalties(logits, penalties, stats, tokens, positions, args, name)
+            self.add(
+                name + ".adjusted",
+                "logits_part",
+                (adjusted, temperature, self._bound(filters, temperature), rows),
+                (stats, maxima),
+                args,
+                columns=parts,
+            )
+        limits = temperature
+        if filters is not None:
+            limits = self.scratch(name + ".limits", (self.rows, 2), "u32")
+            self.add(
+                name + ".limits",
+                "filter_limit",
+                (logits, adjusted, rows, stats, maxima, temperature, filters),
+                (*self._list(name), limits),
+                args,
+            )
+        self.add(
+            name + ".draws",
+            "draw_part",
+            (logits, adjusted, rows, stats, maxima, limits, temperature, seeds, positions),
+            (draws,),
+            args,
+            columns=parts,
+        )
+        self.add(
+            name, "sample_merge", (logits, adjusted, rows, totals, stats, draws, temperature, self.status()), *ends
+        )
+        return (result, top) if logprobs else result
+
+    def gumbel_sample(
+        self,
+        logits: Tensor,
+        temperature: Tensor,
+        seeds: Tensor,
+        steps: Tensor,
+        filters: Tensor | None = None,
+        name: str = "gumbel_sample",
+    ) -> Tensor:
+        """The draw alone, [R, 2] u32 as of `sample`: noise of seeds [R, 2] u32 at steps [R] u32."""
+        return self.sample(logits, temperature, seeds, None, steps, False, name, filters=filters)
+
+    def softmax_sample(
+        self, logits: Tensor, temperature: Tensor, uniform: Tensor, name: str = "softmax_sample"
+    ) -> Tensor:
+        """[R, 2] u32 as of `sample`, by inverse CDF: the first token up to which the probabilities at the
+        row's temperature add up to more than uniform [R], a number in [0, 1)."""
+        args, _ = self._sampling(logits, temperature, name)
+        self.check_rows(uniform, name)
+        args["tempered"] = 2
+        stats, _ = self._parts(logits, temperature, None, args, name)
+        result = self.scratch(name, (self.rows, 2), "u32")
+        self.add(name, "softmax_pick", (logits, stats, temperature, uniform, self.status()), (result,), args)
+        return result
+
+    def _sampling(self, logits: Tensor, temperature: Tensor, name: str) -> tuple[dict, bool]:
+        """Struct SampleArgs of a step, and whether one row of logits is every row's."""
+        if len(logits.shape) != 2 or not 1 <= logits.shape[1] < 2**31:
+            raise ShapeError(f"{self.named(name)}: {logits.name} has shape {logits.shape}, expected [rows, vocab]")
+        shared = logits.shape[0] == 1 and self.rows > 1
+        if shared:
+            self.check_shape(logits, name, 1, logits.shape[1])
+        else:
+            self.check_rows(logits, name, logits.shape[1])
+        self.check_rows(temperature, name)
+        return {
+            "rows": self.rows,
+            "vocab": logits.shape[1],
+            "shared": int(shared),
+            "adjusted": 0,
+            "filtered": 0,
+            "tempered": 0,
+            "logprobs": 0,
+            "context": 0,
+            "biases": 0,
+            "step": self.failing_step(name),
+            "advance": 0,
+        }, shared
+
+    @staticmethod
+    def _bound(tensor: Tensor | None, other: Tensor) -> Tensor:
+        """What is bound where the kernel has a buffer that it will not read."""
+        return other if tensor is None else tensor
+
+    def _parts(self, logits, temperature, filters, args, name) -> tuple[Tensor, Tensor]:
+        """Statistics of the parts of each row, and the maxima of its blocks."""
+        rows, vocab, sizes = logits.shape[0], args["vocab"], _core
+        parts = math.ceil(vocab / sizes.SAMPLE_PART)
+        stats = self.scratch(name + ".stats", (rows, parts, 3))
+        maxima = self.scratch(name + ".maxima", (rows, math.ceil(vocab / sizes.SAMPLE_BLOCK)))
+        self.add(
+            name + ".parts",
+            "logits_part",
+            (logits, temperature, self._bound(filters, temperature), temperature),
+            (stats, maxima),
+            args,
+            columns=parts,
+            row_tile=self.rows if args["shared"] else 1,
+        )
+        return stats, maxima
+
+    def _list(self, name) -> tuple[Tensor, Tensor]:
+        size = _core.SAMPLE_LIST
+        return self.scratch(name + ".values", (self.rows, size)), self.scratch(name + ".ids", (self.rows, size), "u32")
+
+    def _top_logprobs(self, logits, stats, maxima, count, args, name) -> Tensor:
+        if not 1 <= count <= _core.MAX_LOGPROBS:
+            raise BuildError(f"{self.named(name)}: logprobs = {count}; choose 0 to {_core.MAX_LOGPROBS}")
+        if args["shared"]:
+            raise BuildError(f"{self.named(name)}: logprobs are of rows with logits of their own")
+        top = self.scratch(name + ".logprobs", (self.rows, count, 2), "u32")
+        self.add(
+            name + ".logprobs",
+            "top_logprobs",
+            (logits, stats, maxima),
+            (*self._list(name + ".logprobs"), top),
+            {**args, "logprobs": count},
+        )
+        return top
+
+    def _penalties(self, logits, penalties, stats, tokens, positions, args, name) -> tuple[Tensor, Tensor]:
+        """The logits of rows with penalties, changed; and the statistics of the unchanged ones."""
+        if args["shared"]:
+            raise BuildError(f"{self.named(name)}: penalties are of rows with logits of their own")
+        self.check_rows(penalties.rows, name, 6, dtype="u32")
+        self.check_rows(penalties.slots, name, dtype="u32")
+        biases = penalties.bias_ids.shape[1]
+        self.check_rows(penalties.bias_ids, name, biases, dtype="u32")
+        self.check_rows(penalties.bias_values, name, biases)
+        args.update(context=penalties.history.shape[1], biases=biases)
+        adjusted = self.scratch(name + ".adjusted", logits.shape)
+        totals = self.scratch(name + ".totals", (self.rows, 3))
+        marks = self.state(self.named(name + ".marks"), Storage.zeros(logits.shape, "u32"))
+        self.add(
+            name + ".copy",
+            "penalty_copy",
+            (logits, penalties.rows),
+            (adjusted,),
+            args,
+            columns=math.ceil(args["vocab"] / _core.SAMPLE_PART),
+        )
+        self.add(
+            name + ".penalties",
+            "penalty_apply",
+            (penalties.rows, penalties.bias_ids, penalties.bias_values, stats, tokens, positions, penalties.slots),
+            (penalties.history, marks, adjusted, totals),
+            args,
+        )
+        return adjusted, totals

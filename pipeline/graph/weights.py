@@ -1,0 +1,198 @@
+"""Weights in the formats in which checkpoints store them, as the kernels read them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import BuildError, DTypeError, ShapeError
+from .formats import AFFINE_BITS, BLOCKS, GROUP_SIZES
+from .tensors import Storage, Tensor, as_storage
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A matrix, or a stack of them, in a stored format that the kernels read as it is.
+
+    parts holds the array of elements or of GGUF's blocks ("gguf_…"), or MLX's packed words, scales and biases
+    ("q4_…", "mxfp4", whose scales stand for the biases that it has not). shape is logical: [..., outputs, inputs].
+
+    A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
+    own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
+    and row_step from one output to the next.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: str
+    parts: tuple[Tensor, ...]
+    group_size: int = 0
+    expert_rows: int = 0
+    row_step: int = 1
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in dict.fromkeys(self.parts))
+
+    @property
+    def quantized(self) -> bool:
+        return self.format not in ("f32", "f16", "bf16")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix that MLX quantised (mlx.core.quantize), as arrays or Storages.
+
+    weight: packed words u32 [..., outputs, inputs · bits / 32]; scales, biases [..., outputs, inputs / group_size].
+    affine: w = q · scale + bias for each group, scales and biases in f32, f16 or bf16. Where biases are None it is
+    MX's 4-bit format, mxfp4: groups of 32 E2M1 numbers, scales u8 the exponents of powers of two (E8M0).
+    """
+
+    weight: object
+    scales: object
+    biases: object = None
+    bits: int = 4
+    group_size: int = 64
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix in blocks of one of GGUF's types ("Q4_K"): bytes u8 [..., outputs, bytes of a row], array or Storage."""
+
+    data: object
+    type: str
+
+
+def split_rows(weight: Weight, sizes, *, interleaved: bool = False) -> tuple[Weight, ...]:
+    """The outputs of a weight [..., outputs, inputs] as weights of so many, one behind another or taking turns: views."""
+    stored, matrices = weight.shape[-2], math.prod(weight.shape[:-2])
+    if sum(sizes) != stored or (interleaved and len(set(sizes)) > 1):
+        raise ShapeError(
+            f"{weight.name}: {stored} outputs cannot be split into {', '.join(map(str, sizes))}"
+            f"{' that take turns' if interleaved else ''}"
+        )
+    step, begin, found = len(sizes) if interleaved else 1, 0, []
+    for i, size in enumerate(sizes):
+        first = i if interleaved else begin
+        end = (matrices - 1) * stored + first + (size - 1) * step + 1
+        views = {
+            part: Tensor(
+                f"{part.name}[{i}]", (end - first, part.shape[-1]), part.dtype, part.storage.rows(first, end), "weight"
+            )
+            for part in weight.parts
+        }
+        found.append(
+            Weight(
+                f"{weight.name}[{i}]",
+                (*weight.shape[:-2], size, weight.shape[-1]),
+                weight.format,
+                tuple(views[part] for part in weight.parts),
+                weight.group_size,
+                stored if len(weight.shape) > 2 else 0,
+                step,
+            )
+        )
+        begin += size
+    return tuple(found)
+
+
+def as_weight(value, name: str) -> Weight:
+    """A Weight from an array, a Storage, a Quantized, Blocks or a Weight. Raises DTypeError or ShapeError."""
+    if isinstance(value, Weight):
+        return value
+    if isinstance(value, Quantized):
+        return _mx_weight(value, name) if value.biases is None else _quantized_weight(value, name)
+    if isinstance(value, Blocks):
+        return _block_weight(value, name)
+    storage = as_storage(value)
+    if storage.dtype not in ("f32", "f16", "bf16"):
+        raise DTypeError(f"{name}: weights are f32, f16, bf16, Quantized or Blocks, not {storage.dtype}")
+    part = Tensor(name, storage.shape, storage.dtype, storage, "weight")
+    return Weight(name, storage.shape, storage.dtype, (part,))
+
+
+def _quantized_weight(value: Quantized, name: str) -> Weight:
+    words, scales, biases = (as_storage(part) for part in (value.weight, value.scales, value.biases))
+    if value.bits not in AFFINE_BITS:
+        raise BuildError(f"{name}: {value.bits} bits are not supported; use 3, 4, 6 or 8")
+    if value.group_size not in GROUP_SIZES:
+        raise BuildError(f"{name}: groups of {value.group_size} are not supported; use 32, 64 or 128")
+    if scales.dtype != biases.dtype or scales.dtype not in ("f32", "f16", "bf16"):
+        raise DTypeError(
+            f"{name}: scales and biases share one of f32, f16, bf16, not {scales.dtype} and {biases.dtype}"
+        )
+    shape = _packed_shape(words, scales, value, name)
+    if biases.shape != scales.shape:
+        raise ShapeError(f"{name}: scales are {scales.shape}, biases {biases.shape}; they must agree")
+    parts = (
+        Tensor(name, words.shape, "u32", words, "weight"),
+        Tensor(name + ".scales", scales.shape, scales.dtype, scales, "weight"),
+        Tensor(name + ".biases", biases.shape, biases.dtype, biases, "weight"),
+    )
+    return Weight(name, shape, f"q{value.bits}_{scales.dtype}", parts, value.group_size)
+
+
+def _mx_weight(value: Quantized, name: str) -> Weight:
+    words, scales = as_storage(value.weight), as_storage(value.scales)
+    if (value.bits, value.group_size) != (4, 32):
+        raise BuildError(
+            f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; "
+            "of the MX formats mxfp4 is supported, 4 bits in groups of 32"
+        )
+    if scales.dtype != "u8":
+        raise DTypeError(f"{name}: scales of mxfp4 are u8, not {scales.dtype}")
+    shape = _packed_shape(words, scales, value, name)
+    part = Tensor(name + ".scales", scales.shape, "u8", scales, "weight")
+    return Weight(name, shape, "mxfp4", (Tensor(name, words.shape, "u32", words, "weight"), part, part), 32)
+
+
+def _packed_shape(words: Storage, scales: Storage, value: Quantized, name: str) -> tuple[int, ...]:
+    """The logical shape, once words and scales agree on it."""
+    if words.dtype != "u32":
+        raise DTypeError(f"{name}: packed words are u32, not {words.dtype}")
+    inputs, rest = divmod(words.shape[-1] * 32, value.bits)
+    groups = (*words.shape[:-1], inputs // value.group_size)
+    if rest or inputs % value.group_size or scales.shape != groups:
+        raise ShapeError(
+            f"{name}: words {words.shape} of {value.bits} bits in groups of {value.group_size} need scales "
+            f"and biases of {groups}, got {scales.shape}"
+        )
+    return (*words.shape[:-1], inputs)
+
+
+def _block_weight(value: Blocks, name: str) -> Weight:
+    data = as_storage(value.data)
+    if value.type not in BLOCKS:
+        raise DTypeError(f"{name}: blocks of {value.type} are not supported; use {', '.join(BLOCKS)}")
+    columns, nbytes = BLOCKS[value.type]
+    if data.dtype != "u8":
+        raise DTypeError(f"{name}: blocks are u8, not {data.dtype}")
+    if not data.shape[-1] or data.shape[-1] % nbytes:
+        raise ShapeError(f"{name}: rows of {data.shape[-1]} bytes are not whole blocks of {nbytes} ({value.type})")
+    part = Tensor(name, data.shape, "u8", data, "weight")
+    return Weight(name, (*data.shape[:-1], data.shape[-1] // nbytes * columns), f"gguf_{value.type.lower()}", (part,))
+
+
+def quantize(array, bits: int = 4, group_size: int = 64) -> Quantized:
+    """Affine quantisation of float weights [..., inputs], to the format of mlx.core.quantize.
+
+    Each group's scale spans its range; words, scales and biases come back as arrays (scales f32).
+    """
+    values = np.asarray(array, dtype=np.float32)
+    if values.shape[-1] % group_size:
+        raise ShapeError(f"{values.shape[-1]} inputs are not whole groups of {group_size}")
+    groups = values.reshape(*values.shape[:-1], -1, group_size)
+    low, high = groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)
+    top = 2**bits - 1
+    scale = np.maximum((high - low) / top, 1e-8).astype(np.float32)
+    q = np.clip(np.rint((groups - low) / scale), 0, top).astype(np.uint8).reshape(*values.shape[:-1], -1, 32)
+    return Quantized(_packed(q, bits), scale[..., 0], low[..., 0].astype(np.float32), bits, group_size)
+
+
+def _packed(q, bits: int):
+    """Integers [..., n, 32] as words [..., n · bits], lowest bits first."""
+    flags = (q[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
+    raw = np.packbits(flags.reshape(*q.shape[:-1], -1), axis=-1, bitorder="little")
+    return raw.view("<u4").reshape(*q.shape[:-2], -1)

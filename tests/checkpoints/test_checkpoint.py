@@ -1,0 +1,367 @@
+"""Checkpoint folders: the built-in one, shards, quantisation, special tokens, and everything that can be wrong."""
+
+import json
+import shutil
+
+import numpy
+import pytest
+from support.checkpoints import write_tensors
+
+from pipeline.checkpoints import config
+from pipeline.checkpoints.config import Quantization
+from pipeline.checkpoints.opening import open_checkpoint
+from pipeline.checkpoints.storyteller import builtin_model
+from pipeline.errors import CheckpointError, ClosedError, UnsupportedError
+
+CONFIG = {"model_type": "qwen3_moe", "bos_token_id": 0, "eos_token_id": 0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_tensors(tmp_path / "model.safetensors", {"w": numpy.arange(6, dtype=numpy.float32).reshape(2, 3)})
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def refuse(path, *words, error=CheckpointError):
+    with pytest.raises(error) as caught:
+        open_checkpoint(path).close()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_builtin_model():
+    with open_checkpoint(builtin_model()) as checkpoint:
+        assert checkpoint.config["model_type"] == "qwen3_moe"
+        assert len(checkpoint.tensors) == 228
+        assert checkpoint.tokenizer().vocab_size == 4096
+        assert checkpoint.end_tokens == (0,) and checkpoint.bos_token == 0
+        assert checkpoint.quantization("model.layers.7.mlp.gate") == Quantization(8, 64)
+        assert checkpoint.quantization("model.layers.7.self_attn.q_proj") == Quantization(4, 64)
+        assert checkpoint.quantization("model.norm") is None
+        info = checkpoint.tensors["model.embed_tokens.weight"]
+        assert (info.dtype, info.shape, info.nbytes) == ("U32", (4096, 32), 524288)
+        assert checkpoint.nbytes == info.file.stat().st_size
+
+
+def test_views_of_unaligned_data_equal_the_bytes():
+    """The built-in file starts its data at 2 modulo 4."""
+    with open_checkpoint(builtin_model()) as checkpoint:
+        info = checkpoint.tensor("model.layers.0.mlp.gate.weight")
+        view = checkpoint.view(info.name)
+        assert info.offset % 4 == 2 and not view.flags.aligned and not view.flags.writeable
+        whole = info.file.read_bytes()
+        assert view.tobytes() == whole[info.offset : info.offset + info.nbytes]
+        norm = checkpoint.view("model.norm.weight")
+        assert norm.dtype == numpy.uint16 and norm.shape == (256,)
+
+
+@pytest.mark.parametrize("pad", range(4))
+def test_view_at_every_address(folder, pad):
+    expected = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
+    write_tensors(folder / "model.safetensors", {"w": expected}, pad)
+    with open_checkpoint(folder) as checkpoint:
+        assert numpy.array_equal(checkpoint.view("w"), expected)
+
+
+def test_map_is_shared_and_read_only(folder):
+    with open_checkpoint(folder) as checkpoint:
+        file = checkpoint.tensors["w"].file
+        mapping = checkpoint.mapped(file)
+        assert checkpoint.mapped(file) is mapping and len(mapping) == file.stat().st_size
+        with pytest.raises(TypeError):
+            mapping[0] = 1
+        with pytest.raises(CheckpointError, match="not a weight file"):
+            checkpoint.mapped(folder / "config.json")
+
+
+def test_close(folder):
+    checkpoint = open_checkpoint(folder)
+    view = checkpoint.view("w")
+    checkpoint.close()
+    checkpoint.close()
+    assert view[1, 2] == 5  # a view keeps its map
+    with pytest.raises(ClosedError, match="closed"):
+        checkpoint.view("w")
+
+
+def test_file_that_changes_size_before_it_is_mapped(folder):
+    with open_checkpoint(folder) as checkpoint:
+        with open(folder / "model.safetensors", "ab") as stream:
+            stream.write(b"more")
+        with pytest.raises(CheckpointError, match="size changed"):
+            checkpoint.view("w")
+
+
+def test_file_that_vanishes_before_it_is_mapped(folder):
+    with open_checkpoint(folder) as checkpoint:
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(CheckpointError, match="cannot be mapped"):
+            checkpoint.view("w")
+
+
+def test_missing_tensor_is_named(folder):
+    with open_checkpoint(folder) as checkpoint, pytest.raises(CheckpointError, match="no tensor 'v'"):
+        checkpoint.view("v")
+
+
+def test_missing_folder_and_files(tmp_path):
+    refuse(tmp_path / "absent", "absent", "no such folder or file", "config.json")
+    (tmp_path / "file").write_text("x")
+    refuse(tmp_path / "file", "neither a folder nor a GGUF file")
+    (tmp_path / "file").unlink()
+    refuse(tmp_path, "config.json", "not found")
+    (tmp_path / "config.json").write_text("{}")
+    refuse(tmp_path, "neither model.safetensors nor")
+
+
+def test_other_weight_formats(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"x")
+    refuse(tmp_path, "GGUF", "give the file itself", "model.gguf")
+    (tmp_path / "config.json").write_text("{}")
+    refuse(tmp_path, "GGUF", "give the file itself", "model.gguf")
+    (tmp_path / "model.gguf").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    refuse(tmp_path, "pytorch_model.bin", "PyTorch", "model.safetensors", error=UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"\xff", "not JSON"),
+        (b"3", "not a JSON"),
+        (b"[" * 200_000, "nested"),
+        (b'{"eos_token_id": "x"}', "eos_token_id"),
+        (b'{"eos_token_id": [1, -1]}', "eos_"),
+        (b'{"bos_token_id": 1.5}', "bos_token_id"),
+        (b'{"quantization": 4}', "quantization"),
+    ],
+)
+def test_bad_config(folder, content, word):
+    (folder / "config.json").write_bytes(content)
+    refuse(folder, "config.json", word)
+
+
+def test_config_with_a_byte_order_mark(folder):
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf{}")
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.config == {}
+
+
+@pytest.mark.parametrize(
+    "generation, own, expected",
+    [(None, 3, (3,)), ([5, 3], 3, (5, 3)), (7, 3, (7, 3)), (None, None, ()), (None, [4, 4], (4,))],
+)
+def test_end_tokens(folder, generation, own, expected):
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"eos_token_id": own}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.end_tokens == expected
+
+
+@pytest.mark.parametrize(
+    "tokenizer, expected",
+    [
+        (None, 0),
+        ({"bos_token": "<s>"}, 0),
+        ({"bos_token": None}, None),
+        ({"add_bos_token": False}, None),
+        ({"add_bos_token": False, "bos_token": "<s>"}, None),
+        ({"add_bos_token": True, "bos_token": None}, 0),
+    ],
+)
+def test_beginning_token(folder, tokenizer, expected):
+    """Qwen3's config names a beginning token that its tokenizer never writes."""
+    if tokenizer is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.bos_token == expected
+
+
+# Shards
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    write_tensors(tmp_path / "one.safetensors", {"a": numpy.full(3, 1, numpy.float32)})
+    write_tensors(tmp_path / "two.safetensors", {"b": numpy.full(2, 2, numpy.uint16)})
+    write_index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"})
+    return tmp_path
+
+
+def write_index(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_shards(sharded):
+    with open_checkpoint(sharded) as checkpoint:
+        assert checkpoint.tensors["b"].file == sharded / "two.safetensors"
+        assert checkpoint.view("a").tolist() == [1, 1, 1] and checkpoint.view("b").tolist() == [2, 2]
+
+
+def test_shards_through_links(sharded, tmp_path_factory):
+    links = tmp_path_factory.mktemp("links")
+    for file in sharded.iterdir():
+        (links / file.name).symlink_to(file)
+    with open_checkpoint(links) as checkpoint:
+        assert checkpoint.view("a").tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {}, "x"])
+def test_index_without_a_map(sharded, weight_map):
+    write_index(sharded, weight_map)
+    refuse(sharded, "index.json", "weight_map")
+
+
+@pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/b", "..", ".", "", 3, None, "x\0y", "a\\b"])
+def test_index_cannot_point_elsewhere(sharded, file):
+    write_index(sharded, {"a": file})
+    refuse(sharded, "'a'", "no file name")
+
+
+def test_missing_shards_are_listed(sharded):
+    write_index(sharded, {"a": "one.safetensors"} | {f"t{i}": f"part-{i:02}.safetensors" for i in range(20)})
+    refuse(sharded, "20 of the 21 files", "index.json", *(f"part-{i:02}.safetensors" for i in range(20)), "download")
+
+
+def test_shard_without_its_tensor(sharded):
+    write_index(sharded, {"a": "one.safetensors", "b": "one.safetensors"})
+    refuse(sharded, "one.safetensors", "'b'")
+
+
+def test_tensor_in_two_shards(sharded):
+    write_tensors(
+        sharded / "two.safetensors", {"b": numpy.full(2, 2, numpy.uint16), "a": numpy.full(3, 9, numpy.float32)}
+    )
+    refuse(sharded, "two.safetensors", '"a"', "one.safetensors, too")
+
+
+def test_tensor_that_the_index_forgets_is_extra(sharded):
+    write_tensors(
+        sharded / "two.safetensors", {"b": numpy.full(2, 2, numpy.uint16), "c": numpy.full(3, 9, numpy.float32)}
+    )
+    with open_checkpoint(sharded) as checkpoint:
+        checkpoint.view("a"), checkpoint.view("b")
+        assert checkpoint.unused == ("c",)
+
+
+def test_truncated_shard(sharded):
+    whole = (sharded / "one.safetensors").read_bytes()
+    (sharded / "one.safetensors").write_bytes(whole[:-1])
+    refuse(sharded, "one.safetensors", '"a"', "truncated")
+
+
+def test_truncated_builtin_model(tmp_path):
+    """Any cut of a real checkpoint is refused before it is mapped."""
+    shutil.copytree(builtin_model(), tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "model.safetensors"
+    size = file.stat().st_size
+    for cut in (size - 1, size // 2, 30_000, 20_000, 8, 0):
+        with open(file, "r+b") as stream:
+            stream.truncate(cut)
+        refuse(tmp_path, "model.safetensors")
+
+
+# Quantisation
+
+
+def quantized(folder, table, key="quantization"):
+    write_tensors(
+        folder / "model.safetensors", {f"{m}.{p}": numpy.zeros(1, numpy.uint32) for m in "xyz" for p in ("scales",)}
+    )
+    (folder / "config.json").write_text(json.dumps({key: table}))
+    return open_checkpoint(folder)
+
+
+def test_overrides(folder):
+    table = {"bits": 4, "group_size": 64, "x": {"bits": 8, "group_size": 32}, "y": False, "z": True, "w": {"bits": 8}}
+    with quantized(folder, table) as checkpoint:
+        found = {module: checkpoint.quantization(module) for module in "xyzwv"}
+    assert found == {"x": Quantization(8, 32), "y": None, "z": Quantization(4, 64), "w": Quantization(8, 64), "v": None}
+
+
+def test_mxfp4(folder):
+    table = {"bits": 4, "group_size": 32, "mode": "mxfp4", "x": {"bits": 6, "group_size": 64}, "y": {"mode": "mxfp4"}}
+    with quantized(folder, table) as checkpoint:
+        found = {module: checkpoint.quantization(module) for module in "xyz"}
+    assert found == {"x": Quantization(6, 64), "y": Quantization(4, 32, "mxfp4"), "z": Quantization(4, 32, "mxfp4")}
+
+
+def test_mxfp4_of_other_bits(folder):
+    with quantized(folder, {"bits": 8, "group_size": 32, "mode": "mxfp4"}) as checkpoint:
+        with pytest.raises(CheckpointError, match="x has mode mxfp4 with 8 bits"):
+            checkpoint.quantization("x")
+
+
+def test_other_key(folder):
+    with quantized(folder, {"bits": 4, "group_size": 128}, "quantization_config") as checkpoint:
+        assert checkpoint.quantization("x") == Quantization(4, 128)
+
+
+def test_scales_without_a_table(folder):
+    with quantized(folder, None) as checkpoint, pytest.raises(CheckpointError, match="x has scales"):
+        checkpoint.quantization("x")
+
+
+def test_another_method(folder):
+    with pytest.raises(UnsupportedError, match="gptq"):
+        quantized(folder, {"quant_method": "gptq", "bits": 4}, "quantization_config")
+
+
+def test_blocks_with_names_of_their_own(folder):
+    """gpt-oss as Hugging Face stores it: the method that config.json names asks nothing of modules with scales."""
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "mxfp4"}}))
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.quantization("w") is None
+
+
+@pytest.mark.parametrize(
+    "table, word",
+    [
+        ({"bits": 2, "group_size": 64}, "2 bits"),
+        ({"bits": 4, "group_size": 48}, "group size 48"),
+        ({"bits": 8, "group_size": 32, "mode": "mxfp8"}, "mxfp8"),
+        ({"group_size": 64}, "null bits"),
+        ({"bits": 4}, "group size null"),
+        ({"bits": 4.0, "group_size": 64}, "4.0 bits"),
+        ({"bits": 4, "group_size": 64, "x": {"bits": 5}}, "5 bits"),
+        ({"bits": 4, "group_size": 64, "x": {"bits": 4, "mode": "nvfp4"}}, "nvfp4"),
+    ],
+)
+def test_unsupported_quantization(folder, table, word):
+    with quantized(folder, table) as checkpoint, pytest.raises(UnsupportedError) as caught:
+        checkpoint.quantization("x")
+    assert word in str(caught.value) and "config.json" in str(caught.value)
+
+
+def test_override_of_the_wrong_kind(folder):
+    with quantized(folder, {"bits": 4, "group_size": 64, "x": 8}) as checkpoint:
+        with pytest.raises(CheckpointError, match="object or false"):
+            checkpoint.quantization("x")
+
+
+def test_config_fields():
+    fields = {"n": 3, "zero": 0, "x": 1.5, "flag": True, "null": None, "text": "3", "huge": 2**40}
+    assert config.integer(fields, "n") == 3 and config.integer(fields, "null", 7) == 7
+    assert config.number(fields, "n") == 3.0 and config.number(fields, "x") == 1.5
+    assert config.boolean(fields, "flag") is True and config.boolean(fields, "absent", False) is False
+    for read, key in [
+        (config.integer, "zero"),
+        (config.integer, "x"),
+        (config.integer, "flag"),
+        (config.integer, "huge"),
+        (config.integer, "text"),
+        (config.number, "zero"),
+        (config.number, "flag"),
+        (config.boolean, "n"),
+        (config.integer, "absent"),
+        (config.number, "null"),
+    ]:
+        with pytest.raises(CheckpointError, match=key):
+            read(fields, key)

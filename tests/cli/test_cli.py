@@ -1,0 +1,393 @@
+"""The command line as a real process: exit codes, one-line errors, rows, summaries, Ctrl-C.
+
+`run` starts the real program; `fake` the same program with the generator of fakes.py, where a test needs to slow it
+down or to make it fail.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.paths import golden
+from support.programs import FAKE, certain, fake, finish, refuse, rows_of, run, start
+
+from pipeline.checkpoints.storyteller import builtin_model
+from pipeline.metalc.toolchain import runnable_isas
+
+GOLDEN = golden("golden")["4bit"]
+SUMMARY_KEYS = {
+    "device",
+    "model",
+    "prompt_tokens",
+    "generated_tokens",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
+    "command_buffers_per_token",
+    "readback_bytes_per_token",
+    "dispatches_per_layer",
+    "peak_memory_bytes",
+}
+
+
+# What works
+
+
+def test_a_large_cache_is_told_before_it_is_taken():
+    code, _, err = fake("--prompt", "x", "--max-tokens", 40, "--kv-cache", "q8", env={"FAKE_CACHE": "25"})
+    assert code == 0 and "onebuf: KV cache: 1.3 GiB in q8 for 1 × 42 positions\n" in err
+    assert "KV cache" not in fake("--prompt", "x", "--max-tokens", 4, env={"FAKE_CACHE": "25"})[2]
+
+
+def test_story():
+    code, out, err = run("--max-tokens", 40, "--seed", 7)
+    assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err
+    assert "tok/s" in err and "command buffers a token  1\n" in err and "bytes read back a token  8\n" in err
+    assert "seed" in err and "peak memory" in err and "expert load" in err
+    assert run("--max-tokens", 40, "--seed", 7)[1] == out
+    assert run("--max-tokens", 40, "--seed", 8)[1] != out
+
+
+def test_prompt_streams_the_golden_text():
+    case = GOLDEN[0]
+    code, out, _ = run("--prompt", case["prompt"], "--max-tokens", len(case["tokens"]))
+    assert code == 0 and out == case["prompt"] + case["text"] + "\n"
+
+
+def test_an_instruction_set_of_choice():
+    """--isa, which wins over OB_ISA; one that no processor has both of is refused by the device."""
+    runnable = runnable_isas()[-1]
+    code, out, _ = run("--prompt", GOLDEN[0]["prompt"], "--max-tokens", 8, "--isa", runnable, env={"OB_ISA": "avx1024"})
+    assert code == 0 and GOLDEN[0]["text"].startswith(out.removeprefix(GOLDEN[0]["prompt"]).rstrip("\n"))
+    other = "avx2" if runnable == "generic" else "generic"
+    refuse("--isa", other, words=[other, "does not have", runnable])
+
+
+def test_json_summary_alone():
+    code, out, err = run("--prompt", "The fox", "--max-tokens", 20, "--json", "--threads", 1)
+    summary = json.loads(out)
+    assert code == 0 and err == "" and SUMMARY_KEYS <= set(summary)
+    assert summary["device"] == "cpu" and summary["model"] == "storyteller" and summary["threads"] == 1
+    assert summary["command_buffers_per_token"] == 1 and summary["readback_bytes_per_token"] == 8
+    assert summary["dispatches_per_layer"] <= 12 and summary["prompt_tokens"] == 3
+    assert summary["decode_tokens_per_second"] > 0 and summary["prefill_tokens_per_second"] > 0
+    assert summary["peak_memory_bytes"] < 130e6
+    counts = summary["expert_tokens"]
+    assert len(counts) == 8 and {len(layer) for layer in counts} == {16}
+
+
+def test_rows(tmp_path):
+    prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    lines = [
+        {"prompt": c["prompt"], "id": f"n{i}"} if i % 2 else {"tokens": c["prompt_ids"]} for i, c in enumerate(GOLDEN)
+    ]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, printed, err = run("--prompts", prompts, "--out", out, "--max-tokens", 48, "--batch-size", 3)
+    assert code == 0 and printed == "" and "generated" in err
+    rows = rows_of(out)
+    assert [row["index"] for row in rows] == list(range(len(GOLDEN)))
+    for row, case in zip(rows, GOLDEN, strict=True):
+        assert set(row) == {"id", "index", "prompt", "text", "tokens", "logprobs", "finish_reason"}
+        assert row["id"] == (f"n{row['index']}" if row["index"] % 2 else row["index"])
+        assert row["prompt"] == case["prompt"]
+        assert row["tokens"][: len(certain(case))] == certain(case)
+        assert row["text"] == case["text"] or row["tokens"] != case["tokens"]
+        assert len(row["logprobs"]) == len(row["tokens"]) and all(value <= 0 for value in row["logprobs"])
+        assert row["finish_reason"] == ("length" if len(row["tokens"]) == 48 else "stop")
+
+
+@pytest.mark.parametrize("temperature", [0, 0.9])
+def test_rows_do_not_depend_on_the_batch(tmp_path, temperature):
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("".join(case["prompt"] + "\n" for case in GOLDEN))
+    found = []
+    for batch in (1, 3, 8):
+        out = tmp_path / f"{batch}.jsonl"
+        options = ("--temperature", temperature, "--seed", 11, "--max-tokens", 24, "--batch-size", batch)
+        assert run("--prompts", prompts, "--out", out, *options)[0] == 0
+        found.append([row["tokens"] for row in rows_of(out)])
+    assert found[0] == found[1] == found[2]
+
+
+def test_standard_input_to_standard_output():
+    code, out, _ = run("--prompts", "-", "--out", "-", "--max-tokens", 3, data=b"The fox\n\nThe cat\n")
+    assert code == 0 and [json.loads(line)["prompt"] for line in out.splitlines()] == ["The fox", "The cat"]
+
+
+def test_several_prompts_without_a_file():
+    code, out, _ = run("--prompts", "-", "--max-tokens", 3, "--batch-size", 2, data=b"The fox\nThe cat\n")
+    fox, cat, rest = out.split("\n\n")
+    assert code == 0 and fox.startswith("The fox") and cat.startswith("The cat") and rest == ""
+
+
+def test_text_ends_at_the_context():
+    tokens = json.dumps({"tokens": [5] * 1020}).encode()
+    code, out, _ = run("--prompts", "-", "--out", "-", data=tokens)
+    (row,) = map(json.loads, out.splitlines())
+    assert code == 0 and row["finish_reason"] in ("length", "stop") and len(row["tokens"]) <= 4
+
+
+def test_explain():
+    code, out, err = run("--explain")
+    assert code == 0 and err == "" and "layers.7" in out and "sample" in out and "1 command buffer" in out
+
+
+def test_trace(tmp_path):
+    file = tmp_path / "trace.json"
+    code, _, _ = run("--prompt", "The fox", "--max-tokens", 3, "--trace", file)
+    events = json.loads(file.read_text())["traceEvents"]
+    dispatches = [e for e in events if e["ph"] == "X" and e["args"]]
+    assert code == 0 and len(dispatches) >= 3 * 80 and all(e["dur"] >= 0 for e in dispatches)
+
+
+@pytest.mark.parametrize("module", ["pipeline.run", "pipeline"])
+def test_help(module):
+    code, out, err = finish(start(["-m", module], ["--help"]))
+    assert code == 0 and err == "" and "--temperature" in out and "exit codes" in out
+
+
+def test_import_is_light():
+    """Neither NumPy nor anything heavier is loaded, and errors before the run need none of it."""
+    heavy = ("numpy", "rich", "tokenizers", "torch", "transformers", "pipeline._core")
+    program = (
+        f"import sys, pipeline; pipeline.__all__; import pipeline.run as r; r.main(['--device', 'x']); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    code, out, _ = finish(start(["-c", program], []))
+    assert code == 0 and out == "[]\n"
+
+
+def test_plain_run_needs_no_rich():
+    program = (
+        "import sys; from pipeline.run import main; main(['--prompt', 'a', '--max-tokens', '2']);"
+        "print([m for m in ('rich', 'torch', 'transformers') if m in sys.modules])"
+    )
+    assert finish(start(["-c", program], []))[1].endswith("\n[]\n")
+
+
+# What cannot run
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--temperature", "-1"], ["--temperature -1", "0 (greedy)"]),
+        (["--temperature", "nan"], ["--temperature nan"]),
+        (["--device", "tpu"], ["--device tpu", "cpu"]),
+        (["--device", "metal"], ["metal"]),
+        (["--max-tokens", "0"], ["--max-tokens 0"]),
+        (["--batch-size", "0"], ["--batch-size 0"]),
+        (["--out", "absent/folder/o.jsonl"], ["--out absent/folder/o.jsonl", "no folder"]),
+        (["--model", "absent"], ["absent", "no such folder"]),
+        (["--model", "Makefile"], ["Makefile", "neither a folder nor a GGUF file"]),
+        (["--prompts", "absent.txt"], ["absent.txt", "no such file"]),
+        (["--prompts", "/dev/null"], ["/dev/null", "no prompts"]),
+        (["--unknown"], ["--unknown", "--help"]),
+    ],
+)
+def test_bad_command_line(arguments, words):
+    refuse(*arguments, words=words)
+
+
+def test_prompt_longer_than_the_context():
+    refuse("--prompt", "the cat " * 2000, words=["--prompt", "context of 1,024", "shorten it"])
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", ["no prompts"]),
+        (b"\n \n", ["no prompts"]),
+        (b"\xff\n", ["line 1", "not UTF-8"]),
+        (b'\n{"prompt" 3}\n', ["line 2", "not JSON"]),
+        (b'{"tokens": [4096]}', ["line 1", "token 4096"]),
+        (b'{"tokens": [1]\n{"prompt": 5}', ["line 1", "and 1 more"]),
+    ],
+)
+def test_prompts_of_which_none_can_run(tmp_path, content, words):
+    """The rows of an earlier run are not lost to a run that cannot start."""
+    out = tmp_path / "o.jsonl"
+    out.write_text("earlier\n")
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_bytes(content)
+    refuse("--prompts", prompts, "--out", out, words=[str(prompts), *words])
+    assert out.read_text() == "earlier\n"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return Path(shutil.copytree(builtin_model(), tmp_path / "model"))
+
+
+def edit(model, **fields):
+    file = model / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_truncated_checkpoint(model):
+    with open(model / "model.safetensors", "r+b") as stream:
+        stream.truncate(5_000_000)
+    refuse("--model", model, words=["model.safetensors", "truncated"])
+
+
+def test_header_that_lies(model):
+    file = model / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b'"shape":[4096,32]', b'"shape":[4096,33]', 1))
+    refuse("--model", model, words=["model.embed_tokens.weight", "4096, 33"])
+
+
+def test_tensor_of_another_shape(model):
+    edit(model, hidden_size=128)
+    refuse("--model", model, words=["model.safetensors", "shape"])
+
+
+def test_missing_tensor(model):
+    edit(model, num_hidden_layers=9)
+    refuse("--model", model, words=["model.layers.8"])
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"model_type": "llama9"}, ["llama9", "qwen3_moe"]),
+        ({"model_type": None}, ["model_type"]),
+        ({"model_type": ["x"]}, ["model_type"]),
+        ({"quantization": {"bits": 5, "group_size": 64}}, ["5 bits"]),
+        ({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}, ["mxfp4"]),
+        ({"quantization": None, "quantization_config": {"quant_method": "awq"}}, ["awq"]),
+        ({"num_experts": "many"}, ["num_experts"]),
+        ({"num_attention_heads": 0}, ["num_attention_heads"]),
+        ({"rms_norm_eps": "x"}, ["rms_norm_eps"]),
+        ({"rms_norm_eps": float("nan")}, ["rms_norm_eps"]),
+        ({"rope_parameters": 3}, ["rope"]),
+        ({"max_position_embeddings": 2**60}, ["max_position_embeddings"]),
+    ],
+)
+def test_unusable_config(model, fields, words):
+    edit(model, **fields)
+    refuse("--model", model, words=["config.json", *words])
+
+
+def test_missing_files_of_a_checkpoint(model):
+    (model / "tokenizer.json").unlink()
+    refuse("--model", model, words=["tokenizer.json", "not found"])
+    (model / "model.safetensors").unlink()
+    refuse("--model", model, words=["neither model.safetensors"])
+    (model / "config.json").unlink()
+    refuse("--model", model, words=["config.json", "not found"])
+
+
+# Some fail, some run
+
+
+def test_bad_lines_among_good_ones(tmp_path):
+    prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    long = json.dumps({"tokens": [5] * 2000})
+    prompts.write_bytes(
+        b'{"prompt": "The fox"}\n{bad\n\xff\n{"tokens": [9999]}\n' + long.encode() + b'\n{"prompt": "The cat"}'
+    )
+    code, _, err = run("--prompts", prompts, "--out", out, "--max-tokens", 4, "--batch-size", 4)
+    rows = rows_of(out)
+    assert code == 1 and [row["index"] for row in rows] == list(range(6))
+    assert [("error" in row) for row in rows] == [False, True, True, True, True, False]
+    assert "not JSON" in rows[1]["error"] and "UTF-8" in rows[2]["error"] and "9999" in rows[3]["error"]
+    assert "context" in rows[4]["error"] and rows[1]["finish_reason"] == "error" and len(rows[5]["tokens"]) == 4
+    assert f"{prompts} line 2: not JSON" in err and "failed" in err
+
+
+def test_failure_while_running(tmp_path):
+    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
+    prompts.write_text("a\nb\nc\n")
+    code, printed, _ = fake("--prompts", prompts, "--out", out, "--json", env={"FAKE_FAIL": "1"})
+    rows = rows_of(out)
+    assert code == 1 and json.loads(printed)["failed"] == 1
+    assert rows[1]["error"] == "layer 3: every logit is NaN" and "error" not in rows[0] | rows[2]
+
+
+# Interruptions
+
+
+def interrupted(process, out, rows):
+    """Sends Ctrl-C once `out` has `rows` rows; the exit code, standard output and error."""
+    deadline = time.monotonic() + 30
+    while not (out.exists() and len(rows_of(out)) >= rows):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    return finish(process)
+
+
+def test_ctrl_c_keeps_finished_rows(tmp_path):
+    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
+    prompts.write_text("The fox\n" * 3000)
+    process = start(["-m", "pipeline.run"], ["--prompts", prompts, "--out", out, "--max-tokens", 8, "--batch-size", 4])
+    code, printed, err = interrupted(process, out, 5)
+    rows = rows_of(out)
+    assert code == 130 and printed == "" and len(rows) >= 5
+    assert err == f"onebuf: interrupted: {len(rows)} of 3000 prompts are finished\n"
+    assert [row["index"] for row in rows] == sorted(row["index"] for row in rows)
+    assert all(len(row["tokens"]) == 8 for row in rows)
+
+
+def test_ctrl_c_writes_rows_that_wait(tmp_path):
+    """Row 0 has the longest text: with its batch's other rows it is not finished when those are."""
+    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
+    prompts.write_text("".join(f"prompt {i}\n" for i in range(400)))
+    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 5, "--max-tokens", 60]
+    process = start([FAKE], arguments, {"FAKE_SLEEP": "0.001"})
+    code, _, err = interrupted(process, out, 5)
+    rows = rows_of(out)
+    assert code == 130 and f"{len(rows)} of 400" in err
+    assert [row["index"] for row in rows] == sorted({row["index"] for row in rows})
+
+
+def test_second_ctrl_c_ends_a_step_that_hangs():
+    process = start([FAKE], ["--prompt", "x"], {"FAKE_SLEEP": "30"})
+    assert process.stdout.read(1) == b"x"
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130 and err == "onebuf: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["--prompt", "x"], ["--prompts", "P", "--out", "-"], ["--prompts", "P"]])
+def test_reader_that_goes_away(tmp_path, arguments):
+    prompts = tmp_path / "P.txt"
+    prompts.write_text("a\n" * 300)
+    process = start([FAKE], [prompts if a == "P" else a for a in arguments], {"FAKE_SLEEP": "0.0005"})
+    process.stdout.read(1)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 141 and err == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_full_disk(tmp_path):
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a\nb\n")
+    code, _, err = fake("--prompts", prompts, "--out", "/dev/full")
+    assert code == 2 and err.splitlines()[0].startswith("onebuf: error: /dev/full: cannot be written")
+    with open("/dev/full", "wb") as full:
+        process = start([FAKE], ["--prompt", "a"], stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and err.startswith(b"onebuf: error: ") and err.count(b"\n") == 1
+
+
+def test_encoding_that_lacks_the_text():
+    code, out, err = fake("--prompt", "日本", env={"PYTHONIOENCODING": "ascii"})
+    assert code == 0 and out.startswith("??") and "expert load" in err and err.isascii()
+
+
+def test_closed_standard_streams():
+    code = subprocess.run(
+        [sys.executable, FAKE, "--prompt", "x"], close_fds=True, preexec_fn=lambda: (os.close(1), os.close(2))
+    ).returncode
+    assert code == 0

@@ -1,0 +1,30 @@
+"""docs/families.md names every family and architecture, and commands that are there."""
+
+import re
+
+from support.families.cases import CASES
+from support.families.gguf_layout import ARCHITECTURES
+from support.paths import ROOT
+
+from pipeline.models import FAMILIES
+
+PAGE = (ROOT / "docs" / "families.md").read_text()
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
+
+
+def test_every_family_has_a_row():
+    rows = {row[1].strip("`"): row for row in ROWS if len(row) == 10 and row[1].startswith("`") and row[0] != "Family"}
+    assert set(rows) == set(FAMILIES) == set(CASES)
+    for name, row in rows.items():
+        assert row[2].strip("`") == ARCHITECTURES.get(name, "").replace("mixtral", "llama")
+        assert all(float(cell) < 5e-3 for cell in row[4:9] if cell) and row[7:9].count("") in (0, 2)
+
+
+def test_the_peers_table_has_the_same_families():
+    names = [row[0] for row in ROWS if len(row) == 10 and row[0] not in ("Family", "---")]
+    assert [row[0] for row in ROWS if len(row) == 5 and row[0] not in ("Family", "---")] == names
+
+
+def test_commands_are_there():
+    commands = re.findall(r"^python (tests/\S+)", PAGE, re.M)
+    assert len(commands) == 2 and all((ROOT / command).is_file() for command in commands)

@@ -1,0 +1,31 @@
+"""docs/formats.md names the formats that kernels are made for, and no other."""
+
+import re
+
+from support.paths import ROOT
+
+KERNELS = (
+    "embed",
+    "linear",
+    "linear3",
+    "experts_gate_up",
+    "experts_down",
+    "experts_gate_up_grouped",
+    "experts_down_grouped",
+)
+
+
+def named():
+    page = (ROOT / "docs" / "formats.md").read_text()
+    return {name for line in page.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line)}
+
+
+def test_formats():
+    headers = (ROOT / "shaders/weights.h").read_text() + (ROOT / "shaders/weights/blocks.h").read_text()
+    assert set(re.findall(r"\bX\((\w+),", headers)) - {"name"} == named()
+
+
+def test_kernels(processor):
+    for name in named():
+        for kernel in KERNELS:
+            assert processor.kernel(f"{kernel}_{name}").name == f"{kernel}_{name}"

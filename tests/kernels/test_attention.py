@@ -1,0 +1,486 @@
+"""Rotary positions, per-head norms, the KV cache, and attention over it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import reference as ref
+from support.kernels import (
+    DOT,
+    ELEMENTARY,
+    NORM,
+    PLAIN_FORMATS,
+    ROUNDING,
+    activations,
+    assert_close,
+    chain,
+    run,
+    stored,
+)
+
+import pipeline as p
+from pipeline.errors import DTypeError, ShapeError
+from pipeline.graph.tensors import Storage
+
+HEAD_DIMS = (2, 18, 32, 80, 128)
+BLOCK = 256  # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
+CACHES = {"f32": np.float32, "f16": np.float16}
+HALF = 2.0**-11  # half the distance from 1 to the next f16
+HALF_STEP = 2.0**-25  # half the distance of f16's subnormal numbers
+LARGEST_HALF = 65504
+
+
+def inverse_frequencies(dim, theta=10000.0):
+    return (theta ** (-2 * np.arange(dim // 2) / dim)).astype(np.float32)
+
+
+# Rope and the cache
+
+
+@pytest.mark.parametrize("half", [1, 9, 16, 40, 64])
+def test_rope_table(device, half):
+    positions = np.array([0, 1, 2, 255, 1023, 40959, 131071], np.uint32)
+    inv_freq = inverse_frequencies(2 * half)
+    y = run(device, 7, lambda pipe, positions: pipe.rope_table(positions, inv_freq), positions=positions)
+    angle = positions[:, None].astype(np.float64) * inv_freq
+    # The product position · inv_freq rounds at its own size, and turns by that much more or less.
+    bound = ROUNDING * (angle + 8)
+    assert_close(y, np.stack([np.cos(angle), np.sin(angle)], 1), bound[:, None, :])
+
+
+def as_stored(values, cache):
+    """Values as a cache keeps them: of f16 the nearest, a finite number never as inf."""
+    limited = (
+        np.where(np.isinf(values), values, np.clip(values, -LARGEST_HALF, LARGEST_HALF)) if cache == "f16" else values
+    )
+    return limited.astype(CACHES[cache])
+
+
+class Heads:
+    """Random queries, keys and values of `rows` rows over caches of `slots` sequences."""
+
+    def __init__(self, rows, heads, kv_heads, dim, context, slots=3, dtype="f32", cache="f32", seed=0):
+        rng = np.random.default_rng(seed)
+        self.rows, self.heads, self.kv_heads, self.dim, self.context = rows, heads, kv_heads, dim, context
+        self.shape, self.cache = (slots, kv_heads, context, dim), cache
+        self.inv_freq = inverse_frequencies(dim)
+        self.q_norm, self.q_values = stored(rng.normal(size=dim), dtype)
+        self.k_norm, self.k_values = stored(rng.normal(size=dim), dtype)
+        self.q = activations(rng, rows, heads * dim)
+        self.k, self.v = activations(rng, rows, kv_heads * dim), activations(rng, rows, kv_heads * dim)
+        places = rng.permutation(slots * context)[:rows]  # no two rows write to one place
+        self.slots, self.positions = (places // context).astype(np.uint32), (places % context).astype(np.uint32)
+
+    def build(self, device, eps=1e-6):
+        pipe = p.Pipeline(device, rows=self.rows)
+        inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
+        t = {
+            name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
+            for name, value in inputs.items()
+        }
+        caches = [
+            pipe.state(name, Storage.of(np.full(self.shape, -7, CACHES[self.cache]))) for name in ("k_cache", "v_cache")
+        ]
+        table = pipe.rope_table(t["positions"], self.inv_freq)
+        turned = pipe.heads_to_cache(
+            t["q"], t["k"], t["v"], self.q_norm, self.k_norm, table, t["slots"], t["positions"], *caches, eps
+        )
+        return pipe.build((turned, *caches)), inputs
+
+    def expected(self, eps=1e-6):
+        def turn(x, weight, heads):
+            normed = ref.rms_norm(x.reshape(self.rows, heads, self.dim), weight, eps)
+            return ref.rope(normed, self.positions, self.inv_freq)
+
+        return turn(self.q, self.q_values, self.heads), turn(self.k, self.k_values, self.kv_heads)
+
+    def check(self, outputs, rows=None):
+        rows = self.rows if rows is None else rows
+        q, k_cache, v_cache = outputs
+        wanted_q, wanted_k = self.expected()
+        # A turned element mixes two of its row, and the angle is off by its own rounding.
+        bound = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
+        size = [np.abs(x).max(-1, keepdims=True) * bound for x in (wanted_q, wanted_k)]
+        if self.cache == "f16":
+            size[1] = size[1] + np.abs(wanted_k) * HALF + HALF_STEP
+        values = as_stored(self.v.reshape(self.rows, self.kv_heads, self.dim), self.cache)
+        assert_close(q[:rows], wanted_q[:rows], size[0][:rows])
+        left = np.ones(k_cache.shape[0::2], bool)  # places that no row owns
+        for row in range(rows):
+            slot, position = self.slots[row], self.positions[row]
+            if position >= self.context:
+                continue
+            left[slot, position] = False
+            assert_close(k_cache[slot, :, position], wanted_k[row], size[1][row])
+            np.testing.assert_array_equal(v_cache[slot, :, position], values[row])
+        for cache in (k_cache, v_cache):
+            assert (cache.swapaxes(1, 2)[left] == -7).all()
+
+
+@pytest.mark.parametrize("dtype", PLAIN_FORMATS)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)])
+@pytest.mark.parametrize("dim", HEAD_DIMS)
+@pytest.mark.parametrize("cache", CACHES)
+def test_heads_to_cache(device, dim, heads, kv_heads, dtype, cache):
+    case = Heads(5, heads, kv_heads, dim, 37, dtype=dtype, cache=cache)
+    made, inputs = case.build(device)
+    case.check(made.run(**inputs))
+
+
+# Ties of f16's normal and subnormal numbers, its limits, and what lies beyond them.
+ROUNDED = [
+    0.0,
+    -0.0,
+    1 + HALF,
+    1 + 3 * HALF,
+    -1 - HALF,
+    1 + HALF * 1.001,
+    2.0**-24,
+    HALF_STEP,
+    -HALF_STEP,
+    3 * HALF_STEP,
+    HALF_STEP * 1.001,
+    2.0**-14 - HALF_STEP,
+    1e-40,
+    65503.9,
+    65504,
+    65519.99,
+    65520,
+    -65520,
+    65536,
+    -1e30,
+    np.finfo(np.float32).max,
+    np.inf,
+    -np.inf,
+    np.nan,
+]
+
+
+def test_values_round_to_the_nearest_and_never_to_infinity(device):
+    case = Heads(1, 2, 2, 32, 5, cache="f16")
+    case.v[0] = np.resize(np.array(ROUNDED, np.float32), 64)
+    made, inputs = case.build(device)
+    _, _, v_cache = made.run(**inputs)
+    kept = v_cache[case.slots[0], :, case.positions[0]].reshape(-1)
+    np.testing.assert_array_equal(kept.astype(np.float64), as_stored(case.v[0], "f16").astype(np.float64))
+    np.testing.assert_array_equal(np.signbit(kept[:23]), np.signbit(case.v[0, :23]))
+    assert np.isinf(kept[: len(ROUNDED)]).sum() == 2 and (np.abs(kept[: len(ROUNDED)]) == LARGEST_HALF).sum() == 8
+
+
+def test_keys_beyond_half_become_its_largest(device):
+    case = Heads(3, 2, 1, 16, 9, cache="f16")
+    case.k_norm, case.k_values = stored(case.k_values * 1e6, "f32")
+    case.k[1, 3] = np.nan
+    made, inputs = case.build(device)
+    _, k_cache, _ = made.run(**inputs)
+    _, wanted = case.expected()
+    for row in (0, 2):
+        kept = k_cache[case.slots[row], :, case.positions[row]].astype(np.float64)
+        large = np.abs(wanted[row]) > LARGEST_HALF * 1.001
+        assert large.sum() > 8 and (kept[large] == np.copysign(LARGEST_HALF, wanted[row][large])).all()
+        small = np.abs(wanted[row]) < LARGEST_HALF
+        assert_close(
+            kept[small], wanted[row][small], np.abs(wanted[row]).max() * 1e-4 + np.abs(wanted[row][small]) * HALF
+        )
+    assert np.isnan(k_cache[case.slots[1], :, case.positions[1]]).all()  # through the norm's sum
+
+
+@pytest.mark.parametrize("position", [37, 38, 2**31, 0xFFFFFFFF])
+def test_a_position_past_the_context_writes_nothing(device, position):
+    case = Heads(3, 4, 2, 18, 37)
+    case.positions[1] = position
+    made, inputs = case.build(device)
+    _, k_cache, v_cache = made.run(**inputs)
+    others = {(case.slots[row], case.positions[row]) for row in (0, 2)}
+    for cache in (k_cache, v_cache):
+        written = {(slot, at) for slot in range(3) for at in range(37) if (cache[slot, :, at] != -7).any()}
+        assert written == others
+
+
+@pytest.mark.parametrize("used", [1, 3, 4])
+def test_fewer_rows_write_fewer_places(device, used):
+    case = Heads(5, 4, 2, 32, 37)
+    made, inputs = case.build(device)
+    case.check(made.run(rows=used, **inputs), used)
+
+
+# Attention
+
+
+def attend(device, q, keys, values, slots, positions, scale=None):
+    inputs = {"q": q, "slots": np.asarray(slots, np.uint32), "positions": np.asarray(positions, np.uint32)}
+
+    def steps(pipe, q, slots, positions):
+        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
+        return pipe.attention(q, *caches, slots, positions, scale)
+
+    return run(device, len(q), steps, **inputs)
+
+
+def check_attention(y, q, keys, values, slots, positions, scale):
+    expected = ref.attention(q, keys, values, slots, positions, scale)
+    group = q.shape[1] // keys.shape[1]
+    for row, (slot, position) in enumerate(zip(slots, positions)):
+        k = np.repeat(np.abs(keys[slot, :, : position + 1]), group, 0).astype(np.float64)
+        v = np.repeat(np.abs(values[slot, :, : position + 1]), group, 0).max(1)
+        # A score off by e scales its weight by 1 + e; sums of weights and weighted values round on top.
+        scores = DOT * scale * np.einsum("hd,hnd->hn", np.abs(q[row]), k).max(-1, keepdims=True)
+        assert_close(y[row], expected[row], ((2 * scores + ELEMENTARY + DOT) * v).reshape(-1))
+
+
+def cached(rng, *shape, cache):
+    """Random keys or values as a cache of this type holds them."""
+    return activations(rng, *shape).astype(CACHES[cache])
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("dim", HEAD_DIMS)
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700])
+def test_attention(device, dim, count, cache):
+    rng = np.random.default_rng(count)
+    keys, values = cached(rng, 2, 2, 700, dim, cache=cache), cached(rng, 2, 2, 700, dim, cache=cache)
+    q = activations(rng, 3, 4, dim)
+    slots, positions = [1, 0, 1], [count - 1, count // 2, 699]
+    y = attend(device, q, keys, values, slots, positions)
+    check_attention(y, q, keys, values, slots, positions, dim**-0.5)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)])
+def test_grouped_queries(device, heads, kv_heads, cache):
+    rng = np.random.default_rng(heads)
+    keys, values = cached(rng, 1, kv_heads, 40, 32, cache=cache), cached(rng, 1, kv_heads, 40, 32, cache=cache)
+    q = activations(rng, 2, heads, 32)
+    y = attend(device, q, keys, values, [0, 0], [39, 5], scale=0.3)
+    check_attention(y, q, keys, values, [0, 0], [39, 5], 0.3)
+
+
+@given(
+    dim=st.integers(1, 140),
+    heads=st.integers(1, 5),
+    group=st.integers(1, 3),
+    context=st.integers(1, 600),
+    size=st.sampled_from([0.01, 1.0, 5.0]),
+    seed=st.integers(0, 1000),
+    cache=st.sampled_from(sorted(CACHES)),
+)
+def test_attention_of_any_size(device, dim, heads, group, context, size, seed, cache):
+    rng = np.random.default_rng(seed)
+    keys, values = (cached(rng, 2, heads, context, dim, cache=cache) for _ in range(2))
+    q = activations(rng, 2, heads * group, dim) * np.float32(size)
+    slots, positions = rng.integers(0, 2, 2), rng.integers(0, context, 2)
+    y = attend(device, q, keys, values, slots, positions)
+    check_attention(y, q, keys, values, slots, positions, dim**-0.5)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_what_lies_behind_the_position_is_never_read(device, cache):
+    rng = np.random.default_rng(1)
+    keys, values = cached(rng, 1, 1, 300, 18, cache=cache), cached(rng, 1, 1, 300, 18, cache=cache)
+    q = activations(rng, 3, 1, 18)
+    positions = [0, 254, 257]
+    clean = attend(device, q, keys, values, [0] * 3, positions)
+    for row, position in enumerate(positions):
+        spoiled = [cache.copy() for cache in (keys, values)]
+        for cache in spoiled:
+            cache[:, :, position + 1 :] = np.nan
+        y = attend(device, q, *spoiled, [0] * 3, positions)
+        assert y[row].tobytes() == clean[row].tobytes()
+
+
+@pytest.mark.parametrize("first", [0, 255, 256, 299])
+def test_one_score_far_above_the_others_takes_its_value(device, first):
+    """Scores of ±3,000: exp would overflow unless the largest is subtracted, in whichever block it is."""
+    keys = np.full((1, 1, 300, 16), -1, np.float32)
+    keys[0, 0, first] = 1
+    values = activations(np.random.default_rng(2), 1, 1, 300, 16)
+    y = attend(device, np.full((1, 1, 16), 750, np.float32), keys, values, [0], [299])
+    np.testing.assert_array_equal(y[0], values[0, 0, first])
+
+
+@pytest.mark.parametrize("first", [0, 255, 256, 511])
+def test_the_largest_score_so_far_changes_from_block_to_block(device, first):
+    """Scores that rise by 40 from one block to the next, or fall: weights of e^-40 are lost, those of e^-1 are not."""
+    rng = np.random.default_rng(first)
+    size = np.where(np.arange(700) < first, -40, 0) + np.where(np.arange(700) >= 600, 40, 0) + rng.random(700)
+    keys = np.zeros((1, 1, 700, 16), np.float32)
+    keys[0, 0, :, 3] = size
+    values = activations(rng, 1, 1, 700, 16)
+    q = np.zeros((1, 2, 16), np.float32)
+    q[0, :, 3] = 1, -1
+    y = attend(device, q, keys, values, [0], [699], scale=1.0)
+    check_attention(y, q, keys, values, [0], [699], 1.0)
+
+
+def test_a_long_context(processor):
+    rng = np.random.default_rng(9)
+    keys, values = (cached(rng, 1, 1, 20_000, 64, cache="f16") for _ in range(2))
+    q = activations(rng, 2, 8, 64) * 3
+    y = attend(processor, q, keys, values, [0, 0], [19_999, 12_345])
+    check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
+
+
+@pytest.mark.parametrize("position", [300, 301, 2**31, 0xFFFFFFFF])
+def test_a_position_past_the_context_reads_no_further(device, position):
+    rng = np.random.default_rng(6)
+    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
+    y = attend(device, q, keys, values, [0], [position])
+    assert y.tobytes() == attend(device, q, keys, values, [0], [299]).tobytes()
+
+
+# Scores of -inf and what is no number
+
+
+INFINITE = [slice(0, 1), slice(0, 256), slice(0, 299), slice(256, 300), slice(3, 290)]
+
+
+@pytest.mark.parametrize("hidden", INFINITE, ids=lambda each: f"{each.start}-{each.stop}")
+def test_scores_of_minus_infinity_have_no_weight(device, hidden):
+    """Where they fill a block too, first or last; their values are finite."""
+    rng = np.random.default_rng(7)
+    keys, values, q = (
+        activations(rng, 1, 1, 300, 16),
+        activations(rng, 1, 1, 300, 16),
+        np.abs(activations(rng, 1, 3, 16)),
+    )
+    keys[0, 0, hidden] = -np.inf
+    y = attend(device, q, keys, values, [0], [299])
+    seen = np.ones(300, bool)
+    seen[hidden] = False
+    check_attention(y, q, keys[:, :, seen], values[:, :, seen], [0], [seen.sum() - 1], 0.25)
+
+
+def test_a_row_that_sees_nothing_is_nan(device):
+    """As a softmax of -inf alone is; a row that sees something is none the worse for it."""
+    rng = np.random.default_rng(8)
+    keys, values, q = (
+        activations(rng, 1, 1, 300, 16),
+        activations(rng, 1, 1, 300, 16),
+        np.abs(activations(rng, 2, 3, 16)),
+    )
+    keys[0, 0, :280] = -np.inf
+    y = attend(device, q, keys, values, [0, 0], [279, 299])
+    assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("at", [0, 100, 255, 256, 298])
+def test_nan_in_a_key_spoils_its_head_and_in_a_value_its_column(device, at, cache):
+    rng = np.random.default_rng(at)
+    keys, values = cached(rng, 1, 2, 300, 32, cache=cache), cached(rng, 1, 2, 300, 32, cache=cache)
+    q = activations(rng, 2, 4, 32)
+    clean = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    keys[0, 0, at, 7] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, :2]).all() and y[:, 2:].tobytes() == clean[:, 2:].tobytes()
+    keys[0, 0, at, 7], values[0, 1, at, 5] = 0, np.nan
+    y = attend(device, q, keys, values, [0, 0], [298, 299]).reshape(2, 4, 32)
+    assert np.isnan(y[:, 2:, 5]).all() and np.isfinite(np.delete(y, 5, -1)).all() and np.isfinite(y[:, :2]).all()
+
+
+def test_nan_in_a_query_spoils_that_head_alone(device):
+    rng = np.random.default_rng(5)
+    keys, values, q = activations(rng, 1, 1, 20, 32), activations(rng, 1, 1, 20, 32), activations(rng, 2, 5, 32)
+    clean = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    q[0, 2, 31] = np.nan
+    y = attend(device, q, keys, values, [0, 0], [19, 18]).reshape(2, 5, 32)
+    assert np.isnan(y[0, 2]).all()
+    y[0, 2] = clean[0, 2]
+    assert y.tobytes() == clean.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 17, 32, 64, 160, 1024])
+def test_threadgroups_of_any_size(threads):
+    checker = p.open_device("checker", threads=threads, schedules=2)
+    rng = np.random.default_rng(threads)
+    keys, values = cached(rng, 2, 2, 300, 40, cache="f16"), cached(rng, 2, 2, 300, 40, cache="f16")
+    q = activations(rng, 2, 10, 40)
+    y = attend(checker, q, keys, values, [1, 0], [299, 17])
+    check_attention(y, q, keys, values, [1, 0], [299, 17], 40**-0.5)
+    assert not checker.findings
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_rows_do_not_depend_on_each_other(device, cache):
+    rng = np.random.default_rng(3)
+    keys, values = cached(rng, 3, 2, 300, 18, cache=cache), cached(rng, 3, 2, 300, 18, cache=cache)
+    q = activations(rng, 9, 4, 18)
+    slots, positions = rng.integers(0, 3, 9), rng.integers(0, 300, 9)
+    batch = attend(device, q, keys, values, slots, positions)
+    for row in range(9):
+        single = attend(device, q[row : row + 1], keys, values, slots[row : row + 1], positions[row : row + 1])
+        assert batch[row].tobytes() == single[0].tobytes()
+
+
+SEQUENCES = ([1] * 10 + [0] * 6, [*range(90, 100), *range(253, 259)])  # slots and positions of rows
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (4, 2), (3, 1), (7, 1), (16, 2), (20, 1)])
+def test_rows_of_one_sequence(device, heads, kv_heads, cache):
+    """As in a prompt, where rows may be worked on together; none sees the positions of those behind it."""
+    rng = np.random.default_rng(heads)
+    keys, values = (cached(rng, 2, kv_heads, 300, 32, cache=cache) for _ in range(2))
+    q = activations(rng, 16, heads, 32)
+    together = attend(device, q, keys, values, *SEQUENCES)
+    check_attention(together, q, keys, values, *SEQUENCES, 32**-0.5)
+    for row, (slot, position) in enumerate(zip(*SEQUENCES)):
+        assert (
+            attend(device, q[row : row + 1], keys, values, [slot], [position])[0].tobytes() == together[row].tobytes()
+        )
+    keys[1, :, 97], values[0, :, 256] = np.nan, np.inf
+    spoiled = attend(device, q, keys, values, *SEQUENCES)
+    for row, (slot, position) in enumerate(zip(*SEQUENCES)):
+        if position < (256, 97)[slot]:
+            assert spoiled[row].tobytes() == together[row].tobytes()
+        else:
+            assert not np.isfinite(spoiled[row]).any()
+
+
+def test_fewer_rows_leave_the_others_alone(device):
+    rng = np.random.default_rng(4)
+    keys, values = activations(rng, 1, 1, 9, 18), activations(rng, 1, 1, 9, 18)
+    q = activations(rng, 5, 1, 18)
+    inputs = {"q": q, "slots": np.zeros(5, np.uint32), "positions": np.arange(5, dtype=np.uint32)}
+
+    def steps(pipe, q, slots, positions):
+        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
+        return pipe.attention(q, *caches, slots, positions)
+
+    made = chain(device, 5, steps, **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=3, **inputs)
+    check_attention(y[:3], q[:3], keys, values, [0] * 3, [0, 1, 2], 18**-0.5)
+    assert (y[3:] == -7).all()
+
+
+@pytest.mark.parametrize("keys, values", [("f32", "f16"), ("f16", "f32"), ("bf16", "bf16"), ("u32", "u32")])
+def test_caches_of_other_types_are_refused(keys, values):
+    pipe = p.Pipeline(rows=1)
+    caches = [pipe.state(name, Storage.empty((1, 1, 4, 16), dtype)) for name, dtype in (("k", keys), ("v", values))]
+    words = f"the caches are {keys} and {values}; use one of f16, f32, q8 for both"
+    with pytest.raises(DTypeError, match="attention: " + words):
+        pipe.attention(
+            pipe.input("q", (1, 2, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
+        )
+    with pytest.raises(DTypeError, match="heads_to_cache: " + words):
+        pipe.heads_to_cache(
+            pipe.input("x", (1, 32)),
+            pipe.input("y", (1, 16)),
+            pipe.input("z", (1, 16)),
+            np.ones(16, np.float32),
+            np.ones(16, np.float32),
+            pipe.input("table", (1, 2, 8)),
+            pipe.input("s", (1,), "u32"),
+            pipe.input("p", (1,), "u32"),
+            *caches,
+        )
+
+
+def test_heads_that_do_not_divide_are_refused():
+    pipe = p.Pipeline(rows=1)
+    caches = [pipe.state(name, Storage.empty((1, 2, 4, 16), "f16")) for name in ("k", "v")]
+    with pytest.raises(ShapeError, match="attention: 3 heads do not divide over 2 key-value heads"):
+        pipe.attention(
+            pipe.input("q", (1, 3, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
+        )

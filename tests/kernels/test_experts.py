@@ -1,0 +1,288 @@
+"""Expert matrices chosen by ids on the device."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import reference as ref
+from support.experts import Layer
+from support.kernels import FORMATS_AND_GROUPS, PLAIN_FORMATS, assert_rows_alone, guarded_chain, matrix, run
+
+import pipeline as p
+from pipeline.errors import BuildError, DTypeError, RunError, ShapeError
+from pipeline.graph.tensors import Storage, Tensor, as_storage
+from pipeline.graph.weights import Quantized, Weight
+
+
+@pytest.mark.parametrize("format", FORMATS_AND_GROUPS, ids=lambda f: f"{f[0]}-{f[1]}")
+def test_every_format(device, format):
+    rng = np.random.default_rng(1)
+    size = format[1] or 33
+    layer = Layer(rng, 6, 2 * size, size, format)
+    for rows, top_k in ((1, 1), (3, 4), (5, 6)):
+        inputs = layer.inputs(rng, rows, top_k)
+        layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
+
+
+@pytest.mark.parametrize("experts", [1, 6, 48, 60, 96, 257])
+@pytest.mark.parametrize("hidden, dim", [(1, 1), (31, 17), (7, 257)])
+def test_every_size(device, experts, hidden, dim):
+    rng = np.random.default_rng(experts)
+    layer = Layer(rng, experts, hidden, dim)
+    inputs = layer.inputs(rng, 3, min(experts, 8))
+    layer.check(device, run(device, 3, layer.steps, **inputs), **inputs)
+
+
+@given(
+    experts=st.integers(1, 12),
+    rows=st.integers(1, 9),
+    hidden=st.integers(1, 70),
+    dim=st.integers(1, 70),
+    format=st.sampled_from(PLAIN_FORMATS),
+    seed=st.integers(0, 1000),
+)
+def test_experts_of_any_size(device, experts, rows, hidden, dim, format, seed):
+    rng = np.random.default_rng(seed)
+    layer = Layer(rng, experts, hidden, dim, (format, 0))
+    inputs = layer.inputs(rng, rows, rng.integers(1, experts + 1))
+    layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
+
+
+def test_down_may_have_a_format_of_its_own(device):
+    rng = np.random.default_rng(2)
+    layer = Layer(rng, 6, 64, 128, ("q4_bf16", 128), ("q8_f16", 64))
+    inputs = layer.inputs(rng, 3, 4)
+    layer.check(device, run(device, 3, layer.steps, **inputs), **inputs)
+
+
+def test_large_gates_neither_overflow_nor_vanish(device):
+    """silu(±100): exp(100) is more than f32 holds, and still silu is 100 or 0."""
+    for sign in (1, -1):
+        gate, one = np.full((1, 1, 1), 100 * sign, np.float32), np.ones((1, 1, 1), np.float32)
+        y = run(
+            device,
+            1,
+            lambda pipe, h, ids, weights: pipe.experts(h, ids, weights, gate, one, one),
+            h=np.ones((1, 1), np.float32),
+            ids=np.zeros((1, 1), np.uint32),
+            weights=np.ones((1, 1), np.float32),
+        )
+        assert y[0, 0] == (100 if sign > 0 else 0)
+
+
+def test_rows_do_not_depend_on_each_other(device):
+    rng = np.random.default_rng(3)
+    for format in (("bf16", 0), ("q4_bf16", 64)):
+        layer = Layer(rng, 16, 64, 64, format)
+        assert_rows_alone(device, layer.steps, **layer.inputs(rng, 9, 4))
+
+
+def test_no_expert_adds_nothing(device):
+    rng = np.random.default_rng(4)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 4, 3)
+    inputs["ids"][0] = ref.NONE
+    inputs["ids"][1, 0] = inputs["ids"][2, 1] = inputs["ids"][3, 2] = ref.NONE
+    y = run(device, 4, layer.steps, **inputs)
+    layer.check(device, y, **inputs)
+    assert (y[0] == 0).all()
+
+
+def test_fewer_rows_leave_the_others_alone(device):
+    rng = np.random.default_rng(5)
+    layer = Layer(rng, 6, 33, 17)
+    inputs = layer.inputs(rng, 5, 3)
+    made = guarded_chain(device, 5, layer.steps, **inputs)
+    made.view(made.plan.outputs[0])[:] = -7
+    y = made.run(rows=3, **inputs)
+    layer.check(device, y[:3], **{name: value[:3] for name, value in inputs.items()})
+    assert (y[3:] == -7).all()
+
+
+@pytest.mark.parametrize("bad", [6, 7, 1000, ref.NONE])
+@pytest.mark.parametrize("format", [("f32", 0), ("q4_bf16", 32)], ids=["f32", "q4"])
+def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
+    """What gate and up make of them is 0; behind the last expert's weights there is NaN."""
+    rng = np.random.default_rng(6)
+    layer = Layer(rng, 6, 32, 32, format)
+    inputs = layer.inputs(rng, 3, 4)
+    inputs["ids"][1, 2] = bad
+    made = guarded_chain(device, 3, layer.steps, **inputs)
+    with contextlib.nullcontext() if bad == ref.NONE else pytest.raises(RunError, match="row 1: experts"):
+        made.run(**inputs)
+    made.check_guards()
+    (gate_up,) = [dispatch for dispatch in made.plan.dispatches if dispatch.step.endswith("gate_up")]
+    inner = made.view(gate_up.writes[0])
+    zeros = [(row, k) for row in range(3) for k in range(4) if (inner[row, k] == 0).all()]
+    assert zeros == [(1, 2)] and not np.isnan(inner).any()
+
+
+# Activations and biases
+
+
+@pytest.mark.parametrize("bias", [None, "f32", "f16", "bf16"])
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "swiglu_oai"])
+@pytest.mark.parametrize(
+    "format, sizes",
+    [(("bf16", 0), (31, 17)), (("q4_bf16", 32), (96, 64)), (("q8_f16", 32), (32, 32))],
+    ids=["bf16", "q4", "q8"],
+)
+def test_activations_and_biases(device, format, sizes, activation, bias):
+    rng = np.random.default_rng(7)
+    layer = Layer(rng, 6, *sizes, format, activation=activation, bias=bias)
+    inputs = layer.inputs(rng, 5, 3, scale=4.0)  # beyond the limits of 7 too
+    inputs["ids"][2, 1] = ref.NONE
+    layer.check(device, run(device, 5, layer.steps, **inputs), **inputs)
+
+
+@given(
+    experts=st.integers(1, 7),
+    rows=st.integers(1, 9),
+    hidden=st.integers(1, 40),
+    dim=st.integers(1, 40),
+    bias=st.sampled_from([None, *PLAIN_FORMATS]),
+    activation=st.sampled_from(["silu", "gelu_tanh", "swiglu_oai"]),
+    grouped=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_activations_and_biases_of_any_size(device, experts, rows, hidden, dim, bias, activation, grouped, seed):
+    rng = np.random.default_rng(seed)
+    layer = Layer(rng, experts, hidden, dim, activation=activation, bias=bias)
+    inputs = layer.inputs(rng, rows, rng.integers(1, experts + 1), scale=4.0)
+    y = run(device, rows, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.check(device, y, **inputs)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("format, group", [("f32", 0), ("q4_f32", 32)], ids=["f32", "q4"])
+@pytest.mark.parametrize(
+    "activation, gate, up, expected",
+    [
+        ("gelu_tanh", 100, 2, 200),
+        ("gelu_tanh", -100, 2, 0),
+        ("gelu_tanh", 1e15, 1, 1e15),
+        ("gelu_tanh", -1e15, 1, 0),
+        ("swiglu_oai", 100, 100, 56),
+        ("swiglu_oai", 100, -100, -42),
+        ("swiglu_oai", -100, 3, 0),
+        ("swiglu_oai", np.nan, 1, np.nan),
+        ("swiglu_oai", 1, np.nan, np.nan),
+        ("gelu_tanh", np.nan, 1, np.nan),
+        ("swiglu_oai", np.inf, 1, 14),
+        ("swiglu_oai", 7, -np.inf, -42),
+        ("gelu_tanh", np.inf, 1, np.inf),
+    ],
+)
+def test_far_out(processor, format, group, activation, gate, up, expected, grouped):
+    """Beyond the limits, where exp overflows, and where there is no number: gate and up are what the biases are. Not on
+    the checker, which reports them."""
+    zeros = lambda *shape: matrix_of_zeros(shape, format, group)  # noqa: E731
+    n = group or 8
+    biases = tuple(np.full((1, n), value, np.float32) for value in (gate, up)) + (np.zeros((1, n), np.float32),)
+    one = np.zeros((5, n), np.float32)
+    inner = run(
+        processor,
+        5,
+        lambda pipe, h, ids, weights: inner_of(
+            pipe,
+            pipe.experts(
+                h,
+                ids,
+                weights,
+                zeros(1, n, n),
+                zeros(1, n, n),
+                zeros(1, n, n),
+                activation=activation,
+                biases=biases,
+                grouped=grouped,
+            ),
+        ),
+        h=one,
+        ids=np.zeros((5, 1), np.uint32),
+        weights=np.ones((5, 1), np.float32),
+    )
+    np.testing.assert_allclose(inner.reshape(5, n), np.full((5, n), expected), rtol=1e-4, atol=1e-30)
+
+
+def matrix_of_zeros(shape, format, group):
+    if not group:
+        return np.zeros(shape, np.float32)
+    groups = (*shape[:-1], shape[-1] // group)
+    return Quantized(
+        np.zeros((*shape[:-1], shape[-1] // 8), np.uint32),
+        np.zeros(groups, np.float32),
+        np.zeros(groups, np.float32),
+        4,
+        group,
+    )
+
+
+def inner_of(pipe, y):
+    """What gate and up made, of the step that was added last."""
+    (gate_up,) = [dispatch for dispatch in pipe.dispatches if dispatch.step.endswith("gate_up")]
+    return gate_up.writes[0]
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"activation": "relu"}, BuildError, r"experts: activation = 'relu'; choose silu, gelu_tanh, swiglu_oai"),
+        ({"biases": (np.zeros((6, 5), np.float32), None, None)}, DTypeError, "gate and up must both have a bias"),
+        (
+            {"biases": (None, None, np.zeros((6, 5), np.float32))},
+            ShapeError,
+            r"experts.down: the bias has shape \(6, 5\), expected \(6, 4\)",
+        ),
+        (
+            {"biases": (None, None, np.zeros((6, 4), np.uint32))},
+            DTypeError,
+            "experts.down: the bias is u32, expected f32, f16 or bf16",
+        ),
+    ],
+)
+def test_what_experts_refuse(change, error, message):
+    pipe = p.Pipeline(rows=2)
+    h, ids, weights = pipe.input("h", (2, 4)), pipe.input("ids", (2, 3), "u32"), pipe.input("weights", (2, 3))
+    gate, down = np.zeros((6, 5, 4), np.float32), np.zeros((6, 4, 5), np.float32)
+    with pytest.raises(error, match=message):
+        pipe.experts(h, ids, weights, gate, gate, down, **change)
+
+
+# Gate and up in one stack
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("format, group", [("f32", 0), ("q4_bf16", 32)], ids=["f32", "q4"])
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "interleaved"])
+def test_gate_and_up_may_be_views_of_one_stack(device, interleaved, format, group, grouped):
+    """Halves of each expert's rows, or every other row of them."""
+    rng, hidden, dim = np.random.default_rng(8), 35, group or 17
+    both, values = matrix(rng, (6, 2 * hidden, dim), format, group)
+    parts = (both,) if not group else (both.weight, both.scales, both.biases)
+    views = []
+    for which in (0, 1):
+        first = which if interleaved else which * hidden
+        tensors = tuple(rows_from(as_storage(part), first) for part in parts)
+        weight = Weight("both", (6, hidden, dim), format, tensors, group, 2 * hidden, 2 if interleaved else 1)
+        views.append((weight, values[:, first::2] if interleaved else values[:, first : first + hidden]))
+    layer = Layer(rng, 6, hidden, dim)
+    (layer.gate, layer.gate_values), (layer.up, layer.up_values) = views
+    inputs = layer.inputs(rng, 5, 3)
+    y = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.gate = layer.up = both  # for the bound
+    layer.check(device, y, **inputs)
+
+
+def rows_from(storage, first):
+    """A stack [experts, rows, …] from row `first` of its first matrix to its end, as a flat tensor."""
+
+    class From(Storage):
+        def _place(self, device):
+            buffer, offset = storage.on(device)
+            return buffer, offset + first * storage.nbytes // (storage.shape[0] * storage.shape[1])
+
+    count = (storage.shape[0] * storage.shape[1] - first) * storage.shape[2]
+    view = From((count,), storage.dtype)
+    return Tensor("both", view.shape, view.dtype, view, "weight")

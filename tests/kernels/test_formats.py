@@ -1,0 +1,95 @@
+"""Every stored format decodes to the very numbers that gguf and mlx decode it to.
+
+data/formats.npz holds what both packages gave (data/make_formats.py makes it); gguf is asked again where it is there.
+"""
+
+import numpy as np
+import pytest
+from support import reference as ref
+from support.kernels import PLAIN_FORMATS, run, stored
+from support.paths import DATA
+from support.stored_formats import decode, decode_mx, random_blocks
+
+import pipeline as p
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, GROUP_SIZES
+
+GOLDEN = np.load(DATA / "formats.npz")
+ROWS = 64
+
+
+def decoded(device, weight, rows):
+    """The weight's rows, as the embedding reads them."""
+    tokens = np.arange(rows, dtype=np.uint32)
+    return run(device, rows, lambda pipe, tokens: pipe.embed(tokens, weight), tokens=tokens)
+
+
+def same_bits(actual, expected):
+    """Equal, NaN for NaN; the zeros of either sign are one number."""
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_gguf(device, kind):
+    gguf = pytest.importorskip("gguf")
+    data = random_blocks(np.random.default_rng(1), (ROWS, 1024), kind)
+    expected = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind])
+    same_bits(decode(data, kind), expected)
+    same_bits(decoded(device, p.Blocks(data, kind), ROWS), expected)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_any_bits_of_a_block(device, kind):
+    """Also scales that are subnormal, infinite or no number, which the checker would report."""
+    if device.name == "checker":
+        pytest.skip("NaN is what is expected here")
+    gguf = pytest.importorskip("gguf")
+    data = np.random.default_rng(2).integers(0, 256, (ROWS, 16 * BLOCKS[kind][1]), np.uint8)
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind])
+    same_bits(decoded(device, p.Blocks(data, kind), ROWS), expected)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_gguf_golden(device, kind):
+    data, values = GOLDEN[f"{kind}.data"], GOLDEN[f"{kind}.values"]
+    same_bits(decode(data, kind), values)
+    same_bits(decoded(device, p.Blocks(data, kind), len(data)), values)
+
+
+@pytest.mark.parametrize("group", GROUP_SIZES)
+@pytest.mark.parametrize("bits", AFFINE_BITS)
+@pytest.mark.parametrize("scales", PLAIN_FORMATS)
+def test_mlx_affine_golden(device, bits, group, scales):
+    name = f"affine_{bits}_{group}"
+    (scale, scale_values), (bias, bias_values) = (
+        stored(GOLDEN[f"{name}.{part}"], scales) for part in ("scales", "biases")
+    )
+    words, values = GOLDEN[f"{name}.words"], GOLDEN[f"{name}.values"]
+    np.testing.assert_array_equal(scale_values, GOLDEN[f"{name}.scales"])  # nothing was rounded
+    same_bits(ref.dequantize(words, scale_values, bias_values, bits, group).astype(np.float32), values)
+    same_bits(decoded(device, p.Quantized(words, scale, bias, bits, group), len(words)), values)
+
+
+def test_mlx_mxfp4_golden(device):
+    """Every other scale from 2^-126 on; infinity stands for the last."""
+    words, scales, values = (GOLDEN[f"mxfp4.{part}"] for part in ("words", "scales", "values"))
+    same_bits(decode_mx(words[:-1], scales[:-1]), values[:-1])
+    rows = len(words) - (device.name == "checker")  # which reports infinity times 0
+    same_bits(decoded(device, p.Quantized(words[:rows], scales[:rows], None, 4, 32), rows), values[:rows])
+
+
+@pytest.mark.parametrize("bits", AFFINE_BITS)
+def test_quantize_packs_as_mlx_does(bits):
+    mx = pytest.importorskip("mlx.core")
+    made = p.quantize(np.random.default_rng(3).normal(size=(5, 256)).astype(np.float32), bits, 64)
+    values = mx.dequantize(mx.array(made.weight), mx.array(made.scales), mx.array(made.biases), 64, bits)
+    expected = ref.dequantize(made.weight, made.scales, made.biases, bits, 64)
+    np.testing.assert_allclose(np.array(values), expected, rtol=0, atol=2.0**-20)
+
+
+def test_golden_is_of_every_format():
+    assert {name.partition(".")[0] for name in GOLDEN.files} == {
+        *BLOCKS,
+        "mxfp4",
+        *(f"affine_{bits}_{group}" for bits in AFFINE_BITS for group in GROUP_SIZES),
+    }

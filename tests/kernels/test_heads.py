@@ -1,0 +1,229 @@
+"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8 bits."""
+
+import numpy as np
+import pytest
+from support import reference as ref
+from support.kernels import ELEMENTARY, NORM, ROUNDING, activations, assert_close, stored
+
+import pipeline as p
+from pipeline.errors import BuildError, DTypeError, ShapeError
+from pipeline.graph.tensors import Storage
+from pipeline.models.rope import Rope
+
+CACHES = ("f32", "f16", "q8")
+HALF, HALF_STEP = 2.0**-11, 2.0**-25
+EPS = 1e-6
+
+
+class Case:
+    """Random heads of a few rows, what a step makes of them, and what is expected."""
+
+    def __init__(
+        self,
+        *,
+        heads=4,
+        kv_heads=2,
+        dim=32,
+        v_dim=0,
+        half=None,
+        norm="head",
+        dtype="f32",
+        cache="f32",
+        interleaved=False,
+        weight_offset=0.0,
+        v_norm=False,
+        clip=0.0,
+        window=0,
+        context=19,
+        rows=5,
+        scale=1.0,
+        positions=None,
+        seed=0,
+    ):
+        rng = np.random.default_rng(seed)
+        self.heads, self.kv_heads, self.dim, self.v_dim, self.rows = heads, kv_heads, dim, v_dim or dim, rows
+        self.half, self.norm, self.cache, self.context, self.scale = (
+            dim // 2 if half is None else half,
+            norm,
+            cache,
+            context,
+            scale,
+        )
+        self.options = {
+            "norm": norm or "head",
+            "interleaved": interleaved,
+            "weight_offset": weight_offset,
+            "v_norm": v_norm,
+            "clip": clip,
+            "window": window,
+        }
+        self.inv_freq = (rng.random(self.half) * 2).astype(np.float32)
+        sizes = [n * dim if norm == "all" else dim for n in (heads, kv_heads)]
+        self.norms = [stored(rng.normal(size=n), dtype) if norm else (None, None) for n in sizes]
+        self.q, self.k = activations(rng, rows, heads * dim), activations(rng, rows, kv_heads * dim)
+        self.v = activations(rng, rows, kv_heads * self.v_dim)
+        self.slots = np.arange(rows, dtype=np.uint32)[::-1].copy()
+        self.positions = (
+            rng.integers(0, context, rows).astype(np.uint32) if positions is None else np.array(positions, np.uint32)
+        )
+
+    def steps(self, pipe, q, k, v, slots, positions):
+        caches = [
+            pipe.state(name, Storage.zeros((self.rows, self.kv_heads, self.context, n), self.cache))
+            for name, n in (("k_cache", self.dim), ("v_cache", self.v_dim))
+        ]
+        table = pipe.rope_table(positions, Rope(self.inv_freq, self.scale)) if self.half else None
+        turned = pipe.heads_to_cache(
+            q, k, v, self.norms[0][0], self.norms[1][0], table, slots, positions, *caches, EPS, **self.options
+        )
+        return turned, *caches
+
+    def run(self, device):
+        inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
+        pipe = p.Pipeline(device, rows=self.rows)
+        tensors = {
+            name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
+            for name, value in inputs.items()
+        }
+        return pipe.build(self.steps(pipe, **tensors)).run(**inputs)
+
+    def turned(self, x, heads, weight):
+        x = x.reshape(self.rows, heads, self.dim).astype(np.float64)
+        o = self.options
+        if self.norm == "all":
+            normed = ref.rms_norm(x.reshape(self.rows, -1), weight + o["weight_offset"], EPS).reshape(x.shape)
+        else:
+            normed = ref.rms_norm(x, weight + o["weight_offset"], EPS) if self.norm else x
+        if o["clip"]:
+            normed = np.clip(normed, -o["clip"], o["clip"])
+        y = ref.rope(normed, self.positions, self.inv_freq, o["interleaved"])
+        y[..., : 2 * self.half] *= self.scale
+        return y
+
+    def values(self):
+        v = self.v.reshape(self.rows, self.kv_heads, self.v_dim).astype(np.float64)
+        v = ref.rms_norm(v, None, EPS) if self.options["v_norm"] else v
+        return np.clip(v, -self.options["clip"], self.options["clip"]) if self.options["clip"] else v
+
+    def check(self, device):
+        q, k_cache, v_cache = self.run(device)
+        error = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
+        wanted = self.turned(self.q, self.heads, self.norms[0][1])
+        assert_close(q, wanted, np.abs(wanted).max(-1, keepdims=True) * error)
+        for cache, wanted in (
+            (k_cache, self.turned(self.k, self.kv_heads, self.norms[1][1])),
+            (v_cache, self.values()),
+        ):
+            bound = np.abs(wanted).max(-1, keepdims=True) * error
+            if self.cache == "f16":
+                bound = bound + np.abs(wanted) * HALF + HALF_STEP
+            if self.cache == "q8":
+                cache, scales = ref.q8_values(cache, wanted.shape[-1])
+            for row in range(self.rows):
+                place = self.positions[row] % self.context if self.options["window"] else self.positions[row]
+                own = bound[row] + (scales[self.slots[row], :, place] / 2 if self.cache == "q8" else 0)
+                assert_close(cache[self.slots[row], :, place], wanted[row], own)
+            assert np.count_nonzero(cache) <= wanted.size  # nothing else is written
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("norm", ["head", "all", None])
+def test_norms(device, norm, dtype, cache):
+    Case(norm=norm, dtype=dtype, cache=cache).check(device)
+    Case(norm=norm, dtype=dtype, cache=cache, heads=9, kv_heads=3, dim=24, weight_offset=1.0, v_norm=True).check(device)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(
+    "dim, half", [(2, 1), (24, 12), (64, 16), (64, 0), (80, 40), (96, 1), (33, 5), (128, 64), (512, 256)]
+)
+def test_which_numbers_turn(device, dim, half, interleaved, cache):
+    Case(dim=dim, half=half, interleaved=interleaved, cache=cache, scale=1.25).check(device)
+    Case(dim=dim, half=half, interleaved=interleaved, cache=cache, norm=None, heads=3, kv_heads=3).check(device)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("dim, v_dim", [(192, 128), (24, 40), (16, 1), (7, 64)])
+def test_values_of_another_size(device, dim, v_dim, cache):
+    Case(dim=dim, v_dim=v_dim, half=dim // 4, cache=cache, v_norm=True).check(device)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("clip", [0.01, 0.7, 8.0])
+def test_clipped_numbers(device, clip, cache):
+    Case(clip=clip, norm="all", cache=cache).check(device)
+
+
+def test_nan_is_not_clipped_away(device):
+    case = Case(clip=1.0, norm=None, half=0)
+    case.v[2, 3] = case.q[1, 5] = np.nan
+    q, _, v_cache = case.run(device)
+    assert np.isnan(q).sum() == 1 and np.isnan(v_cache).sum() == 1
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("context", [1, 5, 19])
+def test_rings(device, context, cache):
+    Case(window=3, context=context, positions=[0, 4, 5, 18, 1_000_003], cache=cache, half=0).check(device)
+
+
+# 8 bits
+
+
+@pytest.mark.parametrize("dim", [1, 24, 31, 32, 33, 80, 128])
+def test_q8_rows_have_the_bits_of_the_reference(device, dim):
+    case = Case(norm=None, half=0, dim=dim, cache="q8")
+    case.v *= np.float32(10.0) ** np.random.default_rng(dim).integers(-9, 6, case.v.shape)
+    _, k_cache, v_cache = case.run(device)
+    for cache, x in ((k_cache, case.k), (v_cache, case.v)):
+        rows = ref.q8_rows(x.reshape(case.rows, case.kv_heads, dim))
+        kept, _ = ref.q8_values(rows, dim)
+        for row in range(case.rows):
+            own = cache[case.slots[row], :, case.positions[row]]
+            np.testing.assert_array_equal(own[..., : 2 * -(-dim // 32)], rows[row][..., : 2 * -(-dim // 32)])
+            values, scales = ref.q8_values(own, dim)
+            # A number halfway between two integers may go either way: its division rounds.
+            assert (np.abs(values.astype(np.float64) - kept[row]) <= scales * 1.001).all()
+            assert (values == kept[row]).mean() > 0.99 - 2 / values.size
+            error = np.abs(values - x.reshape(case.rows, case.kv_heads, dim)[row].astype(np.float64))
+            assert (error <= scales * 0.5001).all()
+
+
+def test_q8_keeps_what_tells_of_a_failure(device):
+    case = Case(norm=None, half=0, dim=96, cache="q8", rows=3)
+    case.v[0, 40], case.v[1, 3], case.v[2, 70] = np.nan, np.inf, 1e30
+    _, _, v_cache = case.run(device)
+    values = [ref.q8_values(v_cache[case.slots[row], 0, case.positions[row]], 96)[0] for row in range(3)]
+    assert np.isnan(values[0][32:64]).all() and np.isfinite(np.delete(values[0], range(32, 64))).all()
+    assert np.isnan(values[1][:32]).all() and np.isfinite(values[1][32:]).all()
+    assert np.isfinite(values[2]).all() and values[2][70] == 127 * 65504.0
+
+
+# What is refused
+
+
+def refused(error, words, **options):
+    case = Case(**{name: value for name, value in options.items() if name in ("dim", "half", "norm", "rows")})
+    for name, value in options.items():
+        if name in ("norms", "q"):
+            setattr(case, name, value)
+        elif name not in ("dim", "half", "norm", "rows"):
+            case.options[name] = value
+    with pytest.raises(error, match="heads_to_cache: " + words):
+        case.run("cpu")
+
+
+def test_what_is_refused():
+    ones = np.ones(32, np.float32)
+    refused(BuildError, "only one of q_norm and k_norm is given; give both or neither", norms=[(ones, 0), (None, 0)])
+    refused(BuildError, "norm='row' is not possible; use 'head' or 'all'", norm="row")
+    refused(ShapeError, "rope_table turns 34 numbers of a head, which has 32", half=17)
+    refused(
+        ShapeError,
+        r"heads_to_cache.q_norm has shape \(32,\), expected \(128,\)",
+        norm="all",
+        norms=[(ones, 0), (ones, 0)],
+    )
+    refused(DTypeError, "q_norm is f32, k_norm f16; they must agree", norms=[(ones, 0), (ones.astype(np.float16), 0)])

@@ -1,0 +1,101 @@
+"""Native kernels over GGUF's blocks and MLX's mxfp4: rows that are no whole number of octets, and what lies behind them."""
+
+import mmap
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from support.kernels import BLOCK_FORMATS, DOT, activations, assert_close, matrix, run, stored_activations
+
+import pipeline as p
+from pipeline.graph.formats import BLOCKS
+
+OF_32 = [format for format, columns in BLOCK_FORMATS if columns == 32]
+
+
+@pytest.fixture(scope="module")
+def native():
+    device = p.open_device("cpu", threads=2)
+    if not device.native:
+        pytest.skip("this processor has no native kernels")
+    return device
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("groups", range(1, 18))
+@pytest.mark.parametrize("format", OF_32)
+def test_any_number_of_groups(native, format, groups, rows):
+    rng = np.random.default_rng(groups)
+    weight, values = matrix(rng, (19, 32 * groups), format)
+    x = activations(rng, rows, 32 * groups)
+    y = run(native, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+    bound = stored_activations(native, x, weight, values) + np.abs(x.astype(np.float64)) @ np.abs(values).T * DOT
+    assert_close(y, x.astype(np.float64) @ values.T, bound)
+
+
+@pytest.mark.parametrize("format", OF_32)
+def test_rows_behind_do_not_count(native, format):
+    """Where a row's last octet takes in blocks of the next row, infinite ones change nothing."""
+    rng = np.random.default_rng(1)
+    weight, _ = matrix(rng, (16, 32 * 9), format)
+    x = activations(rng, 1, 32 * 9)
+    expected = run(native, 1, lambda pipe, x: pipe.linear(x, weight), x=x)
+    if format == "mxfp4":
+        scales = np.array(weight.scales)
+        scales[1::2] = 255
+        other = p.Quantized(weight.weight, scales, None, 4, 32)
+    else:
+        data = np.array(weight.data)
+        data[1::2] = 0x7C if format != "gguf_mxfp4" else 255  # NaN as f16, 2^127 as an exponent
+        other = p.Blocks(data, weight.type)
+    found = run(native, 1, lambda pipe, x: pipe.linear(x, other), x=x)
+    assert found[0, ::2].tobytes() == expected[0, ::2].tobytes()
+    assert (found[0, 1::2] != expected[0, 1::2]).all()
+
+
+READ_TO_THE_END = """
+    import mmap, os, sys
+    import numpy as np
+    import pipeline as p
+    from pipeline.graph.formats import BLOCKS
+    from pipeline.graph.tensors import Storage
+
+    file, kind, groups, outputs = sys.argv[1], sys.argv[2], int(sys.argv[3]), 11
+    columns, size = BLOCKS.get(kind, (32, 16))
+    shape = (outputs, groups * size)
+    pages = -(-shape[0] * shape[1] // mmap.PAGESIZE)
+    with open(file, "wb+") as stream:
+        stream.write(bytes((pages + 1) * mmap.PAGESIZE))
+        stream.flush()
+        memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        stream.truncate(pages * mmap.PAGESIZE)   # from there on the map is no memory
+    begin = pages * mmap.PAGESIZE - shape[0] * shape[1]
+    if kind == "mxfp4":
+        words = Storage((outputs, groups * 4), "u32", mapped=(file, memory, begin))
+        scales = Storage((outputs, groups), "u8", mapped=(file, memory, pages * mmap.PAGESIZE - outputs * groups))
+        weight = p.Quantized(words, scales, None, 4, 32)
+    else:
+        weight = p.Blocks(Storage(shape, "u8", mapped=(file, memory, begin)), kind)
+    for rows in (1, 4, 9):
+        pipe = p.Pipeline(p.open_device("cpu", threads=2), rows=rows)
+        chain = pipe.build(pipe.linear(pipe.input("x", (rows, groups * columns)), weight))
+        assert np.isfinite(chain.run(x=np.ones((rows, groups * columns), np.float32))).all()
+    print("read")
+"""
+
+
+@pytest.mark.skipif(
+    mmap.PAGESIZE > 65536 or sys.platform == "darwin", reason="maps beyond the end of a file are Linux's here"
+)
+@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
+def test_nothing_behind_a_matrix_is_read(native, tmp_path, format, columns):
+    kind = next((kind for kind in BLOCKS if f"gguf_{kind.lower()}" == format), format)
+    for groups in (1, 9) if columns == 32 else (1, 3):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(READ_TO_THE_END), tmp_path / "blocks", kind, str(groups)],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, "read\n"), done.stderr

@@ -1,0 +1,371 @@
+"""From logits to a token and its log-probability: argmax, and Gumbel-max draws from counted random bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import reference as ref
+from support.kernels import ELEMENTARY, ROUNDING, activations, assert_close
+from support.paths import SHADERS
+
+import pipeline as p
+from pipeline import _core
+from pipeline.device import resources
+from pipeline.errors import RunError
+from pipeline.graph.tensors import Storage
+
+VOCABS = (1, 17, 4096, 5003)
+INF, NAN = np.inf, np.nan
+
+# log(Σ exp): the sum of V terms in a fixed order, its log, and the difference to the largest logit.
+LOGPROB = 64 * ROUNDING
+
+# The draw compares logit / T + noise in f32. Where the oracle's best two are closer than this share of their size
+# the device may take either; such rows are left out, and the tests demand that they are few.
+NEAR_TIE = 1e-4
+
+
+class Sampler:
+    """A chain of the sample step alone, and its state."""
+
+    def __init__(self, device, rows, vocab, advance=False):
+        self.pipe = pipe = p.Pipeline(device, rows=rows)
+        self.logits = pipe.input("logits", (rows, vocab))
+        self.state = {
+            name: Storage.zeros(shape, dtype)
+            for name, shape, dtype in (
+                ("temperatures", (rows,), "f32"),
+                ("seeds", (rows, 2), "u32"),
+                ("tokens", (rows,), "u32"),
+                ("positions", (rows,), "u32"),
+            )
+        }
+        tensors = [pipe.state(name, storage) for name, storage in self.state.items()]
+        self.chain = pipe.build(pipe.sample(self.logits, *tensors, advance=advance))
+        self.views = {name: storage.numpy(pipe.device) for name, storage in self.state.items()}
+
+    def __call__(self, logits, temperatures=0.0, seeds=(0, 0), positions=0, rows=0):
+        for name, value in (("temperatures", temperatures), ("seeds", seeds), ("positions", positions)):
+            self.views[name][:] = value
+        result = self.chain.run(logits=np.asarray(logits, np.float32), rows=rows)
+        return result[:, 0], result[:, 1].copy().view(np.float32)
+
+
+def sample(device, logits, *args, **kwargs):
+    logits = np.atleast_2d(np.asarray(logits, np.float32))
+    return Sampler(device, *logits.shape)(logits, *args, **kwargs)
+
+
+# The same at 2²⁴ terms, a lane of 2²⁰ after one another.
+LOGPROB_OF_MILLIONS = 2.0**-11
+
+
+def check_logprobs(tokens, logprobs, logits, bound=LOGPROB):
+    logits = np.atleast_2d(np.asarray(logits, np.float64))
+    wanted = ref.log_softmax(np.where(np.isnan(logits), -INF, logits))[np.arange(len(tokens)), tokens]
+    assert_close(logprobs, wanted, bound + ELEMENTARY * np.abs(wanted))
+
+
+# Greedy
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_argmax(device, rows, vocab):
+    logits = activations(np.random.default_rng(vocab), rows, vocab) * 5
+    tokens, logprobs = sample(device, logits)
+    np.testing.assert_array_equal(tokens, logits.argmax(-1))
+    check_logprobs(tokens, logprobs, logits)
+
+
+@given(
+    vocab=st.integers(1, 700),
+    levels=st.sampled_from([1, 3, 1000]),
+    shift=st.sampled_from([0, -1e4, 1e4]),
+    seed=st.integers(0, 1000),
+)
+def test_argmax_of_any_size(device, vocab, levels, shift, seed):
+    rng = np.random.default_rng(seed)
+    logits = (np.round(rng.normal(size=(3, vocab)) * levels) / 4 + shift).astype(np.float32)
+    tokens, logprobs = sample(device, logits)
+    np.testing.assert_array_equal(tokens, logits.argmax(-1))  # NumPy's argmax gives the lower index too
+    check_logprobs(tokens, logprobs, logits)
+
+
+@pytest.mark.parametrize("bad", [NAN, -INF])
+def test_what_is_no_number_is_not_chosen(device, bad):
+    logits = activations(np.random.default_rng(1), 4, 4096)
+    logits[:, 1::3] = bad
+    logits[3, :-1] = bad
+    for temperature in (0.0, 0.5, 3.0):
+        tokens, logprobs = sample(device, logits, temperature, seeds=np.arange(8).reshape(4, 2))
+        assert tokens[3] == 4095 and logprobs[3] == 0
+        assert np.isfinite(logits[np.arange(4), tokens]).all()
+        check_logprobs(tokens, logprobs, logits)
+
+
+def test_infinity_is_chosen(device):
+    logits = np.zeros((2, 33), np.float32)
+    logits[0, 20], logits[1, 7], logits[1, 30] = INF, INF, INF
+    for temperature in (0.0, 1.0):
+        tokens, logprobs = sample(device, logits, temperature)
+        assert tokens[0] == 20 and logprobs[0] == 0
+        assert tokens[1] in (7, 30) and logprobs[1] == np.float32(-np.log(2))
+    assert sample(device, logits)[0][1] == 7
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logits", [[-INF] * 33, [NAN] * 33, [NAN, -INF] * 9])
+def test_nothing_to_choose_is_a_status(device, temperature, logits):
+    rows = np.stack([np.arange(len(logits))] * 3).astype(np.float32)
+    rows[1] = logits
+    run = Sampler(device, 3, len(logits))
+    tokens, logprobs = run(rows, temperature)
+    assert tokens[1] == ref.NONE and logprobs.view(np.uint32)[1] == 1  # the first step that can fail
+    assert run.chain.failure(1).startswith("sample had nothing to choose from")
+    assert (tokens[[0, 2]] < len(logits)).all()
+
+
+def test_an_earlier_failure_is_passed_on(device):
+    """The 8 bytes of a row name the first step that failed, even where the logits are good."""
+    pipe = p.Pipeline(device, rows=2)
+    state = [
+        pipe.state(name, Storage.zeros(shape, dtype))
+        for name, shape, dtype in (
+            ("t", (2,), "f32"),
+            ("s", (2, 2), "u32"),
+            ("tokens", (2,), "u32"),
+            ("positions", (2,), "u32"),
+        )
+    ]
+    router = pipe.input("router", (2, 6))
+    pipe.moe_softmax_topk(router, 2, name="layers.5.route")
+    chain = pipe.build(pipe.sample(pipe.input("logits", (2, 9)), *state))
+    router = np.zeros((2, 6), np.float32)
+    router[1] = NAN
+    with pytest.raises(RunError, match=r"row 1: layers\.5\.route"):
+        chain.run(router=router, logits=np.ones((2, 9), np.float32))
+    result = chain.view(chain.plan.outputs[0])
+    assert result[0, 0] == 0 and result[1].tolist() == [ref.NONE, 1]
+
+
+def test_advance_makes_the_next_input(device):
+    logits = activations(np.random.default_rng(2), 3, 33)
+    run = Sampler(device, 3, 33, advance=True)
+    tokens, _ = run(logits, positions=[5, 0, 9], rows=2)
+    assert run.views["tokens"].tolist() == [*tokens[:2], 0] and run.views["positions"].tolist() == [6, 1, 9]
+    still = Sampler(device, 3, 33, advance=False)
+    still(logits, positions=[5, 0, 9])
+    assert still.views["tokens"].tolist() == [0, 0, 0] and still.views["positions"].tolist() == [5, 0, 9]
+
+
+# Draws
+
+
+def oracle_draw(logits, temperature, seed, position):
+    """(token, how far ahead of the runner-up, as a share of their size)."""
+    logits = np.asarray(logits, np.float64)
+    perturbed = (logits - logits.max()) / temperature + ref.gumbel_noise(len(logits), position, seed)
+    best = perturbed.argmax()
+    rest = np.delete(perturbed, best).max(initial=-INF)
+    return best, (perturbed[best] - rest) / max(1, abs(perturbed[best]))
+
+
+@pytest.mark.parametrize("vocab", [*VOCABS, 20011])
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0, 2.5])
+def test_draws_are_the_oracles(device, vocab, temperature):
+    rng = np.random.default_rng(vocab)
+    rows = 32
+    logits = activations(rng, rows, vocab) * 3
+    seeds = rng.integers(0, 2**32, (rows, 2), np.uint32)
+    positions = rng.integers(0, 2**32, rows, np.uint32)
+    tokens, logprobs = sample(device, logits, temperature, seeds, positions)
+    check_logprobs(tokens, logprobs, logits)
+    wanted = [oracle_draw(logits[row], temperature, seeds[row], positions[row]) for row in range(rows)]
+    clear = [row for row in range(rows) if wanted[row][1] > NEAR_TIE]
+    assert len(clear) >= rows - 2
+    assert [int(tokens[row]) for row in clear] == [int(wanted[row][0]) for row in clear]
+
+
+def test_philox_is_philox():
+    """Random123's known answers, of the oracle that the draws are held against."""
+    assert ref.philox(np.zeros(4, np.uint32), (0, 0)).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    full = np.full(4, 0xFFFFFFFF, np.uint32)
+    assert ref.philox(full, full[:2]).tolist() == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    pi = np.array([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], np.uint32)
+    assert ref.philox(pi, (0xA4093822, 0x299F31D0)).tolist() == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+
+
+def draws(device, logits, temperature, count, rows=500):
+    """How often each token of one distribution is drawn, over seeds and positions."""
+    logits = np.asarray(logits, np.float32)
+    run, counts = Sampler(device, rows, len(logits)), np.zeros(len(logits), int)
+    for first in range(0, count, rows):
+        index = np.arange(first, first + rows)
+        seeds = np.stack([index % 97, np.zeros_like(index)], -1)
+        tokens, _ = run(np.tile(logits, (rows, 1)), temperature, seeds, index)
+        counts += np.bincount(tokens, minlength=len(logits))
+    return counts
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_softmax(processor, temperature):
+    logits = np.array([2.0, 1.0, 0.0, -1.0, 0.5, 0.5, 1.5, -2.0, 0.0, 2.0])
+    count = 20000
+    expected = ref.softmax(logits / temperature) * count
+    chi_square = ((draws(processor, logits, temperature, count) - expected) ** 2 / expected).sum()
+    assert chi_square < 33.7  # 9 degrees of freedom: exceeded with a probability of 10⁻⁴
+
+
+def test_draws_of_a_flat_vocabulary_are_flat(processor):
+    """Each word of a counter's four, the last ones that share a counter with nothing included."""
+    count = 20000
+    chi_square = ((draws(processor, np.zeros(7), 1.0, count) - count / 7) ** 2 / (count / 7)).sum()
+    assert chi_square < 27.9  # 6 degrees of freedom: 10⁻⁴
+
+
+def test_seed_and_position_each_decide(device):
+    logits = np.zeros((1, 4096), np.float32)
+    first = sample(device, logits, 1.0, (1, 2), 3)[0][0]
+    assert sample(device, logits, 1.0, (1, 2), 3)[0][0] == first
+    others = [sample(device, logits, 1.0, *args)[0][0] for args in (((2, 2), 3), ((1, 3), 3), ((1, 2), 4), ((0, 2), 3))]
+    assert all(other != first for other in others) and len(set(others)) == len(others)
+
+
+# The cases that published kernels get wrong, by their number
+
+
+def test_hazard_12_masked_tokens_behind_a_large_vocabulary_are_never_drawn(device):
+    logits = np.zeros((4, 151936), np.float32)
+    logits[:, 151643:] = -INF
+    tokens, logprobs = sample(device, logits, 1.0, np.arange(8).reshape(4, 2))
+    assert (tokens < 151643).all() and len(set(tokens.tolist())) == 4
+    check_logprobs(tokens, logprobs, logits)
+
+
+def test_hazard_13_integers_travel_as_integers(processor):
+    """2²⁴ + 3 logits: f32 would make the count and the last index even."""
+    vocab = 2**24 + 3
+    logits = np.zeros((1, vocab), np.float32)
+    logits[0, -1] = 20
+    run = Sampler(processor, 1, vocab)
+    tokens, logprobs = run(logits)
+    assert tokens[0] == vocab - 1
+    check_logprobs(tokens, logprobs, logits, LOGPROB_OF_MILLIONS)
+    logits[0, -1], logits[0, -3] = 0, 20
+    assert run(logits)[0][0] == vocab - 3
+
+
+@pytest.mark.parametrize("gap", [20, 88, 104, 120, 1000, 3e38])
+def test_hazard_14_logprob_of_an_underflowed_probability_is_finite(device, gap):
+    """Every token but the drawn one is masked at that step: the drawn one's probability is exp(-gap)."""
+    logits = np.array([0, -gap, -gap], np.float32)
+    seed, position, token = _seed_that_draws(logits, temperature=gap)
+    tokens, logprobs = sample(device, logits, gap, seed, position)
+    assert tokens[0] == token != 0
+    assert np.isfinite(logprobs[0])
+    check_logprobs(tokens, logprobs, logits)
+
+
+def _seed_that_draws(logits, temperature):
+    """A seed whose draw is not the largest logit, with room to spare."""
+    for seed in range(1000):
+        token, lead = oracle_draw(logits, temperature, (seed, 0), 0)
+        if token != 0 and lead > 0.1:
+            return (seed, 0), 0, token
+    raise AssertionError("no seed draws another token")
+
+
+def test_hazard_15_the_tail_is_drawn_as_often_as_it_weighs(processor):
+    """One token at a gap of 16 above 262,144 others: they weigh 2.9 % together."""
+    logits = np.zeros(262145, np.float32)
+    logits[7] = 16
+    count, tail = 400, 262144 * np.exp(-16) / (1 + 262144 * np.exp(-16))
+    rows = 50
+    run, drawn = Sampler(processor, rows, len(logits)), 0
+    batch = np.tile(logits, (rows, 1))
+    for first in range(0, count, rows):
+        seeds = np.stack([np.arange(first, first + rows), np.zeros(rows)], -1)
+        drawn += (run(batch, 1.0, seeds)[0] != 7).sum()
+    assert abs(drawn - count * tail) < 4 * np.sqrt(count * tail)
+
+
+def test_hazard_16_the_largest_noise_is_finite_and_in_its_place(device):
+    """A 32-bit word is 2³² - 1 or 0 too rarely to wait for: the extremes of a large vocabulary stand for them."""
+    logits = np.zeros((1, 2**20), np.float32)
+    for seed in range(4):
+        noise = ref.gumbel_noise(2**20, 0, (seed, 9))
+        tokens, logprobs = sample(device, logits, 1.0, (seed, 9))
+        assert tokens[0] == noise.argmax()
+        check_logprobs(tokens, logprobs, logits)
+
+
+NOISE = (
+    resources._with_headers(SHADERS / "philox.h")
+    + """
+kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]],
+                  uint i [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]]) {
+    if (thread_index == 0) lanes_store(noise + 16 * i, gumbel(lanes_bits(bits[i])));
+}
+"""
+)
+
+
+def test_hazard_16_forced_bits_give_finite_noise(device):
+    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula changes."""
+    near = [0, 2**15, 2**26, 2**30, 2**31, 2**32 - 2**30, 2**32 - 2**26, 2**32 - 2**15, 2**32]
+    words = np.array([edge + i for edge in near for i in range(-40, 40) if 0 <= edge + i < 2**32], np.uint32)
+    bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
+    np.frombuffer(bits, np.uint32)[:] = words
+    bindings = [(0, bits, 0, words.nbytes), (1, noise, 0, noise.nbytes)]
+    device.core.chain([_core.Dispatch(device.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
+    got = np.frombuffer(noise, np.float32).reshape(-1, 16)
+    wanted = -np.log(-np.log((words + 0.5) / 2**32))
+    assert (got == got[:, :1]).all()
+    assert_close(got[:, 0], wanted, ELEMENTARY * np.maximum(1, np.abs(wanted)))
+    assert -3.2 < got.min() and got.max() < 23
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.0, -1.0, -1e-40, -INF, 1e-40, 1e-45, 1e-30])
+def test_hazard_17_no_temperature_to_speak_of_is_argmax(device, temperature):
+    logits = activations(np.random.default_rng(17), 9, 4096)
+    logits[:, 100] = logits[:, 4000] = 9
+    tokens, logprobs = sample(device, logits, temperature, np.arange(18).reshape(9, 2))
+    if temperature > 0:  # a tie is a draw, between those two
+        assert set(tokens.tolist()) <= {100, 4000}
+    else:
+        assert (tokens == 100).all()
+    check_logprobs(tokens, logprobs, logits)
+
+
+def test_hazard_17_an_infinite_temperature_is_a_flat_draw(device):
+    logits = np.tile(np.array([0, 50, -50, 1], np.float32), (400, 1))
+    tokens, _ = sample(device, logits, INF, np.arange(800).reshape(400, 2))
+    counts = np.bincount(tokens, minlength=4)
+    assert ((counts - 100) ** 2 / 100).sum() < 21.1  # 3 degrees of freedom: 10⁻⁴
+
+
+@pytest.mark.parametrize("first, second", [(1, 1024), (0, 5002), (15, 16), (4095, 4096)])
+def test_hazard_19_equal_maxima_give_the_lower_index(device, first, second):
+    logits = activations(np.random.default_rng(19), 1, 5003)
+    logits[0, [first, second]] = 50
+    assert sample(device, logits)[0][0] == first
+
+
+def test_hazard_20_each_row_has_settings_of_its_own(device):
+    """A row's draw depends on its logits, temperature, seed and position, not on its place or company."""
+    rng = np.random.default_rng(20)
+    rows, vocab = 12, 4096
+    logits = activations(rng, rows, vocab) * 2
+    temperatures = np.array([0, 0.1, 0.5, 1, 2, 5] * 2, np.float32)
+    seeds = rng.integers(0, 2**32, (rows, 2), np.uint32)
+    positions = rng.integers(0, 1000, rows, np.uint32)
+    batch, together = Sampler(device, rows, vocab), []
+    together = list(zip(*batch(logits, temperatures, seeds, positions)))
+    single = Sampler(device, 1, vocab)
+    for row in range(rows):
+        token, logprob = single(logits[row : row + 1], temperatures[row], seeds[row], positions[row])
+        assert (token[0], logprob[0]) == together[row]
+    order = rng.permutation(rows)
+    shuffled = list(zip(*batch(logits[order], temperatures[order], seeds[order], positions[order])))
+    assert shuffled == [together[row] for row in order]

@@ -1,0 +1,153 @@
+"""Every family against transformers: logits at all positions, greedy texts; as safetensors, MLX 4-bit and GGUF."""
+
+import json
+
+import numpy as np
+import pytest
+from support.families import files, golden
+from support.families.cases import CASES
+from support.families.gguf_layout import ARCHITECTURES
+from support.families.grid import tokens
+from support.families.layouts import write_blocks, write_mlx
+from support.families.stored import stored
+
+import pipeline as p
+from pipeline.errors import CheckpointError, OnebufError, UnsupportedError
+from pipeline.generation.generator import Generator
+from pipeline.generation.requests import Finished, Request
+
+# Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand times as much.
+BOUND = 1e-3
+
+
+@pytest.fixture(scope="session", params=CASES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def folder(name, tmp_path_factory):
+    """transformers' checkpoint in float32."""
+    folder = tmp_path_factory.mktemp(name)
+    files.write_folder(folder, name, golden.load(name)[0])
+    return folder
+
+
+@pytest.fixture
+def model(folder, processor):
+    with p.open_checkpoint(folder) as checkpoint:
+        yield p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == ()
+
+
+def check(model, name, rows=golden.POSITIONS):
+    """The logits of a pass of `rows` rows at a time."""
+    expected = golden.load(name)[1]
+    found = model.logits(tokens(golden.POSITIONS, expected.shape[1]), rows, "f32")
+    error = np.abs(found - expected).max(-1)
+    assert error.max() < BOUND, f"off by {error.max():.3g}, first at position {np.argmax(error >= BOUND)}"
+
+
+@pytest.mark.parametrize("rows", [golden.POSITIONS, 7, 1])
+def test_logits(model, name, rows):
+    """A prompt at once, in parts, and step by step."""
+    check(model, name, rows)
+
+
+def test_greedy(model, name):
+    expected = golden.load(name)[0]
+    prompt = tokens(golden.POSITIONS, expected["config"]["vocab_size"])[: golden.PROMPT]
+    generator = Generator(model, kv_cache="f32", context=golden.PROMPT + golden.GREEDY)
+    events = list(generator.run([Request(0, tuple(prompt), golden.GREEDY)]))
+    (finished,) = (event for event in events if isinstance(event, Finished))
+    assert finished.tokens == expected["greedy"]
+
+
+@pytest.mark.parametrize("storage", ["bf16", "mlx", "Q8_0", "Q4_K"])
+def test_formats(name, storage, processor, tmp_path):
+    """The same numbers in half as many bits, in MLX's 4 bits and in GGUF's blocks, in parts and with the head's ring."""
+    if storage.startswith("Q") and name not in ARCHITECTURES:
+        pytest.skip(f"no GGUF files of {name} are supported")
+    with p.open_checkpoint(stored(name, storage, tmp_path)) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == ()
+        check(model, name, 7)
+        if storage.startswith("Q"):
+            assert model.repacked_bytes == 0
+
+
+def test_blocks_of_mxfp4(processor, tmp_path):
+    """gpt-oss as it is published; nothing but small biases is copied."""
+    write_blocks(tmp_path, "gpt_oss", golden.load("gpt_oss")[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == () and model.repacked_bytes < 0.05 * model.mapped_bytes
+        check(model, "gpt_oss", 7)
+
+
+# The most dispatches that a layer may take at decode.
+DISPATCHES = {"qwen3_moe": 12, "mixtral": 12, "olmoe": 12, "gpt_oss": 16, "gemma4_text": 16, "llama": 8}
+
+
+@pytest.mark.parametrize("case", DISPATCHES)
+def test_dispatches(case, tmp_path):
+    write_mlx(tmp_path, case, golden.load(case)[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        assert p.load_model(checkpoint).dispatches_per_layer <= DISPATCHES[case]
+
+
+REFUSED = {
+    "llama": {
+        "hidden_act": "gelu",
+        "attention_bias": True,
+        "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4},
+    },
+    "qwen3_moe": {"decoder_sparse_step": 2, "use_sliding_window": True, "mlp_only_layers": [1]},
+    "mixtral": {"sliding_window": 4},
+    "olmoe": {"clip_qkv": 8.0},
+    "gpt_oss": {"swiglu_limit": 5.0},
+    "gemma3_text": {"hidden_activation": "relu"},
+    "gemma4_text": {"hidden_size_per_layer_input": 32, "enable_moe_block": False},
+    "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
+    "glm4_moe": {"scoring_func": "softmax"},
+}
+
+
+@pytest.mark.parametrize("case, key", [(case, key) for case, features in REFUSED.items() for key in features])
+def test_features_that_are_refused(case, key, tmp_path):
+    """By name, before weights are looked at: there are none."""
+    made = golden.load(case)[0]
+    files.write_folder(tmp_path, case, {"config": made["config"] | {key: REFUSED[case][key]}, "tensors": {}})
+    with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(UnsupportedError) as refused:
+        p.load_model(checkpoint)
+    word = key if key != "rope_parameters" else "longrope"
+    assert word in str(refused.value) and "config.json" in str(refused.value)
+
+
+def test_tensors_that_are_wrong(tmp_path):
+    """Missing, misshapen: each is named at once. What has no place in the family is told, not used."""
+    made = golden.load("mixtral")[0]
+    tensors = dict(made["tensors"])
+    del tensors["model.layers.3.block_sparse_moe.experts.4.w2.weight"]
+    tensors["model.layers.1.self_attn.k_proj.weight"] = [64, 256]
+    tensors["model.layers.9.extra.weight"] = [3]
+    files.write_folder(tmp_path, "mixtral", made | {"tensors": tensors})
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        with pytest.raises(CheckpointError) as wrong:
+            p.load_model(checkpoint)
+        assert checkpoint.unused == ("model.layers.9.extra.weight",)
+    for word in ("experts.4.w2.weight", "no tensor", "k_proj.weight", "[64, 256]", "[96, 256]"):
+        assert word in str(wrong.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_of_any_kind(case, tmp_path):
+    """Whatever a key of config.json holds: one line, of this package."""
+    made = golden.load(case)[0]
+    files.write_folder(tmp_path, case, {"config": made["config"], "tensors": {}})
+    for key in made["config"]:
+        for value in (["x"], {"a": [1]}, [], "x", -1, 0, 1.5, True, float("inf"), 2**70):
+            (tmp_path / "config.json").write_text(json.dumps(made["config"] | {key: value}))
+            with pytest.raises(OnebufError) as refused, p.open_checkpoint(tmp_path) as checkpoint:
+                p.load_model(checkpoint)
+            assert "\n" not in str(refused.value), (key, value)

@@ -1,0 +1,158 @@
+"""Models whose weights are GGUF's blocks: each type as a matrix, a stack of experts and an embedding, mapped as it lies."""
+
+import numpy as np
+import pytest
+from support import gguf_files as files
+from support.stored_formats import decode, random_blocks
+
+import pipeline as p
+from pipeline.errors import CheckpointError, UnsupportedError
+from pipeline.graph.formats import BLOCKS
+
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, EXPERT_HIDDEN, VOCAB = 256, 4, 2, 64, 5, 256, 70
+KINDS = tuple(BLOCKS)
+RELATIVE = 1e-4  # of the largest logit: float32 in another order through nine layers
+
+METADATA = {"general.architecture": "qwen3moe"} | {
+    f"qwen3moe.{key}": value
+    for key, value in {
+        "block_count": len(KINDS),
+        "context_length": 64,
+        "embedding_length": HIDDEN,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": KV_HEADS,
+        "attention.key_length": HEAD_DIM,
+        "attention.layer_norm_rms_epsilon": 1e-6,
+        "expert_count": EXPERTS,
+        "expert_used_count": EXPERTS,  # all, so that rounding turns no tie between them
+        "expert_feed_forward_length": EXPERT_HIDDEN,
+        "rope.freq_base": 1e4,
+    }.items()
+}
+
+
+def shapes(kinds):
+    """(name, shape, kind) of every tensor; layer i stores its matrices as kinds[i]."""
+    yield "token_embd", (VOCAB, HIDDEN), kinds[-1]
+    yield "output", (VOCAB, HIDDEN), kinds[0]
+    yield "output_norm", (HIDDEN,), None
+    for i, kind in enumerate(kinds):
+        for name, rows in (
+            ("attn_q", HEADS * HEAD_DIM),
+            ("attn_k", KV_HEADS * HEAD_DIM),
+            ("attn_v", KV_HEADS * HEAD_DIM),
+        ):
+            yield f"blk.{i}.{name}", (rows, HIDDEN), kind
+        yield f"blk.{i}.attn_output", (HIDDEN, HEADS * HEAD_DIM), kind
+        yield f"blk.{i}.ffn_gate_inp", (EXPERTS, HIDDEN), None
+        for name in ("gate", "up"):
+            yield f"blk.{i}.ffn_{name}_exps", (EXPERTS, EXPERT_HIDDEN, HIDDEN), kind
+        yield f"blk.{i}.ffn_down_exps", (EXPERTS, HIDDEN, EXPERT_HIDDEN), kind
+        for name, size in (
+            ("attn_norm", HIDDEN),
+            ("ffn_norm", HIDDEN),
+            ("attn_q_norm", HEAD_DIM),
+            ("attn_k_norm", HEAD_DIM),
+        ):
+            yield f"blk.{i}.{name}", (size,), None
+
+
+def write(file, dense):
+    """Random weights, to a file as their types say, and to another as float32."""
+    rng, tensors, data, floats, plain = np.random.default_rng(9), [], b"", [], b""
+    for name, shape, kind in shapes(KINDS):
+        if kind is None:
+            values = (rng.normal(size=shape) / (8 if len(shape) > 1 else 4) + (len(shape) == 1)).astype(np.float32)
+            raw = values.tobytes()
+        else:
+            blocks = random_blocks(rng, shape, kind, -4)
+            values, raw = decode(blocks, kind), blocks.tobytes()
+        tensors.append((f"{name}.weight", shape[::-1], 0 if kind is None else files.TYPES[kind]))
+        floats.append((f"{name}.weight", shape[::-1], 0))
+        data += raw + bytes(-len(raw) % 32)
+        plain += values.tobytes() + bytes(-values.nbytes % 32)
+    file.write_bytes(files.gguf(METADATA, tensors, data))
+    dense.write_bytes(files.gguf(METADATA, floats, plain))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blocks")
+    write(folder / "blocks.gguf", folder / "floats.gguf")
+    return folder / "blocks.gguf"
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_logits_are_those_of_the_decoded_weights(processor, model, rows):
+    tokens = np.random.default_rng(1).integers(0, VOCAB, 12).tolist()
+    with p.open_checkpoint(model) as checkpoint, p.open_checkpoint(model.with_name("floats.gguf")) as decoded:
+        found = p.load_model(checkpoint, device=processor).logits(tokens, rows, "f32")
+        expected = p.load_model(decoded, device=processor).logits(tokens, rows, "f32")
+    assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
+
+
+def test_nothing_is_copied_or_left_over(processor, model):
+    with p.open_checkpoint(model) as checkpoint:
+        loaded = p.load_model(checkpoint, device=processor)
+        assert checkpoint.unused == () and loaded.repacked_bytes == 0
+        assert loaded.mapped_bytes == sum(info.nbytes for info in checkpoint.tensors.values())
+
+
+def broken(tmp_path, name, shape, number, size):
+    """A model whose tensor `name` has another shape or type, its data zeros."""
+    tensors = [
+        (f"{n}.weight", (s if n != name else shape)[::-1], 0 if n != name else number) for n, s, _ in shapes(KINDS)
+    ]
+    files.BLOCKS.setdefault(number, size)
+    file = tmp_path / "broken.gguf"
+    total = sum(-(-files.nbytes(extents, kind) // 32) * 32 for _, extents, kind in tensors)
+    file.write_bytes(files.gguf(METADATA, tensors, bytes(total)))
+    return p.open_checkpoint(file)
+
+
+def test_a_type_that_no_kernel_reads_is_named(tmp_path):
+    with broken(tmp_path, "blk.3.attn_v", (KV_HEADS * HEAD_DIM, HIDDEN), 10, (256, 84)) as checkpoint:
+        with pytest.raises(UnsupportedError) as caught:
+            p.load_model(checkpoint)
+    message = str(caught.value)
+    assert "'model.layers.3.self_attn.v_proj.weight' is Q2_K" in message and "Q4_K" in message and "\n" not in message
+
+
+def test_experts_of_another_shape_are_named(tmp_path):
+    with broken(tmp_path, "blk.1.ffn_up_exps", (EXPERTS, EXPERT_HIDDEN, 128), 8, (32, 34)) as checkpoint:
+        with pytest.raises(
+            CheckpointError, match=r"model.layers.1.mlp.switch_mlp.up_proj.weight.* has shape \[5, 256, 128\]"
+        ):
+            p.load_model(checkpoint)
+
+
+def test_a_stack_stored_one_by_one_is_put_together(processor):
+    """Blocks of experts that lie apart are copied, and counted."""
+    from pipeline.models.loading import Loader
+
+    class Apart:
+        path = source = "apart"
+
+        def __init__(self):
+            rng = np.random.default_rng(3)
+            self.data = self.tensors = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
+
+        def quantization(self, module):
+            return None
+
+        def tensor(self, name):
+            from pipeline.checkpoints.tensor_info import TensorInfo
+
+            return TensorInfo(name, "Q5_1", (4, 64), "apart", 0, self.data[name].nbytes)
+
+        def raw(self, name):
+            return self.data[name].reshape(-1)
+
+        def mapped(self, file):
+            return b""
+
+    apart = Apart()
+    load = Loader(apart, processor)
+    stack = load.stack([f"e.{i}" for i in range(3)], (4, 64))
+    assert stack.type == "Q5_1" and load.repacked_bytes == 3 * 4 * 48 and load.mapped_bytes == 0
+    np.testing.assert_array_equal(stack.data.numpy(processor), np.stack(list(apart.data.values())))

@@ -1,0 +1,293 @@
+"""A tiny model of every family: its configuration as transformers takes it, with odd sizes, and how its weights lie.
+
+`gains` scale matrices by what their names contain: routers that choose clearly, logits that differ.
+"""
+
+from dataclasses import dataclass, field
+
+COMMON = {
+    "vocab_size": 61,
+    "hidden_size": 256,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 32,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
+TIED = 1.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """model_type: of transformers; config: its arguments beside COMMON; zero_centred: norms add 1 to their weight;
+    mxfp4: experts are on MXFP4's grid; seed: for other weights, where two logits are too close to tell."""
+
+    model_type: str
+    config: dict = field(default_factory=dict)
+    zero_centred: bool = False
+    mxfp4: bool = False
+    seed: str = ""
+
+    def transposed(self, name: str) -> bool:
+        """Whether transformers stores the matrix as [inputs, outputs]."""
+        return self.mxfp4 and ".experts." in name
+
+    @property
+    def arguments(self) -> dict:
+        return {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
+
+    def gain(self, name: str) -> float:
+        """Of a matrix. An embedding that is the head, too, must not say most about its own token."""
+        if "embed_tokens" in name and self.arguments["tie_word_embeddings"]:
+            return TIED / 8 if self.scaled_embedding else TIED
+        return next((gain for part, gain in GAINS.items() if part in name), 1.0)
+
+    def centre(self, name: str) -> float:
+        """What the elements of a vector are about."""
+        if name.endswith(("bias", "sinks")):
+            return 0.0
+        if name == "model.norm.weight" and self.scaled_embedding:
+            return 12.0 if self.model_type == "gemma4_text" else 6.0
+        if self.model_type == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
+            return 0.5  # its scores are not divided by anything
+        return 0.0 if self.zero_centred else 1.0
+
+    @property
+    def scaled_embedding(self) -> bool:
+        return self.model_type.startswith("gemma")
+
+
+def _rope(theta: float = 10000.0, kind: str = "default", **rest) -> dict:
+    return {"rope_theta": theta, "rope_type": kind} | rest
+
+
+_PLAIN = {"rope_parameters": _rope()}
+_WINDOWS = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+_LATENT = {
+    "head_dim": "absent",
+    "num_key_value_heads": 6,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 256,
+    "intermediate_size": 288,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+    "n_group": 3,
+    "topk_group": 2,
+}
+
+CASES = {
+    "llama": Case(
+        "llama",
+        {
+            "hidden_size": 768,
+            "intermediate_size": 288,
+            "rope_parameters": _rope(
+                5e5,
+                "llama3",
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+            ),
+        },
+    ),
+    "mistral": Case(
+        "mistral", {"head_dim": 32, "intermediate_size": 288, "sliding_window": 8, "rope_parameters": _rope(1e6)}
+    ),
+    "qwen2": Case(
+        "qwen2",
+        {
+            "hidden_size": 768,
+            "head_dim": "absent",
+            "intermediate_size": 288,
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "qwen3": Case(
+        "qwen3",
+        {
+            "intermediate_size": 288,
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(1e6, "yarn", factor=4.0, original_max_position_embeddings=32),
+        },
+        seed="2 ",
+    ),
+    "qwen3_moe": Case(
+        "qwen3_moe",
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "intermediate_size": 96,
+            "norm_topk_prob": True,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "mixtral": Case(
+        "mixtral",
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 256,
+            "sliding_window": None,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "olmoe": Case(
+        "olmoe",
+        {
+            "hidden_size": 768,
+            "head_dim": "absent",
+            "num_experts": 60,
+            "num_experts_per_tok": 8,
+            "intermediate_size": 32,
+            "norm_topk_prob": False,
+        }
+        | _PLAIN,
+    ),
+    "qwen2_moe": Case(
+        "qwen2_moe",
+        {
+            "head_dim": 32,
+            "num_experts": 60,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 96,
+            "norm_topk_prob": False,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "granitemoe": Case(
+        "granitemoe",
+        {
+            "head_dim": "absent",
+            "hidden_size": 384,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "intermediate_size": 96,
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.125,
+            "residual_multiplier": 0.25,
+            "logits_scaling": 1.5,
+        }
+        | _PLAIN,
+    ),
+    "granitemoeshared": Case(
+        "granitemoeshared",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "num_local_experts": 60,
+            "num_experts_per_tok": 6,
+            "intermediate_size": 32,
+            "shared_intermediate_size": 96,
+            "embedding_multiplier": 6.0,
+            "attention_multiplier": 0.25,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 1.5,
+        }
+        | _PLAIN,
+    ),
+    "gpt_oss": Case(
+        "gpt_oss",
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 96,
+            "sliding_window": 8,
+            "rope_parameters": _rope(
+                15e4,
+                "yarn",
+                factor=32.0,
+                beta_fast=32.0,
+                beta_slow=1.0,
+                truncate=False,
+                original_max_position_embeddings=32,
+            ),
+        },
+        mxfp4=True,
+    ),
+    "gemma3_text": Case(
+        "gemma3_text",
+        {
+            "hidden_size": 768,
+            "intermediate_size": 288,
+            "sliding_window": 8,
+            "layer_types": _WINDOWS,
+            "query_pre_attn_scalar": 32,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"full_attention": _rope(1e6, "linear", factor=8.0), "sliding_attention": _rope(1e4)},
+        },
+        zero_centred=True,
+    ),
+    "glm4_moe": Case(
+        "glm4_moe",
+        {
+            "n_routed_experts": 6,
+            "num_experts_per_tok": 2,
+            "n_shared_experts": 1,
+            "moe_intermediate_size": 256,
+            "intermediate_size": 288,
+            "first_k_dense_replace": 1,
+            "routed_scaling_factor": 1.5,
+            "norm_topk_prob": True,
+            "n_group": 3,
+            "topk_group": 2,
+            "use_qk_norm": True,
+            "attention_bias": True,
+            "rope_parameters": _rope(1e6, partial_rotary_factor=0.5),
+        },
+    ),
+    "deepseek_v3": Case(
+        "deepseek_v3",
+        _LATENT
+        | {
+            "q_lora_rank": 96,
+            "norm_topk_prob": True,
+            "rope_parameters": _rope(
+                1e4, "yarn", factor=4.0, original_max_position_embeddings=32, mscale=1.0, mscale_all_dim=1.0
+            ),
+        },
+    ),
+    "deepseek_v2": Case(
+        "deepseek_v2",
+        _LATENT
+        | {"hidden_size": 384, "q_lora_rank": None, "topk_method": "group_limited_greedy", "norm_topk_prob": False}
+        | _PLAIN,
+    ),
+    "gemma4_text": Case(
+        "gemma4_text",
+        {
+            "intermediate_size": 288,
+            "sliding_window": 8,
+            "layer_types": _WINDOWS,
+            "global_head_dim": 64,
+            "num_global_key_value_heads": 2,
+            "attention_k_eq_v": True,
+            "enable_moe_block": True,
+            "num_experts": 6,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 96,
+            "hidden_size_per_layer_input": 0,
+            "final_logit_softcapping": 8.0,
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "full_attention": _rope(1e6, "proportional", partial_rotary_factor=0.25),
+                "sliding_attention": _rope(1e4),
+            },
+        },
+        seed="2 ",
+    ),
+}

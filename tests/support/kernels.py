@@ -1,0 +1,198 @@
+"""Shared by the kernel tests: weights in every stored format, one-step pipelines, bounds on errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import pipeline as p
+from pipeline.graph.chain import Chain
+from pipeline.graph.formats import BLOCKS, dtype_of
+from pipeline.graph.tensors import Storage
+from pipeline.graph.weights import Blocks, Quantized
+from support import reference as ref
+from support.stored_formats import block_matrix, mx_matrix
+
+# Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
+ROUNDING = 2.0**-24
+
+# A dot product in f32, as a share of Σ |x · w|. A lane adds up one term in 16, so 513 at 8,193 columns;
+# their roundings have random signs and shrink against the sum. A dropped or doubled term of n costs 1 / n.
+DOT = 8 * ROUNDING
+
+# Sums of squares have no cancellation, and the square root halves what is left; then three products.
+NORM = 16 * ROUNDING
+
+# exp, log, sin, cos and division: 2 to 4 units in the last place each, a few of them in a row.
+ELEMENTARY = 16 * ROUNDING
+
+# Below f32's smallest normal number precision is lost step by step, and some devices flush to zero.
+TINY = 2.0**-126
+
+PLAIN_FORMATS = ("f32", "f16", "bf16")
+AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
+GROUPS = (32, 64, 128)
+BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
+# Formats of one group size each, or where no combination with groups is special.
+OTHER_FORMATS = tuple(
+    (f"q{bits}_{scales}", group) for bits in (3, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64))
+)
+OTHER_FORMATS += BLOCK_FORMATS
+# Every format, and the quantised ones with their groups.
+FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
+FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
+
+DIMS = (1, 31, 33, 257, 8193)
+ROWS = (1, 3, 5, 9)
+
+
+def stored(values, dtype):
+    """(Storage, float64 values) of `values` rounded to f32, f16 or bf16."""
+    if dtype == "bf16":
+        bits = ref.bf16_bits(values)
+        return Storage.of(bits, "bf16"), ref.from_bf16(bits).astype(np.float64)
+    rounded = np.asarray(values).astype({"f32": np.float32, "f16": np.float16}[dtype])
+    return Storage.of(rounded), rounded.astype(np.float64)
+
+
+def matrix(rng, shape, format, group=64):
+    """(what a step takes as weight, its float64 values): random, of `shape` [..., outputs, inputs]."""
+    if format.startswith("gguf_"):
+        return block_matrix(rng, shape, next(kind for kind in BLOCKS if f"gguf_{kind.lower()}" == format))
+    if format == "mxfp4":
+        return mx_matrix(rng, shape)
+    if not format.startswith("q"):
+        return stored(rng.normal(size=shape), format)
+    bits, scales = int(format[1]), format[3:]
+    groups = (*shape[:-1], shape[-1] // group)
+    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] * bits // 32), np.uint32)
+    scale, scale_values = stored(rng.normal(size=groups) / 2**bits, scales)
+    bias, bias_values = stored(rng.normal(size=groups), scales)
+    return Quantized(words, scale, bias, bits, group), ref.dequantize(words, scale_values, bias_values, bits, group)
+
+
+def activations(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def stored_activations(device, x, weight, values):
+    """What it may cost that a device's own kernels multiply quantised weights by 16-bit activations: half a
+    step of a group's largest element, times each weight's size. 0 elsewhere."""
+    if not device.native or not isinstance(weight, (Blocks, Quantized)):
+        return 0
+    if isinstance(weight, Quantized) and weight.bits not in (4, 8):
+        return 0
+    group = 32 if isinstance(weight, Blocks) else weight.group_size
+    steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / 32767
+    return np.repeat(steps, group, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
+
+
+def with_one_thread(device):
+    """The same device again, of one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OB_NATIVE", str(int(device.native)))
+        return p.open_device(device.name, threads=1)
+
+
+def chain(device, rows, steps, **inputs):
+    """The chain of `steps(pipe, **tensors)`, which gives its outputs; inputs have the shapes of the arrays."""
+    pipe = p.Pipeline(device, rows=rows)
+    tensors = {name: pipe.input(name, np.shape(value), dtype_of(value)) for name, value in inputs.items()}
+    return pipe.build(steps(pipe, **tensors))
+
+
+def run(device, rows, steps, **inputs):
+    """Builds such a chain and runs it once."""
+    return chain(device, rows, steps, **inputs).run(**inputs)
+
+
+def alone(device, steps, row, **inputs):
+    """The outputs for one row of the inputs, in a pipeline of one row."""
+    return run(device, 1, steps, **{name: value[row : row + 1] for name, value in inputs.items()})
+
+
+def assert_rows_alone(device, steps, **inputs):
+    """Each row of a batch is bit for bit what that row gives alone."""
+    rows = len(next(iter(inputs.values())))
+    batch = run(device, rows, steps, **inputs)
+    for row in range(rows):
+        single = alone(device, steps, row, **inputs)
+        for a, b in zip(as_tuple(batch), as_tuple(single)):
+            assert a[row].tobytes() == b[0].tobytes(), f"row {row} of {rows} differs from the row alone"
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def assert_close(actual, expected, bound):
+    """|actual - expected| ≤ bound, element by element; a NaN is never close."""
+    assert actual.shape == expected.shape
+    error, bound = np.abs(actual.astype(np.float64) - expected), np.broadcast_to(bound, expected.shape)
+    if not (error <= bound).all():
+        worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error - bound)), error.shape)
+        raise AssertionError(
+            f"at {worst}: {actual[worst]} instead of {expected[worst]}, "
+            f"off by {error[worst]:.3g} where {bound[worst]:.3g} is allowed"
+        )
+
+
+GUARD = 4096  # bytes before and behind each value
+
+
+class GuardedChain(Chain):
+    """A chain whose every value lies in a buffer of its own, between bytes of 255: NaN as floats, no
+    expert or token as ids. Whoever reads them spoils its result, and check_guards finds who writes them."""
+
+    def __init__(self, plan, device):
+        self._guarded = {}
+        super().__init__(plan, device)
+        self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
+
+    def _place(self, tensor, copy=0):
+        key = tensor.storage or tensor
+        if key not in self._guarded:
+            buffer = self.device.core.buffer(tensor.nbytes + 2 * GUARD)
+            content = np.frombuffer(buffer, np.uint8)
+            content[:] = 255
+            if tensor.storage is not None:
+                content[GUARD : GUARD + tensor.nbytes] = tensor.storage.numpy(self.device).reshape(-1).view(np.uint8)
+            self._guarded[key] = tensor, buffer
+        return self._guarded[key][1], GUARD
+
+    def check_guards(self):
+        for tensor, buffer in self._guarded.values():
+            content = np.frombuffer(buffer, np.uint8)
+            for guard in (content[:GUARD], content[GUARD + tensor.nbytes :]):
+                assert (guard == 255).all(), f"something was written outside of {tensor}"
+
+
+def guarded_chain(device, rows, steps, spare=0, **inputs):
+    """Like chain, between guards, every grid `spare` threadgroups too high."""
+    pipe = p.Pipeline(device, rows=rows)
+    tensors = {name: pipe.input(name, value.shape, dtype_of(value)) for name, value in inputs.items()}
+    plan = pipe.plan(steps(pipe, **tensors))
+    taller = [
+        dataclasses.replace(d, threadgroups=(d.threadgroups[0], d.threadgroups[1] + spare, d.threadgroups[2]))
+        for d in plan.dispatches
+    ]
+    return GuardedChain(dataclasses.replace(plan, dispatches=tuple(taller)), device)
+
+
+def guarded_run(device, rows, steps, spare=0, **inputs):
+    """Like run, on such a chain."""
+    made = guarded_chain(device, rows, steps, spare, **inputs)
+    outputs = made.run(**inputs)
+    made.check_guards()
+    return outputs
+
+
+def check_product(device, actual, x, weight, values):
+    x = x.astype(np.float64)
+    bound = dot_bound(weight) * (np.abs(x) @ np.abs(values).T)
+    assert_close(actual, x @ values.T, bound + stored_activations(device, x, weight, values))
+
+
+def dot_bound(weight):
+    """q · scale + bias rounds at the size of its terms, which may be larger than the sum."""
+    return 4 * DOT if isinstance(weight, (p.Quantized, p.Blocks)) else DOT

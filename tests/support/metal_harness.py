@@ -1,0 +1,149 @@
+"""Builds the Metal API of objc/metal, its test programs and its test libraries, in three variants:
+plain, with the address and undefined-behaviour sanitizers, and with the thread sanitizer.
+
+Objects stay in build/tests and are made again only when their inputs changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "tests" / "metal"
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import objects  # noqa: E402  (found through the line above)
+import toolchain  # noqa: E402
+
+PROGRAMS = ["order", "costs", "dispatch", "buffers", "commands", "events", "misuse", "reflection", "fork", "checker"]
+LEFT_OUT = [("thread", "checker")]  # that sanitizer does not follow fibers
+TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
+
+
+@dataclass(frozen=True, eq=False)  # each is its own
+class Variant:
+    name: str
+    flags: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("plain", ("-O2",)),
+        Variant(
+            "address",
+            ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+            {
+                "ASAN_OPTIONS": "detect_leaks=1:fast_unwind_on_malloc=0",
+                "LSAN_OPTIONS": f"suppressions={SOURCES}/lsan.supp:print_suppressions=0",
+            },
+        ),
+        Variant(
+            "thread",
+            ("-O1", "-fsanitize=thread"),
+            {"TSAN_OPTIONS": f"suppressions={SOURCES}/tsan.supp:die_after_fork=0"},
+        ),
+    )
+}
+
+
+def native_isas() -> list[str]:
+    """The instruction set that every machine of this kind has, first."""
+    return ["baseline", "avx2", "avx512"] if platform.machine() == "x86_64" else ["generic"]
+
+
+def stand_in() -> list[Path]:
+    """The sources of the Metal API."""
+    return sorted(path for suffix in ("m", "c") for path in (ROOT / "objc" / "metal").rglob(f"*.{suffix}"))
+
+
+@functools.cache
+def build(variant: Variant) -> Path:
+    """Compiles everything; returns the folder with the programs and library.metallib."""
+    tools = toolchain.find()
+    folder = Path("build", "tests", "metal", variant.name)
+    shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
+    own = [*variant.flags, "-Werror", "-Iobjc"]
+    flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
+    core, jobs = [], []
+    for source in stand_in():
+        out = ROOT / folder / f"{source.stem}.o"
+        core.append(out)
+        jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
+    programs = [*PROGRAMS, "libraries"]
+    for name in programs:
+        out = ROOT / folder / f"test_{name}.o"
+        jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))
+    objects.parallel(jobs)
+    link = [*tools.compiler, *variant.flags, "-pthread"]
+    links = []
+    for name in programs:
+        inputs = [ROOT / folder / f"test_{name}.o", *core]
+        out = ROOT / folder / name
+        command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
+        links.append(functools.partial(shop.make, out, command, inputs))
+    objects.parallel(links)
+    bundle = ROOT / folder / "library.metallib"
+    bundle.mkdir(exist_ok=True)
+    isa = native_isas()[0]
+    source, out = SOURCES / "library.c", bundle / f"{isa}.so"
+    shop.make(
+        out,
+        library_command(source, f'-DISA="{isa}"', *variant.flags, "-o", str(out)),
+        [source, *(ROOT / "objc" / "metal" / "abi").glob("*.h")],
+    )
+    source, out = SOURCES / "checked.c", bundle / "checker.so"
+    inputs = [source, *(ROOT / "objc" / "metal" / "abi").glob("*.h")]
+    shop.make(out, library_command(source, *variant.flags, "-o", str(out)), inputs)
+    return ROOT / folder
+
+
+def _compile(shop, tools, source: Path, out: Path, flags: list[str]) -> None:
+    depfile = out.with_suffix(".d")
+    command = [*tools.compiler, *flags, "-MMD", "-MF", str(depfile), "-c", str(source)]
+    shop.make(out, [*command, "-o", str(out)], [source], depfile)
+
+
+def library_command(source: Path, *flags: str) -> list[str]:
+    """The command that compiles a library written in C; the flags say where it goes."""
+    return [
+        *toolchain.find().compiler,
+        *("-std=gnu11", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"),
+        f"-I{ROOT / 'objc'}",
+        str(source),
+        *flags,
+    ]
+
+
+def tiny_library(bundle: Path, isa: str, function: str, *flags: str) -> None:
+    """Puts a library of one function into a bundle."""
+    bundle.mkdir(parents=True, exist_ok=True)
+    out = bundle / f"{isa}.so"
+    define = f'-DFUNCTION="{function}"'
+    command = library_command(SOURCES / "tiny.c", define, *flags, "-o", str(out))
+    subprocess.run(command, check=True)
+
+
+def run(variant: Variant, name: str, *arguments: object, **environment: str):
+    """Runs a program; returns the finished process with its text output."""
+    command = [str(build(variant) / name), *map(str, arguments)]
+    if variant.name == "thread" and (setarch := shutil.which("setarch")):
+        # The thread sanitizer has fixed places for its memory, which randomisation may take.
+        command = [setarch, "--addr-no-randomize", *command]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("OB_")}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=TIMEOUT,
+        env={**clean, **variant.environment, **environment},
+    )
