@@ -146,7 +146,7 @@ static void changingCosts(fixture *f) {
     enum { GROUPS = 23, RUNS = 90 };
     id<MTLComputePipelineState> spin = pipeline(f, @"spin"), step = pipeline(f, @"step"), total = pipeline(f, @"total");
     for (NSUInteger threads = 1; threads <= 4; threads++) {
-        [(id)f->device setWorkerThreadCount:threads];
+        [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
         id<MTLBuffer> done = zeroes(f, GROUPS), values = zeroes(f, 300), zero = zeroes(f, 300), sums = zeroes(f, 1);
         uint32_t expected = 0;
         BOOL good = YES;

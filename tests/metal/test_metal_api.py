@@ -20,18 +20,19 @@ ISA = harness.native_isas()[0]
 
 
 @pytest.mark.parametrize(
-    "variant, program",
+    "variant, program, device",
     [
-        (variant, program)
+        (variant, program, device)
         for variant in harness.VARIANTS
-        for program in harness.PROGRAMS
-        if (variant, program) not in harness.LEFT_OUT
+        for program, devices in harness.PROGRAMS.items()
+        for device in devices
+        if (variant, device) not in harness.LEFT_OUT
     ],
 )
-def test_program(variant, program, tmp_path):
+def test_program(variant, program, device, tmp_path):
     variant = harness.VARIANTS[variant]
-    library = harness.build(variant) / "library.metallib"
-    done = harness.run(variant, program, library, tmp_path)
+    library = harness.build(variant) / ("checked.metallib" if program == "checker" else "library.metallib")
+    done = harness.run(variant, program, library, tmp_path, device)
     lines = done.stdout.splitlines()
     failures = [line for line in lines if not line.startswith("ok ")]
     assert failures == []

@@ -102,6 +102,7 @@ void check_memory_give_back(check_memory *memory, size_t offset, size_t length) 
 
 bool check_windows_make(check_windows *windows, uint32_t count) {
     size_t length = (size_t)count << CHECK_WINDOW_BITS;
+    pthread_mutex_init(&windows->lock, NULL);
     windows->mapped = calloc(count, sizeof *windows->mapped);
     windows->base = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     windows->count = count;
@@ -112,6 +113,7 @@ bool check_windows_make(check_windows *windows, uint32_t count) {
 void check_windows_free(check_windows *windows) {
     if (windows->base != NULL) munmap(windows->base, (size_t)windows->count << CHECK_WINDOW_BITS);
     free(windows->mapped);
+    pthread_mutex_destroy(&windows->lock);
 }
 
 static char *middle(const check_windows *windows, uint32_t index) {
@@ -125,7 +127,7 @@ static void clear(check_windows *windows, uint32_t index) {
     *mapping = (struct check_mapping){NULL, 0, 0};
 }
 
-char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset, size_t length) {
+static char *map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset, size_t length) {
     struct check_mapping *mapping = &windows->mapped[index];
     size_t first = offset / PAGE * PAGE, last = (offset + length + PAGE - 1) / PAGE * PAGE;
     char *place = middle(windows, index);
@@ -138,13 +140,27 @@ char *check_windows_map(check_windows *windows, uint32_t index, const check_memo
     return place + (offset - first);
 }
 
-char *check_windows_fill(check_windows *windows, uint32_t index, size_t length) {
+char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset, size_t length) {
+    pthread_mutex_lock(&windows->lock);
+    char *place = map(windows, index, memory, offset, length);
+    pthread_mutex_unlock(&windows->lock);
+    return place;
+}
+
+static char *fill(check_windows *windows, uint32_t index, size_t length) {
     clear(windows, index);
     length = (length + PAGE - 1) / PAGE * PAGE;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     char *place = mmap(middle(windows, index), length, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (place == MAP_FAILED) return NULL;
     windows->mapped[index] = (struct check_mapping){NULL, 0, length};
+    return place;
+}
+
+char *check_windows_fill(check_windows *windows, uint32_t index, size_t length) {
+    pthread_mutex_lock(&windows->lock);
+    char *place = fill(windows, index, length);
+    pthread_mutex_unlock(&windows->lock);
     return place;
 }
 
@@ -158,7 +174,9 @@ char *check_windows_piece(check_windows *windows, uint32_t index, size_t offset,
 }
 
 void check_windows_drop(check_windows *windows, const check_memory *memory) {
+    pthread_mutex_lock(&windows->lock);
     for (uint32_t i = 0; i < windows->count; i++) {
         if (windows->mapped[i].memory == memory) clear(windows, i);
     }
+    pthread_mutex_unlock(&windows->lock);
 }

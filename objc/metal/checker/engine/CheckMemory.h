@@ -6,6 +6,7 @@
 #ifndef CHECK_MEMORY_H
 #define CHECK_MEMORY_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,6 +60,7 @@ enum { CHECK_WINDOW_BITS = 34 };
 
 // Address space of `count` windows of 2^34 bytes, none of it usable yet.
 typedef struct check_windows {
+    pthread_mutex_t lock;  // any thread may drop what is mapped of a memory while another's dispatch is placed
     char *base;
     uint32_t count;
     struct check_mapping {
