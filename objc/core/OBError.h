@@ -1,4 +1,4 @@
-// Errors of the core: one domain, codes that the layers above turn into exception types.
+// Errors of the core: one domain, codes that the layers above turn into exception types. Any thread may use them.
 #import "OBMetal.h"
 
 extern NSString *const OBErrorDomain;

@@ -1,6 +1,7 @@
-// One argument of a kernel, as reflection shows it. Copies what it says out of the library.
-#import "metal/api/MTLArgument.h"
+// One argument of a kernel, as reflection shows it. It copies what it says out of the library, never changes, and may be
+// used by any thread.
 #import "metal/abi/metallib.h"
+#import "metal/api/MTLArgument.h"
 
 @interface OBMBinding : NSObject <MTLBinding> {
     NSString *_name;
@@ -11,7 +12,7 @@
     NSUInteger _dataSize;
 }
 
-// A OBMBufferBinding or a OBMThreadgroupBinding, owned by the caller.
+// An OBMBufferBinding or an OBMThreadgroupBinding, owned by the caller.
 + (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument;
 
 @end

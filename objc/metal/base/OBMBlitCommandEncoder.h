@@ -1,4 +1,4 @@
-// Copies and fills, each a phase of its own.
+// Copies and fills, each a phase of its own. One thread uses an encoder.
 #import "OBMCommandEncoder.h"
 #import "metal/api/MTLBlitCommandEncoder.h"
 

@@ -1,4 +1,7 @@
 // A command buffer: a recording that encoders fill, and its way through the executor of the device.
+//
+// One thread encodes and commits it; any thread may wait for it and read its status. It keeps its queue, and itself
+// from the commit until it has completed. Misuse raises; a failure at run time is its error.
 #import "OBMObject.h"
 #import "OBMRecording.h"
 #import "metal/api/MTLCommandBuffer.h"

@@ -3,6 +3,7 @@
 
 @class OBMDevice;
 
-// The path of the folder, in OB_CACHE, $XDG_CACHE_HOME/onebuf or ~/.cache/onebuf, compiled for the
-// device. nil and an error with the compiler's messages if it does not compile.
+// The path of the folder (autoreleased), in OB_CACHE, $XDG_CACHE_HOME/onebuf or ~/.cache/onebuf, compiled for the
+// device. nil and an error with the compiler's messages if it does not compile. Threads and processes that compile
+// the same text at once all succeed.
 NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevice *device, NSError **error);

@@ -7,9 +7,9 @@
 #import <sys/stat.h>
 #import <unistd.h>
 
-#import "OBMProcess.h"
-#import "OBMError.h"
 #import "OBMDevice.h"
+#import "OBMError.h"
+#import "OBMProcess.h"
 
 static NSString *environmentText(const char *name) {
     const char *text = getenv(name);

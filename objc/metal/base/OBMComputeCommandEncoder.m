@@ -3,8 +3,8 @@
 #import <string.h>
 
 #import "OBMBuffer.h"
-#import "OBMComputePipelineState.h"
 #import "OBMComputeMisuse.h"
+#import "OBMComputePipelineState.h"
 #import "OBMDevice.h"
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)

@@ -1,4 +1,4 @@
-// What the device reports: misuse as an exception, failures at run time as NSErrors.
+// How devices report: misuse as an exception, failures at run time as NSErrors. Any thread may call these.
 #import "metal/api/MTLDefines.h"
 
 // The name of the exception that misuse raises. Its reason is one line: what, where, how to fix.

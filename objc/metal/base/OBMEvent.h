@@ -1,6 +1,6 @@
 // An event, shared with the host or not: both are the same here. Any thread may use it.
-#import "OBMObject.h"
 #import "OBMEventValue.h"
+#import "OBMObject.h"
 #import "metal/api/MTLEvent.h"
 
 @class OBMDevice;

@@ -1,7 +1,7 @@
 // A kernel in a library, which it keeps loaded. It never changes, so any thread may use it.
 #import "OBMObject.h"
-#import "metal/api/MTLLibrary.h"
 #import "metal/abi/metallib.h"
+#import "metal/api/MTLLibrary.h"
 
 @class OBMLibrary;
 

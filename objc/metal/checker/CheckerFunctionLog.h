@@ -1,8 +1,8 @@
 // One finding of the checker as Metal's API tells it.
-#import "metal/checker/engine/CheckFinding.h"
-#import "metal/base/OBMObject.h"
 #import "core/OBExtensions.h"
 #import "metal/api/MTLFunctionLog.h"
+#import "metal/base/OBMObject.h"
+#import "metal/checker/engine/CheckFinding.h"
 
 @interface CheckerFunctionLog : NSObject <MTLFunctionLog, MTLFunctionLogDebugLocation, OBDetailedLog> {
     NSMutableDictionary *_details;

@@ -8,8 +8,8 @@
 #import <unistd.h>
 #endif
 
-#import "metal/base/OBMError.h"
 #import "metal/api/MTLLibrary.h"
+#import "metal/base/OBMError.h"
 
 static NSArray *knownISAs(void) {
     return [NSArray arrayWithObjects:@"amx", @"vnni", @"avx512", @"avx2", @"baseline", @"generic", nil];

@@ -7,8 +7,8 @@
 
 #include "CheckFinding.h"
 #include "CheckMemory.h"
-#include "metal/base/OBMRecording.h"
 #include "metal/abi/metallib_checker.h"
+#include "metal/base/OBMRecording.h"
 
 enum { CHECK_WIDTH = 32, CHECK_MAX_THREADS = 1024, CHECK_MAX_SCHEDULES = 1000 };
 
