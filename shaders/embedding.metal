@@ -34,6 +34,7 @@ kernel void embed(device const T *weight [[buffer(0)]], device const uint *token
     embed_row(Plain<T>(weight, args.dim), tokens, y, args, at.y, OB_PLACE);
 }
 
+// `embed` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                          device const S *biases [[buffer(2)]], device const uint *tokens [[buffer(3)]],

@@ -48,6 +48,7 @@ kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
+// `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                                    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
@@ -112,6 +113,7 @@ kernel void experts_down(device const T *down [[buffer(0)]], device const float 
               y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
+// `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                 device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],

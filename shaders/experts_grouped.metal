@@ -105,6 +105,7 @@ kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device c
                    at, args, OB_PLACE);
 }
 
+// `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_gate_up_grouped_affine(
     device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
@@ -163,6 +164,7 @@ kernel void experts_down_grouped(device const T *down [[buffer(0)]], device cons
     down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_PLACE);
 }
 
+// `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                         device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],

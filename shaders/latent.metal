@@ -120,6 +120,7 @@ kernel void head_linear(device const T *weight [[buffer(0)]], device const float
     head_tile(Plain<T>(weight, args.columns), x, y, at.x, at.y, args, OB_PLACE);
 }
 
+// `head_linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void head_linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                                device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],

@@ -74,6 +74,7 @@ kernel void linear(device const T *weight [[buffer(0)]], device const float *x [
                 at.y, OB_PLACE);
 }
 
+// `linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                           device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
@@ -124,6 +125,7 @@ kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weigh
                 one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y, OB_PLACE);
 }
 
+// `linear3` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
                            device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
