@@ -75,7 +75,7 @@ struct StatusArgs {
 
 struct EmbedArgs {
     uint32_t rows, dim, vocab;
-    uint32_t group_size;  // of quantised weights
+    uint32_t group_size;  // weights of a row that share a scale
     float scale;          // multiplies every element
 };
 
@@ -110,7 +110,7 @@ struct HeadArgs {
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
     uint32_t norm_values;            // 1: value heads are normed, without weights
     float eps, weight_offset;
-    float clip;                      // where above 0, no number is larger
+    float clip;                      // above 0: numbers are limited to ±clip
 };
 
 struct AttentionArgs {
@@ -120,7 +120,7 @@ struct AttentionArgs {
     uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
     uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
     float scale;
-    float softcap;     // where above 0, scores s become softcap · tanh(s / softcap)
+    float softcap;     // above 0: a score s becomes softcap · tanh(s / softcap)
 };
 
 // Latent attention: a query head has `nope` numbers that do not turn and 2 · half_dim that do. A row of the cache has
@@ -139,7 +139,7 @@ struct HeadLinearArgs {
     uint32_t inputs, outputs;       // per head
     uint32_t x_head, y_head;        // elements from one head of a row to the next
     uint32_t head_rows, first_row;  // rows of the matrix from one head to the next, and before a head's first
-    uint32_t columns;               // of the matrix
+    uint32_t columns;               // columns of the matrix
     uint32_t transposed;
     uint32_t group_size;
 };
@@ -180,9 +180,9 @@ struct ExpertArgs {
 struct SampleArgs {
     uint32_t rows, vocab;
     uint32_t shared;     // 1: every row draws from the logits of row 0
-    uint32_t adjusted;   // rows with penalties have logits of their own
-    uint32_t filtered;   // rows may have a limit
-    uint32_t tempered;   // the sum of weights at the row's temperature is needed: 1 for its top_p, 2 always
+    uint32_t adjusted;   // 1: rows with penalties have logits of their own
+    uint32_t filtered;   // 1: rows may have a limit
+    uint32_t tempered;   // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
     uint32_t logprobs;   // number of largest log-probabilities that are wanted
     uint32_t context;    // tokens that a slot of the history holds
     uint32_t biases;     // largest number of logit biases per row
@@ -198,7 +198,7 @@ struct SampleFilter {
 
 struct SamplePenalty {
     float repetition, presence, frequency;  // 1, 0 and 0 are off
-    uint32_t window;                        // of the repetition penalty, in tokens; 0: all
+    uint32_t window;                        // last tokens that the repetition penalty looks at; 0: all
     uint32_t start;                         // position of the first generated token
     uint32_t biases;
 };

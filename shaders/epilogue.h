@@ -20,7 +20,7 @@ METAL_FUNC float add_bias(float x, device const ushort *bias, uint type, ulong i
     return type == OB_NOT_STORED ? x : x + bias_at(bias, type, i);
 }
 
-// x · σ(s)
+// Returns x · σ(s).
 METAL_FUNC float gated(float x, float s) { return x / (1.0f + metal::exp(-s)); }
 
 // Returns the smaller of x and `most`; NaN stays NaN.

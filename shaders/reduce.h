@@ -7,8 +7,8 @@
 
 // The place of a thread in its threadgroup.
 struct Place {
-    uint thread_index, threads;  // of the threadgroup
-    uint lane, group, groups;    // lane of simdgroup `group` of `groups`
+    uint thread_index, threads;  // this thread's number, and the number of threads in the threadgroup
+    uint lane, group, groups;    // this thread is lane `lane` of simdgroup `group`; there are `groups` simdgroups
 };
 
 #define OB_PLACE_PARAMETERS                            \

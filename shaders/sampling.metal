@@ -48,7 +48,7 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
                           : first_of(x, args.vocab, top, partial_id, place);
         out.logprob = log_probability(x[out.token], top, sum);
     }
-    threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
+    threadgroup_barrier(mem_flags::mem_device);  // every thread has read the position before it changes
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }
 
@@ -136,7 +136,7 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
     if (place.thread_index == 0) draws[ulong(row) * parts + at.x] = drawn;
 }
 
-// The token of the largest score among the parts' draws; each is relative to the largest of its part.
+// Returns the token with the largest score among the parts' draws. A part's score is relative to its largest logit.
 METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDraw *draws, uint parts, float top, float temperature) {
     SampleDraw best = {-INFINITY, OB_NONE};
     for (uint i = 0; i < parts; i++) {

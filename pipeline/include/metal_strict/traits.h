@@ -112,7 +112,7 @@ template <typename... A> struct _conjunction : bool_constant<(A::value && ...)> 
 template <typename... A> using disjunction = _disjunction<A...>;
 template <typename... A> using conjunction = _conjunction<A...>;
 template <typename A> struct negation : bool_constant<!A::value> {};
-// A value that is the same in all threads of a simdgroup is a value.
+// The type of a value that is the same in all threads of a simdgroup is the value's own type.
 template <typename T> using uniform = T;
 template <typename T> constexpr T make_uniform(T a) { return a; }
 
