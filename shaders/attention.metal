@@ -185,7 +185,7 @@ kernel void attention(device const float *q [[buffer(0)]], device const C *k_cac
             for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block.count, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // every score is a weight now
             add_block(sums, values, s, heads, block, done == 0, done + block.count == count, args, place);
-            threadgroup_barrier(mem_flags::mem_threadgroup);  // the next block overwrites the weights
+            threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next block overwrites them
         }
     }
 }

@@ -48,7 +48,7 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
                           : first_of(x, args.vocab, top, partial_id, place);
         out.logprob = log_probability(x[out.token], top, sum);
     }
-    threadgroup_barrier(mem_flags::mem_device);  // every thread has read the position before it changes
+    threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }
 
