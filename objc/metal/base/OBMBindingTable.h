@@ -1,4 +1,4 @@
-// What is bound to a compute encoder at present, and how a dispatch takes a snapshot of it.
+// The table of what is bound to a compute encoder at present, and snapshots of it for dispatches.
 //
 // Plain data of one encoder, which one thread uses. Buffers are not retained here.
 #ifndef OBM_BINDING_TABLE_H
