@@ -318,7 +318,7 @@ def test_hazard_16_forced_bits_give_finite_noise(device):
     bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
     np.frombuffer(bits, np.uint32)[:] = words
     bindings = [(0, bits, 0, words.nbytes), (1, noise, 0, noise.nbytes)]
-    device.core.chain([_core.Dispatch(device.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
+    device.core.chain([_core.Dispatch(device.core.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
     got = np.frombuffer(noise, np.float32).reshape(-1, 16)
     wanted = -np.log(-np.log((words + 0.5) / 2**32))
     assert (got == got[:, :1]).all()
