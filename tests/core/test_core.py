@@ -188,7 +188,7 @@ def test_reflection_and_packing(library):
 
 def test_compile_errors_name_the_line(device):
     with pytest.raises(CompileError, match=r":3: .*nonsense"):
-        device.compile(
+        device.core.compile(
             "#include <metal_stdlib>\nusing namespace metal;\nkernel void f(device float *x [[buffer(0)]]) { nonsense; }\n"
         )
     with pytest.raises(CompileError, match="no kernel named 'absent'"):
@@ -253,7 +253,7 @@ kernel void slow(device uint *x [[buffer(0)]], uint i [[thread_position_in_grid]
 
 def test_the_gil_is_released_while_waiting(device):
     x = device.core.buffer(4)
-    chain = device.core.chain([_core.Dispatch(device.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
+    chain = device.core.chain([_core.Dispatch(device.core.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
     seen = []
     worker = threading.Thread(target=lambda: (chain.run(), seen.append("done")))
     worker.start()
@@ -266,7 +266,7 @@ def test_the_gil_is_released_while_waiting(device):
 
 def test_closing_while_another_thread_waits(device):
     x = device.core.buffer(4)
-    chain = device.core.chain([_core.Dispatch(device.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
+    chain = device.core.chain([_core.Dispatch(device.core.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
     run = chain.commit()
     worker = threading.Thread(target=run.wait)
     worker.start()
@@ -295,7 +295,7 @@ def test_barriers_from_byte_ranges():
 def test_a_run_of_fewer_rows_and_never_more(device):
     source = "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += 1.0f; }"
     kernel, x = (
-        device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"),
+        device.core.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"),
         device.core.buffer(24),
     )
     made = {
@@ -371,7 +371,7 @@ kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[t
 def places():
     """On one-thread threadgroups, which every device has."""
     device = _core.open_device("auto")
-    return device, device.compile(PLACES).kernel("places")
+    return device, device.core.compile(PLACES).kernel("places")
 
 
 @pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))
