@@ -97,7 +97,7 @@ def _kernel_reader(device, nbytes: int):
 
     from ..device.core import _core
 
-    kernel = device.compile(SOURCE).kernel("read_words")
+    kernel = device.core.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
     data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
     words = np.frombuffer(data, np.uint32).reshape(parts, PART_WORDS)

@@ -139,7 +139,7 @@ def test_an_earlier_failure_is_passed_on(device):
         )
     ]
     router = pipe.input("router", (2, 6))
-    pipe.moe_softmax_topk(router, 2, name="layers.5.route")
+    pipe.fused_moe_routing(router, 2, name="layers.5.route")
     chain = pipe.build(pipe.sample(pipe.input("logits", (2, 9)), *state))
     router = np.zeros((2, 6), np.float32)
     router[1] = NAN
@@ -318,7 +318,7 @@ def test_hazard_16_forced_bits_give_finite_noise(device):
     bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
     np.frombuffer(bits, np.uint32)[:] = words
     bindings = [(0, bits, 0, words.nbytes), (1, noise, 0, noise.nbytes)]
-    device.core.chain([_core.Dispatch(device.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
+    device.core.chain([_core.Dispatch(device.core.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
     got = np.frombuffer(noise, np.float32).reshape(-1, 16)
     wanted = -np.log(-np.log((words + 0.5) / 2**32))
     assert (got == got[:, :1]).all()
