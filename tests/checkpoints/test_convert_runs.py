@@ -282,12 +282,12 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
 
 
 def test_a_terminal_sees_a_bar(monkeypatch, capsys):
-    from pipeline.converting import display
+    from pipeline.converting import bar, display
 
     monkeypatch.setattr(display, "is_live", lambda stream: True)
     monkeypatch.setenv("TERM", "xterm")
     with display.make_progress() as progress:
-        assert isinstance(progress, display.Bar)
+        assert isinstance(progress, bar.Bar)
         progress.start(1000)
         progress.shard("model.safetensors", 1, 1)
         progress.advance(1000)
