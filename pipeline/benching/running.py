@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.opening import open_checkpoint
 from ..cli.console import is_live
-from ..device.device import Device, instruction_set, open_device
+from ..device.device import Device, open_device
 from ..errors import UsageError
 from ..models import load_model
 from ..models.decoder import Decoder
@@ -43,8 +43,7 @@ def bench(options: Options) -> report.Report:
     works = workloads(options)
     busy = machine.busy_cores()
     with ExitStack() as stack:
-        stack.enter_context(instruction_set(options.isa))
-        device = open_device(options.device, threads=options.threads)
+        device = open_device(options.device, threads=options.threads, isa=options.isa)
         _check_peer_device(options, device)
         checkpoint = stack.enter_context(open_checkpoint(_model_path(options, works)))
         model = load_model(checkpoint, device=device)

@@ -23,7 +23,9 @@ class Engine(Protocol):
     Request: type[Request]
     Token: type[Token]
 
-    def load_model(self, checkpoint: Checkpoint, *, device: str = "auto", threads: int = 0) -> Decoder: ...
+    def load_model(
+        self, checkpoint: Checkpoint, *, device: str = "auto", threads: int = 0, isa: str | None = None
+    ) -> Decoder: ...
 
     def cache_bytes(self, model: Decoder, batch_size: int, context: int, kv_cache: str = "f16") -> int: ...
 

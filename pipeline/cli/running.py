@@ -14,7 +14,6 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
-from ..device.device import instruction_set
 from ..generation.generator import Generator
 from ..graph.plan import human
 from ..models.decoder import Decoder
@@ -55,13 +54,11 @@ class _Run:
         settings, prompts = self._settings, _prompts(self._settings)
         started = time.perf_counter()
         self._display.loading(settings.model.name)
-        with (
-            open_checkpoint(settings.model) as checkpoint,
-            _chat(checkpoint, prompts, settings) as chat,
-            instruction_set(settings.isa),
-        ):
+        with open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat:
             tokenizer = checkpoint.tokenizer()
-            model = self._engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
+            model = self._engine.load_model(
+                checkpoint, device=settings.device, threads=settings.threads, isa=settings.isa
+            )
             load_seconds = time.perf_counter() - started
             self._note_unused(checkpoint)
             if settings.explain:
