@@ -1,4 +1,4 @@
-"""`python -m pipeline.convert HF_DIR OUT`: a Hugging Face checkpoint as an MLX checkpoint, which mlx-lm and Onebuf load.
+"""`python -m pipeline.convert HF_DIR OUT` makes an MLX checkpoint, which mlx-lm and Onebuf load, of a Hugging Face one.
 
 docs/checkpoints.md describes it. Every error raised on purpose ends here as one line on standard error.
 """
@@ -13,7 +13,7 @@ __all__ = ["BAD_INPUT", "INTERRUPTED", "OK", "main"]
 
 OK = 0
 EPILOG = """\
-OUT must not exist yet, or be what an earlier run of the same command left when it was ended: then it goes on from there.
+OUT must not exist yet, or be the folder that an interrupted run of the same command left: then it goes on from there.
 exit codes: 0 OUT is complete; 2 it is not, one line says why; 130 interrupted
 """
 

@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         nargs="?",
         default=NAME,
-        help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random weights: "
-        f"{', '.join(SHAPES)}",
+        help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random "
+        f"weights: {', '.join(SHAPES)}",
     )
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")

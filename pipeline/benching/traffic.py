@@ -40,7 +40,7 @@ class Traffic:
         return sum(self.windows.values())
 
     def cache(self, context: int, tokens: int) -> float:
-        """Bytes of keys and values that a row reads per step, on average while `tokens` are generated after `context`."""
+        """Mean bytes of keys and values that a row reads per step while `tokens` are generated after `context`."""
         return sum(nbytes * mean_positions(context, tokens, window) for window, nbytes in self.windows.items())
 
     def step(self, batch: int, cache: float) -> float:
@@ -48,7 +48,7 @@ class Traffic:
         return self.shared + self.distinct_experts(batch) * self.expert + batch * (self.row + cache)
 
     def per_token(self, batch: int, cache: float) -> float:
-        """The same per row."""
+        """The least bytes that such a step reads per row."""
         return self.step(batch, cache) / batch
 
     def distinct_experts(self, batch: int) -> float:

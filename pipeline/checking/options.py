@@ -75,8 +75,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.check",
-        description="Compiles and lints Metal compute shaders, lists their kernels, and runs one that is watched thread "
-        "by thread.",
+        description="Compiles and lints Metal compute shaders, lists their kernels, and runs one, watched thread by "
+        "thread.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -64,7 +64,7 @@ def open_folder(path: Path) -> Folder:
 
 
 def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and all their tensors. Those that it lists must lie where it says."""
+    """The headers of the files that the index names, and all their tensors, which must lie where it says."""
     index = path / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

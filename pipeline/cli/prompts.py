@@ -39,7 +39,7 @@ class Prompt:
     stop: tuple[str, ...] | None = None
 
     def failed(self, error: str) -> "Prompt":
-        """The same prompt, as one that cannot be used."""
+        """This prompt, as one that cannot be used."""
         return replace(self, error=error)
 
 

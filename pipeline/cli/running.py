@@ -1,4 +1,4 @@
-"""One run with checked settings: the checkpoint is opened, the prompts go through the generator, rows and text come out."""
+"""One run with checked settings: a checkpoint is opened, prompts go through the generator, rows and text come out."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def converted_config(config: dict[str, Any], table: dict[str, Any]) -> dict[str,
 
 
 def earlier_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """The keys that transformers wrote before its version 5, which mlx-lm's models read, from those that it writes now."""
+    """The keys of transformers before its version 5, which mlx-lm's models read, from those that it writes now."""
     keys: dict[str, Any] = {}
     rope = config.get("rope_parameters")
     if isinstance(rope, dict):

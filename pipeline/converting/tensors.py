@@ -245,7 +245,7 @@ def _natural(output: Output) -> list[tuple[int, str]]:
 
 
 def quantization(outputs: list[Output], scheme: Quantization) -> dict[str, Any]:
-    """config.json's table: the scheme, and the modules that have another one; beside mxfp4 every module has an entry."""
+    """config.json's table: the scheme, and the modules with another one; beside mxfp4 all modules have entries."""
     native = any(output.dtype == "U32" for output in outputs)
     table: dict[str, Any] = (
         dict(MXFP4) if native else {"group_size": scheme.group_size, "bits": scheme.bits, "mode": "affine"}

@@ -15,7 +15,7 @@ class AnonymousStructs:
         self._stream = edits.stream
 
     def edit(self, index: int, opener: int, stop: int) -> None:
-        """Makes the type at tokens[index:stop], whose body opens at `opener`, a template where it has anonymous structs."""
+        """Makes a template of the type at tokens[index:stop], whose body opens at `opener`, where that is needed."""
         close, found = self._stream.pairs[opener], False
         for position in range(opener + 1, close):
             if self._stream.text(position) == "struct" and self._stream.text(position + 1) == "{":

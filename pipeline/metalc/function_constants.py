@@ -31,7 +31,7 @@ class FunctionConstants:
                 self._edits.replace(first, close, f"metallib_defined_{self._stream.text(close - 1)}")
 
     def read(self, index: int, stop: int, path: tuple[str, ...]) -> None:
-        """Reads the declaration at tokens[index:stop]: a function constant, or a constant that is computed from some."""
+        """Reads the declaration at tokens[index:stop], a function constant or one that is computed from some."""
         position = index
         equals: int | None = None
         attribute: Attribute | None = None

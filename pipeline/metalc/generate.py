@@ -26,7 +26,7 @@ extern "C" {hidden} __attribute__((flatten)) void metallib_entry_{id}(
   }}
 }}
 """
-# The same where the caller runs the kernel thread by thread and says where the thread stands.
+# An entry for a caller that runs the kernel thread by thread and says where the thread stands.
 _THREAD = """\
 extern "C" {hidden} __attribute__((no_sanitize("thread", "undefined"))) void metallib_entry_{id}(
     const metallib_launch *launch, uint32_t, uint32_t) {{

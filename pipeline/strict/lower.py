@@ -1,8 +1,8 @@
 """A shader in the words of C++ for OpenCL, whose address spaces are Metal's.
 
-The two differ in little. Attributes go. A variable in threadgroup memory becomes a reference (variables.py). Vectors are
-made by a function that takes any scalars and vectors (expressions.py). Member functions are those of objects in thread
-memory (members.py). No line moves.
+The two differ in little. Attributes go. A variable in threadgroup memory becomes a reference (variables.py). Vectors
+are made by a function that takes any scalars and vectors (expressions.py). Member functions are those of objects in
+thread memory (members.py). No line moves.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Lowering(Expressions, Variables, MemberFunctions):
             constant = constant or self.matches(at, "const")
             at = self.angle(at) + 1 if self.matches(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
-        # What a template deduces must be spelled as it is.
+        # A type that a template deduces must be spelled as it is.
         if words & SPACES - {"thread"}:
             self.replace(self.tokens[index], None)  # of the pointer, not of what it points to
         elif self._specialises(index):

@@ -15,7 +15,7 @@ class MemberFunctions(Lowering):
         self.classes = {after.text for before, after in zip(self.tokens, self.tokens[1:]) if before.text in AGGREGATES}
 
     def _aggregate(self, index: int) -> None:
-        """Marks the member functions of the type at index: without an address space they are for objects in thread memory."""
+        """Marks the member functions of the type at index that name no address space."""
         at, name = index + 1, ""
         while at < len(self.tokens) and self.tokens[at].text not in ("{", ";", "(", "=", ")", ">", ","):
             if self.tokens[at].kind == "word" and not name and not self.matches(at, "alignas"):

@@ -42,16 +42,19 @@ KNOWN = (
     | RESOURCES
     | frozenset(
         "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable "
-        "intersection extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color depth stencil "
+        "intersection extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color "
+        "depth stencil "
         "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
         "primitive_id front_facing barycentric_coord render_target_array_index viewport_array_index amplification_id "
         "amplification_count patch_id control_point_index_buffer attribute raster_order_group user id flat "
         "center_perspective center_no_perspective centroid_perspective centroid_no_perspective sample_perspective "
-        "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated noreturn "
-        "likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data world_space_data "
+        "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated "
+        "noreturn likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data "
+        "world_space_data "
         "instancing triangle bounding_box curve curve_data max_levels primitive_data distance opaque_primitive origin "
         "direction min_distance max_distance accept_intersection continue_search geometry_id "
-        "geometry_intersection_function_table_offset user_instance_id instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
+        "geometry_intersection_function_table_offset user_instance_id "
+        "instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
         "tile_index alias_implicit_imageblock intersection_result intersection_params_table loop dont_unroll".split()
     )
 )

@@ -1,4 +1,5 @@
-"""The benchmark on whatever pipeline.run takes: every family as a folder and as GGUF, files in parts, names; the peer's file."""
+"""The benchmark on whatever pipeline.run takes: every family as a folder and as GGUF, files in parts, names; the peer's
+file."""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
-"""python -m pipeline.convert as a program: what it writes runs, and no end of a run leaves what looks complete and is not."""
+"""python -m pipeline.convert as a program: what it writes runs, and no end of a run leaves what looks complete and is
+not."""
 
 import json
 import os

@@ -93,7 +93,7 @@ _MIXTRAL_PARTS = {"ffn_gate": "w1", "ffn_down": "w2", "ffn_up": "w3"}
 
 
 def tensor_name(name: str, block: Mapping[str, str]) -> str:
-    """The name that families know for GGUF's `name`, by a table of names in a block; `name` itself where there is none."""
+    """The name that families know for GGUF's `name`, by a table of names in a block; where there is none, `name`."""
     if not name.startswith("blk."):
         stem, dot, suffix = name.rpartition(".")
         return f"{MODEL[stem]}.{suffix}" if dot and stem in MODEL else name

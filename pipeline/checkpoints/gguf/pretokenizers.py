@@ -6,7 +6,6 @@ pieces further that the one before it made.
 
 from dataclasses import dataclass
 
-
 __all__ = ["KINDS", "Kind"]
 
 

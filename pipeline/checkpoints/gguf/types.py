@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from ...errors import CheckpointError
 
-
 __all__ = ["REMOVED", "TYPES", "BlockType", "block_type"]
 
 
