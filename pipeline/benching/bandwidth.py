@@ -103,7 +103,7 @@ def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
     kernel = device.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
     data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
-    words = np.frombuffer(data, np.uint32).reshape(parts, PART_WORDS)
+    words = np.frombuffer(memoryview(data), np.uint32).reshape(parts, PART_WORDS)
     words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
     threads = 1 if device.name == "cpu" else THREADS
     chain = device.core.chain(
@@ -121,7 +121,7 @@ def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
         "read_words",
     )
     expected = ((np.arange(parts, dtype=np.uint64) + 1) * PART_WORDS).astype(np.uint32)
-    result = np.frombuffer(sums, np.uint32)
+    result = np.frombuffer(memoryview(sums), np.uint32)
 
     def read() -> None:
         chain.run()

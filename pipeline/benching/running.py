@@ -11,8 +11,8 @@ from ..checkpoints.opening import open_checkpoint
 from ..cli.console import is_live
 from ..device.device import Device, open_device
 from ..errors import UsageError
-from ..models import load_model
 from ..models.decoder import Decoder
+from ..models.families import load_model
 from . import bandwidth, llama_cpp, machine, report
 from .options import Options
 from .plot import write_plot

@@ -15,7 +15,6 @@ STEPS = 16  # traced decode steps, after one that warms up
 GROUPS = ("router", "experts", "mlp", "projections", "attention", "norms", "head", "sampling", "other")
 _GROUP_OF_STEP = {  # by the name's first two parts, or its first one
     "router": "router",
-    "route": "router",
     "experts": "experts",
     "experts.shared": "mlp",
     "mlp": "mlp",

@@ -61,13 +61,14 @@ def traffic(model: Decoder, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
     """The traffic of a loaded model whose cache has the dtype `kv_cache`. Nothing is run or allocated."""
     pipe = Pipeline(model.device, rows=1)
     model.forward(pipe, Rows.zeros(1), model.cache(1, 1))
-    shared, stacks, row, experts, top_k = _Memory(), _Memory(), 0, 0, 0
+    shared, stacks = _Memory(), _Memory()
+    row = experts = top_k = 0
     for dispatch in pipe.dispatches:
         weights = [tensor for tensor in dispatch.reads if tensor.role == "weight"]
         if dispatch.step == "embed":
             row = sum(tensor.nbytes // model.vocab_size for tensor in weights)
         elif dispatch.kernel.startswith("experts_") and not dispatch.constants["dense"]:
-            experts, top_k = dispatch.constants["experts"], dispatch.constants["top_k"]
+            experts, top_k = int(dispatch.constants["experts"]), int(dispatch.constants["top_k"])
             stacks.add(weights)
         elif dispatch.kernel != "rope_table":  # its frequencies come from the configuration
             shared.add(weights)

@@ -63,13 +63,16 @@ def run_kernel(device: _core.Device, shader: Shader, kernel: KernelInfo, options
     """Runs a kernel. UsageError says what is missing or does not fit."""
     _check_bindings(kernel, options)
     buffers = {index: _buffer(device, option) for index, option in options.buffers.items()}
+    if shader.library is None:
+        raise ValueError(f"{shader.file}: list_kernels was not called")
     dispatch = _core.Dispatch(
         shader.library.kernel(kernel.name),
         [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
         label=kernel.name,
+        threadgroups=(1, 1, 1) if options.by_threads else options.grid,
+        grid=options.grid if options.by_threads else None,
         threads=options.threads,
         threadgroup_memory=options.threadgroup_memory,
-        **{"grid" if options.by_threads else "threadgroups": options.grid},
     )
     completed = True
     try:
@@ -121,7 +124,7 @@ def _buffer(device: _core.Device, option: BufferOption) -> _core.Buffer:
     except OnebufError as error:
         raise UsageError(f"--buffer {option.index}: {error}") from None
     if option.values is not None:
-        view = np.frombuffer(buffer, storage(option.dtype))
+        view = np.frombuffer(memoryview(buffer), storage(option.dtype))
         view[:] = np.asarray(option.values).reshape(-1)
     return buffer
 
@@ -140,7 +143,7 @@ def _plain_interrupts() -> Iterator[None]:
 
 
 def _values(option: BufferOption, buffer: _core.Buffer) -> np.ndarray:
-    return np.frombuffer(buffer, storage(option.dtype)).reshape(option.shape)
+    return np.frombuffer(memoryview(buffer), storage(option.dtype)).reshape(option.shape)
 
 
 def _contents(argument: ArgumentInfo, options: RunOptions, buffers: dict[int, _core.Buffer]) -> Contents:

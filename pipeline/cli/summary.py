@@ -35,6 +35,7 @@ def make_summary(
     buffers per token. A prompt's last token goes through with the first decode step: it counts as a token of the
     prompt, and not in the rate of prefill.
     """
+    counts = () if stats.expert_counts is None else stats.expert_counts
     return {
         "device": model.device.name,
         "isa": model.device.isa,
@@ -59,7 +60,7 @@ def make_summary(
         "seed": settings.seed if settings.temperature > 0 else None,
         "batch_size": settings.batch_size,
         "kv_cache": settings.kv_cache,
-        "expert_tokens": [[int(count) for count in layer] for layer in stats.expert_counts],
+        "expert_tokens": [[int(count) for count in layer] for layer in counts],
     }
 
 

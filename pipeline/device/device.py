@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
+from collections.abc import Hashable
 
 from . import resources
+from .core import _core
+from .findings import Finding, finding
 
 
 class Device:
     """A device and the kernels of the built-in shaders on it. See :func:`open_device`."""
 
-    def __init__(self, core):
+    def __init__(self, core: _core.Device) -> None:
         self.core = core
-        self._kernels = {}
-        self._wrapped = {}
+        self._kernels: dict[str, _core.Kernel] = {}
+        self._wrapped: dict[Hashable, _core.Buffer] = {}
         library = resources.shader_library()
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
@@ -38,27 +42,25 @@ class Device:
         return self.core.command_buffers
 
     @property
-    def findings(self) -> list:
-        """What the checker found in the runs waited for so far, as findings.Finding; empty elsewhere."""
-        from .findings import finding
-
+    def findings(self) -> list[Finding]:
+        """The checker's findings in the runs waited for so far; empty on other devices."""
         return [finding(details) for details in self.core.findings]
 
     def clear_findings(self) -> None:
         self.core.findings.clear()
 
-    def kernel(self, name: str):
+    def kernel(self, name: str) -> _core.Kernel:
         """A kernel of the built-in shaders. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
 
-    def compile(self, source: str):
+    def compile(self, source: str) -> _core.Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""
         return self.core.compile(source)
 
-    def wrapped(self, key, memory):
-        """The Buffer over a memory map, made once for `key`."""
+    def wrapped(self, key: Hashable, memory: mmap.mmap) -> _core.Buffer:
+        """The Buffer over a memory map, made once per `key`."""
         if key not in self._wrapped:
             self._wrapped[key] = self.core.wrap(memory)
         return self._wrapped[key]
@@ -77,11 +79,9 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     UsageError for a setting that the device cannot have.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
-    from .core import _core
-
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 
-def as_device(device, threads: int = 0, isa: str | None = None) -> Device:
+def as_device(device: str | Device, threads: int = 0, isa: str | None = None) -> Device:
     """`device` itself, or the device of that name, opened with these settings."""
     return device if isinstance(device, Device) else open_device(device, threads=threads, isa=isa)

@@ -5,6 +5,7 @@ from .._lazy import lazy
 _HOMES = {
     "Generator": ".generator",
     "cache_bytes": ".generator",
+    "Event": ".requests",
     "Failed": ".requests",
     "Finished": ".requests",
     "Prefilled": ".requests",

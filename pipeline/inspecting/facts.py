@@ -11,8 +11,8 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import OnebufError, UsageError
 from ..graph.formats import CACHE_DTYPES
-from ..models import surveyed
 from ..models.decoder import Decoder
+from ..models.families import surveyed
 
 __all__ = ["active", "gather", "types"]
 

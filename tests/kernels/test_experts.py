@@ -279,7 +279,7 @@ def rows_from(storage, first):
     """A stack [experts, rows, …] from row `first` of its first matrix to its end, as a flat tensor."""
 
     class From(Storage):
-        def _place(self, device):
+        def _allocate(self, device):
             buffer, offset = storage.on(device)
             return buffer, offset + first * storage.nbytes // (storage.shape[0] * storage.shape[1])
 

@@ -12,6 +12,7 @@ from support.kernels import BLOCK_FORMATS, DOT, activations, assert_close, matri
 
 import pipeline as p
 from pipeline.graph.formats import BLOCKS
+from pipeline.graph.tensors import Mapped
 
 OF_32 = [format for format, columns in BLOCK_FORMATS if columns == 32]
 
@@ -61,6 +62,7 @@ READ_TO_THE_END = """
     import numpy as np
     import pipeline as p
     from pipeline.graph.formats import BLOCKS
+from pipeline.graph.tensors import Mapped
     from pipeline.graph.tensors import Storage
 
     file, kind, groups, outputs = sys.argv[1], sys.argv[2], int(sys.argv[3]), 11
@@ -74,11 +76,11 @@ READ_TO_THE_END = """
         stream.truncate(pages * mmap.PAGESIZE)   # from there on the map is no memory
     begin = pages * mmap.PAGESIZE - shape[0] * shape[1]
     if kind == "mxfp4":
-        words = Storage((outputs, groups * 4), "u32", mapped=(file, memory, begin))
-        scales = Storage((outputs, groups), "u8", mapped=(file, memory, pages * mmap.PAGESIZE - outputs * groups))
+        words = Storage((outputs, groups * 4), "u32", mapped=Mapped(file, memory, begin))
+        scales = Storage((outputs, groups), "u8", mapped=Mapped(file, memory, pages * mmap.PAGESIZE - outputs * groups))
         weight = p.Quantized(words, scales, None, 4, 32)
     else:
-        weight = p.Blocks(Storage(shape, "u8", mapped=(file, memory, begin)), kind)
+        weight = p.Blocks(Storage(shape, "u8", mapped=Mapped(file, memory, begin)), kind)
     for rows in (1, 4, 9):
         pipe = p.Pipeline(p.open_device("cpu", threads=2), rows=rows)
         chain = pipe.build(pipe.linear(pipe.input("x", (rows, groups * columns)), weight))

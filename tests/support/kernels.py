@@ -152,7 +152,7 @@ class GuardedChain(Chain):
         super().__init__(plan, device)
         self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
 
-    def _place(self, tensor, copy=0):
+    def _memory(self, tensor, copy=0):
         key = tensor.storage or tensor
         if key not in self._guarded:
             buffer = self.device.core.buffer(tensor.nbytes + 2 * GUARD)
