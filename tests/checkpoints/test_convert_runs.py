@@ -16,7 +16,7 @@ import pytest
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, write_safetensors, write_source
 from support.paths import ROOT
-from support.programs import run
+from support.programs import heed_interrupts, run
 
 import pipeline as p
 from pipeline.checkpoints.config import Quantization
@@ -156,6 +156,7 @@ def begun(source, out, outputs):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        preexec_fn=heed_interrupts,
     )
     names = [process.stdout.readline().strip() for _ in range(outputs)]
     assert all(names), process.stderr.read()
