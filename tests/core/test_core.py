@@ -70,7 +70,7 @@ def test_handles_are_not_made_directly(handle):
 
 def test_an_unmade_handle_is_closed():
     with pytest.raises(ClosedError):
-        _core.Device.__new__(_core.Device).name
+        _ = _core.Device.__new__(_core.Device).name
 
 
 def test_use_after_close(device, library):
@@ -86,7 +86,7 @@ def test_use_after_close(device, library):
     with device.core.buffer(16) as short:
         pass
     with pytest.raises(ClosedError, match="Buffer is closed"):
-        short.nbytes
+        _ = short.nbytes
 
 
 def test_unknown_device_lists_the_devices():
@@ -189,7 +189,8 @@ def test_reflection_and_packing(library):
 def test_compile_errors_name_the_line(device):
     with pytest.raises(CompileError, match=r":3: .*nonsense"):
         device.core.compile(
-            "#include <metal_stdlib>\nusing namespace metal;\nkernel void f(device float *x [[buffer(0)]]) { nonsense; }\n"
+            "#include <metal_stdlib>\nusing namespace metal;\n"
+            "kernel void f(device float *x [[buffer(0)]]) { nonsense; }\n"
         )
     with pytest.raises(CompileError, match="no kernel named 'absent'"):
         device.kernel("absent")
@@ -293,7 +294,10 @@ def test_barriers_from_byte_ranges():
 
 
 def test_a_run_of_fewer_rows_and_never_more(device):
-    source = "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += 1.0f; }"
+    source = (
+        "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) "
+        "{ x[at.y] += 1.0f; }"
+    )
     kernel, x = (
         device.core.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"),
         device.core.buffer(24),

@@ -1,4 +1,5 @@
-"""Native kernels over GGUF's blocks and MLX's mxfp4: rows that are no whole number of octets, and what lies behind them."""
+"""Native kernels over GGUF's blocks and MLX's mxfp4: rows that are no whole number of octets, and what lies behind
+them."""
 
 import mmap
 import subprocess
