@@ -43,6 +43,7 @@ class Mistake:
     kind: str
     wrong: str  # what is wrong, in one line
     isas: str = ISAS  # instruction sets that are compiled with the mistake; the others stay as they were
+    new_test: bool = False  # the suite did not find it before a test was written for it
     builds_tests: bool = False  # the tests compile the changed file themselves, so nothing is built beforehand
 
 
@@ -223,13 +224,17 @@ def _judge(trees: Trees, status: int, output: str, result: Result) -> None:
         raise ListError(f"{failed[1]} fails on the unchanged tree, too: {text.strip().splitlines()[-1]}")
 
 
-def row(mistake: Mistake, result: Result) -> str:
+COLUMNS = ("Mistake", "File", "What is wrong", "Found", "First failing test", "Seconds, build + tests")
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in cells) + " |"
+
+
+def row_of(mistake: Mistake, result: Result) -> str:
     test = f"`{result.test}`" if result.test else ""
-    where = f"`{mistake.file}`"
-    return f"| {mistake.name} | {where} | {mistake.wrong} | {result.found} | {test} | {result.build_s:.0f} + {result.test_s:.0f} |"
-
-
-HEADER = "| Mistake | File | What is wrong | Found | First failing test | Seconds, build + tests |\n|---|---|---|---|---|---|"
+    seconds = f"{result.build_s:.0f} + {result.test_s:.0f}"
+    return row(mistake.name, f"`{mistake.file}`", mistake.wrong, result.found, test, seconds)
 
 
 def main() -> int:
@@ -259,15 +264,15 @@ def main() -> int:
     trees = Trees(options.source.resolve(), options.scratch, options.build or options.source / "build")
     trees.prepare()
     missed = 0
-    print(HEADER, flush=True)
+    print(row(*COLUMNS), row(*["---"] * len(COLUMNS)), sep="\n", flush=True)
     for mistake in wanted:
         result = check(trees, mistake)
         missed += result.found != "yes"
-        line = row(mistake, result)
+        line = row_of(mistake, result)
         print(line, flush=True)
         if options.out:
             with options.out.open("a") as file:
-                file.write(line.replace("\n", " ") + "\n")
+                file.write(line + "\n")
     print(f"{len(wanted) - missed} of {len(wanted)} mistakes found")
     return 1 if missed else 0
 
