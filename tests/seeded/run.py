@@ -12,6 +12,7 @@ are left out of the copies, because each of them is compiled from the same sourc
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -98,7 +99,7 @@ class Trees:
     """Two copies of the source tree: an unchanged one, and one for mistakes."""
 
     def __init__(self, source: Path, scratch: Path, build: Path | None) -> None:
-        self.clean, self.changed = scratch / "clean", scratch / "changed"
+        self.clean, self.changed, self.kept = scratch / "clean", scratch / "changed", scratch / "kept"
         names = tracked(source)
         for tree in (self.clean, self.changed):
             if tree.is_dir():
@@ -127,10 +128,26 @@ class Trees:
         kept = [name for name in tracked_in(self.clean) if name.suffix != ".pyc"]
         copy_over(self.clean, self.changed, kept + products)
 
-    def complete(self) -> None:
-        """Gives the changed copy the libraries that were not built for it."""
+    def build(self, mistake: Mistake) -> None:
+        """Builds the changed copy, unless a run before has built the same; libraries that are not built stay."""
+        kept = self.kept / f"{mistake.name}-{self._key(mistake)}"
         names = [path.relative_to(self.clean) for path in (self.clean / "pipeline").rglob("*.so")]
-        copy_over(self.clean, self.changed, [name for name in names if not (self.changed / name).is_file()])
+        if not kept.is_dir():
+            build(self.changed, mistake.isas)
+            copy_over(self.clean, self.changed, [name for name in names if not (self.changed / name).is_file()])
+            kept.mkdir(parents=True)
+            copy_over(self.changed, kept, [name for name in names if differs(self.clean / name, self.changed / name)])
+        copy_over(kept, self.changed, [name for name in names if (kept / name).is_file()])
+
+    def _key(self, mistake: Mistake) -> str:
+        """Names what a build is made from."""
+        digest = hashlib.sha256(mistake.isas.encode())
+        folders = ("objc", "pyx", "shaders", "tools", "pipeline/include", "pipeline/metalc")
+        paths = [path for folder in folders for path in (self.changed / folder).rglob("*") if path.is_file()]
+        for path in sorted([*paths, self.changed / "setup.py"]):
+            if path.suffix not in (".pyc", ".so"):
+                digest.update(str(path.relative_to(self.changed)).encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:16]
 
 
 def tracked_in(tree: Path) -> list[Path]:
@@ -192,8 +209,7 @@ def check(trees: Trees, mistake: Mistake) -> Result:
     try:
         apply(trees.changed, mistake)
         if mistake.kind != "python" and not mistake.builds_tests:
-            build(trees.changed, mistake.isas)
-            trees.complete()
+            trees.build(mistake)
         result.build_s, start = time.monotonic() - start, time.monotonic()
         status, output = pytest(trees.changed, words_of(mistake.tests))
         result.test_s = time.monotonic() - start
