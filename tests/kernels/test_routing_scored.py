@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import pairs
 from support.kernels import (
     DOT,
     ELEMENTARY,
@@ -55,11 +56,10 @@ def check(device, logits, top_k, norm_topk_prob=True, correction_values=None, **
     assert_close(weights, wanted, 4 * ELEMENTARY * wanted + TINY)
 
 
-@pytest.mark.parametrize("norm_topk_prob", [True, False])
-@pytest.mark.parametrize("scoring", ["sigmoid", "softmax"])
-@pytest.mark.parametrize("experts, top_k, groups, top_groups, by", SHAPES)
-def test_gates(device, experts, top_k, groups, top_groups, by, scoring, norm_topk_prob):
+@pairs("shape, scoring, norm_topk_prob", SHAPES, ["sigmoid", "softmax"], [True, False])
+def test_gates(device, shape, scoring, norm_topk_prob):
     """Scores lie in steps that f32 tells apart, softmax's by factors."""
+    experts, top_k, groups, top_groups, by = shape
     rng = np.random.default_rng(experts)
     steps = rng.permuted(np.tile(np.arange(experts), (5, 1)), axis=1) / experts
     logits = (np.log(1 + steps) if scoring == "softmax" else 4 * steps - 2).astype(np.float32)
@@ -173,7 +173,8 @@ def test_ties_go_to_the_lower_index(device):
 
 
 def test_small_scores_do_not_divide_by_zero(processor):
-    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the checker."""
+    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the
+    checker."""
     ids, weights = run(processor, 2, scored(2), logits=np.array([[-60, -60, -90], [-200, -3e38, -200]], np.float32))
     assert ids.tolist() == [[0, 1], [0, 1]] or ids.tolist() == [[0, 1], [0, 2]]
     np.testing.assert_allclose(weights[0], np.exp(-60) / (2 * np.exp(-60) + 1e-20), rtol=1e-5)
