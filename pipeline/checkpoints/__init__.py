@@ -1,1 +1,13 @@
 """Checkpoints: Hugging Face's and MLX's folders and GGUF files, with their tokenizers and chat templates."""
+
+from .._lazy import lazy
+
+_HOMES = {
+    "Chat": ".chat",
+    "Checkpoint": ".checkpoint",
+    "Tokenizer": ".tokenizer",
+    "builtin_model": ".storyteller",
+    "open_checkpoint": ".opening",
+}
+
+__getattr__, __dir__, __all__ = lazy(__name__, _HOMES)
