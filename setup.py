@@ -41,8 +41,8 @@ def files(folder: str, *patterns: str) -> list[Path]:
 
 
 def objc_sources() -> list[Path]:
-    stand_in = [] if sys.platform == "darwin" else [*files("objc/metal", "*.m"), *files("objc/checker", "*.m")]
-    return files("objc", "*.m") + stand_in
+    folders = ["objc/core"] if sys.platform == "darwin" else ["objc/core", "objc/metal"]
+    return [path for folder in folders for path in files(folder, "**/*.m", "**/*.c")]
 
 
 def fail(message: object, output: str = "") -> SystemExit:
@@ -98,7 +98,8 @@ def _compile_objects(shop: objects.Workshop, tools: toolchain.Toolchain) -> list
     limited += [f"-I{folder}" for folder in toolchain.python_headers()]
     core = compile(generated, [*tools.c_flags, *includes, *limited])
     for source in objc_sources():
-        jobs.append(partial(shop.make, *compile(source, [*tools.objc_flags, *includes])))
+        flags = tools.objc_flags if source.suffix == ".m" else tools.c_flags
+        jobs.append(partial(shop.make, *compile(source, [*flags, *includes])))
     objects.parallel([cython_then_c, *jobs])
     return compiled
 
@@ -183,7 +184,7 @@ class BuildExt(build_ext):
         for path in files("shaders", "*.metal", "*.h"):
             objects.install(path, target / "shaders" / path.name)
         objects.install(Path("shaders/weights"), target / "shaders/weights")
-        for path in files("objc/metal", "metallib*.h"):
+        for path in files("objc/metal/abi", "*.h"):
             objects.install(path, target / "include" / path.name)
 
 

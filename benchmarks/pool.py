@@ -1,4 +1,4 @@
-"""What the threads of the cpu device add to the work: dependent dispatches, sharing, uneven work, waiting.
+"""The time that the threads of the cpu device add to the work: dependent dispatches, sharing, uneven work, waiting.
 
     python benchmarks/pool.py [--threads 2] [--repeats 5]
 

@@ -1,4 +1,4 @@
-"""Builds objc/native, the kernels written by hand, once for each instruction set."""
+"""Builds objc/metal/cpu/native, the kernels written by hand, once for each instruction set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ISAS = {  # the shaders' instruction set that each goes with, and what the compi
 FLAGS = (
     "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
     # Undefined on purpose, says GCC 12 of its own AVX-512 headers.
-    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
+    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Ishaders"
 ).split()
 
 
@@ -38,7 +38,7 @@ def build(root: Path, folder: Path, out: Path, shader_isas: Sequence[str]) -> No
         return
     from pipeline.metalc import toolchain
 
-    compiler, sources = [*toolchain.compiler()], sorted(Path("objc/native").glob("*.cpp"))
+    compiler, sources = [*toolchain.compiler()], sorted(Path("objc/metal/cpu/native").glob("*.cpp"))
     shop = objects.Workshop(root, folder, toolchain.compiler_version())
     jobs, parts = [], {isa: [] for isa, (shaders, _) in ISAS.items() if shaders in shader_isas}
     for isa, source in itertools.product(parts, sources):

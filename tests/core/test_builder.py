@@ -176,7 +176,8 @@ def test_ten_dispatches_a_layer():
 
 
 def experts_of(rows, **keywords):
-    """(kernel, threadgroups, rows of a threadgroup) of each dispatch of a step of 5 experts, 3 a row, and what each waits for."""
+    """(kernel, threadgroups, rows of a threadgroup) of each dispatch of a step of 5 experts, 3 a row, and what each
+    waits for."""
     pipe = p.Pipeline(rows=rows)
     ids, weights = pipe.input("ids", (rows, 3), "u32"), pipe.input("weights", (rows, 3))
     y = pipe.experts(

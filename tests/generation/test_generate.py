@@ -1,4 +1,5 @@
-"""The generator: what it refuses, what it says while it runs, and that rows and generators do not disturb each other."""
+"""The generator: what it refuses, what it says while it runs, and that rows and generators do not disturb each
+other."""
 
 import itertools
 import threading

@@ -64,7 +64,7 @@ def test_large_gates_neither_overflow_nor_vanish(device):
         y = run(
             device,
             1,
-            lambda pipe, h, ids, weights: pipe.experts(h, ids, weights, gate, one, one),
+            lambda pipe, h, ids, weights, g=gate, one=one: pipe.experts(h, ids, weights, g, one, one),
             h=np.ones((1, 1), np.float32),
             ids=np.zeros((1, 1), np.uint32),
             weights=np.ones((1, 1), np.float32),

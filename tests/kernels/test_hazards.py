@@ -397,18 +397,15 @@ def test_hazard_17_temperatures_at_the_edge(device):
     logits = normal((6, 9000), 31)
     for temperature in (0, -0.0, -1, -1e30, 1e-40, 1e-45, [0, -1, 1e-40, 1e-30, 1e-10, 1e-6]):
         for call in (
-            lambda: ops.gumbel_sample(logits, temperature, np.arange(6), device=device),
-            lambda: ops.gumbel_sample(logits, temperature, np.arange(6), top_k=9, top_p=0.9, device=device),
-            lambda: ops.softmax_sample(logits, temperature, 0.7, device=device),
+            lambda t: ops.gumbel_sample(logits, t, np.arange(6), device=device),
+            lambda t: ops.gumbel_sample(logits, t, np.arange(6), top_k=9, top_p=0.9, device=device),
+            lambda t: ops.softmax_sample(logits, t, 0.7, device=device),
         ):
-            np.testing.assert_array_equal(call().tokens, logits.argmax(1))
+            np.testing.assert_array_equal(call(temperature).tokens, logits.argmax(1))
     for temperature in (NAN, INF, -INF, [1, 1, 1, 1, 1, NAN]):
-        for call in (
-            lambda: ops.gumbel_sample(logits, temperature, 0),
-            lambda: ops.softmax_sample(logits, temperature, 0.5),
-        ):
+        for call in (lambda t: ops.gumbel_sample(logits, t, 0), lambda t: ops.softmax_sample(logits, t, 0.5)):
             with pytest.raises(UsageError, match="temperature"):
-                call()
+                call(temperature)
 
 
 @pytest.mark.parametrize(

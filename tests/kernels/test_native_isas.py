@@ -22,7 +22,7 @@ from pipeline.metalc import toolchain
 ISAS = ("avx512", "vnni", "amx")
 FLAGS = (
     "-std=c++17 -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
-    "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/native -Iobjc/metal -Ishaders -Itests/support/native"
+    "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/metal/cpu/native -Ishaders -Itests/support/native"
 ).split()
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +41,7 @@ def emulated(request, tmp_path_factory):
     """A device whose kernels are those of an instruction set, without it."""
     folder = tmp_path_factory.mktemp(request.param)
     compiler, parts = [*toolchain.compiler()], []
-    for source in sorted((ROOT / "objc/native").glob("*.cpp")):
+    for source in sorted((ROOT / "objc/metal/cpu/native").glob("*.cpp")):
         part = folder / f"{source.stem}.o"
         command = [*compiler, *FLAGS, f"-DOB_ISA={request.param}", "-c", source, "-o", part]
         parts.append((part, subprocess.Popen(list(map(str, command)), cwd=ROOT)))
@@ -81,7 +81,7 @@ def test_linear_gives_the_same_bits(avx2, emulated, format, group):
         weight, _ = matrix(rng, (outputs, groups * group), format, group)
         for rows in (1, 2, 7, 8, 13, 15, 16, 17, 28, 31, 33, 70):
             x = activations(rng, rows, groups * group)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 @pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
@@ -91,7 +91,7 @@ def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
         weight, _ = matrix(rng, (outputs, blocks * columns), format)
         for rows in (1, 2, 3, 4, 5, 6, 7, 13, 33):
             x = activations(rng, rows, blocks * columns)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 def test_every_count_of_rows(avx2, emulated):
@@ -109,7 +109,11 @@ def test_every_count_of_groups(avx2, emulated, group):
         weight, _ = matrix(rng, (16, groups * group), "q4_f16", group)
         for rows in (5, 19):
             assert_same(
-                avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, groups * group)
+                avx2,
+                emulated,
+                rows,
+                lambda pipe, x, w=weight: pipe.linear(x, w),
+                x=activations(rng, rows, groups * group),
             )
 
 
@@ -192,7 +196,8 @@ def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypat
     monkeypatch.syspath_prepend(ROOT / "tools")
     import native_kernels
 
-    command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", "objc/native/linear.cpp"]
+    source = "objc/metal/cpu/native/linear.cpp"
+    command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", source]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for instruction in instructions:
         assert instruction in text

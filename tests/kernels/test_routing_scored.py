@@ -173,7 +173,8 @@ def test_ties_go_to_the_lower_index(device):
 
 
 def test_small_scores_do_not_divide_by_zero(processor):
-    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the checker."""
+    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the
+    checker."""
     ids, weights = run(processor, 2, scored(2), logits=np.array([[-60, -60, -90], [-200, -3e38, -200]], np.float32))
     assert ids.tolist() == [[0, 1], [0, 1]] or ids.tolist() == [[0, 1], [0, 2]]
     np.testing.assert_allclose(weights[0], np.exp(-60) / (2 * np.exp(-60) + 1e-20), rtol=1e-5)

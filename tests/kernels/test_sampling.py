@@ -312,7 +312,8 @@ kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[b
 
 
 def test_hazard_16_forced_bits_give_finite_noise(device):
-    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula changes."""
+    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula
+    changes."""
     near = [0, 2**15, 2**26, 2**30, 2**31, 2**32 - 2**30, 2**32 - 2**26, 2**32 - 2**15, 2**32]
     words = np.array([edge + i for edge in near for i in range(-40, 40) if 0 <= edge + i < 2**32], np.uint32)
     bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
