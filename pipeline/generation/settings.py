@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UsageError
 
-_LARGEST = 3.4028234663852886e38  # of f32
+_LARGEST = 3.4028234663852886e38  # f32 ends here
 
 
 @dataclass(frozen=True)
