@@ -114,10 +114,11 @@ def test_memory_is_shared_with_numpy(device, library):
 
 def test_a_buffer_that_is_seen_stays(device):
     buffer = device.core.buffer(64)
-    view = memoryview(buffer)
-    with pytest.raises(BufferError, match="still seen"):
-        buffer.close()
-    view.release()
+    views = [memoryview(buffer), memoryview(buffer)]
+    for view in views:
+        with pytest.raises(BufferError, match="still seen"):
+            buffer.close()
+        view.release()
     buffer.close()
 
 
@@ -127,7 +128,7 @@ def test_wrapping_a_map_without_a_copy(device, library, tmp_path):
     with open(path, "rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     x, y = device.core.wrap(memory), device.core.buffer(20000)
-    assert x.readonly
+    assert x.readonly and memoryview(x).readonly and not memoryview(y).readonly
     scale_chain(device, library, x, y, 5000, 2.0).run()
     np.testing.assert_array_equal(floats(y), 2 * np.arange(5000))
     with pytest.raises(BuildError, match="wraps read-only memory"):
@@ -320,6 +321,19 @@ def test_a_run_of_fewer_rows_and_never_more(device):
         floats(x)[:] = 0
         made[tile].run(rows)
         assert floats(x).tolist() == [1.0] * marked + [0.0] * (6 - marked)
+
+
+def test_a_run_finds_its_rows_in_its_struct(device):
+    source = (
+        "struct Args { uint rows; };\nkernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]]) "
+        "{ x[0] = float(args.rows); }"
+    )
+    kernel = device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("told")
+    x, constants = device.core.buffer(16), (1, kernel.pack("args", {"rows": 5}))
+    made = device.core.chain([_core.Dispatch(kernel, [(0, x, 0, 16)], constants, rows_member="rows")])
+    for rows, told in ((0, 5), (1, 1), (2, 2), (4, 4), (5, 5), (9, 5)):
+        made.run(rows)
+        assert floats(x)[0] == told
 
 
 @pytest.mark.parametrize(
