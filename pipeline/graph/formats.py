@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
 
+LARGEST_F32 = 3.4028234663852886e38
+
 FLOATS = ("f32", "f16", "bf16")  # the dtypes of weights, biases and scales
 
 CACHE_DTYPES = ("f16", "f32", "q8")  # of KV caches, the default first; shaders/cache.h describes q8
