@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike
 
 from ..errors import FindingsError, RunError
 from . import resources
+from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
-from .kernels import Buffer, Dispatch, DispatchChain, Library, empty_buffer, new_buffer
+from .kernels import Dispatch, DispatchChain, Library
 
 
 class Device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence as Sequences
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,7 +60,7 @@ class Decode:
         state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
         self._sampler.seat(row, request.sampling, request.tokens, sequence.slot)
 
-    def move_up(self, kept: Sequences[int]) -> None:
+    def move_up(self, kept: list[int]) -> None:
         """Closes the gaps: the rows `kept` become the first ones, with their state."""
         for values in self.state.values():
             values[: len(kept)] = values[kept]
@@ -84,7 +83,7 @@ class Decode:
         """Bytes that the host reads of a step."""
         return sum(view[:rows].nbytes for view in self._results[0])
 
-    def take(self, step: int, active: Sequences[Sequence], ends: list[Event | None]) -> list[Event]:
+    def take(self, step: int, active: list[Sequence], ends: list[Event | None]) -> list[Event]:
         """The events of a step that has completed, from 8 bytes per row. `ends` has the event that ended a row, or
         None; rows that end with this step are entered there."""
         result, *more = (view[: len(active)] for view in self._results[step % self._copies])
@@ -110,7 +109,7 @@ class Decode:
         return events
 
     @staticmethod
-    def _largest(active: Sequences[Sequence], top: np.ndarray) -> list[Top]:
+    def _largest(active: list[Sequence], top: np.ndarray) -> list[Top]:
         """The largest log-probabilities that each row asks for, of [rows, n, 2] u32."""
         counts = [sequence.request.sampling.logprobs for sequence in active]
         rows = zip(counts, top[..., 0].tolist(), top[..., 1].view("float32").tolist())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from collections.abc import Sequence as Sequences
 from typing import Any
 
 from ..graph.builder import Pipeline
@@ -29,7 +28,7 @@ class Prefill:
         self._most_rows = rows
         self._built: tuple[Chain, Rows] | None = None
 
-    def run(self, sequences: Sequences[Sequence], stats: Stats) -> Iterator[Prefilled]:
+    def run(self, sequences: list[Sequence], stats: Stats) -> Iterator[Prefilled]:
         """Prompts of all `sequences` but their last tokens, as many tokens at a time as the chain takes."""
         pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
         if not pending:
