@@ -55,6 +55,11 @@ def check_value(kernel: str, argument: _core.Argument, value: object, *, may_wri
         raise BuildError(f"{where} is written; give an array that can be written, or a Buffer")
     if not value.nbytes:
         raise ShapeError(f"{where} has shape {value.shape}; give one element or more")
+    if argument.members and value.dtype.names is None:
+        raise DTypeError(
+            f"{where} is a struct of {', '.join(argument.members)}, not {value.dtype}; "
+            "give its members in constants, or an array of records"
+        )
     last = value.shape[-1] if value.shape else 1
     if argument.size not in (value.dtype.itemsize, value.dtype.itemsize * last):
         raise DTypeError(
