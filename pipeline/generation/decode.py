@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
 from ..models.cache import Cache
-from ..models.decoder import Decoder
+from ..models.decoder import Model
 from ..models.rows import Rows
 from .requests import Event, Failed, Token, Top, TraceEvent
 from .sampler import Features, Sampler
@@ -29,9 +29,7 @@ class Decode:
     A row is seated, decodes step by step, and ends. Rows move, and new ones are seated, when no step is in flight.
     """
 
-    def __init__(
-        self, model: Decoder[Any, Any], cache: Cache, rows: Rows, context: int, features: Features, copies: int
-    ) -> None:
+    def __init__(self, model: Model, cache: Cache, rows: Rows, context: int, features: Features, copies: int) -> None:
         (count,), device = rows.tokens.shape, model.device
         self.features = features
         self._copies = copies

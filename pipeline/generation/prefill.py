@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
 from ..models.cache import Cache
-from ..models.decoder import Decoder
+from ..models.decoder import Model
 from ..models.rows import Rows
 from .requests import Prefilled, Stats
 from .sequence import Sequence
@@ -22,7 +21,7 @@ PREFILL_SCRATCH = 64 << 20
 class Prefill:
     """The chain that prompts go through, of up to `rows` rows. It is built at the first prompt of two tokens."""
 
-    def __init__(self, model: Decoder[Any, Any], cache: Cache, rows: int) -> None:
+    def __init__(self, model: Model, cache: Cache, rows: int) -> None:
         self._model = model
         self._cache = cache
         self._most_rows = rows
