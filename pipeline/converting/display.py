@@ -6,11 +6,10 @@ import sys
 from typing import Self
 
 from ..checkpoints.tensor_info import listed
-from ..cli.console import is_live
 from ..graph.plan import human
 from .conversion import Conversion
 
-__all__ = ["Lines", "make_progress"]
+__all__ = ["Lines"]
 
 
 class Lines:
@@ -41,12 +40,3 @@ class Lines:
         )
         if work.left_out:
             print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
-
-
-def make_progress() -> Lines:
-    """The display for what standard error is."""
-    if is_live(sys.stderr):
-        from .bar import Bar  # brings rich along, which only a terminal needs
-
-        return Bar()
-    return Lines()

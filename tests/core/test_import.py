@@ -34,7 +34,7 @@ PUBLIC = {
     "pipeline.checkpoints": "Chat Checkpoint Tokenizer builtin_model open_checkpoint",
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
-    "pipeline.models": "Decoder DecoderLayer FAMILIES family_of load_model surveyed",
+    "pipeline.models": "Decoder DecoderLayer FAMILIES Model family_of load_model surveyed",
     "pipeline.generation": (
         "Event Failed Finished Generator Prefilled Request Sampling Stats Token TraceEvent cache_bytes load_model"
     ),
