@@ -251,7 +251,6 @@ def test_scratch_is_reused_but_never_while_alive():
     assert overlapping(plan) == []
     assert plan.layout.nbytes < plan.layout.unshared / 3
     from pipeline._core import plan_barriers
-
     from pipeline.graph.plan import accesses
 
     def placed(tensor):

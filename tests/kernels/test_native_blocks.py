@@ -12,7 +12,6 @@ from support.kernels import BLOCK_FORMATS, DOT, activations, assert_close, matri
 
 import pipeline as p
 from pipeline.graph.formats import BLOCKS
-from pipeline.graph.tensors import Mapped
 
 OF_32 = [format for format, columns in BLOCK_FORMATS if columns == 32]
 
