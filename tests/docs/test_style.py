@@ -48,7 +48,8 @@ def test_c_and_shaders_are_formatted(pattern):
     command = [tool("clang-format"), "--dry-run", "-Werror", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     unformatted = {line.split(":", 1)[0] for line in done.stderr.splitlines() if ": error: " in line}
-    assert files and not unformatted
+    assert files
+    assert not unformatted
     assert done.returncode == 0, done.stderr
 
 
