@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     device = pipeline.open_device("checker", threads=THREADS, schedules=options.schedules)
-    kernel = device.compile(SOURCE).kernel("reduce")
+    kernel = device.core.compile(SOURCE).kernel("reduce")
     x = np.random.default_rng(0).random(COUNT).astype(np.float32)
     buffers = [
         filled(device, x),

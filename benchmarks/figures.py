@@ -10,6 +10,7 @@ hour on an otherwise idle machine.
 """
 
 import argparse
+import datetime
 import glob
 import importlib.util
 import json
@@ -201,7 +202,7 @@ def onednn(measured: dict) -> str:
 
 
 def markdown(kept: dict) -> str:
-    """kept: {name: {"command", "measured"}}."""
+    """kept: {name: {"command", "date", "measured"}}."""
     parts, runs = [], {name: each["measured"] for name, each in kept.items()}
     benches = [runs[name] for name in (*BENCH, *FILES) if name in runs]
     if benches:
@@ -221,7 +222,8 @@ def markdown(kept: dict) -> str:
     if "onednn" in runs:
         parts.append(onednn(runs["onednn"]))
     parts += [f"```\n{runs[name]}```\n" for name in TEXTS if name in runs]
-    parts.append(table(["Run", "Command"], [[name, f"`{each['command']}`"] for name, each in kept.items()]))
+    commands = [[name, f"`{each['command']}`", each.get("date", "")] for name, each in kept.items()]
+    parts.append(table(["Run", "Command", "Measured"], commands))
     return "\n".join(parts)
 
 
@@ -267,7 +269,7 @@ def main():
             continue
         line = command(name, options)
         print(line, file=sys.stderr, flush=True)
-        kept[name] = {"command": line, "measured": measure(name, line)}
+        kept[name] = {"command": line, "date": str(datetime.date.today()), "measured": measure(name, line)}
         file.write_text(json.dumps(kept, indent=1) + "\n")
         (options.folder / "figures.md").write_text(markdown(kept))
     folders = [options.folder, *([ROOT / "docs"] if options.docs else [])]

@@ -100,7 +100,7 @@ def buffer_bytes() -> int:
 
 
 def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
-    kernel = device.compile(SOURCE).kernel("read_words")
+    kernel = device.core.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
     data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
     words = np.frombuffer(memoryview(data), np.uint32).reshape(parts, PART_WORDS)

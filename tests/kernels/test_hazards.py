@@ -370,7 +370,7 @@ def test_hazard_15_the_upper_tail_of_the_noise(gap, count):
 def test_hazard_16_the_extremes_of_the_noise(device):
     """u = 0 or 1 gave infinite noise. As bits go up the noise does, from -3.13 to 22.87."""
     header = resources._with_headers(SHADERS / "philox.h")
-    library = device.compile(
+    library = device.core.compile(
         header
         + """
 kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]],

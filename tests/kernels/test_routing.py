@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import each
 from support.kernels import DOT, ELEMENTARY, TINY, activations, assert_close, assert_rows_alone, chain, matrix, run
 
 from pipeline.errors import RunError
@@ -32,8 +33,7 @@ def check(device, logits, top_k, norm_topk_prob=True):
     assert_close(weights, wanted, ELEMENTARY * wanted * 16 + TINY)
 
 
-@pytest.mark.parametrize("norm_topk_prob", [True, False])
-@pytest.mark.parametrize("experts", EXPERTS)
+@each("experts, norm_topk_prob", EXPERTS, [True, False])
 def test_softmax_topk(device, experts, norm_topk_prob):
     rng = np.random.default_rng(experts)
     for top_k in {1, 2, 4, 8, 63, 64, experts}:

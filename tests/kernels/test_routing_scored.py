@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import pairs
 from support.kernels import (
     DOT,
     ELEMENTARY,
@@ -55,11 +56,10 @@ def check(device, logits, top_k, norm_topk_prob=True, correction_values=None, **
     assert_close(weights, wanted, 4 * ELEMENTARY * wanted + TINY)
 
 
-@pytest.mark.parametrize("norm_topk_prob", [True, False])
-@pytest.mark.parametrize("scoring", ["sigmoid", "softmax"])
-@pytest.mark.parametrize("experts, top_k, groups, top_groups, by", SHAPES)
-def test_gates(device, experts, top_k, groups, top_groups, by, scoring, norm_topk_prob):
+@pairs("shape, scoring, norm_topk_prob", SHAPES, ["sigmoid", "softmax"], [True, False])
+def test_gates(device, shape, scoring, norm_topk_prob):
     """Scores lie in steps that f32 tells apart, softmax's by factors."""
+    experts, top_k, groups, top_groups, by = shape
     rng = np.random.default_rng(experts)
     steps = rng.permuted(np.tile(np.arange(experts), (5, 1)), axis=1) / experts
     logits = (np.log(1 + steps) if scoring == "softmax" else 4 * steps - 2).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.axes import each, pairs
 from support.kernels import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored, with_one_thread
 
 from pipeline.errors import RunError
@@ -90,8 +91,7 @@ def test_a_spoiled_row_fails_alone(device):
             assert output[row].tobytes() == wanted[row].tobytes()
 
 
-@pytest.mark.parametrize("spare", [0, 1, 3])
-@pytest.mark.parametrize("rows", [1, 3, 5])
+@each("rows, spare", [1, 3, 5], [0, 1, 3])
 def test_nothing_outside_is_read_or_written(device, rows, spare):
     """Every value between guards; and with threadgroups beyond the last row, which must do nothing (hazard 9)."""
     given = inputs(rows)
@@ -150,9 +150,7 @@ def sampling(kind, rows, vocab):
     return steps, given
 
 
-@pytest.mark.parametrize("spare", [0, 2])
-@pytest.mark.parametrize("vocab", [1, 63, 4096, 4097, 9001])
-@pytest.mark.parametrize("kind", SAMPLING)
+@pairs("kind, vocab, spare", SAMPLING, [1, 63, 4096, 4097, 9001], [2, 0])
 def test_sampling_reads_and_writes_nothing_outside(device, kind, vocab, spare):
     steps, given = sampling(kind, 3, vocab)
     results = zip(as_tuple(guarded_run(device, 3, steps, spare, **given)), as_tuple(run(device, 3, steps, **given)))

@@ -30,7 +30,7 @@ def buffer_of(device, array):
 
 def chain_of(device, source, name, buffers, groups=1, lengths=None, label="step"):
     """A chain of one dispatch with whole buffers, or the first bytes of them, bound in order."""
-    kernel = device.compile(source).kernel(name)
+    kernel = device.core.compile(source).kernel(name)
     lengths = lengths or [len(memoryview(buffer)) for buffer in buffers]
     bindings = [(slot, buffer, 0, nbytes) for slot, (buffer, nbytes) in enumerate(zip(buffers, lengths))]
     return device.core.chain([_core.Dispatch(kernel, bindings, None, (groups, 1, 1), 0, label)])

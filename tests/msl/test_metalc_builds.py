@@ -135,6 +135,14 @@ def stamps(folder):
     return {path.name: path.stat().st_ino for path in Path(folder).iterdir() if path.is_file()}
 
 
+def test_other_flags_are_compiled_again(tmp_path):
+    (tmp_path / "a.metal").write_text(HEADER + "kernel void f(device int *a [[buffer(0)]]) { a[0] = 7; }")
+    build_dir, isas = tmp_path / "objects", runnable_isas()
+    for isa, optimize in [(isas[0], "0"), (isas[0], "1"), (isas[-1], "1")]:
+        metalc.build([tmp_path / "a.metal"], tmp_path / "x.metallib", [isa], build_dir=build_dir, optimize=optimize)
+    assert len(list(build_dir.glob("*.o"))) == (3 if len(isas) > 1 else 2)
+
+
 def test_unchanged_inputs_are_not_compiled_again(tmp_path):
     (tmp_path / "value.h").write_text("#define VALUE 1\n")
     text = HEADER + '#include "value.h"\nkernel void f(device int *a [[buffer(0)]]) { a[0] = VALUE; }'
