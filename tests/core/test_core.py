@@ -326,7 +326,8 @@ def test_a_run_of_fewer_rows_and_never_more(device):
 def test_a_run_finds_its_rows_in_its_struct(device):
     source = (
         "struct Args { uint rows; };\n"
-        "kernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]]) { x[0] = float(args.rows); }"
+        "kernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]])\n"
+        "{ x[0] = float(args.rows); }"
     )
     kernel = device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("told")
     x, constants = device.core.buffer(16), (1, kernel.pack("args", {"rows": 5}))
