@@ -30,6 +30,9 @@ PUBLIC = {
         "Request Storage Tensor checked errors generation load_model open_checkpoint open_device ops quantize"
     ),
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
+    "pipeline.checkpoints": (
+        "Chat Checkpoint NAMES TensorInfo TextStream Tokenizer builtin_model model_path open_checkpoint"
+    ),
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
     "pipeline.models": "Decoder DecoderLayer FAMILIES family_of load_model surveyed",
     "pipeline.generation": (
