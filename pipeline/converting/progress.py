@@ -1,4 +1,4 @@
-"""The choice between the displays of a conversion."""
+"""The display that fits standard error: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

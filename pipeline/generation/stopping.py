@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 
-if TYPE_CHECKING:  # the command line checks stop strings before a tokenizer is loaded
+if TYPE_CHECKING:  # the command line checks stop strings before the tokenizers are loaded
     from ..checkpoints.tokenizer import Tokenizer
 
 MAX_STOPS, MAX_CHARACTERS = 64, 1000

@@ -43,7 +43,7 @@ def device(single):
 def library(single, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield single.compile(DOUBLE)
+        yield single.core.compile(DOUBLE)
 
 
 def floats(buffer):
@@ -390,7 +390,7 @@ kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[t
 def places():
     """On one-thread threadgroups, which every device has."""
     device = _core.open_device("auto")
-    return device, device.core.compile(PLACES).kernel("places")
+    return device, device.compile(PLACES).kernel("places")
 
 
 @pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))

@@ -34,7 +34,7 @@ PUBLIC = {
         "Chat Checkpoint NAMES TensorInfo TextStream Tokenizer builtin_model model_path open_checkpoint"
     ),
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
-    "pipeline.models": "Decoder DecoderLayer FAMILIES family_of load_model surveyed",
+    "pipeline.models": "Decoder DecoderLayer FAMILIES Model family_of load_model surveyed",
     "pipeline.generation": (
         "Event Failed Finished Generator Prefilled Request Sampling Stats Token TraceEvent cache_bytes load_model"
     ),
