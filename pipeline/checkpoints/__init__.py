@@ -5,8 +5,12 @@ from .._lazy import lazy
 _HOMES = {
     "Chat": ".chat",
     "Checkpoint": ".checkpoint",
+    "NAMES": ".named",
+    "TensorInfo": ".tensor_info",
+    "TextStream": ".tokenizer",
     "Tokenizer": ".tokenizer",
     "builtin_model": ".storyteller",
+    "model_path": ".named",
     "open_checkpoint": ".opening",
 }
 

@@ -1,4 +1,4 @@
-"""The display of a conversion: a bar on a terminal, one line per file elsewhere, and at the end what was written."""
+"""The display of a conversion without a terminal, and the base of the bar: at the end both say what was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Lines"]
 
 
 class Lines:
-    """Without a terminal: one line on standard error per file. A context manager, like bar.Bar."""
+    """One line on standard error per file. A context manager, like bar.Bar."""
 
     def __enter__(self) -> Self:
         return self

@@ -33,6 +33,9 @@ PUBLIC = {
     ),
     "pipeline.checkpoints": "Chat Checkpoint Tokenizer builtin_model open_checkpoint",
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
+    "pipeline.checkpoints": (
+        "Chat Checkpoint NAMES TensorInfo TextStream Tokenizer builtin_model model_path open_checkpoint"
+    ),
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
     "pipeline.models": "Decoder DecoderLayer FAMILIES Model family_of load_model surveyed",
     "pipeline.generation": (
