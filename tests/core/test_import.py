@@ -31,7 +31,6 @@ PUBLIC = {
         "Blocks Buffer Chain Device Dispatch DispatchChain Finding Generator Kernel Library Pipeline Plan Quantized "
         "Request Storage Tensor checked errors generation load_model open_checkpoint open_device ops quantize"
     ),
-    "pipeline.checkpoints": "Chat Checkpoint Tokenizer builtin_model open_checkpoint",
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
     "pipeline.checkpoints": (
         "Chat Checkpoint NAMES TensorInfo TextStream Tokenizer builtin_model model_path open_checkpoint"
