@@ -69,7 +69,7 @@ class Device:
             raise FindingsError(found)
 
     def kernel(self, name: str) -> _core.Kernel:
-        """The core's handle on a kernel of the built-in shaders. Raises CompileError when there is none of that name."""
+        """The core's handle on a built-in kernel. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
