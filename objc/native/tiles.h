@@ -82,7 +82,7 @@ OB_INLINE void add_depth(const Sums16 s, uint32_t row, uint32_t end) {
     }
 }
 
-static __attribute__((noinline)) void add_dots(const Sums16 &s, uint32_t depth, uint32_t row, uint32_t end) {
+static __attribute__((noinline, unused)) void add_dots(const Sums16 &s, uint32_t depth, uint32_t row, uint32_t end) {
     if (depth == 4) add_depth<4>(s, row, end);
     else if (depth == 3) add_depth<3>(s, row, end);
     else if (depth == 2) add_depth<2>(s, row, end);

@@ -47,6 +47,8 @@ def build(
     defines=(),
     build_dir=None,
     warnings=False,
+    pool=None,
+    done=None,
 ) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
@@ -61,6 +63,8 @@ def build(
         defines: macros, each NAME or NAME=VALUE.
         build_dir: where objects are kept, default a folder in the user's cache.
         warnings: print the compiler's warnings.
+        pool: what runs the compilers, with an Executor's `map`, in place of `jobs` threads.
+        done: called after each object with words that name it.
 
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there.
@@ -71,15 +75,18 @@ def build(
     files = _check_files(files)
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with ThreadPoolExecutor(max(1, jobs or _cores())) as pool:
+    with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or _cores())) as pool:
         # What the preprocessor sees differs for the checker only.
         units = {isa: _units(pool, files, include, defines, isa) for isa in isas[:1]}
         for isa in isas[1:]:
             alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
             units[isa] = units[alike] if alike else _units(pool, files, include, defines, isa)
-        compile_one = functools.partial(_object, folder, options)
-        objects = list(pool.map(compile_one, *zip(*((unit, isa) for isa in isas for unit in units[isa]))))
-        groups = [objects[k * len(files) : (k + 1) * len(files)] for k in range(len(isas))]
+        pairs = [(unit, isa) for isa in isas for unit in units[isa]]
+        pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
+        compile_one = functools.partial(_object, folder, options, done)
+        keys = [(unit.key, isa) for unit, isa in pairs]
+        objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
+        groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in isas]
         link_one = functools.partial(_link, folder, options)
         libraries = list(pool.map(link_one, units.values(), groups, isas))
     if build_dir is None:
@@ -245,8 +252,11 @@ def _product(folder: Path, source: str, command: list[str], inputs, suffix: str)
     return product
 
 
-def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
-    return _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
+def _object(folder: Path, options, done, unit: _Unit, isa: str) -> Path:
+    product = _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
+    if done:
+        done(f"{unit.file} for {isa}")
+    return product
 
 
 def _link(folder: Path, options, units, objects, isa: str) -> Path:
