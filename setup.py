@@ -74,7 +74,7 @@ class BuildExt(build_ext):
         for path in files("shaders", "*.metal", "*.h"):
             objects.install(path, target / "shaders" / path.name)
         objects.install(Path("shaders/weights"), target / "shaders/weights")
-        for path in files("objc/metal", "metallib*.h"):
+        for path in files("objc/metal/abi", "*.h"):
             objects.install(path, target / "include" / path.name)
 
 

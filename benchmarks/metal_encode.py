@@ -18,7 +18,7 @@ from support import metal_harness as harness  # noqa: E402  (found through the l
 def main() -> None:
     tools = harness.toolchain.find()
     folder = harness.build(harness.VARIANTS["plain"])
-    core = [folder / f"{path.stem}.o" for path in (ROOT / "objc" / "metal").glob("*.m")]
+    core = [folder / f"{path.stem}.o" for path in harness.stand_in()]
     out = folder / "metal_encode"
     command = [*tools.compiler, *tools.objc_flags, f"-I{ROOT / 'objc'}"]
     command += [str(ROOT / "benchmarks" / "metal_encode.m"), *map(str, core)]

@@ -42,14 +42,13 @@ def bench(options):
     from .benching.machine import busy_cores
     from .benching.traffic import traffic
     from .checkpoints.opening import open_checkpoint
-    from .device.device import instruction_set, open_device
+    from .device.device import open_device
     from .models import load_model
 
     works = workloads.workloads(options)
     busy = busy_cores()
     with ExitStack() as stack:
-        stack.enter_context(instruction_set(options.isa))
-        device = open_device(options.device, threads=options.threads)
+        device = open_device(options.device, threads=options.threads, isa=options.isa)
         _check_peer_device(options, device)
         checkpoint = stack.enter_context(open_checkpoint(_model_path(options, works)))
         model = load_model(checkpoint, device=device)

@@ -45,18 +45,14 @@ def run(settings, engine, display) -> int:
     from .checkpoints.opening import open_checkpoint
     from .checkpoints.tensor_info import listed
     from .cli.prompts import read_prompts, single_prompt
-    from .device.device import instruction_set
 
     prompts = single_prompt(settings.prompt) if settings.prompts is None else read_prompts(settings.prompts)
     started = time.perf_counter()
     display.loading(settings.model.name)
-    with (
-        open_checkpoint(settings.model) as checkpoint,
-        _chat(checkpoint, prompts, settings) as chat,
-        instruction_set(settings.isa),
-    ):
+    with open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat:
         tokenizer = checkpoint.tokenizer()
-        model = engine.load_model(checkpoint, device=settings.device, threads=settings.threads)
+        device = {"device": settings.device, "threads": settings.threads, "isa": settings.isa}
+        model = engine.load_model(checkpoint, **device)
         load_seconds = time.perf_counter() - started
         if checkpoint.unused:
             display.note(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import objects
 
-SOURCES = Path("objc/native")
+SOURCES = Path("objc/metal/cpu/native")
 ISAS = {  # the shaders' instruction set that each goes with, and what the compiler is told
     "avx2": ("avx2", ("-march=x86-64-v3",)),
     "avx512": ("avx512", ("-march=x86-64-v4",)),
@@ -21,7 +21,7 @@ NEEDS = {"vnni": {"avx512_vnni"}, "amx": {"avx512_vnni", "amx_tile", "amx_int8"}
 FLAGS = (
     "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
     # Undefined on purpose, says GCC 12 of its own AVX-512 headers.
-    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Iobjc/native -Iobjc/metal -Ishaders"
+    "-Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized -Iobjc -Ishaders"
 ).split()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -14,9 +13,6 @@ class Device:
 
     def __init__(self, core):
         self.core = core
-        self.native = (
-            bool(core.isa) and os.environ.get("OB_NATIVE") != "0"
-        )  # kernels written by hand, where there are some
         self._kernels = {}
         self._wrapped = {}
         library = resources.shader_library()
@@ -68,35 +64,24 @@ class Device:
         return self._wrapped[key]
 
 
-def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0) -> Device:
+def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa: str | None = None) -> Device:
     """The device called `name` ("auto": the system's default), with `threads` worker threads (0: its choice).
 
     "checker" runs every thread of a kernel and watches what it does; `threads` is then the most threads of a
     threadgroup (0: 1,024), and `schedules` is how many orders of its
     threads it tries for each dispatch, demanding one result (0: one order).
 
-    Raises DeviceError, which lists the devices, when there is none of that name.
+    `isa` is the instruction set of "cpu", such as "avx2" (None: that of OB_ISA, else the processor's best).
+
+    Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
+    UsageError for a setting that the device cannot have.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
     from .core import _core
 
-    return Device(_core.open_device(name, threads=threads, schedules=schedules))
+    return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 
-@contextlib.contextmanager
-def instruction_set(name: str | None):
-    """Within it the cpu device opens and compiles for the instruction set `name`; None leaves OB_ISA as it is."""
-    before = os.environ.get("OB_ISA")
-    if name is not None:
-        os.environ["OB_ISA"] = name
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["OB_ISA"] = before
-        elif name is not None:
-            del os.environ["OB_ISA"]
-
-
-def as_device(device, threads: int = 0) -> Device:
-    return device if isinstance(device, Device) else open_device(device, threads=threads)
+def as_device(device, threads: int = 0, isa: str | None = None) -> Device:
+    """`device` itself, or the device of that name, opened with these settings."""
+    return device if isinstance(device, Device) else open_device(device, threads=threads, isa=isa)

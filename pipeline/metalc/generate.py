@@ -167,7 +167,7 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
-        f"  {_string(kernel.name)}, metallib_entry_{id}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}; }}\n"
+        f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}, metallib_entry_{id}}}; }}\n"
     )
     return "".join(parts)
 

@@ -37,7 +37,7 @@ def call(shader: Shader) -> str:
 
 
 def table(shader: Shader) -> str:
-    """The last members of a metallib_function."""
+    """The last members of a metallib_signature."""
     count = sum(not constant.derived for constant in shader.function_constants)
     return f"metallib_source::metallib_constants, {count}" if count else "nullptr, 0"
 

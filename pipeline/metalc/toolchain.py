@@ -80,7 +80,7 @@ def stdlib_dir() -> Path:
 
 def abi_dir() -> Path:
     """Folder of metallib.h: in the source tree, else in the installed package."""
-    return _first(_PACKAGE.parent / "objc" / "metal" / "metallib.h", _PACKAGE / "include" / "metallib.h").parent
+    return _first(_PACKAGE.parent / "objc" / "metal" / "abi" / "metallib.h", _PACKAGE / "include" / "metallib.h").parent
 
 
 def checker_dir() -> Path:

@@ -24,17 +24,18 @@ FAMILIES = {  # model_type → "module.class"
 }
 
 
-def load_model(checkpoint, *, device="auto", threads: int = 0):
+def load_model(checkpoint, *, device="auto", threads: int = 0, isa: str | None = None):
     """The model of an open checkpoint, its weights mapped where they lie.
 
     Raises UnsupportedError for an unknown family or feature, CheckpointError for tensors that are
-    missing or misshapen, both before anything is copied; DeviceError for an unknown device.
+    missing or misshapen, both before anything is copied; DeviceError for an unknown device. `threads` and
+    `isa` are settings of a device that is given by name (see open_device).
     """
     from ..device.device import as_device
 
     family = family_of(checkpoint)
     surveyed(checkpoint)[1].check()
-    return family(checkpoint, as_device(device, threads))
+    return family(checkpoint, as_device(device, threads, isa))
 
 
 def family_of(checkpoint):

@@ -298,14 +298,14 @@ def test_results_as_json(capsys):
 
 
 def test_an_instruction_set_of_choice(capsys, monkeypatch):
-    """It holds for what is opened and compiled within, and for no longer."""
+    """It goes before OB_ISA, which stays as it is."""
     monkeypatch.setenv("OB_ISA", "avx1024")
     opened = []
     monkeypatch.setattr(
         bandwidth,
         "Reader",
         lambda device: (
-            opened.append(os.environ["OB_ISA"])
+            opened.append(device.isa)
             or SimpleNamespace(measure=lambda: None, result=bandwidth.Bandwidth("kernel", 1, [1.0]))
         ),
     )

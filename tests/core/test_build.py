@@ -246,7 +246,7 @@ def test_native_kernels_compile_for_instruction_sets_that_are_not_here(monkeypat
     if toolchain.processor_isas() == ("generic",):
         pytest.skip("native kernels are for x86-64")
     absent = [isa for isa, (shaders, _) in native_kernels.ISAS.items() if shaders not in runnable_isas()]
-    for isa, source in itertools.product(absent, sorted((ROOT / "objc/native").glob("*.cpp"))):
+    for isa, source in itertools.product(absent, sorted((ROOT / "objc/metal/cpu/native").glob("*.cpp"))):
         done = run(*toolchain.compiler(), *native_kernels.flags(isa), "-Werror", "-fsyntax-only", source)
         assert (done.returncode, done.stderr) == (0, ""), isa
 

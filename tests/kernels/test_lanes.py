@@ -72,7 +72,7 @@ def lanes(request, tmp_path_factory):
             "-ffp-contract=off",
             f"-DLANES_WIDTH={request.param}",
             f"-I{ROOT / 'pipeline' / 'include' / 'metal_stdlib'}",
-            f"-I{ROOT / 'objc' / 'metal'}",
+            f"-I{ROOT / 'objc' / 'metal' / 'abi'}",
             *toolchain.defines("avx2"),
             str(folder / "lanes.cpp"),
             "-o",

@@ -22,7 +22,7 @@ from pipeline.metalc import toolchain
 ISAS = ("avx512", "vnni", "amx")
 FLAGS = (
     "-std=c++17 -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
-    "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/native -Iobjc/metal -Ishaders -Itests/support/native"
+    "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/metal/cpu/native -Ishaders -Itests/support/native"
 ).split()
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +41,7 @@ def emulated(request, tmp_path_factory):
     """A device whose kernels are those of an instruction set, without it."""
     folder = tmp_path_factory.mktemp(request.param)
     compiler, parts = [*toolchain.compiler()], []
-    for source in sorted((ROOT / "objc/native").glob("*.cpp")):
+    for source in sorted((ROOT / "objc/metal/cpu/native").glob("*.cpp")):
         part = folder / f"{source.stem}.o"
         command = [*compiler, *FLAGS, f"-DOB_ISA={request.param}", "-c", source, "-o", part]
         parts.append((part, subprocess.Popen(list(map(str, command)), cwd=ROOT)))
@@ -192,7 +192,7 @@ def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypat
     monkeypatch.syspath_prepend(ROOT / "tools")
     import native_kernels
 
-    command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", "objc/native/linear.cpp"]
+    command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", "objc/metal/cpu/native/linear.cpp"]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for instruction in instructions:
         assert instruction in text

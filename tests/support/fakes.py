@@ -96,7 +96,7 @@ class Generator:
         return "dispatch  reads  writes\nembed     ids    x"
 
 
-def load_model(checkpoint, *, device="auto", threads=0):
+def load_model(checkpoint, *, device="auto", threads=0, isa=None):
     """A model of the checkpoint's sizes; DeviceError for a device that is absent here."""
     if device == "metal":
         raise DeviceError("device metal: not on this machine; use --device cpu")
