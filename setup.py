@@ -36,15 +36,19 @@ def files(folder: str, *patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in Path(folder).glob(pattern))
 
 
+def find_toolchain() -> None:
+    try:
+        toolchain.find()
+    except toolchain.ToolchainError as error:
+        raise SystemExit(builder.BuildError(str(error)).text()) from None
+
+
 class Build(build):
     """Refuses a machine that cannot build before anything is copied, and drops what an earlier
     build left in the folder that becomes the wheel."""
 
     def run(self) -> None:
-        try:
-            toolchain.find()
-        except toolchain.ToolchainError as error:
-            raise SystemExit(builder.BuildError(str(error)).text()) from None
+        find_toolchain()
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
 
@@ -54,6 +58,7 @@ class BuildExt(build_ext):
     what this processor needs for a run; the rest is compiled when it is first used."""
 
     def run(self) -> None:
+        find_toolchain()
         try:
             if self.inplace:
                 builder.build_tree("run", keep=True)

@@ -223,6 +223,7 @@ def add_part(isa: str) -> None:
         there = parts_there(library)
         wanted = there | part_with(isa)
         if wanted != there:
+            say(f"onebuf: compiling what {isa} needs, once, because it is used for the first time")
             build(wanted, library, with_core=False)
 
 

@@ -1,4 +1,4 @@
-"""How far a build is: one line that is rewritten in place on a terminal, one line every ten seconds elsewhere."""
+"""Shows how far a build is: one line that is rewritten in place on a terminal, one line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Progress:
         self._lock = threading.RLock()
         self._total, self._done = total, 0
         self._shown, self._line = "", False
-        self._interval, self._next = interval, time.monotonic() + interval
+        self._began = time.monotonic()
+        self._interval, self._next = interval, self._began + interval
         self._ended = threading.Event()
         self._started = False
 
@@ -68,7 +69,7 @@ class Progress:
             print(text, end="", file=self._stream, flush=True)
             self._line = True
         else:
-            print(text, file=self._stream, flush=True)
+            print(f"{text}, {time.monotonic() - self._began:.0f} s", file=self._stream, flush=True)
         self._next = time.monotonic() + self._interval
 
     def _clear(self) -> None:

@@ -58,7 +58,7 @@ def open_bundle(bundle):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_ISA", "avx2")
         patch.setenv("OB_NATIVE", "1")
-        patch.setattr(resources, "shader_library", lambda: bundle)
+        patch.setattr(resources, "shader_library", lambda isa: bundle)
         try:
             return p.open_device("cpu", threads=2)
         except OnebufError as error:
