@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from ..errors import OnebufError
+from ..host import CHECKER, GENERIC
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TREE = _PACKAGE.parent
-_SHADERS_ALONE = ("baseline", "generic", "checker")  # the rest have native kernels too
+_SHADERS_ALONE = ("baseline", GENERIC, CHECKER)  # the rest have native kernels too
 
 
 def shader_library(isa: str = "") -> Path | None:
@@ -40,7 +41,7 @@ def _add(library: Path, isa: str) -> None:
     """Compiles what is missing; the device takes the next best where OB_ISAS or a wheel's builder left it out."""
     builder, chosen = _TREE / "tools" / "builder.py", os.environ.get("OB_ISAS")
     if chosen or not builder.exists():
-        if isa == "checker":
+        if isa == CHECKER:
             cure = f"add checker to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
             raise OnebufError(f"{library}: not compiled for the checker: {cure}")
         return

@@ -57,7 +57,8 @@ MISTAKES = {
     "texture": ("kernel void f(texture2d<float> t [[texture(0)]]) {}", "textures are not supported; pass a buffer"),
     "sampler": ("kernel void f(sampler s [[sampler(0)]]) {}", "samplers are not supported"),
     "no host name": (
-        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\ntemplate kernel void f<int>(device int *a [[buffer(0)]]);",
+        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\n"
+        "template kernel void f<int>(device int *a [[buffer(0)]]);",
         "instantiation of 'f' has no name for the host",
     ),
     "no template": (
@@ -132,6 +133,14 @@ def test_no_compiler_on_the_path(monkeypatch, tmp_path):
 
 def stamps(folder):
     return {path.name: path.stat().st_ino for path in Path(folder).iterdir() if path.is_file()}
+
+
+def test_other_flags_are_compiled_again(tmp_path):
+    (tmp_path / "a.metal").write_text(HEADER + "kernel void f(device int *a [[buffer(0)]]) { a[0] = 7; }")
+    build_dir, isas = tmp_path / "objects", runnable_isas()
+    for isa, optimize in [(isas[0], "0"), (isas[0], "1"), (isas[-1], "1")]:
+        metalc.build([tmp_path / "a.metal"], tmp_path / "x.metallib", [isa], build_dir=build_dir, optimize=optimize)
+    assert len(list(build_dir.glob("*.o"))) == (3 if len(isas) > 1 else 2)
 
 
 def test_unchanged_inputs_are_not_compiled_again(tmp_path):
