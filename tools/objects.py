@@ -129,6 +129,16 @@ class Pool:
                 future.set_exception(error)
 
 
+def parallel(jobs: list[Callable[[], object]]) -> None:
+    """Runs all jobs, as many at once as there are cores; raises the first error in list order."""
+    pool = Pool()
+    try:
+        for future in [pool.submit(0, job) for job in jobs]:
+            future.result()
+    finally:
+        pool.close(cancel=True)
+
+
 def install(source: Path, target: Path) -> None:
     """Puts a copy of a file or folder at `target`, by renaming: a running process that has the old
     one mapped keeps it. Nothing is written where the contents are equal already."""

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def avx2():
-    return open_bundle(resources.shader_library())
+    return open_bundle(resources.shader_library("avx2"))
 
 
 @pytest.fixture(scope="module", params=ISAS)
