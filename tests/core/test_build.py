@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from support.paths import ROOT
 
 from pipeline import errors, metalc
 from pipeline.device import resources
-from pipeline.metalc import toolchain
+from pipeline.metalc import bundle, toolchain
 from pipeline.metalc.toolchain import CHECKER, runnable_isas
 
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
@@ -422,13 +423,18 @@ def test_a_missing_library_is_named_with_its_package():
 @linux_only
 def test_the_shaders_compile_as_one_text_too(tmp_path):
     """What a Mac without the offline compiler does when it opens a device."""
-    isa = metalc.default_isas()[0]
+    isa = runnable_isas()[-1]
     text = tmp_path / "all.metal"
     text.write_text(resources.shader_text())
     assert '#include "' not in text.read_text()
-    bundle = metalc.build([text], tmp_path / "all.metallib", [isa], optimize="0")
+    with ThreadPoolExecutor(1) as pool:
+        (unit,) = bundle._units(pool, [str(text)], (), (), isa)
+    (tmp_path / "all.cpp").write_text(unit.source)
+    command = [*bundle._command(["-w"], isa, toolchain.isa_flags(isa)), "-fsyntax-only"]  # code is made from parts
+    done = run(*command, tmp_path / "all.cpp")
+    assert (done.returncode, done.stderr) == (0, "")
     separate = Library(resources.shader_library(), isa)
-    assert sorted(Library(bundle, isa).functions) == sorted(separate.functions)
+    assert sorted(kernel.name for kernel in unit.kernels) == sorted(separate.functions)
 
 
 @linux_only
