@@ -63,7 +63,7 @@ METAL_FUNC Output linear_output(device float *y, device const ushort *bias, devi
 
 // y = add + softcap(scale · σ(gate) · (x · wᵀ + bias)), see epilogue.h.
 // weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and gate [rows]
-// are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `route`.
+// are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `moe_router`.
 template <typename T>
 kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                    device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],

@@ -117,11 +117,7 @@ typedef struct {
     free(conflicts);
 }
 
-static BOOL measures(id<MTLComputeCommandEncoder> encoder) {
-    return [encoder conformsToProtocol:@protocol(OBMeasuringEncoder)];
-}
-
-// `measured` is the dispatch's label for an encoder that wants to know more, else nil.
+// `measured` is the dispatch's label for an encoder that measures, else nil.
 static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString *measured) {
     id<MTLComputeCommandEncoder> encoder = run->encoder;
     MTLSize size = dispatch->threadgroups;
@@ -170,7 +166,7 @@ static double now(void) {
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
     encoding.encoder = encoder;
-    BOOL measured = measures(encoder);
+    BOOL measured = [_device measures];
     for (NSUInteger i = 0; i < _count; i++) {
         if (_dispatches[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
         encodeDispatch(&encoding, &_dispatches[i], measured ? [_labels objectAtIndex:i] : nil);
@@ -195,7 +191,7 @@ static double now(void) {
         }
         encoding.encoder = encoder;
         encoding.state = nil;
-        encodeDispatch(&encoding, &_dispatches[i], measures(encoder) ? [_labels objectAtIndex:i] : nil);
+        encodeDispatch(&encoding, &_dispatches[i], [_device measures] ? [_labels objectAtIndex:i] : nil);
         [encoder endEncoding];
         [commands commit];
         [commands waitUntilCompleted];

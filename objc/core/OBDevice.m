@@ -44,6 +44,7 @@ static NSString *deviceNames(void) {
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
+    result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
     result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
     if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
@@ -96,6 +97,7 @@ static NSString *deviceNames(void) {
 - (id<MTLDevice>)device { return _device; }
 - (id<MTLCommandQueue>)queue { return _queue; }
 - (NSString *)name { return _name; }
+- (BOOL)measures { return _measures; }
 - (NSString *)hardwareName { return [_device name]; }
 
 - (NSUInteger)threads {

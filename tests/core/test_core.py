@@ -43,7 +43,7 @@ def device(single):
 def library(single, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield single.compile(DOUBLE)
+        yield single.core.compile(DOUBLE)
 
 
 def floats(buffer):
@@ -325,7 +325,8 @@ def test_a_run_of_fewer_rows_and_never_more(device):
 
 def test_a_run_finds_its_rows_in_its_struct(device):
     source = (
-        "struct Args { uint rows; };\nkernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]]) "
+        "struct Args { uint rows; };\n"
+        "kernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]])\n"
         "{ x[0] = float(args.rows); }"
     )
     kernel = device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("told")
@@ -389,7 +390,7 @@ kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[t
 def places():
     """On one-thread threadgroups, which every device has."""
     device = _core.open_device("auto")
-    return device, device.core.compile(PLACES).kernel("places")
+    return device, device.compile(PLACES).kernel("places")
 
 
 @pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))
@@ -482,7 +483,8 @@ def test_an_instruction_set_of_choice(opened, monkeypatch):
 
 
 def test_kernels_say_whether_they_are_native(opened):
-    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened without."""
+    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened
+    without."""
     there = opened.name == "cpu" and opened.threads > 1 and "avx2" in runnable_isas()
     for name, native in {"linear_q4_f32": there, "linear_f32": False, "rms_norm_f32_f32": False}.items():
         assert opened.kernel(name).native == native, name

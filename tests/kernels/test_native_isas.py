@@ -1,7 +1,7 @@
 """Native kernels of instruction sets that this processor lacks give the bits of AVX2's.
 
-They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and stand in
-a copy of the bundle where AVX2's would (support/emulation.py)."""
+They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and
+stand in a copy of the bundle where AVX2's would (support/emulation.py)."""
 
 import platform
 import subprocess
