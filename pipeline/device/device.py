@@ -31,7 +31,7 @@ class Device:
         self.core = core
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: dict[Hashable, _core.Buffer] = {}
-        library = resources.shader_library()
+        library = resources.shader_library("checker" if core.name == "checker" else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
     @property

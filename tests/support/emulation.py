@@ -33,7 +33,7 @@ def bundle_for(isa: str) -> Path:
     bundle = ROOT / FOLDER / f"{isa}.metallib"
     with alone_in(ROOT / FOLDER):
         kernels = _compile(isa)
-        objects.install(resources.shader_library(), bundle)  # takes away what an earlier run put there
+        objects.install(resources.shader_library("avx2"), bundle)  # takes away what an earlier run put there
         (bundle / "native/avx2.so").unlink()
         shutil.copy(kernels, bundle / "native/avx2.so")
     return bundle
