@@ -38,7 +38,8 @@ typedef struct {
     for (NSUInteger i = 0; i < count; i++) {
         if (![chain add:&dispatches[i] error:error]) return nil;
     }
-    chain->_structs = [[OBStructArguments argumentsWithDevice:device dispatches:dispatches count:count error:error] retain];
+    chain->_structs = [[OBStructArguments argumentsWithDevice:device dispatches:dispatches count:count
+                                                        error:error] retain];
     if (chain->_structs == nil) return nil;
     [chain bindStructs:dispatches];
     for (NSUInteger i = 0; i < count; i++) {
@@ -66,11 +67,21 @@ typedef struct {
     [super dealloc];
 }
 
-- (NSUInteger)count { return _count; }
-- (NSString *)label { return _label; }
-- (OBDevice *)device { return _device; }
-- (NSString *)labelOfDispatch:(NSUInteger)index { return [_labels objectAtIndex:index]; }
-- (NSInteger)conflictOfDispatch:(NSUInteger)index { return _dispatches[index].conflict; }
+- (NSUInteger)count {
+    return _count;
+}
+- (NSString *)label {
+    return _label;
+}
+- (OBDevice *)device {
+    return _device;
+}
+- (NSString *)labelOfDispatch:(NSUInteger)index {
+    return [_labels objectAtIndex:index];
+}
+- (NSInteger)conflictOfDispatch:(NSUInteger)index {
+    return _dispatches[index].conflict;
+}
 
 - (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error {
     if (!OBLayOutDispatch(&_dispatches[_count], dispatch, error)) return NO;
@@ -136,7 +147,8 @@ static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString
         [encoder pushDebugGroup:measured];
     }
     for (NSUInteger i = 0; i < dispatch->memorySlots; i++) {
-        if (dispatch->threadgroupMemory[i] > 0) [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
+        if (dispatch->threadgroupMemory[i] > 0)
+            [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
     }
     if (dispatch->grid.width > 0) [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
     else [encoder dispatchThreadgroups:size threadsPerThreadgroup:dispatch->threads];
