@@ -16,7 +16,7 @@ PROMPT, TOKENS = 512, 256
 
 
 def onebuf(model, prompt, tokens):
-    """(prefill, decode) in tokens a second; the end token is ignored, so both sides do equal work."""
+    """(prefill, decode) in tokens per second; the end token is ignored, so both sides do equal work."""
     generator = p.Generator(model, batch_size=1)
     for _ in generator.run([p.Request(0, tuple(prompt), 1)]):  # builds the chains, warms the caches
         pass
@@ -71,7 +71,8 @@ def main():
     for name, (prefill, decode) in medians.items():
         spread = [statistics.pstdev(column) for column in zip(*results[name])]
         print(
-            f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s"
+            f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   "
+            f"tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s"
         )
     if "llama.cpp" in medians:
         ratios = [a / b for a, b in zip(medians["onebuf"], medians["llama.cpp"])]

@@ -1,7 +1,7 @@
 // What a dispatch costs on the cpu device: encoding one (pipeline state, eight buffers, dispatch,
 // barrier), and running one that depends on the one before it; the kernel does nothing, or works
 // for two microseconds in each of eight threadgroups. Argument: a library folder.
-#import "metal/Metal.h"
+#import "metal/api/Metal.h"
 
 #include <stdlib.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-"""What a dispatch costs on the cpu device: python benchmarks/metal_encode.py
+"""The cost of a dispatch on the cpu device: python benchmarks/metal_encode.py
 
 Builds benchmarks/metal_encode.m against objc/metal and runs it with 1 and 2 threads. The kernel
 does nothing, so all of the time is the device's own.
@@ -18,7 +18,7 @@ from support import metal_harness as harness  # noqa: E402  (found through the l
 def main() -> None:
     tools = harness.toolchain.find()
     folder = harness.build(harness.VARIANTS["plain"])
-    core = [folder / f"{path.stem}.o" for path in (ROOT / "objc" / "metal").glob("*.m")]
+    core = [folder / f"{path.stem}.o" for path in harness.stand_in()]
     out = folder / "metal_encode"
     command = [*tools.compiler, *tools.objc_flags, f"-I{ROOT / 'objc'}"]
     command += [str(ROOT / "benchmarks" / "metal_encode.m"), *map(str, core)]

@@ -21,7 +21,6 @@ import numpy as np
 
 import pipeline as p
 from pipeline.benching.bandwidth import buffer_bytes
-from pipeline.device.device import instruction_set
 from pipeline.graph.tensors import Storage
 
 GROUP = 64
@@ -38,7 +37,8 @@ SHAPES = {  # name: (inputs, outputs, rows)
 
 @dataclass
 class Matrix:
-    """What all sides multiply: q [outputs, inputs] of 0 … 15, scale and bias [outputs, inputs / GROUP]; x [rows, inputs]."""
+    """The operands of all sides: q [outputs, inputs] of 0 … 15, scale and bias [outputs, inputs / GROUP]; x
+    [rows, inputs]."""
 
     q: np.ndarray
     scale: np.ndarray
@@ -242,19 +242,18 @@ def main():
     if unknown := [name for name in names if name not in SHAPES]:
         sys.exit(f"error: --shape {unknown[0]}: unknown; shapes are {'; '.join(SHAPES)}")
     rows = []
-    with instruction_set(options.isa):
-        device = p.open_device("cpu", threads=options.threads)
-        sides = sides_of(options, device)
-        for name in names:
-            for row in compare(name, sides, options.repeats):
-                rows.append(row)
-                if not options.json:
-                    print(
-                        f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs {row['flops_per_second'] / 1e9:8,.1f} "
-                        f"GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   onebuf {row['onebuf_ratio']:6.2f} × as fast   "
-                        f"error {row['relative_error']:.0e}",
-                        flush=True,
-                    )
+    device = p.open_device("cpu", threads=options.threads, isa=options.isa)
+    sides = sides_of(options, device)
+    for name in names:
+        for row in compare(name, sides, options.repeats):
+            rows.append(row)
+            if not options.json:
+                print(
+                    f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs "
+                    f"{row['flops_per_second'] / 1e9:8,.1f} GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   "
+                    f"onebuf {row['onebuf_ratio']:6.2f} × as fast   error {row['relative_error']:.0e}",
+                    flush=True,
+                )
     if options.json:
         print(json.dumps({"isa": device.isa, "threads": device.threads, "results": rows}, indent=2))
 

@@ -103,29 +103,35 @@ cdef _own(type cls, void *pointer):
     return handle
 
 
-def open_device(str name="auto", *, int threads=0, int schedules=0):
+def open_device(str name="auto", *, int threads=0, int schedules=0, str isa=None):
     """The device called `name`; "auto" is the system's default.
 
-    `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one a core).
+    `threads` sets the worker threads of a device that has them (0: OB_THREADS, else one per core).
     `schedules` is how many orders of its threads a device that checks kernels tries for each dispatch.
-    Raises DeviceError, which lists the devices, when there is none of that name.
+    `isa` is the instruction set of a device that is a processor (None: OB_ISA, else its best).
+    Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
+    UsageError for a setting that the device cannot have.
     """
     cdef ob_error error
     cdef ob_device *device
-    cdef bytes utf8 = name.encode()
+    cdef ob_device_options options
+    cdef bytes utf8 = name.encode(), instructions = (isa or "").encode()
     cdef const char *text = utf8
-    cdef uint32_t count
-    if threads < 0:
-        raise _errors.UsageError(f"threads must be 0 (automatic) or more, not {threads}")
-    count = threads
+    cdef Device result
+    for setting, count in (("threads", threads), ("schedules", schedules)):
+        if count < 0:
+            raise _errors.UsageError(f"{setting} must be 0 (automatic) or more, not {count}")
+    options.threads = threads
+    options.schedules = schedules
+    options.isa = <const char *>instructions if isa is not None else NULL
     with nogil:
-        device = ob_device_open(text, count, &error)
+        device = ob_device_open(text, &options, &error)
+    if device == NULL and error.code == OB_ARGUMENT:
+        raise _errors.UsageError(error.message.decode("utf-8", "replace"))
     if device == NULL:
         _raise(&error)
-    cdef Device result = _own(Device, device)
+    result = _own(Device, device)
     result.findings = []
-    if schedules != 0 and ob_device_set_schedules(device, max(schedules, 0), &error) != 0:
-        raise _errors.UsageError(error.message.decode("utf-8", "replace"))
     return result
 
 
@@ -158,7 +164,7 @@ cdef class Device(Handle):
 
     @property
     def threads(self):
-        """Worker threads; 0 for a device without."""
+        """Worker threads; 0 for a device without any."""
         return self.describe().threads
 
     @property

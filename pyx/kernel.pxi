@@ -50,7 +50,7 @@ cdef class Kernel(Handle):
 
     @property
     def threads(self):
-        """The largest threadgroup."""
+        """Threads of the largest threadgroup."""
         cdef uint32_t threads = ob_kernel_threads(<ob_kernel *>self.enter())
         self.leave()
         return threads
@@ -61,6 +61,13 @@ cdef class Kernel(Handle):
         cdef uint32_t width = ob_kernel_width(<ob_kernel *>self.enter())
         self.leave()
         return width
+
+    @property
+    def native(self):
+        """Whether code that was written by hand for the processor runs instead of the shader."""
+        cdef int native = ob_kernel_native(<ob_kernel *>self.enter())
+        self.leave()
+        return bool(native)
 
     def argument(self, str name):
         """The argument called `name`, or None."""

@@ -1,8 +1,8 @@
-# The one place of externs: objc/onebuf.h, objc/OBHazard.h and shaders/args.h as Cython sees them.
+# The one place of externs: objc/core/onebuf.h, objc/core/OBHazard.h and shaders/args.h as Cython sees them.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-cdef extern from "onebuf.h" nogil:
+cdef extern from "core/onebuf.h" nogil:
     ctypedef struct ob_device
     ctypedef struct ob_library
     ctypedef struct ob_kernel
@@ -15,6 +15,11 @@ cdef extern from "onebuf.h" nogil:
     ctypedef struct ob_error:
         int code
         char message[4096]
+
+    ctypedef struct ob_device_options:
+        uint32_t threads
+        uint32_t schedules
+        const char *isa
 
     ctypedef struct ob_device_info:
         char name[32]
@@ -61,7 +66,6 @@ cdef extern from "onebuf.h" nogil:
         const uint32_t *threadgroup_memory
         uint32_t threadgroup_memory_count
         uint32_t rows_per_threadgroup
-        uint32_t thread_limit
 
     ctypedef struct ob_run_times:
         double encode_seconds
@@ -69,9 +73,8 @@ cdef extern from "onebuf.h" nogil:
         double device_end
 
     void ob_release(void *handle)
-    ob_device *ob_device_open(const char *name, uint32_t threads, ob_error *error)
+    ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error)
     void ob_device_describe(ob_device *device, ob_device_info *info)
-    int ob_device_set_schedules(ob_device *device, uint32_t count, ob_error *error)
     ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
     ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
     size_t ob_library_count(ob_library *library)
@@ -82,6 +85,7 @@ cdef extern from "onebuf.h" nogil:
     void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member)
     uint32_t ob_kernel_threads(ob_kernel *kernel)
     uint32_t ob_kernel_width(ob_kernel *kernel)
+    int ob_kernel_native(ob_kernel *kernel)
     ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error)
     ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error)
     void *ob_buffer_contents(ob_buffer *buffer)
@@ -98,7 +102,7 @@ cdef extern from "onebuf.h" nogil:
     int ob_run_done(ob_run *run)
     void ob_run_describe(ob_run *run, ob_run_times *times)
 
-cdef extern from "OBHazard.h" nogil:
+cdef extern from "core/OBHazard.h" nogil:
     ctypedef struct OBAccess:
         uint64_t resource
         uint64_t begin

@@ -1,9 +1,9 @@
-// The experts of a row: matrices chosen by ids that the routing left on the device.
+// The experts of a few rows, row by row. The routing left their ids on the device.
 #include "experts.h"
 
 using namespace metal;
 
-// h = activation of gate · x and up · x of one (row, k) pair for a tile of outputs; 0 where there is no expert.
+// h = act(gate · x, up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
 template <typename W>
 METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
                              constant ExpertArgs &args, Place place) {
@@ -23,15 +23,16 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases,
     }
 }
 
-// An id that is neither an expert nor OB_NONE fails its row; the pair's first tile reports it.
+// An id that is neither an expert nor OB_NONE makes its row fail. The pair's first tile reports it.
 METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *status, constant ExpertArgs &args,
                          Place place) {
     if (args.dense || tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
     fail_row(status, row, args.step);
 }
 
-// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs] where
-// args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k.
+// h[row, k] = act(gate[id] · x[row] + gate_bias[id], up[id] · x[row] + up_bias[id]), id = ids[row, k].
+// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs], read where
+// args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k. Steps `experts` and `mlp`.
 template <typename T>
 kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                             device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
@@ -47,6 +48,7 @@ kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
+// `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                                    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
@@ -61,15 +63,15 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size),
-                 x + ulong(at.y) * args.inputs, Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args,
-                 OB_PLACE);
+                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
-// O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, k in order.
+// Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>
 METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
-                           device const ushort *bias, device float *y, uint output, constant ExpertArgs &args, Place place) {
+                           device const ushort *bias, device float *y, uint output, constant ExpertArgs &args,
+                           Place place) {
     float sums[O];
     for (uint o = 0; o < O; o++) sums[o] = 0;
     for (uint k = 0; k < args.top_k; k++) {
@@ -77,7 +79,8 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
         float product[O];
         ulong row = ulong(ids[k]) * args.outputs + output;
         products<O, 1>(down, row, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
-        for (uint o = 0; o < O; o++) sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
+        for (uint o = 0; o < O; o++)
+            sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }
     if (place.lane != 0) return;
     for (uint o = 0; o < O; o++) y[output + o] = sums[o];
@@ -85,7 +88,8 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
 
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
-                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args, Place place) {
+                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
+                          Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
     for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
         if (output + block <= end) {
@@ -96,8 +100,9 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
     }
 }
 
-// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs]
-// where args.bias says so; y [rows, outputs]. Grid: output tiles × rows.
+// y[row] = Σ_k weights[row, k] · (down[id] · h[row, k] + bias[id]), id = ids[row, k].
+// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs], read
+// where args.bias says so; y [rows, outputs]. Grid: output tiles × rows. Step `experts`.
 template <typename T>
 kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                          device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
@@ -110,6 +115,7 @@ kernel void experts_down(device const T *down [[buffer(0)]], device const float 
               y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
+// `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                 device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
@@ -123,16 +129,16 @@ kernel void experts_down_affine(device const uint *down [[buffer(0)]], device co
               weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
-#define OB_INSTANTIATE(name, T)                                                                                  \
-    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up<T>) experts_gate_up<T>;     \
+#define OB_INSTANTIATE(name, T)                                                                              \
+    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up<T>) experts_gate_up<T>; \
     template [[host_name("experts_down_" #name)]] kernel decltype(experts_down<T>) experts_down<T>;
 OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
-#define OB_INSTANTIATE(name, bits, S)                                                           \
-    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up_affine<bits, S>) \
-        experts_gate_up_affine<bits, S>;                                                        \
-    template [[host_name("experts_down_" #name)]] kernel decltype(experts_down_affine<bits, S>) \
-        experts_down_affine<bits, S>;
+#define OB_INSTANTIATE(name, bits, S)                                                                                 \
+    template [[host_name(                                                                                             \
+        "experts_gate_up_" #name)]] kernel decltype(experts_gate_up_affine<bits, S>) experts_gate_up_affine<bits, S>; \
+    template [[host_name(                                                                                             \
+        "experts_down_" #name)]] kernel decltype(experts_down_affine<bits, S>) experts_down_affine<bits, S>;
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE

@@ -48,7 +48,8 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Fewer examples on the checker. Settings are fixed when a test is decorated, so they are changed where they are kept."""
+    """Fewer examples run on the checker. A decorated test keeps its settings, so they are changed where it keeps
+    them."""
     name = "_hypothesis_internal_use_settings"
     own = getattr(getattr(item, "obj", None), name, None)
     if own is None or _device_of(item) not in CHECKERS or item.config.option.markexpr == "exhaustive":

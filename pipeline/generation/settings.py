@@ -1,4 +1,4 @@
-"""How the tokens of one row are chosen, and what each setting may be. docs/sampling.md has the order."""
+"""The settings by which the tokens of one row are chosen, and their ranges. docs/sampling.md has the order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import UsageError
-
-_LARGEST = 3.4028234663852886e38  # of f32
+from ..graph.formats import LARGEST_F32
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a setting may be: whole numbers or numbers, from `low` to `high`, ends left out where open."""
+    """The range of a setting: whole numbers or numbers, from `low` to `high`, ends left out where open."""
 
     kind: type
     low: float = -math.inf
@@ -23,30 +23,30 @@ class Range:
     open_high: bool = False
     note: str = ""
 
-    def holds(self, value):
-        """Whether a number is within; of an array, for each element. NaN never is."""
+    def holds(self, value: Any) -> Any:  # a number gives a bool, an array an array of bools
+        """Whether a number is within the range; for an array, whether each element is. NaN never is."""
         above = value > self.low if self.open_low else value >= self.low
         return above & (value < self.high if self.open_high else value <= self.high)
 
-    def __str__(self):
+    def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
-        if self.low == -_LARGEST:
+        if self.low == -LARGEST_F32:
             return f"{what} that is not NaN or inf{self.note}"
         text = f"{what} above {self.low}" if self.open_low else f"{what} of at least {self.low}"
-        if self.high not in (math.inf, _LARGEST):
+        if self.high not in (math.inf, LARGEST_F32):
             text += f" and below {self.high}" if self.open_high else f" and at most {self.high}"
         return text + self.note
 
 
 RANGES = {
-    "temperature": Range(float, -_LARGEST, _LARGEST, note="; 0 or less is greedy"),
+    "temperature": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 or less is greedy"),
     "top_k": Range(int, 0, 2**31 - 1, note="; 0 is off"),
     "top_p": Range(float, 0, 1, open_low=True, note="; 1 is off"),
     "min_p": Range(float, 0, 1, note="; 0 is off"),
-    "repetition_penalty": Range(float, 0, _LARGEST, open_low=True, note="; 1 is off"),
+    "repetition_penalty": Range(float, 0, LARGEST_F32, open_low=True, note="; 1 is off"),
     "repetition_window": Range(int, 0, 2**31 - 1, note="; 0 is the whole text"),
-    "presence_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
-    "frequency_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
+    "presence_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
+    "frequency_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
     "logprobs": Range(int, 0, 64, note="; 0 is off"),
     "uniform": Range(float, 0, 1, open_high=True),
     "seed": Range(int, 0, 2**64 - 1),
@@ -82,7 +82,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             if name != "logit_bias":
                 check(name, getattr(self, name))
@@ -91,7 +91,7 @@ class Sampling:
         for token, bias in self.logit_bias.items():
             if not isinstance(token, numbers.Integral) or isinstance(token, bool) or token < 0:
                 raise UsageError(f"logit_bias of {token!r}: impossible; tokens are whole numbers of at least 0")
-            if not isinstance(bias, numbers.Real) or isinstance(bias, bool) or not bias <= _LARGEST:
+            if not isinstance(bias, numbers.Real) or isinstance(bias, bool) or not bias <= LARGEST_F32:
                 raise UsageError(
                     f"logit_bias {bias!r} of token {token}: impossible; give a number, or -inf to forbid the token"
                 )
@@ -109,18 +109,18 @@ class Sampling:
         )
 
 
-def check(name: str, value, label: str | None = None) -> None:
-    """UsageError, naming `label` or the setting, where its value is not what it may be."""
+def check(name: str, value: object, label: str | None = None) -> None:
+    """Raises UsageError, naming `label` or the setting, where its value is outside of its range."""
     allowed = RANGES[name]
     kind = numbers.Integral if allowed.kind is int else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not allowed.holds(value):
         raise UsageError(f"{label or name} {value!r:.60}: impossible; give {allowed}")
 
 
-def row_settings(values: Mapping) -> dict:
+def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among the keys of a prompt's line, as Sampling has them, and temperature and seed.
 
-    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. UsageError.
+    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. Raises UsageError.
     """
     found = {name: values[name] for name in ROW_KEYS if values.get(name) is not None}
     bias = found.get("logit_bias")

@@ -4,7 +4,7 @@
 
 A .metal file is preprocessed and parsed to find its kernels; its text is then compiled as C++17 against
 the headers of pipeline/include/metal_stdlib, followed by a generated thunk per kernel that runs a range of
-threadgroups. The interface of the result is objc/metal/metallib.h.
+threadgroups. The interface of the result is objc/metal/abi/metallib.h.
 """
 
 from .bundle import build

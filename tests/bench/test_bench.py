@@ -227,7 +227,8 @@ def test_numpy_reads_where_no_shader_compiles():
     def no_compiler(source):
         raise CompileError("no C++ compiler")
 
-    reader = bandwidth.Reader(SimpleNamespace(compile=no_compiler, threads=2), 1 << 20)
+    core = SimpleNamespace(compile=no_compiler)
+    reader = bandwidth.Reader(SimpleNamespace(core=core, threads=2), 1 << 20)
     reader.measure(2)
     assert reader.result.how == "NumPy" and len(reader.result.passes) == 2
 
@@ -298,14 +299,14 @@ def test_results_as_json(capsys):
 
 
 def test_an_instruction_set_of_choice(capsys, monkeypatch):
-    """It holds for what is opened and compiled within, and for no longer."""
+    """It goes before OB_ISA, which stays as it is."""
     monkeypatch.setenv("OB_ISA", "avx1024")
     opened = []
     monkeypatch.setattr(
         bandwidth,
         "Reader",
         lambda device: (
-            opened.append(os.environ["OB_ISA"])
+            opened.append(device.isa)
             or SimpleNamespace(measure=lambda: None, result=bandwidth.Bandwidth("kernel", 1, [1.0]))
         ),
     )

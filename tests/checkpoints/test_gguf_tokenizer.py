@@ -286,6 +286,12 @@ def test_sentencepiece(tmp_path_factory, made, text):
     assert ids == reference(text, tokens, scores)
 
 
+def test_of_equal_scores_the_earlier_token_is_merged_first(tmp_path):
+    made = ["a", "b", "c", "ab", "bc"], [-2.0, -3.0, -4.0, -1.0, -1.0]
+    without = vocabulary(tmp_path, sentencepiece(*made, add_space_prefix=False))
+    assert make_tokenizer(without).encode("abc").ids == [262, 261]
+
+
 def raw(ids, tokens) -> str:
     return b"".join(tokens[i - 259].encode() if i >= 259 else bytes([i - 3]) for i in ids).decode()
 

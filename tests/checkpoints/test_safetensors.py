@@ -86,6 +86,12 @@ def test_header_longer_than_the_file(file, length):
     refuse(file, encode(GOOD, length=length), "truncated", f"{length:,}")
 
 
+@pytest.mark.parametrize("more", [1, 8])
+def test_header_that_ends_just_behind_the_file(file, more):
+    length = len(encode(GOOD)) - 8 + more
+    refuse(file, encode(GOOD, length=length), "truncated", f"{length:,}")
+
+
 def test_every_truncation_is_refused(file):
     whole = encode(GOOD)
     for size in range(len(whole)):

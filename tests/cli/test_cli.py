@@ -47,7 +47,7 @@ def test_a_large_cache_is_told_before_it_is_taken():
 def test_story():
     code, out, err = run("--max-tokens", 40, "--seed", 7)
     assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err
-    assert "tok/s" in err and "command buffers a token  1\n" in err and "bytes read back a token  8\n" in err
+    assert "tok/s" in err and "command buffers per token  1\n" in err and "bytes read back per token  8\n" in err
     assert "seed" in err and "peak memory" in err and "expert load" in err
     assert run("--max-tokens", 40, "--seed", 7)[1] == out
     assert run("--max-tokens", 40, "--seed", 8)[1] != out
@@ -151,15 +151,25 @@ def test_help(module):
     assert code == 0 and err == "" and "--temperature" in out and "exit codes" in out
 
 
-def test_import_is_light():
+@pytest.mark.parametrize(
+    "program, mistake",
+    [
+        ("run", ["--device", "x"]),
+        ("check", ["f.metal", "--grid", "4"]),
+        ("convert", ["a", "b", "--bits", "9"]),
+        ("inspect", ["a", "--kv-cache", "x"]),
+        ("bench", ["--device", "x"]),
+    ],
+)
+def test_import_is_light(program, mistake):
     """Neither NumPy nor anything heavier is loaded, and errors before the run need none of it."""
     heavy = ("numpy", "rich", "tokenizers", "torch", "transformers", "pipeline._core")
-    program = (
-        f"import sys, pipeline; pipeline.__all__; import pipeline.run as r; r.main(['--device', 'x']); "
+    code = (
+        f"import sys, pipeline; pipeline.__all__; import pipeline.{program} as r; assert r.main({mistake}) == 2; "
         f"print([m for m in {heavy} if m in sys.modules])"
     )
-    code, out, _ = finish(start(["-c", program], []))
-    assert code == 0 and out == "[]\n"
+    status, out, errors = finish(start(["-c", code], []))
+    assert status == 0 and out == "[]\n" and errors.startswith("onebuf: error: ")
 
 
 def test_plain_run_needs_no_rich():

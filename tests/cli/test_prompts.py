@@ -131,6 +131,7 @@ def test_missing_file_folder_and_unknown_kind(tmp_path, read):
 def test_standard_input(standard_input):
     assert [p.text for p in standard_input(b"a\nb\n")] == ["a", "b"]
     assert [p.text for p in standard_input(b'\n {"prompt": "a"}\n')] == ["a"]
+    assert [p.text for p in standard_input(b'\xef\xbb\xbf{"prompt": "a"}\n')] == ["a"]
     with pytest.raises(PromptError, match="standard input: no prompts"):
         standard_input(b"")
 

@@ -67,7 +67,7 @@ def test_large_gates_neither_overflow_nor_vanish(device):
         y = run(
             device,
             1,
-            lambda pipe, h, ids, weights: pipe.experts(h, ids, weights, gate, one, one),
+            lambda pipe, h, ids, weights, g=gate, one=one: pipe.experts(h, ids, weights, g, one, one),
             h=np.ones((1, 1), np.float32),
             ids=np.zeros((1, 1), np.uint32),
             weights=np.ones((1, 1), np.float32),
@@ -281,7 +281,7 @@ def rows_from(storage, first):
     """A stack [experts, rows, …] from row `first` of its first matrix to its end, as a flat tensor."""
 
     class From(Storage):
-        def _place(self, device):
+        def _allocate(self, device):
             buffer, offset = storage.on(device)
             return buffer, offset + first * storage.nbytes // (storage.shape[0] * storage.shape[1])
 

@@ -1,4 +1,5 @@
-"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8 bits."""
+"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8
+bits."""
 
 import numpy as np
 import pytest

@@ -8,6 +8,7 @@ from support.kernels import FORMATS, activations, chain, matrix, stored
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
+from pipeline.graph.steps.latent import KeysValues
 from pipeline.graph.tensors import Storage
 
 EPS = 1e-6
@@ -46,7 +47,7 @@ class Case:
             (keys, key_values), (values, value_values) = (
                 matrix(rng, shape, format, group) for shape in ((heads * rank, nope), (heads * v_dim, rank))
             )
-            self.kv_b = keys, values
+            self.kv_b = KeysValues(keys, values)
             self.w_keys = key_values.reshape(heads, rank, nope).swapaxes(1, 2)
             self.w_values = value_values.reshape(heads, v_dim, rank)
         else:

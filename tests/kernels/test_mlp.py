@@ -60,7 +60,7 @@ def test_a_bias_is_added(device, format, dtype):
         weight, values = matrix(rng, (outputs, inputs), *format)
         bias, bias_values = stored(rng.normal(size=outputs) * 10, dtype)
         x = activations(rng, rows, inputs)
-        y = run(device, rows, lambda pipe, x: pipe.linear(x, weight, bias), x=x)
+        y = run(device, rows, lambda pipe, x, w=weight, b=bias: pipe.linear(x, w, b), x=x)
         assert_close(y, projected(x, values, bias_values), bound_of(device, x, weight, values, bias_values))
 
 
@@ -139,7 +139,9 @@ def test_an_epilogue_keeps_what_is_no_number_in_its_place(processor):
     bias = np.zeros(19, np.float32)
     bias[18] = np.nan
     for weight in (np.ones((19, 64), np.float32), p.quantize(np.ones((19, 64), np.float32), 4, 32)):
-        y = run(processor, 5, lambda pipe, x, add: pipe.linear(x, weight, bias, softcap=2.0, add=add), x=x, add=add)
+        y = run(
+            processor, 5, lambda pipe, x, add, w=weight: pipe.linear(x, w, bias, softcap=2.0, add=add), x=x, add=add
+        )
         assert np.isnan(y[1]).all() and np.isnan(y[:, 18]).all() and np.isnan(y[4, 7])
         finite = np.isfinite(y[:, :18])
         finite[1], finite[4, 7] = True, True

@@ -1,4 +1,5 @@
-"""Native kernels over GGUF's blocks and MLX's mxfp4: rows that are no whole number of octets, and what lies behind them."""
+"""Native kernels over GGUF's blocks and MLX's mxfp4: rows that are no whole number of octets, and what lies behind
+them."""
 
 import mmap
 import subprocess
@@ -19,7 +20,7 @@ OF_32 = [format for format, columns in BLOCK_FORMATS if columns == 32]
 @pytest.fixture(scope="module")
 def native():
     device = p.open_device("cpu", threads=2)
-    if not device.native:
+    if not device.kernel("linear_gguf_q4_0").native:
         pytest.skip("this processor has no native kernels")
     return device
 
@@ -61,7 +62,7 @@ READ_TO_THE_END = """
     import numpy as np
     import pipeline as p
     from pipeline.graph.formats import BLOCKS
-    from pipeline.graph.tensors import Storage
+    from pipeline.graph.tensors import Mapped, Storage
 
     OUTPUTS = 11
 
@@ -75,11 +76,12 @@ READ_TO_THE_END = """
             stream.truncate(pages * mmap.PAGESIZE)   # from there on the map is no memory
         begin = pages * mmap.PAGESIZE - shape[0] * shape[1]
         if kind == "mxfp4":
-            words = Storage((OUTPUTS, groups * 4), "u32", mapped=(file, memory, begin))
-            scales = Storage((OUTPUTS, groups), "u8", mapped=(file, memory, pages * mmap.PAGESIZE - OUTPUTS * groups))
+            words = Storage((OUTPUTS, groups * 4), "u32", mapped=Mapped(file, memory, begin))
+            begin = pages * mmap.PAGESIZE - OUTPUTS * groups
+            scales = Storage((OUTPUTS, groups), "u8", mapped=Mapped(file, memory, begin))
             weight = p.Quantized(words, scales, None, 4, 32)
         else:
-            weight = p.Blocks(Storage(shape, "u8", mapped=(file, memory, begin)), kind)
+            weight = p.Blocks(Storage(shape, "u8", mapped=Mapped(file, memory, begin)), kind)
         for rows in (1, 4, 9):
             pipe = p.Pipeline(p.open_device("cpu", threads=2), rows=rows)
             chain = pipe.build(pipe.linear(pipe.input("x", (rows, groups * columns)), weight))

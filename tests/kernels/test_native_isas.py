@@ -1,7 +1,7 @@
 """Native kernels of instruction sets that this processor lacks give the bits of AVX2's.
 
-They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and stand in
-a copy of the bundle where AVX2's would (support/emulation.py)."""
+They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and
+stand in a copy of the bundle where AVX2's would (support/emulation.py)."""
 
 import platform
 import subprocess
@@ -13,10 +13,12 @@ from support import emulation
 from support.axes import each, pairs
 from support.experts import Layer
 from support.kernels import AFFINE_FORMATS, BLOCK_FORMATS, GROUPS, activations, matrix, run
+from support.paths import ROOT
 
 import pipeline as p
 from pipeline.device import resources
 from pipeline.errors import OnebufError
+from pipeline.metalc import toolchain
 
 ISAS = ("avx512", "vnni", "amx")
 
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def avx2():
-    return open_bundle(resources.shader_library())
+    return open_bundle(resources.shader_library("avx2"))
 
 
 @pytest.fixture(scope="module", params=ISAS)
@@ -41,7 +43,7 @@ def open_bundle(bundle):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_ISA", "avx2")
         patch.setenv("OB_NATIVE", "1")
-        patch.setattr(resources, "shader_library", lambda: bundle)
+        patch.setattr(resources, "shader_library", lambda isa: bundle)
         try:
             return p.open_device("cpu", threads=2)
         except OnebufError as error:
@@ -63,7 +65,7 @@ def test_linear_gives_the_same_bits(avx2, emulated, format, group):
         weight, _ = matrix(rng, (outputs, groups * group), format, group)
         for rows in (1, 2, 7, 8, 13, 15, 16, 17, 28, 31, 33, 70):
             x = activations(rng, rows, groups * group)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 @pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
@@ -73,7 +75,7 @@ def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
         weight, _ = matrix(rng, (outputs, blocks * columns), format)
         for rows in (1, 2, 3, 4, 5, 6, 7, 13, 33):
             x = activations(rng, rows, blocks * columns)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 def test_every_count_of_rows(avx2, emulated):
@@ -91,7 +93,11 @@ def test_every_count_of_groups(avx2, emulated, group):
         weight, _ = matrix(rng, (16, groups * group), "q4_f16", group)
         for rows in (5, 19):
             assert_same(
-                avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, groups * group)
+                avx2,
+                emulated,
+                rows,
+                lambda pipe, x, w=weight: pipe.linear(x, w),
+                x=activations(rng, rows, groups * group),
             )
 
 
@@ -172,9 +178,16 @@ def test_experts_of_blocks_give_the_same_bits(avx2, emulated, blocks, grouped):
     "isa, instructions",
     [("avx512", ["zmm"]), ("vnni", ["vpdpwssd", "zmm"]), ("amx", ["tdpbsud", "tdpbuud", "vpdpwssd"])],
 )
-def test_the_bundles_kernels_have_its_instructions(isa, instructions):
+def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import native_kernels
+
     library = resources.shader_library() / "native" / f"{isa}.so"
-    command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", str(library)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if library.exists():
+        command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", str(library)]
+    else:  # a source tree is built for its own processor
+        source = "objc/metal/cpu/native/linear.cpp"
+        command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", source]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for instruction in instructions:
         assert instruction in text

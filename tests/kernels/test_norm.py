@@ -67,7 +67,7 @@ def test_residual_norm(device, dim, rows, dtype):
     rng = np.random.default_rng(dim)
     residual, x = activations(rng, rows, dim), activations(rng, rows, dim)
     weight, values = stored(rng.normal(size=dim), dtype) if dtype else (None, None)
-    total, y = run(device, rows, lambda pipe, r, x: pipe.residual_norm(r, x, weight, EPS), r=residual, x=x)
+    total, y = run(device, rows, lambda pipe, r, x: pipe.fused_residual_norm(r, x, weight, EPS), r=residual, x=x)
     np.testing.assert_array_equal(total, residual + x)
     # The norm may be of the sum before it is rounded, so an element is off by that rounding too.
     exact = residual.astype(np.float64) + x
@@ -94,7 +94,7 @@ def test_rows_do_not_depend_on_each_other(device):
     rng = np.random.default_rng(0)
     weight, _ = stored(rng.normal(size=257), "bf16")
     inputs = {"r": activations(rng, 9, 257), "x": activations(rng, 9, 257)}
-    assert_rows_alone(device, lambda pipe, r, x: pipe.residual_norm(r, x, weight), **inputs)
+    assert_rows_alone(device, lambda pipe, r, x: pipe.fused_residual_norm(r, x, weight), **inputs)
     assert_rows_alone(device, lambda pipe, x: pipe.rms_norm(x, weight), x=inputs["x"])
 
 

@@ -263,7 +263,7 @@ kernel void bits(device const uint *in [[buffer(0)]], device uint *out [[buffer(
 def philox():
     """philox(counter, key) on the default device: the four words, and the 32 of eight counters."""
     device = p.open_device()
-    library = device.compile(resources._with_headers(SHADERS / "philox.h") + "using namespace metal;\n" + PHILOX)
+    library = device.core.compile(resources._with_headers(SHADERS / "philox.h") + "using namespace metal;\n" + PHILOX)
     given, made = device.core.buffer(24), device.core.buffer(144)
     chain = device.core.chain([_core.Dispatch(library.kernel("bits"), [(0, given, 0, 24), (1, made, 0, 144)])])
 

@@ -18,12 +18,12 @@ def forward(pipe, x, tokens, slots, positions, temperatures, seeds):
     caches = [pipe.state(name, Storage.zeros((SLOTS, 2, 16, 16), "f16")) for name in ("keys", "values")]
     norms = [stored(rng.normal(size=n), "bf16")[0] for n in (64, 16, 16)]
     y = pipe.embed(tokens, matrix(rng, (VOCAB, 64), "q8_f32")[0])
-    x, h = pipe.residual_norm(x, y, norms[0])
+    x, h = pipe.fused_residual_norm(x, y, norms[0])
     q, k, v = pipe.linear3(h, [matrix(rng, (n, 64), "q4_bf16")[0] for n in (64, 32, 32)], "qkv")
     table = pipe.rope_table(positions, rng.random(8).astype(np.float32))
     q = pipe.heads_to_cache(q, k, v, norms[1], norms[2], table, slots, positions, *caches)
     a = pipe.attention(q, *caches, slots, positions)
-    ids, weights = pipe.route(a, matrix(rng, (12, 64), "f16")[0], 3)
+    ids, weights = pipe.moe_router(a, matrix(rng, (12, 64), "f16")[0], 3)
     experts = [matrix(rng, shape, "bf16")[0] for shape in ((12, 40, 64), (12, 40, 64), (12, 64, 40))]
     y = pipe.experts(pipe.rms_norm(a), ids, weights, *experts)
     logits = pipe.linear(pipe.rms_norm(y), matrix(rng, (VOCAB, 64), "q4_f16")[0])
@@ -84,7 +84,7 @@ def test_a_spoiled_row_fails_alone(device):
     good = run(device, 5, forward, **given)
     given["x"][3] = np.nan
     made = chain(device, 5, forward, **given)
-    with pytest.raises(RunError, match="pipeline, row 3: route"):
+    with pytest.raises(RunError, match="pipeline, row 3: router"):
         made.run(**given)
     for output, wanted in zip((made.view(output) for output in made.plan.outputs), good):
         for row in (0, 1, 2, 4):

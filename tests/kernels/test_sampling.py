@@ -136,7 +136,7 @@ def test_an_earlier_failure_is_passed_on(device):
         )
     ]
     router = pipe.input("router", (2, 6))
-    pipe.moe_softmax_topk(router, 2, name="layers.5.route")
+    pipe.fused_moe_routing(router, 2, name="layers.5.route")
     chain = pipe.build(pipe.sample(pipe.input("logits", (2, 9)), *state))
     router = np.zeros((2, 6), np.float32)
     router[1] = NAN

@@ -1,7 +1,9 @@
 // For the programs that test the Metal API. Each prints one line a check ("ok NAME" or
 // "FAILED NAME: why") and returns how many failed. Arguments: the test library's folder and a
-// folder to write in.
-#import "metal/Metal.h"
+// folder to write in, and the name of the device to test; a program that does not fit a device leaves out
+// what does not fit.
+#import "core/OBExtensions.h"
+#import "metal/api/Metal.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -9,21 +11,30 @@
 #include <time.h>
 #include <unistd.h>
 
-// What this device and its queues answer beyond Metal.
-@interface NSObject (BeyondMetal)
-- (void)setWorkerThreadCount:(NSUInteger)count;
-- (NSUInteger)workerThreadCount;
-- (uint64_t)committedCommandBufferCount;
-@end
-
 typedef struct {
     id<MTLDevice> device;
     id<MTLLibrary> library;
     id<MTLCommandQueue> queue;
     const char *path;     // of the library
     const char *scratch;  // a folder to write in
+    NSString *name;       // of the device
     int failed;
 } fixture;
+
+// Another device of the same kind, owned by the caller; nil where there is none.
+__attribute__((unused)) static id<MTLDevice> newDevice(NSString *name) {
+    id<MTLDevice> found = nil;
+    NSArray *devices = MTLCopyAllDevices();
+    for (id<MTLDevice> device in devices) {
+        if ([[device name] isEqualToString:name]) found = [device retain];
+    }
+    [devices release];
+    return found;
+}
+
+// What some devices do, and others do not.
+__attribute__((unused)) static BOOL overlaps(fixture *f) { return [f->name isEqualToString:@"cpu"]; }
+__attribute__((unused)) static BOOL refusesOtherThreadsWhileBusy(fixture *f) { return overlaps(f); }
 
 __attribute__((unused)) static void report(fixture *f, const char *name, BOOL passed, NSString *why) {
     if (passed) {
@@ -139,11 +150,11 @@ __attribute__((unused)) static NSAutoreleasePool *start_foundation(void) {
 
 // Opens the device, runs the tests, and closes it again.
 __attribute__((unused)) static int run_tests(int count, char **words, void (*tests)(fixture *)) {
-    if (count != 3) return 2;
+    if (count != 4) return 2;
     NSAutoreleasePool *pool = start_foundation();
-    fixture f = {.path = words[1], .scratch = words[2]};
+    fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
     NSError *error = nil;
-    f.device = MTLCreateSystemDefaultDevice();
+    f.device = newDevice(f.name);
     f.library = [f.device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]]
                                       error:&error];
     f.queue = [f.device newCommandQueue];

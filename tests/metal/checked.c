@@ -2,7 +2,7 @@
 // announced before it happens. Entries run one thread.
 #include <stddef.h>
 
-#include "metallib_checker.h"
+#include "metal/abi/metallib_checker.h"
 
 __attribute__((visibility("default"))) const metallib_checker *metallib_checker_calls;
 
@@ -56,7 +56,7 @@ static const metallib_argument arguments[] = {
     {"to", METALLIB_BUFFER, 1, METALLIB_READ_WRITE, 0, 0, FLOAT, 4, 4, 0, NULL},
 };
 
-#define FUNCTION(name) {#name, name, arguments, 2, 1024, METALLIB_LANES, 0, NULL, 0}
+#define FUNCTION(name) {{#name, arguments, 2, 1024, METALLIB_LANES, 0, NULL, 0}, name}
 static const metallib_function functions[] = {FUNCTION(good), FUNCTION(lanes), FUNCTION(outside), FUNCTION(race)};
 
 const metallib ob_metallib = {METALLIB_ABI, sizeof functions / sizeof *functions, "checker", functions};

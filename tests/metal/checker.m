@@ -9,16 +9,6 @@ typedef struct {
     id<MTLBuffer> from, to;
 } bench;
 
-static id<MTLDevice> copyChecker(void) {
-    id<MTLDevice> found = nil;
-    NSArray *devices = MTLCopyAllDevices();
-    for (id<MTLDevice> device in devices) {
-        if ([[device name] isEqualToString:@"checker"]) found = [device retain];
-    }
-    [devices release];
-    return found;
-}
-
 static void encode(bench *b, id<MTLComputeCommandEncoder> encoder, NSString *name) {
     id<MTLFunction> function = [[b->library newFunctionWithName:name] autorelease];
     id<MTLComputePipelineState> state = [[b->library device] newComputePipelineStateWithFunction:function error:NULL];
@@ -82,7 +72,7 @@ static void chains(fixture *f, bench *b) {
 int main(int count, char **arguments) {
     NSAutoreleasePool *pool = start_foundation();
     fixture all = {.path = count > 1 ? arguments[1] : ""};
-    id<MTLDevice> device = copyChecker();
+    id<MTLDevice> device = newDevice(@"checker");
     bench b = {.queue = [device newCommandQueue]};
     b.library = [device newLibraryWithFile:[NSString stringWithUTF8String:all.path] error:NULL];
     NSUInteger length = GROUPS * THREADS * sizeof(float);

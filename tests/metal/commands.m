@@ -11,7 +11,7 @@ static id<MTLCommandBuffer> spinning(fixture *f, id<MTLCommandQueue> queue, id<M
 }
 
 static void statusTransitions(fixture *f) {
-    id<MTLCommandBuffer> commands = spinning(f, f->queue, zeroes(f, 1), 20000, 1);
+    id<MTLCommandBuffer> commands = spinning(f, f->queue, zeroes(f, 1), 100000, 1);
     [commands setLabel:@"one"];
     CHECK_EQUAL(f, "a new command buffer is not enqueued", [commands status],
                 MTLCommandBufferStatusNotEnqueued);
@@ -20,7 +20,7 @@ static void statusTransitions(fixture *f) {
     [commands enqueue];
     CHECK_EQUAL(f, "enqueue shows in the status", [commands status], MTLCommandBufferStatusEnqueued);
     [commands commit];
-    CHECK(f, "commit returns before the work is done", seconds() - before < 0.015);
+    CHECK(f, "commit returns before the work is done", seconds() - before < 0.075);
     CHECK(f, "commit shows in the status",
           [commands status] == MTLCommandBufferStatusCommitted ||
               [commands status] == MTLCommandBufferStatusScheduled);
@@ -34,7 +34,7 @@ static void statusTransitions(fixture *f) {
           before <= [commands kernelStartTime] && [commands kernelStartTime] <= [commands kernelEndTime] &&
               [commands kernelEndTime] <= [commands GPUStartTime] &&
               [commands GPUStartTime] < [commands GPUEndTime] && [commands GPUEndTime] <= after);
-    CHECK(f, "the times cover the work", [commands GPUEndTime] - [commands GPUStartTime] >= 0.02);
+    CHECK(f, "the times cover the work", [commands GPUEndTime] - [commands GPUStartTime] >= 0.1);
     [commands waitUntilCompleted];
     CHECK_EQUAL(f, "waiting twice is allowed", [commands status], MTLCommandBufferStatusCompleted);
     CHECK(f, "it knows where it came from",
@@ -51,7 +51,7 @@ static void statusTransitions(fixture *f) {
 
 static void inFlight(fixture *f) {
     enum { COUNT = 40 };
-    uint64_t counted = [(id)f->queue committedCommandBufferCount];
+    uint64_t counted = [(id<OBCountingQueue>)f->queue committedCommandBufferCount];
     id<MTLComputePipelineState> step = pipeline(f, @"step");
     id<MTLBuffer> buffers[2] = {zeroes(f, 8), zeroes(f, 8)};
     id<MTLCommandBuffer> all[COUNT];
@@ -71,7 +71,7 @@ static void inFlight(fixture *f) {
     CHECK_EQUAL(f, "command buffers in flight run in order", at(buffers[0], 7), COUNT * (COUNT - 1) / 2);
     CHECK(f, "when the last is done, all are", done);
     CHECK(f, "one starts after the one before has ended", ordered);
-    CHECK_EQUAL(f, "the queue counts what is committed", [(id)f->queue committedCommandBufferCount] - counted,
+    CHECK_EQUAL(f, "the queue counts what is committed", [(id<OBCountingQueue>)f->queue committedCommandBufferCount] - counted,
                 COUNT);
 }
 
@@ -140,7 +140,7 @@ static void references(fixture *f) {
 
     // Nothing holds the command buffer, its queue or its device but the work itself.
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    id<MTLDevice> device = MTLCreateSystemDefaultDevice();
+    id<MTLDevice> device = newDevice(f->name);
     id<MTLCommandQueue> queue = [device newCommandQueue];
     id<MTLSharedEvent> event = [f->device newSharedEvent];
     commands = [queue commandBuffer];
@@ -251,14 +251,14 @@ static void idleThreads(fixture *f) {
 
 static void tests(fixture *f) {
     for (NSUInteger threads = 1; threads <= 4; threads++) {
-        [(id)f->device setWorkerThreadCount:threads];
-        CHECK_EQUAL(f, "the number of threads is what was set", [(id)f->device workerThreadCount], threads);
+        [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
+        CHECK_EQUAL(f, "the number of threads is what was set", [(id<OBThreadedDevice>)f->device workerThreadCount], threads);
         inFlight(f);
         severalThreads(f);
         severalWaiters(f);
         idleThreads(f);
     }
-    [(id)f->device setWorkerThreadCount:2];
+    [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
     statusTransitions(f);
     enqueueOrder(f);
     references(f);

@@ -1,9 +1,9 @@
 // How work is cut into pieces: by what it is known to cost, and right whatever that says.
 #import "check.h"
 
-#include "metal/CPUJob.h"
+#include "metal/cpu/CPUSchedule.h"
 
-enum { MOST = 5000 };
+enum { MOST = 5000, MOST_DISPATCHES = 3 };
 
 static uint32_t ran[MOST];  // how often each threadgroup
 
@@ -12,26 +12,38 @@ static void record(const metallib_launch *launch, uint32_t first, uint32_t count
     for (uint32_t i = first; i < first + count; i++) ran[i]++;
 }
 
-// A job of one phase, whose dispatches have `totals` threadgroups that cost `nanoseconds` each; 0:
+// A recording of one phase, whose dispatches have `totals` threadgroups that cost `nanoseconds` each; 0:
 // nothing is known. They were measured often enough, in phases that threads shared or in others.
 typedef struct {
-    cpu_job job;
-    cpu_atomic_u64 entries[4 + CPU_COST_PLACES];
+    obm_recording recording;
+    obm_kernel kernel;
+    void *buffers[MOST_DISPATCHES];  // tells the dispatches apart
+    cpu_costs costs;
     cpu_phase *phase;
 } planned;
 
 static cpu_phase *plan(planned *p, int count, const uint32_t *totals, const uint64_t *nanoseconds, uint32_t threads,
                        bool shared) {
-    cpu_job_reset(&p->job);
-    p->phase = cpu_job_add_phase(&p->job, CPU_PHASE_DISPATCH);
+    static const obm_executor executor = {.phase_size = sizeof(cpu_phase), .dispatch_size = sizeof(cpu_dispatch)};
+    static const cpu_code code = {.entry = record};
+    cpu_dispatch *dispatches[MOST_DISPATCHES];
+    memset(&p->costs, 0, sizeof p->costs);
+    p->kernel = (obm_kernel){.code = &code, .argument_count = 1};
+    obm_recording_reset(&p->recording, &executor);
+    p->phase = (cpu_phase *)obm_recording_add_phase(&p->recording, OBM_PHASE_DISPATCHES);
     for (int i = 0; i < count; i++) {
-        cpu_dispatch *d = cpu_arena_take(&p->job.arena, sizeof *d);
-        *d = (cpu_dispatch){.entry = record, .total = totals[i], .cost = {&p->entries[i], 7 + (uint32_t)i}};
-        cpu_phase_append(p->phase, d);
-        cpu_store(&p->entries[i], 0);
-        for (int n = 0; n < 2 * CPU_COST_NOTES && nanoseconds[i] > 0; n++) cpu_cost_note(d->cost, nanoseconds[i] * 10, 10, shared);
+        dispatches[i] = obm_arena_take(&p->recording.arena, sizeof(cpu_dispatch));
+        p->buffers[i] = &p->buffers[i];
+        dispatches[i]->recorded = (obm_dispatch){
+            .kernel = &p->kernel, .launch = {.buffers = &p->buffers[i], .threadgroups = {totals[i], 1, 1}}};
+        obm_phase_append(&p->phase->recorded, &dispatches[i]->recorded);
     }
-    cpu_job_plan(&p->job, threads, false);
+    cpu_plan(&p->recording, &p->costs, threads, false);
+    for (int i = 0; i < count; i++) {
+        for (int n = 0; n < 2 * CPU_COST_NOTES && nanoseconds[i] > 0; n++)
+            cpu_cost_note(dispatches[i]->cost, nanoseconds[i] * 10, 10, shared);
+    }
+    cpu_plan(&p->recording, &p->costs, threads, false);
     return p->phase;
 }
 
@@ -62,11 +74,12 @@ static void pieces(fixture *f) {
     uint32_t totals[] = {100, 10, 400}, noted;
     uint64_t each[] = {1000, 30000, 1};
     CHECK(f, "dispatches share a phase's pieces by cost",
-          plan(p, 3, totals, each, 2, false)->units == 16 + 10 + 1 && p->phase->first->units == 16);
+          plan(p, 3, totals, each, 2, false)->units == 16 + 10 + 1 && ((cpu_dispatch *)p->phase->recorded.first)->units == 16);
     each[1] = 0;
     CHECK_EQUAL(f, "and evenly where one's is not known", plan(p, 3, totals, each, 2, false)->units, 5 + 5 + 5);
 
-    cpu_cost cost = {&p->entries[3], 9};
+    memset(&p->costs, 0, sizeof p->costs);
+    cpu_cost cost = {&p->costs.entries[3], 9};
     CHECK(f, "a cost not noted is not known", cpu_cost_read(cost, &noted) == 0 && noted == 0);
     cpu_cost_note(cost, 1000, 10, true);
     uint32_t low = cpu_cost_read(cost, &noted);
@@ -79,22 +92,22 @@ static void pieces(fixture *f) {
     CHECK_EQUAL(f, "it has a limit", cpu_cost_read(cost, &noted), UINT32_MAX);
     CHECK_EQUAL(f, "another dispatch at its place is not known", cpu_cost_read((cpu_cost){cost.entry, 8}, &noted), 0);
 
-    memset(p->entries, 0, sizeof p->entries);
+    memset(&p->costs, 0, sizeof p->costs);
     BOOL apart = YES;
     cpu_cost same[CPU_COST_PLACES];
     for (uint32_t round = 0; round < 2; round++) {
         for (uint32_t i = 0; i < CPU_COST_PLACES; i++) {
-            same[i] = (cpu_cost){p->entries, 20 + i};
+            same[i] = (cpu_cost){p->costs.entries, 20 + i};
             cpu_cost_place(&same[i]);
             if (round == 0) cpu_cost_note(same[i], 1000 * i, 1, true);
-            apart &= same[i].entry == p->entries + i && cpu_cost_read(same[i], &noted) == 1000 * i * CPU_COST_NS + 1;
+            apart &= same[i].entry == p->costs.entries + i && cpu_cost_read(same[i], &noted) == 1000 * i * CPU_COST_NS + 1;
         }
     }
     CHECK(f, "dispatches of one place find entries of their own, and again", apart);
-    cpu_cost more = {p->entries, 50};
+    cpu_cost more = {p->costs.entries, 50};
     cpu_cost_place(&more);
-    CHECK(f, "or take the first one's when there is none", more.entry == p->entries);
-    cpu_arena_free(&p->job.arena);
+    CHECK(f, "or take the first one's when there is none", more.entry == p->costs.entries);
+    obm_arena_free(&p->recording.arena);
     free(p);
 }
 
@@ -124,7 +137,7 @@ static void everyThreadgroupOnce(fixture *f) {
         }
     }
     CHECK(f, "every threadgroup runs once, however it is cut", good);
-    cpu_arena_free(&p->job.arena);
+    obm_arena_free(&p->recording.arena);
     free(p);
 }
 
@@ -133,7 +146,7 @@ static void changingCosts(fixture *f) {
     enum { GROUPS = 23, RUNS = 90 };
     id<MTLComputePipelineState> spin = pipeline(f, @"spin"), step = pipeline(f, @"step"), total = pipeline(f, @"total");
     for (NSUInteger threads = 1; threads <= 4; threads++) {
-        [(id)f->device setWorkerThreadCount:threads];
+        [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
         id<MTLBuffer> done = zeroes(f, GROUPS), values = zeroes(f, 300), zero = zeroes(f, 300), sums = zeroes(f, 1);
         uint32_t expected = 0;
         BOOL good = YES;

@@ -20,7 +20,7 @@ static void tests(fixture *f) {
         CHECK(f, "committing to the parent's device fails in the child",
               [commands status] == MTLCommandBufferStatusError &&
                   [[[commands error] localizedDescription] rangeOfString:@"fork"].length > 0);
-        id<MTLDevice> device = MTLCreateSystemDefaultDevice();
+        id<MTLDevice> device = newDevice(f->name);
         id<MTLCommandQueue> queue = [device newCommandQueue];
         CHECK(f, "a new device works in the child", finish([queue commandBuffer]));
         fflush(stdout);

@@ -16,7 +16,7 @@ int main(int count, char **words) {
         printf("exception %s\n", [[exception reason] UTF8String]);
         return 0;
     }
-    printf("threads %lu\n", (unsigned long)[(id)device workerThreadCount]);
+    printf("threads %lu\n", (unsigned long)[(id<OBThreadedDevice>)device workerThreadCount]);
     NSMutableDictionary *macros = [NSMutableDictionary dictionary];
     for (int i = 1; i < count; i++) {
         NSError *error = nil;

@@ -1,19 +1,36 @@
 // A shader library written by hand, as the shader compiler would write one: the kernels that the
 // tests of the Metal API run. Unlike compiled shaders they take threadgroups of many threads, so
-// that sizes of both kinds can be seen.
+// that sizes of both kinds can be seen. With ONE_THREAD an entry runs the thread that the launch
+// names, as on devices that run kernels thread by thread; the others are as they are.
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <time.h>
 
-#include "metallib.h"
+#include "metal/abi/metallib.h"
 
 typedef struct {
     uint32_t x, y, z;
 } position;
 
-// Calls body(id, index) for each thread inside the grid: id is the thread's position and index the
-// linear index of its threadgroup.
+#ifdef ONE_THREAD
+// The threadgroup that the thread is of, numbered x fastest.
+static uint32_t own_threadgroup(const metallib_launch *l) {
+    const uint32_t *at = l->thread->threadgroup;
+    return at[0] + l->threadgroups[0] * (at[1] + l->threadgroups[1] * at[2]);
+}
+#define RANGE(l, first, count) ((count) = 1, (first) = own_threadgroup(l), (void)(first), (void)(count))
+
+// Calls body(id) for the thread.
+#define FOR_EACH_THREAD(l, first, count, body)                                                                 \
+    {                                                                                                          \
+        position id = {l->thread->grid[0], l->thread->grid[1], l->thread->grid[2]};                            \
+        body                                                                                                   \
+    }
+#else
+#define RANGE(l, first, count) (void)(l), (void)(first), (void)(count)
+
+// Calls body(id) for each thread inside the grid: id is the thread's position.
 #define FOR_EACH_THREAD(l, first, count, body)                                                                 \
     for (uint32_t index = first; index < first + count; index++) {                                             \
         position tg = {index % l->threadgroups[0], index / l->threadgroups[0] % l->threadgroups[1],            \
@@ -27,6 +44,7 @@ typedef struct {
                     body                                                                                       \
                 }                                                                                              \
     }
+#endif
 
 static double seconds(void) {
     struct timespec now;
@@ -36,6 +54,7 @@ static double seconds(void) {
 
 // c[i] = a[i] + b[i] for i below n; the grid may be larger.
 static void add(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     const float *a = l->buffers[0], *b = l->buffers[1];
     float *c = l->buffers[2];
     uint32_t n = *(const uint32_t *)l->buffers[3];
@@ -46,14 +65,15 @@ static void add(const metallib_launch *l, uint32_t first, uint32_t count) {
 
 // counts[linear position in the grid] += 1: each thread of a grid must come once.
 static void visit(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     uint32_t *counts = l->buffers[0];
     FOR_EACH_THREAD(l, first, count, { counts[id.x + l->grid[0] * (id.y + l->grid[1] * id.z)] += 1; })
 }
 
 // sizes[0..8] = threadgroups, threads per threadgroup and threads of the grid, as the kernel sees them.
 static void sizes(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     uint32_t *out = l->buffers[0];
-    (void)count;
     if (first != 0) return;
     memcpy(out, l->threadgroups, 12);
     memcpy(out + 3, l->threads, 12);
@@ -62,6 +82,7 @@ static void sizes(const metallib_launch *l, uint32_t first, uint32_t count) {
 
 // to[i] = from[i] + step, where i is the threadgroup.
 static void step(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     const uint32_t *from = l->buffers[0];
     uint32_t *to = l->buffers[1];
     uint32_t value = *(const uint32_t *)l->buffers[2];
@@ -70,21 +91,20 @@ static void step(const metallib_launch *l, uint32_t first, uint32_t count) {
 
 // sums[0] += the sum of values[0..n), by the threadgroup 0.
 static void total(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     const uint32_t *values = l->buffers[0];
     uint32_t *sums = l->buffers[1];
     uint32_t n = *(const uint32_t *)l->buffers[2];
-    (void)count;
     for (uint32_t i = 0; first == 0 && i < n; i++) sums[0] += values[i];
 }
 
 // Raises flags[mine] and waits up to a quarter of a second for flags[other]: met[mine] = 1 if both
 // were there at the same time. Only threadgroups that overlap can meet.
 static void meet(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     atomic_uint *flags = l->buffers[0];
     uint32_t *met = l->buffers[1];
     uint32_t pair = *(const uint32_t *)l->buffers[2];
-    (void)first;
-    (void)count;
     atomic_store(&flags[pair], 1);
     double end = seconds() + 0.25;
     while (atomic_load(&flags[pair ^ 1]) == 0 && seconds() < end) continue;
@@ -93,6 +113,7 @@ static void meet(const metallib_launch *l, uint32_t first, uint32_t count) {
 
 // Keeps one thread busy for microseconds[0], then done[threadgroup] = 1.
 static void spin(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     uint32_t *done = l->buffers[0];
     uint32_t microseconds = *(const uint32_t *)l->buffers[1];
     for (uint32_t i = first; i < first + count; i++) {
@@ -105,6 +126,7 @@ static void spin(const metallib_launch *l, uint32_t first, uint32_t count) {
 // Fills its threadgroup memory with the threadgroup's number, works for a while, and reports
 // wrong[i] = bytes that another threadgroup changed meanwhile.
 static void stash(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     uint32_t *wrong = l->buffers[0];
     const uint32_t *lengths = l->buffers[1];
     for (uint32_t i = first; i < first + count; i++) {
@@ -122,23 +144,20 @@ static void stash(const metallib_launch *l, uint32_t first, uint32_t count) {
 
 // Writes the three counts of an indirect dispatch.
 static void plan(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     uint32_t *counts = l->buffers[0];
     const uint32_t *wanted = l->buffers[1];
-    (void)count;
     if (first == 0) memcpy(counts, wanted, 12);
 }
 
 // Does nothing to eight buffers: what an encoder pays for the bindings of a usual kernel.
 static void nothing(const metallib_launch *l, uint32_t first, uint32_t count) {
-    (void)l;
-    (void)first;
-    (void)count;
+    RANGE(l, first, count);
 }
 
 // last[0] = value, through the highest index there is.
 static void last(const metallib_launch *l, uint32_t first, uint32_t count) {
-    (void)first;
-    (void)count;
+    RANGE(l, first, count);
     *(uint32_t *)l->buffers[30] = *(const uint32_t *)l->buffers[29];
 }
 
@@ -153,10 +172,9 @@ typedef struct {
 
 // out[0..3] = color * scale, of a struct argument.
 static void paint(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
     float *out = l->buffers[0];
     const arguments *args = l->buffers[1];
-    (void)first;
-    (void)count;
     for (int i = 0; i < 4; i++) out[i] = args->color[i] * args->scale;
 }
 
@@ -202,7 +220,7 @@ static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4),
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
 
 #define FUNCTION(name, threads, width, length)                                                                 \
-    {#name, name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length}
+    {{#name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length, NULL, 0}, name}
 
 static const metallib_function functions[] = {
     FUNCTION(add, 64, 1, 0),    FUNCTION(last, 1, 1, 0), FUNCTION(meet, 1, 1, 0),   FUNCTION(nothing, 1, 1, 0),

@@ -15,7 +15,7 @@ static void bindings(fixture *f) {
     id<MTLBuffer> many[40];
     NSUInteger offsets[40] = {0};
     for (int i = 0; i < 40; i++) many[i] = buffer;
-    id<MTLDevice> second = [MTLCreateSystemDefaultDevice() autorelease];
+    id<MTLDevice> second = [newDevice(f->name) autorelease];
     id<MTLBuffer> foreign = [[second newBufferWithLength:4 options:0] autorelease];
     char large[4097] = {0};
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
@@ -294,6 +294,20 @@ static void blits(fixture *f) {
     [e endEncoding];
 }
 
+static void otherThreads(fixture *f) {
+    id<OBThreadedDevice> d = (id<OBThreadedDevice>)f->device;
+    CHECK_MISUSE(f, "no threads", [d setWorkerThreadCount:0], @"0 threads", @"1 to");
+    id<MTLSharedEvent> event = [[f->device newSharedEvent] autorelease];
+    id<MTLCommandBuffer> commands = [f->queue commandBuffer];
+    [commands encodeWaitForEvent:event value:1];
+    [commands commit];
+    CHECK_MISUSE(f, "other threads while a command buffer runs", [d setWorkerThreadCount:3], @"busy");
+    [event setSignaledValue:1];
+    [commands waitUntilCompleted];
+    [d setWorkerThreadCount:2];
+    CHECK_EQUAL(f, "other threads when it is done", [d workerThreadCount], 2);
+}
+
 static void devices(fixture *f) {
     id<MTLDevice> d = f->device;
     char text[4] = "abc";
@@ -322,7 +336,7 @@ static void devices(fixture *f) {
                  @"length 4");
     CHECK_MISUSE(f, "a pipeline state of nil", [d newComputePipelineStateWithFunction:nil error:NULL],
                  @"function is nil");
-    id<MTLDevice> second = [MTLCreateSystemDefaultDevice() autorelease];
+    id<MTLDevice> second = [newDevice(f->name) autorelease];
     id<MTLFunction> function = [[f->library newFunctionWithName:@"step"] autorelease];
     CHECK_MISUSE(f, "a function of another device",
                  [second newComputePipelineStateWithFunction:function error:NULL], @"'step'",
@@ -330,16 +344,7 @@ static void devices(fixture *f) {
     CHECK_MISUSE(f, "a nil function name", [f->library newFunctionWithName:nil], @"nil");
     CHECK_MISUSE(f, "a nil URL", [d newLibraryWithURL:nil error:NULL], @"URL");
     CHECK_MISUSE(f, "nil source", [d newLibraryWithSource:nil options:nil error:NULL], @"source");
-    CHECK_MISUSE(f, "no threads", [(id)d setWorkerThreadCount:0], @"0 threads", @"1 to");
-    id<MTLSharedEvent> event = [[d newSharedEvent] autorelease];
-    id<MTLCommandBuffer> commands = [f->queue commandBuffer];
-    [commands encodeWaitForEvent:event value:1];
-    [commands commit];
-    CHECK_MISUSE(f, "other threads while a command buffer runs", [(id)d setWorkerThreadCount:3], @"busy");
-    [event setSignaledValue:1];
-    [commands waitUntilCompleted];
-    [(id)d setWorkerThreadCount:2];
-    CHECK_EQUAL(f, "other threads when it is done", [(id)d workerThreadCount], 2);
+    if (refusesOtherThreadsWhileBusy(f)) otherThreads(f);
 }
 
 static void tests(fixture *f) {

@@ -1,7 +1,7 @@
 // The smallest shader library: one function that is called FUNCTION and does nothing.
 #include <stddef.h>
 
-#include "metallib.h"
+#include "metal/abi/metallib.h"
 
 #ifndef ABI
 #define ABI METALLIB_ABI
@@ -16,6 +16,6 @@ static void nothing(const metallib_launch *l, uint32_t first, uint32_t count) {
     (void)count;
 }
 
-static const metallib_function functions[] = {{FUNCTION, nothing, NULL, 0, 1, WIDTH, 0}};
+static const metallib_function functions[] = {{{FUNCTION, NULL, 0, 1, WIDTH, 0, NULL, 0}, nothing}};
 
 const metallib ob_metallib = {ABI, 1, "tiny", functions};

@@ -20,7 +20,8 @@ from pipeline.errors import CheckpointError, OnebufError, UnsupportedError
 from pipeline.generation.generator import Generator
 from pipeline.generation.requests import Finished, Request
 
-# Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand times as much.
+# Of logits of deviation 1 to 2. In f32 rounding leaves a fiftieth of it; a wrong term, rope or scale is a thousand
+# times as much.
 BOUND = 1e-3
 
 
@@ -74,7 +75,8 @@ def test_greedy(model, name):
 
 @pairs("name, storage, processor", CASES, ["bf16", "mlx", "Q8_0", "Q4_K"], PROCESSORS, **on_processors)
 def test_formats(name, storage, processor, tmp_path):
-    """The same numbers in half as many bits, in MLX's 4 bits and in GGUF's blocks, in parts and with the head's ring."""
+    """The same numbers in half as many bits, in MLX's 4 bits and in GGUF's blocks, in parts and with the head's
+    ring."""
     if storage.startswith("Q") and name not in ARCHITECTURES:
         pytest.skip(f"no GGUF files of {name} are supported")
     with p.open_checkpoint(stored(name, storage, tmp_path)) as checkpoint:

@@ -14,6 +14,7 @@ from support.paths import ROOT
 
 from pipeline import metalc
 from pipeline.metalc import toolchain
+from pipeline.metalc.preprocess import Preprocessor
 from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
@@ -57,7 +58,8 @@ MISTAKES = {
     "texture": ("kernel void f(texture2d<float> t [[texture(0)]]) {}", "textures are not supported; pass a buffer"),
     "sampler": ("kernel void f(sampler s [[sampler(0)]]) {}", "samplers are not supported"),
     "no host name": (
-        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\ntemplate kernel void f<int>(device int *a [[buffer(0)]]);",
+        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\n"
+        "template kernel void f<int>(device int *a [[buffer(0)]]);",
         "instantiation of 'f' has no name for the host",
     ),
     "no template": (
@@ -134,6 +136,14 @@ def stamps(folder):
     return {path.name: path.stat().st_ino for path in Path(folder).iterdir() if path.is_file()}
 
 
+def test_other_flags_are_compiled_again(tmp_path):
+    (tmp_path / "a.metal").write_text(HEADER + "kernel void f(device int *a [[buffer(0)]]) { a[0] = 7; }")
+    build_dir, isas = tmp_path / "objects", runnable_isas()
+    for isa, optimize in [(isas[0], "0"), (isas[0], "1"), (isas[-1], "1")]:
+        metalc.build([tmp_path / "a.metal"], tmp_path / "x.metallib", [isa], build_dir=build_dir, optimize=optimize)
+    assert len(list(build_dir.glob("*.o"))) == (3 if len(isas) > 1 else 2)
+
+
 def test_unchanged_inputs_are_not_compiled_again(tmp_path):
     (tmp_path / "value.h").write_text("#define VALUE 1\n")
     text = HEADER + '#include "value.h"\nkernel void f(device int *a [[buffer(0)]]) { a[0] = VALUE; }'
@@ -159,6 +169,27 @@ def test_unchanged_inputs_are_not_compiled_again(tmp_path):
     out = np.zeros(1, np.int32)
     Library(tmp_path / "copy.metallib", isa).run("f", [out])
     assert out[0] == 2
+
+
+def test_the_clock_does_not_change_what_is_compared(tmp_path, monkeypatch):
+    """Empty headers that stand for the library's are written one after another, maybe in two seconds."""
+    shader = tmp_path / "a.metal"
+    shader.write_text("#include <metal_stdlib>\n#include <simd/simd.h>\nkernel void f(device int *a) {}\n")
+
+    def text():
+        with Preprocessor() as preprocessor:
+            return preprocessor.run(shader)
+
+    plain, writes = Path.write_text, []
+
+    def write_text(path, content, **options):
+        plain(path, content, **options)
+        writes.append(path)
+        os.utime(path, (len(writes), len(writes)))
+
+    usual = text()
+    monkeypatch.setattr(Path, "write_text", write_text)
+    assert text() == usual and len(writes) > 10
 
 
 def test_options_are_part_of_what_is_compared(tmp_path):

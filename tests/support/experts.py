@@ -3,7 +3,7 @@
 import numpy as np
 
 from support import reference as ref
-from support.kernels import DOT, activations, assert_close, matrix, stored, stored_activations
+from support.kernels import DOT, activations, assert_close, has_native, matrix, stored, stored_activations
 
 
 class Layer:
@@ -67,11 +67,12 @@ class Layer:
         """What 16-bit activations may cost of one expert's output."""
         gate, up, down = self.gate_values[expert], self.up_values[expert], self.down_values[expert]
         g, u = (weight @ x + bias[expert] for weight, bias in zip((gate, up), self.bias_values))
-        dg = stored_activations(device, x, self.gate, gate) + DOT * np.abs(g)
-        du = stored_activations(device, x, self.up, up) + DOT * np.abs(u)
         inner, extra = ref.activate(g, u, self.activation), float(self.activation == "swiglu_oai")
+        second = stored_activations(device, inner * (1 + DOT), self.down, down, "experts_down")
+        if not has_native(device, "experts_gate_up", self.gate):
+            return second
+        dg = stored_activations(device, x, self.gate, gate, "experts_gate_up") + DOT * np.abs(g)
+        du = stored_activations(device, x, self.up, up, "experts_gate_up") + DOT * np.abs(u)
         slope = self.SLOPE[self.activation]
         acted = np.abs(ref.activate(g, np.ones_like(u) - extra, self.activation))
-        return np.abs(down) @ (slope * dg * (np.abs(u) + extra + du) + du * acted) * device.native + stored_activations(
-            device, inner * (1 + DOT), self.down, down
-        )
+        return np.abs(down) @ (slope * dg * (np.abs(u) + extra + du) + du * acted) + second

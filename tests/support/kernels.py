@@ -9,7 +9,7 @@ import pipeline as p
 from pipeline.graph.chain import Chain
 from pipeline.graph.formats import BLOCKS, dtype_of
 from pipeline.graph.tensors import Storage
-from pipeline.graph.weights import Blocks, Quantized
+from pipeline.graph.weights import Blocks, Quantized, as_weight
 from support import reference as ref
 from support.axes import axis
 from support.stored_formats import block_matrix, mx_matrix
@@ -54,7 +54,8 @@ ONE_OF_EACH_KIND = (
     ("gguf_q4_k", 256),
     ("mxfp4", 32),
 )
-# Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and test_formats.py.
+# Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and
+# test_formats.py.
 FORMATS = axis(
     FORMATS_AND_GROUPS,
     ONE_OF_EACH_KIND,
@@ -99,12 +100,15 @@ def activations(rng, *shape):
     return rng.normal(size=shape).astype(np.float32)
 
 
-def stored_activations(device, x, weight, values):
-    """What it may cost that a device's own kernels multiply quantised weights by 16-bit activations: half a
-    step of a group's largest element, times each weight's size. 0 elsewhere."""
-    if not device.native or not isinstance(weight, (Blocks, Quantized)):
-        return 0
-    if isinstance(weight, Quantized) and weight.bits not in (4, 8):
+def has_native(device, kernel, weight):
+    """Whether the device runs code written by hand for a kernel such as "linear" with weights of this format."""
+    return device.kernel(f"{kernel}_{as_weight(weight, kernel).format}").native
+
+
+def stored_activations(device, x, weight, values, kernel="linear"):
+    """What it may cost that native kernels multiply quantised weights by 16-bit activations: half a step of a
+    group's largest element, times each weight's size. 0 where the shader runs, or weights are floats."""
+    if not isinstance(weight, (Blocks, Quantized)) or not has_native(device, kernel, weight):
         return 0
     group = 32 if isinstance(weight, Blocks) else weight.group_size
     steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / 32767
@@ -114,7 +118,7 @@ def stored_activations(device, x, weight, values):
 def with_one_thread(device):
     """The same device again, of one thread."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OB_NATIVE", str(int(device.native)))
+        patch.setenv("OB_NATIVE", str(int(device.kernel("attention_f32").native)))
         return p.open_device(device.name, threads=1)
 
 
@@ -173,7 +177,7 @@ class GuardedChain(Chain):
         super().__init__(plan, device)
         self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
 
-    def _place(self, tensor, copy=0):
+    def _memory(self, tensor, copy=0):
         key = tensor.storage or tensor
         if key not in self._guarded:
             buffer = self.device.core.buffer(tensor.nbytes + 2 * GUARD)

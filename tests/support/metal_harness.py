@@ -24,8 +24,12 @@ import toolchain  # noqa: E402
 
 from support.locks import alone_in  # noqa: E402
 
-PROGRAMS = ["order", "costs", "dispatch", "buffers", "commands", "events", "misuse", "reflection", "fork", "checker"]
-LEFT_OUT = [("thread", "checker")]  # that sanitizer does not follow fibers
+# Programs, each with the devices that it runs on. A new device is one more name in DEVICES.
+DEVICES = ("cpu", "checker")
+PROGRAMS = dict.fromkeys(
+    ("order", "dispatch", "buffers", "commands", "events", "misuse", "reflection", "fork"), DEVICES
+) | {"costs": ("cpu",), "checker": ("checker",)}
+LEFT_OUT = [("thread", "checker")]  # the thread sanitizer does not follow the fibers of that device
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
 
@@ -62,9 +66,14 @@ def native_isas() -> list[str]:
     return ["baseline", "avx2", "avx512"] if platform.machine() == "x86_64" else ["generic"]
 
 
+def stand_in() -> list[Path]:
+    """The sources of the Metal API."""
+    return sorted(path for suffix in ("m", "c") for path in (ROOT / "objc" / "metal").rglob(f"*.{suffix}"))
+
+
 @functools.cache
 def build(variant: Variant) -> Path:
-    """Compiles everything; returns the folder with the programs and library.metallib."""
+    """Compiles everything; returns the folder with the programs, library.metallib and checked.metallib."""
     with alone_in(ROOT / "build" / "tests" / "metal" / variant.name):
         return _build(variant)
 
@@ -73,16 +82,17 @@ def _build(variant: Variant) -> Path:
     tools = toolchain.find()
     folder = Path("build", "tests", "metal", variant.name)
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
-    flags = [*tools.objc_flags, *variant.flags, "-Werror", "-Iobjc"]
+    own = [*variant.flags, "-Werror", "-Iobjc"]
+    flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
     core, jobs = [], []
-    for source in sorted([*(ROOT / "objc" / "metal").glob("*.m"), *(ROOT / "objc" / "checker").glob("*.m")]):
+    for source in stand_in():
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
-        jobs.append(functools.partial(_compile, shop, tools, source, out, flags))
+        jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
     programs = [*PROGRAMS, "libraries"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
-        jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags))
+        jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))
     objects.parallel(jobs)
     link = [*tools.compiler, *variant.flags, "-pthread"]
     links = []
@@ -95,16 +105,17 @@ def _build(variant: Variant) -> Path:
     bundle = ROOT / folder / "library.metallib"
     bundle.mkdir(exist_ok=True)
     isa = native_isas()[0]
-    source, out = SOURCES / "library.c", bundle / f"{isa}.so"
-    shop.make(
-        out,
-        library_command(source, f'-DISA="{isa}"', *variant.flags, "-o", str(out)),
-        [source, ROOT / "objc" / "metal" / "metallib.h"],
-    )
-    source, out = SOURCES / "checked.c", bundle / "checker.so"
-    inputs = [source, *(ROOT / "objc" / "metal").glob("metallib*.h")]
-    shop.make(out, library_command(source, *variant.flags, "-o", str(out)), inputs)
+    for name, flags in ((isa, ()), ("checker", ("-DONE_THREAD",))):
+        library(shop, SOURCES / "library.c", bundle / f"{name}.so", f'-DISA="{name}"', *flags, *variant.flags)
+    bundle = ROOT / folder / "checked.metallib"
+    bundle.mkdir(exist_ok=True)
+    library(shop, SOURCES / "checked.c", bundle / "checker.so", *variant.flags)
     return ROOT / folder
+
+
+def library(shop, source: Path, out: Path, *flags: str) -> None:
+    inputs = [source, *(ROOT / "objc" / "metal" / "abi").glob("*.h")]
+    shop.make(out, library_command(source, *flags, "-o", str(out)), inputs)
 
 
 def _compile(shop, tools, source: Path, out: Path, flags: list[str]) -> None:
@@ -118,7 +129,7 @@ def library_command(source: Path, *flags: str) -> list[str]:
     return [
         *toolchain.find().compiler,
         *("-std=gnu11", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"),
-        f"-I{ROOT / 'objc' / 'metal'}",
+        f"-I{ROOT / 'objc'}",
         str(source),
         *flags,
     ]

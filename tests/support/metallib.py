@@ -1,4 +1,4 @@
-"""Reads and runs compiled shader libraries through their C interface (objc/metal/metallib.h)."""
+"""Reads and runs compiled shader libraries through their C interface (objc/metal/abi/metallib.h)."""
 
 import ctypes
 import subprocess
@@ -40,10 +40,9 @@ class Constant(Structure):
     _fields_ = [("name", c_char_p), ("index", c_uint32), ("type", c_uint32)]
 
 
-class Function(Structure):
+class Signature(Structure):
     _fields_ = [
         ("name", c_char_p),
-        ("entry", ctypes.CFUNCTYPE(None, POINTER(Launch), c_uint32, c_uint32)),
         ("arguments", POINTER(Argument)),
         ("argument_count", c_uint32),
         ("max_total_threads", c_uint32),
@@ -52,6 +51,11 @@ class Function(Structure):
         ("constants", POINTER(Constant)),
         ("constant_count", c_uint32),
     ]
+
+
+class Function(Structure):
+    _anonymous_ = ("signature",)
+    _fields_ = [("signature", Signature), ("entry", ctypes.CFUNCTYPE(None, POINTER(Launch), c_uint32, c_uint32))]
 
 
 class Table(Structure):

@@ -1,4 +1,4 @@
-"""One line for each test file that is finished, instead of a dot for each test: its count of tests and their seconds."""
+"""One line for each test file that is finished, instead of a dot for each test: count of tests, and seconds."""
 
 from collections import Counter, defaultdict
 

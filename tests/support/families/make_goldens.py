@@ -2,11 +2,11 @@
 
     python tests/support/families/make_goldens.py [--check] [FAMILY ...]
 
-For each case of cases.py: transformers makes the model and saves it, which tells the names and shapes of its checkpoint.
-The checkpoint is written anew with weights that follow from those, transformers loads that, and what it computes in float32
-is kept: the logits after each of 64 tokens, and 32 tokens chosen greedily after the first 8 of them. A case in which
-rounding would decide, the token or the expert, is refused: it needs another seed. --check only says whether the files that
-there are hold. Needs torch and transformers.
+For each case of cases.py: transformers makes the model and saves it, which tells the names and shapes of its
+checkpoint. The checkpoint is written anew with weights that follow from those, transformers loads that, and what it
+computes in float32 is kept: the logits after each of 64 tokens, and 32 tokens chosen greedily after the first 8 of
+them. A case in which rounding would decide, the token or the expert, is refused: it needs another seed. --check only
+says whether the files that there are hold. Needs torch and transformers.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from support.families.grid import tokens  # noqa: E402
 
 MARGIN = 1e-3  # between the two largest logits wherever a token is chosen: rounding, some 1e-5, must not decide
 # Between the last expert that is chosen and the next one (or group of them), as a share of the deviation of the scores.
-# Kernels that multiply quantised weights by 16-bit activations move scores by up to 1e-4 of it: five times as much is safe,
-# and one seed in some tens has it at all of the 500 choices that five layers make here.
+# Kernels that multiply quantised weights by 16-bit activations move scores by up to 1e-4 of it: five times as much is
+# safe, and one seed in some tens has it at all of the 500 choices that five layers make here.
 ROUTER_MARGIN = 5e-4
 
 
@@ -41,8 +41,8 @@ def make(name: str, check: bool) -> None:
             logits, chosen, margin = reference(folder, golden["config"]["vocab_size"])
     router = min(routers, default=np.inf)
     print(
-        f"{name}: {len(golden['tensors'])} tensors, deviation of logits {logits.std():.2f}, margin of tokens {margin:.3f}, "
-        f"of experts {router:.1e}, {len(set(chosen))} different tokens"
+        f"{name}: {len(golden['tensors'])} tensors, deviation of logits {logits.std():.2f}, margin of tokens "
+        f"{margin:.3f}, of experts {router:.1e}, {len(set(chosen))} different tokens"
     )
     if margin < MARGIN or len(set(chosen)) < 3:
         sys.exit(
@@ -74,8 +74,8 @@ def described(name: str, folder: Path) -> dict:
 
 @contextlib.contextmanager
 def margins_of_routers():
-    """A list that grows by a number for each call of torch.topk, which all routers use: how far the last chosen score leads
-    the next one, at the row where that is least, as a share of that row's deviation."""
+    """A list that grows by a number for each call of torch.topk, which all routers use: how far the last chosen score
+    leads the next one, at the row where that is least, as a share of that row's deviation."""
     import torch
 
     margins, topk = [], torch.topk
@@ -97,7 +97,8 @@ def margins_of_routers():
 
 
 def reference(folder: Path, vocab: int):
-    """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in float32."""
+    """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in
+    float32."""
     import torch
     from transformers import AutoModelForCausalLM
 

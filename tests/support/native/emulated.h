@@ -1,4 +1,4 @@
-// The intrinsics of AVX-512, VNNI and AMX that objc/native uses, as Intel's manual describes them, for
+// The intrinsics of AVX-512, VNNI and AMX that objc/metal/cpu/native uses, as Intel's manual describes them, for
 // processors with AVX2 alone. Only what kernels use; test_native_isas.py compiles them with it.
 #ifndef OB_EMULATED_H
 #define OB_EMULATED_H

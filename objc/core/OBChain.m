@@ -1,0 +1,225 @@
+#import "OBChain.h"
+#import "OBDevice.h"
+#import "OBError.h"
+#import "OBExtensions.h"
+#import "OBHazard.h"
+#import "OBRun.h"
+#import "OBStructArguments.h"
+#include <time.h>
+
+// The dispatches of one run share this while they are encoded.
+typedef struct {
+    id<MTLComputeCommandEncoder> encoder;
+    id<MTLComputePipelineState> state;  // that is set
+    id<MTLBuffer> structs;              // instead of those that the dispatches bind; nil: those
+    NSUInteger rows;
+} OBEncoding;
+
+@interface OBChain ()
+- (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error;
+- (void)bindStructs:(const ob_dispatch *)dispatches;
+- (void)planBarriers:(const ob_dispatch *)dispatches;
+- (BOOL)findStructsOf:(OBEncoding *)run error:(NSError **)error;
+@end
+
+@implementation OBChain
+
++ (OBChain *)chainWithDevice:(OBDevice *)device
+                  dispatches:(const ob_dispatch *)dispatches
+                       count:(NSUInteger)count
+                       label:(NSString *)label
+                       error:(NSError **)error {
+    OBChain *chain = [[[OBChain alloc] init] autorelease];
+    chain->_device = [device retain];
+    chain->_label = [label copy];
+    if (count == 0) return OBFail(error, OBErrorArgument, @"chain '%@' has no dispatches", label);
+    chain->_dispatches = calloc(count, sizeof(OBDispatch));
+    if (chain->_dispatches == NULL) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
+    for (NSUInteger i = 0; i < count; i++) {
+        if (![chain add:&dispatches[i] error:error]) return nil;
+    }
+    chain->_structs = [[OBStructArguments argumentsWithDevice:device dispatches:dispatches count:count
+                                                        error:error] retain];
+    if (chain->_structs == nil) return nil;
+    [chain bindStructs:dispatches];
+    for (NSUInteger i = 0; i < count; i++) {
+        if (!OBCheckComplete(&chain->_dispatches[i], [chain labelOfDispatch:i], error)) return nil;
+    }
+    [chain planBarriers:dispatches];
+    return chain;
+}
+
+- (id)init {
+    self = [super init];
+    if (self == nil) return nil;
+    _retained = [[NSMutableArray alloc] init];
+    _labels = [[NSMutableArray alloc] init];
+    return self;
+}
+
+- (void)dealloc {
+    free(_dispatches);
+    [_structs release];
+    [_retained release];
+    [_labels release];
+    [_label release];
+    [_device release];
+    [super dealloc];
+}
+
+- (NSUInteger)count {
+    return _count;
+}
+- (NSString *)label {
+    return _label;
+}
+- (OBDevice *)device {
+    return _device;
+}
+- (NSString *)labelOfDispatch:(NSUInteger)index {
+    return [_labels objectAtIndex:index];
+}
+- (NSInteger)conflictOfDispatch:(NSUInteger)index {
+    return _dispatches[index].conflict;
+}
+
+- (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error {
+    if (!OBLayOutDispatch(&_dispatches[_count], dispatch, error)) return NO;
+    _count++;
+    [_labels addObject:OBLabelOfDispatch(dispatch)];
+    [_retained addObject:(id)dispatch->kernel];
+    for (uint32_t i = 0; i < dispatch->binding_count; i++) [_retained addObject:(id)dispatch->bindings[i].buffer];
+    return YES;
+}
+
+- (void)bindStructs:(const ob_dispatch *)dispatches {
+    for (NSUInteger i = 0; i < _count; i++) {
+        OBDispatch *dispatch = &_dispatches[i];
+        if (dispatches[i].bytes == NULL) continue;
+        NSUInteger slot = dispatch->structSlot = dispatches[i].bytes_slot;
+        dispatch->buffers[slot] = [_structs bufferForAllRows];
+        dispatch->offsets[slot] = [_structs offsetOfDispatch:i];
+        dispatch->lengths[slot] = dispatches[i].byte_count;
+        if (slot >= dispatch->slots) dispatch->slots = slot + 1;
+    }
+}
+
+- (void)planBarriers:(const ob_dispatch *)dispatches {
+    NSUInteger total = 0;
+    for (NSUInteger i = 0; i < _count; i++) total += dispatches[i].binding_count;
+    OBAccess *accesses = malloc((total + 1) * sizeof *accesses);
+    size_t *first = malloc((_count + 1) * sizeof *first);
+    ptrdiff_t *conflicts = malloc(_count * sizeof *conflicts);
+    size_t n = 0;
+    for (NSUInteger i = 0; i < _count; i++) {
+        first[i] = n;
+        for (uint32_t b = 0; b < dispatches[i].binding_count; b++) {
+            const ob_binding *binding = &dispatches[i].bindings[b];
+            OBAccess access = {(uintptr_t)binding->buffer, binding->offset, binding->offset + binding->length,
+                               [_dispatches[i].kernel bufferArgumentAtSlot:binding->slot]->writes};
+            accesses[n++] = access;
+        }
+    }
+    first[_count] = n;
+    OBPlanBarriers(accesses, first, _count, conflicts);
+    for (NSUInteger i = 0; i < _count; i++) _dispatches[i].conflict = conflicts[i];
+    free(accesses);
+    free(first);
+    free(conflicts);
+}
+
+// `measured` is the dispatch's label for an encoder that measures, else nil.
+static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString *measured) {
+    id<MTLComputeCommandEncoder> encoder = run->encoder;
+    MTLSize size = dispatch->threadgroups;
+    if (run->rows > 0 && dispatch->rowsPerThreadgroup > 0) {
+        NSUInteger tiles = (run->rows + dispatch->rowsPerThreadgroup - 1) / dispatch->rowsPerThreadgroup;
+        if (tiles < size.height) size.height = tiles;
+    }
+    if (run->state != dispatch->state) [encoder setComputePipelineState:dispatch->state];
+    run->state = dispatch->state;
+    [encoder setBuffers:dispatch->buffers offsets:dispatch->offsets withRange:NSMakeRange(0, dispatch->slots)];
+    if (run->structs != nil && dispatch->structSlot != NSNotFound) {
+        [encoder setBuffer:run->structs offset:dispatch->offsets[dispatch->structSlot] atIndex:dispatch->structSlot];
+    }
+    if (measured != nil) {
+        [(id<OBMeasuringEncoder>)encoder setBufferLengths:dispatch->lengths withRange:NSMakeRange(0, dispatch->slots)];
+        [encoder pushDebugGroup:measured];
+    }
+    for (NSUInteger i = 0; i < dispatch->memorySlots; i++) {
+        if (dispatch->threadgroupMemory[i] > 0)
+            [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
+    }
+    if (dispatch->grid.width > 0) [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
+    else [encoder dispatchThreadgroups:size threadsPerThreadgroup:dispatch->threads];
+    if (measured != nil) [encoder popDebugGroup];
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+- (BOOL)findStructsOf:(OBEncoding *)run error:(NSError **)error {
+    id<MTLBuffer> all = [_structs bufferForAllRows], found = [_structs bufferForRows:run->rows error:error];
+    if (found == nil && all != nil) return NO;
+    run->structs = found == all ? nil : found;
+    return YES;
+}
+
+- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
+    double start = now();
+    OBEncoding encoding = {.rows = rows};
+    if (![self findStructsOf:&encoding error:error]) return nil;
+    // The run holds the struct arguments, and the chain with every other buffer, until it has completed.
+    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
+    [commands setLabel:_label];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+    encoding.encoder = encoder;
+    BOOL measured = [_device measures];
+    for (NSUInteger i = 0; i < _count; i++) {
+        if (_dispatches[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
+        encodeDispatch(&encoding, &_dispatches[i], measured ? [_labels objectAtIndex:i] : nil);
+    }
+    [encoder endEncoding];
+    double end = now();
+    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self structs:encoding.structs encodeSeconds:end - start];
+    [commands commit];
+    return run;
+}
+
+- (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
+    NSMutableArray *all = [NSMutableArray arrayWithCapacity:_count];
+    OBEncoding encoding = {.rows = rows};
+    if (![self findStructsOf:&encoding error:error]) return NO;
+    for (NSUInteger i = 0; i < _count; i++) {
+        id<MTLCommandBuffer> commands = [[_device queue] commandBuffer];
+        id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
+        if (encoder == nil) {
+            OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+            return NO;
+        }
+        encoding.encoder = encoder;
+        encoding.state = nil;
+        encodeDispatch(&encoding, &_dispatches[i], [_device measures] ? [_labels objectAtIndex:i] : nil);
+        [encoder endEncoding];
+        [commands commit];
+        [commands waitUntilCompleted];
+        [all addObject:commands];
+    }
+    for (NSUInteger i = 0; i < _count; i++) {
+        id<MTLCommandBuffer> commands = [all objectAtIndex:i];
+        if ([commands status] == MTLCommandBufferStatusError) {
+            OBFail(error, OBErrorRun, @"chain '%@', step %@, kernel %@: %@", _label, [_labels objectAtIndex:i],
+                   [_dispatches[i].kernel name], [[commands error] localizedDescription]);
+            return NO;
+        }
+        starts[i] = [commands GPUStartTime];
+        ends[i] = [commands GPUEndTime];
+    }
+    return YES;
+}
+
+@end

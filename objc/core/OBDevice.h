@@ -1,0 +1,64 @@
+// A device and what lives as long as it: the command queue and the libraries opened on it.
+//
+// Threading: every method may be called from any thread. Ownership: factories return autoreleased
+// objects; a device stays alive while anything made from it does.
+#import "OBMetal.h"
+#import "onebuf.h"
+
+@class OBLibrary;
+
+@interface OBDevice : NSObject {
+    id<MTLDevice> _device;
+    id<MTLCommandQueue> _queue;
+    NSMutableDictionary *_libraries;
+    NSLock *_lock;
+    NSString *_name;
+    BOOL _measures;
+}
+
+// `name` is "auto" (the system's default device) or a device's name, case ignored. `options` may be NULL.
+// nil and an error that lists the devices when there is none of that name, or that says which option it
+// cannot have.
++ (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error;
+
+@property(readonly) id<MTLDevice> device;
+@property(readonly) id<MTLCommandQueue> queue;
+
+// The name that +deviceNamed: takes: "metal" or "cpu" for the system's default, else the device's own.
+@property(readonly) NSString *name;
+
+// The name that the hardware goes by.
+@property(readonly) NSString *hardwareName;
+
+// The instruction set that kernels use on a device that is a processor, such as "avx2"; else nil.
+@property(readonly) NSString *instructionSet;
+
+// Worker threads, or 0 for a device that has none.
+@property(readonly) NSUInteger threads;
+
+// How many orders of its threads a device that checks kernels tries for each dispatch, demanding one
+// result; 0 for a device that does not.
+@property(readonly) NSUInteger schedules;
+
+// Whether its compute encoders adopt OBMeasuringEncoder.
+@property(readonly) BOOL measures;
+
+// Command buffers that reached the queue, where the queue counts them; else -1.
+@property(readonly) int64_t committedCommandBuffers;
+
+// The library at `path`, opened at the first request. nil and an error when it cannot be opened.
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error;
+
+// A library compiled from Metal Shading Language, with arithmetic as written (no fast math).
+// nil and an error that holds the compiler's messages when it does not compile.
+- (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error;
+
+// `length` zeroed bytes in shared storage. nil and an error when length is 0, more than the device
+// takes, or not to be had. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error;
+
+// A buffer over the caller's memory, which must outlive it. The address and the length must be
+// multiples of the page size. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferWithMemory:(void *)memory length:(NSUInteger)length error:(NSError **)error;
+
+@end

@@ -1,0 +1,195 @@
+#import "OBDevice.h"
+#import "OBError.h"
+#import "OBExtensions.h"
+#import "OBLibrary.h"
+
+@interface OBDevice ()
+- (BOOL)apply:(const ob_device_options *)options error:(NSError **)error;
+@end
+
+@implementation OBDevice
+
+static BOOL isDefault(NSString *name) {
+    return [name caseInsensitiveCompare:@"auto"] == NSOrderedSame ||
+           [name caseInsensitiveCompare:OBSystemDeviceName] == NSOrderedSame;
+}
+
+static id<MTLDevice> copyDeviceNamed(NSString *name) {
+    if (isDefault(name)) return MTLCreateSystemDefaultDevice();
+    id<MTLDevice> found = nil;
+    NSArray *devices = MTLCopyAllDevices();
+    for (id<MTLDevice> device in devices) {
+        if ([[device name] caseInsensitiveCompare:name] == NSOrderedSame) found = [device retain];
+        if (found != nil) break;
+    }
+    [devices release];
+    return found;
+}
+
+static NSString *deviceNames(void) {
+    NSMutableArray *names = [NSMutableArray arrayWithObjects:@"auto", OBSystemDeviceName, nil];
+    NSArray *devices = MTLCopyAllDevices();
+    for (id<MTLDevice> device in devices) {
+        if (![names containsObject:[device name]]) [names addObject:[device name]];
+    }
+    [devices release];
+    return [names componentsJoinedByString:@", "];
+}
+
++ (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
+    id<MTLDevice> device = copyDeviceNamed(name);
+    if (device == nil) {
+        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@", name,
+                      deviceNames());
+    }
+    OBDevice *result = [[[OBDevice alloc] init] autorelease];
+    result->_device = device;
+    result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
+    result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
+    if (options != NULL && ![result apply:options error:error]) return nil;
+    result->_queue = [device newCommandQueue];
+    if (result->_queue == nil) {
+        return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
+    }
+    return result;
+}
+
+- (BOOL)apply:(const ob_device_options *)options error:(NSError **)error {
+    if (options->threads > 0 && [_device conformsToProtocol:@protocol(OBThreadedDevice)]) {
+        [(id<OBThreadedDevice>)_device setWorkerThreadCount:options->threads];
+    }
+    if (options->schedules > 0) {
+        if (![_device conformsToProtocol:@protocol(OBSchedulingDevice)]) {
+            OBFail(error, OBErrorArgument, @"device '%@' does not choose the order of threads; open \"checker\"",
+                   _name);
+            return NO;
+        }
+        [(id<OBSchedulingDevice>)_device setScheduleCount:options->schedules];
+    }
+    if (options->isa == NULL) return YES;
+    if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) {
+        OBFail(error, OBErrorArgument, @"device '%@' has no instruction sets to choose from; open \"cpu\"", _name);
+        return NO;
+    }
+    NSError *cause = nil;
+    NSString *name = [NSString stringWithUTF8String:options->isa];
+    if ([(id<OBProcessorDevice>)_device setInstructionSet:name != nil ? name : @"" error:&cause]) return YES;
+    OBFail(error, OBErrorDevice, @"%@", [cause localizedDescription]);
+    return NO;
+}
+
+- (id)init {
+    self = [super init];
+    if (self == nil) return nil;
+    _libraries = [[NSMutableDictionary alloc] init];
+    _lock = [[NSLock alloc] init];
+    return self;
+}
+
+- (void)dealloc {
+    [_libraries release];
+    [_queue release];
+    [_device release];
+    [_lock release];
+    [_name release];
+    [super dealloc];
+}
+
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (id<MTLCommandQueue>)queue {
+    return _queue;
+}
+- (NSString *)name {
+    return _name;
+}
+- (BOOL)measures {
+    return _measures;
+}
+- (NSString *)hardwareName {
+    return [_device name];
+}
+
+- (NSUInteger)threads {
+    if (![_device conformsToProtocol:@protocol(OBThreadedDevice)]) return 0;
+    return [(id<OBThreadedDevice>)_device workerThreadCount];
+}
+
+- (NSString *)instructionSet {
+    if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
+    return [(id<OBProcessorDevice>)_device instructionSet];
+}
+
+- (NSUInteger)schedules {
+    if (![_device conformsToProtocol:@protocol(OBSchedulingDevice)]) return 0;
+    return [(id<OBSchedulingDevice>)_device scheduleCount];
+}
+
+- (int64_t)committedCommandBuffers {
+    if (![_queue conformsToProtocol:@protocol(OBCountingQueue)]) return -1;
+    return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
+}
+
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+    [_lock lock];
+    OBLibrary *library = [[[_libraries objectForKey:path] retain] autorelease];
+    [_lock unlock];
+    if (library != nil) return library;
+
+    NSError *cause = nil;
+    id<MTLLibrary> opened = [_device newLibraryWithURL:[NSURL fileURLWithPath:path] error:&cause];
+    if (opened == nil) {
+        return OBFail(error, OBErrorCompile, @"shader library %@: %@", path, [cause localizedDescription]);
+    }
+    library = [OBLibrary libraryWithLibrary:opened device:_device];
+    [opened release];
+    [_lock lock];
+    [_libraries setObject:library forKey:path];
+    [_lock unlock];
+    return library;
+}
+
+- (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error {
+    MTLCompileOptions *options = [[[MTLCompileOptions alloc] init] autorelease];
+    [options setFastMathEnabled:NO];
+    NSError *cause = nil;
+    id<MTLLibrary> compiled = [_device newLibraryWithSource:source options:options error:&cause];
+    if (compiled == nil) {
+        return OBFail(error, OBErrorCompile, @"%@", [cause localizedDescription]);
+    }
+    OBLibrary *library = [OBLibrary libraryWithLibrary:compiled device:_device];
+    [compiled release];
+    return library;
+}
+
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error {
+    if (length == 0 || length > [_device maxBufferLength]) {
+        return OBFail(error, OBErrorMemory, @"a buffer of %llu bytes is not possible; the device takes 1 to %llu",
+                      (unsigned long long)length, (unsigned long long)[_device maxBufferLength]);
+    }
+    id<MTLBuffer> buffer = [_device newBufferWithLength:length options:MTLResourceStorageModeShared];
+    if (buffer == nil) {
+        return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes", (unsigned long long)length);
+    }
+    return buffer;
+}
+
+- (id<MTLBuffer>)newBufferWithMemory:(void *)memory length:(NSUInteger)length error:(NSError **)error {
+    NSUInteger page = NSPageSize();
+    if (memory == NULL || length == 0 || (uintptr_t)memory % page != 0 || length % page != 0) {
+        return OBFail(error, OBErrorMemory,
+                      @"memory at %p of %llu bytes cannot be wrapped: both must be multiples of the page size %llu",
+                      memory, (unsigned long long)length, (unsigned long long)page);
+    }
+    id<MTLBuffer> buffer = [_device newBufferWithBytesNoCopy:memory
+                                                      length:length
+                                                     options:MTLResourceStorageModeShared
+                                                 deallocator:nil];
+    if (buffer == nil) {
+        return OBFail(error, OBErrorMemory, @"the device cannot map %llu bytes", (unsigned long long)length);
+    }
+    return buffer;
+}
+
+@end

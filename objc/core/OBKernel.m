@@ -1,0 +1,106 @@
+#import "OBKernel.h"
+#import "OBError.h"
+#import "OBExtensions.h"
+
+@implementation OBKernel
+
+static OBArgument argumentFromBinding(id<MTLBinding> binding) {
+    OBArgument argument;
+    memset(&argument, 0, sizeof argument);
+    argument.name = strdup([[binding name] UTF8String]);
+    argument.index = [binding index];
+    if ([binding type] == MTLBindingTypeThreadgroupMemory) {
+        argument.threadgroup = YES;
+        argument.alignment = [(id<MTLThreadgroupBinding>)binding threadgroupMemoryAlignment];
+        argument.size = [(id<MTLThreadgroupBinding>)binding threadgroupMemoryDataSize];
+    } else {
+        argument.writes = [binding access] != MTLBindingAccessReadOnly;
+        argument.alignment = [(id<MTLBufferBinding>)binding bufferAlignment];
+        argument.size = [(id<MTLBufferBinding>)binding bufferDataSize];
+    }
+    return argument;
+}
+
++ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function device:(id<MTLDevice>)device error:(NSError **)error {
+    NSError *cause = nil;
+    MTLComputePipelineReflection *reflection = nil;
+    id<MTLComputePipelineState> state =
+        [device newComputePipelineStateWithFunction:function
+                                            options:MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo
+                                         reflection:&reflection
+                                              error:&cause];
+    if (state == nil) {
+        return OBFail(error, OBErrorCompile, @"kernel '%@': %@", [function name], [cause localizedDescription]);
+    }
+    OBKernel *kernel = [[[OBKernel alloc] init] autorelease];
+    kernel->_state = state;
+    kernel->_name = [[function name] copy];
+    kernel->_bindings = [[reflection bindings] retain];
+    for (id<MTLBinding> binding in kernel->_bindings) {
+        MTLBindingType type = [binding type];
+        if (type != MTLBindingTypeBuffer && type != MTLBindingTypeThreadgroupMemory) {
+            return OBFail(error, OBErrorCompile,
+                          @"kernel '%@': argument '%@' is neither a buffer nor threadgroup memory", [function name],
+                          [binding name]);
+        }
+        kernel->_arguments[kernel->_argumentCount++] = argumentFromBinding(binding);
+    }
+    return kernel;
+}
+
+- (void)dealloc {
+    [_state release];
+    [_name release];
+    [_bindings release];
+    for (NSUInteger i = 0; i < _argumentCount; i++) free((char *)_arguments[i].name);
+    [super dealloc];
+}
+
+- (NSString *)name {
+    return _name;
+}
+- (id<MTLComputePipelineState>)state {
+    return _state;
+}
+- (NSUInteger)argumentCount {
+    return _argumentCount;
+}
+
+- (const OBArgument *)argumentAtIndex:(NSUInteger)index {
+    NSAssert(index < _argumentCount, @"argument out of range");
+    return &_arguments[index];
+}
+
+- (const OBArgument *)bufferArgumentAtSlot:(NSUInteger)slot {
+    for (NSUInteger i = 0; i < _argumentCount; i++) {
+        if (!_arguments[i].threadgroup && _arguments[i].index == slot) return &_arguments[i];
+    }
+    return NULL;
+}
+
+- (NSArray *)membersOfArgument:(NSUInteger)index {
+    if (_arguments[index].threadgroup) return nil;
+    return [[(id<MTLBufferBinding>)[_bindings objectAtIndex:index] bufferStructType] members];
+}
+
+- (NSUInteger)memberCountOfArgument:(NSUInteger)index {
+    return [[self membersOfArgument:index] count];
+}
+
+- (OBMember)member:(NSUInteger)member ofArgument:(NSUInteger)index {
+    MTLStructMember *found = [[self membersOfArgument:index] objectAtIndex:member];
+    OBMember result = {[found name], [found offset], [found dataType]};
+    return result;
+}
+
+- (BOOL)isNative {
+    return [_state conformsToProtocol:@protocol(OBNativePipelineState)] && [(id<OBNativePipelineState>)_state isNative];
+}
+
+- (NSUInteger)threadsPerThreadgroup {
+    NSUInteger threads = [_state maxTotalThreadsPerThreadgroup];
+    NSUInteger width = [_state threadExecutionWidth];
+    return threads > width ? threads - threads % width : threads;
+}
+
+@end

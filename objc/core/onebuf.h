@@ -1,0 +1,130 @@
+// The C face of the core, all that Cython sees: opaque handles, a status, a message.
+//
+// Every function that can fail takes an ob_error and returns NULL or a non-zero status after
+// filling it. No Objective-C exception passes this line. A handle is owned by whoever got it and
+// goes back with ob_release; handles may be used and released on any thread. Strings are UTF-8;
+// those returned as const char * live as long as their handle.
+#ifndef ONEBUF_H
+#define ONEBUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ob_device ob_device;
+typedef struct ob_library ob_library;
+typedef struct ob_kernel ob_kernel;
+typedef struct ob_buffer ob_buffer;
+typedef struct ob_chain ob_chain;
+typedef struct ob_run ob_run;
+
+enum { OB_DEVICE = 1, OB_COMPILE, OB_ARGUMENT, OB_MEMORY, OB_RUN };
+
+typedef struct {
+    int code;            // one of the above
+    char message[4096];  // one line first; a compiler's messages may follow
+} ob_error;
+
+// How a device is opened. All zero: as OB_THREADS and OB_ISA say, else as the device chooses.
+typedef struct {
+    uint32_t threads;    // worker threads; a device without worker threads ignores them
+    uint32_t schedules;  // orders of threads to try for each dispatch, on a device that checks kernels
+    const char *isa;     // instruction set, on a device that is a processor; NULL: not chosen
+} ob_device_options;
+
+typedef struct {
+    char name[32];  // "cpu", "metal"
+    char hardware[128];
+    uint32_t threads;         // worker threads, 0 without
+    uint64_t max_buffer;      // bytes
+    uint64_t allocated;       // bytes in buffers now
+    int64_t command_buffers;  // that reached the queue so far; -1 where it does not count
+    char isa[16];             // instruction set of a device that is a processor; empty for others
+    uint32_t schedules;       // orders of threads tried for each dispatch; 0 for a device that does not check kernels
+} ob_device_info;
+
+typedef struct {
+    char name[64];
+    uint32_t index;        // of [[buffer(n)]] or [[threadgroup(n)]]
+    uint32_t threadgroup;  // 1 for threadgroup memory
+    uint32_t writes;       // 1 unless const
+    uint32_t size, alignment;
+    uint32_t members;  // of a struct
+} ob_argument;
+
+typedef struct {
+    char name[64];
+    uint32_t offset;
+    uint32_t type;  // MTLDataType
+} ob_member;
+
+// A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found on that range.
+typedef struct {
+    ob_buffer *buffer;
+    uint64_t offset, length;
+    uint32_t slot;  // n of [[buffer(n)]]
+} ob_binding;
+
+// One dispatch of a chain as the caller states it; everything is copied or retained.
+typedef struct {
+    ob_kernel *kernel;
+    const char *label;
+    const ob_binding *bindings;
+    uint32_t binding_count;
+    const void *bytes;  // the struct argument, or NULL
+    uint32_t byte_count, bytes_slot;
+    const char *rows_member;             // the uint in it that holds a run's number of rows, or NULL
+    uint32_t threadgroups[3];            // the second counts tiles of rows where rows_per_threadgroup is not 0
+    uint32_t grid[3];                    // threads in all, which then count instead; all 0: threadgroups do
+    uint32_t threads[3];                 // of a threadgroup; all 0: as many as the kernel allows
+    const uint32_t *threadgroup_memory;  // bytes for [[threadgroup(n)]] at n, each a multiple of 16
+    uint32_t threadgroup_memory_count;
+    uint32_t rows_per_threadgroup;  // 0: the grid does not go by rows
+} ob_dispatch;
+
+typedef struct {
+    double encode_seconds;            // host
+    double device_start, device_end;  // seconds of the device's clock
+} ob_run_times;
+
+void ob_release(void *handle);
+
+// `options` may be NULL, which is all zero. An option that the device lacks is refused.
+ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error);
+void ob_device_describe(ob_device *device, ob_device_info *info);
+
+ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error);
+ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);
+size_t ob_library_count(ob_library *library);
+int ob_library_name(ob_library *library, size_t index, char *name, size_t length);
+
+ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error);
+size_t ob_kernel_arguments(ob_kernel *kernel);
+void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument);
+void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member);
+uint32_t ob_kernel_threads(ob_kernel *kernel);  // of the largest threadgroup
+uint32_t ob_kernel_width(ob_kernel *kernel);    // threads of a simdgroup
+int ob_kernel_native(ob_kernel *kernel);  // 1 if code written by hand for the processor runs instead of the shader
+
+// Zeroed memory of the device, or the caller's own (page-aligned, not copied, to outlive the handle
+// and every chain that uses it).
+ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error);
+ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error);
+void *ob_buffer_contents(ob_buffer *buffer);
+uint64_t ob_buffer_length(ob_buffer *buffer);
+
+ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
+                       ob_error *error);
+size_t ob_chain_count(ob_chain *chain);
+int64_t ob_chain_conflict(ob_chain *chain, size_t index);  // see OBPlanBarriers
+ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error);
+int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error);
+
+int ob_run_wait(ob_run *run, ob_error *error);
+// The findings of a device that validates shaders in a run that has completed, and what is known of one
+// finding under a name; the latter returns -1 where that is nothing.
+size_t ob_run_findings(ob_run *run);
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length);
+int ob_run_done(ob_run *run);
+void ob_run_describe(ob_run *run, ob_run_times *times);
+
+#endif

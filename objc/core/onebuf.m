@@ -1,0 +1,265 @@
+#import "onebuf.h"
+#import "OBChain.h"
+#import "OBDevice.h"
+#import "OBError.h"
+#import "OBKernel.h"
+#import "OBLibrary.h"
+#import "OBRun.h"
+
+// Each entry runs in a pool of its own and stops exceptions: a caller in C has neither.
+#define OB_BEGIN                                                \
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init]; \
+    @try {
+#define OB_END(error)                      \
+    }                                      \
+    @catch (NSException * exception) {     \
+        reportException(exception, error); \
+    }                                      \
+    [pool release];
+
+static void copyText(char *target, size_t length, NSString *text) {
+    const char *utf8 = [text UTF8String];
+    snprintf(target, length, "%s", utf8 != NULL ? utf8 : "");
+}
+
+static void reportException(NSException *exception, ob_error *error) {
+    if (error == NULL) return;
+    error->code = OB_ARGUMENT;
+    copyText(error->message, sizeof error->message, [exception reason]);
+}
+
+static void report(NSError *cause, ob_error *error) {
+    error->code = [[cause domain] isEqualToString:OBErrorDomain] ? (int)[cause code] : OB_DEVICE;
+    copyText(error->message, sizeof error->message, [cause localizedDescription]);
+}
+
+static NSString *text(const char *utf8) {
+    NSString *result = utf8 != NULL ? [NSString stringWithUTF8String:utf8] : nil;
+    return result != nil ? result : @"";
+}
+
+// A +1 handle for an autoreleased object, or NULL with the error filled. The cause comes by reference: the call that
+// sets it is an argument of this one, and arguments are evaluated in any order.
+static void *handle(id object, NSError **cause, ob_error *error) {
+    if (object == nil) report(*cause, error);
+    return (void *)[object retain];
+}
+
+void ob_release(void *object) {
+    OB_BEGIN
+    [(id)object release];
+    OB_END((ob_error *)NULL)
+}
+
+ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error) {
+    ob_device *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([OBDevice deviceNamed:text(name) options:options error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
+void ob_device_describe(ob_device *handle, ob_device_info *info) {
+    OB_BEGIN
+    OBDevice *device = (OBDevice *)handle;
+    memset(info, 0, sizeof *info);
+    copyText(info->name, sizeof info->name, [device name]);
+    copyText(info->hardware, sizeof info->hardware, [device hardwareName]);
+    copyText(info->isa, sizeof info->isa, [device instructionSet]);
+    info->threads = (uint32_t)[device threads];
+    info->max_buffer = [[device device] maxBufferLength];
+    info->allocated = [[device device] currentAllocatedSize];
+    info->command_buffers = [device committedCommandBuffers];
+    info->schedules = (uint32_t)[device schedules];
+    OB_END((ob_error *)NULL)
+}
+
+ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error) {
+    ob_library *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([(OBDevice *)device libraryAtPath:text(path) error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
+ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error) {
+    ob_library *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([(OBDevice *)device libraryWithSource:text(source) error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
+size_t ob_library_count(ob_library *library) {
+    size_t count = 0;
+    OB_BEGIN
+    count = [[(OBLibrary *)library kernelNames] count];
+    OB_END((ob_error *)NULL)
+    return count;
+}
+
+int ob_library_name(ob_library *library, size_t index, char *name, size_t length) {
+    int status = -1;
+    OB_BEGIN
+    NSArray *names = [(OBLibrary *)library kernelNames];
+    if (index < [names count]) {
+        copyText(name, length, [names objectAtIndex:index]);
+        status = 0;
+    }
+    OB_END((ob_error *)NULL)
+    return status;
+}
+
+ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error) {
+    ob_kernel *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([(OBLibrary *)library kernelNamed:text(name) error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
+size_t ob_kernel_arguments(ob_kernel *kernel) { return [(OBKernel *)kernel argumentCount]; }
+
+void ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out) {
+    OB_BEGIN
+    OBKernel *kernel = (OBKernel *)handle;
+    const OBArgument *argument = [kernel argumentAtIndex:index];
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%s", argument->name);
+    out->index = (uint32_t)argument->index;
+    out->threadgroup = argument->threadgroup;
+    out->writes = argument->writes;
+    out->size = (uint32_t)argument->size;
+    out->alignment = (uint32_t)argument->alignment;
+    out->members = (uint32_t)[kernel memberCountOfArgument:index];
+    OB_END((ob_error *)NULL)
+}
+
+void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *out) {
+    OB_BEGIN
+    OBMember member = [(OBKernel *)kernel member:index ofArgument:argument];
+    copyText(out->name, sizeof out->name, member.name);
+    out->offset = (uint32_t)member.offset;
+    out->type = (uint32_t)member.type;
+    OB_END((ob_error *)NULL)
+}
+
+uint32_t ob_kernel_threads(ob_kernel *kernel) { return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroup]; }
+
+uint32_t ob_kernel_width(ob_kernel *kernel) { return (uint32_t)[[(OBKernel *)kernel state] threadExecutionWidth]; }
+
+int ob_kernel_native(ob_kernel *kernel) { return [(OBKernel *)kernel isNative]; }
+
+ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error) {
+    ob_buffer *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    id<MTLBuffer> buffer = [(OBDevice *)device newBufferWithLength:(NSUInteger)length error:&cause];
+    result = handle(buffer, &cause, error);
+    [buffer release];
+    OB_END(error)
+    return result;
+}
+
+ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error) {
+    ob_buffer *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    id<MTLBuffer> buffer = [(OBDevice *)device newBufferWithMemory:memory length:(NSUInteger)length error:&cause];
+    result = handle(buffer, &cause, error);
+    [buffer release];
+    OB_END(error)
+    return result;
+}
+
+void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer contents]; }
+
+uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
+
+ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
+                       ob_error *error) {
+    ob_chain *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([OBChain chainWithDevice:(OBDevice *)device
+                                  dispatches:dispatches
+                                       count:count
+                                       label:text(label)
+                                       error:&cause],
+                    &cause, error);
+    OB_END(error)
+    return result;
+}
+
+size_t ob_chain_count(ob_chain *chain) { return [(OBChain *)chain count]; }
+
+int64_t ob_chain_conflict(ob_chain *chain, size_t index) { return [(OBChain *)chain conflictOfDispatch:index]; }
+
+ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error) {
+    ob_run *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    result = handle([(OBChain *)chain commitRows:rows error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
+int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error) {
+    int status = -1;
+    OB_BEGIN
+    NSError *cause = nil;
+    if ([(OBChain *)chain traceRows:rows starts:starts ends:ends error:&cause]) {
+        status = 0;
+    } else {
+        report(cause, error);
+    }
+    OB_END(error)
+    return status;
+}
+
+int ob_run_wait(ob_run *run, ob_error *error) {
+    int status = -1;
+    OB_BEGIN
+    NSError *cause = nil;
+    if ([(OBRun *)run wait:&cause]) {
+        status = 0;
+    } else {
+        report(cause, error);
+    }
+    OB_END(error)
+    return status;
+}
+
+size_t ob_run_findings(ob_run *run) {
+    size_t count = 0;
+    OB_BEGIN
+    count = [[(OBRun *)run findings] count];
+    OB_END((ob_error *)NULL)
+    return count;
+}
+
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *target, size_t length) {
+    int status = -1;
+    OB_BEGIN
+    NSString *value = [[[(OBRun *)run findings] objectAtIndex:index] objectForKey:text(name)];
+    if (value != nil) {
+        copyText(target, length, value);
+        status = 0;
+    }
+    OB_END((ob_error *)NULL)
+    return status;
+}
+
+int ob_run_done(ob_run *run) { return [(OBRun *)run done]; }
+
+void ob_run_describe(ob_run *run, ob_run_times *times) {
+    OB_BEGIN
+    times->encode_seconds = [(OBRun *)run encodeSeconds];
+    times->device_start = [(OBRun *)run deviceStart];
+    times->device_end = [(OBRun *)run deviceEnd];
+    OB_END((ob_error *)NULL)
+}

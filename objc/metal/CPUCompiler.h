@@ -1,8 +1,0 @@
-// Metal source to a library folder, by the command in OB_METALC, with a cache on disk.
-#import "MTLLibrary.h"
-
-@class CPUDevice;
-
-// The path of the folder, in OB_CACHE, $XDG_CACHE_HOME/onebuf or ~/.cache/onebuf, compiled for the
-// device. nil and an error with the compiler's messages if it does not compile.
-NSString *CPUCompileSource(NSString *source, MTLCompileOptions *options, CPUDevice *device, NSError **error);

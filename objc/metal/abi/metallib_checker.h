@@ -1,0 +1,44 @@
+// The calls by which kernels compiled for the checker reach whoever runs them. Their accesses to memory arrive
+// through the calls that the compiler's -fsanitize=thread puts before them.
+#ifndef OB_METALLIB_CHECKER_H
+#define OB_METALLIB_CHECKER_H
+
+#include "metallib.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { METALLIB_ACCESS_READ = 1, METALLIB_ACCESS_WRITE = 2, METALLIB_ACCESS_ATOMIC = 4 };
+enum { METALLIB_LANES = 32, METALLIB_VALUE = 64 };  // lanes of a simdgroup; bytes of what one can give
+
+// Where in the shader a call stands.
+typedef struct metallib_place {
+    const char *file;
+    uint32_t line;
+} metallib_place;
+
+typedef struct metallib_checker {
+    void (*access)(const void *address, uint32_t size, uint32_t flags, const void *pc);
+    // The memory of `threadgroup T name`: the same for all threads of a threadgroup.
+    void *(*variable)(const char *name, uint32_t size, uint32_t alignment, metallib_place at);
+    void (*threadgroup_barrier)(uint32_t flags, metallib_place at);
+    // Waits for the other lanes and returns what each gave, [lanes × size], until the thread waits again;
+    // `active` says which lanes did. `kind` keeps different functions at one place apart.
+    const void *(*simdgroup)(uint32_t kind, const void *value, uint32_t size, uint32_t *active, metallib_place at);
+    uint32_t (*lane)(void);  // of the thread that runs
+    void (*simdgroup_barrier)(uint32_t flags, metallib_place at);
+    void (*fence)(uint32_t flags, uint32_t order);
+    void (*inactive_lane)(uint32_t lane, metallib_place at);
+    void (*out_of_bounds)(const char *type, int64_t index, metallib_place at);
+    void (*division)(metallib_place at);  // of an integer by zero
+    void (*misaligned)(const void *address, uint32_t alignment, const char *type, metallib_place at);
+} metallib_checker;
+
+// Set by whoever loads the library, before it runs a kernel of it.
+extern __attribute__((visibility("default"))) const metallib_checker *metallib_checker_calls;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,80 @@
+#import "MTLArgumentPrivate.h"
+
+#import "MTLLibrary.h"
+
+@implementation MTLComputePipelineReflection
+
+- (id)initWithBindings:(NSArray *)bindings {
+    self = [super init];
+    if (self != nil) _bindings = [bindings copy];
+    return self;
+}
+
+- (void)dealloc {
+    [_bindings release];
+    [super dealloc];
+}
+
+- (NSArray *)bindings {
+    return _bindings;
+}
+
+@end
+
+@implementation MTLComputePipelineDescriptor
+
+- (void)dealloc {
+    [self reset];
+    [super dealloc];
+}
+
+- (void)reset {
+    [self setLabel:nil];
+    [self setComputeFunction:nil];
+    _threadGroupSizeIsMultipleOfThreadExecutionWidth = NO;
+    _maxTotalThreadsPerThreadgroup = 0;
+}
+
+- (id)copyWithZone:(NSZone *)zone {
+    MTLComputePipelineDescriptor *copy = [[MTLComputePipelineDescriptor allocWithZone:zone] init];
+    [copy setLabel:_label];
+    [copy setComputeFunction:_computeFunction];
+    [copy setThreadGroupSizeIsMultipleOfThreadExecutionWidth:_threadGroupSizeIsMultipleOfThreadExecutionWidth];
+    [copy setMaxTotalThreadsPerThreadgroup:_maxTotalThreadsPerThreadgroup];
+    return copy;
+}
+
+- (NSString *)label {
+    return _label;
+}
+
+- (void)setLabel:(NSString *)label {
+    NSString *copy = [label copy];
+    [_label release];
+    _label = copy;
+}
+
+- (id<MTLFunction>)computeFunction {
+    return _computeFunction;
+}
+
+- (void)setComputeFunction:(id<MTLFunction>)function {
+    [function retain];
+    [_computeFunction release];
+    _computeFunction = function;
+}
+
+- (BOOL)threadGroupSizeIsMultipleOfThreadExecutionWidth {
+    return _threadGroupSizeIsMultipleOfThreadExecutionWidth;
+}
+- (void)setThreadGroupSizeIsMultipleOfThreadExecutionWidth:(BOOL)value {
+    _threadGroupSizeIsMultipleOfThreadExecutionWidth = value;
+}
+- (NSUInteger)maxTotalThreadsPerThreadgroup {
+    return _maxTotalThreadsPerThreadgroup;
+}
+- (void)setMaxTotalThreadsPerThreadgroup:(NSUInteger)value {
+    _maxTotalThreadsPerThreadgroup = value;
+}
+
+@end

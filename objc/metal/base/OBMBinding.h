@@ -1,0 +1,28 @@
+// One argument of a kernel, as reflection shows it. It copies what it says out of the library, never changes, and may be
+// used by any thread.
+#import "metal/abi/metallib.h"
+#import "metal/api/MTLArgument.h"
+
+@interface OBMBinding : NSObject <MTLBinding> {
+    NSString *_name;
+    MTLBindingType _type;
+    MTLBindingAccess _access;
+    NSUInteger _index;
+    NSUInteger _alignment;
+    NSUInteger _dataSize;
+}
+
+// An OBMBufferBinding or an OBMThreadgroupBinding, owned by the caller.
++ (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument;
+
+@end
+
+@interface OBMBufferBinding : OBMBinding <MTLBufferBinding> {
+    MTLDataType _dataType;
+    MTLStructType *_structType;
+    MTLPointerType *_pointerType;
+}
+@end
+
+@interface OBMThreadgroupBinding : OBMBinding <MTLThreadgroupBinding>
+@end

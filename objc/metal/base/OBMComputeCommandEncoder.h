@@ -1,0 +1,22 @@
+// Encodes dispatches into a recording. Bindings are snapshots: a dispatch stores the addresses that its
+// kernel uses, and later binding calls do not change it. One thread uses an encoder.
+#import "OBMBindingTable.h"
+#import "OBMCommandEncoder.h"
+#import "metal/api/MTLComputeCommandEncoder.h"
+
+@class OBMComputePipelineState;
+
+@interface OBMComputeCommandEncoder : OBMCommandEncoder <MTLComputeCommandEncoder> {
+    MTLDispatchType _dispatchType;
+    Class _pipelineClass;
+    OBMComputePipelineState *_pipeline;
+    const obm_kernel *_kernel;
+    obm_phase *_phase;           // that the next dispatch joins; NULL: it opens one
+    NSMutableArray *_groups;     // open debug groups
+    const char *_dispatchLabel;  // in the arena
+    obm_binding_table _table;
+}
+
+- (id)initWithCommandBuffer:(OBMCommandBuffer *)commandBuffer dispatchType:(MTLDispatchType)dispatchType;
+
+@end

@@ -1,0 +1,25 @@
+// A kernel with its limits, ready for the encoder. It never changes, so any thread may use it. It keeps its function
+// and thereby the library that the kernel's code is in.
+#import "OBMKernel.h"
+#import "OBMObject.h"
+#import "metal/api/MTLComputePipeline.h"
+
+@class OBMDevice;
+@class OBMFunction;
+
+@interface OBMComputePipelineState : OBMObject <MTLComputePipelineState> {
+@public
+    obm_kernel _kernel;  // the encoder reads these two directly
+    OBMDevice *_device;
+
+@private
+    OBMFunction *_function;
+}
+
+// Raises misuse when the descriptor has no function of this device.
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor;
+
+// Autoreleased.
+- (MTLComputePipelineReflection *)reflection;
+
+@end

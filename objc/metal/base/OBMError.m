@@ -1,0 +1,26 @@
+#import "OBMError.h"
+
+#import "metal/api/MTLCommandBuffer.h"
+#import "metal/api/MTLLibrary.h"
+
+NSString *const OBMValidationException = @"MTLValidationException";
+NSErrorDomain const MTLCommandBufferErrorDomain = @"MTLCommandBufferErrorDomain";
+NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
+
+void OBMRaise(NSString *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    NSString *reason = [[[NSString alloc] initWithFormat:format arguments:arguments] autorelease];
+    va_end(arguments);
+    @throw [NSException exceptionWithName:OBMValidationException reason:reason userInfo:nil];
+}
+
+void OBMSetError(NSError **error, NSString *domain, NSInteger code, NSString *format, ...) {
+    if (error == NULL) return;
+    va_list arguments;
+    va_start(arguments, format);
+    NSString *text = [[[NSString alloc] initWithFormat:format arguments:arguments] autorelease];
+    va_end(arguments);
+    NSDictionary *info = [NSDictionary dictionaryWithObject:text forKey:NSLocalizedDescriptionKey];
+    *error = [NSError errorWithDomain:domain code:code userInfo:info];
+}

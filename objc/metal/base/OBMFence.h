@@ -1,0 +1,13 @@
+// A fence: an object with a device and a label. Encoders run one after another, so it has nothing to do.
+#import "OBMObject.h"
+#import "metal/api/MTLFence.h"
+
+@class OBMDevice;
+
+@interface OBMFence : OBMObject <MTLFence> {
+    OBMDevice *_device;
+}
+
+- (id)initWithDevice:(OBMDevice *)device;
+
+@end

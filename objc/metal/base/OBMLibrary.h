@@ -1,0 +1,32 @@
+// A compiled shader library: a folder NAME.metallib with one shared object for each device or instruction set.
+//
+// It is opened by its device and never changes afterwards, so any thread may use it. Functions keep it loaded.
+#import "OBMObject.h"
+#import "metal/abi/metallib.h"
+#import "metal/api/MTLLibrary.h"
+
+@class OBMDevice;
+
+@interface OBMLibrary : OBMObject <MTLLibrary> {
+    OBMDevice *_device;
+    void *_handle;  // of dlopen
+    const metallib *_library;
+}
+
+// Opens the first of the device's object names that the folder has. nil and an error if the folder is missing, has
+// none of them, or was made for another version.
+- (id)initWithDevice:(OBMDevice *)device path:(NSString *)path error:(NSError **)error;
+
+// Compiles Metal source with the command in OB_METALC, or takes what an earlier run compiled.
+- (id)initWithDevice:(OBMDevice *)device
+              source:(NSString *)source
+             options:(MTLCompileOptions *)options
+               error:(NSError **)error;
+
+// A device may do these in its own way, in a class of its own. The first is called once, when the object is open and its
+// tables are found right; NO when there is no memory left. The second gives what the executor runs for a function, which
+// lives as long as the library.
+- (BOOL)openedFolder:(NSString *)path;
+- (const void *)codeOfFunction:(const metallib_function *)function;
+
+@end

@@ -1,0 +1,55 @@
+// The order in which a device runs its recordings, for executors that run one at a time.
+//
+// Recordings run in the order in which they were enqueued or committed, but one that waits for an event lets those of
+// other queues pass. Every function may be called from any thread. Those that are marked "under the lock" ask the
+// caller to hold `lock`, so that an executor can change more than the order in one step; the others take it themselves.
+#ifndef OBM_ORDER_H
+#define OBM_ORDER_H
+
+#include <pthread.h>
+
+#include "OBMRecording.h"
+
+typedef struct obm_order {
+    pthread_mutex_t lock;
+    obm_recording *head;     // enqueued and committed
+    obm_atomic_u32 running;  // a recording runs or is about to; changed under the lock
+    uint32_t *alive;         // a page that fork clears in the child
+} obm_order;
+
+// False when there is no memory left; then there is nothing to close.
+bool obm_order_open(obm_order *order);
+void obm_order_close(obm_order *order);
+
+// False in a child process after fork, which has a device's memory but none of its threads. Nothing else here may be
+// called then.
+static inline bool obm_order_alive(const obm_order *order) { return *order->alive == 1; }
+
+// Why a recording cannot run where the order is not alive.
+extern const char *const obm_order_forked;
+
+void obm_order_enqueue(obm_order *order, obm_recording *recording);
+void obm_order_withdraw(obm_order *order, obm_recording *recording);
+
+// Commits a recording. Returns what the executor is to start, which counts as running; NULL while something runs.
+// Under the lock.
+obm_recording *obm_order_commit(obm_order *order, obm_recording *recording);
+
+// Takes a recording out that cannot be committed after all. Under the lock.
+void obm_order_refuse(obm_order *order, obm_recording *recording);
+
+// Looks again for a recording to start: an event has been signalled, or one was withdrawn.
+obm_recording *obm_order_next(obm_order *order);
+
+// The steps of whoever runs a recording. Begin says where to go on: NULL if it has already failed, or has no phases.
+// The other two return the recording to start next, and NULL for none. After finish the caller calls `completed`, which
+// it has read before: the recording may be gone then.
+obm_phase *obm_order_begin(obm_recording *recording);
+obm_recording *obm_order_finish(obm_order *order, obm_recording *recording);
+
+// Waits for the event of `phase`. True if the value is reached and the recording goes on at once; else wake(context)
+// will be called, and *next is as above.
+bool obm_order_wait(obm_order *order, obm_recording *recording, const obm_phase *phase, void (*wake)(void *context),
+                    void *context, obm_recording **next);
+
+#endif

@@ -1,0 +1,30 @@
+#define _GNU_SOURCE
+#import "CheckerLibrary.h"
+
+#import <dlfcn.h>
+#import <stdlib.h>
+
+@implementation CheckerLibrary
+
+- (BOOL)openedFolder:(NSString *)path {
+    (void)path;
+    Dl_info object;
+    const metallib_checker **calls = dlsym(_handle, "metallib_checker_calls");
+    if (calls != NULL) *calls = &check_calls;
+    _codes = calloc(_library->function_count + 1, sizeof *_codes);
+    if (_codes == NULL || dladdr(_library, &object) == 0) return NO;
+    for (uint32_t i = 0; i < _library->function_count; i++)
+        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase};
+    return YES;
+}
+
+- (void)dealloc {
+    free(_codes);
+    [super dealloc];
+}
+
+- (const void *)codeOfFunction:(const metallib_function *)function {
+    return &_codes[function - _library->functions];
+}
+
+@end

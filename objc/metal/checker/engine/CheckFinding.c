@@ -1,0 +1,119 @@
+#include "CheckFinding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 1000 };
+
+static bool same_place(const check_side *a, const check_side *b) {
+    return a->pc == b->pc && a->line == b->line && a->kernel == b->kernel && a->write == b->write;
+}
+
+static bool same(const check_finding *a, const check_finding *b) {
+    return a->kind == b->kind && a->owner == b->owner && a->index == b->index && strcmp(a->name, b->name) == 0 &&
+           same_place(&a->here, &b->here) && same_place(&a->there, &b->there);
+}
+
+static void add(check_findings *findings, const check_finding *finding) {
+    for (size_t i = 0; i < findings->count; i++) {
+        if (!same(&findings->list[i], finding)) continue;
+        findings->list[i].count++;
+        return;
+    }
+    if (findings->count == MOST) return;
+    if (findings->count == findings->room) {
+        size_t room = findings->room == 0 ? 16 : 2 * findings->room;
+        check_finding *list = realloc(findings->list, room * sizeof *list);
+        if (list == NULL) return;
+        findings->list = list;
+        findings->room = room;
+    }
+    findings->list[findings->count] = *finding;
+    findings->list[findings->count++].count = 1;
+}
+
+void check_findings_add(check_findings *findings, const check_finding *finding) {
+    pthread_mutex_lock(&findings->lock);
+    add(findings, finding);
+    pthread_mutex_unlock(&findings->lock);
+}
+
+bool check_findings_any(check_findings *findings, const void *owner) {
+    bool any = false;
+    pthread_mutex_lock(&findings->lock);
+    for (size_t i = 0; i < findings->count && !any; i++) any = findings->list[i].owner == owner;
+    pthread_mutex_unlock(&findings->lock);
+    return any;
+}
+
+check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count) {
+    pthread_mutex_lock(&findings->lock);
+    check_finding *taken = malloc((findings->count + 1) * sizeof *taken);
+    size_t kept = 0;
+    *count = 0;
+    for (size_t i = 0; taken != NULL && i < findings->count; i++) {
+        if (findings->list[i].owner == owner) taken[(*count)++] = findings->list[i];
+        else findings->list[kept++] = findings->list[i];
+    }
+    if (taken != NULL) findings->count = kept;
+    pthread_mutex_unlock(&findings->lock);
+    return taken;
+}
+
+const char *check_kind_name(check_kind kind) {
+    static const char *const names[CHECK_KINDS] = {
+        [CHECK_OUT_OF_BOUNDS] = "out of bounds",
+        [CHECK_UNINITIALISED] = "uninitialised read",
+        [CHECK_RACE] = "race",
+        [CHECK_RACE_OF_GROUPS] = "race between threadgroups",
+        [CHECK_RACE_OF_DISPATCHES] = "race between dispatches",
+        [CHECK_READ_ONLY] = "write to read-only memory",
+        [CHECK_DIVERGENT_BARRIER] = "divergent barrier",
+        [CHECK_INACTIVE_LANE] = "inactive lane",
+        [CHECK_MISALIGNED] = "misaligned access",
+        [CHECK_NO_END] = "no end",
+        [CHECK_DIVISION] = "division by zero",
+        [CHECK_ORDER_DEPENDENT] = "order-dependent result",
+        [CHECK_NAN] = "NaN from finite inputs",
+    };
+    return names[kind];
+}
+
+bool check_kind_warns(check_kind kind) { return kind == CHECK_NAN || kind == CHECK_INACTIVE_LANE; }
+
+const char *check_remedy(const check_finding *finding) {
+    switch (finding->kind) {
+    case CHECK_OUT_OF_BOUNDS:
+        return "guard the index, or bind more";
+    case CHECK_UNINITIALISED:
+        return "write it first, and put a barrier between where another thread does";
+    case CHECK_RACE:
+        return finding->threadgroup ? "put threadgroup_barrier(mem_flags::mem_threadgroup) between them"
+                                    : "put threadgroup_barrier(mem_flags::mem_device) between them; one for "
+                                      "threadgroup memory alone does not order device memory";
+    case CHECK_RACE_OF_GROUPS:
+        return "let one threadgroup write it, use atomics, or split the kernel: nothing orders threadgroups "
+               "of one dispatch";
+    case CHECK_RACE_OF_DISPATCHES:
+        return "put a memory barrier between the dispatches, or name the buffer as written";
+    case CHECK_READ_ONLY:
+        return "declare the parameter without const, as `device`";
+    case CHECK_DIVERGENT_BARRIER:
+        return "let every thread reach the barrier: no return or branch around it";
+    case CHECK_INACTIVE_LANE:
+        return "let every lane of the simdgroup take part, or take its place into account";
+    case CHECK_MISALIGNED:
+        return "use a packed type, or align the address";
+    case CHECK_NO_END:
+        return "threads wait for one another; nothing orders threadgroups of one dispatch";
+    case CHECK_DIVISION:
+        return "guard the divisor: what an integer over zero gives is undefined";
+    case CHECK_ORDER_DEPENDENT:
+        return "make the result independent of which thread comes first";
+    case CHECK_NAN:
+        return "guard 0/0, inf - inf and the like";
+    case CHECK_KINDS:
+        break;
+    }
+    return "";
+}

@@ -1,0 +1,170 @@
+// The state of the dispatch that runs, which the parts of the checker share.
+#ifndef CHECK_STATE_H
+#define CHECK_STATE_H
+
+#include "CheckFiber.h"
+#include "CheckRun.h"
+
+enum {
+    CHECK_IN_FLIGHT = 3,   // threadgroups at once
+    CHECK_VARIABLES = 64,  // of a threadgroup, its [[threadgroup(n)]] arguments included
+    CHECK_THREADGROUP_MEMORY = 32768,
+    CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
+    CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
+    CHECK_DEPTH = 12,  // calls within calls that are told apart
+    CHECK_MANY_SPINS = 64,
+    CHECK_MAX_SPINS = 1 << 17,
+    CHECK_MAX_REPEATS = 1 << 24,
+    CHECK_VARIABLE_BITS = 24,  // address space of each variable in its threadgroup's window
+};
+
+enum { CHECK_FIRST_COME, CHECK_LAST_COME };
+typedef enum { CHECK_READY, CHECK_AT_SIMD, CHECK_AT_BARRIER, CHECK_DONE } check_waiting;
+
+typedef struct check_group check_group;
+
+// A thread of a kernel.
+typedef struct check_fiber {
+    check_context context;
+    metallib_launch launch;
+    metallib_thread thread;
+    check_group *group;
+    check_waiting waiting;
+    metallib_place at;               // where it waits
+    const void *calls[CHECK_DEPTH];  // for a simdgroup function, the calls that led there, from the kernel on
+    uint32_t depth;
+    uint32_t kind;      // of simdgroup function; for a barrier its flags
+    const void *value;  // what it gives
+    uint32_t size;
+    uint32_t active;                // which lanes did
+    const void *spun_pc, *spun_at;  // its last atomic
+    uint64_t spun_value;            // and what was there
+    uint32_t spins;                 // how often the same was there before
+    uint32_t turns;                 // atomics in all
+    bool released;                  // a fence came before its next writes to atomics
+    uintptr_t heard;                // the atomic that it read last
+} check_fiber;
+
+// A `threadgroup` variable or argument.
+typedef struct check_variable {
+    const char *name;
+    metallib_place at;
+    char *address;
+    uint32_t size;
+    int32_t index;  // of its slot, -1 for a variable
+    check_memory shadow;
+} check_variable;
+
+typedef struct check_simdgroup {
+    uint16_t step[CHECK_SPACES];
+    uint16_t live, waiting;  // lanes that have not ended, and of them those that wait
+    // The values that the lanes gave last. All lanes wait when it changes, so each has seen what it was to see.
+    _Alignas(16) char values[CHECK_WIDTH * METALLIB_VALUE];
+} check_simdgroup;
+
+// An atomic passes this on from whoever wrote it after a fence: up to where that threadgroup's accesses
+// are seen, with all of the thread's own.
+typedef struct check_message {
+    uintptr_t atomic;
+    uint32_t segment;
+    uint16_t epoch, thread;
+} check_message;
+
+// A threadgroup in flight.
+struct check_group {
+    uint32_t segment;
+    uint32_t index;  // of its window
+    uint32_t place[3];
+    uint32_t threads, live, waiting, at_barrier, ended;
+    bool stopped;
+    uint16_t epoch[CHECK_SPACES];
+    check_simdgroup simdgroups[CHECK_SIMDGROUPS];
+    uint32_t message_count, message_room;  // what it has heard of other threadgroups
+    check_message *messages;
+    uint32_t variable_count;
+    uint32_t used;  // bytes of threadgroup memory
+    check_variable variables[CHECK_VARIABLES];
+    void *arguments[METALLIB_MAX_THREADGROUP];
+    check_fiber fibers[CHECK_MAX_THREADS];
+};
+
+// A dispatch of the present phase, to say of a segment which threadgroup it was.
+typedef struct check_past {
+    uint32_t first;  // segment
+    const char *kernel, *label, *library;
+    uint32_t threadgroups[3], threads[3];
+} check_past;
+
+struct check_state {
+    check_windows windows;
+    check_stacks stacks;
+    check_findings findings;
+    uint32_t schedules;
+    uint64_t random;
+    uint64_t command_buffers;  // so far
+
+    check_group *groups;  // CHECK_IN_FLIGHT of them
+    check_past *past;
+    size_t past_count, past_room;
+    check_message *messages;  // sent in this order of threads
+    uint32_t message_count, message_room;
+    uint32_t next_segment;
+    uint32_t phase_segment;     // the first of the phase
+    uint32_t dispatch_segment;  // of the dispatch, in any order of threads
+    uint32_t run_segment;       // of the dispatch in this order
+
+    const check_dispatch *dispatch;
+    const metallib_launch *launch;
+    char *addresses[METALLIB_MAX_BUFFERS];  // of the bindings, by position
+    int8_t slots[METALLIB_MAX_BUFFERS];     // window to binding, -1 for none
+    uint32_t next_group, group_count;       // threadgroups to start
+    bool failed;
+
+    // The scheduler.
+    check_context host;
+    check_fiber *running;
+    const void *last_pc, *last_address;  // of its last access that is no atomic
+    uint32_t repeats;                    // of that alone
+    check_fiber **ready;
+    uint32_t ready_begin, ready_end;
+    uint32_t order;  // CHECK_FIRST_COME, CHECK_LAST_COME, or the number of a random one
+};
+
+// The state of the dispatch that this system thread runs.
+extern __thread check_state *check_current;
+
+// The thread that runs gives way. It has said before what it waits for.
+void check_wait(check_state *state);
+
+// Stops the threadgroup of the thread that runs; does not return.
+void check_stop(check_state *state) __attribute__((noreturn));
+
+// Runs all threadgroups of the dispatch in one order.
+void check_run_threads(check_state *state);
+
+uint32_t check_random(check_state *state, uint32_t below);
+
+// Fences and atomics: what one threadgroup may rely on of another.
+void check_fence(uint32_t flags, uint32_t order);
+void check_atomic(check_state *state, uintptr_t address, uint32_t flags);
+bool check_heard_of(const check_group *group, const check_record *record);
+
+// A finding about the running thread, ready to be filled in.
+check_finding check_finding_here(check_state *state, check_kind kind);
+void check_side_of_fiber(check_side *side, const check_state *state, const check_fiber *fiber);
+
+// The same for an access in the past.
+void check_side_of_record(check_side *side, const check_state *state, const check_record *record);
+
+void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
+void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
+void check_index(const char *type, int64_t index, metallib_place at);
+void check_division(metallib_place at);
+
+void *check_variable_at(const char *name, uint32_t size, uint32_t alignment, metallib_place at);
+
+// Adds a variable to a threadgroup; NULL if there is no room.
+check_variable *check_add_variable(check_state *state, check_group *group, const char *name, uint32_t size,
+                                   metallib_place at, int32_t index);
+
+#endif

@@ -1,0 +1,106 @@
+// Many rows of activations times a tile of sixteen rows of GGUF's blocks: 64 columns at a time are unpacked once and used
+// for all rows, as in matmul.h.
+#ifndef OB_NATIVE_BLOCK_MATMUL_H
+#define OB_NATIVE_BLOCK_MATMUL_H
+
+#include "blocks.h"
+#include "matmul.h"
+
+namespace OB_NAMESPACE {
+
+// The groups of an unpacked block, and where the parts of the sum that they belong to are: y[row][16] += each group's.
+template <typename F>
+struct BlockRows {
+    Group each[BLOCK / F::GROUP];
+    float (*y[BLOCK / F::GROUP])[TILE];
+    uint32_t count;
+
+    // R rows from `row` on.
+    template <int R>
+    inline __attribute__((always_inline)) void multiply(uint32_t row) const {
+        const int32_t *x = each[0].x + (size_t)row * BLOCK_PAIRS;
+        for (uint32_t i = 0; i < count; i++) {
+            Sums sums[R][VECTORS];
+            for (int r = 0; r < R; r++) {
+                for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
+            }
+            add_pairs<R>(sums, each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
+            OB_OWN_GROUP own = each[i];
+            for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[i][row + r]);
+        }
+    }
+};
+
+// An octet of the tile's sixteen rows.
+template <typename F>
+struct TileOctet {
+    Octet<F> rows[TILE];
+    __m256 scale[2][8], bias[2][8];  // by side and slot, a lane for each row
+
+    void load(const Blocks<F> &w, const uint32_t first[2], uint32_t octet) {
+        for (uint32_t side = 0; side < 2; side++) {
+            for (uint32_t r = 0; r < 8; r++) {
+                Octet<F> &one = rows[8 * side + r];
+                one.at(w, first[side] + r, octet, 7 - r);
+                F::scales(one.place, scale[side][r], bias[side][r]);
+            }
+            transpose((__m256i *)scale[side]);
+            transpose((__m256i *)bias[side]);
+        }
+    }
+
+    // Columns 64 i … of it. Words become columns before they are taken apart, for fewer vectors to transpose.
+    void unpack(uint32_t i, Panel &panel) const {
+        for (uint32_t side = 0; side < 2; side++) {
+            __m256i raw[F::RAW][8];
+            for (uint32_t r = 0; r < 8; r++) {
+                __m256i v[F::RAW];
+                F::raw(rows[8 * side + r].place, i, v);
+                for (int j = 0; j < F::RAW; j++) raw[j][r] = v[j];
+            }
+            for (int j = 0; j < F::RAW; j++) transpose(raw[j]);
+            for (int l = 0; l < 8; l++) {
+                __m256i v[F::RAW], n[4];
+                for (int j = 0; j < F::RAW; j++) v[j] = raw[j][l];
+                F::pairs(v, n);
+                for (int j = 0; j < 4; j++)
+                    _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j]);
+            }
+        }
+    }
+};
+
+// As matmul of affine matrices.
+template <typename F>
+static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t first[2], const Activations &x,
+                                             float (*y)[TILE]) {
+    const uint32_t rows = x.rows;
+    Panel panel;
+    TileOctet<F> octet;
+    BlockRows<F> block;
+    memset(y, 0, matmul_bytes(rows));
+    for (uint32_t g = 0; g < w.groups; g += block.count) {
+        if (g % 8 == 0) octet.load(w, first, g / 8);
+        octet.unpack(g % 8 * F::GROUP / BLOCK, panel);
+        block.count = least(BLOCK / F::GROUP, w.groups - g);
+        for (uint32_t i = 0; i < block.count; i++) {
+            uint32_t place = slot(g + i), part = place % 8;
+            block.y[i] = y + (size_t)part * rows;
+            block.each[i] = {&panel,
+                             0,
+                             false,
+                             outputs_of(octet.scale[0][part], octet.scale[1][part]),
+                             outputs_of(octet.bias[0][part], octet.bias[1][part]),
+                             x.scales + x.scale_at(place, 0),
+                             x.sums + x.scale_at(place, 0),
+                             x.at(g * F::GROUP / BLOCK, 0),
+                             x.block_step};
+        }
+        multiply_rows(block, rows);
+    }
+    add_parts(y[0], PARTS, (size_t)rows * TILE);
+}
+
+}  // namespace OB_NAMESPACE
+
+#endif

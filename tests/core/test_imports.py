@@ -1,0 +1,180 @@
+"""The arrows between modules, read from their source: no circle, no room above another, nothing imported late."""
+
+import ast
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import pipeline
+
+PACKAGE = Path(pipeline.__file__).parent
+
+# The rooms of the package from the lowest floor to the highest: a room may import what stands before it. Programs
+# (pipeline/run.py and the like) stand above all rooms.
+ROOMS = (
+    "errors",
+    "host",
+    "_lazy",
+    "metalc",
+    "strict",
+    "device",
+    "graph",  # graph/formats.py says what kernels read; checkpoints refuse everything else
+    "checkpoints",
+    "models",
+    "generation",
+    "ops",
+    "cli",
+    "converting",
+    "inspecting",
+    "checking",
+    "benching",
+)
+PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench")
+
+# Imports within functions, and why they are there. They hide arrows, so there are few; each says its reason again where
+# it stands. What else is heavy hangs below one of these: a mistake on the command line is reported before it is loaded.
+COMMAND_LINE = "NumPy and the core, which a mistake on the command line need not wait for"
+RICH = "rich, which only a terminal needs"
+OPTIONAL = "a package that may not be there"
+LATE = {
+    ("run", "cli.running"): COMMAND_LINE,
+    ("bench", "benching.running"): COMMAND_LINE,
+    ("check", "checking.checks"): COMMAND_LINE,
+    ("convert", "converting.running"): COMMAND_LINE,
+    ("inspect", "inspecting.running"): COMMAND_LINE,
+    ("checking.options", "checking.buffers"): COMMAND_LINE,
+    ("cli.console", "cli.live"): RICH,
+    ("benching.report", "benching.terminal"): RICH,
+    ("checking.report", "checking.terminal"): RICH,
+    ("converting.progress", "converting.bar"): RICH,
+    ("strict", "strict.checking"): OPTIONAL,
+    ("strict.engine", "clang"): OPTIONAL,
+    ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
+    ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
+}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module by its name within the package; a package by its folder's name, the root as "__init__"."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return found
+
+
+def resolve(name: str, node: ast.Import | ast.ImportFrom) -> set[str]:
+    """The modules of the package that one import statement of the module `name` reaches."""
+    path = modules()[name]
+    if isinstance(node, ast.Import):
+        targets = [alias.name for alias in node.names]
+    else:
+        package = list(path.relative_to(PACKAGE.parent).parent.parts)
+        base = package[: len(package) - node.level + 1] if node.level else []
+        prefix = ".".join([*base, *([node.module] if node.module else [])])
+        targets = [f"{prefix}.{alias.name}" for alias in node.names]
+    found = set()
+    for target in targets:
+        if target != "pipeline" and not target.startswith("pipeline."):
+            continue
+        parts = target.split(".")[1:]
+        while parts and ".".join(parts) not in modules():
+            parts.pop()  # a name of a module
+        found.add(".".join(parts) or "__init__")
+    return found
+
+
+class Imports(ast.NodeVisitor):
+    """The modules that one module imports, without those that only type checkers see."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.depth = name, 0
+        self.found: set[str] = set()
+        self.late: set[str] = set()  # those within a function, other packages' too
+        self.text = modules()[name].read_text().splitlines()
+        self.visit(ast.parse("\n".join(self.text)))
+
+    def visit_If(self, node):
+        if ast.unparse(node.test) != "TYPE_CHECKING":
+            return self.generic_visit(node)
+        for each in node.orelse:
+            self.visit(each)
+
+    def visit_FunctionDef(self, node):
+        self.depth += 1
+        self.generic_visit(node)
+        self.depth -= 1
+
+    def visit_Import(self, node):
+        targets = resolve(self.name, node)
+        self.found |= targets
+        if self.depth:
+            other = node.names[0].name if isinstance(node, ast.Import) else node.module
+            self.late |= targets or {other.split(".")[0]}
+            lines = self.text[node.lineno - 2 : node.end_lineno]
+            assert any("#" in line for line in lines), f"{self.name}:{node.lineno}: say why this is imported late"
+
+    visit_ImportFrom = visit_Import
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+
+@cache
+def imports(name: str) -> Imports:
+    return Imports(name)
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_there_are_arrows():
+    arrows = {(name, target) for name in modules() for target in imports(name).found}
+    assert len(arrows) > 300
+    assert {("graph.builder", "graph.chain"), ("run", "cli.arguments"), ("ops.norms", "ops.call")} <= arrows
+    assert {("models.loading", "graph.weights"), ("run", "cli.running")} <= arrows
+
+
+def test_no_circle():
+    """Imports within functions count too: they hide a circle, they do not undo it."""
+    done, path = set(), []
+
+    def walk(name):
+        assert name not in path, " → ".join([*path[path.index(name) :], name])
+        if name in done:
+            return
+        path.append(name)
+        for target in sorted(imports(name).found):
+            if target not in (name, "__init__"):  # the root loads its names when they are used
+                walk(target)
+        done.add(path.pop())
+
+    for name in modules():
+        walk(name)
+
+
+def test_every_room_has_its_floor():
+    assert {room(name) for name in modules()} - set(PROGRAMS) <= {*ROOMS, "data"}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_no_import_goes_up(name):
+    if room(name) in PROGRAMS:
+        return
+    floor = ROOMS.index(room(name))
+    for target in imports(name).found:
+        assert target == "__init__" or room(target) in ROOMS[: floor + 1], f"{name} imports {target}"
+
+
+def test_late_imports_have_a_reason():
+    late = {(name, target) for name in modules() for target in imports(name).late}
+    assert late == set(LATE)
+
+
+def test_every_module_loads():
+    for found in pkgutil.walk_packages([str(PACKAGE)], "pipeline."):
+        if not found.name.endswith("__main__") and found.name != "pipeline._core":
+            importlib.import_module(found.name)
