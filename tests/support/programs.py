@@ -22,8 +22,6 @@ def heed_interrupts():
 def start(program, arguments, env=None, **options):
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "OB_THREADS")} | (env or {})
     environment["PYTHONPATH"] = str(ROOT)
-    # A shell starts what runs behind it deaf to Ctrl-C, and what that starts, too.
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     command = [sys.executable, *program, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, preexec_fn=heed_interrupts, **pipes)
