@@ -1,23 +1,12 @@
-"""Rotary positions, per-head norms, the KV cache, and attention over it."""
+"""Attention over the KV cache."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import each, pairs
-from support.kernels import (
-    DOT,
-    ELEMENTARY,
-    NORM,
-    PLAIN_FORMATS,
-    ROUNDING,
-    activations,
-    assert_close,
-    chain,
-    run,
-    stored,
-)
+from support.axes import axis, each, pairs
+from support.kernels import DOT, ELEMENTARY, activations, assert_close, chain, run
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
@@ -26,183 +15,7 @@ from pipeline.graph.tensors import Storage
 HEAD_DIMS = (2, 18, 32, 80, 128)
 BLOCK = 256  # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
 CACHES = {"f32": np.float32, "f16": np.float16}
-HALF = 2.0**-11  # half the distance from 1 to the next f16
-HALF_STEP = 2.0**-25  # half the distance of f16's subnormal numbers
-LARGEST_HALF = 65504
-
-
-def inverse_frequencies(dim, theta=10000.0):
-    return (theta ** (-2 * np.arange(dim // 2) / dim)).astype(np.float32)
-
-
-# Rope and the cache
-
-
-@pytest.mark.parametrize("half", [1, 9, 16, 40, 64])
-def test_rope_table(device, half):
-    positions = np.array([0, 1, 2, 255, 1023, 40959, 131071], np.uint32)
-    inv_freq = inverse_frequencies(2 * half)
-    y = run(device, 7, lambda pipe, positions: pipe.rope_table(positions, inv_freq), positions=positions)
-    angle = positions[:, None].astype(np.float64) * inv_freq
-    # The product position · inv_freq rounds at its own size, and turns by that much more or less.
-    bound = ROUNDING * (angle + 8)
-    assert_close(y, np.stack([np.cos(angle), np.sin(angle)], 1), bound[:, None, :])
-
-
-def as_stored(values, cache):
-    """Values as a cache keeps them: of f16 the nearest, a finite number never as inf."""
-    limited = (
-        np.where(np.isinf(values), values, np.clip(values, -LARGEST_HALF, LARGEST_HALF)) if cache == "f16" else values
-    )
-    return limited.astype(CACHES[cache])
-
-
-class Heads:
-    """Random queries, keys and values of `rows` rows over caches of `slots` sequences."""
-
-    def __init__(self, rows, heads, kv_heads, dim, context, slots=3, dtype="f32", cache="f32", seed=0):
-        rng = np.random.default_rng(seed)
-        self.rows, self.heads, self.kv_heads, self.dim, self.context = rows, heads, kv_heads, dim, context
-        self.shape, self.cache = (slots, kv_heads, context, dim), cache
-        self.inv_freq = inverse_frequencies(dim)
-        self.q_norm, self.q_values = stored(rng.normal(size=dim), dtype)
-        self.k_norm, self.k_values = stored(rng.normal(size=dim), dtype)
-        self.q = activations(rng, rows, heads * dim)
-        self.k, self.v = activations(rng, rows, kv_heads * dim), activations(rng, rows, kv_heads * dim)
-        places = rng.permutation(slots * context)[:rows]  # no two rows write to one place
-        self.slots, self.positions = (places // context).astype(np.uint32), (places % context).astype(np.uint32)
-
-    def build(self, device, eps=1e-6):
-        pipe = p.Pipeline(device, rows=self.rows)
-        inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
-        t = {
-            name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
-            for name, value in inputs.items()
-        }
-        caches = [
-            pipe.state(name, Storage.of(np.full(self.shape, -7, CACHES[self.cache]))) for name in ("k_cache", "v_cache")
-        ]
-        table = pipe.rope_table(t["positions"], self.inv_freq)
-        turned = pipe.heads_to_cache(
-            t["q"], t["k"], t["v"], self.q_norm, self.k_norm, table, t["slots"], t["positions"], *caches, eps
-        )
-        return pipe.build((turned, *caches)), inputs
-
-    def expected(self, eps=1e-6):
-        def turn(x, weight, heads):
-            normed = ref.rms_norm(x.reshape(self.rows, heads, self.dim), weight, eps)
-            return ref.rope(normed, self.positions, self.inv_freq)
-
-        return turn(self.q, self.q_values, self.heads), turn(self.k, self.k_values, self.kv_heads)
-
-    def check(self, outputs, rows=None):
-        rows = self.rows if rows is None else rows
-        q, k_cache, v_cache = outputs
-        wanted_q, wanted_k = self.expected()
-        # A turned element mixes two of its row, and the angle is off by its own rounding.
-        bound = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
-        size = [np.abs(x).max(-1, keepdims=True) * bound for x in (wanted_q, wanted_k)]
-        if self.cache == "f16":
-            size[1] = size[1] + np.abs(wanted_k) * HALF + HALF_STEP
-        values = as_stored(self.v.reshape(self.rows, self.kv_heads, self.dim), self.cache)
-        assert_close(q[:rows], wanted_q[:rows], size[0][:rows])
-        left = np.ones(k_cache.shape[0::2], bool)  # places that no row owns
-        for row in range(rows):
-            slot, position = self.slots[row], self.positions[row]
-            if position >= self.context:
-                continue
-            left[slot, position] = False
-            assert_close(k_cache[slot, :, position], wanted_k[row], size[1][row])
-            np.testing.assert_array_equal(v_cache[slot, :, position], values[row])
-        for cache in (k_cache, v_cache):
-            assert (cache.swapaxes(1, 2)[left] == -7).all()
-
-
-@pairs("dim, heads, dtype, cache", HEAD_DIMS, [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)], PLAIN_FORMATS, CACHES)
-def test_heads_to_cache(device, dim, heads, dtype, cache):
-    case = Heads(5, *heads, dim, 37, dtype=dtype, cache=cache)
-    made, inputs = case.build(device)
-    case.check(made.run(**inputs))
-
-
-# Ties of f16's normal and subnormal numbers, its limits, and what lies beyond them.
-ROUNDED = [
-    0.0,
-    -0.0,
-    1 + HALF,
-    1 + 3 * HALF,
-    -1 - HALF,
-    1 + HALF * 1.001,
-    2.0**-24,
-    HALF_STEP,
-    -HALF_STEP,
-    3 * HALF_STEP,
-    HALF_STEP * 1.001,
-    2.0**-14 - HALF_STEP,
-    1e-40,
-    65503.9,
-    65504,
-    65519.99,
-    65520,
-    -65520,
-    65536,
-    -1e30,
-    np.finfo(np.float32).max,
-    np.inf,
-    -np.inf,
-    np.nan,
-]
-
-
-def test_values_round_to_the_nearest_and_never_to_infinity(device):
-    case = Heads(1, 2, 2, 32, 5, cache="f16")
-    case.v[0] = np.resize(np.array(ROUNDED, np.float32), 64)
-    made, inputs = case.build(device)
-    _, _, v_cache = made.run(**inputs)
-    kept = v_cache[case.slots[0], :, case.positions[0]].reshape(-1)
-    np.testing.assert_array_equal(kept.astype(np.float64), as_stored(case.v[0], "f16").astype(np.float64))
-    np.testing.assert_array_equal(np.signbit(kept[:23]), np.signbit(case.v[0, :23]))
-    assert np.isinf(kept[: len(ROUNDED)]).sum() == 2 and (np.abs(kept[: len(ROUNDED)]) == LARGEST_HALF).sum() == 8
-
-
-def test_keys_beyond_half_become_its_largest(device):
-    case = Heads(3, 2, 1, 16, 9, cache="f16")
-    case.k_norm, case.k_values = stored(case.k_values * 1e6, "f32")
-    case.k[1, 3] = np.nan
-    made, inputs = case.build(device)
-    _, k_cache, _ = made.run(**inputs)
-    _, wanted = case.expected()
-    for row in (0, 2):
-        kept = k_cache[case.slots[row], :, case.positions[row]].astype(np.float64)
-        large = np.abs(wanted[row]) > LARGEST_HALF * 1.001
-        assert large.sum() > 8 and (kept[large] == np.copysign(LARGEST_HALF, wanted[row][large])).all()
-        small = np.abs(wanted[row]) < LARGEST_HALF
-        assert_close(
-            kept[small], wanted[row][small], np.abs(wanted[row]).max() * 1e-4 + np.abs(wanted[row][small]) * HALF
-        )
-    assert np.isnan(k_cache[case.slots[1], :, case.positions[1]]).all()  # through the norm's sum
-
-
-@pytest.mark.parametrize("position", [37, 38, 2**31, 0xFFFFFFFF])
-def test_a_position_past_the_context_writes_nothing(device, position):
-    case = Heads(3, 4, 2, 18, 37)
-    case.positions[1] = position
-    made, inputs = case.build(device)
-    _, k_cache, v_cache = made.run(**inputs)
-    others = {(case.slots[row], case.positions[row]) for row in (0, 2)}
-    for cache in (k_cache, v_cache):
-        written = {(slot, at) for slot in range(3) for at in range(37) if (cache[slot, :, at] != -7).any()}
-        assert written == others
-
-
-@pytest.mark.parametrize("used", [1, 3, 4])
-def test_fewer_rows_write_fewer_places(device, used):
-    case = Heads(5, 4, 2, 32, 37)
-    made, inputs = case.build(device)
-    case.check(made.run(rows=used, **inputs), used)
-
-
-# Attention
+COUNTS = [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700]
 
 
 def attend(device, q, keys, values, slots, positions, scale=None):
@@ -231,7 +44,7 @@ def cached(rng, *shape, cache):
     return activations(rng, *shape).astype(CACHES[cache])
 
 
-@pairs("count, dim, cache", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700], HEAD_DIMS, CACHES)
+@each("count, dim, cache", COUNTS, HEAD_DIMS, CACHES)
 def test_attention(device, count, dim, cache):
     rng = np.random.default_rng(count)
     keys, values = cached(rng, 2, 2, 700, dim, cache=cache), cached(rng, 2, 2, 700, dim, cache=cache)
@@ -241,7 +54,7 @@ def test_attention(device, count, dim, cache):
     check_attention(y, q, keys, values, slots, positions, dim**-0.5)
 
 
-@pairs("heads, cache", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)], CACHES)
+@each("heads, cache", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)], CACHES)
 def test_grouped_queries(device, heads, cache):
     heads, kv_heads = heads
     rng = np.random.default_rng(heads)
@@ -316,7 +129,7 @@ def test_a_long_context(processor):
     check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
 
 
-@pytest.mark.parametrize("position", [300, 301, 2**31, 0xFFFFFFFF])
+@each("position", axis([300, 301, 2**31, 0xFFFFFFFF], daily=[300, 0xFFFFFFFF]))
 def test_a_position_past_the_context_reads_no_further(device, position):
     rng = np.random.default_rng(6)
     keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
@@ -384,7 +197,7 @@ def test_nan_in_a_query_spoils_that_head_alone(device):
     assert y.tobytes() == clean.tobytes()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 17, 32, 64, 160, 1024])
+@each("threads", axis([1, 2, 17, 32, 64, 160, 1024], daily=[1, 17, 64, 160, 1024]))
 def test_threadgroups_of_any_size(threads):
     checker = p.open_device("checker", threads=threads, schedules=2)
     rng = np.random.default_rng(threads)

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import each, pairs
+from support.axes import axis, each, pairs
 from support.experts import Layer
-from support.kernels import FORMATS, PLAIN_FORMATS, assert_rows_alone, guarded_chain, matrix, run
+from support.kernels import (
+    FORMATS_AND_GROUPS,
+    ONE_OF_EACH_KIND,
+    PLAIN_FORMATS,
+    assert_rows_alone,
+    guarded_chain,
+    matrix,
+    run,
+)
 
 import pipeline as p
 from pipeline.errors import BuildError, DTypeError, RunError, ShapeError
@@ -17,7 +25,7 @@ from pipeline.graph.tensors import Storage, Tensor, as_storage
 from pipeline.graph.weights import Quantized, Weight
 
 
-@pairs("format", FORMATS)
+@each("format", axis(FORMATS_AND_GROUPS, daily=ONE_OF_EACH_KIND))  # all of them: test_experts_grouped.py
 def test_every_format(device, format):
     """One group of columns in gate and up, and two in down; one chosen expert, and all of them."""
     rng = np.random.default_rng(1)
@@ -29,7 +37,7 @@ def test_every_format(device, format):
         layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
 
 
-@each("experts, sizes", [1, 6, 48, 60, 96, 257], [(1, 1), (31, 17), (7, 257)])
+@each("experts, sizes", axis([1, 6, 48, 60, 96, 257], daily=[1, 6, 60, 257]), [(1, 1), (31, 17), (7, 257)])
 def test_every_size(device, experts, sizes):
     hidden, dim = sizes
     rng = np.random.default_rng(experts)
@@ -104,7 +112,7 @@ def test_fewer_rows_leave_the_others_alone(device):
     assert (y[3:] == -7).all()
 
 
-@each("bad, format", [6, 7, 1000, ref.NONE], [("f32", 0), ("q4_bf16", 32)])
+@each("bad, format", axis([6, 7, 1000, ref.NONE], daily=[6, 1000, ref.NONE]), [("q4_bf16", 32), ("f32", 0)])
 def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
     """What gate and up make of them is 0; behind the last expert's weights there is NaN."""
     rng = np.random.default_rng(6)
@@ -157,7 +165,7 @@ def test_activations_and_biases_of_any_size(device, experts, rows, hidden, dim, 
     layer.check(device, y, **inputs)
 
 
-@pairs(
+@each(
     "format, grouped, case",
     [("f32", 0), ("q4_f32", 32)],
     [False, True],

@@ -43,7 +43,7 @@ def assert_same(device, layer, inputs):
     return by_expert
 
 
-# The order of the pairs
+# The order of the pairs: the same code with one thread and with two
 
 
 def group(device, ids, experts, spare=0):
@@ -104,6 +104,7 @@ def chosen(rng, rows, experts, top_k):
     return np.array([rng.permutation(experts)[:top_k] for _ in range(rows)], np.uint32)
 
 
+@pytest.mark.one_processor
 @each("experts, rows", [6, 1, 257, 60, 128], [1, 2, 13, 33, 70])
 def test_pairs_come_by_expert_then_by_row(device, experts, rows):
     rng = np.random.default_rng(experts + rows)
@@ -111,6 +112,7 @@ def test_pairs_come_by_expert_then_by_row(device, experts, rows):
         assert_grouped(device, chosen(rng, rows, experts, top_k), experts)
 
 
+@pytest.mark.one_processor
 @given(experts=st.integers(1, 40), rows=st.integers(1, 70), top_k=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_any_ids_are_grouped(device, experts, rows, top_k, seed):
     """Also ids that a row has twice, and such as are no experts."""
@@ -122,11 +124,13 @@ def test_any_ids_are_grouped(device, experts, rows, top_k, seed):
     assert_grouped(device, ids, experts, spare=int(rng.integers(0, 3)))
 
 
+@pytest.mark.one_processor
 @pytest.mark.parametrize("pick", [0, 5, 11], ids=["first", "middle", "last"])
 def test_one_expert_may_have_all_pairs(device, pick):
     assert_grouped(device, np.full((70, 8), pick, np.uint32), 12)
 
 
+@pytest.mark.one_processor
 def test_no_pair_may_have_an_expert(device):
     assert_grouped(device, np.full((5, 4), NONE, np.uint32), 6)
 
@@ -143,6 +147,7 @@ def test_threadgroups_of_any_size_group(threads):
     assert [str(finding) for finding in checker.findings] == []
 
 
+@pytest.mark.one_processor
 def test_a_long_prompts_pairs(processor):
     assert_grouped(processor, chosen(np.random.default_rng(0), 3000, 128, 8), 128)
 
@@ -175,7 +180,7 @@ def test_activations_and_biases(device, format, activation, bias):
     assert_same(device, layer, inputs)
 
 
-@each("experts, sizes", [1, 6, 60, 128, 257], [(1, 1), (31, 17), (7, 257)])
+@each("experts, sizes", axis([1, 6, 60, 128, 257], daily=[1, 6, 60, 257]), [(1, 1), (31, 17), (7, 257)])
 def test_every_size(device, experts, sizes):
     hidden, dim = sizes
     rng = np.random.default_rng(experts)
@@ -205,7 +210,7 @@ def test_down_may_have_a_format_of_its_own(device):
     assert_same(device, layer, layer.inputs(rng, 5, 4))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 11])
+@each("rows", axis([1, 2, 3, 4, 5, 11], daily=[1, 4, 5, 11]))  # around a tile
 def test_one_expert_may_have_all_rows(device, rows):
     rng = np.random.default_rng(rows)
     layer = Layer(rng, 9, 33, 17)
@@ -277,7 +282,7 @@ def test_no_expert_adds_nothing(device):
     assert (y[0] == 0).all()
 
 
-@each("bad, format", [6, 7, 1000, NONE - 1, NONE], [("f32", 0), ("q4_bf16", 32)])
+@each("bad, format", axis([6, 7, 1000, NONE - 1, NONE], daily=[6, NONE - 1, NONE]), [("q4_bf16", 32), ("f32", 0)])
 def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
     """Behind the last expert's weights there is NaN. The row fails, and the others do not notice."""
     rng = np.random.default_rng(7)

@@ -15,6 +15,9 @@ from pipeline.device import resources
 from pipeline.errors import BuildError, RunError, ShapeError, UsageError
 from pipeline.graph.tensors import Storage, Tensor
 
+# Of these steps only experts have native kernels; test_experts.py and test_experts_grouped.py run their shaders.
+pytestmark = pytest.mark.one_processor
+
 NORM, WEIGHT = 2e-6, 1e-6  # relative to a norm's result; absolute for routing weights
 INF, NAN = np.inf, np.nan
 
@@ -23,7 +26,7 @@ def normal(shape, seed):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("experts", [33, 64, 128, 257, 1024])
+@each("experts", axis([33, 64, 128, 257, 1024], daily=[33, 257, 1024]))
 def test_hazard_01_more_experts_than_a_simdgroup(device, experts):
     """No barrier between reading the broadcast maximum and reusing its slot for partial sums. The checker sees the
     missing barrier itself, in any run."""
@@ -51,7 +54,7 @@ def test_hazard_02_every_expert_can_be_chosen(device, experts):
     assert (np.diff(weights, axis=1) <= 0).all()
 
 
-@pytest.mark.parametrize("experts", [6, 60, 96, 160])
+@each("experts", axis([6, 60, 96, 160], daily=[6, 60, 160]))
 def test_hazard_03_experts_that_are_no_power_of_two(device, experts):
     """A halving-stride reduction over such a threadgroup drops lanes."""
     logits = np.zeros((1, experts), np.float32)
@@ -102,7 +105,7 @@ def test_hazard_05_nan_and_infinity_among_logits(device, case, norm_topk_prob):
         np.testing.assert_allclose(got[1], 1 / 3 if norm_topk_prob else 1 / 4, atol=WEIGHT)
 
 
-@pairs("odd, norm_topk_prob", [NAN, -INF, INF], [True, False])
+@each("odd, norm_topk_prob", [NAN, -INF, INF], [True, False])
 def test_hazard_05_wherever_it_stands(device, odd, norm_topk_prob):
     logits = np.tile(normal(53, 25), (53, 1))
     np.fill_diagonal(logits, odd)
@@ -145,7 +148,9 @@ def given_ids(rows, top_k):
     return lambda pipe: (pipe.input("ids", (rows, top_k), "u32"), pipe.input("w", (rows, top_k)))
 
 
-@pairs("bad, grouped, format", [4, 5, 1000, 2**31, NONE - 1], [False, True], ["f32", "q4_bf16"])
+@pairs(
+    "bad, grouped, format", axis([4, 5, 1000, 2**31, NONE - 1], daily=[4, NONE - 1]), [False, True], ["f32", "q4_bf16"]
+)
 def test_hazard_06_ids_that_are_no_experts(device, bad, grouped, format):
     """Wrote into other tokens' rows. The row fails, the others are right."""
     x, weights = normal((3, 32), 10), normal((3, 2), 11)
@@ -202,7 +207,7 @@ def residual_norm_into(device, where, residual, x, dtype="f32"):
     return pipe.build((total, normed, again)).run(a=residual, b=x)
 
 
-@pairs("dim, dtype", [1, 31, 48, 8193], ["f32", "bf16"])
+@each("dim, dtype", [1, 31, 48, 8193], ["f32", "bf16"])
 def test_hazard_08_the_sum_in_place(device, dim, dtype):
     """Elements were added twice. In place over the residual or x gives the bits of memory apart."""
     residual, x = normal((3, dim), 19), normal((3, dim), 20)
@@ -451,9 +456,16 @@ def test_hazard_18_bf16_logits(device, top_k):
     assert set(tokens.tolist()) <= allowed and len(set(tokens.tolist())) > 0.3 * min(top_k, count)
 
 
-@pytest.mark.parametrize("first, second", [(1, 1024), (0, 8191), (4095, 4096), (8191, 8192), (15, 16), (3, 19_999)])
-def test_hazard_19_equal_maxima_far_apart(device, first, second):
+@each(
+    "places",
+    axis(
+        [(1, 1024), (0, 8191), (4095, 4096), (8191, 8192), (15, 16), (3, 19_999)],
+        daily=[(1, 1024), (8191, 8192), (15, 16), (3, 19_999)],
+    ),
+)
+def test_hazard_19_equal_maxima_far_apart(device, places):
     """Argmax returned the later one."""
+    first, second = places
     logits = normal((1, 20_000), 33)
     logits[0, [first, second]] = 9
     assert ops.gumbel_sample(logits, 0, 0, device=device).tokens[0] == first

@@ -1,20 +1,37 @@
-"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8
-bits."""
+"""Rotary positions, and heads_to_cache with what families vary: norms, partial and interleaved rope, values of their
+own size, rings, 16 and 8 bits."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import each, pairs
-from support.kernels import ELEMENTARY, NORM, ROUNDING, activations, assert_close, stored
+from support.axes import axis, each, pairs
+from support.kernels import ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, run, stored
 
 import pipeline as p
 from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph.tensors import Storage
 from pipeline.models.rope import Rope
 
+pytestmark = pytest.mark.one_processor  # no step here has native kernels
+
 CACHES = ("f32", "f16", "q8")
-HALF, HALF_STEP = 2.0**-11, 2.0**-25
+HALF = 2.0**-11  # half the distance from 1 to the next f16
+HALF_STEP = 2.0**-25  # half the distance of f16's subnormal numbers
+LARGEST_HALF = 65504
 EPS = 1e-6
+
+
+@pytest.mark.parametrize("half", [1, 9, 16, 40, 64])
+def test_rope_table(device, half):
+    positions = np.array([0, 1, 2, 255, 1023, 40959, 131071], np.uint32)
+    inv_freq = (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
+    y = run(device, 7, lambda pipe, positions: pipe.rope_table(positions, inv_freq), positions=positions)
+    angle = positions[:, None].astype(np.float64) * inv_freq
+    # The product position · inv_freq rounds at its own size, and turns by that much more or less.
+    bound = ROUNDING * (angle + 8)
+    assert_close(y, np.stack([np.cos(angle), np.sin(angle)], 1), bound[:, None, :])
 
 
 class Case:
@@ -40,6 +57,7 @@ class Case:
         rows=5,
         scale=1.0,
         positions=None,
+        slots=None,
         seed=0,
     ):
         rng = np.random.default_rng(seed)
@@ -64,7 +82,7 @@ class Case:
         self.norms = [stored(rng.normal(size=n), dtype) if norm else (None, None) for n in sizes]
         self.q, self.k = activations(rng, rows, heads * dim), activations(rng, rows, kv_heads * dim)
         self.v = activations(rng, rows, kv_heads * self.v_dim)
-        self.slots = np.arange(rows, dtype=np.uint32)[::-1].copy()
+        self.slots = np.array(range(rows)[::-1] if slots is None else slots, np.uint32)
         self.positions = (
             rng.integers(0, context, rows).astype(np.uint32) if positions is None else np.array(positions, np.uint32)
         )
@@ -80,14 +98,14 @@ class Case:
         )
         return turned, *caches
 
-    def run(self, device):
+    def run(self, device, rows=0):
         inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
         pipe = p.Pipeline(device, rows=self.rows)
         tensors = {
             name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
             for name, value in inputs.items()
         }
-        return pipe.build(self.steps(pipe, **tensors)).run(**inputs)
+        return pipe.build(self.steps(pipe, **tensors)).run(rows=rows, **inputs)
 
     def turned(self, x, heads, weight):
         x = x.reshape(self.rows, heads, self.dim).astype(np.float64)
@@ -107,11 +125,13 @@ class Case:
         v = ref.rms_norm(v, None, EPS) if self.options["v_norm"] else v
         return np.clip(v, -self.options["clip"], self.options["clip"]) if self.options["clip"] else v
 
-    def check(self, device):
-        q, k_cache, v_cache = self.run(device)
+    def check(self, device, rows=0):
+        q, k_cache, v_cache = self.run(device, rows)
+        rows = rows or self.rows
         error = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
         wanted = self.turned(self.q, self.heads, self.norms[0][1])
-        assert_close(q, wanted, np.abs(wanted).max(-1, keepdims=True) * error)
+        bound = np.abs(wanted).max(-1, keepdims=True) * error
+        assert_close(q[:rows], wanted[:rows], bound[:rows])
         for cache, wanted in (
             (k_cache, self.turned(self.k, self.kv_heads, self.norms[1][1])),
             (v_cache, self.values()),
@@ -121,11 +141,55 @@ class Case:
                 bound = bound + np.abs(wanted) * HALF + HALF_STEP
             if self.cache == "q8":
                 cache, scales = ref.q8_values(cache, wanted.shape[-1])
-            for row in range(self.rows):
+            left = np.ones(cache.shape[0::2], bool)  # places that no row owns
+            for row in range(rows):
                 place = self.positions[row] % self.context if self.options["window"] else self.positions[row]
+                left[self.slots[row], place] = False
                 own = bound[row] + (scales[self.slots[row], :, place] / 2 if self.cache == "q8" else 0)
                 assert_close(cache[self.slots[row], :, place], wanted[row], own)
-            assert np.count_nonzero(cache) <= wanted.size  # nothing else is written
+            assert not cache.swapaxes(1, 2)[left].any()
+
+
+# Slots and positions of five rows, of which three are of one sequence.
+PLACES = {"slots": [1, 3, 1, 0, 1], "positions": [36, 0, 2, 2, 3], "context": 37}
+
+
+@each(
+    "dim, heads, dtype, cache", [2, 18, 32, 80, 128], [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)], PLAIN_FORMATS, CACHES
+)
+def test_heads_to_cache(device, dim, heads, dtype, cache):
+    heads, kv_heads = heads
+    Case(heads=heads, kv_heads=kv_heads, dim=dim, dtype=dtype, cache=cache, **PLACES).check(device)
+
+
+@given(
+    dim=st.integers(1, 140),
+    kv_heads=st.integers(1, 4),
+    group=st.integers(1, 4),
+    share=st.floats(0, 1),
+    norm=st.sampled_from(["head", "all", None]),
+    dtype=st.sampled_from(PLAIN_FORMATS),
+    cache=st.sampled_from(CACHES),
+    interleaved=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_heads_of_any_size(device, dim, kv_heads, group, share, norm, dtype, cache, interleaved, seed):
+    sizes = {"dim": dim, "heads": kv_heads * group, "kv_heads": kv_heads, "half": int(share * (dim // 2))}
+    Case(**sizes, norm=norm, dtype=dtype, cache=cache, interleaved=interleaved, seed=seed, **PLACES).check(device)
+
+
+@pytest.mark.parametrize("used", [1, 3, 4])
+def test_fewer_rows_write_fewer_places(device, used):
+    Case(**PLACES).check(device, used)
+
+
+@each("position", axis([37, 38, 2**31, 0xFFFFFFFF], daily=[37, 0xFFFFFFFF]))
+def test_a_position_past_the_context_writes_nothing(device, position):
+    case = Case(dim=18, rows=3, context=37, positions=[5, position, 36])
+    _, *caches = case.run(device)
+    for cache in caches:
+        written = {(slot, at) for slot in range(3) for at in range(37) if cache[slot, :, at].any()}
+        assert written == {(2, 5), (0, 36)}
 
 
 @pairs("norm, dtype, cache", ["head", "all", None], ["f32", "f16", "bf16"], CACHES)
@@ -134,7 +198,7 @@ def test_norms(device, norm, dtype, cache):
     Case(norm=norm, dtype=dtype, cache=cache, heads=9, kv_heads=3, dim=24, weight_offset=1.0, v_norm=True).check(device)
 
 
-@pairs(
+@each(
     "size, interleaved, cache",
     [(2, 1), (24, 12), (64, 16), (64, 0), (80, 40), (96, 1), (33, 5), (128, 64), (512, 256)],
     [False, True],
@@ -146,7 +210,7 @@ def test_which_numbers_turn(device, size, interleaved, cache):
     Case(dim=dim, half=half, interleaved=interleaved, cache=cache, norm=None, heads=3, kv_heads=3).check(device)
 
 
-@pairs("sizes, cache", [(192, 128), (24, 40), (16, 1), (7, 64)], CACHES)
+@each("sizes, cache", [(192, 128), (24, 40), (16, 1), (7, 64)], CACHES)
 def test_values_of_another_size(device, sizes, cache):
     dim, v_dim = sizes
     Case(dim=dim, v_dim=v_dim, half=dim // 4, cache=cache, v_norm=True).check(device)
@@ -167,6 +231,47 @@ def test_nan_is_not_clipped_away(device):
 @pairs("context, cache", [1, 5, 19], CACHES)
 def test_rings(device, context, cache):
     Case(window=3, context=context, positions=[0, 4, 5, 18, 1_000_003], cache=cache, half=0).check(device)
+
+
+# 16 bits
+
+# Ties of f16's normal and subnormal numbers, its limits, and what lies beyond them.
+ROUNDED = [
+    *(0.0, -0.0, 1 + HALF, 1 + 3 * HALF, -1 - HALF, 1 + HALF * 1.001),
+    *(2.0**-24, HALF_STEP, -HALF_STEP, 3 * HALF_STEP, HALF_STEP * 1.001, 2.0**-14 - HALF_STEP, 1e-40),
+    *(65503.9, 65504, 65519.99, 65520, -65520, 65536, -1e30, np.finfo(np.float32).max, np.inf, -np.inf, np.nan),
+]
+
+
+def as_half(values):
+    """Values as a cache of f16 keeps them: the nearest, and a finite number never as inf."""
+    return np.where(np.isinf(values), values, np.clip(values, -LARGEST_HALF, LARGEST_HALF)).astype(np.float16)
+
+
+def test_values_round_to_the_nearest_and_never_to_infinity(device):
+    case = Case(kv_heads=2, rows=1, context=5, cache="f16")
+    case.v[0] = np.resize(np.array(ROUNDED, np.float32), 64)
+    _, _, v_cache = case.run(device)
+    kept = v_cache[0, :, case.positions[0]].reshape(-1)
+    np.testing.assert_array_equal(kept.astype(np.float64), as_half(case.v[0]).astype(np.float64))
+    np.testing.assert_array_equal(np.signbit(kept[:23]), np.signbit(case.v[0, :23]))
+    assert np.isinf(kept[: len(ROUNDED)]).sum() == 2 and (np.abs(kept[: len(ROUNDED)]) == LARGEST_HALF).sum() == 8
+
+
+def test_keys_beyond_half_become_its_largest(device):
+    case = Case(heads=2, kv_heads=1, dim=16, rows=3, context=9, cache="f16")
+    case.norms[1] = stored(case.norms[1][1] * 1e6, "f32")
+    case.k[1, 3] = np.nan
+    _, k_cache, _ = case.run(device)
+    wanted = case.turned(case.k, 1, case.norms[1][1])
+    for row in (0, 2):
+        kept = k_cache[case.slots[row], :, case.positions[row]].astype(np.float64)
+        large = np.abs(wanted[row]) > LARGEST_HALF * 1.001
+        assert large.sum() > 8 and (kept[large] == np.copysign(LARGEST_HALF, wanted[row][large])).all()
+        small = np.abs(wanted[row]) < LARGEST_HALF
+        bound = np.abs(wanted[row]).max() * 1e-4 + np.abs(wanted[row][small]) * HALF
+        assert_close(kept[small], wanted[row][small], bound)
+    assert np.isnan(k_cache[case.slots[1], :, case.positions[1]]).all()  # through the norm's sum
 
 
 # 8 bits

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from support import reference as ref
-from support.axes import pairs
+from support.axes import each, pairs
 from support.kernels import FORMATS, activations, chain, matrix, stored
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
 from pipeline.graph.steps.latent import KeysValues
 from pipeline.graph.tensors import Storage
+
+# Only attention over the rows has native kernels; test_windows.py compares them and the shaders with the oracle.
+pytestmark = pytest.mark.one_processor
 
 EPS = 1e-6
 # Of a row's length, what its result may be off by: rounding of float32 through three products, and what rows of the
@@ -90,7 +93,7 @@ class Case:
         assert error.max() < ERRORS[self.cache], error.max()  # NaN is not
 
 
-@pairs("format, split", FORMATS, [False, True])
+@each("format, split", FORMATS, [False, True])
 def test_weights_of_every_format(device, format, split):
     format, group = format
     wide = 256 if format.endswith("_k") else 128  # columns that are whole blocks and groups

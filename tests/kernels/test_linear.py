@@ -32,10 +32,12 @@ def linear(weight):
     return lambda pipe, x: pipe.linear(x, weight)
 
 
-QUANTISED = axis(FORMATS_AND_GROUPS[3:], on_checker=ONE_OF_EACH_KIND[2:])
+DAILY = tuple(FORMATS.values[place] for place in FORMATS.daily)
+QUANTISED = axis(FORMATS_AND_GROUPS[3:], on_checker=ONE_OF_EACH_KIND[2:], daily=DAILY[3:])
 
 
-@pairs("inputs, rows, format", DIMS, ROWS, PLAIN_FORMATS)
+@pytest.mark.one_processor  # native kernels are for quantised weights
+@each("inputs, rows, format", DIMS, ROWS, PLAIN_FORMATS)
 def test_linear(device, inputs, rows, format):
     rng = np.random.default_rng(inputs)
     for outputs in (1, 17, 33):
@@ -44,6 +46,7 @@ def test_linear(device, inputs, rows, format):
         check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
+@pytest.mark.all_on_cpu1  # the one test of all shaders and all native kernels of projections
 @each("format, groups", QUANTISED, [1, 3, 33])
 def test_linear_quantised(device, format, groups):
     format, group = format
@@ -82,7 +85,7 @@ def test_quantised_of_any_size(device, rows, groups, outputs, format, seed):
     check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
-@pairs("format", FORMATS)
+@each("format", axis(FORMATS_AND_GROUPS, daily=ONE_OF_EACH_KIND))  # their loops are those of one
 def test_three_at_a_time(device, format):
     format, group = format
     rng = np.random.default_rng(3)
@@ -125,7 +128,7 @@ def test_one_of_three_is_the_same_as_alone(device):
         assert y.tobytes() == one.tobytes()
 
 
-@pytest.mark.parametrize("used", [1, 3, 4, 5, 8])
+@each("used", axis([1, 3, 4, 5, 8], daily=[1, 4, 5]))
 def test_fewer_rows_leave_other_tiles_alone(device, used):
     rng = np.random.default_rng(7)
     weight, values = matrix(rng, (17, 33), "f32")
@@ -178,7 +181,8 @@ def test_quantize_is_what_the_kernels_read(device):
 VOCABS = (1, 17, 4096, 5003)
 
 
-@each("format, vocab", FORMATS, VOCABS)
+@pytest.mark.one_processor
+@each("format, vocab", axis(FORMATS_AND_GROUPS, daily=ONE_OF_EACH_KIND), VOCABS)
 def test_embed(device, format, vocab):
     format, group = format
     rng = np.random.default_rng(vocab)
@@ -190,7 +194,8 @@ def test_embed(device, format, vocab):
     assert_close(y, values[tokens], ROUNDING * 2 * bool(group) * size)
 
 
-@pytest.mark.parametrize("token", [17, 18, 2**31, 0xFFFFFFFF])
+@pytest.mark.one_processor
+@each("token", axis([17, 18, 2**31, 0xFFFFFFFF], daily=[17, 0xFFFFFFFF]))
 def test_a_token_outside_the_vocabulary_reads_nothing(device, token):
     weight, values = matrix(np.random.default_rng(9), (17, 33), "f32")
     tokens = np.array([16, token, 0], np.uint32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import pairs
+from support.axes import each, pairs
 from support.experts import Layer
 from support.kernels import (
     DOT,
@@ -52,7 +52,7 @@ def bound_of(device, x, weight, values, extra, scale=1.0):
     )
 
 
-@pairs("format, dtype", FORMATS, PLAIN_FORMATS)
+@each("format, dtype", FORMATS, PLAIN_FORMATS)
 def test_a_bias_is_added(device, format, dtype):
     rng = np.random.default_rng(1)
     inputs = format[1] * 3 or 37
@@ -89,7 +89,7 @@ def test_three_of_different_formats_keep_their_biases(device):
         assert_close(y, projected(x, values, bias), bound_of(device, x, weight, values, bias))
 
 
-@pairs("format, softcap", FORMATS, [30.0, 0.5])
+@each("format, softcap", FORMATS, [30.0, 0.5])
 def test_softcap(device, format, softcap):
     rng = np.random.default_rng(4)
     inputs = format[1] * 2 or 65
@@ -149,7 +149,8 @@ def test_an_epilogue_keeps_what_is_no_number_in_its_place(processor):
         assert (y[3, :18] == 2).all() or np.isnan(y[3, :18]).all()  # ∞ · q · scale + ∞ · bias
 
 
-@pairs("format, scale", FORMATS, [1.0, 8.0, 0.0625, float(np.float32(33.941125))])
+@pytest.mark.one_processor
+@each("format, scale", FORMATS, [1.0, 8.0, 0.0625, float(np.float32(33.941125))])
 def test_embeddings_are_scaled(device, format, scale):
     rng = np.random.default_rng(6)
     weight, values = matrix(rng, (17, format[1] or 33), *format)

@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from support.axes import pairs
+from support.axes import axis, pairs
 from support.kernels import BLOCK_FORMATS, DOT, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
@@ -25,7 +25,8 @@ def native():
     return device
 
 
-@pairs("format, groups", OF_32, range(1, 18))
+# An octet less one, an octet, one more, and one more than two.
+@pairs("format, groups", OF_32, axis(range(1, 18), daily=[1, 7, 8, 9, 17]))
 def test_any_number_of_groups(native, format, groups):
     """Rows that are worked on one by one, and in tiles of two and of four with what is left of them."""
     rng = np.random.default_rng(groups)

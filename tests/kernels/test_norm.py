@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import each, pairs
+from support.axes import axis, each
 from support.kernels import (
     DIMS,
     NORM,
@@ -23,6 +23,8 @@ from support.kernels import (
 import pipeline as p
 from pipeline.errors import BuildError
 
+pytestmark = pytest.mark.one_processor  # no step here has native kernels
+
 EPS = 1e-6
 
 
@@ -39,7 +41,7 @@ def test_rms_norm(device, dim, rows, dtype):
     check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, EPS), x=x), x, values)
 
 
-@pairs("dim, dtype", DIMS, PLAIN_FORMATS)
+@each("dim, dtype", DIMS, PLAIN_FORMATS)
 def test_rms_norm3(device, dim, dtype):
     """Bit for bit what three norms give."""
     rng = np.random.default_rng(dim)
@@ -111,7 +113,7 @@ def test_zeros_give_zeros(device):
     assert (y == 0).all()
 
 
-@pytest.mark.parametrize("used", [1, 2, 4, 5])
+@each("used", axis([1, 2, 4, 5], daily=[1, 4, 5]))
 def test_fewer_rows_leave_the_others_alone(device, used):
     x = activations(np.random.default_rng(1), 5, 33)
     made = chain(device, 5, lambda pipe, x: pipe.rms_norm(x), x=x)

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference
+from support.axes import each
 
 import pipeline as p
 from pipeline import ops
 from pipeline.errors import BuildError, DTypeError, ShapeError
+
+pytestmark = pytest.mark.one_processor  # no step here has native kernels
 
 # Relative to what is added up: the result of a norm, or residual and norm where they may cancel.
 F32 = 2e-6
@@ -112,8 +115,7 @@ def test_fused_residual_norm_scalar(device, case, with_sum):
     check(normed, want, np.abs(want), dtype)
 
 
-@pytest.mark.parametrize("dim", [65536, 2**20 + 5])
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@each("dtype, dim", ["f32", "bf16"], [65536, 2**20 + 5])
 def test_long_rows(processor, dtype, dim):
     """Errors of a plain running sum would add up: all of one sign where the elements are equal. Not on the checker:
     what long rows do to memory is hazard 7."""

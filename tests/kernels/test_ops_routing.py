@@ -14,6 +14,8 @@ from pipeline import ops
 from pipeline.errors import BuildError, DTypeError, RunError, ShapeError
 from pipeline.ops import call
 
+pytestmark = pytest.mark.one_processor  # no step here has native kernels
+
 WEIGHT = 1e-6  # absolute, of weights of which the largest possible is 1
 
 EXPERTS = st.sampled_from([1, 6, 16, 31, 48, 60, 96, 160, 256, 257, 1024, 1031]) | st.integers(1, 300)

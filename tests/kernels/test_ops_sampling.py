@@ -13,12 +13,18 @@ from pipeline import _core, ops
 from pipeline.device import resources
 from pipeline.errors import DTypeError, RunError, ShapeError, UsageError
 
+pytestmark = pytest.mark.one_processor  # no step here has native kernels
+
 QWEN_VOCAB = 151936
 P_ABOVE_ONE_IN_A_THOUSAND = 3.09  # of chi_square_z
 LOGPROB = 1e-5  # Σ exp of 152k terms in f32, and its logarithm
 CDF_ROUNDING = 2e-6  # uniform numbers nearer to a step than that may take either side
 # On the checker around a block of 64, and up to the smallest of two parts, of 8,192 logits each.
-SMALL_VOCABS = axis((1, 2, 33, 64, 65, 500, 4096, 8192, 8193, 20000), on_checker=(1, 33, 65, 8193))
+SMALL_VOCABS = axis(
+    (1, 33, 65, 8193, 2, 64, 500, 4096, 8192, 20000),
+    on_checker=(1, 33, 65, 8193),
+    daily=(1, 33, 65, 8193, 64, 8192, 20000),
+)
 
 
 def logits_of(vocab, rows=1, seed=0, scale=3.0):
@@ -57,7 +63,7 @@ def test_softmax_sample_over_a_million_draws():
     assert ref.chi_square_z(np.bincount(tokens, minlength=QWEN_VOCAB), ref.softmax(row)) < P_ABOVE_ONE_IN_A_THOUSAND
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.3, 0.5, 1 - 2.0**-24, 1 - 2.0**-40])
+@each("uniform", axis([0.0, 0.3, 0.5, 1 - 2.0**-24, 1 - 2.0**-40], daily=[0.0, 0.5, 1 - 2.0**-24, 1 - 2.0**-40]))
 def test_softmax_sample_never_draws_what_has_no_probability(device, uniform):
     logits = np.full((1, 20000), -np.inf, np.float32)
     logits[0, [7, 8200, 16000]] = 1
@@ -209,10 +215,11 @@ def test_filters_keep_what_a_full_sort_keeps(vocab, levels, seed, top_k, top_p, 
     assert likely & narrowest <= drawn
 
 
-@pytest.mark.parametrize(
-    "filters", [{"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}, {"top_k": 100, "top_p": 0.8, "min_p": 0.05}]
+@each(
+    "vocab, filters",
+    [QWEN_VOCAB, 1000],
+    [{"top_k": 100, "top_p": 0.8, "min_p": 0.05}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}],
 )
-@pytest.mark.parametrize("vocab", [1000, QWEN_VOCAB])
 def test_filtered_draws_follow_the_softmax_of_what_is_kept(vocab, filters):
     count, row, temperature = 20000 if vocab < 9000 else 4000, logits_of(vocab)[0], 0.9
     tokens, _ = ops.gumbel_sample(many(row, count), temperature, np.arange(count), **filters)
@@ -222,7 +229,13 @@ def test_filtered_draws_follow_the_softmax_of_what_is_kept(vocab, filters):
     assert ref.chi_square_z(np.bincount(tokens, minlength=vocab), probabilities) < P_ABOVE_ONE_IN_A_THOUSAND
 
 
-@pytest.mark.parametrize("top_k", [1, 39, 40, 41, 2000, 2374, 2375, 9000, 151935, 151936, 2**31 - 1])
+@each(
+    "top_k",
+    axis(
+        [1, 39, 40, 41, 2000, 2374, 2375, 9000, 151935, 151936, 2**31 - 1],
+        daily=[1, 40, 41, 2374, 2375, 151935, 151936, 2**31 - 1],
+    ),
+)
 def test_top_k_at_every_size(top_k):
     """Below and above the number of blocks, of what a list holds, and of the vocabulary; all ties."""
     row = np.zeros(QWEN_VOCAB, np.float32)

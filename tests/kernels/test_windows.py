@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import pairs
+from support.axes import axis, each, pairs
 from support.kernels import DOT, ELEMENTARY, activations, assert_close, run, stored
 
 import pipeline as p
@@ -71,7 +71,7 @@ def check(y, q, history, slots, positions, scale=None, window=0, sinks=None, sof
 WINDOWS = (1, 2, 7, 95, 96, 97, 128, 256, 257, 600)  # kernels weigh 96 (native) or 256 positions (shader) at a time
 
 
-@pairs("window, cache", WINDOWS, CACHES)
+@pairs("window, cache", axis(WINDOWS, daily=(1, 7, 96, 97, 256, 257, 600)), CACHES)
 def test_windows(device, window, cache):
     """In a ring as small as it may be, in one with room, and in a cache of everything."""
     rng = np.random.default_rng(window)
@@ -88,7 +88,7 @@ def test_windows(device, window, cache):
             assert y.tobytes() == wanted.tobytes()  # wherever the ring begins
 
 
-@pairs("heads, window, cache", [(3, 3, 24), (4, 1, 64), (16, 2, 80), (5, 5, 16), (17, 1, 32)], [2, 5, 90, 128], CACHES)
+@each("heads, window, cache", [(3, 3, 24), (4, 1, 64), (16, 2, 80), (5, 5, 16), (17, 1, 32)], [2, 5, 90, 128], CACHES)
 def test_a_chunk_of_a_prompt_wraps_around(device, heads, window, cache):
     """Rows of two sequences, mixed: each sees its window in a ring of window + rows - 1, and gives the bits that
     it gives alone in a cache of everything. 250: a chunk across the shader's first 256 positions."""
@@ -136,7 +136,7 @@ def test_what_lies_outside_a_window_is_not_read(device):
     assert np.isnan(y[0]).all() and y[1:].tobytes() == clean[1:].tobytes()
 
 
-@pytest.mark.parametrize("position", [2**31 - 1, 2**31, 0xFFFFFFFF])
+@each("position", axis([2**31 - 1, 2**31, 0xFFFFFFFF], daily=[2**31 - 1, 0xFFFFFFFF]))
 def test_positions_beyond_all_stay_within_the_ring(device, position):
     rng = np.random.default_rng(5)
     history = History(rng, 1, 1, 40, 16)
@@ -176,7 +176,7 @@ def test_everything_together(device, heads, group, dim, v_dim, window, count, ro
 # Sinks
 
 
-@pairs("sizes, dtype", [(4, 2, 1), (8, 1, 97), (20, 1, 300), (3, 3, 600)], ["f32", "f16", "bf16"])
+@each("sizes, dtype", [(4, 2, 1), (8, 1, 97), (20, 1, 300), (3, 3, 600)], ["f32", "f16", "bf16"])
 def test_sinks(device, sizes, dtype):
     heads, kv_heads, count = sizes
     rng = np.random.default_rng(count)
@@ -211,7 +211,7 @@ def test_a_sink_that_is_no_number_spoils_its_head(device):
 # Soft caps
 
 
-@pairs("softcap, cache", [0.01, 1.0, 50.0, 1e4], CACHES)
+@each("softcap, cache", [0.01, 1.0, 50.0, 1e4], CACHES)
 def test_softcaps(device, softcap, cache):
     rng = np.random.default_rng(7)
     history = History(rng, 1, 2, 300, 32, cache=cache)
@@ -238,7 +238,7 @@ def test_nan_passes_a_softcap(device):
 SIZES = [(64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256), (512, 512), (24, 40), (576, 512)]
 
 
-@pairs("sizes, cache", SIZES, CACHES)
+@each("sizes, cache", SIZES, CACHES)
 def test_head_dims(device, sizes, cache):
     dim, v_dim = sizes
     rng = np.random.default_rng(dim)
@@ -249,7 +249,7 @@ def test_head_dims(device, sizes, cache):
         check(y, q, history, [0] * 3, positions, window=window)
 
 
-@pytest.mark.parametrize("heads", [16, 48, 80, 128])
+@each("heads", axis([16, 48, 80, 128], daily=[16, 80, 128]))
 def test_many_query_heads_of_a_key_head(device, heads):
     rng = np.random.default_rng(heads)
     history = History(rng, 1, 1, 110, 32, cache="q8")
@@ -258,7 +258,7 @@ def test_many_query_heads_of_a_key_head(device, heads):
     check(y, q, history, [0, 0], [109, 108], window=100, sinks=sinks)
 
 
-@pairs("v_dim, cache", [1, 16, 64, 70], CACHES)
+@each("v_dim, cache", [1, 16, 64, 70], CACHES)
 def test_values_within_the_keys(device, v_dim, cache):
     """One cache for both, as latent attention has it: the first numbers of a row are its values."""
     rng = np.random.default_rng(v_dim)
