@@ -332,6 +332,7 @@ def test_the_same_chain_again(device):
         layer.check(device, made.run(**inputs), **inputs)
 
 
+@pytest.mark.one_processor
 def test_one_thread_and_two_give_the_same(processor):
     rng = np.random.default_rng(10)
     layer = Layer(rng, 60, 64, 64, ("q4_bf16", 64))

@@ -32,8 +32,9 @@ def linear(weight):
     return lambda pipe, x: pipe.linear(x, weight)
 
 
-DAILY = tuple(FORMATS.values[place] for place in FORMATS.daily)
-QUANTISED = axis(FORMATS_AND_GROUPS[3:], on_checker=ONE_OF_EACH_KIND[2:], daily=DAILY[3:])
+# Those of the checker first, so that they have the same sizes everywhere.
+DAILY = list(dict.fromkeys([*ONE_OF_EACH_KIND[2:], *(FORMATS.values[place] for place in FORMATS.daily[3:])]))
+QUANTISED = axis(FORMATS_AND_GROUPS[3:], on_checker=ONE_OF_EACH_KIND[2:], daily=DAILY)
 
 
 @pytest.mark.one_processor  # native kernels are for quantised weights

@@ -71,12 +71,40 @@ def test_a_row_is_the_same_in_a_run_of_fewer(device, used):
         assert a[:used].tobytes() == b[:used].tobytes()
 
 
-def test_one_thread_and_two_give_the_same(processor):
-    device = processor
-    given = inputs(9)
-    other = with_one_thread(device)
-    for a, b in zip(run(device, 9, forward, **given), run(other, 9, forward, **given)):
+def assert_one_thread_gives_the_same(two, rows, steps, given):
+    results = (as_tuple(run(device, rows, steps, **given)) for device in (two, with_one_thread(two)))
+    for a, b in zip(*results, strict=True):
         assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.one_processor
+def test_one_thread_and_two_give_the_same(processor):
+    assert_one_thread_gives_the_same(processor, 9, forward, inputs(9))
+
+
+@pytest.mark.one_processor
+@pytest.mark.parametrize("cache", ["f32", "f16", "q8"])
+def test_one_thread_and_two_fill_the_same_cache(processor, cache):
+    """The heads of rows that are spread over threads, of attention and of latent attention; and what was routed."""
+    rng = np.random.default_rng(2)
+    norms = [np.abs(activations(rng, 32)) for _ in range(3)]
+    inv_freq, kv_b = rng.random(16).astype(np.float32), activations(rng, 2 * (32 + 8), 32)
+
+    def steps(pipe, q, k, v, slots, positions):
+        caches = [
+            pipe.state(name, Storage.zeros((SLOTS, heads, 16, dim), cache))
+            for name, heads, dim in (("keys", 2, 32), ("values", 2, 32), ("rows", 1, 64))
+        ]
+        table = pipe.rope_table(positions, inv_freq)
+        turned = pipe.heads_to_cache(q, k, v, *norms[:2], table, slots, positions, *caches[:2])
+        compressed = pipe.latent_to_cache(q, k, norms[2], table, slots, positions, caches[2], heads=2)
+        y = pipe.latent_attention(q, compressed, kv_b, caches[2], slots, positions, 0.1, v_dim=8)
+        return turned, compressed, y, *pipe.scored_moe_routing(q, 8, groups=4, top_groups=2), *caches
+
+    given = inputs(9)
+    heads = {"q": activations(rng, 9, 128), "k": activations(rng, 9, 64), "v": activations(rng, 9, 64)}
+    given = heads | {name: given[name] for name in ("slots", "positions")}
+    assert_one_thread_gives_the_same(processor, 9, steps, given)
 
 
 def test_a_spoiled_row_fails_alone(device):
@@ -148,6 +176,12 @@ def sampling(kind, rows, vocab):
         )
 
     return steps, given
+
+
+@pytest.mark.one_processor
+@pytest.mark.parametrize("kind", SAMPLING)
+def test_one_thread_and_two_sample_the_same(processor, kind):
+    assert_one_thread_gives_the_same(processor, 9, *sampling(kind, 9, 20_000))
 
 
 @pytest.mark.one_processor
