@@ -283,11 +283,9 @@ def main() -> int:
     unknown = set(options.names) - {mistake.name for mistake in mistakes}
     if unknown:
         parser.error(f"no mistake is called {', '.join(sorted(unknown))}; see {LIST}")
-    wanted = [
-        mistake
-        for mistake in mistakes
-        if (not options.names or mistake.name in options.names) and (not options.kind or mistake.kind in options.kind)
-    ]
+    by_name = {mistake.name: mistake for mistake in mistakes}
+    wanted = [by_name[name] for name in options.names or by_name]
+    wanted = [mistake for mistake in wanted if not options.kind or mistake.kind in options.kind]
     trees = Trees(options.source.resolve(), options.scratch, options.build or options.source / "build")
     trees.prepare()
     missed = 0
