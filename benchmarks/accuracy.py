@@ -10,6 +10,7 @@ blocks of 32, as engines do whose kernels multiply 8-bit integers.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -54,7 +55,7 @@ def measure(settings, checkpoint):
         name = f"{isa or 'best'}, {'' if native == '1' else 'shaders only, '}KV cache {kv_cache}"
         for path, logits in accuracy.PATHS.items():
             golden = (
-                accuracy.golden_tokens(lambda tokens: model.logits(tokens, ROWS[path], kv_cache))
+                accuracy.golden_tokens(functools.partial(model.logits, rows=ROWS[path], kv_cache=kv_cache))
                 if path in ROWS
                 else None
             )
@@ -81,8 +82,9 @@ def main():
             if not options.json:
                 golden = f"golden {each['golden_equal']} of {each['golden']}" if each["golden"] else ""
                 print(
-                    f"{each['arithmetic']:33} {each['path']:8} {each['positions']} positions   KL mean {each['mean_kl']:.1e}   "
-                    f"median {each['median_kl']:.1e}   largest {each['largest_kl']:.1e}   {golden}".rstrip(),
+                    f"{each['arithmetic']:33} {each['path']:8} {each['positions']} positions   "
+                    f"KL mean {each['mean_kl']:.1e}   median {each['median_kl']:.1e}   "
+                    f"largest {each['largest_kl']:.1e}   {golden}".rstrip(),
                     flush=True,
                 )
     if options.json:

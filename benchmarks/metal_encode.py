@@ -1,4 +1,4 @@
-"""What a dispatch costs on the cpu device: python benchmarks/metal_encode.py
+"""The cost of a dispatch on the cpu device: python benchmarks/metal_encode.py
 
 Builds benchmarks/metal_encode.m against objc/metal and runs it with 1 and 2 threads. The kernel
 does nothing, so all of the time is the device's own.

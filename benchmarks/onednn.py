@@ -37,7 +37,8 @@ SHAPES = {  # name: (inputs, outputs, rows)
 
 @dataclass
 class Matrix:
-    """What all sides multiply: q [outputs, inputs] of 0 … 15, scale and bias [outputs, inputs / GROUP]; x [rows, inputs]."""
+    """The operands of all sides: q [outputs, inputs] of 0 … 15, scale and bias [outputs, inputs / GROUP]; x
+    [rows, inputs]."""
 
     q: np.ndarray
     scale: np.ndarray
@@ -248,9 +249,9 @@ def main():
             rows.append(row)
             if not options.json:
                 print(
-                    f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs {row['flops_per_second'] / 1e9:8,.1f} "
-                    f"GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   onebuf {row['onebuf_ratio']:6.2f} × as fast   "
-                    f"error {row['relative_error']:.0e}",
+                    f"{name:22} {row['side']:24} {row['median_seconds'] * 1e6:10,.0f} µs "
+                    f"{row['flops_per_second'] / 1e9:8,.1f} GFLOP/s {row['bytes_per_second'] / 1e9:6.1f} GB/s   "
+                    f"onebuf {row['onebuf_ratio']:6.2f} × as fast   error {row['relative_error']:.0e}",
                     flush=True,
                 )
     if options.json:

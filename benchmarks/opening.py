@@ -3,8 +3,8 @@
     python benchmarks/opening.py [--gigabytes 5] [--folder DIR]
 
 Writes a Qwen3-MoE of that size as sparse files, whose weights are zeros that take no room on the disk, once as a GGUF
-file (Q4_0) and once as an MLX folder (4 bits), and opens each in a new process: the checkpoint, then the model. Memory is
-the resident set of the process, less what it was after importing the package and NumPy. Weights are mapped and not
+file (Q4_0) and once as an MLX folder (4 bits), and opens each in a new process: the checkpoint, then the model. Memory
+is the resident set of the process, less what it was after importing the package and NumPy. Weights are mapped and not
 read; what a run takes besides, its key-value cache and buffers, goes by its context and batch size.
 """
 
@@ -168,7 +168,7 @@ print(json.dumps({"header": header, "opened": opened, "megabytes": now - before,
 
 
 def measure(path: Path, runs: int = RUNS) -> dict:
-    """Of so many processes, the one of median time."""
+    """The process with the median time, of `runs` processes."""
     found = []
     for _ in range(runs):
         done = subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What the threads of the cpu device add to the work: dependent dispatches, sharing, uneven work, waiting.
+"""The time that the threads of the cpu device add to the work: dependent dispatches, sharing, uneven work, waiting.
 
     python benchmarks/pool.py [--threads 2] [--repeats 5]
 
@@ -94,7 +94,7 @@ def commit_and_wait(device, repeats):
 def open_devices(threads):
     devices = [p.open_device("cpu", threads=threads), p.open_device("cpu", threads=1)]
     for device in devices:
-        device.library = device.compile(SOURCE)
+        device.library = device.core.compile(SOURCE)
     return devices
 
 

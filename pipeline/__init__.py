@@ -1,4 +1,4 @@
-"""Onebuf: mixture-of-experts transformers with one command buffer a token.
+"""Onebuf: mixture-of-experts transformers with one command buffer per token.
 
     import pipeline as p
     pipe = p.Pipeline(device="auto", rows=4)
@@ -13,16 +13,23 @@ _EXPORTS = {
     "Chain": ".graph.chain",
     "Plan": ".graph.plan",
     "Device": ".device.device",
+    "checked": ".device.device",
     "open_device": ".device.device",
+    "Buffer": ".device.kernels",
+    "Dispatch": ".device.kernels",
+    "DispatchChain": ".device.kernels",
+    "Kernel": ".device.kernels",
+    "Library": ".device.kernels",
+    "Finding": ".device.findings",
     "Storage": ".graph.tensors",
     "Tensor": ".graph.tensors",
     "Blocks": ".graph.weights",
     "Quantized": ".graph.weights",
     "quantize": ".graph.weights",
     "open_checkpoint": ".checkpoints.opening",
-    "load_model": ".models",
-    "Generator": ".generation",
-    "Request": ".generation",
+    "load_model": ".models.families",
+    "Generator": ".generation.generator",
+    "Request": ".generation.requests",
     "errors": None,
     "generation": None,
     "ops": None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 def lazy(
-    package: str, homes: dict[str, str | None]
+    package: str, homes: Mapping[str, str | None]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """A package's `__getattr__`, `__dir__` and `__all__`.
 

@@ -1,21 +1,19 @@
-"""`python -m pipeline.convert HF_DIR OUT`: a Hugging Face checkpoint as an MLX checkpoint, which mlx-lm and Onebuf load.
+"""`python -m pipeline.convert HF_DIR OUT` makes an MLX checkpoint, which mlx-lm and Onebuf load, of a Hugging Face one.
 
 docs/checkpoints.md describes it. Every error raised on purpose ends here as one line on standard error.
 """
 
 import argparse
-import os
 import sys
-import time
-from pathlib import Path
 
 from .cli.program import BAD_INPUT, INTERRUPTED, Parser, guarded, open_streams
+from .graph.formats import AFFINE_BITS, GROUP_SIZES
+
+__all__ = ["BAD_INPUT", "INTERRUPTED", "OK", "main"]
 
 OK = 0
-BITS, GROUP_SIZES = (3, 4, 6, 8), (32, 64, 128)
-__all__ = ["BAD_INPUT", "INTERRUPTED", "OK", "main"]
 EPILOG = """\
-OUT must not exist yet, or be what an earlier run of the same command left when it was ended: then it goes on from there.
+OUT must not exist yet, or be the folder that an interrupted run of the same command left: then it goes on from there.
 exit codes: 0 OUT is complete; 2 it is not, one line says why; 130 interrupted
 """
 
@@ -28,26 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = _parser().parse_args(arguments)
-    from .checkpoints.config import Quantization
-    from .checkpoints.opening import open_checkpoint
-    from .converting import conversion
-    from .converting.display import make_progress
+    from .converting.running import convert  # loads NumPy, which a mistake on the command line need not wait for
 
-    started = time.monotonic()
-    with open_checkpoint(options.source) as checkpoint:
-        work = conversion.plan(checkpoint, Path(options.out), Quantization(options.bits, options.group_size))
-        with make_progress() as progress:
-            try:
-                conversion.run(work, _threads(), progress)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("; the same command again goes on from there") from None
-        progress.done(work, time.monotonic() - started)
+    convert(options.source, options.out, options.bits, options.group_size)
     return OK
-
-
-def _threads() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", metavar="HF_DIR", help="folder with config.json and safetensors in bf16, f16 or f32")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
-    parser.add_argument("--bits", type=int, choices=BITS, default=4, help="of a weight (default: %(default)s)")
+    parser.add_argument("--bits", type=int, choices=AFFINE_BITS, default=4, help="of a weight (default: %(default)s)")
     parser.add_argument(
         "--group-size",
         type=int,

@@ -11,10 +11,19 @@
     └── DeviceError           the device or what runs on it
         ├── CompileError        a shader that does not compile or lacks a kernel
         ├── RunError            a command buffer that failed: names chain, step and kernel
+        ├── FindingsError       what the checker found, as a test's failure: an AssertionError, too
         └── ClosedError         use of a handle after close
 
-A message says what is wrong, where, and what to do, in one line.
+A message says what is wrong, where, and what to do, in one line; a FindingsError has several lines per finding.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .device.findings import Finding
 
 
 class OnebufError(Exception):
@@ -59,6 +68,15 @@ class CompileError(DeviceError):
 
 class RunError(DeviceError):
     """A command buffer that failed."""
+
+
+class FindingsError(DeviceError, AssertionError):
+    """Mistakes that the checker found in kernels. `findings` has them, the message their texts."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        count = f"{len(findings)} mistake{'' if len(findings) == 1 else 's'}"
+        super().__init__(f"the checker found {count}:\n\n" + "\n\n".join(map(str, findings)))
+        self.findings = tuple(findings)
 
 
 class ClosedError(DeviceError):

@@ -1,4 +1,4 @@
-"""`python -m pipeline.inspect MODEL`: what a checkpoint is, what it takes, and what stands against running it.
+"""`python -m pipeline.inspect MODEL` says what a checkpoint is, what it takes, and why it may not run.
 
 docs/checkpoints.md describes it. Every error raised on purpose ends here as one line on standard error.
 """
@@ -10,8 +10,9 @@ from .checkpoints.named import NAMES, model_path
 from .cli.program import BAD_INPUT, Parser, guarded, open_streams
 from .graph.formats import CACHE_DTYPES
 
-OK, UNSUPPORTED = 0, 1
 __all__ = ["BAD_INPUT", "OK", "UNSUPPORTED", "main"]
+
+OK, UNSUPPORTED = 0, 1
 EPILOG = """\
 exit codes: 0 the checkpoint can be run; 1 it cannot, and what is unsupported or missing is listed;
 2 it cannot be opened, one line says why
@@ -24,27 +25,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
-    import json
-
     open_streams()
     options = _parser().parse_args(arguments)
-    from .checkpoints.opening import open_checkpoint
-    from .inspecting import facts, report
+    model = model_path(options.model)
+    from .inspecting.running import inspect  # loads NumPy, which a mistake on the command line need not wait for
 
-    with open_checkpoint(model_path(options.model)) as checkpoint:
-        found = facts.gather(checkpoint, options.context, options.kv_cache)
-        if options.json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))
-        else:
-            lines = report.tensor_lines(checkpoint) + [""] if options.tensors else []
-            print("\n".join(lines + report.lines(found)))
-    return UNSUPPORTED if found["unsupported"] else OK
+    can_run = inspect(model, options.context, options.kv_cache, tensors=options.tensors, json=options.json)
+    return OK if can_run else UNSUPPORTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.inspect",
-        description="Says what a checkpoint is, what memory it takes, what a token reads of it, and what is unsupported.",
+        description="Says what a checkpoint is, what memory it takes, what one token reads of it, and what of it is "
+        "unsupported.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,5 +1,5 @@
-// Argument structs and sizes that the shaders and the host share, defined only here.
-// The host packs structs by reflection, member by member, and reads the sizes from this header.
+// This header defines the argument structs and the sizes that shaders and host share. They are defined nowhere else.
+// The host packs a struct member by member, by reflection, and reads the sizes from this header.
 #ifndef OB_ARGS_H
 #define OB_ARGS_H
 
@@ -8,62 +8,62 @@
 #include <stdint.h>
 #endif
 
-// A threadgroup of a projection computes OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows, and of an
-// expert projection for one (row, expert) pair. A simdgroup takes OB_LINEAR_BLOCK outputs at a time.
+// A threadgroup of a projection computes a tile: OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. In an expert
+// projection the tile is for one (row, expert) pair. A simdgroup computes OB_LINEAR_BLOCK outputs at a time.
 #define OB_LINEAR_OUTPUTS 16
 #define OB_LINEAR_ROWS 4
 #define OB_LINEAR_BLOCK 2
 
-// Heads that one threadgroup of the head norm + rope kernel takes, and what is normed together: the numbers
-// of a head, or those of all heads.
+// One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
+// (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).
 #define OB_ROPE_HEADS 4
 #define OB_NORM_HEAD 1
 #define OB_NORM_ALL 2
 
-// Numbers of a KV cache of 8 bits that share a scale.
+// In an 8-bit KV cache, OB_CACHE_GROUP numbers share one scale.
 #define OB_CACHE_GROUP 32
 
-// Key positions that attention weighs at a time, and query heads of a key-value head that it takes
-// together.
+// Attention works on OB_ATTENTION_BLOCK key positions at a time, and on at most OB_ATTENTION_HEADS query heads that
+// share a key-value head.
 #define OB_ATTENTION_BLOCK 256
 #define OB_ATTENTION_HEADS 16
 
-// Largest top_k of the routing.
+// The largest top_k that the routing accepts.
 #define OB_MAX_TOP_K 64
 
-// A threadgroup of the sampler takes a part of a row's logits; the maxima of its blocks tell what to
-// leave out. A selection goes through a list of at most OB_SAMPLE_LIST logits where that is enough.
+// A threadgroup of the sampler works on one part of a row's logits. A part is made of blocks; a block whose largest
+// logit is too small is skipped. A selection reads a list of at most OB_SAMPLE_LIST logits where that is enough.
 #define OB_SAMPLE_PART 8192
 #define OB_SAMPLE_BLOCK 64
 #define OB_SAMPLE_LIST 8192
 #define OB_MAX_LOGPROBS 64
 
-// How the elements of a vector are stored, where a kernel reads any.
+// The stored type of a vector's elements, for kernels that read every type.
 #define OB_F32 1
 #define OB_F16 2
 #define OB_BF16 3
-// How a bias is stored; OB_NOT_STORED: there is none.
+// The stored type of a bias. OB_NOT_STORED means that there is none.
 #define OB_NOT_STORED 0
 #define OB_STORED_F32 1
 #define OB_STORED_F16 2
 #define OB_STORED_BF16 3
 
-// What gate and up become: silu(gate) · up; gelu(gate) · up by the tanh formula; that of gpt-oss.
+// The activation joins gate and up: silu(gate) · up, gelu(gate) · up by the tanh formula, or the form of gpt-oss.
 #define OB_SILU 0
 #define OB_GELU_TANH 1
 #define OB_SWIGLU_OAI 2  // min(gate, limit) · σ(alpha · gate) · (up within ± limit, plus 1)
 #define OB_SWIGLU_ALPHA 1.702f
 #define OB_SWIGLU_LIMIT 7.0f
 
-// What marks an expert id or a token that does not exist.
+// This number marks an expert id or a token that does not exist.
 #define OB_NONE 0xFFFFFFFFu
 
-// A norm's elements are multiplied by weight_offset + weight, and the result by a scalar of its own:
+// A normed element is multiplied by weight_offset + weight, and the result by
 // scalar[row · scalar_row + element · scalar_element].
 struct NormArgs {
     uint32_t rows, dim;
     float eps;
-    float weight_offset;  // 0; Gemma stores weight - 1, so 1 there, and 1 where there is no weight
+    float weight_offset;  // 0; 1 for Gemma, which stores weight - 1; 1 where there is no weight
     uint32_t has_weight;
     uint32_t write_sum;
     uint32_t scalar_row, scalar_element;
@@ -75,21 +75,21 @@ struct StatusArgs {
 
 struct EmbedArgs {
     uint32_t rows, dim, vocab;
-    uint32_t group_size;  // of quantised weights
-    float scale;          // what every element is multiplied by
+    uint32_t group_size;  // weights of a row that share a scale
+    float scale;          // multiplies every element
 };
 
-// y[rows, outputs] = x[rows, inputs] · wᵀ, and what becomes of it (epilogue.h)
+// y[rows, outputs] = x[rows, inputs] · wᵀ, followed by the epilogue (epilogue.h).
 struct LinearArgs {
     uint32_t rows, inputs, outputs;
     uint32_t group_size;
-    uint32_t bias;               // how it is stored
-    uint32_t has_add, has_gate;  // rows are added to others, each times the sigmoid of a number of its own
+    uint32_t bias;               // its stored type
+    uint32_t has_add, has_gate;  // 1: `add` is added to the result; 1: each row is multiplied by σ(gate[row])
     float scale;
     float softcap;               // 0: none
 };
 
-// The same for three matrices over one input, with biases at most.
+// Three matrices multiply one input. The epilogue adds a bias at most.
 struct Linear3Args {
     uint32_t rows, inputs;
     uint32_t outputs0, outputs1, outputs2;
@@ -99,18 +99,18 @@ struct Linear3Args {
 
 struct RopeTableArgs {
     uint32_t rows, half_dim;
-    float scale;  // of cos and sin
+    float scale;  // multiplies cos and sin
 };
 
 struct HeadArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
     uint32_t context;                // positions a cache slot holds
     uint32_t ring;                   // 1: a position goes to its number modulo context
-    uint32_t half_dim, interleaved;  // pairs of a head that turn; 1: neighbours are pairs
+    uint32_t half_dim, interleaved;  // pairs per head that turn; 1: neighbours are pairs
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
     uint32_t norm_values;            // 1: value heads are normed, without weights
     float eps, weight_offset;
-    float clip;                      // where above 0, no number is larger
+    float clip;                      // above 0: numbers are limited to ±clip
 };
 
 struct AttentionArgs {
@@ -120,11 +120,11 @@ struct AttentionArgs {
     uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
     uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
     float scale;
-    float softcap;     // where above 0, scores s become softcap · tanh(s / softcap)
+    float softcap;     // above 0: a score s becomes softcap · tanh(s / softcap)
 };
 
-// Of latent attention: a query head has `nope` numbers and 2 · half_dim that turn, a row of the cache `rank`
-// numbers and as many that turn.
+// Latent attention: a query head has `nope` numbers that do not turn and 2 · half_dim that do. A row of the cache has
+// `rank` numbers that do not turn and 2 · half_dim that do.
 struct LatentArgs {
     uint32_t rows, heads, nope, rank;
     uint32_t half_dim, interleaved;
@@ -132,13 +132,14 @@ struct LatentArgs {
     float eps;
 };
 
-// y[row, head, o] = w[head, o, :] · x[row, head, :], or transposed y[row, head, c] = Σ_i x[row, head, i] · w[head, i, c].
+// y[row, head, o] = w[head, o, :] · x[row, head, :], or transposed
+// y[row, head, c] = Σ_i x[row, head, i] · w[head, i, c].
 struct HeadLinearArgs {
     uint32_t rows, heads;
-    uint32_t inputs, outputs;       // of a head
+    uint32_t inputs, outputs;       // per head
     uint32_t x_head, y_head;        // elements from one head of a row to the next
     uint32_t head_rows, first_row;  // rows of the matrix from one head to the next, and before a head's first
-    uint32_t columns;               // of the matrix
+    uint32_t columns;               // columns of the matrix
     uint32_t transposed;
     uint32_t group_size;
 };
@@ -147,49 +148,49 @@ struct RouteArgs {
     uint32_t rows, experts, top_k;
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
     uint32_t has_scale, has_counts;
-    uint32_t step;  // what a failing row reports
-    float scale;    // of all weights
+    uint32_t step;  // a failing row reports this number
+    float scale;    // multiplies all weights
 };
 
-// Routing by scores and groups of experts.
+// Routing by scores, with experts in groups.
 struct ScoreArgs {
     uint32_t rows, experts, top_k;
-    uint32_t sigmoid;      // scores are those of each expert alone; 0: softmax
-    uint32_t correction;   // how the numbers are stored that are added to scores for choosing only
+    uint32_t sigmoid;      // 1: an expert's score is the sigmoid of its logit; 0: softmax over all experts
+    uint32_t correction;   // stored type of the correction, which is added to scores only while experts are chosen
     uint32_t groups, top_groups;
-    uint32_t top_two;      // a group's score is the sum of its two largest; 0: the largest
+    uint32_t top_two;      // 1: a group's score is the sum of its two largest scores; 0: it is its largest
     uint32_t renormalise;
     uint32_t has_counts;
-    uint32_t step;         // what a failing row reports
-    float scale;           // of all weights
+    uint32_t step;         // a failing row reports this number
+    float scale;           // multiplies all weights
 };
 
 struct ExpertArgs {
     uint32_t rows, experts, top_k;
     uint32_t inputs, outputs;
     uint32_t group_size;
-    uint32_t step;        // what a failing row reports
-    uint32_t dense;       // 1: every row has expert 0, of one, and top_k is 1: neither ids nor pairs are read
-    uint32_t activation;  // of gate and up
-    uint32_t bias;        // how the biases are stored
-    uint32_t expert_rows, row_step;  // stored rows of weights from one expert, and one output, to the next
+    uint32_t step;        // a failing row reports this number
+    uint32_t dense;       // 1: there is one expert and every row uses it; ids and pairs are not read
+    uint32_t activation;  // OB_SILU, OB_GELU_TANH or OB_SWIGLU_OAI
+    uint32_t bias;        // the biases' stored type
+    uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };
 
-// One struct for all kernels of the sampler. Flags are 0 or 1.
+// All kernels of the sampler share this struct. Flags are 0 or 1.
 struct SampleArgs {
     uint32_t rows, vocab;
-    uint32_t shared;     // every row draws from the logits of row 0
-    uint32_t adjusted;   // rows with penalties have logits of their own
-    uint32_t filtered;   // rows may have a limit
-    uint32_t tempered;   // the sum of weights at the row's temperature is needed: 1 for its top_p, 2 always
-    uint32_t logprobs;   // how many of the largest are asked for
+    uint32_t shared;     // 1: every row draws from the logits of row 0
+    uint32_t adjusted;   // 1: rows with penalties have logits of their own
+    uint32_t filtered;   // 1: rows may have a limit
+    uint32_t tempered;   // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
+    uint32_t logprobs;   // number of largest log-probabilities that are wanted
     uint32_t context;    // tokens that a slot of the history holds
-    uint32_t biases;     // most logit biases a row
-    uint32_t step;       // what a failing row reports
-    uint32_t advance;    // write the token and the next position for the next run
+    uint32_t biases;     // largest number of logit biases per row
+    uint32_t step;       // a failing row reports this number
+    uint32_t advance;    // 1: write the token and the next position for the next run
 };
 
-// Settings of one row. 0, 1 and 0 are off.
+// The filter settings of one row. 0, 1 and 0 are off.
 struct SampleFilter {
     uint32_t top_k;
     float top_p, min_p;
@@ -197,12 +198,12 @@ struct SampleFilter {
 
 struct SamplePenalty {
     float repetition, presence, frequency;  // 1, 0 and 0 are off
-    uint32_t window;                        // of the repetition penalty, in tokens; 0: all
+    uint32_t window;                        // last tokens that the repetition penalty looks at; 0: all
     uint32_t start;                         // position of the first generated token
     uint32_t biases;
 };
 
-// Of one part of a row: the largest logit, Σ exp(x - top), Σ exp((x - top) / temperature).
+// Statistics of one part of a row: the largest logit, Σ exp(x - top), Σ exp((x - top) / temperature).
 struct SampleStats {
     float top, sum, mass;
 };
@@ -212,14 +213,14 @@ struct SampleDraw {
     uint32_t id;
 };
 
-// What may be drawn: logits above `value`, and of those equal to it the ones before index `end`.
+// A row may draw logits above `value`, and logits equal to it whose index is below `end`.
 struct SampleLimit {
     float value;
     uint32_t end;
 };
 
-// What one row gives back: 8 bytes. For a row that failed, token is OB_NONE and logprob holds the
-// bits of the step that failed.
+// One row returns these 8 bytes. For a row that failed, `token` is OB_NONE and `logprob` holds the bits of the number
+// of the step that failed.
 struct SampleResult {
     uint32_t token;
     float logprob;

@@ -4,24 +4,24 @@
 
 using namespace metal;
 
-// Query heads for which a thread reads a key or a value once.
+// A thread reads a key or a value once for TILE query heads.
 enum { TILE = 4 };
 
-// What the threads share of the query heads that they take at a time: scores, then weights, of a block
-// of positions; and of each head the largest score so far, the sum of its weights, and what that and
-// the sums of values change by when a block brings a larger score.
+// The threads of a threadgroup share this memory. `scores` holds one block of positions per head: first scores, then
+// weights. Each head also keeps the largest score so far (`top`) and the sum of its weights (`total`). When a block
+// brings a larger score, `total` and the weighted sums of values are multiplied by `rescale`.
 struct Softmax {
     float scores[OB_ATTENTION_HEADS * OB_ATTENTION_BLOCK];
     float top[OB_ATTENTION_HEADS], total[OB_ATTENTION_HEADS], rescale[OB_ATTENTION_HEADS];
 };
 
-// The positions of a block: `count` rows of a cache of `context` rows, the first at `first`; behind the
-// last row of a ring is its first.
+// A block of positions: `count` rows of a cache of `context` rows, from row `first` on. In a ring, row 0 follows the
+// last row.
 struct Block {
     uint first, count, context;
 };
 
-// scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale, h < H, softly capped.
+// scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale for h < H, then the softcap.
 template <uint H, typename C>
 METAL_FUNC void score_key(device const float *q, device const C *k, threadgroup float *scores,
                           constant AttentionArgs &args) {
@@ -38,7 +38,7 @@ METAL_FUNC void score_key(device const float *q, device const C *k, threadgroup 
     }
 }
 
-// acc[h] += Σ_j weight[h, j] · v[j, i …] for `count` rows, sixteen columns of each.
+// acc[h] += Σ_j weight[h, j] · v[j, i …] over `count` rows j, for sixteen columns from i on.
 template <uint H, typename C>
 METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, thread Lanes *acc, uint count, uint i,
                          constant AttentionArgs &args) {
@@ -49,8 +49,8 @@ METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, th
     }
 }
 
-// y[h, i …] = y[h, i …] · rescale + Σ_j weight[h, j] · v[j, i …] for sixteen columns, h from `head` on.
-// The first block starts from 0, the last divides by the total.
+// y[h, i …] = y[h, i …] · rescale + Σ_j weight[h, j] · v[j, i …] for sixteen columns and H heads from `head` on.
+// The first block starts from 0; the last one divides by the total.
 template <uint H, typename C>
 METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const Softmax &s, uint head, Block block,
                            uint i, bool first, bool last, constant AttentionArgs &args) {
@@ -69,7 +69,8 @@ METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const
     }
 }
 
-// Scores of `heads` heads at the block's positions; -inf up to the next multiple of sixteen.
+// Computes the scores of `heads` heads at the block's positions. The places up to the next multiple of sixteen
+// become -inf.
 template <typename C>
 METAL_FUNC void score_block(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, Block block,
                             constant AttentionArgs &args, Place place) {
@@ -95,8 +96,8 @@ METAL_FUNC void score_block(device const float *q, device const C *k, threadgrou
     }
 }
 
-// The scores of a head become exp(score - top), by one simdgroup. What the threadgroup keeps of a head
-// is its first lane's to read and write.
+// One simdgroup turns the scores of a head into exp(score - top). Only its first lane reads and writes the head's
+// top, total and rescale.
 METAL_FUNC void weigh_block(threadgroup Softmax &s, uint head, uint block, Place place) {
     threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK;
     uint step = 16 * (place.threads / place.groups);
@@ -104,7 +105,7 @@ METAL_FUNC void weigh_block(threadgroup Softmax &s, uint head, uint block, Place
     for (uint j = 16 * place.lane; j < block; j += step) most = lanes_max(lanes_load(scores + j), most);
     float top = place.lane == 0 ? s.top[head] : -INFINITY;
     float next = simd_max(max(top, lanes_top(most)));
-    float shift = next == -INFINITY ? 0.0f : next;  // -inf - -inf is no weight
+    float shift = next == -INFINITY ? 0.0f : next;  // -inf - -inf would be NaN
     for (uint j = 16 * place.lane; j < block; j += step) {
         Lanes weights = lanes_exp(lanes_add(lanes_load(scores + j), lanes_splat(-shift)));
         lanes_store(scores + j, weights);
@@ -142,12 +143,15 @@ METAL_FUNC float sink(device const char *sinks, uint kind, uint head) {
     return float(((device const bfloat *)sinks)[head]);
 }
 
-// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or the last `window` of these, the
-// softmax kept online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A sink is
-// one more score of its head, whose weight has no value. A threadgroup takes the query heads that share a
-// key-value head, OB_ATTENTION_HEADS at a time.
+// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or over the last `window` of these.
+//
 // q [rows, heads, head_dim], y [rows, heads, v_dim]; caches of C [slots, kv_heads, context, head_dim] and
-// [slots, kv_heads, context, v_row], v_row ≥ v_dim; sinks [heads]. Grid: kv_heads × rows.
+// [slots, kv_heads, context, v_row], v_row ≥ v_dim; sinks [heads]. Grid: kv_heads × rows. Steps `attention` and
+// `latent_attention`.
+//
+// The softmax runs online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A sink is one more
+// score of its head; no value belongs to its weight. A threadgroup computes the query heads that share one key-value
+// head, OB_ATTENTION_HEADS at a time.
 template <typename C>
 kernel void attention(device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]],
                       device const C *v_cache [[buffer(2)]], device const uint *slots [[buffer(3)]],
@@ -172,12 +176,12 @@ kernel void attention(device const float *q [[buffer(0)]], device const C *k_cac
         for (uint h = place.group; h < heads; h += place.groups) {
             if (place.lane != 0) continue;
             s.top[h] = args.sinks ? sink(sinks, args.sinks, at.x * sharing + head + h) : -INFINITY;
-            s.total[h] = s.top[h] == -INFINITY ? 0 : 1 + (s.top[h] - s.top[h]);  // a sink that is no number spoils it
+            s.total[h] = s.top[h] == -INFINITY ? 0 : 1 + (s.top[h] - s.top[h]);  // NaN where the sink is NaN or +inf
         }
         for (uint done = 0; done < count; done += OB_ATTENTION_BLOCK) {
             Block block = {(from + done) % args.context, min(uint(OB_ATTENTION_BLOCK), count - done), args.context};
             score_block(queries, keys, s, heads, block, args, place);
-            threadgroup_barrier(mem_flags::mem_threadgroup);  // scores change hands
+            threadgroup_barrier(mem_flags::mem_threadgroup);  // other threads read the scores
             for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block.count, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // every score is a weight now
             add_block(sums, values, s, heads, block, done == 0, done + block.count == count, args, place);

@@ -1,18 +1,19 @@
-// Token embeddings, and the start of a run.
+// Token embeddings, and the first dispatch of a run.
 #include "args.h"
 #include "reduce.h"
 #include "weights.h"
 
 using namespace metal;
 
-// status[row] = 0: no step of this run has failed yet. First dispatch of a chain with steps that can.
+// status[row] = 0: no step of this run has failed yet. status [rows]. Grid: 1 × rows.
+// Pipeline.status() puts it first in a chain that has steps that can fail.
 kernel void clear_status(device uint *status [[buffer(0)]], constant StatusArgs &args [[buffer(1)]],
                          uint3 at [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]]) {
     if (thread_index == 0 && at.y < args.rows) status[at.y] = 0;
 }
 
-// y[row, :] = weight[token[row], :] · scale. A token outside the vocabulary gives zeros: it marks a row that
-// failed before.
+// y[row, :] = weight[token[row], :] · scale. A token outside the vocabulary gives zeros: the row failed in an earlier
+// run.
 template <typename W>
 METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
                           Place place) {
@@ -24,7 +25,8 @@ METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, 
     }
 }
 
-// weight [vocab, dim], tokens [rows] u32, y [rows, dim] f32. One threadgroup a row.
+// y[row, :] = weight[token[row], :] · scale. weight [vocab, dim], tokens [rows] u32, y [rows, dim] f32.
+// One threadgroup per row. Step `embed`.
 template <typename T>
 kernel void embed(device const T *weight [[buffer(0)]], device const uint *tokens [[buffer(1)]],
                   device float *y [[buffer(2)]], constant EmbedArgs &args [[buffer(3)]],
@@ -32,6 +34,7 @@ kernel void embed(device const T *weight [[buffer(0)]], device const uint *token
     embed_row(Plain<T>(weight, args.dim), tokens, y, args, at.y, OB_PLACE);
 }
 
+// `embed` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                          device const S *biases [[buffer(2)]], device const uint *tokens [[buffer(3)]],

@@ -1,13 +1,15 @@
-// What becomes of a finished product before it is written: bias, scale, softcap; gate and up together.
+// The epilogue changes a finished product before it is written: bias, gate, scale, softcap, addition; and it joins the
+// products of gate and up.
 //
-// All of it by settings of the run, for it happens once an output: kernels are made for formats of weights only.
+// All of this is chosen at run time. It happens once per output, so it costs little, and kernels need to be compiled
+// only per weight format.
 #ifndef OB_EPILOGUE_H
 #define OB_EPILOGUE_H
 
 #include "args.h"
 #include <metal_stdlib>
 
-// Element i of a bias that is stored as `type` says.
+// Returns element i of a bias of the stored type `type`.
 METAL_FUNC float bias_at(device const ushort *bias, uint type, ulong i) {
     if (type == OB_STORED_F32) return ((device const float *)bias)[i];
     if (type == OB_STORED_F16) return float(((device const half *)bias)[i]);
@@ -18,13 +20,13 @@ METAL_FUNC float add_bias(float x, device const ushort *bias, uint type, ulong i
     return type == OB_NOT_STORED ? x : x + bias_at(bias, type, i);
 }
 
-// x · σ(s)
+// Returns x · σ(s).
 METAL_FUNC float gated(float x, float s) { return x / (1.0f + metal::exp(-s)); }
 
-// x no larger than `most`; NaN stays.
+// Returns the smaller of x and `most`; NaN stays NaN.
 METAL_FUNC float at_most(float x, float most) { return x > most ? most : x; }
 
-// What gate and up become. gelu by the tanh formula is x · σ(2u), u what the tanh is of.
+// Joins gate and up. gelu by the tanh formula, x · (1 + tanh(u)) / 2, equals x · σ(2u).
 METAL_FUNC float activate(float gate, float up, uint activation) {
     if (activation == OB_SILU) return gated(gate, gate) * up;
     if (activation == OB_GELU_TANH) {
@@ -36,8 +38,8 @@ METAL_FUNC float activate(float gate, float up, uint activation) {
     return gated(gate, OB_SWIGLU_ALPHA * gate) * (up + 1.0f);
 }
 
-// Where the products of a projection go: y[row, output] = add[row, output] + softcap(scale · σ(gate[row]) ·
-// (product + bias[output])), softcap(v) = c · tanh(v / c). What is not asked for is left out.
+// The destination of a projection's products: y[row, output] = add[row, output] + softcap(scale · σ(gate[row]) ·
+// (product + bias[output])), softcap(v) = c · tanh(v / c). Each part may be left out.
 struct Output {
     device float *y;
     device const ushort *bias;

@@ -1,4 +1,4 @@
-// What the kernels of the experts share, whether they go row by row or expert by expert.
+// The expert kernels share this code, whether they work row by row or expert by expert.
 #ifndef OB_EXPERTS_H
 #define OB_EXPERTS_H
 
@@ -6,7 +6,7 @@
 #include "reduce.h"
 #include "weights.h"
 
-// sums[o · R + r] = row first + o of `weight` times input r, the whole product in every lane.
+// sums[o · R + r] = weight[first + o, :] · x.row[r]. Every lane gets the whole product.
 template <uint O, uint R, typename W>
 METAL_FUNC void products(W weight, ulong first, thread const Inputs<R> &x, Place place, thread float *sums) {
     typename W::Row rows[O];
@@ -15,18 +15,18 @@ METAL_FUNC void products(W weight, ulong first, thread const Inputs<R> &x, Place
     for (uint i = 0; i < O * R; i++) sums[i] = metal::simd_sum(sums[i]);
 }
 
-// Of gate and up, [experts, outputs] each.
+// The biases of gate and up, each [experts, outputs].
 struct Biases {
     device const ushort *gate, *up;
 };
 
-// What the products of gate and up with an input become.
+// Adds the biases to the products of gate and up with an input, and joins them.
 METAL_FUNC float activated(float gate, float up, Biases biases, uint expert, uint output, constant ExpertArgs &args) {
     ulong i = ulong(expert) * args.outputs + output;
     return activate(add_bias(gate, biases.gate, args.bias, i), add_bias(up, biases.up, args.bias, i), args.activation);
 }
 
-// sum + weight · product: experts are added one after another, in the order of a row's ids.
+// Returns sum + weight · product. Experts are added one after another, in the order of a row's ids.
 METAL_FUNC float add_expert(float sum, float weight, float product) { return metal::fma(weight, product, sum); }
 
 #endif

@@ -1,9 +1,9 @@
-// The experts of a row: matrices chosen by ids that the routing left on the device.
+// The experts of a few rows, row by row. The routing left their ids on the device.
 #include "experts.h"
 
 using namespace metal;
 
-// h = activation of gate · x and up · x of one (row, k) pair for a tile of outputs; 0 where there is no expert.
+// h = act(gate · x, up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
 template <typename W>
 METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
                              constant ExpertArgs &args, Place place) {
@@ -23,15 +23,16 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases,
     }
 }
 
-// An id that is neither an expert nor OB_NONE fails its row; the pair's first tile reports it.
+// An id that is neither an expert nor OB_NONE makes its row fail. The pair's first tile reports it.
 METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *status, constant ExpertArgs &args,
                          Place place) {
     if (args.dense || tile != 0 || place.thread_index != 0 || id < args.experts || id == OB_NONE) return;
     fail_row(status, row, args.step);
 }
 
-// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs] where
-// args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k.
+// h[row, k] = act(gate[id] · x[row] + gate_bias[id], up[id] · x[row] + up_bias[id]), id = ids[row, k].
+// gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs], read where
+// args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k. Steps `experts` and `mlp`.
 template <typename T>
 kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                             device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
@@ -47,6 +48,7 @@ kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
+// `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                                    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
@@ -66,7 +68,7 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
                  OB_PLACE);
 }
 
-// O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, k in order.
+// Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>
 METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
                            device const ushort *bias, device float *y, uint output, constant ExpertArgs &args, Place place) {
@@ -96,8 +98,9 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
     }
 }
 
-// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs]
-// where args.bias says so; y [rows, outputs]. Grid: output tiles × rows.
+// y[row] = Σ_k weights[row, k] · (down[id] · h[row, k] + bias[id]), id = ids[row, k].
+// down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs], read
+// where args.bias says so; y [rows, outputs]. Grid: output tiles × rows. Step `experts`.
 template <typename T>
 kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                          device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
@@ -110,6 +113,7 @@ kernel void experts_down(device const T *down [[buffer(0)]], device const float 
               y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
+// `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                 device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],

@@ -1,5 +1,5 @@
-// The experts of many rows, expert by expert, so that a weight that was unpacked serves every row
-// that chose its expert. Pair p = row · top_k + k is the k-th expert of a row.
+// The experts of many rows, expert by expert: a weight is unpacked once for all rows that chose its expert.
+// Pair p = row · top_k + k is the k-th expert of a row.
 //
 //   ids ─▶ group_experts ─▶ experts_gate_up_grouped ─▶ experts_down_grouped ─▶ experts_combine ─▶ y
 //           pairs, offsets   inner, by position         z, by pair
@@ -9,7 +9,7 @@
 
 using namespace metal;
 
-// How many of n ids at p are `expert`, n ≤ 32.
+// Counts how many of the n ≤ 32 ids at p are `expert`.
 METAL_FUNC uint count_of(device const uint *p, uint n, uint expert) {
     uint count = 0;
     if (n == 32) {
@@ -20,9 +20,10 @@ METAL_FUNC uint count_of(device const uint *p, uint n, uint expert) {
     return count;
 }
 
-// Counting sort: ids [rows, top_k] → pairs [rows · top_k], ordered by expert, then by pair, and where
-// each expert's begin, offsets [experts + 1]. Ids that are no experts are in no group; one that is not
-// OB_NONE fails its row with `step`. Grid: 1 × experts.
+// Counting sort: pairs = the pairs (row, k) in the order of ids[row, k], then of the pair; the pairs of expert e are
+// pairs[offsets[e]] to pairs[offsets[e + 1] - 1].
+// ids [rows, top_k], pairs [rows · top_k], offsets [experts + 1]. Grid: 1 × experts. Step `experts`.
+// An id that is no expert belongs to no group; if it is not OB_NONE either, its row fails with `step`.
 kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pairs [[buffer(1)]],
                           device uint *offsets [[buffer(2)]], device atomic_uint *status [[buffer(3)]],
                           constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
@@ -33,7 +34,7 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     uint expert = at.y, total = args.rows * args.top_k, before = 0;
     for (uint i = place.thread_index; i < total; i += place.threads) before += ids[i] < expert;
     uint begin = threadgroup_sum(before, partial, place), next = begin;
-    for (uint block = 0; block < total; block += 32 * place.threads) {  // every thread takes 32 pairs in a row
+    for (uint block = 0; block < total; block += 32 * place.threads) {  // each thread reads 32 adjacent pairs
         uint first = min(block + 32 * place.thread_index, total), count = min(32u, total - first), sum;
         uint mine = count_of(ids + first, count, expert);
         uint position = next + threadgroup_offset(mine, sum, partial, place);
@@ -52,7 +53,7 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     }
 }
 
-// A tile of outputs of `count` ≤ R positions of one expert. Inputs that are missing are the last one again.
+// Computes a tile of outputs for `count` ≤ R positions of one expert. Missing inputs repeat the last one.
 template <uint R, typename W>
 METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases, device float *h,
                              uint first, uint count, uint expert, uint tile, constant ExpertArgs &args, Place place) {
@@ -89,9 +90,9 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
     }
 }
 
-// h = activation of gate · x and up · x of each position: gate, up [experts, outputs, inputs]; x [rows, inputs];
-// pairs, offsets of group_experts; biases [experts, outputs] where args.bias says so; h [rows · top_k, outputs].
-// Grid: output tiles × experts.
+// h[i] = act(gate[e] · x[row] + gate_bias[e], up[e] · x[row] + up_bias[e]), where pairs[i] is a pair of that row and e.
+// gate, up [experts, outputs, inputs]; x [rows, inputs]; pairs, offsets from group_experts; biases [experts, outputs],
+// read where args.bias says so; h [rows · top_k, outputs]. Grid: output tiles × experts. Steps `experts` and `mlp`.
 template <typename T>
 kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                                     device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
@@ -104,6 +105,7 @@ kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device c
                    at, args, OB_PLACE);
 }
 
+// `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_gate_up_grouped_affine(
     device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
@@ -150,9 +152,9 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
     }
 }
 
-// z = down · h + bias of each position, at its pair: down [experts, outputs, inputs]; h [rows · top_k, inputs] by
-// position; pairs, offsets of group_experts; bias [experts, outputs] where args.bias says so; z [rows · top_k,
-// outputs]. Grid: output tiles × experts.
+// z[pairs[i]] = down[e] · h[i] + bias[e], where e is the expert of pairs[i].
+// down [experts, outputs, inputs]; h [rows · top_k, inputs]; pairs, offsets from group_experts; bias [experts,
+// outputs], read where args.bias says so; z [rows · top_k, outputs]. Grid: output tiles × experts. Step `experts`.
 template <typename T>
 kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                                  device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
@@ -162,6 +164,7 @@ kernel void experts_down_grouped(device const T *down [[buffer(0)]], device cons
     down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_PLACE);
 }
 
+// `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                         device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
@@ -173,8 +176,8 @@ kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], d
                 args, OB_PLACE);
 }
 
-// y = Σ_k weights[k] · z[k], k in order; ids that are no experts add nothing. z [rows, top_k, outputs];
-// ids, weights [rows, top_k]; y [rows, outputs]. Grid: 1 × rows.
+// y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.
+// z [rows, top_k, outputs]; ids, weights [rows, top_k]; y [rows, outputs]. Grid: 1 × rows. Step `experts`.
 kernel void experts_combine(device const float *z [[buffer(0)]], device const uint *ids [[buffer(1)]],
                             device const float *weights [[buffer(2)]], device float *y [[buffer(3)]],
                             constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],

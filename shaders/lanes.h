@@ -1,7 +1,7 @@
-// Sixteen floats as one value: the unit in which kernels read, unpack and multiply.
+// Lanes are sixteen floats as one value: the unit in which kernels read, unpack and multiply.
 //
-// Sums over lanes have one fixed order, so a row's result does not depend on which rows or how many
-// are computed with it. A stdlib that knows the processor's registers brings its own Lanes.
+// Sums over lanes have one fixed order, so a row's result does not depend on the rows that are computed with it.
+// A standard library that knows the processor's registers brings its own Lanes (metal_lanes).
 #ifndef OB_LANES_H
 #define OB_LANES_H
 
@@ -35,7 +35,7 @@ METAL_FUNC Lanes lanes_load(device const char *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(threadgroup const float *p) { return lanes_gather(p); }
 METAL_FUNC Lanes lanes_load(thread const float *p) { return lanes_gather(p); }
 
-// float(h), in the way that is fast for one.
+// Returns float(h), by the fastest way for a single number.
 METAL_FUNC float lanes_value(half h) { return float(h); }
 
 template <typename P>
@@ -50,7 +50,7 @@ METAL_FUNC void lanes_store(device bfloat *p, Lanes a) {
     for (uint i = 0; i < 16; i++) p[i] = bfloat(a.v[i / 4][i % 4]);
 }
 
-// Sixteen 4-bit integers of two words, lowest bits first.
+// Returns the sixteen 4-bit integers of two words, lowest bits first.
 METAL_FUNC Lanes lanes_unpack4(device const uint *p) {
     Lanes r;
     for (uint i = 0; i < 4; i++) {
@@ -60,7 +60,7 @@ METAL_FUNC Lanes lanes_unpack4(device const uint *p) {
     return r;
 }
 
-// Sixteen 8-bit integers of four words, lowest bits first.
+// Returns the sixteen 8-bit integers of four words, lowest bits first.
 METAL_FUNC Lanes lanes_unpack8(device const uint *p) {
     Lanes r;
     for (uint i = 0; i < 4; i++) {
@@ -70,7 +70,7 @@ METAL_FUNC Lanes lanes_unpack8(device const uint *p) {
     return r;
 }
 
-// a · b + c
+// Returns a · b + c, rounded once.
 METAL_FUNC Lanes lanes_fma(Lanes a, Lanes b, Lanes c) {
     for (uint i = 0; i < 4; i++) c.v[i] = metal::fma(a.v[i], b.v[i], c.v[i]);
     return c;
@@ -86,7 +86,7 @@ METAL_FUNC Lanes lanes_add(Lanes a, Lanes b) {
     return a;
 }
 
-// The larger; b where a is NaN.
+// Returns the larger of a and b per lane; b where a is NaN.
 METAL_FUNC Lanes lanes_max(Lanes a, Lanes b) {
     for (uint i = 0; i < 16; i++) b.v[i / 4][i % 4] = a.v[i / 4][i % 4] > b.v[i / 4][i % 4] ? a.v[i / 4][i % 4] : b.v[i / 4][i % 4];
     return b;
@@ -102,7 +102,7 @@ METAL_FUNC float lanes_sum(Lanes a) {
     return (s.x + s.z) + (s.y + s.w);
 }
 
-// The largest of sixteen that are not NaN.
+// Returns the largest of the sixteen, none of which is NaN.
 METAL_FUNC float lanes_top(Lanes a) {
     float top = a.v[0].x;
     for (uint i = 1; i < 16; i++) top = a.v[i / 4][i % 4] > top ? a.v[i / 4][i % 4] : top;
@@ -111,7 +111,7 @@ METAL_FUNC float lanes_top(Lanes a) {
 
 #endif
 
-// The first n < 16 elements at p, then zeros. Out of line: it runs once a row.
+// Returns the first n < 16 elements at p, then zeros. It is not inlined because it runs once per row.
 template <typename T>
 __attribute__((noinline)) Lanes lanes_read_part(device const T *p, uint n) {
     float part[16];
@@ -126,13 +126,13 @@ __attribute__((noinline)) void lanes_write_part(device T *p, uint n, Lanes a) {
     for (uint i = 0; i < n; i++) p[i] = T(part[i]);
 }
 
-// Elements i to i + 15 of the n at p; zeros from n on.
+// Returns elements i to i + 15 of the n elements at p, with zeros from n on.
 template <typename T>
 METAL_FUNC Lanes lanes_read(device const T *p, uint i, uint n) {
     return n - i < 16 ? lanes_read_part(p + i, n - i) : lanes_load(p + i);
 }
 
-// Elements i to i + 15 of the n at p; nothing is written from n on.
+// Writes elements i to i + 15 of the n elements at p; nothing is written from n on.
 template <typename T>
 METAL_FUNC void lanes_write(device T *p, uint i, uint n, Lanes a) {
     if (n - i < 16) {
@@ -142,8 +142,8 @@ METAL_FUNC void lanes_write(device T *p, uint i, uint n, Lanes a) {
     }
 }
 
-// A sum of Lanes in one fixed order, by blocks of 16 within groups of 256: the error stays that of a
-// few dozen additions for a million terms.
+// A sum of Lanes in one fixed order, by blocks of 16 within groups of 256. For a million terms the error is that of a
+// few dozen additions.
 struct LaneSum {
     Lanes block, group, total;
     uint count;
@@ -156,7 +156,7 @@ METAL_FUNC LaneSum lane_sum_of_none() {
     return s;
 }
 
-// To be called after each addition to s.block.
+// Callers call this after each addition to s.block.
 METAL_FUNC void lane_sum_count(thread LaneSum &s) {
     s.count++;
     if (s.count % 16 != 0) return;

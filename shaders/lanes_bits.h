@@ -1,7 +1,8 @@
-// Sixteen 32-bit integers or masks as one value, beside the floats of lanes.h, and what sampling does
-// with both: comparison, selection, counting, logarithms.
+// LanesBits are sixteen 32-bit integers or masks as one value, beside the floats of lanes.h. Sampling needs them for
+// comparison, selection, counting and logarithms.
 //
-// A mask has all bits of a lane set or none. A stdlib that knows the processor's registers brings its own.
+// In a mask, a lane has all bits set or none. A standard library that knows the processor's registers brings its own
+// LanesBits (metal_lanes_bits).
 #ifndef OB_LANES_BITS_H
 #define OB_LANES_BITS_H
 
@@ -21,7 +22,7 @@ METAL_FUNC LanesBits lanes_bits(uint x) {
     return r;
 }
 
-// first, first + 1, … first + 15
+// Returns first, first + 1, … first + 15.
 METAL_FUNC LanesBits lanes_range(uint first) {
     LanesBits r;
     for (uint i = 0; i < 4; i++) r.v[i] = metal::uint4(0, 1, 2, 3) + (first + 4 * i);
@@ -48,7 +49,7 @@ METAL_FUNC LanesBits lanes_less(LanesBits a, LanesBits b) {
     return a;
 }
 
-// False where either is NaN, as in lanes_equal.
+// Returns a > b per lane; false where either is NaN, as in lanes_equal.
 METAL_FUNC LanesBits lanes_greater(Lanes a, Lanes b) {
     LanesBits r;
     for (uint i = 0; i < 4; i++) r.v[i] = metal::select(metal::uint4(0), metal::uint4(~0u), a.v[i] > b.v[i]);
@@ -61,7 +62,7 @@ METAL_FUNC LanesBits lanes_equal(Lanes a, Lanes b) {
     return r;
 }
 
-// a where the mask is set, else b.
+// Returns a where the mask is set, else b.
 METAL_FUNC Lanes lanes_select(LanesBits mask, Lanes a, Lanes b) {
     for (uint i = 0; i < 4; i++) a.v[i] = metal::select(b.v[i], a.v[i], mask.v[i] != metal::uint4(0));
     return a;
@@ -77,7 +78,7 @@ METAL_FUNC bool lanes_any(LanesBits a) {
     return ((u.x | u.y) | (u.z | u.w)) != 0;
 }
 
-// count + 1 where the mask is set.
+// Returns count + 1 where the mask is set, else count.
 METAL_FUNC LanesBits lanes_tally(LanesBits count, LanesBits mask) {
     for (uint i = 0; i < 4; i++) count.v[i] = count.v[i] - mask.v[i];
     return count;
@@ -91,29 +92,29 @@ METAL_FUNC uint lanes_bits_sum(LanesBits a) {
 METAL_FUNC uint lanes_bits_at(LanesBits a, uint i) { return a.v[i / 4][i % 4]; }
 METAL_FUNC float lanes_at(Lanes a, uint i) { return a.v[i / 4][i % 4]; }
 
-// All bits of a lane from its highest.
+// Sets all bits of a lane to its highest bit.
 METAL_FUNC LanesBits lanes_sign(LanesBits a) {
     for (uint i = 0; i < 4; i++) a.v[i] = metal::uint4(0) - (a.v[i] >> 31);
     return a;
 }
 
-// Integers below 2³¹ as floats.
+// Returns integers below 2³¹ as floats.
 METAL_FUNC Lanes lanes_convert(LanesBits a) {
     Lanes r;
     for (uint i = 0; i < 4; i++) r.v[i] = metal::float4(a.v[i]);
     return r;
 }
 
-// log(x) for positive, normal x.
+// Returns log(x) for positive, normal x.
 METAL_FUNC Lanes lanes_log(Lanes a) {
     for (uint i = 0; i < 4; i++) a.v[i] = metal::log(a.v[i]);
     return a;
 }
 
-// The product of a's low half and m.
+// Returns the product of a's low half and m.
 METAL_FUNC ulong wide_product(ulong a, uint m) { return ulong(uint(a)) * m; }
 
-// 2^x for x ≤ 0; exactly 0 from -127 down and for NaN.
+// Returns 2^x for x ≤ 0; exactly 0 from -127 down and for NaN.
 METAL_FUNC Lanes lanes_exp2_down(Lanes a) {
     for (uint i = 0; i < 16; i++) {
         float x = a.v[i / 4][i % 4];
@@ -122,8 +123,8 @@ METAL_FUNC Lanes lanes_exp2_down(Lanes a) {
     return a;
 }
 
-// 2^(x · scale - whole) for a whole number and |x · scale| below 2²¹; 2^-126 at the least, also for NaN.
-// `whole` changes the exponent only, so sums over different ones agree to the bit.
+// Returns 2^(x · scale - whole) for a whole number and |x · scale| below 2²¹; at least 2^-126, also for NaN.
+// `whole` changes only the exponent, so sums with different values of it agree to the bit.
 METAL_FUNC Lanes lanes_power(Lanes a, float scale, float whole) {
     for (uint i = 0; i < 16; i++) {
         float x = a.v[i / 4][i % 4], nearest = metal::rint(x * scale), exponent = nearest - whole;
@@ -133,8 +134,8 @@ METAL_FUNC Lanes lanes_power(Lanes a, float scale, float whole) {
     return a;
 }
 
-// Where 1 - u for u = (bits + ½) / 2³² may be below 2^(x · scale + offset), which is less than 2^100: never
-// too few, and few too many.
+// Sets the lanes where 1 - u, u = (bits + ½) / 2³², may be below 2^(x · scale + offset), which is less than 2^100.
+// It never misses a lane, and it sets a few too many.
 METAL_FUNC LanesBits lanes_chance(LanesBits bits, Lanes a, float scale, float offset) {
     for (uint i = 0; i < 16; i++) {
         float power = metal::exp2(metal::fma(a.v[i / 4][i % 4], scale, offset + 0.01f));
@@ -147,7 +148,7 @@ METAL_FUNC LanesBits lanes_chance(LanesBits bits, Lanes a, float scale, float of
 
 METAL_FUNC Lanes lanes_shift(Lanes a, float b) { return lanes_add(a, lanes_splat(b)); }
 
-// The first n of sixteen logits, the rest -inf.
+// Returns the first n < 16 logits at p, then -inf.
 inline Lanes lanes_head(device const float *p, uint n) {
     float part[16];
     for (uint i = 0; i < 16; i++) part[i] = i < n ? p[i] : -INFINITY;

@@ -1,6 +1,6 @@
-// Sixteen bytes as one value, beside the floats of lanes.h: what unpacks weights of a few bits.
+// LanesBytes are sixteen bytes as one value, beside the floats of lanes.h. They unpack weights of a few bits.
 //
-// A stdlib that knows the processor's registers brings its own.
+// A standard library that knows the processor's registers brings its own LanesBytes (metal_lanes_bytes).
 #ifndef OB_LANES_BYTES_H
 #define OB_LANES_BYTES_H
 
@@ -29,7 +29,8 @@ METAL_FUNC LanesBytes lanes_bytes(device const ushort *p) {
     return r;
 }
 
-// Byte i is the `bits` bits from bit i · bits on: of low for i < 8, then of high for i - 8.
+// Byte i becomes the `bits` bits of `low` from bit i · bits on, for i < 8; bytes 8 to 15 come from `high` in the same
+// way.
 template <uint bits>
 METAL_FUNC LanesBytes lanes_spread(ulong low, ulong high) {
     LanesBytes r;
@@ -37,28 +38,29 @@ METAL_FUNC LanesBytes lanes_spread(ulong low, ulong high) {
     return r;
 }
 
-// Sixteen 4-bit integers of two words, lowest bits first.
+// Returns the sixteen 4-bit integers of two words, lowest bits first.
 METAL_FUNC LanesBytes lanes_nibbles(device const uint *p) { return lanes_spread<4>(p[0], p[1]); }
 
-// (a >> shift) & mask of each byte, mask < 2^(8 - shift)
+// Returns (a >> shift) & mask per byte, mask < 2^(8 - shift).
 METAL_FUNC LanesBytes lanes_field(LanesBytes a, uint shift, uint mask) {
     for (uint i = 0; i < 16; i++) a.v[i / 4][i % 4] = (a.v[i / 4][i % 4] >> shift) & mask;
     return a;
 }
 
-// low + 16 · high, high < 16
+// Returns low + 16 · high per byte, high < 16.
 METAL_FUNC LanesBytes lanes_join(LanesBytes low, LanesBytes high) {
     for (uint i = 0; i < 16; i++) low.v[i / 4][i % 4] = uchar(low.v[i / 4][i % 4] + 16 * high.v[i / 4][i % 4]);
     return low;
 }
 
-// a - b, to be read as signed where that is below 0.
+// Returns a - b per byte; a result below 0 is meant as a signed byte.
 METAL_FUNC LanesBytes lanes_less_by(LanesBytes a, uint b) {
     for (uint i = 0; i < 16; i++) a.v[i / 4][i % 4] = uchar(a.v[i / 4][i % 4] - b);
     return a;
 }
 
-// Twice the value of E2M1 codes (OCP Microscaling Formats 1.0, 5.3.3): a sign, two bits of exponent, one of mantissa.
+// Returns twice the value of E2M1 codes (OCP Microscaling Formats 1.0, 5.3.3), which have one bit of sign, two of
+// exponent and one of mantissa.
 METAL_FUNC LanesBytes lanes_e2m1(LanesBytes a) {
     for (uint i = 0; i < 16; i++) {
         uint code = a.v[i / 4][i % 4], size = code & 7;
@@ -68,7 +70,7 @@ METAL_FUNC LanesBytes lanes_e2m1(LanesBytes a) {
     return a;
 }
 
-// Signed bytes as floats.
+// Returns signed bytes as floats.
 METAL_FUNC Lanes lanes_convert(LanesBytes a) {
     Lanes r;
     for (uint i = 0; i < 4; i++) r.v[i] = metal::float4(metal::as_type<metal::char4>(a.v[i]));

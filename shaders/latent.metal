@@ -1,12 +1,12 @@
-// Latent attention (DeepSeek-AI 2024): all heads share one compressed row of keys and values a position. Its
-// projection to the heads' own keys is absorbed into the queries, that to their values follows the sum.
+// Latent attention (DeepSeek-AI 2024): all heads share one compressed row of keys and values per position. The matrix
+// from that row to a head's keys is absorbed into the queries; the matrix to its values follows the weighted sum.
 #include "args.h"
 #include "cache.h"
 #include "weights.h"
 
 using namespace metal;
 
-// Numbers that turn: number i with i + half_dim, or interleaved with its neighbour.
+// Numbers turned by their position: number i turns with number i + half_dim, or, interleaved, with its neighbour.
 struct Turned {
     device const float *x;
     device const float *table;
@@ -21,7 +21,7 @@ struct Turned {
     }
 };
 
-// A row of the cache: the compressed numbers normed, then those that turn.
+// A row of the cache: first the normed compressed numbers, then the numbers that turn.
 template <typename T>
 struct LatentRow {
     device const float *x;
@@ -33,9 +33,11 @@ struct LatentRow {
     METAL_FUNC float at(uint i) const { return i < rank ? x[i] * scale * float(weight[i]) : turned.at(i - rank); }
 };
 
-// Of each row the compressed keys and values kv [rank + 2 · half_dim] go into the cache, and what turns of its
-// queries q [heads, nope + 2 · half_dim] to the end of their heads in q_out [heads, rank + 2 · half_dim].
-// Cache [slots, 1, context, rank + 2 · half_dim] of C. A simdgroup takes a head. One threadgroup a row.
+// cache[slot, 0, position] = norm(kv[: rank]) · weight, then turn(kv[rank :]);
+// q_out[head, rank :] = turn(q[head, nope :]).
+// Per row: kv [rank + 2 · half_dim], q [heads, nope + 2 · half_dim], q_out [heads, rank + 2 · half_dim].
+// cache [slots, 1, context, rank + 2 · half_dim] of C. One threadgroup per row, one simdgroup per head.
+// Step `latent_to_cache`.
 template <typename T, typename C>
 kernel void latent_to_cache(device const float *q [[buffer(0)]], device const float *kv [[buffer(1)]],
                             device const T *norm [[buffer(2)]], device const float *table [[buffer(3)]],
@@ -63,7 +65,7 @@ kernel void latent_to_cache(device const float *q [[buffer(0)]], device const fl
     }
 }
 
-// Rows `first` … first + R - 1 of one head. The same order of additions for any R.
+// Computes rows `first` … first + R - 1 of one head. The order of additions is the same for every R.
 template <uint R, typename W>
 METAL_FUNC void head_rows(W weight, device const float *x, device float *y, uint first, uint head,
                           constant HeadLinearArgs &args, Place place) {
@@ -94,7 +96,7 @@ METAL_FUNC void head_rows(W weight, device const float *x, device float *y, uint
     }
 }
 
-// A tile of OB_LINEAR_ROWS rows of one head.
+// Computes a tile of OB_LINEAR_ROWS rows of one head.
 template <typename W>
 METAL_FUNC void head_tile(W weight, device const float *x, device float *y, uint head, uint tile,
                           constant HeadLinearArgs &args, Place place) {
@@ -107,7 +109,10 @@ METAL_FUNC void head_tile(W weight, device const float *x, device float *y, uint
     }
 }
 
+// y[row, head, o] = w[head, o, :] · x[row, head, :], or transposed
+// y[row, head, c] = Σ_i x[row, head, i] · w[head, i, c].
 // weight [heads · head_rows, columns], x [rows, heads, x_head], y [rows, heads, y_head]. Grid: heads × row tiles.
+// Step `latent_attention`.
 template <typename T>
 kernel void head_linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                         device float *y [[buffer(2)]], constant HeadLinearArgs &args [[buffer(3)]],
@@ -115,6 +120,7 @@ kernel void head_linear(device const T *weight [[buffer(0)]], device const float
     head_tile(Plain<T>(weight, args.columns), x, y, at.x, at.y, args, OB_PLACE);
 }
 
+// `head_linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void head_linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                                device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
@@ -133,7 +139,7 @@ OB_PLAIN_FORMATS(OB_INSTANTIATE)
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
-// T: of the norm's weights; C: of the cache.
+// T is the type of the norm's weights, C that of the cache.
 #define OB_INSTANTIATE(name, T, C) \
     template [[host_name("latent_to_cache_" #name)]] kernel decltype(latent_to_cache<T, C>) latent_to_cache<T, C>;
 OB_INSTANTIATE(f32_f32, float, float)

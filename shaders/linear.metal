@@ -1,11 +1,11 @@
-// Projections: y = x · wᵀ, the weights in any stored format, activations in f32.
+// Projections: y = x · wᵀ, with weights in any stored format and activations in f32.
 #include "epilogue.h"
 #include "reduce.h"
 #include "weights.h"
 
 using namespace metal;
 
-// O outputs from `output` on, for R rows from `row` on, whose inputs begin at x.
+// Computes O outputs from `output` on, for R rows from `row` on, whose inputs begin at x.
 template <uint O, uint R, typename W>
 METAL_FUNC void linear_block(W weight, device const float *x, thread const Output &out, uint row, uint inputs, uint output,
                              uint width, Place place) {
@@ -21,8 +21,8 @@ METAL_FUNC void linear_block(W weight, device const float *x, thread const Outpu
     }
 }
 
-// A tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows: simdgroups share the outputs, lanes
-// the inputs. A row's result is the same whether it is computed with others or alone.
+// Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
+// inputs. A row's result is the same, whether it is computed alone or with others.
 template <typename W>
 METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile, uint row_tile,
                             Place place) {
@@ -31,7 +31,7 @@ METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint ro
     uint last = min(first + OB_LINEAR_ROWS, rows);
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, out.outputs);
     uint width = place.threads / place.groups;
-    uint block = OB_LINEAR_BLOCK;  // outputs that share what is read of x
+    uint block = OB_LINEAR_BLOCK;  // these outputs share one read of x
     for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
         uint behind = min(output + block, end);
         if (last - first == OB_LINEAR_ROWS) {
@@ -61,8 +61,9 @@ METAL_FUNC Output linear_output(device float *y, device const ushort *bias, devi
     return out;
 }
 
-// weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and
-// gate [rows] where the arguments say so. Grid: output tiles × row tiles.
+// y = add + softcap(scale · σ(gate) · (x · wᵀ + bias)), see epilogue.h.
+// weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and gate [rows]
+// are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `route`.
 template <typename T>
 kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                    device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],
@@ -73,6 +74,7 @@ kernel void linear(device const T *weight [[buffer(0)]], device const float *x [
                 at.y, OB_PLACE);
 }
 
+// `linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                           device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
@@ -84,11 +86,11 @@ kernel void linear_affine(device const uint *weight [[buffer(0)]], device const 
                 linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y, OB_PLACE);
 }
 
-// Three matrices over one input, such as query, key and value, in one dispatch. Tiles of the first
-// come first.
+// linear3 multiplies one input by three matrices, such as query, key and value, in one dispatch. The grid has the
+// tiles of the first matrix, then those of the second, then those of the third.
 METAL_FUNC uint tiles(uint outputs) { return (outputs + OB_LINEAR_OUTPUTS - 1) / OB_LINEAR_OUTPUTS; }
 
-// Which of three matrices a tile belongs to, and which of its own tiles it is.
+// Returns the matrix (0, 1 or 2) that a tile belongs to, and makes `tile` its number within that matrix.
 METAL_FUNC uint matrix_of(thread uint &tile, constant Linear3Args &args) {
     uint tiles0 = tiles(args.outputs0), tiles1 = tiles(args.outputs1);
     if (tile < tiles0) return 0;
@@ -108,6 +110,8 @@ METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, de
                      one_of<uint>(matrix, args.outputs0, args.outputs1, args.outputs2));
 }
 
+// y_i = x · w_iᵀ + bias_i, i = 0, 1, 2. weight_i [outputs_i, inputs], x [rows, inputs], bias_i [outputs_i], read where
+// args says so; y_i [rows, outputs_i]. Grid: output tiles of all three × row tiles. Step `linear3`.
 template <typename T>
 kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]],
                     device const T *weight2 [[buffer(2)]], device const float *x [[buffer(3)]],
@@ -121,6 +125,7 @@ kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weigh
                 one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y, OB_PLACE);
 }
 
+// `linear3` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
                            device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],

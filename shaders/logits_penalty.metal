@@ -1,10 +1,10 @@
-// Logit bias and penalties: repetition (Keskar et al. 2019), then presence and frequency, of few tokens
-// each, on a copy of the logits. Only rows that have any take part.
+// Logit biases, then the penalties: repetition (Keskar et al. 2019), presence and frequency. They change a few logits
+// per row, on a copy. Rows without biases and penalties have no copy.
 #include "sampling.h"
 
 using namespace metal;
 
-// adjusted [rows, vocab] = logits. One threadgroup a part (x) and row (y).
+// adjusted = logits, for rows with biases or penalties. Both [rows, vocab]. Grid: parts × rows. Step `sample`.
 kernel void penalty_copy(device const float *logits [[buffer(0)]], device const SamplePenalty *penalties [[buffer(1)]],
                          device float *adjusted [[buffer(2)]], constant SampleArgs &args [[buffer(3)]],
                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
@@ -17,18 +17,18 @@ kernel void penalty_copy(device const float *logits [[buffer(0)]], device const 
     }
 }
 
-// What a token's uses so far do to its logit. The mark is how often it was generated, and in the
-// highest bit whether the repetition window holds it.
+// Returns the logit x of a token after penalties. The highest bit of `mark` says whether the repetition window holds
+// the token; the other bits count how often it was generated.
 METAL_FUNC float penalised(float x, uint mark, SamplePenalty p) {
     if (mark >> 31) x = x > 0 ? x / p.repetition : x * p.repetition;
     uint uses = mark & 0x7FFFFFFFu;
     return uses == 0 ? x : x - p.presence - p.frequency * float(uses);
 }
 
-// Changes a row's copy where its history says so. history [slots, context]: the token at each position
-// of a slot, of which the current one is put there first. biases [rows, args.biases] of a token each;
-// marks [rows, vocab] is 0 before and after. totals [rows]: the statistics of the unchanged row. One
-// threadgroup a row.
+// adjusted[row, token] = penalised(logits[row, token] + bias), for tokens that have a bias or a history.
+// history [slots, context]: the token at each position of a slot; the kernel first writes the current one.
+// bias_ids, bias_values [rows, args.biases]; marks [rows, vocab], 0 before and after; totals [rows]: the statistics of
+// the unchanged row. One threadgroup per row. Step `sample`.
 kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]], device const uint *bias_ids [[buffer(1)]],
                           device const float *bias_values [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
                           device const uint *tokens [[buffer(4)]], device const uint *positions [[buffer(5)]],
@@ -52,7 +52,7 @@ kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]], d
         uint id = bias_ids[ulong(row) * args.biases + i];
         if (id < args.vocab) adjusted[id] += bias_values[ulong(row) * args.biases + i];
     }
-    threadgroup_barrier(mem_flags::mem_device);  // the history and the biases are there
+    threadgroup_barrier(mem_flags::mem_device);  // other threads read the history and add to biased logits
     uint window = p.window == 0 || p.window > count ? count : p.window;
     for (uint i = place.thread_index; i < count; i += place.threads) {
         if (history[i] >= args.vocab) continue;

@@ -1,14 +1,14 @@
-// RMS norm (Zhang & Sennrich 2019): alone, after a residual addition, before one.
+// RMS norm (Zhang & Sennrich 2019): norm(x) = x / √(mean(x²) + ε), alone, after a residual addition, or before one.
 //
-// Activations are T (float or bfloat), computed in float and rounded where they are stored; weights
-// and scalars are W (float, half or bfloat). One threadgroup a row; rows and dim of any size.
+// Activations are T (float or bfloat); they are computed in float and rounded where they are stored. Weights and
+// scalars are W (float, half or bfloat). One threadgroup per row; rows and dim may have any size.
 #include "args.h"
 #include "reduce.h"
 
 using namespace metal;
 
-// What is normed: x, or residual + x. The sum is taken afresh where it is needed and never stored in
-// between, so it is not rounded to T, and no dim is too long for threadgroup memory.
+// The normed value: x, or residual + x. The sum is computed again wherever it is needed and is not stored in between:
+// so it is not rounded to T, and no dim is too long for threadgroup memory.
 template <typename T, bool add>
 struct Input {
     device const T *residual, *x;
@@ -19,7 +19,7 @@ struct Input {
     }
 };
 
-// Multiplies by the scalar of each element.
+// Multiplies each element by its scalar.
 template <typename W>
 struct Scaled {
     device const W *scalar;
@@ -37,7 +37,7 @@ struct Unscaled {
     METAL_FUNC Lanes at(Lanes v, uint, uint) const { return v; }
 };
 
-// 1 / sqrt(mean(input²) + eps)
+// Returns 1 / sqrt(mean(input²) + eps).
 template <typename I>
 METAL_FUNC float inverse_rms(I input, constant NormArgs &args, threadgroup float *partial, Place place) {
     LaneSum squares = lane_sum_of_none();
@@ -56,7 +56,7 @@ METAL_FUNC Lanes norm_weight(device const W *weight, uint i, constant NormArgs &
     return args.has_weight ? lanes_add(offset, lanes_read(weight, i, args.dim)) : offset;
 }
 
-// y = norm(x) · weight. x, y [rows, dim]; weight [dim].
+// y = norm(x) · weight. x, y [rows, dim]; weight [dim]. Step `rms_norm`.
 template <typename T, typename W>
 kernel void rms_norm(device const T *x [[buffer(0)]], device const W *weight [[buffer(1)]], device T *y [[buffer(2)]],
                      constant NormArgs &args [[buffer(3)]], uint3 at [[threadgroup_position_in_grid]],
@@ -73,7 +73,8 @@ kernel void rms_norm(device const T *x [[buffer(0)]], device const W *weight [[b
     }
 }
 
-// y0, y1, y2 = norm(x) times a weight each: what the branches of one layer take. All [rows, dim] and [dim].
+// y_i = norm(x) · weight_i, i = 0, 1, 2: one input for each branch of a layer. x, y_i [rows, dim]; weight_i [dim].
+// Step `rms_norm3`.
 template <typename T, typename W>
 kernel void rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]],
                       device const W *weight1 [[buffer(2)]], device const W *weight2 [[buffer(3)]],
@@ -94,8 +95,8 @@ kernel void rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [
     }
 }
 
-// sum = residual + x; y = norm(sum) · weight · scalar, of one row. sum may be residual or x: a thread
-// reads what it writes, and nobody else does.
+// One row of sum = residual + x, y = norm(sum) · weight · scalar. `sum` may be the same memory as residual or x:
+// the thread that writes an element is the only one that reads it.
 template <typename T, typename W, typename S>
 METAL_FUNC void residual_norm_row(Input<T, true> input, device const W *weight, S scalar, device T *sum, device T *y,
                                   constant NormArgs &args, threadgroup float *partial, Place place) {
@@ -108,7 +109,8 @@ METAL_FUNC void residual_norm_row(Input<T, true> input, device const W *weight, 
     }
 }
 
-// residual, x, sum, y [rows, dim]; weight [dim]. Without args.write_sum, sum is bound but not touched.
+// sum = residual + x; y = norm(sum) · weight. residual, x, sum, y [rows, dim]; weight [dim]. Without args.write_sum,
+// `sum` is bound but not written. Step `fused_residual_norm`.
 template <typename T, typename W>
 kernel void fused_residual_norm(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
                                 device const W *weight [[buffer(2)]], device T *sum [[buffer(3)]],
@@ -121,7 +123,8 @@ kernel void fused_residual_norm(device const T *residual [[buffer(0)]], device c
     residual_norm_row(input, weight, Unscaled{}, sum + row, y + row, args, partial, OB_PLACE);
 }
 
-// The same, y times a scalar [1], [dim] or [rows, dim].
+// sum = residual + x; y = norm(sum) · weight · scalar. residual, x, sum, y [rows, dim]; weight [dim]; scalar [1], [dim]
+// or [rows, dim]. Step `fused_residual_norm_scalar`.
 template <typename T, typename W>
 kernel void fused_residual_norm_scalar(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
                                        device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],
@@ -135,7 +138,7 @@ kernel void fused_residual_norm_scalar(device const T *residual [[buffer(0)]], d
     residual_norm_row(input, weight, Scaled<W>(scalar, at.y, args), sum + row, y + row, args, partial, OB_PLACE);
 }
 
-// y = (residual + norm(x) · weight) · scalar, of one row.
+// One row of y = (residual + norm(x) · weight) · scalar.
 template <typename T, typename W, typename S>
 METAL_FUNC void norm_add_row(device const T *residual, device const T *x, device const W *weight, S scalar,
                              device T *y, constant NormArgs &args, threadgroup float *partial, Place place) {
@@ -148,7 +151,7 @@ METAL_FUNC void norm_add_row(device const T *residual, device const T *x, device
     }
 }
 
-// residual, x, y [rows, dim]; weight [dim].
+// y = residual + norm(x) · weight. residual, x, y [rows, dim]; weight [dim]. Step `fused_norm_add`.
 template <typename T, typename W>
 kernel void fused_norm_add(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
                            device const W *weight [[buffer(2)]], device T *y [[buffer(3)]],
@@ -160,7 +163,8 @@ kernel void fused_norm_add(device const T *residual [[buffer(0)]], device const 
     norm_add_row(residual + row, x + row, weight, Unscaled{}, y + row, args, partial, OB_PLACE);
 }
 
-// The same, times a scalar [1], [dim] or [rows, dim].
+// y = (residual + norm(x) · weight) · scalar. residual, x, y [rows, dim]; weight [dim]; scalar [1], [dim] or
+// [rows, dim]. Step `fused_norm_add_scalar`.
 template <typename T, typename W>
 kernel void fused_norm_add_scalar(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
                                   device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],

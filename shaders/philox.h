@@ -1,18 +1,18 @@
-// Counter-based random bits: Philox 4×32-10 (Salmon et al. 2011). What a draw gives depends on its
-// key and counter only, so not on batch place, thread count or device.
+// Counter-based random bits: Philox 4×32-10 (Salmon et al. 2011). A draw depends only on its key and its counter, not
+// on the place in the batch, the number of threads or the device.
 #ifndef OB_PHILOX_H
 #define OB_PHILOX_H
 
 #include "lanes_bits.h"
 
-// The keys of the ten rounds, counted up as they are used.
+// The keys of the ten rounds, computed when a round needs them.
 struct PhiloxKey {
     metal::uint2 key;
     METAL_FUNC ulong x(uint round) const { return key.x + round * 0x9E3779B9u; }
     METAL_FUNC ulong y(uint round) const { return key.y + round * 0xBB67AE85u; }
 };
 
-// The ten rounds on words in the low halves of 64-bit values: one counter (ulong), or many in lanes.
+// Runs the ten rounds on words in the low halves of 64-bit values: for one counter (ulong), or for many in lanes.
 template <typename W, typename Keys>
 METAL_FUNC void philox_rounds(thread W &x, thread W &y, thread W &z, thread W &w, const thread Keys &keys) {
     for (uint round = 0; round < 10; round++) {
@@ -33,7 +33,7 @@ METAL_FUNC metal::uint4 philox(metal::uint4 counter, metal::uint2 key) {
 
 #if __has_include(<metal_lanes_bits>)
 
-// The same, counted up once for many draws.
+// The keys of the ten rounds, computed once for many draws.
 struct PhiloxLanes {
     lanes_wide xs[10], ys[10];
     METAL_FUNC const lanes_wide &x(uint round) const { return xs[round]; }
@@ -49,7 +49,7 @@ METAL_FUNC PhiloxLanes philox_keys(metal::uint2 key) {
     return keys;
 }
 
-// The 32 words of counters (block, step, 0, 0) to (block + 7, step, 0, 0).
+// Computes the 32 words of counters (block, step, 0, 0) to (block + 7, step, 0, 0).
 METAL_FUNC void philox_lanes(uint block, uint step, const thread PhiloxLanes &keys, thread LanesBits *bits) {
     enum { count = 8 / lanes_wide_width };
     lanes_uint words[2 * count];
@@ -71,8 +71,8 @@ METAL_FUNC void philox_lanes(uint block, uint step, PhiloxKey keys, thread Lanes
 
 #endif
 
-// -log(-log(u)) for u = (bits + ½) / 2³². Near 1, where the noise is large, 1 - u is what float can
-// hold exactly, so the upper tail reaches 22.9 and nothing is infinite.
+// Returns -log(-log(u)) for u = (bits + ½) / 2³². Near u = 1, where the noise is large, the code works with 1 - u,
+// which a float holds exactly; so the upper tail reaches 22.9 and nothing is infinite.
 METAL_FUNC Lanes gumbel(LanesBits bits) {
     LanesBits upper = lanes_sign(bits);
     Lanes one = lanes_splat(1.0f);
@@ -85,7 +85,7 @@ METAL_FUNC Lanes gumbel(LanesBits bits) {
     return lanes_mul(lanes_log(e), lanes_splat(-1.0f));
 }
 
-// No noise is above the first or below minus the second.
+// The noise is always between -OB_GUMBEL_LEAST and OB_GUMBEL_MAX.
 #define OB_GUMBEL_MAX 23.0f
 #define OB_GUMBEL_LEAST 3.2f
 

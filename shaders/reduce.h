@@ -1,14 +1,14 @@
-// Reductions over a threadgroup of any size. `partial` holds one value a simdgroup (32 at most); a
-// barrier stands before its first write, because an earlier reduction may still be reading it.
+// Reductions over a threadgroup of any size. `partial` holds one value per simdgroup (at most 32). A barrier stands
+// before its first write, because an earlier reduction may still be reading it.
 #ifndef OB_REDUCE_H
 #define OB_REDUCE_H
 
 #include "lanes.h"
 
-// Where a thread stands in its threadgroup.
+// The place of a thread in its threadgroup.
 struct Place {
-    uint thread_index, threads;  // of the threadgroup
-    uint lane, group, groups;    // lane of simdgroup `group` of `groups`
+    uint thread_index, threads;  // this thread's number, and the number of threads in the threadgroup
+    uint lane, group, groups;    // this thread is lane `lane` of simdgroup `group`; there are `groups` simdgroups
 };
 
 #define OB_PLACE_PARAMETERS                            \
@@ -53,7 +53,7 @@ METAL_FUNC uint threadgroup_min(uint x, threadgroup uint *partial, Place place) 
     return x;
 }
 
-// What the threads before this one add up to; `sum` is what all of them do.
+// Returns the sum of x over the threads before this one; `sum` becomes the sum over all threads.
 METAL_FUNC uint threadgroup_offset(uint x, thread uint &sum, threadgroup uint *partial, Place place) {
     uint before = metal::simd_prefix_exclusive_sum(x);
     sum = metal::simd_sum(x);
@@ -75,7 +75,7 @@ METAL_FUNC uint threadgroup_sum(uint x, threadgroup uint *partial, Place place) 
     return sum;
 }
 
-// Marks a row as failed at `step`; the first failure stays.
+// Marks a row as failed at `step`. The first failure of a row stays.
 METAL_FUNC void fail_row(device metal::atomic_uint *status, uint row, uint step) {
     uint expected = 0;
     while (!metal::atomic_compare_exchange_weak_explicit(&status[row], &expected, step, metal::memory_order_relaxed,

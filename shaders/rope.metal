@@ -1,12 +1,12 @@
-// Rotary positions (Su et al. 2021) with the norm of queries and keys in front, and the KV-cache write.
+// Rotary positions (Su et al. 2021), after the norm of queries and keys, and the write to the KV cache.
 #include "args.h"
 #include "cache.h"
 
 using namespace metal;
 
-// table[row] = cos then sin of position[row] · inv_freq[i], i < half_dim, times `scale`: once a run, for
-// all layers. positions [rows] u32, inv_freq [half_dim] f32, table [rows, 2, half_dim] f32. One threadgroup
-// a row.
+// table[row, 0, i] = scale · cos(position[row] · inv_freq[i]); table[row, 1, i] = scale · sin(the same angle).
+// positions [rows] u32, inv_freq [half_dim] f32, table [rows, 2, half_dim] f32. One threadgroup per row.
+// Step `rope_table`, once per run for all layers.
 kernel void rope_table(device const uint *positions [[buffer(0)]], device const float *inv_freq [[buffer(1)]],
                        device float *table [[buffer(2)]], constant RopeTableArgs &args [[buffer(3)]],
                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
@@ -20,8 +20,8 @@ kernel void rope_table(device const uint *positions [[buffer(0)]], device const 
     }
 }
 
-// A query or key head: y = turn(clip(x · scale · (weight_offset + weight))), of which normed() is what turns.
-// Number i of the first 2 · half_dim turns with i + half_dim, or interleaved with its neighbour.
+// A query or key head: y = turn(clip(x · scale · (weight_offset + weight))); normed() is the number before it turns.
+// The first 2 · half_dim numbers turn: number i with number i + half_dim, or, interleaved, with its neighbour.
 template <typename T>
 struct TurnedHead {
     device const float *x;
@@ -46,7 +46,7 @@ struct TurnedHead {
     }
 };
 
-// A value head: y = clip(x · scale), which is clip(x) without a norm.
+// A value head: y = clip(x · scale), with scale 1 where values are not normed.
 struct PlainHead {
     device const float *x;
     float scale, clip;
@@ -82,11 +82,11 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
     cache_store_row(y, head, head.dim, place);
 }
 
-// For each row: queries [heads, head_dim] normed and turned into q_out; keys [kv_heads, head_dim] the
-// same, into the cache; values [kv_heads, v_dim] into the cache. Norms are of a head, or of all heads
-// together (q_norm [heads · head_dim]). Caches [slots, kv_heads, context, head_dim or v_dim] of C; those of
-// a window are rings, where position p is at p modulo context.
-// A simdgroup takes a head. Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows.
+// q_out = turn(norm(q)); k_cache[slot, :, position] = turn(norm(k)); v_cache[slot, :, position] = v, normed or not.
+// q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [slots, kv_heads,
+// context, head_dim or v_dim]. A norm covers one head (weights [head_dim]) or all heads together (q_norm
+// [heads · head_dim]). The caches of a layer with a window are rings: position p is at p modulo context.
+// Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
 kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
                            device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
@@ -103,7 +103,7 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     uint end = min((at.x + 1) * OB_ROPE_HEADS, all);
     bool together = args.norm == OB_NORM_ALL;
     float scale = 1;
-    uint scaled = OB_NONE;  // whose `scale` is: 1 of all queries, 0 of all keys
+    uint scaled = OB_NONE;  // `scale` belongs to all queries (1), to all keys (0) or to neither
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
@@ -134,7 +134,7 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     }
 }
 
-// T: of the norms' weights; C: of the caches.
+// T is the type of the norms' weights, C that of the caches.
 #define OB_INSTANTIATE(name, T, C) \
     template [[host_name("heads_to_cache_" #name)]] kernel decltype(heads_to_cache<T, C>) heads_to_cache<T, C>;
 OB_INSTANTIATE(f32_f32, float, float)

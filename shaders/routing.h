@@ -1,27 +1,27 @@
-// What the kernels of routing share: which expert comes next, and the softmax.
+// The routing kernels share this code: the choice of the next expert, and the softmax.
 #ifndef OB_ROUTING_H
 #define OB_ROUTING_H
 
 #include "args.h"
 #include "reduce.h"
 
-// Each of sixteen columns keeps the best expert that it has met.
+// Each of sixteen columns keeps the best expert that it has met so far.
 struct Best {
     float value[16];
     uint id[16];
 };
 
-// The order in which experts are chosen: larger logit first, then lower index. NaN is never chosen:
-// it comes neither before nor after anything.
+// The order in which experts are chosen: the larger logit first, then the lower index. NaN is never chosen, because it
+// comes neither before nor after any number.
 METAL_FUNC bool after(float x, uint i, float last, uint last_id) { return (x < last) | ((x == last) & (int(i) > int(last_id))); }
 
-// The best expert of the threadgroup that comes after (last, last_id); OB_NONE where none is left.
-// Every thread looks at sixteen experts at a time, column by column.
+// Returns the best expert that comes after (last, last_id); OB_NONE where none is left. Every thread looks at sixteen
+// experts at a time, one per column.
 METAL_FUNC uint next_expert(device const float *logits, uint experts, float last, uint last_id, threadgroup float *partial,
                             threadgroup uint *partial_id, Place place) {
     Best best;
     for (uint c = 0; c < 16; c++) {
-        best.value[c] = NAN;  // below everything: not (NaN >= x)
+        best.value[c] = NAN;  // every number is better, because NaN >= x is false
         best.id[c] = OB_NONE;
     }
     uint whole = experts / 16 * 16;
@@ -47,14 +47,14 @@ METAL_FUNC uint next_expert(device const float *logits, uint experts, float last
     return threadgroup_min(id, partial_id, place);
 }
 
-// metal::exp(x - top), with +inf taking all the weight where it occurs.
+// Returns exp(x - top). Where a logit is +inf, such logits take all the weight.
 METAL_FUNC float share(float x, float top) {
     if (x != x) return 0;
     if (top == INFINITY) return x == INFINITY ? 1 : 0;
     return metal::exp(x - top);
 }
 
-// Σ share over all experts.
+// Returns Σ share over all experts.
 METAL_FUNC float total_share(device const float *logits, uint experts, float top, threadgroup float *partial, Place place) {
     float part = 0;
     if (top == INFINITY) {

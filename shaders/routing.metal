@@ -1,17 +1,18 @@
 // Routing: from router logits to the K experts of a row and their weights.
 //
-// Softmax over the experts, the top K of them, renormalised over the K (Qwen3-MoE) or not
-// (norm_topk_prob = false), then scaled by expert (Gemma 4). Softmax over the top K alone (gpt-oss) is
-// the renormalised form, since the exponentials of the others cancel. routing_scored.metal has the rest.
+// Softmax over all experts; the K largest are kept. Their weights are renormalised over the K (Qwen3-MoE) or not
+// (norm_topk_prob = false), then scaled per expert (Gemma 4). Softmax over the top K alone (gpt-oss) is the
+// renormalised form, because the exponentials of the other experts cancel. routing_scored.metal has the other forms.
 #include "routing.h"
 
 using namespace metal;
 
-// logits [rows, experts] → ids [rows, top_k] u32 by descending probability, weights [rows, top_k].
-// args.scale and, with args.has_scale, scale [experts] multiply the finished weights. counts [experts], with
-// args.has_counts, adds up how often each expert was chosen. Where fewer than top_k logits are
-// numbers, the rest are OB_NONE with weight 0; where none is above -inf, all are, and the row fails
-// with `step`. One threadgroup a row.
+// ids = the top_k largest logits, largest first; weights = softmax(logits)[ids], renormalised or not, · scale.
+// logits [rows, experts], ids [rows, top_k] u32, weights [rows, top_k], scale [experts] (read with args.has_scale),
+// counts [experts] (with args.has_counts: how often each expert was chosen). One threadgroup per row.
+// Steps `route`, `moe_softmax_topk` and `fused_moe_routing`.
+// Where fewer than top_k logits are numbers, the other ids are OB_NONE with weight 0. Where no logit is above -inf, all
+// ids are, and the row fails with `step`.
 template <typename W>
 kernel void moe_routing(device const float *logits [[buffer(0)]], device const W *scale [[buffer(1)]],
                         device uint *ids [[buffer(2)]], device float *weights [[buffer(3)]],
@@ -28,7 +29,7 @@ kernel void moe_routing(device const float *logits [[buffer(0)]], device const W
 
     // Every thread follows the whole selection; thread 0 writes it.
     float top = 0, last = INFINITY, total = 0;
-    uint last_id = OB_NONE;  // as an int -1: everything comes after
+    uint last_id = OB_NONE;  // -1 as an int: every expert comes after it
     bool failed = false, exhausted = false;
     for (uint k = 0; k < args.top_k; k++) {
         uint id = exhausted ? OB_NONE : next_expert(logits, args.experts, last, last_id, partial, partial_id, place);

@@ -1,17 +1,18 @@
-// Routing by scores: the sigmoid of each logit or the softmax of all, corrected for choosing, experts in groups.
+// Routing by scores. A score is the sigmoid of a logit, or its share of the softmax. A correction may be added while
+// experts are chosen, and experts may be chosen by groups.
 //
-// DeepSeek-V3 (arXiv 2412.19437) and GLM-4-MoE: sigmoid, a correction, a group's two largest. DeepSeek-V2
-// (arXiv 2405.04434): softmax, a group's largest.
+// DeepSeek-V3 (arXiv 2412.19437) and GLM-4-MoE use the sigmoid, a correction, and the sum of a group's two largest
+// scores. DeepSeek-V2 (arXiv 2405.04434) uses the softmax and a group's largest score.
 #include "epilogue.h"
 #include "routing.h"
 
 using namespace metal;
 
-// What renormalising adds to the sum that it divides by, as the originals do.
+// Renormalising adds this to the sum that it divides by, as the original implementations do.
 constant float NEAR_ZERO = 1e-20f;
 
-// The score of group `group`: the largest of its scores, or the sum of the two largest. NaN is no score; without
-// any, NaN.
+// Returns the score of a group: its largest score, or the sum of its two largest. NaN is skipped; a group without any
+// other score has NaN.
 METAL_FUNC float group_score(device const float *scores, uint group, uint size, bool top_two) {
     float first = NAN, second = NAN;
     for (uint i = group * size; i < (group + 1) * size; i++) {
@@ -24,7 +25,8 @@ METAL_FUNC float group_score(device const float *scores, uint group, uint size, 
     return top_two && second == second ? first + second : first;
 }
 
-// Whether fewer than args.top_groups groups come before `group`: those of larger scores, then of lower index.
+// Returns whether fewer than args.top_groups groups come before `group`. A larger score comes first, then the lower
+// index.
 METAL_FUNC bool chosen_group(device const float *of_groups, uint group, constant ScoreArgs &args) {
     float mine = of_groups[group];
     uint before = 0;
@@ -35,14 +37,14 @@ METAL_FUNC bool chosen_group(device const float *of_groups, uint group, constant
     return mine == mine && before < args.top_groups;
 }
 
-// The largest logit of a row, in every thread; -inf where none is a number.
+// Returns the largest logit of a row, in every thread; -inf where none is a number.
 METAL_FUNC float largest(device const float *logits, uint experts, threadgroup float *partial, Place place) {
     float top = -INFINITY;
     for (uint i = place.thread_index; i < experts; i += place.threads) top = logits[i] > top ? logits[i] : top;
     return threadgroup_max(top, partial, place);
 }
 
-// Scores of a row without correction: 1 / (1 + exp(-x)), or its share of the softmax.
+// The scores of a row before the correction: 1 / (1 + exp(-x)), or x's share of the softmax.
 struct Scoring {
     float top, total;
     uint sigmoid;
@@ -52,10 +54,12 @@ METAL_FUNC float score_of(float x, Scoring scoring) {
     return scoring.sigmoid ? gated(1.0f, x) : share(x, scoring.top) / scoring.total;
 }
 
-// logits [rows, experts] → ids [rows, top_k] u32 by descending score, weights [rows, top_k]. correction [experts],
-// where args say so, is added to scores for choosing, not for weights; one of -inf is never chosen. Experts are
-// args.groups equal groups in order; only those of args.top_groups are chosen from. scores [rows, experts] and of_groups [rows, groups] are
-// for the kernel's own use. counts, status and what is not a number: as for moe_routing. One threadgroup a row.
+// ids = the top_k largest score + correction among the experts of the args.top_groups best groups, largest first;
+// weights = the scores of ids, renormalised or not, · args.scale.
+// logits [rows, experts], correction [experts] (read where args says so), ids [rows, top_k] u32, weights [rows, top_k];
+// scores [rows, experts] and of_groups [rows, groups] are scratch. One threadgroup per row. Step `scored_routing`.
+// The experts form args.groups equal groups, in order. A correction of -inf keeps its expert from being chosen. counts,
+// status and NaN are as in moe_routing.
 kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device const ushort *correction [[buffer(1)]],
                                device uint *ids [[buffer(2)]], device float *weights [[buffer(3)]],
                                device float *scores [[buffer(4)]], device float *of_groups [[buffer(5)]],
@@ -94,7 +98,7 @@ kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device 
 
     // Every thread follows the whole selection; thread 0 writes it.
     float last = INFINITY, total = 0;
-    uint last_id = OB_NONE;  // as an int -1: everything comes after
+    uint last_id = OB_NONE;  // -1 as an int: every expert comes after it
     bool exhausted = failed;
     for (uint k = 0; k < args.top_k; k++) {
         uint id = exhausted ? OB_NONE : next_expert(scores, args.experts, last, last_id, partial, partial_id, place);

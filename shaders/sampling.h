@@ -1,7 +1,7 @@
-// What the kernels of the sampler share: the parts of a row, their statistics, and the draw.
+// The sampler's kernels share this code: the parts of a row, their statistics, and the draw.
 //
-// A row is split into parts by its vocabulary alone, so that its result does not depend on the other
-// rows, on the threads or on the device.
+// The size of the vocabulary alone decides how a row is split into parts. So a row's result does not depend on the
+// other rows, on the threads or on the device.
 #ifndef OB_SAMPLING_H
 #define OB_SAMPLING_H
 
@@ -19,25 +19,25 @@ METAL_FUNC bool adjusts(SamplePenalty p) {
     return p.biases != 0 || p.repetition != 1 || p.presence != 0 || p.frequency != 0;
 }
 
-// 1 / temperature, kept finite so that 0 times it is 0.
+// Returns 1 / temperature, kept finite so that 0 times it is 0.
 METAL_FUNC float inverse_of(float temperature) { return metal::min(1.0f / temperature, FLT_MAX); }
 
-// What log2 of a weight is: (x - top) · scale_of(temperature).
+// Returns the factor of (x - top) in log2 of a weight: weight = 2^((x - top) · scale_of(temperature)).
 METAL_FUNC float scale_of(float temperature) { return metal::min(M_LOG2E_F * inverse_of(temperature), FLT_MAX); }
 
-// Logits i to i + 15 of the n at x; -inf from n on.
+// Returns logits i to i + 15 of the n logits at x, with -inf from n on.
 METAL_FUNC Lanes logits_at(device const float *x, uint i, uint n) {
     return n - i < 16 ? lanes_head(x + i, n - i) : lanes_load(x + i);
 }
 
-// Weights relative to that of `top`. NaN has none; where top is +inf, only +inf has one.
+// Returns weights relative to the weight of `top`. NaN has weight 0. Where top is +inf, only +inf has a weight.
 METAL_FUNC Lanes weights_of(Lanes x, float top, float scale) {
     if (top == INFINITY) return lanes_select(lanes_equal(x, lanes_splat(top)), lanes_splat(1), lanes_splat(0));
     return lanes_exp2_down(lanes_mul(lanes_shift(x, -top), lanes_splat(scale)));
 }
 
-// The largest logit that is not NaN (-inf where there is none), and the largest of every block of
-// OB_SAMPLE_BLOCK.
+// Returns the largest logit that is not NaN (-inf where there is none), and writes the largest logit of every block of
+// OB_SAMPLE_BLOCK logits to `maxima`.
 template <typename Maxima>
 METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, threadgroup float *partial, Place place) {
     float top = -INFINITY;
@@ -51,12 +51,12 @@ METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, 
     return threadgroup_max(top, partial, place);
 }
 
-// Whether powers of two of x · scale can be had from whole and fractional parts.
+// Returns whether x · scale is small enough for lanes_power.
 METAL_FUNC bool moderate(float x, float scale) { return metal::abs(x * scale) < 0x1p20f; }
 
 METAL_FUNC float power_of(float x, float scale, float whole) { return lanes_at(lanes_power(lanes_splat(x), scale, whole), 0); }
 
-// Σ exp2((x - top) · scale) of n logits.
+// Returns Σ exp2((x - top) · scale) over n logits.
 METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scale, threadgroup float *partial, Place place) {
     if (top == -INFINITY) return 0;
     Lanes acc = lanes_splat(0);
@@ -72,8 +72,8 @@ METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scal
     return plain ? sum / power_of(top, scale, whole) : sum;
 }
 
-// The same at scale log2 e, with `top` found on the way: weights are relative to one of the first
-// logits, and summed once more where that was no good guess.
+// Returns Σ exp(x - top) over n logits and finds `top` in the same pass. Weights are first relative to one of the first
+// logits; where that guess is too far from `top`, the sum is computed again.
 METAL_FUNC float top_and_sum(device const float *x, uint n, thread float &top, threadgroup float *partial, Place place) {
     Lanes acc = lanes_splat(0), largest = lanes_splat(-INFINITY);
     float guess = lanes_top(lanes_max(logits_at(x, 0, n), largest));
@@ -94,7 +94,7 @@ METAL_FUNC float top_and_sum(device const float *x, uint n, thread float &top, t
     return threadgroup_sum(lanes_sum(acc), partial, place) / power_of(top, M_LOG2E_F, whole);
 }
 
-// The lowest index of `value` among n logits; OB_NONE where it is not.
+// Returns the lowest index of `value` among n logits; OB_NONE where it does not occur.
 METAL_FUNC uint first_of(device const float *x, uint n, float value, threadgroup uint *partial, Place place) {
     uint found = OB_NONE;
     for (uint i = 16 * place.thread_index; i < n && found == OB_NONE; i += 16 * place.threads) {
@@ -105,7 +105,7 @@ METAL_FUNC uint first_of(device const float *x, uint n, float value, threadgroup
     return threadgroup_min(found, partial, place);
 }
 
-// The statistics of a whole row from those of its parts, in order.
+// Returns the statistics of a whole row, from those of its parts in order.
 METAL_FUNC SampleStats total(device const SampleStats *stats, uint parts, float temperature) {
     SampleStats all = {-INFINITY, 0, 0};
     for (uint i = 0; i < parts; i++) all.top = metal::max(all.top, stats[i].top);
@@ -119,7 +119,7 @@ METAL_FUNC SampleStats total(device const SampleStats *stats, uint parts, float 
     return all;
 }
 
-// log softmax of the logit x.
+// Returns the log-probability of the logit x.
 METAL_FUNC float log_probability(float x, float top, float sum) { return (x == top ? 0.0f : x - top) - metal::log(sum); }
 
 METAL_FUNC LanesBits admitted(Lanes x, uint first, SampleLimit limit) {
@@ -128,10 +128,10 @@ METAL_FUNC LanesBits admitted(Lanes x, uint first, SampleLimit limit) {
     return lanes_xor(lanes_greater(x, value), tied);
 }
 
-// The Gumbel-max draw among n logits, of which the first has index `first`, a multiple of 32: the
-// largest (x - top) / temperature + noise, the lower index on a tie. Noise of index i at `step` comes
-// from word i % 4 of Philox's counter (i / 4, step, 0, 0). Blocks that are below the limit, or that no
-// noise could lift above `reached` or what is drawn already, are left out.
+// The Gumbel-max draw among n logits: the largest (x - top) / temperature + noise, the lower index on a tie. The first
+// logit has index `first`, a multiple of 32. The noise of index i at `step` comes from word i % 4 of Philox's counter
+// (i / 4, step, 0, 0). A block is skipped when it is below the limit, or when no noise could lift it above `reached` or
+// above the best draw so far.
 template <typename Maxima>
 METAL_FUNC SampleDraw draw(device const float *x, uint first, uint n, float top, float temperature, metal::uint2 seed, uint step,
                            SampleLimit limit, float reached, Maxima maxima, threadgroup float *partial, threadgroup uint *partial_id,

@@ -1,12 +1,12 @@
-// From vocabulary logits to a token and its log-probability, 8 bytes a row: the largest logit, or a
-// Gumbel-max draw. sampling_filter.metal limits what may be drawn, logits_penalty.metal changes it.
+// From vocabulary logits to a token and its log-probability, 8 bytes per row: the largest logit, or a Gumbel-max draw.
+// logits_penalty.metal changes logits first; sampling_filter.metal limits the tokens that may be drawn.
 #include "sampling.h"
 
 using namespace metal;
 
 METAL_FUNC SampleLimit no_limit() { return {-INFINITY, OB_NONE}; }
 
-// The row's 8 bytes; with args.advance the token and the next position become the next run's input.
+// Writes the row's 8 bytes. With args.advance, the token and the next position become the next run's input.
 METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device uint *positions, device SampleResult *result,
                         constant SampleArgs &args) {
     result[row] = out;
@@ -17,10 +17,11 @@ METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device 
 
 METAL_FUNC SampleResult failure(uint step) { return {OB_NONE, as_type<float>(step)}; }
 
-// logits [rows, vocab] → result [rows]: the token, drawn at the row's temperature (≤ 0: the largest
-// logit, lower index on a tie), and its log-probability under softmax(logits). A row with a failed
-// step, or with no logit above -inf, gives OB_NONE and the step instead. For rows of one part: one
-// threadgroup a row.
+// result = argmax(logits) where temperature ≤ 0, else argmax((logits - top) / temperature + noise); and its
+// log-probability under softmax(logits). The lower index wins a tie.
+// logits [rows, vocab], temperature [rows], seeds [rows], result [rows]. One threadgroup per row, for vocabularies of
+// one part. Step `sample`.
+// A row with a failed step, or with no logit above -inf, gives OB_NONE and the number of the step.
 kernel void sample(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
                    device const uint2 *seeds [[buffer(2)]], device const uint *status [[buffer(3)]],
                    device uint *tokens [[buffer(4)]], device uint *positions [[buffer(5)]],
@@ -37,7 +38,7 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     if (t > 0) {
         top = largest_by_block(x, args.vocab, maxima, partial, place);
         sum = weight_sum(x, args.vocab, top, M_LOG2E_F, partial, place);
-        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // other threads read the maxima
     } else {
         sum = top_and_sum(x, args.vocab, top, partial, place);
     }
@@ -51,8 +52,9 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }
 
-// The same for one part of each row: its statistics, and what it draws relative to its own largest
-// logit. One threadgroup a part (x) and row (y); sample_merge follows.
+// stats[row, part] = the statistics of one part of a row; draws[row, part] = its draw, with scores relative to the
+// part's largest logit. logits [rows, vocab]; stats, draws [rows, parts]. Grid: parts × rows. Step `sample`, for larger
+// vocabularies; sample_merge follows.
 kernel void sample_part(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
                         device const uint2 *seeds [[buffer(2)]], device const uint *positions [[buffer(3)]],
                         device SampleStats *stats [[buffer(4)]], device SampleDraw *draws [[buffer(5)]],
@@ -69,7 +71,7 @@ kernel void sample_part(device const float *logits [[buffer(0)]], device const f
     if (t > 0) {
         top = largest_by_block(x, n, maxima, partial, place);
         sum = weight_sum(x, n, top, M_LOG2E_F, partial, place);
-        threadgroup_barrier(mem_flags::mem_threadgroup);  // the maxima are there
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // other threads read the maxima
     } else {
         sum = top_and_sum(x, n, top, partial, place);
     }
@@ -80,8 +82,9 @@ kernel void sample_part(device const float *logits [[buffer(0)]], device const f
     draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
 }
 
-// Statistics of each part, and the largest logit of each block: stats [rows, parts], maxima [rows,
-// blocks]. With args.adjusted only of rows with penalties. One threadgroup a part and row.
+// stats[row, part] = the statistics of a part; maxima[row, block] = the largest logit of a block.
+// logits [rows, vocab], stats [rows, parts], maxima [rows, blocks]. Grid: parts × rows. Steps `sample` and
+// `softmax_sample`. With args.adjusted, only rows with penalties are computed.
 kernel void logits_part(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
                         device const SampleFilter *filters [[buffer(2)]], device const SamplePenalty *penalties [[buffer(3)]],
                         device SampleStats *stats [[buffer(4)]], device float *maxima [[buffer(5)]],
@@ -101,7 +104,9 @@ kernel void logits_part(device const float *logits [[buffer(0)]], device const f
     if (place.thread_index == 0) stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, mass};
 }
 
-// What each part draws within the row's limit, from the statistics of logits_part.
+// draws[row, part] = the Gumbel-max draw of a part among the tokens within the row's limit.
+// logits, adjusted [rows, vocab]; stats [rows, parts] and maxima [rows, blocks] from logits_part; limits [rows];
+// draws [rows, parts]. Grid: parts × rows. Step `sample`.
 kernel void draw_part(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
                       device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
                       device const float *maxima [[buffer(4)]], device const SampleLimit *limits [[buffer(5)]],
@@ -122,7 +127,7 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
     SampleLimit limit = args.filtered ? limits[row] : no_limit();
     SampleDraw drawn = {-INFINITY, OB_NONE};
     if (top > -INFINITY && top >= limit.value) {
-        // The row's largest logit has that score at least, where it may be drawn in any case.
+        // The row's largest logit has at least this score, and it may be drawn in any case.
         float reached = (top == largest ? 0.0f : (largest - top) * inverse_of(t)) - OB_GUMBEL_LEAST;
         if (largest <= limit.value) reached = -INFINITY;
         drawn = draw(x, first, n, top, t, seeds[row], positions[row], limit, reached,
@@ -131,7 +136,7 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
     if (place.thread_index == 0) draws[ulong(row) * parts + at.x] = drawn;
 }
 
-// The token of the largest score among the parts' draws; each is relative to the largest of its part.
+// Returns the token with the largest score among the parts' draws. A part's score is relative to its largest logit.
 METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDraw *draws, uint parts, float top, float temperature) {
     SampleDraw best = {-INFINITY, OB_NONE};
     for (uint i = 0; i < parts; i++) {
@@ -142,8 +147,9 @@ METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDr
     return best.id;
 }
 
-// From the parts of each row to its result, as `sample` gives it. totals: of the unmodified logits, for
-// rows with penalties. One threadgroup a row.
+// result[row] = the best draw of the row's parts, or its largest logit, with its log-probability, as in `sample`.
+// stats, draws [rows, parts]; totals [rows]: the statistics of the unchanged logits, for rows with penalties;
+// result [rows]. One threadgroup per row. Step `sample`.
 kernel void sample_merge(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
                          device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *totals [[buffer(3)]],
                          device const SampleStats *stats [[buffer(4)]], device const SampleDraw *draws [[buffer(5)]],

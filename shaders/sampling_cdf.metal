@@ -1,11 +1,12 @@
-// The inverse-CDF draw: the first token up to which the probabilities add up to more than a given
-// uniform number. Sums are taken by parts, blocks and single weights, so that none of them drifts.
+// The inverse-CDF draw: the first token at which the sum of probabilities exceeds a given uniform number. Sums run over
+// parts, then over blocks, then over single weights, so that none of them drifts.
 #include "sampling.h"
 
 using namespace metal;
 
-// Where a running sum passes `target`: the step, and what is left of the target there. Steps of no
-// weight are never chosen; where rounding leaves the target beyond the end, the last with weight is.
+// The place where a running sum passes `target`: the chosen entry, and the rest of the target within it. An entry
+// without weight is never chosen. Where rounding leaves the target beyond the end, the last entry with weight is
+// chosen.
 struct Walk {
     float target;
     uint chosen;
@@ -23,7 +24,7 @@ METAL_FUNC void walk(thread Walk &w, uint step, float weight) {
     w.target -= weight;
 }
 
-// The index of the token within a part, of which `target` is left in weights relative to `top`.
+// Returns the index of the token within a part. `target` is the rest of the target, in weights relative to `top`.
 METAL_FUNC uint walk_part(device const float *x, uint n, float top, float scale, float target, threadgroup float *sums,
                           Place place) {
     for (uint block = place.thread_index; block < blocks_of(n); block += place.threads) {
@@ -44,8 +45,9 @@ METAL_FUNC uint walk_part(device const float *x, uint n, float top, float scale,
     return tokens.chosen;
 }
 
-// logits [rows, vocab], uniform [rows] in [0, 1), stats of logits_part → result [rows], as `sample`
-// gives it. A temperature of 0 or less takes the largest logit. One threadgroup a row.
+// result = the first token whose cumulative softmax(logits / temperature) exceeds `uniform`; the largest logit where
+// temperature ≤ 0. logits [rows, vocab], uniform [rows] in [0, 1), stats [rows, parts] from logits_part, result [rows]
+// as in `sample`. One threadgroup per row. Step `softmax_sample`.
 kernel void softmax_pick(device const float *logits [[buffer(0)]], device const SampleStats *stats [[buffer(1)]],
                          device const float *temperature [[buffer(2)]], device const float *uniform [[buffer(3)]],
                          device const uint *status [[buffer(4)]], device SampleResult *result [[buffer(5)]],

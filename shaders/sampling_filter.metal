@@ -1,18 +1,18 @@
-// What may be drawn: top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020), then min-p (Nguyen et
-// al. 2024). Each keeps the head of a row in the order of descending logits, lower index first, so all
-// three together are one limit. Also the largest log-probabilities.
+// The filters: top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020), then min-p (Nguyen et al. 2024). In the
+// order of descending logits, lower index first, each keeps the front of a row; so all three together are one limit.
+// The largest log-probabilities are here, too.
 #include "selection.h"
 
 using namespace metal;
 
-// All of a row above `low`, as a list where that is short enough.
+// Returns the values of a row above `low`: as a list where it is short enough, else the whole row.
 METAL_FUNC Pool pool_above(Row row, float low, Shared shared, Place place) {
     uint count = list_between(row.x, row.n, low, INFINITY, row.maxima, row.values, row.ids, shared, place);
     if (count > OB_SAMPLE_LIST) return whole(row.x, row.n);
     return {row.values, row.ids, true, count, 0, 0.0f};
 }
 
-// A value below which the k-th largest cannot be: k blocks have a maximum of that or more.
+// Returns a value below the k-th largest logit: at least k blocks have a larger maximum.
 METAL_FUNC float floor_of_top(Row row, uint k, Shared shared, Place place) {
     uint blocks = blocks_of(row.n);
     if (k > blocks) return -INFINITY;
@@ -22,21 +22,21 @@ METAL_FUNC float floor_of_top(Row row, uint k, Shared shared, Place place) {
 
 METAL_FUNC float weight_of(float x, Row row) { return lanes_at(weights_of(lanes_splat(x), row.top, row.scale), 0); }
 
-// The limit that keeps the first `kept` of the values equal to cut.value.
+// Returns the limit that keeps the first `kept` of the values equal to cut.value.
 METAL_FUNC SampleLimit limit_at(Pool pool, Cut cut, uint kept, Row row, Shared shared, Place place) {
     uint tied = tally<false>(pool, below(cut.value), row.top, row.scale, shared, place).count - cut.above.count;
     if (kept >= tied) return {cut.value, OB_NONE};
     return {cut.value, nth_equal(pool, cut.value, kept, shared, place) + 1};
 }
 
-// How many of the values equal to cut.value come while the mass before them is less than `target`.
+// Returns how many of the values equal to cut.value are kept: one is kept while the mass before it is below `target`.
 METAL_FUNC uint needed(Cut cut, float target, Row row) {
     float count = ceil((target - cut.above.mass) / weight_of(cut.value, row));
     return count > 1 ? uint(min(count, 2147483648.0f)) : 1;
 }
 
 METAL_FUNC SampleLimit top_p(Row row, float p, float mass, float temperature, Shared shared, Place place) {
-    // Values with less than (1 - p) / n of the mass each have less than 1 - p together.
+    // Values that each have less than (1 - p) / n of the mass have less than 1 - p together.
     float low = row.top + (log(1 - p) + log(mass / float(row.n)) - 1e-3f) * temperature;
     low = min(low, below(row.top));
     Pool pool = pool_above(row, low, shared, place);
@@ -44,7 +44,7 @@ METAL_FUNC SampleLimit top_p(Row row, float p, float mass, float temperature, Sh
     return limit_at(pool, cut, needed(cut, p * mass, row), row, shared, place);
 }
 
-// The k largest, and p of their mass.
+// Returns the limit of the k largest and of p of their mass.
 METAL_FUNC SampleLimit top_k(Row row, uint k, float p, Shared shared, Place place) {
     float low = floor_of_top(row, k, shared, place);
     Pool all = pool_above(row, low, shared, place), pool = all;
@@ -73,8 +73,9 @@ METAL_FUNC SampleLimit limit_of(Row row, SampleFilter filter, float mass, float 
     return limit;
 }
 
-// limits [rows] of what each row may draw. values and ids [rows, OB_SAMPLE_LIST] are scratch. One
-// threadgroup a row.
+// limits[row] = the limit of the row's top-k, top-p and min-p.
+// logits, adjusted [rows, vocab]; stats [rows, parts] and maxima [rows, blocks] from logits_part; filters, limits
+// [rows]; values and ids [rows, OB_SAMPLE_LIST] are scratch. One threadgroup per row. Step `sample`.
 kernel void filter_limit(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
                          device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
                          device const float *maxima [[buffer(4)]], device const float *temperature [[buffer(5)]],
@@ -100,7 +101,7 @@ kernel void filter_limit(device const float *logits [[buffer(0)]], device const 
     if (place.thread_index == 0) limits[index] = limit;
 }
 
-// The position in the pool of the largest value after (last, last_at), the lower position on a tie.
+// Returns the position in the pool of the largest value that comes after (last, last_at); the lower one on a tie.
 METAL_FUNC uint next_largest(Pool pool, float last, uint last_at, Shared shared, Place place) {
     float best = -INFINITY;
     uint best_at = OB_NONE;
@@ -116,8 +117,9 @@ METAL_FUNC uint next_largest(Pool pool, float last, uint last_at, Shared shared,
     return threadgroup_min(best == top ? best_at : uint(OB_NONE), shared.partial_id, place);
 }
 
-// result [rows, args.logprobs]: the largest logits of each row with their log-probabilities under
-// softmax(logits), in descending order; OB_NONE where there are no more. One threadgroup a row.
+// result[row, i] = the i-th largest logit's token and its log-probability under softmax(logits); OB_NONE where there
+// are no more. logits [rows, vocab], stats [rows, parts], maxima [rows, blocks], result [rows, args.logprobs]; values
+// and ids [rows, OB_SAMPLE_LIST] are scratch. One threadgroup per row. Step `sample`.
 kernel void top_logprobs(device const float *logits [[buffer(0)]], device const SampleStats *stats [[buffer(1)]],
                          device const float *maxima [[buffer(2)]], device float *values [[buffer(3)]],
                          device uint *ids [[buffer(4)]], device SampleResult *result [[buffer(5)]],

@@ -1,15 +1,15 @@
-// The largest of many logits without sorting them: a threshold is bisected over the ordered bits of
-// float until it is exact.
+// Selection finds the largest of many logits without sorting them: it bisects a threshold over the ordered bits of
+// float until the threshold is exact.
 #ifndef OB_SELECTION_H
 #define OB_SELECTION_H
 
 #include "sampling.h"
 
-// What a selection goes through: a row, or a list of what lies between two of its values. Both are in
-// the order of the vocabulary. A list leaves out `above` values above it, with `mass` together.
+// A selection reads a pool: a row, or a list of the row's values between two bounds. Both are in the order of the
+// vocabulary. A list leaves out the `above` values beyond its upper bound; their weights add up to `mass`.
 struct Pool {
     device const float *values;
-    device const uint *ids;  // of a list
+    device const uint *ids;  // the list's indices in the row
     bool listed;
     uint count;
     uint above;
@@ -18,24 +18,24 @@ struct Pool {
 
 METAL_FUNC Pool whole(device const float *values, uint count) { return {values, nullptr, false, count, 0, 0.0f}; }
 
-// The threads' shared memory.
+// The memory that the threads of a threadgroup share.
 struct Shared {
     threadgroup float *partial;
     threadgroup uint *partial_id;
 };
 
-// Unsigned integers in the order of floats: order(a) < order(b) where a < b.
+// Maps floats to unsigned integers of the same order: order(a) < order(b) where a < b.
 METAL_FUNC uint order(float x) {
     uint bits = as_type<uint>(x + 0.0f);  // -0 is 0
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-// The value of an order; what would be -0 is the largest value below 0.
+// Returns the float of an order. The place of -0 stands for the largest value below 0.
 METAL_FUNC float value_of(uint order) {
     return order == 0x7FFFFFFFu ? as_type<float>(0x80000001u) : as_type<float>(order >> 31 ? order & 0x7FFFFFFFu : ~order);
 }
 
-// The largest value that is less than x.
+// Returns the largest float that is less than x.
 METAL_FUNC float below(float x) { return value_of(order(x) - 1); }
 
 struct Tally {
@@ -43,7 +43,7 @@ struct Tally {
     float mass;  // relative to the weight of the row's top
 };
 
-// How many of a pool are above `value`, and their mass where it is asked for.
+// Counts the values of a pool above `value` and, where `weighed`, adds up their mass.
 template <bool weighed>
 METAL_FUNC Tally tally(Pool pool, float value, float top, float scale, Shared shared, Place place) {
     LanesBits count = lanes_bits(0);
@@ -71,8 +71,8 @@ METAL_FUNC uint count_between(device const float *x, uint first, uint end, float
     return lanes_bits_sum(above) - lanes_bits_sum(beyond);
 }
 
-// Lists the values of a row in (low, high], in order. `maxima` of its blocks tell which have any. Gives
-// how many there are; only OB_SAMPLE_LIST are written.
+// Lists the values of a row in (low, high], in order, and returns their number; at most OB_SAMPLE_LIST are written.
+// The `maxima` of the row's blocks tell which blocks have any.
 METAL_FUNC uint list_between(device const float *x, uint n, float low, float high, device const float *maxima,
                              device float *values, device uint *ids, Shared shared, Place place) {
     uint listed = 0, blocks = blocks_of(n);
@@ -92,7 +92,7 @@ METAL_FUNC uint list_between(device const float *x, uint n, float low, float hig
     return listed;
 }
 
-// The index of the n-th (from 1) value equal to `value`.
+// Returns the index of the n-th value, counted from 1, that is equal to `value`.
 METAL_FUNC uint nth_equal(Pool pool, float value, uint n, Shared shared, Place place) {
     uint seen = 0, found = OB_NONE;
     for (uint base = 0; base < pool.count && seen < n; base += 16 * place.threads) {
@@ -108,7 +108,7 @@ METAL_FUNC uint nth_equal(Pool pool, float value, uint n, Shared shared, Place p
     return threadgroup_min(found, shared.partial_id, place);
 }
 
-// A row and the memory for a list of it.
+// A row, and the memory for a list of its values.
 struct Row {
     device const float *x, *maxima;
     uint n;
@@ -117,21 +117,21 @@ struct Row {
     float top, scale;
 };
 
-// The smallest value with less than `target` above it: of the count, or of the mass.
+// The smallest value above which there is less than the target, in count or in mass; and the tally above it.
 struct Cut {
     float value;
     Tally above;
 };
 
-// Between `low`, which has `target` or more above it, and `high`, which has not. Once few enough values
-// are left between the two, a row is exchanged for their list.
+// Finds the cut between `low`, above which there is at least `target`, and `high`, above which there is less. Once few
+// enough values are left between the two bounds, their list replaces the row.
 template <bool weighed>
 METAL_FUNC Cut select_cut(thread Pool &pool, Row row, Tally target, float low, float high, Shared shared, Place place) {
     uint lower = order(low), upper = order(high), left = pool.count;
     Tally above_low = {pool.above + pool.count, 0.0f}, above = tally<weighed>(pool, high, row.top, row.scale, shared, place);
     for (uint step = 0; upper - lower > 1; step++) {
         uint middle = lower + (upper - lower) / 2;
-        if (step % 2 == 0) {  // halve the values, which are seldom spread like their bits
+        if (step % 2 == 0) {  // try half of the values' range, because values are seldom spread like their bits
             uint halved = order(0.5f * value_of(lower) + 0.5f * value_of(upper));
             if (halved > lower && halved < upper) middle = halved;
         }

@@ -1,11 +1,11 @@
-// A weight matrix [rows, columns] in each of the formats that checkpoints store, behind one interface:
+// A weight matrix [rows, columns] in every format that checkpoints store, behind one interface:
 //
-//   row(i)                   a row
-//   row_lanes(row, chunk)    its columns 16 · chunk to 16 · chunk + 15
+//   row(i)                   row i
+//   row_lanes(row, chunk)    columns 16 · chunk to 16 · chunk + 15 of a row
 //   dots(rows, …)            products of rows with activations
 //
-// Elements and blocks are one array (Plain<T>), MLX's formats are packed integers, scales and biases
-// (Affine<bits, S>). Nothing is ever unpacked but sixteen weights at a time, in registers.
+// Plain<T> is one array of elements or blocks. Affine<bits, S> is MLX's format: packed integers, scales and biases.
+// Weights are unpacked in registers only, sixteen at a time.
 #ifndef OB_WEIGHTS_H
 #define OB_WEIGHTS_H
 
@@ -13,14 +13,15 @@
 #include "weights/blocks.h"
 #include "weights/plain.h"
 
-// Sixteen columns of a row.
+// Returns sixteen columns of a row.
 template <typename Row>
 METAL_FUNC Lanes row_lanes(Row row, uint chunk) {
     uint size = row.group_chunks(), unit = size * Row::unit;
     return row.lanes(chunk / unit, chunk % unit, row.scale(chunk / size));
 }
 
-// acc[o · R + r] += chunk c of unit u of weight row o times x.row[r] from `column` on. The rows' scales are `stride` apart.
+// acc[o · R + r] += (chunk c of unit u of weight row o) · (x.row[r] from `column` on). The scales of two rows are
+// `stride` apart.
 template <uint O, uint R, typename Row>
 METAL_FUNC void add_chunk(thread const Row *w, thread const GroupScale *scale, uint stride, thread const Inputs<R> &x,
                           uint column, uint u, uint c, thread Lanes *acc) {
@@ -30,7 +31,7 @@ METAL_FUNC void add_chunk(thread const Row *w, thread const GroupScale *scale, u
     }
 }
 
-// Out of line for all but elements: kernels share the code, and compile in less time.
+// dots() of all formats but elements (plain.h). It is not inlined, so kernels share its code and compile faster.
 template <uint O, uint R, typename Row>
 __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
     const uint unit = Row::unit;  // groups whose scales are read together
@@ -38,7 +39,7 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
     GroupScale scale[O * unit];
     for (uint i = 0; i < O * R; i++) acc[i] = lanes_splat(0);
     uint size = w[0].group_chunks(), chunks = w[0].columns / 16;
-    if (step == 1) {  // one thread a row
+    if (step == 1) {  // one thread computes the row
         for (uint u = 0, column = 0; u < chunks / (size * unit); u++) {
             for (uint o = 0; o < O; o++) w[o].unit_scales(u, scale + o * unit);
             for (uint g = 0; g < unit; g++) {
@@ -54,10 +55,10 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
     for (uint i = 0; i < O * R; i++) out[i] = lanes_sum(acc[i]);
 }
 
-// The formats that every kernel over weights is made for. X(name, element or block)
+// Every kernel that reads weights is compiled for each of these formats. X(name, element or block)
 #define OB_PLAIN_FORMATS(X) X(f32, float) X(f16, half) X(bf16, bfloat) OB_BLOCK_FORMATS(X)
 
-// X(name, bits, type of the scales). MLX stores scales of its MX formats alone, which are bound as biases, too.
+// X(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
 #define OB_AFFINE_FORMATS(X)                                     \
     X(q3_f32, 3, float) X(q3_f16, 3, half) X(q3_bf16, 3, bfloat) \
     X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat) \

@@ -1,13 +1,14 @@
 """What every test file shares: the devices of this machine."""
 
+import functools
 import os
-import sys
 
 # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+from support.processors import CHECKERS, PROCESSORS  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -18,13 +19,6 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("onebuf")
-
-
-# (name, threads): the CPU alone, with the shaders as they are written, and with two workers, with the
-# kernels that were written by hand.
-PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
-# With threadgroups of three simdgroups, which is no power of two.
-CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
 
 
 def _id(each):
@@ -41,6 +35,15 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """What support.axes takes off the checker is left to -m exhaustive there."""
+    for item in items:
+        if item.get_closest_marker("off_checker") and item.callspec.params.get("opened") in CHECKERS:
+            item.add_marker("exhaustive")
+
+
+@functools.cache
 def _open(param, **settings):
     import pipeline
 

@@ -7,7 +7,7 @@
 #import "OBStructArguments.h"
 #include <time.h>
 
-// What the dispatches of one run share while they are encoded.
+// The dispatches of one run share this while they are encoded.
 typedef struct {
     id<MTLComputeCommandEncoder> encoder;
     id<MTLComputePipelineState> state;  // that is set

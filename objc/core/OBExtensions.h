@@ -1,6 +1,6 @@
-// What a device and the objects made from it may answer beyond Metal.
+// A device, and the objects made from it, may answer more than Metal asks of them.
 //
-// This is the one list of it: the core asks with conformsToProtocol: and does without where the answer is no, as on
+// This is the one list of that: the core asks with conformsToProtocol: and does without where the answer is no, as on
 // Apple's devices; the stand-ins of metal/ adopt what they have. A method that refuses its argument raises, like any
 // misuse of Metal, unless it takes an NSError.
 #import <Foundation/Foundation.h>
@@ -18,7 +18,7 @@
 // error when the processor does not have it.
 - (BOOL)setInstructionSet:(NSString *)name error:(NSError **)error;
 
-// What kernels use, such as "avx2"; nil where OB_ISA names nothing that the processor has.
+// The instruction set that kernels use, such as "avx2"; nil where OB_ISA names nothing that the processor has.
 - (NSString *)instructionSet;
 @end
 

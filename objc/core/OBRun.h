@@ -25,7 +25,7 @@
 // YES once the command buffer has completed or failed; does not block.
 @property(readonly) BOOL done;
 
-// What a device that validates shaders found, nil for nothing; call after -wait:, from one thread.
+// The findings of a device that validates shaders, nil for none; call after -wait:, from one thread.
 // Each is a dictionary of strings: at least "description", and where it is known "kernel", "file"
 // and "line".
 - (NSArray *)findings;

@@ -120,7 +120,7 @@ ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error);
 int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error);
 
 int ob_run_wait(ob_run *run, ob_error *error);
-// What a device that validates shaders found in a run that has completed, and what is known of one
+// The findings of a device that validates shaders in a run that has completed, and what is known of one
 // finding under a name; the latter returns -1 where that is nothing.
 size_t ob_run_findings(ob_run *run);
 int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length);

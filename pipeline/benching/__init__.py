@@ -1,1 +1,1 @@
-"""What `python -m pipeline.bench` is made of; docs/benchmarks.md describes it."""
+"""The work of `python -m pipeline.bench`; docs/benchmarks.md describes it."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from ..device.core import _core
+from ..device.device import Device
 from ..errors import CompileError, RunError
+from ..host import cores
+
+__all__ = ["Bandwidth", "Reader", "buffer_bytes"]
 
 MIB = 1 << 20
-PART_WORDS = MIB // 4  # of one threadgroup: 1 MiB
-LEAST_BYTES, CACHES = 256 * MIB, 4  # the buffer is so many times the largest cache
+PART_WORDS = MIB // 4  # each threadgroup reads 1 MiB
+LEAST_BYTES, CACHES = 256 * MIB, 4  # the buffer is at least so large, and so many times the largest cache
 
 SOURCE = """
 #include <metal_stdlib>
@@ -40,12 +47,12 @@ kernel void read_words(device const uint *data [[buffer(0)]], device uint *sums 
     }
 }
 """
-THREADS = 256  # of a threadgroup, where the device has more than one
+THREADS = 256  # per threadgroup, where the device has more than one
 
 
 @dataclass
 class Bandwidth:
-    """Bytes a second of each pass. `how` is "kernel" or, where no shader could be compiled, "NumPy"."""
+    """Bytes per second of each pass. `how` is "kernel" or, where no shader could be compiled, "NumPy"."""
 
     how: str
     nbytes: int
@@ -63,16 +70,16 @@ class Bandwidth:
 class Reader:
     """Reads a buffer of `nbytes` with all threads, pass after pass."""
 
-    def __init__(self, device, nbytes: int | None = None):
+    def __init__(self, device: Device, nbytes: int | None = None) -> None:
         nbytes = -(-(buffer_bytes() if nbytes is None else nbytes) // MIB) * MIB
         try:
             self._read = _kernel_reader(device, nbytes)
             how = "kernel"
         except CompileError:
-            self._read = _numpy_reader(device.threads or os.cpu_count(), nbytes)
+            self._read = _numpy_reader(device.threads or cores(), nbytes)
             how = "NumPy"
         self.result = Bandwidth(how, nbytes)
-        self._read()  # whose result says that all words were read
+        self._read()  # its result says that all words were read
 
     def measure(self, passes: int = 8) -> None:
         """Adds `passes` passes to the result."""
@@ -83,7 +90,7 @@ class Reader:
 
 
 def buffer_bytes() -> int:
-    """Several times the largest cache that the system tells of."""
+    """The bytes of the buffer: several times the largest cache that the system tells of."""
     sizes = [LEAST_BYTES]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
@@ -92,15 +99,11 @@ def buffer_bytes() -> int:
     return max(sizes)
 
 
-def _kernel_reader(device, nbytes: int):
-    import numpy as np
-
-    from ..device.core import _core
-
-    kernel = device.compile(SOURCE).kernel("read_words")
+def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
+    kernel = device.core.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
     data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
-    words = np.frombuffer(data, np.uint32).reshape(parts, PART_WORDS)
+    words = np.frombuffer(memoryview(data), np.uint32).reshape(parts, PART_WORDS)
     words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
     threads = 1 if device.name == "cpu" else THREADS
     chain = device.core.chain(
@@ -118,23 +121,21 @@ def _kernel_reader(device, nbytes: int):
         "read_words",
     )
     expected = ((np.arange(parts, dtype=np.uint64) + 1) * PART_WORDS).astype(np.uint32)
-    result = np.frombuffer(sums, np.uint32)
+    result = np.frombuffer(memoryview(sums), np.uint32)
 
-    def read():
+    def read() -> None:
         chain.run()
-        _require((result[:parts] == expected).all())
+        _require(bool((result[:parts] == expected).all()))
 
     return read
 
 
-def _numpy_reader(threads: int, nbytes: int):
-    import numpy as np
-
+def _numpy_reader(threads: int, nbytes: int) -> Callable[[], None]:
     words = np.ones(nbytes // 8, np.uint64)
     parts = np.array_split(words, threads)
     pool = ThreadPoolExecutor(threads)
 
-    def read():
+    def read() -> None:
         _require(sum(int(total) for total in pool.map(np.add.reduce, parts)) == len(words))
 
     return read

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..graph.plan import human
+from ..host import cache_folder
+
+__all__ = ["complete_folder", "make_room", "models_folder"]
 
 SPARE_BYTES = 64 << 20  # left free on the disk
 
 
 def models_folder() -> Path:
-    """`models` in OB_CACHE, else in $XDG_CACHE_HOME/onebuf, else in ~/.cache/onebuf."""
-    root = os.environ.get("OB_CACHE")
-    if not root:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebuf"
-    return Path(root) / "models"
+    """The folder of models in the cache."""
+    return cache_folder() / "models"
 
 
 def make_room(folder: Path, nbytes: int, what: str) -> None:

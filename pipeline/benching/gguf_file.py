@@ -9,10 +9,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import gguf
 import numpy as np
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..errors import UnsupportedError
+
+__all__ = ["gguf_bytes", "targets", "values", "write_gguf"]
 
 BLOCK = {
     "input_layernorm": "attn_norm",
@@ -26,19 +31,22 @@ BLOCK = {
     "mlp.gate": "ffn_gate_inp",
 }
 EXPERTS = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
-Q4_0_WEIGHTS, Q4_0_BYTES = 32, 18  # of a block
-ROWS = 4096  # of a matrix, quantised at a time
+Q4_0_WEIGHTS, Q4_0_BYTES = 32, 18  # per block
+ROWS = 4096  # of a matrix are quantised at a time
 HEADER_BYTES = 1 << 20  # at most, for gguf_bytes
+
+
+_Part: TypeAlias = str | tuple[str, int]  # a module, or one matrix of a stack
 
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the GGUF: `parts` are the modules, or (module, index) of a stack, that it is made of."""
+    """A tensor of the GGUF, made of `parts`."""
 
     name: str
     shape: tuple[int, ...]
     quantized: bool
-    parts: tuple
+    parts: tuple[_Part, ...]
 
     @property
     def nbytes(self) -> int:
@@ -46,22 +54,25 @@ class Target:
         return count // Q4_0_WEIGHTS * Q4_0_BYTES if self.quantized else 4 * count
 
 
-def gguf_bytes(checkpoint) -> int:
+def gguf_bytes(checkpoint: Checkpoint) -> int:
     """The most bytes that the file may take."""
     return sum(target.nbytes for target in targets(checkpoint)) + HEADER_BYTES
 
 
-def write_gguf(checkpoint, file) -> None:
+def write_gguf(checkpoint: Checkpoint, file: Path) -> None:
     """Writes `file`, a path that should be temporary."""
-    import gguf
-
     q4 = gguf.GGMLQuantizationType.Q4_0
-    writer = gguf.GGUFWriter(Path(file), "qwen3moe")
+    writer = gguf.GGUFWriter(file, "qwen3moe")
     _describe(writer, checkpoint.config)
     wanted = list(targets(checkpoint))
     for target in wanted:
-        kind = {"raw_dtype": q4} if target.quantized else {}
-        writer.add_tensor_info(target.name + ".weight", target.shape, np.dtype(np.float32), target.nbytes, **kind)
+        writer.add_tensor_info(
+            target.name + ".weight",
+            target.shape,
+            np.dtype(np.float32),
+            target.nbytes,
+            raw_dtype=q4 if target.quantized else None,
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -79,7 +90,7 @@ def write_gguf(checkpoint, file) -> None:
         writer.close()
 
 
-def targets(checkpoint) -> Iterator[Target]:
+def targets(checkpoint: Checkpoint) -> Iterator[Target]:
     """The file's tensors, in its order. UnsupportedError for another family."""
     config = checkpoint.config
     if config.get("model_type") != "qwen3_moe":
@@ -99,12 +110,12 @@ def targets(checkpoint) -> Iterator[Target]:
             yield _experts(checkpoint, f"blk.{i}.{name}", f"{layer}.mlp", module)
 
 
-def _target(checkpoint, name: str, module: str, exact: bool = False) -> Target:
+def _target(checkpoint: Checkpoint, name: str, module: str, exact: bool = False) -> Target:
     shape = _shape(checkpoint, module)
     return Target(name, shape, len(shape) > 1 and not exact, (module,))
 
 
-def _experts(checkpoint, name: str, mlp: str, module: str) -> Target:
+def _experts(checkpoint: Checkpoint, name: str, mlp: str, module: str) -> Target:
     count, stack = checkpoint.config["num_experts"], f"{mlp}.switch_mlp.{module}"
     if f"{stack}.weight" in checkpoint.tensors:
         return Target(name, _shape(checkpoint, stack), True, tuple((stack, e) for e in range(count)))
@@ -112,12 +123,12 @@ def _experts(checkpoint, name: str, mlp: str, module: str) -> Target:
     return Target(name, (count, *_shape(checkpoint, modules[0])), True, modules)
 
 
-def _shape(checkpoint, module: str) -> tuple[int, ...]:
+def _shape(checkpoint: Checkpoint, module: str) -> tuple[int, ...]:
     scheme, shape = checkpoint.quantization(module), checkpoint.tensor(f"{module}.weight").shape
     return shape if scheme is None else (*shape[:-1], shape[-1] * 32 // scheme.bits)
 
 
-def _pieces(checkpoint, target: Target) -> Iterator[np.ndarray]:
+def _pieces(checkpoint: Checkpoint, target: Target) -> Iterator[np.ndarray]:
     """The values of `target` as float32, some rows at a time."""
     for part in target.parts:
         module, index = part if isinstance(part, tuple) else (part, None)
@@ -126,11 +137,11 @@ def _pieces(checkpoint, target: Target) -> Iterator[np.ndarray]:
             yield values(checkpoint, module, index, slice(first, first + ROWS))
 
 
-def values(checkpoint, module: str, index: int | None = None, rows: slice = slice(None)) -> np.ndarray:
-    """`rows` of the weight of a module, or of matrix `index` of a stack, as float32; dequantised where it is
-    stored in MLX's affine format."""
+def values(checkpoint: Checkpoint, module: str, index: int | None = None, rows: slice = slice(None)) -> np.ndarray:
+    """`rows` of the weight of a module, or of matrix `index` of a stack, as float32, dequantised from MLX's affine
+    format where it is stored in that."""
 
-    def part(name):
+    def part(name: str) -> np.ndarray:
         array = checkpoint.view(name) if index is None else checkpoint.view(name)[index]
         return array[rows]
 
@@ -152,11 +163,11 @@ def values(checkpoint, module: str, index: int | None = None, rows: slice = slic
     return q.astype(np.float32) * scale + bias
 
 
-def _floats(array, dtype: str) -> np.ndarray:
+def _floats(array: np.ndarray, dtype: str) -> np.ndarray:
     return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else array.astype(np.float32)
 
 
-def _describe(writer, config: dict) -> None:
+def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     rope = config.get("rope_parameters") or {}
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])

@@ -1,4 +1,4 @@
-"""What the system tells of the machine: its processor, and whether others use it."""
+"""The facts that the system tells of the machine: its processor, and whether others use it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 import time
 from pathlib import Path
 
+from ..device.device import Device
+
+__all__ = ["busy_cores", "hardware"]
+
 SECONDS = 0.3  # of watching
 _IDLE = (3, 4)  # fields of /proc/stat: idle, and waiting for a disk
 
 
-def hardware(device) -> str:
+def hardware(device: Device) -> str:
     """The processor's name where the device runs on it and Linux tells, else what the device says."""
     information = Path("/proc/cpuinfo")
     if device.name == "cpu" and information.exists():
@@ -34,5 +38,5 @@ def busy_cores(stat: Path = Path("/proc/stat"), seconds: float = SECONDS) -> flo
 
 
 def _times(stat: Path) -> list[int]:
-    """Of all cores together: user, nice, system, idle, iowait, irq, softirq, steal (guests are in user)."""
+    """The times of all cores together: user, nice, system, idle, iowait, irq, softirq, steal (guests are in user)."""
     return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]]

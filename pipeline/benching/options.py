@@ -14,10 +14,13 @@ from ..cli.program import Parser
 from ..cli.settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..errors import UsageError
 from ..graph.formats import CACHE_DTYPES
+from ..host import CHECKER, DEVICES
 from . import peer
 from .shapes import SHAPES, Shape, cut_shape
 
-DEVICES = ("auto", "cpu", "metal")
+__all__ = ["Options", "parse_options"]
+
+TIMED_DEVICES = tuple(name for name in DEVICES if name != CHECKER)
 MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
 EPILOG = """\
 examples:
@@ -32,7 +35,7 @@ exit codes: 0 measured; 2 nothing could be measured, one line says why; 130 inte
 
 @dataclass(frozen=True)
 class Options:
-    """Field by field the options; `model` is a checkpoint's folder or file, or a Shape."""
+    """Each field is an option; `model` is a checkpoint's folder or file, or a Shape."""
 
     model: Path | Shape
     pp: list[int]
@@ -54,15 +57,15 @@ class Options:
 
     @property
     def name(self) -> str:
-        return self.model.folder if isinstance(self.model, Shape) else self._file_name
+        return self.model.folder if isinstance(self.model, Shape) else _file_name(self.model)
 
     @property
     def title(self) -> str:
-        return self.model.title if isinstance(self.model, Shape) else self._file_name
+        return self.model.title if isinstance(self.model, Shape) else _file_name(self.model)
 
-    @property
-    def _file_name(self) -> str:
-        return os.path.basename(os.path.abspath(self.model))  # "." has no name of its own
+
+def _file_name(path: Path) -> str:
+    return os.path.basename(os.path.abspath(path))  # "." has no name of its own
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -77,7 +80,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.bench",
-        description="Measure prompt processing and text generation, and what share of the machine's bandwidth they use.",
+        description="Measure prompt processing and text generation, and the share of the machine's bandwidth that they "
+        "use.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -88,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         nargs="?",
         default=NAME,
-        help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random weights: "
-        f"{', '.join(SHAPES)}",
+        help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random "
+        f"weights: {', '.join(SHAPES)}",
     )
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
@@ -98,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,...",
         type=_list,
         default=[512],
-        help="prompt processing: tokens a prompt; 0: none (default: 512)",
+        help="prompt processing: tokens per prompt; 0: none (default: 512)",
     )
     add(
         "--tg",
         metavar="N,...",
         type=_list,
         default=[128],
-        help="text generation: tokens a text; 0: none (default: 128)",
+        help="text generation: tokens per text; 0: none (default: 128)",
     )
     add("--batch", metavar="N,...", type=_list, default=[1], help="sequences together (default: 1)")
     add("--context", metavar="N,...", type=_list, default=[0], help="tokens before text generation (default: 0)")
@@ -119,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="of sampling, so that experts vary; 0: greedy (default: 1)",
     )
-    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: auto)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(TIMED_DEVICES)} (default: auto)")
     add(
         "--threads",
         metavar="N",
@@ -178,20 +182,19 @@ def _check(options: Options) -> None:
         raise UsageError("--pp 0 and --tg 0: nothing is left to measure; give one of them")
     if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {options.temperature:g}: impossible; give 0 (greedy) or a positive number")
-    if options.device not in DEVICES:
+    if options.device not in TIMED_DEVICES:
         raise UsageError(
-            f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(DEVICES)}"
+            f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(TIMED_DEVICES)}"
         )
     check_isa(options.isa)
     check_cache(options.kv_cache)
     if options.peer is not None:
         peer.require(options.peer, gguf=isinstance(options.model, Path) and options.model.is_file())
     if options.plot is not None:
-        _check_plot(options)
+        _check_plot(options.plot, options)
 
 
-def _check_plot(options: Options) -> None:
-    file = options.plot
+def _check_plot(file: Path, options: Options) -> None:
     if file.suffix != ".svg":
         raise UsageError(f"--plot {file}: is drawn as SVG; give a name that ends in .svg")
     if not options.tg:

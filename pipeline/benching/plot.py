@@ -1,22 +1,33 @@
-"""Tokens a second against context and against batch, as SVG (https://www.w3.org/TR/SVG2/) without a library."""
+"""Tokens per second against context and against batch, as SVG (https://www.w3.org/TR/SVG2/) without a library."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import TypeAlias
 
-WIDTH, HEIGHT = 460, 320  # of a panel
+from .workloads import Result
+
+__all__ = ["svg", "write_plot"]
+
+WIDTH, HEIGHT = 460, 320  # per panel
 LEFT, RIGHT, TOP, BOTTOM = 64, 104, 40, 48  # its margins; lines are labelled on the right
 HEAD = 50  # height of title, subtitle and legend
-COLOURS = ("#0b6e99", "#d1495b")  # of the sides, as they come
+COLOURS = ("#0b6e99", "#d1495b")  # of the sides, in their order
 DASHES = ("", "6 3")
 DIGIT, LABEL = 6.5, 13  # pixels that a digit of a tick is wide, that a label is high
 DOUBLING = 8  # a batch axis that spans so many times its first value is logarithmic
 
 
-def write_plot(file: Path, results, title: str, subtitle: str = "") -> None:
+_Point: TypeAlias = tuple[int, float, float]  # value on the axis, mean, σ
+_Lines: TypeAlias = dict[tuple[str, int, int], list[_Point]]  # by side, tokens, value of the other axis
+_Scaling: TypeAlias = Callable[[float], float]  # from a value to a pixel
+
+
+def write_plot(file: Path, results: Sequence[Result], title: str, subtitle: str = "") -> None:
     """Draws the "tg" results of all sides; the file appears complete."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -28,8 +39,8 @@ def write_plot(file: Path, results, title: str, subtitle: str = "") -> None:
         temporary.unlink(missing_ok=True)
 
 
-def svg(results, title: str, subtitle: str = "") -> str:
-    """A panel for each axis that has several values, side by side; bars are σ, points are means."""
+def svg(results: Sequence[Result], title: str, subtitle: str = "") -> str:
+    """One panel per axis that has several values, side by side; bars are σ, points are means."""
     axes = [axis for axis in ("context", "batch") if len({getattr(each.work, axis) for each in results}) > 1] or [
         "context"
     ]
@@ -49,8 +60,8 @@ def svg(results, title: str, subtitle: str = "") -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(results, sides, axis: str, left: int) -> str:
-    """One panel with `axis` of the workload across, and a line for each side, length and value of the other."""
+def _panel(results: Sequence[Result], sides: list[str], axis: str, left: int) -> str:
+    """One panel with `axis` of the workload across, and one line per side, length and value of the other axis."""
     lines = _lines(results, axis)
     points = [point for line in lines.values() for point in line]
     across = _Scale([x for x, _, _ in points], LEFT, WIDTH - RIGHT, logarithmic=axis == "batch")
@@ -73,9 +84,9 @@ def _panel(results, sides, axis: str, left: int) -> str:
     return "\n".join([*parts, "</g>"])
 
 
-def _lines(results, axis: str) -> dict[tuple, list]:
-    """{(side, tokens, other): [(value on the axis, mean, σ), …]}; single points only where there are no lines."""
-    lines: dict[tuple, list] = {}
+def _lines(results: Sequence[Result], axis: str) -> _Lines:
+    """The points of each line; single points only where there are no lines."""
+    lines: _Lines = {}
     other = "batch" if axis == "context" else "context"
     for result in results:
         work = result.work
@@ -86,9 +97,10 @@ def _lines(results, axis: str) -> dict[tuple, list]:
     return {key: sorted(points) for key, points in lines.items() if len(points) > 1 or longest == 1}
 
 
-def _bottom_ticks(values, across) -> list[str]:
-    """Those values that have room, from the last one down."""
-    parts, edge = [], math.inf
+def _bottom_ticks(values: Sequence[int], across: _Scaling) -> list[str]:
+    """Ticks for the values that have room, from the last one down."""
+    parts: list[str] = []
+    edge = math.inf
     for value in reversed(values):
         text = f"{value:,}"
         half = DIGIT * len(text) / 2
@@ -99,8 +111,8 @@ def _bottom_ticks(values, across) -> list[str]:
     return parts
 
 
-def _labels(lines, axis: str, sides, up) -> list[str]:
-    """What a line holds fixed, at its end; moved apart where two would overlap."""
+def _labels(lines: _Lines, axis: str, sides: list[str], up: _Scaling) -> list[str]:
+    """A label at the end of each line, with the value that it holds fixed; moved apart where two would overlap."""
     other = "batch" if axis == "context" else "context"
     several = len({tokens for _, tokens, _ in lines}) > 1
     ordered = sorted(lines.items(), key=lambda item: up(item[1][-1][1]))
@@ -118,7 +130,7 @@ def _labels(lines, axis: str, sides, up) -> list[str]:
 
 
 def _apart(places: list[float], lowest: float) -> list[float]:
-    """The same in their order, LABEL apart: pushed down, and up again where they would pass `lowest`."""
+    """The places in their order, LABEL apart: pushed down, and up again where they would pass `lowest`."""
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + LABEL)
     for i in range(len(places))[::-1]:
@@ -126,7 +138,7 @@ def _apart(places: list[float], lowest: float) -> list[float]:
     return places
 
 
-def _series(points, across, up, side: int) -> list[str]:
+def _series(points: Sequence[_Point], across: _Scaling, up: _Scaling, side: int) -> list[str]:
     colour, dash = _style(side)
     path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y, _ in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{_dashes(dash)}/>']
@@ -137,10 +149,14 @@ def _series(points, across, up, side: int) -> list[str]:
 
 
 class _Scale:
-    """Maps values onto pixels from `begin` to `end`, linearly or, where they span many doublings, by their
-    logarithm. rounded: up to the tick above the largest value."""
+    """Maps values onto pixels from `begin` to `end`, linearly or, where they span many doublings, by their logarithm.
 
-    def __init__(self, values, begin: float, end: float, logarithmic: bool = False, rounded: bool = False):
+    rounded: the scale ends at the tick above the largest value.
+    """
+
+    def __init__(
+        self, values: Sequence[float], begin: float, end: float, logarithmic: bool = False, rounded: bool = False
+    ) -> None:
         self._low, high = min(values), max(values)
         self._logarithmic = logarithmic and high >= DOUBLING * self._low > 0
         self._begin, self._end = begin, end
@@ -167,14 +183,16 @@ def _dashes(dash: str) -> str:
     return f' stroke-dasharray="{dash}"' if dash else ""
 
 
-def _line(x1, y1, x2, y2, colour: str, dash: str = "", width: int = 1) -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, dash: str = "", width: int = 1) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
         f'stroke-width="{width}"{_dashes(dash)}/>'
     )
 
 
-def _text(x, y, text: str, anchor: str = "start", bold: bool = False, fill: str = "#222222", size: int = 12) -> str:
+def _text(
+    x: float, y: float, text: str, anchor: str = "start", bold: bool = False, fill: str = "#222222", size: int = 12
+) -> str:
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="{size}"{weight}>'

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import IO, Any
 
 from ..cli.console import is_live
 from ..graph.plan import human
 from .bandwidth import Bandwidth
 from .steps import GROUPS, StepTimes
 from .traffic import Traffic
-from .workloads import Result
+from .workloads import Result, Workload
+
+__all__ = ["Report", "hardware_line", "heading", "results_table", "show", "steps_table", "subtitle", "to_json"]
 
 STEPS_NOTE = (
     "time by step: each dispatch in a command buffer of its own; the last rows compare them "
@@ -21,27 +25,26 @@ STEPS_NOTE = (
 
 @dataclass
 class Report:
-    """All that was measured. `results` come workload by workload, Onebuf first; `peer` is what the peer says of
-    its build."""
+    """All that was measured. `results` come workload by workload, Onebuf first; `peer` describes the peer's build."""
 
-    model: dict
-    device: dict
-    settings: dict
+    model: dict[str, Any]
+    device: dict[str, Any]
+    settings: dict[str, Any]
     bandwidth: Bandwidth
     traffic: Traffic
     results: list[Result]
     steps: list[StepTimes]
-    peer: dict | None = None
+    peer: dict[str, Any] | None = None
 
     def active_bytes(self, result: Result) -> float | None:
-        """Bytes a generated token must read at least; of Onebuf's text generation only."""
+        """The least bytes that a generated token reads; None for anything but Onebuf's text generation."""
         work = result.work
         if work.kind != "tg" or result.side != "onebuf":
             return None
         return self.traffic.per_token(work.batch, self.traffic.cache(work.context, work.tokens))
 
     def share(self, result: Result) -> float | None:
-        """Of the machine's best read bandwidth, at the median speed."""
+        """The share of the machine's best read bandwidth that the median speed uses."""
         active = self.active_bytes(result)
         return None if active is None else active * result.median / self.bandwidth.best
 
@@ -54,6 +57,7 @@ class Report:
 
 
 def to_json(report: Report) -> str:
+    """The report as one JSON object, which docs/benchmarks.md describes."""
     bandwidth, traffic = report.bandwidth, report.traffic
     return json.dumps(
         {
@@ -87,11 +91,11 @@ def to_json(report: Report) -> str:
     )
 
 
-def _work_json(work) -> dict:
+def _work_json(work: Workload) -> dict[str, Any]:
     return {"kind": work.kind, "tokens": work.tokens, "batch": work.batch, "context": work.context}
 
 
-def _result_json(report: Report, result: Result) -> dict:
+def _result_json(report: Report, result: Result) -> dict[str, Any]:
     return {
         "side": result.side,
         **_work_json(result.work),
@@ -105,7 +109,7 @@ def _result_json(report: Report, result: Result) -> dict:
     }
 
 
-def _steps_json(steps: StepTimes) -> dict:
+def _steps_json(steps: StepTimes) -> dict[str, Any]:
     return {
         **_work_json(steps.work),
         "seconds": steps.groups,
@@ -116,10 +120,14 @@ def _steps_json(steps: StepTimes) -> dict:
     }
 
 
-def show(report: Report, out=None) -> None:
-    """The tables: rich on a terminal, plain text otherwise."""
+def show(report: Report, out: IO[str] | None = None) -> None:
+    """Prints the tables: by rich on a terminal, as plain text otherwise."""
     out = sys.stdout if out is None else out
-    table = _rich_table if is_live(out) else _plain_table
+    table = _plain_table
+    if is_live(out):
+        from .terminal import rich_table  # brings rich along, which only a terminal needs
+
+        table = rich_table
     for line in heading(report):
         print(line, file=out)
     table(out, *results_table(report))
@@ -129,22 +137,24 @@ def show(report: Report, out=None) -> None:
 
 
 def subtitle(report: Report) -> str:
-    """Of a plot: what was generated, on what, how often."""
+    """The subtitle of a plot: the workloads, the machine, the number of repeats."""
     tests = sorted({result.work.tokens for result in report.results if result.work.kind == "tg"})
     return hardware_line(
         report.device, report.settings["repeats"], f"text generation ({', '.join(f'tg{tokens}' for tokens in tests)})"
     )
 
 
-def hardware_line(device: dict, repeats: int, what: str) -> str:
+def hardware_line(device: dict[str, Any], repeats: int, what: str) -> str:
+    """`what` was measured, on which machine, and how often."""
     return f"{what}, {_hardware(device)}, {device['threads']} threads, mean and σ of {repeats}"
 
 
-def _hardware(device: dict) -> str:
-    return f"{device['hardware']}, {device['isa']}" if device["isa"] else device["hardware"]
+def _hardware(device: dict[str, Any]) -> str:
+    return f"{device['hardware']}, {device['isa']}" if device["isa"] else str(device["hardware"])
 
 
 def heading(report: Report) -> list[str]:
+    """The lines above the tables."""
     model, device, bandwidth = report.model, report.device, report.bandwidth
     lines = [
         f"{model['name']}: {model['layers']} layers, vocabulary {model['vocab']:,}, {human(model['bytes'])}; "
@@ -156,8 +166,8 @@ def heading(report: Report) -> list[str]:
 
 
 def results_table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """(headings, rows)."""
-    header = ["side", "test", "batch", "tok/s", "median", "MB a token", "bandwidth"]
+    """(headings, rows) of all results."""
+    header = ["side", "test", "batch", "tok/s", "median", "MB per token", "bandwidth"]
     header += ["× peer"] if report.peer else []
     rows = []
     for result in report.results:
@@ -176,18 +186,18 @@ def results_table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 
 def steps_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows) of the time by step."""
     header = ["step"] + [f"{steps.work.label} batch {steps.work.batch}" for steps in report.steps]
 
-    def row(name, seconds_of):
+    def row(name: str, seconds_of: Callable[[StepTimes], float]) -> list[str]:
         return [name] + [
             f"{seconds_of(steps) * 1e6:,.0f} µs {steps.share(seconds_of(steps)):6.1%}" for steps in report.steps
         ]
 
-    rows = [
-        row(name, lambda steps, name=name: steps.groups[name])
-        for name in GROUPS
-        if any(steps.groups[name] for steps in report.steps)
-    ]
+    def seconds_of_group(name: str) -> Callable[[StepTimes], float]:
+        return lambda steps: steps.groups[name]
+
+    rows = [row(name, seconds_of_group(name)) for name in GROUPS if any(steps.groups[name] for steps in report.steps)]
     rows.append(row("all dispatches", lambda steps: steps.dispatches))
     rows.append(row("between them", lambda steps: steps.between))
     rows.append(row("whole step", lambda steps: steps.whole))
@@ -198,7 +208,7 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def _plain_table(out, header, rows) -> None:
+def _plain_table(out: IO[str], header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
@@ -207,17 +217,3 @@ def _plain_table(out, header, rows) -> None:
             for i, (cell, width) in enumerate(zip(line, widths))
         ]
         print("  ".join(cells).rstrip(), file=out)
-
-
-def _rich_table(out, header, rows) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        box=None, header_style="dim", padding=(0, 2, 0, 0) if len(header) < 8 else (0, 1, 0, 0), pad_edge=False
-    )
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] in ("onebuf", "whole step") else None)
-    Console(file=out, highlight=False, markup=False, emoji=False).print(table)

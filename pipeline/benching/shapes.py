@@ -1,16 +1,19 @@
-"""Models by shape alone: what config.json says of them and which tensors they have, in MLX's 4-bit layout."""
+"""Models by shape alone: their config.json and their tensors, in MLX's 4-bit layout."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import UsageError
 
+__all__ = ["SHAPES", "Shape", "TensorSpec", "cut_shape"]
+
 GROUP_SIZE, BITS, ROUTER_BITS = 64, 4, 8  # routers have 8 bits, as in MLX's conversions
 
-_QWEN3_MOE = {
+_QWEN3_MOE: dict[str, Any] = {
     "model_type": "qwen3_moe",
     "architectures": ["Qwen3MoeForCausalLM"],
     "head_dim": 128,
@@ -24,7 +27,7 @@ _QWEN3_MOE = {
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
 }
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-30b-a3b": _QWEN3_MOE
     | {
         "hidden_size": 2048,
@@ -66,8 +69,11 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor to be written. `role` is "words", "scales", "biases" or "ones"; of a quantised matrix,
-    `bits` are those of its words and `inputs` its logical width."""
+    """One tensor to be written.
+
+    role           "words", "scales", "biases" or "ones"
+    bits, inputs   of a quantised matrix: the bits of its words and its logical width
+    """
 
     name: str
     dtype: str
@@ -86,21 +92,21 @@ class Shape:
     """A named shape, cut to `layers` layers and a vocabulary of `vocab`."""
 
     name: str
-    config: dict
+    config: dict[str, Any]
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The shape as people read it."""
         layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
         return f"{self.name}, {layers}, vocabulary {self.vocab:,}, {BITS}-bit"
 
     @property
     def layers(self) -> int:
-        return self.config["num_hidden_layers"]
+        return int(self.config["num_hidden_layers"])
 
     @property
     def vocab(self) -> int:
-        return self.config["vocab_size"]
+        return int(self.config["vocab_size"])
 
     @property
     def nbytes(self) -> int:
@@ -113,6 +119,7 @@ class Shape:
         return f"{self.name}-{self.layers}-layers-vocab-{self.vocab}-q{BITS}-g{GROUP_SIZE}"
 
     def tensors(self) -> Iterator[TensorSpec]:
+        """All tensors, in the order of the file."""
         c = self.config
         hidden, heads = c["hidden_size"], c["num_attention_heads"] * c["head_dim"]
         kv, experts, inner = c["num_key_value_heads"] * c["head_dim"], c["num_experts"], c["moe_intermediate_size"]
@@ -141,16 +148,16 @@ class Shape:
         if not c["tie_word_embeddings"]:
             yield from _matrix("lm_head", (self.vocab, hidden))
 
-    def config_json(self) -> dict:
-        """config.json, with the quantisation as MLX writes it."""
+    def config_json(self) -> dict[str, Any]:
+        """The contents of config.json, with the quantisation as MLX writes it."""
         router = {"group_size": GROUP_SIZE, "bits": ROUTER_BITS}
-        quantization = {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}
+        quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}
         quantization |= {f"model.layers.{i}.mlp.gate": router for i in range(self.layers)}
         return self.config | {"quantization": quantization}
 
 
 def cut_shape(name: str, layers: int | None = None, vocab: int | None = None) -> Shape:
-    """The shape called `name`, cut. UsageError where there is less to cut than asked for."""
+    """The shape called `name`, cut to `layers` and `vocab`. UsageError where it has fewer."""
     config = dict(SHAPES[name])
     for option, key, value, least in (
         ("--layers", "num_hidden_layers", layers, 1),

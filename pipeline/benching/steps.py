@@ -1,18 +1,20 @@
-"""Where the time of a decode step goes, from a traced run: each dispatch in a command buffer of its own."""
+"""The time of a decode step, divided among its dispatches, from a traced run: each has a command buffer of its own."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .workloads import Onebuf, Workload, run
+from ..generation.generator import Generator
+from .workloads import Onebuf, Prompts, Workload, run
+
+__all__ = ["GROUPS", "StepTimes", "group_of", "time_steps"]
 
 STEPS = 16  # traced decode steps, after one that warms up
 GROUPS = ("router", "experts", "mlp", "projections", "attention", "norms", "head", "sampling", "other")
-_OF_STEP = {  # by the name's first two parts, or its first one
+_GROUP_OF_STEP = {  # by the name's first two parts, or its first one
     "router": "router",
-    "route": "router",
     "experts": "experts",
     "experts.shared": "mlp",
     "mlp": "mlp",
@@ -27,13 +29,16 @@ _OF_STEP = {  # by the name's first two parts, or its first one
     "logits": "head",
     "sample": "sampling",
 }
-_OF_SUFFIX = {"norm": "norms", "proj": "projections"}  # of a first part: "post_norm", "q_proj+k_proj+v_proj"
+_GROUP_OF_SUFFIX = {"norm": "norms", "proj": "projections"}  # of a first part: "post_norm", "q_proj+k_proj+v_proj"
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of a decode step, medians. `groups`: of the traced dispatches; `whole`: of the same step as one
-    command buffer, with the host's part, from the measured repeats."""
+    """Median seconds of a decode step.
+
+    groups   of the traced dispatches, by group
+    whole    of the same step as one command buffer, with the host's part, from the measured repeats
+    """
 
     work: Workload
     groups: dict[str, float]
@@ -45,8 +50,9 @@ class StepTimes:
 
     @property
     def between(self) -> float:
-        """The whole less its dispatches: barriers, hand-over between threads, encoding, reading back. Below 0
-        where dispatches alone took longer than within the whole."""
+        """The whole less its dispatches: barriers, hand-over between threads, encoding, reading back.
+
+        It is below 0 where dispatches alone took longer than within the whole."""
         return self.whole - self.dispatches
 
     def share(self, seconds: float) -> float:
@@ -56,16 +62,12 @@ class StepTimes:
 def group_of(step: str) -> str:
     """The group of a step's name, such as "layers.3.experts.gate_up"."""
     first, *rest = re.sub(r"^layers\.\d+\.", "", step).split(".")
-    found = _OF_STEP.get(".".join([first, *rest[:1]])) or _OF_STEP.get(first)
-    return found or _OF_SUFFIX.get(first.rpartition("_")[2], "other")
+    found = _GROUP_OF_STEP.get(".".join([first, *rest[:1]])) or _GROUP_OF_STEP.get(first)
+    return found or _GROUP_OF_SUFFIX.get(first.rpartition("_")[2], "other")
 
 
-def time_steps(side: Onebuf, work: Workload, prompts, whole: float) -> StepTimes:
+def time_steps(side: Onebuf, work: Workload, prompts: Prompts, whole: float) -> StepTimes:
     """Traces a few decode steps of a "tg" workload. whole: seconds of an untraced step."""
-    from dataclasses import replace
-
-    from ..generation.generator import Generator
-
     short = replace(work, tokens=min(work.tokens, STEPS + 1))
     generator = Generator(side.model, batch_size=work.batch, context=work.positions, kv_cache=side.kv_cache, trace=True)
     run(generator, side.requests(short, prompts))

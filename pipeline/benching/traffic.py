@@ -1,4 +1,4 @@
-"""Active bytes: what decoding one token must read at least, by the weights that the dispatches of a step take."""
+"""Active bytes: the least that decoding one token reads, by the weights that the dispatches of a step take."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
 from ..graph.tensors import Tensor
 from ..models.cache import Cache
+from ..models.decoder import Decoder
 from ..models.rows import Rows
+
+__all__ = ["Traffic", "mean_positions", "traffic"]
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of one decode step by what they are. `shared` are read once for all rows, `expert` is one expert in
-    every layer that has some, `row` one row of the embedding. `windows` are of one position of the KV cache, in the
-    layers that see as many positions: {window, 0 for all: bytes}. A dense model has 0 experts."""
+    """Bytes that one decode step reads, by kind.
+
+    shared    weights that are read once for all rows
+    expert    one expert in every layer that has some
+    row       one row of the embedding
+    windows   one position of the KV cache, in the layers that see so many positions: {window, 0 for all: bytes}
+    experts   experts per layer; 0 in a dense model
+    top_k     experts that a token chooses
+    """
 
     shared: int
     expert: float
@@ -31,35 +40,37 @@ class Traffic:
         return sum(self.windows.values())
 
     def cache(self, context: int, tokens: int) -> float:
-        """Bytes of keys and values that a row reads a step, on average while `tokens` are generated after `context`."""
+        """Mean bytes of keys and values that a row reads per step while `tokens` are generated after `context`."""
         return sum(nbytes * mean_positions(context, tokens, window) for window, nbytes in self.windows.items())
 
     def step(self, batch: int, cache: float) -> float:
-        """Bytes that a step of `batch` rows reads at least, each of them `cache` of keys and values."""
+        """The least bytes that a step of `batch` rows reads, where each row reads `cache` bytes of keys and values."""
         return self.shared + self.distinct_experts(batch) * self.expert + batch * (self.row + cache)
 
     def per_token(self, batch: int, cache: float) -> float:
+        """The least bytes that such a step reads per row."""
         return self.step(batch, cache) / batch
 
     def distinct_experts(self, batch: int) -> float:
-        """Experts of a layer that some row chooses: top_k for one row, for more what independent uniform
-        choices give on average."""
+        """Experts of a layer that some row chooses: top_k for one row; for more rows the average of independent uniform
+        choices."""
         return self.experts * (1 - (1 - self.top_k / self.experts) ** batch) if self.experts else 0.0
 
 
-def traffic(model, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
-    """Of a loaded model and the dtype of its cache. Nothing is run or allocated."""
+def traffic(model: Decoder, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
+    """The traffic of a loaded model whose cache has the dtype `kv_cache`. Nothing is run or allocated."""
     pipe = Pipeline(model.device, rows=1)
     model.forward(pipe, Rows.zeros(1), model.cache(1, 1))
-    shared, stacks, row, experts, top_k = _Memory(), _Memory(), 0, 0, 0
+    shared, stacks = _Memory(), _Memory()
+    row = experts = top_k = 0
     for dispatch in pipe.dispatches:
         weights = [tensor for tensor in dispatch.reads if tensor.role == "weight"]
         if dispatch.step == "embed":
             row = sum(tensor.nbytes // model.vocab_size for tensor in weights)
         elif dispatch.kernel.startswith("experts_") and not dispatch.constants["dense"]:
-            experts, top_k = dispatch.constants["experts"], dispatch.constants["top_k"]
+            experts, top_k = int(dispatch.constants["experts"]), int(dispatch.constants["top_k"])
             stacks.add(weights)
-        elif dispatch.kernel != "rope_table":  # whose frequencies come from the configuration
+        elif dispatch.kernel != "rope_table":  # its frequencies come from the configuration
             shared.add(weights)
     layers = model.cache_layers()
     windows = {
@@ -71,14 +82,16 @@ def traffic(model, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
 
 
 class _Memory:
-    """Bytes that tensors cover. What several cover counts once: a matrix that is keys and values, a stack in which
-    rows of gate and up take turns."""
+    """Bytes that tensors cover. Bytes that several cover count once: a matrix that is both keys and values, a stack in
+    which rows of gate and up take turns."""
 
-    def __init__(self):
-        self._spans = defaultdict(list)
+    def __init__(self) -> None:
+        self._spans: defaultdict[object, list[tuple[int, int]]] = defaultdict(list)
 
     def add(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
+            if tensor.storage is None:
+                raise ValueError(f"{tensor.name}: a weight without memory")
             memory, begin, end = tensor.storage.extent()
             self._spans[memory].append((begin, end))
 
@@ -95,6 +108,6 @@ class _Memory:
 
 def mean_positions(context: int, tokens: int, window: int = 0) -> float:
     """Positions that attention reads on average while `tokens` are generated after `context`: the first token reads
-    context + 1, and none more than a window has."""
+    context + 1 of them, and no token more than a window has."""
     growing = min(max(window - context, 0), tokens) if window else tokens
     return (growing * (context + (growing + 1) / 2) + (tokens - growing) * window) / tokens

@@ -1,6 +1,6 @@
 """Random weights of a shape as a checkpoint: config.json and one safetensors file, written tensor by tensor.
 
-A word holds uniformly random quants. Scales and biases give weights of mean 0 and variance 1 / inputs, so that
+A word holds uniformly random quants. Scales and biases give the weights mean 0 and variance 1 / inputs, so that
 activations keep their size from layer to layer and routers choose among all experts.
 """
 
@@ -9,25 +9,30 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
+
+from ..graph.plan import human
 from .cache import complete_folder, make_room, models_folder
 from .shapes import Shape, TensorSpec
+
+__all__ = ["bf16", "ensure_checkpoint", "write_weights"]
 
 ALIGNMENT = 4096  # of the first tensor in the file
 CHUNK = 1 << 22  # elements made at a time
 
 
-def ensure_checkpoint(shape: Shape, say, folder: Path | None = None) -> Path:
-    """The folder of the shape's checkpoint in the cache, written on the first call. say(line) tells of that."""
+def ensure_checkpoint(shape: Shape, say: Callable[[str], None], folder: Path | None = None) -> Path:
+    """The folder of the shape's checkpoint in the cache, written on the first call, of which say(line) tells."""
     folder = models_folder() if folder is None else folder
     target = folder / shape.folder
     if (target / "config.json").exists():
         return target
     nbytes = shape.nbytes
     make_room(folder, nbytes, shape.folder)
-    from ..graph.plan import human
-
     say(f"writing {human(nbytes)} of random weights to {target}, once")
     with complete_folder(target) as temporary:
         write_weights(temporary / "model.safetensors", shape)
@@ -36,7 +41,7 @@ def ensure_checkpoint(shape: Shape, say, folder: Path | None = None) -> Path:
 
 
 def write_weights(file: Path, shape: Shape) -> None:
-    """All tensors of `shape` to `file`; the disk is done with them when this returns."""
+    """Writes all tensors of `shape` to `file`; the disk is done with them when this returns."""
     specs = list(shape.tensors())
     with open(file, "wb") as stream:
         stream.write(_header(specs))
@@ -47,7 +52,8 @@ def write_weights(file: Path, shape: Shape) -> None:
 
 
 def _header(specs: list[TensorSpec]) -> bytes:
-    entries, position = {"__metadata__": {"format": "mlx"}}, 0
+    entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    position = 0
     for spec in specs:
         entries[spec.name] = {
             "dtype": spec.dtype,
@@ -60,9 +66,7 @@ def _header(specs: list[TensorSpec]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_tensor(stream, index: int, spec: TensorSpec) -> None:
-    import numpy as np
-
+def _write_tensor(stream: BinaryIO, index: int, spec: TensorSpec) -> None:
     words = np.random.default_rng((0, index))
     # Scales and biases of one matrix come of the same numbers.
     groups = np.random.default_rng((1, index - (spec.role == "biases")))
@@ -70,7 +74,7 @@ def _write_tensor(stream, index: int, spec: TensorSpec) -> None:
     for first in range(0, count, CHUNK):
         size = min(CHUNK, count - first)
         if spec.role == "words":
-            values = words.integers(0, 1 << 32, size, np.uint32)
+            values: np.ndarray = words.integers(0, 1 << 32, size, np.uint32)
         elif spec.role == "ones":
             values = bf16(np.ones(size, np.float32))
         else:
@@ -81,9 +85,7 @@ def _write_tensor(stream, index: int, spec: TensorSpec) -> None:
         values.tofile(stream)
 
 
-def bf16(values):
+def bf16(values: np.ndarray) -> np.ndarray:
     """The bits of float32 values rounded to bfloat16, to nearest even. No infinities or NaN."""
-    import numpy as np
-
     bits = values.view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) >> 16).astype("<u2")

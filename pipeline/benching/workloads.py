@@ -1,22 +1,36 @@
-"""What is measured: prompt processing and text generation, in llama-bench's terms."""
+"""The workloads that are measured: prompt processing and text generation, in llama-bench's terms."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from ..errors import RunError, UsageError
+from ..generation.generator import Generator
+from ..generation.requests import Failed, Request, Stats
 from ..graph.formats import CACHE_DTYPES
+from ..models.decoder import Decoder
+from .options import Options
 
+__all__ = ["Onebuf", "Prompts", "Result", "Side", "Workload", "check_fit", "measure", "run", "workloads"]
+
+Prompts: TypeAlias = Sequence[tuple[int, ...]]  # one list of tokens per sequence
 PAUSE = 0.05  # seconds before each run: threads of the other side stop polling meanwhile
 
 
 @dataclass(frozen=True)
 class Workload:
-    """`kind` "pp": prompts of `tokens` tokens for each of `batch` sequences, up to their first new token.
-    "tg": `tokens` tokens generated for each, after `context` tokens."""
+    """One workload of `batch` sequences.
+
+    kind   "pp": each has a prompt of `tokens` tokens, which is processed up to the first new token;
+           "tg": for each `tokens` tokens are generated after `context` tokens
+    """
 
     kind: str
     tokens: int
@@ -39,23 +53,21 @@ class Workload:
         return self.context + self.tokens + 2
 
     def prompts(self, seed: int, vocab: int) -> list[tuple[int, ...]]:
-        """One token list a sequence, uniformly random: of a pp its prompt, of a tg `context` tokens and as many
-        as are generated. Onebuf takes the first of these as its next input and then its own tokens."""
-        import numpy as np
-
+        """One list of uniformly random tokens per sequence: the prompt of a pp; for a tg `context` tokens and as many
+        as are generated, of which Onebuf takes the first as its next input and then its own tokens."""
         length = self.tokens if self.kind == "pp" else self.context + self.tokens
         rng = np.random.default_rng((seed, self.tokens, self.batch, self.context))
         return [tuple(row) for row in rng.integers(0, vocab, (self.batch, length)).tolist()]
 
 
-def workloads(options) -> list[Workload]:
-    """All of them, prompts first."""
+def workloads(options: Options) -> list[Workload]:
+    """All workloads that the options ask for, prompts first."""
     prompts = [Workload("pp", tokens, batch) for tokens, batch in itertools.product(options.pp, options.batch)]
     texts = itertools.product(options.tg, options.context, options.batch)
     return prompts + [Workload("tg", tokens, batch, context) for tokens, context, batch in texts]
 
 
-def check_fit(works, context: int, name: str) -> None:
+def check_fit(works: Iterable[Workload], context: int, name: str) -> None:
     """UsageError where a workload needs more positions than the model has."""
     for work in works:
         if work.positions > context:
@@ -67,7 +79,7 @@ def check_fit(works, context: int, name: str) -> None:
 
 @dataclass
 class Result:
-    """What one side took for one workload, repeat by repeat."""
+    """The seconds that one side took for one workload, repeat by repeat."""
 
     side: str
     work: Workload
@@ -75,7 +87,7 @@ class Result:
 
     @property
     def rates(self) -> list[float]:
-        """Tokens a second."""
+        """Tokens per second of each repeat."""
         return [self.work.total / seconds for seconds in self.seconds]
 
     @property
@@ -84,7 +96,7 @@ class Result:
 
     @property
     def sigma(self) -> float:
-        """The sample's standard deviation; 0 of a single repeat."""
+        """The sample's standard deviation; 0 for a single repeat."""
         return statistics.stdev(self.rates) if len(self.seconds) > 1 else 0.0
 
     @property
@@ -92,8 +104,29 @@ class Result:
         return statistics.median(self.rates)
 
 
-def measure(sides, work: Workload, prompts, repeats: int, warmup: int, progress) -> list[Result]:
-    """Each side `warmup` times unmeasured, then `repeats` times, the sides alternating."""
+class Side(Protocol):
+    """One of the programs that are compared."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self, work: Workload) -> None:
+        """Makes all that the workload needs before it is measured."""
+
+    def measure(self, work: Workload, prompts: Prompts) -> float:
+        """Runs the workload; returns the seconds of its timed part."""
+        ...
+
+
+def measure(
+    sides: Sequence[Side],
+    work: Workload,
+    prompts: Prompts,
+    repeats: int,
+    warmup: int,
+    progress: Callable[[Workload, str, int], None],
+) -> list[Result]:
+    """Runs each side `warmup` times unmeasured, then `repeats` times, the sides alternating."""
     results = [Result(side.name, work) for side in sides]
     for side in sides:
         side.prepare(work)
@@ -112,37 +145,35 @@ class Onebuf:
 
     name = "onebuf"
 
-    def __init__(self, model, temperature: float, seed: int, kv_cache: str = CACHE_DTYPES[0]):
+    def __init__(self, model: Decoder, temperature: float, seed: int, kv_cache: str = CACHE_DTYPES[0]) -> None:
         self.model = model
         self.kv_cache = kv_cache
         self._temperature = temperature
         self._seed = seed
-        self._generator = None
+        self._generator: Generator | None = None
 
     def prepare(self, work: Workload) -> None:
-        """A generator for the workload; its chains are built in the first run."""
-        from ..generation.generator import Generator
-
+        """Makes a generator for the workload; its chains are built in the first run."""
         self._generator = None  # frees its memory first
         self._generator = Generator(self.model, batch_size=work.batch, context=work.positions, kv_cache=self.kv_cache)
 
-    def measure(self, work: Workload, prompts) -> float:
-        """Seconds of the workload's timed part: of a prompt the whole run up to its first token, of a text its
-        decode steps."""
-        from ..generation.requests import Stats
-
-        self._generator.stats = Stats()
+    def measure(self, work: Workload, prompts: Prompts) -> float:
+        """Seconds of the workload's timed part: for a prompt the whole run up to its first token, for a text its decode
+        steps."""
+        generator = self._generator
+        if generator is None:
+            raise RunError(f"{work.label}: prepare was not called")
+        generator.stats = Stats()
         start = time.perf_counter()
-        run(self._generator, self.requests(work, prompts))
+        run(generator, self.requests(work, prompts))
         elapsed = time.perf_counter() - start
-        stats = self._generator.stats
+        stats = generator.stats
         if stats.generated_tokens != (work.batch if work.kind == "pp" else work.total):
             raise RunError(f"{work.label}: {stats.generated_tokens} tokens came instead of {work.total}")
         return elapsed if work.kind == "pp" else stats.decode_seconds
 
-    def requests(self, work: Workload, prompts) -> list:
-        from ..generation.requests import Request
-
+    def requests(self, work: Workload, prompts: Prompts) -> list[Request]:
+        """The workload as requests to the generator."""
         length, tokens = (work.tokens, 1) if work.kind == "pp" else (work.context + 1, work.tokens)
         return [
             Request(row, prompt[:length], tokens, self._temperature, (self._seed + row) % 2**64)
@@ -150,13 +181,12 @@ class Onebuf:
         ]
 
     def close(self) -> None:
+        """Frees the generator."""
         self._generator = None
 
 
-def run(generator, requests) -> None:
+def run(generator: Generator, requests: Iterable[Request]) -> None:
     """Runs requests to their end. RunError says why one failed."""
-    from ..generation.requests import Failed
-
     for event in generator.run(requests):
         if isinstance(event, Failed):
             raise RunError(f"sequence {event.index}: {event.error}")

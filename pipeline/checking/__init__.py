@@ -1,1 +1,1 @@
-"""What `python -m pipeline.check` does: options, shaders compiled and linted, a kernel run, the report."""
+"""The work of `python -m pipeline.check`: options, shaders compiled and linted, a kernel run, the report."""

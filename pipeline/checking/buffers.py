@@ -1,4 +1,4 @@
-"""What `--buffer INDEX=...` may say, and the bytes that it stands for."""
+"""The forms of `--buffer INDEX=...`, and the bytes that each stands for."""
 
 import math
 import re
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
+
+__all__ = ["BufferOption", "parse_buffer", "shown", "storage"]
 
 # Metal's names come first: its `float` has 32 bits.
 _METAL = {
@@ -32,8 +34,11 @@ FORM = "INDEX=FILE.npy, INDEX=zeros|ones|empty:SHAPE:DTYPE, INDEX=random:SHAPE:D
 
 @dataclass(frozen=True)
 class BufferOption:
-    """One `--buffer`. `values` is None for memory that nothing writes before the kernel; `dtype` is a
-    name of NumPy's, or "bfloat16", whose `values` are bits."""
+    """One `--buffer`.
+
+    dtype    a name of NumPy's, or "bfloat16", whose `values` are bits
+    values   None for memory that nothing writes before the kernel
+    """
 
     index: int
     shape: tuple[int, ...]
@@ -46,17 +51,17 @@ class BufferOption:
 
 
 def storage(dtype: str) -> np.dtype:
-    """How values of a dtype are kept."""
+    """The NumPy dtype that keeps values of `dtype`."""
     return np.dtype(np.uint16 if dtype == _BFLOAT16 else dtype)
 
 
 def shown(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Values as numbers to look at."""
+    """The values as numbers to look at."""
     return (values.astype(np.uint32) << 16).view(np.float32) if dtype == _BFLOAT16 else values
 
 
 def parse_buffer(text: str) -> BufferOption:
-    """A `--buffer` as it is written. UsageError says what is wrong with it."""
+    """The option that `text` states. UsageError says what is wrong with it."""
     index, equals, what = text.partition("=")
     if not equals or not index.strip().isdecimal() or not what:
         raise UsageError(f"--buffer {text}: write {FORM}")
@@ -105,7 +110,7 @@ def _dtype(text: str) -> str:
     return name
 
 
-def _filled(kind: str, shape, dtype: str, seed: int) -> np.ndarray | None:
+def _filled(kind: str, shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray | None:
     if kind == "empty":
         return None
     if kind == "random":
@@ -130,7 +135,7 @@ def _values(index: int, text: str, dtype_text: str) -> BufferOption:
     return BufferOption(index, values.shape, dtype, values if dtype != _BFLOAT16 else _stored(values, dtype))
 
 
-def _value(text: str, dtype: str):
+def _value(text: str, dtype: str) -> np.generic:
     try:
         if "float" in dtype:
             with np.errstate(over="ignore"):

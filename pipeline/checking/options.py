@@ -1,13 +1,22 @@
 """The command line of `python -m pipeline.check`, turned into checked options."""
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from ..cli.program import Parser
 from ..errors import UsageError
-from .buffers import BufferOption, parse_buffer
 
+if TYPE_CHECKING:
+    from .buffers import BufferOption
+
+__all__ = ["Options", "RunOptions", "parse_options"]
+
+_Value = TypeVar("_Value")
 EPILOG = """\
 --buffer takes INDEX=FILE.npy; INDEX=zeros:SHAPE:DTYPE, ones: or empty: (which nothing has written);
 INDEX=random:SHAPE:DTYPE[:SEED]; and values, INDEX=VALUE,...:DTYPE, such as 2=1000:uint. Example:
@@ -36,6 +45,8 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Options:
+    """Checked options; `run` is None where no kernel is to be run."""
+
     files: list[str]
     include: list[str]
     defines: list[str]
@@ -64,7 +75,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipeline.check",
-        description="Compiles and lints Metal compute shaders, lists their kernels, and runs one watched thread by thread.",
+        description="Compiles and lints Metal compute shaders, lists their kernels, and runs one, watched thread by "
+        "thread.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -79,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", metavar="KERNEL", help="run a kernel under the checker")
     add("--grid", metavar="X,Y,Z", help="threads in all; Y and Z may be left out")
     add("--threadgroups", metavar="X,Y,Z", help="threadgroups instead of --grid")
-    add("--threads", metavar="X,Y,Z", help="threads of a threadgroup")
+    add("--threads", metavar="X,Y,Z", help="threads per threadgroup")
     add(
         "--threadgroup-memory",
         action="append",
@@ -99,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given) -> RunOptions | None:
+def _run(given: argparse.Namespace) -> RunOptions | None:
     if given.run is None:
         for option in ("grid", "threadgroups", "threads", "threadgroup_memory", "buffer", "save", "schedules"):
             if getattr(given, option):
@@ -111,7 +123,7 @@ def _run(given) -> RunOptions | None:
         raise UsageError("--run needs --threads X,Y,Z, the size of a threadgroup")
     by_threads = given.grid is not None
     grid = _sizes("--grid", given.grid) if by_threads else _sizes("--threadgroups", given.threadgroups)
-    buffers = [parse_buffer(text) for text in given.buffer]
+    buffers = _buffers(given.buffer)
     return RunOptions(
         kernel=given.run,
         grid=grid,
@@ -122,6 +134,14 @@ def _run(given) -> RunOptions | None:
         save=_saves(given.save, {option.index for option in buffers}),
         schedules=_count("--schedules", given.schedules or "8", 1, MOST_SCHEDULES),
     )
+
+
+def _buffers(texts: list[str]) -> list[BufferOption]:
+    if not texts:
+        return []
+    from .buffers import parse_buffer  # brings NumPy along, which other options do not need
+
+    return [parse_buffer(text) for text in texts]
 
 
 def _count(option: str, text: str, least: int, most: int) -> int:
@@ -167,8 +187,8 @@ def _saves(texts: list[str], bound: set[int]) -> dict[int, Path]:
     return {index: Path(name) for index, name in saves.items()}
 
 
-def _unique(option: str, pairs) -> dict:
-    result = {}
+def _unique(option: str, pairs: Iterable[tuple[int, _Value]]) -> dict[int, _Value]:
+    result: dict[int, _Value] = {}
     for index, value in pairs:
         if index > MOST_INDEX:
             raise UsageError(f"{option}: index {index} is not possible; use 0 to {MOST_INDEX}")

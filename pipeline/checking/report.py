@@ -1,25 +1,35 @@
-"""What a check shows: plain text, with colours and tables on a terminal, or one JSON object."""
+"""The report of a check: plain text, with colours and tables on a terminal, or one JSON object."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..cli.console import is_live
+from ..device.findings import Finding
 from .buffers import shown
 from .running import Contents, RunResult
 from .shaders import KernelInfo, Shader
+
+if TYPE_CHECKING:
+    from .terminal import Terminal
+
+__all__ = ["Report", "Sources", "to_json"]
 
 MOST_VALUES = 16  # of a buffer, in JSON; the text shows the ends of longer ones
 COLUMNS = ("index", "argument", "type", "access", "bytes")
 
 
 class Sources:
-    """Lines of files, read once."""
+    """The lines of files, read once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lines: dict[str, list[str]] = {}
 
     def line(self, file: str, number: int) -> str:
@@ -36,16 +46,16 @@ class Sources:
 class Report:
     """Writes to standard output, by rich where that is a terminal."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._sources = Sources()
-        self._console = None
+        self._terminal: Terminal | None = None
         if is_live(sys.stdout):
-            from rich.console import Console
+            from .terminal import Terminal  # brings rich along, which only a terminal needs
 
-            self._console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+            self._terminal = Terminal(sys.stdout)
 
     def shader(self, shader: Shader) -> None:
-        """A file's kernels, then what the lint says of it."""
+        """Shows a file's kernels, then what the lint says of it."""
         for kernel in shader.kernels:
             self._kernel(kernel)
         for diagnostic in shader.lint or ():
@@ -59,10 +69,11 @@ class Report:
             self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
 
     def compiled(self, shader: Shader) -> None:
+        """Shows that a file compiles."""
         self._print(f"{shader.file}: compiles")
 
     def run(self, result: RunResult) -> None:
-        """What was found in a run, then what the buffers hold."""
+        """Shows what was found in a run, then what the buffers hold."""
         options = result.options
         grid = f"{_by(options.grid)} {'threads' if options.by_threads else 'threadgroups'}"
         self._print("")
@@ -87,8 +98,8 @@ class Report:
             (f"{'threadgroup ' if a.kind == 'threadgroup' else ''}{a.index}", a.name, a.type, a.access, str(a.size))
             for a in kernel.arguments
         ]
-        if self._console is not None and rows:
-            self._table(rows)
+        if self._terminal is not None and rows:
+            self._terminal.table(COLUMNS, rows)
         else:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
@@ -96,19 +107,7 @@ class Report:
         if kernel.positions:
             self._print(f"    {', '.join(dict.fromkeys(kernel.positions))}", "dim")
 
-    def _table(self, rows) -> None:
-        from rich import box
-        from rich.padding import Padding
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in COLUMNS:
-            table.add_column(name, justify="right" if name == "bytes" else "left")
-        for row in rows:
-            table.add_row(*row)
-        self._console.print(Padding(table, (0, 0, 0, 4)))
-
-    def _finding(self, finding) -> None:
+    def _finding(self, finding: Finding) -> None:
         first, *rest = finding.message.splitlines()
         place = f"{finding.file}:{finding.line}" if finding.file else f"kernel {finding.kernel}"
         self._print(f"{place}: ", "bold", end="")
@@ -135,13 +134,14 @@ class Report:
             self._print(f"    {line}")
 
     def _print(self, text: str, style: str = "", end: str = "\n") -> None:
-        if self._console is None:
+        if self._terminal is None:
             print(text, end=end)
         else:
-            self._console.print(text, style=style or None, end=end)
+            self._terminal.print(text, style, end)
 
 
 def to_json(shaders: list[Shader], result: RunResult | None) -> str:
+    """All of it as one JSON object, which docs/checking.md describes."""
     files = [
         {
             "file": shader.file,
@@ -156,7 +156,7 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
     return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
 
 
-def _run_json(result: RunResult) -> dict:
+def _run_json(result: RunResult) -> dict[str, Any]:
     options = result.options
     return {
         "kernel": result.kernel.name,
@@ -170,7 +170,7 @@ def _run_json(result: RunResult) -> dict:
     }
 
 
-def _contents_json(contents: Contents) -> dict:
+def _contents_json(contents: Contents) -> dict[str, Any]:
     values = shown(contents.values, contents.dtype).reshape(-1)[:MOST_VALUES].tolist()
     finite = [value if value == value and abs(value) != float("inf") else str(value) for value in values]
     return {
@@ -182,7 +182,7 @@ def _contents_json(contents: Contents) -> dict:
     }
 
 
-def _by(sizes) -> str:
+def _by(sizes: Iterable[int]) -> str:
     return " x ".join(map(str, sizes))
 
 

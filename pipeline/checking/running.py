@@ -1,7 +1,10 @@
 """A kernel run under the checker, with the buffers that the command line states."""
 
+from __future__ import annotations
+
 import signal
 import threading
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,14 +13,17 @@ import numpy as np
 from ..device.core import _core
 from ..device.findings import Finding, finding
 from ..errors import OnebufError, RunError, UsageError
-from .buffers import storage
+from ..host import CHECKER
+from .buffers import BufferOption, storage
 from .options import RunOptions
-from .shaders import KernelInfo, Shader
+from .shaders import ArgumentInfo, KernelInfo, Shader
+
+__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernel"]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a written buffer holds after the run."""
+    """A buffer that the kernel may write, after the run."""
 
     index: int
     name: str
@@ -27,6 +33,8 @@ class Contents:
 
 @dataclass(frozen=True)
 class RunResult:
+    """The outcome of a run."""
+
     kernel: KernelInfo
     options: RunOptions
     completed: bool  # False where a thread had to be stopped
@@ -34,12 +42,13 @@ class RunResult:
     written: list[Contents]
 
 
-def open_checker(schedules: int = 0):
+def open_checker(schedules: int = 0) -> _core.Device:
     """The checker device alone, without the package's own shaders."""
-    return _core.open_device("checker", schedules=schedules)
+    return _core.open_device(CHECKER, schedules=schedules)
 
 
 def find_kernel(shaders: list[Shader], name: str) -> tuple[Shader, KernelInfo]:
+    """The one kernel of that name. UsageError where there is none, or more than one."""
     found = [(shader, kernel) for shader in shaders for kernel in shader.kernels if kernel.name == name]
     if len(found) == 1:
         return found[0]
@@ -50,18 +59,20 @@ def find_kernel(shaders: list[Shader], name: str) -> tuple[Shader, KernelInfo]:
     raise UsageError(f"--run {name}: no such kernel; there {'are' if len(names) > 1 else 'is'} {shown}")
 
 
-def run_kernel(device, shader: Shader, kernel: KernelInfo, options: RunOptions) -> RunResult:
+def run_kernel(device: _core.Device, shader: Shader, kernel: KernelInfo, options: RunOptions) -> RunResult:
     """Runs a kernel. UsageError says what is missing or does not fit."""
     _check_bindings(kernel, options)
     buffers = {index: _buffer(device, option) for index, option in options.buffers.items()}
-    size = {"grid" if options.by_threads else "threadgroups": options.grid}
+    if shader.library is None:
+        raise ValueError(f"{shader.file}: list_kernels was not called")
     dispatch = _core.Dispatch(
         shader.library.kernel(kernel.name),
         [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
         label=kernel.name,
+        threadgroups=(1, 1, 1) if options.by_threads else options.grid,
+        grid=options.grid if options.by_threads else None,
         threads=options.threads,
         threadgroup_memory=options.threadgroup_memory,
-        **size,
     )
     completed = True
     try:
@@ -80,45 +91,47 @@ def run_kernel(device, shader: Shader, kernel: KernelInfo, options: RunOptions) 
 
 
 def _check_bindings(kernel: KernelInfo, options: RunOptions) -> None:
-    for kind, option, given in (
+    bound: tuple[tuple[str, str, Collection[int]], ...] = (
         ("buffer", "--buffer", options.buffers),
         ("threadgroup", "--threadgroup-memory", options.threadgroup_memory),
-    ):
+    )
+    for kind, name, given in bound:
         wanted = {argument.index: argument for argument in kernel.arguments if argument.kind == kind}
         for index, argument in wanted.items():
             if index not in given:
                 what = "BYTES" if kind == "threadgroup" else f"... for elements of {argument.size} bytes"
                 raise UsageError(
-                    f"kernel {kernel.name}: '{argument.name}' ({argument.type}) needs {option} {index}={what}"
+                    f"kernel {kernel.name}: '{argument.name}' ({argument.type}) needs {name} {index}={what}"
                 )
         for index in given:
             if index not in wanted:
                 have = ", ".join(map(str, wanted)) or "none"
                 raise UsageError(
-                    f"{option} {index}: kernel {kernel.name} has no {kind} argument of that index; it has {have}"
+                    f"{name} {index}: kernel {kernel.name} has no {kind} argument of that index; it has {have}"
                 )
     for index, option in options.buffers.items():
         argument = next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
         if option.nbytes < argument.size:
             raise UsageError(
-                f"--buffer {index}: {option.nbytes} bytes are less than one element of '{argument.name}', which has {argument.size}"
+                f"--buffer {index}: {option.nbytes} bytes are less than one element of '{argument.name}', "
+                f"which has {argument.size}"
             )
 
 
-def _buffer(device, option):
+def _buffer(device: _core.Device, option: BufferOption) -> _core.Buffer:
     try:
         buffer = device.buffer(option.nbytes)
     except OnebufError as error:
         raise UsageError(f"--buffer {option.index}: {error}") from None
     if option.values is not None:
-        view = np.frombuffer(buffer, storage(option.dtype))
+        view = np.frombuffer(memoryview(buffer), storage(option.dtype))
         view[:] = np.asarray(option.values).reshape(-1)
     return buffer
 
 
 @contextmanager
-def _plain_interrupts():
-    """Ctrl-C ends the process while a kernel runs, which may have no end."""
+def _plain_interrupts() -> Iterator[None]:
+    """Lets Ctrl-C end the process while a kernel runs, which may have no end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,15 +142,15 @@ def _plain_interrupts():
         signal.signal(signal.SIGINT, before)
 
 
-def _values(option, buffer) -> np.ndarray:
-    return np.frombuffer(buffer, storage(option.dtype)).reshape(option.shape)
+def _values(option: BufferOption, buffer: _core.Buffer) -> np.ndarray:
+    return np.frombuffer(memoryview(buffer), storage(option.dtype)).reshape(option.shape)
 
 
-def _contents(argument, options: RunOptions, buffers) -> Contents:
+def _contents(argument: ArgumentInfo, options: RunOptions, buffers: dict[int, _core.Buffer]) -> Contents:
     option = options.buffers[argument.index]
     return Contents(argument.index, argument.name, option.dtype, _values(option, buffers[argument.index]))
 
 
-def _save(options: RunOptions, buffers) -> None:
+def _save(options: RunOptions, buffers: dict[int, _core.Buffer]) -> None:
     for index, path in options.save.items():
         np.save(path, _values(options.buffers[index], buffers[index]))

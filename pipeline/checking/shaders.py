@@ -1,19 +1,29 @@
 """Shaders compiled for the checker, their kernels, and what the lint says of them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import metalc, strict
+from ..device.core import _core
+from ..host import CHECKER
 from ..metalc import kernels as parsed_kernels
 from ..metalc.parse import parse
 from ..metalc.preprocess import Preprocessor
-from ..metalc.toolchain import CHECKER
+
+__all__ = ["ArgumentInfo", "KernelInfo", "Shader", "compile_shader", "lint", "list_kernels"]
 
 
 @dataclass(frozen=True)
 class ArgumentInfo:
-    """One argument that has an index. `type` is as declared; `size` and `alignment` are bytes of what it
-    points to, `members` names and offsets of a struct's members."""
+    """One argument that has an index.
+
+    type              as it is declared
+    size, alignment   in bytes, of the values that it points to
+    members           names and offsets of a struct's members
+    """
 
     name: str
     index: int
@@ -27,11 +37,13 @@ class ArgumentInfo:
 
 @dataclass(frozen=True)
 class KernelInfo:
+    """One kernel and its place in the file."""
+
     name: str
     file: str
     line: int
     arguments: list[ArgumentInfo]
-    positions: list[str]  # what else it asks for, such as thread_position_in_grid
+    positions: list[str]  # its other arguments, such as thread_position_in_grid
 
 
 @dataclass
@@ -42,11 +54,11 @@ class Shader:
     error: str | None = None
     lint: list[strict.Diagnostic] | None = None
     kernels: list[KernelInfo] = field(default_factory=list)
-    library: object = None  # of the checker device
+    library: _core.Library | None = None  # opened on the checker device
 
 
-def compile_shader(file: str, folder: Path, include, defines) -> Shader:
-    """Compiles a file into the bundle `folder`; a mistake in it is told in the result."""
+def compile_shader(file: str, folder: Path, include: Sequence[str], defines: Sequence[str]) -> Shader:
+    """Compiles a file into the bundle `folder`; the result tells of a mistake in it."""
     try:
         metalc.build([file], folder, [CHECKER], include, defines=defines)
     except metalc.CompileError as error:
@@ -54,8 +66,8 @@ def compile_shader(file: str, folder: Path, include, defines) -> Shader:
     return Shader(file)
 
 
-def lint(shader: Shader, include, defines) -> None:
-    """Raises strict.Unavailable where what it needs is not installed."""
+def lint(shader: Shader, include: Sequence[str], defines: Sequence[str]) -> None:
+    """Fills in what the lint says. strict.Unavailable where libclang is not installed."""
     try:
         # Apple's compiler numbers buffers without an index by itself.
         shader.lint = strict.check([shader.file], include, defines, explicit_indices=False)
@@ -63,16 +75,18 @@ def lint(shader: Shader, include, defines) -> None:
         shader.error = str(error).splitlines()[0]
 
 
-def list_kernels(shader: Shader, device, folder: Path, include, defines) -> None:
+def list_kernels(
+    shader: Shader, device: _core.Device, folder: Path, include: Sequence[str], defines: Sequence[str]
+) -> None:
     """Opens the compiled library and fills in the kernels, by their place in the file."""
-    shader.library = device.open_library(folder)
+    shader.library = library = device.open_library(folder)
     with Preprocessor(include, defines, CHECKER) as preprocessor:
         found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file))
     order = sorted(found, key=lambda kernel: (kernel.file != shader.file, kernel.file, kernel.line, kernel.name))
-    shader.kernels = [_describe(kernel, shader.library.kernel(kernel.name)) for kernel in order]
+    shader.kernels = [_describe(kernel, library.kernel(kernel.name)) for kernel in order]
 
 
-def _describe(parsed, reflected) -> KernelInfo:
+def _describe(parsed: parsed_kernels.Kernel, reflected: _core.Kernel) -> KernelInfo:
     types = {binding.parameter.name: binding.parameter.type_text for binding in parsed.bindings}
     return KernelInfo(
         parsed.name,
@@ -83,7 +97,7 @@ def _describe(parsed, reflected) -> KernelInfo:
     )
 
 
-def _argument(reflected, types) -> ArgumentInfo:
+def _argument(reflected: _core.Argument, types: Mapping[str, str]) -> ArgumentInfo:
     kind = "threadgroup" if reflected.threadgroup else "buffer"
     access = "threadgroup" if reflected.threadgroup else "read-write" if reflected.writes else "read"
     return ArgumentInfo(

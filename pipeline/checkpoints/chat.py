@@ -4,15 +4,20 @@ A template is a program in Jinja that came with the model. It runs in a process 
 and ends it when it loops: see chat_worker.py.
 """
 
+from __future__ import annotations
+
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from ..errors import CheckpointError, PromptError
 from .tensor_info import listed
+
+__all__ = ["DEFAULT", "Chat", "read_template"]
 
 DEFAULT = "default"
 MAX_TEMPLATE_BYTES = 1 << 22
@@ -24,24 +29,27 @@ class Chat:
 
     source      for messages: the file that the templates come from
     templates   name -> template; most checkpoints have "default" alone
-    special     what templates know the special tokens by: "bos_token" -> "<s>"
+    special     the texts of the special tokens by the names that templates have for them: "bos_token" -> "<s>"
     """
 
-    def __init__(self, source, templates: Mapping[str, str], special: Mapping[str, str]):
+    def __init__(self, source: Path | str, templates: Mapping[str, str], special: Mapping[str, str]) -> None:
         self.source = str(source)
         self.templates = dict(templates)
         self.special = dict(special)
-        self._worker: subprocess.Popen | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Chat":
+    def __enter__(self) -> Chat:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def start(self) -> None:
         """Starts the process early, so that it is ready when it is needed. CheckpointError without a template."""
         self.template()
+        self._running()
+
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._worker is None or self._worker.poll() is not None:
             self.close()
             self._worker = subprocess.Popen(
@@ -49,8 +57,9 @@ class Chat:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # not for Ctrl-C
+                start_new_session=True,  # Ctrl-C does not reach it
+            )
+        return self._worker
 
     def template(self, name: str | None = None) -> str:
         """The template of that name, without one the default. CheckpointError where there is none."""
@@ -64,20 +73,28 @@ class Chat:
         return self.templates[wanted]
 
     def render(
-        self, messages: Sequence[Mapping], *, name: str | None = None, add_generation_prompt: bool = True, **variables
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        name: str | None = None,
+        add_generation_prompt: bool = True,
+        **variables: object,
     ) -> str:
-        """The text of a conversation: messages with "role" and "content", and with `add_generation_prompt` what the
-        answer starts with. `variables`: what else the template may ask for (`tools`, `enable_thinking`).
+        """The text of a conversation.
+
+        Args:
+            messages: each with "role" and "content".
+            name: which template; None is the default one.
+            add_generation_prompt: the text ends with the words that an answer begins with.
+            variables: further names that the template may ask for (`tools`, `enable_thinking`).
 
         PromptError where the template does not take the conversation, CheckpointError where it fails or is stopped.
         """
-        variables = {"tools": None, "documents": None} | self.special | variables
-        variables |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
-        template = self.template(name)
-        self.start()
-        answer = self._ask({"template": template, "variables": variables})
+        known = {"tools": None, "documents": None} | self.special | variables
+        known |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
-            return answer["text"]
+            return str(answer["text"])
         reason = " ".join(answer["error"].split())
         if answer.get("refused"):
             raise PromptError(f"the chat template does not take this conversation: {reason}")
@@ -90,16 +107,18 @@ class Chat:
             worker.kill()
             worker.communicate()
 
-    def _ask(self, request: dict) -> dict:
-        worker = self._worker
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        worker = self._running()
+        into, out = cast(BinaryIO, worker.stdin), cast(BinaryIO, worker.stdout)  # pipes, as _running asks for
         try:
-            worker.stdin.write(json.dumps(request).encode() + b"\n")
-            worker.stdin.flush()
+            into.write(json.dumps(request).encode() + b"\n")
+            into.flush()
         except BrokenPipeError:
             pass  # it ended: the empty answer says so
-        line = worker.stdout.readline()
+        line = out.readline()
         if line.endswith(b"\n"):
-            return json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         status = worker.wait()
         self.close()
         if status in (-signal.SIGPROF, -signal.SIGALRM):

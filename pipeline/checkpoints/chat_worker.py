@@ -1,8 +1,8 @@
 """Renders chat templates, which are programs that came with a model, where they can do no harm.
 
-A process of its own, started as a script by chat.py: Jinja's sandbox keeps a template from files and from Python's
-insides, and the operating system ends what takes too long or wants too much memory, whatever it is doing. One request
-a line on standard input, {"template": text, "variables": object}; for each one line of answer, {"text": text} or
+chat.py starts this file as a script, in a process of its own: Jinja's sandbox keeps a template from files and from
+Python's insides, and the operating system ends a rendering that takes too long or wants too much memory. Standard input
+has one request per line, {"template": text, "variables": object}; each is answered by one line, {"text": text} or
 {"error": why, "refused": whether the template said so itself}.
 """
 
@@ -10,11 +10,15 @@ import json
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import datetime
+from types import TracebackType
+from typing import Any, NoReturn
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -24,15 +28,15 @@ CHARACTERS = 1 << 24  # of a rendered text
 
 
 class Refused(TemplateError):
-    """What raise_exception of a template raises: the conversation is not one that it takes."""
+    """The error of a template's raise_exception: the conversation is not one that it takes."""
 
 
 class Generation(Extension):
-    """{% generation %}: marks what the assistant says, for training; here it is what it holds."""
+    """{% generation %} marks the assistant's words, for training; here it stands for the text that it holds."""
 
     tags = {"generation"}
 
-    def parse(self, parser):
+    def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body).set_lineno(line)
@@ -41,26 +45,27 @@ class Generation(Extension):
 class TemplateNamespace(Namespace):
     """Jinja's namespace without names that start with an underscore, which Python's insides have."""
 
-    def __init__(*args, **kwargs):
+    def __init__(*args: Any, **kwargs: Any) -> None:
         self, *rest = args
         attributes = dict(*rest, **kwargs)
         for name in attributes:
             _check_name(name)
         Namespace.__init__(self, attributes)
 
-    def __setitem__(self, name, value):
+    def __setitem__(self, name: str, value: object) -> None:
         _check_name(name)
         Namespace.__setitem__(self, name, value)
 
 
-def _check_name(name) -> None:
+def _check_name(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a namespace cannot hold {name!r}")
 
 
 def make_environment() -> ImmutableSandboxedEnvironment:
-    """The environment that templates are written for (transformers' apply_chat_template). It has no loader: a template
-    can include, import and extend nothing."""
+    """The environment that templates are written for (transformers' apply_chat_template).
+
+    It has no loader: a template can include, import and extend nothing."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
@@ -75,19 +80,26 @@ def make_environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _raise(message):
+def _raise(message: object) -> NoReturn:
     raise Refused(str(message))
 
 
-def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    """Without the escapes for HTML of Jinja's own."""
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """The filter tojson, without the escapes for HTML that Jinja's own has."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def render(environment, template: str, variables: dict) -> dict:
+def render(environment: ImmutableSandboxedEnvironment, template: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to one request."""
     try:
-        pieces, count = [], 0
+        pieces: list[str] = []
+        count = 0
         for piece in environment.from_string(template).generate(**variables):
             count += len(piece)
             if count > CHARACTERS:
@@ -108,7 +120,7 @@ def render(environment, template: str, variables: dict) -> dict:
     return {"error": f"needs more memory than {MEMORY >> 20} MB"}
 
 
-def _line(traceback) -> int | None:
+def _line(traceback: TracebackType | None) -> int | None:
     """The last line of the template that the error came through."""
     line = None
     while traceback is not None:
@@ -133,7 +145,8 @@ def _set_timers(processor: float, clock: float) -> None:
 
 
 def main() -> None:
-    for end in (signal.SIGPROF, signal.SIGALRM):  # what the timers send ends the process, in the middle of anything
+    """Answers requests until standard input ends."""
+    for end in (signal.SIGPROF, signal.SIGALRM):  # the timers' signals end the process in the middle of anything
         signal.signal(end, signal.SIG_DFL)
     environment = make_environment()
     _limit(resource.RLIMIT_AS, MEMORY)

@@ -4,15 +4,23 @@
 read-only. `folder.py` opens Hugging Face's and MLX's folders, `gguf/` opens llama.cpp's files.
 """
 
+from __future__ import annotations
+
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..errors import CheckpointError, ClosedError, UnsupportedError
 from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
 from .tensor_info import TensorInfo
 from .tokenizer import Tokenizer
+
+__all__ = ["NUMPY_DTYPES", "WEIGHTS", "Checkpoint", "Layout"]
 
 WEIGHTS = "model.safetensors"
 
@@ -40,7 +48,7 @@ NUMPY_DTYPES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file format changes in the weights of a family, against transformers' checkpoints. A family obeys it.
+    """How a file format's weights differ from transformers' checkpoints. A family obeys it.
 
     rope_pairs      rows of q and k lie so that rotary embedding turns neighbours, elements 2i and 2i + 1 of a head,
                     where transformers turns i and i + head_dim / 2
@@ -65,10 +73,9 @@ class Checkpoint:
 
     layout = Layout()
 
-    end_tokens: tuple[int, ...] = ()
-    bos_token: int | None = None
-
-    def __init__(self, path: Path, source: Path, config: dict, sizes: dict[Path, int], tensors: dict[str, TensorInfo]):
+    def __init__(
+        self, path: Path, source: Path, config: dict[str, Any], sizes: dict[Path, int], tensors: dict[str, TensorInfo]
+    ) -> None:
         self.path = path
         self.source = str(source)
         self.config = config
@@ -79,11 +86,19 @@ class Checkpoint:
         self._asked: set[str] = set()
         self._closed = False
 
-    def __enter__(self) -> "Checkpoint":
+    def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def bos_token(self) -> int | None:
+        return None
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; CheckpointError where it is missing or damaged."""
@@ -105,7 +120,7 @@ class Checkpoint:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Tensors that nobody asked for: after a model was loaded, what its family has no place for."""
+        """Tensors that nobody asked for: after a model was loaded, those that its family has no place for."""
         return tuple(name for name in self.tensors if name not in self._asked)
 
     def mapped(self, file: Path) -> mmap.mmap:
@@ -137,25 +152,23 @@ class Checkpoint:
         self._asked.add(name)
         return info
 
-    def view(self, name: str):
+    def view(self, name: str) -> np.ndarray:
         """The tensor as a read-only array over the map; bf16 as uint16. It may be unaligned (`flags.aligned`)."""
         info = self.tensor(name)
         if info.dtype not in NUMPY_DTYPES:
             raise UnsupportedError(f"{info.file}: tensor {name!r} has dtype {info.dtype}, which is not supported")
         return self._array(info, info.shape, NUMPY_DTYPES[info.dtype])
 
-    def raw(self, name: str):
-        """The tensor's bytes as they are stored, a read-only array of uint8 over the map: for blocks of any format."""
+    def raw(self, name: str) -> np.ndarray:
+        """The tensor's bytes as they are stored, a read-only array of uint8 over the map, for blocks of any format."""
         info = self.tensor(name)
         return self._array(info, (info.nbytes,), "|u1")
 
-    def _array(self, info: TensorInfo, shape, dtype: str):
-        import numpy
-
-        return numpy.ndarray(shape, numpy.dtype(dtype), buffer=self.mapped(info.file), offset=info.offset)
+    def _array(self, info: TensorInfo, shape: Sequence[int], dtype: str) -> np.ndarray:
+        return np.ndarray(shape, np.dtype(dtype), buffer=self.mapped(info.file), offset=info.offset)
 
     def quantization(self, module: str) -> Quantization | None:
-        """How MLX stored the weight of `module` ("model.layers.0.mlp.gate"); None: as its dtype says."""
+        """How MLX stored the weight of `module` ("model.layers.0.mlp.gate"); None where its dtype says all."""
         scaled = f"{module}.scales" in self.tensors
         if self._quantization is None:
             if scaled:
@@ -166,7 +179,7 @@ class Checkpoint:
         return module_quantization(self._quantization, module, scaled, self.source)
 
     def close(self) -> None:
-        """Ends the use of the checkpoint. A map goes with the last array or buffer that shows it.
+        """Ends the use of the checkpoint. A map goes when the last array or buffer that shows it goes.
 
         No map is closed by hand: an array made over it holds a reference, not an export that would prevent that.
         """

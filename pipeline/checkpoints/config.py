@@ -1,27 +1,42 @@
 """A checkpoint's JSON: reading it, the fields in it, which modules are quantised and how, which tokens end a text."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError, UnsupportedError
+from ..graph.formats import AFFINE_BITS, GROUP_SIZES
 
-BITS = (3, 4, 6, 8)
-GROUP_SIZES = (32, 64, 128)
+__all__ = [
+    "REQUIRED",
+    "Quantization",
+    "boolean",
+    "integer",
+    "module_quantization",
+    "number",
+    "quantization_table",
+    "read_json",
+    "token_ids",
+]
 
-_REQUIRED = object()
+REQUIRED: Any = object()  # in place of a default: the field must be there
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """MLX's quantisation: `bits` a weight, one scale for `group_size` weights of a row, in mode affine one bias, too."""
+    """MLX's quantisation: `bits` bits per weight and one scale per `group_size` weights of a row; in mode "affine" also
+    one bias."""
 
     bits: int
     group_size: int
     mode: str = "affine"
 
 
-def read_json(file: Path) -> dict:
+def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. CheckpointError names the file and the line."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -39,25 +54,33 @@ def read_json(file: Path) -> dict:
     return value
 
 
-def integer(config: dict, key: str, default=_REQUIRED, *, least: int = 1, source: str = "config.json") -> int:
+def integer(
+    config: Mapping[str, Any], key: str, default: Any = REQUIRED, *, least: int = 1, source: str = "config.json"
+) -> int:
     """`config[key]`, a whole number of at least `least`; `default` where the key is absent or null."""
-    return _field(config, key, default, source, f"a whole number of at least {least}", lambda v: _is_whole(v, least))
+    value: int = _field(
+        config, key, default, source, f"a whole number of at least {least}", lambda v: _is_whole(v, least)
+    )
+    return value
 
 
-def number(config: dict, key: str, default=_REQUIRED, *, source: str = "config.json") -> float:
+def number(config: Mapping[str, Any], key: str, default: Any = REQUIRED, *, source: str = "config.json") -> float:
     """`config[key]`, a finite number above 0; `default` where the key is absent or null."""
     return float(_field(config, key, default, source, "a number above 0", _is_positive))
 
 
-def boolean(config: dict, key: str, default=_REQUIRED, *, source: str = "config.json") -> bool:
+def boolean(config: Mapping[str, Any], key: str, default: Any = REQUIRED, *, source: str = "config.json") -> bool:
     """`config[key]`, true or false; `default` where the key is absent or null."""
-    return _field(config, key, default, source, "true or false", lambda v: isinstance(v, bool))
+    value: bool = _field(config, key, default, source, "true or false", lambda v: isinstance(v, bool))
+    return value
 
 
-def _field(config, key, default, source, kind, accept):
+def _field(
+    config: Mapping[str, Any], key: str, default: Any, source: str, kind: str, accept: Callable[[Any], bool]
+) -> Any:
     value = config.get(key)
     if value is None:
-        if default is _REQUIRED:
+        if default is REQUIRED:
             raise CheckpointError(f"{source}: has no {key!r}, which must be {kind}; download it again")
         return default
     if not accept(value):
@@ -65,21 +88,21 @@ def _field(config, key, default, source, kind, accept):
     return value
 
 
-def _is_whole(value, least: int) -> bool:
+def _is_whole(value: object, least: int) -> bool:
     return type(value) is int and least <= value < 2**31
 
 
-def _is_positive(value) -> bool:
+def _is_positive(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value < 3e38
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def token_ids(config: dict, key: str, source: str) -> tuple[int, ...]:
-    """`config[key]` as token ids: the field holds one id, a list of them, or null."""
+def token_ids(config: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
+    """`config[key]` as token ids; the field holds one id, a list of them, or null."""
     value = config.get(key)
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(_is_whole(item, 0) for item in values):
@@ -87,7 +110,7 @@ def token_ids(config: dict, key: str, source: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def quantization_table(config: dict, source: str) -> dict | None:
+def quantization_table(config: Mapping[str, Any], source: str) -> dict[str, Any] | None:
     """The part of config.json that says what is quantised, None where nothing is.
 
     MLX writes `quantization` (and the same again as `quantization_config`). A `quantization_config` with a
@@ -108,7 +131,7 @@ def quantization_table(config: dict, source: str) -> dict | None:
     return table
 
 
-def module_quantization(table: dict, module: str, scaled: bool, source: str) -> Quantization | None:
+def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, source: str) -> Quantization | None:
     """How `module` is quantised: its own entry where the table has one, else the table's default where `scaled`.
 
     `scaled`: the checkpoint has scales for the module, which is how MLX tells what the default applies to.
@@ -133,12 +156,12 @@ def module_quantization(table: dict, module: str, scaled: bool, source: str) -> 
         return Quantization(4, 32, mode)
     if mode != "affine":
         raise UnsupportedError(f"{where} has mode {_kind(mode)}; supported: affine, mxfp4")
-    if type(bits) is not int or bits not in BITS:
-        raise UnsupportedError(f"{where} has {_kind(bits)} bits; supported: {_list(BITS)}")
+    if type(bits) is not int or bits not in AFFINE_BITS:
+        raise UnsupportedError(f"{where} has {_kind(bits)} bits; supported: {_list(AFFINE_BITS)}")
     if type(group_size) is not int or group_size not in GROUP_SIZES:
         raise UnsupportedError(f"{where} has group size {_kind(group_size)}; supported: {_list(GROUP_SIZES)}")
     return Quantization(bits, group_size)
 
 
-def _list(values) -> str:
+def _list(values: Iterable[int]) -> str:
     return ", ".join(str(value) for value in values)

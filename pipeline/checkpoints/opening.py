@@ -9,8 +9,10 @@ from .checkpoint import WEIGHTS, Checkpoint
 from .folder import open_folder
 from .gguf import open_gguf
 
+__all__ = ["open_checkpoint"]
 
-def open_checkpoint(path) -> Checkpoint:
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
     """The checkpoint at `path`, a folder or a GGUF file; headers are checked before anything is mapped for use.
 
     Raises CheckpointError, with the file, the tensor and what to do; UnsupportedError for another library's

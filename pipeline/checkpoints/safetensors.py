@@ -1,4 +1,4 @@
-"""The header of a safetensors file: read, checked against the file's size, nothing mapped.
+"""The header of a safetensors file, read and checked against the file's size before anything is mapped.
 
 The format (https://huggingface.co/docs/safetensors): eight bytes of little-endian header length N, N bytes of JSON
 that may end in spaces, then the data. The JSON maps a tensor's name to its dtype, its shape and its span within the
@@ -6,13 +6,19 @@ data. Spans follow one another without gaps or overlaps and end where the file e
 `read_header` cannot make a later mapping read outside the file or outside its own tensor.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from ..errors import CheckpointError
 from .tensor_info import TensorInfo, quoted
+
+__all__ = ["DTYPE_BITS", "Header", "read_header"]
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MAX_DIMENSIONS = 16
@@ -20,7 +26,7 @@ _MAX_EXTENT = 2**63 - 1
 
 _FIX = "download or convert the file again"
 
-# Bits an element. Types below one byte exist (F4, F6_*): a tensor of them must fill whole bytes.
+# Bits per element. Types below one byte exist (F4, F6_*): a tensor of them must fill whole bytes.
 DTYPE_BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -73,7 +79,7 @@ def read_header(file: Path) -> Header:
     return Header(file, size, data_offset, tensors, metadata)
 
 
-def _read_raw(file: Path, stream, size: int) -> bytes:
+def _read_raw(file: Path, stream: FileIO, size: int) -> bytes:
     """The header's bytes; its length is checked against the file before anything is read."""
     if size < 8:
         raise CheckpointError(f"{file}: {size} bytes are too few for a safetensors file; {_FIX}")
@@ -84,7 +90,7 @@ def _read_raw(file: Path, stream, size: int) -> bytes:
     return _read_exactly(file, stream, length)
 
 
-def _read_exactly(file: Path, stream, count: int) -> bytes:
+def _read_exactly(file: Path, stream: FileIO, count: int) -> bytes:
     parts = bytearray()
     while len(parts) < count:
         part = stream.read(count - len(parts))
@@ -94,11 +100,11 @@ def _read_exactly(file: Path, stream, count: int) -> bytes:
     return bytes(parts)
 
 
-def _parse(file: Path, raw: bytes) -> dict:
+def _parse(file: Path, raw: bytes) -> dict[str, Any]:
     """The header as a dictionary; a name that comes twice is refused, where `json` would keep the last one."""
 
-    def unique(pairs):
-        keys = {}
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys: dict[str, Any] = {}
         for key, value in pairs:
             if key in keys:
                 raise CheckpointError(f"{file}: header: {quoted(key)} appears twice; {_FIX}")
@@ -108,7 +114,7 @@ def _parse(file: Path, raw: bytes) -> dict:
     if not raw.startswith(b"{"):
         raise CheckpointError(f"{file}: not a safetensors file: its header does not start with a brace; {_FIX}")
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        entries: dict[str, Any] = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{file}: header: not UTF-8 at byte {8 + error.start}; {_FIX}") from error
     except RecursionError as error:
@@ -118,7 +124,7 @@ def _parse(file: Path, raw: bytes) -> dict:
     return entries
 
 
-def _metadata(file: Path, metadata) -> dict[str, str]:
+def _metadata(file: Path, metadata: object) -> dict[str, str]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -126,8 +132,9 @@ def _metadata(file: Path, metadata) -> dict[str, str]:
     return metadata
 
 
-def _tensor(file: Path, name: str, entry, data_offset: int, size: int) -> TensorInfo:
-    """One entry: each field of its type, the shape's bytes equal to the span's, the span inside the file."""
+def _tensor(file: Path, name: str, entry: object, data_offset: int, size: int) -> TensorInfo:
+    """The checked tensor of one entry: each field has its type, the shape takes the span's bytes, the span lies inside
+    the file."""
 
     def bad(what: str) -> CheckpointError:
         return CheckpointError(f"{file}: tensor {quoted(name)}: {what}; {_FIX}")
@@ -159,8 +166,8 @@ def _tensor(file: Path, name: str, entry, data_offset: int, size: int) -> Tensor
 
 
 def _check_spans(file: Path, tensors: dict[str, TensorInfo], data_offset: int, size: int) -> None:
-    """The spans tile the data: an overlap or a gap means that some offset is wrong."""
-    position, previous = data_offset, None
+    """Checks that the spans tile the data: an overlap or a gap means that some offset is wrong."""
+    position, previous = data_offset, ""
     for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.nbytes)):
         if tensor.offset < position:
             raise CheckpointError(
@@ -174,12 +181,12 @@ def _check_spans(file: Path, tensors: dict[str, TensorInfo], data_offset: int, s
         raise CheckpointError(f"{file}: {size - position:,} bytes after the last tensor belong to none; {_FIX}")
 
 
-def _is_extents(value) -> bool:
-    """A list of integers from 0 to 2**63 - 1; JSON's true and false are no integers."""
+def _is_extents(value: object) -> TypeGuard[list[int]]:
+    """Whether this is a list of integers from 0 to 2**63 - 1; JSON's true and false are no integers."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= _MAX_EXTENT for item in value)
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
     return kinds.get(type(value), type(value).__name__)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+__all__ = ["NAME", "builtin_model"]
+
 NAME = "storyteller"
 
 

@@ -1,15 +1,18 @@
-"""What a weight file says of one tensor, whatever its format."""
+"""One tensor of a weight file, whatever the file's format, and how messages name such things."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+__all__ = ["TensorInfo", "listed", "quoted"]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where one tensor lies: `nbytes` bytes from byte `offset` of `file` (an absolute offset, not always aligned).
 
-    dtype   safetensors' name ("BF16", "U32") or GGUF's ("Q4_K"); what both have goes by one name
+    dtype   safetensors' name ("BF16", "U32") or GGUF's ("Q4_K"); a type that both have goes by one name
     shape   in elements, the dimension whose elements lie together last
     """
 
@@ -21,7 +24,7 @@ class TensorInfo:
     nbytes: int
 
 
-def quoted(value) -> str:
+def quoted(value: object) -> str:
     """`value` as one short line of JSON, whatever a hostile header holds."""
     try:
         text = json.dumps(value)
@@ -32,7 +35,7 @@ def quoted(value) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def listed(names, most: int = 8) -> str:
+def listed(names: Iterable[object], most: int = 8) -> str:
     """Names for a message, in one line: the first `most` of them, and how many more there are."""
     names = list(names)
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -1,18 +1,23 @@
-"""Models that see or hear, too: their text part, with the names and the configuration of a text model alone.
+"""The text part of models that also see or hear, with the names and the configuration of a text model alone.
 
-Such a checkpoint nests the text model's configuration in `text_config` and puts a prefix before its tensors, transformers
-and mlx-lm not the same. What belongs to images and sound keeps its name and is not used.
+Such a checkpoint nests the text model's configuration in `text_config` and puts a prefix before its tensors, which
+transformers and mlx-lm choose differently. The tensors of images and sound keep their names and are not used.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError
 from .tensor_info import TensorInfo, quoted
 
-# model_type -> that of the text part, and what its published text_config leaves out (transformers' Gemma3TextConfig).
-_GEMMA3 = {
+__all__ = ["is_other_part", "text_name", "text_part"]
+
+# The keys that Gemma 3's published text_config leaves out (transformers' Gemma3TextConfig).
+_GEMMA3: dict[str, Any] = {
     "vocab_size": 262_208,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
@@ -22,7 +27,8 @@ _GEMMA3 = {
     "sliding_window": 4096,
     "query_pre_attn_scalar": 256,
 }
-WHOLES = {"gemma3": ("gemma3_text", _GEMMA3), "gemma4": ("gemma4_text", {})}
+# model_type -> that of the text part, and the keys that its text_config may leave out.
+WHOLES: dict[str, tuple[str, dict[str, Any]]] = {"gemma3": ("gemma3_text", _GEMMA3), "gemma4": ("gemma4_text", {})}
 PREFIXES = {"language_model.model.": "model.", "language_model.lm_head.": "lm_head.", "model.language_model.": "model."}
 OTHERS = re.compile(
     r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
@@ -30,8 +36,10 @@ OTHERS = re.compile(
 OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
 
 
-def text_part(config: Mapping, tensors: dict[str, TensorInfo], source) -> tuple[dict, dict[str, TensorInfo]]:
-    """(configuration, tensors) of the text part, and both as they are where the model is nothing else.
+def text_part(
+    config: dict[str, Any], tensors: dict[str, TensorInfo], source: Path
+) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
+    """(configuration, tensors) of the text part; both as they are where the model is nothing else.
 
     CheckpointError where there is no text_config, or where two tensors get one name.
     """
@@ -46,7 +54,7 @@ def text_part(config: Mapping, tensors: dict[str, TensorInfo], source) -> tuple[
     for key in ("quantization", "quantization_config"):
         if isinstance(own.get(key), dict):
             own[key] = {text_name(name): value for name, value in own[key].items()}
-    renamed = {}
+    renamed: dict[str, tuple[str, TensorInfo]] = {}
     for name, info in tensors.items():
         inner = text_name(name)
         if inner in renamed:

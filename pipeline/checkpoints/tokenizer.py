@@ -1,8 +1,15 @@
-"""Text to tokens and back, by the checkpoint's own tokenizer (the `tokenizers` package, imported when used)."""
+"""Text to tokens and back, by the checkpoint's own tokenizer (the `tokenizers` package)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import tokenizers
+
 from ..errors import CheckpointError, PromptError
+
+__all__ = ["TextStream", "Tokenizer"]
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -22,19 +29,17 @@ class Tokenizer:
     bos_token: the id put first where the tokenizer does not do so itself.
     """
 
-    def __init__(self, tokenizer, bos_token: int | None = None):
+    def __init__(self, tokenizer: tokenizers.Tokenizer, bos_token: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.bos_token = bos_token
 
     @classmethod
-    def open(cls, file: Path, bos_token: int | None = None) -> "Tokenizer":
+    def open(cls, file: Path, bos_token: int | None = None) -> Tokenizer:
         """The tokenizer in `file`, a tokenizer.json. CheckpointError where it is missing or damaged."""
         if not file.is_file():
             raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from")
-        import tokenizers
-
         try:
             return cls(tokenizers.Tokenizer.from_file(str(file)), bos_token)
         except Exception as error:  # the package raises plain Exception
@@ -43,16 +48,17 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Tokens that the tokenizer knows, added ones too."""
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        count: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return count
 
     def encode(self, text: str, *, complete: bool = False) -> tuple[int, ...]:
         """The tokens of a prompt, the beginning token first. PromptError where there is nothing to encode.
 
-        complete: the text has its special tokens, as that of a chat template has, and gets no others.
+        complete: the text has its special tokens, as a chat template's text has, and gets no others.
         """
         try:
             text.encode()
-            ids = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
         except UnicodeEncodeError as error:
             where = f"character {error.start + 1}"
             raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
@@ -64,17 +70,16 @@ class Tokenizer:
             raise PromptError("is empty; give at least one token")
         return tuple(ids)
 
-    def decode(self, tokens, after=()) -> str:
+    def decode(self, tokens: Iterable[int], after: Sequence[int] = ()) -> str:
         """The text of `tokens`; special tokens are left out.
 
-        after: the tokens that the text goes on from. Without them some tokenizers take the space away that a text's
-        first word has in front.
+        after: the tokens before these. Without them some tokenizers drop the space in front of a text's first word.
         """
         before = list(after[-CONTEXT:])
-        text = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
+        text: str = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
         return text[len(self.decode(before)) :] if before else text
 
-    def stream(self, after=()) -> "TextStream":
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A decoder for one text, token by token; `after` as for decode."""
         return TextStream(self.decode, after)
 
@@ -82,19 +87,19 @@ class Tokenizer:
 class TextStream:
     """Decodes a text as its tokens come; the pieces joined are the text of all tokens.
 
-    A token may end in the middle of a UTF-8 character, and its text may depend on the token before it. So a piece is
-    what a window of tokens adds to the part of it already returned, and the last replacement characters are held back
-    until the next tokens tell whether they were the start of a character.
+    A token may end in the middle of a UTF-8 character, and its text may depend on the token before it. So a window of
+    tokens is decoded, a piece is the part of its text that was not returned yet, and replacement characters at its end
+    are held back until the next tokens tell whether they were the start of a character.
     """
 
-    def __init__(self, decode, after=()):
+    def __init__(self, decode: Callable[[Sequence[int]], str], after: Sequence[int] = ()) -> None:
         self._decode = decode
         self._window: list[int] = list(after[-CONTEXT:])
         self._context = len(self._window)  # tokens at the window's front that only serve as context
         self._shown = len(decode(self._window)) if after else 0  # characters of the window's text that were returned
 
     def push(self, token: int) -> str:
-        """What `token` adds to the text; empty while a character is incomplete."""
+        """The piece that `token` adds to the text; empty while a character is incomplete."""
         self._window.append(token)
         text = self._decode(self._window)
         held = 0
@@ -107,11 +112,11 @@ class TextStream:
         return piece
 
     def finish(self) -> str:
-        """The rest, when no more tokens come: an incomplete character shows as the replacement character."""
+        """The rest, when no more tokens come; an incomplete character shows as the replacement character."""
         return self._advance(self._decode(self._window))
 
     def _advance(self, text: str) -> str:
-        """Returns all of the window's text; its newest tokens become the context of the next window."""
+        """Returns the rest of the window's text; its newest tokens become the context of the next window."""
         piece = text[self._shown :]
         del self._window[: self._context]
         self._context = len(self._window)

@@ -3,8 +3,11 @@
 import argparse
 
 from ..graph.formats import CACHE_DTYPES
+from ..host import DEVICES
 from .program import Parser
-from .settings import DEVICES, MAX_TOKENS, STORY_TEMPERATURE, Settings
+from .settings import MAX_TOKENS, STORY_TEMPERATURE, CheckedSettings, Settings
+
+__all__ = ["parse_arguments"]
 
 EPILOG = """\
 exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
@@ -12,7 +15,7 @@ exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), 
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> Settings:
+def parse_arguments(arguments: list[str] | None = None) -> CheckedSettings:
     """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
     return Settings(**vars(_parser().parse_args(arguments))).checked()
 
@@ -32,7 +35,11 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)",
     )
     add("--prompt", metavar="TEXT", help="one prompt")
-    add("--prompts", metavar="FILE", help=".txt (a prompt a line), .jsonl (prompt or tokens, optional id), - for stdin")
+    add(
+        "--prompts",
+        metavar="FILE",
+        help=".txt (one prompt per line), .jsonl (prompt or tokens, optional id), - for stdin",
+    )
     add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")
     add("--system", metavar="TEXT", help="with --chat: the system message before each prompt")
     add(
@@ -42,8 +49,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="end a text where TEXT begins; may be given several times",
     )
-    add("--out", metavar="FILE.jsonl", help="write one row a prompt, in input order; - for stdout")
-    add("--max-tokens", metavar="N", type=_whole, default=MAX_TOKENS, help="most tokens a prompt (default %(default)s)")
+    add("--out", metavar="FILE.jsonl", help="write one row per prompt, in input order; - for stdout")
+    add(
+        "--max-tokens",
+        metavar="N",
+        type=_whole,
+        default=MAX_TOKENS,
+        help="most tokens per prompt (default %(default)s)",
+    )
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
     add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
     add(
@@ -128,7 +141,7 @@ def _number(text: str) -> float:
 
 
 def _biases(text: str) -> dict[int, float]:
-    biases = {}
+    biases: dict[int, float] = {}
     for part in text.split(","):
         token, colon, bias = part.partition(":")
         if not colon or not token.strip().isdecimal():

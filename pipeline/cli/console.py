@@ -6,16 +6,20 @@ standard error; without a terminal there is no progress and no colour.
 
 import os
 import sys
+from typing import IO
 
-from .display import MAX_WARNINGS, Display, blocks_for, row_text
+from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
+from .rows import Row
 from .settings import Settings
 from .summary import to_rows
+
+__all__ = ["PlainDisplay", "is_live", "make_display"]
 
 
 class PlainDisplay(Display):
     """Text on `out` (None: no text), messages and the final table as plain lines on `err`."""
 
-    def __init__(self, out, err, streams: bool, table: bool = True):
+    def __init__(self, out: IO[str] | None, err: IO[str], streams: bool, table: bool = True) -> None:
         self._out = out
         self._err = err
         self._streams = streams
@@ -33,7 +37,7 @@ class PlainDisplay(Display):
     def rest(self, piece: str) -> None:
         self._write(piece)
 
-    def row(self, row: dict) -> None:
+    def row(self, row: Row) -> None:
         if self._streams or "error" in row:
             return
         self._write(row_text(row) + "\n")
@@ -46,7 +50,7 @@ class PlainDisplay(Display):
     def note(self, message: str) -> None:
         print(f"onebuf: {message}", file=self._err, flush=True)
 
-    def summary(self, summary: dict) -> None:
+    def summary(self, summary: Summary) -> None:
         self._end_line()
         if self._warnings > MAX_WARNINGS:
             print(f"onebuf: {self._warnings - MAX_WARNINGS} more prompts failed", file=self._err)
@@ -70,7 +74,7 @@ class PlainDisplay(Display):
             self._write("\n")
 
 
-def is_live(stream) -> bool:
+def is_live(stream: IO[str] | None) -> bool:
     """Whether `stream` is a terminal that can redraw lines."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
@@ -82,7 +86,7 @@ def make_display(settings: Settings) -> Display:
     # A pipe that takes the text may end in the same terminal, so no line is redrawn next to it.
     terminal = sys.stdout if stdout_is_free else sys.stderr
     if is_live(terminal):
-        from .live import LiveDisplay
+        from .live import LiveDisplay  # brings rich along, which only a terminal needs
 
         return LiveDisplay(terminal, shows_text, settings.streams, table=not settings.json)
     return PlainDisplay(sys.stdout if shows_text else None, sys.stderr, settings.streams, table=not settings.json)

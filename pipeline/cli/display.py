@@ -1,14 +1,19 @@
-"""What a run shows: the interface of every display, and how rows and bars are written as text."""
+"""The interface of every display, and how rows and bars are written as text."""
 
 from __future__ import annotations
 
-from .summary import ASCII_BLOCKS, BLOCKS
+from typing import IO
+
+from .rows import Row
+from .summary import ASCII_BLOCKS, BLOCKS, Summary
+
+__all__ = ["MAX_WARNINGS", "Display", "Summary", "blocks_for", "row_text"]
 
 MAX_WARNINGS = 10  # failed rows that are named one by one
 
 
 class Display:
-    """Shows nothing; the base of the others. Calls come in the order of the methods."""
+    """A display that shows nothing, and the base of the others. Calls come in the order of the methods."""
 
     def loading(self, what: str) -> None:
         """The checkpoint is being opened and the model loaded."""
@@ -28,7 +33,7 @@ class Display:
     def rest(self, piece: str) -> None:
         """The end of the single prompt's text: what was held back as an incomplete character."""
 
-    def row(self, row: dict) -> None:
+    def row(self, row: Row) -> None:
         """A finished or failed prompt, in input order; the display of several prompts shows its text."""
 
     def done(self, tokens: int, most_tokens: int) -> None:
@@ -40,20 +45,20 @@ class Display:
     def note(self, message: str) -> None:
         """Something to know that stops nothing."""
 
-    def summary(self, summary: dict) -> None:
+    def summary(self, summary: Summary) -> None:
         """The run is over."""
 
     def close(self) -> None:
         """The display ends, whatever happened. Idempotent."""
 
 
-def row_text(row: dict) -> str:
-    """A row for people, when there are several: the prompt, what follows it, and a blank line."""
+def row_text(row: Row) -> str:
+    """A row for people, where there are several: the prompt, the text that follows it, and a blank line."""
     return f"{row['prompt'] or ''}{row['text']}\n"
 
 
-def blocks_for(stream) -> str:
-    """Bars that the stream's encoding can show."""
+def blocks_for(stream: IO[str]) -> str:
+    """The characters for bars that the stream's encoding can show."""
     try:
         BLOCKS.encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -1,6 +1,9 @@
 """Ctrl-C while texts are generated: noted at once, acted on between two events."""
 
 import signal
+from types import FrameType
+
+__all__ = ["Interrupt"]
 
 
 class Interrupt:
@@ -9,7 +12,7 @@ class Interrupt:
     It changes nothing where SIGINT is ignored or handled by someone else.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested = False
         self._installed = False
 
@@ -22,11 +25,11 @@ class Interrupt:
                 pass
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _note(self, number, frame) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             signal.default_int_handler(number, frame)
         self.requested = True

@@ -5,15 +5,19 @@ Only the text's unfinished line is redrawn with the bars. Lines that are complet
 
 import threading
 import time
+from typing import IO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from .display import MAX_WARNINGS, Display, blocks_for, row_text
+from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
+from .rows import Row
 from .summary import to_rows
+
+__all__ = ["LiveDisplay", "printable"]
 
 REFRESH_SECONDS = 0.1
 PROMPT_STYLE = "bold"
@@ -23,7 +27,7 @@ LABEL_STYLE = "dim"
 class LiveDisplay(Display):
     """Text and progress on one terminal stream. `streams`: the text of a single prompt comes token by token."""
 
-    def __init__(self, stream, text: bool, streams: bool, table: bool):
+    def __init__(self, stream: IO[str], text: bool, streams: bool, table: bool) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._text = text
         self._streams = streams
@@ -61,7 +65,7 @@ class LiveDisplay(Display):
     def done(self, tokens: int, most_tokens: int) -> None:
         self._bars.done(tokens, most_tokens)
 
-    def row(self, row: dict) -> None:
+    def row(self, row: Row) -> None:
         if self._text and not self._streams and "error" not in row:
             self._console.print(Text(printable(row_text(row))))
 
@@ -73,7 +77,7 @@ class LiveDisplay(Display):
     def note(self, message: str) -> None:
         self._console.print(Text(f"onebuf: {printable(message)}", "yellow"))
 
-    def summary(self, summary: dict) -> None:
+    def summary(self, summary: Summary) -> None:
         self.close()
         if self._warnings > MAX_WARNINGS:
             self._console.print(Text(f"onebuf: {self._warnings - MAX_WARNINGS} more prompts failed", "yellow"))
@@ -96,7 +100,7 @@ class LiveDisplay(Display):
             self._console.print(rest)
 
     def _append(self, text: str, style: str) -> None:
-        """More text; what is complete scrolls up, at most once a refresh."""
+        """Adds text. Complete lines scroll up, at most once per refresh."""
         if not self._text:
             return
         with self._lock:
@@ -113,7 +117,7 @@ class LiveDisplay(Display):
             self._live.refresh()
             self._console.print(Group(*lines))
 
-    def _draw(self):
+    def _draw(self) -> Group | Progress:
         with self._lock:
             line = self._line.copy()
         return Group(line, self._bars.progress) if line else self._bars.progress
@@ -122,7 +126,7 @@ class LiveDisplay(Display):
 class Bars:
     """The progress bars: loading, then prompts (where there are several), prefill and decode with their rates."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console) -> None:
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -132,7 +136,7 @@ class Bars:
             console=console,
             auto_refresh=False,
         )
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._amounts: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._totals: dict[str, int] = {}
@@ -157,7 +161,7 @@ class Bars:
         self._count("decode", 1)
 
     def done(self, tokens: int, most_tokens: int) -> None:
-        """The tokens that will not come any more leave the total of the decode bar."""
+        """Takes the tokens that will not come any more off the total of the decode bar."""
         if "decode" in self._totals:
             self._totals["decode"] -= max(most_tokens - tokens, 0)
         self._drawn = 0.0

@@ -1,15 +1,18 @@
-"""What the package's programs share: how bad options are reported, and how a run ends.
+"""The frame of the package's programs: how bad options are reported, and how a run ends.
 
 Every error raised on purpose becomes one line on standard error and an exit code.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from ..errors import OnebufError, UsageError
+
+__all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "Parser", "complain", "guarded", "open_streams"]
 
 BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 
@@ -39,20 +42,22 @@ def guarded(body: Callable[[], int]) -> int:
 
 
 def complain(message: str) -> int:
+    """Prints an error as one line and returns the exit code of bad input."""
     print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 
 
 def open_streams() -> None:
-    """Standard output and error that take any text, whatever the caller did with them."""
+    """Makes standard output and error take any text, whatever the caller did with them."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # None where the caller closed the descriptor
     sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
 
 
 def _flush_stdout() -> None:
-    """What cannot be written any more is dropped here, not with a complaint when the interpreter exits."""
+    """Drops what cannot be written any more, so that the interpreter does not complain of it when it exits."""
     try:
         sys.stdout.flush()
     except OSError:

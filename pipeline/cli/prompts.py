@@ -5,10 +5,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import PromptError, UsageError
 from ..generation.settings import row_settings
 from ..generation.stopping import check_stops
+
+__all__ = ["Prompt", "read_prompts", "refuse_if_all_failed", "single_prompt"]
 
 TEXT, JSONL = ".txt", ".jsonl"
 
@@ -21,7 +24,7 @@ class Prompt:
     id      the line's own id, else the index
     where   for messages: "stories.txt line 3"
     messages   a conversation, each message an object with "role" and "content"; `text` is its last content
-    settings   its own settings of sampling.ROW_KEYS, instead of the run's
+    settings   its own settings, by the names of generation.settings, instead of the run's
     stop       its own stop strings; None: the run's
     """
 
@@ -31,12 +34,12 @@ class Prompt:
     text: str | None = None
     tokens: tuple[int, ...] | None = None
     error: str | None = None
-    settings: Mapping = field(default_factory=dict)
-    messages: tuple[Mapping, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Mapping[str, Any], ...] | None = None
     stop: tuple[str, ...] | None = None
 
     def failed(self, error: str) -> "Prompt":
-        """The same prompt, as one that cannot be used."""
+        """This prompt, as one that cannot be used."""
         return replace(self, error=error)
 
 
@@ -48,18 +51,18 @@ def single_prompt(text: str) -> list[Prompt]:
 def read_prompts(source: str) -> list[Prompt]:
     """The prompts in file `source`, or in standard input for "-".
 
-    `.txt` has a prompt a line. `.jsonl` has an object a line with `prompt` or `tokens`, and optional `id`. Standard
-    input and pipes have no name to tell: they are JSONL where the first line that is not blank starts with a brace.
-    PromptError where nothing can be used: no prompts, or no good line.
+    A `.txt` file has one prompt per line, a `.jsonl` file one object per line, with `prompt` or `tokens` and an
+    optional `id`. Standard input and pipes have no name that could tell: they are JSONL where the first line that is
+    not blank starts with a brace. PromptError where nothing can be used: no prompts, or no good line.
     """
     name, data, is_jsonl = _read(source)
-    prompts = []
+    prompts: list[Prompt] = []
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         line = line.removesuffix(b"\r")
         if line.strip():
             prompts.append(_parse_line(line, is_jsonl, len(prompts), f"{name} line {number}"))
     if not prompts:
-        raise PromptError(f"{name}: no prompts in it; write one a line")
+        raise PromptError(f"{name}: no prompts in it; write one per line")
     refuse_if_all_failed(prompts)
     return prompts
 
@@ -85,7 +88,7 @@ def _read(source: str) -> tuple[str, bytes, bool]:
         raise PromptError(f"{file}: a folder; give a {TEXT} or {JSONL} file, or - for standard input")
     suffix = file.suffix.lower()
     if file.is_file() and suffix not in (TEXT, JSONL):
-        raise UsageError(f"{file}: prompts come as {TEXT} (a prompt a line) or {JSONL}; rename or convert the file")
+        raise UsageError(f"{file}: prompts come as {TEXT} (one prompt per line) or {JSONL}; rename or convert the file")
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -108,12 +111,12 @@ def _parse_line(line: bytes, is_jsonl: bool, index: int, where: str) -> Prompt:
     try:
         return _from_object(prompt, json.loads(text))
     except json.JSONDecodeError as error:
-        return prompt.failed(f"not JSON at column {error.colno}: {error.msg}; write one object a line")
+        return prompt.failed(f"not JSON at column {error.colno}: {error.msg}; write one object per line")
     except (ValueError, RecursionError):  # a number too long to convert, arrays nested too deeply
-        return prompt.failed("not usable JSON: too long a number or too deep; write one object a line")
+        return prompt.failed("not usable JSON: too long a number or too deep; write one object per line")
 
 
-def _from_object(prompt: Prompt, value) -> Prompt:
+def _from_object(prompt: Prompt, value: object) -> Prompt:
     if not isinstance(value, dict):
         return prompt.failed('not an object; write {"prompt": "..."} or {"tokens": [...]}')
     if value.get("id") is not None:
@@ -145,23 +148,22 @@ def _from_object(prompt: Prompt, value) -> Prompt:
     return replace(prompt, text=text)
 
 
-def _with_messages(prompt: Prompt, messages) -> Prompt:
-    usable = (
+def _with_messages(prompt: Prompt, messages: object) -> Prompt:
+    if not (
         isinstance(messages, list)
         and messages
         and all(
             isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message
             for message in messages
         )
-    )
-    if not usable:
+    ):
         return prompt.failed('messages must be a list of objects such as {"role": "user", "content": "..."}')
     content = messages[-1]["content"]
     return replace(prompt, messages=tuple(messages), text=content if isinstance(content, str) else json.dumps(content))
 
 
-def _stops(value) -> tuple[str, ...] | None:
-    """The stop strings of a line: one or a list of them."""
+def _stops(value: object) -> tuple[str, ...] | None:
+    """The stop strings of a line, which gives one or a list of them."""
     if value is None:
         return None
     stops = [value] if isinstance(value, str) else value

@@ -7,18 +7,33 @@ writer is closed, so that an interrupted run keeps all that was finished.
 import json
 import math
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
 
 from ..errors import UsageError
 from .prompts import Prompt
 
+__all__ = ["InOrder", "Row", "RowWriter", "failed_row", "finished_row"]
 
-def finished_row(prompt: Prompt, prompt_text: str, text: str, tokens, logprobs, reason: str, top=()) -> dict:
-    """The row of a prompt that ran. A log-probability that is no number is null: JSON has no NaN.
+Row: TypeAlias = dict[str, Any]  # one line of JSON, with the keys that docs/command-line.md lists
+_Item = TypeVar("_Item")
+
+
+def finished_row(
+    prompt: Prompt,
+    prompt_text: str | None,
+    text: str,
+    tokens: Iterable[int],
+    logprobs: Iterable[float],
+    reason: str,
+    top: Sequence[Iterable[tuple[int, float]]] = (),
+) -> Row:
+    """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
     top: for each token the largest log-probabilities, as (token, log-probability), where asked for.
     """
-    row = {
+    row: Row = {
         "id": prompt.id,
         "index": prompt.index,
         "prompt": prompt_text,
@@ -32,24 +47,24 @@ def finished_row(prompt: Prompt, prompt_text: str, text: str, tokens, logprobs, 
     return row
 
 
-def _number(value) -> float | None:
+def _number(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 
-def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None) -> dict:
+def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None) -> Row:
     """The row of a prompt that did not run, or not to its end: the same keys, and `error`."""
     row = finished_row(prompt, prompt_text if prompt_text is not None else prompt.text, "", (), (), "error")
     return row | {"error": error}
 
 
-class InOrder:
+class InOrder(Generic[_Item]):
     """Turns items that come in any order into input order: each is due once all before it have come."""
 
-    def __init__(self):
-        self._waiting: dict[int, object] = {}
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Item] = {}
         self._next = 0
 
-    def add(self, index: int, item) -> list:
+    def add(self, index: int, item: _Item) -> list[_Item]:
         """Takes the item at `index`, once; returns the items now due."""
         self._waiting[index] = item
         due = []
@@ -58,7 +73,7 @@ class InOrder:
             self._next += 1
         return due
 
-    def rest(self) -> list:
+    def rest(self) -> list[_Item]:
         """The items that wait for earlier ones, in order, when no more will come."""
         due = [self._waiting[index] for index in sorted(self._waiting)]
         self._waiting.clear()
@@ -66,27 +81,29 @@ class InOrder:
 
 
 class RowWriter:
-    """Writes rows to a file, or to any binary stream, each by one `write` of a whole line."""
+    """Writes rows to the file `path`, or to any binary `stream`, each by one `write` of a whole line."""
 
-    def __init__(self, path: Path | None = None, stream=None):
+    def __init__(self, path: Path | None = None, stream: BinaryIO | None = None) -> None:
         self._name = str(path) if path else "standard output"
         self._owned = stream is None
         if stream is None:
+            if path is None:
+                raise ValueError("RowWriter: give a path or a stream")
             try:
                 stream = open(path, "wb", buffering=0)
             except OSError as error:
                 raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._stream = stream
-        self._order = InOrder()
+        self._order: InOrder[bytes] = InOrder()
         self.rows = 0
 
     def __enter__(self) -> "RowWriter":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def add(self, row: dict) -> None:
+    def add(self, row: Row) -> None:
         """Takes the finished row of one prompt. Each index comes once, in any order."""
         for line in self._order.add(row["index"], _line(row)):
             self._write(line)
@@ -116,7 +133,7 @@ class RowWriter:
         self.rows += 1
 
     def _drop_partial(self, count: int) -> None:
-        """Takes back the part of a row that fitted, where the stream is a file."""
+        """Removes the part of a row that fitted, where the stream is a file."""
         try:
             if count:
                 os.ftruncate(self._stream.fileno(), self._stream.tell() - count)
@@ -124,7 +141,7 @@ class RowWriter:
             pass
 
 
-def _line(row: dict) -> bytes:
+def _line(row: Row) -> bytes:
     """One line of JSON in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, stays as an escape."""
     try:
         return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")

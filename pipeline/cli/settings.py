@@ -1,10 +1,12 @@
-"""The settings of one run: what the command line means, checked before anything is opened."""
+"""The settings of one run, as the command line states them, checked before anything is opened."""
+
+from __future__ import annotations
 
 import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..checkpoints.named import model_path
@@ -13,9 +15,22 @@ from ..errors import UsageError
 from ..generation.settings import Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
+from ..host import DEVICES, INSTRUCTION_SETS
 
-DEVICES = ("auto", "cpu", "metal", "checker")
-ISAS = ("amx", "vnni", "avx512", "avx2", "baseline", "generic")  # of the cpu device, best first
+__all__ = [
+    "MAX_BATCH",
+    "MAX_TEMPERATURE",
+    "MAX_THREADS",
+    "MAX_TOKENS",
+    "STORY_PROMPT",
+    "STORY_TEMPERATURE",
+    "CheckedSettings",
+    "Settings",
+    "check_cache",
+    "check_isa",
+    "row_seed",
+]
+
 STORY_PROMPT = "Once upon a time,"
 STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512
@@ -28,7 +43,7 @@ _SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Settings:
-    """One run, field by field the options of the command line. `checked` fills in what is None."""
+    """One run: each field is an option of the command line. `checked` fills in the fields that are None."""
 
     model: Path | str | None = None
     prompt: str | None = None
@@ -60,7 +75,7 @@ class Settings:
 
     @property
     def sampling(self) -> Sampling:
-        """The settings that Sampling has, of every row that does not say otherwise."""
+        """The settings of Sampling, for every row that does not state its own."""
         return Sampling(**{name: getattr(self, name) for name in Sampling.__dataclass_fields__})
 
     @property
@@ -72,10 +87,10 @@ class Settings:
         """Whether there is one prompt, whose text is shown as it is made."""
         return self.prompts is None
 
-    def checked(self) -> "Settings":
-        """The same with every default filled in; UsageError says what is impossible, where, and how to fix it.
+    def checked(self) -> CheckedSettings:
+        """The settings with every default filled in; UsageError says what is impossible, where, and how to fix it.
 
-        Without a prompt it is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
+        Without a prompt the run is the built-in story, told at STORY_TEMPERATURE; with one the default is greedy.
         """
         if self.prompt is not None and self.prompts is not None:
             raise UsageError("--prompt and --prompts: give only one of them")
@@ -84,19 +99,28 @@ class Settings:
         story = self.prompt is None and self.prompts is None
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
-        complete = replace(
-            self,
-            model=builtin_model() if self.model is None else model_path(self.model),
-            prompt=STORY_PROMPT if story else self.prompt,
-            temperature=(STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
-            seed=secrets.randbits(32) if self.seed is None else self.seed,
-        )
+        filled = {
+            "model": builtin_model() if self.model is None else model_path(self.model),
+            "prompt": STORY_PROMPT if story else self.prompt,
+            "temperature": (STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
+            "seed": secrets.randbits(32) if self.seed is None else self.seed,
+        }
+        complete = CheckedSettings(**(vars(self) | filled))
         _check_values(complete)
         _check_targets(complete)
         return complete
 
 
-def _check_values(settings: Settings) -> None:
+@dataclass(frozen=True)
+class CheckedSettings(Settings):
+    """Settings that `Settings.checked` has passed: nothing that a run needs is None."""
+
+    model: Path = Path()
+    temperature: float = 0.0
+    seed: int = 0
+
+
+def _check_values(settings: CheckedSettings) -> None:
     temperature, seed, device = settings.temperature, settings.seed, settings.device
     if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
@@ -127,13 +151,13 @@ def _check_values(settings: Settings) -> None:
 
 
 def check_isa(name: str | None) -> None:
-    """UsageError where --isa names no instruction set; whether the processor has it, the device says."""
-    if name is not None and name not in ISAS:
-        raise UsageError(f"--isa {name}: unknown; instruction sets are {', '.join(ISAS)}")
+    """Raises UsageError where --isa names no instruction set; the device says whether the processor has it."""
+    if name is not None and name not in INSTRUCTION_SETS:
+        raise UsageError(f"--isa {name}: unknown; instruction sets are {', '.join(INSTRUCTION_SETS)}")
 
 
 def check_cache(dtype: str) -> None:
-    """UsageError where --kv-cache names no type that a cache may have."""
+    """Raises UsageError where --kv-cache names no type that a cache may have."""
     if dtype not in CACHE_DTYPES:
         raise UsageError(f"--kv-cache {dtype}: unknown; types are {', '.join(CACHE_DTYPES)}")
 
@@ -145,26 +169,26 @@ def _check_count(option: str, value: int, least: int, most: int | None) -> None:
         raise UsageError(f"{option} {value}: too large; give at most {most}")
 
 
-def _check_targets(settings: Settings) -> None:
-    """Files to be written: somewhere that exists, and not a file that this run reads or writes otherwise."""
+def _check_targets(settings: CheckedSettings) -> None:
+    """Files are written to folders that exist, and over no file that this run reads or writes otherwise."""
     targets = [("--out", settings.out if settings.out != "-" else None), ("--trace", settings.trace)]
     for option, target in targets:
         if target is not None:
             _check_target(option, Path(target), settings)
-    if settings.trace is not None and settings.out not in (None, "-"):
+    if settings.trace is not None and settings.out is not None and settings.out != "-":
         if _same(Path(settings.trace), Path(settings.out)):
             raise UsageError(f"--trace {settings.trace}: the same file as --out; give another one")
 
 
-def _check_target(option: str, target: Path, settings: Settings) -> None:
+def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:
     folder = target.parent
     if not target.name or target.is_dir():
         raise UsageError(f"{option} {target}: is a folder; give a file name")
     if not folder.is_dir():
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
-    if settings.prompts not in (None, "-") and _same(target, Path(settings.prompts)):
+    if settings.prompts is not None and settings.prompts != "-" and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
-    files = settings.model.iterdir() if settings.model.is_dir() else [settings.model]
+    files = list(settings.model.iterdir()) if settings.model.is_dir() else [settings.model]
     if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")
     if not os.access(target if target.exists() else folder, os.W_OK):
@@ -179,7 +203,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def row_seed(seed: int, index: int) -> int:
-    """The seed of prompt `index`: the same whatever the batch it runs in, and unrelated to its neighbours' seeds.
+    """The seed of prompt `index`. It does not depend on the batch, and its neighbours' seeds are unrelated to it.
 
     SplitMix64 (Steele, Lea, Flood 2014) at position index + 1 of the stream that starts at `seed`.
     """

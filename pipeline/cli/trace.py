@@ -3,17 +3,24 @@
 The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU ("Trace Event Format").
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
+from ..generation.requests import TraceEvent
+
+__all__ = ["chrome_events", "write_trace"]
 
 _PROCESS = 1
 _STEPS = 0  # the lane of decode steps; dispatches lie in the lanes after it
 
 
-def write_trace(path: Path, events, device: str) -> None:
+def write_trace(path: Path, events: Iterable[TraceEvent], device: str) -> None:
     """Writes `events` (name, step, start_seconds, end_seconds, command_buffer) under `path`, all or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -26,21 +33,21 @@ def write_trace(path: Path, events, device: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def chrome_events(events, device: str) -> list[dict]:
-    """The list of trace events; times in microseconds from the first dispatch. One command buffer is one step."""
-    events = sorted(events, key=lambda event: (event.start_seconds, event.end_seconds))
-    origin = events[0].start_seconds if events else 0.0
-    lanes: list[float] = []  # the end of each lane's last dispatch: what overlaps goes to the next lane
+def chrome_events(events: Iterable[TraceEvent], device: str) -> list[dict[str, Any]]:
+    """The list of trace events, with times in microseconds from the first dispatch. One command buffer is one step."""
+    ordered = sorted(events, key=lambda event: (event.start_seconds, event.end_seconds))
+    origin = ordered[0].start_seconds if ordered else 0.0
+    lanes: list[float] = []  # the end of each lane's last dispatch: one that overlaps it goes to the next lane
     steps: dict[int, list[float]] = {}
-    slices = []
-    for event in events:
+    slices: list[dict[str, Any]] = []
+    for event in ordered:
         lane = next((i for i, end in enumerate(lanes) if end <= event.start_seconds), len(lanes))
         lanes[lane : lane + 1] = [event.end_seconds]
         span = steps.setdefault(event.command_buffer, [event.start_seconds, event.end_seconds])
         span[1] = max(span[1], event.end_seconds)
         details = {"step": event.step, "command_buffer": event.command_buffer}
         slices.append(_slice(event.name, _STEPS + 1 + lane, event.start_seconds, event.end_seconds, origin, details))
-    spans = [_slice(f"decode step {n}", _STEPS, *span, origin, {}) for n, span in steps.items()]
+    spans = [_slice(f"decode step {n}", _STEPS, start, end, origin, {}) for n, (start, end) in steps.items()]
     names = ["decode steps"] + ["dispatches" if i == 0 else f"dispatches, overlap {i}" for i in range(len(lanes))]
     return (
         [_name("process_name", 0, f"Onebuf on {device}")]
@@ -50,7 +57,7 @@ def chrome_events(events, device: str) -> list[dict]:
     )
 
 
-def _slice(name: str, lane: int, start: float, end: float, origin: float, details: dict) -> dict:
+def _slice(name: str, lane: int, start: float, end: float, origin: float, details: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "ph": "X",
@@ -62,5 +69,5 @@ def _slice(name: str, lane: int, start: float, end: float, origin: float, detail
     }
 
 
-def _name(kind: str, lane: int, name: str) -> dict:
+def _name(kind: str, lane: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": _PROCESS, "tid": lane, "args": {"name": name}}

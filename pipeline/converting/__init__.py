@@ -1,1 +1,1 @@
-"""What `python -m pipeline.convert` is made of: which tensors MLX wants, their arithmetic, and writing them safely."""
+"""The work of `python -m pipeline.convert`: the tensors that MLX wants, their arithmetic, and writing them safely."""

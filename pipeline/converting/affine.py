@@ -13,16 +13,21 @@ that. MLX's GPU kernels round ties away from zero and count 0 as a weight of eve
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+
+__all__ = ["NUMPY", "from_float32", "pack", "quantize", "to_float32"]
 
 SMALLEST_SCALE = np.float32(1e-7)
-NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # how arrays of a stored dtype are held
+NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # the NumPy dtype of each stored dtype
 
 
-def quantize(stored: np.ndarray, dtype: str, bits: int, group_size: int):
+def quantize(
+    stored: np.ndarray, dtype: str, bits: int, group_size: int
+) -> tuple[npt.NDArray[np.uint32], np.ndarray, np.ndarray]:
     """(words, scales, biases) of a matrix [rows, inputs], each [rows, …]; inputs are whole groups.
 
-    stored: of `dtype` F32, F16 or BF16, as NUMPY says. words are uint32, scales and biases of the stored dtype.
-    FloatingPointError where a weight is no finite number.
+    `stored` has the dtype F32, F16 or BF16, as an array of the dtype in NUMPY. The words are uint32; scales and biases
+    have the stored dtype. FloatingPointError where a weight is no finite number.
     """
     rows, inputs = stored.shape
     groups = to_float32(stored, dtype).reshape(-1, group_size)
@@ -46,8 +51,8 @@ def quantize(stored: np.ndarray, dtype: str, bits: int, group_size: int):
         return words, from_float32(scales, dtype).reshape(rows, count), from_float32(biases, dtype).reshape(rows, count)
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes one after another, the first one in the lowest bits, as words of 32 bits; whole words of them."""
+def pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint32]:
+    """The codes one after another, the first one in the lowest bits, as words of 32 bits, which they must fill."""
     codes = codes.reshape(-1)
     if bits == 8:
         return codes.view("<u4")
@@ -61,15 +66,15 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return np.ascontiguousarray(filled.view(np.uint8).reshape(-1, 4)[:, :3]).reshape(-1).view("<u4")
 
 
-def to_float32(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """Exactly the stored numbers."""
+def to_float32(stored: np.ndarray, dtype: str) -> npt.NDArray[np.float32]:
+    """The stored numbers, exactly."""
     if dtype == "BF16":
         return (stored.astype("<u4") << np.uint32(16)).view("<f4")
     return stored.astype("<f4")
 
 
-def from_float32(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Finite numbers rounded to `dtype`, ties to even."""
+def from_float32(values: npt.NDArray[np.float32], dtype: str) -> np.ndarray:
+    """Finite numbers, rounded to `dtype`, ties to even."""
     if dtype != "BF16":
         return values.astype(NUMPY[dtype])
     bits = values.astype("<f4").view("<u4")

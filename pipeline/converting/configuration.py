@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+__all__ = ["converted_config", "earlier_keys"]
+
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
-def converted_config(config: dict, table: dict) -> dict:
-    """Sorted, as mlx-lm writes it, with the table under both of its names."""
+def converted_config(config: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """The configuration, sorted as mlx-lm writes it, with the quantisation table under both of its names."""
     kept = {key: value for key, value in config.items() if key != "_name_or_path"}
     earlier = {key: value for key, value in earlier_keys(config).items() if key not in kept}
     return dict(sorted((earlier | kept | {"quantization": table, "quantization_config": table}).items()))
 
 
-def earlier_keys(config: dict) -> dict:
-    """What transformers wrote before its version 5, from what it writes since: mlx-lm's models read that."""
-    keys = {}
+def earlier_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of transformers before its version 5, which mlx-lm's models read, from those that it writes now."""
+    keys: dict[str, Any] = {}
     rope = config.get("rope_parameters")
     if isinstance(rope, dict):
         layered = isinstance(rope.get(FULL), dict)
@@ -32,8 +36,8 @@ def earlier_keys(config: dict) -> dict:
     return keys | _global_heads(config)
 
 
-def _global_heads(config: dict) -> dict:
-    """Heads of Gemma 4's global layers, which transformers states layer by layer."""
+def _global_heads(config: dict[str, Any]) -> dict[str, Any]:
+    """The heads of Gemma 4's global layers, which transformers states layer by layer."""
     layers, kinds = config.get("per_layer_config"), config.get("layer_types")
     if not isinstance(layers, dict) or not isinstance(kinds, list) or FULL not in kinds:
         return {}

@@ -9,7 +9,9 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import Quantization
 from ..checkpoints.folder import INDEX, Folder
 from ..errors import CheckpointError, UsageError
@@ -20,13 +22,15 @@ from .shards import MOST_BYTES, Shard, index, make_shards
 from .tensors import Output, make_outputs, quantization
 from .writer import UNFINISHED, Writer, sync_folder
 
+__all__ = ["Conversion", "Progress", "plan", "run"]
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OTHERS = 64_000_000  # bytes kept free for the small files
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is to be done: from which checkpoint, into which folder, how."""
+    """The work: from which checkpoint, into which folder, how."""
 
     checkpoint: Folder
     folder: Path
@@ -48,8 +52,8 @@ class Conversion:
         used = {piece.tensor.name for output in self.outputs for piece in output.pieces}
         return [name for name in self.checkpoint.tensors if name not in used]
 
-    def work(self) -> dict:
-        """What makes two conversions the same one."""
+    def work(self) -> dict[str, Any]:
+        """A description that two conversions share where one may go on with the other's files."""
         stats = {str(file): os.stat(file) for file in self.checkpoint.files}
         sources = {file: [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}
         layout = hashlib.sha256(b"".join(shard.name.encode() + shard.header for shard in self.shards))
@@ -63,7 +67,20 @@ class Conversion:
         }
 
 
-def plan(checkpoint, folder: Path, scheme: Quantization, most_bytes: int = MOST_BYTES) -> Conversion:
+class Progress(Protocol):
+    """The display that a conversion reports to."""
+
+    def start(self, nbytes: int) -> None:
+        """`nbytes` of the checkpoint will be read."""
+
+    def advance(self, nbytes: int) -> None:
+        """`nbytes` more of them were read."""
+
+    def shard(self, name: str, number: int, count: int) -> None:
+        """File `name`, number `number` of `count`, comes next."""
+
+
+def plan(checkpoint: Checkpoint, folder: Path, scheme: Quantization, most_bytes: int = MOST_BYTES) -> Conversion:
     """The conversion of an open checkpoint; nothing is read or written yet."""
     if not isinstance(checkpoint, Folder):
         raise CheckpointError(f"{checkpoint.path}: a GGUF file cannot be converted; give a Hugging Face folder")
@@ -71,11 +88,8 @@ def plan(checkpoint, folder: Path, scheme: Quantization, most_bytes: int = MOST_
     return Conversion(checkpoint, folder, scheme, outputs, make_shards(outputs, most_bytes))
 
 
-def run(conversion: Conversion, threads: int, progress) -> None:
-    """Does it, or the rest of it. UsageError where the folder cannot be used or the disk is full.
-
-    progress: has start(stored bytes), advance(stored bytes), shard(name, number, count).
-    """
+def run(conversion: Conversion, threads: int, progress: Progress) -> None:
+    """Does the work, or the rest of it. UsageError where the folder cannot be used or the disk is full."""
     folder = conversion.folder
     try:
         _check_folder(folder)
@@ -100,7 +114,7 @@ def run(conversion: Conversion, threads: int, progress) -> None:
 
 
 def _finish(conversion: Conversion) -> None:
-    """The files beside the weights; config.json, without which a folder is no checkpoint, last."""
+    """Writes the files beside the weights; config.json, without which a folder is no checkpoint, comes last."""
     checkpoint, folder = conversion.checkpoint, conversion.folder
     files.copy_files(checkpoint.path, folder)
     files.write_json(folder / INDEX, index(conversion.shards))
@@ -109,7 +123,7 @@ def _finish(conversion: Conversion) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """A new or empty folder, or one that a conversion was begun in."""
+    """Refuses a folder that is neither new nor empty, and in which no conversion was begun."""
     if not folder.exists() or (folder / journal.NAME).exists():
         return
     if not folder.is_dir():
@@ -119,7 +133,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_space(conversion: Conversion) -> None:
-    """Room for what is not there yet."""
+    """Refuses to begin where the disk has no room for the bytes that are not written yet."""
     there = sum(
         _allocated(conversion.folder / name)
         for shard in conversion.shards

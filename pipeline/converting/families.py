@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ..checkpoints.text_part import is_other_part
+
+__all__ = ["FAMILIES", "Family", "left_out"]
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -17,8 +20,8 @@ LAYER = re.compile(r"\.layers\.(\d+)\.")
 class Family:
     """One family's layout.
 
-    stacked    modules of single experts: the expression finds what stands before, the expert's number and its
-               projection; `projections` names the stack's, below `stack`
+    stacked    modules of single experts: the expression finds the part of the name before them, the expert's number
+               and its projection; `projections` names the stack's, below `stack`
     halves     a stack of gate and up in one tensor, the gate's rows first
     renamed    expressions and what the name becomes
     precise    modules that mlx-lm stores in 8 bits, in groups of 64
@@ -78,9 +81,9 @@ FAMILIES = {
 ROTARY = "rotary_emb.inv_freq"  # frequencies that the configuration gives, too
 
 
-def left_out(name: str, config: dict) -> bool:
-    """Whether mlx-lm has no place for a tensor: old rotary frequencies, a tied head, layers behind the last one, what is
-    for images in a model that is converted as its text part."""
+def left_out(name: str, config: dict[str, Any]) -> bool:
+    """Whether mlx-lm has no place for a tensor: old rotary frequencies, a tied head, layers behind the last one, the
+    image part of a model that is converted as its text part."""
     layer = LAYER.search(name)
     return (
         ROTARY in name

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints.folder import INDEX
 from .writer import UNFINISHED
+
+__all__ = ["copy_files", "put", "write_json"]
 
 COPIED = (
     "*.json",
@@ -25,7 +30,7 @@ MADE = ("config.json", INDEX)
 
 
 def copy_files(source: Path, folder: Path) -> list[str]:
-    """Copies what goes with the weights; the names of the copies."""
+    """Copies the files that go with the weights; returns the names of the copies."""
     files = sorted({file for pattern in COPIED for file in source.glob(pattern) if file.is_file()})
     names = [
         str(file.relative_to(source))
@@ -33,17 +38,18 @@ def copy_files(source: Path, folder: Path) -> list[str]:
         if file.name not in MADE and not file.name.endswith(".index.json")
     ]
     for name in names:
-        put(folder / name, lambda target, name=name: shutil.copyfile(source / name, target))
+        put(folder / name, functools.partial(shutil.copyfile, source / name))
     return names
 
 
-def write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes the file at `path`, indented as transformers does it."""
     text = json.dumps(value, indent=4, ensure_ascii=False) + "\n"
     put(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
-def put(path: Path, write) -> None:
-    """The file at `path`, made by `write` under another name first."""
+def put(path: Path, write: Callable[[Path], object]) -> None:
+    """Makes the file at `path` by `write`, under another name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + UNFINISHED)
     write(unfinished)

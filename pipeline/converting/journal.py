@@ -1,23 +1,29 @@
-"""What of a conversion is finished and on the disk, so that a run that was ended goes on from there."""
+"""A record of the tensors that are converted and on the disk, so that a run that was ended goes on from there."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
+
+__all__ = ["NAME", "Journal"]
 
 NAME = "conversion.unfinished"  # in the folder that is written, until everything is there
 
 
 class Journal:
-    """A file of lines: what is converted into what, then the name of each finished tensor. A context manager.
+    """A file of lines: first the work as JSON, then the name of each finished tensor. A context manager.
 
-    One process has it at a time. A line is written after what it tells is on the disk; a torn last line does not count.
+    One process has it at a time. A line is written when its tensor is on the disk; a torn last line does not count.
     """
 
-    def __init__(self, folder: Path, work: dict):
+    def __init__(self, folder: Path, work: dict[str, Any]) -> None:
         self.path = folder / NAME
         self._file = _locked(self.path)
         try:
@@ -26,13 +32,13 @@ class Journal:
             self._file.close()
             raise
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def add(self, names) -> None:
+    def add(self, names: Iterable[str]) -> None:
         """Notes finished tensors, whose bytes are on the disk."""
         names = list(names)
         self._file.write("".join(json.dumps(name) + "\n" for name in names).encode())
@@ -40,7 +46,7 @@ class Journal:
         self.done.update(names)
 
     def remove(self) -> None:
-        """Everything is there."""
+        """Deletes the record, when everything is there."""
         self.path.unlink()
 
     def _read(self, work: str) -> set[str]:
@@ -63,15 +69,11 @@ class Journal:
         return {json.loads(name) for name in names}
 
 
-def _locked(path: Path):
+def _locked(path: Path) -> FileIO:
     """The open file, which no other process has."""
     stream = open(path, "a+b", buffering=0)
     try:
-        import fcntl
-
         fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows: nobody is kept out
-        pass
     except OSError:
         stream.close()
         raise UsageError(

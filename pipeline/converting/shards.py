@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..checkpoints.checkpoint import WEIGHTS
 from ..checkpoints.safetensors import DTYPE_BITS
 from .tensors import Output
+
+__all__ = ["MOST_BYTES", "Shard", "index", "make_shards"]
 
 MOST_BYTES = 5_000_000_000  # of a file, as mlx-lm and Hugging Face keep it; a larger tensor has a file of its own
 ALIGNMENT = 64  # where a file's data begins, so that it can be used where it is mapped
@@ -26,8 +30,9 @@ class Shard:
 
 
 def make_shards(outputs: list[Output], most: int = MOST_BYTES) -> list[Shard]:
-    """Outputs in their order, in as few files as their order allows."""
-    groups, room = [], 0
+    """The outputs in their order, in as few files as their order allows."""
+    groups: list[list[Output]] = []
+    room = 0
     for output in outputs:
         needed = sum(nbytes(dtype, shape) + HEADER_BYTES + 6 * len(name) for name, dtype, shape in output.parts())
         if not groups or needed > room:
@@ -44,10 +49,11 @@ def make_shards(outputs: list[Output], most: int = MOST_BYTES) -> list[Shard]:
 
 
 def _placed(shard: Shard) -> Shard:
-    """Tensors of wide elements first, so that each lies at a multiple of its element's size."""
+    """Places tensors of wide elements first, so that each lies at a multiple of its element's size."""
     parts = [part for output in shard.outputs for part in output.parts()]
     parts.sort(key=lambda part: -DTYPE_BITS[part[1]])
-    entries, end = {"__metadata__": {"format": "mlx"}}, 0
+    entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    end = 0
     for name, dtype, shape in parts:
         begin, end = end, end + nbytes(dtype, shape)
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
@@ -60,14 +66,15 @@ def _placed(shard: Shard) -> Shard:
     return shard
 
 
-def index(shards: list[Shard]) -> dict:
-    """model.safetensors.index.json, of one file, too: that is how mlx-lm writes it."""
+def index(shards: list[Shard]) -> dict[str, Any]:
+    """The contents of model.safetensors.index.json, which mlx-lm writes for a single file, too."""
     where = {name: shard.name for shard in shards for name in shard.offsets}
     total = sum(shard.size - len(shard.header) for shard in shards)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
 
 
-def nbytes(dtype: str, shape) -> int:
+def nbytes(dtype: str, shape: Sequence[int]) -> int:
+    """Bytes of a tensor."""
     bits = DTYPE_BITS[dtype]
     for extent in shape:
         bits *= extent

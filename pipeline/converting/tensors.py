@@ -1,19 +1,24 @@
-"""The tensors of the converted checkpoint: what each is made of, before anything is read."""
+"""The tensors of the converted checkpoint, and the pieces that each is made of, before anything is read."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from ..checkpoints.checkpoint import NUMPY_DTYPES
+from ..checkpoints.checkpoint import NUMPY_DTYPES, Checkpoint
 from ..checkpoints.config import Quantization, integer
 from ..checkpoints.tensor_info import TensorInfo, listed
 from ..errors import CheckpointError, UnsupportedError
 from .affine import NUMPY
 from .families import FAMILIES, Family, left_out
 
-PRECISE = Quantization(8, 64)  # what mlx-lm stores routers in
+__all__ = ["Output", "Piece", "make_outputs", "quantization"]
+
+PRECISE = Quantization(8, 64)  # mlx-lm stores routers so
 MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
 
 
@@ -22,12 +27,12 @@ class Piece:
     """A part of a stored tensor: an index of its array, the last two dimensions exchanged where `transposed`."""
 
     tensor: TensorInfo
-    index: tuple = ()
+    index: tuple[int | slice, ...] = ()
     transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        index = self.index + (slice(None),) * (len(self.tensor.shape) - len(self.index))
+        index = (*self.index, *(slice(None),) * (len(self.tensor.shape) - len(self.index)))
         kept = [(size, at) for size, at in zip(self.tensor.shape, index) if isinstance(at, slice)]
         shape = tuple(len(range(*at.indices(size))) for size, at in kept)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
@@ -51,7 +56,8 @@ class Output:
     def stored_bytes(self) -> int:
         """Bytes that are read for it."""
         return sum(
-            _count(piece.shape) * piece.tensor.nbytes // max(_count(piece.tensor.shape), 1) for piece in self.pieces
+            math.prod(piece.shape) * piece.tensor.nbytes // max(math.prod(piece.tensor.shape), 1)
+            for piece in self.pieces
         )
 
     def parts(self) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -67,7 +73,7 @@ class Output:
         ]
 
 
-def make_outputs(checkpoint, scheme: Quantization) -> list[Output]:
+def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
     """The outputs for a Hugging Face checkpoint, in order. CheckpointError names what is missing or does not fit,
     UnsupportedError a family that is not known or weights that are quantised already."""
     config, source = checkpoint.config, checkpoint.source
@@ -99,9 +105,9 @@ def make_outputs(checkpoint, scheme: Quantization) -> list[Output]:
     return sorted((_quantised(output, family, scheme) for output in outputs), key=_natural)
 
 
-def _stacks(tensors, family: Family, source: str) -> list[Output]:
+def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list[Output]:
     """Takes the experts that lie one by one out of `tensors` and gives their stacks."""
-    experts = defaultdict(dict)
+    experts: defaultdict[tuple[str, str], dict[int, TensorInfo]] = defaultdict(dict)
     for name in list(tensors):
         match = re.fullmatch(rf"{family.stacked}\.weight", name)
         if match:
@@ -125,8 +131,8 @@ def _stacks(tensors, family: Family, source: str) -> list[Output]:
     return outputs
 
 
-def _special(name: str, info: TensorInfo, family: Family, config: dict, source: str) -> list[Output] | None:
-    """The outputs of a tensor that is more than renamed; None for the others."""
+def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any], source: str) -> list[Output] | None:
+    """The outputs of a tensor that is cut or turned; None for one that is at most renamed."""
     if family.halves and (match := re.fullmatch(family.halves, name)):
         experts, rows, _ = _shape(info, 3, even=1)
         return [
@@ -157,7 +163,7 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict, source: 
 
 
 def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> list[Output]:
-    """gpt-oss's experts: in mxfp4, which MLX keeps as it is, or in a float dtype, inputs first."""
+    """The outputs of gpt-oss's experts: in mxfp4, which MLX keeps as it is, or in a float dtype, inputs first."""
     experts, *_ = _shape(info, {None: 3, "_blocks": 4, "_scales": 3, "_bias": 2}[part])
     halves = (
         [("gate_proj", slice(0, None, 2)), ("up_proj", slice(1, None, 2))] if both else [("down_proj", slice(None))]
@@ -195,7 +201,7 @@ def _renamed(name: str, family: Family) -> str:
 
 
 def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
-    """With the scheme that its weight is stored in, where it is one that MLX quantises."""
+    """The output with the scheme that its weight is stored in, where MLX quantises it."""
     wanted = PRECISE if family.precise and re.search(family.precise, output.module) else scheme
     if (
         not output.name.endswith(".weight")
@@ -212,7 +218,7 @@ def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
         )
     if output.shape[-1] % wanted.group_size:
         wanted = Quantization(wanted.bits, scheme.group_size)
-    return Output(output.name, output.dtype, output.shape, output.pieces, wanted)
+    return replace(output, scheme=wanted)
 
 
 def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[int, ...]:
@@ -224,8 +230,8 @@ def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[
     return info.shape
 
 
-def _check_names(outputs: list[Output], path) -> None:
-    seen = set()
+def _check_names(outputs: list[Output], path: Path) -> None:
+    seen: set[str] = set()
     for output in outputs:
         for name, _, _ in output.parts():
             if name in seen:
@@ -233,22 +239,17 @@ def _check_names(outputs: list[Output], path) -> None:
             seen.add(name)
 
 
-def _natural(output: Output) -> list:
-    """Layer 10 after layer 9."""
+def _natural(output: Output) -> list[tuple[int, str]]:
+    """A key of sorting that puts layer 10 after layer 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", output.name)]
 
 
-def _count(shape) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
-
-
-def quantization(outputs: list[Output], scheme: Quantization) -> dict:
-    """config.json's table: the scheme, and what is stored otherwise; beside mxfp4 every module has an entry."""
+def quantization(outputs: list[Output], scheme: Quantization) -> dict[str, Any]:
+    """config.json's table: the scheme, and the modules with another one; beside mxfp4 all modules have entries."""
     native = any(output.dtype == "U32" for output in outputs)
-    table = dict(MXFP4) if native else {"group_size": scheme.group_size, "bits": scheme.bits, "mode": "affine"}
+    table: dict[str, Any] = (
+        dict(MXFP4) if native else {"group_size": scheme.group_size, "bits": scheme.bits, "mode": "affine"}
+    )
     for output in outputs:
         if output.scheme is not None and (native or output.scheme != scheme):
             table[output.module] = {

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.config import Quantization
+from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError
 from .affine import quantize
 from .journal import Journal
 from .shards import Shard
 from .tensors import Output, Piece
+
+__all__ = ["UNFINISHED", "Writer", "release", "sync_folder"]
 
 UNFINISHED = ".unfinished"  # behind a file's name until it is complete
 ROWS_OF = 1 << 20  # weights that one thread takes at a time
@@ -23,31 +29,34 @@ SYNC_BYTES = 256_000_000  # written between two times that the disk is waited fo
 class Writer:
     """Converts the outputs of shards with some threads. `advance` is called with the bytes read since its last call.
 
-    Memory: the threads' parts of one tensor; of a tensor whose rows lie across its file, one matrix besides.
+    It holds the threads' parts of one tensor in memory, and one matrix besides where a tensor is turned.
     """
 
-    def __init__(self, checkpoint, folder: Path, journal: Journal, threads: int, advance):
+    def __init__(
+        self, checkpoint: Checkpoint, folder: Path, journal: Journal, threads: int, advance: Callable[[int], None]
+    ) -> None:
         self._checkpoint = checkpoint
         self._folder = folder
         self._journal = journal
         self._advance = advance
         self._pool = ThreadPoolExecutor(threads, "convert")
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def write(self, shard: Shard) -> None:
-        """Makes the shard's file, or what of it is missing."""
+        """Makes the shard's file, or the part of it that is missing."""
         path = self._folder / shard.name
         if path.exists():  # complete: it got its name when it was
             self._advance(sum(output.stored_bytes for output in shard.outputs))
             return
         unfinished = path.with_name(path.name + UNFINISHED)
         with open(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as stream:
-            file, pending, waiting = stream.fileno(), 0, []
+            file, pending = stream.fileno(), 0
+            waiting: list[str] = []
             known = os.fstat(file).st_size == shard.size
             os.ftruncate(file, shard.size)
             _put(file, shard.header, 0)
@@ -80,11 +89,11 @@ class Writer:
             release(self._checkpoint, piece)
 
     def _matrix(self, piece: Piece) -> np.ndarray:
-        """The piece, as it is stored: [rows, …] or a vector."""
+        """The piece as it is stored, [rows, …] or a vector."""
         array = self._checkpoint.view(piece.tensor.name)[piece.index]
         return np.ascontiguousarray(array.swapaxes(-1, -2)) if piece.transposed else array
 
-    def _copy(self, array: np.ndarray, file: int, places) -> list[int]:
+    def _copy(self, array: np.ndarray, file: int, places: Sequence[int]) -> list[int]:
         rows = array.reshape(1, -1) if array.ndim < 2 else array
 
         def copy(first: int, end: int) -> int:
@@ -95,10 +104,12 @@ class Writer:
         self._each(rows, copy)
         return [array.nbytes]
 
-    def _quantize(self, array: np.ndarray, info, scheme, file: int, places) -> list[int]:
+    def _quantize(
+        self, array: np.ndarray, info: TensorInfo, scheme: Quantization, file: int, places: Sequence[int]
+    ) -> list[int]:
         rows, inputs = array.shape
         bits, group = scheme.bits, scheme.group_size
-        sizes = [inputs * bits // 8, inputs // group * array.itemsize, inputs // group * array.itemsize]  # of a row
+        sizes = [inputs * bits // 8, inputs // group * array.itemsize, inputs // group * array.itemsize]  # per row
 
         def convert(first: int, end: int) -> int:
             part = np.ascontiguousarray(array[first:end])
@@ -116,8 +127,8 @@ class Writer:
         self._each(array, convert)
         return [size * rows for size in sizes]
 
-    def _each(self, array: np.ndarray, work) -> None:
-        """`work` on all rows, some at a time, on the threads."""
+    def _each(self, array: np.ndarray, work: Callable[[int, int], int]) -> None:
+        """Calls `work` for all rows, some at a time, on the threads."""
         if not array.size:
             return
         step = max(1, ROWS_OF // (array.size // len(array)))
@@ -129,7 +140,7 @@ class Writer:
             self._advance(nbytes)
 
 
-def release(checkpoint, piece: Piece) -> None:
+def release(checkpoint: Checkpoint, piece: Piece) -> None:
     """Gives back the pages of the map that the piece was read from; another piece may read them again."""
     info = piece.tensor
     begin, end = info.offset, info.offset + info.nbytes
@@ -143,7 +154,7 @@ def release(checkpoint, piece: Piece) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Names in the folder, too, are on the disk."""
+    """Waits until the names in the folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -151,7 +162,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _put(file: int, data, offset: int) -> None:
+def _put(file: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)

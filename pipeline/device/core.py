@@ -1,7 +1,7 @@
 """The compiled core for the rest of the package, or one line that says why it does not load."""
 
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import DeviceError
 from .resources import remedy
@@ -32,7 +32,10 @@ class _Absent:
         raise _explain(self._error) from self._error
 
 
-try:
+if TYPE_CHECKING:
     from .. import _core
-except ImportError as _error:
-    _core = _Absent(_error)
+else:
+    try:
+        from .. import _core
+    except ImportError as _error:
+        _core = _Absent(_error)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import sys
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..errors import FindingsError, RunError
 from . import resources
+from .core import _core
+from .findings import Finding, finding
+from .kernels import Buffer, Dispatch, DispatchChain, Library, empty_buffer, new_buffer
 
 
 class Device:
-    """A device and the kernels of the built-in shaders on it. See :func:`open_device`."""
+    """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
 
-    def __init__(self, core):
+    Threads: a device may be shared by threads; its command buffers execute in the order of their commits. The first use
+    of a kernel or of a memory map compiles or wraps it: two first uses at the same time do that twice, with one result.
+    `findings` are those of all threads together.
+    """
+
+    def __init__(self, core: _core.Device) -> None:
         self.core = core
-        self._kernels = {}
-        self._wrapped = {}
+        self._kernels: dict[str, _core.Kernel] = {}
+        self._wrapped: dict[Hashable, _core.Buffer] = {}
         library = resources.shader_library()
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
@@ -38,27 +53,44 @@ class Device:
         return self.core.command_buffers
 
     @property
-    def findings(self) -> list:
-        """What the checker found in the runs waited for so far, as findings.Finding; empty elsewhere."""
-        from .findings import finding
-
+    def findings(self) -> list[Finding]:
+        """The checker's findings in the runs waited for so far; empty on other devices."""
         return [finding(details) for details in self.core.findings]
 
     def clear_findings(self) -> None:
         self.core.findings.clear()
 
-    def kernel(self, name: str):
+    def check(self) -> None:
+        """Raises FindingsError, an AssertionError too, where the checker found something since the last check."""
+        found = self.findings
+        self.clear_findings()
+        if found:
+            raise FindingsError(found)
+
+    def kernel(self, name: str) -> _core.Kernel:
         """A kernel of the built-in shaders. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
 
-    def compile(self, source: str):
+    def compile(self, source: str) -> Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""
-        return self.core.compile(source)
+        return Library(self.core, self.core.compile(source))
 
-    def wrapped(self, key, memory):
-        """The Buffer over a memory map, made once for `key`."""
+    def buffer(self, array: np.ndarray) -> Buffer:
+        """Memory on the device that stays from run to run, with a copy of the array in it."""
+        return new_buffer(self.core, array)
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = np.float32) -> Buffer:
+        """Memory on the device that nobody has written: on the checker, reading it before writing is a finding."""
+        return empty_buffer(self.core, shape, dtype)
+
+    def chain(self, dispatches: Iterable[Dispatch], label: str = "chain") -> DispatchChain:
+        """Several kernels in one command buffer. Raises BuildError naming the dispatch that does not fit."""
+        return DispatchChain(self.core, dispatches, label)
+
+    def wrapped(self, key: Hashable, memory: mmap.mmap) -> _core.Buffer:
+        """The Buffer over a memory map, made once per `key`."""
         if key not in self._wrapped:
             self._wrapped[key] = self.core.wrap(memory)
         return self._wrapped[key]
@@ -77,11 +109,26 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     UsageError for a setting that the device cannot have.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
-    from .core import _core
-
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 
-def as_device(device, threads: int = 0, isa: str | None = None) -> Device:
+@contextlib.contextmanager
+def checked(*, threads: int = 0, schedules: int = 0) -> Iterator[Device]:
+    """The checker device, for a test: ``with pipeline.checked(schedules=8) as device:``.
+
+    At the end it raises FindingsError, which is an AssertionError and lists them, where the checker found something in
+    the kernels that ran; also where it had to stop one of them, so that the run itself failed.
+    """
+    device = open_device("checker", threads=threads, schedules=schedules)
+    try:
+        yield device
+    except RunError as error:
+        if not device.findings:
+            raise
+        raise FindingsError(device.findings) from error
+    device.check()
+
+
+def as_device(device: str | Device, threads: int = 0, isa: str | None = None) -> Device:
     """`device` itself, or the device of that name, opened with these settings."""
     return device if isinstance(device, Device) else open_device(device, threads=threads, isa=isa)

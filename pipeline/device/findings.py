@@ -1,4 +1,4 @@
-"""What the checker device finds in kernels: as objects, and as text for people."""
+"""The findings of the checker device in kernels: as objects, and as text for people."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Finding:
     `kind` is one of KINDS; `severity` "error" or "warning". `here` is the access that showed it, `there` the
     other side of a race or of a barrier, else None. `buffer` is the name of the argument or of the threadgroup
     variable, `index` its slot (None for a variable), `space` "device" or "threadgroup"; `offset`, `length`
-    and `size` are bytes: where, of how many bound, and how many. `fix` says what would help, `count` how
-    often it happened. `str()` gives all of it.
+    and `size` are bytes: where the access begins, how many are bound, how many it takes. `fix` says what would help,
+    `count` how often it happened. `str()` gives all of it.
     """
 
     kind: str
@@ -50,11 +50,19 @@ class Finding:
     count: int
     message: str
 
-    kernel = property(lambda self: self.here.kernel)
-    file = property(lambda self: self.here.file)
-    line = property(lambda self: self.here.line)
+    @property
+    def kernel(self) -> str:
+        return self.here.kernel
 
-    def __str__(self):
+    @property
+    def file(self) -> str:
+        return self.here.file
+
+    @property
+    def line(self) -> int:
+        return self.here.line
+
+    def __str__(self) -> str:
         return self.message
 
 
@@ -75,8 +83,8 @@ KINDS = (
 )
 
 
-def finding(details: dict) -> Finding:
-    """From what the core tells."""
+def finding(details: dict[str, str]) -> Finding:
+    """A Finding from the words in which the core reports it."""
     return Finding(
         kind=details.get("kind", "validation"),
         severity=details.get("severity", "error"),
@@ -95,8 +103,8 @@ def finding(details: dict) -> Finding:
     )
 
 
-def _access(details: dict, prefix: str) -> Access:
-    def get(name):
+def _access(details: dict[str, str], prefix: str) -> Access:
+    def get(name: str) -> str:
         return details.get(prefix + name, "")
 
     return Access(

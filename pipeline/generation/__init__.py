@@ -5,6 +5,7 @@ from .._lazy import lazy
 _HOMES = {
     "Generator": ".generator",
     "cache_bytes": ".generator",
+    "Event": ".requests",
     "Failed": ".requests",
     "Finished": ".requests",
     "Prefilled": ".requests",
@@ -13,7 +14,7 @@ _HOMES = {
     "Token": ".requests",
     "TraceEvent": ".requests",
     "Sampling": ".settings",
-    "load_model": "..models",
+    "load_model": "..models.families",
 }
 
 __getattr__, __dir__, __all__ = lazy(__name__, _HOMES)

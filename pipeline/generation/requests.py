@@ -1,18 +1,22 @@
-"""What goes into a generator and what comes out of it: requests, events, and what a run cost."""
+"""A generator's requests, the events that it gives, and the cost of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from .settings import Sampling, check
+
+Top: TypeAlias = tuple[tuple[int, float], ...]  # (token, log-probability) of the largest ones
 
 
 @dataclass(frozen=True)
 class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
-    has its other settings, the default all off. UsageError names a number that is impossible.
+    has its other settings, the default all off. Raises UsageError naming a number that is impossible.
 
     ends: called with each generated token, in order; the row ends with the one for which it is true.
     """
@@ -25,7 +29,7 @@ class Request:
     sampling: Sampling = Sampling()
     ends: Callable[[int], bool] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("max_tokens", "temperature", "seed"):
             check(name, getattr(self, name))
 
@@ -46,10 +50,10 @@ class Token(NamedTuple):  # made for each row of each step: a frozen dataclass t
     top: (token, log-probability) of the largest under the model, as many as the row asks for.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # the field hides tuple.index, which nobody calls on a token
     token: int
     logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    top: Top = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Finished:
     tokens: list[int]
     logprobs: list[float]
     reason: str
-    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    top: list[Top] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Failed:
 
     index: int
     error: str
+
+
+Event: TypeAlias = Prefilled | Token | Finished | Failed
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,9 @@ class TraceEvent:
 
 @dataclass
 class Stats:
-    """What a run cost. Decode counts only what decoding did.
+    """The cost of a run. The numbers of decode leave prefill out.
 
-    The step that is in flight where a text stops by its tokens is in vain for that row: no token of
+    The step that is in flight where a text stops by its tokens is wasted for that row: no token of
     `decode_tokens`, but counted in `command_buffers` and `expert_counts`.
     """
 
@@ -101,4 +108,4 @@ class Stats:
     decode_steps: int = 0  # whose results were used
     command_buffers: int = 0  # counted at the device's queue
     readback_bytes: int = 0
-    expert_counts: object = None  # np.ndarray [layers, experts]: how often each was chosen
+    expert_counts: np.ndarray | None = None  # [layers, experts]: how often each was chosen

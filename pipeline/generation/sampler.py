@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..device.device import Device
+from ..graph.builder import Pipeline
 from ..graph.steps.sampling import Penalties
-from ..graph.tensors import Storage
+from ..graph.tensors import Storage, Tensor
+from ..models.rows import Rows
 from .settings import Sampling
 
 
 @dataclass(frozen=True)
 class Features:
-    """What some row may use: filters, penalties with up to `biases` logit biases, `logprobs` a token."""
+    """The features that some row may use: filters, penalties with up to `biases` logit biases, `logprobs` per token."""
 
     filters: bool = False
     penalties: bool = False
@@ -23,7 +26,7 @@ class Features:
 
     @classmethod
     def of(cls, settings: Iterable[Sampling]) -> Features:
-        """What rows with these settings use."""
+        """The features that rows with these settings use."""
         settings = list(settings)
         return cls(
             any(each.filters for each in settings),
@@ -39,9 +42,9 @@ class Sampler:
     history: the tokens of each slot, as penalties need them; without penalties there is none.
     """
 
-    def __init__(self, device, features: Features, rows: int, slots: int, context: int):
+    def __init__(self, device: Device, features: Features, rows: int, slots: int, context: int) -> None:
         self.features = features
-        self._storages = {}
+        self._storages: dict[str, Storage] = {}
         if features.filters:
             self._storages["filters"] = Storage.zeros((rows, 3), "u32")
         if features.penalties:
@@ -52,9 +55,9 @@ class Sampler:
             self._tokens = self._history.numpy(device)
         self.state = {name: storage.numpy(device) for name, storage in self._storages.items()}
 
-    def add(self, pipe, logits, rows):
-        """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: result, and where
-        log-probabilities are asked for the largest ones."""
+    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+        """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: the result, and where
+        log-probabilities are asked for, the largest ones."""
         state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
         penalties = None
         if self.features.penalties:
@@ -75,9 +78,9 @@ class Sampler:
             penalties=penalties,
             logprobs=self.features.logprobs,
         )
-        return result if self.features.logprobs else (result,)
+        return result if isinstance(result, tuple) else (result,)
 
-    def seat(self, row: int, settings: Sampling, prompt, slot: int) -> None:
+    def seat(self, row: int, settings: Sampling, prompt: Sequence[int], slot: int) -> None:
         """Puts a row's settings in place, and its prompt into the history of its slot."""
         if self.features.filters:
             self.state["filters"][row] = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)

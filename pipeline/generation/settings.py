@@ -1,4 +1,4 @@
-"""How the tokens of one row are chosen, and what each setting may be. docs/sampling.md has the order."""
+"""The settings by which the tokens of one row are chosen, and their ranges. docs/sampling.md has the order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import UsageError
 
@@ -14,7 +15,7 @@ _LARGEST = 3.4028234663852886e38  # of f32
 
 @dataclass(frozen=True)
 class Range:
-    """What a setting may be: whole numbers or numbers, from `low` to `high`, ends left out where open."""
+    """The range of a setting: whole numbers or numbers, from `low` to `high`, ends left out where open."""
 
     kind: type
     low: float = -math.inf
@@ -23,12 +24,12 @@ class Range:
     open_high: bool = False
     note: str = ""
 
-    def holds(self, value):
-        """Whether a number is within; of an array, for each element. NaN never is."""
+    def holds(self, value: Any) -> Any:  # a number gives a bool, an array an array of bools
+        """Whether a number is within the range; for an array, whether each element is. NaN never is."""
         above = value > self.low if self.open_low else value >= self.low
         return above & (value < self.high if self.open_high else value <= self.high)
 
-    def __str__(self):
+    def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
         if self.low == -_LARGEST:
             return f"{what} that is not NaN or inf{self.note}"
@@ -82,7 +83,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             if name != "logit_bias":
                 check(name, getattr(self, name))
@@ -109,18 +110,18 @@ class Sampling:
         )
 
 
-def check(name: str, value, label: str | None = None) -> None:
-    """UsageError, naming `label` or the setting, where its value is not what it may be."""
+def check(name: str, value: object, label: str | None = None) -> None:
+    """Raises UsageError, naming `label` or the setting, where its value is outside of its range."""
     allowed = RANGES[name]
     kind = numbers.Integral if allowed.kind is int else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not allowed.holds(value):
         raise UsageError(f"{label or name} {value!r:.60}: impossible; give {allowed}")
 
 
-def row_settings(values: Mapping) -> dict:
+def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among the keys of a prompt's line, as Sampling has them, and temperature and seed.
 
-    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. UsageError.
+    Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. Raises UsageError.
     """
     found = {name: values[name] for name in ROW_KEYS if values.get(name) is not None}
     bias = found.get("logit_bias")

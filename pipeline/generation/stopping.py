@@ -1,14 +1,17 @@
 """Stop strings: a text ends where one of them begins, wherever the borders of its tokens lie."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
+from ..checkpoints.tokenizer import Tokenizer
 from ..errors import UsageError
 
 MAX_STOPS, MAX_CHARACTERS = 64, 1000
 
 
 def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
-    """The stop strings, each of them possible; UsageError, without the option's name, for one that is not."""
+    """The stop strings, once each. Raises UsageError, without the option's name, for one that is impossible."""
     stops = tuple(dict.fromkeys(stops))
     if len(stops) > MAX_STOPS:
         raise UsageError(f"{len(stops)} stop strings are too many; give at most {MAX_STOPS}")
@@ -27,15 +30,15 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 class StopText:
-    """Passes a text on as it comes, without what is or may become a stop string. `found` tells when one was there."""
+    """Passes a text on as it comes, without what is or may become a stop string. `found` tells when there was one."""
 
-    def __init__(self, stops: Sequence[str]):
+    def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
         self.found = False
 
     def push(self, piece: str) -> str:
-        """What of the text so far can be shown now."""
+        """The part of the text so far that can be shown now."""
         if self.found or not piece:
             return ""
         text = self._held + piece
@@ -55,16 +58,16 @@ class StopText:
 
     @staticmethod
     def _overlap(text: str, stop: str) -> int:
-        """Characters at the end of `text` that a stop string begins with."""
+        """The number of characters at the end of `text` with which a stop string begins."""
         for count in range(min(len(text), len(stop) - 1), 0, -1):
             if text.endswith(stop[:count]):
                 return count
         return 0
 
 
-def watch(tokenizer, stops: Sequence[str], after=()) -> Callable[[int], bool] | None:
-    """For the generator: takes the tokens of a row that goes on from `after`, one by one, and tells when its text has a
-    stop string."""
+def watch(tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> Callable[[int], bool] | None:
+    """A :attr:`Request.ends` for a row that goes on from the tokens `after`: it takes the row's tokens one by one and
+    tells when their text has a stop string."""
     if not stops:
         return None
     stream, text = tokenizer.stream(after), StopText(stops)

@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
-import math
+import threading
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..device.core import _core
+from ..device.device import Device
 from ..errors import BuildError, DTypeError, RunError, ShapeError
 from .formats import dtype_of, view_dtype
-from .plan import Plan
-from .tensors import Tensor, view_shape
+from .plan import Dispatch, Plan
+from .tensors import Memory, Tensor, as_array
 
 
 class Chain:
-    """What :meth:`Pipeline.build` gives. Each run is one command buffer: one commit, one wait.
+    """The result of :meth:`Pipeline.build`. Each run is one command buffer: one commit, one wait.
 
     ``print(chain)`` shows every dispatch with its reads, writes and barrier.
 
     copies: each with outputs of its own, and all else in common. A run of one copy leaves alone what the
     host still reads of another, so that runs may be committed ahead: they execute in commit order.
+
+    Threads: the inputs, the scratch memory and the outputs of a chain exist once (outputs once per copy), so it
+    serves one caller at a time. :meth:`run` raises RunError where another thread is in it. :meth:`commit` and
+    :meth:`view` do not look: their caller keeps other threads away until it has read the outputs. Different chains
+    may run in different threads, also where they share weights; where they share state, such as a KV cache, their
+    runs execute in commit order.
     """
 
-    def __init__(self, plan: Plan, device, copies: int = 1):
+    def __init__(self, plan: Plan, device: Device, copies: int = 1) -> None:
         self.plan = plan
         self.device = device
+        self._busy = threading.Lock()
         self._arena = device.core.buffer(max(plan.layout.nbytes, 16))
-        self._apart = [self._outputs_apart() if copies > 1 else {} for _ in range(copies)]
+        self._outputs_of = [self._own_outputs() if copies > 1 else {} for _ in range(copies)]
         self._cores = [device.core.chain(dispatches, plan.label) for dispatches in self._dispatches(copies)]
         self.core = self._cores[0]
-        self._inputs = {name: tensor.storage.numpy(device) for name, tensor in plan.inputs.items()}
+        self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
         self._outputs = [self._view(tensor) for tensor in plan.outputs]
         self._status = self._view(plan.status) if plan.status else None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.plan)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.plan.dispatches)
 
-    def run(self, *, rows: int = 0, **inputs):
-        """Give the inputs, run, wait; returns copies of the outputs (one alone, several as a tuple).
+    def run(self, *, rows: int = 0, **inputs: ArrayLike) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Takes the inputs, runs, waits; returns copies of the outputs (one alone, several as a tuple).
 
         `rows` runs the first that many rows only; outputs keep their full shape. Raises ShapeError or
         DTypeError for an input that does not fit, RunError when a row failed (naming row and step) or
-        the command buffer did.
+        the command buffer did, or when another thread is running this chain.
         """
-        self._give(inputs)
-        self.commit(rows).wait()
-        self.check_status(rows)
-        outputs = tuple(view.copy() for view in self._outputs)
+        if not self._busy.acquire(blocking=False):
+            raise RunError(f"{self.plan.label} runs in another thread already; build a chain for each thread, or lock")
+        try:
+            self._give(inputs)
+            self.commit(rows).wait()
+            self.check_status(rows)
+            outputs = tuple(view.copy() for view in self._outputs)
+        finally:
+            self._busy.release()
         return outputs[0] if self.plan.single else outputs
 
-    def commit(self, rows: int = 0, copy: int = 0):
-        """Commit without waiting; returns the Run. Inputs and outputs are then the caller's to time."""
+    def commit(self, rows: int = 0, copy: int = 0) -> _core.Run:
+        """Commits without waiting; returns the Run. The caller then decides when to write inputs and read outputs."""
         if not 0 <= rows <= self.plan.rows:
             raise ShapeError(f"{self.plan.label} has {self.plan.rows} rows, not {rows}")
         return self._cores[copy].commit(rows)
 
-    def view(self, tensor: Tensor, copy: int = 0):
+    def view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
         """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output."""
         return self._view(tensor, copy)
 
     def check_status(self, rows: int = 0) -> None:
-        """RunError for the first row that failed in the last run."""
+        """Raises RunError for the first row that failed in the last run."""
         if self._status is None:
             return
         for row, code in enumerate(self._status[: rows or self.plan.rows].tolist()):
@@ -69,44 +85,40 @@ class Chain:
                 raise RunError(f"{self.plan.label}, row {row}: {self.failure(code)}")
 
     def failure(self, code: int) -> str:
-        """What a row's status number says."""
+        """The words for a row's status number."""
         step = self.plan.steps[code - 1] if 0 < code <= len(self.plan.steps) else f"step {code}"
         return f"{step} had nothing to choose from: its input holds no number, or an id that is no expert"
 
-    def _outputs_apart(self) -> dict:
-        """A buffer for each output, by the tensor's id: other values have no part of it."""
+    def _own_outputs(self) -> dict[int, Memory]:
+        """A buffer for each output, by the tensor's id, which no other value shares."""
         return {
             id(tensor): (self.device.core.buffer(max(tensor.nbytes, 16)), 0)
             for tensor in self.plan.outputs
             if tensor.storage is None
         }
 
-    def _place(self, tensor: Tensor, copy: int = 0):
+    def _memory(self, tensor: Tensor, copy: int = 0) -> Memory:
         if tensor.storage is not None:
             return tensor.storage.on(self.device)
-        return self._apart[copy].get(id(tensor)) or (self._arena, self.plan.layout.offsets[id(tensor)])
+        return self._outputs_of[copy].get(id(tensor)) or (self._arena, self.plan.layout.offsets[id(tensor)])
 
-    def _view(self, tensor: Tensor, copy: int = 0):
-        import numpy as np
+    def _view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
+        return as_array(self._memory(tensor, copy), tensor.shape, tensor.dtype)
 
-        buffer, offset = self._place(tensor, copy)
-        shape = view_shape(tensor.shape, tensor.dtype)
-        return np.frombuffer(buffer, view_dtype(tensor.dtype), math.prod(shape), offset).reshape(shape)
-
-    def _dispatches(self, copies: int) -> list[list]:
-        """Of each copy; they differ where an output is bound."""
+    def _dispatches(self, copies: int) -> list[list[_core.Dispatch]]:
+        """The dispatches of each copy; they differ where an output is bound."""
         first = [self._dispatch(dispatch, 0) for dispatch in self.plan.dispatches]
         return [first] + [
             [
                 self._dispatch(dispatch, copy)
-                if self._apart[copy].keys() & {id(tensor) for tensor, _ in dispatch.arguments}
+                if self._outputs_of[copy].keys() & {id(tensor) for tensor, _ in dispatch.arguments}
                 else done
                 for dispatch, done in zip(self.plan.dispatches, first)
             ]
             for copy in range(1, copies)
         ]
 
-    def _dispatch(self, dispatch, copy: int):
+    def _dispatch(self, dispatch: Dispatch, copy: int) -> _core.Dispatch:
         kernel = self.device.kernel(dispatch.kernel)
         buffers = [argument for argument in kernel.arguments if not argument.threadgroup]
         expected = len(dispatch.arguments) + bool(dispatch.constants)
@@ -120,7 +132,7 @@ class Chain:
             if argument.writes != written:
                 does = "writes" if argument.writes else "only reads"
                 raise BuildError(f"{dispatch.step}: kernel {kernel.name} {does} {argument.name}, unlike the step")
-            bindings.append((slot, *self._place(tensor, copy), tensor.nbytes))
+            bindings.append((slot, *self._memory(tensor, copy), tensor.nbytes))
         constants = None
         if dispatch.constants:
             constants = (len(dispatch.arguments), kernel.pack("args", dispatch.constants))
@@ -134,16 +146,14 @@ class Chain:
             rows_member="rows" if "rows" in dispatch.constants else None,
         )
 
-    def _give(self, inputs) -> None:
-        import numpy as np
-
+    def _give(self, inputs: dict[str, ArrayLike]) -> None:
         if set(inputs) != set(self._inputs):
             raise BuildError(
                 f"{self.plan.label} takes the inputs {', '.join(self._inputs) or 'none'}, "
                 f"got {', '.join(inputs) or 'none'}"
             )
-        for name, value in inputs.items():
-            value, tensor = np.asarray(value), self.plan.inputs[name]
+        for name, given in inputs.items():
+            value, tensor = np.asarray(given), self.plan.inputs[name]
             if value.shape != tensor.shape:
                 raise ShapeError(f"input {name} has shape {value.shape}, expected {tensor.shape}")
             bits = value.dtype == view_dtype(tensor.dtype)  # bf16 as uint16

@@ -1,28 +1,35 @@
-"""Element types and stored weight formats: names, sizes, and how NumPy shows them. The one home of these facts."""
+"""Element types and stored weight formats: names, sizes, and how NumPy shows them. The one home of these facts.
+
+Nothing heavy is imported here: the command line names formats before NumPy or the core is loaded.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import DTypeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
 
+FLOATS = ("f32", "f16", "bf16")  # the dtypes of weights, biases and scales
 
 CACHE_DTYPES = ("f16", "f32", "q8")  # what a KV cache may be stored in, the default first; q8: see shaders/cache.h
 
-
 _NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32", "uint8": "u8"}
-
 
 _VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32", "u8": "uint8", "q8": "uint8"}
 
-
-# Weights that kernels read: MLX's bits and group sizes, and GGUF's types with a block's columns and bytes.
+# MLX's affine formats that kernels read: bits per weight, and weights that share a scale and a bias.
 AFFINE_BITS = (3, 4, 6, 8)
-
-
 GROUP_SIZES = (32, 64, 128)
 
+# MX's 4-bit format, mxfp4: numbers that share an exponent.
+MX_BITS, MX_GROUP_SIZE = 4, 32
 
+# GGUF's types that kernels read: columns and bytes of one block.
 BLOCKS = {
     "Q4_0": (32, 18),
     "Q4_1": (32, 20),
@@ -36,7 +43,13 @@ BLOCKS = {
 }
 
 
-def dtype_of(array) -> str:
+def either(values: tuple[object, ...], word: str = "or") -> str:
+    """The values as a message lists them: (3, 4, 6, 8) → "3, 4, 6 or 8"."""
+    *most, last = map(str, values)
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def dtype_of(array: np.ndarray) -> str:
     """The dtype of a NumPy array: "f32", "f16", "u32", "u8", or "bf16" for ml_dtypes.bfloat16."""
     name = array.dtype.name
     if name not in _NUMPY_NAMES:

@@ -1,4 +1,4 @@
-"""Scratch memory: values whose lives do not overlap share bytes. And what the machine has."""
+"""Scratch memory, in which values whose lives do not overlap share bytes; the memory of the machine; sizes as text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-ALIGNMENT = 256  # bytes; what any device asks of a buffer offset
+ALIGNMENT = 256  # bytes; every device takes buffer offsets of this alignment
 
 
 @dataclass(frozen=True)
 class Life:
     """A value of `nbytes`, in use from phase `first` to phase `last`, both included."""
 
-    key: object
+    key: int  # the tensor's id
     nbytes: int
     first: int
     last: int
@@ -21,9 +21,9 @@ class Life:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each value lies in one block of `nbytes`; `unshared` is what it would take without reuse."""
+    """The offset of each value in one block of `nbytes`, which would be of `unshared` bytes without reuse."""
 
-    offsets: dict
+    offsets: dict[int, int]
     nbytes: int
     unshared: int
 
@@ -38,6 +38,17 @@ def machine_bytes() -> int:
     return min(total, int(limit)) if limit.isdecimal() else total
 
 
+def human(nbytes: float) -> str:
+    """1536 → "1.5 KiB"."""
+    if nbytes < 1024:
+        return f"{nbytes:.0f} B"
+    for unit in ("KiB", "MiB"):
+        nbytes /= 1024
+        if nbytes < 1024:
+            return f"{nbytes:.1f} {unit}"
+    return f"{nbytes / 1024:.1f} GiB"
+
+
 def _rounded(nbytes: int) -> int:
     return (nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
@@ -47,7 +58,7 @@ def plan(lives: list[Life]) -> Layout:
     placed: list[tuple[int, int, Life]] = []
     for life in sorted(lives, key=lambda life: (-life.nbytes, life.first)):
         offset = 0
-        for begin, end, other in sorted(placed, key=lambda place: place[0]):
+        for begin, end, other in sorted(placed, key=lambda entry: entry[0]):
             if other.last < life.first or life.last < other.first:
                 continue
             if offset + _rounded(life.nbytes) <= begin:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from ..device.core import _core
 from . import memory
+from .memory import human
 from .tensors import Tensor
+
+Constants: TypeAlias = Mapping[str, float]  # the members of a kernel's struct argument, by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +22,7 @@ class Dispatch:
     step: str  # "layers.3.experts"
     kernel: str
     arguments: tuple[tuple[Tensor, bool], ...]
-    constants: dict
+    constants: Constants
     threadgroups: tuple[int, int, int] = (1, 1, 1)
     rows_per_threadgroup: int = 0
 
@@ -36,43 +42,47 @@ class Dispatch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What :meth:`Pipeline.build` runs. Pure: printing it needs no device."""
+    """The dispatches that :meth:`Pipeline.build` runs, with barriers and memory. Pure: printing it needs no device.
+
+    Threads: a plan never changes, so that any number of threads may use it.
+    """
 
     label: str
     rows: int
     dispatches: tuple[Dispatch, ...]
     inputs: dict[str, Tensor]
     outputs: tuple[Tensor, ...]
-    single: bool  # one output, given back alone
+    single: bool  # one output, which a run returns alone
     steps: tuple[str, ...]  # labels; a failing row reports index + 1
     status: Tensor | None
-    barriers: tuple[int, ...] = ()  # per dispatch: the earlier one it waits for, or -1
-    layout: memory.Layout = field(default=None, repr=False)
+    barriers: tuple[int, ...]  # per dispatch: the earlier one it waits for, or -1
+    layout: memory.Layout = field(repr=False)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return table(self)
 
 
-def accesses(dispatch: Dispatch, place) -> list[tuple[int, int, int, bool]]:
-    """(resource, begin, end, writes) of each argument; place(tensor) gives (resource, offset)."""
+def accesses(dispatch: Dispatch, location: Callable[[Tensor], tuple[int, int]]) -> list[tuple[int, int, int, bool]]:
+    """(resource, begin, end, writes) of each argument; location(tensor) gives (resource, offset)."""
     result = []
     for tensor, written in dispatch.arguments:
-        resource, offset = place(tensor)
+        resource, offset = location(tensor)
         result.append((resource, offset, offset + tensor.nbytes, written))
     return result
 
 
-def place_apart(tensor: Tensor) -> tuple[int, int]:
-    """Every value in memory of its own."""
+def apart(tensor: Tensor) -> tuple[int, int]:
+    """The location of a tensor as if every value had memory of its own."""
     return id(tensor.storage or tensor), 0
 
 
-def lay_out(dispatches, outputs) -> tuple[list[int], memory.Layout]:
+def lay_out(dispatches: Sequence[Dispatch], outputs: Sequence[Tensor]) -> tuple[list[int], memory.Layout]:
     """Barriers, and scratch memory shared only between values that a barrier separates anyway."""
-    from ..device.core import _core
-
-    barriers = _core.plan_barriers(accesses(dispatch, place_apart) for dispatch in dispatches)
-    phase, first, last, scratch = 0, {}, {}, {}
+    barriers = _core.plan_barriers(accesses(dispatch, apart) for dispatch in dispatches)
+    phase = 0
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    scratch: dict[int, Tensor] = {}
     for dispatch, barrier in zip(dispatches, barriers):
         phase += barrier >= 0
         for tensor, _ in dispatch.arguments:
@@ -86,14 +96,6 @@ def lay_out(dispatches, outputs) -> tuple[list[int], memory.Layout]:
         for key, tensor in scratch.items()
     ]
     return barriers, memory.plan(lives)
-
-
-def human(nbytes: float) -> str:
-    """1536 → "1.5 KiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if nbytes < 1024 or unit == "GiB":
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024
 
 
 def table(plan: Plan) -> str:

@@ -1,17 +1,27 @@
-"""What a pipeline computes on: tensors, and the memory of those that outlive a run."""
+"""The values that a pipeline computes on: tensors, and the memory of those that outlive a run."""
 
 from __future__ import annotations
 
 import math
+import mmap
 import weakref
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..device.core import _core
+from ..device.device import Device
 from ..errors import DTypeError
 from .formats import ITEM_SIZES, dtype_of, view_dtype
 
+Shape: TypeAlias = tuple[int, ...]
+Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
 
-def view_shape(shape, dtype: str) -> tuple[int, ...]:
+
+def view_shape(shape: Sequence[int], dtype: str) -> Shape:
     """The shape of the array that shows a tensor's memory: rows of q8 are bytes, scales and integers."""
     if dtype != "q8":
         return tuple(shape)
@@ -19,61 +29,85 @@ def view_shape(shape, dtype: str) -> tuple[int, ...]:
     return (*shape[:-1], -(-(2 * groups + shape[-1]) // 4) * 4)
 
 
-def nbytes_of(shape, dtype: str) -> int:
-    """What a tensor takes in memory."""
+def nbytes_of(shape: Sequence[int], dtype: str) -> int:
+    """The bytes that a tensor takes in memory."""
     return math.prod(view_shape(shape, dtype)) * (1 if dtype == "q8" else ITEM_SIZES[dtype])
+
+
+def as_array(memory: Memory, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A view of a tensor's memory, without a copy."""
+    buffer, offset = memory
+    shown = view_shape(shape, dtype)
+    return np.frombuffer(memoryview(buffer), view_dtype(dtype), math.prod(shown), offset).reshape(shown)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A range of a memory map: `key` names the map, so that a device wraps it once."""
+
+    key: Hashable
+    memory: mmap.mmap
+    offset: int  # bytes
 
 
 class Storage:
     """Memory that outlives a run and may be shared by chains: a weight, a cache, a row's state.
 
     Built from an array (copied to the device once), from a range of a memory map (never copied), or
-    from a shape alone. Devices are reached lazily, at the first chain that uses it.
+    from a shape alone. It has memory on a device from the first chain that uses it there.
+
+    Threads: the first use on a device must not race with another first use there; afterwards any thread may
+    read. Writing the memory while a run that uses it is in flight is a race.
     """
 
-    def __init__(self, shape, dtype: str, *, array=None, mapped=None, zeroed=False):
-        self.shape = tuple(int(n) for n in shape)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: str,
+        *,
+        array: np.ndarray | None = None,
+        mapped: Mapped | None = None,
+        zeroed: bool = False,
+    ) -> None:
+        self.shape: Shape = tuple(int(n) for n in shape)
         self.dtype = dtype
         self._array = array
         self._zeroed = zeroed
-        self._mapped = mapped  # (key, memory map, byte offset)
-        self._buffers = weakref.WeakKeyDictionary()
+        self._mapped = mapped
+        self._memory: weakref.WeakKeyDictionary[Device, Memory] = weakref.WeakKeyDictionary()
 
     @classmethod
-    def zeros(cls, shape, dtype: str = "f32") -> Storage:
+    def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
         return cls(shape, dtype, zeroed=True)
 
     @classmethod
-    def empty(cls, shape, dtype: str = "f32") -> Storage:
-        """To be written before it is read; its pages are taken up as that happens."""
+    def empty(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
+        """Memory that is written before it is read; its pages are allocated as that happens."""
         return cls(shape, dtype)
 
     @classmethod
-    def of(cls, array, dtype: str | None = None) -> Storage:
-        """From a NumPy array; `dtype` "bf16" takes an array of uint16 as the bits of bfloat16."""
-        import numpy as np
-
-        array = np.ascontiguousarray(array)
+    def of(cls, array: ArrayLike, dtype: str | None = None) -> Storage:
+        """A copy of a NumPy array; `dtype` "bf16" takes an array of uint16 as the bits of bfloat16."""
+        values = np.ascontiguousarray(array)
         if dtype is None:
-            dtype = dtype_of(array)
-        elif array.dtype.itemsize != ITEM_SIZES[dtype]:
-            raise DTypeError(f"{dtype} takes {ITEM_SIZES[dtype]} bytes an element, the array has {array.dtype}")
-        return cls(array.shape, dtype, array=array)
+            dtype = dtype_of(values)
+        elif values.dtype.itemsize != ITEM_SIZES[dtype]:
+            raise DTypeError(f"{dtype} takes {ITEM_SIZES[dtype]} bytes an element, the array has {values.dtype}")
+        return cls(values.shape, dtype, array=values)
 
     @property
     def nbytes(self) -> int:
         return nbytes_of(self.shape, self.dtype)
 
-    def on(self, device):
-        """(Buffer, byte offset) of this memory on a :class:`pipeline.device.device.Device`."""
-        if device not in self._buffers:
-            self._buffers[device] = self._place(device)
-        return self._buffers[device]
+    def on(self, device: Device) -> Memory:
+        """(Buffer, byte offset) of this memory on a :class:`pipeline.Device`."""
+        if device not in self._memory:
+            self._memory[device] = self._allocate(device)
+        return self._memory[device]
 
-    def _place(self, device):
+    def _allocate(self, device: Device) -> Memory:
         if self._mapped is not None:
-            key, memory, offset = self._mapped
-            return device.wrapped(key, memory), offset
+            return device.wrapped(self._mapped.key, self._mapped.memory), self._mapped.offset
         buffer = device.core.buffer(max(self.nbytes, 16))
         if self._array is not None:
             memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data
@@ -81,12 +115,11 @@ class Storage:
             memoryview(buffer)[:] = bytes(len(memoryview(buffer)))
         return buffer, 0
 
-    def extent(self) -> tuple[object, int, int]:
+    def extent(self) -> tuple[Hashable, int, int]:
         """(memory, begin, end) in bytes: two storages share memory where these meet."""
         if self._mapped is None:
             return self, 0, self.nbytes
-        key, _, offset = self._mapped
-        return key, offset, offset + self.nbytes
+        return self._mapped.key, self._mapped.offset, self._mapped.offset + self.nbytes
 
     def part(self, index: int) -> Storage:
         """The memory of self[index], without a copy."""
@@ -97,46 +130,45 @@ class Storage:
         """The memory of rows `first` to `end` of all rows, those of [-1, columns], without a copy."""
         return _Part(self, (end - first, self.shape[-1]), first * self.shape[-1] * ITEM_SIZES[self.dtype])
 
-    def numpy(self, device):
+    def numpy(self, device: Device) -> np.ndarray:
         """A view of the memory on `device`, without a copy."""
-        import numpy as np
-
-        buffer, offset = self.on(device)
-        shape = view_shape(self.shape, self.dtype)
-        return np.frombuffer(buffer, view_dtype(self.dtype), math.prod(shape), offset).reshape(shape)
+        return as_array(self.on(device), self.shape, self.dtype)
 
 
 class _Part(Storage):
-    def __init__(self, whole: Storage, shape, offset: int):
+    def __init__(self, whole: Storage, shape: Sequence[int], offset: int) -> None:
         super().__init__(shape, whole.dtype)
         self._whole = whole
         self._offset = offset
 
-    def _place(self, device):
+    def _allocate(self, device: Device) -> Memory:
         buffer, offset = self._whole.on(device)
         return buffer, offset + self._offset
 
-    def extent(self) -> tuple[object, int, int]:
+    def extent(self) -> tuple[Hashable, int, int]:
         memory, begin, _ = self._whole.extent()
         return memory, begin + self._offset, begin + self._offset + self.nbytes
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A value in a pipeline: what a step reads or makes. Shape is in elements, rows first."""
+    """A value in a pipeline, which steps read or make. Its shape is in elements, rows first."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
-    storage: Storage | None = None  # None: scratch, placed by the memory plan
+    storage: Storage | None = None  # None: scratch, to which the memory plan gives an offset
     role: str = "scratch"  # "input", "weight", "state" or "scratch"
 
     @property
     def nbytes(self) -> int:
         return nbytes_of(self.shape, self.dtype)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.name}[{' × '.join(map(str, self.shape))}] {self.dtype}"
+
+
+VectorLike: TypeAlias = Tensor | Storage | ArrayLike  # a weight vector as a step takes it
 
 
 def overlap(a: Tensor, b: Tensor) -> str:
@@ -149,5 +181,5 @@ def overlap(a: Tensor, b: Tensor) -> str:
     return "same" if (begin, end) == (other_begin, other_end) else "part"
 
 
-def as_storage(value) -> Storage:
+def as_storage(value: Storage | ArrayLike) -> Storage:
     return value if isinstance(value, Storage) else Storage.of(value)

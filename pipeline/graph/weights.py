@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import BuildError, DTypeError, ShapeError
-from .formats import AFFINE_BITS, BLOCKS, GROUP_SIZES
-from .tensors import Storage, Tensor, as_storage
+from .formats import AFFINE_BITS, BLOCKS, FLOATS, GROUP_SIZES, MX_BITS, MX_GROUP_SIZE, either
+from .tensors import Shape, Storage, Tensor, as_storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,7 @@ class Weight:
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Shape
     format: str
     parts: tuple[Tensor, ...]
     group_size: int = 0
@@ -38,7 +41,7 @@ class Weight:
 
     @property
     def quantized(self) -> bool:
-        return self.format not in ("f32", "f16", "bf16")
+        return self.format not in FLOATS
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Quantized:
     MX's 4-bit format, mxfp4: groups of 32 E2M1 numbers, scales u8 the exponents of powers of two (E8M0).
     """
 
-    weight: object
-    scales: object
-    biases: object = None
+    weight: Storage | ArrayLike
+    scales: Storage | ArrayLike
+    biases: Storage | ArrayLike | None = None
     bits: int = 4
     group_size: int = 64
 
@@ -61,28 +64,27 @@ class Quantized:
 class Blocks:
     """A matrix in blocks of one of GGUF's types ("Q4_K"): bytes u8 [..., outputs, bytes of a row], array or Storage."""
 
-    data: object
+    data: Storage | ArrayLike
     type: str
 
 
-def split_rows(weight: Weight, sizes, *, interleaved: bool = False) -> tuple[Weight, ...]:
-    """The outputs of a weight [..., outputs, inputs] as weights of so many, one behind another or taking turns: views."""
+WeightLike: TypeAlias = Weight | Quantized | Blocks | Storage | ArrayLike  # a matrix as a step takes it
+
+
+def split_rows(weight: Weight, sizes: Sequence[int], *, interleaved: bool = False) -> tuple[Weight, ...]:
+    """Views of a weight [..., outputs, inputs], with `sizes` outputs each, one behind another or taking turns."""
     stored, matrices = weight.shape[-2], math.prod(weight.shape[:-2])
     if sum(sizes) != stored or (interleaved and len(set(sizes)) > 1):
         raise ShapeError(
             f"{weight.name}: {stored} outputs cannot be split into {', '.join(map(str, sizes))}"
             f"{' that take turns' if interleaved else ''}"
         )
-    step, begin, found = len(sizes) if interleaved else 1, 0, []
+    step, begin = len(sizes) if interleaved else 1, 0
+    found: list[Weight] = []
     for i, size in enumerate(sizes):
         first = i if interleaved else begin
         end = (matrices - 1) * stored + first + (size - 1) * step + 1
-        views = {
-            part: Tensor(
-                f"{part.name}[{i}]", (end - first, part.shape[-1]), part.dtype, part.storage.rows(first, end), "weight"
-            )
-            for part in weight.parts
-        }
+        views = {part: _rows(part, first, end, f"{part.name}[{i}]") for part in weight.parts}
         found.append(
             Weight(
                 f"{weight.name}[{i}]",
@@ -98,7 +100,18 @@ def split_rows(weight: Weight, sizes, *, interleaved: bool = False) -> tuple[Wei
     return tuple(found)
 
 
-def as_weight(value, name: str) -> Weight:
+def _rows(part: Tensor, first: int, end: int, name: str) -> Tensor:
+    storage = as_stored(part).rows(first, end)
+    return Tensor(name, storage.shape, storage.dtype, storage, "weight")
+
+
+def as_stored(part: Tensor) -> Storage:
+    """The memory of a weight's part, which always has some."""
+    assert part.storage is not None, f"{part.name} is scratch, not a weight"
+    return part.storage
+
+
+def as_weight(value: WeightLike, name: str) -> Weight:
     """A Weight from an array, a Storage, a Quantized, Blocks or a Weight. Raises DTypeError or ShapeError."""
     if isinstance(value, Weight):
         return value
@@ -107,21 +120,22 @@ def as_weight(value, name: str) -> Weight:
     if isinstance(value, Blocks):
         return _block_weight(value, name)
     storage = as_storage(value)
-    if storage.dtype not in ("f32", "f16", "bf16"):
-        raise DTypeError(f"{name}: weights are f32, f16, bf16, Quantized or Blocks, not {storage.dtype}")
+    if storage.dtype not in FLOATS:
+        raise DTypeError(f"{name}: weights are {', '.join(FLOATS)}, Quantized or Blocks, not {storage.dtype}")
     part = Tensor(name, storage.shape, storage.dtype, storage, "weight")
     return Weight(name, storage.shape, storage.dtype, (part,))
 
 
 def _quantized_weight(value: Quantized, name: str) -> Weight:
-    words, scales, biases = (as_storage(part) for part in (value.weight, value.scales, value.biases))
+    assert value.biases is not None
+    words, scales, biases = as_storage(value.weight), as_storage(value.scales), as_storage(value.biases)
     if value.bits not in AFFINE_BITS:
-        raise BuildError(f"{name}: {value.bits} bits are not supported; use 3, 4, 6 or 8")
+        raise BuildError(f"{name}: {value.bits} bits are not supported; use {either(AFFINE_BITS)}")
     if value.group_size not in GROUP_SIZES:
-        raise BuildError(f"{name}: groups of {value.group_size} are not supported; use 32, 64 or 128")
-    if scales.dtype != biases.dtype or scales.dtype not in ("f32", "f16", "bf16"):
+        raise BuildError(f"{name}: groups of {value.group_size} are not supported; use {either(GROUP_SIZES)}")
+    if scales.dtype != biases.dtype or scales.dtype not in FLOATS:
         raise DTypeError(
-            f"{name}: scales and biases share one of f32, f16, bf16, not {scales.dtype} and {biases.dtype}"
+            f"{name}: scales and biases share one of {', '.join(FLOATS)}, not {scales.dtype} and {biases.dtype}"
         )
     shape = _packed_shape(words, scales, value, name)
     if biases.shape != scales.shape:
@@ -136,19 +150,19 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
 
 def _mx_weight(value: Quantized, name: str) -> Weight:
     words, scales = as_storage(value.weight), as_storage(value.scales)
-    if (value.bits, value.group_size) != (4, 32):
+    if (value.bits, value.group_size) != (MX_BITS, MX_GROUP_SIZE):
         raise BuildError(
             f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; "
-            "of the MX formats mxfp4 is supported, 4 bits in groups of 32"
+            f"of the MX formats mxfp4 is supported, {MX_BITS} bits in groups of {MX_GROUP_SIZE}"
         )
     if scales.dtype != "u8":
         raise DTypeError(f"{name}: scales of mxfp4 are u8, not {scales.dtype}")
     shape = _packed_shape(words, scales, value, name)
     part = Tensor(name + ".scales", scales.shape, "u8", scales, "weight")
-    return Weight(name, shape, "mxfp4", (Tensor(name, words.shape, "u32", words, "weight"), part, part), 32)
+    return Weight(name, shape, "mxfp4", (Tensor(name, words.shape, "u32", words, "weight"), part, part), MX_GROUP_SIZE)
 
 
-def _packed_shape(words: Storage, scales: Storage, value: Quantized, name: str) -> tuple[int, ...]:
+def _packed_shape(words: Storage, scales: Storage, value: Quantized, name: str) -> Shape:
     """The logical shape, once words and scales agree on it."""
     if words.dtype != "u32":
         raise DTypeError(f"{name}: packed words are u32, not {words.dtype}")
@@ -175,8 +189,8 @@ def _block_weight(value: Blocks, name: str) -> Weight:
     return Weight(name, (*data.shape[:-1], data.shape[-1] // nbytes * columns), f"gguf_{value.type.lower()}", (part,))
 
 
-def quantize(array, bits: int = 4, group_size: int = 64) -> Quantized:
-    """Affine quantisation of float weights [..., inputs], to the format of mlx.core.quantize.
+def quantize(array: ArrayLike, bits: int = 4, group_size: int = 64) -> Quantized:
+    """Quantises float weights [..., inputs] to the affine format of mlx.core.quantize.
 
     Each group's scale spans its range; words, scales and biases come back as arrays (scales f32).
     """
@@ -191,7 +205,7 @@ def quantize(array, bits: int = 4, group_size: int = 64) -> Quantized:
     return Quantized(_packed(q, bits), scale[..., 0], low[..., 0].astype(np.float32), bits, group_size)
 
 
-def _packed(q, bits: int):
+def _packed(q: np.ndarray, bits: int) -> np.ndarray:
     """Integers [..., n, 32] as words [..., n · bits], lowest bits first."""
     flags = (q[..., None] >> np.arange(bits, dtype=np.uint8)) & 1
     raw = np.packbits(flags.reshape(*q.shape[:-1], -1), axis=-1, bitorder="little")

@@ -1,1 +1,1 @@
-"""What `python -m pipeline.inspect` finds out about a checkpoint, and how it says so."""
+"""The work of `python -m pipeline.inspect`: the facts about a checkpoint, and how they are printed."""

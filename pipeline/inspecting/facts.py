@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.tensor_info import TensorInfo
 from ..errors import OnebufError, UsageError
 from ..graph.formats import CACHE_DTYPES
-from ..models import surveyed
+from ..models.decoder import Decoder
+from ..models.families import surveyed
+
+__all__ = ["active", "gather", "types"]
 
 EXPERT = re.compile(r"\.(switch_mlp|experts|block_sparse_moe\.(input|output)_linear)\.")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -25,10 +32,10 @@ CONFIG = {
 }
 
 
-def gather(checkpoint, context: int | None = None, kv_cache: str = CACHE_DTYPES[0]) -> dict:
-    """The facts, as --json prints them. Nothing of the weights is read.
+def gather(checkpoint: Checkpoint, context: int | None = None, kv_cache: str = CACHE_DTYPES[0]) -> dict[str, Any]:
+    """The facts, as --json prints them. No weight is read.
 
-    context: of the KV cache, the model's where None. UsageError for one that the model has not.
+    context: the positions of the KV cache; None takes the model's context. UsageError where they are more than that.
     """
     tokenizer = _tokenizer(checkpoint)
     model, survey = surveyed(checkpoint)
@@ -49,9 +56,10 @@ def gather(checkpoint, context: int | None = None, kv_cache: str = CACHE_DTYPES[
     }
 
 
-def types(checkpoint) -> list[dict]:
+def types(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """How many tensors of each stored type there are, and their bytes; the type with most bytes first."""
-    counts, nbytes = Counter(), Counter()
+    counts: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
     for name, info in checkpoint.tensors.items():
         kind = _stored(checkpoint, name, info)
         counts[kind] += 1
@@ -59,8 +67,8 @@ def types(checkpoint) -> list[dict]:
     return [{"type": kind, "tensors": counts[kind], "bytes": nbytes[kind]} for kind, _ in nbytes.most_common()]
 
 
-def _stored(checkpoint, name: str, info) -> str:
-    """The dtype; of words that MLX packed, their bits and groups, for the scales and biases too."""
+def _stored(checkpoint: Checkpoint, name: str, info: TensorInfo) -> str:
+    """The dtype; for weights that MLX packed their bits and groups, and the same for their scales and biases."""
     module, _, part = name.rpartition(".")
     if part not in ("weight", "scales", "biases") or f"{module}.scales" not in checkpoint.tensors:
         return info.dtype
@@ -73,7 +81,7 @@ def _stored(checkpoint, name: str, info) -> str:
     return "MLX mxfp4" if scheme.mode == "mxfp4" else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
 
 
-def _memory(model, context: int | None, kv_cache: str) -> dict | None:
+def _memory(model: Decoder | None, context: int | None, kv_cache: str) -> dict[str, Any] | None:
     if model is None:
         return None
     if context is not None and not 1 <= context <= model.context:
@@ -89,14 +97,15 @@ def _memory(model, context: int | None, kv_cache: str) -> dict | None:
     }
 
 
-def active(checkpoint, model=None) -> dict | None:
-    """Bytes that decoding one token reads at least; None where the configuration does not tell.
+def active(checkpoint: Checkpoint, model: Decoder | None = None) -> dict[str, Any] | None:
+    """The least bytes that decoding one token reads; None where the configuration does not tell.
 
-    weights: everything but the embedding, of which a row is read (all of it where it is the head, too), and of the
-    experts the share that a token chooses. Tensors that the family has no place for do not count.
+    They are all weights, except that one row of the embedding is read (all of it where it is the head, too), and the
+    share of the experts that a token chooses. Tensors that the family has no place for do not count.
     """
     config = checkpoint.config
-    experts, top_k, rows = _first(config, EXPERTS), _first(config, TOP_K), config.get("vocab_size")
+    experts, top_k = _positive(_first(config, EXPERTS)), _positive(_first(config, TOP_K))
+    rows = _positive(config.get("vocab_size"))
     unused = set(checkpoint.unused) if model is not None else set()
     tied = "lm_head.weight" not in checkpoint.tensors
     total = 0.0
@@ -104,11 +113,11 @@ def active(checkpoint, model=None) -> dict | None:
         if name in unused:
             continue
         if EXPERT.search(name):
-            if not _positive(experts) or not _positive(top_k):
+            if experts is None or top_k is None:
                 return None
             total += info.nbytes * min(top_k / experts, 1)
         elif name.startswith("model.embed_tokens.") and not tied:
-            if not _positive(rows):
+            if rows is None:
                 return None
             total += info.nbytes / rows
         else:
@@ -116,7 +125,7 @@ def active(checkpoint, model=None) -> dict | None:
     return {"weight_bytes": round(total)}
 
 
-def _tokenizer(checkpoint) -> dict:
+def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         found = {
             "tokens": checkpoint.tokenizer().vocab_size,
@@ -128,9 +137,10 @@ def _tokenizer(checkpoint) -> dict:
         return {"error": str(error)}
 
 
-def _first(config, keys):
+def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((config[key] for key in keys if config.get(key) is not None), None)
 
 
-def _positive(value) -> bool:
-    return type(value) is int and value > 0
+def _positive(value: object) -> int | None:
+    """A whole number above 0; None for anything else."""
+    return value if type(value) is int and value > 0 else None

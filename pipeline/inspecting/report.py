@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.tensor_info import listed
 from ..graph.plan import human
+
+__all__ = ["lines", "tensor_lines"]
 
 MOST_PROBLEMS = 10
 
 
-def lines(facts: dict) -> list[str]:
-    """Aligned lines, the longest list cut."""
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The facts as aligned lines, with the longest list cut."""
     rows = [
         ("model", f"{facts['model']}: {facts['format']}, {_plural(facts['files'], 'file')}, {human(facts['bytes'])}"),
         ("family", f"{facts['family']}"),
@@ -37,8 +42,8 @@ def lines(facts: dict) -> list[str]:
     return [f"{label:<{width}}  {value}".rstrip() for label, value in rows]
 
 
-def tensor_lines(checkpoint) -> list[str]:
-    """Every tensor: name, type, shape, bytes."""
+def tensor_lines(checkpoint: Checkpoint) -> list[str]:
+    """One line per tensor: its name, type, shape and bytes."""
     rows = [
         (name, info.dtype, " × ".join(map(str, info.shape)) or "scalar", human(info.nbytes))
         for name, info in checkpoint.tensors.items()
@@ -47,7 +52,7 @@ def tensor_lines(checkpoint) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
-def _types(types: list[dict]) -> list[tuple[str, str]]:
+def _types(types: list[dict[str, Any]]) -> list[tuple[str, str]]:
     total = sum(kind["bytes"] for kind in types) or 1
     texts = [
         f"{kind['type']}: {_plural(kind['tensors'], 'tensor')}, {human(kind['bytes'])}, {kind['bytes'] / total:.1%}"
@@ -56,8 +61,9 @@ def _types(types: list[dict]) -> list[tuple[str, str]]:
     return [("tensors" if i == 0 else "", text) for i, text in enumerate(texts)]
 
 
-def _memory(facts: dict) -> list[tuple[str, str]]:
-    rows, memory, active = [], facts["memory"], facts["active"]
+def _memory(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    memory, active = facts["memory"], facts["active"]
     if memory is not None:
         rows.append(
             ("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load")
@@ -72,11 +78,11 @@ def _memory(facts: dict) -> list[tuple[str, str]]:
         )
     if active is not None:
         cache = f", and up to {human(memory['kv_cache_bytes'])} of KV cache" if memory is not None else ""
-        rows.append(("active", f"{human(active['weight_bytes'])} of weights a token{cache}"))
+        rows.append(("active", f"{human(active['weight_bytes'])} of weights per token{cache}"))
     return rows
 
 
-def _tokenizer(tokenizer: dict) -> list[tuple[str, str]]:
+def _tokenizer(tokenizer: dict[str, Any]) -> list[tuple[str, str]]:
     if "error" in tokenizer:
         return []
     begin = "none" if tokenizer["bos_token"] is None else tokenizer["bos_token"]
@@ -85,7 +91,7 @@ def _tokenizer(tokenizer: dict) -> list[tuple[str, str]]:
     return [("tokenizer", f"{tokenizer['tokens']:,} tokens, beginning {begin}, ends {end}; chat templates: {chat}")]
 
 
-def _number(value) -> str:
+def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

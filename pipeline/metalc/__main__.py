@@ -1,7 +1,10 @@
 """python -m pipeline.metalc -o OUT.metallib FILE.metal..."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from typing import Any
 
 from . import toolchain
 from .bundle import build, version
@@ -9,7 +12,7 @@ from .errors import CompileError
 
 
 class _Version(argparse.Action):
-    def __call__(self, parser, *_):
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
         print(f"metalc {version()}, {toolchain.compiler_version()}")
         parser.exit(0)
 
@@ -31,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
     try:
         options = _parser().parse_args(arguments)
         build(

@@ -4,6 +4,8 @@ Every product is named by the hash of all that went into it (preprocessed text, 
 compiler), so unchanged inputs are never compiled twice and concurrent builds share one folder safely.
 """
 
+from __future__ import annotations
+
 import contextlib
 import filecmp
 import functools
@@ -14,15 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
+from ..host import cache_folder, cores
 from . import generate, kernels, toolchain
 from .diagnostics import summary
 from .errors import CompileError
 from .parse import parse
 from .preprocess import Preprocessor
+
+__all__ = ["build", "stdlib_hash", "version"]
+
+_Path: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +45,17 @@ class _Unit:
 
 
 def build(
-    files,
-    out,
-    isas=None,
-    include=(),
-    jobs=None,
+    files: _Path | Iterable[_Path],
+    out: _Path,
+    isas: Iterable[str] | None = None,
+    include: Sequence[_Path] = (),
+    jobs: int | None = None,
     *,
-    optimize="3",
-    sanitize=(),
-    defines=(),
-    build_dir=None,
-    warnings=False,
+    optimize: str = "3",
+    sanitize: Sequence[str] = (),
+    defines: Sequence[str] = (),
+    build_dir: _Path | None = None,
+    warnings: bool = False,
 ) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
@@ -65,38 +74,32 @@ def build(
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there.
     """
-    isas = tuple(dict.fromkeys(isas or toolchain.default_isas()))
-    for isa in isas:
+    targets = tuple(dict.fromkeys(isas or toolchain.default_isas()))
+    for isa in targets:
         toolchain.check_isa(isa)
-    files = _check_files(files)
+    names = _check_files(files)
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with ThreadPoolExecutor(max(1, jobs or _cores())) as pool:
-        # What the preprocessor sees differs for the checker only.
-        units = {isa: _units(pool, files, include, defines, isa) for isa in isas[:1]}
-        for isa in isas[1:]:
+    with ThreadPoolExecutor(max(1, jobs or cores())) as pool:
+        # The preprocessor's headers differ for the checker only.
+        units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
+        for isa in targets[1:]:
             alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
-            units[isa] = units[alike] if alike else _units(pool, files, include, defines, isa)
+            units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
         compile_one = functools.partial(_object, folder, options)
-        objects = list(pool.map(compile_one, *zip(*((unit, isa) for isa in isas for unit in units[isa]))))
-        groups = [objects[k * len(files) : (k + 1) * len(files)] for k in range(len(isas))]
+        pairs = [(unit, isa) for isa in targets for unit in units[isa]]
+        objects = list(pool.map(compile_one, *zip(*pairs)))
+        groups = [objects[k * len(names) : (k + 1) * len(names)] for k in range(len(targets))]
         link_one = functools.partial(_link, folder, options)
-        libraries = list(pool.map(link_one, units.values(), groups, isas))
+        libraries = list(pool.map(link_one, units.values(), groups, targets))
     if build_dir is None:
         _prune(folder)
-    return _publish(Path(out), dict(zip(isas, libraries)))
+    return _publish(Path(out), dict(zip(targets, libraries)))
 
 
-def _cores() -> int:
-    """Cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _check_files(files) -> list[str]:
-    if isinstance(files, (str, os.PathLike)):
-        files = [files]
-    names = list(dict.fromkeys(os.fspath(file) for file in files))
+def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
+    given = [files] if isinstance(files, (str, os.PathLike)) else files
+    names = list(dict.fromkeys(os.fspath(file) for file in given))
     if not names:
         raise CompileError("metalc: no .metal files given")
     for name in names:
@@ -105,16 +108,12 @@ def _check_files(files) -> list[str]:
     return names
 
 
-def _build_folder(build_dir) -> Path:
+def _build_folder(build_dir: _Path | None) -> Path:
     if build_dir is not None:
         folder = Path(build_dir)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    root = os.environ.get("OB_CACHE")
-    if not root:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        root = os.path.join(cache, "onebuf")
-    folder = Path(root) / "objects"
+    folder = cache_folder() / "objects"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -126,7 +125,7 @@ def _build_folder(build_dir) -> Path:
 
 
 def _prune(folder: Path) -> None:
-    """Keeps the cache small: what has not been used for a month goes."""
+    """Keeps the cache small: files that were not used for a month go."""
     oldest = time.time() - 30 * 24 * 3600
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
@@ -134,7 +133,7 @@ def _prune(folder: Path) -> None:
                 path.unlink()
 
 
-def _options(optimize, sanitize, warnings) -> tuple[str, ...]:
+def _options(optimize: str, sanitize: Sequence[str], warnings: bool) -> tuple[str, ...]:
     options = [f"-O{optimize}", *(("-Wall", "-Wextra", "-Wno-unknown-pragmas") if warnings else ("-w",))]
     if sanitize:
         options += [f"-fsanitize={','.join(sanitize)}", "-fno-sanitize-recover=undefined", "-g"]
@@ -150,22 +149,24 @@ def _hash(*parts: str | bytes) -> str:
 
 
 def stdlib_hash() -> str:
-    """Hash of the headers that every shader is compiled with."""
+    """The hash of the headers that every shader is compiled with."""
     folders = toolchain.headers(toolchain.CHECKER)
     headers = [entry for folder in folders for entry in folder.iterdir() if entry.is_file()]
     return _hash_files([*headers, *toolchain.abi_dir().glob("metallib*.h")])
 
 
 def version() -> str:
-    """Changes with all that a shader's product depends on, the C++ compiler apart."""
+    """A text that changes with all that a shader's product depends on, the C++ compiler apart."""
     return f"{toolchain.VERSION} {_hash(_hash_files(Path(__file__).parent.glob('*.py')), stdlib_hash())}"
 
 
-def _hash_files(paths) -> str:
+def _hash_files(paths: Iterable[Path]) -> str:
     return _hash(*(part for path in sorted(paths) for part in (path.name, path.read_bytes())))
 
 
-def _units(pool, files, include, defines, isa: str) -> list[_Unit]:
+def _units(
+    pool: ThreadPoolExecutor, files: Sequence[str], include: Sequence[_Path], defines: Sequence[str], isa: str
+) -> list[_Unit]:
     with Preprocessor(include, defines, isa) as preprocessor:
         units = list(pool.map(functools.partial(_unit, preprocessor, isa), files))
     _check_names(units)
@@ -181,7 +182,7 @@ def _unit(preprocessor: Preprocessor, isa: str, file: str) -> _Unit:
 
 
 def _check_names(units: list[_Unit]) -> None:
-    seen = {}
+    seen: dict[str, kernels.Kernel] = {}
     for unit in units:
         for kernel in unit.kernels:
             if kernel.name in seen:
@@ -191,7 +192,7 @@ def _check_names(units: list[_Unit]) -> None:
         raise CompileError(f"{units[0].file}:1: no kernel found; declare one with `kernel void`")
 
 
-def _run(command) -> str:
+def _run(command: Sequence[str]) -> str:
     """Runs the compiler; returns its warnings."""
     result = subprocess.run(command, capture_output=True)
     text = result.stderr.decode(errors="replace")
@@ -201,7 +202,7 @@ def _run(command) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path):
+def _replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block succeeds."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -214,7 +215,7 @@ def _replacing(path: Path):
             os.unlink(name)
 
 
-def _command(options, isa: str, flags) -> list[str]:
+def _command(options: Iterable[str], isa: str, flags: Iterable[str]) -> list[str]:
     return [
         *toolchain.compiler(),
         *toolchain.FLAGS,
@@ -227,9 +228,9 @@ def _command(options, isa: str, flags) -> list[str]:
     ]
 
 
-def _product(folder: Path, source: str, command: list[str], inputs, suffix: str) -> Path:
+def _product(folder: Path, source: str, command: list[str], inputs: Sequence[str], suffix: str) -> Path:
     """Compiles C++ text to folder/KEY.suffix unless it is there already."""
-    # The include folders are left out of the key: their content is in it. So is where this runs.
+    # The key has the content of the include folders, and neither their paths nor the folder that this runs in.
     flags = [word for word in command if not word.startswith(("-I", "-fdebug-prefix-map"))]
     key = _hash(toolchain.VERSION, toolchain.compiler_version(), stdlib_hash(), source, *flags, *inputs)
     product = folder / (key + suffix)
@@ -245,11 +246,11 @@ def _product(folder: Path, source: str, command: list[str], inputs, suffix: str)
     return product
 
 
-def _object(folder: Path, options, unit: _Unit, isa: str) -> Path:
+def _object(folder: Path, options: Iterable[str], unit: _Unit, isa: str) -> Path:
     return _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
 
 
-def _link(folder: Path, options, units, objects, isa: str) -> Path:
+def _link(folder: Path, options: Iterable[str], units: Sequence[_Unit], objects: Sequence[Path], isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
     flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)

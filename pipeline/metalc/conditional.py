@@ -2,10 +2,12 @@
 
 C++ finds two conversions where Metal has one rule, so each side is brought to the common type first:
 `c ? a : b` becomes `c ? arm<decltype(b)>(a) : arm<decltype(a)>(b)` (see metal_conditional). An arm of
-other types is what it was.
+another type stays as it is.
 """
 
 from .tokens import match_brackets, tokenize
+
+__all__ = ["rewrite"]
 
 _DEEPEST = 3  # each level of nesting writes the inner ones twice
 _ENDS = frozenset(", ; ) ] } : =".split())
@@ -20,15 +22,16 @@ def rewrite(text: str) -> str:
 
 
 class _Conditionals:
-    def __init__(self, text: str):
+    def __init__(self, text: str) -> None:
         self._text = text
         self._tokens = tokenize(text, "")
         self._pairs = match_brackets(self._tokens)
-        self._found: dict[int, tuple[int, int, int]] = {}  # of each `?`: the `:`, the end, the levels inside
-        self._before: dict[int, list[str]] = {}  # what is inserted before a token
+        self._found: dict[int, tuple[int, int, int]] = {}  # for each `?` the `:`, the end, the levels inside
+        self._before: dict[int, list[str]] = {}  # texts to insert before a token
         self._behind: dict[int, list[str]] = {}
 
     def run(self) -> str:
+        """The text with all operators rewritten."""
         for index in range(len(self._tokens) - 1, -1, -1):  # inner ones first
             if self._tokens[index].text == "?":
                 self._arms(index)
@@ -38,7 +41,8 @@ class _Conditionals:
                 first, second = self._copy(index + 1, colon), self._copy(colon + 1, end)
                 self._wrap(index + 1, colon, second)
                 self._wrap(colon + 1, end, first)
-        parts, done = [], 0
+        parts: list[str] = []
+        done = 0
         for index in sorted(self._before.keys() | self._behind.keys()):
             token = self._tokens[index]
             parts += [self._text[done : token.start], *reversed(self._before.get(index, ()))]
@@ -52,7 +56,7 @@ class _Conditionals:
 
     def _copy(self, start: int, end: int) -> str:
         """An arm as it is so far, on one line."""
-        words = []
+        words: list[str] = []
         for index in range(start, end):
             token = self._tokens[index]
             apart = index > start and self._tokens[index - 1].end < token.start  # so that >> stays one
@@ -90,7 +94,7 @@ class _Conditionals:
     def _text_at(self, index: int) -> str:
         return self._tokens[index].text if index < len(self._tokens) else ""
 
-    def _scan(self, index: int, ends: frozenset) -> tuple[int, int]:
+    def _scan(self, index: int, ends: frozenset[str]) -> tuple[int, int]:
         """The first token at or behind index that ends an arm, and how deep operators nest before it."""
         deepest = 0
         while index < len(self._tokens):
@@ -113,7 +117,7 @@ class _Conditionals:
 
     def _constant(self, index: int) -> bool:
         """Whether the operator stands in a constant expression, which is one of integers."""
-        words = set()
+        words: set[str] = set()
         while index >= 0 and self._tokens[index].text not in ("{", "}", ";"):
             if self._tokens[index - 1].text not in (".", "->"):
                 words.add(self._tokens[index].text)

@@ -1,10 +1,16 @@
 """Integer constant expressions: indices of attributes and values of enumerators."""
 
+from __future__ import annotations
+
 import ast
 import operator
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
-_OPERATORS = {
+__all__ = ["integer"]
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -15,17 +21,17 @@ _OCTAL = re.compile(r"(?<![\w.])0+(?=\d)")
 _SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
 
 
-def integer(text: str, names=()) -> int | None:
-    """Value of an expression of literals, names and + - * << |; None if it is anything else."""
+def integer(text: str, names: Mapping[str, int] | None = None) -> int | None:
+    """The value of an expression of literals, names and + - * << |; None if it is anything else."""
     try:
         plain = _OCTAL.sub("0o", _SUFFIX.sub(r"\1", text.strip().replace("< <", "<<")))
         tree = ast.parse(plain, mode="eval")
-        return _value(tree.body, names)
+        return _value(tree.body, names or {})
     except (SyntaxError, ValueError):
         return None
 
 
-def _value(node, names) -> int:
+def _value(node: ast.expr, names: Mapping[str, int]) -> int:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
     if isinstance(node, ast.Name) and node.id in names:

@@ -2,6 +2,8 @@
 
 import re
 
+__all__ = ["summary"]
+
 _ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
 _PLACE = re.compile(r"^(?!In file included)(?P<file>[^\s:][^:\n]*):(?P<line>\d+):")
 _INCLUDED = re.compile(r"^(?:In file included from| +from) (?P<file>[^\s:][^:\n]*):(?P<line>\d+)")
@@ -10,7 +12,7 @@ _LINKER = re.compile(r"undefined reference|cannot find|ld: ")
 
 
 def summary(text: str, library: str) -> str:
-    """ "file:line: message" of the first error, at the nearest place outside the `library` folder."""
+    """The first error as "file:line: message", at the nearest place outside the `library` folder."""
     lines = text.splitlines()
     for line in lines:
         error = _ERROR.match(line)

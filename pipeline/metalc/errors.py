@@ -1,5 +1,7 @@
 """The one exception of the shader compiler."""
 
+__all__ = ["CompileError", "at"]
+
 
 class CompileError(Exception):
     """A shader that does not compile.

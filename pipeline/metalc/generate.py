@@ -2,9 +2,12 @@
 
 import json
 
+from ..host import CHECKER
 from . import specialise
 from .kernels import POSITIONS, Kernel
 from .syntax import Shader
+
+__all__ = ["library", "translation_unit"]
 
 _SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
 
@@ -23,7 +26,7 @@ extern "C" {hidden} __attribute__((flatten)) void metallib_entry_{id}(
   }}
 }}
 """
-# The same where the caller runs the kernel thread by thread and says where the thread stands.
+# An entry for a caller that runs the kernel thread by thread and says where the thread stands.
 _THREAD = """\
 extern "C" {hidden} __attribute__((no_sanitize("thread", "undefined"))) void metallib_entry_{id}(
     const metallib_launch *launch, uint32_t, uint32_t) {{
@@ -66,7 +69,7 @@ def _plain(text: str) -> str:
 
 
 def translation_unit(shader: Shader, kernels: list[Kernel], key: str, threads: bool = False) -> str:
-    """C++ of one .metal file. `key` keeps its symbols apart from those of other files; with `threads`
+    """C++ for one .metal file. `key` keeps its symbols apart from those of other files; with `threads`
     a kernel's entry runs one thread."""
     undefine = "".join(f"#undef {word}\n" for word in _SPACES)
     parts = [
@@ -101,7 +104,7 @@ def _kernel(shader: Shader, kernel: Kernel, id: str, number: int, threads: bool)
 
 
 def _threadgroup_length(kernel: Kernel, number: int) -> str:
-    """Bytes of the body's threadgroup arrays, with the template arguments that the kernel has."""
+    """C++ for the bytes of the body's threadgroup arrays, with the template arguments that the kernel has."""
     name = f"metallib_static_{number}"
     sizes = " + ".join(["0", *(f"sizeof({_plain(array)})" for array in kernel.threadgroup_arrays)])
     if not kernel.template or "<" not in kernel.call:
@@ -137,7 +140,8 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
     signature = path.replace("metallib_kernel_", "metallib_signature_")
     length = path.replace("metallib_kernel_", "metallib_static_")
     bound = [(p, b) for p, b in enumerate(kernel.bindings) if b.index is not None]
-    parts, rows = [], []
+    parts: list[str] = []
+    rows: list[str] = []
     for position, binding in bound:
         element = f"metallib_thunk::element<{signature}::parameter<{position}>>"
         fields = binding.struct.fields if binding.struct else ()
@@ -159,26 +163,27 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
             f"{int(binding.constant)}, {len(fields)}, {members}),\n"
         )
     table = "nullptr"
-    size = (
-        f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"
-    )  # a threadgroup's most threads, a simdgroup's lanes
+    # A threadgroup's most threads, a simdgroup's lanes.
+    size = f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
-        f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}, metallib_entry_{id}}}; }}\n"
+        f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}, "
+        f"metallib_entry_{id}}}; }}\n"
     )
     return "".join(parts)
 
 
 def library(functions: list[tuple[str, str]], isa: str) -> str:
-    """C++ of the table of a whole library; functions are (kernel name, id) in any order."""
+    """C++ for the table of a whole library; functions are (kernel name, id) in any order."""
     ids = [id for _, id in sorted(functions)]
     declarations = "".join(f"extern {_HIDDEN} const metallib_function metallib_function_{id};\n" for id in ids)
     rows = "".join(f"  metallib_function_{id},\n" for id in ids)
     return (
-        f'#include "metallib.h"\n{"#include <metallib_calls>" if isa == "checker" else ""}\nextern "C" {{\n{declarations}}}\n'
+        f'#include "metallib.h"\n{"#include <metallib_calls>" if isa == CHECKER else ""}\n'
+        f'extern "C" {{\n{declarations}}}\n'
         f"static const metallib_function functions[] = {{\n{rows}}};\n"
         f"const metallib ob_metallib = {{METALLIB_ABI, {len(ids)}, {_string(isa)}, functions}};\n"
     )

@@ -1,15 +1,20 @@
 """From declarations to kernels: attributes are checked and every parameter gets its meaning."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .constants import integer
-from .errors import at
-from .syntax import KernelDeclaration, Parameter, Shader, Struct
+from .errors import CompileError, at
+from .syntax import Attribute, KernelDeclaration, Parameter, Shader, Struct
+
+__all__ = ["POSITIONS", "Binding", "Kernel", "duplicate", "kernels"]
 
 MAX_INDEX = 30  # Metal has 31 buffer and 31 threadgroup slots
 AUTOMATIC = -1
-MAX_THREADS = 1024  # of a threadgroup
+MAX_THREADS = 1024  # per threadgroup
 
 # Values a kernel can ask for, as the thunk's expression; a threadgroup is one thread of one simdgroup.
 POSITIONS = {
@@ -83,6 +88,8 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
+    """One kernel as the generator writes it."""
+
     name: str
     call: str  # the C++ name, template arguments included
     scope: tuple[str, ...]
@@ -91,12 +98,12 @@ class Kernel:
     template: str
     file: str
     line: int
-    max_threads: int  # of a threadgroup
+    max_threads: int  # per threadgroup
 
 
 def kernels(shader: Shader) -> list[Kernel]:
     """The kernels a shader exports, sorted by name."""
-    templates = {}
+    templates: dict[tuple[str, ...], list[KernelDeclaration]] = {}
     for declaration in shader.kernels:
         if declaration.template:
             templates.setdefault((*declaration.scope, declaration.base_name), []).append(declaration)
@@ -111,7 +118,8 @@ def kernels(shader: Shader) -> list[Kernel]:
     return [found[name] for name in sorted(found)]
 
 
-def duplicate(kernel: Kernel, earlier: Kernel):
+def duplicate(kernel: Kernel, earlier: Kernel) -> CompileError:
+    """The error for two kernels of one name."""
     return at(
         kernel.file,
         kernel.line,
@@ -119,8 +127,10 @@ def duplicate(kernel: Kernel, earlier: Kernel):
     )
 
 
-def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel:
-    def fail(message):
+def _kernel(
+    shader: Shader, declaration: KernelDeclaration, templates: Mapping[tuple[str, ...], Sequence[KernelDeclaration]]
+) -> Kernel:
+    def fail(message: str) -> CompileError:
         return at(declaration.file, declaration.line, message)
 
     primary = _primary(
@@ -149,15 +159,15 @@ def _kernel(shader: Shader, declaration: KernelDeclaration, templates) -> Kernel
         scope=declaration.scope,
         bindings=_bindings(shader, name, declaration.scope, source.parameters or ()),
         threadgroup_arrays=() if deduced else (primary or declaration).threadgroup_arrays,
-        template=primary.template if declaration.instantiation and not deduced else "",
+        template=primary.template if primary is not None and declaration.instantiation and not deduced else "",
         file=declaration.file,
         line=declaration.line,
         max_threads=_max_threads(shader, (*declaration.attributes, *source.attributes)),
     )
 
 
-def _max_threads(shader, attributes) -> int:
-    """What [[max_total_threads_per_threadgroup(n)]] says, or Metal's limit."""
+def _max_threads(shader: Shader, attributes: Sequence[Attribute]) -> int:
+    """The number of [[max_total_threads_per_threadgroup(n)]], or Metal's limit."""
     said = (
         integer(a.argument or "", shader.enumerators)
         for a in attributes
@@ -166,8 +176,8 @@ def _max_threads(shader, attributes) -> int:
     return min((number for number in said if number), default=MAX_THREADS)
 
 
-def _primary(candidates, declaration: KernelDeclaration) -> KernelDeclaration | None:
-    """The template that an instantiation is of: several may have one name."""
+def _primary(candidates: Sequence[KernelDeclaration], declaration: KernelDeclaration) -> KernelDeclaration | None:
+    """The template that a declaration instantiates, among those of its name."""
     given = len(_arguments(declaration.name))
     for candidate in candidates:
         parameters = _arguments(candidate.template)
@@ -180,8 +190,9 @@ def _primary(candidates, declaration: KernelDeclaration) -> KernelDeclaration | 
 
 
 def _arguments(text: str) -> list[str]:
-    """Those between the angle brackets of `name < ... >`."""
-    parts, depth, word = [], 0, ""
+    """The arguments between the angle brackets of `name < ... >`."""
+    parts: list[str] = []
+    depth, word = 0, ""
     for letter in text[text.index("<") :] if "<" in text else "":
         depth += (letter in "<([{") - (letter in ">)]}")
         if letter == "," and depth == 1:
@@ -206,7 +217,7 @@ def _type(parameter: Parameter) -> str:
 
 
 def _qualified(declaration: KernelDeclaration) -> str:
-    """The C++ name from outside: one of a library function is the shader's own then."""
+    """The C++ name from outside of the shader's scope, where a library function may have the same name."""
     return "::".join(("metallib_source", *declaration.scope, declaration.name))
 
 
@@ -216,9 +227,12 @@ def _says_where(declaration: KernelDeclaration) -> bool:
     return parameters is not None and (not parameters or any(p.attributes for p in parameters))
 
 
-def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
+def _bindings(
+    shader: Shader, kernel: str, scope: tuple[str, ...], parameters: Sequence[Parameter]
+) -> tuple[Binding, ...]:
     found = [_binding(shader, kernel, scope, parameter) for parameter in parameters]
-    result, used = [], {}
+    result: list[Binding] = []
+    used: dict[tuple[str, int | None], str] = {}
     for parameter, binding in zip(parameters, _numbered(found)):
         slot = (binding.kind, binding.index)
         if binding.index is not None and slot in used:
@@ -233,7 +247,7 @@ def _bindings(shader, kernel, scope, parameters) -> tuple[Binding, ...]:
     return tuple(result)
 
 
-def _numbered(bindings: list[Binding]):
+def _numbered(bindings: list[Binding]) -> Iterator[Binding]:
     """Gives each parameter without an index the lowest one that no other has."""
     taken = {(binding.kind, binding.index) for binding in bindings}
     for binding in bindings:
@@ -250,8 +264,8 @@ def _numbered(bindings: list[Binding]):
         yield binding
 
 
-def _binding(shader, kernel, scope, parameter: Parameter) -> Binding:
-    def fail(message):
+def _binding(shader: Shader, kernel: str, scope: tuple[str, ...], parameter: Parameter) -> Binding:
+    def fail(message: str) -> CompileError:
         return at(parameter.file, parameter.line, message)
 
     label = f"parameter '{parameter.name}' of kernel '{kernel}'"
@@ -299,7 +313,7 @@ def _unsupported(word: str) -> str | None:
     return None
 
 
-def _struct(shader: Shader, scope, parameter: Parameter) -> Struct | None:
+def _struct(shader: Shader, scope: tuple[str, ...], parameter: Parameter) -> Struct | None:
     """The struct that a parameter points or refers to, if this shader defines it."""
     skip = {"const", "device", "constant", "threadgroup", "struct", "*", "&", "volatile", "thread"}
     words = [word for word in parameter.words if word not in skip]

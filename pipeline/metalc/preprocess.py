@@ -4,15 +4,20 @@ Standard headers are replaced by empty files, so that what is left is the shader
 markers, and words such as `device` and `kernel` are still there to be parsed.
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import toolchain
 from .diagnostics import summary
 from .errors import CompileError, at
 from .tokens import place
+
+__all__ = ["Preprocessor"]
 
 # Standard headers a shader, or a header shared with the host, may name; all come with <metal_stdlib>.
 _STANDARD = (
@@ -55,7 +60,7 @@ _EMPTY = (
     "metal_visible_function_table",
 )
 
-# Headers of what is not supported, with what to do instead.
+# Headers of parts that are not supported, with what to do instead.
 _UNSUPPORTED = {
     "metal_tensor": "tensors are not supported; use device pointers or simdgroup_matrix",
     "metal_cooperative_tensor": "tensors are not supported; use device pointers or simdgroup_matrix",
@@ -84,7 +89,9 @@ def _write_stubs(folder: Path, isa: str) -> None:
 class Preprocessor:
     """Expands shaders; owns the folder of empty standard headers, so use it as a context manager."""
 
-    def __init__(self, include=(), defines=(), isa=""):
+    def __init__(
+        self, include: Iterable[str | os.PathLike[str]] = (), defines: Iterable[str] = (), isa: str = ""
+    ) -> None:
         self._stubs = tempfile.TemporaryDirectory(prefix="metalc-")
         _write_stubs(Path(self._stubs.name), isa)
         self._command = [
@@ -103,13 +110,13 @@ class Preprocessor:
             *(f"-I{os.fspath(folder)}" for folder in include),
         ]
 
-    def __enter__(self):
+    def __enter__(self) -> Preprocessor:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._stubs.cleanup()
 
-    def run(self, file) -> str:
+    def run(self, file: str | os.PathLike[str]) -> str:
         """The text of a shader with macros expanded and line markers kept."""
         result = subprocess.run([*self._command, os.fspath(file)], capture_output=True)
         errors = result.stderr.decode(errors="replace")

@@ -4,13 +4,16 @@ import json
 
 from .syntax import Shader
 
+__all__ = ["call", "definitions", "table"]
+
 
 def definitions(shader: Shader) -> str:
-    """C++ of the table of a shader's function constants and of what sets them; empty if it has none."""
+    """C++ for the table of a shader's function constants and for the function that sets them; empty without any."""
     given = [constant for constant in shader.function_constants if not constant.derived]
     if not given:
         return ""
-    rows, steps = [], []
+    rows: list[str] = []
+    steps: list[str] = []
     for constant in shader.function_constants:
         path = "".join(f"{name}::" for name in constant.scope)
         if constant.derived:

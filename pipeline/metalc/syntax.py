@@ -1,11 +1,15 @@
-"""What the parser finds in a shader: kernels, parameters, structs."""
+"""The syntax that the parser finds in a shader: kernels, parameters, structs, function constants."""
 
 import re
 from dataclasses import dataclass, field
 
+__all__ = ["Attribute", "FunctionConstant", "KernelDeclaration", "Parameter", "Shader", "Struct"]
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
+    """[[name(argument)]] at its place."""
+
     name: str
     argument: str | None
     file: str
@@ -14,6 +18,8 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    """A parameter of a kernel."""
+
     name: str
     type_text: str  # the declaration without name and attributes
     attributes: tuple[Attribute, ...]
@@ -27,6 +33,8 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
+    """A struct and its plain public data members."""
+
     name: str
     scope: tuple[str, ...]
     fields: tuple[str, ...]
@@ -38,7 +46,7 @@ class KernelDeclaration:
 
     name: str  # as written before the parameter list, template arguments included
     scope: tuple[str, ...]
-    template: str  # the words template < ... >, empty for what is no template
+    template: str  # the words template < ... >, empty where there are none
     instantiation: bool
     result: str
     parameters: tuple[Parameter, ...] | None  # None: decltype(f<...>) f<...>

@@ -2,28 +2,39 @@
 METALLIB_THREADGROUP(name, type) for each, so that each execution model places them as it must.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .edits import Change
+from .stream import TokenStream
+
+__all__ = ["edits"]
+
 _NOT_VARIABLES = frozenset("* & = (".split())
 
 
-def edits(tokens, pairs):
-    """(start, end, replacement) for each declaration."""
+def edits(stream: TokenStream) -> Iterator[Change]:
+    """One change per declaration."""
+    tokens, pairs = stream.tokens, stream.pairs
     for index, token in enumerate(tokens):
         if token.text != "threadgroup":
             continue
-        start = _start(tokens, pairs, index)
+        start = _start(stream, index)
         if start is None:
             continue
         stop = index
         while stop < len(tokens) and tokens[stop].text not in (";", ")", "}"):
             stop = pairs[stop] + 1 if tokens[stop].text in ("[", "(") and stop in pairs else stop + 1
         if stop < len(tokens) and tokens[stop].text == ";":
-            text = _macros(tokens, pairs, start, stop)
+            text = _macros(stream, start, stop)
             if text:
                 yield tokens[start].start, tokens[stop].end, text
 
 
-def _start(tokens, pairs, index):
-    """Where the statement begins that has the word at index among its first ones; None if it has not."""
+def _start(stream: TokenStream, index: int) -> int | None:
+    """Where the statement begins whose first words include the one at index; None if there is no such statement."""
+    tokens, pairs = stream.tokens, stream.pairs
     while index > 0:
         before = tokens[index - 1].text
         if before in ("{", "}", ";"):
@@ -37,9 +48,11 @@ def _start(tokens, pairs, index):
     return None
 
 
-def _macros(tokens, pairs, start, stop) -> str | None:
+def _macros(stream: TokenStream, start: int, stop: int) -> str | None:
     """The macros for the declarators of tokens[start:stop]; None if they declare no variables."""
-    aligned, words, index = "", [], start
+    tokens, pairs = stream.tokens, stream.pairs
+    words: list[str] = []
+    aligned, index = "", start
     while index < stop:
         token = tokens[index]
         if token.text == "alignas":
@@ -65,7 +78,7 @@ def _macros(tokens, pairs, start, stop) -> str | None:
     )
 
 
-def _outside(words):
+def _outside(words: list[str]) -> Iterator[str]:
     """The words that stand in no brackets."""
     depth = 0
     for word in words:
@@ -75,9 +88,10 @@ def _outside(words):
         depth += word in ("[", "<")
 
 
-def _split(words):
+def _split(words: list[str]) -> list[list[str]]:
     """The declarators, the first with the type."""
-    parts, depth = [[]], 0
+    parts: list[list[str]] = [[]]
+    depth = 0
     for word in words:
         depth += (word in ("[", "(", "<")) - (word in ("]", ")", ">"))
         if word == "," and depth == 0:
@@ -87,7 +101,7 @@ def _split(words):
     return parts
 
 
-def _first(words):
+def _first(words: list[str]) -> tuple[str, str | None, list[str]]:
     """(type, name, extents) of `T name[2][3]`."""
     end = len(words)
     while end > 0 and words[end - 1] == "]":

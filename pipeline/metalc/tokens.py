@@ -19,11 +19,15 @@ _PATTERN = re.compile(
 )
 _MARKER = re.compile(r'#[ \t]+(\d+)[ \t]+"((?:[^"\\]|\\.)*)"')
 
+__all__ = ["Token", "match_brackets", "place", "tokenize"]
+
 CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """One token, text[start:end], and its place in the shader."""
+
     text: str
     kind: str
     start: int
@@ -34,11 +38,12 @@ class Token:
 
 def tokenize(text: str, file: str) -> list[Token]:
     """Tokens of preprocessed text; file and line follow the line markers."""
-    tokens, line = [], 1
+    tokens: list[Token] = []
+    line = 1
     for match in _PATTERN.finditer(text):
-        kind = match.lastgroup
-        if kind == "marker":
-            number, name = _MARKER.match(match.group()).groups()
+        kind = match.lastgroup or ""
+        if marker := _MARKER.match(match.group()) if kind == "marker" else None:
+            number, name = marker.groups()
             # The newline that ends the marker brings the count to its number.
             line, file = int(number) - 1, name.replace("\\\\", "\\").replace('\\"', '"')
         elif kind == "newline":
@@ -49,17 +54,18 @@ def tokenize(text: str, file: str) -> list[Token]:
 
 
 def place(text: str, file: str) -> tuple[str, int]:
-    """File and line of the end of preprocessed text."""
+    """The file and line of the end of preprocessed text."""
     last = tokenize(text + " end", file)[-1]
     return last.file, last.line
 
 
 def match_brackets(tokens: list[Token]) -> dict[int, int]:
-    """Index of the closing bracket for each opening one, and the other way round.
+    """The index of the closing bracket for each opening one, and the other way round.
 
     Unbalanced text pairs what it can: the C++ compiler reports the mistake better.
     """
-    pairs, stack = {}, []
+    pairs: dict[int, int] = {}
+    stack: list[int] = []
     for index, token in enumerate(tokens):
         if token.text in CLOSERS:
             stack.append(index)

@@ -11,18 +11,35 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ..host import CHECKER, GENERIC, SHADER_SETS
 from .errors import CompileError
+
+__all__ = [
+    "CHECKER",
+    "FLAGS",
+    "ISA_FLAGS",
+    "VERSION",
+    "check_isa",
+    "compiler",
+    "compiler_version",
+    "default_isas",
+    "defines",
+    "headers",
+    "isa_flags",
+    "processor_isas",
+    "runnable_isas",
+]
 
 VERSION = "1"
 
-ISA_FLAGS = {
+ISA_FLAGS: dict[str, tuple[str, ...]] = {
     "baseline": ("-march=x86-64",),
     "avx2": ("-march=x86-64-v3",),
     "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
-    "generic": (),
-    # Every access announced before it happens, indices and alignment checked, code as it was written.
+    GENERIC: (),
+    # Every access is announced before it happens, indices and alignment are checked, code stays as it was written.
     # DWARF 4: addr2line of binutils 2.40 takes the first file of version 5 for another one.
-    "checker": (
+    CHECKER: (
         "-O1",
         "-gdwarf-4",
         "-fsanitize=thread",
@@ -33,7 +50,6 @@ ISA_FLAGS = {
         "-fno-omit-frame-pointer",
     ),
 }
-CHECKER = "checker"
 # For GCC: code in the order of its source, since lanes that part meet again by their places in it.
 _IN_ORDER = (
     "-fno-reorder-blocks",
@@ -60,7 +76,7 @@ FLAGS = (
     "-fvisibility=hidden",
 )
 
-# What Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
+# The macros that Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
 _DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -79,39 +95,40 @@ def stdlib_dir() -> Path:
 
 
 def abi_dir() -> Path:
-    """Folder of metallib.h: in the source tree, else in the installed package."""
+    """The folder of metallib.h, in the source tree or else in the installed package."""
     return _first(_PACKAGE.parent / "objc" / "metal" / "abi" / "metallib.h", _PACKAGE / "include" / "metallib.h").parent
 
 
 def checker_dir() -> Path:
-    """Folder of the headers that take the place of others where kernels are run thread by thread."""
+    """The folder of the headers that take the place of others where kernels are run thread by thread."""
     return _first(_PACKAGE / "include" / "metal_checker")
 
 
 def defines(isa: str) -> tuple[str, ...]:
+    """The macros that shaders are compiled with."""
     return (*_DEFINES, "-D__METAL_CHECKER__=1" if isa == CHECKER else "-D__METAL_CPU__=1")
 
 
 def headers(isa: str) -> tuple[Path, ...]:
-    """Folders of the standard library's headers, the first to be searched first."""
+    """The folders of the standard library's headers, in the order of searching."""
     return (checker_dir(), stdlib_dir()) if isa == CHECKER else (stdlib_dir(),)
 
 
 def isa_flags(isa: str) -> tuple[str, ...]:
-    """What the C++ compiler is told for an instruction set."""
+    """The C++ compiler's flags for an instruction set."""
     in_order = isa == CHECKER and "clang" not in compiler_version()
     return (*ISA_FLAGS[isa], *_IN_ORDER) if in_order else ISA_FLAGS[isa]
 
 
 def processor_isas() -> tuple[str, ...]:
-    """The instruction sets of this kind of machine, the one that any of them has first."""
+    """The instruction sets of this kind of machine, the one that all of them have first."""
     if platform.machine().lower() in ("x86_64", "amd64"):
-        return ("baseline", "avx2", "avx512")
-    return ("generic",)
+        return tuple(name for name in SHADER_SETS if name != GENERIC)
+    return (GENERIC,)
 
 
 def runnable_isas() -> tuple[str, ...]:
-    """Those of them that this processor has, as far as the system tells."""
+    """The instruction sets that this processor has, as far as the system tells."""
     needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
@@ -119,11 +136,12 @@ def runnable_isas() -> tuple[str, ...]:
 
 
 def default_isas() -> tuple[str, ...]:
-    """What a library is compiled for on this machine: its instruction sets, and the checker."""
+    """The instruction sets that a library is compiled for on this machine, and the checker."""
     return (*processor_isas(), CHECKER)
 
 
 def check_isa(isa: str) -> None:
+    """Raises CompileError for an instruction set that this kind of machine has not."""
     known = default_isas()
     if isa not in known:
         raise CompileError(f"metalc: unknown instruction set {isa!r}; this machine has {', '.join(known)}")
@@ -159,5 +177,5 @@ def _version(command: tuple[str, ...]) -> str:
 
 
 def compiler_version() -> str:
-    """First line of the compiler's --version."""
+    """The first line of the compiler's --version."""
     return _version(compiler())

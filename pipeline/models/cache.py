@@ -1,4 +1,4 @@
-"""What a model keeps from run to run, on the device: KV caches and each row's place."""
+"""The KV cache of a model, which stays on the device from run to run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from ..graph.memory import machine_bytes
 from ..graph.plan import human
 from ..graph.tensors import Storage
 
-# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so many are worth it.
+# Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so many rows are
+# worth it.
 PREFILL_ROWS = 512
 
 
 @dataclass(frozen=True)
 class CacheLayer:
-    """What a layer keeps of each position: keys [kv_heads, head_dim] and values [kv_heads, v_dim].
+    """The cache of one layer: for each position keys [kv_heads, head_dim] and values [kv_heads, v_dim].
 
     v_dim: None for head_dim, 0 where the values lie within the keys (latent attention). window: how many positions a
-    row sees, its own among them; 0: all.
+    row sees, its own among them; 0: all of them.
     """
 
     kv_heads: int
@@ -29,8 +30,8 @@ class CacheLayer:
     window: int = 0
 
     def positions(self, context: int, rows: int) -> int:
-        """How many of `context` positions it keeps. Those of a window are a ring, where position p is at p modulo that
-        number: `rows` rows of one sequence are written before the first of them looks back."""
+        """How many of `context` positions the layer keeps. Those of a window are a ring, where position p is at p
+        modulo that number: `rows` rows of one sequence are written before the first of them looks back."""
         return min(context, self.window + rows - 1) if self.window else context
 
 
@@ -48,8 +49,9 @@ class Cache:
     def empty(
         cls, layers: Sequence[CacheLayer], slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = 1
     ) -> Cache:
-        """For sequences of up to `context` positions and chains of up to `rows` rows of one sequence. UsageError for a
-        dtype that no kernel reads."""
+        """A cache for sequences of up to `context` positions and chains of up to `rows` rows of one sequence.
+
+        Raises UsageError for a dtype that no kernel reads."""
         if dtype not in CACHE_DTYPES:
             raise UsageError(f"a KV cache of {dtype} is not possible; use one of {', '.join(CACHE_DTYPES)}")
         keys, values = [], []
@@ -71,7 +73,7 @@ class Cache:
         )
 
     def check_fits(self) -> None:
-        """UsageError where the machine has less memory than the cache takes. Before anything is allocated."""
+        """Raises UsageError where the machine has less memory than the cache takes, before anything is allocated."""
         slots, context, have = self.keys[0].shape[0], max(keys.shape[2] for keys in self.keys), machine_bytes()
         if self.nbytes <= have:
             return

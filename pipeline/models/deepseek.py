@@ -1,17 +1,21 @@
-"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM): latent attention, leading
-dense layers, then mixtures of experts with groups and experts that every token takes."""
+"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM): latent attention,
+leading dense layers, then mixtures of experts with groups and experts that every token takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..graph.weights import as_weight
+from ..graph.builder import Pipeline
+from ..graph.steps.latent import KeysValues
+from ..graph.tensors import Tensor
+from ..graph.weights import WeightLike, as_weight
 from . import weights
-from .cache import CacheLayer
-from .decoder import Decoder
+from .cache import Cache, CacheLayer
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Config(Shape):
     scoring: str  # "softmax" for V2, "sigmoid" for V3
     groups: int
     top_groups: int
-    renormalise: bool
+    norm_topk_prob: bool
     scale: float
 
     @classmethod
@@ -64,13 +68,13 @@ class Config(Shape):
             scoring="sigmoid" if third else "softmax",
             groups=f.whole("n_group", 1) if grouped else 1,
             top_groups=f.whole("topk_group", 1) if grouped else 1,
-            renormalise=third and f.flag("norm_topk_prob", True),
+            norm_topk_prob=third and f.flag("norm_topk_prob", True),
             scale=f.number("routed_scaling_factor", 1.0),
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, mlp, queries = f"{prefix}.self_attn", f"{prefix}.mlp", c.heads * (c.nope + c.turning)
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.q_a = load.matrix(f"{attention}.q_a_proj", (c.q_rank, c.hidden)) if c.q_rank else None
@@ -92,20 +96,22 @@ class Layer:
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
 
     @staticmethod
-    def _kv_b(load: Loader, attention: str, c: Config):
-        """From a compressed row to keys and values: one matrix, or as MLX and GGUF have it a stack for keys, transposed,
-        and one for values."""
+    def _kv_b(load: Loader, attention: str, c: Config) -> WeightLike | KeysValues:
+        """The matrix from a compressed row to keys and values; MLX and GGUF have two stacks, keys (transposed) and
+        values."""
         if not weights.has(load, f"{attention}.embed_q"):
             return load.matrix(f"{attention}.kv_b_proj", (c.heads * (c.nope + c.v_dim), c.rank))
-        parts = (("embed_q", c.rank, c.nope), ("unembed_out", c.v_dim, c.rank))
-        stacks = [as_weight(load.matrix(f"{attention}.{name}", (c.heads, *shape)), name) for name, *shape in parts]
-        return tuple(replace(stack, shape=(c.heads * stack.shape[1], stack.shape[2])) for stack in stacks)
+        keys = as_weight(load.matrix(f"{attention}.embed_q", (c.heads, c.rank, c.nope)), "embed_q")
+        values = as_weight(load.matrix(f"{attention}.unembed_out", (c.heads, c.v_dim, c.rank)), "unembed_out")
+        return KeysValues(
+            replace(keys, shape=(c.heads * c.rank, c.nope)), replace(values, shape=(c.heads * c.v_dim, c.rank))
+        )
 
 
-class Deepseek(Decoder):
-    Config, Layer = Config, Layer
+class Deepseek(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def cache_layers(self):
+    def cache_layers(self) -> list[CacheLayer]:
         return [CacheLayer(1, self.config.rank + self.config.turning, v_dim=0)] * self.config.layers
 
     def prepare(self, fields: Fields) -> None:
@@ -113,8 +119,8 @@ class Deepseek(Decoder):
             fields.config, self.config.turning, fields.source, interleaved=fields.flag("rope_interleave", True)
         )
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         scale = (c.nope + c.turning) ** -0.5 * self.rope.score_scale
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -145,15 +151,15 @@ class Deepseek(Decoder):
                     return None
                 a = pipe.latent_attention(q, turned, layer.kv_b, kv, at.slots, at.positions, scale, v_dim=c.v_dim)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.route(
+                    ids, mix = pipe.moe_router(
                         h,
                         layer.gate,
                         c.top_k,
-                        c.renormalise,
+                        c.norm_topk_prob,
                         self.count(pipe, i),
                         scoring=c.scoring,
                         correction=layer.correction,

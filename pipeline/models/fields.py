@@ -1,20 +1,21 @@
-"""config.json as a family reads it: what is missing, impossible or not supported is named with the file."""
+"""config.json as a family reads it: messages name the file and the key that is missing, impossible or not supported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 from ..checkpoints.config import boolean, integer, number
+from ..device.core import _core
 from ..errors import CheckpointError, UnsupportedError
 
-MAX_TOP_K = 64
 SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What every decoder's configuration says; a family's own adds to it."""
+    """The fields that every decoder's configuration has; a family's own adds to them."""
 
     layers: int
     hidden: int
@@ -26,18 +27,23 @@ class Shape:
     eps: float
     tied: bool
 
+    @classmethod
+    def read(cls, f: Fields) -> Self:
+        """The configuration from config.json; each family has its own."""
+        raise NotImplementedError
+
 
 class Fields:
     """The keys of one configuration. CheckpointError for a value that cannot be, UnsupportedError for a feature."""
 
-    def __init__(self, config: dict, source: str):
+    def __init__(self, config: dict[str, Any], source: str) -> None:
         self.config = config
         self.source = source
 
-    def whole(self, key: str, *default, least: int = 1) -> int:
+    def whole(self, key: str, *default: int, least: int = 1) -> int:
         return integer(self.config, key, *default, least=least, source=self.source)
 
-    def number(self, key: str, *default) -> float:
+    def number(self, key: str, *default: float) -> float:
         return number(self.config, key, *default, source=self.source)
 
     def flag(self, key: str, default: bool = False) -> bool:
@@ -57,8 +63,8 @@ class Fields:
             raise self.unsupported(f"{key} = {value!r}", f"; supported: {', '.join((default, *others))}")
         return value
 
-    def only(self, **values) -> None:
-        """Demands that each key, where it is there, has this value: the family knows no other."""
+    def only(self, **values: object) -> None:
+        """Demands that each key, where it is present, has this value: the family knows no other."""
         for key, value in values.items():
             found = self.config.get(key)
             if found is not None and found != value and (found or value):  # False, 0 and [] all say "no"
@@ -71,7 +77,7 @@ class Fields:
         if not right:
             raise CheckpointError(f"{self.source}: {message}")
 
-    def shape(self, *, tied: bool = False, head_dim: int = 0, eps: float = 1e-6) -> dict:
+    def shape(self, *, tied: bool = False, head_dim: int = 0, eps: float = 1e-6) -> dict[str, Any]:
         """The fields of Shape, with the family's defaults; head_dim 0 stands for hidden / heads."""
         heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
         kv_heads = self.whole("num_key_value_heads", heads)
@@ -94,7 +100,7 @@ class Fields:
         }
 
     def windows(self, layers: int, every: int) -> tuple[int, ...]:
-        """How many positions each layer sees, 0 for all: by `layer_types`, else all of them in one of `every` layers."""
+        """The positions that each layer sees, 0 for all: by `layer_types`, else all in one of `every` layers."""
         window = self.whole("sliding_window", 0, least=0)
         kinds = self.config.get("layer_types") or [SLIDING if (i + 1) % every else FULL for i in range(layers)]
         self.check(
@@ -103,13 +109,13 @@ class Fields:
         )
         return tuple(window if kind == SLIDING else 0 for kind in kinds[:layers])
 
-    def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict:
+    def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict[str, Any]:
         """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""
         if self.config.get(experts) is None:
             experts = next((key for key in EXPERTS if self.config.get(key) is not None), experts)
         count, chosen = self.whole(experts), self.whole(top_k)
         self.check(
-            chosen <= min(count, MAX_TOP_K),
-            f"{top_k} = {chosen} of {experts} = {count}; it must be at most that, and at most {MAX_TOP_K}",
+            chosen <= min(count, _core.MAX_TOP_K),
+            f"{top_k} = {chosen} of {experts} = {count}; it must be at most that, and at most {_core.MAX_TOP_K}",
         )
         return {"experts": count, "top_k": chosen}

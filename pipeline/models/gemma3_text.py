@@ -1,16 +1,19 @@
-"""Gemma 3 (Gemma Team 2025; transformers' Gemma3ForCausalLM), dense: norms before and after both branches, whose weights are
-around 0; windows in five of six layers, with a rotary embedding of their own."""
+"""Gemma 3 (Gemma Team 2025; transformers' Gemma3ForCausalLM), dense: norms before and after both branches, whose
+weights are around 0; windows in five of six layers, with a rotary embedding of their own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .cache import CacheLayer
-from .decoder import Decoder
+from .cache import Cache, CacheLayer
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Config(Shape):
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention = f"{prefix}.self_attn"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
@@ -50,10 +53,10 @@ class Layer:
         self.post_mlp_norm = load.array(f"{prefix}.post_feedforward_layernorm.weight", (c.hidden,))
 
 
-class Gemma3(Decoder):
-    Config, Layer = Config, Layer
+class Gemma3(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def cache_layers(self):
+    def cache_layers(self) -> list[CacheLayer]:
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
@@ -64,8 +67,8 @@ class Gemma3(Decoder):
             Rope.read(fields.config, dim, fields.source, "sliding_attention"),
         )
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         offset = 0.0 if self.checkpoint.layout.norms_plus_one else 1.0
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
         turns = [

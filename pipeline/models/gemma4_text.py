@@ -1,16 +1,19 @@
-"""Gemma 4 (Google DeepMind 2026; transformers' Gemma4ForCausalLM), mixture of experts: a dense branch beside the experts,
-norms before and after all of them, windows in most layers, heads of another size in the others."""
+"""Gemma 4 (Google DeepMind 2026; transformers' Gemma4ForCausalLM), mixture of experts: a dense branch beside the
+experts, norms before and after all of them, windows in most layers, heads of another size in the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .cache import CacheLayer
-from .decoder import Decoder
+from .cache import Cache, CacheLayer
+from .decoder import Decoder, DecoderLayer
 from .fields import SLIDING, Fields, Shape
 from .loading import Loader
 from .rope import Rope
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Config(Shape):
         return (self.kv_heads, self.head_dim) if self.windows[layer] else (self.global_kv_heads, self.global_head_dim)
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, (kv_heads, dim) = f"{prefix}.self_attn", c.heads_of(number)
         shared = c.keys_are_values and not c.windows[number]
         q, k = (
@@ -79,17 +82,17 @@ class Layer:
         (self.input_norm, self.post_attention_norm, self.pre_mlp_norm, self.post_norm) = (
             load.array(f"{prefix}.{name}_layernorm.weight", (c.hidden,)) for name in names
         )
-        names = ("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
+        more = ("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
         (self.post_mlp_norm, self.pre_experts_norm, self.post_experts_norm) = (
-            load.array(f"{prefix}.{name}.weight", (c.hidden,)) for name in names
+            load.array(f"{prefix}.{name}.weight", (c.hidden,)) for name in more
         )
         self.scalar = load.array(f"{prefix}.layer_scalar", (1,))
 
 
-class Gemma4(Decoder):
-    Config, Layer = Config, Layer
+class Gemma4(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def cache_layers(self):
+    def cache_layers(self) -> list[CacheLayer]:
         c = self.config
         return [CacheLayer(*c.heads_of(i), window=window) for i, window in enumerate(c.windows)]
 
@@ -100,8 +103,8 @@ class Gemma4(Decoder):
             Rope.read(fields.config, c.head_dim, fields.source, SLIDING),
         )
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
         turns = [
             pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))
@@ -139,9 +142,9 @@ class Gemma4(Decoder):
                 )
                 h = pipe.mlp(h, *layer.mlp, activation="gelu_tanh")
                 h = pipe.rms_norm(h, layer.post_mlp_norm, c.eps, "post_mlp_norm")
-                logits = pipe.linear(r, layer.router, name="router", scale=c.hidden**-0.5)
+                logits = pipe.linear(r, layer.router, name="router.logits", scale=c.hidden**-0.5)
                 ids, mix = pipe.fused_moe_routing(
-                    logits, c.top_k, layer.expert_scale, True, self.count(pipe, i), "route"
+                    logits, c.top_k, True, self.count(pipe, i), "router", per_expert_scale=layer.expert_scale
                 )
                 y = pipe.experts(e, ids, mix, *layer.experts, activation="gelu_tanh")
                 y = pipe.fused_norm_add(h, y, layer.post_experts_norm, c.eps, "post_experts_norm")

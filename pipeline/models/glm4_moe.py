@@ -1,14 +1,19 @@
-"""GLM-4-MoE (Zhipu AI 2025; transformers' Glm4MoeForCausalLM): rotary embedding of half a head, leading dense layers, then
-mixtures of experts: sigmoid scores with a correction for choosing, groups, and an expert that every token takes."""
+"""GLM-4-MoE (Zhipu AI 2025; transformers' Glm4MoeForCausalLM): rotary embedding of half a head, leading dense layers,
+then mixtures of experts: sigmoid scores with a correction for choosing, groups, and an expert that every token
+takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .decoder import Decoder
+from .cache import Cache
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Config(Shape):
     leading_dense: int
     groups: int
     top_groups: int
-    renormalise: bool
+    norm_topk_prob: bool
     scale: float
     biased: bool
     head_norms: bool
@@ -39,15 +44,15 @@ class Config(Shape):
             leading_dense=f.whole("first_k_dense_replace", 1, least=0),
             groups=f.whole("n_group", 1),
             top_groups=f.whole("topk_group", 1),
-            renormalise=f.flag("norm_topk_prob", True),
+            norm_topk_prob=f.flag("norm_topk_prob", True),
             scale=f.number("routed_scaling_factor", 1.0),
             biased=f.flag("attention_bias"),
             head_norms=f.flag("use_qk_norm"),
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
@@ -64,11 +69,11 @@ class Layer:
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
 
 
-class Glm4Moe(Decoder):
-    Config, Layer = Config, Layer
+class Glm4Moe(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -82,15 +87,15 @@ class Glm4Moe(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.route(
+                    ids, mix = pipe.moe_router(
                         h,
                         layer.gate,
                         c.top_k,
-                        c.renormalise,
+                        c.norm_topk_prob,
                         self.count(pipe, i),
                         scoring="sigmoid",
                         correction=layer.correction,

@@ -1,16 +1,20 @@
-"""gpt-oss (OpenAI 2025; transformers' GptOssForCausalLM): biases everywhere, attention sinks, windows in every other layer,
-a softmax over the chosen experts alone, clamped SwiGLU."""
+"""gpt-oss (OpenAI 2025; transformers' GptOssForCausalLM): biases everywhere, attention sinks, windows in every other
+layer, a softmax over the chosen experts alone, clamped SwiGLU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.steps.experts import Biases
+from ..graph.tensors import Tensor
 from ..graph.weights import as_weight, split_rows
 from . import weights
-from .cache import CacheLayer
-from .decoder import Decoder
+from .cache import Cache, CacheLayer
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
-from .loading import Loader
+from .loading import Loader, Stored
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Config(Shape):
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
@@ -47,20 +51,21 @@ class Layer:
         self.experts, self.biases = self._experts(load, f"{mlp}.experts", c)
 
     @staticmethod
-    def _experts(load: Loader, experts: str, c: Config):
-        """(weights, biases) of gate, up and down: as MLX and GGUF have them, or as transformers does, with gate's and up's
-        rows by turns: in blocks of MXFP4, or as numbers with the inputs first."""
+    def _experts(load: Loader, experts: str, c: Config) -> tuple[weights.GateUpDown, Biases]:
+        """(weights, biases) of gate, up and down: as MLX and GGUF have them, or as transformers does, where the rows of
+        gate and up take turns: in blocks of MXFP4, or as numbers with the inputs first."""
         count, dim, hidden = c.experts, c.hidden, c.expert_hidden
         if weights.has(load, f"{experts}.gate_proj"):
             sizes = (hidden, hidden, dim)
-            biases = tuple(
+            gate_bias, up_bias, down_bias = (
                 load.array(f"{experts}.{name}.bias", (count, n)) for name, n in zip(weights.GATE_UP_DOWN, sizes)
             )
-            return weights.experts(load, experts.removesuffix(".experts"), count, dim, hidden), biases
+            stacks = weights.experts(load, experts.removesuffix(".experts"), count, dim, hidden)
+            return stacks, (gate_bias, up_bias, down_bias)
         if load.has(f"{experts}.gate_up_proj_blocks"):
             fused = as_weight(load.blocks(f"{experts}.gate_up_proj", (count, 2 * hidden, dim)), experts)
             gate, up = split_rows(fused, (hidden, hidden), interleaved=True)
-            down = load.blocks(f"{experts}.down_proj", (count, dim, hidden))
+            down: Stored = load.blocks(f"{experts}.down_proj", (count, dim, hidden))
         else:
             gate, up = load.split(
                 f"{experts}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), interleaved=True, transposed=True
@@ -72,15 +77,15 @@ class Layer:
         return (gate, up, down), (gate_bias, up_bias, load.array(f"{experts}.down_proj_bias", (count, dim)))
 
 
-class GptOss(Decoder):
-    Config, Layer = Config, Layer
+class GptOss(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def cache_layers(self):
+    def cache_layers(self) -> list[CacheLayer]:
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -94,9 +99,9 @@ class GptOss(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=window, sinks=layer.sinks)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.route(
-                    h, layer.gate, c.top_k, counts=self.count(pipe, i), bias=layer.gate_bias, scoring="softmax_after"
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                ids, mix = pipe.moe_router(
+                    h, layer.gate, c.top_k, counts=self.count(pipe, i), bias=layer.gate_bias, softmax_after_topk=True
                 )
                 y = pipe.experts(h, ids, mix, *layer.experts, activation="swiglu_oai", biases=layer.biases)
             x, h = self.next_norm(pipe, x, y, i)

@@ -1,5 +1,5 @@
-"""Granite-MoE (IBM 2024; transformers' GraniteMoeForCausalLM and GraniteMoeSharedForCausalLM): Llama's attention, a softmax
-over the chosen experts alone, and constants that scale embedding, attention, residual branches and logits.
+"""Granite-MoE (IBM 2024; transformers' GraniteMoeForCausalLM and GraniteMoeSharedForCausalLM): Llama's attention, a
+softmax over the chosen experts alone, and constants that scale embedding, attention, residual branches and logits.
 
 A branch is multiplied by m before it is added to x. Here x / m is carried instead, so that branches are added as they
 are: norms do not see the factor but for their eps, which is divided by m².
@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .decoder import Decoder
+from .cache import Cache
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Config(Shape):
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         mlp = f"{prefix}.block_sparse_moe"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
@@ -57,17 +61,17 @@ class Layer:
         self.shared = self._shared(load, f"{prefix}.shared_mlp", c) if c.shared_hidden else None
 
     @staticmethod
-    def _shared(load: Loader, mlp: str, c: Config) -> tuple:
+    def _shared(load: Loader, mlp: str, c: Config) -> weights.GateUpDown:
         if weights.has(load, f"{mlp}.gate_proj"):  # GGUF
             return weights.dense(load, mlp, c.hidden, c.shared_hidden)
         return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, c.hidden, c.shared_hidden)
 
 
-class GraniteMoe(Decoder):
-    Config, Layer = Config, Layer
+class GraniteMoe(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at, eps = self.config, self.place(pipe, rows), self.config.eps / self.config.residual**2
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at, eps = self.config, rows.tensors(pipe), self.config.eps / self.config.residual**2
         x = pipe.embed(at.tokens, self.embed, c.embedding / c.residual)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, eps, name="layers.0.input_norm")
@@ -83,8 +87,8 @@ class GraniteMoe(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.attention)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, eps, name="post_norm")
-                ids, mix = pipe.route(h, layer.gate, c.top_k, counts=self.count(pipe, i), scoring="softmax_after")
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, eps, name="post_norm")
+                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, counts=self.count(pipe, i), softmax_after_topk=True)
                 y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
             x, h = self.next_norm(pipe, x, y, i, eps)
         return pipe.linear(h, self.head, name="logits", scale=1 / c.logits)

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .cache import CacheLayer
-from .decoder import Decoder
+from .cache import Cache, CacheLayer
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Config(Shape):
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
         self.qkv_bias = weights.qkv_bias(load, f"{prefix}.self_attn", c) if c.biased else (None, None, None)
@@ -40,15 +43,15 @@ class Layer:
         self.mlp = weights.dense(load, f"{prefix}.mlp", c.hidden, c.mlp_hidden)
 
 
-class Llama(Decoder):
-    Config, Layer = Config, Layer
+class Llama(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def cache_layers(self):
+    def cache_layers(self) -> list[CacheLayer]:
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=c.window)] * c.layers
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -74,7 +77,7 @@ class Llama(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 y = pipe.mlp(h, *layer.mlp)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

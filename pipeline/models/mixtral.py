@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .decoder import Decoder
+from .cache import Cache
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class Config(Shape):
         return cls(**f.shape(eps=1e-5), **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"))
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         mlp = f"{prefix}.block_sparse_moe"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
@@ -34,11 +38,11 @@ class Layer:
         self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden, names=("w1", "w3", "w2"))
 
 
-class Mixtral(Decoder):
-    Config, Layer = Config, Layer
+class Mixtral(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -54,8 +58,8 @@ class Mixtral(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.route(h, layer.gate, c.top_k, True, self.count(pipe, i))
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, True, self.count(pipe, i))
                 y = pipe.experts(h, ids, mix, *layer.experts)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

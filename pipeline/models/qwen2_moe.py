@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .decoder import Decoder
+from .cache import Cache
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     shared_hidden: int
-    renormalise: bool
+    norm_topk_prob: bool
     biased: bool
 
     @classmethod
@@ -28,13 +32,13 @@ class Config(Shape):
             **f.mixture(),
             expert_hidden=f.whole("moe_intermediate_size"),
             shared_hidden=f.whole("shared_expert_intermediate_size"),
-            renormalise=f.flag("norm_topk_prob"),
+            norm_topk_prob=f.flag("norm_topk_prob"),
             biased=f.flag("qkv_bias", True),
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
@@ -47,11 +51,11 @@ class Layer:
         self.shared_gate = load.matrix(f"{mlp}.shared_expert_gate", (1, c.hidden))
 
 
-class Qwen2Moe(Decoder):
-    Config, Layer = Config, Layer
+class Qwen2Moe(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -65,8 +69,8 @@ class Qwen2Moe(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i))
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
                 y = pipe.experts(h, ids, mix, *layer.experts, shared=(*layer.shared, layer.shared_gate))
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import weights
-from .decoder import Decoder
+from .cache import Cache
+from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Config(Shape):
     experts: int
     top_k: int
     expert_hidden: int
-    renormalise: bool
+    norm_topk_prob: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
@@ -27,12 +31,12 @@ class Config(Shape):
             **f.shape(),
             **f.mixture(),
             expert_hidden=f.whole("moe_intermediate_size"),
-            renormalise=f.flag("norm_topk_prob"),
+            norm_topk_prob=f.flag("norm_topk_prob"),
         )
 
 
-class Layer:
-    def __init__(self, load: Loader, prefix: str, c: Config, number: int):
+class Layer(DecoderLayer):
+    def __init__(self, load: Loader, prefix: str, c: Config, number: int) -> None:
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
@@ -44,11 +48,11 @@ class Layer:
         self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
 
 
-class Qwen3Moe(Decoder):
-    Config, Layer = Config, Layer
+class Qwen3Moe(Decoder[Config, Layer]):
+    config_class, layer_class = Config, Layer
 
-    def forward(self, pipe, rows, cache, *, head=True):
-        c, at = self.config, self.place(pipe, rows)
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+        c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
@@ -62,8 +66,8 @@ class Qwen3Moe(Decoder):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
-                x, h = pipe.residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.route(h, layer.gate, c.top_k, c.renormalise, self.count(pipe, i))
+                x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
+                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
                 y = pipe.experts(h, ids, mix, *layer.experts)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -1,14 +1,18 @@
-"""Rotary positions as configurations state them: frequencies, and what cos and sin are multiplied by.
+"""Rotary positions as configurations state them: frequencies, and the factor of cos and sin.
 
-The variants are those of transformers' `modeling_rope_utils`, by the same names and keys: default (Su et al. 2021), linear
-(Chen et al. 2023), llama3, yarn (Peng et al. 2023), proportional (Gemma 4). "factors" divides each frequency by its
-own, as GGUF files state llama3's.
+The variants are those of transformers' `modeling_rope_utils`, by the same names and keys: default (Su et al. 2021),
+linear (Chen et al. 2023), llama3, yarn (Peng et al. 2023), proportional (Gemma 4). "factors" divides each frequency by
+a factor of its own, as GGUF files state llama3's.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
@@ -16,14 +20,14 @@ from ..errors import CheckpointError, UnsupportedError
 
 @dataclass(frozen=True, eq=False)
 class Rope:
-    """What :meth:`pipeline.Pipeline.rope_table` takes.
+    """A rotary embedding, as :meth:`pipeline.Pipeline.rope_table` takes it.
 
-    inv_freq: radians a position, f32 [rotary_dim / 2]. scale: of cos and sin (yarn's attention factor). rotary_dim:
+    inv_freq: radians per position, f32 [rotary_dim / 2]. scale: of cos and sin (yarn's attention factor). rotary_dim:
     numbers of a head that turn, from the first on. interleaved: number 2i turns with 2i + 1, else i with
     i + rotary_dim / 2. score_scale: by which DeepSeek multiplies the scores besides (yarn's mscale_all_dim, squared).
     """
 
-    inv_freq: object
+    inv_freq: np.ndarray
     scale: float = 1.0
     rotary_dim: int = 0
     interleaved: bool = False
@@ -32,7 +36,7 @@ class Rope:
     @classmethod
     def read(
         cls,
-        config: dict,
+        config: dict[str, Any],
         head_dim: int,
         source: str,
         layer_type: str | None = None,
@@ -46,8 +50,6 @@ class Rope:
         the configuration (`rope_interleave`) has no say. CheckpointError names a key that is missing or impossible,
         UnsupportedError a variant.
         """
-        import numpy as np
-
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
@@ -70,7 +72,7 @@ class Rope:
         return cls(inv_freq.astype(np.float32), scale, turned, interleaved, _score_scale(rope, kind, source))
 
 
-def parameters(config: dict, source: str, layer_type: str | None = None) -> dict:
+def parameters(config: dict[str, Any], source: str, layer_type: str | None = None) -> dict[str, Any]:
     """The part of the configuration that is about rope: `rope_parameters`, in older files `rope_scaling`, and of these
     the part of `layer_type` where they have one for each."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -87,7 +89,7 @@ def parameters(config: dict, source: str, layer_type: str | None = None) -> dict
     return rope
 
 
-def _turned(inv_freq, head_dim: int, source: str) -> int:
+def _turned(inv_freq: np.ndarray, head_dim: int, source: str) -> int:
     """Numbers of a head that turn. CheckpointError where they are more than it has."""
     turned = 2 * len(inv_freq)
     if not 0 < turned <= head_dim:
@@ -100,16 +102,16 @@ def _turned(inv_freq, head_dim: int, source: str) -> int:
 
 @dataclass(frozen=True)
 class _Values:
-    """What a variant is computed from."""
+    """The values from which a variant is computed."""
 
-    rope: dict
-    config: dict
+    rope: dict[str, Any]
+    config: dict[str, Any]
     source: str
     head_dim: int
     share: float
     theta: float
 
-    def number(self, key: str, *default) -> float:
+    def number(self, key: str, *default: float) -> float:
         return number(self.rope, key, *default, source=self.source)
 
     @property
@@ -124,44 +126,42 @@ class _Values:
                 return integer(table, "original_max_position_embeddings", source=self.source)
         return integer(self.config, "max_position_embeddings", source=self.source)
 
-    def frequencies(self, dim: int | None = None):
+    def frequencies(self, dim: int | None = None) -> np.ndarray:
         """theta^(-2i / dim), i < dim / 2, in f64."""
-        import numpy as np
-
         dim = self.dim if dim is None else dim
         return self.theta ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
 
 
-def _default(v: _Values):
+Turning: TypeAlias = tuple[np.ndarray, float]  # frequencies, and the scale of cos and sin
+
+
+def _default(v: _Values) -> Turning:
     return v.frequencies(), 1.0
 
 
-def _linear(v: _Values):
+def _linear(v: _Values) -> Turning:
     return v.frequencies() / v.number("factor"), 1.0
 
 
-def _proportional(v: _Values):
+def _proportional(v: _Values) -> Turning:
     """Frequencies as if all of the head turned, and then only a share of them is not 0."""
     frequencies = v.frequencies(v.head_dim) / v.number("factor", 1.0)
     frequencies[int(v.share * v.head_dim // 2) :] = 0
     return frequencies, 1.0
 
 
-def _factors(v: _Values):
-    import numpy as np
-
+def _factors(v: _Values) -> Turning:
     frequencies, factors = v.frequencies(), v.rope.get("factors")
-    positive = isinstance(factors, list) and all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
-    if not positive or len(factors) != len(frequencies):
-        found = f"{len(factors)} of them" if isinstance(factors, list) else repr(factors)
+    given = factors if isinstance(factors, list) else []
+    positive = all(isinstance(factor, (int, float)) and factor > 0 for factor in given)
+    if not positive or len(given) != len(frequencies):
+        found = f"{len(given)} of them" if isinstance(factors, list) else repr(factors)
         raise CheckpointError(f"{v.source}: rope factors must be {len(frequencies)} numbers above 0, found {found}")
-    return frequencies / np.asarray(factors, np.float64), 1.0
+    return frequencies / np.asarray(given, np.float64), 1.0
 
 
-def _llama3(v: _Values):
+def _llama3(v: _Values) -> Turning:
     """Long waves are slowed down by `factor`, short ones left, and between them it changes smoothly."""
-    import numpy as np
-
     frequencies, factor = v.frequencies(), v.number("factor")
     low, high = v.number("low_freq_factor"), v.number("high_freq_factor")
     if high <= low:
@@ -171,11 +171,9 @@ def _llama3(v: _Values):
     return frequencies * ((1 - smooth) / factor + smooth), 1.0
 
 
-def _yarn(v: _Values):
-    """Interpolation for frequencies that turn less than beta_slow times in the trained context, none for those that turn
-    more than beta_fast times, a ramp between."""
-    import numpy as np
-
+def _yarn(v: _Values) -> Turning:
+    """Interpolates frequencies that turn less than beta_slow times in the trained context, leaves those that turn more
+    than beta_fast times, and goes along a ramp between."""
     dim, trained = v.dim, v.trained
     if v.number("extrapolation_factor", 1.0) != 1:
         raise UnsupportedError(
@@ -208,13 +206,13 @@ def _mscale(factor: float, mscale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1
 
 
-def _score_scale(rope: dict, kind: str, source: str) -> float:
+def _score_scale(rope: dict[str, Any], kind: str, source: str) -> float:
     if kind != "yarn" or not rope.get("mscale_all_dim") or rope.get("factor") is None:
         return 1.0
     return _mscale(number(rope, "factor", source=source), number(rope, "mscale_all_dim", source=source)) ** 2
 
 
-_VARIANTS = {
+_VARIANTS: dict[str, Callable[[_Values], Turning]] = {
     "default": _default,
     "linear": _linear,
     "llama3": _llama3,

@@ -1,15 +1,25 @@
-"""Where each row of a chain stands: its token, position, slot in the cache and random state, on the device."""
+"""The state of each row of a chain on the device: its token, position, slot in the cache, temperature and seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph.tensors import Storage
+from ..graph.builder import Pipeline
+from ..graph.tensors import Storage, Tensor
+
+
+@dataclass(frozen=True)
+class RowTensors:
+    """The rows of a pipeline as its steps take them: token, position and slot of each, all [R] u32."""
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Where each row of a chain stands: all [rows], seeds [rows, 2] u32."""
+    """The state of each row of a chain, which outlives its runs: all [rows], seeds [rows, 2] u32."""
 
     tokens: Storage
     positions: Storage
@@ -25,4 +35,10 @@ class Rows:
             Storage.zeros((rows,), "u32"),
             Storage.zeros((rows,), "f32"),
             Storage.zeros((rows, 2), "u32"),
+        )
+
+    def tensors(self, pipe: Pipeline) -> RowTensors:
+        """The state that a forward pass reads, in the pipeline `pipe`."""
+        return RowTensors(
+            pipe.state("tokens", self.tokens), pipe.state("positions", self.positions), pipe.state("slots", self.slots)
         )

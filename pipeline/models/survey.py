@@ -1,6 +1,9 @@
-"""Loading a model without loading it: what its family would take from a checkpoint, and all that stands against it."""
+"""Loading a model on paper: it finds what its family would take from a checkpoint, and all that is wrong with it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError, UnsupportedError
@@ -11,16 +14,16 @@ MOST_NAMED = 5
 class Survey:
     """Stands where a device would, while a model is made: the loader then copies nothing and goes on after a mistake.
 
-    problems: what would have ended the loading, in order.
+    problems: the errors that would have ended the loading, in order.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.problems: list[CheckpointError] = []
 
-    def instead(self, problem: CheckpointError, name: str, shape, dtypes) -> TensorInfo:
-        """Notes the problem of a tensor; one such as the family expects, to go on with."""
+    def instead(self, problem: CheckpointError, name: str, shape: Sequence[int], dtypes: Sequence[str]) -> TensorInfo:
+        """Notes the problem of a tensor, and gives one such as the family expects, to go on with."""
         self.problems.append(problem)
-        return TensorInfo(name, dtypes[0], tuple(shape), None, 0, 0)
+        return TensorInfo(name, dtypes[0], tuple(shape), Path(), 0, 0)
 
     def check(self) -> None:
         """Raises the first problem and names some others; UnsupportedError where every one of them is that."""

@@ -5,7 +5,7 @@
 
 Each call is one command buffer. `device` is a name ("auto": the system's default) or a
 :class:`pipeline.Device`; named devices stay open, and the chain of a shape is kept, so a repeated call
-only copies and runs. Calls may come from several threads.
+only copies and runs. Calls may come from several threads: those of one shape wait for each other.
 
 Arrays are float32, or bfloat16 where a function says so: either ml_dtypes.bfloat16, or its bits in
 uint16 together with ``bits="bf16"``, which needs no further package; results come back in kind. Any
@@ -13,29 +13,18 @@ strides will do. What does not fit raises ShapeError or DTypeError naming the ar
 there is nothing to choose raises RunError naming the row.
 """
 
-import importlib
+from .._lazy import lazy
 
-_EXPORTS = {
-    "fused_norm_add": "norms",
-    "fused_norm_add_scalar": "norms",
-    "fused_residual_norm": "norms",
-    "fused_residual_norm_scalar": "norms",
-    "moe_softmax_topk": "routing",
-    "fused_moe_routing": "routing",
-    "gumbel_sample": "sampling",
-    "softmax_sample": "sampling",
+_HOMES = {
+    "fused_norm_add": ".norms",
+    "fused_norm_add_scalar": ".norms",
+    "fused_residual_norm": ".norms",
+    "fused_residual_norm_scalar": ".norms",
+    "moe_softmax_topk": ".routing",
+    "fused_moe_routing": ".routing",
+    "Sampled": ".sampling",
+    "gumbel_sample": ".sampling",
+    "softmax_sample": ".sampling",
 }
 
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name):
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = lazy(__name__, _HOMES)

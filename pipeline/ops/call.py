@@ -1,28 +1,46 @@
-"""What the functions share: arrays in, the cached chain of their shapes, arrays out."""
+"""The base of the functions: arrays in, the cached chain of their shapes, arrays out."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..device.device import open_device
+from ..device.device import Device, open_device
 from ..errors import BuildError, DTypeError, ShapeError
 from ..graph.builder import Pipeline
+from ..graph.chain import Chain
 from ..graph.formats import ITEM_SIZES, dtype_of
+from ..graph.plan import Plan
+from ..graph.tensors import Tensor
+
+Tensors: TypeAlias = dict[str, Tensor]
+Build: TypeAlias = Callable[[Pipeline, Tensors], "Tensor | tuple[Tensor, ...]"]
 
 _KEPT_CHAINS = 64
 _KEPT_BYTES = 256 << 20
 
 
-def run(op: str, arrays: dict, build, options: tuple = (), *, rows=None, device="auto", bits=None):
-    """Runs the chain of `build(pipe, tensors) → outputs` on the arrays; one output, or a tuple.
+def run(
+    op: str,
+    arrays: Mapping[str, ArrayLike | None],
+    build: Build,
+    options: tuple[Hashable, ...] = (),
+    *,
+    rows: int | None = None,
+    device: str | Device = "auto",
+    bits: str | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Runs the chain of `build(pipe, tensors) → outputs` on the arrays; the outputs, also one, as a tuple.
 
     arrays: the arguments by name, the first of them with rows first; None is left out. `rows`: how many,
-    where the first array has one that is every row's. `options` is whatever else decides what `build`
-    does. Scratch memory and buffers are kept for the next call.
+    where the first array has one that is every row's. `options` has whatever else `build` depends on.
+    Scratch memory and buffers are kept for the next call.
     """
     given = {name: as_array(op, name, value, bits) for name, value in arrays.items() if value is not None}
     dtypes = {name: element(value, bits) for name, value in given.items()}
@@ -32,21 +50,22 @@ def run(op: str, arrays: dict, build, options: tuple = (), *, rows=None, device=
             f"{op}: {first} has shape {given[first].shape}, expected two dimensions, rows first, of 1 or more each"
         )
     shapes = tuple((name, value.shape, dtypes[name]) for name, value in given.items())
-    rows = len(given[first]) if rows is None else rows
-    key = (op, device, rows, shapes, options)
+    count = len(given[first]) if rows is None else rows
+    key = (op, device, count, shapes, options)
 
-    def make():
-        pipe = Pipeline(_device(device), rows=rows, label=op)
+    def make() -> Chain:
+        pipe = Pipeline(_device(device), rows=count, label=op)
         tensors = {name: pipe.input(name, shape, dtype) for name, shape, dtype in shapes}
         return pipe.build(build(pipe, tensors))
 
     chain, lock = _chains().get(key, make)
     with lock:
-        return chain.run(**given)
+        outputs = chain.run(rows=0, **given)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def as_array(op: str, name: str, value, bits) -> np.ndarray:
-    """The argument as an array of a dtype that kernels know. DTypeError names it."""
+def as_array(op: str, name: str, value: ArrayLike, bits: str | None) -> np.ndarray:
+    """The argument as an array of a dtype that kernels know. Raises DTypeError naming it."""
     if bits not in (None, "bf16"):
         raise BuildError(f'{op}: bits = {bits!r}; choose "bf16", or None for no arrays of bits')
     array = np.asarray(value)
@@ -59,7 +78,7 @@ def as_array(op: str, name: str, value, bits) -> np.ndarray:
     return array
 
 
-def element(array: np.ndarray, bits) -> str:
+def element(array: np.ndarray, bits: str | None) -> str:
     """The dtype as kernels call it: "f32", "bf16" …"""
     return "bf16" if array.dtype == np.uint16 and bits == "bf16" else dtype_of(array)
 
@@ -72,34 +91,34 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _opened(name: str):
-    """One device for each name, and the default's own name is the default."""
+def _opened(name: str) -> Device:
+    """One device per name; the default's own name gives the default."""
     if name != "auto" and _opened("auto").name == name:
         return _opened("auto")
     return open_device(name)
 
 
-def _device(device):
+def _device(device: str | Device) -> Device:
     return _opened(device) if isinstance(device, str) else device
 
 
 @functools.cache
-def _chains():
+def _chains() -> Chains:
     return Chains()
 
 
 class Chains:
     """The chains used last, each with the lock that its buffers need."""
 
-    def __init__(self, count: int = _KEPT_CHAINS, nbytes: int = _KEPT_BYTES):
+    def __init__(self, count: int = _KEPT_CHAINS, nbytes: int = _KEPT_BYTES) -> None:
         self._count, self._nbytes = count, nbytes
-        self._kept = OrderedDict()  # key → (chain, lock, bytes)
+        self._kept: OrderedDict[Hashable, tuple[Chain, threading.Lock, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, key, make):
+    def get(self, key: Hashable, make: Callable[[], Chain]) -> tuple[Chain, threading.Lock]:
         """(chain, lock) for the key, made by `make()` where it is not kept."""
         with self._lock:
             if key not in self._kept:
@@ -112,6 +131,6 @@ class Chains:
             return chain, lock
 
 
-def _nbytes(plan) -> int:
+def _nbytes(plan: Plan) -> int:
     given = sum(int(np.prod(tensor.shape)) * ITEM_SIZES[tensor.dtype] for tensor in plan.inputs.values())
     return plan.layout.nbytes + given

@@ -1,4 +1,4 @@
-"""Sampling: from logits [rows, vocab] float32 to one token a row.
+"""Sampling: from logits [rows, vocab] float32 to one token per row.
 
 `temperature` and every other setting is one value for all rows, or [rows]. A temperature of 0 or less
 takes the largest logit, the lower index on a tie, with no random work. NaN is never drawn; where a
@@ -10,46 +10,70 @@ without the filters. A row with no logit above -inf raises RunError. One row bro
 from __future__ import annotations
 
 import secrets
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..device.core import _core
+from ..device.device import Device
 from ..errors import DTypeError, RunError, ShapeError, UsageError
 from ..generation.settings import RANGES
+from ..graph.builder import Pipeline
+from ..graph.tensors import Tensor
 from . import call
 
 
-class Sampled(tuple):
+class Sampled(tuple[np.ndarray, np.ndarray]):
     """(tokens [rows] uint32, logprobs [rows] float32); `seeds` [rows] uint64 where noise was drawn."""
 
-    def __new__(cls, tokens, logprobs, seeds=None):
+    seeds: np.ndarray | None
+
+    def __new__(cls, tokens: np.ndarray, logprobs: np.ndarray, seeds: np.ndarray | None = None) -> Self:
         self = super().__new__(cls, (tokens, logprobs))
         self.seeds = seeds
         return self
 
-    tokens = property(lambda self: self[0])
-    logprobs = property(lambda self: self[1])
+    @property
+    def tokens(self) -> np.ndarray:
+        return self[0]
+
+    @property
+    def logprobs(self) -> np.ndarray:
+        return self[1]
 
 
-def softmax_sample(logits, temperature, uniform, *, device="auto") -> Sampled:
+def softmax_sample(
+    logits: ArrayLike, temperature: ArrayLike, uniform: ArrayLike, *, device: str | Device = "auto"
+) -> Sampled:
     """(tokens, logprobs) by inverse CDF: the first token up to which the probabilities at `temperature`
     add up to more than `uniform`, a number in [0, 1). A token of probability 0 is never drawn."""
     op = "softmax_sample"
-    logits, rows, shared = _logits(op, logits)
+    row_logits, rows = _logits(op, logits)
     largest = np.nextafter(np.float32(1), np.float32(0))
     arrays = {
-        "logits": logits,
+        "logits": row_logits,
         "temperature": _rows(op, "temperature", temperature, rows, np.float32),
         "uniform": np.minimum(_rows(op, "uniform", uniform, rows, np.float32), largest),
     }
 
-    def build(pipe, tensors):
-        return pipe.softmax_sample(*tensors.values())
+    def build(pipe: Pipeline, tensors: call.Tensors) -> Tensor:
+        return pipe.softmax_sample(tensors["logits"], tensors["temperature"], tensors["uniform"])
 
     return _sampled(op, call.run(op, arrays, build, rows=rows, device=device))
 
 
-def gumbel_sample(logits, temperature, seed=None, step=0, top_k=0, top_p=1.0, min_p=0.0, *, device="auto") -> Sampled:
+def gumbel_sample(
+    logits: ArrayLike,
+    temperature: ArrayLike,
+    seed: ArrayLike | None = None,
+    step: ArrayLike = 0,
+    top_k: ArrayLike = 0,
+    top_p: ArrayLike = 1.0,
+    min_p: ArrayLike = 0.0,
+    *,
+    device: str | Device = "auto",
+) -> Sampled:
     """(tokens, logprobs) by Gumbel-max: argmax(logits / temperature + noise), among what top_k, top_p and
     min_p leave, in that order (0, 1 and 0 are off; a top_k beyond the vocabulary keeps all of it).
 
@@ -58,10 +82,10 @@ def gumbel_sample(logits, temperature, seed=None, step=0, top_k=0, top_p=1.0, mi
     seed the system draws one for each row; the result's `seeds` says which.
     """
     op = "gumbel_sample"
-    logits, rows, shared = _logits(op, logits)
+    row_logits, rows = _logits(op, logits)
     seeds = _seeds(op, seed, rows)
     arrays = {
-        "logits": logits,
+        "logits": row_logits,
         "temperature": _rows(op, "temperature", temperature, rows, np.float32),
         "seeds": seeds.astype("<u8").view(np.uint32).reshape(rows, 2),
         "steps": _rows(op, "step", step, rows, np.uint32),
@@ -73,25 +97,27 @@ def gumbel_sample(logits, temperature, seed=None, step=0, top_k=0, top_p=1.0, mi
     if (filters != np.array([0, 0x3F800000, 0], np.uint32)).any():
         arrays["filters"] = filters
 
-    def build(pipe, tensors):
-        return pipe.gumbel_sample(*tensors.values())
+    def build(pipe: Pipeline, tensors: call.Tensors) -> Tensor:
+        return pipe.gumbel_sample(
+            tensors["logits"], tensors["temperature"], tensors["seeds"], tensors["steps"], tensors.get("filters")
+        )
 
     return _sampled(op, call.run(op, arrays, build, rows=rows, device=device), seeds)
 
 
-def _logits(op: str, logits) -> tuple[np.ndarray, int, bool]:
-    """The logits, one row of them where all are the same memory; how many rows; whether one is all."""
+def _logits(op: str, logits: ArrayLike) -> tuple[np.ndarray, int]:
+    """The logits, one row of them where all rows are the same memory; and the number of rows."""
     array = call.as_array(op, "logits", logits, None)
     if array.dtype != np.float32:
         raise DTypeError(f"{op}: logits is {array.dtype}, expected float32")
     if array.ndim != 2 or 0 in array.shape:
         raise ShapeError(f"{op}: logits has shape {array.shape}, expected [rows, vocab], of 1 or more each")
     shared = len(array) > 1 and array.strides[0] == 0
-    return array[:1] if shared else array, len(array), shared
+    return array[:1] if shared else array, len(array)
 
 
-def _rows(op: str, name: str, value, rows: int, dtype) -> np.ndarray:
-    """A setting as [rows] of the dtype. An error names it, what it is, and what it may be."""
+def _rows(op: str, name: str, value: ArrayLike, rows: int, dtype: DTypeLike) -> np.ndarray:
+    """A setting as [rows] of the dtype. An error names it, its value and its range."""
     allowed = RANGES[name]
     array = np.asarray(value)
     if array.dtype.kind not in ("iu" if allowed.kind is int else "iuf"):
@@ -106,13 +132,14 @@ def _rows(op: str, name: str, value, rows: int, dtype) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(array.astype(dtype), (rows,)))
 
 
-def _seeds(op: str, seed, rows: int) -> np.ndarray:
+def _seeds(op: str, seed: ArrayLike | None, rows: int) -> np.ndarray:
     if seed is None:
         return np.frombuffer(secrets.token_bytes(8 * rows), "<u8").astype(np.uint64)
     return _rows(op, "seed", seed, rows, np.uint64)
 
 
-def _sampled(op: str, result: np.ndarray, seeds=None) -> Sampled:
+def _sampled(op: str, outputs: tuple[np.ndarray, ...], seeds: np.ndarray | None = None) -> Sampled:
+    (result,) = outputs
     tokens, logprobs = result[:, 0].copy(), result[:, 1].copy().view(np.float32)
     lost = tokens == _core.NONE
     if lost.any():

@@ -1,12 +1,20 @@
 """libclang: parses a lowered shader and gives its tree and its diagnostics."""
 
+from __future__ import annotations
+
 import atexit
 import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from ..metalc import toolchain
+
+__all__ = ["INSTALL", "NAME", "Finding", "Note", "Unavailable", "available", "findings", "parse", "reworded"]
+
+TranslationUnit: TypeAlias = Any  # clang.cindex has no types
+Location: TypeAlias = Any
 
 INSTALL = "strict checks need libclang; install it with: pip install libclang"
 NAME = "/strict/shader.clcpp"
@@ -37,6 +45,8 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Note:
+    """A further line of an error."""
+
     line: int  # in the lowered text; 0: elsewhere
     text: str
 
@@ -52,14 +62,14 @@ class Finding:
 
 
 def headers() -> Path:
-    """Folder of strict.h: beside the standard library of the shader compiler."""
+    """The folder of strict.h, which lies beside the standard library of the shader compiler."""
     return toolchain.stdlib_dir().parent / "metal_strict"
 
 
 @functools.cache
-def _index():
+def _index() -> Any:
     try:
-        from clang import cindex
+        from clang import cindex  # an optional package
 
         index = cindex.Index.create()
     except Exception as error:  # no package, or one whose library does not load
@@ -69,6 +79,7 @@ def _index():
 
 
 def available() -> bool:
+    """Whether libclang is installed."""
     try:
         _index()
     except Unavailable:
@@ -76,18 +87,18 @@ def available() -> bool:
     return True
 
 
-def parse(text: str):
+def parse(text: str) -> TranslationUnit:
     """The translation unit of a lowered shader."""
     return _index().parse(NAME, [*_ARGUMENTS, f"-I{headers()}"], unsaved_files=[(NAME, text)])
 
 
-def _line(location) -> int:
-    return location.line if location.file and location.file.name == NAME else 0
+def _line(location: Location) -> int:
+    return int(location.line) if location.file and location.file.name == NAME else 0
 
 
-def findings(unit) -> list[Finding]:
-    """Clang's errors, each at the innermost line of the shader."""
-    found = []
+def findings(unit: TranslationUnit) -> list[Finding]:
+    """The errors of Clang, each at the innermost line of the shader."""
+    found: list[Finding] = []
     for diagnostic in unit.diagnostics:
         if diagnostic.severity < diagnostic.Error:
             continue
@@ -120,7 +131,7 @@ _WORDS = (
 
 
 def reworded(text: str) -> str:
-    """A message of Clang's in Metal's words."""
+    """The text of a message from Clang in Metal's words."""
     for pattern, replacement in _WORDS:
         text = re.sub(pattern, replacement, text)
     return " ".join(text.split())

@@ -4,7 +4,9 @@ import re
 
 from .engine import Finding, reworded
 
-# (rule, what Clang says, what to do)
+__all__ = ["classify", "errors", "false_alarm"]
+
+# (rule, expression for Clang's message, what to do)
 _RULES = (
     ("threadgroup-memory", r"static assertion.*threadgroup memory", "make the threadgroup array smaller"),
     (
@@ -62,7 +64,8 @@ _FALSE = (
     re.compile(r"variable in constant address space must be initialized"),
     # Declarations stand for functions here, so little is constant.
     re.compile(
-        r"must be initialized by a constant expression|not an integral constant expression|no return statement in constexpr"
+        r"must be initialized by a constant expression|not an integral constant expression"
+        r"|no return statement in constexpr"
     ),
     re.compile(r"cast from '[^'*]*(half|bfloat|__bf16)'.* to '[^'*]*(half|bfloat|__bf16)'.* is not allowed"),
 )
@@ -70,7 +73,8 @@ _FALSE = (
 _COPY = re.compile(r"implicit (copy|move) (constructor|assignment operator)\) not viable: .*__constant\b")
 _NOTE_TEMPORARY = re.compile(
     r"cannot bind reference in default address space|'this' object is in default address space"
-    r"|cannot convert initializer list argument to '(const |__private |\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
+    r"|cannot convert initializer list argument to "
+    r"'(const |__private |\w+::)*([a-z]+[234]|vec<[^']*>|[^']*ext_vector[^']*)'"
 )
 _NOTE_FAILED = re.compile(
     r"invalid explicitly-specified argument|candidate template ignored: substitution failure( \[with [^\]]*\])?$"
@@ -81,7 +85,7 @@ _CANDIDATE = re.compile(r"^candidate ")
 
 
 def errors(findings: list[Finding]) -> list[Finding]:
-    """Those of Clang's errors that are Metal's, too."""
+    """The errors of Clang that Metal has, too."""
     bools = any(_BOOLS.search(finding.text) for finding in findings)
     return [f for f in findings if not (false_alarm(f) or bools and "subscripted value" in f.text)]
 
@@ -94,8 +98,8 @@ def false_alarm(finding: Finding) -> bool:
     if "cannot bind to a temporary object because of address space mismatch" in text:
         return True
     if text.startswith("cannot initialize object parameter"):
-        types = _TYPES.findall(text)
-        return len(types) == 2 and not _SPACE.search(types[1].split("<")[0])
+        named = _TYPES.findall(text)
+        return len(named) == 2 and not _SPACE.search(named[1].split("<")[0])
     candidates = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
     if text.startswith(("no matching constructor", "no viable overloaded '='", "no viable conversion")):
         return any(_COPY.search(note) or _CONSTANT.search(note) for note in candidates)
@@ -117,7 +121,7 @@ def false_alarm(finding: Finding) -> bool:
 
 
 def classify(finding: Finding) -> tuple[str, str, str]:
-    """(rule, message, fix)."""
+    """(rule, message, fix) of a finding."""
     message = reworded(finding.text)
     reasons = [note.text for note in finding.notes if _CANDIDATE.match(note.text)]
     everything = " ".join((finding.text, *reasons))
@@ -146,7 +150,7 @@ def _memory(finding: Finding) -> str:
 
 def _mixes(text: str) -> bool:
     """Whether a message names two pointers into different address spaces."""
-    spaces = set()
+    spaces: set[str] = set()
     for name in _TYPES.findall(text):
         if re.search(r"[*&\[]", name):
             space = _SPACE.findall(re.split(r"[*&\[]", name)[0])

@@ -1,15 +1,20 @@
 """A shader's text with macros expanded, as Apple's compiler would see it, and where each line comes from."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..metalc import toolchain
 from ..metalc.diagnostics import summary
 from ..metalc.errors import CompileError
+
+__all__ = ["Place", "column", "occurrences", "places", "preprocess"]
 
 # Apple's headers. The names of this project's own (<metal_lanes>) are not among them, so that a shader
 # takes the path that it takes there.
@@ -61,11 +66,15 @@ _MARKER = re.compile(r'#[ \t]+(\d+)[ \t]+"((?:[^"\\]|\\.)*)"[^\n]*')
 
 @dataclass(frozen=True, slots=True)
 class Place:
+    """A line of an original file."""
+
     file: str
     line: int
 
 
-def preprocess(file, include=(), defines=()) -> str:
+def preprocess(
+    file: str | os.PathLike[str], include: Iterable[str | os.PathLike[str]] = (), defines: Iterable[str] = ()
+) -> str:
     """Macros and conditionals expanded, line markers kept; Metal's headers are left out."""
     with tempfile.TemporaryDirectory(prefix="strict-") as name:
         for header in (*_HEADERS, *_STANDARD):
@@ -97,7 +106,9 @@ def preprocess(file, include=(), defines=()) -> str:
 
 def places(text: str, file: str) -> tuple[str, list[Place]]:
     """The text without its line markers, and the place of each of its lines."""
-    lines, found, line = [], [], 1
+    lines: list[str] = []
+    found: list[Place] = []
+    line = 1
     for content in text.split("\n"):
         marker = _MARKER.fullmatch(content)
         if marker:
@@ -112,7 +123,7 @@ def places(text: str, file: str) -> tuple[str, list[Place]]:
 
 
 def column(place: Place, word: str, nth: int, sources: dict[str, list[str]]) -> int:
-    """Column of the nth of a word in its line of the original file, or of the line's first character."""
+    """The column of the nth of a word in its line of the original file, or of the line's first character."""
     if place.file not in sources:
         try:
             sources[place.file] = Path(place.file).read_text(errors="replace").splitlines()
@@ -126,7 +137,7 @@ def column(place: Place, word: str, nth: int, sources: dict[str, list[str]]) -> 
     return places[min(nth, len(places) - 1)] if places else len(text) - len(text.lstrip()) + 1
 
 
-def occurrences(word: str, text: str):
-    """Matches of a whole word, or of a symbol."""
+def occurrences(word: str, text: str) -> Iterable[re.Match[str]]:
+    """The matches of a whole word, or of a symbol."""
     pattern = rf"\b{re.escape(word)}\b" if re.fullmatch(r"\w+", word) else re.escape(word)
     return re.finditer(pattern, text) if word else ()

@@ -1,9 +1,21 @@
-"""Rules that the syntax tree tells: pointers without an address space, recursion, state of the program."""
+"""Rules about the syntax tree: pointers without an address space, recursion, state of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from clang.cindex import Config, CursorKind, StorageClass, TypeKind
 
-from .engine import NAME
+from .diagnostic import ReportPlace
+from .engine import NAME, TranslationUnit
 from .lower import Lowered
+
+__all__ = ["check"]
+
+Cursor: TypeAlias = Any  # clang.cindex has no types
+Type: TypeAlias = Any
+_Sizes: TypeAlias = dict[int, int] | None  # bytes of threadgroup variables in the kernel around, by their offset
 
 _POINTERS = (TypeKind.POINTER, TypeKind.LVALUEREFERENCE, TypeKind.RVALUEREFERENCE)
 _ARRAYS = (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY, TypeKind.VARIABLEARRAY, TypeKind.DEPENDENTSIZEDARRAY)
@@ -42,13 +54,15 @@ SPACE_FIX = "write device, constant, threadgroup or thread before its type"
 MEMORY = 32768
 
 
-def check(unit, lowered: Lowered, kernels: dict[str, str], report) -> None:
-    """Calls report(line, column, rule, message, fix); kernels: C++ names of kernels."""
+def check(unit: TranslationUnit, lowered: Lowered, kernels: set[str], report: ReportPlace) -> None:
+    """Reports each place of the lowered text that Metal refuses. kernels: their C++ names."""
     _Walk(unit, lowered, kernels, report).run()
 
 
 class _Walk:
-    def __init__(self, unit, lowered, kernels, report):
+    """One walk over the tree."""
+
+    def __init__(self, unit: TranslationUnit, lowered: Lowered, kernels: set[str], report: ReportPlace) -> None:
         self.unit, self.kernels, self.report = unit, kernels, report
         self.temporaries = lowered.temporaries
         self.variables = {variable.name.text for variable in lowered.variables}
@@ -56,6 +70,7 @@ class _Walk:
         self.names: dict[str, str] = {}
 
     def run(self) -> None:
+        """Visits the shader's own part of the tree, then looks for recursion in the calls that it found."""
         tops = list(self.unit.cursor.get_children())
         self.unspaced = self._sentinels(tops)
         for cursor in tops:
@@ -64,24 +79,24 @@ class _Walk:
                 self._visit(cursor, None, None)
         self._recursion()
 
-    def _sentinels(self, tops) -> int:
+    def _sentinels(self, tops: Sequence[Cursor]) -> int:
         """The number of the address space that Clang gives to a pointer without one."""
         for cursor in tops:
             if cursor.kind == CursorKind.NAMESPACE and cursor.spelling == "strict":
                 for child in cursor.get_children():
                     if child.spelling == "in_no_space":
-                        return child.underlying_typedef_type.get_address_space()
+                        return int(child.underlying_typedef_type.get_address_space())
         return -1
 
-    def _fail(self, cursor, rule: str, message: str, fix: str) -> None:
+    def _fail(self, cursor: Cursor, rule: str, message: str, fix: str) -> None:
         self.report(cursor.location.line, cursor.location.column, rule, message, fix)
 
     # -- walking -----------------------------------------------------------------------------------
 
-    def _visit(self, cursor, function, sizes) -> None:
+    def _visit(self, cursor: Cursor, function: Cursor | None, sizes: _Sizes) -> None:
         kind = cursor.kind
         if kind in _DECLARATIONS:
-            self._declaration(cursor, function, sizes)
+            self._declaration(cursor, sizes)
         elif kind in _FUNCTIONS:
             function, sizes = cursor, {}
             self._function(cursor)
@@ -95,18 +110,19 @@ class _Walk:
             self._fail(
                 cursor,
                 "threadgroup-memory",
-                f"kernel '{cursor.spelling}' has {sum(sizes.values()):,} bytes of threadgroup memory; 32,768 is the most",
+                f"kernel '{cursor.spelling}' has {sum(sizes.values()):,} bytes of threadgroup memory; "
+                f"{MEMORY:,} is the most",
                 "make its threadgroup arrays smaller",
             )
 
-    def _function(self, cursor) -> None:
+    def _function(self, cursor: Cursor) -> None:
         if cursor.kind in (CursorKind.CONSTRUCTOR, CursorKind.DESTRUCTOR):
             return
         self._spaces(cursor, cursor.result_type, "result of")
         if cursor.spelling == "main":
             self._fail(cursor, "reserved-name", "a function cannot be named main", "rename it")
 
-    def _declaration(self, cursor, function, sizes) -> None:
+    def _declaration(self, cursor: Cursor, sizes: _Sizes) -> None:
         kind = cursor.kind
         if kind == CursorKind.VAR_DECL:
             self._variable(cursor, sizes)
@@ -114,7 +130,7 @@ class _Walk:
         spelled = cursor.underlying_typedef_type if what == "type" else cursor.type
         self._spaces(cursor, spelled, what)
 
-    def _variable(self, cursor, sizes) -> None:
+    def _variable(self, cursor: Cursor, sizes: _Sizes) -> None:
         declared = cursor.type
         if cursor.spelling in self.variables and declared.kind == TypeKind.LVALUEREFERENCE:
             size = declared.get_pointee().get_size()
@@ -136,7 +152,7 @@ class _Walk:
 
     # -- address spaces ----------------------------------------------------------------------------
 
-    def _spaces(self, cursor, declared, what: str) -> None:
+    def _spaces(self, cursor: Cursor, declared: Type, what: str) -> None:
         if _points_to_function(declared):
             if what in ("parameter", "variable", "member"):
                 self._fail(
@@ -159,8 +175,8 @@ class _Walk:
         else:
             self._fail(cursor, "no-address-space", f"{what}{name} is a {kind} without an address space", SPACE_FIX)
 
-    def _lacking(self, declared) -> str | None:
-        """Whether a pointer or a reference in a type as it is written has no address space."""
+    def _lacking(self, declared: Type) -> str | None:
+        """Whether a pointer or a reference in a type, as it is written, has no address space, and which of the two."""
         declared = _element(declared)
         if declared.kind not in _POINTERS:
             return None
@@ -169,7 +185,7 @@ class _Walk:
             return None
         inner = _element(pointee)
         kind = "pointer" if declared.kind == TypeKind.POINTER else "reference"
-        # Clang leaves the space of what depends on a template's parameter open.
+        # Clang leaves the space open where a type depends on a template's parameter.
         forwards = declared.kind == TypeKind.RVALUEREFERENCE
         if kind == "reference" and inner.kind == TypeKind.POINTER:
             return self._lacking(inner)  # device float *&p is in use
@@ -179,7 +195,7 @@ class _Walk:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def _call(self, cursor, function) -> None:
+    def _call(self, cursor: Cursor, function: Cursor) -> None:
         for target in self._targets(cursor):
             if target.kind not in _FUNCTIONS or not target.location.file or target.location.file.name != NAME:
                 continue
@@ -196,7 +212,8 @@ class _Walk:
             self.names[caller] = function.spelling
             self.calls.setdefault(caller, {}).setdefault(callee, (line.line, line.column))
 
-    def _targets(self, cursor):
+    def _targets(self, cursor: Cursor) -> list[Cursor]:
+        """The functions that a call may reach."""
         if cursor.referenced is not None:
             target = cursor.referenced
             original = Config().lib.clang_getSpecializedCursorTemplate(target)
@@ -212,7 +229,7 @@ class _Walk:
         return []
 
     def _recursion(self) -> None:
-        reported = set()
+        reported: set[str] = set()
         for start in self.calls:
             path = self._cycle(start)
             if path and not reported & set(path):
@@ -223,10 +240,11 @@ class _Walk:
                 self.report(line, column, "recursion", message, "use a loop")
 
     def _cycle(self, start: str) -> list[str]:
-        """Functions from start back to start, or nothing."""
+        """The functions on a way from start back to start; empty where there is none."""
         if start in self.calls[start]:
             return [start]
-        stack, seen = [(start, [start])], set()
+        stack: list[tuple[str, list[str]]] = [(start, [start])]
+        seen: set[str] = set()
         while stack:
             key, path = stack.pop()
             for callee in self.calls.get(key, ()):
@@ -238,18 +256,18 @@ class _Walk:
         return []
 
 
-def _key(cursor) -> str:
-    return cursor.canonical.get_usr()
+def _key(cursor: Cursor) -> str:
+    return str(cursor.canonical.get_usr())
 
 
-def _points_to_function(declared) -> bool:
+def _points_to_function(declared: Type) -> bool:
     declared = _element(declared).get_canonical()
     if declared.kind not in _POINTERS:
         return False
     return declared.get_pointee().get_canonical().kind in (TypeKind.FUNCTIONPROTO, TypeKind.FUNCTIONNOPROTO)
 
 
-def _element(declared):
+def _element(declared: Type) -> Type:
     while declared.kind in _ARRAYS:
         declared = declared.element_type
     return declared

@@ -1,9 +1,12 @@
-"""Rules that single words tell: what C++ has and Metal has not, and attributes that nobody knows."""
+"""Rules about single words: those that C++ has and Metal has not, and attributes that nobody knows."""
 
 import re
 
 from ..metalc.tokens import Token
+from .diagnostic import ReportToken
 from .lower import Lowered
+
+__all__ = ["KNOWN", "POSITIONS", "RESOURCES", "check"]
 
 _WORDS = {
     "double": ("double", "Metal has no double", "use float"),
@@ -26,8 +29,9 @@ POSITIONS = frozenset(
     "thread_position_in_grid threadgroup_position_in_grid threads_per_grid threadgroups_per_grid grid_size grid_origin "
     "thread_position_in_threadgroup thread_index_in_threadgroup thread_index_in_simdgroup thread_index_in_quadgroup "
     "simdgroup_index_in_threadgroup quadgroup_index_in_threadgroup threads_per_threadgroup threads_per_simdgroup "
-    "dispatch_threads_per_threadgroup thread_execution_width simdgroups_per_threadgroup dispatch_simdgroups_per_threadgroup "
-    "quadgroups_per_threadgroup dispatch_quadgroups_per_threadgroup stage_in_grid_origin stage_in_grid_size".split()
+    "dispatch_threads_per_threadgroup thread_execution_width simdgroups_per_threadgroup "
+    "dispatch_simdgroups_per_threadgroup quadgroups_per_threadgroup dispatch_quadgroups_per_threadgroup "
+    "stage_in_grid_origin stage_in_grid_size".split()
 )
 RESOURCES = frozenset(
     "buffer texture sampler threadgroup stage_in function_constant imageblock_data threadgroup_imageblock payload "
@@ -37,24 +41,27 @@ KNOWN = (
     POSITIONS
     | RESOURCES
     | frozenset(
-        "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable intersection "
-        "extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color depth stencil "
+        "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable "
+        "intersection extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color "
+        "depth stencil "
         "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
         "primitive_id front_facing barycentric_coord render_target_array_index viewport_array_index amplification_id "
         "amplification_count patch_id control_point_index_buffer attribute raster_order_group user id flat "
         "center_perspective center_no_perspective centroid_perspective centroid_no_perspective sample_perspective "
-        "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated noreturn "
-        "likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data world_space_data "
-        "instancing triangle bounding_box curve curve_data max_levels primitive_data distance opaque_primitive origin direction "
-        "min_distance max_distance accept_intersection continue_search geometry_id geometry_intersection_function_table_offset "
-        "user_instance_id instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
+        "sample_no_perspective invariant shared primitive indices maybe_unused nodiscard fallthrough deprecated "
+        "noreturn likely unlikely always_inline noinline unroll loop_unroll clang gnu access packed triangle_data "
+        "world_space_data "
+        "instancing triangle bounding_box curve curve_data max_levels primitive_data distance opaque_primitive origin "
+        "direction min_distance max_distance accept_intersection continue_search geometry_id "
+        "geometry_intersection_function_table_offset user_instance_id "
+        "instance_intersection_function_table_offset imageblock pixel_position_in_tile pixels_per_tile "
         "tile_index alias_implicit_imageblock intersection_result intersection_params_table loop dont_unroll".split()
     )
 )
 
 
-def check(lowered: Lowered, report) -> None:
-    """Calls report(token, rule, message, fix)."""
+def check(lowered: Lowered, report: ReportToken) -> None:
+    """Reports each word that Metal refuses."""
     tokens = lowered.tokens
     for index, token in enumerate(tokens):
         if token.kind != "word":
@@ -111,7 +118,7 @@ def _opens(tokens: list[Token], index: int) -> bool:
     )
 
 
-def _attributes(lowered: Lowered, index: int, report) -> None:
+def _attributes(lowered: Lowered, index: int, report: ReportToken) -> None:
     tokens, end = lowered.tokens, lowered.pairs[index] - 1
     at = index + 2
     while at < end:

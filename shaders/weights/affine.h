@@ -1,4 +1,4 @@
-// MLX's quantisation (mlx.core.quantize). Columns are whole groups, integers are packed lowest bits first.
+// MLX's quantisation (mlx.core.quantize). A row is a whole number of groups. Integers are packed lowest bits first.
 //
 //   affine, 3, 4, 6 or 8 bits   w = q · scale + bias for each group of 32, 64 or 128
 //   mxfp4                       w = E2M1 code · 2^(e - 127) for each 32 (OCP Microscaling Formats 1.0)
@@ -7,7 +7,7 @@
 
 #include "scale.h"
 
-// A power of two: 2^(e - 127), or infinity for 255.
+// A scale that is a power of two: 2^(e - 127), or infinity for e = 255.
 struct E8M0 {
     uchar e;
 };
@@ -19,10 +19,10 @@ METAL_FUNC GroupScale group_scale(device const S *scales, device const S *biases
 
 METAL_FUNC GroupScale group_scale(device const E8M0 *scales, device const E8M0 *, uint g) {
     uint e = scales[g].e;
-    return {e == 0 ? half_power(0) : 0.5f * metal::as_type<float>(e << 23), 0};  // half of it: codes are doubled
+    return {e == 0 ? half_power(0) : 0.5f * metal::as_type<float>(e << 23), 0};  // half: lanes_e2m1 doubles the value
 }
 
-// The integers of a chunk.
+// Returns the sixteen integers of a chunk.
 template <uint bits>
 METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
     if (bits == 4) return lanes_unpack4(words + 2 * chunk);

@@ -1,7 +1,7 @@
-// Weights that are stored as blocks of one row each, as llama.cpp does (ggml-common.h): GGUF's types.
+// GGUF's weight types: a row is stored as blocks, as in llama.cpp (ggml-common.h).
 //
-// Columns are whole blocks. Blocks follow each other without a gap, so that nothing in them is aligned to more than
-// its two bytes (MXFP4: one byte).
+// A row is a whole number of blocks. Blocks follow each other without a gap, so their members are aligned to two bytes
+// at most (MXFP4: to one).
 #ifndef OB_WEIGHTS_BLOCKS_H
 #define OB_WEIGHTS_BLOCKS_H
 
@@ -9,13 +9,13 @@
 #include "blocks_256.h"
 #include "plain.h"
 
-// Of all groups of a block, where it has several; one is read as such.
+// Reads the scales of all groups of a block. This version is for blocks that are one group; others have their own.
 template <typename B>
 METAL_FUNC void block_scales(device const B *b, thread GroupScale *out) {
     out[0] = block_scale(b, 0);
 }
 
-// A row of blocks B: B::columns of them to a block, a scale for each B::group.
+// A row of blocks B. A block has B::columns columns; each B::group columns have a scale.
 template <typename B>
 struct BlockRow {
     device const B *data;
@@ -30,7 +30,7 @@ struct BlockRow {
     METAL_FUNC Lanes lanes(uint block, uint chunk, GroupScale s) const { return block_lanes(data + block, chunk, s); }
 };
 
-// Elements are blocks of one column.
+// The row type of a stored type. An element counts as a block of one column.
 template <typename T>
 struct Stored {
     typedef BlockRow<T> Row;

@@ -1,4 +1,5 @@
-// GGUF's blocks of 256 weights, the "K" types: groups of 32 or 16 have scales that are integers times the block's.
+// GGUF's blocks of 256 weights, the "K" types. Groups have 32 or 16 weights; a group's scale is an integer times the
+// block's scale.
 #ifndef OB_WEIGHTS_BLOCKS_256_H
 #define OB_WEIGHTS_BLOCKS_256_H
 
@@ -8,29 +9,29 @@ struct BlockQ4_K {
     enum { columns = 256, group = 32 };
     half d, m;
     uchar scales[12];
-    ushort q[64];  // 32 bytes are the low and high halves of two groups
+    ushort q[64];  // 32 bytes hold two groups, one in the low halves and one in the high halves
 };
 
 struct BlockQ5_K {
     enum { columns = 256, group = 32 };
     half d, m;
     uchar scales[12];
-    ushort high[16];  // bit g of byte i: the fifth bit of weight i of group g
+    ushort high[16];  // bit g of byte i is the fifth bit of weight i of group g
     ushort q[64];
 };
 
 struct BlockQ6_K {
     enum { columns = 256, group = 16 };
-    ushort low[64];   // 64 bytes are the low halves of weights 0 to 63 and 64 to 127 of half a block
-    ushort high[32];  // two bits for weights i, i + 32, i + 64 and i + 96 of half a block
+    ushort low[64];   // per half block, 64 bytes hold the low four bits: weights 0 to 63, then 64 to 127
+    ushort high[32];  // per half block, byte i holds two bits each of weights i, i + 32, i + 64 and i + 96
     uchar scales[16]; // signed
     half d;
 };
 
 static_assert(sizeof(BlockQ4_K) == 144 && sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210, "GGUF's blocks of 256");
 
-// Six bits each of scale and minimum g: of the first four groups in bytes of their own, whose upper two bits
-// belong to the other four.
+// Returns the scale and the minimum of group g, six bits each. The first four groups have bytes of their own; the upper
+// two bits of these bytes belong to the other four groups.
 METAL_FUNC GroupScale six_bit_scale(float d, float m, device const uchar *p, uint g) {
     uint i = g & 3, scale = p[i], least = p[i + 4], rest = p[i + 8];
     uint a = g < 4 ? scale & 63 : (rest & 15) | (scale >> 6) << 4;
@@ -50,7 +51,8 @@ METAL_FUNC GroupScale block_scale(device const BlockQ6_K *b, uint g) {
     return {stored_value(b->d) * float(int(b->scales[g] ^ 128) - 128), 0};
 }
 
-// All scales of a block at once. The twelve bytes are three words; four bytes of a word go the same way.
+// Reads all scales of a block at once. The twelve bytes are three words, and the four bytes of a word are handled
+// alike.
 METAL_FUNC void six_bit_scales(float d, float m, device const uchar *p, thread GroupScale *out) {
     device const ushort *q = (device const ushort *)p;
     uint low = q[0] | uint(q[1]) << 16, least = q[2] | uint(q[3]) << 16, rest = q[4] | uint(q[5]) << 16;
@@ -89,7 +91,7 @@ METAL_FUNC Lanes block_lanes(device const BlockQ5_K *b, uint chunk, GroupScale s
 }
 
 METAL_FUNC Lanes block_lanes(device const BlockQ6_K *b, uint chunk, GroupScale s) {
-    uint part = chunk / 8, c = chunk % 8;  // half of the block, chunk of it
+    uint part = chunk / 8, c = chunk % 8;  // the half of the block, and the chunk within it
     LanesBytes low = lanes_field(lanes_bytes(b->low + 32 * part + 8 * (c % 4)), c / 4 * 4, 15);
     LanesBytes high = lanes_field(lanes_bytes(b->high + 16 * part + 8 * (c % 2)), c / 2 * 2, 3);
     return scaled(lanes_convert(lanes_less_by(lanes_join(low, high), 32)), s);

@@ -1,5 +1,5 @@
-// GGUF's blocks of 32 weights with one scale, and a bias in Q4_1 and Q5_1. The first sixteen weights have the low
-// halves of the sixteen bytes q, the others the high halves; the fifth bits lie apart.
+// GGUF's blocks of 32 weights with one scale; Q4_1 and Q5_1 also have a bias. The low halves of the sixteen bytes q
+// hold the first sixteen weights, the high halves hold the others. The fifth bits are stored apart.
 #ifndef OB_WEIGHTS_BLOCKS_32_H
 #define OB_WEIGHTS_BLOCKS_32_H
 
@@ -53,7 +53,7 @@ METAL_FUNC GroupScale block_scale(device const BlockQ5_1 *b, uint) { return {sto
 METAL_FUNC GroupScale block_scale(device const BlockQ8_0 *b, uint) { return {stored_value(b->d), 0}; }
 METAL_FUNC GroupScale block_scale(device const BlockMXFP4 *b, uint) { return {half_power(b->e), 0}; }
 
-// With the fifth bits: sixteen of them to a chunk.
+// Joins the four low bits of a chunk with its sixteen fifth bits.
 METAL_FUNC LanesBytes five_bits(device const ushort *q, device const ushort *high, uint chunk) {
     uint bits = high[chunk];
     return lanes_join(lanes_field(lanes_bytes(q), 4 * chunk, 15), lanes_spread<1>(bits & 255, bits >> 8));

@@ -1,4 +1,4 @@
-// Weights that are stored as elements, float, half or bfloat, row by row; a row may be of any length.
+// Weights that are stored as elements (float, half or bfloat), row by row. A row may have any length.
 #ifndef OB_WEIGHTS_PLAIN_H
 #define OB_WEIGHTS_PLAIN_H
 
@@ -15,9 +15,9 @@ METAL_FUNC Lanes row_lanes(PlainRow<T> row, uint chunk) {
     return lanes_read(row.data, 16 * chunk, row.columns);
 }
 
-// out[o · R + r] = part of the product of weight row o with x.row[r], o < O, r < R: the chunks of
-// sixteen columns first, first + step, …. What the threads of a simdgroup get adds up to the
-// product. Each product is added up in the same order whatever O and R are.
+// out[o · R + r] = a part of the product of weight row o with x.row[r], o < O, r < R: the sum over the chunks of
+// sixteen columns first, first + step, …. The parts of all threads of a simdgroup add up to the product. The order of
+// additions is the same for every O and R.
 template <uint O, uint R, typename T>
 METAL_FUNC void dots(thread const PlainRow<T> *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
     Lanes acc[O * R];

@@ -1,10 +1,10 @@
-// What the rows of all formats share.
+// The rows of all formats share this code: scales, and the rows of activations that they are multiplied by.
 #ifndef OB_WEIGHTS_SCALE_H
 #define OB_WEIGHTS_SCALE_H
 
 #include "../lanes_bytes.h"
 
-// Of a group of weights: w = integer · scale + bias.
+// The scale of a group of weights: w = integer · scale + bias.
 struct GroupScale {
     float scale, bias;
 };
@@ -18,16 +18,17 @@ METAL_FUNC float stored_value(float x) { return x; }
 METAL_FUNC float stored_value(half x) { return lanes_value(x); }
 METAL_FUNC float stored_value(bfloat x) { return float(x); }
 
-// 2^(e - 128), for integers of twice a value; e = 0 is twice the smallest step below the normal numbers.
+// Returns 2^(e - 128), half of the stored scale, for integers that are twice a value. For e < 2 the result is
+// subnormal.
 METAL_FUNC float half_power(uint e) { return metal::as_type<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
 
-// R rows of activations, wherever each of them is.
+// R rows of activations, each at any address.
 template <uint R>
 struct Inputs {
     device const float *row[R];
 };
 
-// Rows that follow each other `stride` elements apart.
+// Returns R rows that are `stride` elements apart.
 template <uint R>
 METAL_FUNC Inputs<R> inputs_of(device const float *x, ulong stride) {
     Inputs<R> result;

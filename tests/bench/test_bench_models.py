@@ -1,4 +1,5 @@
-"""The benchmark on whatever pipeline.run takes: every family as a folder and as GGUF, files in parts, names; the peer's file."""
+"""The benchmark on whatever pipeline.run takes: every family as a folder and as GGUF, files in parts, names; the peer's
+file."""
 
 import importlib.util
 import json
@@ -15,7 +16,7 @@ from support.families.stored import stored
 
 import pipeline as p
 from pipeline import bench
-from pipeline.benching import bandwidth, peer, steps
+from pipeline.benching import bandwidth, llama_cpp, peer, steps
 from pipeline.benching.cache import models_folder
 from pipeline.benching.gguf_file import targets, values
 from pipeline.benching.options import parse_options
@@ -60,7 +61,7 @@ def test_every_step_has_a_group(name, rows, tmp_path):
     """Only the embedding and the clearing of the status are left over."""
     with p.open_checkpoint(stored(name, "mlx", tmp_path)) as checkpoint:
         generator = p.Generator(p.load_model(checkpoint, device="cpu"), context=8, batch_size=rows)
-        names = [dispatch.step for dispatch in generator._decode.plan.dispatches]
+        names = [dispatch.step for dispatch in generator._decode.chain.plan.dispatches]
     assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
     assert {steps.group_of(name) for name in names} == groups_of(golden.load(name)[0]["config"])
 
@@ -152,7 +153,7 @@ class Peer:
 def installed(monkeypatch):
     """llama-cpp-python without the package gguf; the files that it is given."""
     monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: None if name == "gguf" else object())
-    monkeypatch.setattr(peer, "LlamaCpp", Peer)
+    monkeypatch.setattr(llama_cpp, "LlamaCpp", Peer)
     monkeypatch.setattr(Peer, "files", [])
     return Peer.files
 
@@ -253,4 +254,4 @@ def test_a_file_that_llama_cpp_refuses(tmp_path):
         with pytest.raises(
             p.errors.RunError, match=f"llama.cpp .* does not load .*model.gguf \\(.*nosuch.*\\); .*{word}"
         ):
-            peer.LlamaCpp(file, 1, "f16")
+            llama_cpp.LlamaCpp(file, 1, "f16")

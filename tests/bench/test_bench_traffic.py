@@ -92,8 +92,8 @@ def test_experts_one_by_one(tmp_path):
 
 
 def test_leading_dense_layers_and_shared_experts(tmp_path):
-    """GLM-4-MoE: one dense layer of 288, then 6 experts and one that every token takes, of 256; blocks of Q8_0, 8.5 bits;
-    biases, norms, the router and its correction F32."""
+    """GLM-4-MoE: one dense layer of 288, then 6 experts and one that every token takes, of 256; blocks of Q8_0, 8.5
+    bits; biases, norms, the router and its correction F32."""
     found, _ = counted(stored("glm4_moe", "Q8_0", tmp_path))
     attention, mlp, shared = (2 * 192 + 2 * 96) * 256, 3 * 288 * 256, 3 * 256 * 256
     vectors = 5 * (192 + 2 * 96 + 2 * 256 + 2 * 32) + 256 + 4 * (6 * 256 + 6)

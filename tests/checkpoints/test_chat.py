@@ -116,7 +116,8 @@ def test_harm(harm):
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{{ 10 ** (10 ** 9) }}",
-        "{% set n = namespace(s='aaaa') %}{% for i in range(99999) %}{% set x = ('a' * 9999999).count('aab') %}{% endfor %}",
+        "{% set n = namespace(s='aaaa') %}{% for i in range(99999) %}{% set x = ('a' * 9999999).count('aab') %}"
+        "{% endfor %}",
     ],
     ids=["loops", "one endless operation", "long operations"],
 )
@@ -156,7 +157,8 @@ def test_without_jinja(tmp_path, monkeypatch):
 
 def test_jinja_is_not_loaded_here():
     code = (
-        "import sys; from pipeline.checkpoints.chat import Chat\nwith Chat('f', {'default': 'x'}, {}) as c: c.render([])\n"
+        "import sys; from pipeline.checkpoints.chat import Chat\n"
+        "with Chat('f', {'default': 'x'}, {}) as c: c.render([])\n"
         "print([m for m in ('jinja2', 'numpy', 'tokenizers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

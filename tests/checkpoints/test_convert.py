@@ -1,4 +1,5 @@
-"""pipeline.convert's tensors: the arithmetic is MLX's and the layout mlx-lm's, bit for bit, by what both of them gave."""
+"""pipeline.convert's tensors: the arithmetic is MLX's and the layout mlx-lm's, bit for bit, by what both of them
+gave."""
 
 import hashlib
 import json

@@ -1,4 +1,5 @@
-"""python -m pipeline.convert as a program: what it writes runs, and no end of a run leaves what looks complete and is not."""
+"""python -m pipeline.convert as a program: what it writes runs, and no end of a run leaves what looks complete and is
+not."""
 
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, write_safetensors, write_source
 from support.paths import ROOT
-from support.programs import run
+from support.programs import heed_interrupts, run
 
 import pipeline as p
 from pipeline.checkpoints.config import Quantization
@@ -155,6 +156,7 @@ def begun(source, out, outputs):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        preexec_fn=heed_interrupts,
     )
     names = [process.stdout.readline().strip() for _ in range(outputs)]
     assert all(names), process.stderr.read()
@@ -282,12 +284,12 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
 
 
 def test_a_terminal_sees_a_bar(monkeypatch, capsys):
-    from pipeline.converting import display
+    from pipeline.converting import bar, display
 
     monkeypatch.setattr(display, "is_live", lambda stream: True)
     monkeypatch.setenv("TERM", "xterm")
     with display.make_progress() as progress:
-        assert isinstance(progress, display.Bar)
+        assert isinstance(progress, bar.Bar)
         progress.start(1000)
         progress.shard("model.safetensors", 1, 1)
         progress.advance(1000)

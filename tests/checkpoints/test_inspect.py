@@ -113,7 +113,7 @@ def test_program(folder):
         "MLX 4 bits, groups of 64: 171 tensors",
         "mapped",
         "for a context of 1,024",
-        "of weights a token",
+        "of weights per token",
         "4,096 tokens",
         "unsupported  nothing",
     ):

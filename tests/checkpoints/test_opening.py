@@ -1,4 +1,5 @@
-"""A checkpoint of 5 GB opens at once: what benchmarks/opening.py says holds, and its files are what they claim to be."""
+"""A checkpoint of 5 GB opens at once: what benchmarks/opening.py says holds, and its files are what they claim to
+be."""
 
 import opening  # noqa: E402
 import pytest

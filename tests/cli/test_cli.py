@@ -47,7 +47,7 @@ def test_a_large_cache_is_told_before_it_is_taken():
 def test_story():
     code, out, err = run("--max-tokens", 40, "--seed", 7)
     assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err
-    assert "tok/s" in err and "command buffers a token  1\n" in err and "bytes read back a token  8\n" in err
+    assert "tok/s" in err and "command buffers per token  1\n" in err and "bytes read back per token  8\n" in err
     assert "seed" in err and "peak memory" in err and "expert load" in err
     assert run("--max-tokens", 40, "--seed", 7)[1] == out
     assert run("--max-tokens", 40, "--seed", 8)[1] != out

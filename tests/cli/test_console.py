@@ -44,7 +44,7 @@ def test_story_on_a_terminal():
     assert "loading storyteller" in plain and "prefill" in plain and re.search(r"decode .* \d+/512 +\d+ tok/s", plain)
     assert "Once upon a time, there was a fox 🦊 who lived by the river." in plain
     final = plain[plain.rindex("The end.") :]
-    assert "command buffers a token  1" in final and "peak memory" in final and "│" in final
+    assert "command buffers per token  1" in final and "peak memory" in final and "│" in final
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor comes back
 
 

@@ -36,7 +36,7 @@ def test_nothing_counted():
     for key in ("prefill_tokens_per_second", "decode_tokens_per_second", "command_buffers_per_token"):
         assert made[key] is None
     rows = dict(to_rows(made))
-    assert rows["command buffers a token"] == "none" and "expert load by layer" not in rows
+    assert rows["command buffers per token"] == "none" and "expert load by layer" not in rows
 
 
 def test_batch():

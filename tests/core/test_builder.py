@@ -9,7 +9,7 @@ from support import reference
 import pipeline as p
 from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph import memory
-from pipeline.graph.plan import place_apart
+from pipeline.graph.plan import apart
 from pipeline.graph.steps.experts import GROUPED_ROWS
 from pipeline.models.rows import Rows
 
@@ -26,9 +26,9 @@ def moe_layer(device="auto"):
     pipe = p.Pipeline(device=device, rows=4)
     x = pipe.input("x", (4, 256))
     h = pipe.rms_norm(x, weight=NORM)
-    ids, weights = pipe.route(h, GATE, top_k=4)
+    ids, weights = pipe.moe_router(h, GATE, top_k=4)
     y = pipe.experts(h, ids, weights, GATE_PROJ, UP_PROJ, DOWN_PROJ)
-    return pipe, pipe.residual_norm(x, y, weight=NORM2), ids
+    return pipe, pipe.fused_residual_norm(x, y, weight=NORM2), ids
 
 
 # What is refused, before any device
@@ -62,24 +62,26 @@ def refused(step):
         ),
         (lambda pipe, x: pipe.embed(x, array(8, 256)), DTypeError, "embed: x is f32, expected u32"),
         (
-            lambda pipe, x: pipe.route(x, GATE, top_k=17),
+            lambda pipe, x: pipe.moe_router(x, GATE, top_k=17),
             ShapeError,
             "top_k = 17 of 16 experts; choose an integer from 1 to 16",
         ),
-        (lambda pipe, x: pipe.route(x, GATE, top_k=0), ShapeError, "top_k = 0 of 16 experts"),
-        (lambda pipe, x: pipe.route(x, array(100, 256), top_k=65), ShapeError, "choose an integer from 1 to 64"),
+        (lambda pipe, x: pipe.moe_router(x, GATE, top_k=0), ShapeError, "top_k = 0 of 16 experts"),
+        (lambda pipe, x: pipe.moe_router(x, array(100, 256), top_k=65), ShapeError, "choose an integer from 1 to 64"),
         (
-            lambda pipe, x: pipe.experts(x, *pipe.route(x, GATE, 4), GATE_PROJ, UP_PROJ, UP_PROJ),
+            lambda pipe, x: pipe.experts(x, *pipe.moe_router(x, GATE, 4), GATE_PROJ, UP_PROJ, UP_PROJ),
             ShapeError,
             r"experts.down_proj.* expected \(16, 256, 128\)",
         ),
         (
-            lambda pipe, x: pipe.experts(x, *pipe.route(x, GATE, 4), GATE_PROJ, UP_PROJ.astype(np.float16), DOWN_PROJ),
+            lambda pipe, x: pipe.experts(
+                x, *pipe.moe_router(x, GATE, 4), GATE_PROJ, UP_PROJ.astype(np.float16), DOWN_PROJ
+            ),
             DTypeError,
             "gate_proj is f32, up_proj f16",
         ),
         (
-            lambda pipe, x: pipe.residual_norm(x, pipe.input("y", (4, 255))),
+            lambda pipe, x: pipe.fused_residual_norm(x, pipe.input("y", (4, 255))),
             ShapeError,
             r"y has shape \(4, 255\), expected \(4, 256\)",
         ),
@@ -139,7 +141,7 @@ def test_a_plan_prints_without_a_device():
     for part in (
         "experts.gate_up",
         "experts_down_grouped_f32",
-        "route.ids",
+        "router.ids",
         "9 dispatches",
         "1 command buffer",
         "waits for",
@@ -152,7 +154,7 @@ def test_dispatches_that_share_nothing_need_no_barrier():
     x = pipe.input("x", (4, 256))
     made = [pipe.linear(x, array(8, 256, seed=i), name=f"branch{i}") for i in range(3)]
     assert pipe.plan(made).barriers == (-1, -1, -1)
-    total, _ = pipe.residual_norm(made[0], made[1])
+    total, _ = pipe.fused_residual_norm(made[0], made[1])
     assert pipe.plan(total).barriers == (-1, -1, -1, 1)
 
 
@@ -174,7 +176,8 @@ def test_ten_dispatches_a_layer():
 
 
 def experts_of(rows, **keywords):
-    """(kernel, threadgroups, rows of a threadgroup) of each dispatch of a step of 5 experts, 3 a row, and what each waits for."""
+    """(kernel, threadgroups, rows of a threadgroup) of each dispatch of a step of 5 experts, 3 a row, and what each
+    waits for."""
     pipe = p.Pipeline(rows=rows)
     ids, weights = pipe.input("ids", (rows, 3), "u32"), pipe.input("weights", (rows, 3))
     y = pipe.experts(
@@ -216,7 +219,7 @@ def test_every_step_has_the_models_constants():
         ("context", 1024),
         ("experts", c.experts),
         ("top_k", c.top_k),
-        ("renormalise", int(c.renormalise)),
+        ("renormalise", int(c.norm_topk_prob)),
         ("scale", c.head_dim**-0.5),
         ("half_dim", c.head_dim // 2),
     ):
@@ -248,11 +251,10 @@ def test_scratch_is_reused_but_never_while_alive():
     assert overlapping(plan) == []
     assert plan.layout.nbytes < plan.layout.unshared / 3
     from pipeline._core import plan_barriers
-
     from pipeline.graph.plan import accesses
 
     def placed(tensor):
-        return place_apart(tensor) if tensor.storage else (0, plan.layout.offsets[id(tensor)])
+        return apart(tensor) if tensor.storage else (0, plan.layout.offsets[id(tensor)])
 
     barriers = plan_barriers(accesses(dispatch, placed) for dispatch in plan.dispatches)
     assert [b >= 0 for b in barriers] == [b >= 0 for b in plan.barriers]  # sharing adds none

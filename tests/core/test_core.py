@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import _core
 from pipeline.errors import BuildError, ClosedError, CompileError, DeviceError, UsageError
+from pipeline.metalc.toolchain import runnable_isas
 
 DOUBLE = """
 #include <metal_stdlib>
@@ -69,7 +70,7 @@ def test_handles_are_not_made_directly(handle):
 
 def test_an_unmade_handle_is_closed():
     with pytest.raises(ClosedError):
-        _core.Device.__new__(_core.Device).name
+        _ = _core.Device.__new__(_core.Device).name
 
 
 def test_use_after_close(device, library):
@@ -85,7 +86,7 @@ def test_use_after_close(device, library):
     with device.core.buffer(16) as short:
         pass
     with pytest.raises(ClosedError, match="Buffer is closed"):
-        short.nbytes
+        _ = short.nbytes
 
 
 def test_unknown_device_lists_the_devices():
@@ -188,8 +189,9 @@ def test_reflection_and_packing(library):
 
 def test_compile_errors_name_the_line(device):
     with pytest.raises(CompileError, match=r":3: .*nonsense"):
-        device.compile(
-            "#include <metal_stdlib>\nusing namespace metal;\nkernel void f(device float *x [[buffer(0)]]) { nonsense; }\n"
+        device.core.compile(
+            "#include <metal_stdlib>\nusing namespace metal;\n"
+            "kernel void f(device float *x [[buffer(0)]]) { nonsense; }\n"
         )
     with pytest.raises(CompileError, match="no kernel named 'absent'"):
         device.kernel("absent")
@@ -253,7 +255,7 @@ kernel void slow(device uint *x [[buffer(0)]], uint i [[thread_position_in_grid]
 
 def test_the_gil_is_released_while_waiting(device):
     x = device.core.buffer(4)
-    chain = device.core.chain([_core.Dispatch(device.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
+    chain = device.core.chain([_core.Dispatch(device.core.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
     seen = []
     worker = threading.Thread(target=lambda: (chain.run(), seen.append("done")))
     worker.start()
@@ -266,7 +268,7 @@ def test_the_gil_is_released_while_waiting(device):
 
 def test_closing_while_another_thread_waits(device):
     x = device.core.buffer(4)
-    chain = device.core.chain([_core.Dispatch(device.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
+    chain = device.core.chain([_core.Dispatch(device.core.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
     run = chain.commit()
     worker = threading.Thread(target=run.wait)
     worker.start()
@@ -293,9 +295,12 @@ def test_barriers_from_byte_ranges():
 
 
 def test_a_run_of_fewer_rows_and_never_more(device):
-    source = "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += 1.0f; }"
+    source = (
+        "kernel void mark(device float *x [[buffer(0)]], uint3 at [[threadgroup_position_in_grid]]) "
+        "{ x[at.y] += 1.0f; }"
+    )
     kernel, x = (
-        device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"),
+        device.core.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("mark"),
         device.core.buffer(24),
     )
     made = {
@@ -384,7 +389,7 @@ kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[t
 def places():
     """On one-thread threadgroups, which every device has."""
     device = _core.open_device("auto")
-    return device, device.compile(PLACES).kernel("places")
+    return device, device.core.compile(PLACES).kernel("places")
 
 
 @pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))
@@ -417,3 +422,71 @@ def test_impossible_sizes(places, size, words):
     buffer = device.buffer(4)
     with pytest.raises(BuildError, match=words):
         device.chain([_core.Dispatch(kernel, [(0, buffer, 0, 4)], **({"threadgroup_memory": {1: 16}} | size))])
+
+
+LIMITED = """
+#include <metal_stdlib>
+using namespace metal;
+enum { MOST = 12 };
+#define WRITE(name) void name(device uint *y [[buffer(0)]], uint threads [[threads_per_threadgroup]], \\
+                              uint i [[thread_index_in_threadgroup]]) { if (i == 0) y[0] = threads; }
+kernel WRITE(free)
+[[max_total_threads_per_threadgroup(48)]] kernel WRITE(before)
+[[kernel, max_total_threads_per_threadgroup(MOST)]] WRITE(within)
+[[kernel]] [[max_total_threads_per_threadgroup(64)]] WRITE(behind)
+"""
+
+
+def test_a_shader_says_how_large_its_threadgroups_are(opened, tmp_path, monkeypatch):
+    """The core reads the size back from the pipeline state; on the cpu device a threadgroup stays one thread."""
+    monkeypatch.setenv("OB_CACHE", str(tmp_path))
+    library = opened.compile(LIMITED)
+    many = opened.name == "checker"
+    # Whole simdgroups where one fits; the checker's have 32 threads.
+    sizes = {"free": opened.threads if many else 1, "before": 32, "within": 12, "behind": 64}
+    for name, size in sizes.items():
+        kernel, y = library.kernel(name), opened.core.buffer(4)
+        size = size if many else 1
+        assert kernel.threads == size, name
+        opened.core.chain([_core.Dispatch(kernel, [(0, y, 0, 4)])]).run()
+        assert np.frombuffer(y, np.uint32)[0] == size, name
+    if many:
+        most = _core.Dispatch(library.kernel("before"), [(0, opened.core.buffer(4), 0, 4)], threads=(48, 1, 1))
+        opened.core.chain([most]).run()
+        with pytest.raises(BuildError, match="49 x 1 x 1 threads; it has 1 to 48"):
+            most.threads = (49, 1, 1)
+            opened.core.chain([most])
+    opened.clear_findings()
+
+
+def test_options_that_a_device_lacks(opened):
+    with pytest.raises(UsageError, match="schedules"):
+        _core.open_device("cpu", schedules=-1)
+    if opened.name != "checker":
+        return
+    with pytest.raises(UsageError, match="no instruction sets.*cpu"):
+        _core.open_device("checker", isa="avx2")
+
+
+def test_an_instruction_set_of_choice(opened, monkeypatch):
+    """It goes before OB_ISA, for what is opened and for what is compiled."""
+    if opened.name != "cpu":
+        pytest.skip("only processors have instruction sets")
+    monkeypatch.setenv("OB_ISA", "avx1024")
+    least = runnable_isas()[0]
+    assert _core.open_device("cpu", isa=least).isa == least
+    with pytest.raises(DeviceError, match=f"'avx1024'.*is no instruction set; choose one of: .*{least}"):
+        _core.open_device("cpu", isa="avx1024")
+    with pytest.raises(CompileError, match="OB_ISA is 'avx1024'"):
+        _core.open_device("cpu").compile(DOUBLE)
+
+
+def test_kernels_say_whether_they_are_native(opened):
+    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened without."""
+    there = opened.name == "cpu" and opened.threads > 1 and "avx2" in runnable_isas()
+    for name, native in {"linear_q4_f32": there, "linear_f32": False, "rms_norm_f32_f32": False}.items():
+        assert opened.kernel(name).native == native, name
+
+
+def test_source_has_no_native_kernels(library):
+    assert not library.kernel("scale").native

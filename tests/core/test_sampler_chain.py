@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from support import reference as ref
+from support.axes import each, pairs
 
 import pipeline as p
 from pipeline import _core
@@ -84,9 +85,8 @@ PENALTIES = [
 # Penalties
 
 
-@pytest.mark.parametrize("vocab", [12, 4096, 20_000])
-@pytest.mark.parametrize("settings", PENALTIES)
-def test_penalties_are_the_oracles(device, vocab, settings):
+@pairs("settings, vocab", PENALTIES, [12, 4096, 20_000])
+def test_penalties_are_the_oracles(device, settings, vocab):
     """Of tokens that are likely, so that they decide; the log-probability is that of the unchanged logits."""
     logits = logits_of(vocab)
     best = np.argsort(-logits)[:8].tolist()
@@ -102,11 +102,11 @@ def test_penalties_are_the_oracles(device, vocab, settings):
     np.testing.assert_allclose(logprobs, ref.log_softmax(logits)[tokens], atol=LOGPROB)
 
 
-def test_penalised_draws_follow_the_penalised_softmax(device):
+def test_penalised_draws_follow_the_penalised_softmax(processor):
     logits, prompt, text = logits_of(12), [1, 2, 2], [3, 3, 3, 4]
     settings = {"repetition_penalty": 1.4, "presence_penalty": 0.3, "frequency_penalty": 0.2, "logit_bias": {7: 1.5}}
     rows = [Row(logits, prompt, text, 0.8, seed, **settings) for seed in range(3000)]
-    tokens, _, _ = sample(device, rows)
+    tokens, _, _ = sample(processor, rows)
     assert ref.chi_square_z(np.bincount(tokens, minlength=12), ref.softmax(rows[0].oracle() / 0.8)) < 3.09
 
 
@@ -120,7 +120,7 @@ def test_bias_comes_before_the_repetition_penalty(device):
 
 def test_filters_see_penalised_logits(device):
     row = [5, 4, 3, 2, 1]
-    rows = [Row(row, [4], temperature=9.0, seed=seed, top_k=2, logit_bias={0: -INF}) for seed in range(200)]
+    rows = [Row(row, [4], temperature=9.0, seed=seed, top_k=2, logit_bias={0: -INF}) for seed in range(30)]
     assert set(sample(device, rows)[0].tolist()) == {1, 2}
 
 
@@ -154,8 +154,7 @@ def test_a_row_whose_tokens_are_all_forbidden_fails(device):
 # Log-probabilities
 
 
-@pytest.mark.parametrize("vocab", [3, 64, 500, 20_000])
-@pytest.mark.parametrize("count", [1, 5, 64])
+@each("vocab, count", [3, 64, 500, 20_000], [1, 5, 64])
 def test_top_logprobs(device, vocab, count):
     rows = [
         Row(np.round(logits_of(vocab, seed) * 2) / 2, [1], logprobs=count, repetition_penalty=repetition)

@@ -44,7 +44,7 @@ def test_commands(number, tmp_path):
 
 
 def test_python(tmp_path):
-    (code,) = (text for kind, text in BLOCKS if kind == "python")
+    code, _ = (text for kind, text in BLOCKS if kind == "python")
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -55,6 +55,22 @@ def test_python(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("out of bounds | 5 | x | (") and "guard the index" in done.stdout
+
+
+def test_pytest(tmp_path):
+    """The suite passes; with an index that goes too far it fails and says where."""
+    _, code = (text for kind, text in BLOCKS if kind == "python")
+    for text, words in ((code, "1 passed"), (code.replace("2 * x[i];", "2 * x[i + 1];"), "out of bounds")):
+        (tmp_path / "test_doubled.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_doubled.py"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert (done.returncode == 0) == (words == "1 passed") and words in done.stdout, done.stdout
 
 
 def table(title: str) -> set[str]:

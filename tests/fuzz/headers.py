@@ -18,10 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from fuzz import (
-    mutations,  # noqa: E402
-    seeds,  # noqa: E402
-)
+from fuzz import mutations, seeds  # noqa: E402
 from pipeline.errors import CheckpointError, PromptError  # noqa: E402
 
 SECONDS = 5  # of the processor, for one file; a mutation takes a millisecond

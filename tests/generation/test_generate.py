@@ -1,4 +1,5 @@
-"""The generator: what it refuses, what it says while it runs, and that rows and generators do not disturb each other."""
+"""The generator: what it refuses, what it says while it runs, and that rows and generators do not disturb each
+other."""
 
 import itertools
 import threading
@@ -119,7 +120,7 @@ def test_a_trace_has_every_dispatch_of_every_step(model):
     tokens = finished(generator.run([p.Request(0, PROMPTS[0], 3)]))[0].tokens
     events = generator.trace()
     assert tokens == list(TOKENS[0][:3])
-    plan = generator._decode.plan
+    plan = generator._decode.chain.plan
     assert [(e.name, e.step) for e in events] == [(d.kernel, d.step) for d in plan.dispatches] * 3
     assert [e.command_buffer for e in events] == [i for i in range(3) for _ in plan.dispatches]
     assert all(e.end_seconds >= e.start_seconds for e in events)
@@ -188,14 +189,14 @@ class Watched:
 
 def watch(generator, monkeypatch):
     """(what is committed and waited for, in order; the runs)."""
-    log, runs, commit = [], [], generator._decode.commit
+    log, runs, commit = [], [], generator._decode.chain.commit
 
     def noted(rows, copy):
         log.append("commit")
         runs.append(commit(rows, copy))
         return Watched(runs[-1], log)
 
-    monkeypatch.setattr(generator._decode, "commit", noted)
+    monkeypatch.setattr(generator._decode.chain, "commit", noted)
     return log, runs
 
 
@@ -229,7 +230,7 @@ def test_a_run_that_is_left_has_nothing_in_flight(model, monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_row_that_stops_disturbs_no_other(model, monkeypatch, batch_size, temperature):
-    """The step ahead of a stop is in vain for its row alone, and whoever takes its place starts afresh."""
+    """The step ahead of a stop is wasted for its row alone, and whoever takes its place starts afresh."""
     requests = [p.Request(i, PROMPTS[i % 5], 30, temperature, seed=i) for i in range(10)]
     whole = {i: end.tokens for i, end in finished(events_of(model, requests, batch_size=1)).items()}
     stops = {min(whole[i], key=lambda token: sum(token in tokens for tokens in whole.values())) for i in (0, 3, 9)}
@@ -250,7 +251,7 @@ def test_a_row_that_stops_disturbs_no_other(model, monkeypatch, batch_size, temp
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_a_row_that_its_request_ends_takes_no_token_more(model, batch_size):
-    """`ends` sees every token once and in order, none of the step that was in vain."""
+    """`ends` sees every token once and in order, none of the step that was wasted."""
     whole = {i: finished(events_of(model, [p.Request(i, PROMPTS[i], 20)]))[i].tokens for i in range(5)}
     seen = {i: [] for i in range(5)}
 
@@ -272,12 +273,12 @@ def test_a_spoiled_row_fails_alone_and_names_the_step(model):
     generator = p.Generator(model, batch_size=2)
     run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
     events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
-    slot = generator._state["slots"][1]
+    slot = generator._decode.state["slots"][1]
     generator._cache.keys[3].numpy(model.device)[slot] = np.nan
     events += list(run)
     (failed,) = [event for event in events if isinstance(event, Failed)]
     assert failed.index == 1
-    assert failed.error.startswith("layers.3.route had nothing to choose from: its input holds no number")
+    assert failed.error.startswith("layers.3.router had nothing to choose from: its input holds no number")
     for i in (0, 2):  # the one beside it, and the one that takes its slot: no NaN stays in the cache
         assert finished(events)[i].tokens == list(TOKENS[i][:20])
 

@@ -46,7 +46,7 @@ def device(opened):
 def library(device, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield device.compile(SOURCE)
+        yield device.core.compile(SOURCE)
 
 
 class Notes:

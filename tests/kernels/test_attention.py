@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import each, pairs
 from support.kernels import (
     DOT,
     ELEMENTARY,
@@ -117,12 +118,9 @@ class Heads:
             assert (cache.swapaxes(1, 2)[left] == -7).all()
 
 
-@pytest.mark.parametrize("dtype", PLAIN_FORMATS)
-@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)])
-@pytest.mark.parametrize("dim", HEAD_DIMS)
-@pytest.mark.parametrize("cache", CACHES)
-def test_heads_to_cache(device, dim, heads, kv_heads, dtype, cache):
-    case = Heads(5, heads, kv_heads, dim, 37, dtype=dtype, cache=cache)
+@pairs("dim, heads, dtype, cache", HEAD_DIMS, [(1, 1), (3, 3), (4, 2), (7, 1), (12, 4)], PLAIN_FORMATS, CACHES)
+def test_heads_to_cache(device, dim, heads, dtype, cache):
+    case = Heads(5, *heads, dim, 37, dtype=dtype, cache=cache)
     made, inputs = case.build(device)
     case.check(made.run(**inputs))
 
@@ -233,10 +231,8 @@ def cached(rng, *shape, cache):
     return activations(rng, *shape).astype(CACHES[cache])
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("dim", HEAD_DIMS)
-@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700])
-def test_attention(device, dim, count, cache):
+@pairs("count, dim, cache", [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700], HEAD_DIMS, CACHES)
+def test_attention(device, count, dim, cache):
     rng = np.random.default_rng(count)
     keys, values = cached(rng, 2, 2, 700, dim, cache=cache), cached(rng, 2, 2, 700, dim, cache=cache)
     q = activations(rng, 3, 4, dim)
@@ -245,9 +241,9 @@ def test_attention(device, dim, count, cache):
     check_attention(y, q, keys, values, slots, positions, dim**-0.5)
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)])
-def test_grouped_queries(device, heads, kv_heads, cache):
+@pairs("heads, cache", [(1, 1), (6, 6), (7, 1), (12, 4), (32, 4), (16, 1), (17, 1), (70, 2)], CACHES)
+def test_grouped_queries(device, heads, cache):
+    heads, kv_heads = heads
     rng = np.random.default_rng(heads)
     keys, values = cached(rng, 1, kv_heads, 40, 32, cache=cache), cached(rng, 1, kv_heads, 40, 32, cache=cache)
     q = activations(rng, 2, heads, 32)
@@ -363,8 +359,7 @@ def test_a_row_that_sees_nothing_is_nan(device):
     assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("at", [0, 100, 255, 256, 298])
+@each("at, cache", [0, 100, 255, 256, 298], CACHES)
 def test_nan_in_a_key_spoils_its_head_and_in_a_value_its_column(device, at, cache):
     rng = np.random.default_rng(at)
     keys, values = cached(rng, 1, 2, 300, 32, cache=cache), cached(rng, 1, 2, 300, 32, cache=cache)
@@ -415,10 +410,10 @@ def test_rows_do_not_depend_on_each_other(device, cache):
 SEQUENCES = ([1] * 10 + [0] * 6, [*range(90, 100), *range(253, 259)])  # slots and positions of rows
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("heads, kv_heads", [(1, 1), (4, 2), (3, 1), (7, 1), (16, 2), (20, 1)])
-def test_rows_of_one_sequence(device, heads, kv_heads, cache):
+@pairs("heads, cache", [(1, 1), (4, 2), (3, 1), (7, 1), (16, 2), (20, 1)], CACHES)
+def test_rows_of_one_sequence(device, heads, cache):
     """As in a prompt, where rows may be worked on together; none sees the positions of those behind it."""
+    heads, kv_heads = heads
     rng = np.random.default_rng(heads)
     keys, values = (cached(rng, 2, kv_heads, 300, 32, cache=cache) for _ in range(2))
     q = activations(rng, 16, heads, 32)

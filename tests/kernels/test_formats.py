@@ -6,6 +6,7 @@ data/formats.npz holds what both packages gave (data/make_formats.py makes it); 
 import numpy as np
 import pytest
 from support import reference as ref
+from support.axes import pairs
 from support.kernels import PLAIN_FORMATS, run, stored
 from support.paths import DATA
 from support.stored_formats import decode, decode_mx, random_blocks
@@ -56,9 +57,7 @@ def test_gguf_golden(device, kind):
     same_bits(decoded(device, p.Blocks(data, kind), len(data)), values)
 
 
-@pytest.mark.parametrize("group", GROUP_SIZES)
-@pytest.mark.parametrize("bits", AFFINE_BITS)
-@pytest.mark.parametrize("scales", PLAIN_FORMATS)
+@pairs("bits, group, scales", AFFINE_BITS, GROUP_SIZES, PLAIN_FORMATS)
 def test_mlx_affine_golden(device, bits, group, scales):
     name = f"affine_{bits}_{group}"
     (scale, scale_values), (bias, bias_values) = (

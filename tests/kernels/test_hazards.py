@@ -72,7 +72,7 @@ def test_hazard_04_a_top_k_that_does_not_fit(experts, top_k, largest):
             function(logits, top_k)
     pipe = p.Pipeline(rows=1)
     with pytest.raises(ShapeError, match=message):  # with the step, before any device
-        pipe.route(pipe.input("h", (1, 3)), normal((experts, 3), 5), top_k)
+        pipe.moe_router(pipe.input("h", (1, 3)), normal((experts, 3), 5), top_k)
     assert all(dispatch.step.endswith("logits") for dispatch in pipe.dispatches)
 
 
@@ -120,9 +120,9 @@ def test_hazard_05_nothing_to_choose_from(device, nothing, experts):
     with pytest.raises(RunError, match="fused_moe_routing, row 1: "):
         ops.fused_moe_routing(logits, 1, np.ones(experts, np.float32), device=device)
     pipe = p.Pipeline(device, rows=3)
-    ids, weights = pipe.moe_softmax_topk(pipe.input("logits", logits.shape), 1)
+    ids, weights = pipe.fused_moe_routing(pipe.input("logits", logits.shape), 1)
     chain = pipe.build((ids, weights))
-    with pytest.raises(RunError, match="pipeline, row 1: moe_softmax_topk had nothing to choose from"):
+    with pytest.raises(RunError, match="pipeline, row 1: fused_moe_routing had nothing to choose from"):
         chain.run(logits=logits)
     assert chain.view(ids)[1, 0] == NONE and chain.view(weights)[1, 0] == 0
     np.testing.assert_array_equal(chain.view(ids)[[0, 2]], reference.softmax_topk(logits[[0, 2]], 1)[0])
@@ -171,9 +171,9 @@ def test_hazard_06_routing_of_nan_reaches_no_expert(device, grouped):
     x, logits = normal((3, 32), 14), normal((3, 4), 15)
     logits[1] = NAN
     logits[2, 1:] = NAN  # one expert is left of two
-    routed = lambda pipe: pipe.moe_softmax_topk(pipe.input("logits", (3, 4)), 2)
+    routed = lambda pipe: pipe.fused_moe_routing(pipe.input("logits", (3, 4)), 2)
     chain, layer = expert_layer(device, 3, routed, grouped)
-    with pytest.raises(RunError, match="row 1: moe_softmax_topk "):  # the first failure is what is told
+    with pytest.raises(RunError, match="row 1: fused_moe_routing "):  # the first failure is what is told
         chain.run(x=x, logits=logits)
     ids, weights = reference.softmax_topk(logits[:1], 2)
     ids, weights = np.array([*ids, [NONE] * 2, [0, NONE]]), np.array([*weights, [0, 0], [1, 0]])
@@ -241,8 +241,8 @@ NORMS = {
     "fused_norm_add_scalar": lambda pipe, r, x, w: pipe.fused_norm_add_scalar(r, x, w, w),
     "fused_residual_norm": lambda pipe, r, x, w: pipe.fused_residual_norm(r, x, w),
     "fused_residual_norm_scalar": lambda pipe, r, x, w: pipe.fused_residual_norm_scalar(r, x, w, w),
-    "moe_softmax_topk": lambda pipe, r, x, w: pipe.moe_softmax_topk(x, 3),
-    "fused_moe_routing": lambda pipe, r, x, w: pipe.fused_moe_routing(x, 3, w),
+    "fused_moe_routing": lambda pipe, r, x, w: pipe.fused_moe_routing(x, 3),
+    "fused_moe_routing_scaled": lambda pipe, r, x, w: pipe.fused_moe_routing(x, 3, per_expert_scale=w),
 }
 
 
@@ -370,7 +370,7 @@ def test_hazard_15_the_upper_tail_of_the_noise(gap, count):
 def test_hazard_16_the_extremes_of_the_noise(device):
     """u = 0 or 1 gave infinite noise. As bits go up the noise does, from -3.13 to 22.87."""
     header = resources._with_headers(SHADERS / "philox.h")
-    library = device.compile(
+    library = device.core.compile(
         header
         + """
 kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[buffer(1)]],
@@ -397,18 +397,15 @@ def test_hazard_17_temperatures_at_the_edge(device):
     logits = normal((6, 9000), 31)
     for temperature in (0, -0.0, -1, -1e30, 1e-40, 1e-45, [0, -1, 1e-40, 1e-30, 1e-10, 1e-6]):
         for call in (
-            lambda: ops.gumbel_sample(logits, temperature, np.arange(6), device=device),
-            lambda: ops.gumbel_sample(logits, temperature, np.arange(6), top_k=9, top_p=0.9, device=device),
-            lambda: ops.softmax_sample(logits, temperature, 0.7, device=device),
+            lambda t: ops.gumbel_sample(logits, t, np.arange(6), device=device),
+            lambda t: ops.gumbel_sample(logits, t, np.arange(6), top_k=9, top_p=0.9, device=device),
+            lambda t: ops.softmax_sample(logits, t, 0.7, device=device),
         ):
-            np.testing.assert_array_equal(call().tokens, logits.argmax(1))
+            np.testing.assert_array_equal(call(temperature).tokens, logits.argmax(1))
     for temperature in (NAN, INF, -INF, [1, 1, 1, 1, 1, NAN]):
-        for call in (
-            lambda: ops.gumbel_sample(logits, temperature, 0),
-            lambda: ops.softmax_sample(logits, temperature, 0.5),
-        ):
+        for call in (lambda t: ops.gumbel_sample(logits, t, 0), lambda t: ops.softmax_sample(logits, t, 0.5)):
             with pytest.raises(UsageError, match="temperature"):
-                call()
+                call(temperature)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8 bits."""
+"""What families vary in heads_to_cache: norms, partial and interleaved rope, values of their own size, rings, 8
+bits."""
 
 import numpy as np
 import pytest
 from support import reference as ref
+from support.axes import each, pairs
 from support.kernels import ELEMENTARY, NORM, ROUNDING, activations, assert_close, stored
 
 import pipeline as p
@@ -126,32 +128,31 @@ class Case:
             assert np.count_nonzero(cache) <= wanted.size  # nothing else is written
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
-@pytest.mark.parametrize("norm", ["head", "all", None])
+@pairs("norm, dtype, cache", ["head", "all", None], ["f32", "f16", "bf16"], CACHES)
 def test_norms(device, norm, dtype, cache):
     Case(norm=norm, dtype=dtype, cache=cache).check(device)
     Case(norm=norm, dtype=dtype, cache=cache, heads=9, kv_heads=3, dim=24, weight_offset=1.0, v_norm=True).check(device)
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize(
-    "dim, half", [(2, 1), (24, 12), (64, 16), (64, 0), (80, 40), (96, 1), (33, 5), (128, 64), (512, 256)]
+@pairs(
+    "size, interleaved, cache",
+    [(2, 1), (24, 12), (64, 16), (64, 0), (80, 40), (96, 1), (33, 5), (128, 64), (512, 256)],
+    [False, True],
+    CACHES,
 )
-def test_which_numbers_turn(device, dim, half, interleaved, cache):
+def test_which_numbers_turn(device, size, interleaved, cache):
+    dim, half = size
     Case(dim=dim, half=half, interleaved=interleaved, cache=cache, scale=1.25).check(device)
     Case(dim=dim, half=half, interleaved=interleaved, cache=cache, norm=None, heads=3, kv_heads=3).check(device)
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("dim, v_dim", [(192, 128), (24, 40), (16, 1), (7, 64)])
-def test_values_of_another_size(device, dim, v_dim, cache):
+@pairs("sizes, cache", [(192, 128), (24, 40), (16, 1), (7, 64)], CACHES)
+def test_values_of_another_size(device, sizes, cache):
+    dim, v_dim = sizes
     Case(dim=dim, v_dim=v_dim, half=dim // 4, cache=cache, v_norm=True).check(device)
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("clip", [0.01, 0.7, 8.0])
+@each("clip, cache", [0.01, 0.7, 8.0], CACHES)
 def test_clipped_numbers(device, clip, cache):
     Case(clip=clip, norm="all", cache=cache).check(device)
 
@@ -163,8 +164,7 @@ def test_nan_is_not_clipped_away(device):
     assert np.isnan(q).sum() == 1 and np.isnan(v_cache).sum() == 1
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("context", [1, 5, 19])
+@pairs("context, cache", [1, 5, 19], CACHES)
 def test_rings(device, context, cache):
     Case(window=3, context=context, positions=[0, 4, 5, 18, 1_000_003], cache=cache, half=0).check(device)
 

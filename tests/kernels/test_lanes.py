@@ -38,8 +38,12 @@ OUT middle(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lane
 OUT join(const unsigned char *p, float *y) {
     lanes_store(y, lanes_convert(lanes_join(lanes_field(lanes_bytes(p), 0, 15), lanes_field(lanes_bytes(p), 4, 3))));
 }
-OUT less_by(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_less_by(lanes_field(lanes_bytes(p), 0, 15), 8))); }
-OUT e2m1(const unsigned char *p, float *y) { lanes_store(y, lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(p), 4, 15)))); }
+OUT less_by(const unsigned char *p, float *y) {
+    lanes_store(y, lanes_convert(lanes_less_by(lanes_field(lanes_bytes(p), 0, 15), 8)));
+}
+OUT e2m1(const unsigned char *p, float *y) {
+    lanes_store(y, lanes_convert(lanes_e2m1(lanes_field(lanes_bytes(p), 4, 15))));
+}
 OUT nibbles(const unsigned *p, float *y) { lanes_store(y, lanes_convert(lanes_nibbles(p))); }
 OUT spread1(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<1>(p[0], p[1]))); }
 OUT spread3(const unsigned long *p, float *y) { lanes_store(y, lanes_convert(lanes_spread<3>(p[0], p[1]))); }

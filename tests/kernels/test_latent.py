@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from support import reference as ref
-from support.kernels import FORMATS_AND_GROUPS, activations, chain, matrix, stored
+from support.axes import pairs
+from support.kernels import FORMATS, activations, chain, matrix, stored
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
+from pipeline.graph.steps.latent import KeysValues
 from pipeline.graph.tensors import Storage
 
 EPS = 1e-6
@@ -45,7 +47,7 @@ class Case:
             (keys, key_values), (values, value_values) = (
                 matrix(rng, shape, format, group) for shape in ((heads * rank, nope), (heads * v_dim, rank))
             )
-            self.kv_b = keys, values
+            self.kv_b = KeysValues(keys, values)
             self.w_keys = key_values.reshape(heads, rank, nope).swapaxes(1, 2)
             self.w_values = value_values.reshape(heads, v_dim, rank)
         else:
@@ -88,32 +90,30 @@ class Case:
         assert error.max() < ERRORS[self.cache], error.max()  # NaN is not
 
 
-@pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
-@pytest.mark.parametrize("split", [False, True])
-def test_weights_of_every_format(device, format, group, split):
+@pairs("format, split", FORMATS, [False, True])
+def test_weights_of_every_format(device, format, split):
+    format, group = format
     wide = 256 if format.endswith("_k") else 128  # columns that are whole blocks and groups
     Case(format=format, group=group, split=split, rank=wide, nope=wide if split else 12, rows=6, heads=2).check(device)
 
 
-@pytest.mark.parametrize("cache", ERRORS)
-@pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize(
-    "sizes",
+@pairs(
+    "sizes, interleaved, split, cache",
     [
         {},
         {"heads": 1, "nope": 5, "rope": 2, "rank": 16, "v_dim": 3},
         {"heads": 16, "rank": 64, "v_dim": 24},
         {"heads": 5, "nope": 24, "rope": 6, "rank": 40, "v_dim": 7},
     ],
-    ids=str,
+    [False, True],
+    [False, True],
+    ERRORS,
 )
-def test_the_definition(device, sizes, interleaved, cache):
-    Case(cache=cache, interleaved=interleaved, **sizes).check(device)
-    Case(cache=cache, interleaved=interleaved, split=True, dtype="bf16", **sizes).check(device)
+def test_latent_attention_is_attention_over_what_the_rows_expand_to(device, sizes, interleaved, split, cache):
+    Case(cache=cache, interleaved=interleaved, split=split, dtype="bf16" if split else "f32", **sizes).check(device)
 
 
-@pytest.mark.parametrize("cache", ERRORS)
-@pytest.mark.parametrize("chunk", [1, 3, 8])
+@pairs("chunk, cache", [1, 3, 8], ERRORS)
 def test_a_row_does_not_depend_on_its_company(device, chunk, cache):
     case = Case(cache=cache, format="bf16")
     together = chain(device, case.rows, case.steps, **case.inputs).run(**case.inputs)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.axes import axis, each, pairs
 from support.kernels import (
     DIMS,
+    FORMATS,
     FORMATS_AND_GROUPS,
+    ONE_OF_EACH_KIND,
     PLAIN_FORMATS,
     ROUNDING,
     ROWS,
@@ -29,9 +32,10 @@ def linear(weight):
     return lambda pipe, x: pipe.linear(x, weight)
 
 
-@pytest.mark.parametrize("inputs", DIMS)
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("format", PLAIN_FORMATS)
+QUANTISED = axis(FORMATS_AND_GROUPS[3:], on_checker=ONE_OF_EACH_KIND[2:])
+
+
+@pairs("inputs, rows, format", DIMS, ROWS, PLAIN_FORMATS)
 def test_linear(device, inputs, rows, format):
     rng = np.random.default_rng(inputs)
     for outputs in (1, 17, 33):
@@ -40,9 +44,9 @@ def test_linear(device, inputs, rows, format):
         check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
-@pytest.mark.parametrize("groups", [1, 3, 33])
-@pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS[3:])
-def test_linear_quantised(device, format, group, groups):
+@each("format, groups", QUANTISED, [1, 3, 33])
+def test_linear_quantised(device, format, groups):
+    format, group = format
     rng = np.random.default_rng(group)
     for rows, outputs in ((1, 1), (1, 33), (3, 17), (5, 16), (9, 31)):
         weight, values = matrix(rng, (outputs, groups * group), format, group)
@@ -78,8 +82,9 @@ def test_quantised_of_any_size(device, rows, groups, outputs, format, seed):
     check_product(device, run(device, rows, linear(weight), x=x), x, weight, values)
 
 
-@pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
-def test_three_at_a_time(device, format, group):
+@pairs("format", FORMATS)
+def test_three_at_a_time(device, format):
+    format, group = format
     rng = np.random.default_rng(3)
     inputs = 2 * group or 257
     pairs = [matrix(rng, (outputs, inputs), format, group) for outputs in (33, 1, 17)]
@@ -100,8 +105,9 @@ def test_three_of_different_formats_are_three_dispatches(device):
         check_product(device, y, x, weight, values)
 
 
-@pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
-def test_rows_do_not_depend_on_each_other(device, format, group):
+@pairs("format", FORMATS)
+def test_rows_do_not_depend_on_each_other(device, format):
+    format, group = format
     rng = np.random.default_rng(5)
     inputs = 3 * group or 269
     weight, _ = matrix(rng, (21, inputs), format, group)
@@ -172,9 +178,9 @@ def test_quantize_is_what_the_kernels_read(device):
 VOCABS = (1, 17, 4096, 5003)
 
 
-@pytest.mark.parametrize("format, group", FORMATS_AND_GROUPS)
-@pytest.mark.parametrize("vocab", VOCABS)
-def test_embed(device, vocab, format, group):
+@each("format, vocab", FORMATS, VOCABS)
+def test_embed(device, format, vocab):
+    format, group = format
     rng = np.random.default_rng(vocab)
     weight, values = matrix(rng, (vocab, group or 33), format, group)
     tokens = np.array([0, vocab - 1, vocab // 2, 0, vocab - 1], np.uint32)

@@ -1,15 +1,16 @@
 """Native kernels of instruction sets that this processor lacks give the bits of AVX2's.
 
-They are compiled from the same sources with tests/support/native/emulated.h in place of the intrinsics that are
-missing, and stand in a copy of the bundle where AVX2's would."""
+They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and stand in
+a copy of the bundle where AVX2's would (support/emulation.py)."""
 
 import platform
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support import emulation
+from support.axes import each, pairs
 from support.experts import Layer
 from support.kernels import AFFINE_FORMATS, BLOCK_FORMATS, GROUPS, activations, matrix, run
 from support.paths import ROOT
@@ -20,10 +21,6 @@ from pipeline.errors import OnebufError
 from pipeline.metalc import toolchain
 
 ISAS = ("avx512", "vnni", "amx")
-FLAGS = (
-    "-std=c++17 -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
-    "-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -Iobjc/metal/cpu/native -Ishaders -Itests/support/native"
-).split()
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"),
@@ -37,21 +34,9 @@ def avx2():
 
 
 @pytest.fixture(scope="module", params=ISAS)
-def emulated(request, tmp_path_factory):
+def emulated(request):
     """A device whose kernels are those of an instruction set, without it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    compiler, parts = [*toolchain.compiler()], []
-    for source in sorted((ROOT / "objc/metal/cpu/native").glob("*.cpp")):
-        part = folder / f"{source.stem}.o"
-        command = [*compiler, *FLAGS, f"-DOB_ISA={request.param}", "-c", source, "-o", part]
-        parts.append((part, subprocess.Popen(list(map(str, command)), cwd=ROOT)))
-    assert [job.wait() for _, job in parts] == [0] * len(parts)
-    bundle = folder / "onebuf.metallib"
-    shutil.copytree(resources.shader_library(), bundle)
-    (bundle / "native/avx2.so").unlink()  # it may be a link to the one that is in use
-    objects = [str(part) for part, _ in parts]
-    subprocess.run([*compiler, "-shared", *objects, "-o", str(bundle / "native/avx2.so")], check=True)
-    return open_bundle(bundle)
+    return open_bundle(emulation.bundle_for(request.param))
 
 
 def open_bundle(bundle):
@@ -73,15 +58,14 @@ def assert_same(avx2, emulated, rows, steps, **inputs):
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("format", AFFINE_FORMATS)
+@each("format, group", AFFINE_FORMATS, GROUPS)
 def test_linear_gives_the_same_bits(avx2, emulated, format, group):
     rng = np.random.default_rng(group)
     for groups, outputs in ((1, 8), (3, 33), (9, 45), (16, 17), (41, 19)):
         weight, _ = matrix(rng, (outputs, groups * group), format, group)
         for rows in (1, 2, 7, 8, 13, 15, 16, 17, 28, 31, 33, 70):
             x = activations(rng, rows, groups * group)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 @pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
@@ -91,7 +75,7 @@ def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
         weight, _ = matrix(rng, (outputs, blocks * columns), format)
         for rows in (1, 2, 3, 4, 5, 6, 7, 13, 33):
             x = activations(rng, rows, blocks * columns)
-            assert_same(avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=x)
+            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 def test_every_count_of_rows(avx2, emulated):
@@ -109,12 +93,15 @@ def test_every_count_of_groups(avx2, emulated, group):
         weight, _ = matrix(rng, (16, groups * group), "q4_f16", group)
         for rows in (5, 19):
             assert_same(
-                avx2, emulated, rows, lambda pipe, x: pipe.linear(x, weight), x=activations(rng, rows, groups * group)
+                avx2,
+                emulated,
+                rows,
+                lambda pipe, x, w=weight: pipe.linear(x, w),
+                x=activations(rng, rows, groups * group),
             )
 
 
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("bits", [4, 8])
+@pairs("bits, group", [4, 8], GROUPS)
 def test_the_largest_products_are_exact(avx2, emulated, bits, group):
     """All weights' integers as large as they may be, all activations ±32,767 of their scale."""
     outputs, inputs = 17, 3 * group
@@ -127,8 +114,7 @@ def test_the_largest_products_are_exact(avx2, emulated, bits, group):
     assert_same(avx2, emulated, 23, lambda pipe, x: pipe.linear(x, weight), x=x)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("format", ["q4_bf16", "q8_f32"])
+@each("format, group", ["q4_bf16", "q8_f32"], GROUPS)
 def test_three_give_the_same_bits(avx2, emulated, format, group):
     rng = np.random.default_rng(2)
     weights = [matrix(rng, (outputs, 2 * group), format, group)[0] for outputs in (33, 9, 17)]
@@ -156,11 +142,15 @@ def test_what_becomes_of_products_has_the_same_bits(avx2, emulated):
         )
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("format", ["q4_bf16", "q8_f16"])
-@pytest.mark.parametrize("activation, bias", [("silu", None), ("gelu_tanh", "bf16"), ("swiglu_oai", "f16")])
-def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped, activation, bias):
+@pairs(
+    "format, group, grouped, epilogue",
+    ["q4_bf16", "q8_f16"],
+    GROUPS,
+    [False, True],
+    [("silu", None), ("gelu_tanh", "bf16"), ("swiglu_oai", "f16")],
+)
+def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped, epilogue):
+    activation, bias = epilogue
     rng = np.random.default_rng(3)
     layer = Layer(rng, 5, 3 * group, group, (format, group), activation=activation, bias=bias)
 
@@ -171,9 +161,9 @@ def test_experts_give_the_same_bits(avx2, emulated, format, group, grouped, acti
         assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
-def test_experts_of_blocks_give_the_same_bits(avx2, emulated, format, columns, grouped):
+@pairs("blocks, grouped", BLOCK_FORMATS, [False, True])
+def test_experts_of_blocks_give_the_same_bits(avx2, emulated, blocks, grouped):
+    format, columns = blocks
     rng = np.random.default_rng(5)
     layer = Layer(rng, 5, 3 * columns, columns, (format, columns))
 
@@ -192,7 +182,12 @@ def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypat
     monkeypatch.syspath_prepend(ROOT / "tools")
     import native_kernels
 
-    command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", "objc/metal/cpu/native/linear.cpp"]
+    library = resources.shader_library() / "native" / f"{isa}.so"
+    if library.exists():
+        command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", str(library)]
+    else:  # a source tree is built for its own processor
+        source = "objc/metal/cpu/native/linear.cpp"
+        command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O1", "-S", "-o", "-", source]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for instruction in instructions:
         assert instruction in text

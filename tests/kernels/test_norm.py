@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import each, pairs
 from support.kernels import (
     DIMS,
     NORM,
@@ -30,9 +31,7 @@ def check_norm(actual, x, weight, eps=EPS, extra=0.0):
     assert_close(actual, expected, NORM * np.abs(expected) + extra)
 
 
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("dtype", [None, *PLAIN_FORMATS])
+@each("dim, rows, dtype", DIMS, ROWS, [None, *PLAIN_FORMATS])
 def test_rms_norm(device, dim, rows, dtype):
     rng = np.random.default_rng(dim)
     x = activations(rng, rows, dim)
@@ -40,8 +39,7 @@ def test_rms_norm(device, dim, rows, dtype):
     check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, EPS), x=x), x, values)
 
 
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("dtype", PLAIN_FORMATS)
+@pairs("dim, dtype", DIMS, PLAIN_FORMATS)
 def test_rms_norm3(device, dim, dtype):
     """Bit for bit what three norms give."""
     rng = np.random.default_rng(dim)
@@ -64,14 +62,12 @@ def test_rms_norm3_of_several_dtypes():
         pipe.rms_norm3(x, [weights[0], None, weights[2]], ("d", "e", "f"))
 
 
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("dtype", [None, *PLAIN_FORMATS])
+@each("dim, rows, dtype", DIMS, ROWS, [None, *PLAIN_FORMATS])
 def test_residual_norm(device, dim, rows, dtype):
     rng = np.random.default_rng(dim)
     residual, x = activations(rng, rows, dim), activations(rng, rows, dim)
     weight, values = stored(rng.normal(size=dim), dtype) if dtype else (None, None)
-    total, y = run(device, rows, lambda pipe, r, x: pipe.residual_norm(r, x, weight, EPS), r=residual, x=x)
+    total, y = run(device, rows, lambda pipe, r, x: pipe.fused_residual_norm(r, x, weight, EPS), r=residual, x=x)
     np.testing.assert_array_equal(total, residual + x)
     # The norm may be of the sum before it is rounded, so an element is off by that rounding too.
     exact = residual.astype(np.float64) + x
@@ -84,12 +80,13 @@ def test_residual_norm(device, dim, rows, dtype):
     dim=st.integers(1, 600),
     eps=st.sampled_from([0.0, 1e-6, 1e-5, 0.5]),
     log_size=st.integers(-12, 12),
+    dtype=st.sampled_from(PLAIN_FORMATS),
     seed=st.integers(0, 1000),
 )
-def test_rms_norm_of_any_size(device, rows, dim, eps, log_size, seed):
+def test_rms_norm_of_any_size(device, rows, dim, eps, log_size, dtype, seed):
     rng = np.random.default_rng(seed)
     x = activations(rng, rows, dim) * np.float32(10.0**log_size)
-    weight, values = stored(rng.normal(size=dim), "f32")
+    weight, values = stored(rng.normal(size=dim), dtype)
     check_norm(run(device, rows, lambda pipe, x: pipe.rms_norm(x, weight, eps), x=x), x, values, eps)
 
 
@@ -97,7 +94,7 @@ def test_rows_do_not_depend_on_each_other(device):
     rng = np.random.default_rng(0)
     weight, _ = stored(rng.normal(size=257), "bf16")
     inputs = {"r": activations(rng, 9, 257), "x": activations(rng, 9, 257)}
-    assert_rows_alone(device, lambda pipe, r, x: pipe.residual_norm(r, x, weight), **inputs)
+    assert_rows_alone(device, lambda pipe, r, x: pipe.fused_residual_norm(r, x, weight), **inputs)
     assert_rows_alone(device, lambda pipe, x: pipe.rms_norm(x, weight), x=inputs["x"])
 
 

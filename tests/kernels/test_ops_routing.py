@@ -100,7 +100,7 @@ def test_counts_add_up_over_runs(device):
     logits[0, 1:] = np.nan  # one expert is left
     pipe = p.Pipeline(device, rows=5)
     counts = p.Storage.zeros((12,), "u32")
-    chain = pipe.build(pipe.moe_softmax_topk(pipe.input("x", (5, 12)), 3, counts=pipe.state("counts", counts)))
+    chain = pipe.build(pipe.fused_moe_routing(pipe.input("x", (5, 12)), 3, counts=pipe.state("counts", counts)))
     for _ in range(2):
         ids, _ = chain.run(x=logits)
     np.testing.assert_array_equal(counts.numpy(device), 2 * np.bincount(ids[ids != reference.NONE], minlength=12))
@@ -155,13 +155,13 @@ def test_the_step_refuses_counts_that_do_not_fit():
     pipe = p.Pipeline(rows=2)
     logits = pipe.input("logits", (2, 4))
     with pytest.raises(DTypeError, match="counts is f32, expected u32"):
-        pipe.moe_softmax_topk(logits, 2, counts=pipe.state("counts", p.Storage.zeros((4,))))
+        pipe.fused_moe_routing(logits, 2, counts=pipe.state("counts", p.Storage.zeros((4,))))
     with pytest.raises(ShapeError, match=r"counts has shape \(5,\), expected \(4,\)"):
-        pipe.moe_softmax_topk(logits, 2, counts=pipe.state("counts", p.Storage.zeros((5,), "u32")))
+        pipe.fused_moe_routing(logits, 2, counts=pipe.state("counts", p.Storage.zeros((5,), "u32")))
     with pytest.raises(BuildError, match="top_k = 2.5 of 4 experts; choose an integer from 1 to 4"):
-        pipe.moe_softmax_topk(logits, 2.5)
+        pipe.fused_moe_routing(logits, 2.5)
     with pytest.raises(ShapeError, match=r"flat has shape \(2,\), expected \[rows, experts\]"):
-        pipe.moe_softmax_topk(pipe.input("flat", (2,)), 1)
+        pipe.fused_moe_routing(pipe.input("flat", (2,)), 1)
 
 
 # The cache of chains

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import axis, each
 from support.paths import SHADERS
 
 import pipeline as p
@@ -16,7 +17,8 @@ QWEN_VOCAB = 151936
 P_ABOVE_ONE_IN_A_THOUSAND = 3.09  # of chi_square_z
 LOGPROB = 1e-5  # Σ exp of 152k terms in f32, and its logarithm
 CDF_ROUNDING = 2e-6  # uniform numbers nearer to a step than that may take either side
-SMALL_VOCABS = (1, 2, 33, 64, 65, 500, 4096, 8192, 8193, 20000)
+# On the checker around a block of 64, and up to the smallest of two parts, of 8,192 logits each.
+SMALL_VOCABS = axis((1, 2, 33, 64, 65, 500, 4096, 8192, 8193, 20000), on_checker=(1, 33, 65, 8193))
 
 
 def logits_of(vocab, rows=1, seed=0, scale=3.0):
@@ -35,15 +37,15 @@ def logprob_of(logits, tokens):
 # Inverse CDF
 
 
-@pytest.mark.parametrize("vocab", SMALL_VOCABS)
-@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+@each("vocab, temperature", SMALL_VOCABS, [0.25, 1.0, 3.0])
 def test_softmax_sample_is_the_inverse_cdf(device, vocab, temperature):
-    logits = logits_of(vocab, 40)
-    uniform = np.random.default_rng(vocab).random(40)
+    count = 8 if device.name == "checker" else 40
+    logits = logits_of(vocab, count)
+    uniform = np.random.default_rng(vocab).random(count)
     tokens, logprobs = ops.softmax_sample(logits, temperature, uniform, device=device)
     wanted = [ref.inverse_cdf(row, temperature, r) for row, r in zip(logits, np.float32(uniform).astype(np.float64))]
-    clear = [row for row in range(40) if wanted[row][1] > CDF_ROUNDING]
-    assert len(clear) >= 30
+    clear = [row for row in range(count) if wanted[row][1] > CDF_ROUNDING]
+    assert len(clear) >= 0.75 * count
     assert [tokens[row] for row in clear] == [wanted[row][0] for row in clear]
     np.testing.assert_allclose(logprobs, logprob_of(logits, tokens), atol=LOGPROB)
 
@@ -74,14 +76,13 @@ def test_softmax_sample_of_no_temperature_is_argmax(device, temperature):
 # Gumbel-max
 
 
-@pytest.mark.parametrize("vocab", SMALL_VOCABS)
-@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+@each("vocab, temperature", SMALL_VOCABS, [0.25, 1.0, 3.0])
 def test_gumbel_sample_is_the_largest_with_noise(device, vocab, temperature):
-    rng = np.random.default_rng(vocab)
+    rng, count = np.random.default_rng(vocab), 6 if device.name == "checker" else 20
     logits, seeds, steps = (
-        logits_of(vocab, 20),
-        rng.integers(0, 2**64, 20, np.uint64),
-        rng.integers(0, 2**32, 20, np.uint32),
+        logits_of(vocab, count),
+        rng.integers(0, 2**64, count, np.uint64),
+        rng.integers(0, 2**32, count, np.uint32),
     )
     tokens, logprobs = ops.gumbel_sample(logits, temperature, seeds, steps, device=device)
     noise = [
@@ -90,7 +91,7 @@ def test_gumbel_sample_is_the_largest_with_noise(device, vocab, temperature):
     scores = logits / temperature + noise
     best, lead = scores.argmax(1), np.sort(scores, 1)[:, -1] - np.sort(scores, 1)[:, -2:-1].max(1, initial=-np.inf)
     clear = lead > 1e-4
-    assert clear.sum() >= 18
+    assert clear.sum() >= 0.9 * count - 1
     np.testing.assert_array_equal(tokens[clear], best[clear])
     np.testing.assert_allclose(logprobs, logprob_of(logits, tokens), atol=LOGPROB)
 
@@ -262,7 +263,7 @@ kernel void bits(device const uint *in [[buffer(0)]], device uint *out [[buffer(
 def philox():
     """philox(counter, key) on the default device: the four words, and the 32 of eight counters."""
     device = p.open_device()
-    library = device.compile(resources._with_headers(SHADERS / "philox.h") + "using namespace metal;\n" + PHILOX)
+    library = device.core.compile(resources._with_headers(SHADERS / "philox.h") + "using namespace metal;\n" + PHILOX)
     given, made = device.core.buffer(24), device.core.buffer(144)
     chain = device.core.chain([_core.Dispatch(library.kernel("bits"), [(0, given, 0, 24), (1, made, 0, 144)])])
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import each
 from support.kernels import DOT, ELEMENTARY, TINY, activations, assert_close, assert_rows_alone, chain, matrix, run
 
 from pipeline.errors import RunError
@@ -15,30 +16,29 @@ MAX_TOP_K = 64
 NAN = np.nan
 
 
-def topk(top_k, renormalise=True):
-    return lambda pipe, logits: pipe.moe_softmax_topk(logits, top_k, renormalise)
+def topk(top_k, norm_topk_prob=True):
+    return lambda pipe, logits: pipe.fused_moe_routing(logits, top_k, norm_topk_prob)
 
 
-def route(device, logits, top_k, renormalise=True):
+def route(device, logits, top_k, norm_topk_prob=True):
     logits = np.atleast_2d(np.asarray(logits, np.float32))
-    return run(device, len(logits), topk(top_k, renormalise), logits=logits)
+    return run(device, len(logits), topk(top_k, norm_topk_prob), logits=logits)
 
 
-def check(device, logits, top_k, renormalise=True):
-    ids, weights = route(device, logits, top_k, renormalise)
-    wanted_ids, wanted = ref.softmax_topk(np.atleast_2d(logits), top_k, renormalise)
+def check(device, logits, top_k, norm_topk_prob=True):
+    ids, weights = route(device, logits, top_k, norm_topk_prob)
+    wanted_ids, wanted = ref.softmax_topk(np.atleast_2d(logits), top_k, norm_topk_prob)
     np.testing.assert_array_equal(ids, wanted_ids)
     # Logits differ by up to 100 here: exp of a rounded difference is off by that many roundings.
     assert_close(weights, wanted, ELEMENTARY * wanted * 16 + TINY)
 
 
-@pytest.mark.parametrize("renormalise", [True, False])
-@pytest.mark.parametrize("experts", EXPERTS)
-def test_softmax_topk(device, experts, renormalise):
+@each("experts, norm_topk_prob", EXPERTS, [True, False])
+def test_softmax_topk(device, experts, norm_topk_prob):
     rng = np.random.default_rng(experts)
     for top_k in {1, 2, 4, 8, 63, 64, experts}:
         if top_k <= min(experts, MAX_TOP_K):
-            check(device, activations(rng, 5, experts) * 3, top_k, renormalise)
+            check(device, activations(rng, 5, experts) * 3, top_k, norm_topk_prob)
 
 
 @given(
@@ -47,16 +47,16 @@ def test_softmax_topk(device, experts, renormalise):
     rows=st.integers(1, 9),
     size=st.sampled_from([0.1, 3.0, 30.0]),
     levels=st.sampled_from([0, 2, 5]),
-    renormalise=st.booleans(),
+    norm_topk_prob=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_routing_of_any_size(device, experts, share, rows, size, levels, renormalise, seed):
+def test_routing_of_any_size(device, experts, share, rows, size, levels, norm_topk_prob, seed):
     rng = np.random.default_rng(seed)
     top_k = max(1, round(share * min(experts, MAX_TOP_K)))
     logits = activations(rng, rows, experts) * np.float32(size)
     if levels:  # many ties: the lower index goes first
         logits = np.round(logits / size * levels).astype(np.float32)
-    check(device, logits, top_k, renormalise)
+    check(device, logits, top_k, norm_topk_prob)
 
 
 def test_ties_go_to_the_lower_index(device):
@@ -71,7 +71,7 @@ def test_ties_go_to_the_lower_index(device):
 def test_rows_do_not_depend_on_each_other(device):
     rng = np.random.default_rng(1)
     gate, _ = matrix(rng, (60, 96), "q8_bf16", 32)
-    assert_rows_alone(device, lambda pipe, h: pipe.route(h, gate, 4), h=activations(rng, 9, 96))
+    assert_rows_alone(device, lambda pipe, h: pipe.moe_router(h, gate, 4), h=activations(rng, 9, 96))
 
 
 @pytest.mark.parametrize("format, group", [("bf16", 0), ("q8_bf16", 64)])
@@ -79,7 +79,7 @@ def test_route_is_logits_then_topk(device, format, group):
     rng = np.random.default_rng(2)
     gate, values = matrix(rng, (16, 128), format, group)
     h = activations(rng, 5, 128)
-    ids, weights = run(device, 5, lambda pipe, h: pipe.route(h, gate, 4), h=h)
+    ids, weights = run(device, 5, lambda pipe, h: pipe.moe_router(h, gate, 4), h=h)
     logits = h.astype(np.float64) @ values.T
     wanted_ids, wanted = ref.softmax_topk(logits, 4)
     np.testing.assert_array_equal(ids, wanted_ids)
@@ -92,7 +92,7 @@ def test_counts_add_up_over_runs(device):
     made = chain(
         device,
         5,
-        lambda pipe, logits: pipe.moe_softmax_topk(logits, 4, counts=pipe.state("counts", counts)),
+        lambda pipe, logits: pipe.fused_moe_routing(logits, 4, counts=pipe.state("counts", counts)),
         logits=logits,
     )
     ids, _ = made.run(logits=logits)
@@ -115,11 +115,11 @@ def test_fewer_rows_leave_the_others_alone(device):
 
 
 def test_a_failure_names_the_step_within_its_layer(device):
-    with pytest.raises(RunError, match=r"row 0: layers\.3\.route"):
+    with pytest.raises(RunError, match=r"row 0: layers\.3\.router"):
 
         def steps(pipe, h):
             with pipe.scope("layers.3"):
-                return pipe.route(h, np.ones((6, 4), np.float32), 2)
+                return pipe.moe_router(h, np.ones((6, 4), np.float32), 2)
 
         run(device, 1, steps, h=np.full((1, 4), NAN, np.float32))
 

@@ -1,10 +1,11 @@
-"""Routing by sigmoid or softmax scores, with corrections and groups of experts, and the options of `route`."""
+"""Routing by sigmoid or softmax scores, with corrections and groups of experts, and the options of `moe_router`."""
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import pairs
 from support.kernels import (
     DOT,
     ELEMENTARY,
@@ -42,24 +43,23 @@ SHAPES = [
 ]
 
 
-def scored(top_k, renormalise=True, **options):
-    return lambda pipe, logits: pipe.scored_routing(logits, top_k, renormalise, **options)
+def scored(top_k, norm_topk_prob=True, **options):
+    return lambda pipe, logits: pipe.scored_moe_routing(logits, top_k, norm_topk_prob, **options)
 
 
-def check(device, logits, top_k, renormalise=True, correction_values=None, **options):
-    ids, weights = run(device, len(logits), scored(top_k, renormalise, **options), logits=logits)
+def check(device, logits, top_k, norm_topk_prob=True, correction_values=None, **options):
+    ids, weights = run(device, len(logits), scored(top_k, norm_topk_prob, **options), logits=logits)
     wanted = {**options, "correction": correction_values}
-    wanted_ids, wanted, margin = ref.scored_topk(logits, top_k, renormalise, **wanted)
+    wanted_ids, wanted, margin = ref.scored_topk(logits, top_k, norm_topk_prob, **wanted)
     assume(margin > 1e-5)  # f32 tells such scores apart
     np.testing.assert_array_equal(ids, wanted_ids)
     assert_close(weights, wanted, 4 * ELEMENTARY * wanted + TINY)
 
 
-@pytest.mark.parametrize("renormalise", [True, False])
-@pytest.mark.parametrize("scoring", ["sigmoid", "softmax"])
-@pytest.mark.parametrize("experts, top_k, groups, top_groups, by", SHAPES)
-def test_gates(device, experts, top_k, groups, top_groups, by, scoring, renormalise):
+@pairs("shape, scoring, norm_topk_prob", SHAPES, ["sigmoid", "softmax"], [True, False])
+def test_gates(device, shape, scoring, norm_topk_prob):
     """Scores lie in steps that f32 tells apart, softmax's by factors."""
+    experts, top_k, groups, top_groups, by = shape
     rng = np.random.default_rng(experts)
     steps = rng.permuted(np.tile(np.arange(experts), (5, 1)), axis=1) / experts
     logits = (np.log(1 + steps) if scoring == "softmax" else 4 * steps - 2).astype(np.float32)
@@ -69,23 +69,23 @@ def test_gates(device, experts, top_k, groups, top_groups, by, scoring, renormal
         ids, weights = run(
             device,
             5,
-            scored(top_k, renormalise, correction=correction if corrected else None, **options),
+            scored(top_k, norm_topk_prob, correction=correction if corrected else None, **options),
             logits=logits,
         )
         wanted_ids, _, margin = ref.scored_topk(
-            logits, top_k, renormalise, correction=values if corrected else None, **options
+            logits, top_k, norm_topk_prob, correction=values if corrected else None, **options
         )
-        expected = plain_weights(logits, ids, renormalise, scoring) * 2.5
+        expected = plain_weights(logits, ids, norm_topk_prob, scoring) * 2.5
         assert_close(weights, expected, 8 * ELEMENTARY * expected + TINY)
         if margin > 1e-6:
             np.testing.assert_array_equal(ids, wanted_ids)
 
 
-def plain_weights(logits, ids, renormalise, scoring):
+def plain_weights(logits, ids, norm_topk_prob, scoring):
     """The weights that these ids have."""
     scores = ref.sigmoid(logits) if scoring == "sigmoid" else ref.softmax(logits)
     weights = np.take_along_axis(scores, ids.astype(np.int64), -1)
-    return weights / (weights.sum(-1, keepdims=True) + 1e-20) if renormalise else weights
+    return weights / (weights.sum(-1, keepdims=True) + 1e-20) if norm_topk_prob else weights
 
 
 @given(
@@ -96,11 +96,11 @@ def plain_weights(logits, ids, renormalise, scoring):
     rows=st.integers(1, 6),
     scoring=st.sampled_from(["sigmoid", "softmax"]),
     by=st.sampled_from(["max", "top2"]),
-    renormalise=st.booleans(),
+    norm_topk_prob=st.booleans(),
     dtype=st.sampled_from([None, *PLAIN_FORMATS]),
     seed=st.integers(0, 1000),
 )
-def test_gates_of_any_size(device, groups, size, share, part, rows, scoring, by, renormalise, dtype, seed):
+def test_gates_of_any_size(device, groups, size, share, part, rows, scoring, by, norm_topk_prob, dtype, seed):
     rng = np.random.default_rng(seed)
     top_groups = max(1, round(part * groups))
     top_k = max(1, round(share * min(top_groups * size, 64)))
@@ -109,7 +109,7 @@ def test_gates_of_any_size(device, groups, size, share, part, rows, scoring, by,
         device,
         activations(rng, rows, groups * size),
         top_k,
-        renormalise,
+        norm_topk_prob,
         values,
         correction=correction,
         scoring=scoring,
@@ -173,7 +173,8 @@ def test_ties_go_to_the_lower_index(device):
 
 
 def test_small_scores_do_not_divide_by_zero(processor):
-    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the checker."""
+    """Scores whose sum the 10⁻²⁰ outweighs, and such as are 0 in f32; below f32's normal numbers, so not on the
+    checker."""
     ids, weights = run(processor, 2, scored(2), logits=np.array([[-60, -60, -90], [-200, -3e38, -200]], np.float32))
     assert ids.tolist() == [[0, 1], [0, 1]] or ids.tolist() == [[0, 1], [0, 2]]
     np.testing.assert_allclose(weights[0], np.exp(-60) / (2 * np.exp(-60) + 1e-20), rtol=1e-5)
@@ -208,7 +209,7 @@ def test_nothing_to_choose_from(device, scoring, nothing):
     logits = np.zeros((3, 6), np.float32)
     logits[1] = nothing
     made = chain(device, 3, scored(2, scoring=scoring, groups=3, top_groups=2), logits=logits)
-    with pytest.raises(RunError, match="row 1: scored_routing had nothing to choose from"):
+    with pytest.raises(RunError, match="row 1: scored_moe_routing had nothing to choose from"):
         made.run(logits=logits)
     ids, weights = (made.view(output) for output in made.plan.outputs)
     assert ids.tolist() == [[0, 1], [NONE, NONE], [0, 1]] and weights[1].tolist() == [0, 0]
@@ -220,7 +221,7 @@ def test_counts_and_fewer_rows(device):
     made = chain(
         device,
         5,
-        lambda pipe, logits: pipe.scored_routing(logits, 4, counts=pipe.state("counts", counts)),
+        lambda pipe, logits: pipe.scored_moe_routing(logits, 4, counts=pipe.state("counts", counts)),
         logits=logits,
     )
     ids, weights = made.run(logits=logits)
@@ -241,24 +242,26 @@ def test_rows_stay_within_their_memory_and_do_not_depend_on_each_other(device):
     np.testing.assert_array_equal(ids, run(device, 9, steps, logits=logits)[0])
 
 
-# route
+# moe_router
 
 
 @pytest.mark.parametrize("scoring", ["softmax", "softmax_after", "sigmoid"])
 @pytest.mark.parametrize("format, group", [("bf16", 0), ("q8_bf16", 64)])
-def test_route_with_a_bias_and_a_scale(device, format, group, scoring):
+def test_a_router_with_a_bias_and_a_scale(device, format, group, scoring):
     rng = np.random.default_rng(5)
     gate, values = matrix(rng, (16, 128), format, group)
     bias, h = np.linspace(-40, 40, 16, dtype=np.float32), activations(rng, 5, 128) / 64
+    after = scoring == "softmax_after"
+    options = {"scoring": "softmax", "softmax_after_topk": True} if after else {"scoring": scoring}
     ids, weights = run(
-        device, 5, lambda pipe, h: pipe.route(h, gate, 4, False, bias=bias, scoring=scoring, scale=3.0), h=h
+        device, 5, lambda pipe, h: pipe.moe_router(h, gate, 4, False, bias=bias, scale=3.0, **options), h=h
     )
     logits = h.astype(np.float64) @ values.T + bias
     if scoring == "sigmoid":
         wanted_ids, wanted, _ = ref.scored_topk(logits, 4, False, scale=3.0)
         np.testing.assert_allclose(np.sort(weights), np.sort(wanted), rtol=1e-4)  # the largest are all near 1
     else:
-        wanted_ids, wanted = ref.softmax_topk(logits, 4, scoring == "softmax_after")
+        wanted_ids, wanted = ref.softmax_topk(logits, 4, after)
         np.testing.assert_array_equal(ids, wanted_ids)
         assert_close(weights, 3 * wanted, 3 * 4 * DOT * (np.abs(h) @ np.abs(values).T + 40).max())
 
@@ -266,15 +269,15 @@ def test_route_with_a_bias_and_a_scale(device, format, group, scoring):
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"scoring": "tanh"}, BuildError, "route: scoring = 'tanh'; choose softmax, softmax_after or sigmoid"),
-        ({"scoring": "sigmoid", "group_score": "sum"}, BuildError, "route: group_score = 'sum'; choose max or top2"),
-        ({"groups": 4}, ShapeError, "route: the best 1 of 4 groups of 6 experts; groups must be equal"),
-        ({"groups": 3, "top_groups": 4}, ShapeError, "route: the best 4 of 3 groups of 6 experts"),
+        ({"scoring": "tanh"}, BuildError, "router: scoring = 'tanh'; choose softmax or sigmoid"),
+        ({"scoring": "sigmoid", "group_score": "sum"}, BuildError, "router: group_score = 'sum'; choose max or top2"),
+        ({"groups": 4}, ShapeError, "router: the best 1 of 4 groups of 6 experts; groups must be equal"),
+        ({"groups": 3, "top_groups": 4}, ShapeError, "router: the best 4 of 3 groups of 6 experts"),
         ({"groups": 3, "top_groups": 0}, ShapeError, "and at least one chosen"),
         (
             {"groups": 3, "top_groups": 1},
             ShapeError,
-            "route: groups of 2 experts are too small for top_k = 3 of 1 groups",
+            "router: groups of 2 experts are too small for top_k = 3 of 1 groups",
         ),
         (
             {"groups": 6, "top_groups": 6, "group_score": "top2"},
@@ -284,24 +287,28 @@ def test_route_with_a_bias_and_a_scale(device, format, group, scoring):
         (
             {"scoring": "sigmoid", "correction": np.zeros(5, np.float32)},
             ShapeError,
-            r"route.correction: the bias has shape \(5,\), expected \(6,\)",
+            r"router.correction: the bias has shape \(5,\), expected \(6,\)",
         ),
-        ({"scoring": "sigmoid", "correction": np.zeros(6, np.uint32)}, DTypeError, "route.correction: the bias is u32"),
+        (
+            {"scoring": "sigmoid", "correction": np.zeros(6, np.uint32)},
+            DTypeError,
+            "router.correction: the bias is u32",
+        ),
         (
             {"scoring": "sigmoid", "per_expert_scale": np.ones(6, np.float32)},
             BuildError,
             "per_expert_scale and softmax_after go with plain softmax",
         ),
         (
-            {"scoring": "softmax_after", "groups": 3},
+            {"softmax_after_topk": True, "groups": 3},
             BuildError,
             "per_expert_scale and softmax_after go with plain softmax",
         ),
-        ({"scale": NAN}, BuildError, "route: scale = nan must be a number"),
-        ({"bias": np.zeros(5, np.float32)}, ShapeError, r"route.logits: the bias has shape \(5,\), expected \(6,\)"),
+        ({"scale": NAN}, BuildError, "router: scale = nan must be a number"),
+        ({"bias": np.zeros(5, np.float32)}, ShapeError, r"router.logits: the bias has shape \(5,\), expected \(6,\)"),
     ],
 )
-def test_what_route_refuses(options, error, message):
+def test_what_a_router_refuses(options, error, message):
     pipe = p.Pipeline(rows=2)
     with pytest.raises(error, match=message):
-        pipe.route(pipe.input("h", (2, 4)), np.zeros((6, 4), np.float32), 3, **options)
+        pipe.moe_router(pipe.input("h", (2, 4)), np.zeros((6, 4), np.float32), 3, **options)

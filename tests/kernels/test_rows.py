@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.axes import each, pairs
 from support.kernels import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored, with_one_thread
 
 from pipeline.errors import RunError
@@ -17,12 +18,12 @@ def forward(pipe, x, tokens, slots, positions, temperatures, seeds):
     caches = [pipe.state(name, Storage.zeros((SLOTS, 2, 16, 16), "f16")) for name in ("keys", "values")]
     norms = [stored(rng.normal(size=n), "bf16")[0] for n in (64, 16, 16)]
     y = pipe.embed(tokens, matrix(rng, (VOCAB, 64), "q8_f32")[0])
-    x, h = pipe.residual_norm(x, y, norms[0])
+    x, h = pipe.fused_residual_norm(x, y, norms[0])
     q, k, v = pipe.linear3(h, [matrix(rng, (n, 64), "q4_bf16")[0] for n in (64, 32, 32)], "qkv")
     table = pipe.rope_table(positions, rng.random(8).astype(np.float32))
     q = pipe.heads_to_cache(q, k, v, norms[1], norms[2], table, slots, positions, *caches)
     a = pipe.attention(q, *caches, slots, positions)
-    ids, weights = pipe.route(a, matrix(rng, (12, 64), "f16")[0], 3)
+    ids, weights = pipe.moe_router(a, matrix(rng, (12, 64), "f16")[0], 3)
     experts = [matrix(rng, shape, "bf16")[0] for shape in ((12, 40, 64), (12, 40, 64), (12, 64, 40))]
     y = pipe.experts(pipe.rms_norm(a), ids, weights, *experts)
     logits = pipe.linear(pipe.rms_norm(y), matrix(rng, (VOCAB, 64), "q4_f16")[0])
@@ -83,15 +84,14 @@ def test_a_spoiled_row_fails_alone(device):
     good = run(device, 5, forward, **given)
     given["x"][3] = np.nan
     made = chain(device, 5, forward, **given)
-    with pytest.raises(RunError, match="pipeline, row 3: route"):
+    with pytest.raises(RunError, match="pipeline, row 3: router"):
         made.run(**given)
     for output, wanted in zip((made.view(output) for output in made.plan.outputs), good):
         for row in (0, 1, 2, 4):
             assert output[row].tobytes() == wanted[row].tobytes()
 
 
-@pytest.mark.parametrize("spare", [0, 1, 3])
-@pytest.mark.parametrize("rows", [1, 3, 5])
+@each("rows, spare", [1, 3, 5], [0, 1, 3])
 def test_nothing_outside_is_read_or_written(device, rows, spare):
     """Every value between guards; and with threadgroups beyond the last row, which must do nothing (hazard 9)."""
     given = inputs(rows)
@@ -150,9 +150,7 @@ def sampling(kind, rows, vocab):
     return steps, given
 
 
-@pytest.mark.parametrize("spare", [0, 2])
-@pytest.mark.parametrize("vocab", [1, 63, 4096, 4097, 9001])
-@pytest.mark.parametrize("kind", SAMPLING)
+@pairs("kind, vocab, spare", SAMPLING, [1, 63, 4096, 4097, 9001], [2, 0])
 def test_sampling_reads_and_writes_nothing_outside(device, kind, vocab, spare):
     steps, given = sampling(kind, 3, vocab)
     results = zip(as_tuple(guarded_run(device, 3, steps, spare, **given)), as_tuple(run(device, 3, steps, **given)))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import axis, each
 from support.kernels import ELEMENTARY, ROUNDING, activations, assert_close
 from support.paths import SHADERS
 
@@ -69,8 +70,7 @@ def check_logprobs(tokens, logprobs, logits, bound=LOGPROB):
 # Greedy
 
 
-@pytest.mark.parametrize("vocab", VOCABS)
-@pytest.mark.parametrize("rows", [1, 3, 9])
+@each("vocab, rows", VOCABS, [1, 3, 9])
 def test_argmax(device, rows, vocab):
     logits = activations(np.random.default_rng(vocab), rows, vocab) * 5
     tokens, logprobs = sample(device, logits)
@@ -139,7 +139,7 @@ def test_an_earlier_failure_is_passed_on(device):
         )
     ]
     router = pipe.input("router", (2, 6))
-    pipe.moe_softmax_topk(router, 2, name="layers.5.route")
+    pipe.fused_moe_routing(router, 2, name="layers.5.route")
     chain = pipe.build(pipe.sample(pipe.input("logits", (2, 9)), *state))
     router = np.zeros((2, 6), np.float32)
     router[1] = NAN
@@ -171,11 +171,11 @@ def oracle_draw(logits, temperature, seed, position):
     return best, (perturbed[best] - rest) / max(1, abs(perturbed[best]))
 
 
-@pytest.mark.parametrize("vocab", [*VOCABS, 20011])
-@pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0, 2.5])
+# On the checker up to the smallest of two parts, of 8,192 logits each.
+@each("vocab, temperature", axis([*VOCABS, 8193, 20011], (1, 17, 5003, 8193)), [0.05, 0.3, 1.0, 2.5])
 def test_draws_are_the_oracles(device, vocab, temperature):
     rng = np.random.default_rng(vocab)
-    rows = 32
+    rows = 8 if device.name == "checker" else 32
     logits = activations(rng, rows, vocab) * 3
     seeds = rng.integers(0, 2**32, (rows, 2), np.uint32)
     positions = rng.integers(0, 2**32, rows, np.uint32)
@@ -312,13 +312,16 @@ kernel void noise(device const uint *bits [[buffer(0)]], device float *noise [[b
 
 
 def test_hazard_16_forced_bits_give_finite_noise(device):
-    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula changes."""
+    """The shaders' noise for words that Philox gives once in 2³² draws, and on both sides of where its formula
+    changes."""
     near = [0, 2**15, 2**26, 2**30, 2**31, 2**32 - 2**30, 2**32 - 2**26, 2**32 - 2**15, 2**32]
     words = np.array([edge + i for edge in near for i in range(-40, 40) if 0 <= edge + i < 2**32], np.uint32)
     bits, noise = device.core.buffer(words.nbytes), device.core.buffer(16 * words.nbytes)
     np.frombuffer(bits, np.uint32)[:] = words
     bindings = [(0, bits, 0, words.nbytes), (1, noise, 0, noise.nbytes)]
-    device.core.chain([_core.Dispatch(device.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]).run()
+    device.core.chain(
+        [_core.Dispatch(device.core.compile(NOISE).kernel("noise"), bindings, None, (len(words), 1, 1))]
+    ).run()
     got = np.frombuffer(noise, np.float32).reshape(-1, 16)
     wanted = -np.log(-np.log((words + 0.5) / 2**32))
     assert (got == got[:, :1]).all()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
+from support.axes import pairs
 from support.kernels import DOT, ELEMENTARY, activations, assert_close, run, stored
 
 import pipeline as p
@@ -70,8 +71,7 @@ def check(y, q, history, slots, positions, scale=None, window=0, sinks=None, sof
 WINDOWS = (1, 2, 7, 95, 96, 97, 128, 256, 257, 600)  # kernels weigh 96 (native) or 256 positions (shader) at a time
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("window", WINDOWS)
+@pairs("window, cache", WINDOWS, CACHES)
 def test_windows(device, window, cache):
     """In a ring as small as it may be, in one with room, and in a cache of everything."""
     rng = np.random.default_rng(window)
@@ -88,15 +88,14 @@ def test_windows(device, window, cache):
             assert y.tobytes() == wanted.tobytes()  # wherever the ring begins
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("heads, kv_heads, dim", [(3, 3, 24), (4, 1, 64), (16, 2, 80), (5, 5, 16), (17, 1, 32)])
-@pytest.mark.parametrize("window", [2, 5, 90, 128])
-def test_a_chunk_of_a_prompt_wraps_around(device, window, heads, kv_heads, dim, cache):
+@pairs("heads, window, cache", [(3, 3, 24), (4, 1, 64), (16, 2, 80), (5, 5, 16), (17, 1, 32)], [2, 5, 90, 128], CACHES)
+def test_a_chunk_of_a_prompt_wraps_around(device, heads, window, cache):
     """Rows of two sequences, mixed: each sees its window in a ring of window + rows - 1, and gives the bits that
-    it gives alone in a cache of everything."""
+    it gives alone in a cache of everything. 250: a chunk across the shader's first 256 positions."""
+    heads, kv_heads, dim = heads
     rng = np.random.default_rng(heads)
     history, rows = History(rng, 2, kv_heads, 420, dim, cache=cache), 19
-    for first in (0, 77, 250, 400):
+    for first in (77, 250) if device.name == "checker" else (0, 77, 250, 400):
         slots = [1] * 12 + [0] * 7
         positions = [*range(first, first + 12), *range(first // 2, first // 2 + 7)]
         q = activations(rng, rows, heads, dim)
@@ -104,7 +103,7 @@ def test_a_chunk_of_a_prompt_wraps_around(device, window, heads, kv_heads, dim, 
         together = attend(device, q, ring, slots, positions, window=window)
         check(together, q, history, slots, positions, window=window)
         everything = history.storages(420)
-        for row in (0, 1, 5, 11, 12, 18):
+        for row in (5, 18) if device.name == "checker" else (0, 1, 5, 11, 12, 18):
             alone = attend(
                 device, q[row : row + 1], everything, slots[row : row + 1], positions[row : row + 1], window=window
             )
@@ -177,9 +176,9 @@ def test_everything_together(device, heads, group, dim, v_dim, window, count, ro
 # Sinks
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
-@pytest.mark.parametrize("heads, kv_heads, count", [(4, 2, 1), (8, 1, 97), (20, 1, 300), (3, 3, 600)])
-def test_sinks(device, heads, kv_heads, count, dtype):
+@pairs("sizes, dtype", [(4, 2, 1), (8, 1, 97), (20, 1, 300), (3, 3, 600)], ["f32", "f16", "bf16"])
+def test_sinks(device, sizes, dtype):
+    heads, kv_heads, count = sizes
     rng = np.random.default_rng(count)
     history = History(rng, 1, kv_heads, count, 64, cache="f16")
     q, (sinks, values) = activations(rng, 2, heads, 64), stored(rng.normal(size=heads) * 3, dtype)
@@ -212,8 +211,7 @@ def test_a_sink_that_is_no_number_spoils_its_head(device):
 # Soft caps
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("softcap", [0.01, 1.0, 50.0, 1e4])
+@pairs("softcap, cache", [0.01, 1.0, 50.0, 1e4], CACHES)
 def test_softcaps(device, softcap, cache):
     rng = np.random.default_rng(7)
     history = History(rng, 1, 2, 300, 32, cache=cache)
@@ -240,9 +238,9 @@ def test_nan_passes_a_softcap(device):
 SIZES = [(64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256), (512, 512), (24, 40), (576, 512)]
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("dim, v_dim", SIZES)
-def test_head_dims(device, dim, v_dim, cache):
+@pairs("sizes, cache", SIZES, CACHES)
+def test_head_dims(device, sizes, cache):
+    dim, v_dim = sizes
     rng = np.random.default_rng(dim)
     history = History(rng, 1, 2, 130, dim, v_dim, cache)
     q = activations(rng, 3, 6, dim)
@@ -260,8 +258,7 @@ def test_many_query_heads_of_a_key_head(device, heads):
     check(y, q, history, [0, 0], [109, 108], window=100, sinks=sinks)
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("v_dim", [1, 16, 64, 70])
+@pairs("v_dim, cache", [1, 16, 64, 70], CACHES)
 def test_values_within_the_keys(device, v_dim, cache):
     """One cache for both, as latent attention has it: the first numbers of a row are its values."""
     rng = np.random.default_rng(v_dim)

@@ -3,6 +3,7 @@ them, run plainly and under sanitizers, and its ways to find and compile librari
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -324,3 +325,30 @@ def test_every_global_name_has_a_prefix():
         name.startswith(("MTL", "OBM", "obm_", "CPU", "cpu_", "Checker", "check_", "checker_", "__objc", "_OBJC"))
         for name in names
     )
+
+
+# Folders of objc/, and what their files may include besides their own folder.
+LAYERS = {
+    "metal/abi": set(),
+    "metal/api": {"metal/abi"},
+    "core": {"metal/api"},
+    "metal/base": {"metal/abi", "metal/api", "core"},
+    "metal/cpu/native": {"metal/abi"},
+    "metal/cpu": {"metal/abi", "metal/api", "metal/base", "metal/cpu/native", "core"},
+    "metal/checker/engine": {"metal/abi", "metal/base"},
+    "metal/checker": {"metal/abi", "metal/api", "metal/base", "metal/checker/engine", "core"},
+    "metal": {"metal/base", "metal/cpu", "metal/checker"},
+}
+
+
+def test_no_device_is_known_to_the_base_or_to_another():
+    root, found = harness.ROOT / "objc", set()
+    for path in sorted(root.rglob("*.[hmc]*")):
+        folder = path.parent.relative_to(root).as_posix()
+        for name in re.findall(r'^# *(?:include|import) "([^"]+/[^"]+)"', path.read_text(), re.MULTILINE):
+            below = name.rpartition("/")[0]
+            found.add(folder)
+            assert below in LAYERS[folder], f"{path.relative_to(root)} includes {name}"
+            if folder != "core" and below == "core":
+                assert name == "core/OBExtensions.h", f"{path.relative_to(root)} includes {name}"
+    assert found == set(LAYERS) - {"metal/abi"}

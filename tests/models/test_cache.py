@@ -91,11 +91,11 @@ def windowed(monkeypatch, model, ring):
 def texts(model, batch_size, kv_cache):
     rng = np.random.default_rng(3)
     requests = [
-        generate.Request(index, tuple(rng.integers(1, 200, length).tolist()), 30)
+        p.Request(index, tuple(rng.integers(1, 200, length).tolist()), 30)
         for index, length in enumerate((61, 5, 18, 33))
     ]
     generator = generate.Generator(model, batch_size=batch_size, context=120, kv_cache=kv_cache)
-    ended = [event for event in generator.run(requests) if isinstance(event, generate.Finished)]
+    ended = [event for event in generator.run(requests) if isinstance(event, p.generation.Finished)]
     assert len(ended) == 4
     return generator, {event.index: (event.tokens, event.logprobs) for event in ended}
 

@@ -1,4 +1,5 @@
-"""Models whose weights are GGUF's blocks: each type as a matrix, a stack of experts and an embedding, mapped as it lies."""
+"""Models whose weights are GGUF's blocks: each type as a matrix, a stack of experts and an embedding, mapped as it
+lies."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def buffer_of(device, array):
 
 def chain_of(device, source, name, buffers, groups=1, lengths=None, label="step"):
     """A chain of one dispatch with whole buffers, or the first bytes of them, bound in order."""
-    kernel = device.compile(source).kernel(name)
+    kernel = device.core.compile(source).kernel(name)
     lengths = lengths or [len(memoryview(buffer)) for buffer in buffers]
     bindings = [(slot, buffer, 0, nbytes) for slot, (buffer, nbytes) in enumerate(zip(buffers, lengths))]
     return device.core.chain([_core.Dispatch(kernel, bindings, None, (groups, 1, 1), 0, label)])
@@ -147,7 +147,9 @@ def test_a_kernel_may_limit_its_threadgroup(checker):
         HEADER
         + """
 [[max_total_threads_per_threadgroup(48)]]
-kernel void f(device uint *y [[buffer(0)]], uint threads [[threads_per_threadgroup]]) { if (simd_is_first()) y[0] = threads; }
+kernel void f(device uint *y [[buffer(0)]], uint threads [[threads_per_threadgroup]]) {
+    if (simd_is_first()) y[0] = threads;
+}
 """
     )
     made = checker.core.buffer(4)
@@ -165,8 +167,9 @@ def test_fences_with_atomics_order_threadgroups(fence):
     source = (
         HEADER
         + """
-kernel void total(device const float *x [[buffer(0)]], device float *parts [[buffer(1)]], device atomic_uint *count [[buffer(2)]],
-                  device float *y [[buffer(3)]], uint i [[thread_index_in_threadgroup]],
+kernel void total(device const float *x [[buffer(0)]], device float *parts [[buffer(1)]],
+                  device atomic_uint *count [[buffer(2)]], device float *y [[buffer(3)]],
+                  uint i [[thread_index_in_threadgroup]],
                   uint group [[threadgroup_position_in_grid]], uint groups [[threadgroups_per_grid]]) {
     if (i != 0) return;
     parts[group] = x[group];
@@ -194,8 +197,8 @@ def test_a_division_of_integers_by_zero_is_found_and_stops_the_threadgroup_alone
     source = (
         HEADER
         + """
-kernel void divide(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]], uint i [[thread_index_in_threadgroup]],
-                   uint group [[threadgroup_position_in_grid]]) {
+kernel void divide(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]],
+                   uint i [[thread_index_in_threadgroup]], uint group [[threadgroup_position_in_grid]]) {
     if (i == 0) y[group] = 12 / x[group];
 }
 """

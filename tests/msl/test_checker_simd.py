@@ -53,12 +53,14 @@ def source() -> str:
             f"{group}_fill_down": f"{group}_shuffle_and_fill_down(v, T(v + 100), 1)",
         }
         for name, call in calls.items():
+            kind = "simd" if group == "simd" else "quad"
             for suffix, metal in (("u", "uint"), ("i", "int"), ("f", "float")):
                 if suffix == "f" and name in [f"{group}_{bitwise}" for bitwise in ("and", "or", "xor")]:
                     continue
                 kernels.append(
-                    f"kernel void {name}_{suffix}(device const {metal} *x [[buffer(0)]], device {metal} *y [[buffer(1)]],\n"
-                    f"    device const uint *take [[buffer(2)]], uint i [[thread_position_in_grid]], uint lane_ [[thread_index_in_{'simd' if group == 'simd' else 'quad'}group]]) {{\n"
+                    f"kernel void {name}_{suffix}(device const {metal} *x [[buffer(0)]],\n"
+                    f"    device {metal} *y [[buffer(1)]], device const uint *take [[buffer(2)]],\n"
+                    f"    uint i [[thread_position_in_grid]], uint lane_ [[thread_index_in_{kind}group]]) {{\n"
                     f"    using T = {metal}; {metal} v = x[i]; ushort lane = ushort(lane_); (void)lane;\n"
                     f"    if (take[i]) y[i] = T({call}); else y[i] = T(99);\n}}\n"
                 )
@@ -110,7 +112,7 @@ def test_reductions(shaders, group, suffix, take):
         if suffix == "f" and name in ("and", "or", "xor"):
             continue
         _, y, want = check(
-            shaders, f"{group}_{name}", suffix, take, lambda values, lanes: reduce(values).astype(values.dtype)
+            shaders, f"{group}_{name}", suffix, take, lambda v, lanes, reduce=reduce: reduce(v).astype(v.dtype)
         )
         assert np.allclose(y, want, rtol=1e-5) if suffix == "f" else np.array_equal(y, want), name
 

@@ -57,7 +57,8 @@ MISTAKES = {
     "texture": ("kernel void f(texture2d<float> t [[texture(0)]]) {}", "textures are not supported; pass a buffer"),
     "sampler": ("kernel void f(sampler s [[sampler(0)]]) {}", "samplers are not supported"),
     "no host name": (
-        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\ntemplate kernel void f<int>(device int *a [[buffer(0)]]);",
+        "template <typename T> kernel void f(device T *a [[buffer(0)]]) {}\n"
+        "template kernel void f<int>(device int *a [[buffer(0)]]);",
         "instantiation of 'f' has no name for the host",
     ),
     "no template": (

@@ -3,7 +3,10 @@
 import pytest
 from support.strict import HEAD, check, needs_clang
 
-KERNEL = "kernel void k(device float *y [[buffer(0)]], device const float *x [[buffer(1)]], uint i [[thread_position_in_grid]])"
+KERNEL = (
+    "kernel void k(device float *y [[buffer(0)]], device const float *x [[buffer(1)]], "
+    "uint i [[thread_position_in_grid]])"
+)
 
 
 def body(text):
@@ -78,15 +81,17 @@ CASES = {
     ),
     "spaces in an instantiation": (
         "address-space",
-        "float g(threadgroup const float *p) { return p[0]; }\ntemplate <typename P> float f(P p) { return g(p); // <\n}\n"
-        + body("y[i] = f(x);"),
+        "float g(threadgroup const float *p) { return p[0]; }\n"
+        "template <typename P> float f(P p) { return g(p); // <\n}\n" + body("y[i] = f(x);"),
         "float g(device const float *p) { return p[0]; }\ntemplate <typename P> float f(P p) { return g(p);\n}\n"
         + body("y[i] = f(x);"),
     ),
     "device object as thread reference": (
         "address-space",
-        "struct S { float a; };\nvoid f(thread S &s) { s.a = 1; }\nkernel void k(device S *s [[buffer(0)]]) {\nf(s[0]); // <\n}",
-        "struct S { float a; };\nvoid f(device S &s) { s.a = 1; }\nkernel void k(device S *s [[buffer(0)]]) {\nf(s[0]);\n}",
+        "struct S { float a; };\nvoid f(thread S &s) { s.a = 1; }\n"
+        "kernel void k(device S *s [[buffer(0)]]) {\nf(s[0]); // <\n}",
+        "struct S { float a; };\nvoid f(device S &s) { s.a = 1; }\n"
+        "kernel void k(device S *s [[buffer(0)]]) {\nf(s[0]);\n}",
     ),
     "member function of a device object": (
         "address-space",
@@ -153,7 +158,8 @@ CASES = {
     ),
     "kernel called": (
         "kernel-call",
-        "kernel void a(device float *x [[buffer(0)]]) { x[0] = 1; }\nkernel void b(device float *x [[buffer(0)]]) {\na(x); // <\n}",
+        "kernel void a(device float *x [[buffer(0)]]) { x[0] = 1; }\n"
+        "kernel void b(device float *x [[buffer(0)]]) {\na(x); // <\n}",
         "void f(device float *x) { x[0] = 1; }\nkernel void b(device float *x [[buffer(0)]]) {\nf(x);\n}",
     ),
     "recursion": (
@@ -163,7 +169,8 @@ CASES = {
     ),
     "mutual recursion": (
         "recursion",
-        "uint odd(uint n);\nuint even(uint n) { return n ? odd(n - 1) : 1; } // <\nuint odd(uint n) { return n ? even(n - 1) : 0; }",
+        "uint odd(uint n);\nuint even(uint n) { return n ? odd(n - 1) : 1; } // <\n"
+        "uint odd(uint n) { return n ? even(n - 1) : 0; }",
         "uint odd(uint n) { return n % 2; }\nuint even(uint n) { return 1 - odd(n); }",
     ),
     "double": ("double", body("double a = x[i]; // <\ny[i] = a;"), body("float a = x[i];\ny[i] = a;")),
@@ -214,9 +221,11 @@ CASES = {
     ),
     "threadgroup memory of a template": (
         "threadgroup-memory",
-        "template <typename T> kernel void f(device T *y [[buffer(0)]]) {\nthreadgroup T a[9000]; // <\na[0] = 1; y[0] = a[0];\n}\n"
+        "template <typename T> kernel void f(device T *y [[buffer(0)]]) {\n"
+        "threadgroup T a[9000]; // <\na[0] = 1; y[0] = a[0];\n}\n"
         'template [[host_name("f_float")]] kernel void f<float>(device float *y [[buffer(0)]]);',
-        "template <typename T> kernel void f(device T *y [[buffer(0)]]) {\nthreadgroup T a[9000];\na[0] = 1; y[0] = a[0];\n}\n"
+        "template <typename T> kernel void f(device T *y [[buffer(0)]]) {\n"
+        "threadgroup T a[9000];\na[0] = 1; y[0] = a[0];\n}\n"
         'template [[host_name("f_half")]] kernel void f<half>(device half *y [[buffer(0)]]);',
     ),
     "threadgroup initialiser": (

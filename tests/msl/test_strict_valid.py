@@ -59,7 +59,8 @@ VALID = {
     "atomics": """
         atomic_fetch_add_explicit(&counters[i], 1, memory_order_relaxed);
         uint old = atomic_load_explicit(&counters[0], memory_order_relaxed);
-        while (!atomic_compare_exchange_weak_explicit(&counters[0], &old, old + 1, memory_order_relaxed, memory_order_relaxed)) {}
+        while (!atomic_compare_exchange_weak_explicit(&counters[0], &old, old + 1, memory_order_relaxed,
+                                                      memory_order_relaxed)) {}
         threadgroup atomic_int t; atomic_store_explicit(&t, 0, memory_order_relaxed);
     """,
     "names that OpenCL keeps": "float local = x[i], global = 1, read_only = 2; y[i] = local + global + read_only;",

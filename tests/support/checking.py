@@ -38,9 +38,9 @@ class Shaders:
     def __init__(self, folder: Path, sources: Path = FOLDER):
         self.folder, self.sources = folder, sources
         self.device = open_checker(SCHEDULES)
+        self.library = functools.cache(self._library)  # compiled once per name and mistake
 
-    @functools.cache
-    def library(self, name: str, mistake: int):
+    def _library(self, name: str, mistake: int):
         out = self.folder / f"{name}-{mistake}.metallib"
         file = os.path.relpath(self.sources / f"{name}.metal")
         metalc.build([file], out, ["checker"], defines=[f"MISTAKE={mistake}"])

@@ -50,7 +50,8 @@ class Program:
             for number, block in enumerate(self.helpers)
         )
         return (
-            f"{helpers}kernel void {self.name}(device uint *y [[buffer(0)]], uint lane [[thread_index_in_simdgroup]]) {{\n"
+            f"{helpers}kernel void {self.name}(device uint *y [[buffer(0)]], "
+            "uint lane [[thread_index_in_simdgroup]]) {\n"
             f"    uint v = lane;\n{self._text(self.body, 1)}    y[lane] = v;\n}}\n"
         )
 

@@ -1,7 +1,8 @@
 """A generator without a device, for tests of the command line: `python tests/support/fakes.py ARGUMENTS` runs with it.
 
 It "generates" the tokens of a fixed text, differently for each seed where the temperature is above 0.
-FAKE_SLEEP delays every token by so many seconds; FAKE_CACHE: 2 to it is what a position of the cache takes; FAKE_FAIL names an index that fails while it runs.
+FAKE_SLEEP delays every token by so many seconds; FAKE_CACHE: 2 to it is what a position of the cache takes; FAKE_FAIL
+names an index that fails while it runs.
 """
 
 import os

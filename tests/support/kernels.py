@@ -11,6 +11,7 @@ from pipeline.graph.formats import BLOCKS, dtype_of
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import Blocks, Quantized, as_weight
 from support import reference as ref
+from support.axes import axis
 from support.stored_formats import block_matrix, mx_matrix
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
@@ -41,6 +42,29 @@ OTHER_FORMATS += BLOCK_FORMATS
 # Every format, and the quantised ones with their groups.
 FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
 FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
+
+# One of each kind of format, for the checker: plain, affine, affine whose integers cross words, blocks of 32 and
+# of 256.
+ONE_OF_EACH_KIND = (
+    ("f32", 0),
+    ("bf16", 0),
+    ("q4_bf16", 64),
+    ("q6_f16", 32),
+    ("gguf_q5_0", 32),
+    ("gguf_q4_k", 256),
+    ("mxfp4", 32),
+)
+# Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and test_formats.py.
+FORMATS = axis(
+    FORMATS_AND_GROUPS,
+    ONE_OF_EACH_KIND,
+    daily=(
+        *FORMATS_AND_GROUPS[:3],
+        *(("q4_f32", 128), ("q4_f16", 32), ("q4_bf16", 64), ("q8_f32", 32), ("q8_f16", 64), ("q8_bf16", 128)),
+        *(("q3_f32", 128), ("q3_bf16", 64), ("q6_f16", 32)),
+        *BLOCK_FORMATS,
+    ),
+)
 
 DIMS = (1, 31, 33, 257, 8193)
 ROWS = (1, 3, 5, 9)
@@ -152,7 +176,7 @@ class GuardedChain(Chain):
         super().__init__(plan, device)
         self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
 
-    def _place(self, tensor, copy=0):
+    def _memory(self, tensor, copy=0):
         key = tensor.storage or tensor
         if key not in self._guarded:
             buffer = self.device.core.buffer(tensor.nbytes + 2 * GUARD)

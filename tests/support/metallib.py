@@ -55,10 +55,7 @@ class Signature(Structure):
 
 class Function(Structure):
     _anonymous_ = ("signature",)
-    _fields_ = [
-        ("signature", Signature),
-        ("entry", ctypes.CFUNCTYPE(None, POINTER(Launch), c_uint32, c_uint32)),
-    ]
+    _fields_ = [("signature", Signature), ("entry", ctypes.CFUNCTYPE(None, POINTER(Launch), c_uint32, c_uint32))]
 
 
 class Table(Structure):

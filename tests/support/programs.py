@@ -3,6 +3,7 @@ where a test needs to slow it down or to make it fail."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,18 @@ from support.paths import ROOT
 FAKE = Path(__file__).with_name("fakes.py")
 
 
+def heed_interrupts():
+    """In a child before its program starts: Ctrl-C interrupts it, though the tests may run where SIGINT is ignored (in
+    the background of a script), which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(program, arguments, env=None, **options):
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "OB_THREADS")} | (env or {})
     environment["PYTHONPATH"] = str(ROOT)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen([sys.executable, *program, *map(str, arguments)], env=environment, **pipes)
+    command = [sys.executable, *program, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, preexec_fn=heed_interrupts, **pipes)
 
 
 def finish(process, data=None):

@@ -42,13 +42,13 @@ def log_softmax(x, axis=-1):
     return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
 
 
-def softmax_topk(logits, top_k, renormalise=True, scale=None):
+def softmax_topk(logits, top_k, norm_topk_prob=True, scale=None):
     """Ids by descending probability, the lower index first on a tie; weights of the softmax, scaled
     by expert at the end."""
     logits = np.asarray(logits)
     ids = np.argsort(-logits.astype(np.float64), axis=-1, kind="stable")[:, :top_k]
     weights = np.take_along_axis(softmax(logits), ids, -1)
-    if renormalise:
+    if norm_topk_prob:
         weights = weights / weights.sum(-1, keepdims=True)
     if scale is not None:
         weights = weights * np.asarray(scale, np.float64)[ids]
@@ -58,7 +58,7 @@ def softmax_topk(logits, top_k, renormalise=True, scale=None):
 def scored_topk(
     logits,
     top_k,
-    renormalise=True,
+    norm_topk_prob=True,
     scoring="sigmoid",
     correction=None,
     groups=1,
@@ -80,7 +80,7 @@ def scored_topk(
     masked = np.where(np.repeat(allowed, experts // groups, -1), choice, -np.inf)
     ids = np.argsort(-masked, -1, kind="stable")[:, :top_k]
     weights = np.take_along_axis(scores, ids, -1)
-    if renormalise:
+    if norm_topk_prob:
         weights = weights / (weights.sum(-1, keepdims=True) + 1e-20)
     margins = [
         np.abs(np.diff(np.sort(of_groups, -1), axis=-1)),

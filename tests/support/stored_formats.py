@@ -25,7 +25,8 @@ E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6],
 
 
 def random_blocks(rng, shape, kind: str, power: int = 0):
-    """Bytes [..., bytes of a row] of weights of `shape`, of about 2^power: any bits but for the halves, which are finite."""
+    """Bytes [..., bytes of a row] of weights of `shape`, of about 2^power: any bits but for the halves, which are
+    finite."""
     columns, nbytes = BLOCKS[kind]
     blocks = rng.integers(0, 256, (*shape[:-1], shape[-1] // columns, nbytes), np.uint8)
     for offset, size in HALVES[kind].items():

@@ -73,7 +73,7 @@ typedef struct metallib_launch {
 // Reentrant: several threads run disjoint ranges of one launch.
 typedef void (*metallib_entry)(const metallib_launch *launch, uint32_t first, uint32_t count);
 
-// What the declaration of a kernel says, whatever runs it.
+// The declaration of a kernel, which is the same whatever runs it.
 typedef struct metallib_signature {
     const char *name;
     const metallib_argument *arguments;

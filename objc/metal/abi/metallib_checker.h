@@ -1,4 +1,4 @@
-// What kernels compiled for the checker ask of whoever runs them. Their accesses to memory arrive
+// The calls by which kernels compiled for the checker reach whoever runs them. Their accesses to memory arrive
 // through the calls that the compiler's -fsanitize=thread puts before them.
 #ifndef OB_METALLIB_CHECKER_H
 #define OB_METALLIB_CHECKER_H

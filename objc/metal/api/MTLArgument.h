@@ -1,4 +1,4 @@
-// What reflection says about the arguments of a kernel.
+// Reflection: the arguments of a kernel.
 #import "MTLDefines.h"
 
 typedef NS_ENUM(NSUInteger, MTLDataType) {

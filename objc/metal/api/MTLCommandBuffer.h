@@ -75,7 +75,7 @@ typedef NS_ENUM(NSUInteger, MTLDispatchType) {
 @property (readonly) CFTimeInterval GPUStartTime;
 @property (readonly) CFTimeInterval GPUEndTime;
 
-// What a device that validates shaders found, each an id<MTLFunctionLog>; nil where there is nothing, or
+// The findings of a device that validates shaders, each an id<MTLFunctionLog>; nil where there is nothing, or
 // before it has completed.
 @property (readonly) id<MTLLogContainer> logs;
 

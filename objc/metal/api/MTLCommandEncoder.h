@@ -1,4 +1,4 @@
-// What every encoder can do. One encoder of a command buffer is open at a time, and one thread
+// Every encoder can do this. One encoder of a command buffer is open at a time, and one thread
 // uses it; everything but reading properties is misuse after endEncoding.
 #import "MTLDefines.h"
 

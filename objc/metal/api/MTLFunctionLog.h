@@ -1,4 +1,4 @@
-// What a device that validates shaders says about one command buffer.
+// The findings about one command buffer of a device that validates shaders.
 #import "MTLDefines.h"
 
 @class NSURL;
@@ -8,7 +8,7 @@ typedef NS_ENUM(NSUInteger, MTLFunctionLogType) {
     MTLFunctionLogTypeValidation = 0,
 };
 
-// Of id<MTLFunctionLog>.
+// It holds id<MTLFunctionLog>.
 @protocol MTLLogContainer <NSFastEnumeration>
 @end
 

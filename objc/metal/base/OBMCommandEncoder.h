@@ -1,4 +1,4 @@
-// What encoders share: they add to the recording of a command buffer while they are open. One thread uses an encoder.
+// The part that encoders share: they add to the recording of a command buffer while they are open. One thread uses an encoder.
 #import "OBMCommandBuffer.h"
 #import "OBMObject.h"
 #import "metal/api/MTLCommandEncoder.h"

@@ -46,16 +46,11 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
             format:@"index %lu is not possible; use 0 to %d", (unsigned long)index, METALLIB_MAX_BUFFERS - 1];
 }
 
-static inline obm_bound boundTo(const obm_memory *memory, size_t offset) {
-    size_t available = memory->length - offset;
-    return (obm_bound){memory->address + offset, available, {memory, available}};
-}
-
 static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer, NSUInteger offset,
                               NSUInteger index, NSString *method) {
     uint32_t bit = 1u << index;
     if (buffer == nil) {
-        self->_boundMask &= ~bit;
+        self->_table.bound &= ~bit;
         return;
     }
     if (UNLIKELY(object_getClass(buffer) != self->_bufferClass || (id)buffer->_device != self->_device ||
@@ -63,8 +58,8 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
         NSString *place = [NSString stringWithFormat:@"%@ at index %lu", method, (unsigned long)index];
         [self requireBuffer:buffer offset:offset size:0 for:place];
     }
-    self->_bound[index] = boundTo(&buffer->_memory, offset);
-    self->_boundMask |= bit;
+    self->_table.buffers[index] = obm_bound_to(&buffer->_memory, offset);
+    self->_table.bound |= bit;
     if (self->_retains) [self->_commandBuffer keep:buffer];
 }
 
@@ -94,8 +89,8 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     NSString *method = @"setBufferOffset";
     if (UNLIKELY(_ended)) [self requireOpenFor:method];
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
-    obm_bound *bound = &_bound[index];
-    if (UNLIKELY((_boundMask >> index & 1) == 0 || bound->binding.memory == NULL)) {
+    obm_bound *bound = &_table.buffers[index];
+    if (UNLIKELY((_table.bound >> index & 1) == 0 || bound->binding.memory == NULL)) {
         [self misuseIn:method
                 format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
     }
@@ -104,7 +99,7 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
                 format:@"offset %lu is beyond the length %lu of the buffer at index %lu", (unsigned long)offset,
                        (unsigned long)bound->binding.memory->length, (unsigned long)index];
     }
-    *bound = boundTo(bound->binding.memory, offset);
+    *bound = obm_bound_to(bound->binding.memory, offset);
 }
 
 - (void)setBytes:(const void *)bytes length:(NSUInteger)length atIndex:(NSUInteger)index {
@@ -122,8 +117,8 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
         return;
     }
     memcpy(copy, bytes, length);
-    _bound[index] = (obm_bound){copy, length, {NULL, length}};
-    _boundMask |= 1u << index;
+    _table.buffers[index] = (obm_bound){copy, length, {NULL, length}};
+    _table.bound |= 1u << index;
 }
 
 - (void)setThreadgroupMemoryLength:(NSUInteger)length atIndex:(NSUInteger)index {
@@ -140,70 +135,25 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
                 format:@"%lu bytes at index %lu are more than maxThreadgroupMemoryLength, which is %d",
                        (unsigned long)length, (unsigned long)index, OBM_MAX_THREADGROUP_MEMORY];
     }
-    _threadgroupLengths[index] = (uint32_t)length;
-    if (length > 0) _threadgroupMask |= 1u << index;
-    else _threadgroupMask &= ~(1u << index);
-}
-
-// Whether the threadgroup arguments have more memory than there is.
-static BOOL needsTooMuch(const OBMComputeCommandEncoder *self, uint32_t *lengths) {
-    uint32_t used = 0;
-    for (uint32_t i = 0; i < self->_kernel->threadgroup_slots; i++) {
-        lengths[i] = self->_kernel->threadgroup >> i & 1 ? self->_threadgroupLengths[i] : 0;
-        used += lengths[i];
-    }
-    return used + self->_kernel->signature->static_threadgroup_length > OBM_MAX_THREADGROUP_MEMORY;
-}
-
-// Memory for a dispatch, what the executor keeps with it, and its arrays. NULL when there is none left.
-static obm_dispatch *takeDispatch(OBMComputeCommandEncoder *self, const obm_kernel *kernel) {
-    size_t own = self->_recording->executor->dispatch_size, slots = kernel->buffer_slots;
-    size_t size = own + slots * (sizeof(void *) + sizeof(obm_binding)) + kernel->threadgroup_slots * sizeof(uint32_t);
-    obm_dispatch *dispatch = obm_arena_take(&self->_recording->arena, size);
-    if (UNLIKELY(dispatch == NULL)) return NULL;
-    obm_binding *bindings = (obm_binding *)((char *)dispatch + own);
-    void **addresses = (void **)(bindings + slots);
-    // One by one, which is faster than zeroing all of it first.
-    dispatch->kernel = kernel;
-    dispatch->launch.buffers = addresses;
-    dispatch->launch.threadgroup = NULL;
-    dispatch->launch.thread = NULL;
-    dispatch->launch.constants = NULL;
-    dispatch->bindings = bindings;
-    dispatch->threadgroup_lengths = (uint32_t *)(addresses + slots);
-    dispatch->indirect = NULL;
-    dispatch->label = self->_dispatchLabel;
-    return dispatch;
+    _table.threadgroup_lengths[index] = (uint32_t)length;
+    if (length > 0) _table.threadgroup |= 1u << index;
+    else _table.threadgroup &= ~(1u << index);
 }
 
 // Adds a dispatch of the kernel with what is bound now; its sizes are the caller's to fill in.
 // NULL when there is no memory left.
 static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *method) {
-    const obm_kernel *kernel = self->_kernel;
-    if (UNLIKELY((kernel->buffers & ~self->_boundMask) != 0 ||
-                 (kernel->threadgroup & ~self->_threadgroupMask) != 0)) {
-        [self misuseOfBindingsFor:method];
-    }
+    bool fits = true;
+    if (UNLIKELY(obm_table_lacks(&self->_table, self->_kernel))) [self misuseOfBindingsFor:method];
     if (self->_phase == NULL) self->_phase = obm_recording_add_phase(self->_recording, OBM_PHASE_DISPATCHES);
-    obm_dispatch *dispatch = takeDispatch(self, kernel);
+    obm_dispatch *dispatch = obm_table_snapshot(&self->_table, self->_kernel, self->_recording, &fits);
     if (UNLIKELY(dispatch == NULL || self->_phase == NULL)) {
         self->_phase = NULL;
         [self failForMemory];
         return NULL;
     }
-    void **addresses = (void **)dispatch->launch.buffers;
-    obm_binding *bindings = (obm_binding *)dispatch->bindings;
-    uintptr_t wrong = 0;
-    for (uint32_t i = 0; i < kernel->argument_count; i++) {
-        uint32_t index = kernel->arguments[i].index;
-        const obm_bound *bound = &self->_bound[index];
-        addresses[index] = bound->address;
-        bindings[index] = bound->binding;
-        wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
-                 (bound->available < kernel->arguments[i].smallest);
-    }
-    if (kernel->threadgroup_slots > 0) wrong |= needsTooMuch(self, (uint32_t *)dispatch->threadgroup_lengths);
-    if (UNLIKELY(wrong != 0)) [self misuseOfBindingsFor:method];
+    if (UNLIKELY(!fits)) [self misuseOfBindingsFor:method];
+    dispatch->label = self->_dispatchLabel;
     obm_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;
     return dispatch;

@@ -1,4 +1,4 @@
-// What a compute encoder says about a dispatch that Metal's validation layer refuses. The encoder
+// The messages of a compute encoder about a dispatch that Metal's validation layer refuses. The encoder
 // itself only finds out that something is wrong, which is fast.
 #import "OBMComputeCommandEncoder.h"
 

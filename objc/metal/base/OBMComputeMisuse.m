@@ -7,28 +7,28 @@
     for (uint32_t i = 0; i < _kernel->argument_count; i++) {
         uint32_t index = _kernel->arguments[i].index;
         const metallib_argument *argument = obm_kernel_argument(_kernel, METALLIB_BUFFER, index);
-        if ((_boundMask >> index & 1) == 0) {
+        if ((_table.bound >> index & 1) == 0) {
             [self misuseIn:method
                     format:@"kernel '%s': nothing is bound to '%s' at buffer index %u; call setBuffer or "
                            @"setBytes",
                            kernel, argument->name, index];
         }
-        if (((uintptr_t)_bound[index].address & _kernel->arguments[i].alignment_mask) != 0) {
-            const obm_memory *memory = _bound[index].binding.memory;
-            size_t offset = memory != NULL ? (size_t)(_bound[index].address - memory->address) : 0;
+        if (((uintptr_t)_table.buffers[index].address & _kernel->arguments[i].alignment_mask) != 0) {
+            const obm_memory *memory = _table.buffers[index].binding.memory;
+            size_t offset = memory != NULL ? (size_t)(_table.buffers[index].address - memory->address) : 0;
             [self misuseIn:method
                     format:@"kernel '%s': the offset %zu of '%s' at buffer index %u is not a multiple of its "
                            @"alignment %u",
                            kernel, offset, argument->name, index, argument->alignment];
         }
-        if (_bound[index].available < _kernel->arguments[i].smallest) {
+        if (_table.buffers[index].available < _kernel->arguments[i].smallest) {
             [self misuseIn:method
                     format:@"kernel '%s': '%s' at buffer index %u needs %u bytes, and %zu are bound", kernel,
-                           argument->name, index, argument->size, _bound[index].available];
+                           argument->name, index, argument->size, _table.buffers[index].available];
         }
     }
     for (uint32_t index = 0; index < METALLIB_MAX_THREADGROUP; index++) {
-        if ((_kernel->threadgroup & ~_threadgroupMask) >> index & 1) {
+        if ((_kernel->threadgroup & ~_table.threadgroup) >> index & 1) {
             [self misuseIn:method
                     format:@"kernel '%s': '%s' at threadgroup index %u has no memory; call "
                            @"setThreadgroupMemoryLength",

@@ -26,7 +26,7 @@ enum { OBM_MAX_THREADS_PER_THREADGROUP = 1024 };
 - (Class)computeCommandEncoderClass;
 - (NSUInteger)largestThreadgroup;
 
-// What it has to say about a recording that has completed, as MTLFunctionLogs, or nil. The caller owns the array.
+// The findings about a recording that has completed, as MTLFunctionLogs, or nil. The caller owns the array.
 // Asked only of a device that writes logs.
 - (BOOL)writesLogs;
 - (NSArray *)newLogsOf:(const obm_recording *)recording;

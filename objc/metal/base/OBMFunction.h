@@ -13,7 +13,7 @@
 - (id)initWithLibrary:(OBMLibrary *)library function:(const metallib_function *)function;
 - (const metallib_function *)function;
 
-// What the device's executor runs, which lives as long as the library.
+// The executor of the device runs this. It lives as long as the library.
 - (const void *)code;
 
 @end

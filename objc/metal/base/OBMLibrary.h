@@ -23,7 +23,7 @@
              options:(MTLCompileOptions *)options
                error:(NSError **)error;
 
-// What a device may do in its own way, in a class of its own. The first is called once, when the object is open and its
+// A device may do these in its own way, in a class of its own. The first is called once, when the object is open and its
 // tables are found right; NO when there is no memory left. The second gives what the executor runs for a function, which
 // lives as long as the library.
 - (BOOL)openedFolder:(NSString *)path;

@@ -1,5 +1,5 @@
-// What the objects of a device have in common: a label, which any thread may read and set, and a reference count of
-// their own.
+// The objects of a device have in common a label, which any thread may read and set, and a reference count of their
+// own.
 //
 // The count is atomic in the compiler's terms, so that a worker thread, which is no NSThread, may
 // release the last reference, and thread checkers see the order.

@@ -1,5 +1,5 @@
-// What a command buffer recorded: phases of dispatches between barriers, copies, fills, events to signal and to wait
-// for; and how far it got. Nothing here says how a device shares the work out among its threads.
+// A recording is what a command buffer is to do: phases of dispatches between barriers, copies, fills, events to
+// signal and to wait for; and how far it got. Nothing here says how a device shares the work out among its threads.
 //
 // The dispatches of a phase may run at the same time; a phase starts when the one before it has finished. One thread
 // builds a recording, all of it in the recording's arena, and then commits it. From then on it belongs to the executor
@@ -28,7 +28,7 @@ typedef struct obm_memory {
     void *own;      // what the device keeps with it
 } obm_memory;
 
-// What is bound to one [[buffer(n)]] of a dispatch, from the address in its launch on.
+// The memory that is bound to one [[buffer(n)]] of a dispatch, from the address in its launch on.
 typedef struct obm_binding {
     const obm_memory *memory;  // NULL: bytes that were given with the call, which lie in the arena
     size_t length;             // bytes that are meant
@@ -64,7 +64,7 @@ typedef struct obm_phase {
     uint64_t value;            // that the event takes, or that it must have
 } obm_phase;
 
-// What runs the recordings of a device. Every call may come from any thread.
+// An executor runs the recordings of a device. Every call may come from any thread.
 typedef struct obm_executor {
     // Bytes of a phase and of a dispatch with what the executor keeps for each: structs that begin with obm_phase and
     // obm_dispatch. That memory is as the arena gives it, not zeroed.

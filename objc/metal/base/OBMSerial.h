@@ -8,7 +8,7 @@
 
 typedef struct obm_serial obm_serial;
 
-// What the device does; `context` is its own. Calls come from the executor's thread, one after another.
+// The work of the device; `context` is its own. Calls come from the executor's thread, one after another.
 typedef struct obm_serial_work {
     size_t phase_size, dispatch_size;  // as in obm_executor
 

@@ -1,6 +1,6 @@
 // A device that runs every thread of a kernel and watches what it does: its name is "checker".
 //
-// What it finds is in the logs of the command buffer. It runs on one thread; a dispatch runs to its end before the next
+// Its findings are in the logs of the command buffer. It runs on one thread; a dispatch runs to its end before the next
 // begins, but those that no barrier orders are held to have run at once. Any thread may use it.
 //
 // Its worker threads are the most threads of a threadgroup, 1 to CHECK_MAX_THREADS, which is what it is at first; its

@@ -5,7 +5,7 @@
 #include "metal/base/OBMSerial.h"
 #include "metal/checker/engine/CheckRun.h"
 
-// What the executor goes by; the owner keeps it as long as the executor.
+// The executor works on this. The owner keeps it as long as the executor.
 typedef struct checker_context {
     check_state *state;
     uint64_t command_buffer;  // the number of the one that runs

@@ -11,7 +11,7 @@
 // Logs of findings, with their lines looked up. The caller owns the array.
 + (NSArray *)newLogsOfFindings:(const check_finding *)findings count:(size_t)count;
 
-// What the description says, by name, each a string: "kind", "severity", "kernel", "label", "file", "line",
+// The parts of the description by name, each a string: "kind", "severity", "kernel", "label", "file", "line",
 // "access", "thread", "threadgroup", the same of the other side with "other " before it, "name", "index",
 // "space", "offset", "length", "size", "text", "remedy", "count" and "frames", the calls that lead to the line.
 - (NSDictionary *)details;

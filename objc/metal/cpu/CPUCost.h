@@ -1,4 +1,4 @@
-// What threadgroups of a dispatch cost, as measured when the same dispatch ran before.
+// The cost of a dispatch's threadgroups, as measured when the same dispatch ran before.
 //
 // A dispatch is known again by its kernel and by what is bound to it. The figures only decide how
 // work is cut into pieces: two dispatches that share an entry cost time, never correctness. Any
@@ -38,7 +38,7 @@ static inline cpu_cost cpu_cost_find(cpu_costs *costs, uint64_t key) {
 // Moves on to one of the following entries where another dispatch has the one that was found.
 void cpu_cost_place(cpu_cost *cost);
 
-// Of a threadgroup; 0 if it is not known. `noted` says how often it was measured.
+// The cost of a threadgroup; 0 if it is not known. `noted` says how often it was measured.
 static inline uint32_t cpu_cost_read(cpu_cost cost, uint32_t *noted) {
     uint64_t entry = cost.entry != NULL ? obm_load_relaxed(cost.entry) : 0;
     uint64_t found = entry >> 40 == cost.tag ? entry : 0;

@@ -7,7 +7,7 @@
 
 enum { CPU_CACHE_LINE = 128 };  // a pair of lines, which processors fetch together
 
-// What a thread is to do of the open phase: a range of its units, first (low half) to end (high
+// The part of a thread in the open phase: a range of the phase's units, first (low half) to end (high
 // half). Its thread claims from the front, and so do others that have nothing left.
 //
 // A claim is valid whatever phase it hits: the phase is read after the claim, and cannot end before

@@ -12,7 +12,7 @@
 #include "metal/base/OBMRecording.h"
 #include "metal/cpu/native/native.h"
 
-// What runs for a kernel: obm_kernel's `code` on this device.
+// The code of a kernel on this device: obm_kernel's `code` points to it.
 typedef struct cpu_code {
     metallib_entry entry;
     cpu_native_entry native;  // which runs instead, or NULL

@@ -1,8 +1,10 @@
 """A GGUF file, or the parts that it was split into, as a checkpoint."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from ...errors import CheckpointError
@@ -17,6 +19,8 @@ from .names import tensor_name
 from .tokenizer import Vocabulary, make_tokenizer
 from .values import FIX
 
+__all__ = ["GgufCheckpoint", "open_gguf"]
+
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -27,7 +31,7 @@ class GgufCheckpoint(Checkpoint):
     metadata       its keys and values
     """
 
-    def __init__(self, path: Path, headers: list[Header], tensors: dict[str, TensorInfo]):
+    def __init__(self, path: Path, headers: list[Header], tensors: dict[str, TensorInfo]) -> None:
         main = replace(headers[0], tensors=tensors)
         self.metadata = main.metadata
         self.architecture = _architecture(main)
@@ -39,12 +43,15 @@ class GgufCheckpoint(Checkpoint):
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
         self._asked.add("rope_freqs.weight")  # the configuration has its factors
         self._vocabulary = Vocabulary(main.file, self.metadata)
+        self._ends: tuple[int, ...] | None = None  # found when asked for: it reads the whole vocabulary
 
-    @cached_property
+    @property
     def end_tokens(self) -> tuple[int, ...]:
-        return self._vocabulary.end_tokens()
+        if self._ends is None:
+            self._ends = self._vocabulary.end_tokens()
+        return self._ends
 
-    @cached_property
+    @property
     def bos_token(self) -> int | None:
         return self._vocabulary.bos_token()
 
@@ -80,7 +87,7 @@ def _architecture(header: Header) -> str:
     return value
 
 
-def _templates(metadata) -> dict[str, str]:
+def _templates(metadata: Mapping[str, object]) -> dict[str, str]:
     """The chat templates: "tokenizer.chat_template", and "tokenizer.chat_template.NAME" where there are several."""
     key = "tokenizer.chat_template"
     named = {name.removeprefix(f"{key}."): value for name, value in metadata.items() if name.startswith(f"{key}.")}
@@ -123,7 +130,7 @@ def _check_total(headers: list[Header], found: int) -> None:
         )
 
 
-def _renamed(file: Path, tensors: dict[str, TensorInfo], block: dict[str, str]) -> dict[str, TensorInfo]:
+def _renamed(file: Path, tensors: dict[str, TensorInfo], block: Mapping[str, str]) -> dict[str, TensorInfo]:
     """The tensors by the names that families know, in the shape that transformers gives them."""
     renamed: dict[str, TensorInfo] = {}
     for name, info in tensors.items():

@@ -1,13 +1,18 @@
 """The config.json that a GGUF file's metadata and tensors amount to, by the tables of families.py."""
 
+from __future__ import annotations
+
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ...errors import CheckpointError
 from ..tensor_info import quoted
 from .families import COMMON, NEEDED, Family
 from .header import Header
 from .values import FIX, Array
+
+__all__ = ["Metadata", "make_config"]
 
 MAX_LAYERS = 4096
 _SIGMOID = 2  # of llama.cpp's gating functions
@@ -17,13 +22,13 @@ _UNTURNED = 1e20  # frequencies divided by this much or more do not turn at all
 class Metadata:
     """The values of one architecture, read by their keys without it; where one is wrong, errors name file and key."""
 
-    def __init__(self, header: Header, architecture: str):
+    def __init__(self, header: Header, architecture: str) -> None:
         self.header = header
         self.architecture = architecture
 
-    def get(self, key: str, default=None):
+    def get(self, key: str, default: object = None) -> Any:
         """The value; an array as a list, or as its element where all are equal."""
-        value = self.header.metadata.get(f"{self.architecture}.{key}", default)
+        value: Any = self.header.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, Array):
             if len(value) > MAX_LAYERS:
                 raise self.error(key, f"one value, or one for each of at most {MAX_LAYERS:,} layers", value)
@@ -44,20 +49,20 @@ class Metadata:
             raise self.error(key, "a number above 0", value)
         return float(value)
 
-    def error(self, key: str, wanted: str, found) -> CheckpointError:
+    def error(self, key: str, wanted: str, found: object) -> CheckpointError:
         what = "is missing" if found is None else f"holds {quoted(found)}"
         return CheckpointError(
             f'{self.header.file}: key "{self.architecture}.{key}" {what}, it must be {wanted}; {FIX}'
         )
 
 
-def make_config(header: Header, architecture: str, family: Family) -> dict:
+def make_config(header: Header, architecture: str, family: Family) -> dict[str, Any]:
     """The configuration with transformers' keys. CheckpointError names a key that is missing or impossible."""
     values = Metadata(header, architecture)
     for key in (*NEEDED, *family.needed):
         if values.get(key) is None:
             raise values.error(key, "there", None)
-    config = {"model_type": family.model_type} | dict(family.fixed)
+    config: dict[str, Any] = {"model_type": family.model_type} | dict(family.fixed)
     for name, key in (COMMON | dict(family.keys)).items():
         value = values.get(key)
         if value is not None:
@@ -67,11 +72,12 @@ def make_config(header: Header, architecture: str, family: Family) -> dict:
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
     config["attention_bias"] = "blk.0.attn_q.bias" in header.tensors
     config |= _rope(values, family) | _windows(values, family, config["num_hidden_layers"])
-    return config | _SPECIAL.get(family.model_type, lambda *_: {})(values, config)
+    special = _SPECIAL.get(family.model_type)
+    return config if special is None else config | special(values, config)
 
 
 def _layers(values: Metadata) -> int:
-    """Without the layers that predict further tokens, which stand behind the others."""
+    """The number of layers, without those that predict further tokens, which stand behind the others."""
     layers = values.whole("block_count") - values.whole("nextn_predict_layers", 0)
     if not 1 <= layers <= MAX_LAYERS:
         raise values.error("block_count", f"1 to {MAX_LAYERS:,} layers", layers)
@@ -79,7 +85,7 @@ def _layers(values: Metadata) -> int:
 
 
 def _vocabulary(values: Metadata) -> int:
-    """Rows of the embedding: some files count more tokens than they embed."""
+    """The rows of the embedding, because some files count more tokens than they embed."""
     embedding = values.header.tensors.get("token_embd.weight")
     if embedding is not None and len(embedding.shape) == 2:
         return embedding.shape[0]
@@ -90,7 +96,7 @@ def _vocabulary(values: Metadata) -> int:
 # Rotary embedding
 
 
-def _rope(values: Metadata, family: Family) -> dict:
+def _rope(values: Metadata, family: Family) -> dict[str, Any]:
     full = {"rope_type": "default", "rope_theta": values.number("rope.freq_base", 10000.0)} | _scaling(values)
     if not family.window:
         return {"rope_parameters": full}
@@ -102,7 +108,7 @@ def _rope(values: Metadata, family: Family) -> dict:
     }
 
 
-def _scaling(values: Metadata) -> dict:
+def _scaling(values: Metadata) -> dict[str, Any]:
     kind, factor = values.get("rope.scaling.type", "none"), values.get("rope.scaling.factor")
     if kind == "none" and values.get("rope.scale_linear") not in (None, 0.0, 1.0):  # files of 2023
         kind, factor = "linear", values.get("rope.scale_linear")
@@ -116,7 +122,7 @@ def _scaling(values: Metadata) -> dict:
     return {} if kind == "none" else {"rope_type": kind}
 
 
-def _yarn(values: Metadata) -> dict:
+def _yarn(values: Metadata) -> dict[str, Any]:
     keys = {
         "original_max_position_embeddings": "rope.scaling.original_context_length",
         "attention_factor": "rope.scaling.yarn_attn_factor",
@@ -132,7 +138,7 @@ def _yarn(values: Metadata) -> dict:
 
 
 def _factors(values: Metadata) -> list[float]:
-    """What each frequency is divided by, where the file says (llama3's scaling, and Gemma 4's in part)."""
+    """The divisor of each frequency, where the file says (llama3's scaling, and Gemma 4's in part)."""
     info = values.header.tensors.get("rope_freqs.weight")
     if info is None:
         return []
@@ -156,7 +162,7 @@ def _factors(values: Metadata) -> list[float]:
 # Windows of attention
 
 
-def _windows(values: Metadata, family: Family, layers: int) -> dict:
+def _windows(values: Metadata, family: Family, layers: int) -> dict[str, Any]:
     if not family.window or not values.get("attention.sliding_window"):
         return {}
     pattern = values.header.metadata.get(f"{values.architecture}.attention.sliding_window_pattern", family.window)
@@ -171,11 +177,11 @@ def _windows(values: Metadata, family: Family, layers: int) -> dict:
     return {"layer_types": ["sliding_attention" if slide else "full_attention" for slide in slides[:layers]]}
 
 
-# What one family needs besides the tables
+# The keys that one family needs besides the tables
 
 
-def _gemma3(values: Metadata, config: Mapping) -> dict:
-    """Attention's scale is not in the file: the largest model divides by the root of something else."""
+def _gemma3(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Attention's scale, which is not in the file: the largest model divides by the root of another number."""
     heads, hidden = values.whole("attention.head_count"), values.whole("embedding_length")
     head_dim = values.whole("attention.key_length", 256)
     return {
@@ -184,12 +190,12 @@ def _gemma3(values: Metadata, config: Mapping) -> dict:
     }
 
 
-def _gemma4(values: Metadata, config: Mapping) -> dict:
+def _gemma4(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     full = dict(config["rope_parameters"]["full_attention"])
     if factors := full.pop("factors", None):
         turned = sum(factor < _UNTURNED for factor in factors)
         full |= {"rope_type": "proportional", "partial_rotary_factor": turned / len(factors)}
-    found = {
+    found: dict[str, Any] = {
         "rope_parameters": config["rope_parameters"] | {"full_attention": full},
         "enable_moe_block": "num_experts" in config,
     }
@@ -205,7 +211,7 @@ def _gemma4(values: Metadata, config: Mapping) -> dict:
     return found
 
 
-def _deepseek(values: Metadata, config: Mapping) -> dict:
+def _deepseek(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     key_length = values.whole("attention.key_length_mla", values.whole("attention.key_length"))
     nope = key_length - values.whole("rope.dimension_count")
     if nope < 1:
@@ -213,7 +219,7 @@ def _deepseek(values: Metadata, config: Mapping) -> dict:
     bias = any(name.split(".")[2:3] == ["exp_probs_b"] for name in values.header.tensors)
     sigmoid = values.get("expert_gating_func") == _SIGMOID
     grouped = "group_limited_greedy" if config["n_group"] > 1 else "greedy"
-    found = {
+    return {
         "model_type": "deepseek_v3" if sigmoid else "deepseek_v2",
         "qk_nope_head_dim": nope,
         "v_head_dim": values.whole("attention.value_length_mla", values.whole("attention.value_length")),
@@ -221,10 +227,9 @@ def _deepseek(values: Metadata, config: Mapping) -> dict:
         "topk_method": "noaux_tc" if bias else grouped,
         "scoring_func": "sigmoid" if sigmoid else "softmax",
     }
-    return found
 
 
-def _glm4_moe(values: Metadata, config: Mapping) -> dict:
+def _glm4_moe(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     head_dim = values.whole(
         "attention.key_length", values.whole("embedding_length") // max(values.whole("attention.head_count"), 1)
     )
@@ -237,11 +242,11 @@ def _glm4_moe(values: Metadata, config: Mapping) -> dict:
     }
 
 
-def _granite(values: Metadata, config: Mapping) -> dict:
+def _granite(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_type": "granitemoeshared"} if config.get("shared_intermediate_size") else {}
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[[Metadata, Mapping[str, Any]], dict[str, Any]]] = {
     "gemma3_text": _gemma3,
     "gemma4_text": _gemma4,
     "deepseek_v2": _deepseek,

@@ -1,13 +1,16 @@
-"""Which of GGUF's architectures is which family, and where each value of its config.json stands in the metadata.
+"""The family of each of GGUF's architectures, and where each value of its config.json stands in the metadata.
 
 Keys are written without the architecture in front: "block_count" is "qwen3moe.block_count" in the file.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..checkpoint import Layout
 from . import names
+
+__all__ = ["COMMON", "FAMILIES", "NEEDED", "Family", "family_key"]
 
 
 @dataclass(frozen=True)
@@ -15,11 +18,11 @@ class Family:
     """One family.
 
     model_type   as in config.json
-    names        of a block's tensors
-    keys         config.json's key -> GGUF's; what is absent in the file stays absent, for the family to take its default
-    fixed        what config.json says and GGUF leaves to the architecture
+    names        the tensors of a block, GGUF's name -> transformers' or MLX's
+    keys         config.json's key -> GGUF's; a key that is absent in the file stays absent: the family has a default
+    fixed        config.json's values that GGUF leaves to the architecture
     needed       GGUF's keys that must be there besides those that all families need
-    window       of how many layers one sees everything and the others a window, where the file does not say
+    window       one layer of so many sees everything and the others a window, where the file does not say
     layout       how llama.cpp changed the weights
     """
 
@@ -69,7 +72,7 @@ _ROUTED = {
     "n_group": "expert_group_count",
     "topk_group": "expert_group_used_count",
 }
-_ROUTED_DEFAULTS = {
+_ROUTED_DEFAULTS: dict[str, Any] = {
     "first_k_dense_replace": 0,
     "routed_scaling_factor": 1.0,
     "norm_topk_prob": False,
@@ -165,8 +168,8 @@ FAMILIES = {
 }
 
 
-def family_key(architecture: str, metadata: Mapping) -> str:
-    """The key in FAMILIES: llama.cpp calls Mixtral "llama", too."""
+def family_key(architecture: str, metadata: Mapping[str, object]) -> str:
+    """The key in FAMILIES, because llama.cpp calls Mixtral "llama", too."""
     if architecture == "llama" and metadata.get("llama.expert_count"):
         return "mixtral"
     return architecture

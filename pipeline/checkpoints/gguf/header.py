@@ -1,20 +1,25 @@
 """The header of a GGUF file, version 2 or 3: read, and checked against the file's size, before anything trusts it.
 
 The format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), all little-endian: "GGUF", version u32, number
-of tensors u64, number of metadata pairs u64; the pairs (key, type u32, value); of each tensor its name, its number of
+of tensors u64, number of metadata pairs u64; the pairs (key, type u32, value); for each tensor its name, its number of
 dimensions u32, those u64 with the contiguous one first, its type u32 and its offset u64 from the start of the data,
 which is the next multiple of the alignment. Strings are a length u64 and UTF-8.
 """
+
+from __future__ import annotations
 
 import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from ...errors import CheckpointError, UnsupportedError
 from ..tensor_info import TensorInfo, quoted
 from .types import block_type
 from .values import FIX, MAX_KEY_BYTES, Cursor, key_name
+
+__all__ = ["MAGIC", "Header", "parse_header", "read_header"]
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -28,6 +33,9 @@ _LEAST_TENSOR = 8 + 4 + 4 + 8  # a name, no dimension, type and offset
 _OLDER = {b"ggml": "GGML", b"lmgg": "GGML", b"ggmf": "GGMF", b"fmgg": "GGMF", b"ggjt": "GGJT", b"tjgg": "GGJT"}
 
 
+_Entry: TypeAlias = tuple[list[int], int, int]  # dimensions, the number of the type, offset
+
+
 @dataclass(frozen=True)
 class Header:
     """A checked header. `size` is the file's size when it was checked; arrays of `metadata` are read when used."""
@@ -37,7 +45,7 @@ class Header:
     version: int
     alignment: int
     data_offset: int
-    metadata: dict[str, object]
+    metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
 
 
@@ -57,7 +65,7 @@ def read_header(file: Path) -> Header:
     return parse_header(file, data, size)
 
 
-def parse_header(file: Path, data, size: int) -> Header:
+def parse_header(file: Path, data: bytes | mmap.mmap, size: int) -> Header:
     """The header in `data`, the bytes or the map of a file of `size` bytes."""
     cursor = Cursor(data, min(size, MAX_HEADER_BYTES), file)
     version = _version(cursor)
@@ -66,11 +74,11 @@ def parse_header(file: Path, data, size: int) -> Header:
     cursor.need(
         pair_count * _LEAST_PAIR + tensor_count * _LEAST_TENSOR, f"{pair_count:,} pairs and {tensor_count:,} tensors"
     )
-    metadata = {}
+    metadata: dict[str, Any] = {}
     for _ in range(pair_count):
         _read_pair(cursor, metadata)
     alignment = _alignment(cursor, metadata)
-    entries = {}
+    entries: dict[str, _Entry] = {}
     for _ in range(tensor_count):
         _read_tensor(cursor, entries)
     data_offset = -(-cursor.position // alignment) * alignment if entries else cursor.position
@@ -105,7 +113,7 @@ def _count(cursor: Cursor, what: str, most: int) -> int:
     return count
 
 
-def _read_pair(cursor: Cursor, metadata: dict) -> None:
+def _read_pair(cursor: Cursor, metadata: dict[str, Any]) -> None:
     key = cursor.string("a metadata key", MAX_KEY_BYTES)
     if not key:
         raise cursor.error(f"a metadata key before byte {cursor.position:,} is empty")
@@ -114,14 +122,14 @@ def _read_pair(cursor: Cursor, metadata: dict) -> None:
     metadata[key] = cursor.value(key_name(key))
 
 
-def _alignment(cursor: Cursor, metadata: dict) -> int:
+def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1):
         raise cursor.error(f'key "general.alignment" must be a power of two, found {quoted(repr(alignment))}')
     return alignment
 
 
-def _read_tensor(cursor: Cursor, entries: dict) -> None:
+def _read_tensor(cursor: Cursor, entries: dict[str, _Entry]) -> None:
     name = cursor.string("a tensor's name", MAX_KEY_BYTES)
     if name in entries:
         raise cursor.error(f"tensor {quoted(name)} appears twice")
@@ -132,8 +140,8 @@ def _read_tensor(cursor: Cursor, entries: dict) -> None:
     entries[name] = extents, cursor.u32(f"tensor {quoted(name)}"), cursor.u64(f"tensor {quoted(name)}")
 
 
-def _placed(cursor: Cursor, name: str, entry, data_offset: int, alignment: int, size: int) -> TensorInfo:
-    """The tensor with its size, which its type and shape say, inside the file."""
+def _placed(cursor: Cursor, name: str, entry: _Entry, data_offset: int, alignment: int, size: int) -> TensorInfo:
+    """The tensor with its size, which follows from its type and shape and must lie inside the file."""
     extents, type_number, offset = entry
 
     def bad(what: str) -> CheckpointError:

@@ -4,6 +4,10 @@ GGUF's names are those of llama.cpp (https://github.com/ggml-org/ggml/blob/maste
 names"). A name without suffix stands for its .weight and .bias; one with a suffix for itself alone.
 """
 
+from collections.abc import Mapping
+
+__all__ = ["tensor_name"]
+
 MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
 ATTENTION = {
@@ -88,8 +92,8 @@ GEMMA4 = (
 _MIXTRAL_PARTS = {"ffn_gate": "w1", "ffn_down": "w2", "ffn_up": "w3"}
 
 
-def tensor_name(name: str, block: dict[str, str]) -> str:
-    """The name that families know for GGUF's `name`, by a table of names in a block; itself where there is none."""
+def tensor_name(name: str, block: Mapping[str, str]) -> str:
+    """The name that families know for GGUF's `name`, by a table of names in a block; where there is none, `name`."""
     if not name.startswith("blk."):
         stem, dot, suffix = name.rpartition(".")
         return f"{MODEL[stem]}.{suffix}" if dot and stem in MODEL else name

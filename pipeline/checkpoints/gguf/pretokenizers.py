@@ -1,15 +1,22 @@
 """How each kind of byte-level BPE cuts a text into words before merging: tokenizer.ggml.pre of a GGUF file.
 
-The expressions are those of the models' own tokenizer.json. Several are applied one after the other: what one cut out
-or left, the next cuts further.
+The expressions are those of the models' own tokenizer.json. Several are applied one after the other: each cuts the
+pieces further that the one before it made.
 """
 
 from dataclasses import dataclass
 
+__all__ = ["KINDS", "Kind"]
+
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind. whole_words: a word that is a token is that token, whatever the merges say. add_bos: the default."""
+    """One kind of byte-level BPE.
+
+    patterns      the expressions that cut a text, one after the other
+    whole_words   a word that is a token is that token, whatever the merges say
+    add_bos       whether a prompt starts with the beginning token where the file does not say
+    """
 
     patterns: tuple[str, ...]
     whole_words: bool = False
@@ -42,7 +49,7 @@ _CASED_LETTERS = (
 
 
 def _code_points(ranges: str) -> str:
-    """For a class of an expression: "41-5a b5" is what [A-Zµ] has between its brackets."""
+    """The code points for a class of an expression: "41-5a b5" gives the part of [A-Zµ] between its brackets."""
     return "".join("-".join(rf"\x{{{end}}}" for end in part.split("-")) for part in ranges.split())
 
 
@@ -55,7 +62,7 @@ _DEEPSEEK3 = (
 )
 
 _KINDS = {
-    # What files have that say nothing: a guess that fits many models and none exactly.
+    # For files that name no kind: a guess that fits many models and none exactly.
     ("default", ""): Kind((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
     (
         "gpt-2",

@@ -1,18 +1,25 @@
 """A tokenizer from the metadata of a GGUF file: keys tokenizer.ggml.*.
 
 Two kinds exist under several names. "gpt2" is byte-level BPE with merges. "llama" is SentencePiece's BPE: the pair
-whose token has the best score is merged first, and what is no token falls apart into bytes. "gemma4" has the merges
-of the first and the spaces and bytes of the second.
+whose token has the best score is merged first, and a character that is no token becomes its bytes. "gemma4" has the
+merges of the first and the spaces and bytes of the second.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ...errors import CheckpointError, UnsupportedError
 from ..tensor_info import quoted
 from .pretokenizers import KINDS, Kind
 from .values import FIX, SCALARS, STRING, Array
+
+__all__ = ["TokenType", "Vocabulary", "make_tokenizer"]
 
 PREFIX = "tokenizer.ggml."
 MAX_TOKENS = 1 << 22
@@ -57,14 +64,14 @@ END_TEXTS = frozenset(
 class Vocabulary:
     """The tokenizer's part of a file's metadata, checked where it is read. `file` is for messages."""
 
-    def __init__(self, file: Path, metadata: Mapping[str, object]):
+    def __init__(self, file: Path, metadata: Mapping[str, object]) -> None:
         self.file = file
         self._metadata = metadata
 
     def error(self, key: str, what: str) -> CheckpointError:
         return CheckpointError(f'{self.file}: key "{PREFIX}{key}" {what}; {FIX}')
 
-    def get(self, key: str, kind: type, default=None):
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
         """The value of a key of that type; `default` where it is absent."""
         value = self._metadata.get(PREFIX + key)
         if value is None:
@@ -86,7 +93,8 @@ class Vocabulary:
 
     @property
     def model(self) -> str:
-        return self.get("model", str, "")
+        name: str = self.get("model", str, "")
+        return name
 
     def tokens(self) -> list[str]:
         """The texts by id. An empty one, which no text contains, gets a name of its own, as llama.cpp gives it."""
@@ -158,10 +166,8 @@ class Vocabulary:
         return tuple(dict.fromkeys([*(i for i in named if i is not None), *found.values()]))
 
 
-def make_tokenizer(vocabulary: Vocabulary):
-    """A `tokenizers.Tokenizer`. UnsupportedError for another kind of tokenizer, CheckpointError for a damaged one."""
-    import tokenizers
-
+def make_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
+    """The tokenizer. UnsupportedError for another kind of tokenizer, CheckpointError for a damaged one."""
     build = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}.get(vocabulary.model)
     if vocabulary.model in ("", "none", "no_vocab"):
         raise CheckpointError(f"{vocabulary.file}: has no tokenizer in it; use a file that was converted with one")
@@ -187,14 +193,11 @@ def make_tokenizer(vocabulary: Vocabulary):
         raise CheckpointError(
             f"{vocabulary.file}: no tokenizer can be made of its metadata: {' '.join(str(error).split())}; {FIX}"
         ) from error
-    assert isinstance(tokenizer, tokenizers.Tokenizer)
     return tokenizer
 
 
-def _byte_level(vocabulary: Vocabulary, texts, types, ids):
-    """Text as bytes, each byte one of 256 letters; words cut by expressions, then merged."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
+def _byte_level(vocabulary: Vocabulary, texts: Sequence[str], types: Sequence[int], ids: dict[str, int]) -> Tokenizer:
+    """A tokenizer of bytes, each one of 256 letters; expressions cut words, which are then merged."""
     kind = vocabulary.pre
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in kind.patterns]
     tokenizer = Tokenizer(models.BPE(ids, _merges(vocabulary, ids), ignore_merges=kind.whole_words))
@@ -205,19 +208,18 @@ def _byte_level(vocabulary: Vocabulary, texts, types, ids):
     return tokenizer
 
 
-def _sentencepiece(vocabulary: Vocabulary, texts, types, ids):
-    """Spaces as a visible letter, one before each text where the file wants it; bytes where no token fits."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
+def _sentencepiece(
+    vocabulary: Vocabulary, texts: Sequence[str], types: Sequence[int], ids: dict[str, int]
+) -> Tokenizer:
+    """A tokenizer with spaces as a visible letter, one before each text where the file wants it, and with bytes where
+    no token fits."""
     merged = vocabulary.model == "gemma4"
     merges = _merges(vocabulary, ids) if merged else _merges_by_score(vocabulary, texts, types, ids)
     unknown = next((text for text, kind in zip(texts, types) if kind == TokenType.UNKNOWN), None)
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
-    steps = [normalizers.Replace(" ", SPACE)]
     in_front = vocabulary.get("add_space_prefix", bool, not merged)
-    if in_front:
-        steps.insert(0, normalizers.Prepend(SPACE))
-    tokenizer.normalizer = normalizers.Sequence(steps)
+    spaces = normalizers.Replace(" ", SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), spaces] if in_front else [spaces])
     if merged:
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\n]+|[\n]+"), "isolated")
     shown = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -225,7 +227,7 @@ def _sentencepiece(vocabulary: Vocabulary, texts, types, ids):
     return tokenizer
 
 
-def _merges(vocabulary: Vocabulary, ids) -> list[tuple[str, str]]:
+def _merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
     """The file's merges, the first one first. One that makes no token cannot be used."""
     merges = []
     for text in vocabulary.array("merges", strings=True):
@@ -236,7 +238,9 @@ def _merges(vocabulary: Vocabulary, ids) -> list[tuple[str, str]]:
     return merges
 
 
-def _merges_by_score(vocabulary: Vocabulary, texts, types, ids) -> list[tuple[str, str]]:
+def _merges_by_score(
+    vocabulary: Vocabulary, texts: Sequence[str], types: Sequence[int], ids: dict[str, int]
+) -> list[tuple[str, str]]:
     """Every pair of tokens that makes a token, the best score first: SentencePiece merges in that order."""
     scores = list(vocabulary.array("scores", strings=False, least=len(texts)))
     found = []
@@ -248,10 +252,8 @@ def _merges_by_score(vocabulary: Vocabulary, texts, types, ids) -> list[tuple[st
     return [pair for *_, pair in found]
 
 
-def _add_special(tokenizer, texts, types) -> None:
-    """Tokens that are found in a text before it is cut, and among them those that decoding leaves out."""
-    from tokenizers import AddedToken
-
+def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int]) -> None:
+    """Adds the tokens that are found in a text before it is cut; decoding leaves the special ones of them out."""
     special = [text for text, kind in zip(texts, types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)]
     defined = [text for text, kind in zip(texts, types) if kind == TokenType.USER_DEFINED]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])

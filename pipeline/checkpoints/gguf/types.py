@@ -1,8 +1,10 @@
-"""How GGUF stores tensors: for each type a block's elements and bytes (ggml's `enum ggml_type`)."""
+"""The types of GGUF's tensors, with the elements and bytes of a block of each (ggml's `enum ggml_type`)."""
 
 from dataclasses import dataclass
 
 from ...errors import CheckpointError
+
+__all__ = ["REMOVED", "TYPES", "BlockType", "block_type"]
 
 
 @dataclass(frozen=True)

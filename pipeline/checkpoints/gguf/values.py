@@ -1,10 +1,18 @@
 """Metadata values of a GGUF file: a cursor that never leaves the file, and arrays that stay there until read."""
 
+from __future__ import annotations
+
+import functools
+import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from ...errors import CheckpointError
 from ..tensor_info import quoted
+
+__all__ = ["FIX", "SCALARS", "STRING", "Array", "Cursor", "key_name"]
 
 FIX = "download or convert the file again"
 
@@ -30,13 +38,16 @@ _ARRAY_HEAD = struct.Struct("<IQ")
 _LEAST_BYTES = {STRING: _U64.size, ARRAY: _ARRAY_HEAD.size} | {kind: scalar.size for kind, scalar in SCALARS.items()}
 
 
+_Data: TypeAlias = bytes | mmap.mmap
+
+
 class Cursor:
-    """Reads a header front to back. `data`: the file's bytes or its map; `end`: how much of it the header may take.
+    """Reads a header front to back. `data` is the file's bytes or its map; the header may take the first `end` of them.
 
     Every read says what it is for, and nothing is read or counted that `end` does not leave room for.
     """
 
-    def __init__(self, data, end: int, file):
+    def __init__(self, data: _Data, end: int, file: Path) -> None:
         self.data = data
         self.end = end
         self.file = file
@@ -53,17 +64,19 @@ class Cursor:
                 f"{self.end - self.position:,} are left of its header"
             )
 
-    def number(self, form: struct.Struct, what: str):
+    def number(self, form: struct.Struct, what: str) -> Any:
         self.need(form.size, what)
         (value,) = form.unpack_from(self.data, self.position)
         self.position += form.size
         return value
 
     def u32(self, what: str) -> int:
-        return self.number(_U32, what)
+        value: int = self.number(_U32, what)
+        return value
 
     def u64(self, what: str) -> int:
-        return self.number(_U64, what)
+        value: int = self.number(_U64, what)
+        return value
 
     def string(self, what: str, most: int | None = None) -> str:
         length = self.u64(f"the length of {what}")
@@ -73,7 +86,7 @@ class Cursor:
         begin, self.position = self.position, self.position + length
         return _text(self.data, begin, self.position, lambda: self.error(f"{what} at byte {begin:,} is not UTF-8"))
 
-    def value(self, what: str):
+    def value(self, what: str) -> bool | int | float | str | Array:
         """A metadata value with its type: a number, a bool, a str or an Array."""
         kind = self.u32(f"the type of {what}")
         if kind == STRING:
@@ -82,14 +95,14 @@ class Cursor:
             return self._array(what, 1)
         if kind not in SCALARS:
             raise self.error(f"{what} has value type {kind}, which is not one that GGUF defines")
-        value = self.number(SCALARS[kind], what)
+        value: int | float = self.number(SCALARS[kind], what)
         if kind != BOOL:
             return value
         if value > 1:
             raise self.error(f"{what} is a boolean of value {value}, neither 0 nor 1")
         return bool(value)
 
-    def _array(self, what: str, depth: int) -> "Array":
+    def _array(self, what: str, depth: int) -> Array:
         """An array, walked to its end, so that reading it later cannot fail for want of bytes."""
         if depth > MAX_DEPTH:
             raise self.error(f"{what} has arrays in arrays, more than {MAX_DEPTH} deep")
@@ -109,21 +122,24 @@ class Cursor:
 
     def _skip_strings(self, count: int, what: str) -> None:
         position, last, unpack, data = self.position, self.end - _U64.size, _U64.unpack_from, self.data
-        for i in range(count):  # a vocabulary: the loop that opening a file waits for
+        for number in range(count):  # of a vocabulary: opening a file waits for this loop
             if position > last:
-                break
+                raise self._outside(what, count, number)
             position += 8 + unpack(data, position)[0]
-        else:
-            if position <= self.end:
-                self.position = position
-                return
-        raise self.error(f"truncated: {what} has {count:,} strings, of which number {i:,} ends outside the header")
+        if position > self.end:
+            raise self._outside(what, count, count - 1)
+        self.position = position
+
+    def _outside(self, what: str, count: int, number: int) -> CheckpointError:
+        return self.error(
+            f"truncated: {what} has {count:,} strings, of which number {number:,} ends outside the header"
+        )
 
 
 class Array:
-    """An array of the metadata, read from the file each time it is iterated. Knows its length without that."""
+    """An array of the metadata, read from the file each time it is iterated; its length is known without that."""
 
-    def __init__(self, cursor: Cursor, what: str, kind: int, count: int, begin: int):
+    def __init__(self, cursor: Cursor, what: str, kind: int, count: int, begin: int) -> None:
         self._data, self._file = cursor.data, cursor.file
         self._what, self._count, self._begin = what, count, begin
         self.kind = kind
@@ -134,7 +150,7 @@ class Array:
     def __repr__(self) -> str:
         return f"<{self._what}: {self._count:,} elements>"
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         if self.kind == STRING:
             return self._strings()
         if self.kind == ARRAY:
@@ -143,7 +159,7 @@ class Array:
             return map(bool, self._data[self._begin : self._begin + self._count])
         return self._numbers()
 
-    def _numbers(self) -> Iterator:
+    def _numbers(self) -> Iterator[Any]:
         form = SCALARS[self.kind]
         raw = self._data[self._begin : self._begin + self._count * form.size]
         return (value for (value,) in form.iter_unpack(raw))
@@ -153,21 +169,19 @@ class Array:
         for i in range(self._count):
             begin = position + 8
             position = begin + unpack(data, position)[0]
-            yield _text(
-                data,
-                begin,
-                position,
-                lambda i=i: CheckpointError(f"{self._file}: {self._what}: string number {i:,} is not UTF-8; {FIX}"),
-            )
+            yield _text(data, begin, position, functools.partial(self._not_text, i))
 
-    def _arrays(self) -> Iterator["Array"]:
+    def _not_text(self, number: int) -> CheckpointError:
+        return CheckpointError(f"{self._file}: {self._what}: string number {number:,} is not UTF-8; {FIX}")
+
+    def _arrays(self) -> Iterator[Array]:
         cursor = Cursor(self._data, len(self._data), self._file)
         cursor.position = self._begin
         for _ in range(self._count):
             yield cursor._array(self._what, 1)
 
 
-def _text(data, begin: int, end: int, error) -> str:
+def _text(data: _Data, begin: int, end: int, error: Callable[[], CheckpointError]) -> str:
     try:
         return str(data[begin:end], "utf-8")
     except UnicodeDecodeError:
@@ -175,5 +189,5 @@ def _text(data, begin: int, end: int, error) -> str:
 
 
 def key_name(key: str) -> str:
-    """How messages name a key, whatever it holds."""
+    """The name of a key in messages, whatever it holds."""
     return f"key {quoted(key)}"

@@ -1,7 +1,7 @@
 """The steps of a forward pass: each checks its shapes, adds a dispatch or two, returns its tensors.
 
 Shapes in docstrings are [rows, ...]; R is the pipeline's number of rows. Activations are f32 unless a
-step says otherwise. One file a family, as in shaders/.
+step says otherwise. There is one file per family, as in shaders/. What a step may use is in `graph/step.py`.
 """
 
 from .attention import Attention
@@ -13,5 +13,5 @@ from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Linear, Attention, Latent, Routing, Experts, Sampling):
-    """Mixed into :class:`pipeline.graph.builder.Pipeline`."""
+class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Sampling):
+    """All step families together. :class:`pipeline.Pipeline` derives from it."""

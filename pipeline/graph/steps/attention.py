@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
+
+from numpy.typing import ArrayLike
 
 from ...device.core import _core
 from ...errors import BuildError, DTypeError, ShapeError
-from ..formats import CACHE_DTYPES
-from ..tensors import Tensor
+from ..formats import CACHE_DTYPES, FLOATS
+from ..step import Step
+from ..tensors import Storage, Tensor, VectorLike
 
 NORMS = ("head", "all")
-SINKS = ("f32", "f16", "bf16")
 
 
-class Attention:
-    def rope_table(self, positions: Tensor, rope, name: str = "rope_table") -> Tensor:
+@runtime_checkable
+class Frequencies(Protocol):
+    """The part of a :class:`pipeline.models.rope.Rope` that the table needs."""
+
+    @property
+    def inv_freq(self) -> Storage | ArrayLike: ...
+    @property
+    def scale(self) -> float: ...
+
+
+class Attention(Step):
+    def rope_table(self, positions: Tensor, rope: Frequencies | VectorLike, name: str = "rope_table") -> Tensor:
         """cos and sin of positions [R] u32 · inv_freq [half_dim], times the rope's scale: [R, 2, half_dim],
-        once a run. `rope`: a :class:`pipeline.models.rope.Rope`, or inv_freq alone."""
+        once per run. `rope`: a :class:`pipeline.models.rope.Rope`, or inv_freq alone."""
         self.check_rows(positions, name, dtype="u32")
-        inv_freq = self.vector(getattr(rope, "inv_freq", rope), name + ".inv_freq")
+        given: VectorLike
+        scale = 1.0
+        if isinstance(rope, Frequencies):
+            given, scale = rope.inv_freq, rope.scale
+        else:
+            given = rope
+        inv_freq = self.vector(given, name + ".inv_freq")
         (half,) = inv_freq.shape
         table = self.scratch(name, (self.rows, 2, half))
         self.add(
-            name,
-            "rope_table",
-            (positions, inv_freq),
-            (table,),
-            {"rows": self.rows, "half_dim": half, "scale": getattr(rope, "scale", 1.0)},
+            name, "rope_table", (positions, inv_freq), (table,), {"rows": self.rows, "half_dim": half, "scale": scale}
         )
         return table
 
@@ -35,8 +50,8 @@ class Attention:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        q_norm,
-        k_norm,
+        q_norm: VectorLike | None,
+        k_norm: VectorLike | None,
         table: Tensor | None,
         slots: Tensor,
         positions: Tensor,
@@ -52,9 +67,9 @@ class Attention:
         window: int = 0,
         name: str = "heads_to_cache",
     ) -> Tensor:
-        """Queries [R, heads, head_dim], normed and turned to their positions; keys the same and values, into the
-        caches [slots, kv_heads, context, head_dim or v_dim] at each row's slot and position. Numbers beyond f16
-        become ±65,504 there; inf and NaN stay.
+        """Gives the queries [R, heads, head_dim], normed and turned to their positions. Puts keys, after the same,
+        and values into the caches [slots, kv_heads, context, head_dim or v_dim] at each row's slot and position.
+        Numbers beyond f16 become ±65,504 there; inf and NaN stay.
 
         q_norm, k_norm: weights, to which `weight_offset` is added, of a head's norm [head_dim], or with norm="all"
         of the norm of all heads together [heads · head_dim]; both None where there is none. v_norm: value heads are
@@ -73,17 +88,19 @@ class Attention:
         self.check_rows(k, name, kv_heads * dim)
         self.check_rows(v, name, kv_heads * v_dim)
         self._check_caches(heads, k_cache, v_cache, name)
-        half = 0 if table is None else table.shape[-1]
+        half = 0
         if table is not None:
+            half = table.shape[-1]
             self.check_rows(table, name, 2, half)
-        if 2 * half > dim:
-            raise ShapeError(f"{self.named(name)}: {table.name} turns {2 * half} numbers of a head, which has {dim}")
-        q_norm, k_norm, kind = self._head_norms(q_norm, k_norm, (heads, kv_heads), dim, norm, q, name)
+            if 2 * half > dim:
+                turns = f"{table.name} turns {2 * half} numbers of a head"
+                raise ShapeError(f"{self.named(name)}: {turns}, which has {dim}")
+        q_weight, k_weight, kind = self._head_norms(q_norm, k_norm, (heads, kv_heads), dim, norm, q, name)
         y = self.scratch(name, (self.rows, heads, dim))
         self.add(
             name,
-            f"heads_to_cache_{q_norm.dtype}_{k_cache.dtype}",
-            (q, k, v, q_norm, k_norm, q if table is None else table, slots, positions),
+            f"heads_to_cache_{q_weight.dtype}_{k_cache.dtype}",
+            (q, k, v, q_weight, k_weight, q if table is None else table, slots, positions),
             (y, k_cache, v_cache),
             {
                 "rows": self.rows,
@@ -115,7 +132,7 @@ class Attention:
         scale: float | None = None,
         *,
         window: int = 0,
-        sinks=None,
+        sinks: VectorLike | None = None,
         softcap: float = 0.0,
         v_dim: int = 0,
         name: str = "attention",
@@ -138,18 +155,18 @@ class Attention:
             raise BuildError(f"{self.named(name)}: a window of {window} positions is not possible; use 0 for none")
         if v_dim > v_row:
             raise ShapeError(f"{self.named(name)}: {v_dim} values do not fit {v_cache.name}, whose rows have {v_row}")
-        kind = 0
+        stored, kind = q, 0  # without sinks, bound but not read
         if sinks is not None:
-            sinks = self.vector(sinks, self.named(name + ".sinks"))
-            self.check_shape(sinks, name, heads)
-            if sinks.dtype not in SINKS:
-                raise DTypeError(f"{self.named(name)}: {sinks.name} is {sinks.dtype}, expected {', '.join(SINKS)}")
-            kind = (_core.F32, _core.F16, _core.BF16)[SINKS.index(sinks.dtype)]
+            stored = self.vector(sinks, self.named(name + ".sinks"))
+            self.check_shape(stored, name, heads)
+            if stored.dtype not in FLOATS:
+                raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
+            kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
         y = self.scratch(name, (self.rows, heads * v_dim))
         self.add(
             name,
             f"attention_{k_cache.dtype}",
-            (q, k_cache, v_cache, slots, positions, q if sinks is None else sinks),
+            (q, k_cache, v_cache, slots, positions, stored),
             (y,),
             {
                 "rows": self.rows,
@@ -168,19 +185,26 @@ class Attention:
         )
         return y
 
-    def _head_norms(self, q_norm, k_norm, heads, dim: int, norm: str, unused: Tensor, name: str):
-        """(q_norm, k_norm, what is normed); without norms a tensor that is bound and not read."""
-        if q_norm is None:
+    def _head_norms(
+        self,
+        q_norm: VectorLike | None,
+        k_norm: VectorLike | None,
+        heads: tuple[int, int],
+        dim: int,
+        norm: str,
+        unused: Tensor,
+        name: str,
+    ) -> tuple[Tensor, Tensor, int]:
+        """(weights of queries, of keys, the kind of norm); without norms a tensor that is bound and not read."""
+        if q_norm is None or k_norm is None:
             return unused, unused, 0
-        tensors = []
-        for label, value, n in (("q_norm", q_norm, heads[0]), ("k_norm", k_norm, heads[1])):
-            tensors.append(self.vector(value, self.named(f"{name}.{label}")))
-            self.check_shape(tensors[-1], name, dim if norm == "head" else n * dim)
-        if tensors[0].dtype != tensors[1].dtype:
-            raise DTypeError(
-                f"{self.named(name)}: q_norm is {tensors[0].dtype}, k_norm {tensors[1].dtype}; they must agree"
-            )
-        return *tensors, _core.NORM_HEAD if norm == "head" else _core.NORM_ALL
+        q = self.vector(q_norm, self.named(f"{name}.q_norm"))
+        self.check_shape(q, name, dim if norm == "head" else heads[0] * dim)
+        k = self.vector(k_norm, self.named(f"{name}.k_norm"))
+        self.check_shape(k, name, dim if norm == "head" else heads[1] * dim)
+        if q.dtype != k.dtype:
+            raise DTypeError(f"{self.named(name)}: q_norm is {q.dtype}, k_norm {k.dtype}; they must agree")
+        return q, k, _core.NORM_HEAD if norm == "head" else _core.NORM_ALL
 
     def _check_caches(self, heads: int, k_cache: Tensor, v_cache: Tensor, name: str) -> None:
         self.check_shape(v_cache, name, *k_cache.shape[:3], v_cache.shape[3])

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ...device.core import _core
 from ...errors import BuildError, DTypeError, ShapeError
-from ..tensors import Tensor
-from ..weights import Weight
+from ..tensors import Tensor, VectorLike
+from ..weights import Weight, WeightLike
+from .linear import Linear
 
 # From this many rows on, experts are worth grouping.
 GROUPED_ROWS = 4
+
+
+# The biases of gate, up and down.
+Biases: TypeAlias = tuple[VectorLike | None, VectorLike | None, VectorLike | None]
 
 
 class Mlp(NamedTuple):
     """A dense MLP beside the experts: gate_proj, up_proj [hidden, dim], down_proj [dim, hidden].
     gate_logit [1, dim], if given: its output counts σ(gate_logit · h) times (Qwen2-MoE)."""
 
-    gate_proj: object
-    up_proj: object
-    down_proj: object
-    gate_logit: object = None
+    gate_proj: WeightLike
+    up_proj: WeightLike
+    down_proj: WeightLike
+    gate_logit: WeightLike | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +38,13 @@ class _Layer:
 
     gate: Weight
     up: Weight
-    down: Weight | None
-    biases: tuple[Tensor, ...]  # of gate, up and down; what is bound in their places where there are none
+    biases: tuple[Tensor, ...]  # of gate, up and down; where there is none, another tensor, bound but not read
     stored: tuple[int, ...]
-    constants: dict
+    constants: dict[str, int]
 
     @property
-    def into(self) -> dict:
-        """Of what reads gate and up."""
+    def into(self) -> dict[str, int]:
+        """The constants of a kernel that reads gate and up."""
         count, hidden, dim = self.gate.shape
         return {
             **self.constants,
@@ -52,36 +57,35 @@ class _Layer:
             "row_step": self.gate.row_step,
         }
 
-    @property
-    def out(self) -> dict:
-        """Of what reads down."""
-        count, dim, hidden = self.down.shape
+    def out(self, down: Weight) -> dict[str, int]:
+        """The constants of a kernel that reads down."""
+        count, dim, hidden = down.shape
         return {
             **self.constants,
             "experts": count,
             "inputs": hidden,
             "outputs": dim,
-            "group_size": self.down.group_size,
+            "group_size": down.group_size,
             "bias": self.stored[2],
             "expert_rows": dim,
             "row_step": 1,
         }
 
 
-class Experts:
+class Experts(Linear):
     def experts(
         self,
         h: Tensor,
         ids: Tensor,
         weights: Tensor,
-        gate_proj,
-        up_proj,
-        down_proj,
+        gate_proj: WeightLike,
+        up_proj: WeightLike,
+        down_proj: WeightLike,
         name: str = "experts",
         *,
         activation: str = "silu",
-        biases=None,
-        shared=None,
+        biases: Biases | None = None,
+        shared: Sequence[WeightLike] | None = None,
         grouped: bool | None = None,
     ) -> Tensor:
         """Σ_k weights[k] · down(act(gate(h), up(h))) over the chosen experts: [R, dim].
@@ -90,10 +94,11 @@ class Experts:
         device. OB_NONE among the ids adds nothing; any other id that is no expert fails the row.
 
         `activation`: "silu" and "gelu_tanh" act on the gate, which up multiplies; "swiglu_oai" is
-        gpt-oss's. `biases` of gate, up and down: [experts, outputs] each. `shared`, an Mlp, is added.
+        gpt-oss's. `biases` of gate, up and down: [experts, outputs] each. `shared`: the weights of an Mlp, which is
+        added.
 
-        `grouped` goes expert by expert, in two dispatches more, so that rows share what is read of an
-        expert; otherwise row by row. The default follows the number of rows. Both give the same bits.
+        `grouped` goes expert by expert, in two dispatches more, so that an expert's weights are read once for all of
+        its rows; otherwise row by row. The default follows the number of rows. Both give the same bits.
         """
         gate, up, down = (
             self._stack(value, f"{name}.{part}")
@@ -108,22 +113,22 @@ class Experts:
             )
         self.check_rows(ids, name, top_k, dtype="u32")
         self.check_rows(weights, name, top_k)
-        layer = self._layer(h, gate, up, down, activation, biases, name, top_k)
+        layer = self._layer(h, gate, up, activation, biases, name, top_k)
         if grouped is None:
             grouped = self.rows >= GROUPED_ROWS
-        y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, name)
+        y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, down, name)
         return y if shared is None else self._add_shared(h, y, Mlp(*shared), activation, name + ".shared")
 
     def mlp(
         self,
         x: Tensor,
-        gate_proj,
-        up_proj,
-        down_proj,
+        gate_proj: WeightLike,
+        up_proj: WeightLike,
+        down_proj: WeightLike,
         activation: str = "silu",
         name: str = "mlp",
         *,
-        biases=None,
+        biases: Biases | None = None,
         scale: float = 1.0,
         gate: Tensor | None = None,
         add: Tensor | None = None,
@@ -134,20 +139,22 @@ class Experts:
         `activation` as for experts; `gate` [R, 1] and `add` [R, dim] as for linear.
         """
         gates, ups = (
-            self._matrix(value, f"{name}.{part}") for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
+            self.matrix(value, f"{name}.{part}") for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
         )
         gates, ups = (dataclasses.replace(weight, shape=(1, *weight.shape)) for weight in (gates, ups))
         gate_bias, up_bias, down_bias = biases or (None, None, None)
-        layer = self._layer(x, gates, ups, None, activation, (gate_bias, up_bias, None), name, 1, dense=1)
+        layer = self._layer(x, gates, ups, activation, (gate_bias, up_bias, None), name, 1, dense=1)
         hidden = gates.shape[1]
         inner = self.scratch(name + ".inner", (self.rows, hidden))
         grouped = self.rows >= GROUPED_ROWS
-        # Neither ids nor pairs nor the status are touched: others stand in their places.
-        kernel, places, writes = ("_grouped", (x, x, x), (inner,)) if grouped else ("", (x, x), (inner, inner))
+        # The kernel touches neither ids nor pairs nor the status: other tensors are bound instead.
+        kernel, reads, writes = "", [x, x], [inner, inner]
+        if grouped:
+            kernel, reads, writes = "_grouped", [x, x, x], [inner]
         self.add(
             name + ".gate_up",
             f"experts_gate_up{kernel}_{gates.format}",
-            (*gates.parts, *ups.parts, *places, *layer.biases[:2]),
+            (*gates.parts, *ups.parts, *reads, *layer.biases[:2]),
             writes,
             layer.into,
             columns=math.ceil(hidden / _core.LINEAR_OUTPUTS),
@@ -159,9 +166,19 @@ class Experts:
         logit = None
         if shared.gate_logit is not None:
             logit = self.linear(h, shared.gate_logit, name=name + ".gate")
-        return self.mlp(h, *shared[:3], activation, name, gate=logit, add=y)
+        return self.mlp(h, shared.gate_proj, shared.up_proj, shared.down_proj, activation, name, gate=logit, add=y)
 
-    def _layer(self, h, gate: Weight, up: Weight, down, activation, biases, name, top_k: int, dense: int = 0) -> _Layer:
+    def _layer(
+        self,
+        h: Tensor,
+        gate: Weight,
+        up: Weight,
+        activation: str,
+        biases: Biases | None,
+        name: str,
+        top_k: int,
+        dense: int = 0,
+    ) -> _Layer:
         """Checks what concerns gate and up."""
         count, hidden, dim = gate.shape
         self.check_shape(up, name, count, hidden, dim)
@@ -173,14 +190,10 @@ class Experts:
         if activation not in _core.ACTIVATIONS:
             raise BuildError(f"{self.named(name)}: activation = {activation!r}; choose {', '.join(_core.ACTIVATIONS)}")
         given = biases or (None, None, None)
-        shapes = ((hidden,), (hidden,), (dim,)) if dense else ((count, hidden), (count, hidden), (count, dim))
-        parts = ("gate", "up", "down")
-        tensors, stored = zip(
-            *(
-                self._bias(bias, f"{name}.{part}", shape, h)
-                for bias, part, shape in zip(given, parts, shapes, strict=True)
-            )
-        )
+        lead = () if dense else (count,)
+        parts = (("gate", hidden), ("up", hidden), ("down", dim))
+        found = [self.bias(bias, f"{name}.{part}", (*lead, n), h) for bias, (part, n) in zip(given, parts, strict=True)]
+        tensors, stored = tuple(bias for bias, _ in found), tuple(kind for _, kind in found)
         if stored[0] != stored[1]:
             raise DTypeError(f"{self.named(name)}: gate and up must both have a bias, of one dtype, or both none")
         constants = {
@@ -190,10 +203,10 @@ class Experts:
             "dense": dense,
             "activation": _core.ACTIVATIONS[activation],
         }
-        return _Layer(gate, up, down, tensors, stored, constants)
+        return _Layer(gate, up, tensors, stored, constants)
 
-    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, name: str) -> Tensor:
-        (_, dim, hidden), tile = layer.down.shape, _core.LINEAR_OUTPUTS
+    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+        (_, dim, hidden), tile = down.shape, _core.LINEAR_OUTPUTS
         inner = self.scratch(name + ".inner", (*ids.shape, hidden))
         self.add(
             name + ".gate_up",
@@ -207,16 +220,16 @@ class Experts:
         y = self.scratch(name, (self.rows, dim))
         self.add(
             name + ".down",
-            f"experts_down_{layer.down.format}",
-            (*layer.down.parts, inner, ids, weights, layer.biases[2]),
+            f"experts_down_{down.format}",
+            (*down.parts, inner, ids, weights, layer.biases[2]),
             (y,),
-            layer.out,
+            layer.out(down),
             columns=math.ceil(dim / tile),
         )
         return y
 
-    def _by_expert(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, name: str) -> Tensor:
-        (count, dim, hidden), tile, size = layer.down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
+    def _by_expert(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+        (count, dim, hidden), tile, size = down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
         pairs = self.scratch(name + ".pairs", (size,), "u32")
         offsets = self.scratch(name + ".offsets", (count + 1,), "u32")
         self.add(name + ".group", "group_experts", (ids,), (pairs, offsets, self.status()), layer.into, height=count)
@@ -233,18 +246,18 @@ class Experts:
         products = self.scratch(name + ".products", (*ids.shape, dim))
         self.add(
             name + ".down",
-            f"experts_down_grouped_{layer.down.format}",
-            (*layer.down.parts, inner, pairs, offsets, layer.biases[2]),
+            f"experts_down_grouped_{down.format}",
+            (*down.parts, inner, pairs, offsets, layer.biases[2]),
             (products,),
-            layer.out,
+            layer.out(down),
             columns=math.ceil(dim / tile),
             height=count,
         )
         y = self.scratch(name, (self.rows, dim))
-        self.add(name + ".combine", "experts_combine", (products, ids, weights), (y,), layer.out)
+        self.add(name + ".combine", "experts_combine", (products, ids, weights), (y,), layer.out(down))
         return y
 
-    def _stack(self, value, name: str) -> Weight:
+    def _stack(self, value: WeightLike, name: str) -> Weight:
         weight = self.weight(value, name)
         if len(weight.shape) != 3:
             raise ShapeError(

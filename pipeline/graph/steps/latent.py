@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ...device.core import _core
 from ...errors import DTypeError, ShapeError
 from ..formats import CACHE_DTYPES
-from ..tensors import Tensor
+from ..tensors import Tensor, VectorLike
+from ..weights import Weight, WeightLike
+from .attention import Attention
 
 
-class Latent:
+class KeysValues(NamedTuple):
+    """kv_b in two parts, as GGUF files have it: keys transposed [heads · rank, nope], values [heads · v_dim, rank]."""
+
+    keys: WeightLike
+    values: WeightLike
+
+
+class Latent(Attention):
     def latent_to_cache(
         self,
         q: Tensor,
         kv: Tensor,
-        norm,
+        norm: VectorLike,
         table: Tensor,
         slots: Tensor,
         positions: Tensor,
@@ -24,13 +35,13 @@ class Latent:
         interleaved: bool = False,
         name: str = "latent_to_cache",
     ) -> Tensor:
-        """kv [R, rank + rope] into the cache [slots, 1, context, rank + rope] at each row's slot and position: the first
-        `rank` normed with weights `norm` [rank], the others turned. rope: what `table` (of `rope_table`) turns.
+        """Puts kv [R, rank + rope] into the cache [slots, 1, context, rank + rope] at each row's slot and position: the
+        first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`).
 
-        Gives the queries that `latent_attention` completes, [R, heads, rank + rope]: of q [R, heads · (nope + rope)] the
-        last `rope` numbers of each head, turned."""
-        norm = self.vector(norm, self.named(name + ".norm"))
-        (rank,), half = norm.shape, table.shape[-1]
+        Gives the queries that `latent_attention` completes, [R, heads, rank + rope]: of q [R, heads · (nope + rope)]
+        the last `rope` numbers of each head, turned."""
+        weight = self.vector(norm, self.named(name + ".norm"))
+        (rank,), half = weight.shape, table.shape[-1]
         dim = rank + 2 * half
         self.check_rows(table, name, 2, half)
         self.check_rows(kv, name, dim)
@@ -47,8 +58,8 @@ class Latent:
         turned = self.scratch(name, (self.rows, heads, dim))
         self.add(
             name,
-            f"latent_to_cache_{norm.dtype}_{cache.dtype}",
-            (q, kv, norm, table, slots, positions),
+            f"latent_to_cache_{weight.dtype}_{cache.dtype}",
+            (q, kv, weight, table, slots, positions),
             (turned, cache),
             {
                 "rows": self.rows,
@@ -67,7 +78,7 @@ class Latent:
         self,
         q: Tensor,
         turned: Tensor,
-        kv_b,
+        kv_b: WeightLike | KeysValues,
         cache: Tensor,
         slots: Tensor,
         positions: Tensor,
@@ -80,12 +91,13 @@ class Latent:
 
         kv_b: the matrix [heads · (nope + v_dim), rank] from a compressed row to each head's keys, then values. The
         queries are multiplied by its keys' part ("absorbed"), so that a score is a product with the row itself, and its
-        values' part by the weighted sum of rows. Or a pair: each head's keys' part transposed [heads · rank, nope], and
-        its values' part [heads · v_dim, rank], as GGUF files have them. scale: of the scores, (nope + rope)^-½ and what
-        yarn multiplies it by. Three dispatches."""
+        values' part by the weighted sum of rows. Or the two parts, as :class:`KeysValues`. scale: of the scores,
+        (nope + rope)^-½ and yarn's factor. Three dispatches."""
         _, heads, dim = turned.shape
-        split = isinstance(kv_b, (tuple, list))
-        keys, values = (self.weight(w, f"{name}.kv_b") for w in (kv_b if split else (kv_b, kv_b)))
+        split = isinstance(kv_b, KeysValues)
+        keys, values = (
+            self.weight(w, f"{name}.kv_b") for w in (kv_b if isinstance(kv_b, KeysValues) else (kv_b, kv_b))
+        )
         nope = keys.shape[-1] if split else keys.shape[0] // heads - v_dim
         rank = values.shape[-1]
         self.check_shape(keys, name, *((heads * rank, nope) if split else (heads * (nope + v_dim), rank)))
@@ -127,14 +139,14 @@ class Latent:
         self,
         name: str,
         x: Tensor,
-        weight,
+        weight: Weight,
         y: Tensor,
         heads: int,
         *,
         transposed: bool = False,
         first_row: int = 0,
-        **sizes,
-    ):
+        **sizes: int,
+    ) -> None:
         """y[row, head] = w[head] · x[row, head], or with w[head] transposed; y may have more in its rows."""
         self.add(
             name,

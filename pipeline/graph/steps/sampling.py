@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ...device.core import _core
 from ...errors import BuildError, ShapeError
+from ..step import Step
 from ..tensors import Storage, Tensor
+
+SampleArgs: TypeAlias = dict[str, int]  # the struct of that name in shaders/args.h
 
 
 @dataclass(frozen=True)
 class Penalties:
-    """What changes logits before they are drawn from.
+    """The tensors of the step that changes logits before a token is drawn.
 
     rows [R, 6] u32: struct SamplePenalty of shaders/args.h. bias_ids [R, n] u32 with bias_values [R, n]
     f32. history [slots, context] u32 has the token at each position of each row's slot; the row's
@@ -26,7 +30,7 @@ class Penalties:
     slots: Tensor
 
 
-class Sampling:
+class Sampling(Step):
     def sample(
         self,
         logits: Tensor,
@@ -40,7 +44,7 @@ class Sampling:
         filters: Tensor | None = None,
         penalties: Penalties | None = None,
         logprobs: int = 0,
-    ):
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Per row 8 bytes, [R, 2] u32: the token, and the bits of its f32 log-probability under
         softmax(logits).
 
@@ -123,7 +127,7 @@ class Sampling:
         self.add(
             name, "sample_merge", (logits, adjusted, rows, totals, stats, draws, temperature, self.status()), *ends
         )
-        return (result, top) if logprobs else result
+        return result if top is None else (result, top)
 
     def gumbel_sample(
         self,
@@ -135,7 +139,9 @@ class Sampling:
         name: str = "gumbel_sample",
     ) -> Tensor:
         """The draw alone, [R, 2] u32 as of `sample`: noise of seeds [R, 2] u32 at steps [R] u32."""
-        return self.sample(logits, temperature, seeds, None, steps, False, name, filters=filters)
+        result = self.sample(logits, temperature, seeds, None, steps, False, name, filters=filters)
+        assert isinstance(result, Tensor)  # no log-probabilities were asked for
+        return result
 
     def softmax_sample(
         self, logits: Tensor, temperature: Tensor, uniform: Tensor, name: str = "softmax_sample"
@@ -150,8 +156,8 @@ class Sampling:
         self.add(name, "softmax_pick", (logits, stats, temperature, uniform, self.status()), (result,), args)
         return result
 
-    def _sampling(self, logits: Tensor, temperature: Tensor, name: str) -> tuple[dict, bool]:
-        """Struct SampleArgs of a step, and whether one row of logits is every row's."""
+    def _sampling(self, logits: Tensor, temperature: Tensor, name: str) -> tuple[SampleArgs, bool]:
+        """The constants of a step, and whether one row of logits is every row's."""
         if len(logits.shape) != 2 or not 1 <= logits.shape[1] < 2**31:
             raise ShapeError(f"{self.named(name)}: {logits.name} has shape {logits.shape}, expected [rows, vocab]")
         shared = logits.shape[0] == 1 and self.rows > 1
@@ -176,10 +182,12 @@ class Sampling:
 
     @staticmethod
     def _bound(tensor: Tensor | None, other: Tensor) -> Tensor:
-        """What is bound where the kernel has a buffer that it will not read."""
+        """`tensor`; without it `other`, for a buffer that the kernel will not read."""
         return other if tensor is None else tensor
 
-    def _parts(self, logits, temperature, filters, args, name) -> tuple[Tensor, Tensor]:
+    def _parts(
+        self, logits: Tensor, temperature: Tensor, filters: Tensor | None, args: SampleArgs, name: str
+    ) -> tuple[Tensor, Tensor]:
         """Statistics of the parts of each row, and the maxima of its blocks."""
         rows, vocab, sizes = logits.shape[0], args["vocab"], _core
         parts = math.ceil(vocab / sizes.SAMPLE_PART)
@@ -196,11 +204,13 @@ class Sampling:
         )
         return stats, maxima
 
-    def _list(self, name) -> tuple[Tensor, Tensor]:
+    def _list(self, name: str) -> tuple[Tensor, Tensor]:
         size = _core.SAMPLE_LIST
         return self.scratch(name + ".values", (self.rows, size)), self.scratch(name + ".ids", (self.rows, size), "u32")
 
-    def _top_logprobs(self, logits, stats, maxima, count, args, name) -> Tensor:
+    def _top_logprobs(
+        self, logits: Tensor, stats: Tensor, maxima: Tensor, count: int, args: SampleArgs, name: str
+    ) -> Tensor:
         if not 1 <= count <= _core.MAX_LOGPROBS:
             raise BuildError(f"{self.named(name)}: logprobs = {count}; choose 0 to {_core.MAX_LOGPROBS}")
         if args["shared"]:
@@ -215,7 +225,16 @@ class Sampling:
         )
         return top
 
-    def _penalties(self, logits, penalties, stats, tokens, positions, args, name) -> tuple[Tensor, Tensor]:
+    def _penalties(
+        self,
+        logits: Tensor,
+        penalties: Penalties,
+        stats: Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        args: SampleArgs,
+        name: str,
+    ) -> tuple[Tensor, Tensor]:
         """The logits of rows with penalties, changed; and the statistics of the unchanged ones."""
         if args["shared"]:
             raise BuildError(f"{self.named(name)}: penalties are of rows with logits of their own")

@@ -11,7 +11,7 @@ enum class mem_flags {
 constexpr mem_flags operator|(mem_flags a, mem_flags) { return a; }
 constexpr mem_flags operator&(mem_flags a, mem_flags) { return a; }
 
-// The names that C++ for OpenCL has for itself stand here with an underscore.
+// C++ for OpenCL reserves some names; they have an underscore here.
 template <typename T> struct atomic {
     atomic() = default;
     T hidden_;

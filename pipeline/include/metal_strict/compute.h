@@ -1,4 +1,4 @@
-// Barriers and what a kernel asks the compiler for.
+// Barriers, and a kernel's requests to the compiler.
 #pragma once
 
 namespace metal {

@@ -12,7 +12,7 @@ using if_bfloat = metal::enable_if_t<((metal::is_same_v<A, bfloat> || ...) && (m
 #define STRICT_1_OF(T, name) constexpr T name(T a) { return a; }
 #define STRICT_2_OF(T, name) constexpr T name(T a, T) { return a; }
 #define STRICT_3_OF(T, name) constexpr T name(T a, T, T) { return a; }
-// bfloat has no functions of its own: it counts as float. A shader may have its own, which come first.
+// bfloat has no functions of its own and counts as float. Where a shader defines such a function, that one is chosen.
 #define STRICT_1(name) STRICT_FLOATS(STRICT_1_OF, name)                                                    \
     template <typename A, strict::if_bfloat<A> = 0> constexpr float name(A a) { return a; }
 #define STRICT_2(name) STRICT_FLOATS(STRICT_2_OF, name)                                                    \

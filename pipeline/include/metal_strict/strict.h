@@ -1,5 +1,5 @@
-// The interface of Metal's standard library in C++ for OpenCL, the dialect of Clang whose address spaces
-// are Metal's: for checking shaders, never for running them. Declarations only.
+// The interface of Metal's standard library, declared in C++ for OpenCL: the dialect of Clang that has Metal's address
+// spaces. It serves to check shaders, never to run them, so it has declarations only.
 #pragma once
 
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable

@@ -1,4 +1,4 @@
-// Textures and samplers: only enough that a shader that names them is understood.
+// Textures and samplers: just enough to parse a shader that names them.
 #pragma once
 
 namespace metal {

@@ -1,4 +1,4 @@
-// Type traits and what else Metal takes from C++'s standard library, in namespace metal.
+// Type traits, and whatever else Metal has from C++'s standard library, in namespace metal.
 #pragma once
 
 namespace metal {
@@ -62,7 +62,7 @@ template <typename A, typename B> struct common_type<A, B> {
 };
 template <typename... A> using common_type_t = typename common_type<A...>::type;
 
-// A type without its address space.
+// Gives a type without its address space.
 template <typename T> struct remove_addrspace { typedef T type; };
 #define STRICT_REMOVE(A)                                                                                   \
     template <typename T> struct remove_addrspace<A T> { typedef T type; };                                \
@@ -112,7 +112,7 @@ template <typename... A> struct _conjunction : bool_constant<(A::value && ...)> 
 template <typename... A> using disjunction = _disjunction<A...>;
 template <typename... A> using conjunction = _conjunction<A...>;
 template <typename A> struct negation : bool_constant<!A::value> {};
-// A value that is the same in all threads of a simdgroup is a value.
+// The type of a value that is the same in all threads of a simdgroup is the value's own type.
 template <typename T> using uniform = T;
 template <typename T> constexpr T make_uniform(T a) { return a; }
 

@@ -1,5 +1,5 @@
-// Scalars, vectors and packed vectors. Vectors are Clang's own, so swizzles and operators are as in
-// Metal; only their comparisons give integers, which vectors of bool take.
+// Scalars, vectors and packed vectors. Vectors are Clang's own, so swizzles and operators are as in Metal. Only their
+// comparisons differ: they give integers, so vectors of bool accept integers.
 #pragma once
 
 typedef unsigned char uchar;
@@ -57,17 +57,17 @@ STRICT_BOOLS(2, STRICT_2, (bool, bool))
 STRICT_BOOLS(3, STRICT_3, (bool, bool, bool))
 STRICT_BOOLS(4, STRICT_4, (bool, bool, bool, bool))
 
-// What V(a, b, ...) gives: any scalars and vectors make a vector.
+// The result of V(a, b, ...): any scalars and vectors make a vector.
 template <typename V, typename... A> constexpr V make(const A...) { return V{}; }
 
-// (V)x is to<V>() ->* x.
+// (V)x is written as to<V>() ->* x.
 template <typename V> struct to {
     friend constexpr to operator-(to a) { return a; }
     friend constexpr to operator~(to a) { return a; }
 };
 template <typename V, typename A> constexpr V operator->*(to<V>, const A) { return V{}; }
 
-// An object of a class as a value, whatever memory it is in; anything else as it is.
+// Returns an object of a class as a value, in whichever memory it is; returns anything else as it is.
 template <typename T, bool> struct valued { typedef T &&type; };
 #define STRICT_VALUED(A)                                                                                   \
     template <typename T> struct valued<A T &, true> { typedef T type; };                                  \
@@ -82,16 +82,16 @@ template <typename T> constexpr typename valued<T, __is_class(__remove_reference
     return static_cast<T &&>(a);
 }
 template <typename T> typename only<__is_class(T), T>::type value(const __constant T &);
-// The same for an element, which may be one of a vector's: element() ->* a[i].
+// Does the same for an element, which may be an element of a vector: element() ->* a[i].
 struct element {};
 template <typename T> constexpr T operator->*(element, const T a) { return a; }
 
-// A temporary object, which is in thread memory.
+// Makes a temporary object, which is in thread memory.
 template <typename T> struct placed { typedef __private T &type; };
 template <typename T> struct placed<T &> { typedef T &type; };
 template <typename T> constexpr typename placed<T>::type here(T &&a) { return (typename placed<T>::type)a; }
 
-// The reference that stands for a variable in threadgroup memory binds to this.
+// A variable in threadgroup memory is replaced by a reference, which binds to this.
 struct memory {
     template <typename T> operator __local T &() const __constant {
         static_assert(sizeof(T) <= 32768, "threadgroup memory");
@@ -100,7 +100,7 @@ struct memory {
 };
 __constant memory threadgroup_memory{};
 
-// What tells a pointer without an address space from others.
+// Distinguishes a pointer without an address space from other pointers.
 typedef __generic int in_no_space;
 }  // namespace strict
 

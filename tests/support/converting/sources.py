@@ -10,7 +10,8 @@ ROUNDERS = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
 
 
 def values(name: str, shape, dtype: str = "BF16") -> np.ndarray:
-    """The tensor's bits: numbers from -2 to 2 that look random; a group of equal ones, and one of zeros, now and then."""
+    """The tensor's bits: numbers from -2 to 2 that look random; a group of equal ones, and one of zeros, now and
+    then."""
     count = int(np.prod(shape, dtype=np.int64))
     mixed = (np.arange(count, dtype=np.uint64) + np.uint64(zlib.crc32(name.encode()))) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)

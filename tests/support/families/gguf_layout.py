@@ -1,4 +1,5 @@
-"""The same weights as a GGUF file: names and metadata by the inverse of what the package reads, blocks of Q8_0 or Q4_K."""
+"""The same weights as a GGUF file: names and metadata by the inverse of what the package reads, blocks of Q8_0 or
+Q4_K."""
 
 import numpy as np
 from support import gguf_files as files

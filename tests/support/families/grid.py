@@ -1,8 +1,8 @@
 """Weights that need no file: each follows from its name and shape, and every format that stores it holds it exactly.
 
 An element of a matrix is q · scale with a whole q from -7 to 7 and one scale, of four bits and an exponent, for 32
-elements of a row in the order they lie. So float32, bfloat16 and float16 hold the same numbers, and so do MLX's affine formats from
-four bits on and GGUF's from Q4_0 on: what transformers computes with one of them is right for all.
+elements of a row in the order they lie. So float32, bfloat16 and float16 hold the same numbers, and so do MLX's affine
+formats from four bits on and GGUF's from Q4_0 on: what transformers computes with one of them is right for all.
 """
 
 import zlib
@@ -28,8 +28,8 @@ class Grid:
 
 
 def grid(name: str, shape, *, gain: float = 1.0, mxfp4: bool = False, even: bool = False) -> Grid:
-    """A matrix [..., outputs, inputs] whose products have the deviation of `gain` for inputs of deviation 1. even: of one
-    scale, so that the transposed matrix is as exact."""
+    """A matrix [..., outputs, inputs] whose products have the deviation of `gain` for inputs of deviation 1. even: of
+    one scale, so that the transposed matrix is as exact."""
     inputs = shape[-1]
     raw = _bytes(name, int(np.prod(shape)))
     q = SIXES[raw & 15] if mxfp4 else (raw % 15).astype(np.int8) - np.int8(7)

@@ -1,4 +1,5 @@
-"""The same weights as MLX and llama.cpp store them: experts in one stack, parts of a matrix apart, matrices quantised."""
+"""The same weights as MLX and llama.cpp store them: experts in one stack, parts of a matrix apart, matrices
+quantised."""
 
 import json
 import re
@@ -86,8 +87,8 @@ def latent(module: str, grid: Grid, config: dict) -> dict[str, Grid]:
 
 
 def write_mlx(folder, name: str, golden: dict) -> None:
-    """4 bits in groups of 32, routers 8, or not quantised where mlx-lm leaves them; experts in mxfp4 where the family has
-    them so."""
+    """4 bits in groups of 32, routers 8, or not quantised where mlx-lm leaves them; experts in mxfp4 where the family
+    has them so."""
     config, layout = golden["config"], FAMILIES.get(CASES[name].model_type, Family())
     matrices, vectors = modules(
         name,

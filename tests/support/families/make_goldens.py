@@ -1,8 +1,10 @@
-"""Makes the golden files of tests/data/families with transformers: python tests/support/families/make_goldens.py [FAMILY ...]
+"""Makes the golden files of tests/data/families with transformers: python tests/support/families/make_goldens.py
+[FAMILY ...]
 
-For each case of cases.py: transformers makes the model and saves it, which tells the names and shapes of its checkpoint. The
-checkpoint is written anew with weights that follow from those, transformers loads that, and what it computes in float32 is kept:
-the logits after each of 64 tokens, and 32 tokens chosen greedily after the first 8 of them. Needs torch and transformers.
+For each case of cases.py: transformers makes the model and saves it, which tells the names and shapes of its
+checkpoint. The checkpoint is written anew with weights that follow from those, transformers loads that, and what it
+computes in float32 is kept: the logits after each of 64 tokens, and 32 tokens chosen greedily after the first 8 of
+them. Needs torch and transformers.
 """
 
 import json
@@ -40,18 +42,19 @@ def make(name: str) -> None:
     save(name, golden | {"greedy": chosen}, logits)
     size = sum(file.stat().st_size for file in FOLDER.glob(f"{name}.*"))
     print(
-        f"{name}: {len(shapes)} tensors, deviation of logits {logits.std():.2f}, margin {margin:.3f}, {len(set(chosen))} different "
-        f"tokens, {size:,} bytes"
+        f"{name}: {len(shapes)} tensors, deviation of logits {logits.std():.2f}, margin {margin:.3f}, "
+        f"{len(set(chosen))} different tokens, {size:,} bytes"
     )
     if margin < MARGIN or len(set(chosen)) < 3:
         sys.exit(
-            f"{name}: two logits are closer than {MARGIN} where a token is chosen, or all tokens are alike; give it another "
-            "seed in cases.py"
+            f"{name}: two logits are closer than {MARGIN} where a token is chosen, or all tokens are alike; "
+            "give it another seed in cases.py"
         )
 
 
 def reference(folder: Path, vocab: int):
-    """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in float32."""
+    """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in
+    float32."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -29,7 +29,7 @@ from support.families.grid import tokens  # noqa: E402
 from support.families.layouts import write_mlx  # noqa: E402
 
 import pipeline as p  # noqa: E402
-from pipeline.generation.generator import Generator
+from pipeline.generation.generator import Generator  # noqa: E402
 from pipeline.generation.requests import Finished, Request  # noqa: E402
 
 CONTEXT = 128
@@ -52,7 +52,8 @@ YARN = {
     "mscale_all_dim": 0.7,
 }
 
-# What a peer has not, and instead of it: (peers, other values of the configuration, other shapes). Onebuf runs the same file.
+# What a peer has not, and instead of it: (peers, other values of the configuration, other shapes). Onebuf runs the same
+# file.
 VARIANTS = {
     # a window in every layer
     "mistral": ("mlx_lm", {"sliding_window": None}, {}),

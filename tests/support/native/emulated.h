@@ -158,6 +158,8 @@ inline void multiply_tiles(int to, int a, int b) {
 #define _tile_dpbsud(to, a, b) emulated::multiply_tiles<int8_t>(to, a, b)
 #define _tile_dpbuud(to, a, b) emulated::multiply_tiles<uint8_t>(to, a, b)
 
+#undef _mm512_srli_epi16  // without optimisation these two are macros
+#undef _mm512_slli_epi32
 #undef _mm512_dpwssd_epi32
 #undef _mm256_dpwssd_epi32
 #undef _mm512_inserti64x4

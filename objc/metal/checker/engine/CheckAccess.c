@@ -6,7 +6,7 @@
 
 enum { CELL = 4, LARGEST_LIBRARY = 256 << 20 };
 
-// What an address belongs to.
+// An address belongs to one of these.
 typedef struct {
     check_memory *shadow;  // NULL: constant bytes, which only bounds are known of
     size_t offset;         // in the shadow
@@ -144,7 +144,7 @@ static inline void remember_write(check_cell *cell, const check_record *now) {
     if (first) writes[0] = *now;
     else writes[1] = *now;
     if (first && second) memset(&writes[1], 0, sizeof writes[1]);
-    // What was read before this write either was in a race with it, or is ordered before it.
+    // A read before this write either was in a race with it, or is ordered before it.
     for (int i = 0; i < 2; i++) {
         if ((cell->reads[i].mask & ~now->mask) == 0) memset(&cell->reads[i], 0, sizeof cell->reads[i]);
     }

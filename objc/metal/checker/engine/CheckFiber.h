@@ -8,11 +8,11 @@
 
 enum { CHECK_STACK = 256 << 10, CHECK_GUARD = 16 << 10 };  // bytes of a fiber's stack, and below it
 
-// What it takes to go on with a fiber: its stack pointer, everything else lies there.
+// A fiber goes on from its stack pointer: everything else lies there.
 typedef struct check_context {
     void *stack_pointer;
 #ifdef __SANITIZE_ADDRESS__
-    // What the address sanitizer wants to know of stacks.
+    // The address sanitizer wants to know these of stacks.
     void *fake;
     const void *bottom;
     size_t size;

@@ -1,4 +1,4 @@
-// What the checker has to say: mistakes of kernels, each kind at a place once, with a count.
+// Findings of the checker: mistakes of kernels, each kind once for each place, with a count.
 #ifndef CHECK_FINDING_H
 #define CHECK_FINDING_H
 

@@ -257,7 +257,7 @@ static bool place_bindings(check_state *state, void **buffers) {
     return true;
 }
 
-// What the writable bindings hold, one after another.
+// Copies the contents of the writable bindings, one after another.
 static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back) {
     size_t total = 0;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {

@@ -14,14 +14,14 @@ enum { CHECK_WIDTH = 32, CHECK_MAX_THREADS = 1024, CHECK_MAX_SCHEDULES = 1000 };
 
 typedef struct check_state check_state;
 
-// What a kernel's code is on this device: obm_kernel's `code`.
+// The code of a kernel on this device: obm_kernel's `code` points to it.
 typedef struct check_code {
     metallib_entry entry;
     const char *library;  // the file that it is in
     const char *base;     // where that is loaded
 } check_code;
 
-// What is bound to one argument.
+// A buffer, or bytes, that are bound to one argument.
 typedef struct check_binding {
     const metallib_argument *argument;
     check_memory *memory;  // NULL: `bytes` are the constant itself

@@ -1,4 +1,4 @@
-// What the parts of the checker share about the dispatch that runs.
+// The state of the dispatch that runs, which the parts of the checker share.
 #ifndef CHECK_STATE_H
 #define CHECK_STATE_H
 
@@ -58,11 +58,11 @@ typedef struct check_variable {
 typedef struct check_simdgroup {
     uint16_t step[CHECK_SPACES];
     uint16_t live, waiting;  // lanes that have not ended, and of them those that wait
-    // What the lanes gave last. All of them wait when it changes, so each has seen what it was to see.
+    // The values that the lanes gave last. All lanes wait when it changes, so each has seen what it was to see.
     _Alignas(16) char values[CHECK_WIDTH * METALLIB_VALUE];
 } check_simdgroup;
 
-// What an atomic passes on from whoever wrote it after a fence: up to where that threadgroup's accesses
+// An atomic passes this on from whoever wrote it after a fence: up to where that threadgroup's accesses
 // are seen, with all of the thread's own.
 typedef struct check_message {
     uintptr_t atomic;
@@ -133,7 +133,7 @@ struct check_state {
 // The state of the dispatch that this system thread runs.
 extern __thread check_state *check_current;
 
-// Of the thread that runs: gives way, having said what it waits for.
+// The thread that runs gives way. It has said before what it waits for.
 void check_wait(check_state *state);
 
 // Stops the threadgroup of the thread that runs; does not return.

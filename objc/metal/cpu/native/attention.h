@@ -10,7 +10,7 @@ namespace OB_NAMESPACE {
 enum { QUERIES = 16, BLOCK = 96, LARGEST_DIM = 2048 };
 static_assert(BLOCK % WIDTH == 0, "BLOCK");
 
-// What a thread keeps of them. They are worked on in tiles of 4, 2 or 1.
+// A thread keeps this of its queries. It works on them in tiles of 4, 2 or 1.
 struct Queries {
     float q[QUERIES * LARGEST_DIM];   // tile by tile: WIDTH columns of each of its queries, then the next columns
     float y[QUERIES * LARGEST_DIM];   // [query, v_dim], not divided by total yet

@@ -9,7 +9,7 @@ namespace OB_NAMESPACE {
 // Where group g of a row stands among its scales: eight by eight, even ones first.
 OB_INLINE uint32_t slot(uint32_t g) { return g / 8 * 8 + g % 2 * 4 + g % 8 / 2; }
 
-// Of a block in the order of pairs(), which of all pairs is the at-th, when those of each group follow each other.
+// The pair of a block, by its place in the order of pairs(), that is the at-th when the pairs of each group follow each other.
 template <typename F>
 OB_INLINE int group_pair(int at) {
     int vector = at / 8, four = at / 4 % 2, part = vector / 2, of_b = F::LANES ? four : vector % 2;

@@ -12,8 +12,8 @@
 
 namespace OB_NAMESPACE {
 
-// Of two groups A and B of 32 columns, what the four vectors have. NATURAL, of a byte a column: even columns of A, of B,
-// odd columns of A, of B. The others, of two columns a byte, have A's eight in the low half and B's in the high half:
+// Four vectors hold two groups A and B of 32 columns. NATURAL, with one byte per column: even columns of A, of B,
+// odd columns of A, of B. The others, with two columns per byte, have A's eight in the low half and B's in the high half:
 // HALVES, of columns 16 apart: even ones below 16, even ones from 16 on, odd ones below 16, odd ones from 16 on; WORDS, of
 // neighbours: those that are 0, 1, 2 and 3 modulo 4.
 enum Order { NATURAL, HALVES, WORDS };
@@ -109,14 +109,14 @@ OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i
 #endif
 }
 
-// What octet_dots wants of the sums of A and of B.
+// Stores the sums of A and of B as octet_dots wants them.
 template <typename F>
 OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
     if (F::GROUP == 16) v[0] = a, v[1] = b;
     else v[0] = F::LANES ? _mm256_add_epi32(a, b) : join_fours(a, b);
 }
 
-// Of a format with words(at, i), sixteen of four nibbles each.
+// For a format with words(at, i), sixteen of four nibbles each.
 #define OB_NIBBLE_FORMAT(F)                                                             \
     static constexpr int RAW = 1;                                                       \
     OB_INLINE void raw(Place at, uint32_t i, __m256i v[1]) { v[0] = words(at, i); }     \
@@ -130,7 +130,7 @@ OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
         store_sums<F>(a, b, v);                                                         \
     }
 
-// Of a format with columns(at, i, a, b), integers that are bytes without a sign.
+// For a format with columns(at, i, a, b), integers that are bytes without a sign.
 #define OB_BYTE_FORMAT(F)                                                               \
     static constexpr int RAW = 2;                                                       \
     OB_INLINE void raw(Place at, uint32_t i, __m256i v[2]) { columns(at, i, v[0], v[1]); } \

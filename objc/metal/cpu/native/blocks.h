@@ -1,6 +1,6 @@
 // Matrices of blocks (block_format.h), read eight groups of columns at a time: an octet.
 //
-// What belongs to the groups of an octet stands in vectors of eight lanes, in this order: 0 2 4 6 1 3 5 7, as adding
+// Values that belong to the groups of an octet stand in vectors of eight lanes, in this order: 0 2 4 6 1 3 5 7, as adding
 // up the halves of vectors leaves them (slot). A row's float sum has a part for each lane.
 #ifndef OB_NATIVE_BLOCKS_H
 #define OB_NATIVE_BLOCKS_H
@@ -41,7 +41,7 @@ struct Octet {
     Place place;
     uint8_t copy[F::OCTET_BYTES + 8];
 
-    // What a row's last one lacks is that of the `behind` rows after it, where these have enough, or zeros.
+    // A row's last octet may lack groups: those of the `behind` rows after it fill it up, where these have enough, or zeros.
     __attribute__((always_inline)) void at(const Blocks<F> &w, size_t row, uint32_t octet, uint32_t behind) {
         const size_t step = F::OCTETS > 1 ? F::BYTES : F::OCTET_BYTES;
         place = {w.data + row * w.row_bytes() + octet / F::OCTETS * step, octet % F::OCTETS, nullptr};

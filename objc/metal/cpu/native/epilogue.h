@@ -1,4 +1,4 @@
-// What becomes of finished products before they are written, as in shaders/epilogue.h, eight outputs at a time.
+// Finished products on their way to memory, as in shaders/epilogue.h, eight outputs at a time.
 #ifndef OB_NATIVE_EPILOGUE_H
 #define OB_NATIVE_EPILOGUE_H
 
@@ -27,7 +27,7 @@ struct Bias {
     }
 };
 
-// What gate and up become that are not silu(gate) · up.
+// The product of gate and up where it is not silu(gate) · up.
 static __attribute__((noinline)) __m256 activate_otherwise(__m256 gate, __m256 up, uint32_t activation) {
     if (activation == OB_GELU_TANH) {
         __m256 cube = _mm256_mul_ps(_mm256_mul_ps(gate, gate), gate);

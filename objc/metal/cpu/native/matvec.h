@@ -78,7 +78,7 @@ OB_INLINE __m256i half_products(const uint8_t *words, const int32_t *pairs, uint
     return dot_pairs(sum, nibbles<3>(v), _mm256_zextsi128_si256(_mm_loadu_si128(x + 6)));
 }
 
-// What has to be added up for the i-th group behind a group of even number, whose words and pairs are given.
+// The products to add up for the i-th group behind a group of even number, whose words and pairs are given.
 template <int bits, int group>
 OB_INLINE __m256i group_products(const uint8_t *words, const int32_t *pairs, uint32_t i) {
     words += i * (group * bits / 8);
@@ -144,7 +144,7 @@ static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint
                 v[i] = _mm256_setzero_si256();
                 if (g + i < groups) v[i] = group_products<bits, group>(words, x, g + i);
             }
-            // The next row's come over what is too much.
+            // The last stores write beyond this row; the next row's values overwrite that.
             _mm256_storeu_si256((__m256i *)(out + r * groups + g), join_fours(sum_fours(v), sum_fours(v + 4)));
         }
     }
@@ -176,7 +176,7 @@ OB_INLINE void eight_rows_parts(const int32_t *dots, const S *scales, const S *b
     }
 }
 
-// Of four groups: parts 0 to 3 of two rows to a vector, added up.
+// Four groups: a vector has parts 0 to 3 of two rows, which are added up.
 template <typename S>
 OB_INLINE __m256 eight_rows_of_four(const int32_t *dots, const S *scales, const S *biases, const Activations &x) {
     const __m256 x_scales = _mm256_broadcast_ps((const __m128 *)x.scales), x_sums = _mm256_broadcast_ps((const __m128 *)x.sums);
@@ -194,7 +194,7 @@ OB_INLINE __m256 eight_rows_of_four(const int32_t *dots, const S *scales, const 
     return _mm256_permutevar8x32_ps(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-// Of two groups: parts 0 and 1 of four rows to a vector.
+// Two groups: a vector has parts 0 and 1 of four rows.
 template <typename S>
 OB_INLINE __m256 eight_rows_of_two(const int32_t *dots, const S *scales, const S *biases, const Activations &x) {
     const __m256 x_scales = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.scales));

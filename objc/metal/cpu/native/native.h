@@ -28,13 +28,13 @@ typedef struct {
     cpu_native_entry entry;
 } cpu_native;
 
-// What one source file has.
+// The native kernels of one source file.
 typedef struct {
     const cpu_native *rows;
     size_t count;
 } cpu_native_table;
 
-// What an object of a bundle's native/ folder exports as ob_native.
+// An object of a bundle's native/ folder exports this as ob_native.
 typedef struct {
     uint32_t abi;  // CPU_NATIVE_ABI
     uint32_t table_count;

@@ -1,7 +1,7 @@
 // Many rows for AMX: dot products of up to sixteen rows of activations and sixteen of weights at once.
 // Activations are two planes of bytes (activations.h): x · w = 256 · high · w + low · w, exactly.
 //
-// What takes longest is not the dot products but what follows, so that is what this file saves: a part's
+// The longest time goes not into the dot products but into what follows them, so this file saves there: a part's
 // groups (matvec.h) go together, its sums stay in registers meanwhile, and tiles multiply while vectors
 // add up what tiles gave before.
 //
@@ -45,7 +45,7 @@ static __attribute__((noinline)) void configure_tiles(uint32_t height) {
     _tile_loadconfig(&config);
 }
 
-// What a group's scales do to dot products.
+// A group's scales and biases, which are applied to dot products.
 struct Affine {
     __m512 scale, bias;
 };
@@ -82,7 +82,7 @@ OB_INLINE void add_depth(const Sums16 s, uint32_t row, uint32_t end) {
     }
 }
 
-static __attribute__((noinline)) void add_dots(const Sums16 &s, uint32_t depth, uint32_t row, uint32_t end) {
+static __attribute__((noinline, unused)) void add_dots(const Sums16 &s, uint32_t depth, uint32_t row, uint32_t end) {
     if (depth == 4) add_depth<4>(s, row, end);
     else if (depth == 3) add_depth<3>(s, row, end);
     else if (depth == 2) add_depth<2>(s, row, end);

@@ -19,7 +19,7 @@
 #define OB_HAS_VNNI (OB_CONCAT(OB_LEVEL_, OB_ISA) >= 2)
 #define OB_HAS_TILES (OB_CONCAT(OB_LEVEL_, OB_ISA) >= 3)
 
-// What processors with AVX2 alone do not have, in C++: tests run the other sets' kernels with it.
+// Intrinsics that processors with AVX2 alone do not have, in C++: tests run the other sets' kernels with them.
 #ifdef OB_EMULATE
 #include "emulated.h"
 #endif

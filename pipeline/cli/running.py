@@ -1,0 +1,158 @@
+"""One run with checked settings: a checkpoint is opened, prompts go through the generator, rows and text come out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.chat import Chat
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.opening import open_checkpoint
+from ..checkpoints.tensor_info import listed
+from ..checkpoints.tokenizer import Tokenizer
+from ..generation.generator import Generator
+from ..graph.plan import human
+from ..models.decoder import Decoder
+from .console import make_display
+from .display import Display
+from .engine import Engine, package_engine
+from .interrupt import Interrupt
+from .prompts import Prompt, read_prompts, single_prompt
+from .rows import RowWriter
+from .session import Job, Session, is_conversation, make_jobs
+from .settings import STORY_PROMPT, CheckedSettings
+from .summary import make_summary, to_json
+from .trace import write_trace
+
+__all__ = ["run"]
+
+NOTED_CACHE = 1 << 30  # bytes of a KV cache that are worth a line
+
+
+def run(settings: CheckedSettings, engine: Engine | None = None) -> bool:
+    """Whether all prompts ran and nothing was found. Bad input raises before --out is opened."""
+    display = make_display(settings)
+    try:
+        return _Run(settings, engine or package_engine(), display).run()
+    finally:
+        display.close()
+
+
+class _Run:
+    """One run, step by step."""
+
+    def __init__(self, settings: CheckedSettings, engine: Engine, display: Display) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._display = display
+
+    def run(self) -> bool:
+        settings, prompts = self._settings, _prompts(self._settings)
+        started = time.perf_counter()
+        self._display.loading(settings.model.name)
+        with open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat:
+            tokenizer = checkpoint.tokenizer()
+            model = self._engine.load_model(
+                checkpoint, device=settings.device, threads=settings.threads, isa=settings.isa
+            )
+            load_seconds = time.perf_counter() - started
+            self._note_unused(checkpoint)
+            if settings.explain:
+                self._explain(model)
+                return True
+            jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
+            if chat is not None:
+                chat.close()
+            return self._generate(model, tokenizer, jobs, failed, load_seconds)
+
+    def _note_unused(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.unused:
+            self._display.note(
+                f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
+                f"not used: {listed(checkpoint.unused)}"
+            )
+
+    def _explain(self, model: Decoder) -> None:
+        settings = self._settings
+        self._display.close()
+        generator = self._engine.Generator(
+            model, batch_size=settings.batch_size, kv_cache=settings.kv_cache, sampling=settings.sampling
+        )
+        print(generator.explain())
+
+    def _generate(
+        self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
+    ) -> bool:
+        settings, engine, display = self._settings, self._engine, self._display
+        generator = self._generator(model, jobs)
+        with _writer(settings) or nullcontext() as writer:
+            session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
+            session.begin()
+            self._handle_events(generator.run(session.requests(engine.Request, settings)), session)
+        if settings.trace is not None:
+            write_trace(Path(settings.trace), generator.trace(), model.device.name)
+        summary = make_summary(settings, model, generator.stats, session, load_seconds)
+        display.summary(summary)
+        if settings.json:
+            print(to_json(summary), flush=True)
+        found = getattr(model.device, "findings", ())  # only the checker has some
+        for finding in found:
+            print(finding, file=sys.stderr)
+        return not session.failed and not found
+
+    def _generator(self, model: Decoder, jobs: list[Job]) -> Generator:
+        """A generator with room for the longest text, and for no more rows than there are prompts."""
+        settings = self._settings
+        context = max(len(job.tokens) + job.max_tokens for job in jobs)
+        batch_size = min(settings.batch_size, len(jobs))
+        nbytes = self._engine.cache_bytes(model, batch_size, context, settings.kv_cache)
+        if nbytes >= NOTED_CACHE:
+            self._display.note(
+                f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
+            )
+        return self._engine.Generator(
+            model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, trace=settings.trace is not None
+        )
+
+    def _handle_events(self, events: Iterable[object], session: Session) -> None:
+        """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""
+        handlers: dict[type, Callable[[Any], None]] = {
+            self._engine.Prefilled: session.prefilled,
+            self._engine.Token: session.token,
+            self._engine.Finished: session.finish,
+            self._engine.Failed: session.fail,
+        }
+        with Interrupt() as interrupt:
+            for event in events:
+                handlers[type(event)](event)
+                if interrupt.requested:
+                    raise KeyboardInterrupt(f": {session.finished} of {len(session.jobs)} prompts are finished")
+
+
+def _prompts(settings: CheckedSettings) -> list[Prompt]:
+    if settings.prompts is not None:
+        return read_prompts(settings.prompts)
+    return single_prompt(STORY_PROMPT if settings.prompt is None else settings.prompt)
+
+
+def _chat(
+    checkpoint: Checkpoint, prompts: list[Prompt], settings: CheckedSettings
+) -> AbstractContextManager[Chat | None]:
+    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None."""
+    if not any(is_conversation(prompt, settings) for prompt in prompts):
+        return nullcontext()
+    chat = checkpoint.chat()
+    chat.start()
+    return chat
+
+
+def _writer(settings: CheckedSettings) -> RowWriter | None:
+    if settings.out is None:
+        return None
+    if settings.rows_to_stdout:
+        return RowWriter(stream=sys.stdout.buffer)
+    return RowWriter(Path(settings.out))

@@ -1,0 +1,27 @@
+"""One conversion from the command line: the checkpoint is opened, the work planned, done and reported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..checkpoints.config import Quantization
+from ..checkpoints.opening import open_checkpoint
+from ..host import cores
+from . import conversion
+from .display import make_progress
+
+__all__ = ["convert"]
+
+
+def convert(source: str, out: str, bits: int, group_size: int) -> None:
+    """Writes the checkpoint in `source` to folder `out`. KeyboardInterrupt says that the same command goes on."""
+    started = time.monotonic()
+    with open_checkpoint(source) as checkpoint:
+        work = conversion.plan(checkpoint, Path(out), Quantization(bits, group_size))
+        with make_progress() as progress:
+            try:
+                conversion.run(work, cores(), progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("; the same command again goes on from there") from None
+        progress.done(work, time.monotonic() - started)

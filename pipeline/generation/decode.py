@@ -1,0 +1,119 @@
+"""Decoding: the chain of one token per row, the state of its rows, and the results that the host reads of a step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence as Sequences
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..device.core import _core
+from ..graph.builder import Pipeline
+from ..models.cache import Cache
+from ..models.decoder import Decoder
+from ..models.rows import Rows
+from .requests import Event, Failed, Token, Top, TraceEvent
+from .sampler import Features, Sampler
+from .sequence import Sequence
+
+
+class Pending(Protocol):
+    """A committed step. `wait` blocks until it has completed, and raises RunError where it failed."""
+
+    def wait(self) -> None: ...
+
+
+class Decode:
+    """The decode chain of `rows` with the sampling steps that `features` ask for, its outputs in `copies`.
+
+    A row is seated, decodes step by step, and ends. Rows move, and new ones are seated, when no step is in flight.
+    """
+
+    def __init__(
+        self, model: Decoder[Any, Any], cache: Cache, rows: Rows, context: int, features: Features, copies: int
+    ) -> None:
+        (count,), device = rows.tokens.shape, model.device
+        self.features = features
+        self._copies = copies
+        self._model = model
+        self._sampler = Sampler(device, features, count, count, context)
+        pipe = Pipeline(device, rows=count, label="decode")
+        logits = model.forward(pipe, rows, cache)
+        assert logits is not None
+        self.chain = pipe.build(self._sampler.add(pipe, logits, rows), copies=copies)
+        self._results = [
+            [self.chain.view(output, copy) for output in self.chain.plan.outputs] for copy in range(copies)
+        ]
+        names = ("tokens", "positions", "slots", "temperatures", "seeds")
+        self.state: dict[str, np.ndarray] = {name: getattr(rows, name).numpy(device) for name in names}
+        self.state |= self._sampler.state
+
+    # Rows
+
+    def seat(self, row: int, sequence: Sequence) -> None:
+        """Puts a prefilled sequence into a row."""
+        request, state = sequence.request, self.state
+        state["tokens"][row] = request.tokens[-1]
+        state["positions"][row] = len(request.tokens) - 1
+        state["slots"][row] = sequence.slot
+        state["temperatures"][row] = request.temperature
+        state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
+        self._sampler.seat(row, request.sampling, request.tokens, sequence.slot)
+
+    def move_up(self, kept: Sequences[int]) -> None:
+        """Closes the gaps: the rows `kept` become the first ones, with their state."""
+        for values in self.state.values():
+            values[: len(kept)] = values[kept]
+
+    # Steps
+
+    def commit(self, rows: int, step: int) -> Pending:
+        """Commits step number `step` of the first `rows` rows."""
+        return self.chain.commit(rows, step % self._copies)
+
+    def trace(self, rows: int, command_buffer: int) -> list[TraceEvent]:
+        """Runs a step with each dispatch in a command buffer of its own, and waits. Needs `copies` of 1."""
+        times = self.chain.core.trace(rows)
+        return [
+            TraceEvent(dispatch.kernel, dispatch.step, start, end, command_buffer)
+            for dispatch, (start, end) in zip(self.chain.plan.dispatches, times)
+        ]
+
+    def nbytes(self, rows: int) -> int:
+        """Bytes that the host reads of a step."""
+        return sum(view[:rows].nbytes for view in self._results[0])
+
+    def take(self, step: int, active: Sequences[Sequence], ends: list[Event | None]) -> list[Event]:
+        """The events of a step that has completed, from 8 bytes per row. `ends` has the event that ended a row, or
+        None; rows that end with this step are entered there."""
+        result, *more = (view[: len(active)] for view in self._results[step % self._copies])
+        events: list[Event] = []
+        tops = self._largest(active, more[0]) if more else itertools.repeat(())
+        rows = zip(active, ends, result[:, 0].tolist(), result[:, 1].view("float32").tolist(), tops)
+        for row, (sequence, end, token, logprob, top) in enumerate(rows):
+            if end is not None:
+                continue
+            index = sequence.request.index
+            if token == _core.NONE:
+                end = Failed(index, self.chain.failure(int(result[row, 1])))
+            elif token in self._model.end_tokens:
+                end = sequence.finished("stop")
+            else:
+                events.append(Token(index, token, logprob, top))
+                reason = sequence.take(token, logprob, top)
+                if reason is None:
+                    continue
+                end = sequence.finished(reason)
+            ends[row] = end
+            events.append(end)
+        return events
+
+    @staticmethod
+    def _largest(active: Sequences[Sequence], top: np.ndarray) -> list[Top]:
+        """The largest log-probabilities that each row asks for, of [rows, n, 2] u32."""
+        counts = [sequence.request.sampling.logprobs for sequence in active]
+        rows = zip(counts, top[..., 0].tolist(), top[..., 1].view("float32").tolist())
+        return [
+            tuple(pair for pair in zip(ids[:count], logprobs) if pair[0] != _core.NONE) for count, ids, logprobs in rows
+        ]

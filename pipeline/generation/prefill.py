@@ -1,0 +1,73 @@
+"""Prefill: prompts but for their last tokens go through a chain without the head, many tokens at a time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence as Sequences
+from typing import Any
+
+from ..graph.builder import Pipeline
+from ..graph.chain import Chain
+from ..models.cache import Cache
+from ..models.decoder import Decoder
+from ..models.rows import Rows
+from .requests import Prefilled, Stats
+from .sequence import Sequence
+
+# The rows of the chain are halved until its scratch, most of it the experts' products, takes no more bytes.
+PREFILL_SCRATCH = 64 << 20
+
+
+class Prefill:
+    """The chain that prompts go through, of up to `rows` rows. It is built at the first prompt of two tokens."""
+
+    def __init__(self, model: Decoder[Any, Any], cache: Cache, rows: int) -> None:
+        self._model = model
+        self._cache = cache
+        self._most_rows = rows
+        self._built: tuple[Chain, Rows] | None = None
+
+    def run(self, sequences: Sequences[Sequence], stats: Stats) -> Iterator[Prefilled]:
+        """Prompts of all `sequences` but their last tokens, as many tokens at a time as the chain takes."""
+        pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
+        if not pending:
+            return
+        chain, rows = self._chain()
+        device = self._model.device
+        tokens, positions, slots = (storage.numpy(device) for storage in (rows.tokens, rows.positions, rows.slots))
+        while pending:
+            chunk, pending = pending[: chain.plan.rows], pending[chain.plan.rows :]
+            start = time.perf_counter()
+            for row, (sequence, position) in enumerate(chunk):
+                tokens[row] = sequence.request.tokens[position]
+                positions[row] = position
+                slots[row] = sequence.slot
+            chain.commit(len(chunk)).wait()
+            stats.prefill_seconds += time.perf_counter() - start
+            stats.prompt_tokens += len(chunk)
+            for sequence, group in itertools.groupby(chunk, key=lambda item: item[0]):
+                count = len(list(group))
+                sequence.done += count
+                yield Prefilled(sequence.request.index, count, sequence.done, len(sequence.request.tokens))
+
+    @property
+    def chain(self) -> Chain:
+        return self._chain()[0]
+
+    def _chain(self) -> tuple[Chain, Rows]:
+        if self._built is None:
+            self._built = self._build()
+        return self._built
+
+    def _build(self) -> tuple[Chain, Rows]:
+        count = self._most_rows
+        while True:
+            rows = Rows.zeros(count)
+            pipe = Pipeline(self._model.device, rows=count, label="prefill")
+            self._model.forward(pipe, rows, self._cache, head=False)
+            plan = pipe.plan(())
+            if plan.layout.nbytes <= PREFILL_SCRATCH or count == 1:
+                return Chain(plan, self._model.device), rows
+            count //= 2

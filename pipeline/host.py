@@ -1,0 +1,32 @@
+"""Facts about the machine that several rooms need: names of devices and instruction sets, cores, the cache folder.
+
+It imports nothing of the package, so that a mistake on the command line is reported at once.
+"""
+
+import os
+from pathlib import Path
+
+__all__ = ["CHECKER", "DEVICES", "EXTENSIONS", "GENERIC", "INSTRUCTION_SETS", "SHADER_SETS", "cache_folder", "cores"]
+
+CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
+DEVICES = ("auto", "cpu", "metal", CHECKER)
+
+# The instruction sets of the cpu device, best first; objc/ has the same list, and finds out which the processor has.
+GENERIC = "generic"  # code for any processor, where it is no x86-64
+INSTRUCTION_SETS = ("amx", "vnni", "avx512", "avx2", "baseline", GENERIC)
+# Those that only kernels written by hand use; with them run the shaders of the instruction set that they extend.
+EXTENSIONS = {"amx": "avx512", "vnni": "avx512"}
+# Those that shaders are compiled for; on x86-64 each has all that the one before it has.
+SHADER_SETS = tuple(name for name in reversed(INSTRUCTION_SETS) if name not in EXTENSIONS)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist."""
+    named = os.environ.get("OB_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebuf"

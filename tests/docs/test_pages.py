@@ -1,0 +1,63 @@
+"""README.md and docs/: every page can be reached, and every path, anchor, hazard and test that one names exists."""
+
+import re
+
+import pytest
+from support.paths import ROOT
+
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+FOLDERS = {"objc", "pyx", "shaders", "pipeline", "tests", "benchmarks", "tools", "docs"}
+SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def anchors(text: str) -> set[str]:
+    """GitHub's anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", prose(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_exist(page):
+    for span in SPAN.findall(prose(PAGES[page])):
+        path = span.split("#")[0]
+        if re.fullmatch(r"[\w./-]+", path) and path.split("/")[0] in FOLDERS and "/" in path:
+            assert (ROOT / path).exists(), f"{page}: {span}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_name_files_that_exist(page):
+    for path in re.findall(r"\bpython ((?:tests|benchmarks|tools)/[\w./-]+\.py)", PAGES[page]):
+        assert (ROOT / path).is_file(), f"{page}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_pages_and_headings(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for target, anchor in re.findall(r"\]\(([\w./-]+)(?:#([\w-]+))?\)", PAGES[page]):
+        assert (folder / target).exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors((folder / target).read_text()), f"{page}: {target}#{anchor}"
+
+
+def test_every_page_is_linked():
+    linked = {target for text in PAGES.values() for target in re.findall(r"\]\((?:docs/)?([\w-]+\.md)", text)}
+    assert set(PAGES) - {"README.md"} <= linked
+
+
+def test_hazards_have_tests():
+    numbers = re.findall(r"^\| (\d\d) \|", PAGES["hazards.md"], re.M)
+    tests = (ROOT / "tests/kernels/test_hazards.py").read_text()
+    assert numbers == [f"{number:02}" for number in range(1, 21)]
+    assert set(re.findall(r"def test_hazard_(\d\d)_", tests)) == set(numbers)
+
+
+def test_glossary_says_where_each_word_lives():
+    rows = [line.strip("|").split(" | ") for line in PAGES["glossary.md"].splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[0].strip() not in ("Word", "---")]
+    assert len(rows) >= 40 and all(len(row) == 3 for row in rows)
+    for word, _, where in rows:
+        assert SPAN.search(where) or "](" in where, word
