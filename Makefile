@@ -1,7 +1,7 @@
 # make run    tells a story; ARGS='--prompt "Once upon a time"' are the program's arguments
 # make test   runs the test suite on every core; PYTEST_ARGS='-k rope' are pytest's
-# make build  compiles what changed
-# make wheel  puts a wheel for this machine into dist/
+# make build  compiles what a run on this processor needs, where it changed
+# make wheel  puts a wheel for every processor of this kind into dist/
 # make clean  removes everything that was built, .venv included
 # Each of them first installs whatever is missing.
 
@@ -19,6 +19,7 @@ test:
 	@$(PYTHON_IN_VENV) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 wheel: build
+	@$(PYTHON_IN_VENV) tools/builder.py wheel
 	@$(PYTHON_IN_VENV) -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
 clean:

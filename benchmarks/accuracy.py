@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py [--isa NAME,...] [--json]
 
 Eight stories of 256 tokens, which the model tells itself; KL divergence in nats of every next token, through prompts
-(128 rows a run), token by token (1 row) and as a batch (8 rows); greedy tokens against the golden ones of
+(128 rows per run), token by token (1 row) and as a batch (8 rows); greedy tokens against the golden ones of
 transformers where the margin exceeds 0.02. What the mean consists of are the few positions at which rounding turns a
 near tie between experts. The last row is the oracle itself with activations rounded to int8 by
 blocks of 32, as engines do whose kernels multiply 8-bit integers.

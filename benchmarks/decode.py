@@ -16,7 +16,7 @@ PROMPT, TOKENS = 512, 256
 
 
 def onebuf(model, prompt, tokens):
-    """(prefill, decode) in tokens a second; the end token is ignored, so both sides do equal work."""
+    """(prefill, decode) in tokens per second; the end token is ignored, so both sides do equal work."""
     generator = p.Generator(model, batch_size=1)
     for _ in generator.run([p.Request(0, tuple(prompt), 1)]):  # builds the chains, warms the caches
         pass

@@ -15,7 +15,7 @@ _EXPORTS = {
     "Device": ".device.device",
     "checked": ".device.device",
     "open_device": ".device.device",
-    "Buffer": ".device.kernels",
+    "Buffer": ".device.buffers",
     "Dispatch": ".device.kernels",
     "DispatchChain": ".device.kernels",
     "Kernel": ".device.kernels",

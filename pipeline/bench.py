@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = parse_options(arguments)
-    from .benching.running import run  # loads NumPy and the core, which a mistake on the command line need not wait for
+    from .benching.running import run  # loads NumPy and the core, for which a mistake in the options need not wait
 
     run(options)
     return OK

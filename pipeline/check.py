@@ -21,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = parse_options(arguments)
-    from .checking.checks import (
-        check,
-    )  # loads NumPy and the core, which a mistake on the command line need not wait for
+    from .checking.checks import check  # loads NumPy and the core, for which a mistake in the options need not wait
 
     found = check(options)
     return BAD_INPUT if found is None else FOUND if found else OK

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = _parser().parse_args(arguments)
-    from .converting.running import convert  # loads NumPy, which a mistake on the command line need not wait for
+    from .converting.running import convert  # loads NumPy, for which a mistake in the options need not wait
 
     convert(options.source, options.out, options.bits, options.group_size)
     return OK

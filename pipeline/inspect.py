@@ -28,7 +28,7 @@ def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = _parser().parse_args(arguments)
     model = model_path(options.model)
-    from .inspecting.running import inspect  # loads NumPy, which a mistake on the command line need not wait for
+    from .inspecting.running import inspect  # loads NumPy, for which a mistake in the options need not wait
 
     can_run = inspect(model, options.context, options.kv_cache, tensors=options.tensors, json=options.json)
     return OK if can_run else UNSUPPORTED

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None, engine: Engine | None = None) -> in
 def _main(arguments: list[str] | None, engine: Engine | None) -> int:
     open_streams()
     settings = parse_arguments(arguments)
-    from .cli.running import run  # loads NumPy and the core, which a mistake on the command line need not wait for
+    from .cli.running import run  # loads NumPy and the core, for which a mistake in the options need not wait
 
     return OK if run(settings, engine) else SOME_FAILED
 

@@ -86,7 +86,7 @@ struct LinearArgs {
     uint32_t bias;               // its stored type
     uint32_t has_add, has_gate;  // 1: `add` is added to the result; 1: each row is multiplied by σ(gate[row])
     float scale;
-    float softcap;               // 0: none
+    float softcap;  // 0: none
 };
 
 // Three matrices multiply one input. The epilogue adds a bias at most.
@@ -110,7 +110,7 @@ struct HeadArgs {
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
     uint32_t norm_values;            // 1: value heads are normed, without weights
     float eps, weight_offset;
-    float clip;                      // above 0: numbers are limited to ±clip
+    float clip;  // above 0: numbers are limited to ±clip
 };
 
 struct AttentionArgs {
@@ -120,7 +120,7 @@ struct AttentionArgs {
     uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
     uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
     float scale;
-    float softcap;     // above 0: a score s becomes softcap · tanh(s / softcap)
+    float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
 
 // Latent attention: a query head has `nope` numbers that do not turn and 2 · half_dim that do. A row of the cache has
@@ -155,39 +155,39 @@ struct RouteArgs {
 // Routing by scores, with experts in groups.
 struct ScoreArgs {
     uint32_t rows, experts, top_k;
-    uint32_t sigmoid;      // 1: an expert's score is the sigmoid of its logit; 0: softmax over all experts
-    uint32_t correction;   // stored type of the correction, which is added to scores only while experts are chosen
+    uint32_t sigmoid;     // 1: an expert's score is the sigmoid of its logit; 0: softmax over all experts
+    uint32_t correction;  // stored type of the correction, which is added to scores only while experts are chosen
     uint32_t groups, top_groups;
-    uint32_t top_two;      // 1: a group's score is the sum of its two largest scores; 0: it is its largest
+    uint32_t top_two;  // 1: a group's score is the sum of its two largest scores; 0: it is its largest
     uint32_t renormalise;
     uint32_t has_counts;
-    uint32_t step;         // a failing row reports this number
-    float scale;           // multiplies all weights
+    uint32_t step;  // a failing row reports this number
+    float scale;    // multiplies all weights
 };
 
 struct ExpertArgs {
     uint32_t rows, experts, top_k;
     uint32_t inputs, outputs;
     uint32_t group_size;
-    uint32_t step;        // a failing row reports this number
-    uint32_t dense;       // 1: there is one expert and every row uses it; ids and pairs are not read
-    uint32_t activation;  // OB_SILU, OB_GELU_TANH or OB_SWIGLU_OAI
-    uint32_t bias;        // the biases' stored type
+    uint32_t step;                   // a failing row reports this number
+    uint32_t dense;                  // 1: there is one expert and every row uses it; ids and pairs are not read
+    uint32_t activation;             // OB_SILU, OB_GELU_TANH or OB_SWIGLU_OAI
+    uint32_t bias;                   // the biases' stored type
     uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };
 
 // All kernels of the sampler share this struct. Flags are 0 or 1.
 struct SampleArgs {
     uint32_t rows, vocab;
-    uint32_t shared;     // 1: every row draws from the logits of row 0
-    uint32_t adjusted;   // 1: rows with penalties have logits of their own
-    uint32_t filtered;   // 1: rows may have a limit
-    uint32_t tempered;   // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
-    uint32_t logprobs;   // number of largest log-probabilities that are wanted
-    uint32_t context;    // tokens that a slot of the history holds
-    uint32_t biases;     // largest number of logit biases per row
-    uint32_t step;       // a failing row reports this number
-    uint32_t advance;    // 1: write the token and the next position for the next run
+    uint32_t shared;    // 1: every row draws from the logits of row 0
+    uint32_t adjusted;  // 1: rows with penalties have logits of their own
+    uint32_t filtered;  // 1: rows may have a limit
+    uint32_t tempered;  // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
+    uint32_t logprobs;  // number of largest log-probabilities that are wanted
+    uint32_t context;   // tokens that a slot of the history holds
+    uint32_t biases;    // largest number of logit biases per row
+    uint32_t step;      // a failing row reports this number
+    uint32_t advance;   // 1: write the token and the next position for the next run
 };
 
 // The filter settings of one row. 0, 1 and 0 are off.

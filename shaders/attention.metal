@@ -45,7 +45,8 @@ METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, th
     ulong step = cache_row(v, args.v_row);
     for (uint j = 0; j < count; j++) {
         Lanes value = cache_read(v + j * step, i, args.v_dim, args.v_row);
-        for (uint h = 0; h < H; h++) acc[h] = lanes_fma(lanes_splat(weights[h * OB_ATTENTION_BLOCK + j]), value, acc[h]);
+        for (uint h = 0; h < H; h++)
+            acc[h] = lanes_fma(lanes_splat(weights[h * OB_ATTENTION_BLOCK + j]), value, acc[h]);
     }
 }
 

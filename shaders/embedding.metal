@@ -43,8 +43,7 @@ kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S
     embed_row(Affine<bits, S>(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y, OB_PLACE);
 }
 
-#define OB_INSTANTIATE(name, T) \
-    template [[host_name("embed_" #name)]] kernel decltype(embed<T>) embed<T>;
+#define OB_INSTANTIATE(name, T) template [[host_name("embed_" #name)]] kernel decltype(embed<T>) embed<T>;
 OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 

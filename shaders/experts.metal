@@ -63,15 +63,15 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size),
-                 x + ulong(at.y) * args.inputs, Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args,
-                 OB_PLACE);
+                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
 }
 
 // Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>
 METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
-                           device const ushort *bias, device float *y, uint output, constant ExpertArgs &args, Place place) {
+                           device const ushort *bias, device float *y, uint output, constant ExpertArgs &args,
+                           Place place) {
     float sums[O];
     for (uint o = 0; o < O; o++) sums[o] = 0;
     for (uint k = 0; k < args.top_k; k++) {
@@ -79,7 +79,8 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
         float product[O];
         ulong row = ulong(ids[k]) * args.outputs + output;
         products<O, 1>(down, row, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
-        for (uint o = 0; o < O; o++) sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
+        for (uint o = 0; o < O; o++)
+            sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }
     if (place.lane != 0) return;
     for (uint o = 0; o < O; o++) y[output + o] = sums[o];
@@ -87,7 +88,8 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
 
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
-                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args, Place place) {
+                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
+                          Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
     for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
         if (output + block <= end) {
@@ -127,16 +129,16 @@ kernel void experts_down_affine(device const uint *down [[buffer(0)]], device co
               weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
 }
 
-#define OB_INSTANTIATE(name, T)                                                                                  \
-    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up<T>) experts_gate_up<T>;     \
+#define OB_INSTANTIATE(name, T)                                                                              \
+    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up<T>) experts_gate_up<T>; \
     template [[host_name("experts_down_" #name)]] kernel decltype(experts_down<T>) experts_down<T>;
 OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
-#define OB_INSTANTIATE(name, bits, S)                                                           \
-    template [[host_name("experts_gate_up_" #name)]] kernel decltype(experts_gate_up_affine<bits, S>) \
-        experts_gate_up_affine<bits, S>;                                                        \
-    template [[host_name("experts_down_" #name)]] kernel decltype(experts_down_affine<bits, S>) \
-        experts_down_affine<bits, S>;
+#define OB_INSTANTIATE(name, bits, S)                                                                                 \
+    template [[host_name(                                                                                             \
+        "experts_gate_up_" #name)]] kernel decltype(experts_gate_up_affine<bits, S>) experts_gate_up_affine<bits, S>; \
+    template [[host_name(                                                                                             \
+        "experts_down_" #name)]] kernel decltype(experts_down_affine<bits, S>) experts_down_affine<bits, S>;
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE

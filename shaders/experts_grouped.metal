@@ -55,8 +55,9 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
 
 // Computes a tile of outputs for `count` ≤ R positions of one expert. Missing inputs repeat the last one.
 template <uint R, typename W>
-METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases, device float *h,
-                             uint first, uint count, uint expert, uint tile, constant ExpertArgs &args, Place place) {
+METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
+                             device float *h, uint first, uint count, uint expert, uint tile, constant ExpertArgs &args,
+                             Place place) {
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) {
         uint i = first + min(r, count - 1);
@@ -70,14 +71,16 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
         products<1, R>(up, row, rows, place, u);
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
-            if (r < count) h[ulong(first + r) * args.outputs + output] = activated(g[r], u[r], biases, expert, output, args);
+            if (r < count)
+                h[ulong(first + r) * args.outputs + output] = activated(g[r], u[r], biases, expert, output, args);
         }
     }
 }
 
 template <typename W>
-METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs, device const uint *offsets,
-                               Biases biases, device float *h, uint3 at, constant ExpertArgs &args, Place place) {
+METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs,
+                               device const uint *offsets, Biases biases, device float *h, uint3 at,
+                               constant ExpertArgs &args, Place place) {
     if (at.y >= args.experts) return;
     uint begin = args.dense ? 0 : offsets[at.y], end = args.dense ? args.rows : offsets[at.y + 1];
     for (uint i = begin; i < end; i += OB_LINEAR_ROWS) {
@@ -99,10 +102,10 @@ kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device c
                                     device const uint *offsets [[buffer(4)]],
                                     device const ushort *gate_bias [[buffer(5)]],
                                     device const ushort *up_bias [[buffer(6)]], device float *h [[buffer(7)]],
-                                    constant ExpertArgs &args [[buffer(8)]],
-                                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets, Biases{gate_bias, up_bias}, h,
-                   at, args, OB_PLACE);
+                                    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                                    OB_PLACE_PARAMETERS) {
+    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets,
+                   Biases{gate_bias, up_bias}, h, at, args, OB_PLACE);
 }
 
 // `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
@@ -131,14 +134,16 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         products<1, R>(down, first + output, rows, place, sums);
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
-            if (r < count) z[ulong(pairs[r]) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
+            if (r < count)
+                z[ulong(pairs[r]) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
         }
     }
 }
 
 template <typename W>
 METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
-                            device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args, Place place) {
+                            device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args,
+                            Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
     for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
@@ -168,7 +173,8 @@ kernel void experts_down_grouped(device const T *down [[buffer(0)]], device cons
 template <uint bits, typename S>
 kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                         device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
-                                        device const uint *pairs [[buffer(4)]], device const uint *offsets [[buffer(5)]],
+                                        device const uint *pairs [[buffer(4)]],
+                                        device const uint *offsets [[buffer(5)]],
                                         device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
                                         constant ExpertArgs &args [[buffer(8)]],
                                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
@@ -204,18 +210,18 @@ kernel void experts_combine(device const float *z [[buffer(0)]], device const ui
     }
 }
 
-#define OB_INSTANTIATE(name, T)                                                                                \
-    template [[host_name("experts_gate_up_grouped_" #name)]] kernel decltype(experts_gate_up_grouped<T>)       \
-        experts_gate_up_grouped<T>;                                                                            \
-    template [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped<T>)             \
-        experts_down_grouped<T>;
+#define OB_INSTANTIATE(name, T)                                                                                     \
+    template [[host_name(                                                                                           \
+        "experts_gate_up_grouped_" #name)]] kernel decltype(experts_gate_up_grouped<T>) experts_gate_up_grouped<T>; \
+    template                                                                                                        \
+        [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped<T>) experts_down_grouped<T>;
 OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
-#define OB_INSTANTIATE(name, bits, S)                                                                             \
+#define OB_INSTANTIATE(name, bits, S)                                                                                 \
     template [[host_name("experts_gate_up_grouped_" #name)]] kernel decltype(experts_gate_up_grouped_affine<bits, S>) \
-        experts_gate_up_grouped_affine<bits, S>;                                                                  \
-    template [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped_affine<bits, S>)   \
+        experts_gate_up_grouped_affine<bits, S>;                                                                      \
+    template [[host_name("experts_down_grouped_" #name)]] kernel decltype(experts_down_grouped_affine<bits, S>)       \
         experts_down_grouped_affine<bits, S>;
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE

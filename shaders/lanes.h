@@ -88,7 +88,8 @@ METAL_FUNC Lanes lanes_add(Lanes a, Lanes b) {
 
 // Returns the larger of a and b per lane; b where a is NaN.
 METAL_FUNC Lanes lanes_max(Lanes a, Lanes b) {
-    for (uint i = 0; i < 16; i++) b.v[i / 4][i % 4] = a.v[i / 4][i % 4] > b.v[i / 4][i % 4] ? a.v[i / 4][i % 4] : b.v[i / 4][i % 4];
+    for (uint i = 0; i < 16; i++)
+        b.v[i / 4][i % 4] = a.v[i / 4][i % 4] > b.v[i / 4][i % 4] ? a.v[i / 4][i % 4] : b.v[i / 4][i % 4];
     return b;
 }
 

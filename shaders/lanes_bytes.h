@@ -34,7 +34,8 @@ METAL_FUNC LanesBytes lanes_bytes(device const ushort *p) {
 template <uint bits>
 METAL_FUNC LanesBytes lanes_spread(ulong low, ulong high) {
     LanesBytes r;
-    for (uint i = 0; i < 16; i++) r.v[i / 4][i % 4] = uchar((i < 8 ? low : high) >> (i % 8 * bits)) & ((1u << bits) - 1);
+    for (uint i = 0; i < 16; i++)
+        r.v[i / 4][i % 4] = uchar((i < 8 ? low : high) >> (i % 8 * bits)) & ((1u << bits) - 1);
     return r;
 }
 

@@ -57,7 +57,10 @@ kernel void latent_to_cache(device const float *q [[buffer(0)]], device const fl
             cache_store_row(q_out + query * dim + args.rank, turned, turns, place);
         } else if (positions[row] < args.context) {
             device const float *x = kv + ulong(row) * dim;
-            LatentRow<T> latent = {x, norm, norm_scale(x, args.rank, args.eps, place), args.rank,
+            LatentRow<T> latent = {x,
+                                   norm,
+                                   norm_scale(x, args.rank, args.eps, place),
+                                   args.rank,
                                    {x + args.rank, turn, args.half_dim, interleaved}};
             ulong to = ulong(slots[row]) * args.context + positions[row];
             cache_store_row(cache + to * cache_row(cache, dim), latent, dim, place);
@@ -135,7 +138,8 @@ OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
 #define OB_INSTANTIATE(name, bits, S) \
-    template [[host_name("head_linear_" #name)]] kernel decltype(head_linear_affine<bits, S>) head_linear_affine<bits, S>;
+    template                          \
+        [[host_name("head_linear_" #name)]] kernel decltype(head_linear_affine<bits, S>) head_linear_affine<bits, S>;
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 

@@ -7,8 +7,8 @@ using namespace metal;
 
 // Computes O outputs from `output` on, for R rows from `row` on, whose inputs begin at x.
 template <uint O, uint R, typename W>
-METAL_FUNC void linear_block(W weight, device const float *x, thread const Output &out, uint row, uint inputs, uint output,
-                             uint width, Place place) {
+METAL_FUNC void linear_block(W weight, device const float *x, thread const Output &out, uint row, uint inputs,
+                             uint output, uint width, Place place) {
     typename W::Row rows[O];
     float sums[O * R];
     for (uint o = 0; o < O; o++) rows[o] = weight.row(output + o);
@@ -24,8 +24,8 @@ METAL_FUNC void linear_block(W weight, device const float *x, thread const Outpu
 // Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
 // inputs. A row's result is the same, whether it is computed alone or with others.
 template <typename W>
-METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile, uint row_tile,
-                            Place place) {
+METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
+                            uint row_tile, Place place) {
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
     uint last = min(first + OB_LINEAR_ROWS, rows);
@@ -63,7 +63,7 @@ METAL_FUNC Output linear_output(device float *y, device const ushort *bias, devi
 
 // y = add + softcap(scale · σ(gate) · (x · wᵀ + bias)), see epilogue.h.
 // weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and gate [rows]
-// are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `route`.
+// are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `moe_router`.
 template <typename T>
 kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                    device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],
@@ -101,10 +101,13 @@ METAL_FUNC uint matrix_of(thread uint &tile, constant Linear3Args &args) {
 }
 
 template <typename T>
-METAL_FUNC T one_of(uint matrix, T a, T b, T c) { return matrix == 0 ? a : matrix == 1 ? b : c; }
+METAL_FUNC T one_of(uint matrix, T a, T b, T c) {
+    return matrix == 0 ? a : matrix == 1 ? b : c;
+}
 
-METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, device float *y2, device const ushort *bias0,
-                             device const ushort *bias1, device const ushort *bias2, constant Linear3Args &args) {
+METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, device float *y2,
+                             device const ushort *bias0, device const ushort *bias1, device const ushort *bias2,
+                             constant Linear3Args &args) {
     return output_of(one_of(matrix, y0, y1, y2), one_of(matrix, bias0, bias1, bias2),
                      one_of<uint>(matrix, args.bias0, args.bias1, args.bias2),
                      one_of<uint>(matrix, args.outputs0, args.outputs1, args.outputs2));
@@ -122,7 +125,8 @@ kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weigh
                     OB_PLACE_PARAMETERS) {
     uint tile = at.x, matrix = matrix_of(tile, args);
     linear_tile(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
-                one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y, OB_PLACE);
+                one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y,
+                OB_PLACE);
 }
 
 // `linear3` for weights in MLX's affine format: packed integers, scales and biases.
@@ -140,18 +144,18 @@ kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device cons
     uint tile = at.x, matrix = matrix_of(tile, args);
     Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
                            one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
-    linear_tile(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y,
-                OB_PLACE);
+    linear_tile(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile,
+                at.y, OB_PLACE);
 }
 
-#define OB_INSTANTIATE(name, T)                                                     \
-    template [[host_name("linear_" #name)]] kernel decltype(linear<T>) linear<T>;   \
+#define OB_INSTANTIATE(name, T)                                                   \
+    template [[host_name("linear_" #name)]] kernel decltype(linear<T>) linear<T>; \
     template [[host_name("linear3_" #name)]] kernel decltype(linear3<T>) linear3<T>;
 OB_PLAIN_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 
-#define OB_INSTANTIATE(name, bits, S)                                                                           \
-    template [[host_name("linear_" #name)]] kernel decltype(linear_affine<bits, S>) linear_affine<bits, S>;     \
+#define OB_INSTANTIATE(name, bits, S)                                                                       \
+    template [[host_name("linear_" #name)]] kernel decltype(linear_affine<bits, S>) linear_affine<bits, S>; \
     template [[host_name("linear3_" #name)]] kernel decltype(linear3_affine<bits, S>) linear3_affine<bits, S>;
 OB_AFFINE_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE

@@ -29,13 +29,14 @@ METAL_FUNC float penalised(float x, uint mark, SamplePenalty p) {
 // history [slots, context]: the token at each position of a slot; the kernel first writes the current one.
 // bias_ids, bias_values [rows, args.biases]; marks [rows, vocab], 0 before and after; totals [rows]: the statistics of
 // the unchanged row. One threadgroup per row. Step `sample`.
-kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]], device const uint *bias_ids [[buffer(1)]],
-                          device const float *bias_values [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
-                          device const uint *tokens [[buffer(4)]], device const uint *positions [[buffer(5)]],
-                          device const uint *slots [[buffer(6)]], device uint *history [[buffer(7)]],
-                          device atomic_uint *marks [[buffer(8)]], device float *adjusted [[buffer(9)]],
-                          device SampleStats *totals [[buffer(10)]], constant SampleArgs &args [[buffer(11)]],
-                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]],
+                          device const uint *bias_ids [[buffer(1)]], device const float *bias_values [[buffer(2)]],
+                          device const SampleStats *stats [[buffer(3)]], device const uint *tokens [[buffer(4)]],
+                          device const uint *positions [[buffer(5)]], device const uint *slots [[buffer(6)]],
+                          device uint *history [[buffer(7)]], device atomic_uint *marks [[buffer(8)]],
+                          device float *adjusted [[buffer(9)]], device SampleStats *totals [[buffer(10)]],
+                          constant SampleArgs &args [[buffer(11)]], uint3 at [[threadgroup_position_in_grid]],
+                          OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y;
     if (row >= args.rows || !adjusts(penalties[row])) return;

@@ -129,8 +129,8 @@ template <typename T, typename W>
 kernel void fused_residual_norm_scalar(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
                                        device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],
                                        device T *sum [[buffer(4)]], device T *y [[buffer(5)]],
-                                       constant NormArgs &args [[buffer(6)]],
-                                       uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                                       constant NormArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                                       OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
@@ -140,8 +140,8 @@ kernel void fused_residual_norm_scalar(device const T *residual [[buffer(0)]], d
 
 // One row of y = (residual + norm(x) · weight) · scalar.
 template <typename T, typename W, typename S>
-METAL_FUNC void norm_add_row(device const T *residual, device const T *x, device const W *weight, S scalar,
-                             device T *y, constant NormArgs &args, threadgroup float *partial, Place place) {
+METAL_FUNC void norm_add_row(device const T *residual, device const T *x, device const W *weight, S scalar, device T *y,
+                             constant NormArgs &args, threadgroup float *partial, Place place) {
     Input<T, false> input = {x, x};
     Lanes scale = lanes_splat(inverse_rms(input, args, partial, place));
     for (uint i = 16 * place.thread_index; i < args.dim; i += 16 * place.threads) {
@@ -178,12 +178,12 @@ kernel void fused_norm_add_scalar(device const T *residual [[buffer(0)]], device
 
 #define OB_INSTANTIATE_KERNEL(kernel_name, types, T, W) \
     template [[host_name(#kernel_name "_" types)]] kernel decltype(kernel_name<T, W>) kernel_name<T, W>;
-#define OB_INSTANTIATE(types, T, W)                                  \
-    OB_INSTANTIATE_KERNEL(rms_norm, types, T, W)                     \
-    OB_INSTANTIATE_KERNEL(rms_norm3, types, T, W)                    \
-    OB_INSTANTIATE_KERNEL(fused_residual_norm, types, T, W)          \
-    OB_INSTANTIATE_KERNEL(fused_residual_norm_scalar, types, T, W)   \
-    OB_INSTANTIATE_KERNEL(fused_norm_add, types, T, W)               \
+#define OB_INSTANTIATE(types, T, W)                                \
+    OB_INSTANTIATE_KERNEL(rms_norm, types, T, W)                   \
+    OB_INSTANTIATE_KERNEL(rms_norm3, types, T, W)                  \
+    OB_INSTANTIATE_KERNEL(fused_residual_norm, types, T, W)        \
+    OB_INSTANTIATE_KERNEL(fused_residual_norm_scalar, types, T, W) \
+    OB_INSTANTIATE_KERNEL(fused_norm_add, types, T, W)             \
     OB_INSTANTIATE_KERNEL(fused_norm_add_scalar, types, T, W)
 OB_INSTANTIATE("f32_f32", float, float)
 OB_INSTANTIATE("f32_f16", float, half)

@@ -76,7 +76,8 @@ METAL_FUNC void philox_lanes(uint block, uint step, PhiloxKey keys, thread Lanes
 METAL_FUNC Lanes gumbel(LanesBits bits) {
     LanesBits upper = lanes_sign(bits);
     Lanes one = lanes_splat(1.0f);
-    Lanes s = lanes_fma(lanes_convert(lanes_xor(bits, upper)), lanes_splat(0x1p-32f), lanes_splat(0x1p-33f));  // min(u, 1 - u)
+    Lanes s = lanes_fma(lanes_convert(lanes_xor(bits, upper)), lanes_splat(0x1p-32f),
+                        lanes_splat(0x1p-33f));  // min(u, 1 - u)
     Lanes series = lanes_fma(s, lanes_splat(0.25f), lanes_splat(1.0f / 3.0f));
     series = lanes_mul(s, lanes_fma(s, lanes_fma(s, series, lanes_splat(0.5f)), one));  // -log(1 - s)
     Lanes u = lanes_select(upper, lanes_fma(s, lanes_splat(-1.0f), one), s);

@@ -11,14 +11,13 @@ struct Place {
     uint lane, group, groups;    // this thread is lane `lane` of simdgroup `group`; there are `groups` simdgroups
 };
 
-#define OB_PLACE_PARAMETERS                            \
-    uint thread_index [[thread_index_in_threadgroup]], \
-    uint3 threads [[threads_per_threadgroup]],         \
-    uint lane [[thread_index_in_simdgroup]],           \
-    uint group [[simdgroup_index_in_threadgroup]],     \
-    uint groups [[simdgroups_per_threadgroup]]
+#define OB_PLACE_PARAMETERS                                                                       \
+    uint thread_index [[thread_index_in_threadgroup]], uint3 threads [[threads_per_threadgroup]], \
+        uint lane [[thread_index_in_simdgroup]], uint group [[simdgroup_index_in_threadgroup]],   \
+        uint groups [[simdgroups_per_threadgroup]]
 
-#define OB_PLACE Place{thread_index, threads.x, lane, group, groups}
+#define OB_PLACE \
+    Place { thread_index, threads.x, lane, group, groups }
 
 METAL_FUNC float threadgroup_sum(float x, threadgroup float *partial, Place place) {
     x = metal::simd_sum(x);
@@ -79,8 +78,8 @@ METAL_FUNC uint threadgroup_sum(uint x, threadgroup uint *partial, Place place) 
 METAL_FUNC void fail_row(device metal::atomic_uint *status, uint row, uint step) {
     uint expected = 0;
     while (!metal::atomic_compare_exchange_weak_explicit(&status[row], &expected, step, metal::memory_order_relaxed,
-                                                         metal::memory_order_relaxed) && expected == 0) {
-    }
+                                                         metal::memory_order_relaxed) &&
+           expected == 0) {}
 }
 
 #endif

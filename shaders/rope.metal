@@ -124,8 +124,16 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
             scale = norm_scale(first, heads * dim, args.eps, place);
             scaled = uint(query);
         }
-        TurnedHead<T> turned = {first + own * dim, weight, table + ulong(row) * 2 * args.half_dim, scale,
-                                args.weight_offset, args.clip, args.norm != 0, args.interleaved != 0, args.half_dim, dim};
+        TurnedHead<T> turned = {first + own * dim,
+                                weight,
+                                table + ulong(row) * 2 * args.half_dim,
+                                scale,
+                                args.weight_offset,
+                                args.clip,
+                                args.norm != 0,
+                                args.interleaved != 0,
+                                args.half_dim,
+                                dim};
         if (query) {
             store_head(q_out + (ulong(row) * args.heads + head) * dim, turned, place);
         } else if (position < args.context) {

@@ -13,12 +13,14 @@ struct Best {
 
 // The order in which experts are chosen: the larger logit first, then the lower index. NaN is never chosen, because it
 // comes neither before nor after any number.
-METAL_FUNC bool after(float x, uint i, float last, uint last_id) { return (x < last) | ((x == last) & (int(i) > int(last_id))); }
+METAL_FUNC bool after(float x, uint i, float last, uint last_id) {
+    return (x < last) | ((x == last) & (int(i) > int(last_id)));
+}
 
 // Returns the best expert that comes after (last, last_id); OB_NONE where none is left. Every thread looks at sixteen
 // experts at a time, one per column.
-METAL_FUNC uint next_expert(device const float *logits, uint experts, float last, uint last_id, threadgroup float *partial,
-                            threadgroup uint *partial_id, Place place) {
+METAL_FUNC uint next_expert(device const float *logits, uint experts, float last, uint last_id,
+                            threadgroup float *partial, threadgroup uint *partial_id, Place place) {
     Best best;
     for (uint c = 0; c < 16; c++) {
         best.value[c] = NAN;  // every number is better, because NaN >= x is false
@@ -55,7 +57,8 @@ METAL_FUNC float share(float x, float top) {
 }
 
 // Returns Σ share over all experts.
-METAL_FUNC float total_share(device const float *logits, uint experts, float top, threadgroup float *partial, Place place) {
+METAL_FUNC float total_share(device const float *logits, uint experts, float top, threadgroup float *partial,
+                             Place place) {
     float part = 0;
     if (top == INFINITY) {
         for (uint i = place.thread_index; i < experts; i += place.threads) part += share(logits[i], top);
@@ -68,7 +71,8 @@ METAL_FUNC float total_share(device const float *logits, uint experts, float top
         sum.block = lanes_add(sum.block, lanes_exp(lanes_add(x, shift)));
         lane_sum_count(sum);
     }
-    for (uint i = experts / 16 * 16 + place.thread_index; i < experts; i += place.threads) part += share(logits[i], top);
+    for (uint i = experts / 16 * 16 + place.thread_index; i < experts; i += place.threads)
+        part += share(logits[i], top);
     return threadgroup_sum(part + lane_sum_total(sum), partial, place);
 }
 

@@ -10,7 +10,7 @@ using namespace metal;
 // ids = the top_k largest logits, largest first; weights = softmax(logits)[ids], renormalised or not, · scale.
 // logits [rows, experts], ids [rows, top_k] u32, weights [rows, top_k], scale [experts] (read with args.has_scale),
 // counts [experts] (with args.has_counts: how often each expert was chosen). One threadgroup per row.
-// Steps `route`, `moe_softmax_topk` and `fused_moe_routing`.
+// Step `fused_moe_routing`.
 // Where fewer than top_k logits are numbers, the other ids are OB_NONE with weight 0. Where no logit is above -inf, all
 // ids are, and the row fails with `step`.
 template <typename W>

@@ -57,7 +57,7 @@ METAL_FUNC float score_of(float x, Scoring scoring) {
 // ids = the top_k largest score + correction among the experts of the args.top_groups best groups, largest first;
 // weights = the scores of ids, renormalised or not, · args.scale.
 // logits [rows, experts], correction [experts] (read where args says so), ids [rows, top_k] u32, weights [rows, top_k];
-// scores [rows, experts] and of_groups [rows, groups] are scratch. One threadgroup per row. Step `scored_routing`.
+// scores [rows, experts] and of_groups [rows, groups] are scratch. One threadgroup per row. Step `scored_moe_routing`.
 // The experts form args.groups equal groups, in order. A correction of -inf keeps its expert from being chosen. counts,
 // status and NaN are as in moe_routing.
 kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device const ushort *correction [[buffer(1)]],

@@ -39,7 +39,8 @@ METAL_FUNC Lanes weights_of(Lanes x, float top, float scale) {
 // Returns the largest logit that is not NaN (-inf where there is none), and writes the largest logit of every block of
 // OB_SAMPLE_BLOCK logits to `maxima`.
 template <typename Maxima>
-METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, threadgroup float *partial, Place place) {
+METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, threadgroup float *partial,
+                                  Place place) {
     float top = -INFINITY;
     for (uint block = place.thread_index; block < blocks_of(n); block += place.threads) {
         Lanes acc = lanes_splat(-INFINITY);
@@ -54,16 +55,20 @@ METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, 
 // Returns whether x · scale is small enough for lanes_power.
 METAL_FUNC bool moderate(float x, float scale) { return metal::abs(x * scale) < 0x1p20f; }
 
-METAL_FUNC float power_of(float x, float scale, float whole) { return lanes_at(lanes_power(lanes_splat(x), scale, whole), 0); }
+METAL_FUNC float power_of(float x, float scale, float whole) {
+    return lanes_at(lanes_power(lanes_splat(x), scale, whole), 0);
+}
 
 // Returns Σ exp2((x - top) · scale) over n logits.
-METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scale, threadgroup float *partial, Place place) {
+METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scale, threadgroup float *partial,
+                            Place place) {
     if (top == -INFINITY) return 0;
     Lanes acc = lanes_splat(0);
     bool plain = moderate(top, scale);
     float whole = plain ? metal::rint(top * scale) : 0.0f;
     uint i = 16 * place.thread_index, full = n - n % 16;
-    for (; plain && i < full; i += 16 * place.threads) acc = lanes_add(acc, lanes_power(lanes_load(x + i), scale, whole));
+    for (; plain && i < full; i += 16 * place.threads)
+        acc = lanes_add(acc, lanes_power(lanes_load(x + i), scale, whole));
     for (; i < n; i += 16 * place.threads) {
         Lanes v = logits_at(x, i, n);
         acc = lanes_add(acc, plain ? lanes_power(v, scale, whole) : weights_of(v, top, scale));
@@ -74,7 +79,8 @@ METAL_FUNC float weight_sum(device const float *x, uint n, float top, float scal
 
 // Returns Σ exp(x - top) over n logits and finds `top` in the same pass. Weights are first relative to one of the first
 // logits; where that guess is too far from `top`, the sum is computed again.
-METAL_FUNC float top_and_sum(device const float *x, uint n, thread float &top, threadgroup float *partial, Place place) {
+METAL_FUNC float top_and_sum(device const float *x, uint n, thread float &top, threadgroup float *partial,
+                             Place place) {
     Lanes acc = lanes_splat(0), largest = lanes_splat(-INFINITY);
     float guess = lanes_top(lanes_max(logits_at(x, 0, n), largest));
     float whole = metal::abs(guess) < 0x1p19f ? metal::rint(guess * M_LOG2E_F) : 0.0f;
@@ -120,7 +126,9 @@ METAL_FUNC SampleStats total(device const SampleStats *stats, uint parts, float 
 }
 
 // Returns the log-probability of the logit x.
-METAL_FUNC float log_probability(float x, float top, float sum) { return (x == top ? 0.0f : x - top) - metal::log(sum); }
+METAL_FUNC float log_probability(float x, float top, float sum) {
+    return (x == top ? 0.0f : x - top) - metal::log(sum);
+}
 
 METAL_FUNC LanesBits admitted(Lanes x, uint first, SampleLimit limit) {
     Lanes value = lanes_splat(limit.value);
@@ -133,9 +141,9 @@ METAL_FUNC LanesBits admitted(Lanes x, uint first, SampleLimit limit) {
 // (i / 4, step, 0, 0). A block is skipped when it is below the limit, or when no noise could lift it above `reached` or
 // above the best draw so far.
 template <typename Maxima>
-METAL_FUNC SampleDraw draw(device const float *x, uint first, uint n, float top, float temperature, metal::uint2 seed, uint step,
-                           SampleLimit limit, float reached, Maxima maxima, threadgroup float *partial, threadgroup uint *partial_id,
-                           Place place) {
+METAL_FUNC SampleDraw draw(device const float *x, uint first, uint n, float top, float temperature, metal::uint2 seed,
+                           uint step, SampleLimit limit, float reached, Maxima maxima, threadgroup float *partial,
+                           threadgroup uint *partial_id, Place place) {
     float inverse = inverse_of(temperature), scale = scale_of(temperature);
     bool limited = limit.value > -INFINITY;
     bool doubtful = reached > -INFINITY && metal::abs(top * scale) < 4096;

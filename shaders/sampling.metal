@@ -7,8 +7,8 @@ using namespace metal;
 METAL_FUNC SampleLimit no_limit() { return {-INFINITY, OB_NONE}; }
 
 // Writes the row's 8 bytes. With args.advance, the token and the next position become the next run's input.
-METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device uint *positions, device SampleResult *result,
-                        constant SampleArgs &args) {
+METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device uint *positions,
+                        device SampleResult *result, constant SampleArgs &args) {
     result[row] = out;
     if (!args.advance) return;
     tokens[row] = out.token;
@@ -44,7 +44,9 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     }
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && top != -INFINITY) {
-        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST, maxima, partial, partial_id, place).id
+        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
+                                 maxima, partial, partial_id, place)
+                                .id
                           : first_of(x, args.vocab, top, partial_id, place);
         out.logprob = log_probability(x[out.token], top, sum);
     }
@@ -76,7 +78,9 @@ kernel void sample_part(device const float *logits [[buffer(0)]], device const f
         sum = top_and_sum(x, n, top, partial, place);
     }
     SampleDraw drawn = {-INFINITY, OB_NONE};
-    if (t > 0) drawn = draw(x, first, n, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST, maxima, partial, partial_id, place);
+    if (t > 0)
+        drawn = draw(x, first, n, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST, maxima, partial,
+                     partial_id, place);
     if (place.thread_index != 0) return;
     stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, sum};
     draws[ulong(row) * parts_of(args.vocab) + at.x] = drawn;
@@ -86,10 +90,10 @@ kernel void sample_part(device const float *logits [[buffer(0)]], device const f
 // logits [rows, vocab], stats [rows, parts], maxima [rows, blocks]. Grid: parts × rows. Steps `sample` and
 // `softmax_sample`. With args.adjusted, only rows with penalties are computed.
 kernel void logits_part(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
-                        device const SampleFilter *filters [[buffer(2)]], device const SamplePenalty *penalties [[buffer(3)]],
-                        device SampleStats *stats [[buffer(4)]], device float *maxima [[buffer(5)]],
-                        constant SampleArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
-                        OB_PLACE_PARAMETERS) {
+                        device const SampleFilter *filters [[buffer(2)]],
+                        device const SamplePenalty *penalties [[buffer(3)]], device SampleStats *stats [[buffer(4)]],
+                        device float *maxima [[buffer(5)]], constant SampleArgs &args [[buffer(6)]],
+                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     Place place = OB_PLACE;
     uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x);
@@ -97,9 +101,11 @@ kernel void logits_part(device const float *logits [[buffer(0)]], device const f
     if (args.adjusted && !adjusts(penalties[row])) return;
     device const float *x = logits + ulong(row) * args.vocab + first;
     float t = temperature[row];
-    float top = largest_by_block(x, n, maxima + ulong(row) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, place);
+    float top =
+        largest_by_block(x, n, maxima + ulong(row) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, place);
     float sum = weight_sum(x, n, top, M_LOG2E_F, partial, place), mass = sum;
-    bool needed = args.tempered == 2 || (args.tempered == 1 && filters[row].top_p < 1 && (filters[row].top_k == 0 || filters[row].top_k >= args.vocab));
+    bool needed = args.tempered == 2 || (args.tempered == 1 && filters[row].top_p < 1 &&
+                                         (filters[row].top_k == 0 || filters[row].top_k >= args.vocab));
     if (needed && t > 0 && t != 1) mass = weight_sum(x, n, top, scale_of(t), partial, place);
     if (place.thread_index == 0) stats[ulong(row) * parts_of(args.vocab) + at.x] = {top, sum, mass};
 }
@@ -108,18 +114,19 @@ kernel void logits_part(device const float *logits [[buffer(0)]], device const f
 // logits, adjusted [rows, vocab]; stats [rows, parts] and maxima [rows, blocks] from logits_part; limits [rows];
 // draws [rows, parts]. Grid: parts × rows. Step `sample`.
 kernel void draw_part(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
-                      device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
-                      device const float *maxima [[buffer(4)]], device const SampleLimit *limits [[buffer(5)]],
-                      device const float *temperature [[buffer(6)]], device const uint2 *seeds [[buffer(7)]],
-                      device const uint *positions [[buffer(8)]], device SampleDraw *draws [[buffer(9)]],
-                      constant SampleArgs &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
-                      OB_PLACE_PARAMETERS) {
+                      device const SamplePenalty *penalties [[buffer(2)]],
+                      device const SampleStats *stats [[buffer(3)]], device const float *maxima [[buffer(4)]],
+                      device const SampleLimit *limits [[buffer(5)]], device const float *temperature [[buffer(6)]],
+                      device const uint2 *seeds [[buffer(7)]], device const uint *positions [[buffer(8)]],
+                      device SampleDraw *draws [[buffer(9)]], constant SampleArgs &args [[buffer(10)]],
+                      uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     threadgroup uint partial_id[32];
     Place place = OB_PLACE;
     uint row = at.y, first = at.x * OB_SAMPLE_PART, n = part_length(args.vocab, at.x), source = args.shared ? 0 : row;
     if (row >= args.rows || !(temperature[row] > 0)) return;
-    device const float *x = (args.adjusted && adjusts(penalties[row]) ? adjusted : logits) + ulong(source) * args.vocab + first;
+    device const float *x =
+        (args.adjusted && adjusts(penalties[row]) ? adjusted : logits) + ulong(source) * args.vocab + first;
     uint parts = parts_of(args.vocab);
     stats += ulong(source) * parts;
     float t = temperature[row], top = stats[at.x].top, largest = top;
@@ -130,14 +137,16 @@ kernel void draw_part(device const float *logits [[buffer(0)]], device const flo
         // The row's largest logit has at least this score, and it may be drawn in any case.
         float reached = (top == largest ? 0.0f : (largest - top) * inverse_of(t)) - OB_GUMBEL_LEAST;
         if (largest <= limit.value) reached = -INFINITY;
-        drawn = draw(x, first, n, top, t, seeds[row], positions[row], limit, reached,
-                     maxima + ulong(source) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, partial_id, place);
+        drawn =
+            draw(x, first, n, top, t, seeds[row], positions[row], limit, reached,
+                 maxima + ulong(source) * blocks_of(args.vocab) + first / OB_SAMPLE_BLOCK, partial, partial_id, place);
     }
     if (place.thread_index == 0) draws[ulong(row) * parts + at.x] = drawn;
 }
 
 // Returns the token with the largest score among the parts' draws. A part's score is relative to its largest logit.
-METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDraw *draws, uint parts, float top, float temperature) {
+METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDraw *draws, uint parts, float top,
+                          float temperature) {
     SampleDraw best = {-INFINITY, OB_NONE};
     for (uint i = 0; i < parts; i++) {
         if (draws[i].id == OB_NONE) continue;
@@ -151,12 +160,13 @@ METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDr
 // stats, draws [rows, parts]; totals [rows]: the statistics of the unchanged logits, for rows with penalties;
 // result [rows]. One threadgroup per row. Step `sample`.
 kernel void sample_merge(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
-                         device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *totals [[buffer(3)]],
-                         device const SampleStats *stats [[buffer(4)]], device const SampleDraw *draws [[buffer(5)]],
-                         device const float *temperature [[buffer(6)]], device const uint *status [[buffer(7)]],
-                         device uint *tokens [[buffer(8)]], device uint *positions [[buffer(9)]],
-                         device SampleResult *result [[buffer(10)]], constant SampleArgs &args [[buffer(11)]],
-                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                         device const SamplePenalty *penalties [[buffer(2)]],
+                         device const SampleStats *totals [[buffer(3)]], device const SampleStats *stats [[buffer(4)]],
+                         device const SampleDraw *draws [[buffer(5)]], device const float *temperature [[buffer(6)]],
+                         device const uint *status [[buffer(7)]], device uint *tokens [[buffer(8)]],
+                         device uint *positions [[buffer(9)]], device SampleResult *result [[buffer(10)]],
+                         constant SampleArgs &args [[buffer(11)]], uint3 at [[threadgroup_position_in_grid]],
+                         OB_PLACE_PARAMETERS) {
     threadgroup uint partial_id[32];
     Place place = OB_PLACE;
     uint row = at.y, source = args.shared ? 0 : row, parts = parts_of(args.vocab);
@@ -165,7 +175,8 @@ kernel void sample_merge(device const float *logits [[buffer(0)]], device const 
     draws += ulong(row) * parts;
     float t = temperature[row];
     bool changed = args.adjusted && adjusts(penalties[row]);
-    device const float *raw = logits + ulong(source) * args.vocab, *x = changed ? adjusted + ulong(row) * args.vocab : raw;
+    device const float *raw = logits + ulong(source) * args.vocab,
+                       *x = changed ? adjusted + ulong(row) * args.vocab : raw;
     SampleStats all = total(stats, parts, 1);
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && all.top != -INFINITY) {

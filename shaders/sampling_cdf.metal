@@ -30,7 +30,8 @@ METAL_FUNC uint walk_part(device const float *x, uint n, float top, float scale,
     for (uint block = place.thread_index; block < blocks_of(n); block += place.threads) {
         Lanes acc = lanes_splat(0);
         uint end = min(n, (block + 1) * OB_SAMPLE_BLOCK);
-        for (uint i = block * OB_SAMPLE_BLOCK; i < end; i += 16) acc = lanes_add(acc, weights_of(logits_at(x, i, end), top, scale));
+        for (uint i = block * OB_SAMPLE_BLOCK; i < end; i += 16)
+            acc = lanes_add(acc, weights_of(logits_at(x, i, end), top, scale));
         sums[block] = lanes_sum(acc);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -66,7 +67,9 @@ kernel void softmax_pick(device const float *logits [[buffer(0)]], device const 
     if (status[row] == 0 && all.top > -INFINITY) {
         Walk walked = walk_to(uniform[row] * all.mass);
         for (uint i = 0; i < parts; i++) {
-            if (t > 0) walk(walked, i, stats[i].top == all.top ? stats[i].mass : stats[i].mass * exp2((stats[i].top - all.top) * scale));
+            if (t > 0)
+                walk(walked, i,
+                     stats[i].top == all.top ? stats[i].mass : stats[i].mass * exp2((stats[i].top - all.top) * scale));
             if (!(t > 0) && walked.chosen == OB_NONE && stats[i].top == all.top) walked.chosen = i;
         }
         uint first = walked.chosen * OB_SAMPLE_PART, n = part_length(args.vocab, walked.chosen);

@@ -52,7 +52,8 @@ METAL_FUNC SampleLimit top_k(Row row, uint k, float p, Shared shared, Place plac
     uint kept = k - cut.above.count;
     if (p < 1) {
         if (pool.listed && !all.listed) all = pool_above(row, below(cut.value), shared, place);
-        float mass = tally<true>(all, cut.value, row.top, row.scale, shared, place).mass + kept * weight_of(cut.value, row);
+        float mass =
+            tally<true>(all, cut.value, row.top, row.scale, shared, place).mass + kept * weight_of(cut.value, row);
         Cut inner = select_cut<true>(all, row, {0, p * mass}, below(cut.value), row.top, shared, place);
         uint needs = needed(inner, p * mass, row);
         if (inner.value > cut.value) return limit_at(all, inner, needs, row, shared, place);
@@ -61,7 +62,8 @@ METAL_FUNC SampleLimit top_k(Row row, uint k, float p, Shared shared, Place plac
     return limit_at(pool, cut, kept, row, shared, place);
 }
 
-METAL_FUNC SampleLimit limit_of(Row row, SampleFilter filter, float mass, float temperature, Shared shared, Place place) {
+METAL_FUNC SampleLimit limit_of(Row row, SampleFilter filter, float mass, float temperature, Shared shared,
+                                Place place) {
     SampleLimit limit = {-INFINITY, OB_NONE};
     if (filter.top_k > 0 && filter.top_k < row.n) {
         limit = top_k(row, filter.top_k, filter.top_p, shared, place);
@@ -77,8 +79,9 @@ METAL_FUNC SampleLimit limit_of(Row row, SampleFilter filter, float mass, float 
 // logits, adjusted [rows, vocab]; stats [rows, parts] and maxima [rows, blocks] from logits_part; filters, limits
 // [rows]; values and ids [rows, OB_SAMPLE_LIST] are scratch. One threadgroup per row. Step `sample`.
 kernel void filter_limit(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
-                         device const SamplePenalty *penalties [[buffer(2)]], device const SampleStats *stats [[buffer(3)]],
-                         device const float *maxima [[buffer(4)]], device const float *temperature [[buffer(5)]],
+                         device const SamplePenalty *penalties [[buffer(2)]],
+                         device const SampleStats *stats [[buffer(3)]], device const float *maxima [[buffer(4)]],
+                         device const float *temperature [[buffer(5)]],
                          device const SampleFilter *filters [[buffer(6)]], device float *values [[buffer(7)]],
                          device uint *ids [[buffer(8)]], device SampleLimit *limits [[buffer(9)]],
                          constant SampleArgs &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
@@ -94,8 +97,13 @@ kernel void filter_limit(device const float *logits [[buffer(0)]], device const 
     if (t > 0 && (filter.top_k > 0 || filter.top_p < 1 || filter.min_p > 0)) {
         SampleStats all = total(stats + ulong(source) * parts_of(args.vocab), parts_of(args.vocab), t);
         device const float *x = args.adjusted && adjusts(penalties[index]) ? adjusted : logits;
-        Row row = {x + ulong(source) * args.vocab, maxima + ulong(source) * blocks_of(args.vocab), args.vocab,
-                   values + ulong(index) * OB_SAMPLE_LIST, ids + ulong(index) * OB_SAMPLE_LIST, all.top, scale_of(t)};
+        Row row = {x + ulong(source) * args.vocab,
+                   maxima + ulong(source) * blocks_of(args.vocab),
+                   args.vocab,
+                   values + ulong(index) * OB_SAMPLE_LIST,
+                   ids + ulong(index) * OB_SAMPLE_LIST,
+                   all.top,
+                   scale_of(t)};
         if (all.top > -INFINITY) limit = limit_of(row, filter, all.mass, t, {partial, partial_id}, place);
     }
     if (place.thread_index == 0) limits[index] = limit;
@@ -131,8 +139,13 @@ kernel void top_logprobs(device const float *logits [[buffer(0)]], device const 
     Shared shared = {partial, partial_id};
     if (at.y >= args.rows) return;
     SampleStats all = total(stats + ulong(at.y) * parts_of(args.vocab), parts_of(args.vocab), 1);
-    Row row = {logits + ulong(at.y) * args.vocab, maxima + ulong(at.y) * blocks_of(args.vocab), args.vocab,
-               values + ulong(at.y) * OB_SAMPLE_LIST, ids + ulong(at.y) * OB_SAMPLE_LIST, all.top, M_LOG2E_F};
+    Row row = {logits + ulong(at.y) * args.vocab,
+               maxima + ulong(at.y) * blocks_of(args.vocab),
+               args.vocab,
+               values + ulong(at.y) * OB_SAMPLE_LIST,
+               ids + ulong(at.y) * OB_SAMPLE_LIST,
+               all.top,
+               M_LOG2E_F};
     Pool pool = whole(row.x, row.n);
     if (all.top > -INFINITY) pool = pool_above(row, floor_of_top(row, args.logprobs, shared, place), shared, place);
     float last = 0;

@@ -32,7 +32,8 @@ METAL_FUNC uint order(float x) {
 
 // Returns the float of an order. The place of -0 stands for the largest value below 0.
 METAL_FUNC float value_of(uint order) {
-    return order == 0x7FFFFFFFu ? as_type<float>(0x80000001u) : as_type<float>(order >> 31 ? order & 0x7FFFFFFFu : ~order);
+    return order == 0x7FFFFFFFu ? as_type<float>(0x80000001u)
+                                : as_type<float>(order >> 31 ? order & 0x7FFFFFFFu : ~order);
 }
 
 // Returns the largest float that is less than x.
@@ -128,7 +129,8 @@ struct Cut {
 template <bool weighed>
 METAL_FUNC Cut select_cut(thread Pool &pool, Row row, Tally target, float low, float high, Shared shared, Place place) {
     uint lower = order(low), upper = order(high), left = pool.count;
-    Tally above_low = {pool.above + pool.count, 0.0f}, above = tally<weighed>(pool, high, row.top, row.scale, shared, place);
+    Tally above_low = {pool.above + pool.count, 0.0f},
+          above = tally<weighed>(pool, high, row.top, row.scale, shared, place);
     for (uint step = 0; upper - lower > 1; step++) {
         uint middle = lower + (upper - lower) / 2;
         if (step % 2 == 0) {  // try half of the values' range, because values are seldom spread like their bits
@@ -145,7 +147,8 @@ METAL_FUNC Cut select_cut(thread Pool &pool, Row row, Tally target, float low, f
         }
         left = above_low.count - above.count;
         if (!pool.listed && pool.values == row.x && left <= OB_SAMPLE_LIST) {
-            list_between(row.x, row.n, value_of(lower), value_of(upper), row.maxima, row.values, row.ids, shared, place);
+            list_between(row.x, row.n, value_of(lower), value_of(upper), row.maxima, row.values, row.ids, shared,
+                         place);
             pool = {row.values, row.ids, true, left, above.count, above.mass};
         }
     }

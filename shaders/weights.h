@@ -33,7 +33,8 @@ METAL_FUNC void add_chunk(thread const Row *w, thread const GroupScale *scale, u
 
 // dots() of all formats but elements (plain.h). It is not inlined, so kernels share its code and compile faster.
 template <uint O, uint R, typename Row>
-__attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> &x, uint first, uint step, thread float *out) {
+__attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> &x, uint first, uint step,
+                                    thread float *out) {
     const uint unit = Row::unit;  // groups whose scales are read together
     Lanes acc[O * R];
     GroupScale scale[O * unit];
@@ -43,7 +44,8 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
         for (uint u = 0, column = 0; u < chunks / (size * unit); u++) {
             for (uint o = 0; o < O; o++) w[o].unit_scales(u, scale + o * unit);
             for (uint g = 0; g < unit; g++) {
-                for (uint c = 0; c < size; c++, column += 16) add_chunk<O, R>(w, scale + g, unit, x, column, u, g * size + c, acc);
+                for (uint c = 0; c < size; c++, column += 16)
+                    add_chunk<O, R>(w, scale + g, unit, x, column, u, g * size + c, acc);
             }
         }
     } else {
@@ -59,11 +61,10 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
 #define OB_PLAIN_FORMATS(X) X(f32, float) X(f16, half) X(bf16, bfloat) OB_BLOCK_FORMATS(X)
 
 // X(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
-#define OB_AFFINE_FORMATS(X)                                     \
-    X(q3_f32, 3, float) X(q3_f16, 3, half) X(q3_bf16, 3, bfloat) \
-    X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat) \
-    X(q6_f32, 6, float) X(q6_f16, 6, half) X(q6_bf16, 6, bfloat) \
-    X(q8_f32, 8, float) X(q8_f16, 8, half) X(q8_bf16, 8, bfloat) \
-    X(mxfp4, 4, E8M0)
+#define OB_AFFINE_FORMATS(X)                                                                                \
+    X(q3_f32, 3, float)                                                                                     \
+    X(q3_f16, 3, half) X(q3_bf16, 3, bfloat) X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat)   \
+        X(q6_f32, 6, float) X(q6_f16, 6, half) X(q6_bf16, 6, bfloat) X(q8_f32, 8, float) X(q8_f16, 8, half) \
+            X(q8_bf16, 8, bfloat) X(mxfp4, 4, E8M0)
 
 #endif

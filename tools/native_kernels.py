@@ -1,22 +1,23 @@
-"""Builds objc/metal/cpu/native, the kernels written by hand, once for each instruction set."""
+"""Builds the kernels written by hand, one shared object per instruction set."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
-import platform
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import objects
 
+SOURCES = Path("objc/metal/cpu/native")
 ISAS = {  # the shaders' instruction set that each goes with, and what the compiler is told
     "avx2": ("avx2", ("-march=x86-64-v3",)),
     "avx512": ("avx512", ("-march=x86-64-v4",)),
     "vnni": ("avx512", ("-march=x86-64-v4", "-mavx512vnni")),
     "amx": ("avx512", ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8")),
 }
+NEEDS = {"vnni": {"avx512_vnni"}, "amx": {"avx512_vnni", "amx_tile", "amx_int8"}}  # beyond the shaders' needs
 FLAGS = (
     "-std=c++17 -O3 -g1 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
     # Undefined on purpose, says GCC 12 of its own AVX-512 headers.
@@ -28,31 +29,51 @@ def flags(isa: str) -> list[str]:
     return [*FLAGS, *ISAS[isa][1], f"-DOB_ISA={isa}"]
 
 
-def build(root: Path, folder: Path, out: Path, shader_isas: Sequence[str]) -> None:
-    """Compiles into OUT/ISA.so for each that goes with one of `shader_isas`; nothing where the machine has none.
+def sources() -> list[Path]:
+    """The largest first: they take longest."""
+    return sorted(SOURCES.glob("*.cpp"), key=lambda path: (-path.stat().st_size, path.name))
 
-    Args:
-        root: the source tree; folder: where objects stay; out: made as needed.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64") or sys.platform == "darwin":
-        return
+
+def isas_for(shaders: Sequence[str]) -> tuple[str, ...]:
+    """The instruction sets that go with those of the shaders, the plainest first; none on a Mac."""
+    return tuple(isa for isa, (goes_with, _) in ISAS.items() if goes_with in shaders and sys.platform != "darwin")
+
+
+def runnable_isas() -> tuple[str, ...]:
+    """Those that this processor has, the plainest first."""
     from pipeline.metalc import toolchain
 
-    compiler, sources = [*toolchain.compiler()], sorted(Path("objc/metal/cpu/native").glob("*.cpp"))
-    shop = objects.Workshop(root, folder, toolchain.compiler_version())
-    jobs, parts = [], {isa: [] for isa, (shaders, _) in ISAS.items() if shaders in shader_isas}
-    for isa, source in itertools.product(parts, sources):
+    flags = toolchain.processor_flags()
+    found = [isa for isa in isas_for(toolchain.runnable_isas()) if NEEDS.get(isa, set()) <= flags]
+    return tuple(isa for isa in found if isa != "amx" or _may_use_tiles())
+
+
+def _may_use_tiles() -> bool:
+    """The system decides which processes may: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)."""
+    return ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+
+
+def build(shop: objects.Workshop, out: Path, isas: Sequence[str], pool, done: Callable[[str], None]) -> None:
+    """Compiles into OUT/ISA.so for each of `isas`; shared objects of others are removed."""
+    from pipeline.metalc import toolchain
+
+    compiler, folder = [*toolchain.compiler()], shop.folder
+
+    def compile(source: Path, isa: str) -> Path:
         part = folder / f"native-{source.stem}-{isa}.o"
         depfile = part.with_suffix(".d")
         command = [*compiler, *flags(isa), "-MMD", "-MF", str(depfile), "-c", str(source), "-o", str(part)]
-        parts[isa].append(part)
-        jobs.append(partial(shop.make, part, command, [source], depfile))
-    objects.parallel(jobs)
-    out.mkdir(parents=True, exist_ok=True)
-    for isa, inputs in parts.items():
+        shop.make(part, command, [source], depfile)
+        done(f"{source} for {isa}")
+        return part
+
+    pairs = list(itertools.product(sources(), isas))
+    parts = dict(zip(pairs, pool.map(compile, *zip(*pairs)))) if pairs else {}
+    for isa in isas:
         product = folder / f"native-{isa}.so"
+        inputs = [part for (_, its), part in parts.items() if its == isa]
         shop.make(product, [*compiler, "-shared", *map(str, inputs), "-o", str(product)], inputs)
         objects.install(product, out / f"{isa}.so")
     for stale in out.glob("*.so"):
-        if stale.stem not in parts:
+        if stale.stem not in isas:
             stale.unlink()

@@ -5,12 +5,15 @@ changed, judged by content. Standard library only.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import queue
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 
@@ -25,10 +28,11 @@ class CommandError(Exception):
 class Workshop:
     """Runs compiler commands from `root` and remembers, under `folder`, what each was made from."""
 
-    def __init__(self, root: Path, folder: Path, identity: str) -> None:
+    def __init__(self, root: Path, folder: Path, identity: str, say: Callable[[str], None] = print) -> None:
         self.root = root
         self.folder = folder
         self.identity = identity
+        self.say = say  # gets a compiler's warnings
         folder.mkdir(parents=True, exist_ok=True)
 
     def make(self, out: Path, command: list[str], inputs: Iterable[Path], depfile: Path | None = None) -> bool:
@@ -68,14 +72,71 @@ class Workshop:
         if done.returncode:
             raise CommandError(f"{subject} does not build", done.stdout)
         if done.stdout.strip():
-            print(done.stdout.rstrip(), flush=True)
+            self.say(done.stdout.rstrip())
+
+
+class Pool:
+    """Runs jobs, as many at once as there are cores. Those of the lowest rank come first, and within a rank those
+    that were submitted first: who submits the longest jobs first leaves no core idle at the end."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._jobs: queue.PriorityQueue = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._closed = False
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers or _cores())]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, rank: int, job: Callable, *arguments) -> Future:
+        future: Future = Future()
+        if self._closed:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+        self._jobs.put((rank, next(self._numbers), future, job, arguments))
+        return future
+
+    def map(self, job: Callable, *iterables: Iterable) -> Iterator:
+        """The results of one job per set of arguments, in their order. Their rank is 0."""
+        futures = [self.submit(0, job, *arguments) for arguments in zip(*iterables)]
+        return (future.result() for future in futures)
+
+    def close(self, cancel: bool = False) -> None:
+        """Waits for the jobs that run; with `cancel` those that have not begun never do."""
+        self._closed = True
+        while cancel:
+            try:
+                future = self._jobs.get_nowait()[2]
+            except queue.Empty:
+                break
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        for _ in self._threads:
+            self._jobs.put((1 << 30, next(self._numbers), None, None, ()))
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            _, _, future, job, arguments = self._jobs.get()
+            if future is None:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(job(*arguments))
+            except BaseException as error:  # it belongs to whoever waits for the result
+                future.set_exception(error)
 
 
 def parallel(jobs: list[Callable[[], object]]) -> None:
     """Runs all jobs, as many at once as there are cores; raises the first error in list order."""
-    with ThreadPoolExecutor(_cores()) as pool:
-        for future in [pool.submit(job) for job in jobs]:
+    pool = Pool()
+    try:
+        for future in [pool.submit(0, job) for job in jobs]:
             future.result()
+    finally:
+        pool.close(cancel=True)
 
 
 def install(source: Path, target: Path) -> None:

@@ -2,11 +2,14 @@
 # usage: tools/setup.sh run|test
 # Makes this checkout ready to run, or to run its tests too: system packages, .venv, Python
 # packages, the compiled core and shaders. Costs a fraction of a second when nothing changed.
+# Shaders are compiled as soon as there is a C++ compiler; meanwhile the builder calls this script again,
+# with `system` and with `python`, for what the core needs.
 # Everything it says goes to standard error. PYTHON names the interpreter to build .venv from.
 set -eu
 cd "$(dirname "$0")/.."
 exec 1>&2
 goal=${1:-run}
+step=${2:-all} # system and python are for the builder
 venv=.venv/bin/python
 
 say() { echo "onebuf: $*"; }
@@ -24,7 +27,7 @@ environment() {
 }
 packages_key() { { environment; cksum pyproject.toml setup.py; } 2>&1 | cksum; }
 processor() { # what decides for which instruction sets a build is
-    echo "${OB_ISAS-}"; grep -m 1 '^flags' /proc/cpuinfo 2>/dev/null | grep -o -w -e avx2 -e 'avx512[a-z]*' || :
+    echo "${OB_ISAS-}"; grep -m 1 '^flags' /proc/cpuinfo 2>/dev/null | grep -o -w -e avx2 -e 'avx512[a-z_0-9]*' -e 'amx[a-z_0-9]*' || :
 }
 build_key() { { environment; processor; sources; } 2>&1 | cksum; }
 
@@ -36,8 +39,9 @@ have_packages() { # those for the tests hold those for a run
     stamped packages-test "$key" || { [ "$goal" = run ] && stamped packages-run "$key"; }
 }
 have_build() {
-    [ -f pipeline/_core.abi3.so ] && stamped build "$(build_key)" &&
-        { [ -e pipeline/onebuf.metallib ] || [ "$(uname)" = Darwin ]; }
+    [ -f pipeline/_core.abi3.so ] && { [ -e pipeline/onebuf.metallib ] || [ "$(uname)" = Darwin ]; } || return 1
+    key=$(build_key)
+    stamped build-test "$key" || { [ "$goal" = run ] && stamped build-run "$key"; }
 }
 
 # ---- the system's packages
@@ -47,19 +51,21 @@ apt() { # with root's rights, quietly: what apt says is shown only when it fails
     said=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
         -o Dpkg::Use-Pty=0 "$@" 2>&1 </dev/null) || { echo "$said" | tail -n 20; return 1; }
 }
-may_install() {
+may_install() { # asks for root's rights at most once
     command -v apt-get >/dev/null || die "install with this system's package manager: $*"
     as_root=
     if [ "$(id -u)" != 0 ]; then
         as_root="sudo -n" # without a terminal nobody can type a password
-        [ ! -t 0 ] || { as_root=sudo; say "asking sudo for: apt-get install $*"; }
+        [ ! -t 0 ] || { as_root=sudo; [ "${asked-}" ] || say "asking sudo for: apt-get install $*"; }
         $as_root true 2>/dev/null || die "run this as root first: apt-get install $*"
     fi
+    export asked=yes
 }
 apt_install() {
     may_install "$@"
     say "installing with apt-get: $*"
-    apt update || say "apt-get update failed; going on with the lists that are there"
+    [ "${updated-}" ] || apt update || say "apt-get update failed; going on with the lists that are there"
+    export updated=yes
     apt install -y --no-install-recommends "$@" || die "could not install: apt-get install $*"
 }
 
@@ -106,7 +112,8 @@ new_python() {
 
 # ---- the steps
 
-install_system() {
+# Sets python, now to what shaders need to be compiled, and later to what else the core needs.
+find_needed() {
     if [ "$(uname)" = Darwin ]; then
         xcode-select -p >/dev/null 2>&1 ||
             die "the Xcode command line tools are absent: run xcode-select --install"
@@ -117,8 +124,19 @@ install_system() {
     [ "$(uname)" = Darwin ] || needed="$needed $("$python" tools/toolchain.py)"
     # shellcheck disable=SC2086  # a list of packages
     needed=$(printf '%s\n' $needed | sort -u)
-    # shellcheck disable=SC2086
-    [ -z "$needed" ] || apt_install $needed
+    now=$(echo "$needed" | grep -e '^g++$' -e '-venv$' || :)
+    later=$(echo "$needed" | grep -v -e '^g++$' -e '-venv$' || :)
+}
+# shellcheck disable=SC2086  # lists of packages
+install_now() {
+    [ -z "$needed" ] || may_install $needed
+    [ -z "$now" ] || apt_install $now
+    export python
+}
+# shellcheck disable=SC2086
+install_later() {
+    later=$("$python" tools/toolchain.py)
+    [ -z "$later" ] || apt_install $later
 }
 
 usable_venv() {
@@ -131,7 +149,7 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
-pip() { $venv -m pip --disable-pip-version-check install -qq "$@" || die "pip could not install"; }
+pip() { $venv -m pip --disable-pip-version-check install -qq --no-compile "$@" || die "pip could not install"; }
 
 install_packages() {
     say "installing Python packages into .venv"
@@ -147,20 +165,28 @@ print("\n".join(needed))' "$goal" > .venv/requirements.txt
     pip -r .venv/requirements.txt
 }
 
-build() {
-    say "building the core and the shaders"
-    $venv setup.py -q build_ext --inplace
-    stamp build "$(build_key)"
+build() { # "$@": --prepare and this script, when packages are missing
+    say "building what a $goal needs on this processor"
+    "$python" tools/builder.py "$goal" --python "$PWD/$venv" "$@"
+    stamp "build-$goal" "$(build_key)"
 }
 
-case $goal in run | test) ;; *) die "usage: tools/setup.sh run|test" ;; esac
-if [ -x $venv ] && have_packages && have_build; then exit 0; fi
-install_system
-make_venv
-fresh=
-have_packages || { install_packages; fresh=yes; }
-have_build || build
-if [ "$fresh" ]; then
+set_up() {
+    if [ -x $venv ] && have_packages && have_build; then return; fi
+    find_needed
+    install_now
+    if [ "$python" = $venv ] && have_packages && [ -z "$later" ]; then
+        build
+        return
+    fi
+    build --prepare "tools/setup.sh $goal"
     pip --no-deps --no-build-isolation -e .
     stamp "packages-$goal" "$(packages_key)"
-fi
+}
+
+case $goal-$step in
+run-all | test-all) set_up ;;
+*-system) install_later ;;
+*-python) make_venv; have_packages || install_packages ;;
+*) die "usage: tools/setup.sh run|test" ;;
+esac

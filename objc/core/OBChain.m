@@ -38,7 +38,8 @@ typedef struct {
     for (NSUInteger i = 0; i < count; i++) {
         if (![chain add:&dispatches[i] error:error]) return nil;
     }
-    chain->_structs = [[OBStructArguments argumentsWithDevice:device dispatches:dispatches count:count error:error] retain];
+    chain->_structs = [[OBStructArguments argumentsWithDevice:device dispatches:dispatches count:count
+                                                        error:error] retain];
     if (chain->_structs == nil) return nil;
     [chain bindStructs:dispatches];
     for (NSUInteger i = 0; i < count; i++) {
@@ -66,11 +67,21 @@ typedef struct {
     [super dealloc];
 }
 
-- (NSUInteger)count { return _count; }
-- (NSString *)label { return _label; }
-- (OBDevice *)device { return _device; }
-- (NSString *)labelOfDispatch:(NSUInteger)index { return [_labels objectAtIndex:index]; }
-- (NSInteger)conflictOfDispatch:(NSUInteger)index { return _dispatches[index].conflict; }
+- (NSUInteger)count {
+    return _count;
+}
+- (NSString *)label {
+    return _label;
+}
+- (OBDevice *)device {
+    return _device;
+}
+- (NSString *)labelOfDispatch:(NSUInteger)index {
+    return [_labels objectAtIndex:index];
+}
+- (NSInteger)conflictOfDispatch:(NSUInteger)index {
+    return _dispatches[index].conflict;
+}
 
 - (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error {
     if (!OBLayOutDispatch(&_dispatches[_count], dispatch, error)) return NO;
@@ -117,11 +128,7 @@ typedef struct {
     free(conflicts);
 }
 
-static BOOL measures(id<MTLComputeCommandEncoder> encoder) {
-    return [encoder conformsToProtocol:@protocol(OBMeasuringEncoder)];
-}
-
-// `measured` is the dispatch's label for an encoder that wants to know more, else nil.
+// `measured` is the dispatch's label for an encoder that measures, else nil.
 static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString *measured) {
     id<MTLComputeCommandEncoder> encoder = run->encoder;
     MTLSize size = dispatch->threadgroups;
@@ -140,7 +147,8 @@ static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString
         [encoder pushDebugGroup:measured];
     }
     for (NSUInteger i = 0; i < dispatch->memorySlots; i++) {
-        if (dispatch->threadgroupMemory[i] > 0) [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
+        if (dispatch->threadgroupMemory[i] > 0)
+            [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
     }
     if (dispatch->grid.width > 0) [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
     else [encoder dispatchThreadgroups:size threadsPerThreadgroup:dispatch->threads];
@@ -170,7 +178,7 @@ static double now(void) {
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
     encoding.encoder = encoder;
-    BOOL measured = measures(encoder);
+    BOOL measured = [_device measures];
     for (NSUInteger i = 0; i < _count; i++) {
         if (_dispatches[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
         encodeDispatch(&encoding, &_dispatches[i], measured ? [_labels objectAtIndex:i] : nil);
@@ -195,7 +203,7 @@ static double now(void) {
         }
         encoding.encoder = encoder;
         encoding.state = nil;
-        encodeDispatch(&encoding, &_dispatches[i], measures(encoder) ? [_labels objectAtIndex:i] : nil);
+        encodeDispatch(&encoding, &_dispatches[i], [_device measures] ? [_labels objectAtIndex:i] : nil);
         [encoder endEncoding];
         [commands commit];
         [commands waitUntilCompleted];

@@ -13,6 +13,7 @@
     NSMutableDictionary *_libraries;
     NSLock *_lock;
     NSString *_name;
+    BOOL _measures;
 }
 
 // `name` is "auto" (the system's default device) or a device's name, case ignored. `options` may be NULL.
@@ -38,6 +39,9 @@
 // How many orders of its threads a device that checks kernels tries for each dispatch, demanding one
 // result; 0 for a device that does not.
 @property(readonly) NSUInteger schedules;
+
+// Whether its compute encoders adopt OBMeasuringEncoder.
+@property(readonly) BOOL measures;
 
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;

@@ -39,11 +39,12 @@ static NSString *deviceNames(void) {
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
     if (device == nil) {
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@",
-                      name, deviceNames());
+        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@", name,
+                      deviceNames());
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
+    result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
     result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
     if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
@@ -59,7 +60,8 @@ static NSString *deviceNames(void) {
     }
     if (options->schedules > 0) {
         if (![_device conformsToProtocol:@protocol(OBSchedulingDevice)]) {
-            OBFail(error, OBErrorArgument, @"device '%@' does not choose the order of threads; open \"checker\"", _name);
+            OBFail(error, OBErrorArgument, @"device '%@' does not choose the order of threads; open \"checker\"",
+                   _name);
             return NO;
         }
         [(id<OBSchedulingDevice>)_device setScheduleCount:options->schedules];
@@ -93,10 +95,21 @@ static NSString *deviceNames(void) {
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
-- (id<MTLCommandQueue>)queue { return _queue; }
-- (NSString *)name { return _name; }
-- (NSString *)hardwareName { return [_device name]; }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (id<MTLCommandQueue>)queue {
+    return _queue;
+}
+- (NSString *)name {
+    return _name;
+}
+- (BOOL)measures {
+    return _measures;
+}
+- (NSString *)hardwareName {
+    return [_device name];
+}
 
 - (NSUInteger)threads {
     if (![_device conformsToProtocol:@protocol(OBThreadedDevice)]) return 0;

@@ -13,11 +13,11 @@ typedef struct OBDispatch {
     NSUInteger slots;       // of buffers, up to the last that is bound
     NSUInteger structSlot;  // of the struct argument; NSNotFound without one
     MTLSize threadgroups, threads;
-    MTLSize grid;           // threads in all, which then count instead of threadgroups; width 0: they do
+    MTLSize grid;  // threads in all, which then count instead of threadgroups; width 0: they do
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
     NSUInteger memorySlots;
     NSUInteger rowsPerThreadgroup;
-    ptrdiff_t conflict;     // the dispatch that it waits for at the barrier before it; -1: no barrier
+    ptrdiff_t conflict;  // the dispatch that it waits for at the barrier before it; -1: no barrier
 } OBDispatch;
 
 // The label that the caller gave, never nil.

@@ -9,8 +9,8 @@ NSString *OBLabelOfDispatch(const ob_dispatch *dispatch) {
 // NO, with the fault as an error that names the dispatch; YES without a fault.
 static BOOL refuse(const ob_dispatch *dispatch, NSString *between, NSString *fault, NSError **error) {
     if (fault == nil) return YES;
-    OBFail(error, OBErrorArgument, @"%@ (%@)%@%@", OBLabelOfDispatch(dispatch), [(OBKernel *)dispatch->kernel name], between,
-           fault);
+    OBFail(error, OBErrorArgument, @"%@ (%@)%@%@", OBLabelOfDispatch(dispatch), [(OBKernel *)dispatch->kernel name],
+           between, fault);
     return NO;
 }
 
@@ -27,8 +27,8 @@ static NSString *faultOfSizes(const OBDispatch *laidOut) {
         return nil;
     }
     return [NSString stringWithFormat:@"a threadgroup of %llu x %llu x %llu threads; it has 1 to %llu",
-            (unsigned long long)threads.width, (unsigned long long)threads.height,
-            (unsigned long long)threads.depth, (unsigned long long)most];
+                                      (unsigned long long)threads.width, (unsigned long long)threads.height,
+                                      (unsigned long long)threads.depth, (unsigned long long)most];
 }
 
 static NSString *layOutThreadgroupMemory(OBDispatch *laidOut, const ob_dispatch *dispatch) {
@@ -42,8 +42,9 @@ static NSString *layOutThreadgroupMemory(OBDispatch *laidOut, const ob_dispatch 
         NSUInteger length = laidOut->threadgroupMemory[argument->index];
         if (argument->index >= laidOut->memorySlots) laidOut->memorySlots = argument->index + 1;
         if (length > 0 && length % 16 == 0) continue;
-        return [NSString stringWithFormat:@"argument '%s' (threadgroup %llu) is given %llu bytes; give a multiple of 16",
-                argument->name, (unsigned long long)argument->index, (unsigned long long)length];
+        return
+            [NSString stringWithFormat:@"argument '%s' (threadgroup %llu) is given %llu bytes; give a multiple of 16",
+                                       argument->name, (unsigned long long)argument->index, (unsigned long long)length];
     }
     return nil;
 }
@@ -55,26 +56,28 @@ static const OBArgument *argumentAt(const ob_dispatch *dispatch, uint32_t slot) 
 static NSString *faultOfBinding(const ob_dispatch *dispatch, const ob_binding *binding) {
     const OBArgument *argument = argumentAt(dispatch, binding->slot);
     NSUInteger whole = [(id<MTLBuffer>)binding->buffer length];
-    if (argument == NULL) return [NSString stringWithFormat:@"has no buffer argument %lu", (unsigned long)binding->slot];
+    if (argument == NULL)
+        return [NSString stringWithFormat:@"has no buffer argument %lu", (unsigned long)binding->slot];
     if (binding->length == 0 || binding->offset > whole || binding->length > whole - binding->offset) {
         return [NSString stringWithFormat:@"argument '%s': bytes %llu + %llu are not within a buffer of %llu",
-                argument->name, (unsigned long long)binding->offset, (unsigned long long)binding->length,
-                (unsigned long long)whole];
+                                          argument->name, (unsigned long long)binding->offset,
+                                          (unsigned long long)binding->length, (unsigned long long)whole];
     }
     if (argument->alignment == 0 || binding->offset % argument->alignment == 0) return nil;
-    return [NSString stringWithFormat:@"argument '%s': offset %llu is not a multiple of %llu",
-            argument->name, (unsigned long long)binding->offset, (unsigned long long)argument->alignment];
+    return [NSString stringWithFormat:@"argument '%s': offset %llu is not a multiple of %llu", argument->name,
+                                      (unsigned long long)binding->offset, (unsigned long long)argument->alignment];
 }
 
 static NSString *faultOfStruct(const ob_dispatch *dispatch) {
     const OBArgument *argument = argumentAt(dispatch, dispatch->bytes_slot);
-    if (argument == NULL) return [NSString stringWithFormat:@"has no buffer argument %lu", (unsigned long)dispatch->bytes_slot];
+    if (argument == NULL)
+        return [NSString stringWithFormat:@"has no buffer argument %lu", (unsigned long)dispatch->bytes_slot];
     if (argument->writes) {
         return [NSString stringWithFormat:@"argument '%s' is written; give it a buffer, not bytes", argument->name];
     }
     if (dispatch->byte_count >= argument->size) return nil;
     return [NSString stringWithFormat:@"argument '%s': %llu bytes are given, it takes %llu", argument->name,
-            (unsigned long long)dispatch->byte_count, (unsigned long long)argument->size];
+                                      (unsigned long long)dispatch->byte_count, (unsigned long long)argument->size];
 }
 
 BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError **error) {

@@ -38,6 +38,10 @@
 - (BOOL)isNative;
 @end
 
+// A device whose compute encoders all adopt OBMeasuringEncoder: asking each encoder would cost as much as five dispatches.
+@protocol OBMeasuringDevice
+@end
+
 // A compute encoder that wants to know how much of each buffer just bound is meant, in bytes from its offset on; 0: all
 // there is. A later binding at the index forgets it.
 @protocol OBMeasuringEncoder

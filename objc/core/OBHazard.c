@@ -19,8 +19,8 @@ size_t OBPlanBarriers(const OBAccess *accesses, const size_t *first, size_t coun
     for (size_t i = 0; i < count; i++) {
         conflicts[i] = -1;
         for (size_t j = i; j-- > open && conflicts[i] < 0;) {
-            if (anyConflict(accesses + first[i], first[i + 1] - first[i],
-                            accesses + first[j], first[j + 1] - first[j])) {
+            if (anyConflict(accesses + first[i], first[i + 1] - first[i], accesses + first[j],
+                            first[j + 1] - first[j])) {
                 conflicts[i] = (ptrdiff_t)j;
             }
         }

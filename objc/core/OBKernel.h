@@ -32,9 +32,7 @@ typedef struct {
 }
 
 // nil and an error when the device cannot make a pipeline of the function.
-+ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function
-                          device:(id<MTLDevice>)device
-                           error:(NSError **)error;
++ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function device:(id<MTLDevice>)device error:(NSError **)error;
 
 @property(readonly) NSString *name;
 @property(readonly) id<MTLComputePipelineState> state;

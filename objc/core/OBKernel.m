@@ -21,9 +21,7 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     return argument;
 }
 
-+ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function
-                          device:(id<MTLDevice>)device
-                           error:(NSError **)error {
++ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function device:(id<MTLDevice>)device error:(NSError **)error {
     NSError *cause = nil;
     MTLComputePipelineReflection *reflection = nil;
     id<MTLComputePipelineState> state =
@@ -41,8 +39,9 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     for (id<MTLBinding> binding in kernel->_bindings) {
         MTLBindingType type = [binding type];
         if (type != MTLBindingTypeBuffer && type != MTLBindingTypeThreadgroupMemory) {
-            return OBFail(error, OBErrorCompile, @"kernel '%@': argument '%@' is neither a buffer nor threadgroup memory",
-                          [function name], [binding name]);
+            return OBFail(error, OBErrorCompile,
+                          @"kernel '%@': argument '%@' is neither a buffer nor threadgroup memory", [function name],
+                          [binding name]);
         }
         kernel->_arguments[kernel->_argumentCount++] = argumentFromBinding(binding);
     }
@@ -57,9 +56,15 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     [super dealloc];
 }
 
-- (NSString *)name { return _name; }
-- (id<MTLComputePipelineState>)state { return _state; }
-- (NSUInteger)argumentCount { return _argumentCount; }
+- (NSString *)name {
+    return _name;
+}
+- (id<MTLComputePipelineState>)state {
+    return _state;
+}
+- (NSUInteger)argumentCount {
+    return _argumentCount;
+}
 
 - (const OBArgument *)argumentAtIndex:(NSUInteger)index {
     NSAssert(index < _argumentCount, @"argument out of range");

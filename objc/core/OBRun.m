@@ -58,9 +58,17 @@ static NSDictionary *detailsOfLog(id<MTLFunctionLog> log) {
     return _findings;
 }
 
-- (BOOL)done { return [_commands status] >= MTLCommandBufferStatusCompleted; }
-- (double)encodeSeconds { return _encodeSeconds; }
-- (double)deviceStart { return [_commands GPUStartTime]; }
-- (double)deviceEnd { return [_commands GPUEndTime]; }
+- (BOOL)done {
+    return [_commands status] >= MTLCommandBufferStatusCompleted;
+}
+- (double)encodeSeconds {
+    return _encodeSeconds;
+}
+- (double)deviceStart {
+    return [_commands GPUStartTime];
+}
+- (double)deviceEnd {
+    return [_commands GPUEndTime];
+}
 
 @end

@@ -9,8 +9,8 @@
 enum { OB_KEPT_ARGUMENTS = 8 };  // buffers, besides that of all rows
 
 typedef struct {
-    NSUInteger rows;    // 0: nothing is kept here
-    NSUInteger used;    // when, counted in uses
+    NSUInteger rows;  // 0: nothing is kept here
+    NSUInteger used;  // when, counted in uses
     id<MTLBuffer> buffer;
 } OBKeptArguments;
 

@@ -42,8 +42,12 @@ enum { structAlignment = 256 };
     [super dealloc];
 }
 
-- (NSUInteger)offsetOfDispatch:(NSUInteger)index { return _offsets[index]; }
-- (id<MTLBuffer>)bufferForAllRows { return _all; }
+- (NSUInteger)offsetOfDispatch:(NSUInteger)index {
+    return _offsets[index];
+}
+- (id<MTLBuffer>)bufferForAllRows {
+    return _all;
+}
 
 // Where the rows_member is in the struct, or NSNotFound.
 static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
@@ -54,7 +58,8 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
         if (argument->threadgroup || argument->index != dispatch->bytes_slot) continue;
         for (NSUInteger j = 0; j < [kernel memberCountOfArgument:i]; j++) {
             OBMember member = [kernel member:j ofArgument:i];
-            if (member.type == MTLDataTypeUInt && strcmp([member.name UTF8String], dispatch->rows_member) == 0) return member.offset;
+            if (member.type == MTLDataTypeUInt && strcmp([member.name UTF8String], dispatch->rows_member) == 0)
+                return member.offset;
         }
     }
     return NSNotFound;
@@ -67,7 +72,8 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
         const ob_dispatch *dispatch = &dispatches[i];
         NSUInteger member = offsetOfRows(dispatch);
         if (dispatch->rows_member != NULL && member == NSNotFound) {
-            OBFail(error, OBErrorArgument, @"%@ (%@): its struct argument has no member '%s' of type uint for the rows of a run",
+            OBFail(error, OBErrorArgument,
+                   @"%@ (%@): its struct argument has no member '%s' of type uint for the rows of a run",
                    OBLabelOfDispatch(dispatch), [(OBKernel *)dispatch->kernel name], dispatch->rows_member);
             return NO;
         }

@@ -26,42 +26,42 @@ typedef struct {
 
 // How a device is opened. All zero: as OB_THREADS and OB_ISA say, else as the device chooses.
 typedef struct {
-    uint32_t threads;          // worker threads; a device without worker threads ignores them
-    uint32_t schedules;        // orders of threads to try for each dispatch, on a device that checks kernels
-    const char *isa;           // instruction set, on a device that is a processor; NULL: not chosen
+    uint32_t threads;    // worker threads; a device without worker threads ignores them
+    uint32_t schedules;  // orders of threads to try for each dispatch, on a device that checks kernels
+    const char *isa;     // instruction set, on a device that is a processor; NULL: not chosen
 } ob_device_options;
 
 typedef struct {
-    char name[32];             // "cpu", "metal"
+    char name[32];  // "cpu", "metal"
     char hardware[128];
-    uint32_t threads;          // worker threads, 0 without
-    uint64_t max_buffer;       // bytes
-    uint64_t allocated;        // bytes in buffers now
-    int64_t command_buffers;   // that reached the queue so far; -1 where it does not count
-    char isa[16];              // instruction set of a device that is a processor; empty for others
-    uint32_t schedules;        // orders of threads tried for each dispatch; 0 for a device that does not check kernels
+    uint32_t threads;         // worker threads, 0 without
+    uint64_t max_buffer;      // bytes
+    uint64_t allocated;       // bytes in buffers now
+    int64_t command_buffers;  // that reached the queue so far; -1 where it does not count
+    char isa[16];             // instruction set of a device that is a processor; empty for others
+    uint32_t schedules;       // orders of threads tried for each dispatch; 0 for a device that does not check kernels
 } ob_device_info;
 
 typedef struct {
     char name[64];
-    uint32_t index;       // of [[buffer(n)]] or [[threadgroup(n)]]
-    uint32_t threadgroup; // 1 for threadgroup memory
-    uint32_t writes;      // 1 unless const
+    uint32_t index;        // of [[buffer(n)]] or [[threadgroup(n)]]
+    uint32_t threadgroup;  // 1 for threadgroup memory
+    uint32_t writes;       // 1 unless const
     uint32_t size, alignment;
-    uint32_t members;     // of a struct
+    uint32_t members;  // of a struct
 } ob_argument;
 
 typedef struct {
     char name[64];
     uint32_t offset;
-    uint32_t type;        // MTLDataType
+    uint32_t type;  // MTLDataType
 } ob_member;
 
 // A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found on that range.
 typedef struct {
     ob_buffer *buffer;
     uint64_t offset, length;
-    uint32_t slot;                 // n of [[buffer(n)]]
+    uint32_t slot;  // n of [[buffer(n)]]
 } ob_binding;
 
 // One dispatch of a chain as the caller states it; everything is copied or retained.
@@ -70,20 +70,20 @@ typedef struct {
     const char *label;
     const ob_binding *bindings;
     uint32_t binding_count;
-    const void *bytes;             // the struct argument, or NULL
+    const void *bytes;  // the struct argument, or NULL
     uint32_t byte_count, bytes_slot;
-    const char *rows_member;       // the uint in it that holds a run's number of rows, or NULL
-    uint32_t threadgroups[3];      // the second counts tiles of rows where rows_per_threadgroup is not 0
-    uint32_t grid[3];              // threads in all, which then count instead; all 0: threadgroups do
-    uint32_t threads[3];           // of a threadgroup; all 0: as many as the kernel allows
-    const uint32_t *threadgroup_memory; // bytes for [[threadgroup(n)]] at n, each a multiple of 16
+    const char *rows_member;             // the uint in it that holds a run's number of rows, or NULL
+    uint32_t threadgroups[3];            // the second counts tiles of rows where rows_per_threadgroup is not 0
+    uint32_t grid[3];                    // threads in all, which then count instead; all 0: threadgroups do
+    uint32_t threads[3];                 // of a threadgroup; all 0: as many as the kernel allows
+    const uint32_t *threadgroup_memory;  // bytes for [[threadgroup(n)]] at n, each a multiple of 16
     uint32_t threadgroup_memory_count;
-    uint32_t rows_per_threadgroup; // 0: the grid does not go by rows
+    uint32_t rows_per_threadgroup;  // 0: the grid does not go by rows
 } ob_dispatch;
 
 typedef struct {
-    double encode_seconds;             // host
-    double device_start, device_end;   // seconds of the device's clock
+    double encode_seconds;            // host
+    double device_start, device_end;  // seconds of the device's clock
 } ob_run_times;
 
 void ob_release(void *handle);
@@ -103,7 +103,7 @@ void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument);
 void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member);
 uint32_t ob_kernel_threads(ob_kernel *kernel);  // of the largest threadgroup
 uint32_t ob_kernel_width(ob_kernel *kernel);    // threads of a simdgroup
-int ob_kernel_native(ob_kernel *kernel);        // 1 if code written by hand for the processor runs instead of the shader
+int ob_kernel_native(ob_kernel *kernel);  // 1 if code written by hand for the processor runs instead of the shader
 
 // Zeroed memory of the device, or the caller's own (page-aligned, not copied, to outlive the handle
 // and every chain that uses it).

@@ -7,13 +7,14 @@
 #import "OBRun.h"
 
 // Each entry runs in a pool of its own and stops exceptions: a caller in C has neither.
-#define OB_BEGIN                                                  \
-    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];   \
+#define OB_BEGIN                                                \
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init]; \
     @try {
-#define OB_END(error)                                             \
-    } @catch (NSException *exception) {                           \
-        reportException(exception, error);                        \
-    }                                                             \
+#define OB_END(error)                      \
+    }                                      \
+    @catch (NSException * exception) {     \
+        reportException(exception, error); \
+    }                                      \
     [pool release];
 
 static void copyText(char *target, size_t length, NSString *text) {
@@ -121,9 +122,7 @@ ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error
     return result;
 }
 
-size_t ob_kernel_arguments(ob_kernel *kernel) {
-    return [(OBKernel *)kernel argumentCount];
-}
+size_t ob_kernel_arguments(ob_kernel *kernel) { return [(OBKernel *)kernel argumentCount]; }
 
 void ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out) {
     OB_BEGIN
@@ -149,17 +148,11 @@ void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_membe
     OB_END((ob_error *)NULL)
 }
 
-uint32_t ob_kernel_threads(ob_kernel *kernel) {
-    return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroup];
-}
+uint32_t ob_kernel_threads(ob_kernel *kernel) { return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroup]; }
 
-uint32_t ob_kernel_width(ob_kernel *kernel) {
-    return (uint32_t)[[(OBKernel *)kernel state] threadExecutionWidth];
-}
+uint32_t ob_kernel_width(ob_kernel *kernel) { return (uint32_t)[[(OBKernel *)kernel state] threadExecutionWidth]; }
 
-int ob_kernel_native(ob_kernel *kernel) {
-    return [(OBKernel *)kernel isNative];
-}
+int ob_kernel_native(ob_kernel *kernel) { return [(OBKernel *)kernel isNative]; }
 
 ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error) {
     ob_buffer *result = NULL;
@@ -183,13 +176,9 @@ ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_e
     return result;
 }
 
-void *ob_buffer_contents(ob_buffer *buffer) {
-    return [(id<MTLBuffer>)buffer contents];
-}
+void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer contents]; }
 
-uint64_t ob_buffer_length(ob_buffer *buffer) {
-    return [(id<MTLBuffer>)buffer length];
-}
+uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
 
 ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
                        ob_error *error) {
@@ -200,18 +189,15 @@ ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t 
                                   dispatches:dispatches
                                        count:count
                                        label:text(label)
-                                       error:&cause], &cause, error);
+                                       error:&cause],
+                    &cause, error);
     OB_END(error)
     return result;
 }
 
-size_t ob_chain_count(ob_chain *chain) {
-    return [(OBChain *)chain count];
-}
+size_t ob_chain_count(ob_chain *chain) { return [(OBChain *)chain count]; }
 
-int64_t ob_chain_conflict(ob_chain *chain, size_t index) {
-    return [(OBChain *)chain conflictOfDispatch:index];
-}
+int64_t ob_chain_conflict(ob_chain *chain, size_t index) { return [(OBChain *)chain conflictOfDispatch:index]; }
 
 ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error) {
     ob_run *result = NULL;
@@ -268,9 +254,7 @@ int ob_run_finding(ob_run *run, size_t index, const char *name, char *target, si
     return status;
 }
 
-int ob_run_done(ob_run *run) {
-    return [(OBRun *)run done];
-}
+int ob_run_done(ob_run *run) { return [(OBRun *)run done]; }
 
 void ob_run_describe(ob_run *run, ob_run_times *times) {
     OB_BEGIN

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import UnsupportedError
+from ..graph.formats import BLOCKS
 
 __all__ = ["gguf_bytes", "targets", "values", "write_gguf"]
 
@@ -31,7 +32,7 @@ BLOCK = {
     "mlp.gate": "ffn_gate_inp",
 }
 EXPERTS = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
-Q4_0_WEIGHTS, Q4_0_BYTES = 32, 18  # per block
+Q4_0_WEIGHTS, Q4_0_BYTES = BLOCKS["Q4_0"]  # per block
 ROWS = 4096  # of a matrix are quantised at a time
 HEADER_BYTES = 1 << 20  # at most, for gguf_bytes
 

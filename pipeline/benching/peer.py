@@ -14,7 +14,7 @@ _WRITERS = {"gguf": "gguf"}  # for a model that is no GGUF file
 
 
 def require(peer: str, *, gguf: bool) -> None:
-    """UsageError where the peer is unknown, or a package that it needs is not installed.
+    """Raises UsageError where the peer is unknown, or a package that it needs is not installed.
 
     gguf: whether the model is a GGUF file.
     """

@@ -68,7 +68,7 @@ def workloads(options: Options) -> list[Workload]:
 
 
 def check_fit(works: Iterable[Workload], context: int, name: str) -> None:
-    """UsageError where a workload needs more positions than the model has."""
+    """Raises UsageError where a workload needs more positions than the model has."""
     for work in works:
         if work.positions > context:
             raise UsageError(

@@ -141,7 +141,7 @@ class Report:
 
 
 def to_json(shaders: list[Shader], result: RunResult | None) -> str:
-    """All of it as one JSON object, which docs/checking.md describes."""
+    """The check as one JSON object, which docs/checking.md describes."""
     files = [
         {
             "file": shader.file,

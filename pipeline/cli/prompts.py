@@ -68,7 +68,7 @@ def read_prompts(source: str) -> list[Prompt]:
 
 
 def refuse_if_all_failed(prompts: list[Prompt]) -> None:
-    """PromptError for the first prompt, with a count of the others, where not one of them can be used."""
+    """Raises PromptError for the first prompt, with a count of the others, where not one of them can be used."""
     if any(prompt.error is None for prompt in prompts):
         return
     first, others = prompts[0], len(prompts) - 1

@@ -1,7 +1,7 @@
 """The JSONL file of finished prompts, in input order, complete at every moment.
 
-A row is written whole once it and all rows before it are finished. What waits for an earlier row is written when the
-writer is closed, so that an interrupted run keeps all that was finished.
+A row is written whole once it and all rows before it are finished. A row that waits for an earlier one is written when
+the writer is closed, so that an interrupted run keeps all finished rows.
 """
 
 import json

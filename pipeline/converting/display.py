@@ -1,4 +1,4 @@
-"""The display of a conversion: a bar on a terminal, one line per file elsewhere, and at the end what was written."""
+"""The display of a conversion without a terminal, and the base of the bar: at the end both say what was written."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import sys
 from typing import Self
 
 from ..checkpoints.tensor_info import listed
-from ..cli.console import is_live
 from ..graph.plan import human
 from .conversion import Conversion
 
-__all__ = ["Lines", "make_progress"]
+__all__ = ["Lines"]
 
 
 class Lines:
-    """Without a terminal: one line on standard error per file. A context manager, like bar.Bar."""
+    """One line on standard error per file. A context manager, like bar.Bar."""
 
     def __enter__(self) -> Self:
         return self
@@ -41,12 +40,3 @@ class Lines:
         )
         if work.left_out:
             print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
-
-
-def make_progress() -> Lines:
-    """The display for what standard error is."""
-    if is_live(sys.stderr):
-        from .bar import Bar  # brings rich along, which only a terminal needs
-
-        return Bar()
-    return Lines()

@@ -9,7 +9,7 @@ from ..checkpoints.config import Quantization
 from ..checkpoints.opening import open_checkpoint
 from ..host import cores
 from . import conversion
-from .display import make_progress
+from .progress import make_progress
 
 __all__ = ["convert"]
 

@@ -9,7 +9,7 @@ _HOMES = {
     "Access": ".findings",
     "Finding": ".findings",
     "KINDS": ".findings",
-    "Buffer": ".kernels",
+    "Buffer": ".buffers",
     "Dispatch": ".kernels",
     "DispatchChain": ".kernels",
     "Kernel": ".kernels",

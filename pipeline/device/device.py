@@ -13,24 +13,25 @@ from numpy.typing import DTypeLike
 
 from ..errors import FindingsError, RunError
 from . import resources
+from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
-from .kernels import Buffer, Dispatch, DispatchChain, Library, empty_buffer, new_buffer
+from .kernels import Dispatch, DispatchChain, Library
 
 
 class Device:
     """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
 
-    Threads: a device may be shared by threads; its command buffers execute in the order of their commits. The first use
-    of a kernel or of a memory map compiles or wraps it: two first uses at the same time do that twice, with one result.
-    `findings` are those of all threads together.
+    Threads: a device may be shared by threads; its command buffers execute in the order of their commits. Two
+    threads that need a kernel or a memory map for the first time at the same time may both compile or wrap it, which
+    does no harm. `findings` are those of all threads together.
     """
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: dict[Hashable, _core.Buffer] = {}
-        library = resources.shader_library()
+        library = resources.shader_library("checker" if core.name == "checker" else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
     @property
@@ -68,7 +69,7 @@ class Device:
             raise FindingsError(found)
 
     def kernel(self, name: str) -> _core.Kernel:
-        """A kernel of the built-in shaders. Raises CompileError when there is none of that name."""
+        """The core's handle on a built-in kernel. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
@@ -100,8 +101,8 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     """The device called `name` ("auto": the system's default), with `threads` worker threads (0: its choice).
 
     "checker" runs every thread of a kernel and watches what it does; `threads` is then the most threads of a
-    threadgroup (0: 1,024), and `schedules` is how many orders of its
-    threads it tries for each dispatch, demanding one result (0: one order).
+    threadgroup (0: 1,024), and `schedules` is how many orders of its threads it tries for each dispatch, demanding one
+    result (0: one order).
 
     `isa` is the instruction set of "cpu", such as "avx2" (None: that of OB_ISA, else the processor's best).
 

@@ -1,67 +1,21 @@
-"""Running one's own kernels: arrays go in as NumPy arrays, and every mistake in the call gets one clear line."""
+"""Running one's own kernels: arrays go in as NumPy arrays, and results come back in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from ..errors import BuildError, DTypeError, ShapeError
+from ..errors import BuildError
+from .buffers import Buffer, new_buffer
 from .core import _core
+from .signature import Sizes, Value, check_count, check_names, check_value, three
 
-Sizes: TypeAlias = int | Sequence[int]
-"""x, (x, y) or (x, y, z); what is left out is 1."""
+__all__ = ["Dispatch", "DispatchChain", "Kernel", "Library"]
 
 StructOrValue: TypeAlias = Mapping[str, float] | np.ndarray | np.generic
 """A struct argument's members by name, or one value with a dtype, such as np.uint32(4)."""
-
-
-class Buffer:
-    """Memory of a device that stays from run to run, seen by the host as an array. See :meth:`Device.buffer`.
-
-    Threads: writing `array` while a command buffer that uses the memory is in flight is a race, as on any device.
-    """
-
-    def __init__(self, core: _core.Buffer, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.core = core
-        self.shape = shape
-        self.dtype = dtype
-
-    @property
-    def array(self) -> np.ndarray:
-        """The memory as an array, without a copy."""
-        count = int(np.prod(self.shape))
-        return np.frombuffer(memoryview(self.core), self.dtype, count).reshape(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-    def __repr__(self) -> str:
-        return f"Buffer({self.dtype} {self.shape})"
-
-
-Value: TypeAlias = np.ndarray | np.generic | Buffer
-"""A buffer argument of a kernel."""
-
-
-def new_buffer(device: _core.Device, array: np.ndarray) -> Buffer:
-    """A Buffer that holds a copy of the array."""
-    values = np.asarray(array)
-    buffer = empty_buffer(device, values.shape, values.dtype)
-    buffer.array[...] = values
-    return buffer
-
-
-def empty_buffer(device: _core.Device, shape: int | Sequence[int], dtype: DTypeLike) -> Buffer:
-    """A Buffer that nobody has written."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    kind = np.dtype(dtype)
-    if kind.hasobject or not kind.isnative:
-        raise DTypeError(f"a buffer of {kind.str} is not possible; give numbers in the machine's byte order")
-    return Buffer(device.buffer(int(np.prod(sizes)) * kind.itemsize), sizes, kind)
 
 
 class Library:
@@ -174,11 +128,11 @@ class Dispatch:
     ) -> None:
         self.kernel = kernel
         given = dict(constants or {})
-        self._check_names(given, [each.name for each in kernel._buffers], "buffer argument", "constants")
+        check_names(kernel.name, given, [each.name for each in kernel._buffers], "buffer argument", "constants")
         self.positional = [each for each in kernel._buffers if each.name not in given]
-        self._check_count(values)
+        check_count(kernel.name, self.positional, len(values))
         for argument, value in zip(self.positional, values):
-            _check_value(kernel.name, argument, value, may_write=_in_place)
+            check_value(kernel.name, argument, value, may_write=_in_place)
         self.buffers = [
             value if isinstance(value, Buffer) else new_buffer(kernel._device, np.asarray(value)) for value in values
         ]
@@ -197,39 +151,24 @@ class Dispatch:
             kernel.core,
             bindings,
             packed,
-            _three(kernel.name, "threadgroups", threadgroups) if threadgroups is not None else (1, 1, 1),
+            three(kernel.name, "threadgroups", threadgroups) if threadgroups is not None else (1, 1, 1),
             label=label,
-            grid=_three(kernel.name, "grid", grid) if grid is not None else None,
-            threads=_three(kernel.name, "threads", threads) if threads is not None else None,
+            grid=three(kernel.name, "grid", grid) if grid is not None else None,
+            threads=three(kernel.name, "threads", threads) if threads is not None else None,
             threadgroup_memory=self._threadgroup_memory(threadgroup_memory or {}),
         )
-
-    def _check_count(self, values: Sequence[Value]) -> None:
-        if len(values) == len(self.positional):
-            return
-        names = ", ".join(f"{each.name} [[buffer({each.index})]]" for each in self.positional) or "none"
-        count = f"{len(self.positional)} argument{'' if len(self.positional) == 1 else 's'}"
-        raise BuildError(f"kernel {self.kernel.name}: takes {count}, {names}; {len(values)} given")
-
-    def _check_names(self, given: Iterable[str], known: Sequence[str], what: str, where: str) -> None:
-        for name in given:
-            if name not in known:
-                raise BuildError(
-                    f"kernel {self.kernel.name}: {where} names {name!r}, which is no {what}; "
-                    f"it has {', '.join(known) or 'none'}"
-                )
 
     def _constant(self, argument: _core.Argument, value: StructOrValue) -> Buffer:
         """A constant in memory of its own, for arguments beyond the one whose bytes travel with the dispatch."""
         if isinstance(value, Mapping):
             packed = self.kernel.core.pack(argument.name, value)
             return new_buffer(self.kernel._device, np.frombuffer(packed, np.uint8))
-        _check_value(self.kernel.name, argument, value, may_write=False)
+        check_value(self.kernel.name, argument, value, may_write=False)
         return new_buffer(self.kernel._device, np.asarray(value))
 
     def _threadgroup_memory(self, given: Mapping[str, int]) -> dict[int, int]:
         kernel = self.kernel
-        self._check_names(given, list(kernel._threadgroup), "threadgroup argument", "threadgroup_memory")
+        check_names(kernel.name, given, list(kernel._threadgroup), "threadgroup argument", "threadgroup_memory")
         for name, index in kernel._threadgroup.items():
             if name not in given:
                 raise BuildError(
@@ -263,36 +202,3 @@ class DispatchChain:
     def run(self) -> None:
         """Commits the command buffer and waits. Raises RunError where it failed."""
         self.core.run()
-
-
-def _check_value(kernel: str, argument: _core.Argument, value: object, *, may_write: bool) -> None:
-    """Demands that an argument of a kernel can be bound to the value: elements of its size, and memory to write."""
-    where = f"kernel {kernel}: {argument.name} [[buffer({argument.index})]]"
-    if isinstance(value, Buffer):
-        if value.nbytes < argument.size:
-            raise ShapeError(f"{where} needs {argument.size} bytes or more, the buffer has {value.nbytes}")
-        return
-    if not isinstance(value, (np.ndarray, np.generic)):
-        raise DTypeError(
-            f"{where} is {type(value).__name__}; give a NumPy array or value, such as np.uint32(4), or a Buffer"
-        )
-    if argument.writes and not may_write:
-        raise BuildError(f"{where} is written; give device.buffer(array), whose .array shows the result")
-    if argument.writes and not (isinstance(value, np.ndarray) and value.flags.writeable):
-        raise BuildError(f"{where} is written; give an array that can be written, or a Buffer")
-    if not value.nbytes:
-        raise ShapeError(f"{where} has shape {value.shape}; give one element or more")
-    last = value.shape[-1] if value.shape else 1
-    if argument.size not in (value.dtype.itemsize, value.dtype.itemsize * last):
-        raise DTypeError(
-            f"{where} has elements of {argument.size} bytes, the array is {value.dtype} {value.shape}, "
-            f"of {value.dtype.itemsize}; convert it, or give a vector's numbers as its last axis"
-        )
-
-
-def _three(kernel: str, what: str, sizes: Sizes) -> tuple[int, int, int]:
-    given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
-    if not 1 <= len(given) <= 3 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in given):
-        raise BuildError(f"kernel {kernel}: {what} = {sizes!r}; give one to three whole numbers of at least 1")
-    x, y, z = (*given, 1, 1)[:3]
-    return x, y, z

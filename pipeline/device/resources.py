@@ -2,25 +2,52 @@
 the package is imported from a checkout.
 """
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 from ..errors import OnebufError
+from ..host import CHECKER, GENERIC
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TREE = _PACKAGE.parent
+_SHADERS_ALONE = ("baseline", GENERIC, CHECKER)  # the rest have native kernels too
 
 
-def shader_library() -> Path | None:
+def shader_library(isa: str = "") -> Path | None:
     """The compiled shaders, or None on a Mac where they were installed without Metal's offline
-    compiler; shader_text() is then compiled when a device is opened."""
+    compiler; shader_text() is then compiled when a device is opened.
+
+    In a source tree they are there for one instruction set, the processor's best, until another is asked for: `isa`,
+    such as "avx2" or "checker", is then compiled, which takes a minute and is said on standard error.
+    """
     library = _PACKAGE / "onebuf.metallib"
     if library.exists():
+        if isa and library.is_dir() and not _has(library, isa):
+            _add(library, isa)
         return library
     if sys.platform == "darwin":
         return None
     raise OnebufError(f"{library}: no compiled shaders there: {remedy()}")
+
+
+def _has(library: Path, isa: str) -> bool:
+    return (library / ("" if isa in _SHADERS_ALONE else "native") / f"{isa}.so").exists()
+
+
+def _add(library: Path, isa: str) -> None:
+    """Compiles what is missing; the device takes the next best where OB_ISAS or a wheel's builder left it out."""
+    builder, chosen = _TREE / "tools" / "builder.py", os.environ.get("OB_ISAS")
+    if chosen or not builder.exists():
+        if isa == CHECKER:
+            cure = f"add checker to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
+            raise OnebufError(f"{library}: not compiled for the checker: {cure}")
+        return
+    command = [sys.executable, str(builder), isa]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.__stderr__).returncode:
+        raise OnebufError(f"{library}: what {isa} needs did not build, as said above: run make build")
 
 
 def shader_text() -> str:

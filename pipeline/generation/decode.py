@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence as Sequences
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
 from ..models.cache import Cache
-from ..models.decoder import Decoder
+from ..models.decoder import Model
 from ..models.rows import Rows
 from .requests import Event, Failed, Token, Top, TraceEvent
 from .sampler import Features, Sampler
@@ -30,9 +29,7 @@ class Decode:
     A row is seated, decodes step by step, and ends. Rows move, and new ones are seated, when no step is in flight.
     """
 
-    def __init__(
-        self, model: Decoder[Any, Any], cache: Cache, rows: Rows, context: int, features: Features, copies: int
-    ) -> None:
+    def __init__(self, model: Model, cache: Cache, rows: Rows, context: int, features: Features, copies: int) -> None:
         (count,), device = rows.tokens.shape, model.device
         self.features = features
         self._copies = copies
@@ -61,7 +58,7 @@ class Decode:
         state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
         self._sampler.seat(row, request.sampling, request.tokens, sequence.slot)
 
-    def move_up(self, kept: Sequences[int]) -> None:
+    def move_up(self, kept: list[int]) -> None:
         """Closes the gaps: the rows `kept` become the first ones, with their state."""
         for values in self.state.values():
             values[: len(kept)] = values[kept]
@@ -84,7 +81,7 @@ class Decode:
         """Bytes that the host reads of a step."""
         return sum(view[:rows].nbytes for view in self._results[0])
 
-    def take(self, step: int, active: Sequences[Sequence], ends: list[Event | None]) -> list[Event]:
+    def take(self, step: int, active: list[Sequence], ends: list[Event | None]) -> list[Event]:
         """The events of a step that has completed, from 8 bytes per row. `ends` has the event that ended a row, or
         None; rows that end with this step are entered there."""
         result, *more = (view[: len(active)] for view in self._results[step % self._copies])
@@ -110,7 +107,7 @@ class Decode:
         return events
 
     @staticmethod
-    def _largest(active: Sequences[Sequence], top: np.ndarray) -> list[Top]:
+    def _largest(active: list[Sequence], top: np.ndarray) -> list[Top]:
         """The largest log-probabilities that each row asks for, of [rows, n, 2] u32."""
         counts = [sequence.request.sampling.logprobs for sequence in active]
         rows = zip(counts, top[..., 0].tolist(), top[..., 1].view("float32").tolist())

@@ -9,12 +9,11 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from ..errors import PromptError, RunError, UsageError
 from ..graph.formats import CACHE_DTYPES
 from ..models.cache import PREFILL_ROWS
-from ..models.decoder import Decoder
+from ..models.decoder import Model
 from ..models.rows import Rows
 from .decode import Decode, Pending
 from .prefill import Prefill
@@ -30,7 +29,7 @@ __all__ = ["Generator", "cache_bytes"]
 IN_FLIGHT = 2
 
 
-def cache_bytes(model: Decoder[Any, Any], batch_size: int, context: int, kv_cache: str = CACHE_DTYPES[0]) -> int:
+def cache_bytes(model: Model, batch_size: int, context: int, kv_cache: str = CACHE_DTYPES[0]) -> int:
     """The bytes that the KV cache of such a Generator takes. Nothing is allocated."""
     return model.cache(batch_size, context, kv_cache, PREFILL_ROWS).nbytes
 
@@ -51,7 +50,7 @@ class Generator:
 
     def __init__(
         self,
-        model: Decoder[Any, Any],
+        model: Model,
         *,
         batch_size: int = 1,
         context: int | None = None,

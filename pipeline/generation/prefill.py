@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from collections.abc import Sequence as Sequences
-from typing import Any
 
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
 from ..models.cache import Cache
-from ..models.decoder import Decoder
+from ..models.decoder import Model
 from ..models.rows import Rows
 from .requests import Prefilled, Stats
 from .sequence import Sequence
@@ -23,13 +21,13 @@ PREFILL_SCRATCH = 64 << 20
 class Prefill:
     """The chain that prompts go through, of up to `rows` rows. It is built at the first prompt of two tokens."""
 
-    def __init__(self, model: Decoder[Any, Any], cache: Cache, rows: int) -> None:
+    def __init__(self, model: Model, cache: Cache, rows: int) -> None:
         self._model = model
         self._cache = cache
         self._most_rows = rows
         self._built: tuple[Chain, Rows] | None = None
 
-    def run(self, sequences: Sequences[Sequence], stats: Stats) -> Iterator[Prefilled]:
+    def run(self, sequences: list[Sequence], stats: Stats) -> Iterator[Prefilled]:
         """Prompts of all `sequences` but their last tokens, as many tokens at a time as the chain takes."""
         pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
         if not pending:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UsageError
-
-_LARGEST = 3.4028234663852886e38  # of f32
+from ..graph.formats import LARGEST_F32
 
 
 @dataclass(frozen=True)
@@ -31,23 +30,23 @@ class Range:
 
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
-        if self.low == -_LARGEST:
+        if self.low == -LARGEST_F32:
             return f"{what} that is not NaN or inf{self.note}"
         text = f"{what} above {self.low}" if self.open_low else f"{what} of at least {self.low}"
-        if self.high not in (math.inf, _LARGEST):
+        if self.high not in (math.inf, LARGEST_F32):
             text += f" and below {self.high}" if self.open_high else f" and at most {self.high}"
         return text + self.note
 
 
 RANGES = {
-    "temperature": Range(float, -_LARGEST, _LARGEST, note="; 0 or less is greedy"),
+    "temperature": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 or less is greedy"),
     "top_k": Range(int, 0, 2**31 - 1, note="; 0 is off"),
     "top_p": Range(float, 0, 1, open_low=True, note="; 1 is off"),
     "min_p": Range(float, 0, 1, note="; 0 is off"),
-    "repetition_penalty": Range(float, 0, _LARGEST, open_low=True, note="; 1 is off"),
+    "repetition_penalty": Range(float, 0, LARGEST_F32, open_low=True, note="; 1 is off"),
     "repetition_window": Range(int, 0, 2**31 - 1, note="; 0 is the whole text"),
-    "presence_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
-    "frequency_penalty": Range(float, -_LARGEST, _LARGEST, note="; 0 is off"),
+    "presence_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
+    "frequency_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
     "logprobs": Range(int, 0, 64, note="; 0 is off"),
     "uniform": Range(float, 0, 1, open_high=True),
     "seed": Range(int, 0, 2**64 - 1),
@@ -92,7 +91,7 @@ class Sampling:
         for token, bias in self.logit_bias.items():
             if not isinstance(token, numbers.Integral) or isinstance(token, bool) or token < 0:
                 raise UsageError(f"logit_bias of {token!r}: impossible; tokens are whole numbers of at least 0")
-            if not isinstance(bias, numbers.Real) or isinstance(bias, bool) or not bias <= _LARGEST:
+            if not isinstance(bias, numbers.Real) or isinstance(bias, bool) or not bias <= LARGEST_F32:
                 raise UsageError(
                     f"logit_bias {bias!r} of token {token}: impossible; give a number, or -inf to forbid the token"
                 )

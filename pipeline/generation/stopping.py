@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..checkpoints.tokenizer import Tokenizer
 from ..errors import UsageError
+
+if TYPE_CHECKING:  # the command line checks stop strings before the tokenizers are loaded
+    from ..checkpoints.tokenizer import Tokenizer
 
 MAX_STOPS, MAX_CHARACTERS = 64, 1000
 

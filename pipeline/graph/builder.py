@@ -14,7 +14,7 @@ from .tensors import Storage, Tensor
 
 
 class Pipeline(Steps):
-    """A list of steps over `rows` rows, built into one chain: one command buffer a run.
+    """A list of steps over `rows` rows, built into one chain: one command buffer per run.
 
     Rows are whatever goes through together: the tokens of a prompt, the sequences of a batch. Steps
     (:class:`pipeline.graph.steps.Steps`) return tensors; weights are NumPy arrays, Storages or Quantized.

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 ITEM_SIZES = {"f32": 4, "f16": 2, "bf16": 2, "u32": 4, "u8": 1}
 
+LARGEST_F32 = 3.4028234663852886e38
+
 FLOATS = ("f32", "f16", "bf16")  # the dtypes of weights, biases and scales
 
-CACHE_DTYPES = ("f16", "f32", "q8")  # what a KV cache may be stored in, the default first; q8: see shaders/cache.h
+CACHE_DTYPES = ("f16", "f32", "q8")  # of KV caches, the default first; shaders/cache.h describes q8
 
 _NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32": "u32", "uint8": "u8"}
 

@@ -12,12 +12,10 @@ from typing import Protocol
 
 from ..device.core import _core
 from ..errors import BuildError, DTypeError, ShapeError
-from .formats import FLOATS, either
+from .formats import FLOATS, LARGEST_F32, either
 from .plan import Constants, Dispatch
 from .tensors import Shape, Storage, Tensor, VectorLike, as_storage
 from .weights import Weight, WeightLike, as_weight
-
-LARGEST_F32 = 3.4028234663852886e38
 
 
 class Shaped(Protocol):

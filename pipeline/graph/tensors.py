@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import threading
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ class Storage:
     Built from an array (copied to the device once), from a range of a memory map (never copied), or
     from a shape alone. It has memory on a device from the first chain that uses it there.
 
-    Threads: the first use on a device must not race with another first use there; afterwards any thread may
-    read. Writing the memory while a run that uses it is in flight is a race.
+    Threads: any thread may use a Storage, and all of them get the same memory on a device. Writing the memory while a
+    run that uses it is in flight is a race.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Storage:
         self._zeroed = zeroed
         self._mapped = mapped
         self._memory: weakref.WeakKeyDictionary[Device, Memory] = weakref.WeakKeyDictionary()
+        self._allocating = threading.Lock()
 
     @classmethod
     def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
@@ -101,9 +103,10 @@ class Storage:
 
     def on(self, device: Device) -> Memory:
         """(Buffer, byte offset) of this memory on a :class:`pipeline.Device`."""
-        if device not in self._memory:
-            self._memory[device] = self._allocate(device)
-        return self._memory[device]
+        with self._allocating:
+            if device not in self._memory:
+                self._memory[device] = self._allocate(device)
+            return self._memory[device]
 
     def _allocate(self, device: Device) -> Memory:
         if self._mapped is not None:

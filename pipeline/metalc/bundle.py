@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ..host import cache_folder, cores
 from . import generate, kernels, toolchain
@@ -32,6 +32,12 @@ from .preprocess import Preprocessor
 __all__ = ["build", "stdlib_hash", "version"]
 
 _Path: TypeAlias = str | os.PathLike[str]
+
+
+class _Pool(Protocol):
+    """Runs functions side by side, as an Executor does."""
+
+    def map(self, job: Callable[..., Any], /, *iterables: Iterable[Any]) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ def build(
     defines: Sequence[str] = (),
     build_dir: _Path | None = None,
     warnings: bool = False,
+    pool: _Pool | None = None,
+    done: Callable[[str], None] | None = None,
 ) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
@@ -70,6 +78,8 @@ def build(
         defines: macros, each NAME or NAME=VALUE.
         build_dir: where objects are kept, default a folder in the user's cache.
         warnings: print the compiler's warnings.
+        pool: what runs the compilers, with an Executor's `map`, in place of `jobs` threads.
+        done: called after each object with words that name it.
 
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there.
@@ -80,16 +90,18 @@ def build(
     names = _check_files(files)
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with ThreadPoolExecutor(max(1, jobs or cores())) as pool:
+    with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
         # The preprocessor's headers differ for the checker only.
         units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
         for isa in targets[1:]:
             alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
             units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
-        compile_one = functools.partial(_object, folder, options)
         pairs = [(unit, isa) for isa in targets for unit in units[isa]]
-        objects = list(pool.map(compile_one, *zip(*pairs)))
-        groups = [objects[k * len(names) : (k + 1) * len(names)] for k in range(len(targets))]
+        pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
+        compile_one = functools.partial(_object, folder, options, done)
+        keys = [(unit.key, isa) for unit, isa in pairs]
+        objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
+        groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
         link_one = functools.partial(_link, folder, options)
         libraries = list(pool.map(link_one, units.values(), groups, targets))
     if build_dir is None:
@@ -165,7 +177,7 @@ def _hash_files(paths: Iterable[Path]) -> str:
 
 
 def _units(
-    pool: ThreadPoolExecutor, files: Sequence[str], include: Sequence[_Path], defines: Sequence[str], isa: str
+    pool: _Pool, files: Sequence[str], include: Sequence[_Path], defines: Sequence[str], isa: str
 ) -> list[_Unit]:
     with Preprocessor(include, defines, isa) as preprocessor:
         units = list(pool.map(functools.partial(_unit, preprocessor, isa), files))
@@ -246,8 +258,11 @@ def _product(folder: Path, source: str, command: list[str], inputs: Sequence[str
     return product
 
 
-def _object(folder: Path, options: Iterable[str], unit: _Unit, isa: str) -> Path:
-    return _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
+def _object(folder: Path, options: Iterable[str], done: Callable[[str], None] | None, unit: _Unit, isa: str) -> Path:
+    product = _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
+    if done:
+        done(f"{unit.file} for {isa}")
+    return product
 
 
 def _link(folder: Path, options: Iterable[str], units: Sequence[_Unit], objects: Sequence[Path], isa: str) -> Path:

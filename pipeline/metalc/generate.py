@@ -4,7 +4,8 @@ import json
 
 from ..host import CHECKER
 from . import specialise
-from .kernels import POSITIONS, Kernel
+from .bindings import POSITIONS
+from .kernels import Kernel
 from .syntax import Shader
 
 __all__ = ["library", "translation_unit"]

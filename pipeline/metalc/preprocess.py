@@ -84,6 +84,9 @@ def _write_stubs(folder: Path, isa: str) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+        # GCC takes empty files of one time and size for one file under `#pragma once`: where the clock moved on between
+        # them, the markers in its output would differ, and with them the keys of what is compiled.
+        os.utime(path, (0, 0))
 
 
 class Preprocessor:

@@ -26,6 +26,7 @@ __all__ = [
     "defines",
     "headers",
     "isa_flags",
+    "processor_flags",
     "processor_isas",
     "runnable_isas",
 ]
@@ -127,11 +128,16 @@ def processor_isas() -> tuple[str, ...]:
     return (GENERIC,)
 
 
+def processor_flags() -> set[str]:
+    """The words that the system describes the processor with; none where it has no /proc/cpuinfo."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+
+
 def runnable_isas() -> tuple[str, ...]:
     """The instruction sets that this processor has, as far as the system tells."""
-    needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    needs = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}}
+    flags = processor_flags()
     return tuple(isa for isa in processor_isas() if needs.get(isa, set()) <= flags)
 
 

@@ -5,6 +5,7 @@ from .._lazy import lazy
 _HOMES = {
     "Decoder": ".decoder",
     "DecoderLayer": ".decoder",
+    "Model": ".decoder",
     "FAMILIES": ".families",
     "family_of": ".families",
     "load_model": ".families",

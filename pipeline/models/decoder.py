@@ -6,7 +6,7 @@ Each family states its configuration, weights and forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -133,3 +133,7 @@ class Decoder(Generic[ConfigT, LayerT]):
             chain.check_status(len(chunk))
             result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]
         return result
+
+
+Model: TypeAlias = Decoder[Any, Any]
+"""A loaded model of any family."""

@@ -27,7 +27,7 @@ class Config(Shape):
     mlp_hidden: int
     leading_dense: int
     q_rank: int  # 0: queries are not compressed
-    rank: int  # of keys and values
+    rank: int  # numbers to which a position's keys and values are compressed
     nope: int  # numbers of a head that do not turn
     turning: int
     v_dim: int

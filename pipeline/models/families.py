@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device, as_device
 from ..errors import CheckpointError, UnsupportedError
-from .decoder import Decoder
+from .decoder import Model
 from .survey import Survey
 
 FAMILIES = {  # model_type → "module.class"
@@ -33,7 +32,7 @@ FAMILIES = {  # model_type → "module.class"
 
 def load_model(
     checkpoint: Checkpoint, *, device: str | Device = "auto", threads: int = 0, isa: str | None = None
-) -> Decoder[Any, Any]:
+) -> Model:
     """The model of an open checkpoint, its weights mapped where they lie.
 
     Raises UnsupportedError for an unknown family or feature, CheckpointError for tensors that are
@@ -45,7 +44,7 @@ def load_model(
     return family(checkpoint, as_device(device, threads, isa))
 
 
-def family_of(checkpoint: Checkpoint) -> type[Decoder[Any, Any]]:
+def family_of(checkpoint: Checkpoint) -> type[Model]:
     """The class of the checkpoint's family. Raises UnsupportedError where there is none."""
     family = checkpoint.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
@@ -53,11 +52,11 @@ def family_of(checkpoint: Checkpoint) -> type[Decoder[Any, Any]]:
             f"{checkpoint.source}: model_type {family!r} is not supported; use one of: {', '.join(FAMILIES)}"
         )
     module, name = FAMILIES[family].split(".")
-    found: type[Decoder[Any, Any]] = getattr(importlib.import_module(f".{module}", __package__), name)
+    found: type[Model] = getattr(importlib.import_module(f".{module}", __package__), name)
     return found
 
 
-def surveyed(checkpoint: Checkpoint) -> tuple[Decoder[Any, Any] | None, Survey]:
+def surveyed(checkpoint: Checkpoint) -> tuple[Model | None, Survey]:
     """(model, Survey): the model without weights, None where it cannot be made, and all that is wrong with it."""
     survey = Survey()
     try:

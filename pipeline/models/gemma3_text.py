@@ -19,7 +19,7 @@ from .rows import Rows
 @dataclass(frozen=True)
 class Config(Shape):
     mlp_hidden: int
-    windows: tuple[int, ...]  # of each layer; 0: all positions
+    windows: tuple[int, ...]  # one per layer; 0: all positions
     scale: float
     score_softcap: float
     logit_softcap: float

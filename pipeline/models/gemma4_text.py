@@ -22,8 +22,8 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     mlp_hidden: int
-    windows: tuple[int, ...]  # of each layer; 0: all positions
-    global_kv_heads: int  # of layers that see all positions
+    windows: tuple[int, ...]  # one per layer; 0: all positions
+    global_kv_heads: int  # layers that see all positions have these
     global_head_dim: int
     keys_are_values: bool  # in those layers
     logit_softcap: float

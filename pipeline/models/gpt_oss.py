@@ -22,7 +22,7 @@ class Config(Shape):
     experts: int
     top_k: int
     expert_hidden: int
-    windows: tuple[int, ...]  # of each layer; 0: all positions
+    windows: tuple[int, ...]  # one per layer; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:

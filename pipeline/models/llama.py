@@ -19,7 +19,7 @@ from .rows import Rows
 class Config(Shape):
     mlp_hidden: int
     biased: bool
-    window: int  # of all layers; 0: all positions
+    window: int  # one for all layers; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:

@@ -75,7 +75,7 @@ class Place:
 def preprocess(
     file: str | os.PathLike[str], include: Iterable[str | os.PathLike[str]] = (), defines: Iterable[str] = ()
 ) -> str:
-    """Macros and conditionals expanded, line markers kept; Metal's headers are left out."""
+    """The text with macros and conditionals expanded and line markers kept; Metal's headers are left out."""
     with tempfile.TemporaryDirectory(prefix="strict-") as name:
         for header in (*_HEADERS, *_STANDARD):
             path = Path(name, header)

@@ -47,7 +47,9 @@ struct AffineRow {
     METAL_FUNC uint group_chunks() const { return group / 16; }
     METAL_FUNC GroupScale scale(uint g) const { return group_scale(scales, biases, g); }
     METAL_FUNC void unit_scales(uint u, thread GroupScale *out) const { out[0] = scale(u); }
-    METAL_FUNC Lanes lanes(uint g, uint c, GroupScale s) const { return scaled_and_biased(unpack<bits>(data, g * (group / 16) + c), s); }
+    METAL_FUNC Lanes lanes(uint g, uint c, GroupScale s) const {
+        return scaled_and_biased(unpack<bits>(data, g * (group / 16) + c), s);
+    }
 };
 
 template <>

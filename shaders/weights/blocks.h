@@ -23,9 +23,7 @@ struct BlockRow {
 
     enum { unit = B::columns / B::group };
     METAL_FUNC uint group_chunks() const { return B::group / 16; }
-    METAL_FUNC GroupScale scale(uint g) const {
-        return block_scale(data + g / unit, g % unit);
-    }
+    METAL_FUNC GroupScale scale(uint g) const { return block_scale(data + g / unit, g % unit); }
     METAL_FUNC void unit_scales(uint u, thread GroupScale *out) const { block_scales(data + u, out); }
     METAL_FUNC Lanes lanes(uint block, uint chunk, GroupScale s) const { return block_lanes(data + block, chunk, s); }
 };
@@ -68,9 +66,9 @@ struct Plain {
     }
 };
 
-#define OB_BLOCK_FORMATS(X)                                                                                             \
-    X(gguf_q4_0, BlockQ4_0) X(gguf_q4_1, BlockQ4_1) X(gguf_q5_0, BlockQ5_0) X(gguf_q5_1, BlockQ5_1)                     \
-    X(gguf_q8_0, BlockQ8_0) X(gguf_mxfp4, BlockMXFP4) X(gguf_q4_k, BlockQ4_K) X(gguf_q5_k, BlockQ5_K)                   \
-    X(gguf_q6_k, BlockQ6_K)
+#define OB_BLOCK_FORMATS(X)                                                                         \
+    X(gguf_q4_0, BlockQ4_0)                                                                         \
+    X(gguf_q4_1, BlockQ4_1) X(gguf_q5_0, BlockQ5_0) X(gguf_q5_1, BlockQ5_1) X(gguf_q8_0, BlockQ8_0) \
+        X(gguf_mxfp4, BlockMXFP4) X(gguf_q4_k, BlockQ4_K) X(gguf_q5_k, BlockQ5_K) X(gguf_q6_k, BlockQ6_K)
 
 #endif

@@ -22,9 +22,9 @@ struct BlockQ5_K {
 
 struct BlockQ6_K {
     enum { columns = 256, group = 16 };
-    ushort low[64];   // per half block, 64 bytes hold the low four bits: weights 0 to 63, then 64 to 127
-    ushort high[32];  // per half block, byte i holds two bits each of weights i, i + 32, i + 64 and i + 96
-    uchar scales[16]; // signed
+    ushort low[64];    // per half block, 64 bytes hold the low four bits: weights 0 to 63, then 64 to 127
+    ushort high[32];   // per half block, byte i holds two bits each of weights i, i + 32, i + 64 and i + 96
+    uchar scales[16];  // signed
     half d;
 };
 
@@ -56,7 +56,8 @@ METAL_FUNC GroupScale block_scale(device const BlockQ6_K *b, uint g) {
 METAL_FUNC void six_bit_scales(float d, float m, device const uchar *p, thread GroupScale *out) {
     device const ushort *q = (device const ushort *)p;
     uint low = q[0] | uint(q[1]) << 16, least = q[2] | uint(q[3]) << 16, rest = q[4] | uint(q[5]) << 16;
-    uint high = (rest & 0x0F0F0F0Fu) | (low >> 6 & 0x03030303u) << 4, most = (rest >> 4 & 0x0F0F0F0Fu) | (least >> 6 & 0x03030303u) << 4;
+    uint high = (rest & 0x0F0F0F0Fu) | (low >> 6 & 0x03030303u) << 4,
+         most = (rest >> 4 & 0x0F0F0F0Fu) | (least >> 6 & 0x03030303u) << 4;
     ulong scales = (low & 0x3F3F3F3Fu) | ulong(high) << 32, minima = (least & 0x3F3F3F3Fu) | ulong(most) << 32;
     float values[16];
     lanes_store(values, lanes_convert(lanes_spread<8>(scales, minima)));

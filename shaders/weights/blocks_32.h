@@ -43,8 +43,9 @@ struct BlockMXFP4 {
     uchar q[16];
 };
 
-static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 &&
-              sizeof(BlockQ8_0) == 34 && sizeof(BlockMXFP4) == 17, "GGUF's blocks of 32");
+static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 &&
+                  sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockMXFP4) == 17,
+              "GGUF's blocks of 32");
 
 METAL_FUNC GroupScale block_scale(device const BlockQ4_0 *b, uint) { return {stored_value(b->d), 0}; }
 METAL_FUNC GroupScale block_scale(device const BlockQ4_1 *b, uint) { return {stored_value(b->d), stored_value(b->m)}; }

@@ -26,7 +26,8 @@ METAL_FUNC void dots(thread const PlainRow<T> *w, thread const Inputs<R> &x, uin
     for (uint chunk = first; chunk < columns / 16; chunk += step) {
         for (uint o = 0; o < O; o++) {
             Lanes v = lanes_load(w[o].data + 16 * chunk);
-            for (uint r = 0; r < R; r++) acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * chunk), acc[o * R + r]);
+            for (uint r = 0; r < R; r++)
+                acc[o * R + r] = lanes_fma(v, lanes_load(x.row[r] + 16 * chunk), acc[o * R + r]);
         }
     }
     for (uint o = 0; o < O; o++) {

@@ -227,7 +227,8 @@ def test_numpy_reads_where_no_shader_compiles():
     def no_compiler(source):
         raise CompileError("no C++ compiler")
 
-    reader = bandwidth.Reader(SimpleNamespace(compile=no_compiler, threads=2), 1 << 20)
+    core = SimpleNamespace(compile=no_compiler)
+    reader = bandwidth.Reader(SimpleNamespace(core=core, threads=2), 1 << 20)
     reader.measure(2)
     assert reader.result.how == "NumPy" and len(reader.result.passes) == 2
 

@@ -284,11 +284,12 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
 
 
 def test_a_terminal_sees_a_bar(monkeypatch, capsys):
-    from pipeline.converting import bar, display
+    from pipeline.converting import bar
+    from pipeline.converting import progress as chosen
 
-    monkeypatch.setattr(display, "is_live", lambda stream: True)
+    monkeypatch.setattr(chosen, "is_live", lambda stream: True)
     monkeypatch.setenv("TERM", "xterm")
-    with display.make_progress() as progress:
+    with chosen.make_progress() as progress:
         assert isinstance(progress, bar.Bar)
         progress.start(1000)
         progress.shard("model.safetensors", 1, 1)

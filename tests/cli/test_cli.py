@@ -151,15 +151,25 @@ def test_help(module):
     assert code == 0 and err == "" and "--temperature" in out and "exit codes" in out
 
 
-def test_import_is_light():
+@pytest.mark.parametrize(
+    "program, mistake",
+    [
+        ("run", ["--device", "x"]),
+        ("check", ["f.metal", "--grid", "4"]),
+        ("convert", ["a", "b", "--bits", "9"]),
+        ("inspect", ["a", "--kv-cache", "x"]),
+        ("bench", ["--device", "x"]),
+    ],
+)
+def test_import_is_light(program, mistake):
     """Neither NumPy nor anything heavier is loaded, and errors before the run need none of it."""
     heavy = ("numpy", "rich", "tokenizers", "torch", "transformers", "pipeline._core")
-    program = (
-        f"import sys, pipeline; pipeline.__all__; import pipeline.run as r; r.main(['--device', 'x']); "
+    code = (
+        f"import sys, pipeline; pipeline.__all__; import pipeline.{program} as r; assert r.main({mistake}) == 2; "
         f"print([m for m in {heavy} if m in sys.modules])"
     )
-    code, out, _ = finish(start(["-c", program], []))
-    assert code == 0 and out == "[]\n"
+    status, out, errors = finish(start(["-c", code], []))
+    assert status == 0 and out == "[]\n" and errors.startswith("onebuf: error: ")
 
 
 def test_plain_run_needs_no_rich():

@@ -1,14 +1,17 @@
 """Building and installing: what is made again and when, what a machine that cannot build says, what
 is in a wheel."""
 
+import io
 import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from support.paths import ROOT
 
 from pipeline import errors, metalc
 from pipeline.device import resources
-from pipeline.metalc import toolchain
+from pipeline.metalc import bundle, toolchain
 from pipeline.metalc.toolchain import CHECKER, runnable_isas
 
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
@@ -127,6 +130,206 @@ def test_install_replaces_by_renaming_and_only_what_differs(objects, tmp_path):
     assert (target / "other").read_text() == "2"
 
 
+def test_jobs_of_the_lowest_rank_come_first(objects):
+    pool, begun, order = objects.Pool(workers=1), threading.Event(), []
+    first = pool.submit(5, begun.wait)  # the worker is busy until all others wait in the queue
+    jobs = [pool.submit(rank, order.append, (rank, number)) for number, rank in enumerate([2, 0, 1, 0])]
+    begun.set()
+    for job in (first, *jobs):
+        job.result(10)
+    assert order == [(0, 1), (0, 3), (1, 2), (2, 0)]
+    pool.close()
+
+
+def test_a_pool_passes_errors_on_and_forgets_what_has_not_begun(objects):
+    pool, started, go = objects.Pool(workers=1), threading.Event(), threading.Event()
+
+    def last():
+        started.set()
+        assert go.wait(10)
+
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(0, lambda: 1 // 0).result(10)
+    assert list(pool.map(int.__add__, [1, 2], [10, 20])) == [11, 22]
+    running = pool.submit(0, last)
+    assert started.wait(10)
+    waiting = pool.submit(0, pytest.fail)
+    threading.Timer(0.05, go.set).start()
+    pool.close(cancel=True)
+    assert running.done() and waiting.cancelled() and pool.submit(0, pytest.fail).cancelled()
+
+
+# ---- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def progress(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import progress
+
+    return progress
+
+
+def test_a_log_gets_a_line_now_and_then(progress):
+    log = io.StringIO()
+    shown = progress.Progress(3, log, interval=0.05)
+    shown.start()
+    shown.done("a.m")
+    deadline = time.monotonic() + 10
+    while "building 1 of 3, 0 s\n" not in log.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    shown.say("onebuf: a line")
+    shown.end()
+    lines = log.getvalue().splitlines()
+    assert lines[-1] == "onebuf: a line" and set(lines[:-1]) == {"onebuf: building 1 of 3, 0 s"}
+
+
+def test_a_short_build_says_nothing_in_a_log(progress):
+    log = io.StringIO()
+    shown = progress.Progress(1, log)
+    shown.start()
+    shown.done()
+    shown.end()
+    assert log.getvalue() == ""
+
+
+def test_a_terminal_shows_one_line_in_place(progress, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "32")
+    terminal, clear = Terminal(), "\r\x1b[K"
+    shown = progress.Progress(2, terminal)
+    shown.start()
+    shown.done("shaders/linear.metal")
+    shown.say("a warning")
+    shown.end()
+    count = "onebuf: building 1 of 2  shader"  # cut where the terminal ends
+    assert terminal.getvalue() == "onebuf: building 0 of 2  " + clear + count + clear + "a warning\n" + count + clear
+
+
+# ---- what a build compiles
+
+
+@pytest.fixture
+def builder(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.delenv("OB_ISAS", raising=False)
+    monkeypatch.chdir(ROOT)
+    import builder
+
+    return builder
+
+
+@linux_only
+def test_a_run_needs_one_instruction_set_tests_all_of_this_processor_a_wheel_all(builder):
+    run, test, wheel = map(builder.parts_of, ("run", "test", "wheel"))
+    assert run.shaders == runnable_isas()[-1:] and len(run.native) <= 1
+    assert test.shaders == (*runnable_isas(), CHECKER)
+    assert wheel.shaders == toolchain.default_isas()
+    assert set(run.native) <= set(test.native) <= set(wheel.native)
+    assert builder.part_with(CHECKER) == builder.Parts((CHECKER,), ())
+
+
+@linux_only
+def test_the_core_takes_what_a_run_builds(builder):
+    run = builder.parts_of("run")
+    best = run.native or run.shaders
+    environment = {"OB_ISA": "", "OB_NATIVE": ""}
+    code = "from pipeline import _core; print(_core.open_device('cpu').isa)"
+    assert run_python(code, **environment).stdout.split() == list(best)
+
+
+@linux_only
+def test_ob_isas_names_what_is_built(builder, monkeypatch):
+    first = toolchain.processor_isas()[0]
+    monkeypatch.setenv("OB_ISAS", f"{first},{CHECKER}")
+    for goal in builder.GOALS:
+        assert builder.parts_of(goal) == builder.Parts((first, CHECKER), ())
+    table = (ROOT / "docs/command-line.md").read_text()
+    (row,) = [line for line in table.splitlines() if line.startswith("| `OB_ISAS` |")]
+    assert all(f"`{isa}`" in row for isa in toolchain.ISA_FLAGS)
+
+
+@linux_only
+def test_amx_needs_the_processor_and_the_systems_leave(builder, monkeypatch):
+    if toolchain.processor_isas() == ("generic",):
+        pytest.skip("native kernels are for x86-64")
+    flags = "avx2 fma bmi2 avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni amx_tile amx_int8"
+    monkeypatch.setattr(toolchain, "processor_flags", lambda: set(flags.split()))
+    for leave, native in ((True, "amx"), (False, "vnni")):
+        monkeypatch.setattr(builder.native_kernels, "_may_use_tiles", lambda leave=leave: leave)
+        assert builder.parts_of("run") == builder.Parts(("avx512",), (native,))
+    monkeypatch.setattr(toolchain, "processor_flags", lambda: {"sse2"})
+    assert builder.parts_of("run") == builder.Parts(("baseline",), ())
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory):
+    """A source tree with one short shader and the core of this one."""
+    tree = tmp_path_factory.mktemp("tree")
+    ignored = shutil.ignore_patterns("__pycache__", "onebuf.metallib")
+    for folder in ("pipeline", "tools", "objc"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
+    shutil.copytree(ROOT / "shaders", tree / "shaders", ignore=lambda _, names: [n for n in names if ".metal" in n])
+    shutil.copy(ROOT / "shaders/logits_penalty.metal", tree / "shaders")
+    return tree
+
+
+def run_python(code, cwd=ROOT, **environment):
+    return run(sys.executable, "-c", code, cwd=cwd, PYTHONPATH=str(cwd), OB_ISAS="", **environment)
+
+
+@linux_only
+def test_a_device_that_is_not_built_yet_is_built_when_it_is_opened(small_tree):
+    plain = toolchain.processor_isas()[0]
+    bundle = small_tree / "pipeline/onebuf.metallib"
+    shutil.rmtree(bundle, ignore_errors=True)
+    assert run(sys.executable, "tools/builder.py", plain, cwd=small_tree, OB_ISAS="").returncode == 0
+    before = {path.name: path.stat().st_ino for path in bundle.glob("*.so")}
+    assert list(before) == [f"{plain}.so"]
+    code = "import pipeline; print(pipeline.open_device('checker').name)"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(small_tree), "OB_ISAS": ""}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=small_tree, env=environment, **options) for _ in range(2)]
+    said = [job.communicate() for job in both]
+    assert [(job.returncode, out) for job, (out, _) in zip(both, said)] == [(0, "checker\n")] * 2, said
+    line = "onebuf: compiling what checker needs, once, because it is used for the first time"
+    assert sum(errors.splitlines().count(line) for _, errors in said) == 1, said
+    after = {path.name: path.stat().st_ino for path in bundle.glob("*.so")}
+    assert after.keys() == {f"{plain}.so", "checker.so"} and before.items() <= after.items()
+    again = run_python(code, small_tree)
+    assert (again.stdout, again.stderr) == ("checker\n", "")
+
+
+@linux_only
+def test_a_device_that_cannot_be_built_says_why_in_its_last_line(small_tree):
+    bundle = small_tree / "pipeline/onebuf.metallib"
+    (bundle / "checker.so").unlink(missing_ok=True)
+    bundle.mkdir(exist_ok=True)
+    code = "import pipeline; pipeline.open_device('checker')"
+    done = run_python(code, small_tree, CXX="no-such-compiler")
+    assert "CXX=no-such-compiler" in done.stderr
+    assert done.stderr.endswith("what checker needs did not build, as said above: run make build\n")
+
+
+@linux_only
+def test_what_was_left_out_on_purpose_is_not_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path)
+    (tmp_path / "onebuf.metallib").mkdir()
+    monkeypatch.setenv("OB_ISAS", "avx2")
+    with pytest.raises(errors.OnebufError, match="not compiled for the checker: add checker to OB_ISAS"):
+        resources.shader_library(CHECKER)
+    assert resources.shader_library("avx512") == tmp_path / "onebuf.metallib"
+    monkeypatch.delenv("OB_ISAS")
+    monkeypatch.setattr(resources, "_TREE", tmp_path)
+    with pytest.raises(errors.OnebufError, match="not compiled for the checker: reinstall"):
+        resources.shader_library(CHECKER)
+
+
 # ---- machines that cannot build
 
 
@@ -220,13 +423,18 @@ def test_a_missing_library_is_named_with_its_package():
 @linux_only
 def test_the_shaders_compile_as_one_text_too(tmp_path):
     """What a Mac without the offline compiler does when it opens a device."""
-    isa = metalc.default_isas()[0]
+    isa = runnable_isas()[-1]
     text = tmp_path / "all.metal"
     text.write_text(resources.shader_text())
     assert '#include "' not in text.read_text()
-    bundle = metalc.build([text], tmp_path / "all.metallib", [isa], optimize="0")
+    with ThreadPoolExecutor(1) as pool:
+        (unit,) = bundle._units(pool, [str(text)], (), (), isa)
+    (tmp_path / "all.cpp").write_text(unit.source)
+    command = [*bundle._command(["-w"], isa, toolchain.isa_flags(isa)), "-fsyntax-only"]  # code is made from parts
+    done = run(*command, tmp_path / "all.cpp")
+    assert (done.returncode, done.stderr) == (0, "")
     separate = Library(resources.shader_library(), isa)
-    assert sorted(Library(bundle, isa).functions) == sorted(separate.functions)
+    assert sorted(kernel.name for kernel in unit.kernels) == sorted(separate.functions)
 
 
 @linux_only
@@ -245,8 +453,9 @@ def test_native_kernels_compile_for_instruction_sets_that_are_not_here(monkeypat
 
     if toolchain.processor_isas() == ("generic",):
         pytest.skip("native kernels are for x86-64")
-    absent = [isa for isa, (shaders, _) in native_kernels.ISAS.items() if shaders not in runnable_isas()]
-    for isa, source in itertools.product(absent, sorted((ROOT / "objc/metal/cpu/native").glob("*.cpp"))):
+    monkeypatch.chdir(ROOT)
+    absent = set(native_kernels.ISAS) - set(native_kernels.runnable_isas())
+    for isa, source in itertools.product(sorted(absent), native_kernels.sources()):
         done = run(*toolchain.compiler(), *native_kernels.flags(isa), "-Werror", "-fsyntax-only", source)
         assert (done.returncode, done.stderr) == (0, ""), isa
 
@@ -266,7 +475,7 @@ def wheel(tmp_path_factory):
     pytest.importorskip("Cython")
     folder = tmp_path_factory.mktemp("wheel")
     options = ["-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    isas = " ".join((*runnable_isas(), CHECKER))  # what the source tree has: nothing is compiled for it
+    isas = " ".join((*runnable_isas()[:2], CHECKER))  # the tree built for tests has them: nothing is compiled for it
     done = run(sys.executable, "-m", "pip", "wheel", *options, ROOT, OB_ISAS=isas)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")

@@ -43,7 +43,7 @@ def device(single):
 def library(single, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield single.compile(DOUBLE)
+        yield single.core.compile(DOUBLE)
 
 
 def floats(buffer):
@@ -399,7 +399,7 @@ kernel void places(device uint *out [[buffer(0)]], threadgroup uint *scratch [[t
 def places():
     """On one-thread threadgroups, which every device has."""
     device = _core.open_device("auto")
-    return device, device.core.compile(PLACES).kernel("places")
+    return device, device.compile(PLACES).kernel("places")
 
 
 @pytest.mark.parametrize("size", [{"grid": (3, 4, 5)}, {"threadgroups": (3, 4, 5)}], ids=lambda each: next(iter(each)))
@@ -492,7 +492,8 @@ def test_an_instruction_set_of_choice(opened, monkeypatch):
 
 
 def test_kernels_say_whether_they_are_native(opened):
-    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened without."""
+    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened
+    without."""
     there = opened.name == "cpu" and opened.threads > 1 and "avx2" in runnable_isas()
     for name, native in {"linear_q4_f32": there, "linear_f32": False, "rms_norm_f32_f32": False}.items():
         assert opened.kernel(name).native == native, name

@@ -8,6 +8,8 @@ import sys
 import pytest
 from support.paths import ROOT
 
+from pipeline import errors
+
 
 def modules_after(statement):
     code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
@@ -30,8 +32,11 @@ PUBLIC = {
         "Request Storage Tensor checked errors generation load_model open_checkpoint open_device ops quantize"
     ),
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
+    "pipeline.checkpoints": (
+        "Chat Checkpoint NAMES TensorInfo TextStream Tokenizer builtin_model model_path open_checkpoint"
+    ),
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
-    "pipeline.models": "Decoder DecoderLayer FAMILIES family_of load_model surveyed",
+    "pipeline.models": "Decoder DecoderLayer FAMILIES Model family_of load_model surveyed",
     "pipeline.generation": (
         "Event Failed Finished Generator Prefilled Request Sampling Stats Token TraceEvent cache_bytes load_model"
     ),
@@ -54,7 +59,11 @@ def test_public_names(name):
 
 
 def test_documents_use_public_names_only():
-    """README and docs import from packages, never from pipeline._core."""
+    """README and docs import public names from packages, never from pipeline._core or from a module of a package."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
             assert "_core" not in code, page.name
+            for package, names in re.findall(r"^from (pipeline[\w.]*) import (.+)$", code, re.M):
+                public = PUBLIC["pipeline"] if package == "pipeline" else PUBLIC.get(package)
+                known = public.split() if public else dir(errors) if package == "pipeline.errors" else []
+                assert set(names.split(", ")) <= set(known), f"{page.name}: from {package} import {names}"

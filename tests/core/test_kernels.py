@@ -89,6 +89,12 @@ def test_threadgroup_memory_has_a_length(kernel):
     np.testing.assert_array_equal(x, np.arange(9)[::-1])
 
 
+def test_records_are_structs(kernel):
+    args, y = np.array([(3, 2.0)], [("n", "<u4"), ("scale", "<f4")]), np.zeros(4, np.float32)
+    kernel("scaled").run(np.ones(4, np.float32), y, args, grid=4, threads=1)
+    np.testing.assert_array_equal(y, [2, 2, 2, 0])
+
+
 def test_memory_that_stays(kernel, own):
     counts = own.buffer(np.zeros((2, 2), np.uint32))
     for step in (1, 10):
@@ -156,6 +162,13 @@ READ_ONLY.flags.writeable = False
             r"step .* is int; give a NumPy array or value, such as",
         ),
         ("scaled", (X, [1.0]), {"constants": ARGS}, DTypeError, r"y .* is list; give a NumPy array"),
+        (
+            "scaled",
+            (X, Y, ONE),
+            {},
+            DTypeError,
+            r"args \[\[buffer\(2\)\]\] is a struct of n, scale, not uint32; give its",
+        ),
         ("scaled", (X[:0], Y), {"constants": ARGS}, ShapeError, r"x .* has shape \(0,\); give one element or more"),
         (
             "scaled",

@@ -61,3 +61,25 @@ def test_glossary_says_where_each_word_lives():
     assert len(rows) >= 40 and all(len(row) == 3 for row in rows)
     for word, _, where in rows:
         assert SPAN.search(where) or "](" in where, word
+
+
+def kernels():
+    """(file, kernel, the comment above it) of every kernel that has one of its own, not only a format's variant."""
+    for file in sorted((ROOT / "shaders").glob("*.metal")):
+        for comment, name in re.findall(
+            r"((?:^//.*\n)+)(?:template <[^>]*>\n)?kernel void (\w+)\(", file.read_text(), re.M
+        ):
+            yield file.name, name, " ".join(line.removeprefix("//").strip() for line in comment.splitlines())
+
+
+def test_every_kernel_says_which_step_calls_it():
+    from pipeline import Pipeline
+
+    found = list(kernels())
+    text = "".join(file.read_text() for file in (ROOT / "shaders").glob("*.metal"))
+    assert len(found) == len(re.findall(r"^kernel void ", text, re.M))
+    for file, name, comment in found:
+        steps = re.search(r"Steps? (`.*?)(?:\.|, )", comment)
+        named = re.findall(r"`(\w+)`", steps[1]) if steps else []
+        variant = "in MLX's affine format" in comment or "Pipeline.status()" in comment
+        assert (named or variant) and all(hasattr(Pipeline, step) for step in named), f"{file}: {name}: {comment}"

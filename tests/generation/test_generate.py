@@ -294,6 +294,17 @@ def test_a_run_that_is_left_early_leaves_nothing_behind(model):
     assert {i: tuple(end.tokens) for i, end in again.items()} == {i: TOKENS[i][:20] for i in range(3)}
 
 
+def test_a_generator_refuses_a_run_within_a_run(model):
+    generator = p.Generator(model)
+    run = generator.run([p.Request(0, PROMPTS[0], 5)])
+    events = [next(run)]
+    with pytest.raises(UsageError, match="this Generator runs already; end or close that run first"):
+        next(generator.run([p.Request(1, PROMPTS[1], 5)]))
+    events += list(run)  # undisturbed
+    assert finished(events)[0].tokens == list(TOKENS[0][:5])
+    assert finished(generator.run([p.Request(1, PROMPTS[1], 5)]))[1].tokens == list(TOKENS[1][:5])
+
+
 def test_generators_of_one_model_in_threads_of_their_own(model):
     texts = {}
 

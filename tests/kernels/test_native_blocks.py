@@ -62,8 +62,7 @@ READ_TO_THE_END = """
     import numpy as np
     import pipeline as p
     from pipeline.graph.formats import BLOCKS
-from pipeline.graph.tensors import Mapped
-    from pipeline.graph.tensors import Storage
+    from pipeline.graph.tensors import Mapped, Storage
 
     file, kind, groups, outputs = sys.argv[1], sys.argv[2], int(sys.argv[3]), 11
     columns, size = BLOCKS.get(kind, (32, 16))

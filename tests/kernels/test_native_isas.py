@@ -1,7 +1,7 @@
 """Native kernels of instruction sets that this processor lacks give the bits of AVX2's.
 
-They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and stand in
-a copy of the bundle where AVX2's would (support/emulation.py)."""
+They are compiled from the same sources with tests/support/native/emulated.h in place of the missing intrinsics, and
+stand in a copy of the bundle where AVX2's would (support/emulation.py)."""
 
 import platform
 import subprocess
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def avx2():
-    return open_bundle(resources.shader_library())
+    return open_bundle(resources.shader_library("avx2"))
 
 
 @pytest.fixture(scope="module", params=ISAS)
@@ -43,7 +43,7 @@ def open_bundle(bundle):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OB_ISA", "avx2")
         patch.setenv("OB_NATIVE", "1")
-        patch.setattr(resources, "shader_library", lambda: bundle)
+        patch.setattr(resources, "shader_library", lambda isa: bundle)
         try:
             return p.open_device("cpu", threads=2)
         except OnebufError as error:

@@ -115,8 +115,8 @@ def test_fused_residual_norm_scalar(device, case, with_sum):
 @pytest.mark.parametrize("dim", [65536, 2**20 + 5])
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_long_rows(processor, dtype, dim):
-    """Errors of a plain running sum would add up: all of one sign where the elements are equal. Not on the checker: what
-    long rows do to memory is hazard 7."""
+    """Errors of a plain running sum would add up: all of one sign where the elements are equal. Not on the checker:
+    what long rows do to memory is hazard 7."""
     device = processor
     rng = np.random.default_rng(3)
     values = np.stack([rng.normal(size=dim), np.full(dim, 0.1), rng.exponential(size=dim) * 100])

@@ -297,12 +297,12 @@ def test_a_router_with_a_bias_and_a_scale(device, format, group, scoring):
         (
             {"scoring": "sigmoid", "per_expert_scale": np.ones(6, np.float32)},
             BuildError,
-            "per_expert_scale and softmax_after go with plain softmax",
+            "per_expert_scale and softmax_after_topk go with plain softmax",
         ),
         (
             {"softmax_after_topk": True, "groups": 3},
             BuildError,
-            "per_expert_scale and softmax_after go with plain softmax",
+            "per_expert_scale and softmax_after_topk go with plain softmax",
         ),
         ({"scale": NAN}, BuildError, "router: scale = nan must be a number"),
         ({"bias": np.zeros(5, np.float32)}, ShapeError, r"router.logits: the bias has shape \(5,\), expected \(6,\)"),

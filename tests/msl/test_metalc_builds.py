@@ -14,6 +14,7 @@ from support.paths import ROOT
 
 from pipeline import metalc
 from pipeline.metalc import toolchain
+from pipeline.metalc.preprocess import Preprocessor
 from pipeline.metalc.toolchain import runnable_isas
 
 SHADERS = Path(__file__).parent / "shaders"
@@ -168,6 +169,27 @@ def test_unchanged_inputs_are_not_compiled_again(tmp_path):
     out = np.zeros(1, np.int32)
     Library(tmp_path / "copy.metallib", isa).run("f", [out])
     assert out[0] == 2
+
+
+def test_the_clock_does_not_change_what_is_compared(tmp_path, monkeypatch):
+    """Empty headers that stand for the library's are written one after another, maybe in two seconds."""
+    shader = tmp_path / "a.metal"
+    shader.write_text("#include <metal_stdlib>\n#include <simd/simd.h>\nkernel void f(device int *a) {}\n")
+
+    def text():
+        with Preprocessor() as preprocessor:
+            return preprocessor.run(shader)
+
+    plain, writes = Path.write_text, []
+
+    def write_text(path, content, **options):
+        plain(path, content, **options)
+        writes.append(path)
+        os.utime(path, (len(writes), len(writes)))
+
+    usual = text()
+    monkeypatch.setattr(Path, "write_text", write_text)
+    assert text() == usual and len(writes) > 10
 
 
 def test_options_are_part_of_what_is_compared(tmp_path):

@@ -13,7 +13,8 @@ import pytest
 
 @dataclass(frozen=True)
 class Axis:
-    """The values of one parameter, and places among them: of those that a daily run takes, and that the checker takes."""
+    """The values of one parameter, and places among them: of those that a daily run takes, and that the checker
+    takes."""
 
     values: tuple
     daily: tuple[int, ...]

@@ -1,5 +1,6 @@
-"""The native kernels of instruction sets that this processor may lack, compiled for AVX2 with native/emulated.h in place of the
-missing intrinsics. Objects stay in build/tests/emulated and are made again only when their inputs changed."""
+"""The native kernels of instruction sets that this processor may lack, compiled for AVX2 with native/emulated.h in
+place of the missing intrinsics. Objects stay in build/tests/emulated and are made again only when their inputs
+changed."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ NATIVE = next((ROOT / "objc").rglob("native/table.cpp")).parent.relative_to(ROOT
 FOLDER = Path("build/tests/emulated")
 # -O0 compiles in half the time of -O1, and most of the time is the compiler's.
 FLAGS = (
-    "-std=c++17 -O0 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off -Wno-psabi "
-    f"-march=x86-64-v3 -DOB_EMULATE -Iobjc -I{NATIVE} -Iobjc/metal -Ishaders -Itests/support/native"
+    "-std=c++17 -O0 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
+    f"-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -I{NATIVE} -Iobjc/metal -Ishaders -Itests/support/native"
 ).split()
 
 
@@ -32,7 +33,7 @@ def bundle_for(isa: str) -> Path:
     bundle = ROOT / FOLDER / f"{isa}.metallib"
     with alone_in(ROOT / FOLDER):
         kernels = _compile(isa)
-        objects.install(resources.shader_library(), bundle)  # takes away what an earlier run put there
+        objects.install(resources.shader_library("avx2"), bundle)  # takes away what an earlier run put there
         (bundle / "native/avx2.so").unlink()
         shutil.copy(kernels, bundle / "native/avx2.so")
     return bundle

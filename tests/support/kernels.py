@@ -54,7 +54,8 @@ ONE_OF_EACH_KIND = (
     ("gguf_q4_k", 256),
     ("mxfp4", 32),
 )
-# Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and test_formats.py.
+# Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and
+# test_formats.py.
 FORMATS = axis(
     FORMATS_AND_GROUPS,
     ONE_OF_EACH_KIND,

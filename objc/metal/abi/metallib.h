@@ -22,18 +22,18 @@ typedef struct metallib_member {
     uint32_t count;
 } metallib_member;
 
-enum { METALLIB_BUFFER = 0, METALLIB_THREADGROUP = 1 };               // MTLBindingType
+enum { METALLIB_BUFFER = 0, METALLIB_THREADGROUP = 1 };                   // MTLBindingType
 enum { METALLIB_READ = 0, METALLIB_READ_WRITE = 1, METALLIB_WRITE = 2 };  // MTLBindingAccess
 
 typedef struct metallib_argument {
-    const char *name;       // parameter name in the shader
-    uint32_t kind;          // METALLIB_BUFFER or METALLIB_THREADGROUP
-    uint32_t index;         // n of [[buffer(n)]] or [[threadgroup(n)]]
+    const char *name;  // parameter name in the shader
+    uint32_t kind;     // METALLIB_BUFFER or METALLIB_THREADGROUP
+    uint32_t index;    // n of [[buffer(n)]] or [[threadgroup(n)]]
     uint32_t access;
-    uint32_t constant;      // 1 in the constant address space
-    uint32_t reference;     // 1 for T &: the bound range must hold one whole T
-    uint32_t type;          // MTLDataType of the element
-    uint32_t size;          // sizeof(T) and alignof(T) for T *name or T &name
+    uint32_t constant;   // 1 in the constant address space
+    uint32_t reference;  // 1 for T &: the bound range must hold one whole T
+    uint32_t type;       // MTLDataType of the element
+    uint32_t size;       // sizeof(T) and alignof(T) for T *name or T &name
     uint32_t alignment;
     uint32_t member_count;  // of a struct element, else 0
     const metallib_member *members;
@@ -42,7 +42,7 @@ typedef struct metallib_argument {
 // A function constant. `type` is an MTLDataType value.
 typedef struct metallib_constant {
     const char *name;
-    uint32_t index;         // n of [[function_constant(n)]]
+    uint32_t index;  // n of [[function_constant(n)]]
     uint32_t type;
 } metallib_constant;
 
@@ -78,23 +78,23 @@ typedef struct metallib_signature {
     const char *name;
     const metallib_argument *arguments;
     uint32_t argument_count;
-    uint32_t max_total_threads;           // per threadgroup: 1 where a threadgroup is one thread
+    uint32_t max_total_threads;  // per threadgroup: 1 where a threadgroup is one thread
     uint32_t thread_execution_width;
-    uint32_t static_threadgroup_length;   // bytes declared in the kernel's body
-    const metallib_constant *constants;   // those of the shader that the function stands in
+    uint32_t static_threadgroup_length;  // bytes declared in the kernel's body
+    const metallib_constant *constants;  // those of the shader that the function stands in
     uint32_t constant_count;
 } metallib_signature;
 
 typedef struct metallib_function {
     metallib_signature signature;
-    metallib_entry entry;                 // NULL where the code of the library is not in this object
+    metallib_entry entry;  // NULL where the code of the library is not in this object
 } metallib_function;
 
 typedef struct metallib {
-    uint32_t abi;                         // METALLIB_ABI
+    uint32_t abi;  // METALLIB_ABI
     uint32_t function_count;
-    const char *isa;                      // "avx2", ...
-    const metallib_function *functions;   // sorted by name
+    const char *isa;                     // "avx2", ...
+    const metallib_function *functions;  // sorted by name
 } metallib;
 
 extern __attribute__((visibility("default"))) const metallib ob_metallib;

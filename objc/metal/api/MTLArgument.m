@@ -20,7 +20,9 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 
 @implementation MTLType
 
-- (MTLDataType)dataType { return _dataType; }
+- (MTLDataType)dataType {
+    return _dataType;
+}
 
 @end
 
@@ -45,13 +47,27 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     [super dealloc];
 }
 
-- (NSString *)name { return _name; }
-- (NSUInteger)offset { return _offset; }
-- (MTLDataType)dataType { return _dataType; }
-- (NSUInteger)argumentIndex { return 0; }
-- (MTLStructType *)structType { return nil; }
-- (MTLArrayType *)arrayType { return _arrayType; }
-- (MTLPointerType *)pointerType { return nil; }
+- (NSString *)name {
+    return _name;
+}
+- (NSUInteger)offset {
+    return _offset;
+}
+- (MTLDataType)dataType {
+    return _dataType;
+}
+- (NSUInteger)argumentIndex {
+    return 0;
+}
+- (MTLStructType *)structType {
+    return nil;
+}
+- (MTLArrayType *)arrayType {
+    return _arrayType;
+}
+- (MTLPointerType *)pointerType {
+    return nil;
+}
 
 @end
 
@@ -76,7 +92,9 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     [super dealloc];
 }
 
-- (NSArray *)members { return _members; }
+- (NSArray *)members {
+    return _members;
+}
 
 - (MTLStructMember *)memberByName:(NSString *)name {
     for (MTLStructMember *member in _members) {
@@ -99,13 +117,27 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return self;
 }
 
-- (MTLDataType)elementType { return _elementType; }
-- (NSUInteger)arrayLength { return _arrayLength; }
-- (NSUInteger)stride { return _stride; }
-- (NSUInteger)argumentIndexStride { return 0; }
-- (MTLStructType *)elementStructType { return nil; }
-- (MTLArrayType *)elementArrayType { return nil; }
-- (MTLPointerType *)elementPointerType { return nil; }
+- (MTLDataType)elementType {
+    return _elementType;
+}
+- (NSUInteger)arrayLength {
+    return _arrayLength;
+}
+- (NSUInteger)stride {
+    return _stride;
+}
+- (NSUInteger)argumentIndexStride {
+    return 0;
+}
+- (MTLStructType *)elementStructType {
+    return nil;
+}
+- (MTLArrayType *)elementArrayType {
+    return nil;
+}
+- (MTLPointerType *)elementPointerType {
+    return nil;
+}
 
 @end
 
@@ -130,12 +162,26 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     [super dealloc];
 }
 
-- (MTLDataType)elementType { return _elementType; }
-- (MTLBindingAccess)access { return _access; }
-- (NSUInteger)alignment { return _alignment; }
-- (NSUInteger)dataSize { return _dataSize; }
-- (BOOL)elementIsArgumentBuffer { return NO; }
-- (MTLStructType *)elementStructType { return _elementStructType; }
-- (MTLArrayType *)elementArrayType { return nil; }
+- (MTLDataType)elementType {
+    return _elementType;
+}
+- (MTLBindingAccess)access {
+    return _access;
+}
+- (NSUInteger)alignment {
+    return _alignment;
+}
+- (NSUInteger)dataSize {
+    return _dataSize;
+}
+- (BOOL)elementIsArgumentBuffer {
+    return NO;
+}
+- (MTLStructType *)elementStructType {
+    return _elementStructType;
+}
+- (MTLArrayType *)elementArrayType {
+    return nil;
+}
 
 @end

@@ -2,8 +2,12 @@
 
 @implementation MTLBlitPassDescriptor
 
-+ (MTLBlitPassDescriptor *)blitPassDescriptor { return [[[self alloc] init] autorelease]; }
++ (MTLBlitPassDescriptor *)blitPassDescriptor {
+    return [[[self alloc] init] autorelease];
+}
 
-- (id)copyWithZone:(NSZone *)zone { return [[MTLBlitPassDescriptor allocWithZone:zone] init]; }
+- (id)copyWithZone:(NSZone *)zone {
+    return [[MTLBlitPassDescriptor allocWithZone:zone] init];
+}
 
 @end

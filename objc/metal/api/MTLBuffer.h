@@ -3,8 +3,8 @@
 
 @protocol MTLBuffer <MTLResource>
 
-@property (readonly) NSUInteger length;        // bytes
-@property (readonly) uint64_t gpuAddress;
+@property(readonly) NSUInteger length;  // bytes
+@property(readonly) uint64_t gpuAddress;
 
 // The bytes, valid as long as the buffer; NULL in MTLStorageModePrivate.
 - (void *)contents;

@@ -54,30 +54,30 @@ typedef NS_ENUM(NSUInteger, MTLDispatchType) {
     MTLCommandBufferErrorOption _errorOptions;
 }
 
-@property (readwrite, nonatomic) BOOL retainedReferences;  // YES unless set
-@property (readwrite, nonatomic) MTLCommandBufferErrorOption errorOptions;
+@property(readwrite, nonatomic) BOOL retainedReferences;  // YES unless set
+@property(readwrite, nonatomic) MTLCommandBufferErrorOption errorOptions;
 
 @end
 
 @protocol MTLCommandBuffer <NSObject>
 
-@property (readonly) id<MTLDevice> device;
-@property (readonly) id<MTLCommandQueue> commandQueue;
-@property (readonly) BOOL retainedReferences;
-@property (readonly) MTLCommandBufferErrorOption errorOptions;
-@property (copy, atomic) NSString *label;
-@property (readonly) MTLCommandBufferStatus status;
-@property (readonly) NSError *error;  // nil unless the status is MTLCommandBufferStatusError
+@property(readonly) id<MTLDevice> device;
+@property(readonly) id<MTLCommandQueue> commandQueue;
+@property(readonly) BOOL retainedReferences;
+@property(readonly) MTLCommandBufferErrorOption errorOptions;
+@property(copy, atomic) NSString *label;
+@property(readonly) MTLCommandBufferStatus status;
+@property(readonly) NSError *error;  // nil unless the status is MTLCommandBufferStatusError
 
 // Seconds of the monotonic clock; 0 until they are known.
-@property (readonly) CFTimeInterval kernelStartTime;
-@property (readonly) CFTimeInterval kernelEndTime;
-@property (readonly) CFTimeInterval GPUStartTime;
-@property (readonly) CFTimeInterval GPUEndTime;
+@property(readonly) CFTimeInterval kernelStartTime;
+@property(readonly) CFTimeInterval kernelEndTime;
+@property(readonly) CFTimeInterval GPUStartTime;
+@property(readonly) CFTimeInterval GPUEndTime;
 
 // The findings of a device that validates shaders, each an id<MTLFunctionLog>; nil where there is nothing, or
 // before it has completed.
-@property (readonly) id<MTLLogContainer> logs;
+@property(readonly) id<MTLLogContainer> logs;
 
 - (void)enqueue;
 - (void)commit;
@@ -89,8 +89,7 @@ typedef NS_ENUM(NSUInteger, MTLDispatchType) {
 - (id<MTLBlitCommandEncoder>)blitCommandEncoderWithDescriptor:(MTLBlitPassDescriptor *)blitPassDescriptor;
 - (id<MTLComputeCommandEncoder>)computeCommandEncoder;
 - (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDispatchType:(MTLDispatchType)dispatchType;
-- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:
-    (MTLComputePassDescriptor *)computePassDescriptor;
+- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:(MTLComputePassDescriptor *)computePassDescriptor;
 
 - (void)encodeWaitForEvent:(id<MTLEvent>)event value:(uint64_t)value;
 - (void)encodeSignalEvent:(id<MTLEvent>)event value:(uint64_t)value;

@@ -15,11 +15,15 @@
     return copy;
 }
 
-- (BOOL)retainedReferences { return _retainedReferences; }
+- (BOOL)retainedReferences {
+    return _retainedReferences;
+}
 - (void)setRetainedReferences:(BOOL)retained {
     _retainedReferences = retained;
 }
-- (MTLCommandBufferErrorOption)errorOptions { return _errorOptions; }
+- (MTLCommandBufferErrorOption)errorOptions {
+    return _errorOptions;
+}
 - (void)setErrorOptions:(MTLCommandBufferErrorOption)options {
     _errorOptions = options;
 }

@@ -18,8 +18,8 @@ typedef NS_OPTIONS(NSUInteger, MTLBarrierScope) {
 
 @protocol MTLCommandEncoder <NSObject>
 
-@property (readonly) id<MTLDevice> device;
-@property (copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(copy, atomic) NSString *label;
 
 - (void)endEncoding;
 - (void)insertDebugSignpost:(NSString *)string;

@@ -7,8 +7,8 @@
 
 @protocol MTLCommandQueue <NSObject>
 
-@property (copy, atomic) NSString *label;
-@property (readonly) id<MTLDevice> device;
+@property(copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
 
 // Autoreleased. Blocks while the queue's limit of unfinished command buffers is reached.
 - (id<MTLCommandBuffer>)commandBuffer;

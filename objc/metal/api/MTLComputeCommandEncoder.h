@@ -18,7 +18,7 @@ typedef struct {
 
 @protocol MTLComputeCommandEncoder <MTLCommandEncoder>
 
-@property (readonly) MTLDispatchType dispatchType;
+@property(readonly) MTLDispatchType dispatchType;
 
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state;
 

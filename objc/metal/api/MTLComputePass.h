@@ -7,6 +7,6 @@
 
 + (MTLComputePassDescriptor *)computePassDescriptor;
 
-@property (nonatomic) MTLDispatchType dispatchType;
+@property(nonatomic) MTLDispatchType dispatchType;
 
 @end

@@ -2,7 +2,9 @@
 
 @implementation MTLComputePassDescriptor
 
-+ (MTLComputePassDescriptor *)computePassDescriptor { return [[[self alloc] init] autorelease]; }
++ (MTLComputePassDescriptor *)computePassDescriptor {
+    return [[[self alloc] init] autorelease];
+}
 
 - (id)copyWithZone:(NSZone *)zone {
     MTLComputePassDescriptor *copy = [[MTLComputePassDescriptor allocWithZone:zone] init];
@@ -10,7 +12,9 @@
     return copy;
 }
 
-- (MTLDispatchType)dispatchType { return _dispatchType; }
+- (MTLDispatchType)dispatchType {
+    return _dispatchType;
+}
 - (void)setDispatchType:(MTLDispatchType)type {
     _dispatchType = type;
 }

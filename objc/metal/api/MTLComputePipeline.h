@@ -9,7 +9,7 @@
     NSArray *_bindings;
 }
 
-@property (readonly) NSArray *bindings;  // of id<MTLBinding>
+@property(readonly) NSArray *bindings;  // of id<MTLBinding>
 
 @end
 
@@ -20,10 +20,10 @@
     NSUInteger _maxTotalThreadsPerThreadgroup;
 }
 
-@property (copy, nonatomic) NSString *label;
-@property (readwrite, nonatomic, retain) id<MTLFunction> computeFunction;
-@property (readwrite, nonatomic) BOOL threadGroupSizeIsMultipleOfThreadExecutionWidth;
-@property (readwrite, nonatomic) NSUInteger maxTotalThreadsPerThreadgroup;  // 0: the kernel's own limit
+@property(copy, nonatomic) NSString *label;
+@property(readwrite, nonatomic, retain) id<MTLFunction> computeFunction;
+@property(readwrite, nonatomic) BOOL threadGroupSizeIsMultipleOfThreadExecutionWidth;
+@property(readwrite, nonatomic) NSUInteger maxTotalThreadsPerThreadgroup;  // 0: the kernel's own limit
 
 - (void)reset;
 
@@ -31,11 +31,11 @@
 
 @protocol MTLComputePipelineState <NSObject>
 
-@property (readonly) NSString *label;
-@property (readonly) id<MTLDevice> device;
-@property (readonly) NSUInteger maxTotalThreadsPerThreadgroup;
-@property (readonly) NSUInteger threadExecutionWidth;
-@property (readonly) NSUInteger staticThreadgroupMemoryLength;  // bytes
-@property (readonly) BOOL supportIndirectCommandBuffers;
+@property(readonly) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(readonly) NSUInteger maxTotalThreadsPerThreadgroup;
+@property(readonly) NSUInteger threadExecutionWidth;
+@property(readonly) NSUInteger staticThreadgroupMemoryLength;  // bytes
+@property(readonly) BOOL supportIndirectCommandBuffers;
 
 @end

@@ -15,7 +15,9 @@
     [super dealloc];
 }
 
-- (NSArray *)bindings { return _bindings; }
+- (NSArray *)bindings {
+    return _bindings;
+}
 
 @end
 
@@ -42,7 +44,9 @@
     return copy;
 }
 
-- (NSString *)label { return _label; }
+- (NSString *)label {
+    return _label;
+}
 
 - (void)setLabel:(NSString *)label {
     NSString *copy = [label copy];
@@ -50,7 +54,9 @@
     _label = copy;
 }
 
-- (id<MTLFunction>)computeFunction { return _computeFunction; }
+- (id<MTLFunction>)computeFunction {
+    return _computeFunction;
+}
 
 - (void)setComputeFunction:(id<MTLFunction>)function {
     [function retain];
@@ -64,7 +70,9 @@
 - (void)setThreadGroupSizeIsMultipleOfThreadExecutionWidth:(BOOL)value {
     _threadGroupSizeIsMultipleOfThreadExecutionWidth = value;
 }
-- (NSUInteger)maxTotalThreadsPerThreadgroup { return _maxTotalThreadsPerThreadgroup; }
+- (NSUInteger)maxTotalThreadsPerThreadgroup {
+    return _maxTotalThreadsPerThreadgroup;
+}
 - (void)setMaxTotalThreadsPerThreadgroup:(NSUInteger)value {
     _maxTotalThreadsPerThreadgroup = value;
 }

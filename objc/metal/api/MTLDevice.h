@@ -59,20 +59,20 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 
 @protocol MTLDevice <NSObject>
 
-@property (readonly) NSString *name;
-@property (readonly) uint64_t registryID;
-@property (readonly) MTLSize maxThreadsPerThreadgroup;  // a pipeline state's own limit may be lower
-@property (readonly, getter=isLowPower) BOOL lowPower;
-@property (readonly, getter=isHeadless) BOOL headless;
-@property (readonly, getter=isRemovable) BOOL removable;
-@property (readonly) BOOL hasUnifiedMemory;
-@property (readonly) uint64_t recommendedMaxWorkingSetSize;
-@property (readonly) MTLDeviceLocation location;
-@property (readonly) NSUInteger locationNumber;
-@property (readonly) uint64_t maxTransferRate;
-@property (readonly) NSUInteger currentAllocatedSize;
-@property (readonly) NSUInteger maxThreadgroupMemoryLength;
-@property (readonly) NSUInteger maxBufferLength;
+@property(readonly) NSString *name;
+@property(readonly) uint64_t registryID;
+@property(readonly) MTLSize maxThreadsPerThreadgroup;  // a pipeline state's own limit may be lower
+@property(readonly, getter=isLowPower) BOOL lowPower;
+@property(readonly, getter=isHeadless) BOOL headless;
+@property(readonly, getter=isRemovable) BOOL removable;
+@property(readonly) BOOL hasUnifiedMemory;
+@property(readonly) uint64_t recommendedMaxWorkingSetSize;
+@property(readonly) MTLDeviceLocation location;
+@property(readonly) NSUInteger locationNumber;
+@property(readonly) uint64_t maxTransferRate;
+@property(readonly) NSUInteger currentAllocatedSize;
+@property(readonly) NSUInteger maxThreadgroupMemoryLength;
+@property(readonly) NSUInteger maxBufferLength;
 
 - (BOOL)supportsFamily:(MTLGPUFamily)gpuFamily;
 
@@ -81,9 +81,7 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 
 // nil when there is no memory left.
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
-- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer
-                             length:(NSUInteger)length
-                            options:(MTLResourceOptions)options;
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)pointer length:(NSUInteger)length options:(MTLResourceOptions)options;
 
 // Wraps whole pages that the caller keeps until the buffer is released.
 - (id<MTLBuffer>)newBufferWithBytesNoCopy:(void *)pointer
@@ -94,22 +92,20 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 - (id<MTLLibrary>)newDefaultLibrary;  // nil: a program here has no default library
 - (id<MTLLibrary>)newLibraryWithFile:(NSString *)filepath error:(NSError **)error;
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL *)url error:(NSError **)error;
-- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source
-                               options:(MTLCompileOptions *)options
-                                 error:(NSError **)error;
+- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error;
 
 - (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
                                                              error:(NSError **)error;
-- (id<MTLComputePipelineState>)
-    newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
-                                options:(MTLPipelineOption)options
-                             reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                  error:(NSError **)error;
-- (id<MTLComputePipelineState>)
-    newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
-                                  options:(MTLPipelineOption)options
-                               reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                    error:(NSError **)error;
+- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                                           options:(MTLPipelineOption)options
+                                                        reflection:
+                                                            (MTLAutoreleasedComputePipelineReflection *)reflection
+                                                             error:(NSError **)error;
+- (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
+                                                             options:(MTLPipelineOption)options
+                                                          reflection:
+                                                              (MTLAutoreleasedComputePipelineReflection *)reflection
+                                                               error:(NSError **)error;
 
 - (id<MTLFence>)newFence;
 - (id<MTLEvent>)newEvent;

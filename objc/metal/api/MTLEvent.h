@@ -6,14 +6,14 @@
 
 @protocol MTLEvent <NSObject>
 
-@property (readonly) id<MTLDevice> device;
-@property (copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(copy, atomic) NSString *label;
 
 @end
 
 @protocol MTLSharedEvent <MTLEvent>
 
 // Any thread may read and write it. Writing wakes command buffers that wait for the value or less.
-@property (readwrite) uint64_t signaledValue;
+@property(readwrite) uint64_t signaledValue;
 
 @end

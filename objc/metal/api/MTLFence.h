@@ -5,7 +5,7 @@
 
 @protocol MTLFence <NSObject>
 
-@property (readonly) id<MTLDevice> device;
-@property (copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(copy, atomic) NSString *label;
 
 @end

@@ -14,19 +14,19 @@ typedef NS_ENUM(NSUInteger, MTLFunctionLogType) {
 
 @protocol MTLFunctionLogDebugLocation <NSObject>
 
-@property (readonly, nonatomic) NSString *functionName;
-@property (readonly, nonatomic) NSURL *URL;
-@property (readonly, nonatomic) NSUInteger line;
-@property (readonly, nonatomic) NSUInteger column;
+@property(readonly, nonatomic) NSString *functionName;
+@property(readonly, nonatomic) NSURL *URL;
+@property(readonly, nonatomic) NSUInteger line;
+@property(readonly, nonatomic) NSUInteger column;
 
 @end
 
 // Its description is a text for people.
 @protocol MTLFunctionLog <NSObject>
 
-@property (readonly, nonatomic) MTLFunctionLogType type;
-@property (readonly, nonatomic) NSString *encoderLabel;
-@property (readonly, nonatomic) id<MTLFunction> function;
-@property (readonly, nonatomic) id<MTLFunctionLogDebugLocation> debugLocation;
+@property(readonly, nonatomic) MTLFunctionLogType type;
+@property(readonly, nonatomic) NSString *encoderLabel;
+@property(readonly, nonatomic) id<MTLFunction> function;
+@property(readonly, nonatomic) id<MTLFunctionLogDebugLocation> debugLocation;
 
 @end

@@ -46,30 +46,30 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 }
 
 // NSString to NSString or NSNumber.
-@property (readwrite, copy, nonatomic) NSDictionary *preprocessorMacros;
+@property(readwrite, copy, nonatomic) NSDictionary *preprocessorMacros;
 
 // Accepted, and without effect: arithmetic here keeps inf, NaN and the order of additions.
-@property (readwrite, nonatomic) BOOL fastMathEnabled;
-@property (readwrite, nonatomic) MTLLanguageVersion languageVersion;
+@property(readwrite, nonatomic) BOOL fastMathEnabled;
+@property(readwrite, nonatomic) MTLLanguageVersion languageVersion;
 
 @end
 
 @protocol MTLFunction <NSObject>
 
-@property (copy, atomic) NSString *label;
-@property (readonly) id<MTLDevice> device;
-@property (readonly) MTLFunctionType functionType;
-@property (readonly) NSString *name;
+@property(copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(readonly) MTLFunctionType functionType;
+@property(readonly) NSString *name;
 
 @end
 
 @protocol MTLLibrary <NSObject>
 
-@property (copy, atomic) NSString *label;
-@property (readonly) id<MTLDevice> device;
-@property (readonly) NSArray *functionNames;  // of NSString
-@property (readonly) MTLLibraryType type;
-@property (readonly) NSString *installName;  // nil
+@property(copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(readonly) NSArray *functionNames;  // of NSString
+@property(readonly) MTLLibraryType type;
+@property(readonly) NSString *installName;  // nil
 
 // nil when there is no such function. The function keeps the library alive.
 - (id<MTLFunction>)newFunctionWithName:(NSString *)functionName;

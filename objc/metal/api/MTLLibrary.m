@@ -23,7 +23,9 @@
     return copy;
 }
 
-- (NSDictionary *)preprocessorMacros { return _preprocessorMacros; }
+- (NSDictionary *)preprocessorMacros {
+    return _preprocessorMacros;
+}
 
 - (void)setPreprocessorMacros:(NSDictionary *)macros {
     NSDictionary *copy = [macros copy];
@@ -31,11 +33,15 @@
     _preprocessorMacros = copy;
 }
 
-- (BOOL)fastMathEnabled { return _fastMathEnabled; }
+- (BOOL)fastMathEnabled {
+    return _fastMathEnabled;
+}
 - (void)setFastMathEnabled:(BOOL)enabled {
     _fastMathEnabled = enabled;
 }
-- (MTLLanguageVersion)languageVersion { return _languageVersion; }
+- (MTLLanguageVersion)languageVersion {
+    return _languageVersion;
+}
 - (void)setLanguageVersion:(MTLLanguageVersion)version {
     _languageVersion = version;
 }

@@ -43,21 +43,20 @@ typedef NS_OPTIONS(NSUInteger, MTLResourceOptions) {
     MTLResourceStorageModePrivate = MTLStorageModePrivate << MTLResourceStorageModeShift,
     MTLResourceStorageModeMemoryless = MTLStorageModeMemoryless << MTLResourceStorageModeShift,
     MTLResourceHazardTrackingModeDefault = MTLHazardTrackingModeDefault << MTLResourceHazardTrackingModeShift,
-    MTLResourceHazardTrackingModeUntracked = MTLHazardTrackingModeUntracked
-                                             << MTLResourceHazardTrackingModeShift,
+    MTLResourceHazardTrackingModeUntracked = MTLHazardTrackingModeUntracked << MTLResourceHazardTrackingModeShift,
     MTLResourceHazardTrackingModeTracked = MTLHazardTrackingModeTracked << MTLResourceHazardTrackingModeShift,
 };
 
 @protocol MTLResource <NSObject>
 
-@property (copy, atomic) NSString *label;
-@property (readonly) id<MTLDevice> device;
-@property (readonly) MTLCPUCacheMode cpuCacheMode;
-@property (readonly) MTLStorageMode storageMode;
-@property (readonly) MTLHazardTrackingMode hazardTrackingMode;
-@property (readonly) MTLResourceOptions resourceOptions;
-@property (readonly) NSUInteger heapOffset;     // 0: there are no heaps here
-@property (readonly) NSUInteger allocatedSize;  // bytes
+@property(copy, atomic) NSString *label;
+@property(readonly) id<MTLDevice> device;
+@property(readonly) MTLCPUCacheMode cpuCacheMode;
+@property(readonly) MTLStorageMode storageMode;
+@property(readonly) MTLHazardTrackingMode hazardTrackingMode;
+@property(readonly) MTLResourceOptions resourceOptions;
+@property(readonly) NSUInteger heapOffset;     // 0: there are no heaps here
+@property(readonly) NSUInteger allocatedSize;  // bytes
 
 // The memory is never discarded: the state is always MTLPurgeableStateNonVolatile.
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state;

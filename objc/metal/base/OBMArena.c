@@ -18,8 +18,7 @@ static void use_block(obm_arena *arena, obm_block *block) {
 }
 
 static obm_block *new_block(size_t size) {
-    size_t capacity = size > BLOCK_BYTES ? (size + BLOCK_ALIGNMENT - 1) & ~(size_t)(BLOCK_ALIGNMENT - 1)
-                                         : BLOCK_BYTES;
+    size_t capacity = size > BLOCK_BYTES ? (size + BLOCK_ALIGNMENT - 1) & ~(size_t)(BLOCK_ALIGNMENT - 1) : BLOCK_BYTES;
     obm_block *block = aligned_alloc(BLOCK_ALIGNMENT, sizeof(obm_block) + capacity);
     if (block == NULL) return NULL;
     block->next = NULL;

@@ -28,7 +28,7 @@ typedef struct {
 #define obm_sub(a, v) __atomic_fetch_sub(&(a)->value, (v), __ATOMIC_SEQ_CST)
 
 // True if *expected was there and is replaced.
-#define obm_swap(a, expected, v)                                                                               \
+#define obm_swap(a, expected, v) \
     __atomic_compare_exchange_n(&(a)->value, (expected), (v), 1, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
 #endif

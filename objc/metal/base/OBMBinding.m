@@ -26,12 +26,24 @@
     [super dealloc];
 }
 
-- (NSString *)name { return _name; }
-- (MTLBindingType)type { return _type; }
-- (MTLBindingAccess)access { return _access; }
-- (NSUInteger)index { return _index; }
-- (BOOL)isUsed { return YES; }
-- (BOOL)isArgument { return YES; }
+- (NSString *)name {
+    return _name;
+}
+- (MTLBindingType)type {
+    return _type;
+}
+- (MTLBindingAccess)access {
+    return _access;
+}
+- (NSUInteger)index {
+    return _index;
+}
+- (BOOL)isUsed {
+    return YES;
+}
+- (BOOL)isArgument {
+    return YES;
+}
 
 @end
 
@@ -54,17 +66,31 @@
     [super dealloc];
 }
 
-- (NSUInteger)bufferAlignment { return _alignment; }
-- (NSUInteger)bufferDataSize { return _dataSize; }
-- (MTLDataType)bufferDataType { return _dataType; }
-- (MTLStructType *)bufferStructType { return _structType; }
-- (MTLPointerType *)bufferPointerType { return _pointerType; }
+- (NSUInteger)bufferAlignment {
+    return _alignment;
+}
+- (NSUInteger)bufferDataSize {
+    return _dataSize;
+}
+- (MTLDataType)bufferDataType {
+    return _dataType;
+}
+- (MTLStructType *)bufferStructType {
+    return _structType;
+}
+- (MTLPointerType *)bufferPointerType {
+    return _pointerType;
+}
 
 @end
 
 @implementation OBMThreadgroupBinding
 
-- (NSUInteger)threadgroupMemoryAlignment { return _alignment; }
-- (NSUInteger)threadgroupMemoryDataSize { return _dataSize; }
+- (NSUInteger)threadgroupMemoryAlignment {
+    return _alignment;
+}
+- (NSUInteger)threadgroupMemoryDataSize {
+    return _dataSize;
+}
 
 @end

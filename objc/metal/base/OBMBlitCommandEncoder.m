@@ -25,8 +25,8 @@
     [self requireBuffer:sourceBuffer offset:sourceOffset size:size for:method];
     [self requireBuffer:destinationBuffer offset:destinationOffset size:size for:method];
     if (size == 0) [self misuseIn:method format:@"the size must be at least 1"];
-    NSUInteger distance = sourceOffset > destinationOffset ? sourceOffset - destinationOffset
-                                                           : destinationOffset - sourceOffset;
+    NSUInteger distance =
+        sourceOffset > destinationOffset ? sourceOffset - destinationOffset : destinationOffset - sourceOffset;
     if (sourceBuffer == destinationBuffer && distance < size) {
         [self misuseIn:method
                 format:@"%lu bytes at offsets %lu and %lu of buffer%@ overlap; copy through another buffer",

@@ -9,11 +9,11 @@
 @class OBMDevice;
 
 @interface OBMBuffer : OBMObject <MTLBuffer> {
-  @public
+@public
     obm_memory _memory;  // the encoders read these two directly
     OBMDevice *_device;
 
-  @private
+@private
     MTLResourceOptions _options;
 }
 

@@ -39,31 +39,48 @@
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
-- (NSUInteger)length { return _memory.length; }
-- (NSUInteger)allocatedSize { return _memory.length; }
-- (NSUInteger)heapOffset { return 0; }
-- (BOOL)isAliasable { return NO; }
-- (uint64_t)gpuAddress { return (uint64_t)(uintptr_t)_memory.address; }
-- (MTLResourceOptions)resourceOptions { return _options; }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (NSUInteger)length {
+    return _memory.length;
+}
+- (NSUInteger)allocatedSize {
+    return _memory.length;
+}
+- (NSUInteger)heapOffset {
+    return 0;
+}
+- (BOOL)isAliasable {
+    return NO;
+}
+- (uint64_t)gpuAddress {
+    return (uint64_t)(uintptr_t)_memory.address;
+}
+- (MTLResourceOptions)resourceOptions {
+    return _options;
+}
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
     (void)state;
     return MTLPurgeableStateNonVolatile;
 }
 
-- (MTLStorageMode)storageMode { return (_options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift; }
+- (MTLStorageMode)storageMode {
+    return (_options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
+}
 
 - (MTLCPUCacheMode)cpuCacheMode {
     return (_options & MTLResourceCPUCacheModeMask) >> MTLResourceCPUCacheModeShift;
 }
 
 - (MTLHazardTrackingMode)hazardTrackingMode {
-    MTLHazardTrackingMode mode = (_options & MTLResourceHazardTrackingModeMask) >>
-                                 MTLResourceHazardTrackingModeShift;
+    MTLHazardTrackingMode mode = (_options & MTLResourceHazardTrackingModeMask) >> MTLResourceHazardTrackingModeShift;
     return mode == MTLHazardTrackingModeDefault ? MTLHazardTrackingModeTracked : mode;
 }
 
-- (void *)contents { return [self storageMode] == MTLStorageModePrivate ? NULL : _memory.bytes; }
+- (void *)contents {
+    return [self storageMode] == MTLStorageModePrivate ? NULL : _memory.bytes;
+}
 
 - (void)didModifyRange:(NSRange)range {
     if ([self storageMode] != MTLStorageModeManaged) {

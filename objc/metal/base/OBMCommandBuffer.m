@@ -66,12 +66,24 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     [super dealloc];
 }
 
-- (obm_recording *)recording { return _recording; }
-- (id<MTLDevice>)device { return [_queue device]; }
-- (id<MTLCommandQueue>)commandQueue { return _queue; }
-- (BOOL)retainedReferences { return _retained; }
-- (MTLCommandBufferErrorOption)errorOptions { return _errorOptions; }
-- (MTLCommandBufferStatus)status { return obm_load(&_recording->status); }
+- (obm_recording *)recording {
+    return _recording;
+}
+- (id<MTLDevice>)device {
+    return [_queue device];
+}
+- (id<MTLCommandQueue>)commandQueue {
+    return _queue;
+}
+- (BOOL)retainedReferences {
+    return _retained;
+}
+- (MTLCommandBufferErrorOption)errorOptions {
+    return _errorOptions;
+}
+- (MTLCommandBufferStatus)status {
+    return obm_load(&_recording->status);
+}
 - (CFTimeInterval)kernelStartTime {
     return [self status] >= MTLCommandBufferStatusScheduled ? _recording->committed_time : 0;
 }
@@ -81,7 +93,9 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
 - (CFTimeInterval)GPUStartTime {
     return [self status] >= MTLCommandBufferStatusCompleted ? _recording->start_time : 0;
 }
-- (CFTimeInterval)GPUEndTime { return [self status] >= MTLCommandBufferStatusCompleted ? _recording->end_time : 0; }
+- (CFTimeInterval)GPUEndTime {
+    return [self status] >= MTLCommandBufferStatusCompleted ? _recording->end_time : 0;
+}
 
 - (NSError *)error {
     if ([self status] != MTLCommandBufferStatusError) return nil;
@@ -122,8 +136,8 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
 
 - (void)requireNoEncoderFor:(NSString *)action {
     if (_encoder == nil) return;
-    OBMRaise(@"%@: encoder%@ of command buffer%@ is still open; call endEncoding first", action,
-             [_encoder labelSuffix], [self labelSuffix]);
+    OBMRaise(@"%@: encoder%@ of command buffer%@ is still open; call endEncoding first", action, [_encoder labelSuffix],
+             [self labelSuffix]);
 }
 
 - (void)enqueue {
@@ -156,7 +170,7 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     _executor->wait(_executor->context, hasStatus, &wait);
     if (hasStatus(&wait)) return;
     obm_recording_fail(_recording, OBM_ERROR_DEVICE_REMOVED,
-                 "it was running when the process forked; use it in the parent process");
+                       "it was running when the process forked; use it in the parent process");
     obm_store(&_recording->status, OBM_FAILED);
 }
 
@@ -182,21 +196,20 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     return [self computeCommandEncoderWithDispatchType:MTLDispatchTypeSerial];
 }
 
-- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:
-    (MTLComputePassDescriptor *)computePassDescriptor {
+- (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDescriptor:(MTLComputePassDescriptor *)computePassDescriptor {
     if (computePassDescriptor == nil) OBMRaise(@"computeCommandEncoderWithDescriptor: the descriptor is nil");
     return [self computeCommandEncoderWithDispatchType:[computePassDescriptor dispatchType]];
 }
 
 - (id<MTLComputeCommandEncoder>)computeCommandEncoderWithDispatchType:(MTLDispatchType)dispatchType {
     if (dispatchType > MTLDispatchTypeConcurrent) {
-        OBMRaise(@"computeCommandEncoderWithDispatchType: %lu is no MTLDispatchType",
-                 (unsigned long)dispatchType);
+        OBMRaise(@"computeCommandEncoderWithDispatchType: %lu is no MTLDispatchType", (unsigned long)dispatchType);
     }
     [self requireUncommittedFor:@"computeCommandEncoder"];
     [self requireNoEncoderFor:@"computeCommandEncoder"];
-    return [self open:[[[(OBMDevice *)[_queue device] computeCommandEncoderClass] alloc] initWithCommandBuffer:self
-                                                                                                dispatchType:dispatchType]];
+    return [self
+        open:[[[(OBMDevice *)[_queue device] computeCommandEncoderClass] alloc] initWithCommandBuffer:self
+                                                                                         dispatchType:dispatchType]];
 }
 
 - (id<MTLBlitCommandEncoder>)blitCommandEncoder {
@@ -210,10 +223,7 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     return [self blitCommandEncoder];
 }
 
-- (void)encodeEvent:(id<MTLEvent>)event
-              value:(uint64_t)value
-               kind:(obm_phase_kind)kind
-             method:(NSString *)method {
+- (void)encodeEvent:(id<MTLEvent>)event value:(uint64_t)value kind:(obm_phase_kind)kind method:(NSString *)method {
     if (![(NSObject *)event isKindOfClass:[OBMEvent class]]) {
         OBMRaise(@"%@: the event is %@", method, event == nil ? @"nil" : @"of another device");
     }
@@ -243,8 +253,7 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
 }
 
 - (void)popDebugGroup {
-    if (_debugGroups == 0)
-        OBMRaise(@"popDebugGroup: command buffer%@ has no open debug group", [self labelSuffix]);
+    if (_debugGroups == 0) OBMRaise(@"popDebugGroup: command buffer%@ has no open debug group", [self labelSuffix]);
     _debugGroups--;
 }
 

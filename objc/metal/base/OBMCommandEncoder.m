@@ -23,15 +23,16 @@
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
+- (id<MTLDevice>)device {
+    return _device;
+}
 
 - (void)misuseIn:(NSString *)method format:(NSString *)format, ... {
     va_list arguments;
     va_start(arguments, format);
     NSString *text = [[[NSString alloc] initWithFormat:format arguments:arguments] autorelease];
     va_end(arguments);
-    OBMRaise(@"%@: encoder%@ of command buffer%@: %@", method, [self labelSuffix], [_commandBuffer labelSuffix],
-             text);
+    OBMRaise(@"%@: encoder%@ of command buffer%@: %@", method, [self labelSuffix], [_commandBuffer labelSuffix], text);
 }
 
 - (void)requireOpenFor:(NSString *)method {

@@ -39,8 +39,12 @@ static bool hasRoom(void *context) {
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
-- (uint64_t)committedCommandBufferCount { return obm_load(&_committedCount); }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (uint64_t)committedCommandBufferCount {
+    return obm_load(&_committedCount);
+}
 
 - (void)countCommit {
     obm_add(&_committedCount, 1);

@@ -20,8 +20,7 @@ static NSArray *compilerCommand(void) {
     NSString *text = environmentText("OB_METALC");
     if (text == nil) text = @"python3 -m pipeline.metalc";
     NSMutableArray *words = [NSMutableArray array];
-    for (NSString *word in
-         [text componentsSeparatedByCharactersInSet:[NSCharacterSet whitespaceCharacterSet]]) {
+    for (NSString *word in [text componentsSeparatedByCharactersInSet:[NSCharacterSet whitespaceCharacterSet]]) {
         if ([word length] > 0) [words addObject:word];
     }
     return words;
@@ -38,8 +37,7 @@ static NSString *cacheFolder(void) {
 static BOOL makeFolder(NSString *path) {
     if (mkdir([path fileSystemRepresentation], 0777) == 0 || errno == EEXIST) return YES;
     if (errno != ENOENT || [path length] < 2) return NO;
-    return makeFolder([path stringByDeletingLastPathComponent]) &&
-           mkdir([path fileSystemRepresentation], 0777) == 0;
+    return makeFolder([path stringByDeletingLastPathComponent]) && mkdir([path fileSystemRepresentation], 0777) == 0;
 }
 
 static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions, NSError **error) {
@@ -51,8 +49,7 @@ static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions
     NSString *version;
     if (OBMRunProgram([command arrayByAddingObject:@"--version"], &version) != 0) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"the shader compiler '%@' does not run; set OB_METALC to a command that does. %@", key,
-                    version);
+                    @"the shader compiler '%@' does not run; set OB_METALC to a command that does. %@", key, version);
         return nil;
     }
     @synchronized(versions) {
@@ -75,8 +72,7 @@ static NSString *sourceWithMacros(NSString *source, MTLCompileOptions *options) 
 static NSString *hexDigest(NSString *text) {
     NSData *digest = [[text dataUsingEncoding:NSUTF8StringEncoding] md5Digest];
     NSMutableString *hex = [NSMutableString string];
-    for (NSUInteger i = 0; i < [digest length]; i++)
-        [hex appendFormat:@"%02x", ((const uint8_t *)[digest bytes])[i]];
+    for (NSUInteger i = 0; i < [digest length]; i++) [hex appendFormat:@"%02x", ((const uint8_t *)[digest bytes])[i]];
     return hex;
 }
 
@@ -106,8 +102,8 @@ static BOOL compileTo(NSString *target, NSString *source, NSString *isa, NSArray
     if (status != 0) {
         messages = [messages stringByTrimmingCharactersInSet:[NSCharacterSet whitespaceAndNewlineCharacterSet]];
         if ([messages length] == 0)
-            messages = [NSString
-                stringWithFormat:@"the shader compiler '%@' failed", [command componentsJoinedByString:@" "]];
+            messages =
+                [NSString stringWithFormat:@"the shader compiler '%@' failed", [command componentsJoinedByString:@" "]];
         messages = [messages stringByReplacingOccurrencesOfString:input withString:@"source.metal"];
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure, @"%@", messages);
         return NO;
@@ -127,8 +123,8 @@ NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevi
     NSString *version = compilerVersion(command, [device compilerVersions], error);
     if (version == nil) return nil;
     NSString *text = sourceWithMacros(source, options);
-    NSString *key = hexDigest([NSString
-        stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
+    NSString *key = hexDigest(
+        [NSString stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
     NSString *cache = cacheFolder();
     NSString *target = [cache stringByAppendingPathComponent:[key stringByAppendingString:@".metallib"]];
     NSString *object = [target stringByAppendingPathComponent:[isa stringByAppendingString:@".so"]];
@@ -137,8 +133,7 @@ NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevi
     snprintf(folder, sizeof folder, "%s/compile.XXXXXX", [cache fileSystemRepresentation]);
     if (!makeFolder(cache) || mkdtemp(folder) == NULL) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache,
-                    strerror(errno));
+                    @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache, strerror(errno));
         return nil;
     }
     NSString *work = [NSString stringWithUTF8String:folder];

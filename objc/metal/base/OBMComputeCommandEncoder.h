@@ -11,7 +11,7 @@
     Class _pipelineClass;
     OBMComputePipelineState *_pipeline;
     const obm_kernel *_kernel;
-    obm_phase *_phase;  // that the next dispatch joins; NULL: it opens one
+    obm_phase *_phase;           // that the next dispatch joins; NULL: it opens one
     NSMutableArray *_groups;     // open debug groups
     const char *_dispatchLabel;  // in the arena
     obm_binding_table _table;

@@ -26,7 +26,9 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     [super dealloc];
 }
 
-- (MTLDispatchType)dispatchType { return _dispatchType; }
+- (MTLDispatchType)dispatchType {
+    return _dispatchType;
+}
 
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setComputePipelineState"];
@@ -46,8 +48,8 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
             format:@"index %lu is not possible; use 0 to %d", (unsigned long)index, METALLIB_MAX_BUFFERS - 1];
 }
 
-static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer, NSUInteger offset,
-                              NSUInteger index, NSString *method) {
+static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer, NSUInteger offset, NSUInteger index,
+                              NSString *method) {
     uint32_t bit = 1u << index;
     if (buffer == nil) {
         self->_table.bound &= ~bit;
@@ -71,8 +73,7 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
 
 - (void)setBuffers:(const id<MTLBuffer>[])buffers offsets:(const NSUInteger[])offsets withRange:(NSRange)range {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setBuffers"];
-    if (UNLIKELY(range.location > METALLIB_MAX_BUFFERS ||
-                 range.length > METALLIB_MAX_BUFFERS - range.location)) {
+    if (UNLIKELY(range.location > METALLIB_MAX_BUFFERS || range.length > METALLIB_MAX_BUFFERS - range.location)) {
         [self misuseIn:@"setBuffers"
                 format:@"indices %lu to %lu are not possible; use 0 to %d", (unsigned long)range.location,
                        (unsigned long)(range.location + range.length - 1), METALLIB_MAX_BUFFERS - 1];
@@ -91,8 +92,7 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     if (UNLIKELY(index >= METALLIB_MAX_BUFFERS)) [self requireIndex:index for:method];
     obm_bound *bound = &_table.buffers[index];
     if (UNLIKELY((_table.bound >> index & 1) == 0 || bound->binding.memory == NULL)) {
-        [self misuseIn:method
-                format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
+        [self misuseIn:method format:@"no buffer is bound at index %lu; call setBuffer first", (unsigned long)index];
     }
     if (UNLIKELY(offset > bound->binding.memory->length)) {
         [self misuseIn:method
@@ -170,8 +170,7 @@ static inline BOOL fits(MTLSize size) {
     return count - 1 < UINT32_MAX && size.depth - 1 < UINT32_MAX && count * size.depth <= UINT32_MAX;
 }
 
-static void encode(OBMComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid,
-                   NSString *method) {
+static void encode(OBMComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid, NSString *method) {
     obm_dispatch *dispatch = addDispatch(self, method);
     if (UNLIKELY(dispatch == NULL)) return;
     setSize(dispatch->launch.threadgroups, groups);
@@ -214,8 +213,7 @@ static inline BOOL isOneThread(MTLSize threads) {
     [self checkThreads:threadsPerThreadgroup for:method];
     [self requireBuffer:indirectBuffer offset:indirectBufferOffset size:INDIRECT_BYTES for:method];
     if (indirectBufferOffset % sizeof(uint32_t) != 0) {
-        [self misuseIn:method
-                format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
+        [self misuseIn:method format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
     }
     MTLSize none = MTLSizeMake(0, 0, 0);
     obm_dispatch *dispatch = addDispatch(self, method);
@@ -231,12 +229,10 @@ static inline BOOL isOneThread(MTLSize threads) {
 
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope {
     if (UNLIKELY(_ended)) [self requireOpenFor:@"memoryBarrierWithScope"];
-    if (UNLIKELY(scope == 0 ||
-                 (scope & ~(NSUInteger)(MTLBarrierScopeBuffers | MTLBarrierScopeTextures)) != 0)) {
+    if (UNLIKELY(scope == 0 || (scope & ~(NSUInteger)(MTLBarrierScopeBuffers | MTLBarrierScopeTextures)) != 0)) {
         [self misuseIn:@"memoryBarrierWithScope"
-                format:
-                    @"scope 0x%lx is not possible; use MTLBarrierScopeBuffers, MTLBarrierScopeTextures or both",
-                    (unsigned long)scope];
+                format:@"scope 0x%lx is not possible; use MTLBarrierScopeBuffers, MTLBarrierScopeTextures or both",
+                       (unsigned long)scope];
     }
     if (scope & MTLBarrierScopeBuffers) _phase = NULL;
 }

@@ -43,11 +43,9 @@
 
 - (void)checkThreads:(MTLSize)threads for:(NSString *)method {
     [self requireOpenFor:method];
-    if (_kernel == NULL)
-        [self misuseIn:method format:@"no pipeline state is set; call setComputePipelineState first"];
-    if (threads.width == 0 || threads.height == 0 || threads.depth == 0 ||
-        threads.width > _kernel->max_threads || threads.height > _kernel->max_threads ||
-        threads.depth > _kernel->max_threads ||
+    if (_kernel == NULL) [self misuseIn:method format:@"no pipeline state is set; call setComputePipelineState first"];
+    if (threads.width == 0 || threads.height == 0 || threads.depth == 0 || threads.width > _kernel->max_threads ||
+        threads.height > _kernel->max_threads || threads.depth > _kernel->max_threads ||
         threads.width * threads.height * threads.depth > _kernel->max_threads) {
         [self misuseIn:method
                 format:@"kernel '%s': a threadgroup of %lu x %lu x %lu threads; it takes 1 to %u, its "

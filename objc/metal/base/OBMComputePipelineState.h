@@ -8,11 +8,11 @@
 @class OBMFunction;
 
 @interface OBMComputePipelineState : OBMObject <MTLComputePipelineState> {
-  @public
+@public
     obm_kernel _kernel;  // the encoder reads these two directly
     OBMDevice *_device;
 
-  @private
+@private
     OBMFunction *_function;
 }
 

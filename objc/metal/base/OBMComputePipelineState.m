@@ -48,11 +48,21 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
-- (NSUInteger)maxTotalThreadsPerThreadgroup { return _kernel.max_threads; }
-- (NSUInteger)threadExecutionWidth { return _kernel.signature->thread_execution_width; }
-- (NSUInteger)staticThreadgroupMemoryLength { return _kernel.signature->static_threadgroup_length; }
-- (BOOL)supportIndirectCommandBuffers { return NO; }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (NSUInteger)maxTotalThreadsPerThreadgroup {
+    return _kernel.max_threads;
+}
+- (NSUInteger)threadExecutionWidth {
+    return _kernel.signature->thread_execution_width;
+}
+- (NSUInteger)staticThreadgroupMemoryLength {
+    return _kernel.signature->static_threadgroup_length;
+}
+- (BOOL)supportIndirectCommandBuffers {
+    return NO;
+}
 
 - (MTLComputePipelineReflection *)reflection {
     NSMutableArray *bindings = [NSMutableArray array];

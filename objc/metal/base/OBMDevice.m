@@ -27,47 +27,88 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
     [super dealloc];
 }
 
-- (NSString *)name { return [self subclassResponsibility:_cmd]; }
-- (const obm_executor *)executor { return (const obm_executor *)[self subclassResponsibility:_cmd]; }
-- (Class)bufferClass { return (Class)[self subclassResponsibility:_cmd]; }
+- (NSString *)name {
+    return [self subclassResponsibility:_cmd];
+}
+- (const obm_executor *)executor {
+    return (const obm_executor *)[self subclassResponsibility:_cmd];
+}
+- (Class)bufferClass {
+    return (Class)[self subclassResponsibility:_cmd];
+}
 - (NSArray *)objectNames:(NSError **)error {
     (void)error;
     return [self subclassResponsibility:_cmd];
 }
 
-- (Class)libraryClass { return [OBMLibrary class]; }
-- (Class)pipelineStateClass { return [OBMComputePipelineState class]; }
-- (Class)computeCommandEncoderClass { return [OBMComputeCommandEncoder class]; }
-- (NSUInteger)largestThreadgroup { return OBM_MAX_THREADS_PER_THREADGROUP; }
-- (BOOL)writesLogs { return NO; }
+- (Class)libraryClass {
+    return [OBMLibrary class];
+}
+- (Class)pipelineStateClass {
+    return [OBMComputePipelineState class];
+}
+- (Class)computeCommandEncoderClass {
+    return [OBMComputeCommandEncoder class];
+}
+- (NSUInteger)largestThreadgroup {
+    return OBM_MAX_THREADS_PER_THREADGROUP;
+}
+- (BOOL)writesLogs {
+    return NO;
+}
 - (NSArray *)newLogsOf:(const obm_recording *)recording {
     (void)recording;
     return nil;
 }
 
-- (NSMutableDictionary *)compilerVersions { return _compilerVersions; }
+- (NSMutableDictionary *)compilerVersions {
+    return _compilerVersions;
+}
 - (void)addAllocatedBytes:(int64_t)bytes {
     obm_add(&_allocated, (uint64_t)bytes);
 }
 
-- (uint64_t)registryID { return (uint64_t)(uintptr_t)self; }
-- (BOOL)isLowPower { return NO; }
-- (BOOL)isHeadless { return YES; }
-- (BOOL)isRemovable { return NO; }
-- (BOOL)hasUnifiedMemory { return YES; }
-- (MTLDeviceLocation)location { return MTLDeviceLocationBuiltIn; }
-- (NSUInteger)locationNumber { return 0; }
-- (uint64_t)maxTransferRate { return 0; }
-- (NSUInteger)currentAllocatedSize { return (NSUInteger)obm_load(&_allocated); }
-- (NSUInteger)maxThreadgroupMemoryLength { return OBM_MAX_THREADGROUP_MEMORY; }
-- (uint64_t)recommendedMaxWorkingSetSize { return [self maxBufferLength] / 4 * 3; }
+- (uint64_t)registryID {
+    return (uint64_t)(uintptr_t)self;
+}
+- (BOOL)isLowPower {
+    return NO;
+}
+- (BOOL)isHeadless {
+    return YES;
+}
+- (BOOL)isRemovable {
+    return NO;
+}
+- (BOOL)hasUnifiedMemory {
+    return YES;
+}
+- (MTLDeviceLocation)location {
+    return MTLDeviceLocationBuiltIn;
+}
+- (NSUInteger)locationNumber {
+    return 0;
+}
+- (uint64_t)maxTransferRate {
+    return 0;
+}
+- (NSUInteger)currentAllocatedSize {
+    return (NSUInteger)obm_load(&_allocated);
+}
+- (NSUInteger)maxThreadgroupMemoryLength {
+    return OBM_MAX_THREADGROUP_MEMORY;
+}
+- (uint64_t)recommendedMaxWorkingSetSize {
+    return [self maxBufferLength] / 4 * 3;
+}
 
 - (NSUInteger)maxBufferLength {
     return (NSUInteger)sysconf(_SC_PHYS_PAGES) * (NSUInteger)sysconf(_SC_PAGESIZE);
 }
 
 - (MTLSize)maxThreadsPerThreadgroup {
-    return MTLSizeMake(OBM_MAX_THREADS_PER_THREADGROUP, OBM_MAX_THREADS_PER_THREADGROUP, OBM_MAX_THREADS_PER_THREADGROUP);
+    return MTLSizeMake(OBM_MAX_THREADS_PER_THREADGROUP, OBM_MAX_THREADS_PER_THREADGROUP,
+                       OBM_MAX_THREADS_PER_THREADGROUP);
 }
 
 // No family: each promises textures, which these devices do not have.
@@ -85,22 +126,24 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
 }
 
 - (id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)maxCommandBufferCount {
-    if (maxCommandBufferCount == 0)
-        OBMRaise(@"newCommandQueueWithMaxCommandBufferCount: the count must be at least 1");
+    if (maxCommandBufferCount == 0) OBMRaise(@"newCommandQueueWithMaxCommandBufferCount: the count must be at least 1");
     return [[OBMCommandQueue alloc] initWithDevice:self limit:maxCommandBufferCount];
 }
 
-- (id<MTLEvent>)newEvent { return [[OBMEvent alloc] initWithDevice:self]; }
-- (id<MTLSharedEvent>)newSharedEvent { return [[OBMEvent alloc] initWithDevice:self]; }
-- (id<MTLFence>)newFence { return [[OBMFence alloc] initWithDevice:self]; }
+- (id<MTLEvent>)newEvent {
+    return [[OBMEvent alloc] initWithDevice:self];
+}
+- (id<MTLSharedEvent>)newSharedEvent {
+    return [[OBMEvent alloc] initWithDevice:self];
+}
+- (id<MTLFence>)newFence {
+    return [[OBMFence alloc] initWithDevice:self];
+}
 
-- (void)checkLength:(NSUInteger)length
-            options:(MTLResourceOptions)options
-             filled:(BOOL)filled
-             method:(SEL)method {
+- (void)checkLength:(NSUInteger)length options:(MTLResourceOptions)options filled:(BOOL)filled method:(SEL)method {
     NSString *name = NSStringFromSelector(method);
-    MTLResourceOptions known = MTLResourceCPUCacheModeMask | MTLResourceStorageModeMask |
-                               MTLResourceHazardTrackingModeMask;
+    MTLResourceOptions known =
+        MTLResourceCPUCacheModeMask | MTLResourceStorageModeMask | MTLResourceHazardTrackingModeMask;
     NSUInteger mode = (options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
     if (length == 0) OBMRaise(@"%@ the length must be at least 1", name);
     if (length > [self maxBufferLength]) {
@@ -148,7 +191,9 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
     return [[[self bufferClass] alloc] initWithDevice:self memory:pointer length:length options:options];
 }
 
-- (id<MTLLibrary>)newDefaultLibrary { return nil; }
+- (id<MTLLibrary>)newDefaultLibrary {
+    return nil;
+}
 
 - (id<MTLLibrary>)newLibraryWithFile:(NSString *)filepath error:(NSError **)error {
     if (filepath == nil) OBMRaise(@"newLibraryWithFile: the path is nil");
@@ -160,9 +205,7 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
     return [self newLibraryWithFile:[url path] error:error];
 }
 
-- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source
-                               options:(MTLCompileOptions *)options
-                                 error:(NSError **)error {
+- (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {
     if (source == nil) OBMRaise(@"newLibraryWithSource: the source is nil");
     return [[[self libraryClass] alloc] initWithDevice:self source:source options:options error:error];
 }
@@ -175,11 +218,11 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
                                                error:error];
 }
 
-- (id<MTLComputePipelineState>)
-    newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
-                                options:(MTLPipelineOption)options
-                             reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                  error:(NSError **)error {
+- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                                           options:(MTLPipelineOption)options
+                                                        reflection:
+                                                            (MTLAutoreleasedComputePipelineReflection *)reflection
+                                                             error:(NSError **)error {
     MTLComputePipelineDescriptor *descriptor = [[MTLComputePipelineDescriptor alloc] init];
     [descriptor setComputeFunction:computeFunction];
     id<MTLComputePipelineState> state = nil;
@@ -188,15 +231,17 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
                                                     options:options
                                                  reflection:reflection
                                                       error:error];
-    } @finally { [descriptor release]; }
+    } @finally {
+        [descriptor release];
+    }
     return state;
 }
 
-- (id<MTLComputePipelineState>)
-    newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
-                                  options:(MTLPipelineOption)options
-                               reflection:(MTLAutoreleasedComputePipelineReflection *)reflection
-                                    error:(NSError **)error {
+- (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
+                                                             options:(MTLPipelineOption)options
+                                                          reflection:
+                                                              (MTLAutoreleasedComputePipelineReflection *)reflection
+                                                               error:(NSError **)error {
     (void)error;  // the kernel was compiled with its library: nothing is left to fail
     OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self descriptor:descriptor];
     MTLPipelineOption wanted = MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo;

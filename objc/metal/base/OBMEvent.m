@@ -22,9 +22,15 @@
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
-- (obm_event *)event { return _event; }
-- (uint64_t)signaledValue { return obm_event_value(_event); }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (obm_event *)event {
+    return _event;
+}
+- (uint64_t)signaledValue {
+    return obm_event_value(_event);
+}
 - (void)setSignaledValue:(uint64_t)value {
     obm_event_signal(_event, value);
 }

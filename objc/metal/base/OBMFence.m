@@ -15,6 +15,8 @@
     [super dealloc];
 }
 
-- (id<MTLDevice>)device { return _device; }
+- (id<MTLDevice>)device {
+    return _device;
+}
 
 @end

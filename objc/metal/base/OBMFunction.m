@@ -17,10 +17,20 @@
     [super dealloc];
 }
 
-- (const metallib_function *)function { return _function; }
-- (const void *)code { return [_library codeOfFunction:_function]; }
-- (id<MTLDevice>)device { return [_library device]; }
-- (MTLFunctionType)functionType { return MTLFunctionTypeKernel; }
-- (NSString *)name { return [NSString stringWithUTF8String:_function->signature.name]; }
+- (const metallib_function *)function {
+    return _function;
+}
+- (const void *)code {
+    return [_library codeOfFunction:_function];
+}
+- (id<MTLDevice>)device {
+    return [_library device];
+}
+- (MTLFunctionType)functionType {
+    return MTLFunctionTypeKernel;
+}
+- (NSString *)name {
+    return [NSString stringWithUTF8String:_function->signature.name];
+}
 
 @end

@@ -56,8 +56,8 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
     }
     const char *problem = obm_metallib_problem(_library, true);
     if (problem == NULL) return YES;
-    OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                @"%@: damaged, it has %s; compile it again", path, problem);
+    OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: damaged, it has %s; compile it again",
+                path, problem);
     return NO;
 }
 
@@ -97,11 +97,19 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
     return YES;
 }
 
-- (const void *)codeOfFunction:(const metallib_function *)function { return function; }
+- (const void *)codeOfFunction:(const metallib_function *)function {
+    return function;
+}
 
-- (id<MTLDevice>)device { return _device; }
-- (MTLLibraryType)type { return MTLLibraryTypeExecutable; }
-- (NSString *)installName { return nil; }
+- (id<MTLDevice>)device {
+    return _device;
+}
+- (MTLLibraryType)type {
+    return MTLLibraryTypeExecutable;
+}
+- (NSString *)installName {
+    return nil;
+}
 
 - (NSArray *)functionNames {
     NSMutableArray *names = [NSMutableArray arrayWithCapacity:_library->function_count];

@@ -11,7 +11,7 @@
     NSString *_label;
 }
 
-@property (copy, atomic) NSString *label;
+@property(copy, atomic) NSString *label;
 
 // "label 'x'" or the empty string, to name an object in an error.
 - (NSString *)labelSuffix;

@@ -11,7 +11,9 @@
     if (obm_sub(&_extraReferences, 1) == 0) [self dealloc];
 }
 
-- (NSUInteger)retainCount { return (NSUInteger)obm_load(&_extraReferences) + 1; }
+- (NSUInteger)retainCount {
+    return (NSUInteger)obm_load(&_extraReferences) + 1;
+}
 
 - (void)dealloc {
     [_label release];

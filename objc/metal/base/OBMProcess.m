@@ -49,8 +49,7 @@ int OBMRunProgram(NSArray *words, NSString **text) {
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
     NSString *decoded = [[[NSString alloc] initWithData:output encoding:NSUTF8StringEncoding] autorelease];
-    *text = decoded != nil
-                ? decoded
-                : [[[NSString alloc] initWithData:output encoding:NSISOLatin1StringEncoding] autorelease];
+    *text = decoded != nil ? decoded
+                           : [[[NSString alloc] initWithData:output encoding:NSISOLatin1StringEncoding] autorelease];
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

@@ -25,7 +25,7 @@ typedef struct obm_memory {
     char *bytes;    // where the host sees it
     char *address;  // where the device's kernels see it
     size_t length;
-    void *own;      // what the device keeps with it
+    void *own;  // what the device keeps with it
 } obm_memory;
 
 // The memory that is bound to one [[buffer(n)]] of a dispatch, from the address in its launch on.
@@ -40,9 +40,9 @@ typedef struct obm_dispatch {
     metallib_launch launch;               // the sizes, and for each [[buffer(n)]] of the kernel its address
     const obm_binding *bindings;          // by [[buffer(n)]], like launch.buffers
     const uint32_t *threadgroup_lengths;  // bytes by [[threadgroup(n)]]: the kernel's threadgroup_slots of them
-    const obm_memory *indirect;           // has three counts of threadgroups when the phase starts; NULL: launch has them
+    const obm_memory *indirect;  // has three counts of threadgroups when the phase starts; NULL: launch has them
     size_t indirect_offset;
-    const char *label;                    // of the innermost debug group, else of the encoder, else NULL
+    const char *label;  // of the innermost debug group, else of the encoder, else NULL
 } obm_dispatch;
 
 // A copy of `size` bytes, or a fill with `value` where there is no source.
@@ -57,11 +57,11 @@ typedef enum { OBM_PHASE_DISPATCHES, OBM_PHASE_BLIT, OBM_PHASE_SIGNAL, OBM_PHASE
 typedef struct obm_phase {
     struct obm_phase *next;
     obm_phase_kind kind;
-    bool indirect;             // some dispatch has its size in a buffer
+    bool indirect;  // some dispatch has its size in a buffer
     obm_dispatch *first, *last;
     const obm_blit *blit;
     obm_event *event;
-    uint64_t value;            // that the event takes, or that it must have
+    uint64_t value;  // that the event takes, or that it must have
 } obm_phase;
 
 // An executor runs the recordings of a device. Every call may come from any thread.
@@ -115,12 +115,12 @@ struct obm_recording {
 
     // The order's (OBMOrder.h), from enqueue until completion.
     obm_recording *next;
-    const void *queue;               // recordings of one queue keep their order
-    obm_atomic_u32 *in_flight;       // counts the queue's recordings that have not completed
-    obm_atomic_u32 *committed_count; // and those of them that are committed
+    const void *queue;                // recordings of one queue keep their order
+    obm_atomic_u32 *in_flight;        // counts the queue's recordings that have not completed
+    obm_atomic_u32 *committed_count;  // and those of them that are committed
     obm_event *blocked_on;
     obm_waiter waiter;
-    obm_phase *resume;               // where it goes on after waiting for an event
+    obm_phase *resume;  // where it goes on after waiting for an event
 };
 
 // Empties a recording and keeps its memory.

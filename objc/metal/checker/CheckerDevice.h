@@ -9,7 +9,7 @@
 #import "core/OBExtensions.h"
 #import "metal/base/OBMDevice.h"
 
-@interface CheckerDevice : OBMDevice <OBThreadedDevice, OBSchedulingDevice> {
+@interface CheckerDevice : OBMDevice <OBThreadedDevice, OBSchedulingDevice, OBMeasuringDevice> {
     checker_context _context;
     obm_serial *_executor;
     NSUInteger _threads;

@@ -29,14 +29,30 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
     [super dealloc];
 }
 
-- (NSString *)name { return @"checker"; }
-- (const obm_executor *)executor { return obm_serial_executor(_executor); }
-- (Class)bufferClass { return [CheckerBuffer class]; }
-- (Class)libraryClass { return [CheckerLibrary class]; }
-- (Class)computeCommandEncoderClass { return [CheckerComputeCommandEncoder class]; }
-- (NSUInteger)largestThreadgroup { return _threads; }
-- (BOOL)writesLogs { return YES; }
-- (void)forget:(const check_memory *)memory { check_state_forget(_context.state, memory); }
+- (NSString *)name {
+    return @"checker";
+}
+- (const obm_executor *)executor {
+    return obm_serial_executor(_executor);
+}
+- (Class)bufferClass {
+    return [CheckerBuffer class];
+}
+- (Class)libraryClass {
+    return [CheckerLibrary class];
+}
+- (Class)computeCommandEncoderClass {
+    return [CheckerComputeCommandEncoder class];
+}
+- (NSUInteger)largestThreadgroup {
+    return _threads;
+}
+- (BOOL)writesLogs {
+    return YES;
+}
+- (void)forget:(const check_memory *)memory {
+    check_state_forget(_context.state, memory);
+}
 
 - (NSArray *)objectNames:(NSError **)error {
     (void)error;
@@ -51,7 +67,9 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
     _threads = count;
 }
 
-- (NSUInteger)workerThreadCount { return _threads; }
+- (NSUInteger)workerThreadCount {
+    return _threads;
+}
 
 - (void)setScheduleCount:(NSUInteger)count {
     if (count < 1 || count > CHECK_MAX_SCHEDULES) {
@@ -61,7 +79,9 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
     check_state_set_schedules(_context.state, (uint32_t)count);
 }
 
-- (NSUInteger)scheduleCount { return check_state_schedules(_context.state); }
+- (NSUInteger)scheduleCount {
+    return check_state_schedules(_context.state);
+}
 
 - (NSArray *)newLogsOf:(const obm_recording *)recording {
     size_t count;

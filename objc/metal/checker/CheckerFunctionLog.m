@@ -6,7 +6,9 @@
 
 static NSString *text(const char *bytes) { return [NSString stringWithUTF8String:bytes]; }
 
-static NSString *position(const uint32_t at[3]) { return [NSString stringWithFormat:@"%u, %u, %u", at[0], at[1], at[2]]; }
+static NSString *position(const uint32_t at[3]) {
+    return [NSString stringWithFormat:@"%u, %u, %u", at[0], at[1], at[2]];
+}
 
 - (void)set:(NSString *)value for:(NSString *)name prefix:(NSString *)prefix {
     if (value != nil) [_details setObject:value forKey:[prefix stringByAppendingString:name]];
@@ -79,15 +81,33 @@ static NSString *position(const uint32_t at[3]) { return [NSString stringWithFor
     [super dealloc];
 }
 
-- (NSDictionary *)details { return _details; }
-- (MTLFunctionLogType)type { return MTLFunctionLogTypeValidation; }
-- (NSString *)encoderLabel { return [_details objectForKey:@"label"]; }
-- (id<MTLFunction>)function { return nil; }
-- (id<MTLFunctionLogDebugLocation>)debugLocation { return [_details objectForKey:@"line"] == nil ? nil : self; }
-- (NSString *)functionName { return [_details objectForKey:@"kernel"]; }
-- (NSURL *)URL { return [NSURL fileURLWithPath:[_details objectForKey:@"file"]]; }
-- (NSUInteger)line { return (NSUInteger)[[_details objectForKey:@"line"] integerValue]; }
-- (NSUInteger)column { return 0; }
+- (NSDictionary *)details {
+    return _details;
+}
+- (MTLFunctionLogType)type {
+    return MTLFunctionLogTypeValidation;
+}
+- (NSString *)encoderLabel {
+    return [_details objectForKey:@"label"];
+}
+- (id<MTLFunction>)function {
+    return nil;
+}
+- (id<MTLFunctionLogDebugLocation>)debugLocation {
+    return [_details objectForKey:@"line"] == nil ? nil : self;
+}
+- (NSString *)functionName {
+    return [_details objectForKey:@"kernel"];
+}
+- (NSURL *)URL {
+    return [NSURL fileURLWithPath:[_details objectForKey:@"file"]];
+}
+- (NSUInteger)line {
+    return (NSUInteger)[[_details objectForKey:@"line"] integerValue];
+}
+- (NSUInteger)column {
+    return 0;
+}
 
 - (NSString *)get:(NSString *)name prefix:(NSString *)prefix {
     return [_details objectForKey:[prefix stringByAppendingString:name]];
@@ -106,8 +126,8 @@ static NSString *position(const uint32_t at[3]) { return [NSString stringWithFor
 }
 
 - (NSString *)description {
-    NSMutableString *out = [NSMutableString stringWithFormat:@"%@: kernel '%@'", [_details objectForKey:@"kind"],
-                                                             [_details objectForKey:@"kernel"]];
+    NSMutableString *out = [NSMutableString
+        stringWithFormat:@"%@: kernel '%@'", [_details objectForKey:@"kind"], [_details objectForKey:@"kernel"]];
     NSString *label = [_details objectForKey:@"label"];
     if (label != nil && ![label isEqualToString:[_details objectForKey:@"kernel"]]) [out appendFormat:@" (%@)", label];
     NSString *name = [_details objectForKey:@"name"], *index = [_details objectForKey:@"index"];

@@ -23,6 +23,8 @@
     [super dealloc];
 }
 
-- (const void *)codeOfFunction:(const metallib_function *)function { return &_codes[function - _library->functions]; }
+- (const void *)codeOfFunction:(const metallib_function *)function {
+    return &_codes[function - _library->functions];
+}
 
 @end

@@ -33,8 +33,11 @@ static NSString *address(uint32_t pc) { return [NSString stringWithFormat:@"0x%0
 static NSString *place(NSString *line) {
     NSRange note = [line rangeOfString:@" (discriminator"];
     if (note.location != NSNotFound) line = [line substringToIndex:note.location];
-    if ([line rangeOfString:@":"].location == NSNotFound || [line hasPrefix:@"??"] || [line hasSuffix:@":?"] || [line hasSuffix:@":0"]) return nil;
-    NSArray *own = [NSArray arrayWithObjects:@"/metal_stdlib/", @"/metal_checker/", @"<generated>", @"shader.cpp:", nil];
+    if ([line rangeOfString:@":"].location == NSNotFound || [line hasPrefix:@"??"] || [line hasSuffix:@":?"] ||
+        [line hasSuffix:@":0"])
+        return nil;
+    NSArray *own =
+        [NSArray arrayWithObjects:@"/metal_stdlib/", @"/metal_checker/", @"<generated>", @"shader.cpp:", nil];
     for (NSString *part in own) {
         if ([line rangeOfString:part].location != NSNotFound) return nil;
     }

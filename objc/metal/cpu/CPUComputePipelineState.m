@@ -4,6 +4,8 @@
 
 @implementation CPUComputePipelineState
 
-- (BOOL)isNative { return ((const cpu_code *)_kernel.code)->native != NULL; }
+- (BOOL)isNative {
+    return ((const cpu_code *)_kernel.code)->native != NULL;
+}
 
 @end

@@ -31,8 +31,7 @@ static NSUInteger defaultThreads(void) {
     char *end;
     errno = 0;
     unsigned long threads = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || threads < 1 ||
-        threads > CPU_POOL_MAX_THREADS) {
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || threads < 1 || threads > CPU_POOL_MAX_THREADS) {
         OBMRaise(@"OB_THREADS is '%s': set it to a number of threads from 1 to %d, or unset it", text,
                  CPU_POOL_MAX_THREADS);
     }
@@ -61,11 +60,21 @@ static NSUInteger defaultThreads(void) {
     [super dealloc];
 }
 
-- (NSString *)name { return @"cpu"; }
-- (const obm_executor *)executor { return cpu_pool_executor(_pool); }
-- (Class)bufferClass { return [CPUBuffer class]; }
-- (Class)libraryClass { return [CPULibrary class]; }
-- (Class)pipelineStateClass { return [CPUComputePipelineState class]; }
+- (NSString *)name {
+    return @"cpu";
+}
+- (const obm_executor *)executor {
+    return cpu_pool_executor(_pool);
+}
+- (Class)bufferClass {
+    return [CPUBuffer class];
+}
+- (Class)libraryClass {
+    return [CPULibrary class];
+}
+- (Class)pipelineStateClass {
+    return [CPUComputePipelineState class];
+}
 
 - (NSArray *)wantedInstructionSets:(NSError **)error {
     @synchronized(self) {
@@ -92,7 +101,9 @@ static NSUInteger defaultThreads(void) {
     return YES;
 }
 
-- (NSUInteger)workerThreadCount { return cpu_pool_threads(_pool); }
+- (NSUInteger)workerThreadCount {
+    return cpu_pool_threads(_pool);
+}
 
 - (void)setWorkerThreadCount:(NSUInteger)count {
     if (count < 1 || count > CPU_POOL_MAX_THREADS) {

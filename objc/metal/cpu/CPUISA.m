@@ -21,13 +21,12 @@ static NSArray *knownISAs(void) {
 #define HAS_AVX512 __builtin_cpu_supports("x86-64-v4")
 #define HAS_AVX2 __builtin_cpu_supports("x86-64-v3")
 #else
-#define HAS_AVX2                                                                    \
-    (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&             \
-     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
-#define HAS_AVX512                                                                  \
-    (HAS_AVX2 && __builtin_cpu_supports("avx512f") &&                               \
-     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&    \
-     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+#define HAS_AVX2                                                                                         \
+    (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && \
+     __builtin_cpu_supports("bmi2"))
+#define HAS_AVX512                                                                          \
+    (HAS_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
+     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
 #endif
 #endif
 

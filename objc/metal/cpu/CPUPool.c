@@ -18,9 +18,9 @@
 enum {
     SLOTS = CPU_POOL_MAX_THREADS + 1,
     SPINS_PER_CLOCK = 64,
-    SPINS_TO_STEAL = 8,                  // others get to their own units first
-    YIELD_EVERY_NS = 10 * 1000,          // an oversubscribed machine gets its core back
-    PARK_AFTER_NS = 100 * 1000,          // with nothing to run
+    SPINS_TO_STEAL = 8,                        // others get to their own units first
+    YIELD_EVERY_NS = 10 * 1000,                // an oversubscribed machine gets its core back
+    PARK_AFTER_NS = 100 * 1000,                // with nothing to run
     PARK_IN_RECORDING_AFTER_NS = 2000 * 1000,  // while a recording runs that leaves this thread nothing
 };
 
@@ -53,7 +53,7 @@ static void relax(void) {
 
 typedef struct {
     uint32_t spins, steal_at;  // turns
-    uint64_t since, yielded;  // nanoseconds
+    uint64_t since, yielded;   // nanoseconds
 } idle_time;
 
 static const idle_time NOT_IDLE = {.steal_at = SPINS_TO_STEAL};

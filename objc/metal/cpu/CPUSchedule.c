@@ -6,10 +6,10 @@
 // is worth UNIT_NS at least: kernels that prepare their input do so for each.
 enum {
     UNIT_NS = 3000,
-    MOST_UNITS = 32,    // of a thread
-    UNKNOWN_UNITS = 8,  // of a thread, where the cost is not known
-    MIXED_UNITS = 4,    // of a thread, at least, where dispatches share a phase
-    ALONE_NS = 400,     // a phase of less is not shared: that costs half as much
+    MOST_UNITS = 32,             // of a thread
+    UNKNOWN_UNITS = 8,           // of a thread, where the cost is not known
+    MIXED_UNITS = 4,             // of a thread, at least, where dispatches share a phase
+    ALONE_NS = 400,              // a phase of less is not shared: that costs half as much
     DOUBTFUL_NS = 4 * ALONE_NS,  // of less, what it costs unshared is measured too
 };
 

@@ -57,7 +57,7 @@ class Cursor:
         return CheckpointError(f"{self.file}: {what}; {FIX}")
 
     def need(self, count: int, what: str) -> None:
-        """CheckpointError unless `count` more bytes are there."""
+        """Raises CheckpointError unless `count` more bytes are there."""
         if count > self.end - self.position:
             raise self.error(
                 f"truncated, or not a GGUF file: {what} at byte {self.position:,} takes {count:,} bytes, "

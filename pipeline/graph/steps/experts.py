@@ -38,7 +38,7 @@ class _Layer:
 
     gate: Weight
     up: Weight
-    biases: tuple[Tensor, ...]  # of gate, up and down; where there is none, another tensor, bound but not read
+    biases: tuple[Tensor, ...]  # gate, up, down; where there is none, another tensor, bound but not read
     stored: tuple[int, ...]
     constants: dict[str, int]
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from ...errors import BuildError, DTypeError, ShapeError
-from ..step import LARGEST_F32, Step
+from ..formats import LARGEST_F32
+from ..step import Step
 from ..tensors import Tensor, VectorLike, overlap
 
 _ACTIVATIONS = ("f32", "bf16")

@@ -3,21 +3,21 @@
 
 namespace metal {
 
-#define STRICT_INTEGERS(T, unused)                                                                         \
-    T popcount(T);                                                                                         \
-    T clz(T);                                                                                              \
-    T ctz(T);                                                                                              \
-    T reverse_bits(T);                                                                                     \
-    T rotate(T, T);                                                                                        \
-    T mulhi(T, T);                                                                                         \
-    T madhi(T, T, T);                                                                                      \
-    T madsat(T, T, T);                                                                                     \
-    T addsat(T, T);                                                                                        \
-    T subsat(T, T);                                                                                        \
-    T absdiff(T, T);                                                                                       \
-    T hadd(T, T);                                                                                          \
-    T rhadd(T, T);                                                                                         \
-    T extract_bits(T, uint, uint);                                                                         \
+#define STRICT_INTEGERS(T, unused) \
+    T popcount(T);                 \
+    T clz(T);                      \
+    T ctz(T);                      \
+    T reverse_bits(T);             \
+    T rotate(T, T);                \
+    T mulhi(T, T);                 \
+    T madhi(T, T, T);              \
+    T madsat(T, T, T);             \
+    T addsat(T, T);                \
+    T subsat(T, T);                \
+    T absdiff(T, T);               \
+    T hadd(T, T);                  \
+    T rhadd(T, T);                 \
+    T extract_bits(T, uint, uint); \
     T insert_bits(T, T, uint, uint);
 #define STRICT_OF(T) STRICT_WIDTHS(STRICT_INTEGERS, T, )
 STRICT_EVERY_INTEGER(STRICT_OF)

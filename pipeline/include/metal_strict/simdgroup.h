@@ -18,49 +18,74 @@ struct quad_vote {
     bool any() const;
 };
 
-#define STRICT_GROUP(g, vote)                                                                              \
-    template <typename T> T g##_sum(T);                                                                    \
-    template <typename T> T g##_product(T);                                                                \
-    template <typename T> T g##_min(T);                                                                    \
-    template <typename T> T g##_max(T);                                                                    \
-    template <typename T> T g##_and(T);                                                                    \
-    template <typename T> T g##_or(T);                                                                     \
-    template <typename T> T g##_xor(T);                                                                    \
-    template <typename T> T g##_prefix_inclusive_sum(T);                                                   \
-    template <typename T> T g##_prefix_inclusive_product(T);                                               \
-    template <typename T> T g##_prefix_exclusive_sum(T);                                                   \
-    template <typename T> T g##_prefix_exclusive_product(T);                                               \
-    template <typename T> T g##_broadcast(T, ushort);                                                      \
-    template <typename T> T g##_broadcast_first(T);                                                        \
-    template <typename T> T g##_shuffle(T, ushort);                                                        \
-    template <typename T> T g##_shuffle_xor(T, ushort);                                                    \
-    template <typename T> T g##_shuffle_up(T, ushort);                                                     \
-    template <typename T> T g##_shuffle_down(T, ushort);                                                   \
-    template <typename T> T g##_shuffle_rotate_up(T, ushort);                                              \
-    template <typename T> T g##_shuffle_rotate_down(T, ushort);                                            \
-    template <typename T> T g##_shuffle_and_fill_up(T, T, ushort);                                         \
-    template <typename T> T g##_shuffle_and_fill_up(T, T, ushort, ushort);                                 \
-    template <typename T> T g##_shuffle_and_fill_down(T, T, ushort);                                       \
-    template <typename T> T g##_shuffle_and_fill_down(T, T, ushort, ushort);                               \
-    bool g##_all(bool);                                                                                    \
-    bool g##_any(bool);                                                                                    \
-    bool g##_is_first();                                                                                   \
-    bool g##_is_helper_thread();                                                                           \
-    vote g##_ballot(bool);                                                                                 \
+#define STRICT_GROUP(g, vote)                          \
+    template <typename T>                              \
+    T g##_sum(T);                                      \
+    template <typename T>                              \
+    T g##_product(T);                                  \
+    template <typename T>                              \
+    T g##_min(T);                                      \
+    template <typename T>                              \
+    T g##_max(T);                                      \
+    template <typename T>                              \
+    T g##_and(T);                                      \
+    template <typename T>                              \
+    T g##_or(T);                                       \
+    template <typename T>                              \
+    T g##_xor(T);                                      \
+    template <typename T>                              \
+    T g##_prefix_inclusive_sum(T);                     \
+    template <typename T>                              \
+    T g##_prefix_inclusive_product(T);                 \
+    template <typename T>                              \
+    T g##_prefix_exclusive_sum(T);                     \
+    template <typename T>                              \
+    T g##_prefix_exclusive_product(T);                 \
+    template <typename T>                              \
+    T g##_broadcast(T, ushort);                        \
+    template <typename T>                              \
+    T g##_broadcast_first(T);                          \
+    template <typename T>                              \
+    T g##_shuffle(T, ushort);                          \
+    template <typename T>                              \
+    T g##_shuffle_xor(T, ushort);                      \
+    template <typename T>                              \
+    T g##_shuffle_up(T, ushort);                       \
+    template <typename T>                              \
+    T g##_shuffle_down(T, ushort);                     \
+    template <typename T>                              \
+    T g##_shuffle_rotate_up(T, ushort);                \
+    template <typename T>                              \
+    T g##_shuffle_rotate_down(T, ushort);              \
+    template <typename T>                              \
+    T g##_shuffle_and_fill_up(T, T, ushort);           \
+    template <typename T>                              \
+    T g##_shuffle_and_fill_up(T, T, ushort, ushort);   \
+    template <typename T>                              \
+    T g##_shuffle_and_fill_down(T, T, ushort);         \
+    template <typename T>                              \
+    T g##_shuffle_and_fill_down(T, T, ushort, ushort); \
+    bool g##_all(bool);                                \
+    bool g##_any(bool);                                \
+    bool g##_is_first();                               \
+    bool g##_is_helper_thread();                       \
+    vote g##_ballot(bool);                             \
     vote g##_active_threads_mask();
 STRICT_GROUP(simd, simd_vote)
 STRICT_GROUP(quad, quad_vote)
 #undef STRICT_GROUP
 
-template <typename T, int C, int R = C> struct simdgroup_matrix {
+template <typename T, int C, int R = C>
+struct simdgroup_matrix {
     typedef vec<T, 2> storage_type;
     simdgroup_matrix() = default;
-    template <typename U> constexpr explicit simdgroup_matrix(U) {}
+    template <typename U>
+    constexpr explicit simdgroup_matrix(U) {}
     __private vec<T, 2> &thread_elements() const;
     vec<T, 2> hidden_;
 };
-#define STRICT_MATRIX_OPERATOR(op)                                                                          \
-    template <typename T, int C, int R>                                                                    \
+#define STRICT_MATRIX_OPERATOR(op)      \
+    template <typename T, int C, int R> \
     simdgroup_matrix<T, C, R> operator op(simdgroup_matrix<T, C, R>, simdgroup_matrix<T, C, R>);
 STRICT_MATRIX_OPERATOR(+)
 STRICT_MATRIX_OPERATOR(-)
@@ -70,11 +95,12 @@ STRICT_MATRIX_OPERATOR(*)
 STRICT_EVERY_FLOAT(STRICT_MATRIX_NAMES)
 STRICT_MATRIX_NAMES(bfloat)
 #undef STRICT_MATRIX_NAMES
-template <typename T, int C, int R = C> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(type_identity_t<T>);
-#define STRICT_TRANSFER(A)                                                                                 \
-    template <typename T, int C, int R, typename U>                                                        \
+template <typename T, int C, int R = C>
+simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(type_identity_t<T>);
+#define STRICT_TRANSFER(A)                                                                                        \
+    template <typename T, int C, int R, typename U>                                                               \
     void simdgroup_load(__private simdgroup_matrix<T, C, R> &, const A U *, ulong = C, ulong2 = 0, bool = false); \
-    template <typename T, int C, int R, typename U>                                                        \
+    template <typename T, int C, int R, typename U>                                                               \
     void simdgroup_store(simdgroup_matrix<T, C, R>, A U *, ulong = C, ulong2 = 0, bool = false);
 STRICT_TRANSFER(__global)
 STRICT_TRANSFER(__local)

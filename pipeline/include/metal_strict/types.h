@@ -22,33 +22,41 @@ typedef unsigned long uintptr_t;
 typedef decltype(nullptr) nullptr_t;
 
 namespace metal {
-template <typename T, int N> using vec = T __attribute__((ext_vector_type(N)));
-template <typename T, int N> using packed_vec = T __attribute__((ext_vector_type(N)));
+template <typename T, int N>
+using vec = T __attribute__((ext_vector_type(N)));
+template <typename T, int N>
+using packed_vec = T __attribute__((ext_vector_type(N)));
 }  // namespace metal
 
 namespace strict {
-template <int N> struct bools;
-#define STRICT_BOOLS(N, FIELDS, ARGUMENTS)                                                                 \
-    template <> struct bools<N> {                                                                          \
-        bool FIELDS;                                                                                       \
-        bools() = default;                                                                                 \
-        constexpr bools(bool) : bools() {}                                                                 \
-        constexpr bools ARGUMENTS : bools() {}                                                             \
-        template <typename T> constexpr bools(metal::vec<T, N>) : bools() {}                               \
-        template <typename T> constexpr operator metal::vec<T, N>() const { return {}; }                   \
-        bool operator[](int) const;                                                                        \
-        __private bool &operator[](int) __private;                                                         \
-        friend bools operator!(bools);                                                                     \
-        friend bools operator~(bools);                                                                     \
-        friend bools operator&&(bools, bools);                                                             \
-        friend bools operator||(bools, bools);                                                             \
-        friend bools operator&(bools, bools);                                                              \
-        friend bools operator|(bools, bools);                                                              \
-        friend bools operator^(bools, bools);                                                              \
-        friend bools operator==(bools, bools);                                                             \
-        friend bools operator!=(bools, bools);                                                             \
-        __private bools &operator&=(bools) __private;                                                      \
-        __private bools &operator|=(bools) __private;                                                      \
+template <int N>
+struct bools;
+#define STRICT_BOOLS(N, FIELDS, ARGUMENTS)             \
+    template <>                                        \
+    struct bools<N> {                                  \
+        bool FIELDS;                                   \
+        bools() = default;                             \
+        constexpr bools(bool) : bools() {}             \
+        constexpr bools ARGUMENTS : bools() {}         \
+        template <typename T>                          \
+        constexpr bools(metal::vec<T, N>) : bools() {} \
+        template <typename T>                          \
+        constexpr operator metal::vec<T, N>() const {  \
+            return {};                                 \
+        }                                              \
+        bool operator[](int) const;                    \
+        __private bool &operator[](int) __private;     \
+        friend bools operator!(bools);                 \
+        friend bools operator~(bools);                 \
+        friend bools operator&&(bools, bools);         \
+        friend bools operator||(bools, bools);         \
+        friend bools operator&(bools, bools);          \
+        friend bools operator|(bools, bools);          \
+        friend bools operator^(bools, bools);          \
+        friend bools operator==(bools, bools);         \
+        friend bools operator!=(bools, bools);         \
+        __private bools &operator&=(bools) __private;  \
+        __private bools &operator|=(bools) __private;  \
     };
 #define STRICT_2 x, y
 #define STRICT_3 x, y, z
@@ -58,42 +66,77 @@ STRICT_BOOLS(3, STRICT_3, (bool, bool, bool))
 STRICT_BOOLS(4, STRICT_4, (bool, bool, bool, bool))
 
 // The result of V(a, b, ...): any scalars and vectors make a vector.
-template <typename V, typename... A> constexpr V make(const A...) { return V{}; }
+template <typename V, typename... A>
+constexpr V make(const A...) {
+    return V{};
+}
 
 // (V)x is written as to<V>() ->* x.
-template <typename V> struct to {
+template <typename V>
+struct to {
     friend constexpr to operator-(to a) { return a; }
     friend constexpr to operator~(to a) { return a; }
 };
-template <typename V, typename A> constexpr V operator->*(to<V>, const A) { return V{}; }
+template <typename V, typename A>
+constexpr V operator->*(to<V>, const A) {
+    return V{};
+}
 
 // Returns an object of a class as a value, in whichever memory it is; returns anything else as it is.
-template <typename T, bool> struct valued { typedef T &&type; };
-#define STRICT_VALUED(A)                                                                                   \
-    template <typename T> struct valued<A T &, true> { typedef T type; };                                  \
-    template <typename T> struct valued<const A T &, true> { typedef T type; };
+template <typename T, bool>
+struct valued {
+    typedef T &&type;
+};
+#define STRICT_VALUED(A)               \
+    template <typename T>              \
+    struct valued<A T &, true> {       \
+        typedef T type;                \
+    };                                 \
+    template <typename T>              \
+    struct valued<const A T &, true> { \
+        typedef T type;                \
+    };
 STRICT_VALUED(__private)
 STRICT_VALUED(__global)
 STRICT_VALUED(__local)
 #undef STRICT_VALUED
-template <bool, typename T> struct only {};
-template <typename T> struct only<true, T> { typedef T type; };
-template <typename T> constexpr typename valued<T, __is_class(__remove_reference_t(T))>::type value(T &&a) {
+template <bool, typename T>
+struct only {};
+template <typename T>
+struct only<true, T> {
+    typedef T type;
+};
+template <typename T>
+constexpr typename valued<T, __is_class(__remove_reference_t(T))>::type value(T &&a) {
     return static_cast<T &&>(a);
 }
-template <typename T> typename only<__is_class(T), T>::type value(const __constant T &);
+template <typename T>
+typename only<__is_class(T), T>::type value(const __constant T &);
 // Does the same for an element, which may be an element of a vector: element() ->* a[i].
 struct element {};
-template <typename T> constexpr T operator->*(element, const T a) { return a; }
+template <typename T>
+constexpr T operator->*(element, const T a) {
+    return a;
+}
 
 // Makes a temporary object, which is in thread memory.
-template <typename T> struct placed { typedef __private T &type; };
-template <typename T> struct placed<T &> { typedef T &type; };
-template <typename T> constexpr typename placed<T>::type here(T &&a) { return (typename placed<T>::type)a; }
+template <typename T>
+struct placed {
+    typedef __private T &type;
+};
+template <typename T>
+struct placed<T &> {
+    typedef T &type;
+};
+template <typename T>
+constexpr typename placed<T>::type here(T &&a) {
+    return (typename placed<T>::type)a;
+}
 
 // A variable in threadgroup memory is replaced by a reference, which binds to this.
 struct memory {
-    template <typename T> operator __local T &() const __constant {
+    template <typename T>
+    operator __local T &() const __constant {
         static_assert(sizeof(T) <= 32768, "threadgroup memory");
         return *(__local T *)0;
     }
@@ -111,22 +154,22 @@ typedef bool2 packed_bool2;
 typedef bool3 packed_bool3;
 typedef bool4 packed_bool4;
 
-#define STRICT_VECTORS(T)                                                                                  \
-    typedef metal::vec<T, 2> T##2;                                                                         \
-    typedef metal::vec<T, 3> T##3;                                                                         \
-    typedef metal::vec<T, 4> T##4;                                                                         \
-    typedef metal::vec<T, 8> T##8;                                                                         \
-    typedef metal::vec<T, 16> T##16;                                                                       \
-    typedef T##2 packed_##T##2;                                                                            \
-    typedef T##3 packed_##T##3;                                                                            \
-    typedef T##4 packed_##T##4;                                                                            \
-    namespace metal {                                                                                      \
-    using ::T##2;                                                                                          \
-    using ::T##3;                                                                                          \
-    using ::T##4;                                                                                          \
-    using ::packed_##T##2;                                                                                 \
-    using ::packed_##T##3;                                                                                 \
-    using ::packed_##T##4;                                                                                 \
+#define STRICT_VECTORS(T)            \
+    typedef metal::vec<T, 2> T##2;   \
+    typedef metal::vec<T, 3> T##3;   \
+    typedef metal::vec<T, 4> T##4;   \
+    typedef metal::vec<T, 8> T##8;   \
+    typedef metal::vec<T, 16> T##16; \
+    typedef T##2 packed_##T##2;      \
+    typedef T##3 packed_##T##3;      \
+    typedef T##4 packed_##T##4;      \
+    namespace metal {                \
+    using ::T##2;                    \
+    using ::T##3;                    \
+    using ::T##4;                    \
+    using ::packed_##T##2;           \
+    using ::packed_##T##3;           \
+    using ::packed_##T##4;           \
     }
 #define STRICT_EVERY_INTEGER(X) X(char) X(uchar) X(short) X(ushort) X(int) X(uint) X(long) X(ulong)
 #define STRICT_EVERY_FLOAT(X) X(float) X(half)
@@ -157,7 +200,8 @@ using ::ulong;
 using ::ushort;
 }  // namespace metal
 
-template <typename To, typename From> constexpr To as_type(From) {
+template <typename To, typename From>
+constexpr To as_type(From) {
     static_assert(sizeof(To) == sizeof(From), "as_type takes and gives types of one size");
     return To{};
 }

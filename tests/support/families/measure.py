@@ -48,6 +48,6 @@ def errors(name: str, device) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("| family |", " | ".join(WRITERS), "| dispatches a layer |")
+    print("| family |", " | ".join(WRITERS), "| dispatches per layer |")
     for family in sys.argv[1:] or CASES:
         print(f"| {family} |", " | ".join(errors(family, p.open_device("cpu"))), "|", flush=True)

@@ -27,8 +27,8 @@ static void name_place(check_finding *finding, const place *where, uint32_t size
     finding->size = size;
 }
 
-static check_finding access_finding(check_state *state, check_kind kind, const place *where, uint32_t size, uint32_t flags,
-                                    uint32_t pc) {
+static check_finding access_finding(check_state *state, check_kind kind, const place *where, uint32_t size,
+                                    uint32_t flags, uint32_t pc) {
     check_finding finding = check_finding_here(state, kind);
     name_place(&finding, where, size);
     finding.here.pc = pc;
@@ -74,7 +74,8 @@ static bool find_place(check_state *state, uintptr_t address, place *where) {
     return true;
 }
 
-static __attribute__((noinline)) void wild(check_state *state, const void *address, uint32_t size, uint32_t flags, uint32_t pc) {
+static __attribute__((noinline)) void wild(check_state *state, const void *address, uint32_t size, uint32_t flags,
+                                           uint32_t pc) {
     check_finding finding = check_finding_here(state, CHECK_OUT_OF_BOUNDS);
     finding.here.pc = pc;
     finding.here.write = (flags & METALLIB_ACCESS_WRITE) != 0;
@@ -84,7 +85,8 @@ static __attribute__((noinline)) void wild(check_state *state, const void *addre
     check_stop(state);
 }
 
-static __attribute__((noinline)) void outside(check_state *state, const place *where, uint32_t size, uint32_t flags, uint32_t pc) {
+static __attribute__((noinline)) void outside(check_state *state, const place *where, uint32_t size, uint32_t flags,
+                                              uint32_t pc) {
     check_finding finding = access_finding(state, CHECK_OUT_OF_BOUNDS, where, size, flags, pc);
     snprintf(finding.text, sizeof finding.text, "bytes %td to %td of %zu", where->at, where->at + (ptrdiff_t)size - 1,
              where->length);
@@ -93,7 +95,8 @@ static __attribute__((noinline)) void outside(check_state *state, const place *w
 }
 
 static __attribute__((noinline)) void report(check_state *state, check_kind kind, const place *where, uint32_t size,
-                                             uint32_t flags, uint32_t pc, const check_record *other, bool other_writes) {
+                                             uint32_t flags, uint32_t pc, const check_record *other,
+                                             bool other_writes) {
     check_finding finding = access_finding(state, kind, where, size, flags, pc);
     if (other != NULL) {
         check_side_of_record(&finding.there, state, other);
@@ -180,9 +183,12 @@ static inline void check_cell_access(check_state *state, check_cell *cell, uint8
 static void watch(check_state *state, const place *where, uint32_t size, uint32_t flags, uint32_t pc) {
     const check_fiber *fiber = state->running;
     const check_group *group = fiber->group;
-    check_record now = {.segment = group->segment, .pc = pc, .epoch = group->epoch[where->space],
+    check_record now = {.segment = group->segment,
+                        .pc = pc,
+                        .epoch = group->epoch[where->space],
                         .step = group->simdgroups[fiber->thread.simdgroup].step[where->space],
-                        .thread = (uint16_t)fiber->thread.index, .atomic = (flags & METALLIB_ACCESS_ATOMIC) != 0};
+                        .thread = (uint16_t)fiber->thread.index,
+                        .atomic = (flags & METALLIB_ACCESS_ATOMIC) != 0};
     size_t at = where->offset, end = at + size;
     while (at < end) {
         size_t cell = at / CELL, stop = (cell + 1) * CELL < end ? (cell + 1) * CELL : end;

@@ -9,7 +9,8 @@ enum { MEM_DEVICE = 1 };
 static bool add(check_message **list, uint32_t *count, uint32_t *room, const check_message *message) {
     for (uint32_t i = 0; i < *count; i++) {
         check_message *old = &(*list)[i];
-        if (old->atomic != message->atomic || old->segment != message->segment || old->thread != message->thread) continue;
+        if (old->atomic != message->atomic || old->segment != message->segment || old->thread != message->thread)
+            continue;
         if (old->epoch < message->epoch) old->epoch = message->epoch;
         return true;
     }
@@ -58,7 +59,8 @@ bool check_heard_of(const check_group *group, const check_record *record) {
     for (uint32_t i = 0; i < group->message_count; i++) {
         const check_message *message = &group->messages[i];
         if (message->segment != record->segment) continue;
-        if (record->epoch < message->epoch || (record->epoch == message->epoch && record->thread == message->thread)) return true;
+        if (record->epoch < message->epoch || (record->epoch == message->epoch && record->thread == message->thread))
+            return true;
     }
     return false;
 }

@@ -30,7 +30,8 @@ bool check_stacks_make(check_stacks *stacks, uint32_t count);
 void check_stacks_free(check_stacks *stacks);
 
 // A fiber that will call body(argument) on stack `index`. The body never returns: it switches away.
-void check_fiber_start(check_context *fiber, const check_stacks *stacks, uint32_t index, void (*body)(void *), void *argument);
+void check_fiber_start(check_context *fiber, const check_stacks *stacks, uint32_t index, void (*body)(void *),
+                       void *argument);
 
 // Saves where the caller is in `from` and goes on with `to`.
 void check_switch(check_context *from, const check_context *to);

@@ -83,25 +83,37 @@ bool check_kind_warns(check_kind kind) { return kind == CHECK_NAN || kind == CHE
 
 const char *check_remedy(const check_finding *finding) {
     switch (finding->kind) {
-        case CHECK_OUT_OF_BOUNDS: return "guard the index, or bind more";
-        case CHECK_UNINITIALISED: return "write it first, and put a barrier between where another thread does";
-        case CHECK_RACE:
-            return finding->threadgroup ? "put threadgroup_barrier(mem_flags::mem_threadgroup) between them"
-                                        : "put threadgroup_barrier(mem_flags::mem_device) between them; one for "
-                                          "threadgroup memory alone does not order device memory";
-        case CHECK_RACE_OF_GROUPS:
-            return "let one threadgroup write it, use atomics, or split the kernel: nothing orders threadgroups "
-                   "of one dispatch";
-        case CHECK_RACE_OF_DISPATCHES: return "put a memory barrier between the dispatches, or name the buffer as written";
-        case CHECK_READ_ONLY: return "declare the parameter without const, as `device`";
-        case CHECK_DIVERGENT_BARRIER: return "let every thread reach the barrier: no return or branch around it";
-        case CHECK_INACTIVE_LANE: return "let every lane of the simdgroup take part, or take its place into account";
-        case CHECK_MISALIGNED: return "use a packed type, or align the address";
-        case CHECK_NO_END: return "threads wait for one another; nothing orders threadgroups of one dispatch";
-        case CHECK_DIVISION: return "guard the divisor: what an integer over zero gives is undefined";
-        case CHECK_ORDER_DEPENDENT: return "make the result independent of which thread comes first";
-        case CHECK_NAN: return "guard 0/0, inf - inf and the like";
-        case CHECK_KINDS: break;
+    case CHECK_OUT_OF_BOUNDS:
+        return "guard the index, or bind more";
+    case CHECK_UNINITIALISED:
+        return "write it first, and put a barrier between where another thread does";
+    case CHECK_RACE:
+        return finding->threadgroup ? "put threadgroup_barrier(mem_flags::mem_threadgroup) between them"
+                                    : "put threadgroup_barrier(mem_flags::mem_device) between them; one for "
+                                      "threadgroup memory alone does not order device memory";
+    case CHECK_RACE_OF_GROUPS:
+        return "let one threadgroup write it, use atomics, or split the kernel: nothing orders threadgroups "
+               "of one dispatch";
+    case CHECK_RACE_OF_DISPATCHES:
+        return "put a memory barrier between the dispatches, or name the buffer as written";
+    case CHECK_READ_ONLY:
+        return "declare the parameter without const, as `device`";
+    case CHECK_DIVERGENT_BARRIER:
+        return "let every thread reach the barrier: no return or branch around it";
+    case CHECK_INACTIVE_LANE:
+        return "let every lane of the simdgroup take part, or take its place into account";
+    case CHECK_MISALIGNED:
+        return "use a packed type, or align the address";
+    case CHECK_NO_END:
+        return "threads wait for one another; nothing orders threadgroups of one dispatch";
+    case CHECK_DIVISION:
+        return "guard the divisor: what an integer over zero gives is undefined";
+    case CHECK_ORDER_DEPENDENT:
+        return "make the result independent of which thread comes first";
+    case CHECK_NAN:
+        return "guard 0/0, inf - inf and the like";
+    case CHECK_KINDS:
+        break;
     }
     return "";
 }

@@ -10,9 +10,9 @@
 typedef enum {
     CHECK_OUT_OF_BOUNDS,
     CHECK_UNINITIALISED,
-    CHECK_RACE,               // within a threadgroup
-    CHECK_RACE_OF_GROUPS,     // between threadgroups of a dispatch
-    CHECK_RACE_OF_DISPATCHES, // between dispatches with no barrier between them
+    CHECK_RACE,                // within a threadgroup
+    CHECK_RACE_OF_GROUPS,      // between threadgroups of a dispatch
+    CHECK_RACE_OF_DISPATCHES,  // between dispatches with no barrier between them
     CHECK_READ_ONLY,
     CHECK_DIVERGENT_BARRIER,
     CHECK_INACTIVE_LANE,
@@ -29,21 +29,21 @@ typedef struct check_side {
     const char *kernel, *label, *library;  // of the dispatch; NULL where there is no such side
     const char *file;                      // where it is known without debug information
     uint32_t line;
-    uint32_t pc;                           // else this tells, from the start of the library; 0: unknown
+    uint32_t pc;  // else this tells, from the start of the library; 0: unknown
     bool write, atomic;
-    uint32_t thread[3], group[3];          // in the threadgroup, and of it in the grid
+    uint32_t thread[3], group[3];  // in the threadgroup, and of it in the grid
 } check_side;
 
 typedef struct check_finding {
     check_kind kind;
     check_side here, there;
-    char name[64];    // of the argument or variable
-    int32_t index;    // of its slot; -1: a threadgroup variable or none
-    bool threadgroup; // memory
-    uint64_t offset;  // bytes from the start of what is bound
-    uint64_t length;  // bytes bound
-    uint32_t size;    // bytes accessed
-    char text[192];   // what else there is to say
+    char name[64];     // of the argument or variable
+    int32_t index;     // of its slot; -1: a threadgroup variable or none
+    bool threadgroup;  // memory
+    uint64_t offset;   // bytes from the start of what is bound
+    uint64_t length;   // bytes bound
+    uint32_t size;     // bytes accessed
+    char text[192];    // what else there is to say
     uint64_t count;
     const void *owner;  // the command buffer
 } check_finding;

@@ -82,7 +82,8 @@ static void look(check_memory *memory, bool by_host) {
         if (begin < 0) return;
         end = lseek(memory->file, begin, SEEK_HOLE);
         if (end < 0) end = length;
-        for (size_t page = (size_t)begin / PAGE; page < ((size_t)end + PAGE - 1) / PAGE; page++) look_at(memory, page, by_host);
+        for (size_t page = (size_t)begin / PAGE; page < ((size_t)end + PAGE - 1) / PAGE; page++)
+            look_at(memory, page, by_host);
     }
 }
 
@@ -123,7 +124,8 @@ static char *middle(const check_windows *windows, uint32_t index) {
 static void clear(check_windows *windows, uint32_t index) {
     struct check_mapping *mapping = &windows->mapped[index];
     if (mapping->length == 0) return;
-    mmap(middle(windows, index), mapping->length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(middle(windows, index), mapping->length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+         -1, 0);
     *mapping = (struct check_mapping){NULL, 0, 0};
 }
 
@@ -134,13 +136,15 @@ static char *map(check_windows *windows, uint32_t index, const check_memory *mem
     if (mapping->memory != memory || mapping->first != first || mapping->length != last - first) {
         clear(windows, index);
         int flags = MAP_SHARED | MAP_FIXED;
-        if (mmap(place, last - first, PROT_READ | PROT_WRITE, flags, memory->file, (off_t)first) == MAP_FAILED) return NULL;
+        if (mmap(place, last - first, PROT_READ | PROT_WRITE, flags, memory->file, (off_t)first) == MAP_FAILED)
+            return NULL;
         *mapping = (struct check_mapping){memory, first, last - first};
     }
     return place + (offset - first);
 }
 
-char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset, size_t length) {
+char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset,
+                        size_t length) {
     pthread_mutex_lock(&windows->lock);
     char *place = map(windows, index, memory, offset, length);
     pthread_mutex_unlock(&windows->lock);

@@ -30,16 +30,16 @@ typedef struct check_cell {
 } check_cell;
 
 typedef struct check_memory {
-    char *bytes;       // the host's view
-    char *mirror;      // what kernels get instead, for memory that the host brought; else NULL
+    char *bytes;   // the host's view
+    char *mirror;  // what kernels get instead, for memory that the host brought; else NULL
     size_t length;
-    size_t shadowed;   // bytes that there are cells for
-    int file;          // that the pages belong to; -1: they have none
+    size_t shadowed;  // bytes that there are cells for
+    int file;         // that the pages belong to; -1: they have none
     check_cell *cells;
     uint8_t *written;  // a bit for each of four bytes
     uint8_t *touched;  // one for each page that had memory when last looked at
     size_t pages;
-    uint64_t seen;     // the command buffer that has taken over what the host wrote
+    uint64_t seen;  // the command buffer that has taken over what the host wrote
 } check_memory;
 
 // Zeroed bytes that nothing has written; NULL when there is no memory left. With `host`, memory of the
@@ -73,7 +73,8 @@ bool check_windows_make(check_windows *windows, uint32_t count);
 void check_windows_free(check_windows *windows);
 
 // Where bytes from `offset` on appear in window `index`; NULL when they cannot be mapped.
-char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset, size_t length);
+char *check_windows_map(check_windows *windows, uint32_t index, const check_memory *memory, size_t offset,
+                        size_t length);
 
 // Fresh memory in the middle of a window.
 char *check_windows_fill(check_windows *windows, uint32_t index, size_t length);

@@ -25,7 +25,8 @@ check_state *check_state_new(void) {
     for (uint32_t i = 0; made && i < CHECK_IN_FLIGHT; i++) {
         check_group *group = &state->groups[i];
         group->index = i;
-        for (uint32_t k = 0; made && k < CHECK_VARIABLES; k++) made = check_memory_shadow(&group->variables[k].shadow, CHECK_THREADGROUP_MEMORY);
+        for (uint32_t k = 0; made && k < CHECK_VARIABLES; k++)
+            made = check_memory_shadow(&group->variables[k].shadow, CHECK_THREADGROUP_MEMORY);
     }
     if (made) return state;
     check_state_free(state);
@@ -99,12 +100,13 @@ check_finding check_finding_here(check_state *state, check_kind kind) {
 
 // Threadgroup memory
 
-check_variable *check_add_variable(check_state *state, check_group *group, const char *name, uint32_t size, metallib_place at,
-                                   int32_t index) {
+check_variable *check_add_variable(check_state *state, check_group *group, const char *name, uint32_t size,
+                                   metallib_place at, int32_t index) {
     uint32_t window = METALLIB_MAX_BUFFERS + group->index, number = group->variable_count;
     if (number == CHECK_VARIABLES || group->used + size > CHECK_THREADGROUP_MEMORY) return NULL;
     check_variable *variable = &group->variables[number];
-    variable->address = check_windows_piece(&state->windows, window, number << CHECK_VARIABLE_BITS, CHECK_THREADGROUP_MEMORY);
+    variable->address =
+        check_windows_piece(&state->windows, window, number << CHECK_VARIABLE_BITS, CHECK_THREADGROUP_MEMORY);
     if (variable->address == NULL) return NULL;
     variable->name = name;
     variable->at = at;
@@ -124,7 +126,8 @@ void *check_variable_at(const char *name, uint32_t size, uint32_t alignment, met
     check_group *group = state->running->group;
     for (uint32_t i = 0; i < group->variable_count; i++) {
         check_variable *variable = &group->variables[i];
-        if (variable->at.line == at.line && variable->at.file == at.file && variable->name == name) return variable->address;
+        if (variable->at.line == at.line && variable->at.file == at.file && variable->name == name)
+            return variable->address;
     }
     check_variable *variable = check_add_variable(state, group, name, size, at, -1);
     if (variable != NULL) return variable->address;
@@ -132,8 +135,9 @@ void *check_variable_at(const char *name, uint32_t size, uint32_t alignment, met
     snprintf(finding.name, sizeof finding.name, "%s", name);
     finding.here.file = at.file;
     finding.here.line = at.line;
-    snprintf(finding.text, sizeof finding.text, "threadgroup memory of %u bytes and %u more is above %d bytes, or in too many pieces",
-             group->used, size, CHECK_THREADGROUP_MEMORY);
+    snprintf(finding.text, sizeof finding.text,
+             "threadgroup memory of %u bytes and %u more is above %d bytes, or in too many pieces", group->used, size,
+             CHECK_THREADGROUP_MEMORY);
     check_findings_add(&state->findings, &finding);
     check_stop(state);
 }
@@ -164,7 +168,8 @@ static uint32_t float_size(uint32_t type) {
 static uint32_t scalar_of(uint32_t type) { return type < HALF ? FLOAT : type < BFLOAT ? HALF : BFLOAT; }
 
 // The first value that `wanted` picks among those that the dispatch wrote, or among all that anything wrote; or -1.
-static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own, bool (*wanted)(const char *, uint32_t)) {
+static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
+                            bool (*wanted)(const char *, uint32_t)) {
     const check_binding *binding = &state->dispatch->bindings[number];
     uint32_t size = float_size(binding->argument->type);
     if (size == 0 || binding->memory == NULL) return -1;
@@ -179,12 +184,15 @@ static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
 
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
-static bool is_output(const check_binding *binding) { return binding->argument->access != METALLIB_READ && binding->memory != NULL; }
+static bool is_output(const check_binding *binding) {
+    return binding->argument->access != METALLIB_READ && binding->memory != NULL;
+}
 
 // Whether an argument of the kind asked for holds what is not finite.
 static bool holds_odd(const check_state *state, bool outputs) {
     for (uint32_t i = 0; i < state->dispatch->binding_count; i++) {
-        if (is_output(&state->dispatch->bindings[i]) == outputs && find_value(state, i, false, is_not_finite) >= 0) return true;
+        if (is_output(&state->dispatch->bindings[i]) == outputs && find_value(state, i, false, is_not_finite) >= 0)
+            return true;
     }
     return false;
 }
@@ -193,7 +201,8 @@ static bool holds_odd(const check_state *state, bool outputs) {
 static void look_for_nan(check_state *state, bool odd) {
     const check_dispatch *dispatch = state->dispatch;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        ptrdiff_t at = dispatch->bindings[i].argument->access == METALLIB_READ ? -1 : find_value(state, i, true, is_nan);
+        ptrdiff_t at =
+            dispatch->bindings[i].argument->access == METALLIB_READ ? -1 : find_value(state, i, true, is_nan);
         if (at < 0) continue;
         if (odd || holds_odd(state, false)) return;
         const check_binding *binding = &dispatch->bindings[i];
@@ -213,7 +222,9 @@ static void look_for_nan(check_state *state, bool odd) {
 
 // Dispatches
 
-uint64_t check_new_command_buffer(check_state *state) { return __atomic_add_fetch(&state->command_buffers, 1, __ATOMIC_RELAXED); }
+uint64_t check_new_command_buffer(check_state *state) {
+    return __atomic_add_fetch(&state->command_buffers, 1, __ATOMIC_RELAXED);
+}
 
 void check_begin_phase(check_state *state) {
     state->phase_segment = state->next_segment;
@@ -230,7 +241,9 @@ static bool note_past(check_state *state) {
     }
     check_past *past = &state->past[state->past_count++];
     const check_dispatch *dispatch = state->dispatch;
-    *past = (check_past){.first = state->run_segment, .kernel = dispatch->signature->name, .label = dispatch->recorded->label,
+    *past = (check_past){.first = state->run_segment,
+                         .kernel = dispatch->signature->name,
+                         .label = dispatch->recorded->label,
                          .library = dispatch->code->library};
     memcpy(past->threadgroups, state->launch->threadgroups, sizeof past->threadgroups);
     memcpy(past->threads, state->launch->threads, sizeof past->threads);
@@ -248,7 +261,8 @@ static bool place_bindings(check_state *state, void **buffers) {
             if (state->addresses[index] != NULL) memcpy(state->addresses[index], binding->bytes, binding->length);
         } else {
             check_memory_take_over(binding->memory, dispatch->command_buffer);
-            state->addresses[index] = check_windows_map(&state->windows, index, binding->memory, binding->offset, binding->length);
+            state->addresses[index] =
+                check_windows_map(&state->windows, index, binding->memory, binding->offset, binding->length);
         }
         if (state->addresses[index] == NULL) return false;
         state->slots[index] = (int8_t)i;
@@ -263,7 +277,8 @@ static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (!is_output(binding)) continue;
-        char *view = (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
+        char *view =
+            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
         if (copy != NULL && back) memcpy(view, copy + total, binding->length);
         else if (copy != NULL) memcpy(copy + total, view, binding->length);
         total += binding->length;
@@ -277,12 +292,14 @@ static void report_difference(check_state *state, const char *first, uint32_t or
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (!is_output(binding)) continue;
-        const char *view = (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
+        const char *view =
+            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
         size_t k = 0;
         while (k < binding->length && first[at + k] == view[k]) k++;
         if (k < binding->length) {
             const check_record *record = &binding->memory->cells[(binding->offset + k) / 4].writes[0];
-            if (record->segment == 0 && check_findings_any(&state->findings, dispatch->owner)) return;  // a race is what explains it
+            if (record->segment == 0 && check_findings_any(&state->findings, dispatch->owner))
+                return;  // a race is what explains it
             check_finding finding = check_finding_here(state, CHECK_ORDER_DEPENDENT);
             check_side_of_record(&finding.here, state, record);
             finding.here.write = true;
@@ -290,7 +307,8 @@ static void report_difference(check_state *state, const char *first, uint32_t or
             finding.index = (int32_t)binding->argument->index;
             finding.offset = k;
             finding.length = binding->length;
-            snprintf(finding.text, sizeof finding.text, "order %u of its threads gives another result than the first", order);
+            snprintf(finding.text, sizeof finding.text, "order %u of its threads gives another result than the first",
+                     order);
             check_findings_add(&state->findings, &finding);
             return;
         }
@@ -354,7 +372,9 @@ bool check_run(const check_dispatch *dispatch) {
     check_current = outer;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
-        if (binding->memory != NULL) check_memory_give_back(binding->memory, binding->offset, binding->argument->access == METALLIB_READ ? 0 : binding->length);
+        if (binding->memory != NULL)
+            check_memory_give_back(binding->memory, binding->offset,
+                                   binding->argument->access == METALLIB_READ ? 0 : binding->length);
     }
     return done;
 }

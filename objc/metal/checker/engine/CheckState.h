@@ -11,7 +11,7 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
-    CHECK_DEPTH = 12,      // calls within calls that are told apart
+    CHECK_DEPTH = 12,  // calls within calls that are told apart
     CHECK_MANY_SPINS = 64,
     CHECK_MAX_SPINS = 1 << 17,
     CHECK_MAX_REPEATS = 1 << 24,
@@ -30,19 +30,19 @@ typedef struct check_fiber {
     metallib_thread thread;
     check_group *group;
     check_waiting waiting;
-    metallib_place at;       // where it waits
+    metallib_place at;               // where it waits
     const void *calls[CHECK_DEPTH];  // for a simdgroup function, the calls that led there, from the kernel on
     uint32_t depth;
-    uint32_t kind;           // of simdgroup function; for a barrier its flags
-    const void *value;       // what it gives
+    uint32_t kind;      // of simdgroup function; for a barrier its flags
+    const void *value;  // what it gives
     uint32_t size;
-    uint32_t active;         // which lanes did
+    uint32_t active;                // which lanes did
     const void *spun_pc, *spun_at;  // its last atomic
     uint64_t spun_value;            // and what was there
     uint32_t spins;                 // how often the same was there before
     uint32_t turns;                 // atomics in all
-    bool released;           // a fence came before its next writes to atomics
-    uintptr_t heard;         // the atomic that it read last
+    bool released;                  // a fence came before its next writes to atomics
+    uintptr_t heard;                // the atomic that it read last
 } check_fiber;
 
 // A `threadgroup` variable or argument.

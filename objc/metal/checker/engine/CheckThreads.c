@@ -68,7 +68,8 @@ typedef struct frame {
 static void note_calls(const check_state *state, check_fiber *self, const frame *at) {
     const void *calls[2 * CHECK_DEPTH];
     uint32_t count = 0;
-    while (count < 2 * CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length && at->back != NULL) {
+    while (count < 2 * CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length &&
+           at->back != NULL) {
         calls[count++] = at->back;
         at = at->caller;
     }
@@ -154,7 +155,8 @@ static void resolve_simdgroup(check_state *state, check_group *group, uint32_t s
     for (uint32_t i = 0; i < count; i++) {
         if (!(active >> i & 1)) continue;
         lanes[i].active = active;
-        if (model->value != NULL) memcpy(group->simdgroups[simdgroup].values + i * model->size, lanes[i].value, model->size);
+        if (model->value != NULL)
+            memcpy(group->simdgroups[simdgroup].values + i * model->size, lanes[i].value, model->size);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (active >> i & 1) go_on(state, &lanes[i]);
@@ -175,7 +177,8 @@ static void resolve_barrier(check_state *state, check_group *group) {
             break;
         }
     }
-    if (ended != NULL) report_barrier(state, first, ended, "a thread of the threadgroup ended without coming to this barrier");
+    if (ended != NULL)
+        report_barrier(state, first, ended, "a thread of the threadgroup ended without coming to this barrier");
     uint32_t flags = first->kind;
     for (int space = 0; space < CHECK_SPACES; space++) {
         if ((flags & (space == CHECK_DEVICE ? MEM_DEVICE : MEM_THREADGROUP)) == 0) continue;
@@ -312,8 +315,9 @@ static void start_group(check_state *state, check_group *group) {
     for (uint32_t i = 0; i < dispatch->signature->argument_count; i++) {
         const metallib_argument *argument = &dispatch->signature->arguments[i];
         if (argument->kind != METALLIB_THREADGROUP) continue;
-        check_variable *variable = check_add_variable(state, group, argument->name, dispatch->recorded->threadgroup_lengths[argument->index],
-                                                      (metallib_place){NULL, 0}, (int32_t)argument->index);
+        check_variable *variable =
+            check_add_variable(state, group, argument->name, dispatch->recorded->threadgroup_lengths[argument->index],
+                               (metallib_place){NULL, 0}, (int32_t)argument->index);
         if (variable != NULL) group->arguments[argument->index] = variable->address;
     }
     for (uint32_t i = 0; i < group->threads; i++) start_fiber(state, group, i, size);
@@ -340,7 +344,8 @@ void check_run_threads(check_state *state) {
     uint32_t in_flight = state->order == CHECK_FIRST_COME ? 1 : CHECK_IN_FLIGHT;
     state->ready_begin = state->ready_end = 0;
     state->next_group = 0;
-    for (uint32_t i = 0; i < in_flight && state->next_group < state->group_count; i++) start_group(state, &state->groups[i]);
+    for (uint32_t i = 0; i < in_flight && state->next_group < state->group_count; i++)
+        start_group(state, &state->groups[i]);
     while (state->ready_end > state->ready_begin) {
         check_fiber *fiber = take_ready(state);
         check_group *group = fiber->group;

@@ -10,7 +10,7 @@
 
 namespace OB_NAMESPACE {
 
-enum { BLOCK = 64, BLOCK_PAIRS = 32 };  // columns that are stored together, and their pairs
+enum { BLOCK = 64, BLOCK_PAIRS = 32 };       // columns that are stored together, and their pairs
 enum { LEAST_TILE_ROWS = 8, MOST_FEW = 6 };  // rows: fewer go through vectors; more are never apart
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
@@ -72,8 +72,8 @@ struct Activations {
 
 // 32 columns in order: those that are 0, 1, 2 and 3 modulo 4.
 OB_INLINE void by_four(__m256i a, __m256i b, __m128i out[4]) {
-    const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9, 2, 3, 10, 11, 4,
-                                           5, 12, 13, 6, 7, 14, 15);
+    const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9, 2, 3, 10,
+                                           11, 4, 5, 12, 13, 6, 7, 14, 15);
     a = _mm256_shuffle_epi8(a, order), b = _mm256_shuffle_epi8(b, order);
     __m128i p0 = _mm256_castsi256_si128(a), p1 = _mm256_extracti128_si256(a, 1);
     __m128i p2 = _mm256_castsi256_si128(b), p3 = _mm256_extracti128_si256(b, 1);

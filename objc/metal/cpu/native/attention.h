@@ -12,13 +12,13 @@ static_assert(BLOCK % WIDTH == 0, "BLOCK");
 
 // A thread keeps this of its queries. It works on them in tiles of 4, 2 or 1.
 struct Queries {
-    float q[QUERIES * LARGEST_DIM];   // tile by tile: WIDTH columns of each of its queries, then the next columns
-    float y[QUERIES * LARGEST_DIM];   // [query, v_dim], not divided by total yet
-    float weights[(BLOCK + 8) * 4];   // of one tile and block: [position, query]; scores at first
+    float q[QUERIES * LARGEST_DIM];  // tile by tile: WIDTH columns of each of its queries, then the next columns
+    float y[QUERIES * LARGEST_DIM];  // [query, v_dim], not divided by total yet
+    float weights[(BLOCK + 8) * 4];  // of one tile and block: [position, query]; scores at first
     float top[QUERIES], total[QUERIES], rescale[QUERIES];
-    uint32_t starts[QUERIES];         // first position that a query sees
-    uint32_t counts[QUERIES];         // positions up to its own
-    size_t indices[QUERIES];          // which of all queries it is
+    uint32_t starts[QUERIES];  // first position that a query sees
+    uint32_t counts[QUERIES];  // positions up to its own
+    size_t indices[QUERIES];   // which of all queries it is
 };
 static_assert(sizeof(Queries) <= CPU_SCRATCH_BYTES, "Queries");
 
@@ -46,7 +46,8 @@ struct Attention {
         while (rows > 0) {
             uint32_t n = 1;
             while (n < least(rows, most) && slots[row + n] == slots[row] && count(row + n) == count(row) + n &&
-                   count(row + n) - start(row) <= args.context) n++;
+                   count(row + n) - start(row) <= args.context)
+                n++;
             size_t first = ((size_t)slots[row] * args.kv_heads + kv) * args.context;
             for (uint32_t head = 0; head < sharing; head += QUERIES) {
                 uint32_t queries = gather(row, n, kv * sharing + head, least(QUERIES, sharing - head));
@@ -60,9 +61,13 @@ struct Attention {
     size_t k_row() const { return row_of(k_cache, args.head_dim); }
     size_t v_row() const { return row_of(v_cache, args.v_row); }
 
-    uint32_t count(uint32_t row) const { return least(positions[row], args.window ? (uint32_t)INT32_MAX : args.context - 1) + 1; }
+    uint32_t count(uint32_t row) const {
+        return least(positions[row], args.window ? (uint32_t)INT32_MAX : args.context - 1) + 1;
+    }
 
-    uint32_t start(uint32_t row) const { return count(row) - least(count(row), args.window ? least(args.window, args.context) : args.context); }
+    uint32_t start(uint32_t row) const {
+        return count(row) - least(count(row), args.window ? least(args.window, args.context) : args.context);
+    }
 
     static uint32_t tile(uint32_t queries) { return queries >= 4 ? 4 : queries >= 2 ? 2 : 1; }
 
@@ -156,22 +161,27 @@ struct Attention {
     // of what only some of the queries see one by one, of what all see together; each query's values in the
     // order of positions.
     template <int H>
-    void accumulate(uint32_t query, uint32_t at, uint32_t wrap, const uint32_t *from, const uint32_t *to, const C *v) const {
+    void accumulate(uint32_t query, uint32_t at, uint32_t wrap, const uint32_t *from, const uint32_t *to,
+                    const C *v) const {
         static const float same[] = {1, 1, 1, 1};
         uint32_t dim = args.v_dim, begin = from[0], first = from[H - 1], last = to[0] > first ? to[0] : first;
         const float *rescale = t->rescale + query;
         float *sums = t->y + query * dim;
         if (from[0] < first) {
             for (int h = 0; h < H; h++) {
-                for (uint32_t c = h * dim; c < (h + 1) * dim; c += WIDTH) store(sums + c, mul(load(sums + c), splat(rescale[h])));
-                for (uint32_t j = from[h]; j < least(first, to[h]); j++) add_one<H>(h, j, sums, row_at(v, j, begin, at, wrap));
+                for (uint32_t c = h * dim; c < (h + 1) * dim; c += WIDTH)
+                    store(sums + c, mul(load(sums + c), splat(rescale[h])));
+                for (uint32_t j = from[h]; j < least(first, to[h]); j++)
+                    add_one<H>(h, j, sums, row_at(v, j, begin, at, wrap));
             }
             rescale = same;
         }
         uint32_t middle = first > wrap ? first : least(wrap, last);
-        add_values<H>(sums, rescale, t->weights + first * H, row_at(v, first, begin, at, wrap), middle - first, dim, args.v_row);
+        add_values<H>(sums, rescale, t->weights + first * H, row_at(v, first, begin, at, wrap), middle - first, dim,
+                      args.v_row);
         if (middle < last) {
-            add_values<H>(sums, same, t->weights + middle * H, row_at(v, middle, begin, at, wrap), last - middle, dim, args.v_row);
+            add_values<H>(sums, same, t->weights + middle * H, row_at(v, middle, begin, at, wrap), last - middle, dim,
+                          args.v_row);
         }
         for (int h = 0; h < H; h++) {
             for (uint32_t j = last; j < to[h]; j++) add_one<H>(h, j, sums, row_at(v, j, begin, at, wrap));
@@ -191,8 +201,8 @@ struct Attention {
     // Scores of positions begin … end - 1 of a block, of which `begin` is row `at` of the cache and `wrap` row 0, and
     // -inf from the next lower and up to the next higher multiple of WIDTH.
     template <int H>
-    void score(uint32_t query, uint32_t at, uint32_t begin, uint32_t wrap, uint32_t end, const C *k, const Ahead<C> *next,
-               int fetch) const {
+    void score(uint32_t query, uint32_t at, uint32_t begin, uint32_t wrap, uint32_t end, const C *k,
+               const Ahead<C> *next, int fetch) const {
         const float *tile = t->q + query * args.head_dim;
         score_rows<H>(tile, begin, wrap, k + at * k_row(), next, fetch);
         if (wrap < end) score_rows<H>(tile, wrap, end, k, next, fetch);

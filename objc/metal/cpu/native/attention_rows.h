@@ -20,7 +20,9 @@ OB_INLINE uint32_t scales_of(uint32_t dim) { return 2 * ((dim + GROUP - 1) / GRO
 
 // Elements from one row of `dim` numbers to the next.
 template <typename C>
-OB_INLINE size_t row_of(const C *, uint32_t dim) { return dim; }
+OB_INLINE size_t row_of(const C *, uint32_t dim) {
+    return dim;
+}
 OB_INLINE size_t row_of(const q8 *, uint32_t dim) { return (scales_of(dim) + dim + 3) / 4 * 4; }
 
 // A row of `dim` numbers from its element 0 on. Where it is SCALED, GROUP of its columns share what scale(i) gives.
@@ -39,7 +41,8 @@ struct Row<q8> {
     const uint16_t *scales;
     const int8_t *data;
     OB_MEMBER Row() {}
-    OB_MEMBER Row(const q8 *row, uint32_t dim) : scales((const uint16_t *)row), data((const int8_t *)row + scales_of(dim)) {}
+    OB_MEMBER Row(const q8 *row, uint32_t dim)
+        : scales((const uint16_t *)row), data((const int8_t *)row + scales_of(dim)) {}
     enum { SCALED = 1 };
     OB_MEMBER Floats scale(uint32_t i) const { return splat_half(scales[i / GROUP]); }
     OB_MEMBER Floats at(uint32_t i, Floats scale) const { return mul(load(data + i), scale); }
@@ -75,8 +78,8 @@ OB_INLINE void products(const float *q, const C *k, uint32_t left, uint32_t dim,
 // y[h, :] = y[h, :] · rescale[h] + Σ_j weights[j, h] · v[j, :] for H queries and WIDTH · CHUNKS columns from
 // `column` on, `dim` of a query, of `count` rows of `row` numbers.
 template <int H, int CHUNKS, typename C>
-OB_INLINE void add_columns(float *y, const float *rescale, const float *weights, const C *v, uint32_t count, uint32_t column,
-                           uint32_t dim, uint32_t row) {
+OB_INLINE void add_columns(float *y, const float *rescale, const float *weights, const C *v, uint32_t count,
+                           uint32_t column, uint32_t dim, uint32_t row) {
     Floats sum[H * CHUNKS];
     y += column;
     for (int h = 0; h < H; h++) {
@@ -108,8 +111,8 @@ struct Chunks<q8> {
 
 // The same for all `dim` columns.
 template <int H, typename C>
-OB_INLINE void add_values(float *y, const float *rescale, const float *weights, const C *v, uint32_t count, uint32_t dim,
-                          uint32_t row) {
+OB_INLINE void add_values(float *y, const float *rescale, const float *weights, const C *v, uint32_t count,
+                          uint32_t dim, uint32_t row) {
     enum : uint32_t { MOST = Chunks<C>::MOST };
     for (uint32_t i = 0, n; i < dim; i += n * WIDTH) {
         uint32_t left = (dim - i) / WIDTH;
@@ -124,7 +127,8 @@ OB_INLINE void add_values(float *y, const float *rescale, const float *weights, 
 template <typename C>
 OB_INLINE void add_row(float *y, float weight, const C *v, uint32_t dim, uint32_t row) {
     Row<C> values(v, row);
-    for (uint32_t i = 0; i < dim; i += WIDTH) store(y + i, fma(splat(weight), values.at(i, values.scale(i)), load(y + i)));
+    for (uint32_t i = 0; i < dim; i += WIDTH)
+        store(y + i, fma(splat(weight), values.at(i, values.scale(i)), load(y + i)));
 }
 
 }  // namespace OB_NAMESPACE

@@ -20,8 +20,8 @@ OB_INLINE int group_pair(int at) {
 
 // 32 columns in order: even ones below 16, from 16 on, odd ones below 16, from 16 on.
 OB_INLINE void by_two(__m256i a, __m256i b, __m128i out[4]) {
-    const __m256i even_first = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12,
-                                                13, 2, 3, 6, 7, 10, 11, 14, 15);
+    const __m256i even_first = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9,
+                                                12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     a = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(a, even_first), 0xD8);
     b = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(b, even_first), 0xD8);
     out[0] = _mm256_castsi256_si128(a), out[1] = _mm256_castsi256_si128(b);

@@ -30,11 +30,12 @@ template <uint32_t columns, uint32_t bytes, uint32_t group, Order order, bool ap
 struct BlockFormat {
     static constexpr uint32_t COLUMNS = columns, BYTES = bytes;  // of a block
     static constexpr uint32_t GROUP = group;                     // columns that share a scale
-    static constexpr uint32_t OCTETS = columns < 8 * group ? 1 : columns / (8 * group);  // in a block, where one has any
+    static constexpr uint32_t OCTETS =
+        columns < 8 * group ? 1 : columns / (8 * group);  // in a block, where one has any
     static constexpr uint32_t OCTET_BYTES = columns < 8 * group ? 8 * bytes : bytes / OCTETS;
-    static constexpr Order ORDER = order;                        // of columns in pairs()
-    static constexpr bool LANES = order != NATURAL;              // whether halves of vectors are groups
-    static constexpr bool APART = apart;                         // scales are bytes in an array of their own
+    static constexpr Order ORDER = order;            // of columns in pairs()
+    static constexpr bool LANES = order != NATURAL;  // whether halves of vectors are groups
+    static constexpr bool APART = apart;             // scales are bytes in an array of their own
 };
 
 OB_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -93,18 +94,19 @@ OB_INLINE void byte_products(__m256i a, __m256i b, const int32_t *pairs, __m256i
         int32_t pairs[BLOCK_PAIRS];
     };
     __m256i t, u;
-    __asm__("vpand %[low], %[a], %[s]\n\t"
-            "vpsrlw $8, %[a], %[t]\n\t"
-            "vpmaddwd (%[x]), %[s], %[s]\n\t"
-            "vpand %[low], %[b], %[u]\n\t"
-            "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
-            "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
-            "vpaddd %[t], %[s], %[s]\n\t"
-            "vpsrlw $8, %[b], %[t]\n\t"
-            "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
-            "vpaddd %[t], %[u], %[u]"
-            : [s] "=&x"(of_a), [t] "=&x"(t), [u] "=&x"(u)
-            : [a] "x"(a), [b] "x"(b), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(255)), "m"(*(const Pairs *)pairs));
+    __asm__(
+        "vpand %[low], %[a], %[s]\n\t"
+        "vpsrlw $8, %[a], %[t]\n\t"
+        "vpmaddwd (%[x]), %[s], %[s]\n\t"
+        "vpand %[low], %[b], %[u]\n\t"
+        "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
+        "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
+        "vpaddd %[t], %[s], %[s]\n\t"
+        "vpsrlw $8, %[b], %[t]\n\t"
+        "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
+        "vpaddd %[t], %[u], %[u]"
+        : [s] "=&x"(of_a), [t] "=&x"(t), [u] "=&x"(u)
+        : [a] "x"(a), [b] "x"(b), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(255)), "m"(*(const Pairs *)pairs));
     of_b = u;
 #endif
 }
@@ -117,29 +119,29 @@ OB_INLINE void store_sums(__m256i a, __m256i b, __m256i *v) {
 }
 
 // For a format with words(at, i), sixteen of four nibbles each.
-#define OB_NIBBLE_FORMAT(F)                                                             \
-    static constexpr int RAW = 1;                                                       \
-    OB_INLINE void raw(Place at, uint32_t i, __m256i v[1]) { v[0] = words(at, i); }     \
-    OB_INLINE void pairs(const __m256i v[1], __m256i n[4]) {                            \
-        n[0] = nibbles<0>(v[0]), n[1] = nibbles<1>(v[0]);                               \
-        n[2] = nibbles<2>(v[0]), n[3] = nibbles<3>(v[0]);                               \
-    }                                                                                   \
-    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
-        __m256i a, b;                                                                   \
-        nibble_sums(words(at, i), x, a, b);                                             \
-        store_sums<F>(a, b, v);                                                         \
+#define OB_NIBBLE_FORMAT(F)                                                         \
+    static constexpr int RAW = 1;                                                   \
+    OB_INLINE void raw(Place at, uint32_t i, __m256i v[1]) { v[0] = words(at, i); } \
+    OB_INLINE void pairs(const __m256i v[1], __m256i n[4]) {                        \
+        n[0] = nibbles<0>(v[0]), n[1] = nibbles<1>(v[0]);                           \
+        n[2] = nibbles<2>(v[0]), n[3] = nibbles<3>(v[0]);                           \
+    }                                                                               \
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {   \
+        __m256i a, b;                                                               \
+        nibble_sums(words(at, i), x, a, b);                                         \
+        store_sums<F>(a, b, v);                                                     \
     }
 
 // For a format with columns(at, i, a, b), integers that are bytes without a sign.
-#define OB_BYTE_FORMAT(F)                                                               \
-    static constexpr int RAW = 2;                                                       \
+#define OB_BYTE_FORMAT(F)                                                                  \
+    static constexpr int RAW = 2;                                                          \
     OB_INLINE void raw(Place at, uint32_t i, __m256i v[2]) { columns(at, i, v[0], v[1]); } \
-    OB_INLINE void pairs(const __m256i v[2], __m256i n[4]) { byte_pairs(v[0], v[1], n); } \
-    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {       \
-        __m256i a, b;                                                                   \
-        columns(at, i, a, b);                                                           \
-        byte_products(a, b, x, a, b);                                                   \
-        store_sums<F>(a, b, v);                                                         \
+    OB_INLINE void pairs(const __m256i v[2], __m256i n[4]) { byte_pairs(v[0], v[1], n); }  \
+    OB_INLINE void products(Place at, uint32_t i, const int32_t *x, __m256i *v) {          \
+        __m256i a, b;                                                                      \
+        columns(at, i, a, b);                                                              \
+        byte_products(a, b, x, a, b);                                                      \
+        store_sums<F>(a, b, v);                                                            \
     }
 
 }  // namespace OB_NAMESPACE

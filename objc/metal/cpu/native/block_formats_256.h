@@ -11,7 +11,8 @@ namespace OB_NAMESPACE {
 OB_INLINE void six_bit_scales(const uint8_t *b, __m256 &scale, __m256 &bias) {
     const __m128i nibble = _mm_set1_epi8(15);
     __m128i all = load_half(b + 4);
-    __m128i first = _mm_and_si128(all, _mm_set1_epi8(63)), upper = _mm_and_si128(_mm_srli_epi16(all, 2), _mm_set1_epi8(0x30));
+    __m128i first = _mm_and_si128(all, _mm_set1_epi8(63)),
+            upper = _mm_and_si128(_mm_srli_epi16(all, 2), _mm_set1_epi8(0x30));
     __m128i rest = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi32(all, 0xAA), _mm_setr_epi32(0, 4, 0, 0)), nibble);
     // Scales 0 to 3, minima 0 to 3, scales 4 to 7, minima 4 to 7.
     __m128i bytes = _mm_unpacklo_epi64(first, _mm_or_si128(rest, upper));

@@ -34,7 +34,8 @@ struct BlockQ4_1 : BlockFormat<32, 20, 32, HALVES> {
 // With the fifth bits of two blocks' 32 columns, four bytes each from byte HIGH of the block on.
 template <int bytes, int HIGH>
 OB_INLINE void five_bits(const uint8_t *b, uint32_t i, __m256i &first16, __m256i &last16) {
-    const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201), sixteen = _mm256_set1_epi8(16);
+    const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201),
+                  sixteen = _mm256_set1_epi8(16);
     const __m256i first = _mm256_setr_epi64x(0, 0x0101010101010101, 0, 0x0101010101010101);
     __m256i v = block_nibbles<bytes, HIGH + 4>(b, i);
     int32_t a, c;
@@ -50,9 +51,7 @@ OB_INLINE void five_bits(const uint8_t *b, uint32_t i, __m256i &first16, __m256i
 }
 
 struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES> {
-    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
-        five_bits<BYTES, 2>(at.block, i, a, b);
-    }
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { five_bits<BYTES, 2>(at.block, i, a, b); }
     OB_BYTE_FORMAT(BlockQ5_0)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(at.block);
@@ -61,9 +60,7 @@ struct BlockQ5_0 : BlockFormat<32, 22, 32, HALVES> {
 };
 
 struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES> {
-    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
-        five_bits<BYTES, 4>(at.block, i, a, b);
-    }
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { five_bits<BYTES, 4>(at.block, i, a, b); }
     OB_BYTE_FORMAT(BlockQ5_1)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
         scale = eight_halves<BYTES>(at.block);
@@ -88,7 +85,8 @@ struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL> {
 // Floats of four bits, doubled, and 12 more so that none is negative.
 OB_INLINE void four_bit_floats(__m256i v, __m256i &low, __m256i &high) {
     const __m256i mask = _mm256_set1_epi8(15);
-    const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    const __m256i values =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
     low = _mm256_shuffle_epi8(values, _mm256_and_si256(v, mask));
     high = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(v, 4), mask));
 }
@@ -102,16 +100,21 @@ OB_INLINE void power_scales(__m256i e, __m256 &scale, __m256 &bias) {
 }
 
 struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES> {
-    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { four_bit_floats(block_nibbles<BYTES, 1>(at.block, i), a, b); }
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
+        four_bit_floats(block_nibbles<BYTES, 1>(at.block, i), a, b);
+    }
     OB_BYTE_FORMAT(BlockMXFP4)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
-        power_scales(_mm256_cvtepu16_epi32(_mm_and_si128(eight_words<BYTES>(at.block), _mm_set1_epi16(255))), scale, bias);
+        power_scales(_mm256_cvtepu16_epi32(_mm_and_si128(eight_words<BYTES>(at.block), _mm_set1_epi16(255))), scale,
+                     bias);
     }
 };
 
 // MLX's: words and scales are arrays of their own (see shaders/weights/affine.h).
 struct WordsMXFP4 : BlockFormat<32, 16, 32, WORDS, true> {
-    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) { four_bit_floats(load_bytes(at.block + 32 * i), a, b); }
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
+        four_bit_floats(load_bytes(at.block + 32 * i), a, b);
+    }
     OB_BYTE_FORMAT(WordsMXFP4)
     OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
         power_scales(_mm256_cvtepu8_epi32(by_slot(_mm_loadl_epi64((const __m128i *)at.scales))), scale, bias);

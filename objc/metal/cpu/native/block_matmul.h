@@ -63,7 +63,8 @@ struct TileOctet {
                 __m256i v[F::RAW], n[4];
                 for (int j = 0; j < F::RAW; j++) v[j] = raw[j][l];
                 F::pairs(v, n);
-                for (int j = 0; j < 4; j++) _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j]);
+                for (int j = 0; j < 4; j++)
+                    _mm256_store_si256((__m256i *)(panel.pairs[group_pair<F>(8 * j + l)] + 8 * side), n[j]);
             }
         }
     }
@@ -71,7 +72,8 @@ struct TileOctet {
 
 // As matmul of affine matrices.
 template <typename F>
-static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t first[2], const Activations &x,
+                                             float (*y)[TILE]) {
     const uint32_t rows = x.rows;
     Panel panel;
     TileOctet<F> octet;
@@ -84,9 +86,15 @@ static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t 
         for (uint32_t i = 0; i < block.count; i++) {
             uint32_t place = slot(g + i), part = place % 8;
             block.y[i] = y + (size_t)part * rows;
-            block.each[i] = {&panel, 0, false, outputs_of(octet.scale[0][part], octet.scale[1][part]),
-                             outputs_of(octet.bias[0][part], octet.bias[1][part]), x.scales + x.scale_at(place, 0),
-                             x.sums + x.scale_at(place, 0), x.at(g * F::GROUP / BLOCK, 0), x.block_step};
+            block.each[i] = {&panel,
+                             0,
+                             false,
+                             outputs_of(octet.scale[0][part], octet.scale[1][part]),
+                             outputs_of(octet.bias[0][part], octet.bias[1][part]),
+                             x.scales + x.scale_at(place, 0),
+                             x.sums + x.scale_at(place, 0),
+                             x.at(g * F::GROUP / BLOCK, 0),
+                             x.block_step};
         }
         multiply_rows(block, rows);
     }

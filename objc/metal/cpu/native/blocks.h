@@ -93,7 +93,8 @@ OB_INLINE void add_octet(__m256 sums[R], Place at, uint32_t index, uint32_t grou
     F::scales(at, scale, bias);
     if (groups < 8) {
         __m256i theirs = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)groups), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
-        scale = _mm256_and_ps(scale, _mm256_castsi256_ps(theirs)), bias = _mm256_and_ps(bias, _mm256_castsi256_ps(theirs));
+        scale = _mm256_and_ps(scale, _mm256_castsi256_ps(theirs)),
+        bias = _mm256_and_ps(bias, _mm256_castsi256_ps(theirs));
     }
     const int32_t *pairs = x.pairs + (size_t)index * (8 * F::GROUP / BLOCK) * BLOCK_PAIRS;
     __m256i dots[R];
@@ -101,7 +102,8 @@ OB_INLINE void add_octet(__m256 sums[R], Place at, uint32_t index, uint32_t grou
     else octet_dots<R, F>(at, pairs, x.row_step, dots);
     for (int r = 0; r < R; r++) {
         const size_t group = 8 * index + r * x.row_scale_step;
-        sums[r] = add_group(sums[r], dots[r], scale, bias, _mm256_loadu_ps(x.scales + group), _mm256_loadu_ps(x.sums + group));
+        sums[r] = add_group(sums[r], dots[r], scale, bias, _mm256_loadu_ps(x.scales + group),
+                            _mm256_loadu_ps(x.sums + group));
     }
 }
 

@@ -37,7 +37,8 @@ static __attribute__((noinline)) __m256 activate_otherwise(__m256 gate, __m256 u
     const __m256 limit = _mm256_set1_ps(OB_SWIGLU_LIMIT);
     gate = _mm256_min_ps(limit, gate);  // NaN stays: it is the second
     up = _mm256_max_ps(_mm256_set1_ps(-OB_SWIGLU_LIMIT), _mm256_min_ps(limit, up));
-    return _mm256_mul_ps(gated(gate, _mm256_mul_ps(_mm256_set1_ps(OB_SWIGLU_ALPHA), gate)), _mm256_add_ps(up, _mm256_set1_ps(1.0f)));
+    return _mm256_mul_ps(gated(gate, _mm256_mul_ps(_mm256_set1_ps(OB_SWIGLU_ALPHA), gate)),
+                         _mm256_add_ps(up, _mm256_set1_ps(1.0f)));
 }
 
 OB_INLINE __m256 activate(__m256 gate, __m256 up, uint32_t activation) {

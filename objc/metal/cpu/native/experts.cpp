@@ -15,12 +15,11 @@ struct GateUp {
     Bias gate_bias, up_bias;
     float *h;
 
-    explicit GateUp(const metallib_launch *l)
-        : GateUp(l, l->buffers + 2 * W::BINDINGS) {}
+    explicit GateUp(const metallib_launch *l) : GateUp(l, l->buffers + 2 * W::BINDINGS) {}
     GateUp(const metallib_launch *l, void *const *b)
         : launch(l), args(*(const ExpertArgs *)b[6]), gate(l->buffers, args.inputs, args.group_size),
-          up(l->buffers + W::BINDINGS, args.inputs, args.group_size), x((const float *)b[0]), ids((const uint32_t *)b[1]),
-          gate_bias{b[2], args.bias}, up_bias{b[3], args.bias}, h((float *)b[4]) {}
+          up(l->buffers + W::BINDINGS, args.inputs, args.group_size), x((const float *)b[0]),
+          ids((const uint32_t *)b[1]), gate_bias{b[2], args.bias}, up_bias{b[3], args.bias}, h((float *)b[4]) {}
 
     uint32_t id(size_t pair) const { return args.dense ? 0 : ids[pair]; }
 
@@ -43,10 +42,12 @@ struct GateUp {
 };
 
 template <typename W>
-static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
+                    metallib_entry shader) {
     GateUp<W> all(launch);
     const ExpertArgs &args = all.args;
-    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1) return shader(launch, first, count);
+    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 || args.row_step != 1)
+        return shader(launch, first, count);
     const uint32_t width = launch->threadgroups[0], height = launch->threadgroups[1];
     Activations a;
     place<W>(a, (char *)scratch, 1, args.inputs, args.group_size);
@@ -60,7 +61,8 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
             row = next;
             finite = W::quantise(a, 0, all.x + (size_t)row * args.inputs);
         }
-        if (next < args.rows && finite && all.id(pair) < args.experts) all.pair(all.id(pair), pair, tile, tile + take, a);
+        if (next < args.rows && finite && all.id(pair) < args.experts)
+            all.pair(all.id(pair), pair, tile, tile + take, a);
         else shader(launch, first, take);
         first += take, count -= take;
     }
@@ -77,8 +79,7 @@ struct Down {
     Bias bias;
     float *y;
 
-    explicit Down(const metallib_launch *l)
-        : Down(l, l->buffers + W::BINDINGS) {}
+    explicit Down(const metallib_launch *l) : Down(l, l->buffers + W::BINDINGS) {}
     Down(const metallib_launch *l, void *const *b)
         : launch(l), args(*(const ExpertArgs *)b[5]), weight(l->buffers, args.inputs, args.group_size),
           h((const float *)b[0]), ids((const uint32_t *)b[1]), weights((const float *)b[2]), bias{b[3], args.bias},
@@ -119,8 +120,7 @@ template <typename W>
 static void down(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
     Down<W> all(launch);
     const ExpertArgs &args = all.args;
-    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 ||
-        args.top_k > OB_MAX_TOP_K ||
+    if (rows_together<W>(args.inputs, args.group_size, args.outputs) == 0 || args.top_k > OB_MAX_TOP_K ||
         args.top_k * Activations::bytes(1, args.inputs, W::group_of(args.group_size)) > CPU_SCRATCH_BYTES) {
         return shader(launch, first, count);
     }

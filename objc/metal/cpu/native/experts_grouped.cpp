@@ -23,7 +23,8 @@ OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32
 }
 
 template <typename W>
-static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
+                    metallib_entry shader) {
     void *const *matrices = launch->buffers, *const *b = matrices + 2 * W::BINDINGS;
     const ExpertArgs &args = *(const ExpertArgs *)b[6];
     const uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
@@ -34,37 +35,39 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     const uint32_t *pairs = (const uint32_t *)b[1], *offsets = args.dense ? all_rows : (const uint32_t *)b[2];
     const Bias gate_biases = {b[3], args.bias}, up_biases = {b[4], args.bias};
     float *h = (float *)b[5];
-    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
-        W gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
-        Bias gate_bias = gate_biases.matrix(expert, args.outputs), up_bias = up_biases.matrix(expert, args.outputs);
-        for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
-            uint32_t rows = least(together, offsets[expert + 1] - i);
-            Activations a;
-            float(*g)[TILE] = (float(*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
-            float(*u)[TILE] = g + PARTS * rows;
-            uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
-                return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
-            });
-            if (bad != 0 && !again) return false;
-            for (uint32_t t = tile; t < end; t++) {
-                Tile at(t, args.outputs);
-                multiply(gate, at, a, g);
-                multiply(up, at, a, u);
-                for (uint32_t r = 0; r < rows; r++) {
-                    if (has(bad, r)) continue;
-                    float y[TILE];
-                    for (int half = 0; half < 2; half++) {
-                        if (at.count[half] == 0) continue;
-                        __m256 gates_of_row = gate_bias.add(_mm256_loadu_ps(g[r] + 8 * half), at.first[half]);
-                        __m256 ups_of_row = up_bias.add(_mm256_loadu_ps(u[r] + 8 * half), at.first[half]);
-                        _mm256_storeu_ps(y + 8 * half, activate(gates_of_row, ups_of_row, args.activation));
+    each_expert(
+        launch, first, count, shader, offsets, args.experts,
+        [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
+            W gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
+            Bias gate_bias = gate_biases.matrix(expert, args.outputs), up_bias = up_biases.matrix(expert, args.outputs);
+            for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
+                uint32_t rows = least(together, offsets[expert + 1] - i);
+                Activations a;
+                float (*g)[TILE] = (float (*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
+                float (*u)[TILE] = g + PARTS * rows;
+                uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
+                    return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
+                });
+                if (bad != 0 && !again) return false;
+                for (uint32_t t = tile; t < end; t++) {
+                    Tile at(t, args.outputs);
+                    multiply(gate, at, a, g);
+                    multiply(up, at, a, u);
+                    for (uint32_t r = 0; r < rows; r++) {
+                        if (has(bad, r)) continue;
+                        float y[TILE];
+                        for (int half = 0; half < 2; half++) {
+                            if (at.count[half] == 0) continue;
+                            __m256 gates_of_row = gate_bias.add(_mm256_loadu_ps(g[r] + 8 * half), at.first[half]);
+                            __m256 ups_of_row = up_bias.add(_mm256_loadu_ps(u[r] + 8 * half), at.first[half]);
+                            _mm256_storeu_ps(y + 8 * half, activate(gates_of_row, ups_of_row, args.activation));
+                        }
+                        at.store(h + (size_t)(i + r) * args.outputs, y);
                     }
-                    at.store(h + (size_t)(i + r) * args.outputs, y);
                 }
             }
-        }
-        return true;
-    });
+            return true;
+        });
 }
 
 template <typename W>
@@ -78,31 +81,33 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
     const Bias biases = {b[3], args.bias};
     float *z = (float *)b[4];
-    each_expert(launch, first, count, shader, offsets, args.experts, [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
-        W weight = downs.matrix(expert, args.outputs);
-        Bias bias = biases.matrix(expert, args.outputs);
-        for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
-            uint32_t rows = least(together, offsets[expert + 1] - i);
-            Activations a;
-            float(*y)[TILE] = (float(*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
-            uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
-            if (bad != 0 && !again) return false;
-            for (uint32_t t = tile; t < end; t++) {
-                Tile at(t, args.outputs);
-                multiply(weight, at, a, y);
-                for (uint32_t r = 0; r < rows; r++) {
-                    if (has(bad, r)) continue;
-                    for (int half = 0; half < 2 && bias.type != OB_NOT_STORED; half++) {
-                        if (at.count[half] == 0) continue;
-                        __m256 sum = bias.add(_mm256_loadu_ps(y[r] + 8 * half), at.first[half]);
-                        _mm256_storeu_ps(y[r] + 8 * half, sum);
+    each_expert(
+        launch, first, count, shader, offsets, args.experts,
+        [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
+            W weight = downs.matrix(expert, args.outputs);
+            Bias bias = biases.matrix(expert, args.outputs);
+            for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
+                uint32_t rows = least(together, offsets[expert + 1] - i);
+                Activations a;
+                float (*y)[TILE] = (float (*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
+                uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
+                if (bad != 0 && !again) return false;
+                for (uint32_t t = tile; t < end; t++) {
+                    Tile at(t, args.outputs);
+                    multiply(weight, at, a, y);
+                    for (uint32_t r = 0; r < rows; r++) {
+                        if (has(bad, r)) continue;
+                        for (int half = 0; half < 2 && bias.type != OB_NOT_STORED; half++) {
+                            if (at.count[half] == 0) continue;
+                            __m256 sum = bias.add(_mm256_loadu_ps(y[r] + 8 * half), at.first[half]);
+                            _mm256_storeu_ps(y[r] + 8 * half, sum);
+                        }
+                        at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
                     }
-                    at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
                 }
             }
-        }
-        return true;
-    });
+            return true;
+        });
 }
 
 #define OB_ROW(name, ...) \

@@ -15,7 +15,9 @@ typedef __m512 Floats;
 OB_INLINE Floats splat(float x) { return _mm512_set1_ps(x); }
 OB_INLINE Floats load(const float *p) { return _mm512_loadu_ps(p); }
 OB_INLINE Floats load(const half *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-OB_INLINE Floats load(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+OB_INLINE Floats load(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 OB_INLINE Floats splat_half(uint16_t bits) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)bits)); }
 OB_INLINE void store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
 OB_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
@@ -61,7 +63,9 @@ typedef __m256 Floats;
 OB_INLINE Floats splat(float x) { return _mm256_set1_ps(x); }
 OB_INLINE Floats load(const float *p) { return _mm256_loadu_ps(p); }
 OB_INLINE Floats load(const half *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-OB_INLINE Floats load(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+OB_INLINE Floats load(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
 OB_INLINE Floats splat_half(uint16_t bits) { return _mm256_cvtph_ps(_mm_set1_epi16((short)bits)); }
 OB_INLINE void store(float *p, Floats a) { _mm256_storeu_ps(p, a); }
 OB_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
@@ -73,7 +77,9 @@ OB_INLINE Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 
 OB_INLINE Floats size_of(Floats a) { return _mm256_andnot_ps(splat(-0.0f), a); }
 OB_INLINE Floats with_sign(Floats y, Floats x) { return _mm256_or_ps(y, _mm256_and_ps(splat(-0.0f), x)); }
-OB_INLINE Floats where_less(Floats x, Floats y, Floats a, Floats b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
+OB_INLINE Floats where_less(Floats x, Floats y, Floats a, Floats b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ));
+}
 
 OB_INLINE Floats power(Floats n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(n), 23)); }
 

@@ -38,7 +38,7 @@ struct Linear {
         uint32_t first = row_tile * OB_LINEAR_ROWS, end = least(rows, first + row_tiles * OB_LINEAR_ROWS);
         if (first >= end) return;
         Activations a;
-        float(*y)[TILE] = (float(*)[TILE])place<W>(a, scratch, end - first, inputs, group);
+        float (*y)[TILE] = (float (*)[TILE])place<W>(a, scratch, end - first, inputs, group);
         uint64_t bad = quantise_all<W>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
         if (bad != 0) fall_back(tile, tiles, row_tile, row_tiles);
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
@@ -76,12 +76,14 @@ struct Linear {
 };
 
 template <typename W>
-static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
+                   metallib_entry shader) {
     void *const *matrices = launch->buffers, *const *b = matrices + W::BINDINGS;
     const LinearArgs &args = *(const LinearArgs *)b[5];
     uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
-    const float *add = args.has_add ? (const float *)b[2] : nullptr, *gate = args.has_gate ? (const float *)b[3] : nullptr;
+    const float *add = args.has_add ? (const float *)b[2] : nullptr,
+                *gate = args.has_gate ? (const float *)b[3] : nullptr;
     Output out = {(float *)b[4], {b[1], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
     Matrix<W> matrix(matrices, args.inputs, args.group_size, out);
     Linear<W> all = {launch,    shader,      &matrix,         1,        (const float *)b[0],
@@ -90,13 +92,15 @@ static void linear(const metallib_launch *launch, uint32_t first, uint32_t count
 }
 
 template <typename W>
-static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch, metallib_entry shader) {
+static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
+                    metallib_entry shader) {
     void *const *parts = launch->buffers, *const *b = parts + 3 * W::BINDINGS;
     const Linear3Args &args = *(const Linear3Args *)b[7];
     uint32_t fewest = least(args.outputs0, least(args.outputs1, args.outputs2));
     uint32_t together = rows_together<W>(args.inputs, args.group_size, fewest);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
-    const uint32_t outputs[3] = {args.outputs0, args.outputs1, args.outputs2}, types[3] = {args.bias0, args.bias1, args.bias2};
+    const uint32_t outputs[3] = {args.outputs0, args.outputs1, args.outputs2},
+                   types[3] = {args.bias0, args.bias1, args.bias2};
     auto matrix = [&](int i) {
         Output out = {(float *)b[4 + i], {b[1 + i], types[i]}, nullptr, nullptr, outputs[i], 1, 0};
         return Matrix<W>(parts + W::BINDINGS * i, args.inputs, args.group_size, out);

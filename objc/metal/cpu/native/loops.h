@@ -10,11 +10,13 @@
 namespace OB_NAMESPACE {
 
 // A row's pair at byte `at`, times sixteen rows of weights in w0 and w1.
-#define OB_PAIR(at, low, high)                   \
-    "vpbroadcastd " at "(%[x]), %%ymm12\n\t"        \
-    "vpmaddwd %%ymm12, %%ymm14, %%ymm13\n\t"             \
-    "vpmaddwd %%ymm12, %%ymm15, %%ymm12\n\t"             \
-    "vpaddd %%ymm13, %[" low "], %[" low "]\n\t"    \
+#define OB_PAIR(at, low, high)               \
+    "vpbroadcastd " at                       \
+    "(%[x]), %%ymm12\n\t"                    \
+    "vpmaddwd %%ymm12, %%ymm14, %%ymm13\n\t" \
+    "vpmaddwd %%ymm12, %%ymm15, %%ymm12\n\t" \
+    "vpaddd %%ymm13, %[" low "], %[" low     \
+    "]\n\t"                                  \
     "vpaddd %%ymm12, %[" high "], %[" high "]\n\t"
 
 #define OB_ROWS_1(at) OB_PAIR("0+" at, "s0", "s1")
@@ -35,11 +37,11 @@ namespace OB_NAMESPACE {
 template <int R>
 struct Loop;
 
-#define OB_LOOP(R)                                                                                          \
-    template <>                                                                                             \
-    struct Loop<R> {                                                                                        \
-    OB_INLINE void run(__m256i s[R][2], const int32_t *w, const int32_t *x, size_t pairs) {                 \
-        __asm__ volatile("1:\n\t"                                                                           \
+#define OB_LOOP(R)                                                                                                \
+    template <>                                                                                                   \
+    struct Loop<R> {                                                                                              \
+        OB_INLINE void run(__m256i s[R][2], const int32_t *w, const int32_t *x, size_t pairs) {                   \
+            __asm__ volatile("1:\n\t"                                                                           \
                          "vmovdqa (%[w]), %%ymm14\n\t"                                                        \
                          "vmovdqa 32(%[w]), %%ymm15\n\t" OB_ROWS_##R("0")                                     \
                          "vmovdqa 64(%[w]), %%ymm14\n\t"                                                      \
@@ -50,8 +52,8 @@ struct Loop;
                          "jnz 1b"                                                                           \
                          : OB_SUMS_##R, [w] "+r"(w), [x] "+r"(x), [n] "+r"(pairs)                           \
                          :                                                                                  \
-                         : "memory", "cc", "xmm12", "xmm13", "xmm14", "xmm15");                                                                 \
-    }                                                                                                       \
+                         : "memory", "cc", "xmm12", "xmm13", "xmm14", "xmm15"); \
+        }                                                                                                         \
     };
 
 OB_LOOP(1)

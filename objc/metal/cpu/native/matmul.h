@@ -114,7 +114,8 @@ OB_INLINE Outputs outputs_of(__m256 low, __m256 high) { return {{low, high}}; }
 // y[0][i] += y[1][i] … y[parts - 1][i], from the first to the last, of n each.
 OB_INLINE void add_parts(float *y, uint32_t parts, size_t n) {
     for (uint32_t p = 1; p < parts; p++) {
-        for (size_t i = 0; i < n; i += 8) _mm256_store_ps(y + i, _mm256_add_ps(_mm256_load_ps(y + i), _mm256_load_ps(y + p * n + i)));
+        for (size_t i = 0; i < n; i += 8)
+            _mm256_store_ps(y + i, _mm256_add_ps(_mm256_load_ps(y + i), _mm256_load_ps(y + p * n + i)));
     }
 }
 #define OB_OWN_GROUP const Group &  // there are no registers to keep it in
@@ -122,13 +123,13 @@ OB_INLINE void add_parts(float *y, uint32_t parts, size_t n) {
 
 // A group of the tile, and what its scales do to dot products.
 struct Group {
-    const Panel *panels;       // of its blocks
-    int half;                  // of the block, for a group of 32
-    bool first;                // of its part of the sum
+    const Panel *panels;  // of its blocks
+    int half;             // of the block, for a group of 32
+    bool first;           // of its part of the sum
     Outputs scale, bias;
     const float *x_scales, *x_sums;
-    const int32_t *x;          // its first block
-    size_t x_block;            // from a block's row to the next block's
+    const int32_t *x;  // its first block
+    size_t x_block;    // from a block's row to the next block's
 };
 
 // sums[row] += pairs `first` to `first` + count - 1 of R rows.
@@ -217,7 +218,8 @@ OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TIL
 // y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
 // the results, of matmul_bytes, is used on the way.
 template <int bits, typename S, int group>
-OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x,
+                             float (*y)[TILE]) {
     Panel panels[2];
     size_t stride = w.row_bytes();
     uint32_t groups = w.groups, rows = x.rows;
@@ -233,7 +235,8 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
         uint32_t from = window(g / 8 * 8, groups);
         for (size_t line = 0; line < share; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
 #if OB_HAS_512
-        if (g % 8 == 0) load_scales(w.scales, first, groups, from, scale), load_scales(w.biases, first, groups, from, bias);
+        if (g % 8 == 0)
+            load_scales(w.scales, first, groups, from, scale), load_scales(w.biases, first, groups, from, bias);
         const uint8_t *words = w.words + (size_t)g * group * bits / 8;
         const uint8_t *sides[2] = {words + first[0] * stride, words + first[1] * stride};
         unpack<bits, group>(sides, stride, panels, (int)(g % 2));

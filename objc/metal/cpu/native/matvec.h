@@ -9,7 +9,10 @@
 
 namespace OB_NAMESPACE {
 
-enum { PARTS = 8, PREFETCH = 2048 };  // bytes ahead: a row of weights is too short for the processor to foresee the next
+enum {
+    PARTS = 8,
+    PREFETCH = 2048
+};  // bytes ahead: a row of weights is too short for the processor to foresee the next
 
 // Sixteen words of four nibbles times pairs in the order of nibbles<0> to nibbles<3>, the first and third added up and
 // the second and fourth: 32-bit sums in the order of words.
@@ -19,26 +22,28 @@ OB_INLINE void nibble_sums(__m256i v, const int32_t *pairs, __m256i &even, __m25
 #if OB_HAS_512
     const __m256i *x = (const __m256i *)pairs, none = _mm256_setzero_si256();
     even = dot_pairs(dot_pairs(none, nibbles<0>(v), _mm256_loadu_si256(x)), nibbles<2>(v), _mm256_loadu_si256(x + 2));
-    odd = dot_pairs(dot_pairs(none, nibbles<1>(v), _mm256_loadu_si256(x + 1)), nibbles<3>(v), _mm256_loadu_si256(x + 3));
+    odd =
+        dot_pairs(dot_pairs(none, nibbles<1>(v), _mm256_loadu_si256(x + 1)), nibbles<3>(v), _mm256_loadu_si256(x + 3));
 #else
     struct Pairs {
         int32_t pairs[BLOCK_PAIRS];
     };
     __m256i t;
-    __asm__("vpand %[low], %[v], %[s]\n\t"
-            "vpsrlw $4, %[v], %[u]\n\t"
-            "vpmaddwd (%[x]), %[s], %[s]\n\t"
-            "vpand %[low], %[u], %[u]\n\t"
-            "vpsrlw $8, %[v], %[t]\n\t"
-            "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
-            "vpand %[low], %[t], %[t]\n\t"
-            "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
-            "vpaddd %[t], %[s], %[s]\n\t"
-            "vpsrlw $12, %[v], %[t]\n\t"
-            "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
-            "vpaddd %[t], %[u], %[u]"
-            : [s] "=&x"(even), [t] "=&x"(t), [u] "=&x"(odd)
-            : [v] "x"(v), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(15)), "m"(*(const Pairs *)pairs));
+    __asm__(
+        "vpand %[low], %[v], %[s]\n\t"
+        "vpsrlw $4, %[v], %[u]\n\t"
+        "vpmaddwd (%[x]), %[s], %[s]\n\t"
+        "vpand %[low], %[u], %[u]\n\t"
+        "vpsrlw $8, %[v], %[t]\n\t"
+        "vpmaddwd 32(%[x]), %[u], %[u]\n\t"
+        "vpand %[low], %[t], %[t]\n\t"
+        "vpmaddwd 64(%[x]), %[t], %[t]\n\t"
+        "vpaddd %[t], %[s], %[s]\n\t"
+        "vpsrlw $12, %[v], %[t]\n\t"
+        "vpmaddwd 96(%[x]), %[t], %[t]\n\t"
+        "vpaddd %[t], %[u], %[u]"
+        : [s] "=&x"(even), [t] "=&x"(t), [u] "=&x"(odd)
+        : [v] "x"(v), [x] "r"(pairs), [low] "x"(_mm256_set1_epi16(15)), "m"(*(const Pairs *)pairs));
 #endif
 }
 
@@ -91,7 +96,8 @@ OB_INLINE __m256i group_products(const uint8_t *words, const int32_t *pairs, uin
 
 // Dot products of groups 0 to 3 at two places, in order.
 template <int bits, int group>
-OB_INLINE __m256i two_fours(const uint8_t *words, const int32_t *pairs, const uint8_t *words_b, const int32_t *pairs_b) {
+OB_INLINE __m256i two_fours(const uint8_t *words, const int32_t *pairs, const uint8_t *words_b,
+                            const int32_t *pairs_b) {
     __m256i v[4];
     for (uint32_t i = 0; i < 4; i++) v[i] = group_products<bits, group>(words, pairs, i);
     __m256i a = sum_fours(v);
@@ -106,7 +112,8 @@ static void eight_rows_of_halves(const uint8_t *words, uint32_t groups, const in
         const int32_t *pairs = x;
         for (uint32_t g = 0; g < groups; g += 8, words += 8 * 32 / 2, pairs += 4 * BLOCK_PAIRS, out += 8) {
             __m256i v[4];
-            for (uint32_t line = 0; line < 128; line += 64) _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
+            for (uint32_t line = 0; line < 128; line += 64)
+                _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
             for (uint32_t i = 0; i < 4; i++) v[i] = block_products<4>(words + 32 * i, pairs + i * BLOCK_PAIRS);
             _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(sum_fours(v), order));
         }
@@ -116,13 +123,15 @@ static void eight_rows_of_halves(const uint8_t *words, uint32_t groups, const in
 // Dot products of all groups of eight rows, row by row. Floats come after this loop and not in it: their
 // chains of additions are long, and the processor has registers for little more than one turn of it.
 template <int bits, int group>
-static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint32_t groups, const int32_t *x, int32_t *out) {
+static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint32_t groups, const int32_t *x,
+                                                      int32_t *out) {
     const uint32_t four_bytes = 4 * group * bits / 8, four_pairs = 4 * group / BLOCK * BLOCK_PAIRS;
     if (group == 32 && bits == 4 && groups % 8 == 0) return eight_rows_of_halves(words, groups, x, out);
     if (groups % 4 == 0) {
         const int32_t *end = x + groups / 4 * four_pairs, *at = x;
         for (uint32_t left = groups; left > 0; left--, words += 2 * four_bytes, out += 8) {
-            for (uint32_t line = 0; line < 2 * four_bytes; line += 64) _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
+            for (uint32_t line = 0; line < 2 * four_bytes; line += 64)
+                _mm_prefetch((const char *)words + PREFETCH + line, _MM_HINT_T0);
             const int32_t *next = at + four_pairs == end ? x : at + four_pairs;
             _mm256_storeu_si256((__m256i *)out, two_fours<bits, group>(words, at, words + four_bytes, next));
             at = next + four_pairs == end ? x : next + four_pairs;
@@ -132,7 +141,8 @@ static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint
     if (groups == 2) {
         for (int row = 0; row < 8; row += 4, out += 8) {
             __m256i v[8];
-            for (uint32_t i = 0; i < 8; i++, words += i % 2 == 0 ? four_bytes / 2 : 0) v[i] = group_products<bits, group>(words, x, i % 2);
+            for (uint32_t i = 0; i < 8; i++, words += i % 2 == 0 ? four_bytes / 2 : 0)
+                v[i] = group_products<bits, group>(words, x, i % 2);
             _mm256_storeu_si256((__m256i *)out, join_fours(sum_fours(v), sum_fours(v + 4)));
         }
         return;
@@ -158,7 +168,8 @@ OB_INLINE __m256 add_group(__m256 sum, __m256i dots, __m256 scale, __m256 bias, 
 
 // The parts of eight rows' sums, from their dot products.
 template <typename S>
-OB_INLINE void eight_rows_parts(const int32_t *dots, const S *scales, const S *biases, const Activations &x, __m256 parts[8]) {
+OB_INLINE void eight_rows_parts(const int32_t *dots, const S *scales, const S *biases, const Activations &x,
+                                __m256 parts[8]) {
     const uint32_t groups = x.groups, rest = groups % 8;
     for (uint32_t r = 0; r < 8; r++, dots += groups, scales += groups, biases += groups) {
         __m256 sum = _mm256_setzero_ps();
@@ -179,11 +190,12 @@ OB_INLINE void eight_rows_parts(const int32_t *dots, const S *scales, const S *b
 // Four groups: a vector has parts 0 to 3 of two rows, which are added up.
 template <typename S>
 OB_INLINE __m256 eight_rows_of_four(const int32_t *dots, const S *scales, const S *biases, const Activations &x) {
-    const __m256 x_scales = _mm256_broadcast_ps((const __m128 *)x.scales), x_sums = _mm256_broadcast_ps((const __m128 *)x.sums);
+    const __m256 x_scales = _mm256_broadcast_ps((const __m128 *)x.scales),
+                 x_sums = _mm256_broadcast_ps((const __m128 *)x.sums);
     __m256 t[4];
     for (int i = 0; i < 4; i++) {
-        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)), widen(scales + 8 * i),
-                         widen(biases + 8 * i), x_scales, x_sums);
+        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)),
+                         widen(scales + 8 * i), widen(biases + 8 * i), x_scales, x_sums);
     }
     // Rows 0 2 4 6 in the low halves, 1 3 5 7 in the high ones.
     __m256 a = _mm256_unpacklo_ps(t[0], t[1]), b = _mm256_unpackhi_ps(t[0], t[1]);
@@ -201,8 +213,8 @@ OB_INLINE __m256 eight_rows_of_two(const int32_t *dots, const S *scales, const S
     const __m256 x_sums = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)x.sums));
     __m256 t[2];
     for (int i = 0; i < 2; i++) {
-        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)), widen(scales + 8 * i),
-                         widen(biases + 8 * i), x_scales, x_sums);
+        t[i] = add_group(_mm256_setzero_ps(), _mm256_loadu_si256((const __m256i *)(dots + 8 * i)),
+                         widen(scales + 8 * i), widen(biases + 8 * i), x_scales, x_sums);
     }
     __m256 sums = _mm256_hadd_ps(t[0], t[1]);  // rows 0 1 4 5 2 3 6 7
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));

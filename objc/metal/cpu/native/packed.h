@@ -48,12 +48,15 @@ struct Packed {
     static bool fits(uint32_t columns, uint32_t group) {
         return (group == 32 || group == 64 || group == 128) && columns % group == 0;
     }
-    static bool quantise(const Activations &to, uint32_t row, const float *x) { return OB_NAMESPACE::quantise<bits>(to, row, x); }
+    static bool quantise(const Activations &to, uint32_t row, const float *x) {
+        return OB_NAMESPACE::quantise<bits>(to, row, x);
+    }
 
     size_t row_bytes() const { return (size_t)columns * bits / 8; }
 
     void prefetch_scales(uint32_t first, uint32_t rows) const {
-        const char *scale = (const char *)(scales + (size_t)first * groups), *bias = (const char *)(biases + (size_t)first * groups);
+        const char *scale = (const char *)(scales + (size_t)first * groups),
+                   *bias = (const char *)(biases + (size_t)first * groups);
         for (size_t line = 0; line < rows * groups * sizeof(S); line += 64) {
             _mm_prefetch(scale + line, _MM_HINT_T0);
             _mm_prefetch(bias + line, _MM_HINT_T0);

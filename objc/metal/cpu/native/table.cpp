@@ -5,7 +5,8 @@ namespace OB_NAMESPACE {
 
 extern const cpu_native_table linear_table, experts_table, experts_grouped_table, attention_table;
 
-static const cpu_native_table *const tables[] = {&linear_table, &experts_table, &experts_grouped_table, &attention_table};
+static const cpu_native_table *const tables[] = {&linear_table, &experts_table, &experts_grouped_table,
+                                                 &attention_table};
 
 }  // namespace OB_NAMESPACE
 

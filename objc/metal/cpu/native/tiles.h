@@ -62,7 +62,7 @@ struct Sums16 {
     const float *x_scales, *x_sums;  // of the first; the next are x_step further on
     size_t x_step;
     float (*y)[TILE];
-    __mmask16 add;                   // 0 where nothing is in y yet
+    __mmask16 add;  // 0 where nothing is in y yet
 };
 
 // (s is a copy: for all the compiler knows, writing y changes the original.)
@@ -75,8 +75,10 @@ OB_INLINE void add_depth(const Sums16 s, uint32_t row, uint32_t end) {
         for (int i = 0; i < depth; i++) {
             const Dots &dots = s.dots[i];
             __m512i high = _mm512_slli_epi32(_mm512_load_si512(dots.planes[0][row]), 8);
-            __m512 x_scale = _mm512_set1_ps(s.x_scales[i * s.x_step + row]), x_sum = _mm512_set1_ps(s.x_sums[i * s.x_step + row]);
-            sum = add_group(sum, _mm512_add_epi32(high, _mm512_load_si512(dots.planes[1][row])), scale[i], bias[i], x_scale, x_sum);
+            __m512 x_scale = _mm512_set1_ps(s.x_scales[i * s.x_step + row]),
+                   x_sum = _mm512_set1_ps(s.x_sums[i * s.x_step + row]);
+            sum = add_group(sum, _mm512_add_epi32(high, _mm512_load_si512(dots.planes[1][row])), scale[i], bias[i],
+                            x_scale, x_sum);
         }
         _mm512_store_ps(s.y[row], sum);
     }
@@ -164,7 +166,8 @@ struct TileProduct {
     int32_t quads[2][DEPTH][group / 4][TILE] __attribute__((aligned(64)));
     Dots dots[2][DEPTH];
 
-    TileProduct(const Packed<bits, S> &w_, const uint32_t first_[2], const Activations &x_, float (*y_)[TILE], uint32_t height_)
+    TileProduct(const Packed<bits, S> &w_, const uint32_t first_[2], const Activations &x_, float (*y_)[TILE],
+                uint32_t height_)
         : w(w_), first(first_), x(x_), y(y_), groups(x_.groups), height(height_) {}
 
     // The first group of the part behind that of g.
@@ -200,7 +203,9 @@ struct TileProduct {
         const size_t scale = x.scale_at(g, row);
         return {{from, &affine_of(g), x.scales + scale, x.sums + scale, (size_t)PARTS * x.rows,
                  y + (size_t)(g % PARTS) * x.rows + row, (__mmask16)(g < PARTS ? 0 : 0xFFFF)},
-                depth_at(g), least(height, x.rows - row), 0};
+                depth_at(g),
+                least(height, x.rows - row),
+                0};
     }
 
     // Adds up to `rows` more of a step's rows to their sums.
@@ -213,7 +218,8 @@ struct TileProduct {
 
     // The i-th group of rows that begin at `from`, into the pair-th registers, and rows of the step before meanwhile.
     template <int pair>
-    inline __attribute__((always_inline)) void multiply(const char *from, uint32_t i, uint32_t parity, Dots *to, Step &before, uint32_t share) {
+    inline __attribute__((always_inline)) void multiply(const char *from, uint32_t i, uint32_t parity, Dots *to,
+                                                        Step &before, uint32_t share) {
         const size_t x_block = x.block_step * sizeof(int32_t);
         multiply_dots<pair, group>(from + i * (PARTS * group / BLOCK) * x_block, x_block, quads[parity][i]);
         add(before, share);
@@ -228,7 +234,8 @@ struct TileProduct {
             if (part_behind(g) < groups) unpack_part(part_behind(g), quads[parity ^ 1]);
             const uint32_t depth = depth_at(g);
             for (uint32_t row = 0; row < x.rows; row += height, turn ^= 1) {
-                const char *from = (const char *)x.at(group == 32 ? g / 2 : g * (group / BLOCK), row) + (group == 32 ? g % 2 * 32 : 0);
+                const char *from =
+                    (const char *)x.at(group == 32 ? g / 2 : g * (group / BLOCK), row) + (group == 32 ? g % 2 * 32 : 0);
                 const uint32_t share = (before.rows + depth - 1) / depth;
                 for (uint32_t i = 0; i < depth; i += 2) {
                     multiply<0>(from, i, parity, dots[turn], before, share);
@@ -245,7 +252,8 @@ struct TileProduct {
 // Rows go in steps of the same height. The last may be a few too high: then it reads what lies behind a block
 // of activations, which is the next one, or scales, and nobody looks at the products.
 template <int bits, typename S, int group>
-static void multiply_by_tiles(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+static void multiply_by_tiles(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x,
+                              float (*y)[TILE]) {
     const uint32_t steps = (x.rows + TILE - 1) / TILE, height = (x.rows + steps - 1) / steps;
     configure_tiles<group>(height);
     TileProduct<bits, S, group>(w, first, x, y, height).run();

@@ -50,9 +50,12 @@ OB_INLINE __m512i widen_two(const float *a, const float *b) {
     return join(_mm256_loadu_si256((const __m256i *)a), _mm256_loadu_si256((const __m256i *)b));
 }
 OB_INLINE __m256i halves_of_two(const void *a, const void *b) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)), _mm_loadu_si128((const __m128i *)b), 1);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
+                                   _mm_loadu_si128((const __m128i *)b), 1);
 }
-OB_INLINE __m512i widen_two(const half *a, const half *b) { return _mm512_castps_si512(_mm512_cvtph_ps(halves_of_two(a, b))); }
+OB_INLINE __m512i widen_two(const half *a, const half *b) {
+    return _mm512_castps_si512(_mm512_cvtph_ps(halves_of_two(a, b)));
+}
 OB_INLINE __m512i widen_two(const bfloat *a, const bfloat *b) {
     return _mm512_slli_epi32(_mm512_cvtepu16_epi32(halves_of_two(a, b)), 16);
 }
