@@ -246,9 +246,9 @@ def _judge(trees: Trees, status: int, output: str, result: Result) -> None:
         result.found, result.test = "yes", f"the process died of signal {-status}"
         return
     result.found, result.test = "yes", failed[1]
-    again, text = pytest(trees.clean, [failed[1]])
+    again, _ = pytest(trees.clean, [failed[1]])
     if again != 0:
-        raise ListError(f"{failed[1]} fails on the unchanged tree, too: {text.strip().splitlines()[-1]}")
+        raise ListError("the test fails on the unchanged tree, too")
 
 
 COLUMNS = ("Mistake", "File", "What is wrong", "Found", "First failing test", "Seconds, build + tests")
