@@ -16,7 +16,7 @@ run: build
 
 test:
 	@tools/setup.sh test
-	@$(PYTHON_IN_VENV) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n auto --dist worksteal --durations=15 $(PYTEST_ARGS)
 
 wheel: build
 	@$(PYTHON_IN_VENV) tools/builder.py wheel

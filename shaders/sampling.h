@@ -52,8 +52,9 @@ METAL_FUNC float largest_by_block(device const float *x, uint n, Maxima maxima, 
     return threadgroup_max(top, partial, place);
 }
 
-// Returns whether x · scale is small enough for lanes_power.
-METAL_FUNC bool moderate(float x, float scale) { return metal::abs(x * scale) < 0x1p20f; }
+// Whether powers of two of x · scale can be had from whole and fractional parts, and of -inf, too: the least x that counts,
+// some -126 / scale, must be a number.
+METAL_FUNC bool moderate(float x, float scale) { return metal::abs(x * scale) < 0x1p20f && scale > 0x1p-100f; }
 
 METAL_FUNC float power_of(float x, float scale, float whole) {
     return lanes_at(lanes_power(lanes_splat(x), scale, whole), 0);

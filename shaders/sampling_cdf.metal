@@ -72,12 +72,14 @@ kernel void softmax_pick(device const float *logits [[buffer(0)]], device const 
                      stats[i].top == all.top ? stats[i].mass : stats[i].mass * exp2((stats[i].top - all.top) * scale));
             if (!(t > 0) && walked.chosen == OB_NONE && stats[i].top == all.top) walked.chosen = i;
         }
-        uint first = walked.chosen * OB_SAMPLE_PART, n = part_length(args.vocab, walked.chosen);
-        float top = stats[walked.chosen].top;
-        float target = top == all.top ? walked.left : walked.left / exp2((top - all.top) * scale);
-        out.token = first + (t > 0 ? walk_part(x + first, n, top, scale, target, sums, place)
-                                   : first_of(x + first, n, all.top, partial_id, place));
-        out.logprob = log_probability(x[out.token], all.top, all.sum);
+        if (walked.chosen != OB_NONE) {
+            uint first = walked.chosen * OB_SAMPLE_PART, n = part_length(args.vocab, walked.chosen);
+            float top = stats[walked.chosen].top;
+            float target = top == all.top ? walked.left : walked.left / exp2((top - all.top) * scale);
+            uint token = t > 0 ? walk_part(x + first, n, top, scale, target, sums, place)
+                               : first_of(x + first, n, all.top, partial_id, place);
+            if (token < n) out = {first + token, log_probability(x[first + token], all.top, all.sum)};
+        }
     }
     if (place.thread_index == 0) result[row] = out;
 }

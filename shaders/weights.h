@@ -61,10 +61,11 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
 #define OB_PLAIN_FORMATS(X) X(f32, float) X(f16, half) X(bf16, bfloat) OB_BLOCK_FORMATS(X)
 
 // X(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
-#define OB_AFFINE_FORMATS(X)                                                                                \
-    X(q3_f32, 3, float)                                                                                     \
-    X(q3_f16, 3, half) X(q3_bf16, 3, bfloat) X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat)   \
-        X(q6_f32, 6, float) X(q6_f16, 6, half) X(q6_bf16, 6, bfloat) X(q8_f32, 8, float) X(q8_f16, 8, half) \
-            X(q8_bf16, 8, bfloat) X(mxfp4, 4, E8M0)
+#define OB_AFFINE_FORMATS(X)                                                                                  \
+    X(q3_f32, 3, float)                                                                                       \
+    X(q3_f16, 3, half)                                                                                        \
+    X(q3_bf16, 3, bfloat) X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat) X(q6_f32, 6, float)    \
+        X(q6_f16, 6, half) X(q6_bf16, 6, bfloat) X(q8_f32, 8, float) X(q8_f16, 8, half) X(q8_bf16, 8, bfloat) \
+            X(mxfp4, 4, E8M0)
 
 #endif

@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from support.processors import CHECKERS, PROCESSORS  # noqa: E402
+from support.progress import Progress  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -19,6 +20,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("onebuf")
+ON_CHECKER = 10  # examples there, where one takes a hundred times longer; the other devices have all of them
+
+
+def _device_of(item):
+    return item.callspec.params.get("opened") if hasattr(item, "callspec") else None
 
 
 def _id(each):
@@ -35,11 +41,31 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and config.option.verbose <= 0:
+        config.pluginmanager.register(Progress(config))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fewer examples run on the checker. A decorated test keeps its settings, so they are changed where it keeps
+    them."""
+    name = "_hypothesis_internal_use_settings"
+    own = getattr(getattr(item, "obj", None), name, None)
+    if own is None or _device_of(item) not in CHECKERS or item.config.option.markexpr == "exhaustive":
+        return (yield)
+    setattr(item.obj, name, hypothesis.settings(own, max_examples=min(own.max_examples, ON_CHECKER)))
+    try:
+        return (yield)
+    finally:
+        setattr(item.obj, name, own)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     """What support.axes takes off the checker is left to -m exhaustive there."""
     for item in items:
-        if item.get_closest_marker("off_checker") and item.callspec.params.get("opened") in CHECKERS:
+        if item.get_closest_marker("off_checker") and _device_of(item) in CHECKERS:
             item.add_marker("exhaustive")
 
 
@@ -53,13 +79,16 @@ def _open(param, **settings):
         return pipeline.open_device(name, threads=threads, **settings)
 
 
-@pytest.fixture(scope="session", params=PROCESSORS, ids=_id)
+# Scopes are modules, so that tests stay in the order of their files; a process opens each device once all the same.
+
+
+@pytest.fixture(scope="module", params=PROCESSORS, ids=_id)
 def processor(request):
     """A device that runs kernels at speed: for thousands of rows, and for what is not about kernels."""
     return _open(request.param)
 
 
-@pytest.fixture(scope="session", params=PROCESSORS + CHECKERS, ids=_id)
+@pytest.fixture(scope="module", params=PROCESSORS + CHECKERS, ids=_id)
 def opened(request):
     """Any device, for fixtures that keep what they make of it."""
     schedules = request.config.getoption("schedules") if request.param in CHECKERS else 0

@@ -39,7 +39,7 @@ def check(got, want, size=1.0):
     assert (np.abs(weights - want_weights) <= WEIGHT * size).all(), np.abs(weights - want_weights).max()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(routings(), st.booleans())
 def test_moe_softmax_topk(device, case, norm_topk_prob):
     logits, top_k = case
@@ -47,7 +47,7 @@ def test_moe_softmax_topk(device, case, norm_topk_prob):
     check(got, reference.softmax_topk(logits, top_k, norm_topk_prob))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(routings(), st.sampled_from(["f32", "f16", "bf16"]), st.booleans(), st.randoms())
 def test_fused_moe_routing(device, case, dtype, norm_topk_prob, random):
     logits, top_k = case

@@ -22,6 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import objects  # noqa: E402  (found through the line above)
 import toolchain  # noqa: E402
 
+from support.locks import alone_in  # noqa: E402
+
 # Programs, each with the devices that it runs on. A new device is one more name in DEVICES.
 DEVICES = ("cpu", "checker")
 PROGRAMS = dict.fromkeys(
@@ -72,6 +74,11 @@ def stand_in() -> list[Path]:
 @functools.cache
 def build(variant: Variant) -> Path:
     """Compiles everything; returns the folder with the programs, library.metallib and checked.metallib."""
+    with alone_in(ROOT / "build" / "tests" / "metal" / variant.name):
+        return _build(variant)
+
+
+def _build(variant: Variant) -> Path:
     tools = toolchain.find()
     folder = Path("build", "tests", "metal", variant.name)
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)

@@ -38,19 +38,19 @@ using _atomic = atomic<T>;
 typedef atomic<half> atomic_half;
 typedef atomic<bfloat> atomic_bfloat;
 
-#define STRICT_ATOMICS(A)                                                                                   \
-    template <typename T>                                                                                   \
-    void atomic_store_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                   \
-    template <typename T>                                                                                   \
-    T atomic_load_explicit(const volatile A atomic<T> *, memory_order);                                     \
-    template <typename T>                                                                                   \
-    T atomic_exchange_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                   \
-    template <typename T>                                                                                   \
-    bool atomic_compare_exchange_weak_explicit(volatile A atomic<T> *, __private T *, type_identity_t<T>,   \
-                                               memory_order, memory_order);                                 \
-    STRICT_FETCH(A, add)                                                                                    \
-    STRICT_FETCH(A, sub) STRICT_FETCH(A, min) STRICT_FETCH(A, max) STRICT_FETCH(A, and) STRICT_FETCH(A, or) \
-        STRICT_FETCH(A, xor)
+#define STRICT_ATOMICS(A)                                                                                 \
+    template <typename T>                                                                                 \
+    void atomic_store_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                 \
+    template <typename T>                                                                                 \
+    T atomic_load_explicit(const volatile A atomic<T> *, memory_order);                                   \
+    template <typename T>                                                                                 \
+    T atomic_exchange_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                 \
+    template <typename T>                                                                                 \
+    bool atomic_compare_exchange_weak_explicit(volatile A atomic<T> *, __private T *, type_identity_t<T>, \
+                                               memory_order, memory_order);                               \
+    STRICT_FETCH(A, add)                                                                                  \
+    STRICT_FETCH(A, sub)                                                                                  \
+    STRICT_FETCH(A, min) STRICT_FETCH(A, max) STRICT_FETCH(A, and) STRICT_FETCH(A, or) STRICT_FETCH(A, xor)
 #define STRICT_FETCH(A, name)                                                                   \
     template <typename T>                                                                       \
     T atomic_fetch_##name##_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order); \

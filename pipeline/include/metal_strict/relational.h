@@ -8,11 +8,12 @@ namespace metal {
     constexpr bool2 name(T##2) { return true; } \
     constexpr bool3 name(T##3) { return true; } \
     constexpr bool4 name(T##4) { return true; }
-#define STRICT_CLASSIFY(name)                                                      \
-    STRICT_CLASSIFY_OF(float, name)                                                \
-    STRICT_CLASSIFY_OF(half, name) template <typename A, strict::if_bfloat<A> = 0> \
-    constexpr bool name(A) {                                                       \
-        return true;                                                               \
+#define STRICT_CLASSIFY(name)                       \
+    STRICT_CLASSIFY_OF(float, name)                 \
+    STRICT_CLASSIFY_OF(half, name)                  \
+    template <typename A, strict::if_bfloat<A> = 0> \
+    constexpr bool name(A) {                        \
+        return true;                                \
     }
 #define STRICT_NAMES       \
     STRICT_CLASSIFY(isnan) \
