@@ -2,7 +2,8 @@
 
 `pairs` parametrises a test by all products of its axes and marks what a daily run leaves to `-m exhaustive`: products
 beyond a cover in which any two values of two axes meet. The checker simulates every thread and takes a hundred times
-longer: there each value appears once, and an axis may name the few values that stand for all of them.
+longer: there each value appears once, and an axis may name the few values that stand for all of them. One thread of the
+CPU runs the shaders that the checker runs, and takes the same cases.
 """
 
 from dataclasses import dataclass
