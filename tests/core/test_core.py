@@ -450,7 +450,7 @@ kernel WRITE(free)
 def test_a_shader_says_how_large_its_threadgroups_are(opened, tmp_path, monkeypatch):
     """The core reads the size back from the pipeline state; on the cpu device a threadgroup stays one thread."""
     monkeypatch.setenv("OB_CACHE", str(tmp_path))
-    library = opened.compile(LIMITED)
+    library = opened.core.compile(LIMITED)
     many = opened.name == "checker"
     # Whole simdgroups where one fits; the checker's have 32 threads.
     sizes = {"free": opened.threads if many else 1, "before": 32, "within": 12, "behind": 64}
