@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import each, pairs
+from support.axes import axis, each, pairs
 from support.experts import Layer
 from support.kernels import (
     DOT,
@@ -28,8 +28,10 @@ import pipeline as p
 from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph.steps.experts import GROUPED_ROWS, Mlp
 
-FORMATS = [("f32", 0), ("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)]
-IDS = [name for name, _ in FORMATS]
+# One of floats, which all multiply with the same code, and both of those that have native kernels.
+FORMATS = axis(
+    [("f32", 0), ("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)], daily=[("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)]
+)
 ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai")
 
 
@@ -52,7 +54,7 @@ def bound_of(device, x, weight, values, extra, scale=1.0):
     )
 
 
-@each("format, dtype", FORMATS, PLAIN_FORMATS)
+@pairs("format, dtype", FORMATS, PLAIN_FORMATS)
 def test_a_bias_is_added(device, format, dtype):
     rng = np.random.default_rng(1)
     inputs = format[1] * 3 or 37
@@ -64,7 +66,7 @@ def test_a_bias_is_added(device, format, dtype):
         assert_close(y, projected(x, values, bias_values), bound_of(device, x, weight, values, bias_values))
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=IDS)
+@each("format", FORMATS)
 def test_three_biases_or_some(device, format):
     rng = np.random.default_rng(2)
     inputs = format[1] * 2 or 37
@@ -101,7 +103,7 @@ def test_softcap(device, format, softcap):
         assert_close(y, projected(x, values, softcap=softcap), bound_of(device, x, weight, values, 0.0))
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=IDS)
+@each("format", FORMATS)
 def test_all_that_can_be_asked_for_at_once(device, format):
     rng = np.random.default_rng(5)
     inputs = format[1] * 2 or 65
@@ -239,7 +241,7 @@ def test_mlps_of_any_size(device, rows, hidden, dim, activation, format, bias, s
     layer.check(device, run(device, rows, layer.mlp, x=x), x)
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=IDS)
+@each("format", FORMATS)
 def test_rows_of_an_mlp_do_not_depend_on_each_other(device, format):
     """Also where few rows go another way than many."""
     rng = np.random.default_rng(8)
