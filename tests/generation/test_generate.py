@@ -21,6 +21,9 @@ TOKENS = [tuple(entry["tokens"]) for entry in GOLDEN]
 # Two scores of a draw nearer than this may fall either way: the logits of two chains differ by rounding.
 NEAR_TIE = 1e-3
 
+# Generation is not about kernels.
+pytestmark = pytest.mark.one_processor
+
 
 @pytest.fixture(scope="module")
 def model(processor):

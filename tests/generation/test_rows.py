@@ -11,6 +11,8 @@ import pipeline as p
 from pipeline import _core
 from pipeline.errors import BuildError
 
+# Rows are counted by the core, in kernels that are not native.
+pytestmark = pytest.mark.one_processor
 SOURCE = """
 #include <metal_stdlib>
 using namespace metal;
