@@ -8,7 +8,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
-from support.processors import CHECKERS, PROCESSORS  # noqa: E402
+from support.processors import CHECKERS, PROCESSORS, SHADERS_ALONE  # noqa: E402
 from support.progress import Progress  # noqa: E402
 
 # The same examples every time, and no limit on the time of one: the machine may be busy.
@@ -23,8 +23,12 @@ hypothesis.settings.load_profile("onebuf")
 ON_CHECKER = 10  # examples there, where one takes a hundred times longer; the other devices have all of them
 
 
+def _param(item, fixture):
+    return item.callspec.params.get(fixture) if hasattr(item, "callspec") else None
+
+
 def _device_of(item):
-    return item.callspec.params.get("opened") if hasattr(item, "callspec") else None
+    return _param(item, "opened")
 
 
 def _id(each):
@@ -63,9 +67,17 @@ def pytest_runtest_call(item):
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """What support.axes takes off the checker is left to -m exhaustive there."""
+    """Leaves cases to -m exhaustive where another device finds the same mistakes.
+
+    One thread runs the shaders that the checker runs, so it takes the cases that the checker takes. A step without
+    native kernels runs the same code with one thread and with two."""
     for item in items:
-        if item.get_closest_marker("off_checker") and _device_of(item) in CHECKERS:
+        off_checker, one_processor, on_cpu1 = map(
+            item.get_closest_marker, ("off_checker", "one_processor", "all_on_cpu1")
+        )
+        device = _device_of(item)
+        left = off_checker and (device in CHECKERS or (device == SHADERS_ALONE and not on_cpu1))
+        if left or (one_processor and SHADERS_ALONE in (device, _param(item, "processor"))):
             item.add_marker("exhaustive")
 
 
@@ -75,7 +87,7 @@ def _open(param, **settings):
 
     name, threads = param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OB_NATIVE", "0" if param == ("cpu", 1) else "1")
+        patch.setenv("OB_NATIVE", "0" if param == SHADERS_ALONE else "1")
         return pipeline.open_device(name, threads=threads, **settings)
 
 

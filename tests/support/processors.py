@@ -2,7 +2,8 @@
 
 import sys
 
-# The CPU alone, with the shaders as they are written, and with two workers, with the kernels that were written by hand.
-PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [("cpu", 1), ("cpu", 2)]
+SHADERS_ALONE = ("cpu", 1)  # One thread runs the shaders as they are written, without native kernels.
+# Two threads run native kernels where a step has them.
+PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [SHADERS_ALONE, ("cpu", 2)]
 # With threadgroups of three simdgroups, which is no power of two.
 CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
