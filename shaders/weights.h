@@ -57,15 +57,27 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
     for (uint i = 0; i < O * R; i++) out[i] = lanes_sum(acc[i]);
 }
 
-// Every kernel that reads weights is compiled for each of these formats. X(name, element or block)
-#define OB_PLAIN_FORMATS(X) X(f32, float) X(f16, half) X(bf16, bfloat) OB_BLOCK_FORMATS(X)
+// Every kernel that reads weights is compiled for each of these formats. EACH(name, element or block)
+#define OB_PLAIN_FORMATS(EACH) \
+    EACH(f32, float)           \
+    EACH(f16, half)            \
+    EACH(bf16, bfloat)         \
+    OB_BLOCK_FORMATS(EACH)
 
-// X(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
-#define OB_AFFINE_FORMATS(X)                                                                                  \
-    X(q3_f32, 3, float)                                                                                       \
-    X(q3_f16, 3, half)                                                                                        \
-    X(q3_bf16, 3, bfloat) X(q4_f32, 4, float) X(q4_f16, 4, half) X(q4_bf16, 4, bfloat) X(q6_f32, 6, float)    \
-        X(q6_f16, 6, half) X(q6_bf16, 6, bfloat) X(q8_f32, 8, float) X(q8_f16, 8, half) X(q8_bf16, 8, bfloat) \
-            X(mxfp4, 4, E8M0)
+// EACH(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
+#define OB_AFFINE_FORMATS(EACH) \
+    EACH(q3_f32, 3, float)      \
+    EACH(q3_f16, 3, half)       \
+    EACH(q3_bf16, 3, bfloat)    \
+    EACH(q4_f32, 4, float)      \
+    EACH(q4_f16, 4, half)       \
+    EACH(q4_bf16, 4, bfloat)    \
+    EACH(q6_f32, 6, float)      \
+    EACH(q6_f16, 6, half)       \
+    EACH(q6_bf16, 6, bfloat)    \
+    EACH(q8_f32, 8, float)      \
+    EACH(q8_f16, 8, half)       \
+    EACH(q8_bf16, 8, bfloat)    \
+    EACH(mxfp4, 4, E8M0)
 
 #endif

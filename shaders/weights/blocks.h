@@ -66,10 +66,15 @@ struct Plain {
     }
 };
 
-#define OB_BLOCK_FORMATS(X)                                                                           \
-    X(gguf_q4_0, BlockQ4_0)                                                                           \
-    X(gguf_q4_1, BlockQ4_1)                                                                           \
-    X(gguf_q5_0, BlockQ5_0) X(gguf_q5_1, BlockQ5_1) X(gguf_q8_0, BlockQ8_0) X(gguf_mxfp4, BlockMXFP4) \
-        X(gguf_q4_k, BlockQ4_K) X(gguf_q5_k, BlockQ5_K) X(gguf_q6_k, BlockQ6_K)
+#define OB_BLOCK_FORMATS(EACH)   \
+    EACH(gguf_q4_0, BlockQ4_0)   \
+    EACH(gguf_q4_1, BlockQ4_1)   \
+    EACH(gguf_q5_0, BlockQ5_0)   \
+    EACH(gguf_q5_1, BlockQ5_1)   \
+    EACH(gguf_q8_0, BlockQ8_0)   \
+    EACH(gguf_mxfp4, BlockMXFP4) \
+    EACH(gguf_q4_k, BlockQ4_K)   \
+    EACH(gguf_q5_k, BlockQ5_K)   \
+    EACH(gguf_q6_k, BlockQ6_K)
 
 #endif

@@ -502,11 +502,12 @@ def test_an_installed_wheel_runs_away_from_the_source_tree(wheel, tmp_path):
     source = "#include <metal_stdlib>\nkernel void own(device int *a [[buffer(0)]]) { a[0] = 1; }"
     code = f"""
 import pathlib, pipeline
-from pipeline import resources, storyteller
+from pipeline.checkpoints import builtin_model
+from pipeline.device import resources
 assert pathlib.Path(pipeline.__file__).is_relative_to({str(site)!r}), pipeline.__file__
 assert resources.shader_library().is_relative_to({str(site)!r})
 assert "kernel void" in resources.shader_text()
-assert (storyteller.builtin_model() / "config.json").is_file()
+assert (builtin_model() / "config.json").is_file()
 pipeline.open_device().compile({source!r}).kernel("own")
 """
     place = {"PYTHONPATH": str(site), "OB_CACHE": str(tmp_path / "cache")}

@@ -336,13 +336,22 @@ def test_a_run_of_fewer_rows_and_never_more(device):
         assert floats(x).tolist() == [1.0] * marked + [0.0] * (6 - marked)
 
 
+def test_a_trace_of_one_kernel_twice(device):
+    source = "kernel void twice(device float *x [[buffer(0)]]) { x[0] *= 2.0f; }"
+    kernel = device.core.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("twice")
+    x = device.core.buffer(16)
+    floats(x)[0] = 3
+    times = device.core.chain([_core.Dispatch(kernel, [(0, x, 0, 16)])] * 2).trace()
+    assert floats(x)[0] == 12
+    assert len(times) == 2 and times[0][0] <= times[0][1] <= times[1][0] <= times[1][1]
+
+
 def test_a_run_finds_its_rows_in_its_struct(device):
     source = (
         "struct Args { uint rows; };\n"
-        "kernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]])\n"
-        "{ x[0] = float(args.rows); }"
+        "kernel void told(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]]) { x[0] = args.rows; }"
     )
-    kernel = device.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("told")
+    kernel = device.core.compile("#include <metal_stdlib>\nusing namespace metal;\n" + source).kernel("told")
     x, constants = device.core.buffer(16), (1, kernel.pack("args", {"rows": 5}))
     made = device.core.chain([_core.Dispatch(kernel, [(0, x, 0, 16)], constants, rows_member="rows")])
     for rows, told in ((0, 5), (1, 1), (2, 2), (4, 4), (5, 5), (9, 5)):
@@ -456,7 +465,7 @@ kernel WRITE(free)
 def test_a_shader_says_how_large_its_threadgroups_are(opened, tmp_path, monkeypatch):
     """The core reads the size back from the pipeline state; on the cpu device a threadgroup stays one thread."""
     monkeypatch.setenv("OB_CACHE", str(tmp_path))
-    library = opened.compile(LIMITED)
+    library = opened.core.compile(LIMITED)
     many = opened.name == "checker"
     # Whole simdgroups where one fits; the checker's have 32 threads.
     sizes = {"free": opened.threads if many else 1, "before": 32, "within": 12, "behind": 64}

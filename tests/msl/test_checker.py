@@ -41,6 +41,15 @@ def checker():
     return p.open_device("checker", threads=64)
 
 
+def test_an_access_that_ends_behind_what_is_bound(checker):
+    arguments = "device const ulong *x [[buffer(0)]], device ulong *y [[buffer(1)]]"
+    source = HEADER + f"kernel void over({arguments}) {{ y[0] = x[1]; }}"
+    x, y = buffer_of(checker, np.ones(2, np.uint64)), buffer_of(checker, np.zeros(1, np.uint64))
+    chain_of(checker, source, "over", [x, y]).run()
+    with pytest.raises(RunError, match="bytes 8 to 15 of 12"):
+        chain_of(checker, source, "over", [x, y], lengths=[12, 8]).run()
+
+
 def test_it_is_one_of_the_devices(checker):
     assert checker.name == "checker" and checker.threads == 64 and checker.core.schedules == 1
     assert p.open_device("checker").threads == 1024

@@ -7,8 +7,14 @@ template <typename... A>
 using if_bfloat = metal::enable_if_t<((metal::is_same_v<A, bfloat> || ...) && (metal::is_arithmetic_v<A> && ...)), int>;
 }
 
-#define STRICT_WIDTHS(X, T, name) X(T, name) X(T##2, name) X(T##3, name) X(T##4, name)
-#define STRICT_FLOATS(X, name) STRICT_WIDTHS(X, float, name) STRICT_WIDTHS(X, half, name)
+#define STRICT_WIDTHS(EACH, T, name) \
+    EACH(T, name)                    \
+    EACH(T##2, name)                 \
+    EACH(T##3, name)                 \
+    EACH(T##4, name)
+#define STRICT_FLOATS(EACH, name)    \
+    STRICT_WIDTHS(EACH, float, name) \
+    STRICT_WIDTHS(EACH, half, name)
 #define STRICT_1_OF(T, name) \
     constexpr T name(T a) { return a; }
 #define STRICT_2_OF(T, name) \
@@ -35,19 +41,64 @@ using if_bfloat = metal::enable_if_t<((metal::is_same_v<A, bfloat> || ...) && (m
         return a;                                                                 \
     }
 
-#define STRICT_MATH                                                                                                   \
-    STRICT_1(acos)                                                                                                    \
-    STRICT_1(acosh)                                                                                                   \
-    STRICT_1(asin) STRICT_1(asinh) STRICT_1(atan) STRICT_1(atanh) STRICT_1(ceil) STRICT_1(cos) STRICT_1(cosh)         \
-        STRICT_1(cospi) STRICT_1(exp) STRICT_1(exp2) STRICT_1(exp10) STRICT_1(fabs) STRICT_1(floor) STRICT_1(fract)   \
-            STRICT_1(log) STRICT_1(log2) STRICT_1(log10) STRICT_1(rint) STRICT_1(round) STRICT_1(rsqrt) STRICT_1(sin) \
-                STRICT_1(sinh) STRICT_1(sinpi) STRICT_1(sqrt) STRICT_1(tan) STRICT_1(tanh) STRICT_1(tanpi)            \
-                    STRICT_1(trunc) STRICT_1(saturate) STRICT_1(sign) STRICT_2(atan2) STRICT_2(copysign)              \
-                        STRICT_2(divide) STRICT_2(fdim) STRICT_2(fmax) STRICT_2(fmin) STRICT_2(fmod)                  \
-                            STRICT_2(nextafter) STRICT_2(pow) STRICT_2(powr) STRICT_2(step) STRICT_3(fma)             \
-                                STRICT_3(fmax3) STRICT_3(fmin3) STRICT_3(fmedian3) STRICT_3(mix) STRICT_3(smoothstep) \
-                                    STRICT_2(min) STRICT_2(max) STRICT_3(min3) STRICT_3(max3) STRICT_3(median3)       \
-                                        STRICT_3(clamp) STRICT_1(abs) STRICT_FLOATS(STRICT_PARTS, )
+#define STRICT_MATH      \
+    STRICT_1(acos)       \
+    STRICT_1(acosh)      \
+    STRICT_1(asin)       \
+    STRICT_1(asinh)      \
+    STRICT_1(atan)       \
+    STRICT_1(atanh)      \
+    STRICT_1(ceil)       \
+    STRICT_1(cos)        \
+    STRICT_1(cosh)       \
+    STRICT_1(cospi)      \
+    STRICT_1(exp)        \
+    STRICT_1(exp2)       \
+    STRICT_1(exp10)      \
+    STRICT_1(fabs)       \
+    STRICT_1(floor)      \
+    STRICT_1(fract)      \
+    STRICT_1(log)        \
+    STRICT_1(log2)       \
+    STRICT_1(log10)      \
+    STRICT_1(rint)       \
+    STRICT_1(round)      \
+    STRICT_1(rsqrt)      \
+    STRICT_1(sin)        \
+    STRICT_1(sinh)       \
+    STRICT_1(sinpi)      \
+    STRICT_1(sqrt)       \
+    STRICT_1(tan)        \
+    STRICT_1(tanh)       \
+    STRICT_1(tanpi)      \
+    STRICT_1(trunc)      \
+    STRICT_1(saturate)   \
+    STRICT_1(sign)       \
+    STRICT_2(atan2)      \
+    STRICT_2(copysign)   \
+    STRICT_2(divide)     \
+    STRICT_2(fdim)       \
+    STRICT_2(fmax)       \
+    STRICT_2(fmin)       \
+    STRICT_2(fmod)       \
+    STRICT_2(nextafter)  \
+    STRICT_2(pow)        \
+    STRICT_2(powr)       \
+    STRICT_2(step)       \
+    STRICT_3(fma)        \
+    STRICT_3(fmax3)      \
+    STRICT_3(fmin3)      \
+    STRICT_3(fmedian3)   \
+    STRICT_3(mix)        \
+    STRICT_3(smoothstep) \
+    STRICT_2(min)        \
+    STRICT_2(max)        \
+    STRICT_3(min3)       \
+    STRICT_3(max3)       \
+    STRICT_3(median3)    \
+    STRICT_3(clamp)      \
+    STRICT_1(abs)        \
+    STRICT_FLOATS(STRICT_PARTS, )
 
 #define STRICT_PARTS(T, unused) \
     T sincos(T, __private T &); \
