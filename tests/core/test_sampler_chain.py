@@ -227,9 +227,10 @@ def test_a_chain_has_only_what_is_used(features, kernels, vocab):
 
     if vocab > 8192 and not features:
         kernels = ["sample_part", "sample_merge"]
-    pipe = p.Pipeline("cpu", rows=2)
+    device = p.open_device("cpu", threads=2)
+    pipe = p.Pipeline(device, rows=2)
     logits = pipe.input("logits", (2, vocab))
-    Sampler(pipe.device, Features(**dict.fromkeys(features, 1)), 2, 2, 8).add(pipe, logits, Rows.zeros(2))
+    Sampler(device, Features(**dict.fromkeys(features, 1)), 2, 2, 8).add(pipe, logits, Rows.zeros(2))
     assert [dispatch.kernel for dispatch in pipe.dispatches] == ["clear_status", *kernels]
 
 
