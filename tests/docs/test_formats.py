@@ -22,7 +22,7 @@ def named():
 
 def test_formats():
     headers = (ROOT / "shaders/weights.h").read_text() + (ROOT / "shaders/weights/blocks.h").read_text()
-    assert set(re.findall(r"\bX\((\w+),", headers)) - {"name"} == named()
+    assert set(re.findall(r"\bEACH\((\w+),", headers)) - {"name"} == named()
 
 
 def test_kernels(processor):
