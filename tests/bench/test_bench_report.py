@@ -30,41 +30,40 @@ def test_statistics_of_a_result():
     assert Result("onebuf", Workload("tg", 10, 2), [2.0]).sigma == 0
 
 
-@pytest.mark.parametrize(
-    "step, group",
-    [
-        ("layers.0.q_proj+k_proj+v_proj", "projections"),
-        ("layers.11.o_proj", "projections"),
-        ("layers.0.heads_to_cache", "attention"),
-        ("layers.0.attention", "attention"),
-        ("rope_table", "attention"),
-        ("layers.0.router.logits", "router"),
-        ("layers.0.router", "router"),
-        ("layers.3.experts.gate_up", "experts"),
-        ("layers.0.post_norm", "norms"),
-        ("final_norm", "norms"),
-        ("logits", "head"),
-        ("sample.parts", "sampling"),
-        ("layers.0.mlp.gate_up", "mlp"),
-        ("layers.0.mlp.down", "mlp"),
-        ("layers.2.experts.shared.gate_up", "mlp"),
-        ("layers.2.experts.shared.gate", "mlp"),
-        ("layers.3.experts.down", "experts"),
-        ("layers.1.kv_a_proj", "projections"),
-        ("layers.1.v_proj", "projections"),
-        ("layers.1.latent_to_cache", "attention"),
-        ("layers.1.attention.absorb", "projections"),
-        ("layers.1.attention.values", "projections"),
-        ("rope_sliding", "attention"),
-        ("layers.4.pre_mlp_norm+router_norm+pre_experts_norm", "norms"),
-        ("layers.1.q_norm", "norms"),
-        ("sample", "sampling"),
-        ("embed", "other"),
-        ("clear_status", "other"),
-    ],
-)
-def test_groups_of_steps(step, group):
-    assert steps.group_of(step) == group
+GROUPS = {
+    "layers.0.q_proj+k_proj+v_proj": "projections",
+    "layers.11.o_proj": "projections",
+    "layers.0.heads_to_cache": "attention",
+    "layers.0.attention": "attention",
+    "rope_table": "attention",
+    "layers.0.router.logits": "router",
+    "layers.0.router": "router",
+    "layers.3.experts.gate_up": "experts",
+    "layers.0.post_norm": "norms",
+    "final_norm": "norms",
+    "logits": "head",
+    "sample.parts": "sampling",
+    "layers.0.mlp.gate_up": "mlp",
+    "layers.0.mlp.down": "mlp",
+    "layers.2.experts.shared.gate_up": "mlp",
+    "layers.2.experts.shared.gate": "mlp",
+    "layers.3.experts.down": "experts",
+    "layers.1.kv_a_proj": "projections",
+    "layers.1.v_proj": "projections",
+    "layers.1.latent_to_cache": "attention",
+    "layers.1.attention.absorb": "projections",
+    "layers.1.attention.values": "projections",
+    "rope_sliding": "attention",
+    "layers.4.pre_mlp_norm+router_norm+pre_experts_norm": "norms",
+    "layers.1.q_norm": "norms",
+    "sample": "sampling",
+    "embed": "other",
+    "clear_status": "other",
+}
+
+
+def test_groups_of_steps():
+    assert {step: steps.group_of(step) for step in GROUPS} == GROUPS
 
 
 def made_report(peer_too):

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from support.axes import axis, each
 from support.families import golden
 from support.families.cases import CASES
 from support.families.gguf_layout import ARCHITECTURES
@@ -21,6 +22,13 @@ STORED = [
     for kind in ("bf16", "mlx", "Q8_0", "Q4_K")
     if name in ARCHITECTURES or kind[0] != "Q"
 ]
+# Two files per family in a daily run: transformers' names or MLX's, and one of GGUF's formats.
+DAILY = [
+    (name, kind)
+    for i, name in enumerate(CASES)
+    for kind in (("bf16", "Q8_0"), ("mlx", "Q4_K"))[i % 2]
+    if (name, kind) in STORED
+]
 
 
 def counted(path):
@@ -29,9 +37,10 @@ def counted(path):
         return traffic(p.load_model(checkpoint)), checkpoint
 
 
-@pytest.mark.parametrize("name, kind", STORED)
-def test_every_family(name, kind, tmp_path):
+@each("stored_as", axis(STORED, daily=DAILY))
+def test_every_family(stored_as, tmp_path):
     """All tensors but the experts, of which a share, and the embedding, of which a row, unless it is the head, too."""
+    name, kind = stored_as
     found, checkpoint = counted(stored(name, kind, tmp_path))
     config, shared, experts, row = golden.load(name)[0]["config"], 0, 0, 0
     count = next((config[key] for key in ("num_experts", "num_local_experts", "n_routed_experts") if key in config), 0)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from support import reference as ref
+from support.axes import each, pairs
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, values, write_safetensors, write_source
 from support.paths import golden
@@ -35,15 +36,13 @@ def digest(data) -> str:
     return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("key", GOLDEN["affine"])
-def test_arithmetic_is_that_of_mlx(key):
-    dtype, bits, group = key.split("/")
-    found = quantize(values("affine", (64, 512), dtype), dtype, int(bits), int(group))
-    assert [digest(part) for part in found] == GOLDEN["affine"][key]
+@pairs("dtype, bits, group", NUMPY, (3, 4, 6, 8), (32, 64, 128))
+def test_arithmetic_is_that_of_mlx(dtype, bits, group):
+    found = quantize(values("affine", (64, 512), dtype), dtype, bits, group)
+    assert [digest(part) for part in found] == GOLDEN["affine"][f"{dtype}/{bits}/{group}"]
 
 
-@pytest.mark.parametrize("dtype", NUMPY)
-@pytest.mark.parametrize("bits", (3, 4, 6, 8))
+@each("bits, dtype", (3, 4, 6, 8), NUMPY)
 def test_arithmetic_against_mlx_itself(bits, dtype):
     mx = pytest.importorskip("mlx.core")
     rng = np.random.default_rng(bits)

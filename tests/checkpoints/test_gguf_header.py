@@ -8,6 +8,7 @@ import tracemalloc
 import numpy
 import pytest
 from support import gguf_files as files
+from support.axes import each
 
 from pipeline.checkpoints.gguf import header as header_module
 from pipeline.checkpoints.gguf.header import read_header
@@ -143,8 +144,7 @@ def test_versions(file):
     refuse(file, b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian", error=UnsupportedError)
 
 
-@pytest.mark.parametrize("field", ["count", "pairs"])
-@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**33, 100_000, 1000])
+@each("field, number", ["count", "pairs"], [2**63, 2**64 - 1, 2**33, 100_000, 1000])
 def test_impossible_counts(file, field, number):
     refuse(file, files.gguf({"a": 1}, **{field: number}), "tensors" if field == "count" else "pairs", "truncated")
 
@@ -190,8 +190,7 @@ def test_boolean_that_is_none(file):
     refuse(file, head + b"\2" + bytes(16), '"key"', "boolean of value 2")
 
 
-@pytest.mark.parametrize("kind", [0, 4, 8, 9, 12])
-@pytest.mark.parametrize("count", [2, 2**32, 2**61, 2**64 - 1])
+@each("kind, count", [0, 4, 8, 9, 12], [2, 2**32, 2**61, 2**64 - 1])
 def test_array_longer_than_the_file(file, kind, count):
     head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + files.string("key") + struct.pack("<IIQ", 9, kind, count)
     refuse(file, head + b"\0", '"key"')

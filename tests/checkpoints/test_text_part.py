@@ -49,6 +49,7 @@ TRANSFORMERS_5 = {"model.": "model.language_model."}
 MLX = {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."}
 
 
+@pytest.mark.one_processor
 @pytest.mark.parametrize("name", ["gemma3_text", "gemma4_text"])
 @pytest.mark.parametrize(
     "write, prefixes", [(files.write_folder, TRANSFORMERS_5), (files.write_folder, MLX), (write_mlx, MLX)]
@@ -64,6 +65,7 @@ def test_logits(name, write, prefixes, processor, tmp_path):
     assert np.abs(found - expected).max() < 1e-3
 
 
+@pytest.mark.one_processor
 def test_the_text_part_is_converted(processor, tmp_path):
     """Its own names, and nothing of the images."""
     source, made = tmp_path / "source", golden.load("gemma3_text")[0]

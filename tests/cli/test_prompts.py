@@ -9,6 +9,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.axes import each
 
 from pipeline.cli.prompts import read_prompts, single_prompt
 from pipeline.errors import PromptError, UsageError
@@ -89,15 +90,12 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize("line, word", BAD_LINES)
-def test_bad_line_among_good_ones(read, line, word):
+def test_bad_lines(read, line, word):
+    """Among good lines one fails alone; where there are no others, nothing can run."""
     prompts = read('{"prompt": "a"}\n' + line + '\n{"prompt": "b"}\n')
     assert [p.text for p in prompts if p.error is None] == ["a", "b"]
     bad = prompts[1]
     assert bad.index == 1 and bad.where.endswith("p.jsonl line 2") and word in bad.error and "\n" not in bad.error
-
-
-@pytest.mark.parametrize("line, word", BAD_LINES)
-def test_only_bad_lines_are_refused(read, line, word):
     with pytest.raises(PromptError) as caught:
         read("\n" + line)
     assert "p.jsonl line 2" in str(caught.value) and word in str(caught.value)
@@ -112,8 +110,7 @@ def test_invalid_utf8(read):
         read(b"\xff\xfea\0", "p.txt")
 
 
-@pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"  \r\n\t", b"\xef\xbb\xbf"])
+@each("content, name", [b"", b"\n\n", b"  \r\n\t", b"\xef\xbb\xbf"], ["p.txt", "p.jsonl"])
 def test_empty_file(read, name, content):
     with pytest.raises(PromptError, match=f"{name}: no prompts"):
         read(content, name)

@@ -294,6 +294,7 @@ def test_a_moe_layer_in_ten_lines(device):
     assert str(chain) == str(chain.plan) and len(chain) == 9
 
 
+@pytest.mark.one_processor
 def test_outputs_made_early_are_kept(device):
     """Later values take the memory of values that nobody reads any more; an output is read after the run."""
     pipe = p.Pipeline(device, rows=4)
@@ -311,6 +312,7 @@ def test_outputs_made_early_are_kept(device):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.one_processor
 def test_inputs_that_do_not_fit(device):
     pipe, out, _ = moe_layer(device)
     chain = pipe.build(outputs=out)

@@ -6,10 +6,17 @@ import time
 
 import numpy as np
 import pytest
+from support.axes import axis, each
+from support.processors import CHECKERS, PROCESSORS
 
+import pipeline
 from pipeline import _core
 from pipeline.errors import BuildError, ClosedError, CompileError, DeviceError, UsageError
 from pipeline.metalc.toolchain import runnable_isas
+
+# Handles are not about kernels, and refusals are the same on every device.
+pytestmark = pytest.mark.one_processor
+once = each("opened", axis(PROCESSORS + CHECKERS, daily=PROCESSORS[-1:]), indirect=["opened"])
 
 DOUBLE = """
 #include <metal_stdlib>
@@ -26,8 +33,6 @@ kernel void step(device float *x [[buffer(0)]], uint i [[thread_position_in_grid
 @pytest.fixture(scope="module")
 def single(opened):
     """The device, with threadgroups of one thread: these kernels go by threadgroups."""
-    import pipeline
-
     return pipeline.open_device("checker", threads=1) if opened.name == "checker" else opened
 
 
@@ -73,6 +78,7 @@ def test_an_unmade_handle_is_closed():
         _ = _core.Device.__new__(_core.Device).name
 
 
+@once
 def test_use_after_close(device, library):
     other = _core.open_device("auto", threads=1)
     buffer = other.buffer(16)
@@ -96,6 +102,7 @@ def test_unknown_device_lists_the_devices():
         _core.open_device("auto", threads=-1)
 
 
+@once
 def test_impossible_buffers(device):
     for nbytes in (0, -1):
         with pytest.raises(BuildError, match="at least one byte"):
@@ -112,6 +119,7 @@ def test_memory_is_shared_with_numpy(device, library):
     np.testing.assert_array_equal(view, 3 * np.arange(10))  # the view from before the run
 
 
+@once
 def test_a_buffer_that_is_seen_stays(device):
     buffer = device.core.buffer(64)
     views = [memoryview(buffer), memoryview(buffer)]
@@ -156,6 +164,7 @@ def test_wrapping_pages_of_numpy(device, library):
         ([(0, 0, 40), (1, 40, 4)], "not within a buffer"),
     ],
 )
+@once
 def test_bindings_that_do_not_fit(device, library, bindings, message):
     kernel, buffers = library.kernel("scale"), [device.core.buffer(40) for _ in range(8)]
     given = [(slot, buffers[slot], offset, nbytes) for slot, offset, nbytes in bindings]
@@ -164,6 +173,7 @@ def test_bindings_that_do_not_fit(device, library, bindings, message):
         device.core.chain([_core.Dispatch(kernel, given, constants, (10, 1, 1), label="scale")])
 
 
+@once
 def test_empty_chains_and_grids(device, library):
     with pytest.raises(BuildError, match="no dispatches"):
         device.core.chain([], "nothing")
@@ -171,6 +181,7 @@ def test_empty_chains_and_grids(device, library):
         device.core.chain([_core.Dispatch(library.kernel("step"), [(0, device.core.buffer(4), 0, 4)], None, (0, 1, 1))])
 
 
+@once
 def test_reflection_and_packing(library):
     kernel = library.kernel("scale")
     assert [(a.name, a.index, a.writes) for a in kernel.arguments] == [
@@ -187,6 +198,7 @@ def test_reflection_and_packing(library):
         kernel.pack("other", {})
 
 
+@once
 def test_compile_errors_name_the_line(device):
     with pytest.raises(CompileError, match=r":3: .*nonsense"):
         device.core.compile(
@@ -253,6 +265,7 @@ kernel void slow(device uint *x [[buffer(0)]], uint i [[thread_position_in_grid]
 """
 
 
+@once
 def test_the_gil_is_released_while_waiting(device):
     x = device.core.buffer(4)
     chain = device.core.chain([_core.Dispatch(device.core.compile(SLOW).kernel("slow"), [(0, x, 0, 4)])], "slow")
@@ -356,6 +369,7 @@ def test_a_run_finds_its_rows_in_its_struct(device):
         (2, b"", "argument 'args': 0 bytes are given, it takes 8"),
     ],
 )
+@once
 def test_bytes_that_do_not_fit(device, library, slot, given, message):
     x = device.core.buffer(40)
     with pytest.raises(BuildError, match=message):
@@ -377,6 +391,7 @@ def test_bytes_that_do_not_fit(device, library, slot, given, message):
         (lambda kernel, x: "no dispatch", AttributeError),
     ],
 )
+@once
 def test_nonsense_is_an_exception(device, library, dispatch, error):
     with pytest.raises(error):
         device.core.chain([dispatch(library.kernel("step"), device.core.buffer(4))])
@@ -491,13 +506,15 @@ def test_an_instruction_set_of_choice(opened, monkeypatch):
         _core.open_device("cpu").compile(DOUBLE)
 
 
-def test_kernels_say_whether_they_are_native(opened):
-    """Native kernels are for x86-64 with AVX2, for quantised weights; the cpu device of one thread is opened
-    without."""
+def test_kernels_say_whether_they_are_native(opened, monkeypatch):
+    """Native kernels are for x86-64 with AVX2, for quantised weights, unless OB_NATIVE is 0."""
     there = opened.name == "cpu" and opened.threads > 1 and "avx2" in runnable_isas()
     for name, native in {"linear_q4_f32": there, "linear_f32": False, "rms_norm_f32_f32": False}.items():
         assert opened.kernel(name).native == native, name
+    monkeypatch.setenv("OB_NATIVE", "0")
+    assert not pipeline.open_device("cpu", threads=2).kernel("linear_q4_f32").native
 
 
+@once
 def test_source_has_no_native_kernels(library):
     assert not library.kernel("scale").native

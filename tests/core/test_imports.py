@@ -6,8 +6,6 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import pipeline
 
 PACKAGE = Path(pipeline.__file__).parent
@@ -160,13 +158,14 @@ def test_every_room_has_its_floor():
     assert {room(name) for name in modules()} - set(PROGRAMS) <= {*ROOMS, "data"}
 
 
-@pytest.mark.parametrize("name", modules())
-def test_no_import_goes_up(name):
-    if room(name) in PROGRAMS:
-        return
-    floor = ROOMS.index(room(name))
-    for target in imports(name).found:
-        assert target == "__init__" or room(target) in ROOMS[: floor + 1], f"{name} imports {target}"
+def test_no_import_goes_up():
+    """All offenders are listed at once."""
+
+    def goes_up(name, target):
+        return target != "__init__" and room(target) not in ROOMS[: ROOMS.index(room(name)) + 1]
+
+    inner = [name for name in modules() if room(name) not in PROGRAMS]
+    assert [f"{name} imports {to}" for name in inner for to in sorted(imports(name).found) if goes_up(name, to)] == []
 
 
 def test_late_imports_have_a_reason():

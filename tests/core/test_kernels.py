@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.axes import axis, each
 
 import pipeline as p
 from pipeline.errors import BuildError, CompileError, DTypeError, FindingsError, RunError, ShapeError
@@ -45,6 +46,10 @@ kernel void unguarded(device const float *x [[buffer(0)]], device float *y [[buf
 @pytest.fixture(scope="module", params=["cpu", "checker"])
 def own(request):
     return p.open_device(request.param, threads=2 if request.param == "cpu" else 0)
+
+
+# Refusals are the same on every device.
+once = each("own", axis(["cpu", "checker"], daily=["cpu"]), indirect=["own"])
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,7 @@ def test_a_chain_is_one_command_buffer_and_orders_its_kernels(kernel, own):
     np.testing.assert_array_equal(z.array, 4 * np.arange(8).reshape(2, 4))
 
 
+@once
 def test_names(library):
     assert {"scaled", "counted", "reversed", "moved", "unguarded"} == set(library.kernel_names)
     assert repr(library.kernel("counted")) == "Kernel(counted: counts, step)"
@@ -204,22 +210,26 @@ READ_ONLY.flags.writeable = False
         ("counted", (Y, ONE), {"threads": (1, 1, 1, 1)}, BuildError, "give one to three whole numbers"),
     ],
 )
+@once
 def test_a_call_that_does_not_fit_gets_one_line(library, name, values, options, error, message):
     with pytest.raises(error, match=message) as caught:
         library.kernel(name).run(*values, **({"grid": 4} | options))
     assert "\n" not in str(caught.value)
 
 
+@once
 def test_a_dispatch_writes_buffers_only(library):
     with pytest.raises(BuildError, match=r"y \[\[buffer\(1\)\]\] is written; give device.buffer\(array\)"):
         p.Dispatch(library.kernel("scaled"), X, Y, grid=4, constants=ARGS)
 
 
+@once
 def test_a_chain_takes_dispatches(own, library):
     with pytest.raises(BuildError, match="a chain takes pipeline.Dispatch, not Kernel"):
         own.chain([library.kernel("scaled")])
 
 
+@once
 def test_buffers_hold_numbers(own):
     with pytest.raises(DTypeError, match="a buffer of .O is not possible"):
         own.buffer(np.array([None]))

@@ -9,6 +9,8 @@ import pytest
 import pipeline as p
 from pipeline.errors import RunError
 
+pytestmark = pytest.mark.one_processor  # threads that call, not those of the device
+
 
 def test_a_chain_refuses_a_second_thread(device, monkeypatch):
     pipe = p.Pipeline(device, rows=2, label="doubled")

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from support import reference as ref
+from support.axes import each
 from support.paths import golden
 
 import pipeline as p
@@ -20,6 +21,9 @@ TOKENS = [tuple(entry["tokens"]) for entry in GOLDEN]
 
 # Two scores of a draw nearer than this may fall either way: the logits of two chains differ by rounding.
 NEAR_TIE = 1e-3
+
+# Generation is not about kernels.
+pytestmark = pytest.mark.one_processor
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +231,7 @@ def test_a_run_that_is_left_has_nothing_in_flight(model, monkeypatch):
     assert generator.stats.command_buffers == 3 and generator.stats.decode_steps == 1
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@each("batch_size, temperature", [1, 2, 3, 8], [0.0, 0.9])
 def test_a_row_that_stops_disturbs_no_other(model, monkeypatch, batch_size, temperature):
     """The step ahead of a stop is wasted for its row alone, and whoever takes its place starts afresh."""
     requests = [p.Request(i, PROMPTS[i % 5], 30, temperature, seed=i) for i in range(10)]

@@ -6,11 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from support.axes import axis, each
+from support.processors import CHECKERS, PROCESSORS
 
 import pipeline as p
 from pipeline import _core
 from pipeline.errors import BuildError
 
+# Rows are counted by the core, in kernels that are not native.
+pytestmark = pytest.mark.one_processor
 SOURCE = """
 #include <metal_stdlib>
 using namespace metal;
@@ -108,6 +112,7 @@ def test_dispatches_with_other_structs_and_with_none(device, library):
     device.core.chain([_core.Dispatch(library.kernel("nothing"), [(0, *everything)])]).run(3)  # no struct at all
 
 
+@each("opened", axis(PROCESSORS + CHECKERS, daily=PROCESSORS[-1:]), indirect=["opened"])
 @pytest.mark.parametrize(
     "kernel, member, given",
     [

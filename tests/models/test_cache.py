@@ -14,6 +14,8 @@ from pipeline.graph.builder import Pipeline
 from pipeline.models import cache as state
 from pipeline.models.cache import Cache, CacheLayer
 
+# No kernel of the cache is native.
+pytestmark = pytest.mark.one_processor
 WINDOW, ROWS = 11, 8
 
 

@@ -113,6 +113,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(story, temperature):
         assert only.logprobs == together[request.index].logprobs == refilled[request.index].logprobs
 
 
+@pytest.mark.one_processor
 def test_one_command_buffer_and_eight_bytes_a_token(story):
     model, golden = story
     generator = p.Generator(model)
@@ -126,10 +127,12 @@ def test_one_command_buffer_and_eight_bytes_a_token(story):
     assert generator.stats.readback_bytes - read == 8 * taken
 
 
+@pytest.mark.one_processor
 def test_dispatches_a_layer(story):
     assert story[0].dispatches_per_layer <= 10
 
 
+@pytest.mark.one_processor
 def test_an_end_token_ends_the_text(story):
     model, golden = story
     first = golden[0]["tokens"][3]
@@ -141,6 +144,7 @@ def test_an_end_token_ends_the_text(story):
     model.end_tokens = model.checkpoint.end_tokens
 
 
+@pytest.mark.one_processor
 def test_the_context_ends_the_text(story):
     model, golden = story
     model.end_tokens = ()
@@ -149,6 +153,7 @@ def test_the_context_ends_the_text(story):
     model.end_tokens = model.checkpoint.end_tokens
 
 
+@pytest.mark.one_processor
 @pytest.mark.parametrize(
     "settings", [{}, {"PREFILL_ROWS": 128}, {"PREFILL_SCRATCH": 1 << 20}], ids=["512", "128", "by scratch"]
 )

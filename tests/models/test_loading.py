@@ -16,6 +16,8 @@ from pipeline.graph.weights import as_weight, split_rows
 from pipeline.models.loading import Loader
 from pipeline.models.survey import Survey
 
+# Views are not about kernels.
+pytestmark = pytest.mark.one_processor
 TWO_DIMENSIONS = (
     ("f32", 0),
     ("bf16", 0),

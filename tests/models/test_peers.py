@@ -1,6 +1,7 @@
 """Files that engines of others read as Onebuf does, where these are installed; `families/peers.py` shows more."""
 
 import pytest
+from support.axes import each
 from support.families import golden, peers
 from support.families.cases import CASES
 
@@ -19,8 +20,7 @@ def check(name, column, monkeypatch):
     assert error < ROUNDED.get(name, BOUND) and same == golden.GREEDY
 
 
-@pytest.mark.parametrize("column", ["mlx-lm, MLX 4", "converted"])
-@pytest.mark.parametrize("name", CASES)
+@each("name, column", CASES, ["mlx-lm, MLX 4", "converted"])
 def test_mlx_lm(name, column, monkeypatch):
     check(name, column, monkeypatch)
 

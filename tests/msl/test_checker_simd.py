@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.axes import pairs
 from support.checking import Empty, Shaders
 
 LANES = 32
@@ -104,10 +105,9 @@ def check(shaders, name, suffix, take, function, kinds=()):
         return x, y, expected(name.split("_")[0], take, x, function)
 
 
-@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
-@pytest.mark.parametrize("suffix", DTYPES)
-@pytest.mark.parametrize("group", GROUPS)
-def test_reductions(shaders, group, suffix, take):
+@pairs("group, suffix, lanes", GROUPS, DTYPES, TAKES)
+def test_reductions(shaders, group, suffix, lanes):
+    take = TAKES[lanes]
     for name, reduce in REDUCTIONS.items():
         if suffix == "f" and name in ("and", "or", "xor"):
             continue
@@ -117,10 +117,9 @@ def test_reductions(shaders, group, suffix, take):
         assert np.allclose(y, want, rtol=1e-5) if suffix == "f" else np.array_equal(y, want), name
 
 
-@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
-@pytest.mark.parametrize("suffix", DTYPES)
-@pytest.mark.parametrize("group", GROUPS)
-def test_prefixes(shaders, group, suffix, take):
+@pairs("group, suffix, lanes", GROUPS, DTYPES, TAKES)
+def test_prefixes(shaders, group, suffix, lanes):
+    take = TAKES[lanes]
     for name, (scan, first) in PREFIXES.items():
 
         def function(values, lanes, scan=scan, first=first):

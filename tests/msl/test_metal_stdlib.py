@@ -32,7 +32,14 @@ def bundle(tmp_path_factory):
     return metalc.build(files, folder / "x.metallib", runnable_isas(), build_dir=folder / "objects")
 
 
-@pytest.fixture(params=runnable_isas())
+# The least and the best instruction set in a daily run: one without and one with instructions that multiply and add.
+EVERY_ISA = [
+    pytest.param(isa, marks=[] if isa in (runnable_isas()[0], runnable_isas()[-1]) else [pytest.mark.exhaustive])
+    for isa in runnable_isas()
+]
+
+
+@pytest.fixture(params=EVERY_ISA)
 def library(request, bundle):
     return Library(bundle, request.param)
 
