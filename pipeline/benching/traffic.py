@@ -10,7 +10,7 @@ from ..graph.formats import CACHE_DTYPES
 from ..graph.tensors import Tensor
 from ..models.cache import Cache
 from ..models.decoder import Decoder
-from ..models.rows import Rows
+from ..models.row_state import Rows
 
 __all__ = ["Traffic", "mean_positions", "traffic"]
 

@@ -11,7 +11,7 @@ from ..device.core import _core
 from ..graph.builder import Pipeline
 from ..models.cache import Cache
 from ..models.decoder import Model
-from ..models.rows import Rows
+from ..models.row_state import Rows
 from .requests import Event, Failed, Token, Top, TraceEvent
 from .sampler import Features, Sampler
 from .sequence import Sequence

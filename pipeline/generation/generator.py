@@ -14,7 +14,7 @@ from ..errors import PromptError, RunError, UsageError
 from ..graph.formats import CACHE_DTYPES
 from ..models.cache import PREFILL_ROWS
 from ..models.decoder import Model
-from ..models.rows import Rows
+from ..models.row_state import Rows
 from .decode import Decode, Pending
 from .prefill import Prefill
 from .requests import Event, Failed, Request, Stats, Token, TraceEvent

@@ -10,7 +10,7 @@ from ..graph.builder import Pipeline
 from ..graph.chain import Chain
 from ..models.cache import Cache
 from ..models.decoder import Model
-from ..models.rows import Rows
+from ..models.row_state import Rows
 from .requests import Prefilled, Stats
 from .sequence import Sequence
 

@@ -11,7 +11,7 @@ from ..device.device import Device
 from ..graph.builder import Pipeline
 from ..graph.steps.sampling import Penalties
 from ..graph.tensors import Storage, Tensor
-from ..models.rows import Rows
+from ..models.row_state import Rows
 from .settings import Sampling
 
 

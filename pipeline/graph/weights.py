@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import BuildError, DTypeError, ShapeError
 from .formats import AFFINE_BITS, BLOCKS, FLOATS, GROUP_SIZES, MX_BITS, MX_GROUP_SIZE, either
+from .kernel_names import affine_format, block_format
 from .tensors import Shape, Storage, Tensor, as_storage
 
 
@@ -145,7 +146,7 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
         Tensor(name + ".scales", scales.shape, scales.dtype, scales, "weight"),
         Tensor(name + ".biases", biases.shape, biases.dtype, biases, "weight"),
     )
-    return Weight(name, shape, f"q{value.bits}_{scales.dtype}", parts, value.group_size)
+    return Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
 
 
 def _mx_weight(value: Quantized, name: str) -> Weight:
@@ -186,7 +187,7 @@ def _block_weight(value: Blocks, name: str) -> Weight:
     if not data.shape[-1] or data.shape[-1] % nbytes:
         raise ShapeError(f"{name}: rows of {data.shape[-1]} bytes are not whole blocks of {nbytes} ({value.type})")
     part = Tensor(name, data.shape, "u8", data, "weight")
-    return Weight(name, (*data.shape[:-1], data.shape[-1] // nbytes * columns), f"gguf_{value.type.lower()}", (part,))
+    return Weight(name, (*data.shape[:-1], data.shape[-1] // nbytes * columns), block_format(value.type), (part,))
 
 
 def quantize(array: ArrayLike, bits: int = 4, group_size: int = 64) -> Quantized:

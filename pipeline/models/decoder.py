@@ -19,7 +19,7 @@ from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
-from .rows import Rows
+from .row_state import Rows
 from .survey import Survey
 
 

@@ -13,7 +13,7 @@ from .decoder import Decoder, DecoderLayer
 from .fields import SLIDING, Fields, Shape
 from .loading import Loader
 from .rope import Rope
-from .rows import Rows
+from .row_state import Rows
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader, Stored
-from .rows import Rows
+from .row_state import Rows
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .cache import Cache
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
-from .rows import Rows
+from .row_state import Rows
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph import memory
 from pipeline.graph.plan import apart
 from pipeline.graph.steps.experts import GROUPED_ROWS
-from pipeline.models.rows import Rows
+from pipeline.models.row_state import Rows
 
 
 def array(*shape, seed=0):

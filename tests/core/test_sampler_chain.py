@@ -45,7 +45,7 @@ class Row:
 
 def sample(device, rows, features=None):
     """(tokens, logprobs, top): one step of a chain that has what the rows use, or `features`."""
-    from pipeline.models.rows import Rows
+    from pipeline.models.row_state import Rows
 
     count, vocab, context = len(rows), len(rows[0].logits), 64
     state = Rows.zeros(count)
@@ -223,7 +223,7 @@ KERNELS = {
 @pytest.mark.parametrize("features, kernels", KERNELS.items())
 @pytest.mark.parametrize("vocab", [4096, 20_000])
 def test_a_chain_has_only_what_is_used(features, kernels, vocab):
-    from pipeline.models.rows import Rows
+    from pipeline.models.row_state import Rows
 
     if vocab > 8192 and not features:
         kernels = ["sample_part", "sample_merge"]
@@ -243,7 +243,7 @@ def test_features_are_what_rows_use():
 
 def test_a_row_without_penalties_is_not_copied(device):
     """In a chain with penalties, rows that use none leave the copy and the history as they are."""
-    from pipeline.models.rows import Rows
+    from pipeline.models.row_state import Rows
 
     state, features = Rows.zeros(2), Features(penalties=True)
     sampler = Sampler(device, features, 2, 2, 8)
@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_refused_when_built(broken, message):
 
 def test_runs_committed_ahead_leave_their_results_apart(device):
     """Each copy of a chain has outputs of its own; the rest it shares, so runs go on from one another."""
-    from pipeline.models.rows import Rows
+    from pipeline.models.row_state import Rows
 
     results = []
     for ahead in (True, False):

@@ -9,7 +9,7 @@ import pipeline as p
 from pipeline.errors import DeviceError
 from pipeline.generation.generator import PREFILL_ROWS
 from pipeline.generation.requests import Finished
-from pipeline.models.rows import Rows
+from pipeline.models.row_state import Rows
 from support.paths import golden
 
 GOLDEN = golden("golden")["4bit"]

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from ...device.core import _core
 from ...errors import BuildError, DTypeError, ShapeError
+from ..kernel_names import kernel_name
 from ..tensors import Tensor, VectorLike
 from ..weights import Weight, WeightLike
 from .linear import Linear
@@ -153,7 +154,7 @@ class Experts(Linear):
             kernel, reads, writes = "_grouped", [x, x, x], [inner]
         self.add(
             name + ".gate_up",
-            f"experts_gate_up{kernel}_{gates.format}",
+            kernel_name(f"experts_gate_up{kernel}", gates.format),
             (*gates.parts, *ups.parts, *reads, *layer.biases[:2]),
             writes,
             layer.into,
@@ -210,7 +211,7 @@ class Experts(Linear):
         inner = self.scratch(name + ".inner", (*ids.shape, hidden))
         self.add(
             name + ".gate_up",
-            f"experts_gate_up_{layer.gate.format}",
+            kernel_name("experts_gate_up", layer.gate.format),
             (*layer.gate.parts, *layer.up.parts, h, ids, *layer.biases[:2]),
             (inner, self.status()),
             layer.into,
@@ -220,7 +221,7 @@ class Experts(Linear):
         y = self.scratch(name, (self.rows, dim))
         self.add(
             name + ".down",
-            f"experts_down_{down.format}",
+            kernel_name("experts_down", down.format),
             (*down.parts, inner, ids, weights, layer.biases[2]),
             (y,),
             layer.out(down),
@@ -236,7 +237,7 @@ class Experts(Linear):
         inner = self.scratch(name + ".inner", (size, hidden))  # in the order of pairs
         self.add(
             name + ".gate_up",
-            f"experts_gate_up_grouped_{layer.gate.format}",
+            kernel_name("experts_gate_up_grouped", layer.gate.format),
             (*layer.gate.parts, *layer.up.parts, h, pairs, offsets, *layer.biases[:2]),
             (inner,),
             layer.into,
@@ -246,7 +247,7 @@ class Experts(Linear):
         products = self.scratch(name + ".products", (*ids.shape, dim))
         self.add(
             name + ".down",
-            f"experts_down_grouped_{down.format}",
+            kernel_name("experts_down_grouped", down.format),
             (*down.parts, inner, pairs, offsets, layer.biases[2]),
             (products,),
             layer.out(down),

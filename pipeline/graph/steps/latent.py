@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...device.core import _core
 from ...errors import DTypeError, ShapeError
 from ..formats import CACHE_DTYPES
+from ..kernel_names import kernel_name
 from ..tensors import Tensor, VectorLike
 from ..weights import Weight, WeightLike
 from .attention import Attention
@@ -150,7 +151,7 @@ class Latent(Attention):
         """y[row, head] = w[head] · x[row, head], or with w[head] transposed; y may have more in its rows."""
         self.add(
             name,
-            f"head_linear_{weight.format}",
+            kernel_name("head_linear", weight.format),
             (*weight.parts, x),
             (y,),
             {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ...device.core import _core
 from ...errors import BuildError
+from ..kernel_names import kernel_name
 from ..step import Step
 from ..tensors import Tensor, VectorLike
 from ..weights import WeightLike
@@ -21,7 +22,7 @@ class Linear(Step):
         y = self.scratch(name, (self.rows, dim))
         self.add(
             name,
-            f"embed_{table.format}",
+            kernel_name("embed", table.format),
             (*table.parts, tokens),
             (y,),
             {
@@ -64,7 +65,7 @@ class Linear(Step):
         y = self.scratch(name, (self.rows, outputs))
         self.add(
             name,
-            f"linear_{matrix.format}",
+            kernel_name("linear", matrix.format),
             (*matrix.parts, x, stored_bias, x if add is None else add, x if gate is None else gate),
             (y,),
             {
@@ -105,7 +106,7 @@ class Linear(Step):
         q, k, v = (self.scratch(name, (self.rows, n)) for name, n in zip(names, outputs))
         self.add(
             "+".join(names),
-            f"linear3_{matrices[0].format}",
+            kernel_name("linear3", matrices[0].format),
             (*(part for matrix in matrices for part in matrix.parts), x, *(bias for bias, _ in stored)),
             (q, k, v),
             {
