@@ -2,19 +2,22 @@
 
 // Memory for a dispatch, what the executor keeps with it, and its arrays.
 static obm_dispatch *take(const obm_kernel *kernel, obm_recording *recording) {
-    size_t own = recording->executor->dispatch_size, slots = kernel->buffer_slots;
-    size_t size = own + slots * (sizeof(void *) + sizeof(obm_binding)) + kernel->threadgroup_slots * sizeof(uint32_t);
+    const obm_executor *executor = recording->executor;
+    size_t own = executor->dispatch_size, slots = kernel->buffer_slots;
+    size_t bound = executor->bindings ? slots : 0;
+    size_t size = own + bound * sizeof(obm_binding) + slots * sizeof(void *) +
+                  kernel->threadgroup_slots * sizeof(uint32_t);
     obm_dispatch *dispatch = obm_arena_take(&recording->arena, size);
     if (dispatch == NULL) return NULL;
     obm_binding *bindings = (obm_binding *)((char *)dispatch + own);
-    void **addresses = (void **)(bindings + slots);
+    void **addresses = (void **)(bindings + bound);
     // One by one, which is faster than zeroing all of it first.
     dispatch->kernel = kernel;
     dispatch->launch.buffers = addresses;
     dispatch->launch.threadgroup = NULL;
     dispatch->launch.thread = NULL;
     dispatch->launch.constants = NULL;
-    dispatch->bindings = bindings;
+    dispatch->bindings = executor->bindings ? bindings : NULL;
     dispatch->threadgroup_lengths = (uint32_t *)(addresses + slots);
     dispatch->indirect = NULL;
     dispatch->label = NULL;
@@ -42,7 +45,7 @@ obm_dispatch *obm_table_snapshot(const obm_binding_table *table, const obm_kerne
         uint32_t index = kernel->arguments[i].index;
         const obm_bound *bound = &table->buffers[index];
         addresses[index] = bound->address;
-        bindings[index] = bound->binding;
+        if (bindings != NULL) bindings[index] = bound->binding;
         wrong |= ((uintptr_t)bound->address & kernel->arguments[i].alignment_mask) |
                  (bound->available < kernel->arguments[i].smallest);
     }

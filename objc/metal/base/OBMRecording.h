@@ -38,7 +38,7 @@ typedef struct obm_dispatch {
     struct obm_dispatch *next;
     const obm_kernel *kernel;
     metallib_launch launch;               // the sizes, and for each [[buffer(n)]] of the kernel its address
-    const obm_binding *bindings;          // by [[buffer(n)]], like launch.buffers
+    const obm_binding *bindings;          // by [[buffer(n)]], like launch.buffers; NULL: the executor does without
     const uint32_t *threadgroup_lengths;  // bytes by [[threadgroup(n)]]: the kernel's threadgroup_slots of them
     const obm_memory *indirect;  // has three counts of threadgroups when the phase starts; NULL: launch has them
     size_t indirect_offset;
@@ -69,6 +69,10 @@ typedef struct obm_executor {
     // Bytes of a phase and of a dispatch with what the executor keeps for each: structs that begin with obm_phase and
     // obm_dispatch. That memory is as the arena gives it, not zeroed.
     size_t phase_size, dispatch_size;
+
+    // Dispatches have their `bindings`. Without, the addresses in their launch are all that is recorded, which takes
+    // less time.
+    bool bindings;
 
     // Gives the recording its place in the order. Committing an enqueued recording keeps that place.
     void (*enqueue)(void *context, obm_recording *recording);

@@ -143,8 +143,14 @@ obm_serial *obm_serial_create(obm_serial_work work) {
     obm_serial *serial = calloc(1, sizeof *serial);
     if (serial == NULL) return NULL;
     serial->work = work;
-    serial->executor = (obm_executor){work.phase_size, work.dispatch_size, serial_enqueue, serial_withdraw,
-                                      serial_commit,   serial_wait,        serial};
+    serial->executor = (obm_executor){.phase_size = work.phase_size,
+                                      .dispatch_size = work.dispatch_size,
+                                      .bindings = true,
+                                      .enqueue = serial_enqueue,
+                                      .withdraw = serial_withdraw,
+                                      .commit = serial_commit,
+                                      .wait = serial_wait,
+                                      .context = serial};
     if (!obm_order_open(&serial->order)) {
         free(serial);
         return NULL;
