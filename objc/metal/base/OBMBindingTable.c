@@ -5,8 +5,8 @@ static obm_dispatch *take(const obm_kernel *kernel, obm_recording *recording) {
     const obm_executor *executor = recording->executor;
     size_t own = executor->dispatch_size, slots = kernel->buffer_slots;
     size_t bound = executor->bindings ? slots : 0;
-    size_t size = own + bound * sizeof(obm_binding) + slots * sizeof(void *) +
-                  kernel->threadgroup_slots * sizeof(uint32_t);
+    size_t size =
+        own + bound * sizeof(obm_binding) + slots * sizeof(void *) + kernel->threadgroup_slots * sizeof(uint32_t);
     obm_dispatch *dispatch = obm_arena_take(&recording->arena, size);
     if (dispatch == NULL) return NULL;
     obm_binding *bindings = (obm_binding *)((char *)dispatch + own);
