@@ -11,7 +11,7 @@ from typing import IO
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .settings import Settings
-from .summary import to_rows
+from .summary_table import to_rows
 
 __all__ = ["PlainDisplay", "is_live", "make_display"]
 

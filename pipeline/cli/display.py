@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from .rows import Row
-from .summary import ASCII_BLOCKS, BLOCKS, Summary
+from .summary_table import ASCII_BLOCKS, BLOCKS, Summary
 
 __all__ = ["MAX_WARNINGS", "Display", "Summary", "blocks_for", "row_text"]
 

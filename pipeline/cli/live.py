@@ -15,7 +15,7 @@ from rich.text import Text
 
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
-from .summary import to_rows
+from .summary_table import to_rows
 
 __all__ = ["LiveDisplay", "printable"]
 

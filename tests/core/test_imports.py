@@ -87,11 +87,13 @@ def resolve(name: str, node: ast.Import | ast.ImportFrom) -> set[str]:
 
 
 class Imports(ast.NodeVisitor):
-    """The modules that one module imports, without those that only type checkers see."""
+    """The modules that one module imports; apart, those that only type checkers see."""
 
     def __init__(self, name: str) -> None:
         self.name, self.depth = name, 0
         self.found: set[str] = set()
+        self.for_types: set[str] = set()
+        self.typing = False
         self.late: set[str] = set()  # those within a function, other packages' too
         self.text = modules()[name].read_text().splitlines()
         self.visit(ast.parse("\n".join(self.text)))
@@ -99,8 +101,9 @@ class Imports(ast.NodeVisitor):
     def visit_If(self, node):
         if ast.unparse(node.test) != "TYPE_CHECKING":
             return self.generic_visit(node)
-        for each in node.orelse:
-            self.visit(each)
+        for self.typing, part in ((True, node.body), (False, node.orelse)):
+            for each in part:
+                self.visit(each)
 
     def visit_FunctionDef(self, node):
         self.depth += 1
@@ -109,7 +112,7 @@ class Imports(ast.NodeVisitor):
 
     def visit_Import(self, node):
         targets = resolve(self.name, node)
-        self.found |= targets
+        (self.for_types if self.typing else self.found).update(targets)
         if self.depth:
             other = node.names[0].name if isinstance(node, ast.Import) else node.module
             self.late |= targets or {other.split(".")[0]}
@@ -137,7 +140,7 @@ def test_there_are_arrows():
 
 
 def test_no_circle():
-    """Imports within functions count too: they hide a circle, they do not undo it."""
+    """Imports within functions and for type checkers count, too: they hide a circle, they do not undo it."""
     done, path = set(), []
 
     def walk(name):
@@ -145,7 +148,7 @@ def test_no_circle():
         if name in done:
             return
         path.append(name)
-        for target in sorted(imports(name).found):
+        for target in sorted(imports(name).found | imports(name).for_types):
             if target not in (name, "__init__"):  # the root loads its names when they are used
                 walk(target)
         done.add(path.pop())
