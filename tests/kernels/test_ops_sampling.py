@@ -385,3 +385,11 @@ def test_nothing_to_choose_names_the_row(device):
     ):
         with pytest.raises(RunError, match="row 2"):
             call()
+
+
+def test_minus_zero_ties_with_zero():
+    """Of the two as logits, top-k keeps the lower index, as of any other equal logits."""
+    logits = np.full((16, 40), -1, np.float32)
+    logits[:, 3], logits[:, 7] = -0.0, 0.0
+    tokens, _ = ops.gumbel_sample(logits, 1.0, np.arange(16), 0, 1)
+    assert (tokens == 3).all()
