@@ -4,9 +4,21 @@ It imports nothing of the package, so that a mistake on the command line is repo
 """
 
 import os
+import resource
+import sys
 from pathlib import Path
 
-__all__ = ["CHECKER", "DEVICES", "EXTENSIONS", "GENERIC", "INSTRUCTION_SETS", "SHADER_SETS", "cache_folder", "cores"]
+__all__ = [
+    "CHECKER",
+    "DEVICES",
+    "EXTENSIONS",
+    "GENERIC",
+    "INSTRUCTION_SETS",
+    "SHADER_SETS",
+    "cache_folder",
+    "cores",
+    "peak_memory",
+]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
 DEVICES = ("auto", "cpu", "metal", CHECKER)
@@ -30,3 +42,20 @@ def cache_folder() -> Path:
     """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist."""
     named = os.environ.get("OB_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebuf"
+
+
+# Linux keeps a process's peak memory there.
+_STATUS = "/proc/self/status"
+
+
+def peak_memory() -> int:
+    """The process's largest resident memory so far, in bytes."""
+    try:
+        with open(_STATUS) as status:  # getrusage counts the parent's memory before exec, too
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

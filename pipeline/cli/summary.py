@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 
 from ..generation.requests import Stats
+from ..host import peak_memory
 from ..models.decoder import Decoder
 from .session import Session
 from .settings import CheckedSettings
 from .summary_table import Summary
 
-__all__ = ["make_summary", "peak_memory", "to_json"]
-
-# Linux keeps a process's peak memory there.
-_STATUS = "/proc/self/status"
+__all__ = ["make_summary", "to_json"]
 
 
 def make_summary(
@@ -60,19 +56,6 @@ def to_json(summary: Summary) -> str:
     """The summary as indented JSON, each list of numbers on one line."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in summary.items()]
     return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def peak_memory() -> int:
-    """The process's largest resident memory so far, in bytes."""
-    try:
-        with open(_STATUS) as status:  # getrusage counts the parent's memory before exec, too
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _ratio(amount: float, over: float, digits: int) -> float | None:

@@ -676,7 +676,7 @@ def test_damaged_file_is_named(tmp_path):
 OPENING = """
 import sys, time
 from pipeline.checkpoints.opening import open_checkpoint
-from pipeline.cli.summary import peak_memory
+from pipeline.host import peak_memory
 start = time.perf_counter()
 with open_checkpoint(sys.argv[1]) as checkpoint:
     checkpoint.mapped(checkpoint.tensor("model.embed_tokens.weight").file)

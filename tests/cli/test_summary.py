@@ -7,10 +7,11 @@ import numpy
 import pytest
 from support.summaries import summary
 
-from pipeline.cli.summary import peak_memory, to_json
+from pipeline.cli.summary import to_json
 from pipeline.cli.summary_table import ASCII_BLOCKS, BLOCKS, CHART_WIDTH, expert_rows, to_rows
 from pipeline.cli.trace import chrome_events, write_trace
 from pipeline.errors import UsageError
+from pipeline.host import peak_memory
 
 
 def test_numbers():
