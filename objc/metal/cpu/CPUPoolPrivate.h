@@ -1,4 +1,4 @@
-// The state that the pool's threads (CPUPool.c) share with the order of its recordings (CPUPoolOrder.c).
+// The state that the pool's threads (CPUPool.c) share with the order of its recordings (CPUPoolExecutor.c).
 #ifndef CPU_POOL_PRIVATE_H
 #define CPU_POOL_PRIVATE_H
 
