@@ -49,7 +49,7 @@ PUBLIC = {
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names(name):
-    """What users may rely on: a name that comes or goes is a decision, written down here."""
+    """Users may rely on these names: one that comes or goes is a decision, written down here."""
     package = importlib.import_module(name)
     assert package.__all__ == sorted(PUBLIC[name].split()) == dir(package)
     for each in package.__all__:

@@ -1,4 +1,4 @@
-"""What docs/adding-a-family.md and docs/adding-a-kernel.md show of a file is in that file."""
+"""The code that docs/adding-a-family.md and docs/adding-a-kernel.md show is in the file that they name."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_it_is_there():
 
 
 def test_named_files_are_there():
-    """Of the table of what families vary."""
+    """Each file that the table of what families vary names is there."""
     text = (ROOT / "docs/adding-a-family.md").read_text()
     named = set(re.findall(r"`(\w+\.py)`", text))
     assert len(named) > 10

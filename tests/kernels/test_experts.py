@@ -231,7 +231,7 @@ def matrix_of_zeros(shape, format, group):
 
 
 def inner_of(pipe, y):
-    """What gate and up made, of the step that was added last."""
+    """The values that gate and up made, in the step that was added last."""
     (gate_up,) = [dispatch for dispatch in pipe.dispatches if dispatch.step.endswith("gate_up")]
     return gate_up.writes[0]
 
