@@ -17,6 +17,7 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     self = [super initWithCommandBuffer:commandBuffer];
     if (self == nil) return nil;
     _dispatchType = dispatchType;
+    _table.buffers = _buffers;
     _pipelineClass = [(OBMDevice *)_device pipelineStateClass];
     return self;
 }
@@ -143,16 +144,18 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
 // Adds a dispatch of the kernel with what is bound now; its sizes are the caller's to fill in.
 // NULL when there is no memory left.
 static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *method) {
-    bool fits = true;
+    const obm_executor *executor = self->_recording->executor;
     if (UNLIKELY(obm_table_lacks(&self->_table, self->_kernel))) [self misuseOfBindingsFor:method];
     if (self->_phase == NULL) self->_phase = obm_recording_add_phase(self->_recording, OBM_PHASE_DISPATCHES);
-    obm_dispatch *dispatch = obm_table_snapshot(&self->_table, self->_kernel, self->_recording, &fits);
+    obm_dispatch *dispatch = obm_arena_take(&self->_recording->arena, obm_dispatch_size(executor, self->_kernel));
     if (UNLIKELY(dispatch == NULL || self->_phase == NULL)) {
         self->_phase = NULL;
         [self failForMemory];
         return NULL;
     }
-    if (UNLIKELY(!fits)) [self misuseOfBindingsFor:method];
+    if (UNLIKELY(!obm_table_snapshot(&self->_table, self->_kernel, executor, dispatch))) {
+        [self misuseOfBindingsFor:method];
+    }
     dispatch->label = self->_dispatchLabel;
     obm_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;

@@ -19,6 +19,7 @@
 enum { OBM_MAX_THREADGROUP_MEMORY = 32768 };  // bytes of a threadgroup, on every device
 
 typedef struct obm_recording obm_recording;
+typedef struct obm_commands obm_commands;  // OBMCommands.h
 
 // Memory that a buffer stands for.
 typedef struct obm_memory {
@@ -52,7 +53,13 @@ typedef struct obm_blit {
     uint8_t value;
 } obm_blit;
 
-typedef enum { OBM_PHASE_DISPATCHES, OBM_PHASE_BLIT, OBM_PHASE_SIGNAL, OBM_PHASE_WAIT } obm_phase_kind;
+typedef enum {
+    OBM_PHASE_DISPATCHES,
+    OBM_PHASE_BLIT,
+    OBM_PHASE_SIGNAL,
+    OBM_PHASE_WAIT,
+    OBM_PHASE_COMMANDS,  // only for an executor that takes commands
+} obm_phase_kind;
 
 typedef struct obm_phase {
     struct obm_phase *next;
@@ -61,7 +68,9 @@ typedef struct obm_phase {
     obm_dispatch *first, *last;
     const obm_blit *blit;
     obm_event *event;
-    uint64_t value;  // that the event takes, or that it must have
+    uint64_t value;          // that the event takes, or that it must have
+    obm_commands *commands;  // of which it executes command_count from first_command on
+    uint32_t first_command, command_count;
 } obm_phase;
 
 // An executor runs the recordings of a device. Every call may come from any thread.
@@ -73,6 +82,13 @@ typedef struct obm_executor {
     // Dispatches have their `bindings`. Without, the addresses in their launch are all that is recorded, which takes
     // less time.
     bool bindings;
+
+    // It runs phases of commands itself. Without, encoders copy the commands' dispatches into ordinary phases.
+    bool takes_commands;
+
+    // An indirect command buffer goes: lets go of what it keeps in `own`. NULL: there is nothing to do. No recording
+    // that executes the commands is unfinished.
+    void (*forget)(void *context, obm_commands *commands);
 
     // Gives the recording its place in the order. Committing an enqueued recording keeps that place.
     void (*enqueue)(void *context, obm_recording *recording);

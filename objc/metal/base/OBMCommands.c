@@ -1,0 +1,35 @@
+#include "OBMCommands.h"
+
+#include <string.h>
+
+#include "OBMBindingTable.h"
+
+// A copy of what is recorded. What the executor keeps for a dispatch is its own to fill in.
+static obm_dispatch *copy(const obm_dispatch *recorded, obm_recording *recording, const char *label) {
+    const obm_executor *executor = recording->executor;
+    size_t size = obm_dispatch_size(executor, recorded->kernel), own = executor->dispatch_size;
+    obm_dispatch *dispatch = obm_arena_take(&recording->arena, size);
+    if (dispatch == NULL) return NULL;
+    *dispatch = *recorded;
+    obm_dispatch_place_arrays(dispatch, executor);
+    memcpy((char *)dispatch + own, (const char *)recorded + own, size - own);
+    dispatch->label = label;
+    return dispatch;
+}
+
+obm_phase *obm_commands_expand(const obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
+                               obm_phase *phase, const char *label) {
+    for (uint32_t i = first; i < first + count; i++) {
+        const obm_command *command = &commands->list[i];
+        if (command->barrier) phase = NULL;
+        if (command->dispatch == NULL) continue;
+        if (phase == NULL) phase = obm_recording_add_phase(recording, OBM_PHASE_DISPATCHES);
+        obm_dispatch *dispatch = copy(command->dispatch, recording, label);
+        if (phase == NULL || dispatch == NULL) {
+            obm_recording_fail_for_memory(recording);
+            return NULL;
+        }
+        obm_phase_append(phase, dispatch);
+    }
+    return phase;
+}
