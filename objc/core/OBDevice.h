@@ -24,7 +24,8 @@
 @property(readonly) id<MTLDevice> device;
 @property(readonly) id<MTLCommandQueue> queue;
 
-// The name that +deviceNamed: takes: "metal" or "cpu" for the system's default, else the device's own.
+// The name that +deviceNamed: takes: "metal" for the default of a system whose devices have products' names, else the
+// device's own.
 @property(readonly) NSString *name;
 
 // The name that the hardware goes by.

@@ -9,9 +9,15 @@
 
 @implementation OBDevice
 
+static BOOL areAlike(NSString *a, NSString *b) { return [a caseInsensitiveCompare:b] == NSOrderedSame; }
+
 static BOOL isDefault(NSString *name) {
-    return [name caseInsensitiveCompare:@"auto"] == NSOrderedSame ||
-           [name caseInsensitiveCompare:OBSystemDeviceName] == NSOrderedSame;
+    return areAlike(name, @"auto") || (OBSystemDeviceName != nil && areAlike(name, OBSystemDeviceName));
+}
+
+// Of several devices of a kind, such as cuda:0 and cuda:1, the kind alone means the first.
+static BOOL isNamed(id<MTLDevice> device, NSString *name) {
+    return areAlike([device name], name) || areAlike([device name], [name stringByAppendingString:@":0"]);
 }
 
 static id<MTLDevice> copyDeviceNamed(NSString *name) {
@@ -19,7 +25,7 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     id<MTLDevice> found = nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
-        if ([[device name] caseInsensitiveCompare:name] == NSOrderedSame) found = [device retain];
+        if (isNamed(device, name)) found = [device retain];
         if (found != nil) break;
     }
     [devices release];
@@ -27,7 +33,8 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
 }
 
 static NSString *deviceNames(void) {
-    NSMutableArray *names = [NSMutableArray arrayWithObjects:@"auto", OBSystemDeviceName, nil];
+    NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
+    if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         if (![names containsObject:[device name]]) [names addObject:[device name]];
@@ -39,13 +46,14 @@ static NSString *deviceNames(void) {
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
     if (device == nil) {
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@", name,
-                      deviceNames());
+        NSString *problem = OBProblemOfDevice(name);
+        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: %@", name,
+                      problem != nil ? @": " : @"", problem != nil ? problem : @"", deviceNames());
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
-    result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
+    result->_name = [(isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name]) copy];
     if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
     if (result->_queue == nil) {
@@ -108,6 +116,7 @@ static NSString *deviceNames(void) {
     return _measures;
 }
 - (NSString *)hardwareName {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device hardwareName];
     return [_device name];
 }
 

@@ -7,10 +7,16 @@
 
 #if defined(__APPLE__)
 #import <Metal/Metal.h>
+// The system's default device goes by this name; its own is a product's.
 #define OBSystemDeviceName @"metal"
+#define OBProblemOfDevice(name) ((NSString *)nil)
 #else
 #import "metal/api/Metal.h"
-#define OBSystemDeviceName @"cpu"
+#import "metal/devices.h"
+// Devices go by their own names.
+#define OBSystemDeviceName ((NSString *)nil)
+// Why there is no device of a name that is known, or nil.
+#define OBProblemOfDevice(name) MTLProblemOfDevice(name)
 #endif
 
 #endif

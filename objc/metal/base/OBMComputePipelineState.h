@@ -16,8 +16,8 @@
     OBMFunction *_function;
 }
 
-// Raises misuse when the descriptor has no function of this device.
-- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor;
+// Raises misuse when the descriptor has no function of this device. nil and an error when its code cannot be had.
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor error:(NSError **)error;
 
 // Autoreleased.
 - (MTLComputePipelineReflection *)reflection;

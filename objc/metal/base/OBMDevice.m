@@ -242,8 +242,9 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
                                                           reflection:
                                                               (MTLAutoreleasedComputePipelineReflection *)reflection
                                                                error:(NSError **)error {
-    (void)error;  // the kernel was compiled with its library: nothing is left to fail
-    OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self descriptor:descriptor];
+    OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self
+                                                                            descriptor:descriptor
+                                                                                 error:error];
     MTLPipelineOption wanted = MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo;
     if (reflection != NULL) *reflection = (options & wanted) != 0 ? [state reflection] : nil;
     return state;

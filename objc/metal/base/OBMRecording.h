@@ -121,6 +121,13 @@ enum {
     OBM_ERROR_DEVICE_REMOVED = 11,
 };
 
+// How far an executor that runs ahead of its device got with a recording.
+enum {
+    OBM_STAGE_TO_START,   // from its first phase, or from `resume`
+    OBM_STAGE_PARKED,     // the executor has it and will let it go on; later ones of its queue wait
+    OBM_STAGE_HANDED_ON,  // the device has all of it; later ones of its queue may start
+};
+
 struct obm_recording {
     obm_arena arena;
     const obm_executor *executor;
@@ -141,6 +148,7 @@ struct obm_recording {
     obm_event *blocked_on;
     obm_waiter waiter;
     obm_phase *resume;  // where it goes on after waiting for an event
+    uint32_t stage;     // OBM_STAGE_TO_START and so on, under the order's lock
 };
 
 // Empties a recording and keeps its memory.
@@ -163,6 +171,9 @@ void obm_recording_fail_for_memory(obm_recording *recording);
 // For executors, when a phase starts: reads the sizes of its indirect dispatches. False, and the recording fails, if
 // one is too large.
 bool obm_phase_resolve(obm_recording *recording, obm_phase *phase);
+
+// The same for one dispatch, whose three counts of threadgroups were read already.
+bool obm_dispatch_resolve(obm_recording *recording, obm_dispatch *dispatch, const uint32_t counts[3]);
 
 // For executors: does a part of a blit on the host's view of the memory, `size` bytes from `start` on.
 void obm_blit_run(const obm_blit *blit, size_t start, size_t size);
