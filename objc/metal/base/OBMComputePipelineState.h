@@ -16,6 +16,9 @@
     OBMFunction *_function;
 }
 
+// Whatever the descriptor said: no device has to prepare a kernel for indirect commands. A device's class may say NO.
+- (BOOL)supportIndirectCommandBuffers;
+
 // Raises misuse when the descriptor has no function of this device.
 - (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor;
 

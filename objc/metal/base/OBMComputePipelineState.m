@@ -61,7 +61,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
     return _kernel.signature->static_threadgroup_length;
 }
 - (BOOL)supportIndirectCommandBuffers {
-    return NO;
+    return YES;
 }
 
 - (MTLComputePipelineReflection *)reflection {
