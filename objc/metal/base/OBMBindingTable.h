@@ -25,6 +25,12 @@ static inline obm_bound obm_bound_to(const obm_memory *memory, size_t offset) {
     return (obm_bound){memory->address + offset, available, {memory, available}};
 }
 
+static inline void obm_table_set_threadgroup_length(obm_binding_table *table, uint32_t length, uint32_t index) {
+    table->threadgroup_lengths[index] = length;
+    if (length > 0) table->threadgroup |= 1u << index;
+    else table->threadgroup &= ~(1u << index);
+}
+
 // Whether an argument of the kernel is not bound.
 static inline bool obm_table_lacks(const obm_binding_table *table, const obm_kernel *kernel) {
     return (kernel->buffers & ~table->bound) != 0 || (kernel->threadgroup & ~table->threadgroup) != 0;

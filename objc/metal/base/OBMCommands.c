@@ -17,10 +17,9 @@ static obm_dispatch *copy(const obm_dispatch *recorded, obm_recording *recording
     return dispatch;
 }
 
-obm_phase *obm_commands_expand(const obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
-                               obm_phase *phase, const char *label) {
-    for (uint32_t i = first; i < first + count; i++) {
-        const obm_command *command = &commands->list[i];
+static obm_phase *expand(const obm_command *command, uint32_t count, obm_recording *recording, obm_phase *phase,
+                         const char *label) {
+    for (const obm_command *end = command + count; command < end; command++) {
         if (command->barrier) phase = NULL;
         if (command->dispatch == NULL) continue;
         if (phase == NULL) phase = obm_recording_add_phase(recording, OBM_PHASE_DISPATCHES);
@@ -32,4 +31,18 @@ obm_phase *obm_commands_expand(const obm_commands *commands, uint32_t first, uin
         obm_phase_append(phase, dispatch);
     }
     return phase;
+}
+
+obm_phase *obm_commands_execute(obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
+                                obm_phase *phase, const char *label) {
+    if (!recording->executor->takes_commands) return expand(commands->list + first, count, recording, phase, label);
+    obm_phase *own = obm_recording_add_phase(recording, OBM_PHASE_COMMANDS);
+    if (own == NULL) {
+        obm_recording_fail_for_memory(recording);
+        return NULL;
+    }
+    own->commands = commands;
+    own->first_command = first;
+    own->command_count = count;
+    return NULL;
 }

@@ -20,11 +20,11 @@ struct obm_commands {
     const obm_executor *executor;
 };
 
-// Adds the dispatches of `count` commands from `first` on to a recording, as copies in its arena, with `label` for
-// their label. They begin in `phase`, if it is not NULL; each barrier opens a phase. Returns the phase that the last
-// dispatch is in, or NULL: none is open, since the last of the commands has a barrier and no dispatch, or the memory
-// ran out and the recording fails.
-obm_phase *obm_commands_expand(const obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
-                               obm_phase *phase, const char *label);
+// Lets a recording execute `count` commands from `first` on. If the executor takes commands, they are a phase of their
+// own. Else their dispatches are copied into the recording: they begin in `phase`, if it is not NULL, and each barrier
+// opens a phase; `label` is theirs. Returns the phase that a dispatch after them may share, or NULL. When there is no
+// memory left, the recording fails.
+obm_phase *obm_commands_execute(obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
+                                obm_phase *phase, const char *label);
 
 #endif

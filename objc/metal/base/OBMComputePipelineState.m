@@ -65,7 +65,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
     return _kernel.signature->static_threadgroup_length;
 }
 - (BOOL)supportIndirectCommandBuffers {
-    return NO;
+    return YES;
 }
 
 - (MTLComputePipelineReflection *)reflection {

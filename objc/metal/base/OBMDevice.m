@@ -9,6 +9,7 @@
 #import "OBMError.h"
 #import "OBMEvent.h"
 #import "OBMFence.h"
+#import "OBMIndirectCommandBuffer.h"
 #import "OBMLibrary.h"
 #import "metal/api/MTLComputePipeline.h"
 
@@ -158,6 +159,13 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
                  @"newBufferWithLength:options: and a blit",
                  name);
     }
+}
+
+- (id<MTLIndirectCommandBuffer>)newIndirectCommandBufferWithDescriptor:(MTLIndirectCommandBufferDescriptor *)descriptor
+                                                       maxCommandCount:(NSUInteger)maxCount
+                                                               options:(MTLResourceOptions)options {
+    [self checkLength:1 options:options filled:NO method:_cmd];
+    return [[OBMIndirectCommandBuffer alloc] initWithDevice:self descriptor:descriptor count:maxCount options:options];
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options {

@@ -4,6 +4,7 @@
 
 #import "CheckerBuffer.h"
 #import "CheckerComputeCommandEncoder.h"
+#import "CheckerComputePipelineState.h"
 #import "CheckerFunctionLog.h"
 #import "CheckerLibrary.h"
 #import "metal/base/OBMError.h"
@@ -40,6 +41,9 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 }
 - (Class)libraryClass {
     return [CheckerLibrary class];
+}
+- (Class)pipelineStateClass {
+    return [CheckerComputePipelineState class];
 }
 - (Class)computeCommandEncoderClass {
     return [CheckerComputeCommandEncoder class];

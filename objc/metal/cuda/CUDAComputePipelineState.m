@@ -12,8 +12,4 @@
     return self;
 }
 
-- (BOOL)supportIndirectCommandBuffers {
-    return YES;
-}
-
 @end
