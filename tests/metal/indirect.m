@@ -148,7 +148,7 @@ static BOOL meets(fixture *f, BOOL barrier, BOOL encoded) {
 }
 
 static void overlap(fixture *f) {
-    [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
+    if (hasThreads(f)) [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
     CHECK(f, "commands overlap", meets(f, NO, NO));
     CHECK(f, "but not across a barrier", !meets(f, YES, NO));
     CHECK(f, "commands overlap with the encoder's dispatches", meets(f, NO, YES));

@@ -2,8 +2,8 @@
 
 @implementation CheckerComputePipelineState
 
-- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor {
-    self = [super initWithDevice:device descriptor:descriptor];
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor error:(NSError **)error {
+    self = [super initWithDevice:device descriptor:descriptor error:error];
     if (self != nil) _supportsIndirectCommandBuffers = [descriptor supportIndirectCommandBuffers];
     return self;
 }

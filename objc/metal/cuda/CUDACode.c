@@ -17,7 +17,7 @@ CUresult cuda_code_load(cuda_code *code, const cuda_context *context, const void
 }
 
 void cuda_code_unload(cuda_code *code) {
-    if (code->module == NULL) return;
+    if (code->module == NULL || cuda_driver_forked()) return;
     cuda_enter(code->context);
     code->context->driver->cuModuleUnload(code->module);
     cuda_leave(code->context);

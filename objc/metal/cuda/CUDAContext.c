@@ -46,7 +46,7 @@ bool cuda_context_open(cuda_context *context, const char **problem) {
 }
 
 void cuda_context_close(cuda_context *context) {
-    if (context->context == NULL) return;
+    if (context->context == NULL || cuda_driver_forked()) return;
     cuda_enter(context);
     if (context->stream != NULL) context->driver->cuStreamDestroy(context->stream);
     cuda_leave(context);

@@ -136,6 +136,7 @@ static void closeContext(void *context) {
 - (uint64_t)recommendedMaxWorkingSetSize {
     size_t free = 0, total = 0;
     const cuda_context *context = [self context];
+    if (cuda_driver_forked()) return 0;
     cuda_enter(context);
     context->driver->cuMemGetInfo(&free, &total);
     cuda_leave(context);

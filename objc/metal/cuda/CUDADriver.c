@@ -5,11 +5,13 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { OLDEST = 12030 };
 
 static cuda_driver driver;
 static char problem[512];
+static pid_t owner;  // the process that started the driver
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static const struct {
@@ -55,15 +57,23 @@ static void open_driver(void) {
         return;
     }
     find_symbols(library, path);
+    owner = getpid();
     if (*problem == '\0') start();
 }
 
+bool cuda_driver_forked(void) { return owner != 0 && owner != getpid(); }
+
 const cuda_driver *cuda_driver_open(void) {
     pthread_once(&once, open_driver);
-    return *problem == '\0' ? &driver : NULL;
+    return *problem == '\0' && !cuda_driver_forked() ? &driver : NULL;
 }
 
-const char *cuda_driver_problem(void) { return cuda_driver_open() != NULL ? NULL : problem; }
+const char *cuda_driver_problem(void) {
+    if (cuda_driver_open() != NULL) return NULL;
+    return *problem != '\0' ? problem
+                            : "NVIDIA's driver does not outlive fork(); use the GPU in a process of its own (of "
+                              "Python's multiprocessing: spawn)";
+}
 
 const char *cuda_text(CUresult result) {
     const char *text = NULL;

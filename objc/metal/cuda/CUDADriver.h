@@ -5,6 +5,7 @@
 #ifndef CUDA_DRIVER_H
 #define CUDA_DRIVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -126,6 +127,9 @@ const cuda_driver *cuda_driver_open(void);
 
 // Why there is no driver: one line that says what to do; NULL where there is one.
 const char *cuda_driver_problem(void);
+
+// True in a child process after fork, in which nothing of the driver may be called: what it holds is the parent's.
+bool cuda_driver_forked(void);
 
 // The driver's words for a result, never NULL.
 const char *cuda_text(CUresult result);

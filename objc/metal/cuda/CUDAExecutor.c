@@ -26,6 +26,7 @@ struct cuda_executor {
     pthread_mutex_t looking;    // at the head of what is in flight
     pthread_cond_t changed;     // something is in flight, or the thread is to end; with the order's lock
     bool running, stop;         // the thread; under the order's lock
+    obm_atomic_u32 woken;       // an event that a recording waits for was signalled
     obm_atomic_u32 references;  // the owner and the thread
     obm_atomic_text lost;       // why the GPU can do nothing any more
     uint64_t deadline;          // nanoseconds
@@ -46,10 +47,14 @@ static void release(cuda_executor *executor) {
     free(executor);
 }
 
-// An event was signalled; this may be the thread of another device.
-static void look_again(void *context) {
+// An event was signalled. Its lock is held, and this may be the thread of another device: somebody else goes on.
+static void wake(void *context) {
     cuda_executor *executor = context;
-    if (obm_order_alive(&executor->order)) start(executor, obm_order_next(&executor->order));
+    if (!obm_order_alive(&executor->order)) return;
+    pthread_mutex_lock(&executor->order.lock);
+    obm_store(&executor->woken, 1);
+    pthread_cond_signal(&executor->changed);
+    pthread_mutex_unlock(&executor->order.lock);
 }
 
 // Ends a part of a recording, in one step with what the order makes of it.
@@ -90,7 +95,7 @@ static obm_recording *hand_on(cuda_executor *executor, obm_recording *recording)
         if (phase->kind == OBM_PHASE_SIGNAL) return end_part(executor, marker, CUDA_SIGNAL, phase);
         if (phase->kind != OBM_PHASE_WAIT) {
             cuda_phases_run(&executor->phases, recording, phase, marker);
-        } else if (!obm_order_wait(&executor->order, recording, phase, look_again, executor, &next)) {
+        } else if (!obm_order_wait(&executor->order, recording, phase, wake, executor, &next)) {
             end_part(executor, marker, CUDA_PART, NULL);
             return next;
         }
@@ -130,7 +135,7 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
     return true;
 }
 
-// Does what is to be done behind a marker. The GPU's clock is not the host's: a recording's end is when the host saw it.
+// Does what is to be done behind a marker.
 static void pass(cuda_executor *executor, cuda_marker *marker) {
     obm_recording *recording = marker->recording, *next;
     cuda_marker_kind kind = marker->kind;
@@ -138,9 +143,9 @@ static void pass(cuda_executor *executor, cuda_marker *marker) {
     void (*completed)(obm_recording *) = NULL;
     if (kind == CUDA_END) {
         completed = recording->completed;
-        recording->end_time = obm_seconds();
-        double seconds = cuda_marker_seconds(&executor->flight, marker);
-        if (recording->resume == NULL && seconds > 0) recording->start_time = recording->end_time - seconds;
+        double begin;
+        cuda_marker_times(&executor->flight, marker, obm_seconds(), &begin, &recording->end_time);
+        if (recording->resume == NULL) recording->start_time = begin;  // else that of its first part stays
     }
     cuda_marker_give_back(&executor->flight, marker);
     if (kind == CUDA_PART) return;
@@ -158,6 +163,8 @@ static void pass(cuda_executor *executor, cuda_marker *marker) {
 
 // Looks whether the next marker is reached. True if it was. False, too, while another thread looks.
 static bool look(cuda_executor *executor) {
+    if (obm_load_relaxed(&executor->woken) && obm_exchange(&executor->woken, 0))
+        start(executor, obm_order_next(&executor->order));
     if (pthread_mutex_trylock(&executor->looking) != 0) return false;
     cuda_marker *marker = cuda_flight_head(&executor->flight);
     if (marker == NULL) {
@@ -181,7 +188,7 @@ static void nap(long nanoseconds) { nanosleep(&(struct timespec){0, nanoseconds}
 
 static bool wait_for_work(cuda_executor *executor) {
     pthread_mutex_lock(&executor->order.lock);
-    while (cuda_flight_head(&executor->flight) == NULL && !executor->stop)
+    while (cuda_flight_head(&executor->flight) == NULL && !obm_load(&executor->woken) && !executor->stop)
         pthread_cond_wait(&executor->changed, &executor->order.lock);
     bool goes_on = !executor->stop;
     pthread_mutex_unlock(&executor->order.lock);
@@ -224,7 +231,7 @@ static void cuda_withdraw(void *context, obm_recording *recording) {
     cuda_executor *executor = context;
     if (!obm_order_alive(&executor->order)) return;
     obm_order_withdraw(&executor->order, recording);
-    look_again(executor);
+    start(executor, obm_order_next(&executor->order));
 }
 
 static const char *cuda_commit(void *context, obm_recording *recording) {

@@ -25,6 +25,7 @@ static void free_marker(cuda_flight *flight, cuda_marker *marker) {
 
 void cuda_flight_close(cuda_flight *flight) {
     cuda_enter(flight->context);
+    if (flight->last != NULL) flight->context->driver->cuEventDestroy(flight->last);
     for (cuda_marker *marker = flight->free; marker != NULL;) {
         cuda_marker *next = marker->next;
         free_marker(flight, marker);
@@ -40,15 +41,11 @@ void cuda_flight_close(cuda_flight *flight) {
     pthread_mutex_destroy(&flight->lock);
 }
 
-static cuda_marker *make_marker(cuda_flight *flight) {
+// Makes the events that a marker lacks.
+static bool complete(cuda_flight *flight, cuda_marker *marker) {
     const cuda_driver *driver = flight->context->driver;
-    cuda_marker *marker = calloc(1, sizeof *marker);
-    if (marker == NULL) return NULL;
-    if (driver->cuEventCreate(&marker->begin, CU_EVENT_DEFAULT) == CUDA_SUCCESS &&
-        driver->cuEventCreate(&marker->end, CU_EVENT_DEFAULT) == CUDA_SUCCESS)
-        return marker;
-    free_marker(flight, marker);
-    return NULL;
+    if (marker->begin == NULL && driver->cuEventCreate(&marker->begin, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return false;
+    return marker->end != NULL || driver->cuEventCreate(&marker->end, CU_EVENT_DEFAULT) == CUDA_SUCCESS;
 }
 
 cuda_marker *cuda_marker_begin(cuda_flight *flight) {
@@ -56,7 +53,11 @@ cuda_marker *cuda_marker_begin(cuda_flight *flight) {
     cuda_marker *marker = flight->free;
     if (marker != NULL) flight->free = marker->next;
     pthread_mutex_unlock(&flight->lock);
-    if (marker == NULL) marker = make_marker(flight);
+    if (marker == NULL) marker = calloc(1, sizeof *marker);
+    if (marker != NULL && !complete(flight, marker)) {
+        free_marker(flight, marker);
+        marker = NULL;
+    }
     if (marker == NULL) return NULL;
     CUevent begin = marker->begin, end = marker->end;
     *marker = (cuda_marker){.begin = begin, .end = end};
@@ -143,10 +144,20 @@ void cuda_marker_give_back(cuda_flight *flight, cuda_marker *marker) {
     pthread_mutex_unlock(&flight->lock);
 }
 
-double cuda_marker_seconds(const cuda_flight *flight, const cuda_marker *marker) {
+static double seconds_between(const cuda_flight *flight, CUevent from, CUevent to) {
     float milliseconds = 0;
-    if (!marker->began ||
-        flight->context->driver->cuEventElapsedTime(&milliseconds, marker->begin, marker->end) != CUDA_SUCCESS)
-        return 0;
-    return (double)milliseconds * 1e-3;
+    CUresult result = flight->context->driver->cuEventElapsedTime(&milliseconds, from, to);
+    return result == CUDA_SUCCESS ? (double)milliseconds * 1e-3 : 0;
+}
+
+void cuda_marker_times(cuda_flight *flight, cuda_marker *marker, double now, double *begin, double *end) {
+    *end = now;
+    if (flight->last != NULL) *end = flight->last_end + seconds_between(flight, flight->last, marker->end);
+    if (*end > now || flight->head == NULL) *end = now;  // where nothing follows, the host has just seen it
+    *begin = *end - (marker->began ? seconds_between(flight, marker->begin, marker->end) : 0);
+    if (*begin < flight->last_end) *begin = flight->last_end;
+    CUevent before = flight->last;
+    flight->last = marker->end;
+    flight->last_end = *end;
+    marker->end = before;
 }

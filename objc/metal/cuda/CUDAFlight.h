@@ -35,6 +35,8 @@ typedef struct cuda_flight {
     cuda_marker *head, *tail;
     cuda_marker *free;
     cuda_block *free_blocks;
+    CUevent last;  // the end of the marker that was asked for its times before, and when that was
+    double last_end;
 } cuda_flight;
 
 void cuda_flight_open(cuda_flight *flight, const cuda_context *context);
@@ -58,7 +60,8 @@ void cuda_flight_pop(cuda_flight *flight);
 // Keeps a marker that was taken out for later use.
 void cuda_marker_give_back(cuda_flight *flight, cuda_marker *marker);
 
-// Seconds of the GPU between its begin and its end; 0 where the driver does not say.
-double cuda_marker_seconds(const cuda_flight *flight, const cuda_marker *marker);
+// When its part began and ended, in the host's seconds, of a marker that was just taken out: the GPU's clock tells how
+// long after the last one that was, and no end is later than `now`. The context is current.
+void cuda_marker_times(cuda_flight *flight, cuda_marker *marker, double now, double *begin, double *end);
 
 #endif

@@ -115,6 +115,10 @@ static void keep(NSData *image, NSString *path) {
         if (_codes[index].function != NULL) return YES;
         NSData *image = [self imageOf:&_cuda->functions[index] context:context error:error];
         if (image == nil) return NO;
+        if (cuda_driver_forked()) {
+            OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%s", cuda_driver_problem());
+            return NO;
+        }
         cuda_enter(context);
         CUresult result = cuda_code_load(&_codes[index], context, [image bytes], _cuda->functions[index].symbol);
         cuda_leave(context);
