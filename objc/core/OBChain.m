@@ -48,7 +48,8 @@ typedef struct {
     chain->_prepared = [[OBPreparedRuns runsWithDevice:device
                                                structs:chain->_structs
                                             dispatches:chain->_dispatches
-                                                 count:count] retain];
+                                                 count:count
+                                                 label:label] retain];
     return chain;
 }
 

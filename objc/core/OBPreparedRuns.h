@@ -31,6 +31,7 @@ typedef struct {
     const OBDispatch *_dispatches;
     NSUInteger _count;
     NSUInteger _allRows;
+    NSString *_label;
     BOOL _recorded;
     NSLock *_lock;
     NSUInteger _uses;
@@ -42,7 +43,8 @@ typedef struct {
 + (OBPreparedRuns *)runsWithDevice:(OBDevice *)device
                            structs:(OBStructArguments *)structs
                         dispatches:(const OBDispatch *)dispatches
-                             count:(NSUInteger)count;
+                             count:(NSUInteger)count
+                             label:(NSString *)label;
 
 // What a run of `rows` rows executes, 0 for all. Autoreleased. nil and an error when there is no memory for it.
 - (OBPreparedRun *)runForRows:(NSUInteger)rows error:(NSError **)error;

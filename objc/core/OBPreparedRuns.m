@@ -8,7 +8,7 @@
 
 @interface OBPreparedRuns ()
 - (OBPreparedRun *)prepareRows:(NSUInteger)rows error:(NSError **)error;
-- (id<MTLIndirectCommandBuffer>)newCommandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs;
+- (id<MTLIndirectCommandBuffer>)commandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs;
 - (OBPreparedRun *)keptForRows:(NSUInteger)rows;
 - (void)keep:(OBPreparedRun *)run;
 @end
@@ -47,12 +47,14 @@
 + (OBPreparedRuns *)runsWithDevice:(OBDevice *)device
                            structs:(OBStructArguments *)structs
                         dispatches:(const OBDispatch *)dispatches
-                             count:(NSUInteger)count {
+                             count:(NSUInteger)count
+                             label:(NSString *)label {
     OBPreparedRuns *runs = [[[OBPreparedRuns alloc] init] autorelease];
     runs->_device = [device retain];
     runs->_structs = [structs retain];
     runs->_dispatches = dispatches;
     runs->_count = count;
+    runs->_label = [label copy];
     runs->_lock = [[NSLock alloc] init];
     runs->_recorded = YES;
     runs->_allRows = [structs rows];
@@ -68,6 +70,7 @@
     for (NSUInteger i = 0; i < OB_KEPT_RUNS; i++) [_kept[i].run release];
     [_all release];
     [_lock release];
+    [_label release];
     [_structs release];
     [_device release];
     [super dealloc];
@@ -137,7 +140,7 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
 
 // Apple's Metal wants useResource: for every buffer too. Its pipeline states support no indirect command buffers
 // unless their descriptors ask for it, which the core does not do.
-- (id<MTLIndirectCommandBuffer>)newCommandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs {
+- (id<MTLIndirectCommandBuffer>)commandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs {
     NSUInteger slots = 0;
     for (NSUInteger i = 0; i < _count; i++) {
         if (_dispatches[i].slots > slots) slots = _dispatches[i].slots;
@@ -149,10 +152,11 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
     [descriptor setInheritBuffers:NO];
     [descriptor setMaxKernelBufferBindCount:slots];
     id<MTLIndirectCommandBuffer> commands =
-        [[_device device] newIndirectCommandBufferWithDescriptor:descriptor
-                                                 maxCommandCount:_count
-                                                         options:MTLResourceStorageModeShared];
+        [[[_device device] newIndirectCommandBufferWithDescriptor:descriptor
+                                                  maxCommandCount:_count
+                                                          options:MTLResourceStorageModeShared] autorelease];
     [descriptor release];
+    [commands setLabel:_label];
     for (NSUInteger i = 0; commands != nil && i < _count; i++) {
         NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
         record([commands indirectComputeCommandAtIndex:i], &_dispatches[i], rows, structs);
@@ -169,9 +173,9 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
     }
     id<MTLIndirectCommandBuffer> commands = nil;
     if (_recorded) {
-        commands = [[self newCommandsForRows:rows structs:structs] autorelease];
+        commands = [self commandsForRows:rows structs:structs];
         if (commands == nil) {
-            return OBFail(error, OBErrorMemory, @"no memory for the commands of %llu dispatches",
+            return OBFail(error, OBErrorMemory, @"chain '%@': no memory for the commands of %llu dispatches", _label,
                           (unsigned long long)_count);
         }
     }
