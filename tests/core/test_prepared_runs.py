@@ -144,6 +144,23 @@ def test_commands_are_recorded_once_per_number_of_rows(device, kernels, x):
     assert sizes == [each_takes * min(rows, KEPT) for rows in range(1, 2 * KEPT)] + [each_takes * KEPT] * 3
 
 
+def test_the_numbers_of_rows_that_ran_last_are_kept(device, kernels, x):
+    """A run keeps what it executes: what is prepared anew meanwhile takes memory of its own."""
+    chain = adding(device, kernels, x)
+    chain.run()
+    before, held = device.core.allocated, chain.commit(1)
+    each_takes = device.core.allocated - before
+    for rows in range(2, 3 * KEPT):
+        chain.run(rows)
+        chain.run(1)
+    assert device.core.allocated - before == each_takes * KEPT
+    for rows in range(2, 2 + KEPT):
+        chain.run(rows)
+    assert device.core.allocated - before == each_takes * (KEPT + 1)
+    held.close()
+    assert device.core.allocated - before == each_takes * KEPT
+
+
 @once
 def test_what_cannot_be_recorded_is_refused_each_time(device, kernels, x):
     """The device refuses it when it is encoded, or recorded; nothing of it stays."""

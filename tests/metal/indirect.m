@@ -186,6 +186,15 @@ static void changes(fixture *f) {
     record3(command, step, to, to, values, 40, GROUPS);
     [[all indirectComputeCommandAtIndex:1] setBarrier];
     CHECK(f, "a barrier counts without a dispatch", execute(f, all, NSMakeRange(0, 3)) && isAll(to, 41));
+    record3([all indirectComputeCommandAtIndex:0], step, from, to, values, 1, GROUPS);
+    [[all indirectComputeCommandAtIndex:1] reset];
+    record3([all indirectComputeCommandAtIndex:1], step, from, other, values, 2, GROUPS);
+    [[all indirectComputeCommandAtIndex:2] reset];
+    command = [all indirectComputeCommandAtIndex:0];
+    [command setComputePipelineState:indirectState(f, @"nothing")];
+    for (NSUInteger i = 0; i < 8; i++) [command setKernelBuffer:from offset:0 atIndex:i];
+    CHECK(f, "a kernel with more arguments harms no other command",
+          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2));
     if (overlaps(f)) {
         [[all indirectComputeCommandAtIndex:1] clearBarrier];
         id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2);
@@ -210,9 +219,10 @@ static void properties(fixture *f) {
     CHECK(f, "it keeps its label", [[all label] isEqualToString:@"layers"]);
 
     id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0];
+    id<MTLComputePipelineState> step = indirectState(f, @"step");
     NSUInteger count = [buffer retainCount];
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    record3([all indirectComputeCommandAtIndex:0], indirectState(f, @"step"), buffer, buffer, buffer, 0, GROUPS);
+    record3([all indirectComputeCommandAtIndex:0], step, buffer, buffer, buffer, 0, GROUPS);
     CHECK_EQUAL(f, "a command keeps no buffer", [buffer retainCount], count);
     [pool drain];
     pool = [[NSAutoreleasePool alloc] init];
