@@ -2,17 +2,18 @@
 #import "OBChain.h"
 #import "OBError.h"
 #import "OBExtensions.h"
+#import "OBPreparedRuns.h"
 
 @implementation OBRun
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
-                        structs:(id<MTLBuffer>)structs
+                       prepared:(OBPreparedRun *)prepared
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
     run->_commands = [commands retain];
     run->_chain = [chain retain];
-    run->_structs = [structs retain];
+    run->_prepared = [prepared retain];
     run->_encodeSeconds = seconds;
     return run;
 }
@@ -22,7 +23,7 @@
     if ([_commands status] >= MTLCommandBufferStatusCommitted) [_commands waitUntilCompleted];
     [_findings release];
     [_commands release];
-    [_structs release];
+    [_prepared release];
     [_chain release];
     [super dealloc];
 }

@@ -8,8 +8,6 @@ enum { structAlignment = 256 };
 @interface OBStructArguments ()
 - (BOOL)place:(const ob_dispatch *)dispatches count:(NSUInteger)count error:(NSError **)error;
 - (void)fill:(const ob_dispatch *)dispatches count:(NSUInteger)count;
-- (id<MTLBuffer>)keptForRows:(NSUInteger)rows;
-- (void)keep:(id<MTLBuffer>)buffer forRows:(NSUInteger)rows;
 @end
 
 @implementation OBStructArguments
@@ -20,7 +18,6 @@ enum { structAlignment = 256 };
                                      error:(NSError **)error {
     OBStructArguments *arguments = [[[OBStructArguments alloc] init] autorelease];
     arguments->_device = [device retain];
-    arguments->_lock = [[NSLock alloc] init];
     arguments->_offsets = calloc(count, sizeof(NSUInteger));
     arguments->_members = calloc(count, sizeof(NSUInteger));
     if (arguments->_offsets == NULL || arguments->_members == NULL) {
@@ -33,11 +30,9 @@ enum { structAlignment = 256 };
 }
 
 - (void)dealloc {
-    for (NSUInteger i = 0; i < OB_KEPT_ARGUMENTS; i++) [_kept[i].buffer release];
     [_all release];
     free(_offsets);
     free(_members);
-    [_lock release];
     [_device release];
     [super dealloc];
 }
@@ -47,6 +42,9 @@ enum { structAlignment = 256 };
 }
 - (id<MTLBuffer>)bufferForAllRows {
     return _all;
+}
+- (NSUInteger)rows {
+    return _rows;
 }
 
 // Where the rows_member is in the struct, or NSNotFound.
@@ -99,11 +97,8 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     }
 }
 
-- (id<MTLBuffer>)bufferForRows:(NSUInteger)rows error:(NSError **)error {
-    if (rows == 0 || rows >= _rows) return _all;
-    id<MTLBuffer> buffer = [self keptForRows:rows];
-    if (buffer != nil) return buffer;
-    buffer = [[_device newBufferWithLength:[_all length] error:error] autorelease];
+- (id<MTLBuffer>)newBufferForRows:(NSUInteger)rows error:(NSError **)error {
+    id<MTLBuffer> buffer = [_device newBufferWithLength:[_all length] error:error];
     if (buffer == nil) return nil;
     char *contents = [buffer contents];
     memcpy(contents, [_all contents], [_all length]);
@@ -112,33 +107,7 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
         memcpy(&most, contents + _members[i], sizeof most);
         if (fewer < most) memcpy(contents + _members[i], &fewer, sizeof fewer);
     }
-    [self keep:buffer forRows:rows];
     return buffer;
-}
-
-- (id<MTLBuffer>)keptForRows:(NSUInteger)rows {
-    id<MTLBuffer> found = nil;
-    [_lock lock];
-    for (NSUInteger i = 0; i < OB_KEPT_ARGUMENTS && found == nil; i++) {
-        if (_kept[i].rows != rows) continue;
-        _kept[i].used = ++_uses;
-        found = [_kept[i].buffer retain];  // before another thread may drop it
-    }
-    [_lock unlock];
-    return [found autorelease];
-}
-
-// In place of what was used longest ago. Two threads may both have made it; then both are kept.
-- (void)keep:(id<MTLBuffer>)buffer forRows:(NSUInteger)rows {
-    [_lock lock];
-    OBKeptArguments *oldest = &_kept[0];
-    for (NSUInteger i = 1; i < OB_KEPT_ARGUMENTS; i++) {
-        if (_kept[i].used < oldest->used) oldest = &_kept[i];
-    }
-    id<MTLBuffer> dropped = oldest->buffer;
-    *oldest = (OBKeptArguments){rows, ++_uses, [buffer retain]};
-    [_lock unlock];
-    [dropped release];
 }
 
 @end

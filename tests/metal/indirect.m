@@ -1,51 +1,11 @@
 // Indirect command buffers: commands that are recorded once and executed again and again.
-#import "check.h"
+#import "indirect.h"
 
 #include "metal/base/OBMCommands.h"
 #import "metal/base/OBMDevice.h"
 #import "metal/base/OBMIndirectCommandBuffer.h"
 
 enum { GROUPS = 16, STEPS = 60 };
-
-#define ONE MTLSizeMake(1, 1, 1)
-
-static MTLIndirectCommandBufferDescriptor *describe(MTLIndirectCommandType types, NSUInteger buffers) {
-    MTLIndirectCommandBufferDescriptor *descriptor = [[[MTLIndirectCommandBufferDescriptor alloc] init] autorelease];
-    [descriptor setCommandTypes:types];
-    [descriptor setInheritPipelineState:NO];
-    [descriptor setInheritBuffers:NO];
-    [descriptor setMaxKernelBufferBindCount:buffers];
-    return descriptor;
-}
-
-static id<MTLIndirectCommandBuffer> newCommands(fixture *f, NSUInteger count) {
-    MTLIndirectCommandType types =
-        MTLIndirectCommandTypeConcurrentDispatch | MTLIndirectCommandTypeConcurrentDispatchThreads;
-    return [f->device newIndirectCommandBufferWithDescriptor:describe(types, 31)
-                                             maxCommandCount:count
-                                                     options:MTLResourceStorageModeShared];
-}
-
-// A pipeline state for indirect command buffers, on every device.
-static id<MTLComputePipelineState> indirectState(fixture *f, NSString *name) {
-    MTLComputePipelineDescriptor *descriptor = [[[MTLComputePipelineDescriptor alloc] init] autorelease];
-    [descriptor setComputeFunction:[[f->library newFunctionWithName:name] autorelease]];
-    [descriptor setSupportIndirectCommandBuffers:YES];
-    return [[f->device newComputePipelineStateWithDescriptor:[[descriptor copy] autorelease]
-                                                     options:MTLPipelineOptionNone
-                                                  reflection:NULL
-                                                       error:NULL] autorelease];
-}
-
-// Records kernel(a, b, value) over `groups` threadgroups of one thread, with the value at an offset.
-static void record3(id<MTLIndirectComputeCommand> command, id<MTLComputePipelineState> state, id<MTLBuffer> a,
-                    id<MTLBuffer> b, id<MTLBuffer> values, NSUInteger index, NSUInteger groups) {
-    [command setComputePipelineState:state];
-    [command setKernelBuffer:a offset:0 atIndex:0];
-    [command setKernelBuffer:b offset:0 atIndex:1];
-    [command setKernelBuffer:values offset:index * 4 atIndex:2];
-    [command concurrentDispatchThreadgroups:MTLSizeMake(groups, 1, 1) threadsPerThreadgroup:ONE];
-}
 
 static id<MTLBuffer> counting(fixture *f, NSUInteger count) {
     id<MTLBuffer> values = zeroes(f, count);
@@ -226,6 +186,15 @@ static void changes(fixture *f) {
     record3(command, step, to, to, values, 40, GROUPS);
     [[all indirectComputeCommandAtIndex:1] setBarrier];
     CHECK(f, "a barrier counts without a dispatch", execute(f, all, NSMakeRange(0, 3)) && isAll(to, 41));
+    record3([all indirectComputeCommandAtIndex:0], step, from, to, values, 1, GROUPS);
+    [[all indirectComputeCommandAtIndex:1] reset];
+    record3([all indirectComputeCommandAtIndex:1], step, from, other, values, 2, GROUPS);
+    [[all indirectComputeCommandAtIndex:2] reset];
+    command = [all indirectComputeCommandAtIndex:0];
+    [command setComputePipelineState:indirectState(f, @"nothing")];
+    for (NSUInteger i = 0; i < 8; i++) [command setKernelBuffer:from offset:0 atIndex:i];
+    CHECK(f, "a kernel with more arguments harms no other command",
+          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2));
     if (overlaps(f)) {
         [[all indirectComputeCommandAtIndex:1] clearBarrier];
         id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2);
@@ -250,9 +219,10 @@ static void properties(fixture *f) {
     CHECK(f, "it keeps its label", [[all label] isEqualToString:@"layers"]);
 
     id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0];
+    id<MTLComputePipelineState> step = indirectState(f, @"step");
     NSUInteger count = [buffer retainCount];
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    record3([all indirectComputeCommandAtIndex:0], indirectState(f, @"step"), buffer, buffer, buffer, 0, GROUPS);
+    record3([all indirectComputeCommandAtIndex:0], step, buffer, buffer, buffer, 0, GROUPS);
     CHECK_EQUAL(f, "a command keeps no buffer", [buffer retainCount], count);
     [pool drain];
     pool = [[NSAutoreleasePool alloc] init];

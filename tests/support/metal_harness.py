@@ -27,7 +27,19 @@ from support.locks import alone_in  # noqa: E402
 # Programs, each with the devices that it runs on. A new device is one more name in DEVICES.
 DEVICES = ("cpu", "checker", "cuda:0")
 PROGRAMS = dict.fromkeys(
-    ("order", "dispatch", "buffers", "commands", "indirect", "events", "misuse", "reflection", "fork"), DEVICES
+    (
+        "order",
+        "dispatch",
+        "buffers",
+        "commands",
+        "indirect",
+        "indirect_misuse",
+        "events",
+        "misuse",
+        "reflection",
+        "fork",
+    ),
+    DEVICES,
 ) | {"costs": ("cpu",), "checker": ("checker",)}
 LEFT_OUT = [("thread", "checker")]  # the thread sanitizer does not follow the fibers of that device
 KERNELS = 12  # of library.c
