@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..host import cache_folder, cores
-from . import generate, kernels, toolchain
+from . import generate, generate_cuda, kernels, toolchain
 from .diagnostics import summary
 from .errors import CompileError
 from .parse import parse
@@ -48,6 +48,11 @@ class _Unit:
     key: str
     source: str
     kernels: tuple[kernels.Kernel, ...]
+    cuda: str = ""  # CUDA C++, for cuda
+
+    @property
+    def cuda_name(self) -> str:
+        return f"{Path(self.file).stem}-{_hash(self.cuda)}.cu"
 
 
 def build(
@@ -91,10 +96,10 @@ def build(
     folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
     with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
-        # The preprocessor's headers differ for the checker only.
-        units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
-        for isa in targets[1:]:
-            alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
+        # The preprocessor's headers and macros are the same for all instruction sets of a processor.
+        units: dict[str, list[_Unit]] = {}
+        for isa in targets:
+            alike = next((other for other in units if toolchain.defines(other) == toolchain.defines(isa)), None)
             units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
         pairs = [(unit, isa) for isa in targets for unit in units[isa]]
         pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
@@ -106,7 +111,7 @@ def build(
         libraries = list(pool.map(link_one, units.values(), groups, targets))
     if build_dir is None:
         _prune(folder)
-    return _publish(Path(out), dict(zip(targets, libraries)))
+    return _publish(Path(out), dict(zip(targets, libraries)), units.get(toolchain.CUDA, []))
 
 
 def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
@@ -187,10 +192,11 @@ def _units(
 
 def _unit(preprocessor: Preprocessor, isa: str, file: str) -> _Unit:
     text = preprocessor.run(file)
-    shader = parse(text, file)
+    shader = parse(text, file, instantiate=isa != toolchain.CUDA)
     found = kernels.kernels(shader)
     key = _hash(file, text)
-    return _Unit(file, key, generate.translation_unit(shader, found, key, isa == toolchain.CHECKER), tuple(found))
+    source = generate.translation_unit(shader, found, key, isa)
+    return _Unit(file, key, source, tuple(found), generate_cuda.unit(shader, found) if isa == toolchain.CUDA else "")
 
 
 def _check_names(units: list[_Unit]) -> None:
@@ -270,16 +276,29 @@ def _link(folder: Path, options: Iterable[str], units: Sequence[_Unit], objects:
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
     flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
-    return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
+    source = generate.library(functions, isa)
+    if isa == toolchain.CUDA:
+        source += _cuda_table(units)
+    return _product(folder, source, command, [str(o) for o in objects], ".so")
 
 
-def _publish(out: Path, libraries: dict[str, Path]) -> Path:
+def _cuda_table(units: Sequence[_Unit]) -> str:
+    entries = {
+        kernel.name: generate_cuda.Entry(generate_cuda.symbol(kernel, number), index, number)
+        for index, unit in enumerate(units)
+        for number, kernel in enumerate(unit.kernels)
+    }
+    return generate_cuda.table([unit.cuda_name for unit in units], [entries[name] for name in sorted(entries)])
+
+
+def _publish(out: Path, libraries: dict[str, Path], units: Sequence[_Unit]) -> Path:
     if out.exists() and not out.is_dir():
         raise CompileError(f"{out}: is a file; a library is a folder, choose another name")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompileError(f"{out}: cannot be made: {error.strerror}") from None
+    _publish_cuda(out / toolchain.CUDA, units)  # before the object that names its files
     for isa, library in libraries.items():
         target = out / f"{isa}.so"
         if not target.exists() or not filecmp.cmp(library, target, shallow=False):
@@ -289,3 +308,18 @@ def _publish(out: Path, libraries: dict[str, Path]) -> Path:
         if stale.stem not in libraries:
             stale.unlink()
     return out
+
+
+def _publish_cuda(out: Path, units: Sequence[_Unit]) -> None:
+    """Writes the units of CUDA C++; what belongs to other texts goes."""
+    texts = {unit.cuda_name: unit.cuda for unit in units}
+    if texts:
+        out.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        if not (out / name).exists():
+            with _replacing(out / name) as temporary:
+                temporary.write_text(text)
+    stems = {Path(name).stem for name in texts}
+    for stale in [*out.glob("*.cu"), *out.glob("*/*.cubin")]:
+        if stale.stem not in stems and stale.stem.rpartition("-")[0] not in stems:
+            stale.unlink()
