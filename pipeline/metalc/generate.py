@@ -81,7 +81,7 @@ def translation_unit(shader: Shader, kernels: list[Kernel], key: str, isa: str) 
         shader.text,
         '\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n} }\n",
         "namespace metallib_thunk = metallib_source::metallib_thunk;\n",
-        specialise.definitions(shader),
+        specialise.definitions(shader, isa),
     ]
     for number, kernel in enumerate(kernels):
         parts.append(_kernel(shader, kernel, f"{key}_{number}", number, isa))
