@@ -1,5 +1,7 @@
-"""Function constants as C++: variables of the thread, each with a flag that says whether it was given a value. The macros
-METALLIB_CONSTANT and so on (metal_stdlib) say what they are on a device."""
+"""Function constants as C++: variables of the thread, each with a flag that says whether it was given a value.
+
+The macros METALLIB_CONSTANT and so on (metal_stdlib) say what they are on a device.
+"""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ FLAGS = (
     "-fvisibility=hidden",
 )
 
-# The macros that Apple's compiler predefines; __METAL_CPU__, __METAL_CHECKER__ or __METAL_CUDA__ tells this one from it.
+# The macros that Apple's compiler predefines. __METAL_CPU__, __METAL_CHECKER__ or __METAL_CUDA__ says what this is.
 _DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
