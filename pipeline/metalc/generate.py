@@ -5,10 +5,14 @@ import json
 from ..host import CHECKER, CUDA
 from . import specialise
 from .bindings import POSITIONS
-from .kernels import Kernel
+from .kernels import MAX_THREADS, Kernel
 from .syntax import Shader
 
-__all__ = ["SPACES", "library", "plain", "translation_unit"]
+__all__ = ["CUDA_THREADS", "SPACES", "library", "plain", "translation_unit"]
+
+# Most threads of a threadgroup on cuda where the shader does not say it, as a Metal compiler chooses a number: with more,
+# a thread would have too few registers for three Lanes and what they are computed from.
+CUDA_THREADS = 256
 
 SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
 
@@ -171,7 +175,8 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, isa: str) ->
         )
     table = "nullptr"
     # A threadgroup's most threads, a simdgroup's lanes.
-    size = f"{kernel.max_threads}, METALLIB_LANES" if isa in (CHECKER, CUDA) else "1, 1"
+    most = {CHECKER: kernel.max_threads or MAX_THREADS, CUDA: kernel.max_threads or CUDA_THREADS}
+    size = f"{most[isa]}, METALLIB_LANES" if isa in most else "1, 1"
     entry = "nullptr" if isa == CUDA else f"metallib_entry_{id}"
     if rows:
         table = f"metallib_arguments_{id}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from . import toolchain
 from .errors import at
-from .generate import SPACES, plain
+from .generate import CUDA_THREADS, SPACES, plain
 from .kernels import Kernel
 from .syntax import Shader
 
@@ -142,7 +142,7 @@ def _kernel(kernel: Kernel, number: int) -> str:
         opened="".join(f"namespace {name} {{ " for name in kernel.scope),
         closed="} " * len(kernel.scope),
         call=plain(kernel.call),
-        threads=kernel.max_threads,
+        threads=kernel.max_threads or CUDA_THREADS,
         symbol=symbol(kernel, number),
         parameters="".join(parameters),
         memory=memory,
