@@ -10,6 +10,7 @@ from pathlib import Path
 
 __all__ = [
     "CHECKER",
+    "CUDA",
     "DEVICES",
     "EXTENSIONS",
     "GENERIC",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
+CUDA = "cuda"  # the shaders as CUDA C++
 DEVICES = ("auto", "cpu", "metal", CHECKER)
 
 # The instruction sets of the cpu device, best first; objc/ has the same list, and finds out which the processor has.

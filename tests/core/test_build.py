@@ -20,7 +20,7 @@ from support.paths import ROOT
 
 from pipeline import errors, metalc
 from pipeline.device import resources
-from pipeline.metalc import bundle, toolchain
+from pipeline.metalc import bundle, toolchain, units
 from pipeline.metalc.toolchain import CHECKER, runnable_isas
 
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
@@ -428,7 +428,7 @@ def test_the_shaders_compile_as_one_text_too(tmp_path):
     text.write_text(resources.shader_text())
     assert '#include "' not in text.read_text()
     with ThreadPoolExecutor(1) as pool:
-        (unit,) = bundle._units(pool, [str(text)], (), (), isa)
+        (unit,) = units.read_all(pool, [str(text)], (), (), isa)
     (tmp_path / "all.cpp").write_text(unit.source)
     command = [*bundle._command(["-w"], isa, toolchain.isa_flags(isa)), "-fsyntax-only"]  # code is made from parts
     done = run(*command, tmp_path / "all.cpp")
