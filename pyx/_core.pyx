@@ -5,7 +5,7 @@ A handle comes from :func:`open_device` or from another handle, never from its c
 ``close()`` every use raises :class:`~pipeline.errors.ClosedError`. The GIL is released while the
 core compiles, commits and waits. Handles may be shared by threads.
 """
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stddef cimport ptrdiff_t
@@ -183,6 +183,16 @@ cdef class Device(Handle):
         return self.describe().allocated
 
     @property
+    def unified(self):
+        """Whether the device's memory is the host's: private memory is then shared."""
+        return bool(self.describe().unified)
+
+    @property
+    def working_set(self):
+        """Bytes that may be in use on the device at once without loss of speed."""
+        return self.describe().working_set
+
+    @property
     def command_buffers(self):
         """Command buffers that reached the queue so far, counted there; -1 where it does not count."""
         return self.describe().command_buffers
@@ -215,18 +225,22 @@ cdef class Device(Handle):
             _raise(&error)
         return _own(Library, library)
 
-    def buffer(self, nbytes):
-        """A Buffer of `nbytes` zeroed bytes. Raises DeviceError when there is no memory for it."""
+    def buffer(self, nbytes, *, bint private=False):
+        """A Buffer of `nbytes` zeroed bytes. Raises DeviceError when there is no memory for it.
+
+        private: the host reaches it by :meth:`write` and :meth:`read` only, where the device has memory of its own.
+        """
         cdef ob_error error
         cdef uint64_t length
+        cdef int storage = OB_PRIVATE if private else OB_SHARED
         if nbytes <= 0:
             raise _errors.BuildError(f"a buffer needs at least one byte, not {nbytes}")
         length = nbytes
-        cdef ob_buffer *buffer = ob_buffer_new(<ob_device *>self.enter(), length, &error)
+        cdef ob_buffer *pointer = ob_buffer_new(<ob_device *>self.enter(), length, storage, &error)
         self.leave()
-        if buffer == NULL:
+        if pointer == NULL:
             _raise(&error)
-        return _own(Buffer, buffer)
+        return _own(Buffer, pointer)
 
     def wrap(self, memory):
         """A Buffer over `memory` without a copy; it stays referenced as long as the Buffer.
@@ -249,6 +263,20 @@ cdef class Device(Handle):
             _raise(&error)
         buffer.pointer = pointer
         return buffer
+
+    def write(self, transfers):
+        """Writes (Buffer, byte offset, bytes-like), all of them in one command buffer, or in none where the host sees
+        the buffers. Does not wait: runs that were committed before may still see the old bytes."""
+        _transfer(self, transfers, ob_buffer_write, PyBUF_SIMPLE)
+
+    def read(self, transfers):
+        """Reads into (Buffer, byte offset, writable bytes-like), all of them in one command buffer, and waits."""
+        _transfer(self, transfers, ob_buffer_read, PyBUF_WRITABLE)
+
+    def upload(self, transfers):
+        """Writes (Buffer, byte offset, bytes-like) whose bytes are parts of one memory map, where the device reads
+        them without a copy on the way, and waits."""
+        _transfer(self, transfers, ob_buffer_upload, PyBUF_SIMPLE)
 
     def chain(self, dispatches, str label="chain"):
         """A Chain of the given :class:`Dispatch` sequence. Raises BuildError naming the dispatch."""

@@ -2,6 +2,7 @@
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBLibrary.h"
+#import "OBTransfers.h"
 
 @interface OBDevice ()
 - (BOOL)apply:(const ob_device_options *)options error:(NSError **)error;
@@ -59,6 +60,7 @@ static NSString *deviceNames(void) {
     if (result->_queue == nil) {
         return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
     }
+    result->_transfers = [[OBTransfers transfersWithDevice:device queue:result->_queue] retain];
     return result;
 }
 
@@ -96,6 +98,7 @@ static NSString *deviceNames(void) {
 
 - (void)dealloc {
     [_libraries release];
+    [_transfers release];
     [_queue release];
     [_device release];
     [_lock release];
@@ -114,6 +117,15 @@ static NSString *deviceNames(void) {
 }
 - (BOOL)measures {
     return _measures;
+}
+- (BOOL)unified {
+    return [_device hasUnifiedMemory];
+}
+- (uint64_t)workingSet {
+    return [_device recommendedMaxWorkingSetSize];
+}
+- (OBTransfers *)transfers {
+    return _transfers;
 }
 - (NSString *)hardwareName {
     if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device hardwareName];
@@ -172,16 +184,36 @@ static NSString *deviceNames(void) {
     return library;
 }
 
-- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error {
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length storage:(MTLStorageMode)storage error:(NSError **)error {
     if (length == 0 || length > [_device maxBufferLength]) {
         return OBFail(error, OBErrorMemory, @"a buffer of %llu bytes is not possible; the device takes 1 to %llu",
                       (unsigned long long)length, (unsigned long long)[_device maxBufferLength]);
     }
-    id<MTLBuffer> buffer = [_device newBufferWithLength:length options:MTLResourceStorageModeShared];
+    BOOL hidden = storage == MTLStorageModePrivate && ![self unified];
+    id<MTLBuffer> buffer =
+        [_device newBufferWithLength:length
+                             options:hidden ? MTLResourceStorageModePrivate : MTLResourceStorageModeShared];
+    if (buffer == nil && hidden) {
+        return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
+                      (unsigned long long)length, (unsigned long long)[self workingSet],
+                      (unsigned long long)[_device currentAllocatedSize]);
+    }
     if (buffer == nil) {
         return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes", (unsigned long long)length);
     }
     return buffer;
+}
+
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)bytes
+                             length:(NSUInteger)length
+                            storage:(MTLStorageMode)storage
+                              error:(NSError **)error {
+    id<MTLBuffer> buffer = [self newBufferWithLength:length storage:storage error:error];
+    if (buffer == nil) return nil;
+    ob_transfer transfer = {(ob_buffer *)buffer, 0, length, (void *)(uintptr_t)bytes};
+    if ([_transfers write:&transfer count:1 error:error]) return buffer;
+    [buffer release];
+    return nil;
 }
 
 - (id<MTLBuffer>)newBufferWithMemory:(void *)memory length:(NSUInteger)length error:(NSError **)error {

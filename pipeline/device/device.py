@@ -29,6 +29,7 @@ class Device:
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
+        self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: dict[Hashable, _core.Buffer] = {}
         library = resources.shader_library("checker" if core.name == "checker" else core.isa)
@@ -47,6 +48,10 @@ class Device:
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads
+
+    def free_bytes(self) -> int:
+        """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
+        return max(self.core.working_set - self.core.allocated, 0)
 
     @property
     def command_buffers(self) -> int:

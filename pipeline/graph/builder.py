@@ -36,7 +36,7 @@ class Pipeline(Steps):
         """A value that each run is given, as a keyword argument of its name."""
         if name in self._inputs:
             raise BuildError(f"there is an input called {name} already")
-        storage = Storage.empty(shape, dtype)
+        storage = Storage.empty(shape, dtype, shared=True)
         self._inputs[name] = Tensor(name, storage.shape, dtype, storage, "input")
         return self._inputs[name]
 

@@ -51,6 +51,11 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 - (NSUInteger)largestThreadgroup {
     return _threads;
 }
+// The host's memory is at hand, but what a program leaves in private storage must reach it by a blit, as on a device
+// that has memory of its own.
+- (BOOL)hasUnifiedMemory {
+    return NO;
+}
 - (BOOL)writesLogs {
     return YES;
 }
