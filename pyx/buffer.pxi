@@ -70,7 +70,8 @@ cdef _transfer(Device device, transfers, transfer_call call, int flags):
     try:
         if described == NULL or views == NULL:
             raise MemoryError
-        for buffer, offset, host in given:
+        for handed, offset, host in given:
+            buffer = <Buffer?>handed   # not None
             if buffer.readonly and flags == PyBUF_SIMPLE:
                 raise _errors.BuildError("a Buffer that wraps read-only memory cannot be written")
             described[entered].buffer = <ob_buffer *>buffer.enter()
