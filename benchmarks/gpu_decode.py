@@ -138,12 +138,14 @@ def show(options, device, model, batch: int, reader) -> None:
             print(time_steps(side, work, prompts, statistics.median(seconds) / options.tokens))
     reader.measure()
     rate = work.total / statistics.median(seconds)
-    per_token = traffic(model, options.kv_cache).weights if hasattr(traffic(model, options.kv_cache), "weights") else 0
-    best = reader.result.best if hasattr(reader.result, "best") else 0
+    active = traffic(model, options.kv_cache)
+    nbytes = active.step(batch, active.cache(options.context, options.tokens))
+    read, best = nbytes * rate / batch, reader.result.best
     print(
-        f"{options.shape} {options.bits} bits, {options.layers} layers, batch {batch}, context {options.context}: "
+        f"{options.shape}, {options.bits} bits, {options.layers} layers, batch {batch}, context {options.context}: "
         f"{rate:.1f} tok/s (runs {', '.join(f'{work.total / s:.0f}' for s in seconds)}); first run {first:.1f} s; "
-        f"weights {per_token} read {best}"
+        f"{nbytes / 1e9:.2f} GB per step, {read / 1e9:.0f} GB/s, {100 * read / best:.1f}% of {best / 1e9:.0f}",
+        flush=True,
     )
 
 
