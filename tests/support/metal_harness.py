@@ -180,11 +180,13 @@ def run(variant: Variant, name: str, *arguments: object, **environment: str):
         # The thread sanitizer has fixed places for its memory, which randomisation may take.
         command = [setarch, "--addr-no-randomize", *command]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("OB_")}
+    gpu = any(str(argument).startswith("cuda") for argument in arguments)
+    clean["OB_CUDA_DRIVER"] = str(fake_driver(variant) if gpu else "/nonexistent")
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=TIMEOUT,
-        env={**clean, "OB_CUDA_DRIVER": str(fake_driver(variant)), **variant.environment, **environment},
+        env={**clean, **variant.environment, **environment},
     )

@@ -153,7 +153,7 @@ static double seconds_between(const cuda_flight *flight, CUevent from, CUevent t
 void cuda_marker_times(cuda_flight *flight, cuda_marker *marker, double now, double *begin, double *end) {
     *end = now;
     if (flight->last != NULL) *end = flight->last_end + seconds_between(flight, flight->last, marker->end);
-    if (*end > now || flight->head == NULL) *end = now;  // where nothing follows, the host has just seen it
+    if (*end > now || cuda_flight_head(flight) == NULL) *end = now;  // where nothing follows, the host has just seen it
     *begin = *end - (marker->began ? seconds_between(flight, marker->begin, marker->end) : 0);
     if (*begin < flight->last_end) *begin = flight->last_end;
     CUevent before = flight->last;
