@@ -13,7 +13,8 @@ pack() {
     python=${PYTHON:-.venv/bin/python}
     rm -rf "$1"
     mkdir -p "$1/libraries" "$1/programs/library.metallib/cuda" "$1/onebuf.metallib/native"
-    "$python" -m pipeline.metalc --isa cuda -o "$1/onebuf.metallib" shaders/*.metal
+    "$python" tools/builder.py cuda
+    cp -r pipeline/onebuf.metallib/cuda pipeline/onebuf.metallib/cuda.so "$1/onebuf.metallib"
     PYTHONPATH=tests "$python" -c 'from support import metal_harness as h; h.build(h.VARIANTS["plain"])'
     for each in avx2 avx512 native/avx2 native/avx512 native/vnni native/amx; do
         [ ! -e "pipeline/onebuf.metallib/$each.so" ] || cp "pipeline/onebuf.metallib/$each.so" "$1/onebuf.metallib/$each.so"
