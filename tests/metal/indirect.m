@@ -92,27 +92,28 @@ static void ordered(fixture *f) {
     CHECK(f, "and so do barriers in a concurrent one", finish(commands) && isAll(after, 205) && isAll(before, 1205));
 }
 
-// Two commands that wait for one another: both see the other only if they overlap.
-static BOOL meets(fixture *f, BOOL barrier, BOOL encoded) {
+// Two commands that wait for one another: both see the other only if they overlap. A command between them does nothing.
+static BOOL meets(fixture *f, NSUInteger barrier, BOOL encoded) {
     id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2), pair = counting(f, 2);
     id<MTLComputePipelineState> meet = indirectState(f, @"meet");
-    id<MTLIndirectCommandBuffer> all = [newCommands(f, 2) autorelease];
-    for (NSUInteger i = 0; i < 2; i++) record3([all indirectComputeCommandAtIndex:i], meet, flags, met, pair, i, 1);
-    if (barrier) [[all indirectComputeCommandAtIndex:1] setBarrier];
+    id<MTLIndirectCommandBuffer> all = [newCommands(f, 3) autorelease];
+    for (NSUInteger i = 0; i < 2; i++) record3([all indirectComputeCommandAtIndex:2 * i], meet, flags, met, pair, i, 1);
+    if (barrier > 0) [[all indirectComputeCommandAtIndex:barrier] setBarrier];
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoded) encode3(encoder, meet, flags, met, 0, 1);
-    [encoder executeCommandsInBuffer:all withRange:encoded ? NSMakeRange(1, 1) : NSMakeRange(0, 2)];
+    [encoder executeCommandsInBuffer:all withRange:encoded ? NSMakeRange(2, 1) : NSMakeRange(0, 3)];
     [encoder endEncoding];
     return finish(commands) && at(met, 0) == 1;
 }
 
 static void overlap(fixture *f) {
     [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
-    CHECK(f, "commands overlap", meets(f, NO, NO));
-    CHECK(f, "but not across a barrier", !meets(f, YES, NO));
-    CHECK(f, "commands overlap with the encoder's dispatches", meets(f, NO, YES));
-    CHECK(f, "the first command's barrier counts", !meets(f, YES, YES));
+    CHECK(f, "commands overlap", meets(f, 0, NO));
+    CHECK(f, "but not across a barrier", !meets(f, 2, NO));
+    CHECK(f, "nor across that of a command that does nothing", !meets(f, 1, NO));
+    CHECK(f, "commands overlap with the encoder's dispatches", meets(f, 0, YES));
+    CHECK(f, "the first command's barrier counts", !meets(f, 2, YES));
 }
 
 static void sizes(fixture *f) {
@@ -151,6 +152,7 @@ static void sizes(fixture *f) {
 static void changes(fixture *f) {
     id<MTLComputePipelineState> step = indirectState(f, @"step"), total = indirectState(f, @"total");
     id<MTLBuffer> from = zeroes(f, GROUPS), to = zeroes(f, GROUPS), other = zeroes(f, GROUPS);
+    id<MTLBuffer> third = zeroes(f, GROUPS);
     id<MTLBuffer> values = counting(f, 50);
     id<MTLIndirectCommandBuffer> all = [newCommands(f, 3) autorelease];
     CHECK(f, "commands of which none is recorded do nothing", execute(f, all, NSMakeRange(0, 3)));
@@ -189,12 +191,12 @@ static void changes(fixture *f) {
     record3([all indirectComputeCommandAtIndex:0], step, from, to, values, 1, GROUPS);
     [[all indirectComputeCommandAtIndex:1] reset];
     record3([all indirectComputeCommandAtIndex:1], step, from, other, values, 2, GROUPS);
-    [[all indirectComputeCommandAtIndex:2] reset];
+    record3([all indirectComputeCommandAtIndex:2], step, from, third, values, 3, GROUPS);
     command = [all indirectComputeCommandAtIndex:0];
     [command setComputePipelineState:indirectState(f, @"nothing")];
     for (NSUInteger i = 0; i < 8; i++) [command setKernelBuffer:from offset:0 atIndex:i];
     CHECK(f, "a kernel with more arguments harms no other command",
-          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2));
+          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2) && isAll(third, 3));
     if (overlaps(f)) {
         [[all indirectComputeCommandAtIndex:1] clearBarrier];
         id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2);
