@@ -12,6 +12,11 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+// A command buffer that knows which of its dispatches failed: its place in their order; NSNotFound where it does not.
+@protocol OBFailureLocation
+- (NSUInteger)failedDispatch;
+@end
+
 // A device whose own name is not what its hardware is called.
 @protocol OBHardwareDevice
 - (NSString *)hardwareName;

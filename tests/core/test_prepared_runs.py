@@ -24,6 +24,12 @@ using namespace metal;
 struct Args { uint rows; };
 kernel void add(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]],
                 uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += args.rows; }
+kernel void slow(device uint *x [[buffer(0)]]) {
+    uint a = x[0];
+    for (uint k = 0; k < 300000u; k++) a = a * 1664525u + 1013904223u;
+    x[0] = a;
+}
+kernel void copy(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]]) { y[0] = x[0]; }
 kernel void twice(device float *x [[buffer(0)]]) { x[0] *= 2.0f; }
 kernel void shared(device float *x [[buffer(0)]], threadgroup float *room [[threadgroup(0)]]) { x[0] += 1.0f; }
 """
@@ -105,6 +111,16 @@ def test_threads_commit_one_chain_with_other_rows(device, kernels, x):
         thread.join()
     assert failed == []
     assert floats(x).tolist() == expected(sum(order, []), times=2)
+
+
+def test_the_second_dispatch_waits_for_the_first(device, kernels, x):
+    """Two threads would run them at the same time."""
+    slow = _core.Dispatch(kernels.kernel("slow"), [(0, x, 0, 4)])
+    copy = _core.Dispatch(kernels.kernel("copy"), [(0, x, 0, 4), (1, x, 4, 4)])
+    chain, seen = device.core.chain([slow, copy]), np.frombuffer(x, np.uint32)
+    for _ in range(10):
+        chain.run()
+        assert seen[0] == seen[1] != 0
 
 
 def test_a_trace_computes_what_a_run_does(device, kernels, x):

@@ -102,7 +102,7 @@ def _build(variant: Variant) -> Path:
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
         jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
-    programs = [*PROGRAMS, "libraries"]
+    programs = [*PROGRAMS, "libraries", "gpu"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
         jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))

@@ -34,7 +34,7 @@ static CUresult make_staging(const cuda_context *context, cuda_staging **made) {
 }
 
 void cuda_staging_free(const cuda_context *context, cuda_staging *staging) {
-    if (staging == NULL) return;
+    if (staging == NULL || cuda_is_out_of_reach(context)) return;
     cuda_enter(context);
     for (int i = 0; i < PIECES; i++) {
         if (staging->pieces[i].free != NULL) context->driver->cuEventDestroy(staging->pieces[i].free);

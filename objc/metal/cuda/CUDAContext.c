@@ -38,6 +38,10 @@ bool cuda_context_open(cuda_context *context, const char **problem) {
     *problem = cuda_text(result);
     if (result != CUDA_SUCCESS) return false;
     result = driver->cuStreamCreate(&context->stream, CU_STREAM_NON_BLOCKING);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuMemHostAlloc((void **)&context->started, sizeof *context->started,
+                                        CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+    if (result == CUDA_SUCCESS) *context->started = 0;
     cuda_leave(context);
     if (result == CUDA_SUCCESS) return true;
     *problem = cuda_text(result);
@@ -46,8 +50,9 @@ bool cuda_context_open(cuda_context *context, const char **problem) {
 }
 
 void cuda_context_close(cuda_context *context) {
-    if (context->context == NULL || cuda_driver_forked()) return;
+    if (context->context == NULL || cuda_is_out_of_reach(context)) return;
     cuda_enter(context);
+    if (context->started != NULL) context->driver->cuMemFreeHost(context->started);
     if (context->stream != NULL) context->driver->cuStreamDestroy(context->stream);
     cuda_leave(context);
     context->driver->cuCtxDestroy(context->context);

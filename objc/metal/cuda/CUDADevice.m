@@ -41,7 +41,9 @@ static double deadline(void) {
     return seconds;
 }
 
+// What is out of reach is not freed: an abandoned kernel may still write to it.
 static void closeContext(void *context) {
+    if (cuda_is_out_of_reach(context)) return;
     cuda_context_close(context);
     free(context);
 }

@@ -24,6 +24,7 @@ static void free_marker(cuda_flight *flight, cuda_marker *marker) {
 }
 
 void cuda_flight_close(cuda_flight *flight) {
+    if (cuda_is_out_of_reach(flight->context)) return;
     cuda_enter(flight->context);
     if (flight->last != NULL) flight->context->driver->cuEventDestroy(flight->last);
     for (cuda_marker *marker = flight->free; marker != NULL;) {

@@ -25,6 +25,7 @@ typedef struct cuda_marker {
     obm_recording *recording;
     obm_phase *phase;     // the signal
     cuda_block *blocks;   // of the part
+    uint32_t launched;    // dispatches of the part, which are numbered from 1 on
     bool began;           // its begin is in the stream
     uint64_t first_seen;  // nanoseconds: when it became the next that is waited for; 0: it is not yet
 } cuda_marker;
