@@ -102,9 +102,11 @@ def buffer_bytes() -> int:
 def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
     kernel = device.core.compile(SOURCE).kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
-    data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
-    words = np.frombuffer(memoryview(data), np.uint32).reshape(parts, PART_WORDS)
-    words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
+    data, sums = device.core.buffer(nbytes, private=True), device.core.buffer(4 * parts)
+    part, size = np.empty(PART_WORDS, np.uint32), 4 * PART_WORDS
+    for number in range(parts):  # also gives every page memory of its own
+        part[:] = number + 1
+        device.core.write([(data, number * size, part.data)])
     threads = 1 if device.name == "cpu" else THREADS
     chain = device.core.chain(
         [

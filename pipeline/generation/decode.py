@@ -9,7 +9,8 @@ import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
-from ..graph.transfers import Writes, move_rows
+from ..graph.placing import move_rows
+from ..graph.transfers import Writes
 from ..models.cache import Cache
 from ..models.decoder import Model
 from ..models.row_state import Rows
