@@ -37,7 +37,7 @@ class Decode:
         self._copies = copies
         self._model = model
         self._sampler = Sampler(features, count, count, context)
-        pipe = Pipeline(device, rows=count, label="decode")
+        pipe = Pipeline(device, rows=count, label="decode", shows_status=False)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
         self.chain = pipe.build(self._sampler.add(pipe, logits, rows), copies=copies)

@@ -97,8 +97,8 @@ class Storage:
         self._allocating = threading.Lock()
 
     @classmethod
-    def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
-        return cls(shape, dtype, zeroed=True)
+    def zeros(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
+        return cls(shape, dtype, zeroed=True, shared=shared)
 
     @classmethod
     def empty(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
