@@ -103,9 +103,11 @@ def upload(device: Device, copies: Iterable[Copy], progress: Callable[[int], Non
         if following is not None:
             _advise(following, "MADV_WILLNEED")
         views = [memoryview(copy.memory)[copy.begin : copy.begin + copy.nbytes] for copy in piece]
-        device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
-        for view in views:
-            view.release()
+        try:
+            device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
+        finally:
+            for view in views:  # so that the map can be closed
+                view.release()
         _advise(piece, "MADV_DONTNEED")
         progress(sum(copy.nbytes for copy in piece))
 

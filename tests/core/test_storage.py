@@ -129,6 +129,16 @@ def test_writes_are_ordered_with_runs_in_flight(checker):
     assert checker.findings == []
 
 
+def test_private_memory_that_nobody_wrote_is_found():
+    device = p.open_device("checker", threads=32)
+    buffers = [device.core.buffer(64, private=True) for _ in range(3)]
+    device.core.write([(buffers[0], 0, bytes(4))])  # zeros count as written
+    bindings = [(slot, buffer, 0, 64) for slot, buffer in enumerate(buffers)]
+    kernel = device.core.compile(ADD).kernel("add")
+    device.core.chain([_core.Dispatch(kernel, bindings, threads=(1, 1, 1))], "add").run()
+    assert {(each.kind, each.buffer) for each in device.findings} == {("uninitialised read", "count")}
+
+
 def test_threads_write_at_the_same_time(checker):
     core, size, count = checker.core, 4096, 8
     buffers = [core.buffer(size, private=True) for _ in range(count)]
