@@ -158,7 +158,9 @@ def _build(parts: Parts, out: Path, with_core: bool, python: str, prepare: Seque
     if parts.shaders:
         folder = NATIVE / "shaders"
         ahead = {"archs": archs, "ahead": cuda_kernels.HOT}
-        jobs.append(partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done, **ahead))
+        jobs.append(
+            partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done, **ahead)
+        )
     if sys.platform == "darwin":
         jobs.append(partial(apple_shaders.build, objects.Workshop(ROOT, NATIVE, "metal", shown.say), files, out, pool))
     if with_core:

@@ -194,7 +194,8 @@ static NSString *deviceNames(void) {
         [_device newBufferWithLength:length
                              options:hidden ? MTLResourceStorageModePrivate : MTLResourceStorageModeShared];
     if (buffer == nil && hidden) {
-        return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
+        return OBFail(error, OBErrorMemory,
+                      @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
                       (unsigned long long)length, (unsigned long long)[self workingSet],
                       (unsigned long long)[_device currentAllocatedSize]);
     }

@@ -2,7 +2,7 @@
 #import "OBError.h"
 
 enum {
-    STAGE_BYTES = 64 << 10,       // of the shortest stage: the state of many rows
+    STAGE_BYTES = 64 << 10,  // of the shortest stage: the state of many rows
     LONGEST_KEPT_STAGE = 1 << 20,
     KEPT_STAGES = 4,
 };
@@ -126,8 +126,12 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     OBStage *stage = staged > 0 ? [self stageOfLength:staged error:error] : nil;
     BOOL done = staged == 0;
     if (stage != nil) {
-        id<MTLCommandBuffer> commands =
-            [self commandsBetween:stage->buffer offset:offsets and:transfers count:count reading:YES error:error];
+        id<MTLCommandBuffer> commands = [self commandsBetween:stage->buffer
+                                                       offset:offsets
+                                                          and:transfers
+                                                        count:count
+                                                      reading:YES
+                                                        error:error];
         [commands commit];
         done = commands != nil && finish(commands, error);
     }
@@ -166,8 +170,12 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
         return NO;
     }
     for (NSUInteger i = 0; i < count; i++) offsets[i] = (uintptr_t)transfers[i].host - first;
-    id<MTLCommandBuffer> commands =
-        [self commandsBetween:map offset:offsets and:transfers count:count reading:NO error:error];
+    id<MTLCommandBuffer> commands = [self commandsBetween:map
+                                                   offset:offsets
+                                                      and:transfers
+                                                    count:count
+                                                  reading:NO
+                                                    error:error];
     [commands setLabel:@"upload"];
     [commands commit];
     BOOL done = commands != nil && finish(commands, error);

@@ -161,10 +161,10 @@ ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_err
     ob_buffer *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    id<MTLBuffer> buffer = [(OBDevice *)device
-        newBufferWithLength:(NSUInteger)length
-                    storage:storage == OB_PRIVATE ? MTLStorageModePrivate : MTLStorageModeShared
-                      error:&cause];
+    id<MTLBuffer> buffer =
+        [(OBDevice *)device newBufferWithLength:(NSUInteger)length
+                                        storage:storage == OB_PRIVATE ? MTLStorageModePrivate : MTLStorageModeShared
+                                          error:&cause];
     result = handle(buffer, &cause, error);
     [buffer release];
     OB_END(error)
@@ -186,15 +186,15 @@ void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer cont
 
 uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
 
-#define OB_TRANSFER(name, method)                                                                         \
-    int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {            \
-        int status = -1;                                                                                  \
-        OB_BEGIN                                                                                          \
-        NSError *cause = nil;                                                                             \
-        if ([[(OBDevice *)device transfers] method:transfers count:count error:&cause]) status = 0;       \
-        else report(cause, error);                                                                        \
-        OB_END(error)                                                                                     \
-        return status;                                                                                    \
+#define OB_TRANSFER(name, method)                                                                   \
+    int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {      \
+        int status = -1;                                                                            \
+        OB_BEGIN                                                                                    \
+        NSError *cause = nil;                                                                       \
+        if ([[(OBDevice *)device transfers] method:transfers count:count error:&cause]) status = 0; \
+        else report(cause, error);                                                                  \
+        OB_END(error)                                                                               \
+        return status;                                                                              \
     }
 
 OB_TRANSFER(ob_buffer_write, write)

@@ -12,7 +12,8 @@ from ..device.device import Device
 from ..errors import BuildError, DTypeError, RunError, ShapeError
 from .formats import dtype_of, view_dtype
 from .plan import Dispatch, Plan
-from .tensors import Memory, Tensor, as_array, read_memory
+from .tensors import Tensor, as_array, read_memory
+from .transfers import Memory
 
 
 class Chain:

@@ -17,10 +17,9 @@ from ..device.core import _core
 from ..device.device import Device
 from ..errors import BuildError, DTypeError
 from .formats import ITEM_SIZES, dtype_of, view_dtype
-from .transfers import Copy, Writes, upload
+from .transfers import Copy, Memory, Writes, upload
 
 Shape: TypeAlias = tuple[int, ...]
-Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
 
 
 def view_shape(shape: Sequence[int], dtype: str) -> Shape:
@@ -98,8 +97,8 @@ class Storage:
         self._allocating = threading.Lock()
 
     @classmethod
-    def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
-        return cls(shape, dtype, zeroed=True)
+    def zeros(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
+        return cls(shape, dtype, zeroed=True, shared=shared)
 
     @classmethod
     def empty(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:

@@ -14,8 +14,9 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device
 from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
+from ..graph.placing import place
 from ..graph.tensors import Storage, Tensor
-from ..graph.transfers import Writes, place
+from ..graph.transfers import Writes
 from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .fields import Fields, Shape
 from .loading import Loader

@@ -14,8 +14,9 @@ from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import BuildError, ShapeError, UsageError
 from pipeline.generation.sampler import Sampling
 from pipeline.graph import transfers
+from pipeline.graph.placing import move_rows, place
 from pipeline.graph.tensors import Mapped, Storage
-from pipeline.graph.transfers import Writes, move_rows, place, upload
+from pipeline.graph.transfers import Writes, upload
 
 ADD = """
 #include <metal_stdlib>
@@ -126,6 +127,16 @@ def test_writes_are_ordered_with_runs_in_flight(checker):
     assert all(run.done for run in runs)
     assert result.tolist() == [i * i + 1 for i in range(count)]
     assert checker.findings == []
+
+
+def test_private_memory_that_nobody_wrote_is_found():
+    device = p.open_device("checker", threads=32)
+    buffers = [device.core.buffer(64, private=True) for _ in range(3)]
+    device.core.write([(buffers[0], 0, bytes(4))])  # zeros count as written
+    bindings = [(slot, buffer, 0, 64) for slot, buffer in enumerate(buffers)]
+    kernel = device.core.compile(ADD).kernel("add")
+    device.core.chain([_core.Dispatch(kernel, bindings, threads=(1, 1, 1))], "add").run()
+    assert {(each.kind, each.buffer) for each in device.findings} == {("uninitialised read", "count")}
 
 
 def test_threads_write_at_the_same_time(checker):
@@ -247,18 +258,14 @@ def test_a_map_stays_where_it_is_on_a_device_that_shares_memory(a_map):
 
 def tokens_of(model, **settings):
     model.end_tokens = ()
-    requests = [
-        p.Request(
-            i, [3 + i, 1, 4, 1, 5][: 5 - i], 4 + i, 0.0 if i else 0.8, 7 + i, Sampling(repetition_penalty=1.1 + i)
-        )
-        for i in range(3)
-    ]
-    generator = p.Generator(model, batch_size=2, **settings)
+    prompt, settings_of = [3, 1, 4], [Sampling(repetition_penalty=1.1 + i) for i in range(3)]
+    requests = [p.Request(i, prompt[i:], 1 + i, 0.0 if i else 0.8, 7 + i, settings_of[i]) for i in range(3)]
+    generator = p.Generator(model, batch_size=2, context=12, **settings)
     ends = {e.index: e.tokens for e in generator.run(requests) if isinstance(e, p.generation.Finished)}
     return ends, generator.stats.expert_counts.tolist()
 
 
-@pytest.mark.parametrize("name, storage", [("qwen3_moe", "mlx"), ("gpt_oss", "bf16"), ("granitemoe", "Q4_K")])
+@pytest.mark.parametrize("name, storage", [("qwen3_moe", "mlx"), ("gpt_oss", "bf16")])
 def test_a_model_says_the_same_from_memory_of_its_own(checker, tmp_path, name, storage):
     """Rows join, move and end; weights are split, repacked and shared."""
     assert golden.load(name)
