@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from ..errors import CheckpointError, PromptError
+from .text_stream import CleanedStream, Decoding, TextStream
 
-__all__ = ["TextStream", "Tokenizer"]
-
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-# An incomplete character has at most 3 bytes, and a decoder shows them as at most one replacement character each.
-MAX_HELD = 3
-
-# Tokens after which a window is closed although it ends in replacement characters: the bytes were never text.
-MAX_WINDOW = 64
-
-# Tokens before a text that its first ones may depend on: a character of four bytes, one token each.
-CONTEXT = 4
+__all__ = ["Tokenizer"]
 
 
 class Tokenizer:
@@ -33,6 +23,8 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._decoding = Decoding(tokenizer)
+        self._cleans = False
         self.bos_token = bos_token
 
     @classmethod
@@ -75,53 +67,15 @@ class Tokenizer:
 
         after: the tokens before these. Without them some tokenizers drop the space in front of a text's first word.
         """
-        before = list(after[-CONTEXT:])
-        text: str = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
-        return text[len(self.decode(before)) :] if before else text
+        return self.stream(after).all(tokens)
+
+    def decode_prompt(self, tokens: Sequence[int]) -> str:
+        """The text of a prompt, without a character at its end that only the next tokens complete: it is theirs."""
+        return self.stream(tokens).before
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A decoder for one text, token by token; `after` as for decode."""
-        return TextStream(self.decode, after)
-
-
-class TextStream:
-    """Decodes a text as its tokens come; the pieces joined are the text of all tokens.
-
-    A token may end in the middle of a UTF-8 character, and its text may depend on the token before it. So a window of
-    tokens is decoded, a piece is the part of its text that was not returned yet, and replacement characters at its end
-    are held back until the next tokens tell whether they were the start of a character.
-    """
-
-    def __init__(self, decode: Callable[[Sequence[int]], str], after: Sequence[int] = ()) -> None:
-        self._decode = decode
-        self._window: list[int] = list(after[-CONTEXT:])
-        self._context = len(self._window)  # tokens at the window's front that only serve as context
-        self._shown = len(decode(self._window)) if after else 0  # characters of the window's text that were returned
-
-    def push(self, token: int) -> str:
-        """The piece that `token` adds to the text; empty while a character is incomplete."""
-        self._window.append(token)
-        text = self._decode(self._window)
-        held = 0
-        while held < MAX_HELD and text.endswith(REPLACEMENT, 0, len(text) - held):
-            held += 1
-        if not held or len(self._window) >= MAX_WINDOW:
-            return self._advance(text)
-        piece = text[self._shown : len(text) - held]
-        self._shown += len(piece)
-        return piece
-
-    def finish(self) -> str:
-        """The rest, when no more tokens come; an incomplete character shows as the replacement character."""
-        return self._advance(self._decode(self._window))
-
-    def _advance(self, text: str) -> str:
-        """Returns the rest of the window's text; its newest tokens become the context of the next window."""
-        piece = text[self._shown :]
-        del self._window[: self._context]
-        self._context = len(self._window)
-        self._shown = len(self._decode(self._window))
-        return piece
+        return (CleanedStream if self._cleans else TextStream)(self._decoding, after)
 
 
 def _one_line(error: Exception) -> str:
