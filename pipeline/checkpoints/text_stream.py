@@ -34,18 +34,23 @@ class Decoding:
         kinds = _kinds(json.loads(decoder.__getstate__())) if decoder is not None else set()
         self.byte_level = "ByteLevel" in kinds
         self.byte_fallback = "ByteFallback" in kinds
-        self._special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+        self._hidden = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
         self._anchor: list[int] | None = None
+
+    def hide(self, tokens: Iterable[int]) -> None:
+        """Leaves further tokens out of all texts."""
+        self._hidden.update(name for token in tokens if (name := self._tokenizer.id_to_token(token)) is not None)
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text of tokens, special ones left out."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        shown = [token for token in tokens if self.name(token) is not None]
+        text: str = self._tokenizer.decode(shown, skip_special_tokens=True)
         return text
 
     def name(self, token: int) -> str | None:
         """The token as the vocabulary has it; None where it adds nothing to a text."""
         name: str | None = self._tokenizer.id_to_token(token)
-        return None if name in self._special else name
+        return None if name in self._hidden else name
 
     def byte(self, name: str) -> int | None:
         """The byte that a token stands for where the decoder collects runs of such tokens."""
@@ -114,10 +119,11 @@ class TextStream:
             name = decoding.name(after[i])
             byte = decoding.byte(name) if name is not None else None
             if byte is not None:
-                self._run.insert(0, byte)
+                self._run.append(byte)
                 head = i
             elif name is not None:
                 break
+        self._run.reverse()
         if self._run and _is_utf8(self._run) and decoding.anchor():  # the bytes to come are a run of their own
             self._run.clear()
             self.before = decoding.text(after)

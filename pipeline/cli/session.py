@@ -99,7 +99,7 @@ def _make_job(
             f"shorten it by {1 - room:,} or more"
         )
     text = prompt.text if prompt.text is not None else tokenizer.decode_prompt(tokens)
-    stop = tuple(settings.stop) if prompt.stop is None else prompt.stop
+    stop = (*(settings.stop if prompt.stop is None else prompt.stop), *tokenizer.end_texts)
     return Job(prompt, text, tokens, min(settings.max_tokens, room), stop, is_conversation(prompt, settings))
 
 
