@@ -31,6 +31,8 @@ class GgufCheckpoint(Checkpoint):
     metadata       its keys and values
     """
 
+    class_defaults = False  # what a file does not say, llama.cpp's code does, and configuration.py
+
     def __init__(self, path: Path, headers: list[Header], tensors: dict[str, TensorInfo]) -> None:
         main = replace(headers[0], tensors=tensors)
         self.metadata = main.metadata
