@@ -218,7 +218,7 @@ def cleaned(text: str) -> str:
 
 _CLEANED = [(f" {mark}", mark) for mark in ".?!,"] + [(" ' ", "'")]
 _CLEANED += [(f" {mark}", mark) for mark in ("n't", "'m", "'s", "'ve", "'re")]
-_WORD_END = re.compile(r"[^ '](?= )")
+_WORD_END = re.compile(r"[^ '](?<! n)(?= )")  # "n" may become a part of "n't", whose apostrophe has spaces, too
 
 
 def _kinds(decoder: dict[str, object]) -> set[str]:
