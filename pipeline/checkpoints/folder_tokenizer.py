@@ -64,8 +64,8 @@ def _added(tokenizer: Tokenizer, config: Config, named: Config) -> list[AddedTok
     """The tokens that tokenizer_config.json knows and tokenizer.json does not, in the order of their ids; of those that
     both know, the ones that it makes special."""
     listed = config.get("added_tokens_decoder")
-    by_id = {int(i): _token(value) for i, value in listed.items()} if isinstance(listed, dict) else {}
-    tokens = [by_id[i] for i in sorted(by_id)]
+    by_id = {int(i): value for i, value in listed.items()} if isinstance(listed, dict) else {}
+    tokens = [_token(by_id[i]) for i in sorted(by_id)]
     values = [*named.values(), *_extra(config)]
     values += [value for key, value in config.items() if key.endswith("_token") and key not in SPECIAL]
     names = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | {t.content for t in tokens}
@@ -86,10 +86,12 @@ def _extra(config: Config) -> list[object]:
 
 
 def _token(value: object) -> AddedToken:
-    if isinstance(value, dict):
-        options = {key: value[key] for key in ("lstrip", "rstrip", "single_word", "normalized", "special") if key in value}
-        return AddedToken(value["content"], **options) if isinstance(value.get("content"), str) else AddedToken("")
-    return AddedToken(value if isinstance(value, str) else "", special=True)
+    text = _content(value)
+    if text is None:
+        raise ValueError(f"{value!r:.60} is no token")
+    options = value if isinstance(value, dict) else {"special": True}
+    names = ("lstrip", "rstrip", "single_word", "normalized", "special")
+    return AddedToken(text, **{key: options[key] for key in names if key in options})
 
 
 def _content(value: object) -> str | None:
