@@ -193,6 +193,7 @@ _CLASSES: dict[str, tuple[dict[str, str], Callable[[Tokenizer, Config], None]]] 
     ),
     "Qwen2Tokenizer": ({key: "<|endoftext|>" for key in ("unk_token", "eos_token", "pad_token")}, _qwen2),
     "GPT2Tokenizer": (_END_OF_TEXT, _gpt2),
+    "CodeGenTokenizer": (_END_OF_TEXT, _gpt2),
     "GPTNeoXTokenizer": (_END_OF_TEXT | {"pad_token": "<|padding|>"}, _gpt_neox),
 }
 _CLASS_OF_MODEL = {

@@ -55,9 +55,9 @@ class Sampler:
             self._tokens = self._history.numpy(device)
         self.state = {name: storage.numpy(device) for name, storage in self._storages.items()}
 
-    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows, *, finite: bool = False) -> tuple[Tensor, ...]:
         """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: the result, and where
-        log-probabilities are asked for, the largest ones."""
+        log-probabilities are asked for, the largest ones. finite: a row fails whose logits hold +inf."""
         state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
         penalties = None
         if self.features.penalties:
@@ -77,6 +77,7 @@ class Sampler:
             filters=state.get("filters"),
             penalties=penalties,
             logprobs=self.features.logprobs,
+            finite=finite,
         )
         return result if isinstance(result, tuple) else (result,)
 
