@@ -30,7 +30,9 @@ def compile_ahead(library: Path, architecture: str, names: Iterable[str]) -> int
         places = json.loads((folder / _TABLE).read_text())
     except (OSError, ValueError):
         return 0
-    wanted = {Path(places[name][0]).stem + f"-{places[name][1]}.cubin": places[name] for name in names if name in places}
+    wanted = {
+        Path(places[name][0]).stem + f"-{places[name][1]}.cubin": places[name] for name in names if name in places
+    }
     missing = {name: place for name, place in wanted.items() if not (folder / architecture / name).exists()}
     if not missing:
         return 0

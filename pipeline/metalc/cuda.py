@@ -18,6 +18,7 @@ __all__ = ["cubins", "publish", "table"]
 
 TABLE = "kernels.json"  # {kernel: [file of its unit, its number there]}
 
+
 def table(units: Sequence[Unit]) -> str:
     """C++ for ob_metallib_cuda."""
     entries = {
