@@ -33,6 +33,26 @@ def open_device(str name="auto", *, int threads=0, int schedules=0, str isa=None
     return result
 
 
+def device_names():
+    """The names of all devices of this machine, for open_device."""
+    cdef char[256] text
+    cdef size_t index = 0
+    names = []
+    while ob_device_name(index, text, sizeof(text)) == 0:
+        names.append((<bytes>text).decode("utf-8", "replace"))
+        index += 1
+    return names
+
+
+def device_problem(str name):
+    """Why this machine has no device of that name, in one line; "" where nothing is known, or there is one."""
+    cdef char[1024] text
+    cdef bytes utf8 = name.encode()
+    if ob_device_problem(utf8, text, sizeof(text)) != 0:
+        return ""
+    return (<bytes>text).decode("utf-8", "replace")
+
+
 cdef class Device(Handle):
     """A device, its queue and its libraries.
 
@@ -89,6 +109,16 @@ cdef class Device(Handle):
     def working_set(self):
         """Bytes that may be in use on the device at once without loss of speed."""
         return self.describe().working_set
+
+    @property
+    def memory(self):
+        """Bytes of memory that the device has of its own; 0 where it does not tell."""
+        return self.describe().memory
+
+    @property
+    def transfers(self):
+        """Command buffers so far that only moved bytes between host and device."""
+        return self.describe().transfers
 
     @property
     def command_buffers(self):

@@ -33,23 +33,26 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     return found;
 }
 
-static NSString *deviceNames(void) {
-    NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
-    if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
++ (NSArray *)deviceNames {
+    NSMutableArray *names = [NSMutableArray array];
+    id<MTLDevice> first = OBSystemDeviceName != nil ? MTLCreateSystemDefaultDevice() : nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
-        if (![names containsObject:[device name]]) [names addObject:[device name]];
+        BOOL isFirst = first != nil && [[device name] isEqual:[first name]];
+        [names addObject:isFirst ? OBSystemDeviceName : [device name]];
     }
     [devices release];
-    return [names componentsJoinedByString:@", "];
+    [first release];
+    return names;
 }
 
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
     if (device == nil) {
         NSString *problem = OBProblemOfDevice(name);
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: %@", name,
-                      problem != nil ? @": " : @"", problem != nil ? problem : @"", deviceNames());
+        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: auto, %@", name,
+                      problem != nil ? @": " : @"", problem != nil ? problem : @"",
+                      [[self deviceNames] componentsJoinedByString:@", "]);
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
@@ -123,6 +126,10 @@ static NSString *deviceNames(void) {
 }
 - (uint64_t)workingSet {
     return [_device recommendedMaxWorkingSetSize];
+}
+- (uint64_t)memorySize {
+    if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
+    return [(id<OBHardwareDevice>)_device memorySize];
 }
 - (OBTransfers *)transfers {
     return _transfers;

@@ -74,8 +74,34 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     info->command_buffers = [device committedCommandBuffers];
     info->schedules = (uint32_t)[device schedules];
     info->unified = [device unified];
+    info->memory = [device memorySize];
+    info->transfers = [[device transfers] committedCommandBuffers];
     info->working_set = [device workingSet];
     OB_END((ob_error *)NULL)
+}
+
+int ob_device_name(size_t index, char *name, size_t length) {
+    int status = -1;
+    OB_BEGIN
+    NSArray *names = [OBDevice deviceNames];
+    if (index < [names count]) {
+        copyText(name, length, [names objectAtIndex:index]);
+        status = 0;
+    }
+    OB_END((ob_error *)NULL)
+    return status;
+}
+
+int ob_device_problem(const char *name, char *target, size_t length) {
+    int status = -1;
+    OB_BEGIN
+    NSString *problem = OBProblemOfDevice(text(name));
+    if (problem != nil) {
+        copyText(target, length, problem);
+        status = 0;
+    }
+    OB_END((ob_error *)NULL)
+    return status;
 }
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error) {

@@ -62,6 +62,11 @@ class Device:
         return self.core.command_buffers
 
     @property
+    def computing_command_buffers(self) -> int:
+        """Those of them that did more than move bytes of the host to the device's own memory, or back."""
+        return self.core.command_buffers - self.core.transfers
+
+    @property
     def findings(self) -> list[Finding]:
         """The checker's findings in the runs waited for so far; empty on other devices."""
         return [finding(details) for details in self.core.findings]

@@ -109,6 +109,9 @@ static void closeContext(void *context) {
 - (NSString *)instructionSet {
     return [NSString stringWithUTF8String:_context->architecture];
 }
+- (uint64_t)memorySize {
+    return _context->memory;
+}
 - (Class)bufferClass {
     return [CUDABuffer class];
 }
