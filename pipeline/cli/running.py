@@ -22,7 +22,7 @@ from .display import Display
 from .engine import Engine, package_engine
 from .interrupt import Interrupt
 from .prompts import Prompt, read_prompts, single_prompt
-from .rows import RowWriter
+from .row_file import RowWriter
 from .session import Job, Session, is_conversation, make_jobs
 from .settings import STORY_PROMPT, CheckedSettings
 from .summary import make_summary, to_json
@@ -89,10 +89,10 @@ class _Run:
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
         generator = self._generator(model, jobs)
-        with _writer(settings) or nullcontext() as writer:
+        with Interrupt() as interrupt, _writer(settings) or nullcontext() as writer:
             session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
             session.begin()
-            self._handle_events(generator.run(session.requests(engine.Request, settings)), session)
+            self._handle_events(generator.run(session.requests(engine.Request, settings)), session, interrupt)
         if settings.trace is not None:
             write_trace(Path(settings.trace), generator.trace(), model.device.name)
         summary = make_summary(settings, model, generator.stats, session, load_seconds)
@@ -118,19 +118,21 @@ class _Run:
             model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, trace=settings.trace is not None
         )
 
-    def _handle_events(self, events: Iterable[object], session: Session) -> None:
-        """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""
+    def _handle_events(self, events: Iterable[object], session: Session, interrupt: Interrupt) -> None:
+        """Hands each event to the session. A signal counts between events, so that no row is left half done."""
         handlers: dict[type, Callable[[Any], None]] = {
             self._engine.Prefilled: session.prefilled,
             self._engine.Token: session.token,
             self._engine.Finished: session.finish,
             self._engine.Failed: session.fail,
         }
-        with Interrupt() as interrupt:
-            for event in events:
-                handlers[type(event)](event)
-                if interrupt.requested:
-                    raise KeyboardInterrupt(f": {session.finished} of {len(session.jobs)} prompts are finished")
+        for event in events:
+            handlers[type(event)](event)
+            try:
+                interrupt.check(f"{session.finished} of {len(session.jobs)} prompts are finished")
+            except KeyboardInterrupt:
+                session.show_rest()
+                raise
 
 
 def _prompts(settings: CheckedSettings) -> list[Prompt]:

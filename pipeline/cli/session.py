@@ -12,7 +12,8 @@ from ..generation.stopping import StopText, cut, watch
 from ..models.decoder import Decoder
 from .display import Display
 from .prompts import Prompt, refuse_if_all_failed
-from .rows import InOrder, Row, RowWriter, failed_row, finished_row
+from .row_file import RowWriter
+from .rows import InOrder, Row, failed_row, finished_row
 from .settings import CheckedSettings, row_seed
 
 __all__ = ["Job", "Session", "is_conversation", "make_jobs"]
@@ -178,11 +179,13 @@ class Session:
     def finish(self, event: Finished) -> None:
         """A prompt ran to its end."""
         job = self.jobs[event.index]
+        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
+        row = finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top)
+        self._write(row)
+        self.finished += 1
         if self._streams:
             self._display.rest(self._shown.finish(self._stream.finish()))
-        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
-        self.finished += 1
-        self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top))
+        self._show(self._order.add(event.index, row))
         self._display.done(len(event.tokens), job.max_tokens)
 
     def fail(self, event: Failed) -> None:
@@ -192,13 +195,22 @@ class Session:
         self._display.done(0, job.max_tokens)
 
     def _fail(self, prompt: Prompt, error: str, text: str | None) -> None:
+        row = failed_row(prompt, error, text)
+        self._write(row)
         self.failed += 1
         self._display.warn(f"{prompt.where}: {error}")
-        self._add(failed_row(prompt, error, text))
+        self._show(self._order.add(prompt.index, row))
 
-    def _add(self, row: Row) -> None:
+    def show_rest(self) -> None:
+        """Shows the texts that wait for an earlier one, where the run ends before that one does."""
+        self._show(self._order.rest())
+
+    def _write(self, row: Row) -> None:
+        """Before anything is shown: a display may wait for its reader, or fail."""
         if self._writer is not None:
             self._writer.add(row)
-        for due in self._order.add(row["index"], row):
+
+    def _show(self, rows: list[Row]) -> None:
+        for due in rows:
             job = self.jobs.get(due["index"])
             self._display.row(due | {"prompt": f"{job.text}\n"} if job is not None and job.answers else due)

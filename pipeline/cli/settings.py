@@ -16,6 +16,7 @@ from ..generation.settings import Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS
+from .row_file import check_unused
 
 __all__ = [
     "MAX_BATCH",
@@ -188,6 +189,8 @@ def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
     if settings.prompts is not None and settings.prompts != "-" and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
+    if option == "--out":
+        check_unused(target)
     files = list(settings.model.iterdir()) if settings.model.is_dir() else [settings.model]
     if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")
