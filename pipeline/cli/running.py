@@ -21,7 +21,7 @@ from .console import make_display
 from .display import Display
 from .engine import Engine, package_engine
 from .interrupt import Interrupt
-from .prompts import Prompt, read_prompts, single_prompt
+from .prompts import Prompt, read_prompts, single_prompt, unknown_keys
 from .row_file import RowWriter
 from .session import Job, Session, is_conversation, make_jobs
 from .settings import STORY_PROMPT, CheckedSettings
@@ -64,6 +64,7 @@ class _Run:
             if settings.explain:
                 self._explain(model)
                 return True
+            self._note_unknown(prompts)
             jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
             if chat is not None:
                 chat.close()
@@ -75,6 +76,11 @@ class _Run:
                 f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
                 f"not used: {listed(checkpoint.unused)}"
             )
+
+    def _note_unknown(self, prompts: list[Prompt]) -> None:
+        message = unknown_keys(prompts)
+        if message is not None:
+            self._display.note(message)
 
     def _explain(self, model: Decoder) -> None:
         settings = self._settings
@@ -144,11 +150,15 @@ def _prompts(settings: CheckedSettings) -> list[Prompt]:
 def _chat(
     checkpoint: Checkpoint, prompts: list[Prompt], settings: CheckedSettings
 ) -> AbstractContextManager[Chat | None]:
-    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None."""
-    if not any(is_conversation(prompt, settings) for prompt in prompts):
+    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None.
+
+    CheckpointError where there are no templates and all prompts are conversations; some of them fail one by one."""
+    usable = [is_conversation(prompt, settings) for prompt in prompts if prompt.error is None]
+    if not any(usable):
         return nullcontext()
     chat = checkpoint.chat()
-    chat.start()
+    if chat.templates or all(usable):
+        chat.start()
     return chat
 
 

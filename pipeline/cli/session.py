@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
-from ..errors import PromptError
+from ..errors import CheckpointError, PromptError
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.stopping import StopText, cut, watch
 from ..models.decoder import Decoder
@@ -63,16 +63,20 @@ def is_conversation(prompt: Prompt, settings: CheckedSettings) -> bool:
 
 
 def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: CheckedSettings, chat: Chat | None) -> tuple[int, ...]:
-    if prompt.tokens is not None:
+    if prompt.tokens is not None and not prompt.chat:
         return prompt.tokens
     if not is_conversation(prompt, settings):
+        if prompt.chat:
+            raise PromptError(f"{' and '.join(prompt.chat)}: only for conversations; give messages, or --chat")
         return tokenizer.encode(prompt.text or "")
     if chat is None:
         raise PromptError("is a conversation, for which no chat template was opened")
     messages = prompt.messages or ({"role": "user", "content": prompt.text},)
-    if settings.system is not None and messages[0]["role"] != "system":
+    if settings.system is not None and messages[0]["role"] not in ("system", "developer"):
         messages = ({"role": "system", "content": settings.system}, *messages)
-    return tokenizer.encode(chat.render(messages), complete=True)
+    variables = dict(prompt.chat)
+    variables = variables.pop("chat_template_kwargs", {}) | variables
+    return tokenizer.encode(chat.render(messages, **variables), complete=True)
 
 
 def _make_job(
@@ -82,7 +86,7 @@ def _make_job(
         return prompt
     try:
         tokens = _tokens(prompt, tokenizer, settings, chat)
-    except PromptError as error:
+    except (PromptError, CheckpointError) as error:  # of its conversation, which the template cannot render
         return prompt.failed(str(error))
     outside = next((token for token in tokens if token >= model.vocab_size), None)
     if outside is not None:
@@ -101,7 +105,9 @@ def _make_job(
         )
     text = prompt.text if prompt.text is not None else tokenizer.decode(tokens)
     stop = tuple(settings.stop) if prompt.stop is None else prompt.stop
-    return Job(prompt, text, tokens, min(settings.max_tokens, room), stop, is_conversation(prompt, settings))
+    most = min(prompt.settings.get("max_tokens", settings.max_tokens), room)
+    answers = is_conversation(prompt, settings) and not prompt.continues
+    return Job(prompt, text, tokens, most, stop, answers)
 
 
 class Session:
@@ -151,6 +157,7 @@ class Session:
 
     def _request(self, request: type[Request], settings: CheckedSettings, index: int, job: Job) -> Request:
         own = dict(job.prompt.settings)
+        own.pop("max_tokens", None)  # is the job's
         temperature = own.pop("temperature", settings.temperature)
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, index) if seed is None else seed

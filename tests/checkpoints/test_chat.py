@@ -13,6 +13,7 @@ import pytest
 from support import gguf_files as files
 from support.paths import ROOT, golden
 
+from pipeline.checkpoints import chat as chat_room
 from pipeline.checkpoints import chat_worker
 from pipeline.checkpoints.chat import Chat
 from pipeline.checkpoints.opening import open_checkpoint
@@ -148,11 +149,31 @@ def test_worker_that_dies():
             chat._ask({"template": "x", "variables": {}})
 
 
-def test_without_jinja(tmp_path, monkeypatch):
-    (tmp_path / "jinja2.py").write_text("raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def test_jinja_is_found_where_the_package_is(monkeypatch):
+    """-S leaves out the folders in which an interpreter finds packages by itself."""
+    command = chat_room._command()
+    assert command[1] == "-I"
+    command.insert(1, "-S")
+    monkeypatch.setattr(chat_room, "_command", lambda: command)
+    assert render("{{ messages[0].content }}") == "Hello"
+    del command[4:]
     with pytest.raises(CheckpointError, match="pip install jinja2"):
         render("x")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/nowhere:"], ids=["empty", "dot", "a colon too many"])
+def test_nothing_of_the_current_folder_is_executed(tmp_path, path):
+    for name in ("jinja2", "markupsafe", "json", "token", "numpy", "sitecustomize", "resource"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r})")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.checkpoints import chat; import os\n"
+        f"os.environ['PYTHONPATH'] = {path!r}\n"
+        "with chat.Chat('f', {'default': '{{ messages[0].content }}'}, {}) as c:\n"
+        "    print(c.render([{'role': 'user', 'content': 'fine'}]))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "fine\n", done.stderr
+    assert not (tmp_path / "executed").exists()
 
 
 def test_jinja_is_not_loaded_here():
