@@ -41,10 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source",
-        metavar="HF_DIR",
-        type=file_path,
-        help="folder with config.json and safetensors in bf16, f16 or f32",
+        "source", metavar="HF_DIR", type=file_path, help="folder with config.json and safetensors in bf16, f16 or f32"
     )
     parser.add_argument("out", metavar="OUT", type=file_path, help="the folder to write")
     parser.add_argument("--bits", type=int, choices=AFFINE_BITS, default=4, help="of a weight (default: %(default)s)")

@@ -144,7 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
     add("--json", action="store_true", help="print the results as JSON")
-    add("--plot", metavar="FILE.svg", type=lambda text: Path(file_path(text)), help="draw text generation against context and batch")
+    add(
+        "--plot",
+        metavar="FILE.svg",
+        type=lambda text: Path(file_path(text)),
+        help="draw text generation against context and batch",
+    )
     return parser
 
 

@@ -128,7 +128,9 @@ class Chat:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._stopped >= MAX_STOPPED:
-            raise self._failed(f"was stopped {self._stopped} times because it took more than 5 s; it is not tried again")
+            raise self._failed(
+                f"was stopped {self._stopped} times because it took more than 5 s; it is not tried again"
+            )
         try:
             line = json.dumps(request).encode() + b"\n"
         except RecursionError:

@@ -8,11 +8,7 @@ from .program import SignalReceived
 __all__ = ["Interrupt"]
 
 # The signals, and what Python does by itself: where that was changed, or a signal is ignored (nohup), it stays so.
-_DEFAULTS = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGHUP: signal.SIG_DFL,
-}
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
 
 
 class Interrupt:

@@ -63,9 +63,10 @@ def unknown_keys(prompts: Sequence[Prompt]) -> str | None:
     named = []
     for key, where in list(first.items())[:NAMED_KEYS]:
         close = difflib.get_close_matches(key[:80], LINE_KEYS, 1, 0.75)
-        named.append(f"{quoted(key)}{f', perhaps for {quoted(close[0])},' if close else ''} in {where}")
-    more = f"; and {len(first) - NAMED_KEYS} more keys" if len(first) > NAMED_KEYS else ""
-    return f"not used: {'; '.join(named)}{more}"
+        meant = f"; is {quoted(close[0])} meant?" if close else ""
+        named.append(f"{quoted(key)} ({where}{meant})")
+    more = f" and {len(first) - NAMED_KEYS} more" if len(first) > NAMED_KEYS else ""
+    return f"keys that mean nothing here and are not used: {', '.join(named)}{more}"
 
 
 def _read(source: str) -> tuple[str, bytes, bool]:

@@ -71,6 +71,8 @@ class _Run:
             return self._generate(model, tokenizer, jobs, failed, load_seconds)
 
     def _note_unused(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.note is not None:
+            self._display.note(f"{self._settings.model.name}: {checkpoint.note}")
         if checkpoint.unused:
             self._display.note(
                 f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
