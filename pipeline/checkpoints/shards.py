@@ -116,8 +116,8 @@ def _files_without_index(path: Path) -> list[str]:
     groups, incomplete = _numbered(path)
     ours = [group for group in groups if group[0].startswith("model-")] or groups
     if len(ours) > 1:
-        names = listed(group[0] for group in ours)
-        raise CheckpointError(f"{path}: has several sets of files: {names}; leave one in the folder, or an {INDEX}")
+        firsts = listed(group[0] for group in ours)
+        raise CheckpointError(f"{path}: has several sets of files: {firsts}; leave one in the folder, or an {INDEX}")
     if ours:
         return ours[0]
     if incomplete:

@@ -1,14 +1,16 @@
 """Signals that end a run (Ctrl-C, kill, a closed terminal): noted at once, acted on between two events."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from .program import SignalReceived
 
 __all__ = ["Interrupt"]
 
 # The signals, and what Python does by itself: where that was changed, or a signal is ignored (nohup), it stays so.
-_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+_DEFAULTS: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
 
 
 class Interrupt:

@@ -50,7 +50,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # the base class has one signature for each type of a namespace
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         return super().parse_known_args(self._joined(sys.argv[1:] if args is None else args), namespace)
 
     def _joined(self, arguments: Sequence[str]) -> list[str]:

@@ -1,11 +1,16 @@
 """Standard input, output and error, made safe for a program that may run for hours without anybody watching."""
 
+from __future__ import annotations
+
 import fcntl
 import io
 import os
 import stat
 import sys
-from typing import IO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["flush_output", "open_streams", "unfailing"]
 
@@ -18,9 +23,8 @@ def open_streams() -> None:
     """
     _fill_descriptors()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # None where the caller closed the descriptor
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    if sys.stderr is sys.__stderr__:
-        sys.stderr = unfailing(sys.stderr)
+    messages = sys.stderr or open(os.devnull, "w")
+    sys.stderr = unfailing(messages) if messages is sys.__stderr__ else messages  # else it is somebody's own
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
@@ -37,26 +41,24 @@ def flush_output() -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def unfailing(stream: IO[str]) -> IO[str]:
+def unfailing(stream: TextIO) -> TextIO:
     """A text stream to the file of `stream`, of which each line goes out at once and no failure is reported."""
     try:
         raw = _Unfailing(stream.fileno(), "w", closefd=False)
     except OSError:  # no file is behind it
         return stream
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True, write_through=True
-    )
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors="replace", line_buffering=True)
 
 
 class _Unfailing(io.FileIO):
     """A file that drops what it cannot write."""
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # any buffer, which has no name in Python 3.11
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             super().write(data)
         except OSError:
             pass
-        return len(data)
+        return memoryview(data).nbytes
 
 
 def _fill_descriptors() -> None:
