@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         help="write one row per prompt, each as soon as it is finished; - for stdout",
     )
     add(
+        "--resume",
+        action="store_true",
+        help="go on with an earlier run of the same prompts: keep the rows in --out, and run the other prompts",
+    )
+    add(
         "--max-tokens",
         metavar="N",
         type=_whole,

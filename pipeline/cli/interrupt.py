@@ -3,14 +3,19 @@
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from .program import SignalReceived
 
 __all__ = ["Interrupt"]
 
 # The signals, and what Python does by itself: where that was changed, or a signal is ignored (nohup), it stays so.
-_DEFAULTS: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
+_DEFAULTS: dict[signal.Signals, _Handler] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 
 
 class Interrupt:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
+import itertools
 import json
 import os
 import stat
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
 
 from ..errors import UsageError
+from .resuming import KeptRow, read_rows
 from .rows import Row
 
 __all__ = ["RowWriter", "check_unused"]
@@ -40,24 +44,31 @@ def check_unused(path: Path) -> None:
 class RowWriter:
     """Writes rows to the file `path`, or to any binary `stream`, each by one `write` of a whole line.
 
-    A file is emptied first. It is locked until the writer is closed; UsageError where another run has it.
+    A file is emptied first; with `resume` it keeps the rows of prompts that an earlier run finished, `kept`. It is
+    locked until the writer is closed; UsageError where another run has it.
     """
 
-    def __init__(self, path: Path | None = None, stream: BinaryIO | None = None) -> None:
+    def __init__(self, path: Path | None = None, stream: BinaryIO | None = None, resume: bool = False) -> None:
+        self.kept: list[KeptRow] = []
         if stream is None:
             if path is None:
                 raise ValueError("RowWriter: give a path or a stream")
             stream = _open(path)
+            if resume:
+                stream, self.kept = _keep_rows(path, stream)
+            elif _is_file(stream.fileno()):
+                os.ftruncate(stream.fileno(), 0)
         else:
             path = None
         self._path = path
         self._name = str(path) if path else "standard output"
         self._stream = stream
-        self._indices, self._lengths = array("q"), array("q")  # of each row that was written
+        self._indices = array("q", [row.index for row in self.kept])  # of each row in the file
+        self._lengths = array("q", [row.length for row in self.kept])
 
     @property
     def rows(self) -> int:
-        """The number of rows that were written."""
+        """The number of rows in the file."""
         return len(self._indices)
 
     def __enter__(self) -> RowWriter:
@@ -90,7 +101,7 @@ class RowWriter:
         try:
             order = sorted(range(self.rows), key=self._indices.__getitem__)
             if order != list(range(self.rows)):
-                _put_in_order(self._path, self._stream.fileno(), self._lengths, order)
+                _put_in_order(self._path, self._stream, self._lengths, order)
         finally:
             self._stream.close()
 
@@ -104,16 +115,14 @@ class RowWriter:
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file at `path` for this run alone, emptied. What is written goes to its end, wherever that is: another
-    program may empty the file meanwhile."""
+    """The file at `path` for this run alone. What is written goes to its end, wherever that is: another program may
+    empty the file meanwhile."""
     try:
         while True:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             try:
                 _lock(descriptor, path)
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    if _is_file(descriptor):
-                        os.ftruncate(descriptor, 0)
                     return cast(BinaryIO, open(descriptor, "wb", buffering=0))
             except BaseException:
                 os.close(descriptor)
@@ -141,40 +150,68 @@ def _is_file(descriptor: int) -> bool:
     return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
-def _put_in_order(path: Path, descriptor: int, lengths: array[int], order: list[int]) -> None:
-    """Puts the lines of a file in `order`, by a new file that takes its place, so that no row is missing at any moment.
-
-    The file stays as it is where that is not possible: where other programs wrote to it or emptied it, where it has
-    several names or is standard output, too, or where there is no room.
-    """
+def _put_in_order(path: Path, stream: BinaryIO, lengths: array[int], order: list[int]) -> None:
+    """Puts the lines of a file in `order`. It stays as it is where that is not possible: where other programs wrote to
+    it or emptied it, where it has several names or is standard output, too, or where there is no room."""
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(stream.fileno())
         shared = status.st_nlink != 1 or any(os.path.samestat(status, os.fstat(standard)) for standard in range(3))
-        if shared or not _is_file(descriptor) or not os.path.samestat(status, os.stat(path)):
+        if shared or not _is_file(stream.fileno()) or not os.path.samestat(status, os.stat(path)):
             return
-        if status.st_size != sum(lengths):
-            return
-        place = Path(os.path.realpath(path))
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
-        starts, position = array("q"), 0
-        for length in lengths:
-            starts.append(position)
-            position += length
-        temporary.unlink(missing_ok=True)
-        try:
-            with open(path, "rb", buffering=0) as source, open(temporary, "xb") as target:
-                os.fchmod(target.fileno(), stat.S_IMODE(status.st_mode))
-                os.fchown(target.fileno(), status.st_uid, status.st_gid)
-                for row in order:
-                    target.write(os.pread(source.fileno(), lengths[row], starts[row]))
-                target.flush()
-                os.fsync(target.fileno())
-                if os.fstat(target.fileno()).st_size == os.fstat(descriptor).st_size == status.st_size:
-                    os.replace(temporary, place)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if status.st_size == sum(lengths):
+            starts = list(itertools.accumulate(lengths, initial=0))
+            _replaced(path, stream, [(starts[row], lengths[row]) for row in order]).close()
     except OSError:
         pass
+
+
+def _keep_rows(path: Path, stream: BinaryIO) -> tuple[BinaryIO, list[KeptRow]]:
+    """The file with nothing but the rows of finished prompts, and those rows."""
+    try:
+        with open(path, "rb") as source:
+            rows = read_rows(source, path)
+        if sum(row.length for row in rows) != os.fstat(stream.fileno()).st_size:
+            stream = _replaced(path, stream, [(row.start, row.length) for row in rows])
+        return stream, rows
+    except OSError as error:
+        stream.close()
+        raise UsageError(f"{path}: --resume cannot use it: {error.strerror or error}") from error
+    except UsageError:
+        stream.close()
+        raise
+
+
+def _replaced(path: Path, stream: BinaryIO, lines: Iterable[tuple[int, int]]) -> BinaryIO:
+    """A file of these (start, length) of the one at `path`, which takes its place at once, so that no row is missing at
+    any moment. It is locked before it has that name, and the old one is closed after that."""
+    status = os.fstat(stream.fileno())
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        target = cast(BinaryIO, open(descriptor, "wb", buffering=0))
+        try:
+            _lock(descriptor, path)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+            with open(path, "rb", buffering=0) as source:
+                buffered = io.BufferedWriter(cast(io.RawIOBase, target))
+                for start, length in lines:
+                    buffered.write(os.pread(source.fileno(), length, start))
+                buffered.flush()
+                buffered.detach()
+            os.fsync(descriptor)
+            if os.fstat(stream.fileno()).st_size != status.st_size:
+                raise OSError(errno.EBUSY, "another program writes to it")
+            os.replace(temporary, place)
+        except BaseException:
+            target.close()
+            raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    stream.close()
+    return target
 
 
 def _line(row: Row) -> bytes:

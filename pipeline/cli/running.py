@@ -15,15 +15,17 @@ from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.generator import Generator
+from ..generation.requests import Stats
 from ..graph.plan import human
 from ..models.decoder import Decoder
 from .console import make_display
 from .display import Display
 from .engine import Engine, package_engine
 from .interrupt import Interrupt
+from .jobs import Job, is_conversation, make_jobs, unfinished
 from .prompts import Prompt, read_prompts, single_prompt, unknown_keys
 from .row_file import RowWriter
-from .session import Job, Session, is_conversation, make_jobs
+from .session import Session
 from .settings import STORY_PROMPT, CheckedSettings
 from .summary import make_summary, to_json
 from .trace import write_trace
@@ -96,14 +98,19 @@ class _Run:
         self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
-        generator = self._generator(model, jobs)
+        generator = None if settings.resume else self._generator(model, jobs)  # it may refuse, before --out is emptied
         with Interrupt() as interrupt, _writer(settings) or nullcontext() as writer:
+            if settings.resume and writer is not None:
+                jobs = self._left(jobs, writer)
+                generator = self._generator(model, jobs) if jobs else None
             session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
             session.begin()
-            self._handle_events(generator.run(session.requests(engine.Request, settings)), session, interrupt)
+            if generator is not None:
+                self._handle_events(generator.run(session.requests(engine.Request, settings)), session, interrupt)
         if settings.trace is not None:
-            write_trace(Path(settings.trace), generator.trace(), model.device.name)
-        summary = make_summary(settings, model, generator.stats, session, load_seconds)
+            write_trace(Path(settings.trace), generator.trace() if generator else (), model.device.name)
+        stats = Stats() if generator is None else generator.stats
+        summary = make_summary(settings, model, stats, session, load_seconds)
         display.summary(summary)
         if settings.json:
             print(to_json(summary), flush=True)
@@ -111,6 +118,12 @@ class _Run:
         for finding in found:
             print(finding, file=sys.stderr)
         return not session.failed and not found
+
+    def _left(self, jobs: list[Job], writer: RowWriter) -> list[Job]:
+        """The jobs without a row of an earlier run."""
+        left = unfinished(jobs, writer.kept, Path(self._settings.out or ""))
+        self._display.note(f"{self._settings.out}: has rows of {len(jobs) - len(left)} of {len(jobs)} prompts already")
+        return left
 
     def _generator(self, model: Decoder, jobs: list[Job]) -> Generator:
         """A generator with room for the longest text, and for no more rows than there are prompts."""
@@ -169,4 +182,4 @@ def _writer(settings: CheckedSettings) -> RowWriter | None:
         return None
     if settings.rows_to_stdout:
         return RowWriter(stream=sys.stdout.buffer)
-    return RowWriter(Path(settings.out))
+    return RowWriter(Path(settings.out), resume=settings.resume)

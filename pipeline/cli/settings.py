@@ -53,6 +53,7 @@ class Settings:
     system: str | None = None
     stop: Sequence[str] = ()
     out: str | None = None
+    resume: bool = False
     trace: str | None = None
     max_tokens: int = MAX_TOKENS
     temperature: float | None = None
@@ -97,6 +98,10 @@ class Settings:
             raise UsageError("--prompt and --prompts: give only one of them")
         if self.system is not None and not self.chat:
             raise UsageError("--system: is part of a chat; give --chat, too")
+        if self.resume and (self.prompts is None or self.out in (None, "-")):
+            raise UsageError(
+                "--resume: goes on with the rows of an earlier run; give --prompts and --out FILE"
+            )
         story = self.prompt is None and self.prompts is None
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")

@@ -24,7 +24,8 @@ def open_streams() -> None:
     _fill_descriptors()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # None where the caller closed the descriptor
     messages = sys.stderr or open(os.devnull, "w")
-    sys.stderr = unfailing(messages) if messages is sys.__stderr__ else messages  # else it is somebody's own
+    is_standard = messages is sys.__stderr__  # else it is somebody's own
+    sys.stderr = unfailing(messages) if is_standard else messages
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a text may hold what the terminal's encoding lacks
