@@ -104,16 +104,17 @@ class Chat:
         known = {"tools": None, "documents": None} | self.special | variables
         if add_generation_prompt is None:
             add_generation_prompt = not continue_final_message
+        last = ""
         if continue_final_message:
             key = continue_final_message if isinstance(continue_final_message, str) else "content"
-            messages = with_mark(messages, key)
+            messages, last = with_mark(messages, key)
         known |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
         if name is None and variables.get("tools") is not None and TOOL_USE in self.templates:
             name = TOOL_USE
         answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
             text = str(answer["text"])
-            return cut_at_mark(text) if continue_final_message else text
+            return cut_at_mark(text, last) if continue_final_message else text
         reason = " ".join(answer["error"].split())
         if answer.get("refused"):
             raise PromptError(f"the chat template does not take this conversation: {reason}")

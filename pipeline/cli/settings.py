@@ -99,9 +99,7 @@ class Settings:
         if self.system is not None and not self.chat:
             raise UsageError("--system: is part of a chat; give --chat, too")
         if self.resume and (self.prompts is None or self.out in (None, "-")):
-            raise UsageError(
-                "--resume: goes on with the rows of an earlier run; give --prompts and --out FILE"
-            )
+            raise UsageError("--resume: goes on with the rows of an earlier run; give --prompts and --out FILE")
         story = self.prompt is None and self.prompts is None
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
