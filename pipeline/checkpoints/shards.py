@@ -6,9 +6,11 @@ out of date, they have the last word.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeGuard
 
 from ..errors import CheckpointError, UnsupportedError
 from .checkpoint import WEIGHTS
@@ -19,6 +21,7 @@ from .tensor_info import TensorInfo, listed, quoted
 __all__ = ["INDEX", "merged", "no_weights", "read_weights"]
 
 INDEX = "model.safetensors.index.json"
+MOST_NAME_BYTES = 255  # of a file's name, in the file systems that there are
 MOST_NAMED = 100  # missing files without an index
 _NUMBERED = re.compile(r"(.*)-(\d{1,6})-of-(\d{1,6})\.safetensors")
 
@@ -63,9 +66,19 @@ def _read_index(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
+        if not _is_file_name(file):
             raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
     return weight_map
+
+
+def _is_file_name(name: object) -> TypeGuard[str]:
+    """Whether a file in the folder can have this name."""
+    if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+        return False
+    try:
+        return len(os.fsencode(name)) <= MOST_NAME_BYTES
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
 
 
 def _indexed(path: Path, weight_map: dict[str, str]) -> list[Header]:

@@ -10,7 +10,14 @@ from ..errors import PromptError
 
 __all__ = ["CHAT_KEYS", "chat_values", "checked_messages", "shown_text"]
 
-CHAT_KEYS = ("tools", "documents", "chat_template_kwargs", "add_generation_prompt", "continue_final_message")
+CHAT_KEYS = (
+    "tools",
+    "documents",
+    "reasoning_effort",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+)
 
 _FORM = 'messages must be a list of objects such as {"role": "user", "content": "..."}'
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -43,6 +50,8 @@ def chat_values(line: Mapping[str, Any]) -> dict[str, Any]:
         value = found.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise PromptError(f"{key} must be a list of objects")
+    if not isinstance(found.get("reasoning_effort", ""), str):
+        raise PromptError('reasoning_effort must be a text, such as "low"')
     variables = found.get("chat_template_kwargs", {})
     if not isinstance(variables, dict):
         raise PromptError('chat_template_kwargs must be an object, such as {"enable_thinking": false}')

@@ -19,8 +19,7 @@ class Prompt:
     messages   a conversation, each message an object with "role" and "content"; `text` is its last content
     settings   its own settings, by the names of generation.settings, instead of the run's
     stop       its own stop strings; None: the run's
-    chat       for the chat template: "tools", "documents", "chat_template_kwargs", "add_generation_prompt" and
-               "continue_final_message", those that the line has
+    chat       what the line has for the chat template, by the names of conversations.CHAT_KEYS
     unknown    keys of its line that mean nothing here
     """
 

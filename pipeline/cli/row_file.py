@@ -27,8 +27,8 @@ from .rows import Row
 __all__ = ["RowWriter", "check_unused"]
 
 
-def check_unused(path: Path) -> None:
-    """Raises UsageError where another run writes rows to `path` now."""
+def check_unused(path: Path, option: str = "--out") -> None:
+    """Raises UsageError, for that option, where another run writes rows to `path` now."""
     if not path.is_file():  # not there yet; or a pipe, whose reader would take this for its end
         return
     try:
@@ -36,7 +36,7 @@ def check_unused(path: Path) -> None:
     except OSError:
         return  # opening it for rows will tell
     try:
-        _lock(descriptor, path)
+        _lock(descriptor, path, option)
     finally:
         os.close(descriptor)
 
@@ -132,7 +132,7 @@ def _open(path: Path) -> BinaryIO:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, option: str = "--out") -> None:
     """Takes the file for this process; the lock ends with the process, however that ends."""
     if not _is_file(descriptor):
         return
@@ -141,7 +141,7 @@ def _lock(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise UsageError(
-                f"--out {path}: another run writes its rows there; wait until it ends, or give another file"
+                f"{option} {path}: another run writes its rows there; wait until it ends, or give another file"
             ) from None
         # Some network file systems have no locks. Nobody can be refused there.
 

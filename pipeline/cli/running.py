@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,13 @@ def run(settings: CheckedSettings, engine: Engine | None = None) -> bool:
     """Whether all prompts ran and nothing was found. Bad input raises before --out is opened."""
     display = make_display(settings)
     try:
-        return _Run(settings, engine or package_engine(), display).run()
-    finally:
-        display.close()
+        found = _Run(settings, engine or package_engine(), display).run()
+    except BaseException:  # what ended the run is what is reported, though the terminal may be gone, too
+        with suppress(OSError):
+            display.close()
+        raise
+    display.close()
+    return found
 
 
 class _Run:
@@ -152,7 +156,8 @@ class _Run:
             try:
                 interrupt.check(f"{session.finished} of {len(session.jobs)} prompts are finished")
             except KeyboardInterrupt:
-                session.show_rest()
+                with suppress(OSError):
+                    session.show_rest()
                 raise
 
 

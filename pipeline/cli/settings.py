@@ -192,8 +192,7 @@ def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
     if settings.prompts is not None and settings.prompts != "-" and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
-    if option == "--out":
-        check_unused(target)
+    check_unused(target, option)
     files = list(settings.model.iterdir()) if settings.model.is_dir() else [settings.model]
     if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")

@@ -55,7 +55,9 @@ def test_index_without_a_map(sharded, weight_map):
     refuse(sharded, "index.json", "weight_map")
 
 
-@pytest.mark.parametrize("file", ["../one.safetensors", "/etc/passwd", "a/b", "..", ".", "", 3, None, "x\0y", "a\\b"])
+@pytest.mark.parametrize(
+    "file", ["../one.safetensors", "/etc", "a/b", "..", ".", "", 3, None, "x\0y", "a\\b", "x" * 256, "\ud800"]
+)
 def test_index_cannot_point_elsewhere(sharded, file):
     write_index(sharded, {"a": file})
     refuse(sharded, "'a'", "no file name")

@@ -182,6 +182,7 @@ VALUES = [
     ({"tools": {}}, "tools must be"),
     ({"tools": ["x"]}, "tools must be"),
     ({"documents": "x"}, "documents must be"),
+    ({"reasoning_effort": 3}, "reasoning_effort must be"),
     ({"chat_template_kwargs": []}, "chat_template_kwargs must be"),
     ({"chat_template_kwargs": {"messages": []}}, "cannot set 'messages'"),
     ({"chat_template_kwargs": {"self": 1}}, "cannot set 'self'"),
