@@ -106,15 +106,18 @@ def test_no_home_folder(monkeypatch):
 # What is executed
 
 
-@pytest.mark.parametrize("command", ["onebuf", "python -P -m"])
+@pytest.mark.parametrize(
+    "command", ["onebuf", "-P -m pipeline.run", "-m pipeline.run", "-m pipeline", "-Bmpipeline.run"]
+)
 def test_modules_of_the_current_folder_do_not_run(tmp_path, command):
-    """As the command `onebuf` starts: the folder of the script comes first, not the current one."""
+    """The command `onebuf` is a script: its folder comes first, not the current one. `python -m` begins with the
+    current one, which the package takes out before it loads anything."""
     for name in ("token", "numpy", "tokenizers", "rich", "json", "jinja2"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r})")
     script = tmp_path / "bin" / "onebuf"
     script.parent.mkdir()
     script.write_text("import sys\nfrom pipeline.run import main\nsys.exit(main())\n")
-    start = [str(script)] if command == "onebuf" else ["-P", "-m", "pipeline.run"]
+    start = [str(script)] if command == "onebuf" else command.split()
     done = subprocess.run(
         [sys.executable, *start, "--prompt", "The fox", "--max-tokens", "2", "--json"],
         cwd=tmp_path,
@@ -123,6 +126,23 @@ def test_modules_of_the_current_folder_do_not_run(tmp_path, command):
         text=True,
     )
     assert done.returncode == 0 and not (tmp_path / "executed").exists(), done.stderr
+
+
+def test_others_keep_the_current_folder(tmp_path):
+    """Only a program of the package gives it up: a program of somebody's own, which imports the package, does not."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import pipeline")
+    (tmp_path / "mine" / "__main__.py").write_text("import other")
+    (tmp_path / "other.py").write_text("print('here')")
+    for start in (["-m", "mine"], ["-c", "import pipeline, other"], ["-m", "mine", "-m", "pipeline"]):
+        done = subprocess.run(
+            [sys.executable, *start],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "here\n", done.stderr
 
 
 def test_every_program_is_a_command():
