@@ -16,6 +16,7 @@ import os
 import stat
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -123,6 +124,9 @@ def _open(path: Path) -> BinaryIO:
             try:
                 _lock(descriptor, path)
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    if _is_file(descriptor):
+                        with suppress(OSError):  # what a run left that was killed just at its end
+                            _temporary(Path(os.path.realpath(path))).unlink(missing_ok=True)
                     return cast(BinaryIO, open(descriptor, "wb", buffering=0))
             except BaseException:
                 os.close(descriptor)
@@ -186,7 +190,7 @@ def _replaced(path: Path, stream: BinaryIO, lines: Iterable[tuple[int, int]]) ->
     any moment. It is locked before it has that name, and the old one is closed after that."""
     status = os.fstat(stream.fileno())
     place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary = _temporary(place)
     temporary.unlink(missing_ok=True)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -194,7 +198,9 @@ def _replaced(path: Path, stream: BinaryIO, lines: Iterable[tuple[int, int]]) ->
         try:
             _lock(descriptor, path)
             os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-            os.fchown(descriptor, status.st_uid, status.st_gid)
+            own = os.fstat(descriptor)
+            if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
             with open(path, "rb", buffering=0) as source:
                 buffered = io.BufferedWriter(cast(io.RawIOBase, target))
                 for start, length in lines:
@@ -212,6 +218,11 @@ def _replaced(path: Path, stream: BinaryIO, lines: Iterable[tuple[int, int]]) ->
         temporary.unlink(missing_ok=True)
     stream.close()
     return target
+
+
+def _temporary(place: Path) -> Path:
+    """The name of the file that is to take the place of another one; whoever has that one's lock may use it."""
+    return place.with_name(f".{place.name}.new")
 
 
 def _line(row: Row) -> bytes:
