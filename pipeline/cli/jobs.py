@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
@@ -74,7 +75,19 @@ def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: CheckedSettings, cha
         messages = ({"role": "system", "content": settings.system}, *messages)
     variables = dict(prompt.chat)
     variables = variables.pop("chat_template_kwargs", {}) | variables
-    return tokenizer.encode(chat.render(messages, **variables), complete=True)
+    return tokenizer.encode(_rendered(chat, messages, variables), complete=True)
+
+
+def _rendered(chat: Chat, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+    """The conversation's text. Some templates tell a call of tools by its lack of content; others fail on it, and get
+    an empty one."""
+    try:
+        return chat.render(messages, **variables)
+    except CheckpointError:
+        if all(message.get("content") is not None for message in messages):
+            raise
+        filled = [message if message.get("content") is not None else {**message, "content": ""} for message in messages]
+        return chat.render(filled, **variables)
 
 
 def _make_job(

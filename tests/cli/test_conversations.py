@@ -102,6 +102,21 @@ def test_calls_of_tools(model):
         ]
 
 
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        ("{% for m in messages %}{{ m.role + ':' + m.content }};{% endfor %}", "user:Hello;assistant:;"),
+        ("{% for m in messages %}{{ 'calls' if m.content is none else m.content }};{% endfor %}", "Hello;calls;"),
+    ],
+    ids=["fails without content", "knows calls by it"],
+)
+def test_content_that_is_null(model, template, expected):
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    calls = [{"type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    line = {"messages": [HELLO, {"role": "assistant", "content": None, "tool_calls": calls}]}
+    assert rendered(line, model=model)[0] == [expected]
+
+
 def test_variables_of_the_template(model):
     tool = {"type": "function", "function": {"name": "look"}}
     lines = [
