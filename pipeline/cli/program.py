@@ -93,7 +93,9 @@ def file_path(text: str) -> str:
 def guarded(body: Callable[[], int]) -> int:
     """Calls `body` and returns its exit code, or that of the error which ended it."""
     try:
-        return body()
+        code = body()
+        sys.stdout.flush()  # here a full disk is an error like others
+        return code
     except OnebufError as error:
         return complain(str(error))
     except SignalReceived as end:

@@ -73,6 +73,29 @@ def test_arguments_after_two_dashes():
     assert parser.parse_args(["-I", "-x"]).include == "-x" and parser.parse_args(["-I", "y"]).include == "y"
 
 
+# What is printed
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("program", ["run", "inspect"])
+def test_results_on_a_full_disk_are_an_error(program):
+    """Those of inspect wait in a buffer until the end."""
+    arguments = {"run": ["--prompt", "x", "--max-tokens", "1", "--json"], "inspect": ["storyteller"]}[program]
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", f"pipeline.{program}", *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("onebuf: error: ") and done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("program", ["run", "inspect", "convert", "bench", "check"])
+def test_messages_on_a_full_disk_change_no_exit_code(program):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", f"pipeline.{program}", "--absent"], cwd=ROOT, stderr=full)
+    assert done.returncode == 2
+
+
 # Paths
 
 
