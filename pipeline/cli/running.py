@@ -102,11 +102,15 @@ class _Run:
         self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
-        generator = None if settings.resume else self._generator(model, jobs)  # it may refuse, before --out is emptied
+        generator, seconds = None, 0.0
+        if not settings.resume:
+            generator, seconds = self._generator(model, jobs)  # it may refuse, before --out is emptied
         with Interrupt() as interrupt, _writer(settings) or nullcontext() as writer:
             if settings.resume and writer is not None:
                 jobs = self._left(jobs, writer)
-                generator = self._generator(model, jobs) if jobs else None
+                if jobs:
+                    generator, seconds = self._generator(model, jobs)
+            load_seconds += seconds
             session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
             session.begin()
             if generator is not None:
@@ -129,8 +133,9 @@ class _Run:
         self._display.note(f"{self._settings.out}: has rows of {len(jobs) - len(left)} of {len(jobs)} prompts already")
         return left
 
-    def _generator(self, model: Decoder, jobs: list[Job]) -> Generator:
-        """A generator with room for the longest text, and for no more rows than there are prompts."""
+    def _generator(self, model: Decoder, jobs: list[Job]) -> tuple[Generator, float]:
+        """A generator with room for the longest text, and for no more rows than there are prompts; and the seconds in
+        which weights went to a device that has memory of its own."""
         settings = self._settings
         context = max(len(job.tokens) + job.max_tokens for job in jobs)
         batch_size = min(settings.batch_size, len(jobs))
@@ -139,9 +144,22 @@ class _Run:
             self._display.note(
                 f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
             )
-        return self._engine.Generator(
-            model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, trace=settings.trace is not None
+        started = ended = time.perf_counter()
+
+        def placing(done: int, total: int) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+            self._display.placing(done, total)
+
+        generator = self._engine.Generator(
+            model,
+            batch_size=batch_size,
+            context=context,
+            kv_cache=settings.kv_cache,
+            trace=settings.trace is not None,
+            progress=placing,
         )
+        return generator, ended - started
 
     def _handle_events(self, events: Iterable[object], session: Session, interrupt: Interrupt) -> None:
         """Hands each event to the session. A signal counts between events, so that no row is left half done."""
