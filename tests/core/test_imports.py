@@ -16,6 +16,7 @@ ROOMS = (
     "errors",
     "host",
     "_lazy",
+    "_start",
     "metalc",
     "strict",
     "device",
