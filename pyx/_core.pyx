@@ -144,8 +144,11 @@ cdef class Device(Handle):
 
     cdef ob_device_info describe(self) except *:
         cdef ob_device_info info
-        ob_device_describe(<ob_device *>self.enter(), &info)
+        cdef ob_error error
+        cdef int status = ob_device_describe(<ob_device *>self.enter(), &info, &error)
         self.leave()
+        if status != 0:
+            _raise(&error)
         return info
 
     @property
@@ -261,12 +264,19 @@ cdef class Library(Handle):
     @property
     def kernel_names(self):
         cdef char name[256]
+        cdef size_t count
+        cdef ob_error error
         cdef ob_library *library = <ob_library *>self.enter()
         names = []
-        for i in range(ob_library_count(library)):
-            ob_library_name(library, i, name, sizeof(name))
-            names.append(name.decode())
-        self.leave()
+        try:
+            if ob_library_count(library, &count, &error) != 0:
+                _raise(&error)
+            for i in range(count):
+                if ob_library_name(library, i, name, sizeof(name), &error) != 0:
+                    _raise(&error)
+                names.append(name.decode("utf-8", "replace"))
+        finally:
+            self.leave()
         return names
 
     def kernel(self, str name):
@@ -288,3 +298,4 @@ cdef class Library(Handle):
 include "kernel.pxi"
 include "buffer.pxi"
 include "chain.pxi"
+include "files.pxi"

@@ -43,6 +43,10 @@ static NSString *deviceNames(void) {
                       deviceNames());
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
+    if (result == nil) {
+        [device release];
+        return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
+    }
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
     result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
@@ -83,7 +87,9 @@ static NSString *deviceNames(void) {
     if (self == nil) return nil;
     _libraries = [[NSMutableDictionary alloc] init];
     _lock = [[NSLock alloc] init];
-    return self;
+    if (_libraries != nil && _lock != nil) return self;
+    [self release];
+    return nil;
 }
 
 - (void)dealloc {
@@ -131,10 +137,24 @@ static NSString *deviceNames(void) {
     return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
 }
 
-- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+- (OBLibrary *)keptLibraryAtPath:(NSString *)path {
     [_lock lock];
     OBLibrary *library = [[[_libraries objectForKey:path] retain] autorelease];
     [_lock unlock];
+    return library;
+}
+
+- (void)keep:(OBLibrary *)library atPath:(NSString *)path {
+    [_lock lock];
+    @try {
+        [_libraries setObject:library forKey:path];
+    } @finally {
+        [_lock unlock];
+    }
+}
+
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+    OBLibrary *library = [self keptLibraryAtPath:path];
     if (library != nil) return library;
 
     NSError *cause = nil;
@@ -144,9 +164,8 @@ static NSString *deviceNames(void) {
     }
     library = [OBLibrary libraryWithLibrary:opened device:_device];
     [opened release];
-    [_lock lock];
-    [_libraries setObject:library forKey:path];
-    [_lock unlock];
+    if (library == nil) return OBFail(error, OBErrorMemory, @"no memory for shader library %@", path);
+    [self keep:library atPath:path];
     return library;
 }
 
@@ -160,7 +179,7 @@ static NSString *deviceNames(void) {
     }
     OBLibrary *library = [OBLibrary libraryWithLibrary:compiled device:_device];
     [compiled release];
-    return library;
+    return library != nil ? library : OBFail(error, OBErrorMemory, @"no memory for a shader library");
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error {

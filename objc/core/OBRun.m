@@ -10,6 +10,7 @@
                         structs:(id<MTLBuffer>)structs
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
+    if (run == nil) return nil;
     run->_commands = [commands retain];
     run->_chain = [chain retain];
     run->_structs = [structs retain];

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from .. import host
 from ..errors import OnebufError, UsageError
 
 __all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "Parser", "complain", "guarded", "open_streams"]
@@ -26,6 +27,7 @@ class Parser(argparse.ArgumentParser):
 
 def guarded(body: Callable[[], int]) -> int:
     """Calls `body` and returns its exit code, or that of the error which ended it."""
+    host.exit_code = BAD_INPUT
     try:
         return body()
     except OnebufError as error:
