@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import sys
+import shlex
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import isolated
 from ..errors import FindingsError, RunError
 from . import resources
 from .buffers import Buffer, empty_buffer, new_buffer
@@ -109,7 +110,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
-    os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 

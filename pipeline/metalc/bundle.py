@@ -15,15 +15,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from ..host import cache_folder, cores
+from ..host import cores
 from . import generate, kernels, toolchain
+from .cache import build_folder, prune
 from .diagnostics import summary
 from .errors import CompileError
 from .parse import parse
@@ -88,25 +88,39 @@ def build(
     for isa in targets:
         toolchain.check_isa(isa)
     names = _check_files(files)
-    folder = _build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
-        # The preprocessor's headers differ for the checker only.
-        units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
-        for isa in targets[1:]:
-            alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
-            units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
-        pairs = [(unit, isa) for isa in targets for unit in units[isa]]
-        pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
-        compile_one = functools.partial(_object, folder, options, done)
-        keys = [(unit.key, isa) for unit, isa in pairs]
-        objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
-        groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
-        link_one = functools.partial(_link, folder, options)
-        libraries = list(pool.map(link_one, units.values(), groups, targets))
-    if build_dir is None:
-        _prune(folder)
-    return _publish(Path(out), dict(zip(targets, libraries)))
+    with build_folder(build_dir) as folder:
+        with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
+            libraries = _libraries(folder, options, names, targets, include, defines, pool, done)
+        if build_dir is None:
+            prune(folder)
+        return _publish(Path(out), dict(zip(targets, libraries)))
+
+
+def _libraries(
+    folder: Path,
+    options: tuple[str, ...],
+    names: Sequence[str],
+    targets: Sequence[str],
+    include: Sequence[_Path],
+    defines: Sequence[str],
+    pool: _Pool,
+    done: Callable[[str], None] | None,
+) -> list[Path]:
+    """The shared object of each instruction set, in `folder`."""
+    # The preprocessor's headers differ for the checker only.
+    units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
+    for isa in targets[1:]:
+        alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
+        units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
+    pairs = [(unit, isa) for isa in targets for unit in units[isa]]
+    pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
+    compile_one = functools.partial(_object, folder, options, done)
+    keys = [(unit.key, isa) for unit, isa in pairs]
+    objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
+    groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
+    link_one = functools.partial(_link, folder, options)
+    return list(pool.map(link_one, units.values(), groups, targets))
 
 
 def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
@@ -118,31 +132,6 @@ def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
         if not os.path.isfile(name):
             raise CompileError(f"{name}: no such file; check the path of the shader")
     return names
-
-
-def _build_folder(build_dir: _Path | None) -> Path:
-    if build_dir is not None:
-        folder = Path(build_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    folder = cache_folder() / "objects"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError
-    except OSError:
-        folder = Path(tempfile.gettempdir()) / f"onebuf-{os.getuid()}" / "objects"
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _prune(folder: Path) -> None:
-    """Keeps the cache small: files that were not used for a month go."""
-    oldest = time.time() - 30 * 24 * 3600
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if path.is_file() and path.stat().st_mtime < oldest:
-                path.unlink()
 
 
 def _options(optimize: str, sanitize: Sequence[str], warnings: bool) -> tuple[str, ...]:
