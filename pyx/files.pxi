@@ -22,5 +22,5 @@ def watch_file(memory, name, int exit_code=0):
     watch.map = ob_file_map_watch(view.buf, view.len, text, exit_code)
     PyBuffer_Release(&view)
     if watch.map == NULL:
-        raise MemoryError
+        raise _errors.DeviceError(f"{name}: no memory left to map it")
     return watch

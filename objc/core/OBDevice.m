@@ -26,22 +26,29 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     return found;
 }
 
-static NSString *deviceNames(void) {
+static NSArray *deviceNames(void) {
     NSMutableArray *names = [NSMutableArray arrayWithObjects:@"auto", OBSystemDeviceName, nil];
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         if (![names containsObject:[device name]]) [names addObject:[device name]];
     }
     [devices release];
-    return [names componentsJoinedByString:@", "];
+    return names;
+}
+
+static NSString *reasonOfMissing(NSString *name) {
+    NSArray *names = deviceNames();
+    for (NSString *known in names) {
+        if ([known caseInsensitiveCompare:name] != NSOrderedSame) continue;
+        return [NSString stringWithFormat:@"device '%@' does not open: no memory is left, or the system refuses", name];
+    }
+    return [NSString stringWithFormat:@"no device named '%@' on this machine; choose one of: %@", name,
+                                      [names componentsJoinedByString:@", "]];
 }
 
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
-    if (device == nil) {
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@", name,
-                      deviceNames());
-    }
+    if (device == nil) return OBFail(error, OBErrorDevice, @"%@", reasonOfMissing(name));
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     if (result == nil) {
         [device release];

@@ -15,6 +15,7 @@ PACKAGE = Path(pipeline.__file__).parent
 ROOMS = (
     "errors",
     "host",
+    "isolated",  # starts a program of the package in an interpreter of its own
     "_lazy",
     "metalc",
     "strict",
