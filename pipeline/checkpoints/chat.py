@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -37,6 +38,7 @@ class Chat:
         self.templates = dict(templates)
         self.special = dict(special)
         self._worker: subprocess.Popen[bytes] | None = None
+        self._asking = threading.Lock()  # one conversation goes through the process at a time
 
     def __enter__(self) -> Chat:
         return self
@@ -92,7 +94,8 @@ class Chat:
         """
         known = {"tools": None, "documents": None} | self.special | variables
         known |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
-        answer = self._ask({"template": self.template(name), "variables": known})
+        with self._asking:
+            answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
             return str(answer["text"])
         reason = " ".join(answer["error"].split())

@@ -22,6 +22,7 @@ ROOMS = (
     "device",
     "graph",  # graph/formats.py says what kernels read; checkpoints refuse everything else
     "checkpoints",
+    "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
     "ops",
