@@ -150,7 +150,8 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
             if (r < count)
-                z[ulong(pair_at(pairs, r, args)) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
+                z[ulong(pair_at(pairs, r, args)) * args.outputs + output] =
+                    add_bias(sums[r], bias, args.bias, first + output);
         }
     }
 }

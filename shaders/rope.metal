@@ -95,7 +95,8 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                            device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
                            device float *q_out [[buffer(8)]], device C *k_cache [[buffer(9)]],
                            device C *v_cache [[buffer(10)]], device atomic_uint *status [[buffer(11)]],
-                           constant HeadArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                           constant HeadArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
+                           OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;

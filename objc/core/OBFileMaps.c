@@ -75,8 +75,9 @@ static bool install(void) {
 // Control characters of a file's name do not reach a terminal.
 static char *line_for(const char *name, size_t *length) {
     static const char before[] = "onebuf: error: ";
-    static const char after[] = ": was cut short, or cannot be read any more, while it was in use; make it whole, and "
-                                "start again\n";
+    static const char after[] =
+        ": was cut short, or cannot be read any more, while it was in use; make it whole, and "
+        "start again\n";
     size_t size = strlen(name);
     char *line = malloc(sizeof before + size + sizeof after);
     if (line == NULL) return NULL;

@@ -57,6 +57,11 @@ def test_a_story(hook, when):
     check(*inject(hook, "story", when), least=150)
 
 
+@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_story_with_what_libraries_ask_for(hook, step):
+    check(*inject(hook, "story", "once", "whole", 5, step), least=2000)
+
+
 @pytest.mark.parametrize("when", ["once", "good"])
 def test_a_kernel_on_the_checker(hook, when):
     check(*inject(hook, "checked", when), least=15)

@@ -68,9 +68,7 @@ struct Attention {
     size_t k_row() const { return row_of(k_cache, args.head_dim); }
     size_t v_row() const { return row_of(v_cache, args.v_row); }
 
-    uint32_t count(uint32_t row) const {
-        return least(positions[row], (uint32_t)INT32_MAX) + 1;
-    }
+    uint32_t count(uint32_t row) const { return least(positions[row], (uint32_t)INT32_MAX) + 1; }
 
     uint32_t start(uint32_t row) const {
         return count(row) - least(count(row), args.window ? least(args.window, args.context) : args.context);
