@@ -75,7 +75,8 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (const OBArgument *)argumentAtIndex:(NSUInteger)index {
-    NSAssert(index < _argumentCount, @"argument out of range");
+    if (index >= _argumentCount)
+        [NSException raise:NSRangeException format:@"kernel '%@': argument out of range", _name];
     return &_arguments[index];
 }
 
@@ -87,7 +88,7 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (NSArray *)membersOfArgument:(NSUInteger)index {
-    if (_arguments[index].threadgroup) return nil;
+    if ([self argumentAtIndex:index]->threadgroup) return nil;
     return [[(id<MTLBufferBinding>)[_bindings objectAtIndex:index] bufferStructType] members];
 }
 
@@ -96,7 +97,10 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (OBMember)member:(NSUInteger)member ofArgument:(NSUInteger)index {
-    MTLStructMember *found = [[self membersOfArgument:index] objectAtIndex:member];
+    NSArray *members = [self membersOfArgument:index];
+    if (member >= [members count])
+        [NSException raise:NSRangeException format:@"kernel '%@': member out of range", _name];
+    MTLStructMember *found = [members objectAtIndex:member];
     OBMember result = {[found name], [found offset], [found dataType]};
     return result;
 }
