@@ -109,12 +109,19 @@ cdef class Library(Handle):
     @property
     def kernel_names(self):
         cdef char name[256]
+        cdef size_t count
+        cdef ob_error error
         cdef ob_library *library = <ob_library *>self.enter()
         names = []
-        for i in range(ob_library_count(library)):
-            ob_library_name(library, i, name, sizeof(name))
-            names.append(name.decode())
-        self.leave()
+        try:
+            if ob_library_count(library, &count, &error) != 0:
+                _raise(&error)
+            for i in range(count):
+                if ob_library_name(library, i, name, sizeof(name), &error) != 0:
+                    _raise(&error)
+                names.append(name.decode("utf-8", "replace"))
+        finally:
+            self.leave()
         return names
 
     def kernel(self, str name):
@@ -137,3 +144,4 @@ include "device.pxi"
 include "kernel.pxi"
 include "buffer.pxi"
 include "chain.pxi"
+include "files.pxi"

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -43,6 +44,7 @@ class Chat:
         self.special = dict(special)
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopped = 0
+        self._asking = threading.Lock()  # one conversation goes through the process at a time
 
     def __enter__(self) -> Chat:
         return self
@@ -111,7 +113,8 @@ class Chat:
         known |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
         if name is None and variables.get("tools") is not None and TOOL_USE in self.templates:
             name = TOOL_USE
-        answer = self._ask({"template": self.template(name), "variables": known})
+        with self._asking:
+            answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
             text = str(answer["text"])
             return cut_at_mark(text, last) if continue_final_message else text

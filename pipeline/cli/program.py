@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from .. import host
 from ..errors import OnebufError, UsageError
 from .streams import flush_output, open_streams
 
@@ -92,6 +93,7 @@ def file_path(text: str) -> str:
 
 def guarded(body: Callable[[], int]) -> int:
     """Calls `body` and returns its exit code, or that of the error which ended it."""
+    host.exit_code = BAD_INPUT
     try:
         code = body()
         sys.stdout.flush()  # here a full disk is an error like others

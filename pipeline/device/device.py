@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import sys
+import shlex
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import isolated
 from ..errors import FindingsError, RunError
 from ..host import CHECKER, CUDA
 from . import gpu_kernels, resources
@@ -122,7 +123,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
-    os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):
         resources.name_gpu_compiler()
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))

@@ -15,6 +15,7 @@ PACKAGE = Path(pipeline.__file__).parent
 ROOMS = (
     "errors",
     "host",
+    "isolated",  # starts a program of the package in an interpreter of its own
     "_lazy",
     "_start",
     "metalc",
@@ -22,6 +23,7 @@ ROOMS = (
     "device",
     "graph",  # graph/formats.py says what kernels read; checkpoints refuse everything else
     "checkpoints",
+    "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
     "ops",
