@@ -30,6 +30,7 @@ DEFAULT_ENDS = {
     "olmoe": 50279,
 }
 
+
 class Folder(Checkpoint):
     """An open folder. Made by `open_folder`."""
 

@@ -111,7 +111,9 @@ def test_prompt_and_answer_are_the_text_at_once(tokenizers, kind, data):
     text = tokenizer.decode(answer, prompt)
     assert streamed(tokenizer, answer, prompt) == text
     run = run_at_the_end(tokenizer, prompt)
-    if run and is_text(run):  # complete, and shown: what comes is a run of its own, though bytes that are no text follow
+    if run and is_text(
+        run
+    ):  # complete, and shown: what comes is a run of its own, though bytes that are no text follow
         whole = len(answer)
         while whole and not is_text(run_at_the_end(tokenizer, tokens[: place + whole])):
             whole -= 1
@@ -166,7 +168,9 @@ def test_stop_text_of_several_bytes(tokenizers, kind, stop):
         ends = watch(tokenizer, (stop,), tokens[:place])
         count = next(i for i, token in enumerate(tokens[place:], 1) if ends(token))
         text = tokenizer.decode(tokens[place : place + count], tokens[:place])
-        assert stop in text and cut(text, (stop,)) == whole[len(tokenizer.decode_prompt(tokens[:place])) :].split(stop)[0]
+        assert (
+            stop in text and cut(text, (stop,)) == whole[len(tokenizer.decode_prompt(tokens[:place])) :].split(stop)[0]
+        )
         assert stop not in tokenizer.decode(tokens[place : place + count - 1], tokens[:place])
 
 
@@ -214,7 +218,9 @@ def test_hidden_tokens_add_nothing(tokenizers):
 
 # Spaces before punctuation
 
-PUNCTUATION = st.lists(st.sampled_from(["a", " ", ".", "'", "n't", "m", "s", "ve", "re", ",", "?", " '", "'s"]), max_size=24)
+PUNCTUATION = st.lists(
+    st.sampled_from(["a", " ", ".", "'", "n't", "m", "s", "ve", "re", ",", "?", " '", "'s"]), max_size=24
+)
 
 
 @pytest.mark.parametrize("kind", ["unigram without bytes", "WordPiece", "end of word"])

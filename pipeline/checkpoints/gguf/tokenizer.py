@@ -149,7 +149,8 @@ class Vocabulary:
 
 
 def make_tokenizer(vocabulary: Vocabulary, ends: Collection[int] = ()) -> Tokenizer:
-    """The tokenizer, in which the tokens `ends` are special. UnsupportedError for another kind of tokenizer, CheckpointError for a damaged one."""
+    """The tokenizer, in which the tokens `ends` are special. UnsupportedError for another kind of tokenizer,
+    CheckpointError for a damaged one."""
     build = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}.get(vocabulary.model)
     if vocabulary.model in ("", "none", "no_vocab"):
         raise CheckpointError(f"{vocabulary.file}: has no tokenizer in it; use a file that was converted with one")
@@ -239,6 +240,8 @@ def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int
     control = {i for i, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)}
     control |= {i for i in ends if types[i] != TokenType.NORMAL or texts[i] in END_TEXTS}
     special = [texts[i] for i in sorted(control)]
-    defined = [text for i, (text, kind) in enumerate(zip(texts, types)) if kind == TokenType.USER_DEFINED and i not in control]
+    defined = [
+        text for i, (text, kind) in enumerate(zip(texts, types)) if kind == TokenType.USER_DEFINED and i not in control
+    ]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in defined])
