@@ -92,7 +92,7 @@ def is_text(data):
 
 
 @each_kind
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_stream_is_the_text_at_once(tokenizers, kind, data):
     tokenizer = tokenizers[kind]
@@ -101,7 +101,7 @@ def test_stream_is_the_text_at_once(tokenizers, kind, data):
 
 
 @each_kind
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_prompt_and_answer_are_the_text_at_once(tokenizers, kind, data):
     tokenizer = tokenizers[kind]
@@ -224,7 +224,7 @@ PUNCTUATION = st.lists(
 
 
 @pytest.mark.parametrize("kind", ["unigram without bytes", "WordPiece", "end of word"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(parts=PUNCTUATION, place=st.integers(0, 30))
 def test_cleaned_text_streams_to_itself(tokenizers, kind, parts, place):
     tokenizer = Tokenizer(tokenizers[kind]._tokenizer, clean_up=True)
