@@ -104,8 +104,7 @@ def _kind(value: object) -> str:
 def token_ids(config: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
     """`config[key]` as token ids; the field holds one id, a list of them, or null. Negative ones stand for none."""
     value = config.get(key)
-    values = value if isinstance(value, list) else [value]
-    values = [item for item in values if item is not None]
+    values: list[Any] = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
     if not all(_is_whole(item, -(2**31)) for item in values):
         raise CheckpointError(f"{source}: {key!r} must be a token id or a list of them, found {_kind(value)}")
     return tuple(item for item in values if item >= 0)

@@ -107,7 +107,7 @@ class Tokenizer:
 
     def decode_prompt(self, tokens: Sequence[int]) -> str:
         """The text of a prompt, without a character at its end that only the next tokens complete: it is theirs."""
-        return self.stream(tokens).before
+        return self.stream(tokens).before(tokens)
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A decoder for one text, token by token; `after` as for decode."""

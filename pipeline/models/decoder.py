@@ -110,11 +110,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         """Computes what a family needs once from its configuration: the frequencies of its rotary embedding."""
         pairs = self.checkpoint.layout.rope_pairs
         self.rope = Rope.read(
-            fields.config,
-            self.config.head_dim,
-            fields.source,
-            interleaved=pairs or None,
-            partial=self.partial_rope,
+            fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:

@@ -33,7 +33,9 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", attention_bias=False, position_embedding_type="rope")
-        shared = f.config.get("model_type") == "granitemoeshared"  # the other class has no such expert, whatever is said
+        shared = (
+            f.config.get("model_type") == "granitemoeshared"
+        )  # the other class has no such expert, whatever is said
         return cls(
             **f.shape(),
             **f.mixture("num_local_experts"),

@@ -49,8 +49,8 @@ class Rope:
 
         theta: the family's base, where the configuration has none. interleaved: the family's order of pairs, where
         the configuration (`rope_interleave`) has no say. partial: whether the family knows heads of which only a part
-        turns; transformers ignores `partial_rotary_factor` with those that do not. CheckpointError names a key that is missing or impossible,
-        UnsupportedError a variant.
+        turns; transformers ignores `partial_rotary_factor` with those that do not. CheckpointError names a key that is
+        missing or impossible, UnsupportedError a variant.
         """
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
@@ -67,7 +67,8 @@ class Rope:
         if not partial:
             if share < 1 and kind != "default":
                 raise UnsupportedError(
-                    f"{source}: partial_rotary_factor = {share:g} with rope_type {kind!r} is not supported for this family"
+                    f"{source}: partial_rotary_factor = {share:g} and rope_type {kind!r} together are not supported "
+                    f"for {config.get('model_type')}"
                 )
             share = 1.0
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)

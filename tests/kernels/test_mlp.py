@@ -91,6 +91,15 @@ def test_three_of_different_formats_keep_their_biases(device):
         assert_close(y, projected(x, values, bias), bound_of(device, x, weight, values, bias))
 
 
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_softcap_of_what_is_no_number(device, odd):
+    """Capped, it would look like the output of a model that works."""
+    x, (weight, _) = np.ones((2, 64), np.float32), matrix(np.random.default_rng(4), (24, 64), "bf16", 0)
+    x[1, 5] = odd
+    y = run(device, 2, lambda pipe, x: pipe.linear(x, weight, softcap=30.0), x=x)
+    assert (np.abs(y[0]) <= 30).all() and np.isnan(y[1]).all()
+
+
 @each("format, softcap", FORMATS, [30.0, 0.5])
 def test_softcap(device, format, softcap):
     rng = np.random.default_rng(4)

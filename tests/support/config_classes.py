@@ -115,7 +115,9 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
 
     made = transformers.CONFIG_MAPPING[model_type]
     try:
-        c = made(**copy.deepcopy({key: value for key, value in config.items() if key != "model_type"}))  # it writes there
+        c = made(
+            **copy.deepcopy({key: value for key, value in config.items() if key != "model_type"})
+        )  # it writes there
         ropes = _frequencies(model_type, c)
     except Exception:  # whatever the strict classes raise
         return None
@@ -181,9 +183,14 @@ def _frequencies(model_type: str, c: Any) -> list[dict[str, Any]]:
     module = importlib.import_module(f"transformers.models.{package}.modeling_{package}")
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)
-    kinds = [f"{kind}_" for kind in ("full_attention", "sliding_attention") if hasattr(rope, f"{kind}_inv_freq")] or [""]
+    kinds = [f"{kind}_" for kind in ("full_attention", "sliding_attention") if hasattr(rope, f"{kind}_inv_freq")] or [
+        ""
+    ]
     return [
-        {"inv_freq": getattr(rope, f"{kind}inv_freq").tolist(), "scale": float(getattr(rope, f"{kind}attention_scaling"))}
+        {
+            "inv_freq": getattr(rope, f"{kind}inv_freq").tolist(),
+            "scale": float(getattr(rope, f"{kind}attention_scaling")),
+        }
         for kind in kinds
     ]
 

@@ -149,7 +149,8 @@ class Vocabulary:
 
 
 def make_tokenizer(vocabulary: Vocabulary, ends: Collection[int] = ()) -> Tokenizer:
-    """The tokenizer, in which the tokens `ends` are special. UnsupportedError for another kind of tokenizer, CheckpointError for a damaged one."""
+    """The tokenizer, in which the tokens `ends` are special. UnsupportedError for another kind of tokenizer,
+    CheckpointError for a damaged one."""
     build = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}.get(vocabulary.model)
     if vocabulary.model in ("", "none", "no_vocab"):
         raise CheckpointError(f"{vocabulary.file}: has no tokenizer in it; use a file that was converted with one")

@@ -79,7 +79,8 @@ struct Output {
         __m256 last = _mm256_set1_ps(scale);
         if (softcap > 0) {
             v = _mm256_mul_ps(v, last);
-            __m256 lost = _mm256_mul_ps(v, _mm256_setzero_ps());  // NaN where v is ±inf, which capped looks like a number
+            __m256 lost =
+                _mm256_mul_ps(v, _mm256_setzero_ps());  // NaN where v is ±inf, which capped looks like a number
             v = _mm256_add_ps(tanh(_mm256_div_ps(v, _mm256_set1_ps(softcap))), lost);
             last = _mm256_set1_ps(softcap);
         }
