@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import CheckpointError, PromptError
+from ..printing import one_line
+from .files import read_file
 from .tensor_info import listed
 
 __all__ = ["DEFAULT", "Chat", "read_template"]
@@ -95,7 +97,7 @@ class Chat:
         answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
             return str(answer["text"])
-        reason = " ".join(answer["error"].split())
+        reason = one_line(answer["error"])
         if answer.get("refused"):
             raise PromptError(f"the chat template does not take this conversation: {reason}")
         raise self._failed(f"{reason}; use another version of the file")
@@ -134,9 +136,7 @@ class Chat:
 def read_template(file: Path) -> str:
     """The template in `file`."""
     try:
-        if file.stat().st_size > MAX_TEMPLATE_BYTES:
-            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes are too many for a chat template")
-        return file.read_bytes().decode("utf-8-sig")
+        return read_file(file, MAX_TEMPLATE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import CheckpointError, UnsupportedError
 from .chat import DEFAULT, Chat, read_template
 from .checkpoint import WEIGHTS, Checkpoint
 from .config import read_json, token_ids
+from .files import exists
 from .safetensors import Header, read_header
 from .tensor_info import TensorInfo, listed, quoted
 from .text_part import text_part
@@ -17,6 +19,7 @@ from .tokenizer import Tokenizer
 __all__ = ["INDEX", "Folder", "open_folder"]
 
 INDEX = "model.safetensors.index.json"
+MOST_NAME_BYTES = 255  # of a file's name, in the file systems that there are
 SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -49,13 +52,13 @@ class Folder(Checkpoint):
 
 def open_folder(path: Path) -> Folder:
     """The checkpoint in folder `path`; every header is checked against its file's size."""
-    if not (path / "config.json").exists() and any(path.glob("*.gguf")):
+    if not exists(path / "config.json") and any(path.glob("*.gguf")):
         raise _no_weights(path)
     config = read_json(path / "config.json")
-    if (path / WEIGHTS).exists():
+    if exists(path / WEIGHTS):
         headers = [read_header(path / WEIGHTS)]
         tensors = headers[0].tensors
-    elif (path / INDEX).exists():
+    elif exists(path / INDEX):
         headers, tensors = _read_shards(path)
     else:
         raise _no_weights(path)
@@ -70,10 +73,12 @@ def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
-            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
+        if not _is_file_name(file):
+            raise CheckpointError(
+                f"{index}: tensor {quoted(name)} is in {quoted(file)}, which is no file name; download it again"
+            )
     files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (path / file).exists()]
+    missing = [file for file in files if not exists(path / file)]
     if missing:
         raise CheckpointError(
             f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
@@ -95,6 +100,16 @@ def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
                 )
             tensors[name] = info
     return list(headers.values()), tensors
+
+
+def _is_file_name(name: object) -> TypeGuard[str]:
+    """Whether a file in the folder can have this name."""
+    if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+        return False
+    try:
+        return len(os.fsencode(name)) <= MOST_NAME_BYTES
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
 
 
 def _no_weights(path: Path) -> CheckpointError:
@@ -128,11 +143,11 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
     """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
     file = path / "chat_template.jinja"
     more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
-    if file.exists():
+    if exists(file):
         return file, {DEFAULT: read_template(file)} | more
     source = path / "tokenizer_config.json"
     found = tokenizer.get("chat_template")
-    if found is None and (path / "chat_template.json").exists():
+    if found is None and exists(path / "chat_template.json"):
         source = path / "chat_template.json"
         found = read_json(source).get("chat_template")
     entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
@@ -161,4 +176,4 @@ def _special_texts(path: Path, tokenizer: dict[str, Any]) -> dict[str, str]:
 
 
 def _optional_json(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.exists() else {}
+    return read_json(file) if exists(file) else {}

@@ -8,8 +8,13 @@ from pathlib import Path
 import tokenizers
 
 from ..errors import CheckpointError, PromptError
+from ..printing import one_line
+from .files import read_file
+from .panics import panics_become
 
 __all__ = ["TextStream", "Tokenizer"]
+
+MOST_TOKENIZER_BYTES = 1 << 29  # of tokenizer.json: published ones have a tenth of it
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -38,12 +43,22 @@ class Tokenizer:
     @classmethod
     def open(cls, file: Path, bos_token: int | None = None) -> Tokenizer:
         """The tokenizer in `file`, a tokenizer.json. CheckpointError where it is missing or damaged."""
-        if not file.is_file():
-            raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from")
+        def bad(what: str) -> CheckpointError:
+            return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
+
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(file)), bos_token)
+            content = read_file(file, MOST_TOKENIZER_BYTES)
+        except FileNotFoundError:
+            raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from") from None
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+        try:
+            with panics_become(bad, silent=True):
+                return cls(tokenizers.Tokenizer.from_buffer(content), bos_token)
+        except CheckpointError:
+            raise
         except Exception as error:  # the package raises plain Exception
-            raise CheckpointError(f"{file}: not a tokenizer: {_one_line(error)}; download it again") from error
+            raise bad(one_line(str(error))) from error
 
     @property
     def vocab_size(self) -> int:
@@ -58,12 +73,15 @@ class Tokenizer:
         """
         try:
             text.encode()
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+            with panics_become(lambda what: PromptError(f"cannot be tokenised: {what}"), silent=True):
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+        except PromptError:
+            raise
         except UnicodeEncodeError as error:
             where = f"character {error.start + 1}"
             raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
         except Exception as error:
-            raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
+            raise PromptError(f"cannot be tokenised: {one_line(str(error))}") from error
         if not complete and self.bos_token is not None and ids[:1] != [self.bos_token]:
             ids.insert(0, self.bos_token)
         if not ids:
@@ -76,7 +94,8 @@ class Tokenizer:
         after: the tokens before these. Without them some tokenizers drop the space in front of a text's first word.
         """
         before = list(after[-CONTEXT:])
-        text: str = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
+        with panics_become(lambda what: CheckpointError(f"the tokenizer cannot show tokens as text: {what}")):
+            text: str = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
         return text[len(self.decode(before)) :] if before else text
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
@@ -122,7 +141,3 @@ class TextStream:
         self._context = len(self._window)
         self._shown = len(self._decode(self._window))
         return piece
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ..errors import OnebufError, UsageError
+from ..printing import printable
 
 __all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "Parser", "complain", "guarded", "open_streams"]
 
@@ -43,7 +44,7 @@ def guarded(body: Callable[[], int]) -> int:
 
 def complain(message: str) -> int:
     """Prints an error as one line and returns the exit code of bad input."""
-    print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"onebuf: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT
 
 

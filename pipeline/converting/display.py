@@ -7,6 +7,7 @@ from typing import Self
 
 from ..checkpoints.tensor_info import listed
 from ..graph.plan import human
+from ..printing import printable
 from .conversion import Conversion
 
 __all__ = ["Lines"]
@@ -35,8 +36,8 @@ class Lines:
         """Everything is written."""
         count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
         print(
-            f"{work.folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
-            f"smaller than {work.checkpoint.path}, in {seconds:,.0f} s"
+            f"{printable(str(work.folder))}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
+            f"smaller than {printable(str(work.checkpoint.path))}, in {seconds:,.0f} s"
         )
         if work.left_out:
-            print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
+            print(f"left out, as mlx-lm does: {printable(listed(work.left_out, 4))}")

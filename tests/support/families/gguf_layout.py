@@ -30,8 +30,9 @@ ARCHITECTURES = {
 }
 
 
-def write_gguf(file, name: str, golden: dict, kind: str) -> None:
-    """Matrices in `kind` where their rows are whole blocks of it, else Q8_0; routers and vectors F32."""
+def write_gguf(file, name: str, golden: dict, kind: str, metadata: dict | None = None) -> None:
+    """Matrices in `kind` where their rows are whole blocks of it, else Q8_0; routers and vectors F32. metadata: more of
+    it, such as a tokenizer."""
     key = ARCHITECTURES[name]
     family, config = FAMILIES[key], golden["config"]
     matrices, vectors = modules(name, golden, lambda module, grid: _split(name, module, grid, config))
@@ -49,7 +50,7 @@ def write_gguf(file, name: str, golden: dict, kind: str) -> None:
     if raw:
         tensors.append(("rope_freqs.weight", (len(raw) // 4,), F32))
         data += raw + bytes(-len(raw) % 32)
-    file.write_bytes(files.gguf(_metadata(name, family, config), tensors, data))
+    file.write_bytes(files.gguf(_metadata(name, family, config) | (metadata or {}), tensors, data))
 
 
 def _split(name: str, module: str, grid: Grid, config: dict):

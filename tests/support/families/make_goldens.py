@@ -20,7 +20,7 @@ import numpy as np
 TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS))
 
-from support.families.cases import CASES  # noqa: E402
+from support.families.cases import ALL  # noqa: E402
 from support.families.files import write_folder  # noqa: E402
 from support.families.golden import GREEDY, POSITIONS, PROMPT, load, save  # noqa: E402
 from support.families.grid import tokens  # noqa: E402
@@ -63,7 +63,7 @@ def described(name: str, folder: Path) -> dict:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    case = CASES[name]
+    case = ALL[name]
     config = AutoConfig.for_model(case.model_type, **case.arguments)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     return {
@@ -128,5 +128,5 @@ def _shapes(file: Path) -> dict:
 
 if __name__ == "__main__":
     families = [argument for argument in sys.argv[1:] if argument != "--check"]
-    for family in families or CASES:
+    for family in families or ALL:
         make(family, check="--check" in sys.argv)
