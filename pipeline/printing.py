@@ -8,7 +8,7 @@ wrote, is kept as it is, because it is data there.
 import json
 import re
 
-__all__ = ["one_line", "printable", "shown", "to_json"]
+__all__ = ["brief", "one_line", "printable", "shown", "to_json"]
 
 MOST_CHARACTERS = 400  # of another program's message
 _ODD = re.compile(r"[^\x20-\x7e]")
@@ -24,6 +24,11 @@ def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
     """`text` as one printable line of at most `most` characters."""
     line = printable(" ".join(text[: 16 * most].split()))
     return line if len(line) <= most and len(text) <= 16 * most else line[: most - 1] + "…"
+
+
+def brief(value: object, most: int = 80) -> str:
+    """`value` as Python writes it, in at most `most` characters: what a file says in place of something else."""
+    return one_line(repr(value), most)
 
 
 def shown(text: str, stream: object) -> str:

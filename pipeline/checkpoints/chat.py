@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import CheckpointError, PromptError
-from ..printing import one_line
+from ..printing import brief, one_line
 from .files import read_file
 from .tensor_info import listed
 
@@ -70,7 +70,7 @@ class Chat:
         wanted = name or (DEFAULT if len(self.templates) > 1 else next(iter(self.templates)))
         if wanted not in self.templates:
             raise CheckpointError(
-                f"{self.source}: has no chat template {wanted!r}, but {listed(map(repr, self.templates))}"
+                f"{self.source}: has no chat template {brief(wanted)}, but {listed(map(brief, self.templates))}"
             )
         return self.templates[wanted]
 

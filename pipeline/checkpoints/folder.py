@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 from .chat import DEFAULT, Chat, read_template
 from .checkpoint import WEIGHTS, Checkpoint
 from .config import read_json, token_ids
@@ -89,7 +90,7 @@ def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
         absent = [name for name, where in weight_map.items() if where == file and name not in headers[file].tensors]
         if absent:
             raise CheckpointError(
-                f"{path / file}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; download it again"
+                f"{path / file}: has no tensor {listed(map(brief, absent))}, though {INDEX} says so; download it again"
             )
     tensors: dict[str, TensorInfo] = {}
     for file in files:

@@ -44,7 +44,7 @@ def as_array(memory: Memory, shape: Sequence[int], dtype: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A range of a memory map: `key` names the map, so that a device wraps it once."""
+    """A range of a memory map; `key` names the map where two ranges are compared."""
 
     key: Hashable
     memory: mmap.mmap
@@ -110,7 +110,7 @@ class Storage:
 
     def _allocate(self, device: Device) -> Memory:
         if self._mapped is not None:
-            return device.wrapped(self._mapped.key, self._mapped.memory), self._mapped.offset
+            return device.wrapped(self._mapped.memory), self._mapped.offset
         buffer = device.core.buffer(max(self.nbytes, 16))
         if self._array is not None:
             memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data

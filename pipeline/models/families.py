@@ -9,6 +9,7 @@ from ..device.device import Device, as_device
 from ..errors import BuildError, CheckpointError, UnsupportedError
 from ..graph.builder import Pipeline
 from ..graph.steps.experts import GROUPED_ROWS
+from ..printing import brief
 from .decoder import Model
 from .row_state import Rows
 from .survey import Survey
@@ -53,7 +54,7 @@ def family_of(checkpoint: Checkpoint) -> type[Model]:
     family = checkpoint.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise UnsupportedError(
-            f"{checkpoint.source}: model_type {family!r} is not supported; use one of: {', '.join(FAMILIES)}"
+            f"{checkpoint.source}: model_type {brief(family)} is not supported; use one of: {', '.join(FAMILIES)}"
         )
     module, name = FAMILIES[family].split(".")
     found: type[Model] = getattr(importlib.import_module(f".{module}", __package__), name)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from ..checkpoints.config import boolean, integer, number
 from ..device.core import _core
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -62,7 +63,7 @@ class Fields:
     def part(self, key: str) -> Fields:
         """The object at `key`; an empty one where there is none."""
         value = self.config.get(key)
-        self.check(value is None or isinstance(value, dict), f"{key} = {value!r} is no object; it is needed")
+        self.check(value is None or isinstance(value, dict), f"{key} = {brief(value)} is no object; it is needed")
         return Fields(value or {}, self.source)
 
     def choice(self, key: str, default: str, *others: str) -> str:
@@ -70,7 +71,7 @@ class Fields:
         value = self.config.get(key)
         value = default if value is None else value
         if value not in (default, *others):
-            raise self.unsupported(f"{key} = {value!r}", f"; supported: {', '.join((default, *others))}")
+            raise self.unsupported(f"{key} = {brief(value)}", f"; supported: {', '.join((default, *others))}")
         return value
 
     def only(self, **values: object) -> None:
@@ -78,7 +79,7 @@ class Fields:
         for key, value in values.items():
             found = self.config.get(key)
             if found is not None and found != value and (found or value):  # False, 0 and [] all say "no"
-                raise self.unsupported(f"{key} = {found!r}")
+                raise self.unsupported(f"{key} = {brief(found)}")
 
     def unsupported(self, what: str, more: str = "") -> UnsupportedError:
         return UnsupportedError(f"{self.source}: {what} is not supported for {self.config.get('model_type')}{more}")
@@ -148,7 +149,7 @@ class Fields:
         listed, step = self.config.get("mlp_only_layers") or [], self.whole("decoder_sparse_step", 1)
         self.check(
             isinstance(listed, list) and all(type(number) is int for number in listed),
-            f"mlp_only_layers = {listed!r} is no list of layers; it is needed",
+            f"mlp_only_layers = {brief(listed)} is no list of layers; it is needed",
         )
         dense = set(listed)
         return tuple(number in dense or (number + 1) % step != 0 for number in range(layers))

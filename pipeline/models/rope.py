@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Rope:
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
-            raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
+            raise UnsupportedError(f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}")
         common = (
             config if layer_type is None else {}
         )  # beside parts for each type of layer it says nothing of all of them
@@ -82,7 +83,7 @@ def parameters(config: dict[str, Any], source: str, layer_type: str | None = Non
     elif layer_type == "sliding_attention":  # Gemma 3 as first published
         rope = {"rope_theta": number(config, "rope_local_base_freq", 10000.0, source=source)}
     if not isinstance(rope, dict):
-        raise CheckpointError(f"{source}: rope_parameters = {rope!r} is no object; it is needed")
+        raise CheckpointError(f"{source}: rope_parameters = {brief(rope)} is no object; it is needed")
     if not nested and any(isinstance(value, dict) for value in rope.values()):
         has = ", ".join(key for key, value in rope.items() if isinstance(value, dict))
         raise CheckpointError(f"{source}: rope_parameters has entries for {has}, none for {layer_type}; it is needed")
@@ -177,7 +178,7 @@ def _yarn(v: _Values) -> Turning:
     dim, trained = v.dim, v.trained
     if v.number("extrapolation_factor", 1.0) != 1:
         raise UnsupportedError(
-            f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1"
+            f"{v.source}: rope extrapolation_factor = {brief(v.rope['extrapolation_factor'])} is not supported; use 1"
         )
     longest = integer(v.config, "max_position_embeddings", source=v.source) if v.rope.get("factor") is None else 0
     factor = v.number("factor", longest / trained)

@@ -317,15 +317,15 @@ _BIASED = {"attention_bias": True}
 VARIANTS = {
     "llama_biases": _variant("llama", _BIASED | {"mlp_bias": True}),
     "qwen2_window": _variant("qwen2", _SWITCHED | {"max_window_layers": 2}),
-    "qwen3_window": _variant("qwen3", _BIASED | _SWITCHED | {"max_window_layers": 2}),
+    "qwen3_window": _variant("qwen3", _BIASED | _SWITCHED | {"max_window_layers": 2}, "2 "),
     "qwen3_moe_dense": _variant(
         "qwen3_moe", _BIASED | _SWITCHED | {"mlp_only_layers": [3], "decoder_sparse_step": 2}
     ),
     "qwen2_moe_dense": _variant(
-        "qwen2_moe", _SWITCHED | {"max_window_layers": 3, "mlp_only_layers": [1], "qkv_bias": False}
+        "qwen2_moe", _SWITCHED | {"max_window_layers": 3, "mlp_only_layers": [1], "qkv_bias": False}, "3 "
     ),
-    "mixtral_window": _variant("mixtral", {"sliding_window": 8}),
-    "olmoe_biases": _variant("olmoe", _BIASED),
+    "mixtral_window": _variant("mixtral", {"sliding_window": 8}, "2 "),
+    "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
     "granitemoe_biases": _variant("granitemoe", _BIASED),
     "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
     "gemma3_biases": _variant("gemma3_text", _BIASED),
