@@ -133,7 +133,7 @@ def _change(rng: random.Random, value) -> None:
     elif what < 0.25 and isinstance(value, dict):
         value[rng.choice(TEXTS)] = inner
     elif what < 0.35:
-        value[key] = rng.choice(OTHERS)
+        value[key] = json.loads(json.dumps(rng.choice(OTHERS)))
     elif what < 0.45:
         value[key] = rng.choice(TEXTS)
     elif type(inner) is int and what < 0.7:
