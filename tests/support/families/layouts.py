@@ -86,9 +86,9 @@ def latent(module: str, grid: Grid, config: dict) -> dict[str, Grid]:
 # MLX
 
 
-def write_mlx(folder, name: str, golden: dict) -> None:
+def write_mlx(folder, name: str, golden: dict, mixed: dict | None = None) -> None:
     """4 bits in groups of 32, routers 8, or not quantised where mlx-lm leaves them; experts in mxfp4 where the family
-    has them so."""
+    has them so. mixed: other entries of the table for modules whose names end so."""
     config, layout = golden["config"], FAMILIES.get(ALL[name].model_type, Family())
     matrices, vectors = modules(
         name,
@@ -105,9 +105,10 @@ def write_mlx(folder, name: str, golden: dict) -> None:
             tensors[f"{module}.weight"] = "U32", _packed(_e2m1(grid.q), 4)
             tensors[f"{module}.scales"] = "U8", (np.log2(grid.scale).astype(np.int32) + 128).astype(np.uint8)
             continue
-        bits = 8 if module.endswith(ROUTERS) else 4
-        if bits == 8:
-            table[module] = {"group_size": BLOCK, "bits": 8}
+        own = next((entry for end, entry in (mixed or {}).items() if module.endswith(end)), None)
+        bits = 8 if module.endswith(ROUTERS) else 4 if own is None else own["bits"]
+        if bits == 8 or own is not None:
+            table[module] = {"group_size": BLOCK, "bits": bits} | ({} if module.endswith(ROUTERS) else own or {})
         zero = 2 ** (bits - 1)
         tensors[f"{module}.weight"] = "U32", _packed(grid.q + np.int16(zero), bits)
         tensors[f"{module}.scales"] = stored(grid.scale, "BF16")
@@ -137,6 +138,10 @@ def write_blocks(folder, name: str, golden: dict) -> None:
 
 
 def _packed(q: np.ndarray, bits: int) -> np.ndarray:
+    if bits == 6:  # sixteen of them fill three words
+        flags = (q.astype(np.uint8)[..., None] >> np.arange(6, dtype=np.uint8)) & 1
+        raw = np.packbits(flags.reshape(*q.shape[:-1], -1), axis=-1, bitorder="little")
+        return raw.view("<u4")
     per = 32 // bits
     words = q.astype(np.uint32).reshape(*q.shape[:-1], -1, per)
     return (words << (np.arange(per, dtype=np.uint32) * np.uint32(bits))).sum(-1, dtype=np.uint32)
