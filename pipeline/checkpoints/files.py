@@ -60,12 +60,10 @@ def read_file(file: Path, most: int = MOST_JSON_BYTES) -> bytes:
     with open_file(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size <= most:
-            parts = bytearray()
-            while part := stream.read(most + 1 - len(parts)):
-                parts += part
-                if len(parts) > most:
-                    break
-            else:
-                return bytes(parts)
-            size = len(parts)
+            content = bytearray(stream.read(size + 1))  # a file may grow, and those of /proc have no size
+            while len(content) <= most and (part := stream.read(1 << 20)):
+                content += part
+            if len(content) <= most:
+                return bytes(content)
+            size = len(content)
     raise CheckpointError(f"{file}: has {size:,} bytes, more than the {most:,} that such a file may have")

@@ -214,11 +214,11 @@ def _gguf(rng: random.Random, content: bytes) -> bytes:
     what = rng.random()
     if what < 0.2:
         return mutations.mutated_bytes([content], rng.getrandbits(40))
-    spans = _spans(content)
-    if what < 0.35 or not spans:
+    found = spans(content)
+    if what < 0.35 or not found:
         start = len(content) // 4
         return content[:start] + _data(rng, content[start:])
-    at, size, kind = rng.choice(spans)
+    at, size, kind = rng.choice(found)
     changed = bytearray(content)
     if kind in "fd":
         number = rng.choice([n for n in NUMBERS if isinstance(n, float) and (kind == "d" or not 3.4e38 < abs(n) < 1e309)])
@@ -229,42 +229,42 @@ def _gguf(rng: random.Random, content: bytes) -> bytes:
     return bytes(changed)
 
 
-def _spans(content: bytes) -> list[tuple[int, int, str]]:
+def spans(content: bytes) -> list[tuple[int, int, str]]:
     """(place, bytes, form) of every number among the metadata, with those of arrays, and of the tensors' entries."""
-    spans: list[tuple[int, int, str]] = []
+    found: list[tuple[int, int, str]] = []
     try:
         _, tensors, pairs = struct.unpack_from("<IQQ", content, 4)
         at = 24
         for _ in range(min(pairs, 1000)):
             at += 8 + struct.unpack_from("<Q", content, at)[0]
             (kind,) = struct.unpack_from("<I", content, at)
-            spans.append((at, 4, "I"))
-            at = _value(content, at + 4, kind, spans, 0)
+            found.append((at, 4, "I"))
+            at = _value(content, at + 4, kind, found, 0)
         for _ in range(min(tensors, 1000)):
             at += 8 + struct.unpack_from("<Q", content, at)[0]
             (dimensions,) = struct.unpack_from("<I", content, at)
-            spans.append((at, 4, "I"))
-            spans += [(at + 4 + 8 * i, 8, "Q") for i in range(min(dimensions, 8))]
+            found.append((at, 4, "I"))
+            found += [(at + 4 + 8 * i, 8, "Q") for i in range(min(dimensions, 8))]
             at += 4 + 8 * dimensions
-            spans += [(at, 4, "I"), (at + 4, 8, "Q")]
+            found += [(at, 4, "I"), (at + 4, 8, "Q")]
             at += 12
     except (struct.error, KeyError, OverflowError):
         pass  # damaged before: what was found will do
-    return spans
+    return found
 
 
-def _value(content: bytes, at: int, kind: int, spans: list, depth: int) -> int:
+def _value(content: bytes, at: int, kind: int, found: list, depth: int) -> int:
     """Notes the numbers of a value; returns where it ends."""
     if kind == gguf_files.STRING:
         return at + 8 + struct.unpack_from("<Q", content, at)[0]
     if kind == gguf_files.ARRAY:
         inner, count = struct.unpack_from("<IQ", content, at)
-        spans.append((at + 4, 8, "Q"))
+        found.append((at + 4, 8, "Q"))
         at += 12
         for i in range(min(count, 10_000)):
-            at = _value(content, at, inner, spans if i < 3 else [], depth + 1)
+            at = _value(content, at, inner, found if i < 3 else [], depth + 1)
         return at
     form = gguf_files.FORMS[kind]
     size = struct.calcsize("<" + form)
-    spans.append((at, size, form))
+    found.append((at, size, form))
     return at + size

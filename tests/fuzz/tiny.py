@@ -133,6 +133,9 @@ class Model:
     name: str
     files: dict[str, bytes]
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class _Shapes(Survey):
     """Takes down what a family asks for."""
