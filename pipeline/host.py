@@ -40,8 +40,8 @@ def cores() -> int:
 
 
 def cache_folder() -> Path:
-    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist. OSError where no home folder is
-    known, which it needs."""
+    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist. OSError where none of these is
+    known."""
     named = os.environ.get("OB_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "onebuf"
 

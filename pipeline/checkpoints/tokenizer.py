@@ -43,6 +43,7 @@ class Tokenizer:
     @classmethod
     def open(cls, file: Path, bos_token: int | None = None) -> Tokenizer:
         """The tokenizer in `file`, a tokenizer.json. CheckpointError where it is missing or damaged."""
+
         def bad(what: str) -> CheckpointError:
             return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
 

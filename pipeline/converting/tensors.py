@@ -125,8 +125,9 @@ def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list
         if odd or len(infos[0].shape) != 2:
             info = (odd or infos)[0]
             raise CheckpointError(
-                f"{info.file}: tensor {brief(info.name)} is {info.dtype} of shape {list(info.shape)}, {brief(infos[0].name)} "
-                f"is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one shape and dtype"
+                f"{info.file}: tensor {brief(info.name)} is {info.dtype} of shape {list(info.shape)}, "
+                f"{brief(infos[0].name)} is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one "
+                "shape and dtype"
             )
         outputs.append(_stack(f"{before}.{family.stack}.{projection}.weight", [Piece(info) for info in infos]))
     return outputs

@@ -25,7 +25,8 @@ class Device:
     """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
 
     Threads: a device may be shared by threads; its command buffers execute in the order of their commits. Two
-    threads that need a kernel for the first time at the same time may both compile it, which does no harm. `findings` are those of all threads together.
+    threads that need a kernel for the first time at the same time may both compile it, which does no harm. `findings`
+    are those of all threads together.
     """
 
     def __init__(self, core: _core.Device) -> None:

@@ -45,11 +45,7 @@ class Config(Shape):
     def read(cls, f: Fields) -> Config:
         kind = f.config["model_type"]
         third, lite = kind != "deepseek_v2", kind == "glm4_moe_lite"
-        f.only(
-            hidden_act="silu",
-            moe_layer_freq=1,
-            scoring_func="sigmoid" if third else "softmax",
-        )
+        f.only(hidden_act="silu", moe_layer_freq=1, scoring_func="sigmoid" if third else "softmax")
         method = (
             f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
         )
@@ -96,9 +92,7 @@ class Layer(DecoderLayer):
             f"{attention}.q_b_proj" if c.q_rank else f"{attention}.q_proj", (queries, c.q_rank or c.hidden)
         )
         self.kv_a = load.matrix(f"{attention}.kv_a_proj_with_mqa", (c.rank + c.turning, c.hidden))
-        self.kv_a_bias = (
-            load.array(f"{attention}.kv_a_proj_with_mqa.bias", (c.rank + c.turning,)) if c.biased else None
-        )
+        self.kv_a_bias = load.array(f"{attention}.kv_a_proj_with_mqa.bias", (c.rank + c.turning,)) if c.biased else None
         self.kv_norm = load.array(f"{attention}.kv_a_layernorm.weight", (c.rank,))
         self.kv_b = self._kv_b(load, attention, c)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.v_dim))
@@ -113,9 +107,7 @@ class Layer(DecoderLayer):
             self.correction = load.array(f"{mlp}.gate.e_score_correction_bias", (c.experts,)) if corrected else None
             self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
-            self.biases = weights.dense_biases(
-                load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden, c.mlp_biased
-            )
+            self.biases = weights.dense_biases(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden, c.mlp_biased)
 
     @staticmethod
     def _kv_b(load: Loader, attention: str, c: Config) -> WeightLike | KeysValues:
@@ -192,8 +184,6 @@ class Deepseek(Decoder[Config, Layer]):
                         group_score="top2" if c.scoring == "sigmoid" else "max",
                         scale=c.scale,
                     )
-                    y = pipe.experts(
-                        h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases)
-                    )
+                    y = pipe.experts(h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases))
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

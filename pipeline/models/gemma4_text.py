@@ -32,12 +32,7 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(
-            enable_moe_block=True,
-            hidden_size_per_layer_input=0,
-            num_kv_shared_layers=0,
-            use_double_wide_mlp=False,
-        )
+        f.only(enable_moe_block=True, hidden_size_per_layer_input=0, num_kv_shared_layers=0, use_double_wide_mlp=False)
         f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..graph.builder import Pipeline
-from ..graph.tensors import Tensor
+from ..graph.tensors import Storage, Tensor
 from . import weights
 from .cache import Cache
 from .decoder import Decoder, DecoderLayer
@@ -58,10 +58,10 @@ class Layer(DecoderLayer):
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
         self.qkv_bias, _ = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
-        normed = c.head_norms
-        self.q_norm, self.k_norm = (
-            weights.head_norms(load, attention, c.head_dim, c.head_dim) if normed else (None, None)
-        )
+        self.q_norm: Storage | None = None
+        self.k_norm: Storage | None = None
+        if c.head_norms:
+            self.q_norm, self.k_norm = weights.head_norms(load, attention, c.head_dim, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if number < c.leading_dense else None

@@ -54,7 +54,9 @@ class Rope:
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
-            raise UnsupportedError(f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}")
+            raise UnsupportedError(
+                f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}"
+            )
         common = (
             config if layer_type is None else {}
         )  # beside parts for each type of layer it says nothing of all of them

@@ -8,9 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
-from fuzz import damage, tiny
-
 import pipeline as p
+from fuzz import damage, tiny
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import OnebufError, PromptError
 from pipeline.generation.generator import Generator

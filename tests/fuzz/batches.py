@@ -69,9 +69,7 @@ def results(numbers: range, jobs: int, batch: int, folder: Path) -> Iterator[Res
             os.waitpid(process.pid, 0)
 
 
-def _read(
-    process: _Process, running: list[_Process], waiting: list[list[int]], hung: bool = False
-) -> Iterator[Result]:
+def _read(process: _Process, running: list[_Process], waiting: list[list[int]], hung: bool = False) -> Iterator[Result]:
     """What a process said; when it has ended, also how."""
     while data := os.read(process.pipe, 1 << 16):
         *lines, process.buffer = (process.buffer + data).split(b"\n")

@@ -10,8 +10,9 @@ import json
 import random
 import struct
 
-from fuzz import mutations, tiny
 from support import gguf_files
+
+from fuzz import mutations, tiny
 
 NUMBERS = (
     *mutations.NUMBERS,
@@ -137,7 +138,9 @@ def _change(rng: random.Random, value) -> None:
     elif what < 0.45:
         value[key] = rng.choice(TEXTS)
     elif type(inner) is int and what < 0.7:
-        value[key] = rng.choice((inner + 1, inner - 1, inner * 2, inner // 2, -inner, inner + 0.5 if inner < 2**60 else "1"))
+        value[key] = rng.choice(
+            (inner + 1, inner - 1, inner * 2, inner // 2, -inner, inner + 0.5 if inner < 2**60 else "1")
+        )
     else:
         value[key] = rng.choice(NUMBERS)
 
@@ -221,7 +224,9 @@ def _gguf(rng: random.Random, content: bytes) -> bytes:
     at, size, kind = rng.choice(found)
     changed = bytearray(content)
     if kind in "fd":
-        number = rng.choice([n for n in NUMBERS if isinstance(n, float) and (kind == "d" or not 3.4e38 < abs(n) < 1e309)])
+        number = rng.choice(
+            [n for n in NUMBERS if isinstance(n, float) and (kind == "d" or not 3.4e38 < abs(n) < 1e309)]
+        )
         struct.pack_into("<" + kind, changed, at, number)
     else:
         number = rng.choice([n for n in NUMBERS if type(n) is int])

@@ -1,5 +1,5 @@
-"""Tiny whole models of every family, which the fuzzer of models damages: folders, with one or two weight files, and GGUF
-files. Two layers each, some hundred kilobytes."""
+"""Tiny whole models of every family, which the fuzzer of models damages: folders with one or two weight files, and
+GGUF files. Each has two layers and some hundred kilobytes."""
 
 from __future__ import annotations
 

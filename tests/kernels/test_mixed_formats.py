@@ -42,7 +42,9 @@ def test_experts(device, formats, activation, bias, rows):
     inputs = layer.inputs(rng, rows, 3)
     results = []
     for grouped in (False, True):
-        y = run(device, rows, lambda pipe, grouped=grouped, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+        y = run(
+            device, rows, lambda pipe, grouped=grouped, **given: layer.steps(pipe, **given, grouped=grouped), **inputs
+        )
         layer.check(device, y, **inputs)
         results.append(y)
     np.testing.assert_array_equal(results[0].view(np.uint32), results[1].view(np.uint32))

@@ -1,5 +1,5 @@
-"""Settings that few checkpoints have, against transformers: biases, windows, layers without experts, experts that lie in
-other layers; and formats that differ within a layer."""
+"""Settings that few checkpoints have, against transformers: biases, windows, layers without experts; and formats that
+differ within a layer."""
 
 import json
 
@@ -35,7 +35,9 @@ def test_logits(processor, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["qwen2_window", "qwen3_window", "qwen3_moe_dense", "qwen2_moe_dense"])
-@pytest.mark.parametrize("key, value", [("use_sliding_window", False), ("sliding_window", None), ("sliding_window", 64)])
+@pytest.mark.parametrize(
+    "key, value", [("use_sliding_window", False), ("sliding_window", None), ("sliding_window", 64)]
+)
 def test_a_window_that_changes_nothing(processor, name, key, value, tmp_path):
     """It is off, there is none, or it is as long as the text: the same numbers, but not those with a window of 8."""
     made = golden.load(name)[0]

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from support import reference as ref
-from support.kernels import DOT, activations, assert_close, has_native, matrix, stored, stored_activations
-
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import Blocks, Quantized
+from support import reference as ref
+from support.kernels import DOT, activations, assert_close, has_native, matrix, stored, stored_activations
 
 
 class Layer:

@@ -35,6 +35,13 @@ class Mlp(NamedTuple):
     biases: Biases | None = None
 
 
+def _as_mlp(shared: Mlp | Sequence[WeightLike]) -> Mlp:
+    if isinstance(shared, Mlp):
+        return shared
+    gate, up, down, *logit = shared
+    return Mlp(gate, up, down, *logit[:1])
+
+
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """The stacks of a step, and the constants of the kernels that read them."""
@@ -102,7 +109,7 @@ class Experts(Linear):
         *,
         activation: str = "silu",
         biases: Biases | None = None,
-        shared: Sequence[WeightLike] | None = None,
+        shared: Mlp | Sequence[WeightLike] | None = None,
         grouped: bool | None = None,
     ) -> Tensor:
         """Σ_k weights[k] · down(act(gate(h), up(h))) over the chosen experts: [R, dim].
@@ -136,7 +143,7 @@ class Experts(Linear):
         if grouped is None:
             grouped = self.rows >= GROUPED_ROWS
         y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, down, name)
-        return y if shared is None else self._add_shared(h, y, Mlp(*shared), activation, name + ".shared")
+        return y if shared is None else self._add_shared(h, y, _as_mlp(shared), activation, name + ".shared")
 
     def mlp(
         self,
@@ -197,7 +204,9 @@ class Experts(Linear):
         `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them."""
         gate_bias, up_bias, _ = layer.biases
 
-        def add(gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str):
+        def add(
+            gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str
+        ) -> None:
             self.add(
                 f"{name}.{part}",
                 kernel_name(f"experts_gate_up{kernel}", gate.format),

@@ -318,9 +318,7 @@ VARIANTS = {
     "llama_biases": _variant("llama", _BIASED | {"mlp_bias": True}),
     "qwen2_window": _variant("qwen2", _SWITCHED | {"max_window_layers": 2}),
     "qwen3_window": _variant("qwen3", _BIASED | _SWITCHED | {"max_window_layers": 2}, "2 "),
-    "qwen3_moe_dense": _variant(
-        "qwen3_moe", _BIASED | _SWITCHED | {"mlp_only_layers": [3], "decoder_sparse_step": 2}
-    ),
+    "qwen3_moe_dense": _variant("qwen3_moe", _BIASED | _SWITCHED | {"mlp_only_layers": [3], "decoder_sparse_step": 2}),
     "qwen2_moe_dense": _variant(
         "qwen2_moe", _SWITCHED | {"max_window_layers": 3, "mlp_only_layers": [1], "qkv_bias": False}, "3 "
     ),
