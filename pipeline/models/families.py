@@ -70,6 +70,9 @@ def surveyed(checkpoint: Checkpoint) -> tuple[Model | None, Survey]:
     except CheckpointError as error:
         survey.problems.append(error)
         return None, survey
+    except BuildError as error:  # parts of one weight that do not go together
+        survey.problems.append(UnsupportedError(f"{checkpoint.source}: cannot be run: {error}"))
+        return None, survey
     if not survey.problems:  # from here on every size is that of a tensor which is there
         try:
             _build_on_paper(model)

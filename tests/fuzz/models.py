@@ -3,10 +3,10 @@
     python tests/fuzz/models.py                    20,000 of them, some minutes
     python tests/fuzz/models.py --only 4711        the one that was reported, in this process
 
-Each case is opened, inspected, loaded and generates two tokens. Cases run in forked processes, a batch in each. These
-are mistakes, and each is printed with the number of its case: a crash, a hang of more than 10 s of the processor, more than
-1 GB of memory, an error of another kind, an unclear message, a model that `pipeline.inspect` calls supported and that
-does not run, and words of others on standard error.
+Each case is opened, inspected, loaded and generates two tokens. Cases run in forked processes, a batch in each. The
+mistakes are printed with the numbers of their cases: a crash, a hang of more than 10 s of the processor, more than 1 GB
+of memory, an error of another kind, an unclear message, a model that `pipeline.inspect` calls supported and that does
+not run, and words of others on standard error.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _as_mlp(shared: Mlp | Sequence[WeightLike]) -> Mlp:
     if isinstance(shared, Mlp):
         return shared
     gate, up, down, *logit = shared
-    return Mlp(gate, up, down, *logit[:1])
+    return Mlp(gate, up, down, logit[0] if logit else None)
 
 
 @dataclass(frozen=True, eq=False)
