@@ -68,7 +68,7 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
 }
 
 // h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
-// so that `experts_gate_up` or `experts_gate_up_grouped` made each alone, with OB_GATE_ALONE and its bias.
+// so that a kernel made each alone, with OB_GATE_ALONE and its bias.
 // Grid: 1 × rows × top_k. Steps `experts` and `mlp`.
 kernel void experts_activate(device const float *gate [[buffer(0)]], device const float *up [[buffer(1)]],
                              device float *h [[buffer(2)]], constant ExpertArgs &args [[buffer(3)]],

@@ -1,6 +1,6 @@
 """Some hundred damaged models, and that their fuzzer sees the mistakes it is for.
 
-`python tests/fuzz/models.py` runs 20,000. Processes are forked there, which one with threads, such as this, must not do.
+`python tests/fuzz/models.py` runs 20,000. It forks processes, which a process with threads, such as this, must not do.
 """
 
 import re
@@ -37,8 +37,9 @@ batches.SECONDS = 2
 def loop():
     while True: pass
 actions = [
-    lambda: "ran", os.abort, loop, lambda: bytearray(2 << 30), lambda: {}["x"], lambda: os.write(2, b"panicked") and "ran",
-    lambda: os._exit(0), lambda: attempts.check_message("two\\nlines"), lambda: attempts.check_printable("\\x1b"),
+    lambda: "ran", os.abort, loop, lambda: bytearray(2 << 30), lambda: {}["x"],
+    lambda: os.write(2, b"panicked") and "ran", lambda: os._exit(0), lambda: attempts.check_message("two\\nlines"),
+    lambda: attempts.check_printable("\\x1b"),
     lambda: "ran",
 ]
 attempts.once = lambda number, folder, device: actions[number]()

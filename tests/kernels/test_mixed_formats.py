@@ -5,6 +5,7 @@ import pytest
 from support.axes import axis, each
 from support.experts import Layer, only_matrix
 from support.kernels import assert_rows_alone, guarded_run, run, stored
+from support.reference import NONE
 
 from pipeline.graph.steps.experts import GROUPED_ROWS
 
@@ -84,6 +85,18 @@ def test_biases_of_gate_and_up_may_differ(device, kinds, rows):
     layer.biases, layer.bias_values = (gate, up, None), (gate_values, up_values, np.zeros((4, 33)))
     inputs = layer.inputs(rng, rows, 2)
     layer.check(device, run(device, rows, layer.steps, **inputs), **inputs)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_no_expert_adds_nothing(device, grouped):
+    """Nothing reads the products that nobody made."""
+    rng = np.random.default_rng(25)
+    layer = layer_of(rng, MIXED[-1])
+    inputs = layer.inputs(rng, 4, 3)
+    inputs["ids"][0] = inputs["ids"][1, 0] = inputs["ids"][2, 1] = inputs["ids"][3, 2] = NONE
+    y = run(device, 4, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.check(device, y, **inputs)
+    assert (y[0] == 0).all()
 
 
 def test_mixed_experts_stay_within_their_memory(device):

@@ -199,9 +199,11 @@ class Experts(Linear):
         columns: int,
         height: int = 0,
         depth: int = 1,
+        offsets: Tensor | None = None,
     ) -> None:
         """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
-        `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them."""
+        `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
+        offsets: those of the pairs, where they are in the order of experts."""
         gate_bias, up_bias, _ = layer.biases
 
         def add(
@@ -228,7 +230,8 @@ class Experts(Linear):
             y = self.scratch(f"{name}.{part}", inner.shape)
             add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
             products.append(y)
-        self.add(name + ".activate", "experts_activate", products, (inner,), layer.into, depth=layer.into["top_k"])
+        kernel, ends = ("experts_activate", []) if offsets is None else ("experts_activate_grouped", [offsets])
+        self.add(name + ".activate", kernel, [*products, *ends], (inner,), layer.into, depth=layer.into["top_k"])
 
     def _layer(
         self,
@@ -284,7 +287,8 @@ class Experts(Linear):
         self.add(name + ".group", "group_experts", (ids,), (pairs, offsets, self.status()), layer.into, height=count)
         inner = self.scratch(name + ".inner", (size, hidden))  # in the order of pairs
         columns = math.ceil(hidden / tile)
-        self._gate_up(layer, "_grouped", (h, pairs, offsets), inner, (), name, columns=columns, height=count)
+        reads = (h, pairs, offsets)
+        self._gate_up(layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets)
         products = self.scratch(name + ".products", (*ids.shape, dim))
         self.add(
             name + ".down",
