@@ -13,6 +13,9 @@
 #define OB_LINEAR_OUTPUTS 16
 #define OB_LINEAR_ROWS 4
 #define OB_LINEAR_BLOCK 2
+// Threads of a GPU's threadgroup for a tile of a projection, and for a tile of the experts' sums.
+#define OB_LINEAR_THREADS 256
+#define OB_DOWN_THREADS 512
 
 // One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
 // (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).

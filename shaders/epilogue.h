@@ -73,4 +73,12 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
     out.y[i] = out.add != nullptr ? metal::fma(v, scale, out.add[i]) : v * scale;
 }
 
+// Returns element i of n, which is not a constant; an index would move the array to memory.
+template <uint n>
+METAL_FUNC float sum_at(thread const float *sums, uint i) {
+    float sum = sums[0];
+    for (uint k = 1; k < n; k++) sum = i == k ? sums[k] : sum;
+    return sum;
+}
+
 #endif

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import FindingsError, RunError
+from ..host import CHECKER, CUDA
 from . import resources
 from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
@@ -31,10 +32,12 @@ class Device:
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
+        self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: weakref.WeakValueDictionary[int, _core.Buffer] = weakref.WeakValueDictionary()
         self._wrapping = threading.Lock()
-        library = resources.shader_library("checker" if core.name == "checker" else core.isa)
+        kind = core.name.partition(":")[0]
+        library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
 
     @property
@@ -50,6 +53,10 @@ class Device:
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads
+
+    def free_bytes(self) -> int:
+        """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
+        return max(self.core.working_set - self.core.allocated, 0)
 
     @property
     def command_buffers(self) -> int:
@@ -116,6 +123,8 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     UsageError for a setting that the device cannot have.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    if name.partition(":")[0] in ("auto", CUDA):
+        resources.name_gpu_compiler()
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 

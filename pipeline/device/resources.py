@@ -2,6 +2,7 @@
 the package is imported from a checkout.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,11 +10,11 @@ import sys
 from pathlib import Path
 
 from ..errors import OnebufError
-from ..host import CHECKER, GENERIC
+from ..host import CHECKER, CUDA, GENERIC
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TREE = _PACKAGE.parent
-_SHADERS_ALONE = ("baseline", GENERIC, CHECKER)  # the rest have native kernels too
+_SHADERS_ALONE = ("baseline", GENERIC, CHECKER, CUDA)  # the rest have native kernels too
 
 
 def shader_library(isa: str = "") -> Path | None:
@@ -41,13 +42,23 @@ def _add(library: Path, isa: str) -> None:
     """Compiles what is missing; the device takes the next best where OB_ISAS or a wheel's builder left it out."""
     builder, chosen = _TREE / "tools" / "builder.py", os.environ.get("OB_ISAS")
     if chosen or not builder.exists():
-        if isa == CHECKER:
-            cure = f"add checker to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
-            raise OnebufError(f"{library}: not compiled for the checker: {cure}")
+        if isa in (CHECKER, CUDA):
+            cure = f"add {isa} to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
+            raise OnebufError(f"{library}: not compiled for {'the checker' if isa == CHECKER else isa}: {cure}")
         return
     command = [sys.executable, str(builder), isa]
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.__stderr__).returncode:
         raise OnebufError(f"{library}: what {isa} needs did not build, as said above: run make build")
+
+
+def name_gpu_compiler() -> None:
+    """Names the NVRTC of NVIDIA's wheels in OB_NVRTC, where they are installed and nothing else is named: the system
+    does not look for libraries there."""
+    spec = None if "OB_NVRTC" in os.environ else importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    found = sorted(path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*[0-9]"))
+    if found:
+        os.environ["OB_NVRTC"] = str(found[-1])
 
 
 def shader_text() -> str:

@@ -23,6 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     add("files", nargs="+", metavar="FILE.metal")
     add("-o", dest="out", required=True, metavar="OUT.metallib", help="the library, a folder")
     add("--isa", action="append", metavar="NAME", help="instruction set (default: all of this machine)")
+    add("--arch", action="append", default=[], metavar="sm_N", help="with --isa cuda: compile kernels for this GPU")
+    add("--kernel", action="append", metavar="NAME", help="with --arch: these alone, such as 'linear_*' (default: all)")
     add("-I", dest="include", action="append", default=[], metavar="DIR", help='folder of #include "..."')
     add("-D", dest="defines", action="append", default=[], metavar="NAME[=VALUE]", help="macro")
     add("-O", dest="optimize", default="3", metavar="LEVEL", help="optimisation level (default: 3)")
@@ -49,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
             defines=options.defines,
             build_dir=options.build_dir,
             warnings=options.warnings,
+            archs=options.arch,
+            ahead=options.kernel or ("*",),
         )
     except CompileError as error:
         print(error, file=sys.stderr)

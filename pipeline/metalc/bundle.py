@@ -9,45 +9,26 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
-from ..host import cache_folder, cores
-from . import generate, kernels, toolchain
+from ..host import cores
+from . import cuda, generate, nvrtc, toolchain
 from .diagnostics import summary
 from .errors import CompileError
-from .parse import parse
-from .preprocess import Preprocessor
+from .store import build_folder, hash_of, prune, replacing
+from .units import Pool, Unit, read_all
 
 __all__ = ["build", "stdlib_hash", "version"]
 
 _Path: TypeAlias = str | os.PathLike[str]
-
-
-class _Pool(Protocol):
-    """Runs functions side by side, as an Executor does."""
-
-    def map(self, job: Callable[..., Any], /, *iterables: Iterable[Any]) -> Iterator[Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One .metal file as C++."""
-
-    file: str
-    key: str
-    source: str
-    kernels: tuple[kernels.Kernel, ...]
 
 
 def build(
@@ -62,8 +43,10 @@ def build(
     defines: Sequence[str] = (),
     build_dir: _Path | None = None,
     warnings: bool = False,
-    pool: _Pool | None = None,
+    pool: Pool | None = None,
     done: Callable[[str], None] | None = None,
+    archs: Sequence[str] = (),
+    ahead: Sequence[str] = ("*",),
 ) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
@@ -80,22 +63,26 @@ def build(
         warnings: print the compiler's warnings.
         pool: what runs the compilers, with an Executor's `map`, in place of `jobs` threads.
         done: called after each object with words that name it.
+        archs: GPU architectures that kernels are compiled for ahead of time, where `isas` has cuda.
+        ahead: the names of these kernels, patterns as of a shell.
 
     Raises:
-        CompileError: a shader is wrong, or no C++ compiler is there.
+        CompileError: a shader is wrong, or no C++ compiler is there, or, for `archs`, no NVRTC.
     """
     targets = tuple(dict.fromkeys(isas or toolchain.default_isas()))
     for isa in targets:
         toolchain.check_isa(isa)
+    for arch in archs:
+        nvrtc.check_arch(arch)
     names = _check_files(files)
-    folder = _build_folder(build_dir)
+    folder = build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
     with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
-        # The preprocessor's headers differ for the checker only.
-        units = {isa: _units(pool, names, include, defines, isa) for isa in targets[:1]}
-        for isa in targets[1:]:
-            alike = next((other for other in units if (other == toolchain.CHECKER) == (isa == toolchain.CHECKER)), None)
-            units[isa] = units[alike] if alike else _units(pool, names, include, defines, isa)
+        # The preprocessor's headers and macros are the same for all instruction sets of a processor.
+        units: dict[str, list[Unit]] = {}
+        for isa in targets:
+            alike = next((other for other in units if toolchain.defines(other) == toolchain.defines(isa)), None)
+            units[isa] = units[alike] if alike else read_all(pool, names, include, defines, isa)
         pairs = [(unit, isa) for isa in targets for unit in units[isa]]
         pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
         compile_one = functools.partial(_object, folder, options, done)
@@ -104,9 +91,11 @@ def build(
         groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
         link_one = functools.partial(_link, folder, options)
         libraries = list(pool.map(link_one, units.values(), groups, targets))
+        gpu = units.get(toolchain.CUDA, [])
+        cubins = cuda.cubins(folder, pool, gpu, archs, ahead, done)
     if build_dir is None:
-        _prune(folder)
-    return _publish(Path(out), dict(zip(targets, libraries)))
+        prune(folder)
+    return _publish(Path(out), dict(zip(targets, libraries)), gpu, cubins)
 
 
 def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
@@ -120,44 +109,11 @@ def _check_files(files: _Path | Iterable[_Path]) -> list[str]:
     return names
 
 
-def _build_folder(build_dir: _Path | None) -> Path:
-    if build_dir is not None:
-        folder = Path(build_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    folder = cache_folder() / "objects"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError
-    except OSError:
-        folder = Path(tempfile.gettempdir()) / f"onebuf-{os.getuid()}" / "objects"
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _prune(folder: Path) -> None:
-    """Keeps the cache small: files that were not used for a month go."""
-    oldest = time.time() - 30 * 24 * 3600
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if path.is_file() and path.stat().st_mtime < oldest:
-                path.unlink()
-
-
 def _options(optimize: str, sanitize: Sequence[str], warnings: bool) -> tuple[str, ...]:
     options = [f"-O{optimize}", *(("-Wall", "-Wextra", "-Wno-unknown-pragmas") if warnings else ("-w",))]
     if sanitize:
         options += [f"-fsanitize={','.join(sanitize)}", "-fno-sanitize-recover=undefined", "-g"]
     return tuple(options)
-
-
-def _hash(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:24]
 
 
 def stdlib_hash() -> str:
@@ -169,39 +125,12 @@ def stdlib_hash() -> str:
 
 def version() -> str:
     """A text that changes with all that a shader's product depends on, the C++ compiler apart."""
-    return f"{toolchain.VERSION} {_hash(_hash_files(Path(__file__).parent.glob('*.py')), stdlib_hash())}"
+    own = (*Path(__file__).parent.glob("*.py"), *toolchain.cuda_dir().iterdir())
+    return f"{toolchain.VERSION} {hash_of(_hash_files(own), stdlib_hash())}"
 
 
 def _hash_files(paths: Iterable[Path]) -> str:
-    return _hash(*(part for path in sorted(paths) for part in (path.name, path.read_bytes())))
-
-
-def _units(
-    pool: _Pool, files: Sequence[str], include: Sequence[_Path], defines: Sequence[str], isa: str
-) -> list[_Unit]:
-    with Preprocessor(include, defines, isa) as preprocessor:
-        units = list(pool.map(functools.partial(_unit, preprocessor, isa), files))
-    _check_names(units)
-    return units
-
-
-def _unit(preprocessor: Preprocessor, isa: str, file: str) -> _Unit:
-    text = preprocessor.run(file)
-    shader = parse(text, file)
-    found = kernels.kernels(shader)
-    key = _hash(file, text)
-    return _Unit(file, key, generate.translation_unit(shader, found, key, isa == toolchain.CHECKER), tuple(found))
-
-
-def _check_names(units: list[_Unit]) -> None:
-    seen: dict[str, kernels.Kernel] = {}
-    for unit in units:
-        for kernel in unit.kernels:
-            if kernel.name in seen:
-                raise kernels.duplicate(kernel, seen[kernel.name])
-            seen[kernel.name] = kernel
-    if not seen:
-        raise CompileError(f"{units[0].file}:1: no kernel found; declare one with `kernel void`")
+    return hash_of(*(part for path in sorted(paths) for part in (path.name, path.read_bytes())))
 
 
 def _run(command: Sequence[str]) -> str:
@@ -211,20 +140,6 @@ def _run(command: Sequence[str]) -> str:
     if result.returncode:
         raise CompileError(f"{summary(text, str(toolchain.stdlib_dir()))}\n{text}")
     return text
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def _command(options: Iterable[str], isa: str, flags: Iterable[str]) -> list[str]:
@@ -244,12 +159,12 @@ def _product(folder: Path, source: str, command: list[str], inputs: Sequence[str
     """Compiles C++ text to folder/KEY.suffix unless it is there already."""
     # The key has the content of the include folders, and neither their paths nor the folder that this runs in.
     flags = [word for word in command if not word.startswith(("-I", "-fdebug-prefix-map"))]
-    key = _hash(toolchain.VERSION, toolchain.compiler_version(), stdlib_hash(), source, *flags, *inputs)
+    key = hash_of(toolchain.VERSION, toolchain.compiler_version(), stdlib_hash(), source, *flags, *inputs)
     product = folder / (key + suffix)
     if product.exists():
         os.utime(product)
         return product
-    with _replacing(product) as temporary, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with replacing(product) as temporary, tempfile.TemporaryDirectory(dir=folder) as scratch:
         cpp = Path(scratch) / "shader.cpp"
         cpp.write_text(source)
         warnings = _run([*command, "-o", str(temporary), str(cpp), *inputs])
@@ -258,32 +173,36 @@ def _product(folder: Path, source: str, command: list[str], inputs: Sequence[str
     return product
 
 
-def _object(folder: Path, options: Iterable[str], done: Callable[[str], None] | None, unit: _Unit, isa: str) -> Path:
+def _object(folder: Path, options: Iterable[str], done: Callable[[str], None] | None, unit: Unit, isa: str) -> Path:
     product = _product(folder, unit.source, [*_command(options, isa, toolchain.isa_flags(isa)), "-c"], (), ".o")
     if done:
         done(f"{unit.file} for {isa}")
     return product
 
 
-def _link(folder: Path, options: Iterable[str], units: Sequence[_Unit], objects: Sequence[Path], isa: str) -> Path:
+def _link(folder: Path, options: Iterable[str], units: Sequence[Unit], objects: Sequence[Path], isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
     flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
-    return _product(folder, generate.library(functions, isa), command, [str(o) for o in objects], ".so")
+    source = generate.library(functions, isa)
+    if isa == toolchain.CUDA:
+        source += cuda.table(units)
+    return _product(folder, source, command, [str(o) for o in objects], ".so")
 
 
-def _publish(out: Path, libraries: dict[str, Path]) -> Path:
+def _publish(out: Path, libraries: dict[str, Path], gpu: Sequence[Unit], cubins: dict[Path, Path]) -> Path:
     if out.exists() and not out.is_dir():
         raise CompileError(f"{out}: is a file; a library is a folder, choose another name")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompileError(f"{out}: cannot be made: {error.strerror}") from None
+    cuda.publish(out / toolchain.CUDA, gpu, cubins)  # before the object that names its files
     for isa, library in libraries.items():
         target = out / f"{isa}.so"
         if not target.exists() or not filecmp.cmp(library, target, shallow=False):
-            with _replacing(target) as temporary:
+            with replacing(target) as temporary:
                 shutil.copyfile(library, temporary)
     for stale in out.glob("*.so"):
         if stale.stem not in libraries:

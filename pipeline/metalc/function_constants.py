@@ -1,4 +1,7 @@
-"""Function constants as C++: variables of the thread, each with a flag that says whether it was given a value."""
+"""Function constants as C++: variables of the thread, each with a flag that says whether it was given a value.
+
+The macros METALLIB_CONSTANT and so on (metal_stdlib) say what they are on a device.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class FunctionConstants:
         for position in range(index, named):
             if self._stream.text(position) in ("constant", "const", "constexpr", "static", "inline"):
                 self._edits.replace(position, position)
-        self._edits.insert(index, "thread_local ")
+        self._edits.insert(index, "METALLIB_CONSTANT ")
         number = integer(attribute.argument or "", self._shader.enumerators) if attribute else None
         if attribute is not None and number is None:
             raise at(
@@ -70,7 +73,8 @@ class FunctionConstants:
             FunctionConstant(token.text, path, number, attribute is None, token.file, token.line)
         )
         if attribute is not None:
-            self._edits.replace(stop - 1, stop - 1, f"; thread_local bool metallib_defined_{token.text};")
+            flag = f"METALLIB_CONSTANT bool metallib_defined_{token.text} METALLIB_NO_VALUE;"
+            self._edits.replace(stop - 1, stop - 1, f" METALLIB_NO_VALUE; {flag}")
         elif equals is not None:
-            self._edits.insert(equals, f"; inline void metallib_derive_{token.text}() {{ {token.text} ")
-            self._edits.replace(stop - 1, stop - 1, "; }")
+            self._edits.insert(equals, f"METALLIB_DERIVED({token.text}) ")
+            self._edits.replace(stop - 1, stop - 1, "; METALLIB_DERIVED_END")

@@ -2,15 +2,19 @@
 
 import json
 
-from ..host import CHECKER
+from ..host import CHECKER, CUDA
 from . import specialise
 from .bindings import POSITIONS
-from .kernels import Kernel
+from .kernels import MAX_THREADS, Kernel
 from .syntax import Shader
 
-__all__ = ["library", "translation_unit"]
+__all__ = ["CUDA_THREADS", "SPACES", "library", "plain", "translation_unit"]
 
-_SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
+# Most threads of a threadgroup on cuda where the shader does not say it; Metal's compiler chooses a number, too. With
+# more of them, a thread would have too few registers for three Lanes and what they are computed from.
+CUDA_THREADS = 256
+
+SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
 
 _THUNK = """\
 extern "C" {hidden} __attribute__((flatten)) void metallib_entry_{id}(
@@ -64,42 +68,48 @@ def _string(text: str) -> str:
     return json.dumps(text, ensure_ascii=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text without address-space words."""
-    return " ".join(word for word in text.split() if word not in _SPACES)
+    return " ".join(word for word in text.split() if word not in SPACES)
 
 
-def translation_unit(shader: Shader, kernels: list[Kernel], key: str, threads: bool = False) -> str:
-    """C++ for one .metal file. `key` keeps its symbols apart from those of other files; with `threads`
-    a kernel's entry runs one thread."""
-    undefine = "".join(f"#undef {word}\n" for word in _SPACES)
+def translation_unit(shader: Shader, kernels: list[Kernel], key: str, isa: str) -> str:
+    """C++ for one .metal file. `key` keeps its symbols apart from those of other files. For the checker, a kernel's
+    entry runs one thread; for cuda there is none, and no code of the shader, but its reflection."""
+    checked = isa in (CHECKER, CUDA)  # a kernel is run thread by thread
+    undefine = "".join(f"#undef {word}\n" for word in SPACES)
     parts = [
-        '#include "metallib_checker.h"\n' if threads else '#include "metallib.h"\n',
+        '#include "metallib_checker.h"\n' if checked else '#include "metallib.h"\n',
         # The library stands where the shader does: `using namespace metal` then means what it means in Metal.
         "#include <metal_system>\nnamespace { namespace metallib_source {\n#include <metal_stdlib>\n",
         shader.text,
         '\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n} }\n",
         "namespace metallib_thunk = metallib_source::metallib_thunk;\n",
-        specialise.definitions(shader),
+        specialise.definitions(shader, isa),
     ]
     for number, kernel in enumerate(kernels):
-        parts.append(_kernel(shader, kernel, f"{key}_{number}", number, threads))
+        parts.append(_kernel(shader, kernel, f"{key}_{number}", number, isa))
     return "".join(parts)
 
 
-def _kernel(shader: Shader, kernel: Kernel, id: str, number: int, threads: bool) -> str:
+def _kernel(shader: Shader, kernel: Kernel, id: str, number: int, isa: str) -> str:
     opened = "".join(f"namespace {name} {{ " for name in kernel.scope)
     closed = "} " * len(kernel.scope)
     path = "::".join(("metallib_source", *kernel.scope, f"metallib_kernel_{number}"))
+    if isa == CUDA:  # a template whose address is not taken is not instantiated
+        type_name, code = f"decltype(&{plain(kernel.call)})", ""
+    else:
+        type_name = f"decltype(metallib_kernel_{number})"
+        code = f"constexpr auto metallib_kernel_{number} = &{plain(kernel.call)};\n"
     return "".join(
         (
             f"namespace {{ namespace metallib_source {{ {opened}\n",
-            f"constexpr auto metallib_kernel_{number} = &{_plain(kernel.call)};\n",
-            f"using metallib_signature_{number} = metallib_thunk::signature<decltype(metallib_kernel_{number})>;\n",
+            code,
+            f"using metallib_signature_{number} = metallib_thunk::signature<{type_name}>;\n",
             _threadgroup_length(kernel, number),
             f"{closed}}} }}\n",
-            _thunk(shader, kernel, id, path, threads),
-            _reflection(shader, kernel, id, path, threads),
+            "" if isa == CUDA else _thunk(shader, kernel, id, path, isa == CHECKER),
+            _reflection(shader, kernel, id, path, isa),
         )
     )
 
@@ -107,12 +117,12 @@ def _kernel(shader: Shader, kernel: Kernel, id: str, number: int, threads: bool)
 def _threadgroup_length(kernel: Kernel, number: int) -> str:
     """C++ for the bytes of the body's threadgroup arrays, with the template arguments that the kernel has."""
     name = f"metallib_static_{number}"
-    sizes = " + ".join(["0", *(f"sizeof({_plain(array)})" for array in kernel.threadgroup_arrays)])
+    sizes = " + ".join(["0", *(f"sizeof({plain(array)})" for array in kernel.threadgroup_arrays)])
     if not kernel.template or "<" not in kernel.call:
         return f"constexpr uint32_t {name} = {sizes if not kernel.template else 0};\n"
-    arguments = _plain(kernel.call[kernel.call.index("<") :])
+    arguments = plain(kernel.call[kernel.call.index("<") :])
     return (
-        f"{_plain(kernel.template)} struct {name}_of {{ static constexpr uint32_t value = {sizes}; }};\n"
+        f"{plain(kernel.template)} struct {name}_of {{ static constexpr uint32_t value = {sizes}; }};\n"
         f"constexpr uint32_t {name} = {name}_of{arguments}::value;\n"
     )
 
@@ -137,7 +147,7 @@ def _thunk(shader: Shader, kernel: Kernel, id: str, path: str, threads: bool) ->
     )
 
 
-def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: bool) -> str:
+def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, isa: str) -> str:
     signature = path.replace("metallib_kernel_", "metallib_signature_")
     length = path.replace("metallib_kernel_", "metallib_static_")
     bound = [(p, b) for p, b in enumerate(kernel.bindings) if b.index is not None]
@@ -165,14 +175,16 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, threads: boo
         )
     table = "nullptr"
     # A threadgroup's most threads, a simdgroup's lanes.
-    size = f"{kernel.max_threads}, METALLIB_LANES" if threads else "1, 1"
+    most = {CHECKER: kernel.max_threads or MAX_THREADS, CUDA: kernel.max_threads or CUDA_THREADS}
+    size = f"{most[isa]}, METALLIB_LANES" if isa in most else "1, 1"
+    entry = "nullptr" if isa == CUDA else f"metallib_entry_{id}"
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
         f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}, "
-        f"metallib_entry_{id}}}; }}\n"
+        f"{entry}}}; }}\n"
     )
     return "".join(parts)
 

@@ -11,7 +11,7 @@ from .constants import integer
 from .errors import CompileError, at
 from .syntax import Attribute, KernelDeclaration, Parameter, Shader
 
-__all__ = ["Kernel", "duplicate", "kernels"]
+__all__ = ["MAX_THREADS", "Kernel", "duplicate", "kernels"]
 
 MAX_THREADS = 1024  # per threadgroup
 
@@ -41,7 +41,7 @@ class Kernel:
     template: str
     file: str
     line: int
-    max_threads: int  # per threadgroup
+    max_threads: int | None  # per threadgroup, where the shader says it
 
 
 def kernels(shader: Shader) -> list[Kernel]:
@@ -109,14 +109,14 @@ def _kernel(
     )
 
 
-def _max_threads(shader: Shader, attributes: Sequence[Attribute]) -> int:
-    """The number of [[max_total_threads_per_threadgroup(n)]], or Metal's limit."""
+def _max_threads(shader: Shader, attributes: Sequence[Attribute]) -> int | None:
+    """The number of [[max_total_threads_per_threadgroup(n)]], at most Metal's limit."""
     said = (
         integer(a.argument or "", shader.enumerators)
         for a in attributes
         if a.name == "max_total_threads_per_threadgroup"
     )
-    return min((number for number in said if number), default=MAX_THREADS)
+    return min((min(number, MAX_THREADS) for number in said if number), default=None)
 
 
 def _primary(candidates: Sequence[KernelDeclaration], declaration: KernelDeclaration) -> KernelDeclaration | None:

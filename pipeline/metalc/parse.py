@@ -17,11 +17,12 @@ from .syntax import Shader
 __all__ = ["parse"]
 
 
-def parse(text: str, file: str) -> Shader:
-    """Parses the output of the preprocessor."""
+def parse(text: str, file: str, instantiate: bool = True) -> Shader:
+    """Parses the output of the preprocessor. Without `instantiate`, the text that is left has no explicit
+    instantiations."""
     stream, shader = TokenStream(text, file), Shader(file, text)
     _Declarations(stream, shader).read(0, len(stream.tokens))
-    changes = (*rewrite(stream, shader), *threadgroup.edits(stream))
+    changes = (*rewrite(stream, shader, instantiate), *threadgroup.edits(stream))
     shader.text = conditional.rewrite(edit(text, changes))
     return shader
 

@@ -76,7 +76,7 @@ _UNSUPPORTED = {
 
 def _write_stubs(folder: Path, isa: str) -> None:
     names = [entry.name for entry in toolchain.stdlib_dir().iterdir() if entry.is_file()]
-    if isa == toolchain.CHECKER:  # threads are run one by one: no header for a processor's own vectors
+    if isa in (toolchain.CHECKER, toolchain.CUDA):  # threads stand alone: no header for a processor's own vectors
         names = [name for name in names if not name.startswith("metal_lanes")]
     texts = dict.fromkeys((*names, *_STANDARD, *_EMPTY), "#pragma once\n")
     texts |= {name: f"#error {message}\n" for name, message in _UNSUPPORTED.items()}

@@ -25,11 +25,12 @@ _TYPES = ("struct", "class", "union")
 _FUNDAMENTAL = ("float", "int", "uint", "bool", "half", "char", "short", "long", "unsigned", "signed")
 
 
-def rewrite(stream: TokenStream, shader: Shader) -> list[Change]:
-    """The changes of a shader's text. Function constants are added to the shader."""
+def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True) -> list[Change]:
+    """The changes of a shader's text. Function constants are added to the shader. Without `instantiate`, explicit
+    instantiations are left out: only templates that something uses are compiled."""
     edits = Edits(stream)
     constants = FunctionConstants(edits, shader)
-    _Declarations(edits, constants).run()
+    _Declarations(edits, constants, instantiate).run()
     Spelling(edits, shader).run()
     constants.flags()
     return edits.changes
@@ -38,8 +39,9 @@ def rewrite(stream: TokenStream, shader: Shader) -> list[Change]:
 class _Declarations:
     """Walks the declarations of namespaces and types, and drops those that C++ would find twice."""
 
-    def __init__(self, edits: Edits, constants: FunctionConstants) -> None:
+    def __init__(self, edits: Edits, constants: FunctionConstants, instantiate: bool) -> None:
         self._edits = edits
+        self._instantiate = instantiate
         self._stream = edits.stream
         self._constants = constants
         self._anonymous = AnonymousStructs(edits)
@@ -71,8 +73,11 @@ class _Declarations:
             return self._stream.pairs[index + 2] + 1
         start = index
         while self._stream.text(index) == "template":
-            if self._stream.text(index + 1) != "<":
-                return self._stream.extent(index, end)  # an explicit instantiation
+            if self._stream.text(index + 1) != "<":  # an explicit instantiation
+                stop = self._stream.extent(index, end)
+                if not self._instantiate:
+                    self._edits.replace(start, stop - 1)
+                return stop
             index = self._stream.angle_end(index + 1) + 1
         stop = self._stream.extent(index, end)
         while index < stop and self._stream.opens_attribute(index):

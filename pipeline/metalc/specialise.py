@@ -1,13 +1,15 @@
-"""Function constants: variables of the thread, which an entry sets from the launch before it runs a kernel."""
+"""Function constants: variables of the thread, which an entry sets from the launch before it runs a kernel. On cuda
+nothing sets them: they are constants."""
 
 import json
 
+from ..host import CUDA
 from .syntax import Shader
 
 __all__ = ["call", "definitions", "table"]
 
 
-def definitions(shader: Shader) -> str:
+def definitions(shader: Shader, isa: str) -> str:
     """C++ for the table of a shader's function constants and for the function that sets them; empty without any."""
     given = [constant for constant in shader.function_constants if not constant.derived]
     if not given:
@@ -24,11 +26,12 @@ def definitions(shader: Shader) -> str:
         rows.append(
             f"  {{{json.dumps(constant.name)}, {constant.index}, metallib_thunk::data_type<decltype({variable})>}},\n"
         )
+    setter = f"inline void metallib_specialise(const metallib_launch *launch) {{\n{''.join(steps)}}}\n"
     return "".join(
         (
             "namespace { namespace metallib_source {\n",
             f"constexpr metallib_constant metallib_constants[] = {{\n{''.join(rows)}}};\n",
-            f"inline void metallib_specialise(const metallib_launch *launch) {{\n{''.join(steps)}}}\n",
+            "" if isa == CUDA else setter,
             "} }\n",
         )
     )

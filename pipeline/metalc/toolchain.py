@@ -11,11 +11,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ..host import CHECKER, GENERIC, SHADER_SETS
+from ..host import CHECKER, CUDA, GENERIC, SHADER_SETS
 from .errors import CompileError
 
 __all__ = [
     "CHECKER",
+    "CUDA",
     "FLAGS",
     "ISA_FLAGS",
     "VERSION",
@@ -50,6 +51,7 @@ ISA_FLAGS: dict[str, tuple[str, ...]] = {
         "-fno-inline-functions-called-once",
         "-fno-omit-frame-pointer",
     ),
+    CUDA: ("-O1",),  # tables, without the functions that nothing calls; NVRTC compiles the shaders
 }
 # For GCC: code in the order of its source, since lanes that part meet again by their places in it.
 _IN_ORDER = (
@@ -77,7 +79,7 @@ FLAGS = (
     "-fvisibility=hidden",
 )
 
-# The macros that Apple's compiler predefines, and __METAL_CPU__ or __METAL_CHECKER__ to tell this one from it.
+# The macros that Apple's compiler predefines. __METAL_CPU__, __METAL_CHECKER__ or __METAL_CUDA__ says what this is.
 _DEFINES = ("-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=320", "-D__HAVE_BFLOAT__=1")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -105,14 +107,25 @@ def checker_dir() -> Path:
     return _first(_PACKAGE / "include" / "metal_checker")
 
 
+def cuda_dir() -> Path:
+    """The folder of the headers that take the place of others for NVRTC."""
+    return _first(_PACKAGE / "include" / "metal_cuda")
+
+
 def defines(isa: str) -> tuple[str, ...]:
     """The macros that shaders are compiled with."""
-    return (*_DEFINES, "-D__METAL_CHECKER__=1" if isa == CHECKER else "-D__METAL_CPU__=1")
+    return (*_DEFINES, f"-D__METAL_{isa.upper() if isa in (CHECKER, CUDA) else 'CPU'}__=1")
 
 
 def headers(isa: str) -> tuple[Path, ...]:
-    """The folders of the standard library's headers, in the order of searching."""
-    return (checker_dir(), stdlib_dir()) if isa == CHECKER else (stdlib_dir(),)
+    """The folders of the standard library's headers, in the order of searching. For cuda they are those of the C++
+    object, which runs no kernel: its types are the checker's."""
+    return (checker_dir(), stdlib_dir()) if isa in (CHECKER, CUDA) else (stdlib_dir(),)
+
+
+def cuda_headers() -> tuple[Path, ...]:
+    """The folders of the headers that NVRTC sees, in the order of searching."""
+    return (cuda_dir(), stdlib_dir())
 
 
 def isa_flags(isa: str) -> tuple[str, ...]:
@@ -148,7 +161,7 @@ def default_isas() -> tuple[str, ...]:
 
 def check_isa(isa: str) -> None:
     """Raises CompileError for an instruction set that this kind of machine has not."""
-    known = default_isas()
+    known = (*default_isas(), CUDA)
     if isa not in known:
         raise CompileError(f"metalc: unknown instruction set {isa!r}; this machine has {', '.join(known)}")
 

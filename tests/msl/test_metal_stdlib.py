@@ -11,6 +11,7 @@ from support.metallib import Library, is_gcc
 from pipeline import metalc
 from pipeline.metalc import bundle as metalc_bundle
 from pipeline.metalc import toolchain
+from pipeline.metalc import units as metalc_units
 from pipeline.metalc.preprocess import Preprocessor
 from pipeline.metalc.toolchain import runnable_isas
 
@@ -267,7 +268,7 @@ def test_loops_over_functions_and_conversions_are_vectorised(tmp_path):
         pytest.skip("reads GCC's optimisation report")
     shader = SHADERS / "math.metal"
     with Preprocessor() as preprocessor:
-        (tmp_path / "math.cpp").write_text(metalc_bundle._unit(preprocessor, "", os.fspath(shader)).source)
+        (tmp_path / "math.cpp").write_text(metalc_units.read(preprocessor, "", os.fspath(shader)).source)
     options = metalc_bundle._options("3", (), False)
     command = [*metalc_bundle._command(options, "avx2", toolchain.ISA_FLAGS["avx2"]), "-c", "-fopt-info-vec-optimized"]
     report = subprocess.run([*command, "-o", os.devnull, tmp_path / "math.cpp"], capture_output=True, text=True).stderr
