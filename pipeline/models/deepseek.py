@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..graph.builder import Pipeline
-from ..graph.steps.experts import Mlp
+from ..graph.steps.expert_layer import Mlp
 from ..graph.steps.latent import KeysValues
 from ..graph.tensors import Tensor
 from ..graph.weights import WeightLike, as_weight

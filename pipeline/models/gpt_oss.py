@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..graph.builder import Pipeline
-from ..graph.steps.experts import Biases
+from ..graph.steps.expert_layer import Biases
 from ..graph.tensors import Tensor
 from ..graph.weights import as_weight, split_rows
 from . import weights

@@ -5,95 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 from ...device.core import _core
 from ...errors import BuildError, ShapeError
 from ..kernel_names import kernel_name
 from ..plan import Constants
-from ..tensors import Tensor, VectorLike
+from ..tensors import Tensor
 from ..weights import Weight, WeightLike
+from .expert_layer import Biases, ExpertLayer, Mlp, as_mlp
 from .linear import Linear
 
 # From this many rows on, experts are worth grouping.
 GROUPED_ROWS = 4
-
-
-# The biases of gate, up and down.
-Biases: TypeAlias = tuple[VectorLike | None, VectorLike | None, VectorLike | None]
-
-
-class Mlp(NamedTuple):
-    """A dense MLP beside the experts: gate_proj, up_proj [hidden, dim], down_proj [dim, hidden].
-    gate_logit [1, dim], if given: its output counts σ(gate_logit · h) times (Qwen2-MoE). biases as for `mlp`."""
-
-    gate_proj: WeightLike
-    up_proj: WeightLike
-    down_proj: WeightLike
-    gate_logit: WeightLike | None = None
-    biases: Biases | None = None
-
-
-def _as_mlp(shared: Mlp | Sequence[WeightLike]) -> Mlp:
-    if isinstance(shared, Mlp):
-        return shared
-    gate, up, down, *logit = shared
-    return Mlp(gate, up, down, logit[0] if logit else None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The stacks of a step, and the constants of the kernels that read them."""
-
-    gate: Weight
-    up: Weight
-    biases: tuple[Tensor, ...]  # gate, up, down; where there is none, another tensor, bound but not read
-    stored: tuple[int, ...]
-    constants: dict[str, int]
-
-    @property
-    def alike(self) -> bool:
-        """Whether one kernel can read gate and up together."""
-        gate, up = (
-            (weight.format, weight.group_size, weight.expert_rows, weight.row_step, stored)
-            for weight, stored in zip((self.gate, self.up), self.stored)
-        )
-        return gate == up
-
-    @property
-    def into(self) -> dict[str, int]:
-        """The constants of a kernel that reads gate and up."""
-        return self.reading(self.gate, self.stored[0])
-
-    def reading(self, weight: Weight, stored: int, **other: int) -> dict[str, int]:
-        """The constants of such a kernel for weights that lie like `weight`, with a bias stored so."""
-        count, hidden, dim = weight.shape
-        constants = {
-            **self.constants,
-            "experts": count,
-            "inputs": dim,
-            "outputs": hidden,
-            "group_size": weight.group_size,
-            "bias": stored,
-            "expert_rows": weight.expert_rows or hidden,
-            "row_step": weight.row_step,
-        }
-        return constants | other
-
-    def out(self, down: Weight) -> dict[str, int]:
-        """The constants of a kernel that reads down."""
-        count, dim, hidden = down.shape
-        return {
-            **self.constants,
-            "experts": count,
-            "inputs": hidden,
-            "outputs": dim,
-            "group_size": down.group_size,
-            "bias": self.stored[2],
-            "expert_rows": dim,
-            "row_step": 1,
-        }
 
 
 class Experts(Linear):
@@ -143,7 +66,7 @@ class Experts(Linear):
         if grouped is None:
             grouped = self.rows >= GROUPED_ROWS
         y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, down, name)
-        return y if shared is None else self._add_shared(h, y, _as_mlp(shared), activation, name + ".shared")
+        return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
 
     def mlp(
         self,
@@ -189,7 +112,7 @@ class Experts(Linear):
 
     def _gate_up(
         self,
-        layer: _Layer,
+        layer: ExpertLayer,
         kernel: str,
         reads: Sequence[Tensor],
         inner: Tensor,
@@ -243,7 +166,7 @@ class Experts(Linear):
         name: str,
         top_k: int,
         dense: int = 0,
-    ) -> _Layer:
+    ) -> ExpertLayer:
         """Checks what concerns gate and up."""
         count, hidden, dim = gate.shape
         self.check_shape(up, name, count, hidden, dim)
@@ -262,9 +185,9 @@ class Experts(Linear):
             "dense": dense,
             "activation": _core.ACTIVATIONS[activation],
         }
-        return _Layer(gate, up, tensors, stored, constants)
+        return ExpertLayer(gate, up, tensors, stored, constants)
 
-    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str) -> Tensor:
         (_, dim, hidden), tile = down.shape, _core.LINEAR_OUTPUTS
         inner = self.scratch(name + ".inner", (*ids.shape, hidden))
         columns, depth = math.ceil(hidden / tile), ids.shape[1]
@@ -280,7 +203,9 @@ class Experts(Linear):
         )
         return y
 
-    def _by_expert(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+    def _by_expert(
+        self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str
+    ) -> Tensor:
         (count, dim, hidden), tile, size = down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
         pairs = self.scratch(name + ".pairs", (size,), "u32")
         offsets = self.scratch(name + ".offsets", (count + 1,), "u32")
