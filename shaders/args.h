@@ -193,6 +193,7 @@ struct SampleArgs {
     uint32_t biases;    // largest number of logit biases per row
     uint32_t step;      // a failing row reports this number
     uint32_t advance;   // 1: write the token and the next position for the next run
+    uint32_t finite;    // 1: a row fails whose largest logit is +inf, which no model that works gives
 };
 
 // The filter settings of one row. 0, 1 and 0 are off.
@@ -244,7 +245,7 @@ static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 48, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
 static_assert(sizeof(struct SampleStats) == 12, "SampleStats");

@@ -67,7 +67,8 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
     if (out.gate != nullptr) v = gated(v, out.gate[row]);
     float scale = out.scale;
     if (out.softcap > 0) {
-        v = metal::tanh(v * scale / out.softcap);
+        v *= scale;
+        v = metal::tanh(v / out.softcap) + v * 0.0f;  // capped, ±inf would look like a number
         scale = out.softcap;
     }
     out.y[i] = out.add != nullptr ? metal::fma(v, scale, out.add[i]) : v * scale;

@@ -138,6 +138,7 @@ static NSString *deviceNames(void) {
 }
 
 - (NSString *)instructionSet {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device instructionSet];
     if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
     return [(id<OBProcessorDevice>)_device instructionSet];
 }

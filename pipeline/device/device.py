@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import FindingsError, RunError
 from ..host import CHECKER, CUDA
-from . import resources
+from . import gpu_kernels, resources
 from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
@@ -39,6 +39,7 @@ class Device:
         kind = core.name.partition(":")[0]
         library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
+        self._bundle = library if kind == CUDA else None
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class Device:
 
     @property
     def isa(self) -> str:
-        """The instruction set that kernels use, such as "avx2"; empty for a device that is no processor."""
+        """The instruction set that kernels use, such as "avx2" or "sm_90a"; empty where the device does not tell."""
         return self.core.isa
 
     @property
@@ -83,6 +84,11 @@ class Device:
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Makes built-in kernels ready side by side, where each would be compiled when it is first asked for."""
+        if self._bundle is not None:
+            gpu_kernels.compile_ahead(self._bundle, self.isa, set(names) - self._kernels.keys())
 
     def compile(self, source: str) -> Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""

@@ -40,7 +40,7 @@ class Decode:
         pipe = Pipeline(device, rows=count, label="decode", shows_status=False)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
-        self.chain = pipe.build(self._sampler.add(pipe, logits, rows), copies=copies)
+        self.chain = pipe.build(self._sampler.add(pipe, logits, rows, finite=True), copies=copies)
         self._results = [
             [self.chain.view(output, copy) for output in self.chain.plan.outputs] for copy in range(copies)
         ]

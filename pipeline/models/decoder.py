@@ -48,6 +48,7 @@ class Decoder(Generic[ConfigT, LayerT]):
 
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
+    partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -59,11 +60,12 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class: type[ConfigT]
     layer_class: type[LayerT]
     rope: Rope
+    partial_rope = False
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
         self._device = device
-        fields = Fields(checkpoint.config, checkpoint.source)
+        fields = Fields(checkpoint.config, checkpoint.source, class_defaults=checkpoint.class_defaults)
         self.config = c = self.config_class.read(fields)
         self.prepare(fields)
         _check_layers(c.layers, checkpoint)
@@ -110,7 +112,9 @@ class Decoder(Generic[ConfigT, LayerT]):
     def prepare(self, fields: Fields) -> None:
         """Computes what a family needs once from its configuration: the frequencies of its rotary embedding."""
         pairs = self.checkpoint.layout.rope_pairs
-        self.rope = Rope.read(fields.config, self.config.head_dim, fields.source, interleaved=pairs or None)
+        self.rope = Rope.read(
+            fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
+        )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab]; without `head` it gives None and ends where

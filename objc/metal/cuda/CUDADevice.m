@@ -106,6 +106,9 @@ static void closeContext(void *context) {
     return [NSString stringWithFormat:@"%s (compute capability %d.%d)", _context->hardware, _context->major,
                                       _context->minor];
 }
+- (NSString *)instructionSet {
+    return [NSString stringWithUTF8String:_context->architecture];
+}
 - (Class)bufferClass {
     return [CUDABuffer class];
 }

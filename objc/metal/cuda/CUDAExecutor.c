@@ -132,6 +132,7 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
         } else {
             if (marker->recording != NULL)
                 cuda_fail_started(marker->recording, result, started(executor));
+            cuda_context_break(executor->context);
             obm_store(&executor->lost, "the device is lost, because an earlier command buffer broke it; open it again");
         }
     }
