@@ -30,7 +30,7 @@ MOST_NAME_BYTES = 255  # of a file's name, in the file systems that there are
 # The end token that transformers' configuration class has where no file names one.
 DEFAULT_ENDS = {
     **dict.fromkeys(("llama", "mistral", "mixtral", "granitemoe", "granitemoeshared", "deepseek_v2"), 2),
-    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3"), 1),
+    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3", "glm4_moe_lite"), 1),
     "olmoe": 50279,
 }
 

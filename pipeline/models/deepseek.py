@@ -59,7 +59,7 @@ class Config(Shape):
             expert_hidden=hidden,
             shared_hidden=hidden * f.whole("n_shared_experts", 1),
             mlp_hidden=f.whole("intermediate_size"),
-            dense=cls._dense(f, shape["layers"], {"deepseek_v3": 3, "glm4_moe_lite": 1}.get(kind, 0)),
+            dense=cls._dense(f, kind, shape["layers"]),
             q_rank=f.whole("q_lora_rank", 0),
             rank=f.whole("kv_lora_rank"),
             nope=f.dim("qk_nope_head_dim"),
@@ -75,10 +75,11 @@ class Config(Shape):
         )
 
     @staticmethod
-    def _dense(f: Fields, layers: int, leading: int) -> tuple[bool, ...]:
-        leading = f.whole("first_k_dense_replace", leading, least=0)
-        kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse"))
-        return tuple(kind == "dense" for kind in kinds) or tuple(layer < leading for layer in range(layers))
+    def _dense(f: Fields, kind: str, layers: int) -> tuple[bool, ...]:
+        """Whether each layer is without experts."""
+        leading = f.whole("first_k_dense_replace", {"deepseek_v3": 3, "glm4_moe_lite": 1}.get(kind, 0), least=0)
+        kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse")) if kind == "glm4_moe_lite" else []
+        return tuple(each == "dense" for each in kinds) or tuple(layer < leading for layer in range(layers))
 
 
 class Layer(DecoderLayer):
