@@ -29,6 +29,7 @@ MAX_LOGPROBS: Final[int]
 NONE: Final[int]
 STORED: Final[dict[str | None, int]]
 ACTIVATIONS: Final[dict[str, int]]
+GATE_ALONE: Final[int]
 
 class Handle:
     """One object of the core, which ``close()`` gives back."""

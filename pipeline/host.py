@@ -3,6 +3,7 @@
 It imports nothing of the package, so that a mistake on the command line is reported at once.
 """
 
+import errno
 import os
 import resource
 import stat
@@ -55,9 +56,18 @@ def cores() -> int:
 
 
 def cache_folder() -> Path:
-    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist."""
+    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist. OSError where none of these is
+    known."""
     named = os.environ.get("OB_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebuf"
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "onebuf"
+
+
+def _home() -> Path:
+    """The user's home folder. Raises OSError where neither HOME nor the system's list of users says it."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise OSError(errno.ENOENT, "no home folder is known; set OB_CACHE to a folder for what is kept") from None
 
 
 def private_folder(path: Path) -> bool:

@@ -149,6 +149,7 @@ cdef extern from "args.h":
         OB_SILU
         OB_GELU_TANH
         OB_SWIGLU_OAI
+        OB_GATE_ALONE
         OB_SAMPLE_PART
         OB_SAMPLE_BLOCK
         OB_SAMPLE_LIST

@@ -52,9 +52,11 @@
 #define OB_STORED_BF16 3
 
 // The activation joins gate and up: silu(gate) · up, gelu(gate) · up by the tanh formula, or the form of gpt-oss.
+// OB_GATE_ALONE is the gate itself: up counts for nothing, and `experts_activate` joins the two later.
 #define OB_SILU 0
 #define OB_GELU_TANH 1
 #define OB_SWIGLU_OAI 2  // min(gate, limit) · σ(alpha · gate) · (up within ± limit, plus 1)
+#define OB_GATE_ALONE 3
 #define OB_SWIGLU_ALPHA 1.702f
 #define OB_SWIGLU_LIMIT 7.0f
 
@@ -177,7 +179,7 @@ struct ExpertArgs {
     uint32_t group_size;
     uint32_t step;                   // a failing row reports this number
     uint32_t dense;                  // 1: there is one expert and every row uses it; ids and pairs are not read
-    uint32_t activation;             // OB_SILU, OB_GELU_TANH or OB_SWIGLU_OAI
+    uint32_t activation;             // OB_SILU, OB_GELU_TANH, OB_SWIGLU_OAI or OB_GATE_ALONE
     uint32_t bias;                   // the biases' stored type
     uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };

@@ -142,6 +142,21 @@ template <uint bits, typename S>
                    Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
 }
 
+// `experts_activate` by position: those behind the last expert's pairs, which nothing wrote, are left alone.
+// gate, up, h [rows · top_k, outputs]; offsets from group_experts. Grid: 1 × rows × top_k. Step `experts`.
+kernel void experts_activate_grouped(device const float *gate [[buffer(0)]], device const float *up [[buffer(1)]],
+                                     device const uint *offsets [[buffer(2)]], device float *h [[buffer(3)]],
+                                     constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                                     OB_PLACE_PARAMETERS) {
+    ulong position = ulong(at.y) * args.top_k + at.z;
+    if (at.y >= args.rows || position >= offsets[args.experts]) return;
+    Place place = OB_PLACE;
+    for (uint i = place.thread_index; i < args.outputs; i += place.threads) {
+        ulong element = position * args.outputs + i;
+        h[element] = activate(gate[element], up[element], args.activation);
+    }
+}
+
 template <uint R, typename W>
 METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device const ushort *bias,
                           device float *z, uint count, ulong first, uint tile, constant ExpertArgs &args, Stage stage,

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import CheckpointError, ClosedError, UnsupportedError
 from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
+from .files import open_file
 from .maps import map_file
 from .tensor_info import TensorInfo
 from .tokenizer import Tokenizer
@@ -140,7 +141,7 @@ class Checkpoint:
 
     def _map(self, file: Path) -> mmap.mmap:
         try:
-            with open(file, "rb", buffering=0) as stream:
+            with open_file(file) as stream:
                 return map_file(file, stream, self._sizes[file])  # against which its header was checked
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be mapped: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from .. import host
 from ..errors import OnebufError, UsageError
+from ..printing import printable
 from .streams import flush_output, open_streams
 
 __all__ = [
@@ -116,5 +117,5 @@ def guarded(body: Callable[[], int]) -> int:
 
 def complain(message: str) -> int:
     """Prints an error as one line and returns the exit code of bad input."""
-    print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"onebuf: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT

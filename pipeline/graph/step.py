@@ -137,6 +137,9 @@ class Step:
 
         `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
         """
+        for constant, value in constants.items():
+            if not (0 <= value < 1 << 32 if isinstance(value, int) else abs(value) <= LARGEST_F32):
+                raise BuildError(f"{self.named(name)}: {constant} = {value!r} is beyond what a kernel takes")
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
         self._dispatches.append(
             Dispatch(

@@ -13,6 +13,7 @@ PACKAGE = Path(pipeline.__file__).parent
 # The rooms of the package from the lowest floor to the highest: a room may import what stands before it. Programs
 # (pipeline/run.py and the like) stand above all rooms.
 ROOMS = (
+    "printing",
     "errors",
     "host",
     "isolated",  # starts a program of the package in an interpreter of its own

@@ -362,7 +362,9 @@ def test_every_global_name_has_a_prefix():
     names = {line.split()[-1] for line in text.splitlines() if " T " in line or " D " in line or " B " in line}
     assert {"MTLCreateSystemDefaultDevice", "MTLCopyAllDevices"} <= names
     assert all(
-        name.startswith(("MTL", "OBM", "obm_", "CPU", "cpu_", "CUDA", "cuda_", "Checker", "check_", "checker_", "__objc", "_OBJC"))
+        name.startswith(
+            ("MTL", "OBM", "obm_", "CPU", "cpu_", "CUDA", "cuda_", "Checker", "check_", "checker_", "__objc", "_OBJC")
+        )
         for name in names
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import CheckpointError, UnsupportedError
+from ..files import open_file
 from ..maps import map_file
 from ..tensor_info import TensorInfo, quoted
 from .types import block_type
@@ -54,7 +55,7 @@ def read_header(file: Path) -> Header:
     """The checked header of `file`. CheckpointError names the file, the key or tensor, and what to do."""
     file = Path(file)
     try:
-        with open(file, "rb", buffering=0) as stream:
+        with open_file(file) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < len(MAGIC) + 4 + 8 + 8:
                 raise CheckpointError(f"{file}: {size} bytes are too few for a GGUF file; {FIX}")
