@@ -18,12 +18,13 @@ __all__ = [
     "SHADER_SETS",
     "cache_folder",
     "cores",
+    "is_device",
     "peak_memory",
 ]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
 CUDA = "cuda"  # the shaders as CUDA C++
-DEVICES = ("auto", "cpu", "metal", CHECKER)
+DEVICES = ("auto", "cpu", CUDA, "metal", CHECKER)  # of several GPUs, cuda is cuda:0
 
 # The instruction sets of the cpu device, best first; objc/ has the same list, and finds out which the processor has.
 GENERIC = "generic"  # code for any processor, where it is no x86-64
@@ -32,6 +33,12 @@ INSTRUCTION_SETS = ("amx", "vnni", "avx512", "avx2", "baseline", GENERIC)
 EXTENSIONS = {"amx": "avx512", "vnni": "avx512"}
 # Those that shaders are compiled for; on x86-64 each has all that the one before it has.
 SHADER_SETS = tuple(name for name in reversed(INSTRUCTION_SETS) if name not in EXTENSIONS)
+
+
+def is_device(name: str) -> bool:
+    """Whether a device could have this name: one of DEVICES, or a GPU by its number, such as cuda:1."""
+    kind, colon, number = name.partition(":")
+    return name in DEVICES or (kind == CUDA and bool(colon) and number.isdecimal())
 
 
 def cores() -> int:

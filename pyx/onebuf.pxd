@@ -12,6 +12,8 @@ cdef extern from "core/onebuf.h" nogil:
 
     enum: OB_DEVICE, OB_COMPILE, OB_ARGUMENT, OB_MEMORY, OB_RUN
 
+    enum: OB_SHARED, OB_PRIVATE
+
     ctypedef struct ob_error:
         int code
         char message[4096]
@@ -30,6 +32,8 @@ cdef extern from "core/onebuf.h" nogil:
         int64_t command_buffers
         char isa[16]
         uint32_t schedules
+        uint32_t unified
+        uint64_t working_set
 
     ctypedef struct ob_argument:
         char name[64]
@@ -50,6 +54,12 @@ cdef extern from "core/onebuf.h" nogil:
         uint64_t offset
         uint64_t length
         uint32_t slot
+
+    ctypedef struct ob_transfer:
+        ob_buffer *buffer
+        uint64_t offset
+        uint64_t length
+        void *host
 
     ctypedef struct ob_dispatch:
         ob_kernel *kernel
@@ -86,10 +96,13 @@ cdef extern from "core/onebuf.h" nogil:
     uint32_t ob_kernel_threads(ob_kernel *kernel)
     uint32_t ob_kernel_width(ob_kernel *kernel)
     int ob_kernel_native(ob_kernel *kernel)
-    ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error)
+    ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_error *error)
     ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error)
     void *ob_buffer_contents(ob_buffer *buffer)
     uint64_t ob_buffer_length(ob_buffer *buffer)
+    int ob_buffer_write(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)
+    int ob_buffer_read(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)
+    int ob_buffer_upload(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)
     ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count,
                            const char *label, ob_error *error)
     size_t ob_chain_count(ob_chain *chain)

@@ -13,6 +13,9 @@
 #define OB_LINEAR_OUTPUTS 16
 #define OB_LINEAR_ROWS 4
 #define OB_LINEAR_BLOCK 2
+// Threads of a GPU's threadgroup for a tile of a projection, and for a tile of the experts' sums.
+#define OB_LINEAR_THREADS 256
+#define OB_DOWN_THREADS 512
 
 // One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
 // (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).
@@ -188,6 +191,7 @@ struct SampleArgs {
     uint32_t biases;    // largest number of logit biases per row
     uint32_t step;      // a failing row reports this number
     uint32_t advance;   // 1: write the token and the next position for the next run
+    uint32_t finite;    // 1: a row fails whose largest logit is +inf, which no model that works gives
 };
 
 // The filter settings of one row. 0, 1 and 0 are off.
@@ -239,7 +243,7 @@ static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 48, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
 static_assert(sizeof(struct SampleStats) == 12, "SampleStats");

@@ -66,10 +66,19 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
     if (out.gate != nullptr) v = gated(v, out.gate[row]);
     float scale = out.scale;
     if (out.softcap > 0) {
-        v = metal::tanh(v * scale / out.softcap);
+        v *= scale;
+        v = metal::tanh(v / out.softcap) + v * 0.0f;  // capped, ±inf would look like a number
         scale = out.softcap;
     }
     out.y[i] = out.add != nullptr ? metal::fma(v, scale, out.add[i]) : v * scale;
+}
+
+// Returns element i of n, which is not a constant; an index would move the array to memory.
+template <uint n>
+METAL_FUNC float sum_at(thread const float *sums, uint i) {
+    float sum = sums[0];
+    for (uint k = 1; k < n; k++) sum = i == k ? sums[k] : sum;
+    return sum;
 }
 
 #endif

@@ -6,15 +6,6 @@
 #include "reduce.h"
 #include "weights.h"
 
-// sums[o · R + r] = weight[first + o, :] · x.row[r]. Every lane gets the whole product.
-template <uint O, uint R, typename W>
-METAL_FUNC void products(W weight, ulong first, thread const Inputs<R> &x, Place place, thread float *sums) {
-    typename W::Row rows[O];
-    for (uint o = 0; o < O; o++) rows[o] = weight.row(first + o);
-    dots<O, R>(rows, x, place.lane, place.threads / place.groups, sums);
-    for (uint i = 0; i < O * R; i++) sums[i] = metal::simd_sum(sums[i]);
-}
-
 // The biases of gate and up, each [experts, outputs].
 struct Biases {
     device const ushort *gate, *up;

@@ -6,20 +6,27 @@ using namespace metal;
 // h = act(gate · x, up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
 template <typename W>
 METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
-                             constant ExpertArgs &args, Place place) {
-    uint width = place.threads / place.groups;
-    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    bool valid = id < args.experts;
-    ulong first = valid ? ulong(id) * args.expert_rows : 0;
-    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        float sums[2] = {0, 0};
-        if (valid) {
-            ulong row = first + output * args.row_step;
-            typename W::Row rows[2] = {gate.row(row), up.row(row)};
-            dots<2, 1>(rows, inputs_of<1>(x, 0), place.lane, width, sums);
+                             constant ExpertArgs &args, Stage stage, Place place) {
+    const uint O = SimdOutputs<typename W::Row>::gate_up;
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    if (id >= args.experts) {
+        for (uint output = begin + place.thread_index; output < end; output += place.threads) h[output] = 0;
+        return;
+    }
+    for (uint first = begin; first < end; first += O * place.groups) {
+        uint output = first + O * place.group;
+        typename W::Row rows[2 * O];
+        for (uint o = 0; o < O; o++) {
+            ulong row = ulong(id) * args.expert_rows + min(output + o, end - 1) * args.row_step;
+            rows[2 * o] = gate.row(row);
+            rows[2 * o + 1] = up.row(row);
         }
-        float g = simd_sum(sums[0]), u = simd_sum(sums[1]);
-        if (place.lane == 0) h[output] = valid ? activated(g, u, biases, id, output, args) : 0.0f;
+        float sums[2 * O];
+        simd_products<2 * O, 1>(rows, output < end, inputs_of<1>(x, 0), stage, place, sums);
+        for (uint o = place.lane; o < O && output + o < end; o += place.width) {
+            float g = sum_at<2 * O>(sums, 2 * o), u = sum_at<2 * O>(sums, 2 * o + 1);
+            h[output + o] = activated(g, u, biases, id, output + o, args);
+        }
     }
 }
 
@@ -34,23 +41,24 @@ METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *statu
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs], read where
 // args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k. Steps `experts` and `mlp`.
 template <typename T>
-kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                             device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
                             device const ushort *gate_bias [[buffer(4)]], device const ushort *up_bias [[buffer(5)]],
                             device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
                             constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y) * args.inputs,
-                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                                    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
                                    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
                                    device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
@@ -58,15 +66,17 @@ kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device
                                    device const ushort *up_bias [[buffer(9)]], device float *h [[buffer(10)]],
                                    device atomic_uint *status [[buffer(11)]], constant ExpertArgs &args [[buffer(12)]],
                                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                  Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
-                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_PLACE);
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
 }
 
+#ifdef __METAL_CPU__
 // Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>
 METAL_FUNC void down_block(W down, device const float *h, device const uint *ids, device const float *weights,
@@ -78,20 +88,21 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
         if (ids[k] >= args.experts) continue;
         float product[O];
         ulong row = ulong(ids[k]) * args.outputs + output;
-        products<O, 1>(down, row, inputs_of<1>(h + ulong(k) * args.inputs, 0), place, product);
+        typename W::Row rows[O];
+        for (uint o = 0; o < O; o++) rows[o] = down.row(row + o);
+        own_products<O>(rows, h + ulong(k) * args.inputs, place, product);
         for (uint o = 0; o < O; o++)
             sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }
-    if (place.lane != 0) return;
     for (uint o = 0; o < O; o++) y[output + o] = sums[o];
 }
 
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
                           device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
-                          Place place) {
+                          threadgroup float *, Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
-    for (uint output = tile * OB_LINEAR_OUTPUTS + block * place.group; output < end; output += block * place.groups) {
+    for (uint output = tile * OB_LINEAR_OUTPUTS; output < end; output += block) {
         if (output + block <= end) {
             down_block<OB_LINEAR_BLOCK>(down, h, ids, weights, bias, y, output, args, place);
         } else {
@@ -99,34 +110,68 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
         }
     }
 }
+#else
+// Computes a tile of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]). Simdgroups share the products of all
+// experts with blocks of outputs; then threads add them up, with k in order.
+template <typename W>
+METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
+                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
+                          threadgroup float *products, Place place) {
+    const uint O = SimdOutputs<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
+    uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
+    for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
+        uint k = i / blocks, first = i % blocks * O, id = ids[k];
+        if (id >= args.experts || first >= count) continue;
+        typename W::Row rows[O];
+        for (uint o = 0; o < O; o++) rows[o] = down.row(ulong(id) * args.outputs + begin + min(first + o, count - 1));
+        float sums[O];
+        own_products<O>(rows, h + ulong(k) * args.inputs, place, sums);
+        for (uint o = place.lane; o < O; o += place.width)
+            products[k * OB_LINEAR_OUTPUTS + first + o] = sum_at<O>(sums, o);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint o = place.thread_index; o < count; o += place.threads) {
+        float sum = 0;
+        for (uint k = 0; k < args.top_k; k++) {
+            if (ids[k] >= args.experts) continue;
+            float product = add_bias(products[k * OB_LINEAR_OUTPUTS + o], bias, args.bias,
+                                     ulong(ids[k]) * args.outputs + begin + o);
+            sum = add_expert(sum, weights[k], product);
+        }
+        y[begin + o] = sum;
+    }
+}
+#endif
 
 // y[row] = Σ_k weights[row, k] · (down[id] · h[row, k] + bias[id]), id = ids[row, k].
 // down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs], read
 // where args.bias says so; y [rows, outputs]. Grid: output tiles × rows. Step `experts`.
 template <typename T>
-kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                          device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
                          device const ushort *bias [[buffer(4)]], device float *y [[buffer(5)]],
                          constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
                          OB_PLACE_PARAMETERS) {
+    threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair, bias,
-              y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
+              y + ulong(at.y) * args.outputs, at.x, args, products, OB_PLACE);
 }
 
 // `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                 device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
                                 device const uint *ids [[buffer(4)]], device const float *weights [[buffer(5)]],
                                 device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
                                 constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                                 OB_PLACE_PARAMETERS) {
+    threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
-              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, OB_PLACE);
+              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, products, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                                              \

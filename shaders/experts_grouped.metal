@@ -57,22 +57,25 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
 template <uint R, typename W>
 METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
                              device float *h, uint first, uint count, uint expert, uint tile, constant ExpertArgs &args,
-                             Place place) {
+                             Stage stage, Place place) {
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) {
         uint i = first + min(r, count - 1);
         rows.row[r] = x + ulong(args.dense ? i : pairs[i] / args.top_k) * args.inputs;
     }
+    const uint pair = R == 1 ? 2 : SimdOutputs<typename W::Row>::pair;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        ulong row = ulong(expert) * args.expert_rows + output * args.row_step;
-        float g[R], u[R];
-        products<1, R>(gate, row, rows, place, g);
-        products<1, R>(up, row, rows, place, u);
-        if (place.lane != 0) continue;
-        for (uint r = 0; r < R; r++) {
-            if (r < count)
-                h[ulong(first + r) * args.outputs + output] = activated(g[r], u[r], biases, expert, output, args);
+    for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += place.groups) {
+        uint output = first_output + place.group;
+        ulong row = ulong(expert) * args.expert_rows + min(output, end - 1) * args.row_step;
+        typename W::Row both[2] = {gate.row(row), up.row(row)};
+        float sums[2 * R];
+        for (uint i = 0; i < 2; i += pair)
+            simd_products<pair, R>(both + i, output < end, rows, stage, place, sums + i * R);
+        if (output >= end) continue;
+        for (uint r = place.lane; r < count; r += place.width) {
+            float g = sum_at<R>(sums, r), u = sum_at<R>(sums + R, r);
+            h[ulong(first + r) * args.outputs + output] = activated(g, u, biases, expert, output, args);
         }
     }
 }
@@ -80,15 +83,15 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
 template <typename W>
 METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs,
                                device const uint *offsets, Biases biases, device float *h, uint3 at,
-                               constant ExpertArgs &args, Place place) {
+                               constant ExpertArgs &args, Stage stage, Place place) {
     if (at.y >= args.experts) return;
     uint begin = args.dense ? 0 : offsets[at.y], end = args.dense ? args.rows : offsets[at.y + 1];
     for (uint i = begin; i < end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), end - i);
         if (count == 1) {
-            gate_up_rows<1>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, place);
+            gate_up_rows<1>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, stage, place);
         } else {
-            gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, place);
+            gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, stage, place);
         }
     }
 }
@@ -97,20 +100,21 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; pairs, offsets from group_experts; biases [experts, outputs],
 // read where args.bias says so; h [rows · top_k, outputs]. Grid: output tiles × experts. Steps `experts` and `mlp`.
 template <typename T>
-kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
                                     device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
                                     device const uint *offsets [[buffer(4)]],
                                     device const ushort *gate_bias [[buffer(5)]],
                                     device const ushort *up_bias [[buffer(6)]], device float *h [[buffer(7)]],
                                     constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                                     OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets,
-                   Biases{gate_bias, up_bias}, h, at, args, OB_PLACE);
+                   Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void experts_gate_up_grouped_affine(
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped_affine(
     device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
     device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
     device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
@@ -118,24 +122,31 @@ kernel void experts_gate_up_grouped_affine(
     device const uint *offsets [[buffer(8)]], device const ushort *gate_bias [[buffer(9)]],
     device const ushort *up_bias [[buffer(10)]], device float *h [[buffer(11)]],
     constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                    Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
-                   Biases{gate_bias, up_bias}, h, at, args, OB_PLACE);
+                   Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
 }
 
 template <uint R, typename W>
 METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device const ushort *bias,
-                          device float *z, uint count, ulong first, uint tile, constant ExpertArgs &args, Place place) {
+                          device float *z, uint count, ulong first, uint tile, constant ExpertArgs &args, Stage stage,
+                          Place place) {
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) rows.row[r] = h + ulong(min(r, count - 1)) * args.inputs;
+    const uint O = R == 1 ? SimdOutputs<typename W::Row>::one : SimdOutputs<typename W::Row>::many;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
-        float sums[R];
-        products<1, R>(down, first + output, rows, place, sums);
-        if (place.lane != 0) continue;
-        for (uint r = 0; r < R; r++) {
-            if (r < count)
-                z[ulong(pairs[r]) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
+    for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += O * place.groups) {
+        uint output = first_output + O * place.group;
+        typename W::Row weights[O];
+        for (uint o = 0; o < O; o++) weights[o] = down.row(first + min(output + o, end - 1));
+        float sums[O * R];
+        simd_products<O, R>(weights, output < end, rows, stage, place, sums);
+        for (uint i = place.lane; i < O * R; i += place.width) {
+            uint o = output + i / R, r = i % R;
+            if (o >= end || r >= count) continue;
+            z[ulong(pairs[r]) * args.outputs + o] =
+                add_bias(sum_at<O * R>(sums, i), bias, args.bias, first + o);
         }
     }
 }
@@ -143,16 +154,16 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
 template <typename W>
 METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
                             device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args,
-                            Place place) {
+                            Stage stage, Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
     for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), end - i);
         device const float *in = h + ulong(i) * args.inputs;
         if (count == 1) {
-            down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, place);
+            down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, stage, place);
         } else {
-            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, bias, z, count, first, at.x, args, place);
+            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, bias, z, count, first, at.x, args, stage, place);
         }
     }
 }
@@ -161,25 +172,27 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
 // down [experts, outputs, inputs]; h [rows · top_k, inputs]; pairs, offsets from group_experts; bias [experts,
 // outputs], read where args.bias says so; z [rows · top_k, outputs]. Grid: output tiles × experts. Step `experts`.
 template <typename T>
-kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
                                  device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
                                  device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
                                  constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
                                  OB_PLACE_PARAMETERS) {
-    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_PLACE);
+    OB_STAGE_MEMORY;
+    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                                         device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
                                         device const uint *pairs [[buffer(4)]],
                                         device const uint *offsets [[buffer(5)]],
                                         device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
                                         constant ExpertArgs &args [[buffer(8)]],
                                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
-                args, OB_PLACE);
+                args, OB_STAGE, OB_PLACE);
 }
 
 // y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.

@@ -5,6 +5,7 @@
 
 using namespace metal;
 
+#ifdef __METAL_CPU__
 // Computes O outputs from `output` on, for R rows from `row` on, whose inputs begin at x.
 template <uint O, uint R, typename W>
 METAL_FUNC void linear_block(W weight, device const float *x, thread const Output &out, uint row, uint inputs,
@@ -25,7 +26,7 @@ METAL_FUNC void linear_block(W weight, device const float *x, thread const Outpu
 // inputs. A row's result is the same, whether it is computed alone or with others.
 template <typename W>
 METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
-                            uint row_tile, Place place) {
+                            uint row_tile, Stage, Place place) {
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
     uint last = min(first + OB_LINEAR_ROWS, rows);
@@ -50,6 +51,45 @@ METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint ro
         }
     }
 }
+#else
+// Computes a tile of OB_LINEAR_OUTPUTS outputs for `count` ≤ R rows from `row` on. Missing rows repeat the last one.
+template <uint O, uint R, typename W>
+METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output &out, uint row, uint count,
+                            uint inputs, uint tile, Stage stage, Place place) {
+    Inputs<R> in;
+    for (uint r = 0; r < R; r++) in.row[r] = x + ulong(row + min(r, count - 1)) * inputs;
+    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, out.outputs);
+    for (uint first = tile * OB_LINEAR_OUTPUTS; first < end; first += O * place.groups) {
+        uint output = first + O * place.group;
+        typename W::Row rows[O];
+        float sums[O * R];
+        for (uint o = 0; o < O; o++) rows[o] = weight.row(min(output + o, end - 1));
+        simd_products<O, R>(rows, output < end, in, stage, place, sums);
+        for (uint i = place.lane; i < O * R; i += place.width) {
+            uint o = output + i / R, r = i % R;
+            if (o < end && r < count) write_output(out, row + r, o, sum_at<O * R>(sums, i));
+        }
+    }
+}
+
+// Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
+// inputs. A row's result is the same, whether it is computed alone or with others.
+template <typename W>
+METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
+                            uint row_tile, Stage stage, Place place) {
+    typedef SimdOutputs<typename W::Row> Outputs;
+    uint first = row_tile * OB_LINEAR_ROWS;
+    if (first >= rows) return;
+    uint count = min(rows - first, uint(OB_LINEAR_ROWS));
+    if (count == 1) {
+        linear_rows<Outputs::one, 1>(weight, x, out, first, count, inputs, tile, stage, place);
+    } else if (count == 2) {
+        linear_rows<Outputs::many, 2>(weight, x, out, first, count, inputs, tile, stage, place);
+    } else {
+        linear_rows<Outputs::many, 4>(weight, x, out, first, count, inputs, tile, stage, place);
+    }
+}
+#endif
 
 METAL_FUNC Output linear_output(device float *y, device const ushort *bias, device const float *add,
                                 device const float *gate, constant LinearArgs &args) {
@@ -65,25 +105,27 @@ METAL_FUNC Output linear_output(device float *y, device const ushort *bias, devi
 // weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and gate [rows]
 // are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `moe_router`.
 template <typename T>
-kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                    device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],
                    device const float *gate [[buffer(4)]], device float *y [[buffer(5)]],
                    constant LinearArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
                    OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     linear_tile(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x,
-                at.y, OB_PLACE);
+                at.y, OB_STAGE, OB_PLACE);
 }
 
 // `linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
                           device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
                           device const ushort *bias [[buffer(4)]], device const float *add [[buffer(5)]],
                           device const float *gate [[buffer(6)]], device float *y [[buffer(7)]],
                           constant LinearArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                           OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     linear_tile(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
-                linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y, OB_PLACE);
+                linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y, OB_STAGE, OB_PLACE);
 }
 
 // linear3 multiplies one input by three matrices, such as query, key and value, in one dispatch. The grid has the
@@ -116,22 +158,23 @@ METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, de
 // y_i = x · w_iᵀ + bias_i, i = 0, 1, 2. weight_i [outputs_i, inputs], x [rows, inputs], bias_i [outputs_i], read where
 // args says so; y_i [rows, outputs_i]. Grid: output tiles of all three × row tiles. Step `linear3`.
 template <typename T>
-kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]],
                     device const T *weight2 [[buffer(2)]], device const float *x [[buffer(3)]],
                     device const ushort *bias0 [[buffer(4)]], device const ushort *bias1 [[buffer(5)]],
                     device const ushort *bias2 [[buffer(6)]], device float *y0 [[buffer(7)]],
                     device float *y1 [[buffer(8)]], device float *y2 [[buffer(9)]],
                     constant Linear3Args &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
                     OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
     linear_tile(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
                 one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y,
-                OB_PLACE);
+                OB_STAGE, OB_PLACE);
 }
 
 // `linear3` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
                            device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
                            device const S *scales1 [[buffer(4)]], device const S *biases1 [[buffer(5)]],
                            device const uint *weight2 [[buffer(6)]], device const S *scales2 [[buffer(7)]],
@@ -141,11 +184,12 @@ kernel void linear3_affine(device const uint *weight0 [[buffer(0)]], device cons
                            device float *y1 [[buffer(14)]], device float *y2 [[buffer(15)]],
                            constant Linear3Args &args [[buffer(16)]], uint3 at [[threadgroup_position_in_grid]],
                            OB_PLACE_PARAMETERS) {
+    OB_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
     Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
                            one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
     linear_tile(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile,
-                at.y, OB_PLACE);
+                at.y, OB_STAGE, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                   \

@@ -9,15 +9,16 @@
 struct Place {
     uint thread_index, threads;  // this thread's number, and the number of threads in the threadgroup
     uint lane, group, groups;    // this thread is lane `lane` of simdgroup `group`; there are `groups` simdgroups
+    uint width;                  // lanes of a simdgroup
 };
 
 #define OB_PLACE_PARAMETERS                                                                       \
     uint thread_index [[thread_index_in_threadgroup]], uint3 threads [[threads_per_threadgroup]], \
         uint lane [[thread_index_in_simdgroup]], uint group [[simdgroup_index_in_threadgroup]],   \
-        uint groups [[simdgroups_per_threadgroup]]
+        uint groups [[simdgroups_per_threadgroup]], uint simd_width [[threads_per_simdgroup]]
 
 #define OB_PLACE \
-    Place { thread_index, threads.x, lane, group, groups }
+    Place { thread_index, threads.x, lane, group, groups, simd_width }
 
 METAL_FUNC float threadgroup_sum(float x, threadgroup float *partial, Place place) {
     x = metal::simd_sum(x);

@@ -1,11 +1,11 @@
-// An immutable list of dispatches with their bindings, encoded into one command buffer per run.
+// An immutable list of dispatches with their bindings, executed by one command buffer per run.
 //
 // Barriers are decided once, when the chain is made, from what each kernel reads and writes. A
 // chain retains its kernels and buffers. Runs of one chain may be in flight together (they execute
 // in commit order) and may be committed from several threads.
 #import "OBDispatch.h"
 
-@class OBDevice, OBRun, OBStructArguments;
+@class OBDevice, OBPreparedRuns, OBRun, OBStructArguments;
 
 @interface OBChain : NSObject {
     OBDevice *_device;
@@ -13,6 +13,7 @@
     NSUInteger _count;
     OBDispatch *_dispatches;
     OBStructArguments *_structs;
+    OBPreparedRuns *_prepared;
     NSMutableArray *_retained;
     NSMutableArray *_labels;
 }

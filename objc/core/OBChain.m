@@ -3,23 +3,22 @@
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBHazard.h"
+#import "OBPreparedRuns.h"
 #import "OBRun.h"
-#import "OBStructArguments.h"
 #include <time.h>
 
 // The dispatches of one run share this while they are encoded.
 typedef struct {
     id<MTLComputeCommandEncoder> encoder;
     id<MTLComputePipelineState> state;  // that is set
-    id<MTLBuffer> structs;              // instead of those that the dispatches bind; nil: those
-    NSUInteger rows;
+    OBPreparedRun *prepared;
 } OBEncoding;
 
 @interface OBChain ()
 - (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error;
 - (void)bindStructs:(const ob_dispatch *)dispatches;
 - (void)planBarriers:(const ob_dispatch *)dispatches;
-- (BOOL)findStructsOf:(OBEncoding *)run error:(NSError **)error;
+- (void)encode:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared;
 @end
 
 @implementation OBChain
@@ -46,6 +45,11 @@ typedef struct {
         if (!OBCheckComplete(&chain->_dispatches[i], [chain labelOfDispatch:i], error)) return nil;
     }
     [chain planBarriers:dispatches];
+    chain->_prepared = [[OBPreparedRuns runsWithDevice:device
+                                               structs:chain->_structs
+                                            dispatches:chain->_dispatches
+                                                 count:count
+                                                 label:label] retain];
     return chain;
 }
 
@@ -58,6 +62,7 @@ typedef struct {
 }
 
 - (void)dealloc {
+    [_prepared release];
     free(_dispatches);
     [_structs release];
     [_retained release];
@@ -131,16 +136,12 @@ typedef struct {
 // `measured` is the dispatch's label for an encoder that measures, else nil.
 static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString *measured) {
     id<MTLComputeCommandEncoder> encoder = run->encoder;
-    MTLSize size = dispatch->threadgroups;
-    if (run->rows > 0 && dispatch->rowsPerThreadgroup > 0) {
-        NSUInteger tiles = (run->rows + dispatch->rowsPerThreadgroup - 1) / dispatch->rowsPerThreadgroup;
-        if (tiles < size.height) size.height = tiles;
-    }
+    id<MTLBuffer> structs = [run->prepared structs];
     if (run->state != dispatch->state) [encoder setComputePipelineState:dispatch->state];
     run->state = dispatch->state;
     [encoder setBuffers:dispatch->buffers offsets:dispatch->offsets withRange:NSMakeRange(0, dispatch->slots)];
-    if (run->structs != nil && dispatch->structSlot != NSNotFound) {
-        [encoder setBuffer:run->structs offset:dispatch->offsets[dispatch->structSlot] atIndex:dispatch->structSlot];
+    if (structs != nil && dispatch->structSlot != NSNotFound) {
+        [encoder setBuffer:structs offset:dispatch->offsets[dispatch->structSlot] atIndex:dispatch->structSlot];
     }
     if (measured != nil) {
         [(id<OBMeasuringEncoder>)encoder setBufferLengths:dispatch->lengths withRange:NSMakeRange(0, dispatch->slots)];
@@ -151,7 +152,9 @@ static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString
             [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
     }
     if (dispatch->grid.width > 0) [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
-    else [encoder dispatchThreadgroups:size threadsPerThreadgroup:dispatch->threads];
+    else
+        [encoder dispatchThreadgroups:OBThreadgroupsForRows(dispatch, [run->prepared rows])
+                threadsPerThreadgroup:dispatch->threads];
     if (measured != nil) [encoder popDebugGroup];
 }
 
@@ -161,39 +164,38 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-- (BOOL)findStructsOf:(OBEncoding *)run error:(NSError **)error {
-    id<MTLBuffer> all = [_structs bufferForAllRows], found = [_structs bufferForRows:run->rows error:error];
-    if (found == nil && all != nil) return NO;
-    run->structs = found == all ? nil : found;
-    return YES;
-}
-
-- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
-    double start = now();
-    OBEncoding encoding = {.rows = rows};
-    if (![self findStructsOf:&encoding error:error]) return nil;
-    // The run holds the struct arguments, and the chain with every other buffer, until it has completed.
-    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
-    [commands setLabel:_label];
-    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
-    if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
-    encoding.encoder = encoder;
+- (void)encode:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared {
+    OBEncoding encoding = {.encoder = encoder, .prepared = prepared};
     BOOL measured = [_device measures];
     for (NSUInteger i = 0; i < _count; i++) {
         if (_dispatches[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
         encodeDispatch(&encoding, &_dispatches[i], measured ? [_labels objectAtIndex:i] : nil);
     }
+}
+
+- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
+    double start = now();
+    OBPreparedRun *prepared = [_prepared runForRows:rows error:error];
+    if (prepared == nil) return nil;
+    // The run holds what was prepared, and the chain with every other buffer, until it has completed.
+    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
+    [commands setLabel:_label];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+    id<MTLIndirectCommandBuffer> recorded = [prepared commands];
+    if (recorded != nil) [encoder executeCommandsInBuffer:recorded withRange:NSMakeRange(0, _count)];
+    else [self encode:encoder prepared:prepared];
     [encoder endEncoding];
     double end = now();
-    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self structs:encoding.structs encodeSeconds:end - start];
+    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self prepared:prepared encodeSeconds:end - start];
     [commands commit];
     return run;
 }
 
 - (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
     NSMutableArray *all = [NSMutableArray arrayWithCapacity:_count];
-    OBEncoding encoding = {.rows = rows};
-    if (![self findStructsOf:&encoding error:error]) return NO;
+    OBEncoding encoding = {.prepared = [_prepared runForRows:rows error:error]};
+    if (encoding.prepared == nil) return NO;
     for (NSUInteger i = 0; i < _count; i++) {
         id<MTLCommandBuffer> commands = [[_device queue] commandBuffer];
         id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];

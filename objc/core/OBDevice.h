@@ -5,11 +5,12 @@
 #import "OBMetal.h"
 #import "onebuf.h"
 
-@class OBLibrary;
+@class OBLibrary, OBTransfers;
 
 @interface OBDevice : NSObject {
     id<MTLDevice> _device;
     id<MTLCommandQueue> _queue;
+    OBTransfers *_transfers;
     NSMutableDictionary *_libraries;
     NSLock *_lock;
     NSString *_name;
@@ -24,7 +25,8 @@
 @property(readonly) id<MTLDevice> device;
 @property(readonly) id<MTLCommandQueue> queue;
 
-// The name that +deviceNamed: takes: "metal" or "cpu" for the system's default, else the device's own.
+// The name that +deviceNamed: takes: "metal" for the default of a system whose devices have products' names, else the
+// device's own.
 @property(readonly) NSString *name;
 
 // The name that the hardware goes by.
@@ -43,6 +45,14 @@
 // Whether its compute encoders adopt OBMeasuringEncoder.
 @property(readonly) BOOL measures;
 
+// Whether host and device share their memory. Then private storage is shared storage.
+@property(readonly) BOOL unified;
+
+// Bytes that may be in use on the device at once without loss of speed.
+@property(readonly) uint64_t workingSet;
+
+@property(readonly) OBTransfers *transfers;
+
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;
 
@@ -53,9 +63,15 @@
 // nil and an error that holds the compiler's messages when it does not compile.
 - (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error;
 
-// `length` zeroed bytes in shared storage. nil and an error when length is 0, more than the device
-// takes, or not to be had. The caller owns the buffer (+1).
-- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error;
+// `length` zeroed bytes. Private storage, which the host does not see, is a wish: see `unified`. nil and an error when
+// length is 0, more than the device takes, or not to be had. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length storage:(MTLStorageMode)storage error:(NSError **)error;
+
+// The same with a copy of the host's bytes in it, which runs that are committed later find there.
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)bytes
+                             length:(NSUInteger)length
+                            storage:(MTLStorageMode)storage
+                              error:(NSError **)error;
 
 // A buffer over the caller's memory, which must outlive it. The address and the length must be
 // multiples of the page size. The caller owns the buffer (+1).

@@ -2,6 +2,7 @@
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBLibrary.h"
+#import "OBTransfers.h"
 
 @interface OBDevice ()
 - (BOOL)apply:(const ob_device_options *)options error:(NSError **)error;
@@ -9,9 +10,15 @@
 
 @implementation OBDevice
 
+static BOOL areAlike(NSString *a, NSString *b) { return [a caseInsensitiveCompare:b] == NSOrderedSame; }
+
 static BOOL isDefault(NSString *name) {
-    return [name caseInsensitiveCompare:@"auto"] == NSOrderedSame ||
-           [name caseInsensitiveCompare:OBSystemDeviceName] == NSOrderedSame;
+    return areAlike(name, @"auto") || (OBSystemDeviceName != nil && areAlike(name, OBSystemDeviceName));
+}
+
+// Of several devices of a kind, such as cuda:0 and cuda:1, the kind alone means the first.
+static BOOL isNamed(id<MTLDevice> device, NSString *name) {
+    return areAlike([device name], name) || areAlike([device name], [name stringByAppendingString:@":0"]);
 }
 
 static id<MTLDevice> copyDeviceNamed(NSString *name) {
@@ -19,7 +26,7 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     id<MTLDevice> found = nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
-        if ([[device name] caseInsensitiveCompare:name] == NSOrderedSame) found = [device retain];
+        if (isNamed(device, name)) found = [device retain];
         if (found != nil) break;
     }
     [devices release];
@@ -27,7 +34,8 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
 }
 
 static NSString *deviceNames(void) {
-    NSMutableArray *names = [NSMutableArray arrayWithObjects:@"auto", OBSystemDeviceName, nil];
+    NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
+    if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         if (![names containsObject:[device name]]) [names addObject:[device name]];
@@ -39,18 +47,20 @@ static NSString *deviceNames(void) {
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
     if (device == nil) {
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine; choose one of: %@", name,
-                      deviceNames());
+        NSString *problem = OBProblemOfDevice(name);
+        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: %@", name,
+                      problem != nil ? @": " : @"", problem != nil ? problem : @"", deviceNames());
     }
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
-    result->_name = [(isDefault(name) ? OBSystemDeviceName : [device name]) copy];
+    result->_name = [(isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name]) copy];
     if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
     if (result->_queue == nil) {
         return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
     }
+    result->_transfers = [[OBTransfers transfersWithDevice:device queue:result->_queue] retain];
     return result;
 }
 
@@ -88,6 +98,7 @@ static NSString *deviceNames(void) {
 
 - (void)dealloc {
     [_libraries release];
+    [_transfers release];
     [_queue release];
     [_device release];
     [_lock release];
@@ -107,7 +118,17 @@ static NSString *deviceNames(void) {
 - (BOOL)measures {
     return _measures;
 }
+- (BOOL)unified {
+    return [_device hasUnifiedMemory];
+}
+- (uint64_t)workingSet {
+    return [_device recommendedMaxWorkingSetSize];
+}
+- (OBTransfers *)transfers {
+    return _transfers;
+}
 - (NSString *)hardwareName {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device hardwareName];
     return [_device name];
 }
 
@@ -117,6 +138,7 @@ static NSString *deviceNames(void) {
 }
 
 - (NSString *)instructionSet {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device instructionSet];
     if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
     return [(id<OBProcessorDevice>)_device instructionSet];
 }
@@ -163,16 +185,37 @@ static NSString *deviceNames(void) {
     return library;
 }
 
-- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length error:(NSError **)error {
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length storage:(MTLStorageMode)storage error:(NSError **)error {
     if (length == 0 || length > [_device maxBufferLength]) {
         return OBFail(error, OBErrorMemory, @"a buffer of %llu bytes is not possible; the device takes 1 to %llu",
                       (unsigned long long)length, (unsigned long long)[_device maxBufferLength]);
     }
-    id<MTLBuffer> buffer = [_device newBufferWithLength:length options:MTLResourceStorageModeShared];
+    BOOL hidden = storage == MTLStorageModePrivate && ![self unified];
+    id<MTLBuffer> buffer =
+        [_device newBufferWithLength:length
+                             options:hidden ? MTLResourceStorageModePrivate : MTLResourceStorageModeShared];
+    if (buffer == nil && hidden) {
+        return OBFail(error, OBErrorMemory,
+                      @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
+                      (unsigned long long)length, (unsigned long long)[self workingSet],
+                      (unsigned long long)[_device currentAllocatedSize]);
+    }
     if (buffer == nil) {
         return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes", (unsigned long long)length);
     }
     return buffer;
+}
+
+- (id<MTLBuffer>)newBufferWithBytes:(const void *)bytes
+                             length:(NSUInteger)length
+                            storage:(MTLStorageMode)storage
+                              error:(NSError **)error {
+    id<MTLBuffer> buffer = [self newBufferWithLength:length storage:storage error:error];
+    if (buffer == nil) return nil;
+    ob_transfer transfer = {(ob_buffer *)buffer, 0, length, (void *)(uintptr_t)bytes};
+    if ([_transfers write:&transfer count:1 error:error]) return buffer;
+    [buffer release];
+    return nil;
 }
 
 - (id<MTLBuffer>)newBufferWithMemory:(void *)memory length:(NSUInteger)length error:(NSError **)error {

@@ -20,6 +20,12 @@ typedef struct OBDispatch {
     ptrdiff_t conflict;  // the dispatch that it waits for at the barrier before it; -1: no barrier
 } OBDispatch;
 
+// The threadgroups of a run of `rows` rows, 0 for all.
+MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, NSUInteger rows);
+
+// The most rows that it has threadgroups for; 0 where they do not depend on the rows of a run.
+NSUInteger OBRowsOfDispatch(const OBDispatch *dispatch);
+
 // The label that the caller gave, never nil.
 NSString *OBLabelOfDispatch(const ob_dispatch *dispatch);
 

@@ -104,6 +104,18 @@ BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError 
     return dispatch->bytes == NULL || refuse(dispatch, @" ", faultOfStruct(dispatch), error);
 }
 
+MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, NSUInteger rows) {
+    MTLSize size = dispatch->threadgroups;
+    if (rows == 0 || dispatch->rowsPerThreadgroup == 0) return size;
+    NSUInteger tiles = (rows + dispatch->rowsPerThreadgroup - 1) / dispatch->rowsPerThreadgroup;
+    if (tiles < size.height) size.height = tiles;
+    return size;
+}
+
+NSUInteger OBRowsOfDispatch(const OBDispatch *dispatch) {
+    return dispatch->grid.width > 0 ? 0 : dispatch->threadgroups.height * dispatch->rowsPerThreadgroup;
+}
+
 BOOL OBCheckComplete(const OBDispatch *laidOut, NSString *label, NSError **error) {
     for (NSUInteger i = 0; i < [laidOut->kernel argumentCount]; i++) {
         const OBArgument *argument = [laidOut->kernel argumentAtIndex:i];

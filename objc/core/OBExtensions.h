@@ -12,6 +12,17 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+// A command buffer that knows which of its dispatches failed: its place in their order; NSNotFound where it does not.
+@protocol OBFailureLocation
+- (NSUInteger)failedDispatch;
+@end
+
+// A device whose own name is not what its hardware is called.
+@protocol OBHardwareDevice
+- (NSString *)hardwareName;
+- (NSString *)instructionSet;  // of its kernels, such as "sm_90a"
+@end
+
 // A device that is a processor.
 @protocol OBProcessorDevice
 // The instruction set that libraries opened from now on use; nil: that of OB_ISA, else the processor's best. NO and an

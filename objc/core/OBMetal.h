@@ -7,10 +7,16 @@
 
 #if defined(__APPLE__)
 #import <Metal/Metal.h>
+// The system's default device goes by this name; its own is a product's.
 #define OBSystemDeviceName @"metal"
+#define OBProblemOfDevice(name) ((NSString *)nil)
 #else
 #import "metal/api/Metal.h"
-#define OBSystemDeviceName @"cpu"
+// Devices go by their own names.
+#define OBSystemDeviceName ((NSString *)nil)
+// Why this machine has no device of that name, as one line that says what to do; nil where no such device is known.
+NSString *OBMProblemOfDevice(NSString *name);
+#define OBProblemOfDevice(name) OBMProblemOfDevice(name)
 #endif
 
 #endif

@@ -1,22 +1,22 @@
 // One execution of a chain: committed, then complete or failed.
 //
-// Safe from any thread. Keeps the chain, and so every buffer, until it is released, and the struct arguments
-// where they are this run's own (nil: the chain's). A run that is released early completes all the same.
+// Safe from any thread. Keeps the chain, and so every buffer, until it is released, and what was prepared
+// for its number of rows. A run that is released early completes all the same.
 #import "OBMetal.h"
 
-@class OBChain;
+@class OBChain, OBPreparedRun;
 
 @interface OBRun : NSObject {
     id<MTLCommandBuffer> _commands;
     OBChain *_chain;
-    id<MTLBuffer> _structs;
+    OBPreparedRun *_prepared;
     double _encodeSeconds;
     NSArray *_findings;
 }
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
-                        structs:(id<MTLBuffer>)structs
+                       prepared:(OBPreparedRun *)prepared
                   encodeSeconds:(double)seconds;
 
 // Blocks until the command buffer has completed. NO and an error naming the chain when it failed.

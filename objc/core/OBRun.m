@@ -2,17 +2,18 @@
 #import "OBChain.h"
 #import "OBError.h"
 #import "OBExtensions.h"
+#import "OBPreparedRuns.h"
 
 @implementation OBRun
 
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
-                        structs:(id<MTLBuffer>)structs
+                       prepared:(OBPreparedRun *)prepared
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
     run->_commands = [commands retain];
     run->_chain = [chain retain];
-    run->_structs = [structs retain];
+    run->_prepared = [prepared retain];
     run->_encodeSeconds = seconds;
     return run;
 }
@@ -22,15 +23,24 @@
     if ([_commands status] >= MTLCommandBufferStatusCommitted) [_commands waitUntilCompleted];
     [_findings release];
     [_commands release];
-    [_structs release];
+    [_prepared release];
     [_chain release];
     [super dealloc];
+}
+
+// ", step NAME" where the command buffer knows which dispatch failed; else empty.
+- (NSString *)failedStep {
+    if (![_commands conformsToProtocol:@protocol(OBFailureLocation)]) return @"";
+    NSUInteger index = [(id<OBFailureLocation>)_commands failedDispatch];
+    if (index == NSNotFound || index >= [_chain count]) return @"";
+    return [@", step " stringByAppendingString:[_chain labelOfDispatch:index]];
 }
 
 - (BOOL)wait:(NSError **)error {
     [_commands waitUntilCompleted];
     if ([_commands status] != MTLCommandBufferStatusError) return YES;
-    OBFail(error, OBErrorRun, @"chain '%@': %@", [_chain label], [[_commands error] localizedDescription]);
+    OBFail(error, OBErrorRun, @"chain '%@'%@: %@", [_chain label], [self failedStep],
+           [[_commands error] localizedDescription]);
     return NO;
 }
 

@@ -1,29 +1,19 @@
-// The struct arguments of a chain's dispatches: one buffer for each number of rows that is run.
+// The struct arguments of a chain's dispatches: one buffer has all of them, as the dispatches gave them or for fewer rows.
 //
-// Safe from any thread. The buffers of the numbers that ran last are kept and never change, so runs
-// of different numbers may be in flight together, each with a buffer of its own to retain.
+// Immutable after creation, so safe from any thread.
 #import "OBDispatch.h"
 
 @class OBDevice;
 
-enum { OB_KEPT_ARGUMENTS = 8 };  // buffers, besides that of all rows
-
-typedef struct {
-    NSUInteger rows;  // 0: nothing is kept here
-    NSUInteger used;  // when, counted in uses
-    id<MTLBuffer> buffer;
-} OBKeptArguments;
-
 @interface OBStructArguments : NSObject {
     OBDevice *_device;
     id<MTLBuffer> _all;
+    char *_bytes;  // what it has; its own contents where the host sees them
+    NSUInteger _length;
     NSUInteger *_offsets;
     NSUInteger *_members;
     NSUInteger _memberCount;
     NSUInteger _rows;
-    NSLock *_lock;
-    NSUInteger _uses;
-    OBKeptArguments _kept[OB_KEPT_ARGUMENTS];
 }
 
 // Autoreleased. nil and an error when there is no memory, or when the struct of a dispatch lacks its rows_member.
@@ -38,8 +28,11 @@ typedef struct {
 // The structs as the dispatches gave them; nil when none has any. Lives as long as the receiver.
 @property(readonly) id<MTLBuffer> bufferForAllRows;
 
-// The structs for a run of `rows` rows, 0 for all: where a dispatch has a rows_member it holds `rows`,
-// but never more than the dispatch gave. nil and an error when there is no memory for it.
-- (id<MTLBuffer>)bufferForRows:(NSUInteger)rows error:(NSError **)error;
+// The most rows that a rows_member holds there; 0 where there is none.
+@property(readonly) NSUInteger rows;
+
+// The structs for a run of fewer rows: where a dispatch has a rows_member it holds `rows`, but never more than the
+// dispatch gave. nil and an error when there is no memory for it. The caller owns the buffer (+1).
+- (id<MTLBuffer>)newBufferForRows:(NSUInteger)rows error:(NSError **)error;
 
 @end

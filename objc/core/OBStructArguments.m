@@ -7,9 +7,7 @@ enum { structAlignment = 256 };
 
 @interface OBStructArguments ()
 - (BOOL)place:(const ob_dispatch *)dispatches count:(NSUInteger)count error:(NSError **)error;
-- (void)fill:(const ob_dispatch *)dispatches count:(NSUInteger)count;
-- (id<MTLBuffer>)keptForRows:(NSUInteger)rows;
-- (void)keep:(id<MTLBuffer>)buffer forRows:(NSUInteger)rows;
+- (BOOL)fill:(const ob_dispatch *)dispatches count:(NSUInteger)count error:(NSError **)error;
 @end
 
 @implementation OBStructArguments
@@ -20,7 +18,6 @@ enum { structAlignment = 256 };
                                      error:(NSError **)error {
     OBStructArguments *arguments = [[[OBStructArguments alloc] init] autorelease];
     arguments->_device = [device retain];
-    arguments->_lock = [[NSLock alloc] init];
     arguments->_offsets = calloc(count, sizeof(NSUInteger));
     arguments->_members = calloc(count, sizeof(NSUInteger));
     if (arguments->_offsets == NULL || arguments->_members == NULL) {
@@ -28,16 +25,14 @@ enum { structAlignment = 256 };
                       (unsigned long long)count);
     }
     if (![arguments place:dispatches count:count error:error]) return nil;
-    [arguments fill:dispatches count:count];
-    return arguments;
+    return [arguments fill:dispatches count:count error:error] ? arguments : nil;
 }
 
 - (void)dealloc {
-    for (NSUInteger i = 0; i < OB_KEPT_ARGUMENTS; i++) [_kept[i].buffer release];
+    if (_bytes != [_all contents]) free(_bytes);
     [_all release];
     free(_offsets);
     free(_members);
-    [_lock release];
     [_device release];
     [super dealloc];
 }
@@ -47,6 +42,9 @@ enum { structAlignment = 256 };
 }
 - (id<MTLBuffer>)bufferForAllRows {
     return _all;
+}
+- (NSUInteger)rows {
+    return _rows;
 }
 
 // Where the rows_member is in the struct, or NSNotFound.
@@ -65,9 +63,8 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     return NSNotFound;
 }
 
-// Lays the structs out one after another and makes the buffer.
+// Lays the structs out one after another.
 - (BOOL)place:(const ob_dispatch *)dispatches count:(NSUInteger)count error:(NSError **)error {
-    NSUInteger length = 0;
     for (NSUInteger i = 0; i < count; i++) {
         const ob_dispatch *dispatch = &dispatches[i];
         NSUInteger member = offsetOfRows(dispatch);
@@ -78,67 +75,51 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
             return NO;
         }
         if (dispatch->bytes == NULL) continue;
-        if (member != NSNotFound) _members[_memberCount++] = length + member;
-        _offsets[i] = length;
-        length += (dispatch->byte_count + structAlignment - 1) / structAlignment * structAlignment;
+        if (member != NSNotFound) _members[_memberCount++] = _length + member;
+        _offsets[i] = _length;
+        _length += (dispatch->byte_count + structAlignment - 1) / structAlignment * structAlignment;
     }
-    if (length > 0) _all = [_device newBufferWithLength:length error:error];
-    return length == 0 || _all != nil;
+    return YES;
 }
 
-- (void)fill:(const ob_dispatch *)dispatches count:(NSUInteger)count {
-    char *all = [_all contents];
+// Makes the buffer. Its bytes stay at hand, as the pattern for other numbers of rows.
+- (BOOL)fill:(const ob_dispatch *)dispatches count:(NSUInteger)count error:(NSError **)error {
+    if (_length == 0) return YES;
+    char *bytes = _bytes = calloc(1, _length);
+    if (bytes == NULL) {
+        OBFail(error, OBErrorMemory, @"no memory for struct arguments of %llu bytes", (unsigned long long)_length);
+        return NO;
+    }
     for (NSUInteger i = 0; i < count; i++) {
-        if (dispatches[i].bytes == NULL) continue;
-        memcpy(all + _offsets[i], dispatches[i].bytes, dispatches[i].byte_count);
+        if (dispatches[i].bytes != NULL) memcpy(bytes + _offsets[i], dispatches[i].bytes, dispatches[i].byte_count);
     }
     for (NSUInteger i = 0; i < _memberCount; i++) {
         uint32_t rows;
-        memcpy(&rows, all + _members[i], sizeof rows);
+        memcpy(&rows, bytes + _members[i], sizeof rows);
         if (rows > _rows) _rows = rows;
     }
+    _all = [_device newBufferWithBytes:bytes length:_length storage:MTLStorageModePrivate error:error];
+    if (_all == nil || [_all contents] == NULL) return _all != nil;
+    _bytes = [_all contents];
+    free(bytes);
+    return YES;
 }
 
-- (id<MTLBuffer>)bufferForRows:(NSUInteger)rows error:(NSError **)error {
-    if (rows == 0 || rows >= _rows) return _all;
-    id<MTLBuffer> buffer = [self keptForRows:rows];
-    if (buffer != nil) return buffer;
-    buffer = [[_device newBufferWithLength:[_all length] error:error] autorelease];
-    if (buffer == nil) return nil;
-    char *contents = [buffer contents];
-    memcpy(contents, [_all contents], [_all length]);
+- (id<MTLBuffer>)newBufferForRows:(NSUInteger)rows error:(NSError **)error {
+    char *bytes = malloc(_length);
+    if (bytes == NULL) {
+        return OBFail(error, OBErrorMemory, @"no memory for struct arguments of %llu bytes",
+                      (unsigned long long)_length);
+    }
+    memcpy(bytes, _bytes, _length);
     for (NSUInteger i = 0; i < _memberCount; i++) {
         uint32_t most, fewer = (uint32_t)rows;
-        memcpy(&most, contents + _members[i], sizeof most);
-        if (fewer < most) memcpy(contents + _members[i], &fewer, sizeof fewer);
+        memcpy(&most, bytes + _members[i], sizeof most);
+        if (fewer < most) memcpy(bytes + _members[i], &fewer, sizeof fewer);
     }
-    [self keep:buffer forRows:rows];
+    id<MTLBuffer> buffer = [_device newBufferWithBytes:bytes length:_length storage:MTLStorageModePrivate error:error];
+    free(bytes);
     return buffer;
-}
-
-- (id<MTLBuffer>)keptForRows:(NSUInteger)rows {
-    id<MTLBuffer> found = nil;
-    [_lock lock];
-    for (NSUInteger i = 0; i < OB_KEPT_ARGUMENTS && found == nil; i++) {
-        if (_kept[i].rows != rows) continue;
-        _kept[i].used = ++_uses;
-        found = [_kept[i].buffer retain];  // before another thread may drop it
-    }
-    [_lock unlock];
-    return [found autorelease];
-}
-
-// In place of what was used longest ago. Two threads may both have made it; then both are kept.
-- (void)keep:(id<MTLBuffer>)buffer forRows:(NSUInteger)rows {
-    [_lock lock];
-    OBKeptArguments *oldest = &_kept[0];
-    for (NSUInteger i = 1; i < OB_KEPT_ARGUMENTS; i++) {
-        if (_kept[i].used < oldest->used) oldest = &_kept[i];
-    }
-    id<MTLBuffer> dropped = oldest->buffer;
-    *oldest = (OBKeptArguments){rows, ++_uses, [buffer retain]};
-    [_lock unlock];
-    [dropped release];
 }
 
 @end

@@ -19,6 +19,10 @@ typedef struct ob_run ob_run;
 
 enum { OB_DEVICE = 1, OB_COMPILE, OB_ARGUMENT, OB_MEMORY, OB_RUN };
 
+// Where a buffer is: host and device see shared memory. Only the device sees private memory, except where it has no
+// memory of its own (`unified`): what is asked for as private is shared there.
+enum { OB_SHARED, OB_PRIVATE };
+
 typedef struct {
     int code;            // one of the above
     char message[4096];  // one line first; a compiler's messages may follow
@@ -40,6 +44,8 @@ typedef struct {
     int64_t command_buffers;  // that reached the queue so far; -1 where it does not count
     char isa[16];             // instruction set of a device that is a processor; empty for others
     uint32_t schedules;       // orders of threads tried for each dispatch; 0 for a device that does not check kernels
+    uint32_t unified;         // 1 if the device's memory is the host's
+    uint64_t working_set;     // bytes that may be in use on the device at once without loss of speed
 } ob_device_info;
 
 typedef struct {
@@ -63,6 +69,13 @@ typedef struct {
     uint64_t offset, length;
     uint32_t slot;  // n of [[buffer(n)]]
 } ob_binding;
+
+// `length` bytes of a buffer from `offset` on, and the host's memory that gives or takes them.
+typedef struct {
+    ob_buffer *buffer;
+    uint64_t offset, length;
+    void *host;
+} ob_transfer;
 
 // One dispatch of a chain as the caller states it; everything is copied or retained.
 typedef struct {
@@ -105,12 +118,20 @@ uint32_t ob_kernel_threads(ob_kernel *kernel);  // of the largest threadgroup
 uint32_t ob_kernel_width(ob_kernel *kernel);    // threads of a simdgroup
 int ob_kernel_native(ob_kernel *kernel);  // 1 if code written by hand for the processor runs instead of the shader
 
-// Zeroed memory of the device, or the caller's own (page-aligned, not copied, to outlive the handle
-// and every chain that uses it).
-ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error);
+// Zeroed memory of the device, shared or private, or the caller's own (page-aligned, not copied, to outlive the handle
+// and every chain that uses it). The contents of private memory are NULL to the host.
+ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_error *error);
 ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error);
 void *ob_buffer_contents(ob_buffer *buffer);
 uint64_t ob_buffer_length(ob_buffer *buffer);
+
+// Moves bytes between the host and buffers of the device; all transfers of a call share one command buffer, or need
+// none where the host sees the buffers. 0, or -1 and the error. A write does not wait: what was committed before may
+// still see the old bytes, and what is committed later sees the new ones. A read waits. An upload is a write whose
+// bytes are parts of one memory map; the device reads them there, without a copy on the way, and the call waits.
+int ob_buffer_write(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error);
+int ob_buffer_read(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error);
+int ob_buffer_upload(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error);
 
 ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
                        ob_error *error);

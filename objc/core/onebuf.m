@@ -5,6 +5,7 @@
 #import "OBKernel.h"
 #import "OBLibrary.h"
 #import "OBRun.h"
+#import "OBTransfers.h"
 
 // Each entry runs in a pool of its own and stops exceptions: a caller in C has neither.
 #define OB_BEGIN                                                \
@@ -72,6 +73,8 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     info->allocated = [[device device] currentAllocatedSize];
     info->command_buffers = [device committedCommandBuffers];
     info->schedules = (uint32_t)[device schedules];
+    info->unified = [device unified];
+    info->working_set = [device workingSet];
     OB_END((ob_error *)NULL)
 }
 
@@ -154,11 +157,14 @@ uint32_t ob_kernel_width(ob_kernel *kernel) { return (uint32_t)[[(OBKernel *)ker
 
 int ob_kernel_native(ob_kernel *kernel) { return [(OBKernel *)kernel isNative]; }
 
-ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, ob_error *error) {
+ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_error *error) {
     ob_buffer *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    id<MTLBuffer> buffer = [(OBDevice *)device newBufferWithLength:(NSUInteger)length error:&cause];
+    id<MTLBuffer> buffer =
+        [(OBDevice *)device newBufferWithLength:(NSUInteger)length
+                                        storage:storage == OB_PRIVATE ? MTLStorageModePrivate : MTLStorageModeShared
+                                          error:&cause];
     result = handle(buffer, &cause, error);
     [buffer release];
     OB_END(error)
@@ -179,6 +185,21 @@ ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_e
 void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer contents]; }
 
 uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
+
+#define OB_TRANSFER(name, method)                                                                   \
+    int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {      \
+        int status = -1;                                                                            \
+        OB_BEGIN                                                                                    \
+        NSError *cause = nil;                                                                       \
+        if ([[(OBDevice *)device transfers] method:transfers count:count error:&cause]) status = 0; \
+        else report(cause, error);                                                                  \
+        OB_END(error)                                                                               \
+        return status;                                                                              \
+    }
+
+OB_TRANSFER(ob_buffer_write, write)
+OB_TRANSFER(ob_buffer_read, read)
+OB_TRANSFER(ob_buffer_upload, upload)
 
 ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t count, const char *label,
                        ob_error *error) {

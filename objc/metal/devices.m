@@ -1,23 +1,36 @@
-// The devices there are. Each is one line of this table: a function that makes one, owned by the caller, or nil where
-// this machine has none. The first is the system's default.
+// The devices there are: each folder adds its own, and the last is always there. The first is the system's default.
 #import "metal/base/OBMDevice.h"
 #import "metal/checker/CheckerDevice.h"
 #import "metal/cpu/CPUDevice.h"
+#import "metal/cuda/CUDADevice.h"
 
-static OBMDevice *(*const makers[])(void) = {
-    CPUNewDevice,
-    CheckerNewDevice,
-};
+static void add(NSMutableArray *devices, OBMDevice *device) {
+    if (device == nil) return;
+    [devices addObject:device];
+    [device release];
+}
 
-id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return makers[0](); }
+static NSMutableArray *newDevices(void) {
+    NSMutableArray *devices = [[NSMutableArray alloc] init];
+    CUDAAddDevices(devices);
+    add(devices, CPUNewDevice());
+    add(devices, CheckerNewDevice());
+    return devices;
+}
 
-NSArray *MTLCopyAllDevices(void) {
-    NSMutableArray *devices = [NSMutableArray array];
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
-        OBMDevice *device = makers[i]();
-        if (device == nil) continue;
-        [devices addObject:device];
-        [device release];
-    }
-    return [devices retain];
+NSArray *MTLCopyAllDevices(void) { return newDevices(); }
+
+id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+    NSMutableArray *devices = newDevices();
+    id<MTLDevice> first = [devices count] > 0 ? [[devices objectAtIndex:0] retain] : nil;
+    [devices release];
+    return first;
+}
+
+// The core declares it, beside Apple's Metal, where there is none.
+NSString *OBMProblemOfDevice(NSString *name);
+
+NSString *OBMProblemOfDevice(NSString *name) {
+    NSString *kind = [[[name lowercaseString] componentsSeparatedByString:@":"] objectAtIndex:0];
+    return [kind isEqualToString:@"cuda"] ? CUDAProblem() : nil;
 }

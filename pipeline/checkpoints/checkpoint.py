@@ -66,12 +66,14 @@ class Checkpoint:
     source       for messages: the file that the configuration comes from
     config       the configuration with the keys of transformers' config.json
     layout       how the weights differ from transformers'
+    class_defaults   whether keys that the configuration leaves out have the values of transformers' configuration class
     tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
     end_tokens   the ids that end a text
     bos_token    the id that a prompt starts with, None where it needs none
     """
 
     layout = Layout()
+    class_defaults = True
 
     def __init__(
         self, path: Path, source: Path, config: dict[str, Any], sizes: dict[Path, int], tensors: dict[str, TensorInfo]

@@ -102,12 +102,13 @@ def _kind(value: object) -> str:
 
 
 def token_ids(config: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
-    """`config[key]` as token ids; the field holds one id, a list of them, or null."""
+    """`config[key]` as token ids; the field holds one id, a list of them, or null. Negative ones stand for none."""
     value = config.get(key)
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(_is_whole(item, 0) for item in values):
+    values = value if isinstance(value, list) else [value]
+    values = [item for item in values if item is not None]
+    if not all(_is_whole(item, -(2**31)) for item in values):
         raise CheckpointError(f"{source}: {key!r} must be a token id or a list of them, found {_kind(value)}")
-    return tuple(values)
+    return tuple(item for item in values if item >= 0)
 
 
 def quantization_table(config: Mapping[str, Any], source: str) -> dict[str, Any] | None:

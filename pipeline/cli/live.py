@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..graph.memory import human
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .summary_table import to_rows
@@ -44,6 +45,9 @@ class LiveDisplay(Display):
     def loading(self, what: str) -> None:
         self._bars.loading(what)
         self._live.start(refresh=True)
+
+    def placing(self, nbytes: int, total: int) -> None:
+        self._bars.placing(nbytes, total)
 
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         self._bars.start(prompts, prompt_tokens, most_tokens)
@@ -145,6 +149,11 @@ class Bars:
 
     def loading(self, what: str) -> None:
         self._add("load", f"loading {printable(what)}", None)
+
+    def placing(self, nbytes: int, total: int) -> None:
+        """Turns the bar of loading into one of bytes."""
+        count = f"{human(nbytes)} of {human(total)}"
+        self.progress.update(self._tasks["load"], completed=nbytes, total=total, count=count)
 
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         self.progress.update(self._tasks["load"], visible=False)

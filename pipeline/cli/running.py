@@ -88,7 +88,8 @@ class _Run:
         self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
-        generator = self._generator(model, jobs)
+        generator, seconds = self._generator(model, jobs)
+        load_seconds += seconds
         with _writer(settings) or nullcontext() as writer:
             session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
             session.begin()
@@ -104,8 +105,9 @@ class _Run:
             print(finding, file=sys.stderr)
         return not session.failed and not found
 
-    def _generator(self, model: Decoder, jobs: list[Job]) -> Generator:
-        """A generator with room for the longest text, and for no more rows than there are prompts."""
+    def _generator(self, model: Decoder, jobs: list[Job]) -> tuple[Generator, float]:
+        """A generator with room for the longest text, and for no more rows than there are prompts; and the seconds in
+        which weights went to a device that has memory of its own."""
         settings = self._settings
         context = max(len(job.tokens) + job.max_tokens for job in jobs)
         batch_size = min(settings.batch_size, len(jobs))
@@ -114,9 +116,22 @@ class _Run:
             self._display.note(
                 f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
             )
-        return self._engine.Generator(
-            model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, trace=settings.trace is not None
+        started = ended = time.perf_counter()
+
+        def placing(done: int, total: int) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+            self._display.placing(done, total)
+
+        generator = self._engine.Generator(
+            model,
+            batch_size=batch_size,
+            context=context,
+            kv_cache=settings.kv_cache,
+            trace=settings.trace is not None,
+            progress=placing,
         )
+        return generator, ended - started
 
     def _handle_events(self, events: Iterable[object], session: Session) -> None:
         """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""

@@ -98,8 +98,8 @@ def _make_job(
             f"{len(tokens):,} tokens are too many for the model's context of {model.context:,}; "
             f"shorten it by {1 - room:,} or more"
         )
-    text = prompt.text if prompt.text is not None else tokenizer.decode(tokens)
-    stop = tuple(settings.stop) if prompt.stop is None else prompt.stop
+    text = prompt.text if prompt.text is not None else tokenizer.decode_prompt(tokens)
+    stop = (*(settings.stop if prompt.stop is None else prompt.stop), *tokenizer.end_texts)
     return Job(prompt, text, tokens, min(settings.max_tokens, room), stop, is_conversation(prompt, settings))
 
 

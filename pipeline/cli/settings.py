@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..generation.settings import Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
-from ..host import DEVICES, INSTRUCTION_SETS
+from ..host import DEVICES, INSTRUCTION_SETS, is_device
 
 __all__ = [
     "MAX_BATCH",
@@ -140,7 +140,7 @@ def _check_values(settings: CheckedSettings) -> None:
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
-    if device not in DEVICES:
+    if not is_device(device):
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
     check_isa(settings.isa)
     check_cache(settings.kv_cache)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import FindingsError, RunError
-from . import resources
+from ..host import CHECKER, CUDA
+from . import gpu_kernels, resources
 from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
@@ -29,10 +30,13 @@ class Device:
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
+        self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: dict[Hashable, _core.Buffer] = {}
-        library = resources.shader_library("checker" if core.name == "checker" else core.isa)
+        kind = core.name.partition(":")[0]
+        library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
+        self._bundle = library if kind == CUDA else None
 
     @property
     def name(self) -> str:
@@ -40,13 +44,17 @@ class Device:
 
     @property
     def isa(self) -> str:
-        """The instruction set that kernels use, such as "avx2"; empty for a device that is no processor."""
+        """The instruction set that kernels use, such as "avx2" or "sm_90a"; empty where the device does not tell."""
         return self.core.isa
 
     @property
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads
+
+    def free_bytes(self) -> int:
+        """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
+        return max(self.core.working_set - self.core.allocated, 0)
 
     @property
     def command_buffers(self) -> int:
@@ -73,6 +81,11 @@ class Device:
         if name not in self._kernels:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Makes built-in kernels ready side by side, where each would be compiled when it is first asked for."""
+        if self._bundle is not None:
+            gpu_kernels.compile_ahead(self._bundle, self.isa, set(names) - self._kernels.keys())
 
     def compile(self, source: str) -> Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""
@@ -110,6 +123,8 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     UsageError for a setting that the device cannot have.
     """
     os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    if name.partition(":")[0] in ("auto", CUDA):
+        resources.name_gpu_compiler()
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))
 
 

@@ -2,6 +2,7 @@
 the package is imported from a checkout.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -48,6 +49,16 @@ def _add(library: Path, isa: str) -> None:
     command = [sys.executable, str(builder), isa]
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.__stderr__).returncode:
         raise OnebufError(f"{library}: what {isa} needs did not build, as said above: run make build")
+
+
+def name_gpu_compiler() -> None:
+    """Names the NVRTC of NVIDIA's wheels in OB_NVRTC, where they are installed and nothing else is named: the system
+    does not look for libraries there."""
+    spec = None if "OB_NVRTC" in os.environ else importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    found = sorted(path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*[0-9]"))
+    if found:
+        os.environ["OB_NVRTC"] = str(found[-1])
 
 
 def shader_text() -> str:

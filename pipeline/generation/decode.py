@@ -9,6 +9,8 @@ import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
+from ..graph.placing import move_rows
+from ..graph.transfers import Writes
 from ..models.cache import Cache
 from ..models.decoder import Model
 from ..models.row_state import Rows
@@ -34,34 +36,33 @@ class Decode:
         self.features = features
         self._copies = copies
         self._model = model
-        self._sampler = Sampler(device, features, count, count, context)
-        pipe = Pipeline(device, rows=count, label="decode")
+        self._sampler = Sampler(features, count, count, context)
+        pipe = Pipeline(device, rows=count, label="decode", shows_status=False)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
-        self.chain = pipe.build(self._sampler.add(pipe, logits, rows), copies=copies)
+        self.chain = pipe.build(self._sampler.add(pipe, logits, rows, finite=True), copies=copies)
         self._results = [
             [self.chain.view(output, copy) for output in self.chain.plan.outputs] for copy in range(copies)
         ]
-        names = ("tokens", "positions", "slots", "temperatures", "seeds")
-        self.state: dict[str, np.ndarray] = {name: getattr(rows, name).numpy(device) for name in names}
-        self.state |= self._sampler.state
+        self._rows = rows
+        self._state = (*rows.all, *self._sampler.state)
 
     # Rows
 
-    def seat(self, row: int, sequence: Sequence) -> None:
+    def seat(self, writes: Writes, row: int, sequence: Sequence) -> None:
         """Puts a prefilled sequence into a row."""
-        request, state = sequence.request, self.state
-        state["tokens"][row] = request.tokens[-1]
-        state["positions"][row] = len(request.tokens) - 1
-        state["slots"][row] = sequence.slot
-        state["temperatures"][row] = request.temperature
-        state["seeds"][row] = (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF)
-        self._sampler.seat(row, request.sampling, request.tokens, sequence.slot)
+        request, rows = sequence.request, self._rows
+        writes.add(rows.tokens, request.tokens[-1], row)
+        writes.add(rows.positions, len(request.tokens) - 1, row)
+        writes.add(rows.slots, sequence.slot, row)
+        writes.add(rows.temperatures, request.temperature, row)
+        writes.add(rows.seeds, (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF), row)
+        self._sampler.seat(writes, row, request.sampling, request.tokens, sequence.slot)
 
     def move_up(self, kept: list[int]) -> None:
         """Closes the gaps: the rows `kept` become the first ones, with their state."""
-        for values in self.state.values():
-            values[: len(kept)] = values[kept]
+        if kept != list(range(len(kept))):
+            move_rows(self._model.device, self._state, kept)
 
     # Steps
 

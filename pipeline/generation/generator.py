@@ -10,10 +10,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from ..errors import PromptError, RunError, UsageError
 from ..graph.formats import CACHE_DTYPES
+from ..graph.transfers import Writes
 from ..models.cache import PREFILL_ROWS
-from ..models.decoder import Model
+from ..models.decoder import Model, Progress
+from ..models.fitting import check_cache
 from ..models.row_state import Rows
 from .decode import Decode, Pending
 from .prefill import Prefill
@@ -38,7 +42,8 @@ class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
-    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has.
+    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has, or a device
+    that has memory of its own. `progress` gets (bytes so far, all) while weights go to such a device.
     trace: time every decode dispatch, each then in a command buffer of its own. The decode chain has the
     sampling steps that some request of a run may use, and no others; before the first run, those of `sampling`.
 
@@ -57,6 +62,7 @@ class Generator:
         kv_cache: str = CACHE_DTYPES[0],
         trace: bool = False,
         sampling: Sampling | None = None,
+        progress: Progress | None = None,
     ) -> None:
         context = model.context if context is None else context
         if not 1 <= context <= model.context:
@@ -71,9 +77,9 @@ class Generator:
         self._trace: list[TraceEvent] | None = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
         self._cache = model.cache(batch_size, context, kv_cache, PREFILL_ROWS)
-        self._cache.check_fits()
+        check_cache(self._cache, model.device, model.unplaced_bytes)
+        model.place(progress)
         self._rows = Rows.zeros(batch_size)
-        self._counts = model.counts.numpy(model.device)
         self._prefill = Prefill(model, self._cache, PREFILL_ROWS)
         self._decode = self._build(Features.of([sampling or Sampling()]))
 
@@ -99,7 +105,8 @@ class Generator:
             self._running = False
 
     def _run(self, waiting: deque[Request]) -> Iterator[Event]:
-        self._counts[:] = 0
+        counts, device = self.model.counts, self.model.device
+        counts.write(device, np.zeros(counts.shape, np.uint32))
         features = Features.of(request.sampling for request in waiting)
         if features != self._decode.features:
             self._decode = self._build(features)
@@ -117,12 +124,13 @@ class Generator:
                 length = min(request.max_tokens, self.context - len(request.tokens))
                 joined.append(Sequence(request, free.pop(), length))
             yield from self._prefill.run(joined, self.stats)
-            for sequence in joined:
-                self._decode.seat(len(active), sequence)
-                active.append(sequence)
+            with Writes(device) as writes:
+                for sequence in joined:
+                    self._decode.seat(writes, len(active), sequence)
+                    active.append(sequence)
             if active:
                 yield from self._decode_until_one_ends(active, free)
-        self.stats.expert_counts = self._counts.copy()
+        self.stats.expert_counts = counts.read(device)
 
     def _check(self, request: Request) -> None:
         if not request.tokens:

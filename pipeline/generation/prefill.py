@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
+from ..graph.transfers import Writes
 from ..models.cache import Cache
 from ..models.decoder import Model
 from ..models.row_state import Rows
@@ -33,15 +34,13 @@ class Prefill:
         if not pending:
             return
         chain, rows = self._chain()
-        device = self._model.device
-        tokens, positions, slots = (storage.numpy(device) for storage in (rows.tokens, rows.positions, rows.slots))
         while pending:
             chunk, pending = pending[: chain.plan.rows], pending[chain.plan.rows :]
             start = time.perf_counter()
-            for row, (sequence, position) in enumerate(chunk):
-                tokens[row] = sequence.request.tokens[position]
-                positions[row] = position
-                slots[row] = sequence.slot
+            with Writes(self._model.device) as writes:
+                writes.add(rows.tokens, [sequence.request.tokens[position] for sequence, position in chunk])
+                writes.add(rows.positions, [position for _, position in chunk])
+                writes.add(rows.slots, [sequence.slot for sequence, _ in chunk])
             chain.commit(len(chunk)).wait()
             stats.prefill_seconds += time.perf_counter() - start
             stats.prompt_tokens += len(chunk)
@@ -63,7 +62,7 @@ class Prefill:
         count = self._most_rows
         while True:
             rows = Rows.zeros(count)
-            pipe = Pipeline(self._model.device, rows=count, label="prefill")
+            pipe = Pipeline(self._model.device, rows=count, label="prefill", shows_status=False)
             self._model.forward(pipe, rows, self._cache, head=False)
             plan = pipe.plan(())
             if plan.layout.nbytes <= PREFILL_SCRATCH or count == 1:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..device.device import Device
 from ..graph.builder import Pipeline
 from ..graph.steps.sampling import Penalties
 from ..graph.tensors import Storage, Tensor
+from ..graph.transfers import Writes
 from ..models.row_state import Rows
 from .settings import Sampling
 
@@ -42,7 +42,7 @@ class Sampler:
     history: the tokens of each slot, as penalties need them; without penalties there is none.
     """
 
-    def __init__(self, device: Device, features: Features, rows: int, slots: int, context: int) -> None:
+    def __init__(self, features: Features, rows: int, slots: int, context: int) -> None:
         self.features = features
         self._storages: dict[str, Storage] = {}
         if features.filters:
@@ -52,12 +52,15 @@ class Sampler:
             self._storages["bias_ids"] = Storage.zeros((rows, max(features.biases, 1)), "u32")
             self._storages["bias_values"] = Storage.zeros((rows, max(features.biases, 1)))
             self._history = Storage.zeros((slots, context), "u32")
-            self._tokens = self._history.numpy(device)
-        self.state = {name: storage.numpy(device) for name, storage in self._storages.items()}
 
-    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+    @property
+    def state(self) -> tuple[Storage, ...]:
+        """What each row has of its own, rows first."""
+        return tuple(self._storages.values())
+
+    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows, *, finite: bool = False) -> tuple[Tensor, ...]:
         """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: the result, and where
-        log-probabilities are asked for, the largest ones."""
+        log-probabilities are asked for, the largest ones. finite: a row fails whose logits hold +inf."""
         state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
         penalties = None
         if self.features.penalties:
@@ -77,16 +80,18 @@ class Sampler:
             filters=state.get("filters"),
             penalties=penalties,
             logprobs=self.features.logprobs,
+            finite=finite,
         )
         return result if isinstance(result, tuple) else (result,)
 
-    def seat(self, row: int, settings: Sampling, prompt: Sequence[int], slot: int) -> None:
+    def seat(self, writes: Writes, row: int, settings: Sampling, prompt: Sequence[int], slot: int) -> None:
         """Puts a row's settings in place, and its prompt into the history of its slot."""
         if self.features.filters:
-            self.state["filters"][row] = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)
+            filters = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)
+            writes.add(self._storages["filters"], filters, row)
         if not self.features.penalties:
             return
-        self.state["penalties"][row] = (
+        penalties = (
             _bits(settings.repetition_penalty),
             _bits(settings.presence_penalty),
             _bits(settings.frequency_penalty),
@@ -94,10 +99,10 @@ class Sampler:
             len(prompt),
             len(settings.logit_bias),
         )
-        for i, (token, bias) in enumerate(settings.logit_bias.items()):
-            self.state["bias_ids"][row, i] = token
-            self.state["bias_values"][row, i] = bias
-        self._tokens[slot, : len(prompt)] = prompt
+        writes.add(self._storages["penalties"], penalties, row)
+        writes.add(self._storages["bias_ids"], list(settings.logit_bias), row)
+        writes.add(self._storages["bias_values"], list(settings.logit_bias.values()), row)
+        writes.add(self._history, prompt, slot)
 
 
 def _bits(value: float) -> int:

@@ -12,7 +12,8 @@ from ..device.device import Device
 from ..errors import BuildError, DTypeError, RunError, ShapeError
 from .formats import dtype_of, view_dtype
 from .plan import Dispatch, Plan
-from .tensors import Memory, Tensor, as_array
+from .tensors import Tensor, as_array, read_memory
+from .transfers import Memory
 
 
 class Chain:
@@ -34,13 +35,15 @@ class Chain:
         self.plan = plan
         self.device = device
         self._busy = threading.Lock()
-        self._arena = device.core.buffer(max(plan.layout.nbytes, 16))
-        self._outputs_of = [self._own_outputs() if copies > 1 else {} for _ in range(copies)]
+        self._arena = device.core.buffer(max(plan.layout.nbytes, 16), private=True)
+        apart = copies > 1 or self._arena.private  # outputs of every copy are where the host sees them
+        self._outputs_of = [self._own_outputs() if apart else {} for _ in range(copies)]
+        device.prepare(dispatch.kernel for dispatch in plan.dispatches)
         self._cores = [device.core.chain(dispatches, plan.label) for dispatches in self._dispatches(copies)]
         self.core = self._cores[0]
         self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
-        self._outputs = [self._view(tensor) for tensor in plan.outputs]
-        self._status = self._view(plan.status) if plan.status else None
+        self._outputs = [(tensor, self._seen(tensor)) for tensor in plan.outputs]
+        self._status = self._seen(plan.status) if plan.status else None
 
     def __str__(self) -> str:
         return str(self.plan)
@@ -61,7 +64,7 @@ class Chain:
             self._give(inputs)
             self.commit(rows).wait()
             self.check_status(rows)
-            outputs = tuple(view.copy() for view in self._outputs)
+            outputs = tuple(self.read(tensor) if seen is None else seen.copy() for tensor, seen in self._outputs)
         finally:
             self._busy.release()
         return outputs[0] if self.plan.single else outputs
@@ -73,14 +76,20 @@ class Chain:
         return self._cores[copy].commit(rows)
 
     def view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
-        """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output."""
+        """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output. On a device
+        that has memory of its own, the host sees inputs and outputs only; :meth:`read` copies any other tensor."""
         return self._view(tensor, copy)
+
+    def read(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
+        """A copy of a tensor's memory."""
+        return read_memory(self.device, self._memory(tensor, copy), tensor.shape, tensor.dtype)
 
     def check_status(self, rows: int = 0) -> None:
         """Raises RunError for the first row that failed in the last run."""
-        if self._status is None:
+        if self.plan.status is None:
             return
-        for row, code in enumerate(self._status[: rows or self.plan.rows].tolist()):
+        status = self.read(self.plan.status) if self._status is None else self._status
+        for row, code in enumerate(status[: rows or self.plan.rows].tolist()):
             if code:
                 raise RunError(f"{self.plan.label}, row {row}: {self.failure(code)}")
 
@@ -104,6 +113,10 @@ class Chain:
 
     def _view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
         return as_array(self._memory(tensor, copy), tensor.shape, tensor.dtype)
+
+    def _seen(self, tensor: Tensor) -> np.ndarray | None:
+        """Its memory as an array, None where the host does not see it."""
+        return None if self._memory(tensor)[0].private else self._view(tensor)
 
     def _dispatches(self, copies: int) -> list[list[_core.Dispatch]]:
         """The dispatches of each copy; they differ where an output is bound."""

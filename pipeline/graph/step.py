@@ -30,7 +30,7 @@ class Shaped(Protocol):
 class Step:
     """A list of dispatches over `rows` rows, and the checks of what goes into it."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, shows_status: bool = True) -> None:
         if rows < 1:
             raise ShapeError(f"a pipeline has at least 1 row, not {rows}")
         self.rows = rows
@@ -38,6 +38,7 @@ class Step:
         self._steps: list[str] = []
         self._scope: list[str] = []
         self._status: Tensor | None = None
+        self._shows_status = shows_status
 
     # Values
 
@@ -99,7 +100,7 @@ class Step:
     def status(self) -> Tensor:
         """Per row: 0, or 1 + the index of the step that failed. Cleared first in every run."""
         if self._status is None:
-            self._status = self.state("status", Storage.zeros((self.rows,), "u32"))
+            self._status = self.state("status", Storage.zeros((self.rows,), "u32", shared=self._shows_status))
             self._dispatches.insert(
                 0,
                 Dispatch(

@@ -6,7 +6,7 @@ import math
 import mmap
 import threading
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 
 from ..device.core import _core
 from ..device.device import Device
-from ..errors import DTypeError
+from ..errors import BuildError, DTypeError
 from .formats import ITEM_SIZES, dtype_of, view_dtype
+from .transfers import Copy, Memory, Writes, upload
 
 Shape: TypeAlias = tuple[int, ...]
-Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
 
 
 def view_shape(shape: Sequence[int], dtype: str) -> Shape:
@@ -42,6 +42,16 @@ def as_array(memory: Memory, shape: Sequence[int], dtype: str) -> np.ndarray:
     return np.frombuffer(memoryview(buffer), view_dtype(dtype), math.prod(shown), offset).reshape(shown)
 
 
+def read_memory(device: Device, memory: Memory, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A copy of a tensor's memory, once the runs that are committed have completed where the host does not see it."""
+    buffer, offset = memory
+    if not buffer.private:
+        return as_array(memory, shape, dtype).copy()
+    result = np.empty(view_shape(shape, dtype), view_dtype(dtype))
+    device.core.read([(buffer, offset, result.data)])
+    return result
+
+
 @dataclass(frozen=True)
 class Mapped:
     """A range of a memory map: `key` names the map, so that a device wraps it once."""
@@ -54,8 +64,10 @@ class Mapped:
 class Storage:
     """Memory that outlives a run and may be shared by chains: a weight, a cache, a row's state.
 
-    Built from an array (copied to the device once), from a range of a memory map (never copied), or
-    from a shape alone. It has memory on a device from the first chain that uses it there.
+    Built from an array (copied to the device once), from ranges of memory maps, or from a shape alone. It has memory on
+    a device from the first chain that uses it there. A single range is never copied where device and host share their
+    memory. On a device that has memory of its own, a Storage is private to it, and the host reaches it by :meth:`read`
+    and :meth:`write`; `shared`: it stays where the host sees it, for what the host writes before each run.
 
     Threads: any thread may use a Storage, and all of them get the same memory on a device. Writing the memory while a
     run that uses it is in flight is a race.
@@ -67,25 +79,31 @@ class Storage:
         dtype: str,
         *,
         array: np.ndarray | None = None,
-        mapped: Mapped | None = None,
+        mapped: Mapped | Sequence[Mapped] = (),
         zeroed: bool = False,
+        shared: bool = False,
+        parts: Callable[[], Iterable[np.ndarray]] | None = None,
     ) -> None:
+        """mapped: the range, or equal parts of the memory one behind another. parts: gives the arrays that the memory
+        is made of, one behind another, when it is allocated."""
         self.shape: Shape = tuple(int(n) for n in shape)
         self.dtype = dtype
         self._array = array
         self._zeroed = zeroed
-        self._mapped = mapped
+        self._mapped = (mapped,) if isinstance(mapped, Mapped) else tuple(mapped)
+        self._shared = shared
+        self._parts = parts
         self._memory: weakref.WeakKeyDictionary[Device, Memory] = weakref.WeakKeyDictionary()
         self._allocating = threading.Lock()
 
     @classmethod
-    def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
-        return cls(shape, dtype, zeroed=True)
+    def zeros(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
+        return cls(shape, dtype, zeroed=True, shared=shared)
 
     @classmethod
-    def empty(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
+    def empty(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
         """Memory that is written before it is read; its pages are allocated as that happens."""
-        return cls(shape, dtype)
+        return cls(shape, dtype, shared=shared)
 
     @classmethod
     def of(cls, array: ArrayLike, dtype: str | None = None) -> Storage:
@@ -101,6 +119,11 @@ class Storage:
     def nbytes(self) -> int:
         return nbytes_of(self.shape, self.dtype)
 
+    @property
+    def view_shape(self) -> Shape:
+        """The shape of the array that shows the memory."""
+        return view_shape(self.shape, self.dtype)
+
     def on(self, device: Device) -> Memory:
         """(Buffer, byte offset) of this memory on a :class:`pipeline.Device`."""
         with self._allocating:
@@ -109,20 +132,57 @@ class Storage:
             return self._memory[device]
 
     def _allocate(self, device: Device) -> Memory:
-        if self._mapped is not None:
-            return device.wrapped(self._mapped.key, self._mapped.memory), self._mapped.offset
-        buffer = device.core.buffer(max(self.nbytes, 16))
-        if self._array is not None:
-            memoryview(buffer)[: self.nbytes] = self._array.reshape(-1).view("uint8").data
-        elif self._zeroed:
-            memoryview(buffer)[:] = bytes(len(memoryview(buffer)))
-        return buffer, 0
+        if len(self._mapped) == 1 and device.unified:
+            return device.wrapped(self._mapped[0].key, self._mapped[0].memory), self._mapped[0].offset
+        memory = self.reserve(device)
+        if self._mapped:
+            upload(device, self.copies(memory))
+        else:
+            self.fill(device, memory)
+        return memory
+
+    def reserve(self, device: Device) -> Memory:
+        """New memory that nobody has written. It becomes the Storage's own by :meth:`place`."""
+        return device.core.buffer(max(self.nbytes, 16), private=not self._shared), 0
+
+    def place(self, device: Device, memory: Memory) -> None:
+        """Gives it memory on a device, which has its contents; what it has there already stays."""
+        with self._allocating:
+            self._memory.setdefault(device, memory)
+
+    def copies(self, memory: Memory) -> list[Copy]:
+        """What fills the memory from the maps, where the contents come from there."""
+        if not self._mapped:
+            return []
+        (buffer, offset), size = memory, self.nbytes // len(self._mapped)
+        return [
+            Copy(part.key, part.memory, part.offset, size, buffer, offset + i * size)
+            for i, part in enumerate(self._mapped)
+        ]
+
+    def fill(self, device: Device, memory: Memory) -> None:
+        """Writes the contents into new memory, where they come from no map."""
+        with Writes(device) as writes:
+            if self._array is not None:
+                writes.put(memory, 0, self._array.reshape(-1).view(np.uint8))
+            elif self._zeroed:
+                writes.put(memory, 0, np.zeros(max(self.nbytes, 16), np.uint8))
+        if self._parts is not None:
+            begin = 0
+            for part in self._parts():
+                with Writes(device) as writes:
+                    writes.put(memory, begin, part)
+                begin += part.nbytes
+
+    def placed(self, device: Device) -> bool:
+        """Whether it has memory on the device."""
+        return device in self._memory
 
     def extent(self) -> tuple[Hashable, int, int]:
         """(memory, begin, end) in bytes: two storages share memory where these meet."""
-        if self._mapped is None:
+        if len(self._mapped) != 1:
             return self, 0, self.nbytes
-        return self._mapped.key, self._mapped.offset, self._mapped.offset + self.nbytes
+        return self._mapped[0].key, self._mapped[0].offset, self._mapped[0].offset + self.nbytes
 
     def part(self, index: int) -> Storage:
         """The memory of self[index], without a copy."""
@@ -134,8 +194,20 @@ class Storage:
         return _Part(self, (end - first, self.shape[-1]), first * self.shape[-1] * ITEM_SIZES[self.dtype])
 
     def numpy(self, device: Device) -> np.ndarray:
-        """A view of the memory on `device`, without a copy."""
-        return as_array(self.on(device), self.shape, self.dtype)
+        """A view of the memory on `device`, without a copy. Raises BuildError where the host does not see it."""
+        memory = self.on(device)
+        if memory[0].private:
+            raise BuildError(f"the host does not see memory of {device.name}; use Storage.read and Storage.write")
+        return as_array(memory, self.shape, self.dtype)
+
+    def read(self, device: Device) -> np.ndarray:
+        """A copy of the memory on `device`."""
+        return read_memory(device, self.on(device), self.shape, self.dtype)
+
+    def write(self, device: Device, values: ArrayLike, at: int | Sequence[int] = ()) -> None:
+        """Writes `values`, row by row, from the element self[at] on; see :class:`Writes` for several of them."""
+        with Writes(device) as writes:
+            writes.add(self, values, at)
 
 
 class _Part(Storage):

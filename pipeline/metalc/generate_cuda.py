@@ -54,6 +54,7 @@ METAL_FUNC void metallib_kernel_{number}(A &&...a) {{
 extern "C" __global__ void __launch_bounds__({threads}) {symbol}({parameters}metallib_cuda_launch launch) {{
   metallib_cuda::begin();
 {memory}{arguments}  metallib_cuda::wait();
+  metallib_cuda::started(launch);
   const metallib_cuda::thread_place at(launch);
   if (at.outside()) return;
   {kernel}({values});

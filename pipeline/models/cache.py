@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..graph.formats import CACHE_DTYPES
-from ..graph.memory import machine_bytes
-from ..graph.plan import human
 from ..graph.tensors import Storage
 
 # Tokens of prompts that go through together. An expert's weights are read once for all of its rows, so many rows are
@@ -70,15 +68,4 @@ class Cache:
     def nbytes(self) -> int:
         return sum(
             storage.nbytes for storage in {id(storage): storage for storage in (*self.keys, *self.values)}.values()
-        )
-
-    def check_fits(self) -> None:
-        """Raises UsageError where the machine has less memory than the cache takes, before anything is allocated."""
-        slots, context, have = self.keys[0].shape[0], max(keys.shape[2] for keys in self.keys), machine_bytes()
-        if self.nbytes <= have:
-            return
-        smaller = "" if self.dtype == "q8" else ", or --kv-cache q8"
-        raise UsageError(
-            f"a KV cache of {slots:,} × {context:,} positions in {self.dtype} takes {human(self.nbytes)}, this machine "
-            f"has {human(have)}; give a smaller batch or fewer tokens{smaller}"
         )

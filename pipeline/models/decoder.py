@@ -5,7 +5,7 @@ Each family states its configuration, weights and forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,13 +14,18 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device
 from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
+from ..graph.placing import place
 from ..graph.tensors import Storage, Tensor
+from ..graph.transfers import Writes
 from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
 from .row_state import Rows
 from .survey import Survey
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told of work that goes on: (bytes so far, bytes in all)."""
 
 
 class DecoderLayer:
@@ -41,6 +46,7 @@ class Decoder(Generic[ConfigT, LayerT]):
 
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
+    partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -52,11 +58,12 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class: type[ConfigT]
     layer_class: type[LayerT]
     rope: Rope
+    partial_rope = False
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
         self._device = device
-        fields = Fields(checkpoint.config, checkpoint.source)
+        fields = Fields(checkpoint.config, checkpoint.source, class_defaults=checkpoint.class_defaults)
         self.config = c = self.config_class.read(fields)
         self.prepare(fields)
         load = Loader(checkpoint, device)
@@ -65,6 +72,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.final_norm = load.array("model.norm.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
         self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
+        self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens
         self.vocab_size, self.context = c.vocab, c.context
@@ -75,10 +83,39 @@ class Decoder(Generic[ConfigT, LayerT]):
         assert isinstance(self._device, Device), "a surveyed model has no device"
         return self._device
 
+    def place(self, progress: Progress | None = None) -> None:
+        """Brings the weights to the memory of a device that has some of its own; `progress` gets (bytes so far, all).
+        Chains would do it too, weight by weight. Elsewhere the weights are in place."""
+        total, done = self.unplaced_bytes, 0
+        if not total:
+            return
+
+        def add(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            if progress is not None:
+                progress(done, total)
+
+        place(self.device, self.weights, add)
+
+    @property
+    def unplaced_bytes(self) -> int:
+        """The bytes of weights that are still to go to the device."""
+        if self.device.unified:
+            return 0
+        waiting = {storage.extent(): storage for storage in self.weights if not storage.placed(self.device)}
+        return sum(storage.nbytes for storage in waiting.values())
+
     def prepare(self, fields: Fields) -> None:
         """Computes what a family needs once from its configuration: the frequencies of its rotary embedding."""
         pairs = self.checkpoint.layout.rope_pairs
-        self.rope = Rope.read(fields.config, self.config.head_dim, fields.source, interleaved=pairs or None)
+        self.rope = Rope.read(
+            fields.config,
+            self.config.head_dim,
+            fields.source,
+            interleaved=pairs or None,
+            partial=self.partial_rope,
+        )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab]; without `head` it gives None and ends where
@@ -127,8 +164,9 @@ class Decoder(Generic[ConfigT, LayerT]):
         chain, result = pipe.build(logits), np.empty((len(tokens), self.vocab_size), np.float32)
         for first in range(0, len(tokens), rows):
             chunk = np.asarray(tokens[first : first + rows], np.uint32)
-            state.tokens.numpy(self.device)[: len(chunk)] = chunk
-            state.positions.numpy(self.device)[: len(chunk)] = np.arange(first, first + len(chunk))
+            with Writes(self.device) as writes:
+                writes.add(state.tokens, chunk)
+                writes.add(state.positions, np.arange(first, first + len(chunk)))
             chain.commit(len(chunk)).wait()
             chain.check_status(len(chunk))
             result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]

@@ -116,7 +116,11 @@ class Deepseek(Decoder[Config, Layer]):
 
     def prepare(self, fields: Fields) -> None:
         self.rope = Rope.read(
-            fields.config, self.config.turning, fields.source, interleaved=fields.flag("rope_interleave", True)
+            fields.config,
+            self.config.turning,
+            fields.source,
+            interleaved=fields.flag("rope_interleave", True),
+            partial=False,
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:

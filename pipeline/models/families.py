@@ -8,6 +8,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device, as_device
 from ..errors import CheckpointError, UnsupportedError
 from .decoder import Model
+from .fitting import check_weights
 from .survey import Survey
 
 FAMILIES = {  # model_type → "module.class"
@@ -33,15 +34,21 @@ FAMILIES = {  # model_type → "module.class"
 def load_model(
     checkpoint: Checkpoint, *, device: str | Device = "auto", threads: int = 0, isa: str | None = None
 ) -> Model:
-    """The model of an open checkpoint, its weights mapped where they lie.
+    """The model of an open checkpoint, its weights mapped where they lie. They go to a device that has memory of its
+    own when something runs there first, or by the model's `place`.
 
     Raises UnsupportedError for an unknown family or feature, CheckpointError for tensors that are
-    missing or misshapen, both before anything is copied; DeviceError for an unknown device. `threads` and
-    `isa` are settings of a device that is given by name (see open_device).
+    missing or misshapen, UsageError for weights that a device is too small for, all before anything is copied;
+    DeviceError for an unknown device. `threads` and `isa` are settings of a device that is given by name (see
+    open_device).
     """
     family = family_of(checkpoint)
-    surveyed(checkpoint)[1].check()
-    return family(checkpoint, as_device(device, threads, isa))
+    model, survey = surveyed(checkpoint)
+    survey.check()
+    opened = as_device(device, threads, isa)
+    if model is not None:
+        check_weights(model.mapped_bytes + model.repacked_bytes, opened)
+    return family(checkpoint, opened)
 
 
 def family_of(checkpoint: Checkpoint) -> type[Model]:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..checkpoints.config import boolean, integer, number
 from ..device.core import _core
 from ..errors import CheckpointError, UnsupportedError
+from .defaults import with_defaults
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -36,8 +37,10 @@ class Shape:
 class Fields:
     """The keys of one configuration. CheckpointError for a value that cannot be, UnsupportedError for a feature."""
 
-    def __init__(self, config: dict[str, Any], source: str) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], source: str, *, class_defaults: bool = False) -> None:
+        """class_defaults: whether keys that are absent have the values of transformers' configuration class."""
+        self.given = config
+        self.config = with_defaults(config) if class_defaults else config
         self.source = source
 
     def whole(self, key: str, *default: int, least: int = 1) -> int:
@@ -111,8 +114,8 @@ class Fields:
 
     def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict[str, Any]:
         """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""
-        if self.config.get(experts) is None:
-            experts = next((key for key in EXPERTS if self.config.get(key) is not None), experts)
+        if self.given.get(experts) is None:
+            experts = next((key for key in EXPERTS if self.given.get(key) is not None), experts)
         count, chosen = self.whole(experts), self.whole(top_k)
         self.check(
             chosen <= min(count, _core.MAX_TOP_K),

@@ -10,7 +10,7 @@ from ..graph.tensors import Tensor
 from . import weights
 from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
-from .fields import Fields, Shape
+from .fields import FULL, SLIDING, Fields, Shape
 from .loading import Loader
 from .rope import Rope
 from .row_state import Rows
@@ -61,10 +61,13 @@ class Gemma3(Decoder[Config, Layer]):
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
     def prepare(self, fields: Fields) -> None:
-        dim = self.config.head_dim
+        dim, given = self.config.head_dim, fields.config.get("rope_parameters")
+        parts = {kind: {"rope_type": "default"} for kind in (FULL, SLIDING)}  # transformers looks at no others here
+        parts |= {kind: given[kind] for kind in parts if isinstance(given, dict) and given.get(kind)}
+        config = fields.config | {"rope_parameters": parts}
         self.ropes = (
-            Rope.read(fields.config, dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(fields.config, dim, fields.source, "sliding_attention"),
+            Rope.read(config, dim, fields.source, FULL, theta=1e6),
+            Rope.read(config, dim, fields.source, SLIDING),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:

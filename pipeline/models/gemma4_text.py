@@ -40,7 +40,7 @@ class Config(Shape):
         f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
-        windows = f.windows(shape["layers"], every=6)
+        windows = (*f.windows(shape["layers"], every=6)[:-1], 0)  # the last layer sees all positions, whatever is said
         f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
         own = f.part("per_layer_config").part(str(windows.index(0)))  # as transformers writes it since 5.20
         heads = own.whole("num_key_value_heads", f.whole("num_global_key_value_heads", shape["kv_heads"]))
@@ -97,10 +97,10 @@ class Gemma4(Decoder[Config, Layer]):
         return [CacheLayer(*c.heads_of(i), window=window) for i, window in enumerate(c.windows)]
 
     def prepare(self, fields: Fields) -> None:
-        c = self.config
+        c, config = self.config, fields.config | {"rope_scaling": None}  # transformers does not look at it here
         self.ropes = (
-            Rope.read(fields.config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(fields.config, c.head_dim, fields.source, SLIDING),
+            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
+            Rope.read(config, c.head_dim, fields.source, SLIDING),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:

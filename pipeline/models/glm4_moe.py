@@ -70,7 +70,7 @@ class Layer(DecoderLayer):
 
 
 class Glm4Moe(Decoder[Config, Layer]):
-    config_class, layer_class = Config, Layer
+    config_class, layer_class, partial_rope = Config, Layer, True
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)

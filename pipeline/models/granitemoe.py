@@ -33,11 +33,12 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", attention_bias=False, position_embedding_type="rope")
+        shared = f.config.get("model_type") == "granitemoeshared"  # the other class has no such expert, whatever is said
         return cls(
             **f.shape(),
             **f.mixture("num_local_experts"),
             expert_hidden=f.whole("intermediate_size"),
-            shared_hidden=f.whole("shared_intermediate_size", 0, least=0),
+            shared_hidden=f.whole("shared_intermediate_size", 0, least=0) if shared else 0,
             embedding=f.number("embedding_multiplier", 1.0),
             attention=f.number("attention_multiplier", 1.0),
             residual=f.number("residual_multiplier", 1.0),

@@ -29,7 +29,8 @@ class Loader:
     """Weights of one checkpoint for one device.
 
     mapped_bytes counts what is read where it lies in the file; repacked_bytes what was copied because
-    its address does not suit a kernel, or because experts that lie apart must lie together. With a Survey
+    its address does not suit a kernel, or because experts that lie apart must lie together. A device that has
+    memory of its own gets copies of all of it, from the maps and later: `storages` are the weights. With a Survey
     for a device nothing is mapped or copied, only counted.
     """
 
@@ -38,6 +39,7 @@ class Loader:
         self.device = device
         self.mapped_bytes = 0
         self.repacked_bytes = 0
+        self.storages: list[Storage] = []
 
     def array(self, name: str, shape: tuple[int, ...], dtypes: Sequence[str] = _FLOATS) -> Storage:
         """A tensor as it is stored. CheckpointError when it is missing, misshapen or of another dtype."""
@@ -80,12 +82,13 @@ class Loader:
                 "supported; its groups must lie along the inputs"
             )
         info = self._info(self._name(module), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
-        storage = Storage.empty(shape, _DTYPES[info.dtype])
         self.repacked_bytes += info.nbytes
-        if not isinstance(self.device, Survey):
-            target = storage.numpy(self.device)
-            for i, matrix in enumerate(self.checkpoint.view(info.name).reshape(-1, shape[-1], shape[-2])):
-                target.reshape(-1, *shape[-2:])[i] = matrix.T
+        if isinstance(self.device, Survey):
+            return Storage.empty(shape, _DTYPES[info.dtype])
+        stored = self.checkpoint.view(info.name).reshape(-1, shape[-1], shape[-2])
+        storage = self._kept(Storage(shape, _DTYPES[info.dtype], parts=lambda: (matrix.T for matrix in stored)))
+        if self.device.unified:
+            storage.on(self.device)
             self._forget(info)
         return storage
 
@@ -106,7 +109,9 @@ class Loader:
         if isinstance(self.device, Survey):
             return tuple(Storage.empty((*shape[:-1], n), _DTYPES[info.dtype]) for n in sizes)
         values = self.checkpoint.view(name)
-        return tuple(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype]) for pick in picks)
+        return tuple(
+            self._kept(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype])) for pick in picks
+        )
 
     def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
         """The matrix `name` as transformers stores MXFP4: NAME_blocks of 16 bytes per 32 inputs, which are MLX's words,
@@ -193,17 +198,24 @@ class Loader:
             self.mapped_bytes += infos[0].nbytes
             if isinstance(self.device, Survey):
                 return Storage.empty(shape, dtype)
-            memory = self.checkpoint.mapped(infos[0].file)
-            return Storage(shape, dtype, mapped=Mapped(infos[0].file, memory, infos[0].offset))
-        storage = Storage.empty(shape, dtype)
+            return self._kept(Storage(shape, dtype, mapped=self._mapped(infos[0])))
+        self.repacked_bytes += sum(info.nbytes for info in infos)
         if isinstance(self.device, Survey):
-            self.repacked_bytes += sum(info.nbytes for info in infos)
-            return storage
+            return Storage.empty(shape, dtype)
+        if not self.device.unified:
+            return self._kept(Storage(shape, dtype, mapped=[self._mapped(info) for info in infos]))
+        storage = Storage.empty(shape, dtype)
         target = storage.numpy(self.device).reshape(-1).view("uint8").reshape(len(infos), -1)
         for row, info in zip(target, infos):
             row[:] = self.checkpoint.raw(info.name)
             self._forget(info)
-            self.repacked_bytes += info.nbytes
+        return self._kept(storage)
+
+    def _mapped(self, info: TensorInfo) -> Mapped:
+        return Mapped(info.file, self.checkpoint.mapped(info.file), info.offset)
+
+    def _kept(self, storage: Storage) -> Storage:
+        self.storages.append(storage)
         return storage
 
     def _forget(self, info: TensorInfo) -> None:

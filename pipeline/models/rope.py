@@ -43,11 +43,13 @@ class Rope:
         *,
         theta: float = 10000.0,
         interleaved: bool | None = None,
+        partial: bool = True,
     ) -> Rope:
         """From config.json, for a head of `head_dim`, of layers of `layer_type` where these differ.
 
         theta: the family's base, where the configuration has none. interleaved: the family's order of pairs, where
-        the configuration (`rope_interleave`) has no say. CheckpointError names a key that is missing or impossible,
+        the configuration (`rope_interleave`) has no say. partial: whether the family knows heads of which only a part
+        turns; transformers ignores `partial_rotary_factor` with those that do not. CheckpointError names a key that is missing or impossible,
         UnsupportedError a variant.
         """
         rope = parameters(config, source, layer_type)
@@ -62,6 +64,12 @@ class Rope:
         )
         if share > 1:
             raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
+        if not partial:
+            if share < 1 and kind != "default":
+                raise UnsupportedError(
+                    f"{source}: partial_rotary_factor = {share:g} with rope_type {kind!r} is not supported for this family"
+                )
+            share = 1.0
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)
         if theta <= 1:
             raise CheckpointError(f"{source}: rope_theta = {theta:g} must be above 1")
@@ -73,18 +81,39 @@ class Rope:
 
 
 def parameters(config: dict[str, Any], source: str, layer_type: str | None = None) -> dict[str, Any]:
-    """The part of the configuration that is about rope: `rope_parameters`, in older files `rope_scaling`, and of these
-    the part of `layer_type` where they have one for each."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    nested = isinstance(rope, dict) and layer_type is not None and isinstance(rope.get(layer_type), dict)
-    if nested:
-        rope = rope[layer_type]
-    elif layer_type == "sliding_attention":  # Gemma 3 as first published
-        rope = {"rope_theta": number(config, "rope_local_base_freq", 10000.0, source=source)}
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"{source}: rope_parameters = {rope!r} is no object; it is needed")
-    if not nested and any(isinstance(value, dict) for value in rope.values()):
-        has = ", ".join(key for key, value in rope.items() if isinstance(value, dict))
+    """The part of the configuration that is about rope, for layers of `layer_type` where these differ.
+
+    `rope_scaling`, as older files have it and as model cards say to add it, comes before `rope_parameters`; where each
+    type of layer has a part of its own, it changes that of the layers that see all positions.
+    """
+    scaling, given = _object(config, "rope_scaling", source), _object(config, "rope_parameters", source)
+    if layer_type is None:
+        return _flat(scaling or given, source, layer_type)
+    part = given.get(layer_type)
+    nested = isinstance(part, dict)
+    if layer_type == "sliding_attention":
+        rope = dict(part) if isinstance(part, dict) else {}  # without a part: Gemma 3 as first published
+        if rope.get("rope_theta") is None:
+            rope["rope_theta"] = number(config, "rope_local_base_freq", 10000.0, source=source)
+        return rope if nested or not _parts(given) else _flat(given, source, layer_type)
+    rope = dict(part) if isinstance(part, dict) else {} if scaling else _flat(given, source, layer_type)
+    return rope | scaling
+
+
+def _object(config: dict[str, Any], key: str, source: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{source}: {key} = {value!r} is no object; it is needed")
+    return value
+
+
+def _parts(rope: dict[str, Any]) -> list[str]:
+    return [key for key, value in rope.items() if isinstance(value, dict)]
+
+
+def _flat(rope: dict[str, Any], source: str, layer_type: str | None) -> dict[str, Any]:
+    if _parts(rope):
+        has = ", ".join(_parts(rope))
         raise CheckpointError(f"{source}: rope_parameters has entries for {has}, none for {layer_type}; it is needed")
     return rope
 

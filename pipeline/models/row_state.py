@@ -37,6 +37,11 @@ class Rows:
             Storage.zeros((rows, 2), "u32"),
         )
 
+    @property
+    def all(self) -> tuple[Storage, ...]:
+        """Everything that a row has here, rows first."""
+        return self.tokens, self.positions, self.slots, self.temperatures, self.seeds
+
     def tensors(self, pipe: Pipeline) -> RowTensors:
         """The state that a forward pass reads, in the pipeline `pipe`."""
         return RowTensors(

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 from support.programs import FAKE
 
 from pipeline.cli.console import PlainDisplay
 from pipeline.cli.display import MAX_WARNINGS, Display, blocks_for
-from pipeline.cli.live import printable
+from pipeline.cli.live import Bars, printable
 from pipeline.cli.summary_table import ASCII_BLOCKS, BLOCKS
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -143,10 +144,19 @@ def test_warnings_end_after_some():
     assert err.getvalue().count("\n") == MAX_WARNINGS and out.getvalue() == ""
 
 
+def test_weights_on_their_way_to_a_device():
+    bars = Bars(Console(file=io.StringIO()))
+    bars.loading("x")
+    bars.placing(3 << 20, 12 << 20)
+    (task,) = bars.progress.tasks
+    assert (task.description, task.percentage, task.fields["count"]) == ("loading x", 25, "3.0 MiB of 12.0 MiB")
+
+
 def test_base_display_shows_nothing(capsys):
     display = Display()
     for name, arguments in {"loading": "x", "warn": "x", "token": "x", "rest": "x", "prompt": "x", "row": {}}.items():
         getattr(display, name)(arguments)
+    display.placing(1, 2)
     display.summary({})
     assert capsys.readouterr() == ("", "")
 

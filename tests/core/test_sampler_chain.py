@@ -14,6 +14,7 @@ from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import BuildError, UsageError
 from pipeline.generation.sampler import Features, Sampler
 from pipeline.generation.settings import RANGES, Sampling
+from pipeline.graph.transfers import Writes
 from pipeline.run import main
 
 # No kernel of the sampler is native.
@@ -49,20 +50,21 @@ def sample(device, rows, features=None):
 
     count, vocab, context = len(rows), len(rows[0].logits), 64
     state = Rows.zeros(count)
-    sampler = Sampler(device, features or Features.of(row.settings for row in rows), count, count + 1, context)
+    sampler = Sampler(features or Features.of(row.settings for row in rows), count, count + 1, context)
     pipe = p.Pipeline(device, rows=count)
     chain = pipe.build(sampler.add(pipe, pipe.input("logits", (count, vocab)), state))
-    views = {
-        name: getattr(state, name).numpy(device) for name in ("tokens", "positions", "slots", "temperatures", "seeds")
-    }
-    for i, row in enumerate(rows):
-        everything = [*row.prompt, *row.text]
-        slot = count - i  # not the row's own number
-        views["tokens"][i], views["positions"][i], views["slots"][i] = everything[-1], len(everything) - 1, slot
-        views["temperatures"][i], views["seeds"][i] = row.temperature, (row.seed, 0)
-        sampler.seat(i, row.settings, row.prompt, slot)
-        if sampler.features.penalties:
-            sampler._tokens[slot, : len(everything) - 1] = everything[:-1]  # the last one the step puts there
+    with Writes(device) as writes:
+        for i, row in enumerate(rows):
+            everything = [*row.prompt, *row.text]
+            slot = count - i  # not the row's own number
+            writes.add(state.tokens, everything[-1], i)
+            writes.add(state.positions, len(everything) - 1, i)
+            writes.add(state.slots, slot, i)
+            writes.add(state.temperatures, row.temperature, i)
+            writes.add(state.seeds, (row.seed, 0), i)
+            sampler.seat(writes, i, row.settings, row.prompt, slot)
+            if sampler.features.penalties:
+                writes.add(sampler._history, everything[:-1], slot)  # the last one the step puts there
     outputs = chain.run(logits=np.stack([row.logits for row in rows]))
     result, *top = outputs if isinstance(outputs, tuple) else (outputs,)
     return result[:, 0], result[:, 1].copy().view(np.float32), top[0] if top else None
@@ -230,7 +232,7 @@ def test_a_chain_has_only_what_is_used(features, kernels, vocab):
     device = p.open_device("cpu", threads=2)
     pipe = p.Pipeline(device, rows=2)
     logits = pipe.input("logits", (2, vocab))
-    Sampler(device, Features(**dict.fromkeys(features, 1)), 2, 2, 8).add(pipe, logits, Rows.zeros(2))
+    Sampler(Features(**dict.fromkeys(features, 1)), 2, 2, 8).add(pipe, logits, Rows.zeros(2))
     assert [dispatch.kernel for dispatch in pipe.dispatches] == ["clear_status", *kernels]
 
 
@@ -246,7 +248,7 @@ def test_a_row_without_penalties_is_not_copied(device):
     from pipeline.models.row_state import Rows
 
     state, features = Rows.zeros(2), Features(penalties=True)
-    sampler = Sampler(device, features, 2, 2, 8)
+    sampler = Sampler(features, 2, 2, 8)
     pipe = p.Pipeline(device, rows=2)
     outputs = sampler.add(pipe, pipe.input("logits", (2, 50)), state)
     adjusted = next(
@@ -254,9 +256,10 @@ def test_a_row_without_penalties_is_not_copied(device):
     )
     chain = pipe.build((*outputs, adjusted))
     chain.view(adjusted)[:] = 7
-    state.slots.numpy(device)[:] = [0, 1]
-    sampler.seat(0, Sampling(), [1], 0)
-    sampler.seat(1, Sampling(repetition_penalty=2.0), [1], 1)
+    state.slots.write(device, [0, 1])
+    with Writes(device) as writes:
+        sampler.seat(writes, 0, Sampling(), [1], 0)
+        sampler.seat(writes, 1, Sampling(repetition_penalty=2.0), [1], 1)
     _, copy = chain.run(logits=np.ones((2, 50), np.float32))
     assert (copy[0] == 7).all() and (copy[1] != 7).all()
 
@@ -293,9 +296,9 @@ def test_runs_committed_ahead_leave_their_results_apart(device):
     for ahead in (True, False):
         state, features = Rows.zeros(2), Features(logprobs=2)
         pipe = p.Pipeline(device, rows=2)
-        sampler = Sampler(device, features, 2, 2, 8)
+        sampler = Sampler(features, 2, 2, 8)
         chain = pipe.build(sampler.add(pipe, pipe.input("logits", (2, 50)), state), copies=2)
-        state.temperatures.numpy(device)[:] = 5
+        state.temperatures.write(device, [5, 5])
         chain._give({"logits": np.stack([logits_of(50, seed) for seed in (1, 2)])})
         runs = [chain.commit(2, 0)]
         if not ahead:
@@ -303,7 +306,7 @@ def test_runs_committed_ahead_leave_their_results_apart(device):
         runs.append(chain.commit(2, 1))
         for run in runs:
             run.wait()
-        assert state.positions.numpy(device).tolist() == [2, 2]
+        assert state.positions.read(device).tolist() == [2, 2]
         results.append([chain.view(output, copy).tolist() for copy in (0, 1) for output in chain.plan.outputs])
     assert results[0] == results[1]
     assert results[0][0] != results[0][2] and results[0][1] == results[0][3]  # two draws from the same logits

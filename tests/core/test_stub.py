@@ -10,7 +10,7 @@ import pipeline
 from pipeline import _core
 
 STUB = ast.parse((Path(pipeline.__file__).parent / "_core.pyi").read_text())
-TYPES = {"DataType", "Size", "Binding", "Access"}  # names of types, which exist for type checkers alone
+TYPES = {"DataType", "Size", "Binding", "Transfer", "Access"}  # names of types, which exist for type checkers alone
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
 SPECIAL = {"__enter__", "__exit__", "__len__", "__init__", "__buffer__"}
 

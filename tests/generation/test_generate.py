@@ -276,8 +276,9 @@ def test_a_spoiled_row_fails_alone_and_names_the_step(model):
     generator = p.Generator(model, batch_size=2)
     run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
     events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
-    slot = generator._decode.state["slots"][1]
-    generator._cache.keys[3].numpy(model.device)[slot] = np.nan
+    slot = int(generator._rows.slots.read(model.device)[1])
+    keys = generator._cache.keys[3]
+    keys.write(model.device, np.full(keys.shape[1:], np.nan), slot)
     events += list(run)
     (failed,) = [event for event in events if isinstance(event, Failed)]
     assert failed.index == 1

@@ -105,7 +105,7 @@ def test_counts_add_up_over_runs(device):
     chain = pipe.build(pipe.fused_moe_routing(pipe.input("x", (5, 12)), 3, counts=pipe.state("counts", counts)))
     for _ in range(2):
         ids, _ = chain.run(x=logits)
-    np.testing.assert_array_equal(counts.numpy(device), 2 * np.bincount(ids[ids != reference.NONE], minlength=12))
+    np.testing.assert_array_equal(counts.read(device), 2 * np.bincount(ids[ids != reference.NONE], minlength=12))
 
 
 A = np.zeros((2, 4), np.float32)

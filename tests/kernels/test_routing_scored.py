@@ -230,7 +230,7 @@ def test_counts_and_fewer_rows(device):
         logits=logits,
     )
     ids, weights = made.run(logits=logits)
-    np.testing.assert_array_equal(counts.numpy(device), np.bincount(ids.reshape(-1), minlength=16))
+    np.testing.assert_array_equal(counts.read(device), np.bincount(ids.reshape(-1), minlength=16))
     for output in made.plan.outputs:
         made.view(output)[:] = 99
     ids, weights = made.run(rows=3, logits=logits)

@@ -42,13 +42,16 @@ class Sampler:
         }
         tensors = [pipe.state(name, storage) for name, storage in self.state.items()]
         self.chain = pipe.build(pipe.sample(self.logits, *tensors, advance=advance))
-        self.views = {name: storage.numpy(pipe.device) for name, storage in self.state.items()}
 
     def __call__(self, logits, temperatures=0.0, seeds=(0, 0), positions=0, rows=0):
         for name, value in (("temperatures", temperatures), ("seeds", seeds), ("positions", positions)):
-            self.views[name][:] = value
+            storage = self.state[name]
+            storage.write(self.pipe.device, np.broadcast_to(value, storage.shape))
         result = self.chain.run(logits=np.asarray(logits, np.float32), rows=rows)
         return result[:, 0], result[:, 1].copy().view(np.float32)
+
+    def read(self, name):
+        return self.state[name].read(self.pipe.device).tolist()
 
 
 def sample(device, logits, *args, **kwargs):
@@ -155,10 +158,10 @@ def test_advance_makes_the_next_input(device):
     logits = activations(np.random.default_rng(2), 3, 33)
     run = Sampler(device, 3, 33, advance=True)
     tokens, _ = run(logits, positions=[5, 0, 9], rows=2)
-    assert run.views["tokens"].tolist() == [*tokens[:2], 0] and run.views["positions"].tolist() == [6, 1, 9]
+    assert run.read("tokens") == [*tokens[:2], 0] and run.read("positions") == [6, 1, 9]
     still = Sampler(device, 3, 33, advance=False)
     still(logits, positions=[5, 0, 9])
-    assert still.views["tokens"].tolist() == [0, 0, 0] and still.views["positions"].tolist() == [5, 0, 9]
+    assert still.read("tokens") == [0, 0, 0] and still.read("positions") == [5, 0, 9]
 
 
 # Draws

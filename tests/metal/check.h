@@ -34,6 +34,11 @@ __attribute__((unused)) static id<MTLDevice> newDevice(NSString *name) {
 
 // What some devices do, and others do not.
 __attribute__((unused)) static BOOL overlaps(fixture *f) { return [f->name isEqualToString:@"cpu"]; }
+__attribute__((unused)) static BOOL isGPU(fixture *f) { return [f->name hasPrefix:@"cuda"]; }
+__attribute__((unused)) static BOOL hasThreads(fixture *f) {
+    return [f->device conformsToProtocol:@protocol(OBThreadedDevice)];
+}
+__attribute__((unused)) static BOOL sharesMemory(fixture *f) { return [f->name isEqualToString:@"cpu"]; }
 __attribute__((unused)) static BOOL refusesOtherThreadsWhileBusy(fixture *f) { return overlaps(f); }
 
 __attribute__((unused)) static void report(fixture *f, const char *name, BOOL passed, NSString *why) {

@@ -143,7 +143,7 @@ static void fences(fixture *f) {
 
 static void tests(fixture *f) {
     for (NSUInteger threads = 1; threads <= 3; threads++) {
-        [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
+        if (hasThreads(f)) [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
         fromTheDevice(f);
         fromTheHost(f);
         acrossQueues(f);

@@ -233,3 +233,20 @@ static const metallib_function functions[] = {
 #endif
 
 const metallib ob_metallib = {ABI, sizeof functions / sizeof *functions, ISA, functions};
+
+#ifdef CUDA
+// For a driver that runs kernels of the host.
+#include "metal/abi/metallib_cuda.h"
+
+static const char *const units[] = {"library.cu"};
+
+#define CUDA_FUNCTION(name, number) {#name, 0, number}
+
+static const metallib_cuda_function cuda_functions[] = {
+    CUDA_FUNCTION(add, 0),   CUDA_FUNCTION(last, 1),  CUDA_FUNCTION(meet, 2),  CUDA_FUNCTION(nothing, 3),
+    CUDA_FUNCTION(paint, 4), CUDA_FUNCTION(plan, 5),  CUDA_FUNCTION(sizes, 6), CUDA_FUNCTION(spin, 7),
+    CUDA_FUNCTION(stash, 8), CUDA_FUNCTION(step, 9),  CUDA_FUNCTION(total, 10), CUDA_FUNCTION(visit, 11),
+};
+
+const metallib_cuda ob_metallib_cuda = {ABI, 1, units, cuda_functions};
+#endif

@@ -109,7 +109,7 @@ static void textureScope(id encoder, id<MTLBuffer> written) {
 }
 
 static void overlap(fixture *f) {
-    [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
+    if (hasThreads(f)) [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
     CHECK(f, "dispatches of a concurrent encoder overlap", meets(f, MTLDispatchTypeConcurrent, NULL));
     CHECK(f, "a barrier for textures leaves buffers alone", meets(f, MTLDispatchTypeConcurrent, textureScope));
     CHECK(f, "dispatches of a serial encoder do not overlap", !meets(f, MTLDispatchTypeSerial, NULL));
@@ -150,7 +150,7 @@ static void mixedPhases(fixture *f) {
 
 static void everyThreadCount(fixture *f) {
     for (NSUInteger threads = 1; threads <= 5; threads++) {
-        [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
+        if (hasThreads(f)) [(id<OBThreadedDevice>)f->device setWorkerThreadCount:threads];
         dependentDispatches(f);
         mixedPhases(f);
     }

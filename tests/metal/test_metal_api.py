@@ -322,7 +322,7 @@ def test_every_global_name_has_a_prefix():
     names = {line.split()[-1] for line in text.splitlines() if " T " in line or " D " in line or " B " in line}
     assert {"MTLCreateSystemDefaultDevice", "MTLCopyAllDevices"} <= names
     assert all(
-        name.startswith(("MTL", "OBM", "obm_", "CPU", "cpu_", "Checker", "check_", "checker_", "__objc", "_OBJC"))
+        name.startswith(("MTL", "OBM", "obm_", "CPU", "cpu_", "CUDA", "cuda_", "Checker", "check_", "checker_", "__objc", "_OBJC"))
         for name in names
     )
 
@@ -337,7 +337,8 @@ LAYERS = {
     "metal/cpu": {"metal/abi", "metal/api", "metal/base", "metal/cpu/native", "core"},
     "metal/checker/engine": {"metal/abi", "metal/base"},
     "metal/checker": {"metal/abi", "metal/api", "metal/base", "metal/checker/engine", "core"},
-    "metal": {"metal/base", "metal/cpu", "metal/checker"},
+    "metal/cuda": {"metal/abi", "metal/api", "metal/base", "core"},
+    "metal": {"metal/base", "metal/cpu", "metal/cuda", "metal/checker"},
 }
 
 

@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.generation import generator as generate
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
-from pipeline.models import cache as state
+from pipeline.models import fitting
 from pipeline.models.cache import Cache, CacheLayer
 
 # No kernel of the cache is native.
@@ -61,7 +61,7 @@ def test_the_machines_memory():
 
 @pytest.mark.parametrize("dtype, more", [("f16", ", or --kv-cache q8$"), ("q8", "tokens$")])
 def test_more_than_the_machine_has_is_refused_before_it_is_taken(model, monkeypatch, dtype, more):
-    monkeypatch.setattr(state, "machine_bytes", lambda: 2**16)
+    monkeypatch.setattr(fitting, "machine_bytes", lambda: 2**16)
     words = (
         rf"a KV cache of 4 × {model.context:,} positions in {dtype} takes [\d.]+ MiB, this machine has 64.0 KiB; "
         r"give a smaller batch or fewer tokens"

@@ -156,4 +156,4 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
     load = Loader(apart, processor)
     stack = load.stack([f"e.{i}" for i in range(3)], (4, 64))
     assert stack.type == "Q5_1" and load.repacked_bytes == 3 * 4 * 48 and load.mapped_bytes == 0
-    np.testing.assert_array_equal(stack.data.numpy(processor), np.stack(list(apart.data.values())))
+    np.testing.assert_array_equal(stack.data.read(processor), np.stack(list(apart.data.values())))

@@ -74,7 +74,7 @@ def loader(tmp_path, processor):
 
 def values_of(weight, device):
     """Rows of a weight of plain elements, experts in front."""
-    stored = weight.parts[0].storage.numpy(device).astype(np.float64)
+    stored = weight.parts[0].storage.read(device).astype(np.float64)
     rows = [
         e * (weight.expert_rows or weight.shape[-2]) + o * weight.row_step
         for e in range(max(1, int(np.prod(weight.shape[:-2]))))
@@ -110,7 +110,7 @@ def test_biases_are_taken_apart(loader, processor):
     for interleaved, expected in ((False, (stored[:, :2], stored[:, 2:])), (True, (stored[:, ::2], stored[:, 1::2]))):
         sizes = (3, 3) if interleaved else (2, 4)
         for part, values in zip(load.split_array("b", (2, 6), sizes, interleaved=interleaved), expected, strict=True):
-            np.testing.assert_array_equal(part.numpy(processor), values)
+            np.testing.assert_array_equal(part.read(processor), values)
 
 
 def test_mxfp4(loader, processor):

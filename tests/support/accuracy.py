@@ -77,10 +77,10 @@ def decode_batch(model, texts, kv_cache):
     pipe = p.Pipeline(model.device, rows=len(texts), label="decode")
     logits = model.forward(pipe, rows, model.cache(*tokens.shape, kv_cache))
     chain, result = pipe.build(logits), np.empty((*tokens.shape, model.vocab_size), np.float32)
-    rows.slots.numpy(model.device)[:] = np.arange(len(texts))
+    rows.slots.write(model.device, np.arange(len(texts)))
     for i in range(tokens.shape[1]):
-        rows.tokens.numpy(model.device)[:] = tokens[:, i]
-        rows.positions.numpy(model.device)[:] = i
+        rows.tokens.write(model.device, tokens[:, i])
+        rows.positions.write(model.device, np.full(len(texts), i))
         chain.commit().wait()
         chain.check_status()
         result[:, i] = chain.view(logits)

@@ -184,7 +184,7 @@ class GuardedChain(Chain):
             content = np.frombuffer(buffer, np.uint8)
             content[:] = 255
             if tensor.storage is not None:
-                content[GUARD : GUARD + tensor.nbytes] = tensor.storage.numpy(self.device).reshape(-1).view(np.uint8)
+                content[GUARD : GUARD + tensor.nbytes] = tensor.storage.read(self.device).reshape(-1).view(np.uint8)
             self._guarded[key] = tensor, buffer
         return self._guarded[key][1], GUARD
 

@@ -25,11 +25,24 @@ import toolchain  # noqa: E402
 from support.locks import alone_in  # noqa: E402
 
 # Programs, each with the devices that it runs on. A new device is one more name in DEVICES.
-DEVICES = ("cpu", "checker")
+DEVICES = ("cpu", "checker", "cuda:0")
 PROGRAMS = dict.fromkeys(
-    ("order", "dispatch", "buffers", "commands", "events", "misuse", "reflection", "fork"), DEVICES
+    (
+        "order",
+        "dispatch",
+        "buffers",
+        "commands",
+        "indirect",
+        "indirect_misuse",
+        "events",
+        "misuse",
+        "reflection",
+        "fork",
+    ),
+    DEVICES,
 ) | {"costs": ("cpu",), "checker": ("checker",)}
 LEFT_OUT = [("thread", "checker")]  # the thread sanitizer does not follow the fibers of that device
+KERNELS = 12  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
 
@@ -89,7 +102,7 @@ def _build(variant: Variant) -> Path:
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
         jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
-    programs = [*PROGRAMS, "libraries"]
+    programs = [*PROGRAMS, "libraries", "gpu"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
         jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))
@@ -107,10 +120,26 @@ def _build(variant: Variant) -> Path:
     isa = native_isas()[0]
     for name, flags in ((isa, ()), ("checker", ("-DONE_THREAD",))):
         library(shop, SOURCES / "library.c", bundle / f"{name}.so", f'-DISA="{name}"', *flags, *variant.flags)
+    _cuda_library(shop, bundle, variant)
     bundle = ROOT / folder / "checked.metallib"
     bundle.mkdir(exist_ok=True)
     library(shop, SOURCES / "checked.c", bundle / "checker.so", *variant.flags)
     return ROOT / folder
+
+
+def _cuda_library(shop, bundle: Path, variant: Variant) -> None:
+    """The library as the GPU's device takes it, and the driver that runs it here: its machine code is a path."""
+    library(shop, SOURCES / "library.c", bundle / "cuda.so", '-DISA="cuda"', "-DCUDA", *variant.flags)
+    library(shop, SOURCES / "fake_cuda.c", fake_driver(variant), "-pthread", *variant.flags)
+    folder = bundle / "cuda" / "sm_90a"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(KERNELS):
+        (folder / f"library-{number}.cubin").write_text(f"{bundle / 'cuda.so'}\n")
+
+
+def fake_driver(variant: Variant) -> Path:
+    """NVIDIA's driver as the host plays it; tests/metal/fake_cuda.c says how."""
+    return ROOT / "build" / "tests" / "metal" / variant.name / "fake_cuda.so"
 
 
 def library(shop, source: Path, out: Path, *flags: str) -> None:
@@ -151,6 +180,8 @@ def run(variant: Variant, name: str, *arguments: object, **environment: str):
         # The thread sanitizer has fixed places for its memory, which randomisation may take.
         command = [setarch, "--addr-no-randomize", *command]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("OB_")}
+    gpu = any(str(argument).startswith("cuda") for argument in arguments)
+    clean["OB_CUDA_DRIVER"] = str(fake_driver(variant) if gpu else "/nonexistent")
     return subprocess.run(
         command,
         capture_output=True,

@@ -18,10 +18,13 @@ extern "C" {
 enum { METALLIB_CUDA_THREADGROUP = 8 };  // [[threadgroup(n)]] with n below this
 
 // What a kernel cannot read from its grid: the threads of the grid, which need not be whole threadgroups, and the
-// offset of each [[threadgroup(n)]] in the dynamic shared memory, in bytes.
+// offset of each [[threadgroup(n)]] in the dynamic shared memory, in bytes. A kernel that starts writes `number` to
+// *started, memory of the host that outlives a kernel which breaks the GPU; NULL: it does not.
 typedef struct metallib_cuda_launch {
     uint32_t grid[3];
     uint32_t threadgroup[METALLIB_CUDA_THREADGROUP];
+    uint32_t number;
+    uint32_t *started;
 } metallib_cuda_launch;
 
 typedef struct metallib_cuda_function {

@@ -10,6 +10,7 @@
 @protocol MTLBuffer;
 @protocol MTLComputePipelineState;
 @protocol MTLFence;
+@protocol MTLIndirectCommandBuffer;
 @protocol MTLResource;
 
 typedef struct {
@@ -38,6 +39,9 @@ typedef struct {
 - (void)dispatchThreadgroupsWithIndirectBuffer:(id<MTLBuffer>)indirectBuffer
                           indirectBufferOffset:(NSUInteger)indirectBufferOffset
                          threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup;
+
+// The commands behave like dispatches of a concurrent encoder, whatever the type of this one.
+- (void)executeCommandsInBuffer:(id<MTLIndirectCommandBuffer>)indirectCommandBuffer withRange:(NSRange)executionRange;
 
 // Later dispatches see what earlier ones wrote. Naming resources promises no less order here.
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope;

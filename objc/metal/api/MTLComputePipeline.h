@@ -18,12 +18,14 @@
     id<MTLFunction> _computeFunction;
     BOOL _threadGroupSizeIsMultipleOfThreadExecutionWidth;
     NSUInteger _maxTotalThreadsPerThreadgroup;
+    BOOL _supportIndirectCommandBuffers;
 }
 
 @property(copy, nonatomic) NSString *label;
 @property(readwrite, nonatomic, retain) id<MTLFunction> computeFunction;
 @property(readwrite, nonatomic) BOOL threadGroupSizeIsMultipleOfThreadExecutionWidth;
 @property(readwrite, nonatomic) NSUInteger maxTotalThreadsPerThreadgroup;  // 0: the kernel's own limit
+@property(readwrite, nonatomic) BOOL supportIndirectCommandBuffers;
 
 - (void)reset;
 
@@ -36,6 +38,6 @@
 @property(readonly) NSUInteger maxTotalThreadsPerThreadgroup;
 @property(readonly) NSUInteger threadExecutionWidth;
 @property(readonly) NSUInteger staticThreadgroupMemoryLength;  // bytes
-@property(readonly) BOOL supportIndirectCommandBuffers;
+@property(readonly) BOOL supportIndirectCommandBuffers;        // some devices say YES whatever the descriptor said
 
 @end

@@ -33,6 +33,7 @@
     [self setComputeFunction:nil];
     _threadGroupSizeIsMultipleOfThreadExecutionWidth = NO;
     _maxTotalThreadsPerThreadgroup = 0;
+    _supportIndirectCommandBuffers = NO;
 }
 
 - (id)copyWithZone:(NSZone *)zone {
@@ -41,6 +42,7 @@
     [copy setComputeFunction:_computeFunction];
     [copy setThreadGroupSizeIsMultipleOfThreadExecutionWidth:_threadGroupSizeIsMultipleOfThreadExecutionWidth];
     [copy setMaxTotalThreadsPerThreadgroup:_maxTotalThreadsPerThreadgroup];
+    [copy setSupportIndirectCommandBuffers:_supportIndirectCommandBuffers];
     return copy;
 }
 
@@ -75,6 +77,12 @@
 }
 - (void)setMaxTotalThreadsPerThreadgroup:(NSUInteger)value {
     _maxTotalThreadsPerThreadgroup = value;
+}
+- (BOOL)supportIndirectCommandBuffers {
+    return _supportIndirectCommandBuffers;
+}
+- (void)setSupportIndirectCommandBuffers:(BOOL)value {
+    _supportIndirectCommandBuffers = value;
 }
 
 @end

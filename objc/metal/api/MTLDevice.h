@@ -9,11 +9,13 @@
 @class MTLCompileOptions;
 @class MTLComputePipelineDescriptor;
 @class MTLComputePipelineReflection;
+@class MTLIndirectCommandBufferDescriptor;
 @protocol MTLBuffer;
 @protocol MTLCommandQueue;
 @protocol MTLComputePipelineState;
 @protocol MTLEvent;
 @protocol MTLFence;
+@protocol MTLIndirectCommandBuffer;
 @protocol MTLSharedEvent;
 
 typedef NS_ENUM(NSInteger, MTLGPUFamily) {
@@ -106,6 +108,11 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
                                                           reflection:
                                                               (MTLAutoreleasedComputePipelineReflection *)reflection
                                                                error:(NSError **)error;
+
+// nil when there is no memory left.
+- (id<MTLIndirectCommandBuffer>)newIndirectCommandBufferWithDescriptor:(MTLIndirectCommandBufferDescriptor *)descriptor
+                                                       maxCommandCount:(NSUInteger)maxCount
+                                                               options:(MTLResourceOptions)options;
 
 - (id<MTLFence>)newFence;
 - (id<MTLEvent>)newEvent;

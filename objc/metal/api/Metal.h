@@ -17,5 +17,7 @@
 #import "MTLEvent.h"
 #import "MTLFence.h"
 #import "MTLFunctionLog.h"
+#import "MTLIndirectCommandBuffer.h"
+#import "MTLIndirectCommandEncoder.h"
 #import "MTLLibrary.h"
 #import "MTLResource.h"

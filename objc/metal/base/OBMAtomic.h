@@ -31,4 +31,13 @@ typedef struct {
 #define obm_swap(a, expected, v) \
     __atomic_compare_exchange_n(&(a)->value, (expected), (v), 1, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)
 
+// Between two looks at a value that another thread will change.
+static inline void obm_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #endif

@@ -2,19 +2,13 @@
 // memory and gives it back.
 //
 // Any thread may read a buffer's properties; its contents are the caller's to order.
-#import "OBMObject.h"
 #import "OBMRecording.h"
+#import "OBMResource.h"
 #import "metal/api/MTLBuffer.h"
 
-@class OBMDevice;
-
-@interface OBMBuffer : OBMObject <MTLBuffer> {
+@interface OBMBuffer : OBMResource <MTLBuffer> {
 @public
-    obm_memory _memory;  // the encoders read these two directly
-    OBMDevice *_device;
-
-@private
-    MTLResourceOptions _options;
+    obm_memory _memory;  // the encoders read it directly
 }
 
 // For the classes of devices: a buffer of this memory, which counts as allocated until the buffer goes. What is there

@@ -6,11 +6,9 @@
 @implementation OBMBuffer
 
 - (id)initWithDevice:(OBMDevice *)device memory:(obm_memory)memory options:(MTLResourceOptions)options {
-    self = [super init];
+    self = [super initWithDevice:device options:options];
     if (self == nil) return nil;
-    _device = [device retain];
     _memory = memory;
-    _options = options;
     [_device addAllocatedBytes:(int64_t)_memory.length];
     return self;
 }
@@ -35,47 +33,17 @@
 
 - (void)dealloc {
     [_device addAllocatedBytes:-(int64_t)_memory.length];
-    [_device release];
     [super dealloc];
 }
 
-- (id<MTLDevice>)device {
-    return _device;
-}
 - (NSUInteger)length {
     return _memory.length;
 }
 - (NSUInteger)allocatedSize {
     return _memory.length;
 }
-- (NSUInteger)heapOffset {
-    return 0;
-}
-- (BOOL)isAliasable {
-    return NO;
-}
 - (uint64_t)gpuAddress {
     return (uint64_t)(uintptr_t)_memory.address;
-}
-- (MTLResourceOptions)resourceOptions {
-    return _options;
-}
-- (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
-    (void)state;
-    return MTLPurgeableStateNonVolatile;
-}
-
-- (MTLStorageMode)storageMode {
-    return (_options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
-}
-
-- (MTLCPUCacheMode)cpuCacheMode {
-    return (_options & MTLResourceCPUCacheModeMask) >> MTLResourceCPUCacheModeShift;
-}
-
-- (MTLHazardTrackingMode)hazardTrackingMode {
-    MTLHazardTrackingMode mode = (_options & MTLResourceHazardTrackingModeMask) >> MTLResourceHazardTrackingModeShift;
-    return mode == MTLHazardTrackingModeDefault ? MTLHazardTrackingModeTracked : mode;
 }
 
 - (void *)contents {

@@ -105,6 +105,11 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     return error;
 }
 
+- (NSUInteger)failedDispatch {
+    if ([self status] != MTLCommandBufferStatusError || _recording->failed_dispatch == 0) return NSNotFound;
+    return _recording->failed_dispatch - 1;
+}
+
 // Most devices have none.
 - (id<MTLLogContainer>)logs {
     OBMDevice *device = (OBMDevice *)[_queue device];

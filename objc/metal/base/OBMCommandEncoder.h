@@ -3,8 +3,6 @@
 #import "OBMObject.h"
 #import "metal/api/MTLCommandEncoder.h"
 
-@class OBMBuffer;
-
 @interface OBMCommandEncoder : OBMObject <MTLCommandEncoder> {
     OBMCommandBuffer *_commandBuffer;
     obm_recording *_recording;
@@ -20,6 +18,9 @@
 // Raises misuse that names this encoder, its command buffer and the method.
 - (void)misuseIn:(NSString *)method
           format:(NSString *)format, ... __attribute__((noreturn, format(__NSString__, 2, 3)));
+
+// The same, unless the fault is nil.
+- (void)refuse:(NSString *)fault for:(NSString *)method;
 
 - (void)requireOpenFor:(NSString *)method;
 

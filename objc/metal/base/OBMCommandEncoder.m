@@ -1,7 +1,7 @@
 #import "OBMCommandEncoder.h"
 
-#import "OBMBuffer.h"
 #import "OBMDevice.h"
+#import "OBMDispatchFaults.h"
 #import "OBMError.h"
 
 @implementation OBMCommandEncoder
@@ -35,21 +35,16 @@
     OBMRaise(@"%@: encoder%@ of command buffer%@: %@", method, [self labelSuffix], [_commandBuffer labelSuffix], text);
 }
 
+- (void)refuse:(NSString *)fault for:(NSString *)method {
+    if (fault != nil) [self misuseIn:method format:@"%@", fault];
+}
+
 - (void)requireOpenFor:(NSString *)method {
     if (_ended) [self misuseIn:method format:@"encoding has ended; make a new encoder"];
 }
 
 - (void)requireBuffer:(id)buffer offset:(NSUInteger)offset size:(NSUInteger)size for:(NSString *)method {
-    if (buffer == nil) [self misuseIn:method format:@"the buffer is nil"];
-    if (object_getClass(buffer) != _bufferClass || (id)((OBMBuffer *)buffer)->_device != _device) {
-        [self misuseIn:method format:@"the buffer belongs to another device"];
-    }
-    NSUInteger length = ((OBMBuffer *)buffer)->_memory.length;
-    if (offset > length || size > length - offset) {
-        [self misuseIn:method
-                format:@"%lu bytes at offset %lu are beyond the length %lu of buffer%@", (unsigned long)size,
-                       (unsigned long)offset, (unsigned long)length, [buffer labelSuffix]];
-    }
+    [self refuse:OBMFaultOfBuffer(buffer, (OBMDevice *)_device, offset, size) for:method];
 }
 
 - (void)failForMemory {

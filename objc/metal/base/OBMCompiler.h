@@ -7,3 +7,9 @@
 // device. nil and an error with the compiler's messages if it does not compile. Threads and processes that compile
 // the same text at once all succeed.
 NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevice *device, NSError **error);
+
+// The folder of what is compiled once and kept, which may not be there yet; nil where the environment names none.
+NSString *OBMCacheFolder(void);
+
+// Makes a folder and those above it. NO, and errno says why, if that is not possible.
+BOOL OBMMakeFolder(NSString *path);

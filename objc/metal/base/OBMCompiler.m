@@ -26,7 +26,7 @@ static NSArray *compilerCommand(void) {
     return words;
 }
 
-static NSString *cacheFolder(void) {
+NSString *OBMCacheFolder(void) {
     NSString *folder = environmentText("OB_CACHE");
     if (folder != nil) return folder;
     folder = environmentText("XDG_CACHE_HOME");
@@ -34,10 +34,10 @@ static NSString *cacheFolder(void) {
     return [folder stringByAppendingPathComponent:@"onebuf"];
 }
 
-static BOOL makeFolder(NSString *path) {
+BOOL OBMMakeFolder(NSString *path) {
     if (mkdir([path fileSystemRepresentation], 0777) == 0 || errno == EEXIST) return YES;
     if (errno != ENOENT || [path length] < 2) return NO;
-    return makeFolder([path stringByDeletingLastPathComponent]) && mkdir([path fileSystemRepresentation], 0777) == 0;
+    return OBMMakeFolder([path stringByDeletingLastPathComponent]) && mkdir([path fileSystemRepresentation], 0777) == 0;
 }
 
 static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions, NSError **error) {
@@ -125,13 +125,13 @@ NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevi
     NSString *text = sourceWithMacros(source, options);
     NSString *key = hexDigest(
         [NSString stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
-    NSString *cache = cacheFolder();
+    NSString *cache = OBMCacheFolder();
     NSString *target = [cache stringByAppendingPathComponent:[key stringByAppendingString:@".metallib"]];
     NSString *object = [target stringByAppendingPathComponent:[isa stringByAppendingString:@".so"]];
     if (access([object fileSystemRepresentation], R_OK) == 0) return target;
     char folder[4096];
     snprintf(folder, sizeof folder, "%s/compile.XXXXXX", [cache fileSystemRepresentation]);
-    if (!makeFolder(cache) || mkdtemp(folder) == NULL) {
+    if (!OBMMakeFolder(cache) || mkdtemp(folder) == NULL) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                     @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache, strerror(errno));
         return nil;

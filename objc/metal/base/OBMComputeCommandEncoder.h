@@ -15,6 +15,7 @@
     NSMutableArray *_groups;     // open debug groups
     const char *_dispatchLabel;  // in the arena
     obm_binding_table _table;
+    obm_bound _buffers[METALLIB_MAX_BUFFERS];  // the table's
 }
 
 - (id)initWithCommandBuffer:(OBMCommandBuffer *)commandBuffer dispatchType:(MTLDispatchType)dispatchType;

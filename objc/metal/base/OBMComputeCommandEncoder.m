@@ -3,13 +3,16 @@
 #import <string.h>
 
 #import "OBMBuffer.h"
-#import "OBMComputeMisuse.h"
 #import "OBMComputePipelineState.h"
+#import "OBMCommands.h"
 #import "OBMDevice.h"
+#import "OBMDispatchFaults.h"
+#import "OBMIndirectCommandBuffer.h"
+#import "OBMSizes.h"
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
 
-enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRECT_BYTES = 12 };
+enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, INDIRECT_BYTES = 12 };
 
 @implementation OBMComputeCommandEncoder
 
@@ -17,6 +20,7 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     self = [super initWithCommandBuffer:commandBuffer];
     if (self == nil) return nil;
     _dispatchType = dispatchType;
+    _table.buffers = _buffers;
     _pipelineClass = [(OBMDevice *)_device pipelineStateClass];
     return self;
 }
@@ -34,8 +38,7 @@ enum { MAX_BYTES = 4096, BYTES_ALIGNMENT = 64, THREADGROUP_MULTIPLE = 16, INDIRE
     if (UNLIKELY(_ended)) [self requireOpenFor:@"setComputePipelineState"];
     if (UNLIKELY(state == nil || object_getClass(state) != _pipelineClass ||
                  (id)((OBMComputePipelineState *)state)->_device != _device)) {
-        [self misuseIn:@"setComputePipelineState"
-                format:@"the pipeline state is %@", state == nil ? @"nil" : @"of another device"];
+        [self refuse:OBMFaultOfPipelineState(state, (OBMDevice *)_device) for:@"setComputePipelineState"];
     }
     _pipeline = (OBMComputePipelineState *)state;
     _kernel = &_pipeline->_kernel;
@@ -125,85 +128,72 @@ static inline void bindBuffer(OBMComputeCommandEncoder *self, OBMBuffer *buffer,
     NSString *method = @"setThreadgroupMemoryLength";
     if (UNLIKELY(_ended)) [self requireOpenFor:method];
     if (UNLIKELY(index >= METALLIB_MAX_THREADGROUP)) [self requireIndex:index for:method];
-    if (UNLIKELY(length % THREADGROUP_MULTIPLE != 0)) {
-        [self misuseIn:method
-                format:@"%lu bytes at index %lu; the length must be a multiple of %d", (unsigned long)length,
-                       (unsigned long)index, THREADGROUP_MULTIPLE];
+    if (UNLIKELY(length % OBM_THREADGROUP_MULTIPLE != 0 || length > OBM_MAX_THREADGROUP_MEMORY)) {
+        [self refuse:OBMFaultOfThreadgroupLength(length, index) for:method];
     }
-    if (UNLIKELY(length > OBM_MAX_THREADGROUP_MEMORY)) {
-        [self misuseIn:method
-                format:@"%lu bytes at index %lu are more than maxThreadgroupMemoryLength, which is %d",
-                       (unsigned long)length, (unsigned long)index, OBM_MAX_THREADGROUP_MEMORY];
-    }
-    _table.threadgroup_lengths[index] = (uint32_t)length;
-    if (length > 0) _table.threadgroup |= 1u << index;
-    else _table.threadgroup &= ~(1u << index);
+    obm_table_set_threadgroup_length(&_table, (uint32_t)length, (uint32_t)index);
+}
+
+// Something is wrong with the bindings of the kernel.
+- (void)misuseOfBindingsFor:(NSString *)method {
+    [self refuse:OBMFaultOfBindings(_kernel, &_table, @"setBuffer or setBytes") for:method];
+}
+
+// Raises unless the encoder is open, has a kernel, and the kernel takes threadgroups of this size.
+- (void)checkThreads:(MTLSize)threads for:(NSString *)method {
+    [self requireOpenFor:method];
+    if (_kernel == NULL) [self misuseIn:method format:@"no pipeline state is set; call setComputePipelineState first"];
+    [self refuse:OBMFaultOfThreads(_kernel, threads) for:method];
 }
 
 // Adds a dispatch of the kernel with what is bound now; its sizes are the caller's to fill in.
 // NULL when there is no memory left.
 static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *method) {
-    bool fits = true;
+    const obm_executor *executor = self->_recording->executor;
     if (UNLIKELY(obm_table_lacks(&self->_table, self->_kernel))) [self misuseOfBindingsFor:method];
     if (self->_phase == NULL) self->_phase = obm_recording_add_phase(self->_recording, OBM_PHASE_DISPATCHES);
-    obm_dispatch *dispatch = obm_table_snapshot(&self->_table, self->_kernel, self->_recording, &fits);
+    obm_dispatch *dispatch = obm_arena_take(&self->_recording->arena, obm_dispatch_size(executor, self->_kernel));
     if (UNLIKELY(dispatch == NULL || self->_phase == NULL)) {
         self->_phase = NULL;
         [self failForMemory];
         return NULL;
     }
-    if (UNLIKELY(!fits)) [self misuseOfBindingsFor:method];
+    if (UNLIKELY(!obm_table_snapshot(&self->_table, self->_kernel, executor, dispatch))) {
+        [self misuseOfBindingsFor:method];
+    }
     dispatch->label = self->_dispatchLabel;
     obm_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;
     return dispatch;
 }
 
-static inline void setSize(uint32_t *target, MTLSize size) {
-    target[0] = (uint32_t)size.width;
-    target[1] = (uint32_t)size.height;
-    target[2] = (uint32_t)size.depth;
-}
-
-static inline BOOL fits(MTLSize size) {
-    __uint128_t count = (__uint128_t)size.width * size.height;
-    return count - 1 < UINT32_MAX && size.depth - 1 < UINT32_MAX && count * size.depth <= UINT32_MAX;
-}
-
-static void encode(OBMComputeCommandEncoder *self, MTLSize groups, MTLSize threads, MTLSize grid, NSString *method) {
+static void encode(OBMComputeCommandEncoder *self, const OBMSizes *sizes, NSString *method) {
     obm_dispatch *dispatch = addDispatch(self, method);
-    if (UNLIKELY(dispatch == NULL)) return;
-    setSize(dispatch->launch.threadgroups, groups);
-    setSize(dispatch->launch.threads, threads);
-    setSize(dispatch->launch.grid, grid);
-}
-
-static inline BOOL isOneThread(MTLSize threads) {
-    return threads.width == 1 && threads.height == 1 && threads.depth == 1;
+    if (dispatch != NULL) OBMSetSizes(&dispatch->launch, sizes);
 }
 
 - (void)dispatchThreadgroups:(MTLSize)threadgroupsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup {
     NSString *method = @"dispatchThreadgroups";
-    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) {
+    if (UNLIKELY(_ended || _kernel == NULL || !OBMIsOneThread(threadsPerThreadgroup))) {
         [self checkThreads:threadsPerThreadgroup for:method];
     }
-    MTLSize grid = MTLSizeMake(threadgroupsPerGrid.width * threadsPerThreadgroup.width,
-                               threadgroupsPerGrid.height * threadsPerThreadgroup.height,
-                               threadgroupsPerGrid.depth * threadsPerThreadgroup.depth);
-    if (UNLIKELY(!fits(threadgroupsPerGrid) || !fits(grid))) [self misuseOfGrid:threadgroupsPerGrid for:method];
-    encode(self, threadgroupsPerGrid, threadsPerThreadgroup, grid, method);
+    OBMSizes sizes;
+    if (UNLIKELY(!OBMSizesOfThreadgroups(threadgroupsPerGrid, threadsPerThreadgroup, &sizes))) {
+        [self refuse:OBMFaultOfGrid(_kernel, threadgroupsPerGrid) for:method];
+    }
+    encode(self, &sizes, method);
 }
 
 - (void)dispatchThreads:(MTLSize)threadsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup {
     NSString *method = @"dispatchThreads";
-    if (UNLIKELY(_ended || _kernel == NULL || !isOneThread(threadsPerThreadgroup))) {
+    if (UNLIKELY(_ended || _kernel == NULL || !OBMIsOneThread(threadsPerThreadgroup))) {
         [self checkThreads:threadsPerThreadgroup for:method];
     }
-    if (UNLIKELY(!fits(threadsPerGrid))) [self misuseOfGrid:threadsPerGrid for:method];
-    MTLSize groups = MTLSizeMake((threadsPerGrid.width - 1) / threadsPerThreadgroup.width + 1,
-                                 (threadsPerGrid.height - 1) / threadsPerThreadgroup.height + 1,
-                                 (threadsPerGrid.depth - 1) / threadsPerThreadgroup.depth + 1);
-    encode(self, groups, threadsPerThreadgroup, threadsPerGrid, method);
+    OBMSizes sizes;
+    if (UNLIKELY(!OBMSizesOfGrid(threadsPerGrid, threadsPerThreadgroup, &sizes))) {
+        [self refuse:OBMFaultOfGrid(_kernel, threadsPerGrid) for:method];
+    }
+    encode(self, &sizes, method);
 }
 
 - (void)dispatchThreadgroupsWithIndirectBuffer:(id<MTLBuffer>)indirectBuffer
@@ -215,16 +205,27 @@ static inline BOOL isOneThread(MTLSize threads) {
     if (indirectBufferOffset % sizeof(uint32_t) != 0) {
         [self misuseIn:method format:@"the offset %lu is not a multiple of 4", (unsigned long)indirectBufferOffset];
     }
-    MTLSize none = MTLSizeMake(0, 0, 0);
+    OBMSizes sizes = {.threads = threadsPerThreadgroup};
     obm_dispatch *dispatch = addDispatch(self, method);
     if (dispatch == NULL) return;
-    setSize(dispatch->launch.threadgroups, none);
-    setSize(dispatch->launch.threads, threadsPerThreadgroup);
-    setSize(dispatch->launch.grid, none);
+    OBMSetSizes(&dispatch->launch, &sizes);
     dispatch->indirect = &((OBMBuffer *)indirectBuffer)->_memory;
     dispatch->indirect_offset = indirectBufferOffset;
     _recording->last->indirect = true;  // the phase that it joined
     if (_retains) [_commandBuffer keep:indirectBuffer];
+}
+
+- (void)executeCommandsInBuffer:(id<MTLIndirectCommandBuffer>)indirectCommandBuffer withRange:(NSRange)executionRange {
+    NSString *method = @"executeCommandsInBuffer";
+    OBMIndirectCommandBuffer *buffer = (OBMIndirectCommandBuffer *)indirectCommandBuffer;
+    if (UNLIKELY(_ended)) [self requireOpenFor:method];
+    [self refuse:OBMFaultOfExecution(buffer, (OBMDevice *)_device, executionRange) for:method];
+    if (executionRange.length == 0) return;
+    if ([buffer lacksMemory]) [self failForMemory];
+    if (_retains) [_commandBuffer keep:buffer];
+    _phase = obm_commands_execute(&buffer->_commands, (uint32_t)executionRange.location,
+                                  (uint32_t)executionRange.length, _recording, _phase, _dispatchLabel);
+    if (_dispatchType == MTLDispatchTypeSerial) _phase = NULL;
 }
 
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope {

@@ -16,8 +16,11 @@
     OBMFunction *_function;
 }
 
-// Raises misuse when the descriptor has no function of this device.
-- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor;
+// Whatever the descriptor said: no device has to prepare a kernel for indirect commands. A device's class may say NO.
+- (BOOL)supportIndirectCommandBuffers;
+
+// Raises misuse when the descriptor has no function of this device. nil and an error when its code cannot be had.
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor error:(NSError **)error;
 
 // Autoreleased.
 - (MTLComputePipelineReflection *)reflection;

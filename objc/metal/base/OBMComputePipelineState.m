@@ -23,7 +23,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
 
 @implementation OBMComputePipelineState
 
-- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor {
+- (id)initWithDevice:(OBMDevice *)device descriptor:(MTLComputePipelineDescriptor *)descriptor error:(NSError **)error {
     self = [super init];
     if (self == nil) return nil;
     @try {
@@ -33,6 +33,10 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
         @throw;
     }
     _device = [device retain];
+    if (![_function makeReady:error]) {
+        [self release];
+        return nil;
+    }
     _kernel = obm_kernel_make(&[_function function]->signature);
     _kernel.code = [_function code];
     NSUInteger limit = [descriptor maxTotalThreadsPerThreadgroup];
@@ -61,7 +65,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
     return _kernel.signature->static_threadgroup_length;
 }
 - (BOOL)supportIndirectCommandBuffers {
-    return NO;
+    return YES;
 }
 
 - (MTLComputePipelineReflection *)reflection {

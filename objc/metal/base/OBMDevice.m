@@ -9,6 +9,7 @@
 #import "OBMError.h"
 #import "OBMEvent.h"
 #import "OBMFence.h"
+#import "OBMIndirectCommandBuffer.h"
 #import "OBMLibrary.h"
 #import "metal/api/MTLComputePipeline.h"
 
@@ -160,6 +161,13 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
     }
 }
 
+- (id<MTLIndirectCommandBuffer>)newIndirectCommandBufferWithDescriptor:(MTLIndirectCommandBufferDescriptor *)descriptor
+                                                       maxCommandCount:(NSUInteger)maxCount
+                                                               options:(MTLResourceOptions)options {
+    [self checkLength:1 options:options filled:NO method:_cmd];
+    return [[OBMIndirectCommandBuffer alloc] initWithDevice:self descriptor:descriptor count:maxCount options:options];
+}
+
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options {
     [self checkLength:length options:options filled:NO method:_cmd];
     return [[[self bufferClass] alloc] initWithDevice:self length:length options:options];
@@ -242,8 +250,9 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
                                                           reflection:
                                                               (MTLAutoreleasedComputePipelineReflection *)reflection
                                                                error:(NSError **)error {
-    (void)error;  // the kernel was compiled with its library: nothing is left to fail
-    OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self descriptor:descriptor];
+    OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self
+                                                                            descriptor:descriptor
+                                                                                 error:error];
     MTLPipelineOption wanted = MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo;
     if (reflection != NULL) *reflection = (options & wanted) != 0 ? [state reflection] : nil;
     return state;

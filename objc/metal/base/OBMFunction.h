@@ -13,7 +13,10 @@
 - (id)initWithLibrary:(OBMLibrary *)library function:(const metallib_function *)function;
 - (const metallib_function *)function;
 
-// The executor of the device runs this. It lives as long as the library.
+// NO and an error when its code cannot be had.
+- (BOOL)makeReady:(NSError **)error;
+
+// The executor of the device runs this. It lives as long as the library, and is complete once the function is ready.
 - (const void *)code;
 
 @end

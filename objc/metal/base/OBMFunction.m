@@ -20,6 +20,9 @@
 - (const metallib_function *)function {
     return _function;
 }
+- (BOOL)makeReady:(NSError **)error {
+    return [_library makeReady:_function error:error];
+}
 - (const void *)code {
     return [_library codeOfFunction:_function];
 }

@@ -23,10 +23,13 @@
              options:(MTLCompileOptions *)options
                error:(NSError **)error;
 
-// A device may do these in its own way, in a class of its own. The first is called once, when the object is open and its
-// tables are found right; NO when there is no memory left. The second gives what the executor runs for a function, which
-// lives as long as the library.
+// A device may do these in its own way, in a class of its own. The first says whether the object itself has the code of
+// its functions. The second is called once, when the object is open and its tables are found right; NO when there is no
+// memory left. The third is called before a pipeline state is made of a function, on any thread; NO and an error when its
+// code cannot be had. The last gives what the executor runs for a function, which lives as long as the library.
+- (BOOL)hasEntries;
 - (BOOL)openedFolder:(NSString *)path;
+- (BOOL)makeReady:(const metallib_function *)function error:(NSError **)error;
 - (const void *)codeOfFunction:(const metallib_function *)function;
 
 @end

@@ -36,14 +36,15 @@ static void drop(obm_order *order, obm_recording *recording) {
     *link = recording->next;
 }
 
-// The first recording that can run: committed, not waiting for an event, and with no unfinished one of its own queue
-// before it. Under the lock, while none runs.
+// The first recording that can start: committed, not waiting for an event, and with none of its own queue before it
+// that has work left to start. Under the lock, while none is being started.
 static obm_recording *pick(obm_order *order) {
     for (obm_recording *r = order->head; r != NULL; r = r->next) {
-        if (obm_load(&r->status) < OBM_COMMITTED) continue;
+        if (obm_load(&r->status) < OBM_COMMITTED || r->stage != OBM_STAGE_TO_START) continue;
         if (r->blocked_on != NULL && obm_event_value(r->blocked_on) < r->waiter.value) continue;
         obm_recording *earlier = order->head;
-        while (earlier != r && earlier->queue != r->queue) earlier = earlier->next;
+        while (earlier != r && (earlier->queue != r->queue || earlier->stage == OBM_STAGE_HANDED_ON))
+            earlier = earlier->next;
         if (earlier == r) return r;
     }
     return NULL;
@@ -92,20 +93,52 @@ obm_phase *obm_order_begin(obm_recording *recording) {
         recording->blocked_on = NULL;
         return recording->resume;
     }
+    if (obm_load(&recording->status) == OBM_SCHEDULED) return recording->resume;  // it was parked
     recording->start_time = recording->scheduled_time = obm_seconds();
     obm_store(&recording->status, OBM_SCHEDULED);
     return obm_load(&recording->error) == NULL ? recording->first : NULL;
 }
 
-obm_recording *obm_order_finish(obm_order *order, obm_recording *recording) {
-    recording->end_time = obm_seconds();
-    pthread_mutex_lock(&order->lock);
+// Under the lock: who sees a later recording completed sees this one completed too.
+static void complete(obm_order *order, obm_recording *recording) {
     drop(order, recording);
     obm_sub(recording->in_flight, 1);
     obm_sub(recording->committed_count, 1);
-    // Under the lock: who sees a later recording completed sees this one completed too.
     obm_store(&recording->status, obm_load(&recording->error) != NULL ? OBM_FAILED : OBM_COMPLETED);
+}
+
+obm_recording *obm_order_finish(obm_order *order, obm_recording *recording) {
+    recording->end_time = obm_seconds();
+    pthread_mutex_lock(&order->lock);
+    complete(order, recording);
     obm_recording *next = pick_next(order);
+    pthread_mutex_unlock(&order->lock);
+    return next;
+}
+
+obm_recording *obm_order_hand_on(obm_order *order, obm_recording *recording) {
+    recording->stage = OBM_STAGE_HANDED_ON;
+    return pick_next(order);
+}
+
+obm_recording *obm_order_park(obm_order *order, obm_recording *recording, obm_phase *resume) {
+    recording->resume = resume;
+    recording->stage = OBM_STAGE_PARKED;
+    return pick_next(order);
+}
+
+obm_recording *obm_order_let_go(obm_order *order, obm_recording *recording) {
+    pthread_mutex_lock(&order->lock);
+    recording->stage = OBM_STAGE_TO_START;
+    obm_recording *next = obm_load(&order->running) ? NULL : pick_next(order);
+    pthread_mutex_unlock(&order->lock);
+    return next;
+}
+
+obm_recording *obm_order_retire(obm_order *order, obm_recording *recording) {
+    pthread_mutex_lock(&order->lock);
+    complete(order, recording);
+    obm_recording *next = obm_load(&order->running) ? NULL : pick_next(order);
     pthread_mutex_unlock(&order->lock);
     return next;
 }

@@ -1,7 +1,8 @@
-// The order in which a device runs its recordings, for executors that run one at a time.
+// The order in which a device runs its recordings, for executors that start one at a time.
 //
-// Recordings run in the order in which they were enqueued or committed, but one that waits for an event lets those of
-// other queues pass. Every function may be called from any thread. Those that are marked "under the lock" ask the
+// Recordings start in the order in which they were enqueued or committed, but one that waits for an event lets those of
+// other queues pass. An executor either runs what it started to its end (obm_order_finish), or hands it on to a device
+// that runs it later, in the same order, and starts the next meanwhile (obm_order_hand_on, obm_order_retire). Every function may be called from any thread. Those that are marked "under the lock" ask the
 // caller to hold `lock`, so that an executor can change more than the order in one step; the others take it themselves.
 #ifndef OBM_ORDER_H
 #define OBM_ORDER_H
@@ -46,6 +47,17 @@ obm_recording *obm_order_next(obm_order *order);
 // it has read before: the recording may be gone then.
 obm_phase *obm_order_begin(obm_recording *recording);
 obm_recording *obm_order_finish(obm_order *order, obm_recording *recording);
+
+// The device has all of a recording, so that the next may start. Under the lock, in one step with what tells the
+// executor that the device is done with it.
+obm_recording *obm_order_hand_on(obm_order *order, obm_recording *recording);
+
+// What was handed on has completed on the device. As obm_order_finish, but that the caller tells the times.
+obm_recording *obm_order_retire(obm_order *order, obm_recording *recording);
+
+// Keeps a recording from going on at `resume` until it is let go. The first under the lock.
+obm_recording *obm_order_park(obm_order *order, obm_recording *recording, obm_phase *resume);
+obm_recording *obm_order_let_go(obm_order *order, obm_recording *recording);
 
 // Waits for the event of `phase`. True if the value is reached and the recording goes on at once; else wake(context)
 // will be called, and *next is as above.

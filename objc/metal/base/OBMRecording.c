@@ -37,28 +37,32 @@ obm_phase *obm_recording_add_phase(obm_recording *recording, obm_phase_kind kind
     return phase;
 }
 
-static bool resolve(obm_dispatch *dispatch) {
-    const char *counts = dispatch->indirect->bytes + dispatch->indirect_offset;
+static bool resolve(obm_dispatch *dispatch, const uint32_t counts[3]) {
     uint64_t total = 1;
     for (int i = 0; i < 3; i++) {
-        uint32_t count;
-        memcpy(&count, counts + 4 * i, sizeof count);
-        uint64_t grid = (uint64_t)count * dispatch->launch.threads[i];
+        uint64_t grid = (uint64_t)counts[i] * dispatch->launch.threads[i];
         if (grid > UINT32_MAX) return false;
-        dispatch->launch.threadgroups[i] = count;
+        dispatch->launch.threadgroups[i] = counts[i];
         dispatch->launch.grid[i] = (uint32_t)grid;
-        if (count != 0 && total > UINT32_MAX / count) return false;
-        total *= count;
+        if (counts[i] != 0 && total > UINT32_MAX / counts[i]) return false;
+        total *= counts[i];
     }
     return true;
 }
 
+bool obm_dispatch_resolve(obm_recording *recording, obm_dispatch *dispatch, const uint32_t counts[3]) {
+    if (resolve(dispatch, counts)) return true;
+    obm_recording_fail(recording, OBM_ERROR_INVALID_RESOURCE,
+                       "an indirect dispatch asks for more than 2^32 - 1 threads");
+    return false;
+}
+
 bool obm_phase_resolve(obm_recording *recording, obm_phase *phase) {
     for (obm_dispatch *dispatch = phase->first; dispatch != NULL; dispatch = dispatch->next) {
-        if (dispatch->indirect == NULL || resolve(dispatch)) continue;
-        obm_recording_fail(recording, OBM_ERROR_INVALID_RESOURCE,
-                           "an indirect dispatch asks for more than 2^32 - 1 threads");
-        return false;
+        uint32_t counts[3];
+        if (dispatch->indirect == NULL) continue;
+        memcpy(counts, dispatch->indirect->bytes + dispatch->indirect_offset, sizeof counts);
+        if (!obm_dispatch_resolve(recording, dispatch, counts)) return false;
     }
     return true;
 }

@@ -19,6 +19,7 @@
 enum { OBM_MAX_THREADGROUP_MEMORY = 32768 };  // bytes of a threadgroup, on every device
 
 typedef struct obm_recording obm_recording;
+typedef struct obm_commands obm_commands;  // OBMCommands.h
 
 // Memory that a buffer stands for.
 typedef struct obm_memory {
@@ -52,7 +53,13 @@ typedef struct obm_blit {
     uint8_t value;
 } obm_blit;
 
-typedef enum { OBM_PHASE_DISPATCHES, OBM_PHASE_BLIT, OBM_PHASE_SIGNAL, OBM_PHASE_WAIT } obm_phase_kind;
+typedef enum {
+    OBM_PHASE_DISPATCHES,
+    OBM_PHASE_BLIT,
+    OBM_PHASE_SIGNAL,
+    OBM_PHASE_WAIT,
+    OBM_PHASE_COMMANDS,  // only for an executor that takes commands
+} obm_phase_kind;
 
 typedef struct obm_phase {
     struct obm_phase *next;
@@ -61,7 +68,9 @@ typedef struct obm_phase {
     obm_dispatch *first, *last;
     const obm_blit *blit;
     obm_event *event;
-    uint64_t value;  // that the event takes, or that it must have
+    uint64_t value;          // that the event takes, or that it must have
+    obm_commands *commands;  // of which it executes command_count from first_command on
+    uint32_t first_command, command_count;
 } obm_phase;
 
 // An executor runs the recordings of a device. Every call may come from any thread.
@@ -73,6 +82,13 @@ typedef struct obm_executor {
     // Dispatches have their `bindings`. Without, the addresses in their launch are all that is recorded, which takes
     // less time.
     bool bindings;
+
+    // It runs phases of commands itself. Without, encoders copy the commands' dispatches into ordinary phases.
+    bool takes_commands;
+
+    // An indirect command buffer goes: lets go of what it keeps in `own`. NULL: there is nothing to do. No recording
+    // that executes the commands is unfinished.
+    void (*forget)(void *context, obm_commands *commands);
 
     // Gives the recording its place in the order. Committing an enqueued recording keeps that place.
     void (*enqueue)(void *context, obm_recording *recording);
@@ -105,6 +121,13 @@ enum {
     OBM_ERROR_DEVICE_REMOVED = 11,
 };
 
+// How far an executor that runs ahead of its device got with a recording.
+enum {
+    OBM_STAGE_TO_START,   // from its first phase, or from `resume`
+    OBM_STAGE_PARKED,     // the executor has it and will let it go on; later ones of its queue wait
+    OBM_STAGE_HANDED_ON,  // the device has all of it; later ones of its queue may start
+};
+
 struct obm_recording {
     obm_arena arena;
     const obm_executor *executor;
@@ -112,6 +135,7 @@ struct obm_recording {
     obm_atomic_u32 status;  // OBM_NOT_ENQUEUED and so on
     obm_atomic_text error;  // a static text, set before the status says that it failed
     uint32_t error_code;    // MTLCommandBufferError, set before the text
+    uint32_t failed_dispatch;  // which one it was about, from 1 on in their order; 0: not known
     double committed_time, scheduled_time, start_time, end_time;  // seconds, monotonic
 
     void (*completed)(obm_recording *);  // the last thing done with the recording, on any thread
@@ -125,6 +149,7 @@ struct obm_recording {
     obm_event *blocked_on;
     obm_waiter waiter;
     obm_phase *resume;  // where it goes on after waiting for an event
+    uint32_t stage;     // OBM_STAGE_TO_START and so on, under the order's lock
 };
 
 // Empties a recording and keeps its memory.
@@ -147,6 +172,9 @@ void obm_recording_fail_for_memory(obm_recording *recording);
 // For executors, when a phase starts: reads the sizes of its indirect dispatches. False, and the recording fails, if
 // one is too large.
 bool obm_phase_resolve(obm_recording *recording, obm_phase *phase);
+
+// The same for one dispatch, whose three counts of threadgroups were read already.
+bool obm_dispatch_resolve(obm_recording *recording, obm_dispatch *dispatch, const uint32_t counts[3]);
 
 // For executors: does a part of a blit on the host's view of the memory, `size` bytes from `start` on.
 void obm_blit_run(const obm_blit *blit, size_t start, size_t size);

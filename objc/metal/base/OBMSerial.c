@@ -139,6 +139,11 @@ static void serial_wait(void *context, bool (*ready)(void *argument), void *argu
     pthread_mutex_unlock(&serial->order.lock);
 }
 
+static void serial_forget(void *context, obm_commands *commands) {
+    obm_serial *serial = context;
+    serial->work.forget(serial->work.context, commands);
+}
+
 obm_serial *obm_serial_create(obm_serial_work work) {
     obm_serial *serial = calloc(1, sizeof *serial);
     if (serial == NULL) return NULL;
@@ -146,6 +151,8 @@ obm_serial *obm_serial_create(obm_serial_work work) {
     serial->executor = (obm_executor){.phase_size = work.phase_size,
                                       .dispatch_size = work.dispatch_size,
                                       .bindings = true,
+                                      .takes_commands = work.takes_commands,
+                                      .forget = work.forget != NULL ? serial_forget : NULL,
                                       .enqueue = serial_enqueue,
                                       .withdraw = serial_withdraw,
                                       .commit = serial_commit,

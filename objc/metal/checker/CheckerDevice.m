@@ -4,6 +4,7 @@
 
 #import "CheckerBuffer.h"
 #import "CheckerComputeCommandEncoder.h"
+#import "CheckerComputePipelineState.h"
 #import "CheckerFunctionLog.h"
 #import "CheckerLibrary.h"
 #import "metal/base/OBMError.h"
@@ -41,11 +42,19 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 - (Class)libraryClass {
     return [CheckerLibrary class];
 }
+- (Class)pipelineStateClass {
+    return [CheckerComputePipelineState class];
+}
 - (Class)computeCommandEncoderClass {
     return [CheckerComputeCommandEncoder class];
 }
 - (NSUInteger)largestThreadgroup {
     return _threads;
+}
+// The host's memory is at hand, but what a program leaves in private storage must reach it by a blit, as on a device
+// that has memory of its own.
+- (BOOL)hasUnifiedMemory {
+    return NO;
 }
 - (BOOL)writesLogs {
     return YES;

@@ -43,14 +43,6 @@ void cpu_pool_wake_sleepers(cpu_pool *pool) {
     if (obm_load(&pool->sleepers) > 0) futex_wake_all(&pool->done_signal);
 }
 
-static void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 typedef struct {
     uint32_t spins, steal_at;  // turns
     uint64_t since, yielded;   // nanoseconds
@@ -69,7 +61,7 @@ typedef struct {
 
 // One turn of waiting; returns for how long, in nanoseconds, there was nothing to do.
 static uint64_t idle_turn(idle_time *idle) {
-    relax();
+    obm_pause();
     if (++idle->spins % SPINS_PER_CLOCK != 0) return 0;
     uint64_t time = obm_nanoseconds();
     if (idle->since == 0) idle->since = idle->yielded = time;

@@ -31,6 +31,8 @@ class GgufCheckpoint(Checkpoint):
     metadata       its keys and values
     """
 
+    class_defaults = False  # what a file does not say, llama.cpp's code does, and configuration.py
+
     def __init__(self, path: Path, headers: list[Header], tensors: dict[str, TensorInfo]) -> None:
         main = replace(headers[0], tensors=tensors)
         self.metadata = main.metadata
@@ -48,7 +50,7 @@ class GgufCheckpoint(Checkpoint):
     @property
     def end_tokens(self) -> tuple[int, ...]:
         if self._ends is None:
-            self._ends = self._vocabulary.end_tokens()
+            self._ends = self._vocabulary.end_tokens(_templates(self.metadata).values())
         return self._ends
 
     @property
@@ -56,7 +58,10 @@ class GgufCheckpoint(Checkpoint):
         return self._vocabulary.bos_token()
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer(make_tokenizer(self._vocabulary), self.bos_token)
+        core = make_tokenizer(self._vocabulary, self.end_tokens)
+        made = Tokenizer(core, self.bos_token, self._vocabulary.eos_token())
+        made.set_ends(self.end_tokens, ())
+        return made
 
     def chat(self) -> Chat:
         return Chat(self.source, _templates(self.metadata), self._vocabulary.special_texts())

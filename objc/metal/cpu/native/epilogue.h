@@ -78,7 +78,9 @@ struct Output {
         if (gate) v = gated(v, _mm256_set1_ps(gate[row]));
         __m256 last = _mm256_set1_ps(scale);
         if (softcap > 0) {
-            v = tanh(_mm256_div_ps(_mm256_mul_ps(v, last), _mm256_set1_ps(softcap)));
+            v = _mm256_mul_ps(v, last);
+            __m256 lost = _mm256_mul_ps(v, _mm256_setzero_ps());  // NaN where v is ±inf, which capped looks like a number
+            v = _mm256_add_ps(tanh(_mm256_div_ps(v, _mm256_set1_ps(softcap))), lost);
             last = _mm256_set1_ps(softcap);
         }
         if (add) return _mm256_fmadd_ps(v, last, _mm256_loadu_ps(add + (size_t)row * outputs + output));

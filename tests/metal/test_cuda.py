@@ -1,0 +1,98 @@
+"""The device of NVIDIA's GPUs with a driver that the host plays: what fails there, and what is called how often."""
+
+import re
+import sys
+
+import pytest
+
+if sys.platform == "darwin":
+    pytest.skip("macOS has Apple's Metal", allow_module_level=True)
+
+from support import metal_harness as harness
+
+PLAIN = harness.VARIANTS["plain"]
+# Functions of the driver that may fail while command buffers are made and run, and a result that each may give.
+FAILING = {
+    "cuMemAlloc": 2,
+    "cuMemHostAlloc": 2,
+    "cuMemHostGetDevicePointer": 1,
+    "cuMemsetD8Async": 700,
+    "cuEventCreate": 2,
+    "cuEventRecord": 719,
+    "cuEventQuery": 700,
+    "cuEventElapsedTime": 1,
+    "cuModuleLoadData": 1,
+    "cuModuleGetFunction": 1,
+    "cuFuncGetAttribute": 1,
+    "cuLaunchKernel": 719,
+}
+NAMED = re.compile(r"no memory|no kernel|the GPU's driver says|lost|raise the limit|context|no memory left")
+
+
+def run(tmp_path, runs, variant=PLAIN, **environment):
+    library = harness.build(variant) / "library.metallib"
+    done = harness.run(variant, "gpu", library, tmp_path, "cuda:0", runs, **environment)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    *failed, last = done.stdout.splitlines()
+    good, left = map(int, re.fullmatch(r"good (\d+), left (\d+)", last).groups())
+    return failed, good, left
+
+
+@pytest.mark.parametrize("variant", ["plain", "address"])
+@pytest.mark.parametrize("function", FAILING)
+def test_a_failure_of_the_driver_is_the_error_of_its_command_buffer(function, variant, tmp_path):
+    for numbers in ((1,), (2, 3), (4, 9, 20)):
+        faults = ",".join(f"{function}:{number}={FAILING[function]}" for number in numbers)
+        failed, good, left = run(tmp_path, 20, harness.VARIANTS[variant], FAKE_CUDA_FAIL=faults)
+        assert good + len(failed) == 20 and left == 0
+        assert len(failed) <= 2 * len(numbers), failed  # nothing else fails, but what was in flight on a lost device
+        assert all(NAMED.search(line) for line in failed), failed
+
+
+def test_a_new_device_works_where_one_is_lost(tmp_path):
+    failed, good, left = run(tmp_path, 10, FAKE_CUDA_FAIL="cuEventQuery:3=700")
+    assert good == 10 - len(failed) and len(failed) == 1 and left == 0
+    named = r"'chain': .*illegal memory access[^(]*(\(kernel step, the step\))?; the device is lost, open it again"
+    assert re.search(named, failed[0]), failed  # the kernel, if it had started
+
+
+def test_a_kernel_without_an_end_is_stopped_waiting_for(tmp_path):
+    failed, good, _ = run(tmp_path, 4, FAKE_CUDA_HANG="3", OB_CUDA_DEADLINE="0.2")
+    assert len(failed) == 1 and good == 3
+    assert re.search(r"did not end within .*OB_CUDA_DEADLINE.*kernel step", failed[0]), failed
+
+
+def test_a_command_buffer_is_few_calls_of_the_driver(tmp_path):
+    counts = {}
+    for runs in (10, 20):
+        file = tmp_path / "counts"
+        assert run(tmp_path, runs, FAKE_CUDA_COUNT=str(file))[0] == []
+        counts[runs] = {name: int(count) for name, count in map(str.split, file.read_text().splitlines())}
+    more = {name: counts[20][name] - counts[10][name] for name in counts[10]}
+    assert more["cuLaunchKernel"] == 10 and more["cuEventRecord"] == 20
+    assert more["cuStreamSynchronize"] == more["cuModuleLoadData"] == more["cuEventCreate"] == 0
+
+
+@pytest.mark.parametrize(
+    "problem, environment",
+    [
+        ("NVIDIA's driver is not there: install it", {"OB_CUDA_DRIVER": "/nonexistent/libcuda.so"}),
+        ("NVIDIA's driver does not start", {"FAKE_CUDA_FAIL": "cuInit:1=100"}),
+        ("NVIDIA's driver is for CUDA 12.0: install one for CUDA 12.3 or newer", {"FAKE_CUDA_VERSION": "12000"}),
+        ("NVIDIA's driver shows no GPU", {"FAKE_CUDA_DEVICES": "0"}),
+        ("GPU Fake GPU 0 cannot be used: it is older than compute capability 8.0", {"FAKE_CUDA_MAJOR": "7"}),
+    ],
+    ids=["driver", "start", "version", "gpu", "old"],
+)
+def test_what_is_missing_is_named(problem, environment, monkeypatch):
+    """In a process of its own, for a driver is opened once per process."""
+    import os
+    import subprocess
+
+    clean = os.environ | {"OB_CUDA_DRIVER": str(harness.fake_driver(PLAIN))} | environment
+    harness.build(PLAIN)
+    code = "import pipeline\ntry: pipeline.open_device('cuda')\nexcept Exception as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
+    assert done.stderr == ""
+    assert done.stdout.startswith("no device named 'cuda' on this machine: ") and problem in done.stdout
+    assert done.stdout.count("\n") == 1
