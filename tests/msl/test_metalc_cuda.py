@@ -131,6 +131,11 @@ def test_what_belongs_to_an_older_text_goes(tmp_path):
     assert units(build(tmp_path, kernel.format(1))) == [first] and kept.exists() and not stale.exists()
     (second,) = units(build(tmp_path, kernel.format(2)))
     assert second != first and not first.exists() and not kept.exists()
+    files = [tmp_path / "shader.metal"]
+    out = metalc.build(
+        files, tmp_path / "out.metallib", [toolchain.processor_isas()[0]], build_dir=tmp_path / "objects"
+    )
+    assert [path.name for path in out.iterdir()] == [f"{toolchain.processor_isas()[0]}.so"]
 
 
 def test_threadgroup_arguments_have_eight_indices(tmp_path):
