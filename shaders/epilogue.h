@@ -7,7 +7,7 @@
 #define OB_EPILOGUE_H
 
 #include "args.h"
-#include <metal_stdlib>
+#include "lanes.h"
 
 // Returns element i of a bias of the stored type `type`.
 METAL_FUNC float bias_at(device const ushort *bias, uint type, ulong i) {
@@ -77,6 +77,7 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
 template <uint n>
 METAL_FUNC float sum_at(thread const float *sums, uint i) {
     float sum = sums[0];
+    OB_UNROLL
     for (uint k = 1; k < n; k++) sum = i == k ? sums[k] : sum;
     return sum;
 }

@@ -63,7 +63,7 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
         uint i = first + min(r, count - 1);
         rows.row[r] = x + ulong(args.dense ? i : pairs[i] / args.top_k) * args.inputs;
     }
-    const uint pair = R == 1 ? 2 : SimdOutputs<typename W::Row>::pair;
+    const uint pair = R == 1 ? 2 : SimdRow<typename W::Row>::pair;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
     for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += place.groups) {
         uint output = first_output + place.group;
@@ -134,7 +134,7 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
                           Place place) {
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) rows.row[r] = h + ulong(min(r, count - 1)) * args.inputs;
-    const uint O = R == 1 ? SimdOutputs<typename W::Row>::one : SimdOutputs<typename W::Row>::many;
+    const uint O = R == 1 ? SimdRow<typename W::Row>::one : SimdRow<typename W::Row>::many;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
     for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += O * place.groups) {
         uint output = first_output + O * place.group;

@@ -70,10 +70,12 @@ class Checkpoint:
     tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
     end_tokens   the ids that end a text
     bos_token    the id that a prompt starts with, None where it needs none
+    note         what is odd about the files, though they can be used; None where nothing is
     """
 
     layout = Layout()
     class_defaults = True
+    note: str | None = None
 
     def __init__(
         self, path: Path, source: Path, config: dict[str, Any], sizes: dict[Path, int], tensors: dict[str, TensorInfo]

@@ -11,6 +11,7 @@ from typing import IO
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .settings import Settings
+from .streams import unfailing
 from .summary_table import to_rows
 
 __all__ = ["PlainDisplay", "is_live", "make_display"]
@@ -88,5 +89,7 @@ def make_display(settings: Settings) -> Display:
     if is_live(terminal):
         from .live import LiveDisplay  # brings rich along, which only a terminal needs
 
-        return LiveDisplay(terminal, shows_text, settings.streams, table=not settings.json)
+        return LiveDisplay(
+            terminal if shows_text else unfailing(terminal), shows_text, settings.streams, table=not settings.json
+        )
     return PlainDisplay(sys.stdout if shows_text else None, sys.stderr, settings.streams, table=not settings.json)

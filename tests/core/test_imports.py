@@ -16,6 +16,7 @@ ROOMS = (
     "errors",
     "host",
     "_lazy",
+    "_start",
     "metalc",
     "strict",
     "device",
@@ -50,6 +51,7 @@ LATE = {
     ("converting.progress", "converting.bar"): RICH,
     ("strict", "strict.checking"): OPTIONAL,
     ("strict.engine", "clang"): OPTIONAL,
+    ("device.gpu_kernels", "metalc.nvrtc"): OPTIONAL,
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
 }

@@ -90,7 +90,9 @@ static void keep(NSData *image, NSString *path) {
     return [NSData dataWithBytesNoCopy:image length:size freeWhenDone:YES];
 }
 
-- (NSData *)imageOf:(const metallib_cuda_function *)function context:(const cuda_context *)context error:(NSError **)error {
+- (NSData *)imageOf:(const metallib_cuda_function *)function
+            context:(const cuda_context *)context
+              error:(NSError **)error {
     NSString *architecture = [NSString stringWithUTF8String:context->architecture];
     NSString *name = imageName(_cuda, function);
     NSString *built = [[_folder stringByAppendingPathComponent:architecture] stringByAppendingPathComponent:name];

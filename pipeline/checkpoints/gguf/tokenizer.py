@@ -239,6 +239,8 @@ def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int
     control = {i for i, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)}
     control |= {i for i in ends if types[i] != TokenType.NORMAL or texts[i] in END_TEXTS}
     special = [texts[i] for i in sorted(control)]
-    defined = [text for i, (text, kind) in enumerate(zip(texts, types)) if kind == TokenType.USER_DEFINED and i not in control]
+    defined = [
+        text for i, (text, kind) in enumerate(zip(texts, types)) if kind == TokenType.USER_DEFINED and i not in control
+    ]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in defined])
