@@ -70,8 +70,8 @@ def cubins(
 
 
 def publish(out: Path, units: Sequence[Unit], compiled: dict[Path, Path]) -> None:
-    """Writes the units, the table of their kernels and cubins to folder `out`. What belongs to other texts goes; without
-    units, the folder does."""
+    """Writes the units, the table of their kernels and cubins to folder `out`; without units, the folder goes. What
+    belongs to other texts goes, too."""
     if not units:
         shutil.rmtree(out, ignore_errors=True)
         return
