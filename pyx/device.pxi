@@ -34,23 +34,28 @@ def open_device(str name="auto", *, int threads=0, int schedules=0, str isa=None
 
 
 def device_names():
-    """The names of all devices of this machine, for open_device."""
-    cdef char[256] text
-    cdef size_t index = 0
+    """The names of all devices of this machine, as open_device takes them."""
+    cdef char text[256]
+    cdef size_t count
+    cdef ob_error error
+    if ob_device_count(&count, &error) != 0:
+        _raise(&error)
     names = []
-    while ob_device_name(index, text, sizeof(text)) == 0:
-        names.append((<bytes>text).decode("utf-8", "replace"))
-        index += 1
+    for i in range(count):
+        if ob_device_name(i, text, sizeof(text), &error) != 0:
+            _raise(&error)
+        names.append(text.decode("utf-8", "replace"))
     return names
 
 
 def device_problem(str name):
-    """Why this machine has no device of that name, in one line; "" where nothing is known, or there is one."""
-    cdef char[1024] text
+    """Why this machine has no device of that name, in one line; "" where nothing is known of that."""
+    cdef char text[1024]
+    cdef ob_error error
     cdef bytes utf8 = name.encode()
-    if ob_device_problem(utf8, text, sizeof(text)) != 0:
-        return ""
-    return (<bytes>text).decode("utf-8", "replace")
+    if ob_device_problem(utf8, text, sizeof(text), &error) != 0:
+        _raise(&error)
+    return text.decode("utf-8", "replace")
 
 
 cdef class Device(Handle):
@@ -62,8 +67,11 @@ cdef class Device(Handle):
 
     cdef ob_device_info describe(self) except *:
         cdef ob_device_info info
-        ob_device_describe(<ob_device *>self.enter(), &info)
+        cdef ob_error error
+        cdef int status = ob_device_describe(<ob_device *>self.enter(), &info, &error)
         self.leave()
+        if status != 0:
+            _raise(&error)
         return info
 
     @property

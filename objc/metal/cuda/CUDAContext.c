@@ -11,7 +11,8 @@ static int broken;
 static void nap(void) { nanosleep(&(struct timespec){0, 1000000}, NULL); }
 
 void cuda_context_break(cuda_context *context) {
-    if (!__atomic_exchange_n(&context->broken, true, __ATOMIC_SEQ_CST)) __atomic_add_fetch(&broken, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_exchange_n(&context->broken, true, __ATOMIC_SEQ_CST))
+        __atomic_add_fetch(&broken, 1, __ATOMIC_SEQ_CST);
 }
 
 int cuda_device_count(void) {
@@ -31,7 +32,7 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
     if (result == CUDA_SUCCESS)
         result = driver->cuDeviceGetAttribute(&context->minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
     if (result == CUDA_SUCCESS) result = driver->cuDeviceTotalMem(&context->memory, device);
-    *problem = result != CUDA_SUCCESS         ? cuda_text(result)
+    *problem = result != CUDA_SUCCESS          ? cuda_text(result)
                : context->major < OLDEST_MAJOR ? "it is older than compute capability 8.0"
                                                : NULL;
     // The variant with a letter has the instructions that only this generation has.
