@@ -92,7 +92,9 @@ class Copy:
         """The bytes in the map. ShapeError where they are not all there."""
         seen = memoryview(self.memory)[self.begin : self.begin + self.nbytes]
         if seen.nbytes != self.nbytes:
-            raise ShapeError(f"{self.nbytes} bytes from byte {self.begin} on are not within a map of {len(self.memory)}")
+            raise ShapeError(
+                f"{self.nbytes} bytes from byte {self.begin} on are not within a map of {len(self.memory)}"
+            )
         return seen
 
     def cut(self, begin: int, nbytes: int) -> Copy:
