@@ -104,8 +104,9 @@ struct RopeTableArgs {
 
 struct HeadArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t context;                // positions a cache slot holds
+    uint32_t slots, context;         // slots of the caches, and positions that a slot holds
     uint32_t ring;                   // 1: a position goes to its number modulo context
+    uint32_t step;                   // a failing row reports this number
     uint32_t half_dim, interleaved;  // pairs per head that turn; 1: neighbours are pairs
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
     uint32_t norm_values;            // 1: value heads are normed, without weights
@@ -115,10 +116,11 @@ struct HeadArgs {
 
 struct AttentionArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t v_row;    // numbers in a row of the values' cache, of which the first v_dim are values
-    uint32_t context;  // positions a cache slot holds
-    uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
-    uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t v_row;           // numbers in a row of the values' cache, of which the first v_dim are values
+    uint32_t slots, context;  // slots of the caches, and positions that a slot holds
+    uint32_t window;          // positions that a row sees, in caches that are rings; 0: all
+    uint32_t sinks;           // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t step;            // a failing row reports this number
     float scale;
     float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
@@ -128,7 +130,8 @@ struct AttentionArgs {
 struct LatentArgs {
     uint32_t rows, heads, nope, rank;
     uint32_t half_dim, interleaved;
-    uint32_t context;  // positions a cache slot holds
+    uint32_t slots, context;  // slots of the cache, and positions that a slot holds
+    uint32_t step;            // a failing row reports this number
     float eps;
 };
 
@@ -184,6 +187,7 @@ struct SampleArgs {
     uint32_t filtered;  // 1: rows may have a limit
     uint32_t tempered;  // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
     uint32_t logprobs;  // number of largest log-probabilities that are wanted
+    uint32_t slots;     // of the history
     uint32_t context;   // tokens that a slot of the history holds
     uint32_t biases;    // largest number of logit biases per row
     uint32_t step;      // a failing row reports this number
@@ -232,14 +236,14 @@ static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
-static_assert(sizeof(struct LatentArgs) == 32, "LatentArgs");
+static_assert(sizeof(struct HeadArgs) == 64, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 52, "AttentionArgs");
+static_assert(sizeof(struct LatentArgs) == 40, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 48, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
 static_assert(sizeof(struct SampleStats) == 12, "SampleStats");

@@ -53,6 +53,20 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     }
 }
 
+// The group of an expert: positions begin … end - 1, which never reach beyond the pairs that there are.
+struct Group {
+    uint begin, end;
+};
+
+METAL_FUNC Group group_of(device const uint *offsets, uint expert, constant ExpertArgs &args) {
+    return {offsets[expert], min(offsets[expert + 1], args.rows * args.top_k)};
+}
+
+// The pair at a position; one that there is, whatever the list holds.
+METAL_FUNC uint pair_at(device const uint *pairs, uint position, constant ExpertArgs &args) {
+    return min(pairs[position], args.rows * args.top_k - 1);
+}
+
 // Computes a tile of outputs for `count` ≤ R positions of one expert. Missing inputs repeat the last one.
 template <uint R, typename W>
 METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
@@ -61,7 +75,7 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) {
         uint i = first + min(r, count - 1);
-        rows.row[r] = x + ulong(args.dense ? i : pairs[i] / args.top_k) * args.inputs;
+        rows.row[r] = x + ulong(args.dense ? i : pair_at(pairs, i, args) / args.top_k) * args.inputs;
     }
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
     for (uint output = tile * OB_LINEAR_OUTPUTS + place.group; output < end; output += place.groups) {
@@ -82,9 +96,10 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
                                device const uint *offsets, Biases biases, device float *h, uint3 at,
                                constant ExpertArgs &args, Place place) {
     if (at.y >= args.experts) return;
-    uint begin = args.dense ? 0 : offsets[at.y], end = args.dense ? args.rows : offsets[at.y + 1];
-    for (uint i = begin; i < end; i += OB_LINEAR_ROWS) {
-        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+    Group group = {0, args.rows};
+    if (!args.dense) group = group_of(offsets, at.y, args);
+    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         if (count == 1) {
             gate_up_rows<1>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, place);
         } else {
@@ -135,7 +150,7 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         if (place.lane != 0) continue;
         for (uint r = 0; r < R; r++) {
             if (r < count)
-                z[ulong(pairs[r]) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
+                z[ulong(pair_at(pairs, r, args)) * args.outputs + output] = add_bias(sums[r], bias, args.bias, first + output);
         }
     }
 }
@@ -146,8 +161,9 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
                             Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
-    for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
-        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+    Group group = group_of(offsets, at.y, args);
+    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         device const float *in = h + ulong(i) * args.inputs;
         if (count == 1) {
             down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, place);

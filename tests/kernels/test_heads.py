@@ -183,15 +183,6 @@ def test_fewer_rows_write_fewer_places(device, used):
     Case(**PLACES).check(device, used)
 
 
-@each("position", axis([37, 38, 2**31, 0xFFFFFFFF], daily=[37, 0xFFFFFFFF]))
-def test_a_position_past_the_context_writes_nothing(device, position):
-    case = Case(dim=18, rows=3, context=37, positions=[5, position, 36])
-    _, *caches = case.run(device)
-    for cache in caches:
-        written = {(slot, at) for slot in range(3) for at in range(37) if cache[slot, :, at].any()}
-        assert written == {(2, 5), (0, 36)}
-
-
 @pairs("norm, dtype, cache", ["head", "all", None], ["f32", "f16", "bf16"], CACHES)
 def test_norms(device, norm, dtype, cache):
     Case(norm=norm, dtype=dtype, cache=cache).check(device)
