@@ -42,6 +42,12 @@ class Step:
         self._scope: list[str] = []
         self._status: Tensor | None = None
 
+    @property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup, by which a step may choose a grid: 1 on a processor, and where the device is not known
+        yet. A grid that was chosen for another width gives right results, only later."""
+        return 1
+
     # Values
 
     def state(self, name: str, storage: Storage) -> Tensor:
