@@ -23,6 +23,7 @@
 // One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
 // (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).
 #define OB_ROPE_HEADS 4
+#define OB_ROPE_THREADS (32 * OB_ROPE_HEADS)
 #define OB_NORM_HEAD 1
 #define OB_NORM_ALL 2
 
