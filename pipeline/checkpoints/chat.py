@@ -12,12 +12,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import CheckpointError, PromptError
+from ..printing import brief, one_line
 from .chat_end import cut_at_mark, with_mark
+from .files import read_file
 from .tensor_info import listed
 
 __all__ = ["DEFAULT", "Chat", "read_template"]
@@ -43,6 +46,7 @@ class Chat:
         self.special = dict(special)
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopped = 0
+        self._asking = threading.Lock()  # one conversation goes through the process at a time
 
     def __enter__(self) -> Chat:
         return self
@@ -75,7 +79,7 @@ class Chat:
         wanted = name or (DEFAULT if len(self.templates) > 1 else next(iter(self.templates)))
         if wanted not in self.templates:
             raise CheckpointError(
-                f"{self.source}: has no chat template {wanted!r}, but {listed(map(repr, self.templates))}"
+                f"{self.source}: has no chat template {brief(wanted)}, but {listed(map(brief, self.templates))}"
             )
         return self.templates[wanted]
 
@@ -111,11 +115,12 @@ class Chat:
         known |= {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
         if name is None and variables.get("tools") is not None and TOOL_USE in self.templates:
             name = TOOL_USE
-        answer = self._ask({"template": self.template(name), "variables": known})
+        with self._asking:
+            answer = self._ask({"template": self.template(name), "variables": known})
         if "text" in answer:
             text = str(answer["text"])
             return cut_at_mark(text, last) if continue_final_message else text
-        reason = " ".join(answer["error"].split())
+        reason = one_line(answer["error"])
         if answer.get("refused"):
             raise PromptError(f"the chat template does not take this conversation: {reason}")
         raise self._failed(f"{reason}; use another version of the file")
@@ -184,9 +189,7 @@ def _command() -> list[str]:
 def read_template(file: Path) -> str:
     """The template in `file`."""
     try:
-        if file.stat().st_size > MAX_TEMPLATE_BYTES:
-            raise CheckpointError(f"{file}: {file.stat().st_size:,} bytes are too many for a chat template")
-        return file.read_bytes().decode("utf-8-sig")
+        return read_file(file, MAX_TEMPLATE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -34,6 +34,7 @@ except ImportError:
 SECONDS, PATIENCE = 5.0, 60.0  # of the processor and by the clock, for one rendering; real ones take milliseconds
 MEMORY = 1 << 28  # bytes of address space, of which Python and Jinja take some 30 MB
 CHARACTERS = 1 << 24  # of a rendered text
+MESSAGE = 4000  # characters of an error, which may hold whatever the template likes
 
 
 class Refused(TemplateError):
@@ -116,17 +117,24 @@ def render(environment: ImmutableSandboxedEnvironment, template: str, variables:
             pieces.append(piece)
         return {"text": "".join(pieces)}
     except Refused as error:
-        return {"error": str(error), "refused": True}
+        return {"error": str(error)[:MESSAGE], "refused": True}
     except TemplateSyntaxError as error:
-        return {"error": f"line {error.lineno}: {error.message}"}
+        return {"error": f"line {error.lineno}: {error.message}"[:MESSAGE]}
     except MemoryError:
         pass
     except RecursionError:
         return {"error": "calls itself without end"}
     except Exception as error:  # a template can raise anything
         line = _line(error.__traceback__)
-        return {"error": f"{f'line {line}: ' if line else ''}{error or type(error).__name__}"}
+        return {"error": f"{f'line {line}: ' if line else ''}{_message(error)}"[:MESSAGE]}
     return {"error": f"needs more memory than {MEMORY >> 20} MB"}
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # the text of what the template raised may be too much, too
+        return type(error).__name__
 
 
 def _line(traceback: TracebackType | None) -> int | None:

@@ -48,7 +48,7 @@ _BEHIND_CONTENT = (
 
 
 def template_ends(templates: Iterable[str]) -> set[str]:
-    """The texts with which templates end a message: the known ones in them, and what stands behind a message's content."""
+    """The texts with which templates end a message: the known ones in them, and those right behind a content."""
     found = set()
     for template in templates:
         found |= {text for text in END_TEXTS if text in template}

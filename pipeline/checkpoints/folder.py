@@ -13,6 +13,7 @@ from .chat import DEFAULT, Chat, read_template
 from .checkpoint import Checkpoint
 from .config import read_json, token_ids
 from .end_tokens import END_TEXTS, only_ends, template_ends
+from .files import exists
 from .folder_tokenizer import special_texts, with_transformers_rules
 from .safetensors import Header
 from .shards import INDEX, merged, no_weights, read_weights
@@ -26,7 +27,7 @@ __all__ = ["INDEX", "Folder", "open_folder"]
 # The end token that transformers' configuration class has where no file names one.
 DEFAULT_ENDS = {
     **dict.fromkeys(("llama", "mistral", "mixtral", "granitemoe", "granitemoeshared", "deepseek_v2"), 2),
-    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3"), 1),
+    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3", "glm4_moe_lite"), 1),
     "olmoe": 50279,
 }
 
@@ -87,7 +88,7 @@ class Folder(Checkpoint):
 
 def open_folder(path: Path) -> Folder:
     """The checkpoint in folder `path`; every header is checked against its file's size."""
-    if not (path / "config.json").exists() and any(path.glob("*.gguf")):
+    if not exists(path / "config.json") and any(path.glob("*.gguf")):
         raise no_weights(path)
     config = read_json(path / "config.json")
     headers, note = read_weights(path)
@@ -115,11 +116,11 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
     """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
     file = path / "chat_template.jinja"
     more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
-    if file.exists():
+    if exists(file):
         return file, {DEFAULT: read_template(file)} | more
     source = path / "tokenizer_config.json"
     found = tokenizer.get("chat_template")
-    if found is None and (path / "chat_template.json").exists():
+    if found is None and exists(path / "chat_template.json"):
         source = path / "chat_template.json"
         found = read_json(source).get("chat_template")
     entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
@@ -136,4 +137,4 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
 
 
 def _optional_json(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.exists() else {}
+    return read_json(file) if exists(file) else {}

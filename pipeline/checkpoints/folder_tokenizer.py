@@ -25,7 +25,7 @@ SPACE = "▁"
 
 def special_texts(tokenizer_config: Config, special_map: Config) -> dict[str, str]:
     """The texts of the special tokens by their names; templates write them. tokenizer_config.json comes first."""
-    found = {}
+    found: dict[str, str] = {}
     for name in SPECIAL:
         for source in (tokenizer_config, special_map):
             text = _content(source.get(name))

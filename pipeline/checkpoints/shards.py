@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 from .checkpoint import WEIGHTS
 from .config import read_json
+from .files import exists
 from .safetensors import Header, read_header
 from .tensor_info import TensorInfo, listed, quoted
 
@@ -28,9 +30,9 @@ _NUMBERED = re.compile(r"(.*)-(\d{1,6})-of-(\d{1,6})\.safetensors")
 
 def read_weights(path: Path) -> tuple[list[Header], str | None]:
     """The checked headers of a folder's weight files, and a note where its index is out of date."""
-    if (path / WEIGHTS).exists():
+    if exists(path / WEIGHTS):
         return [read_header(path / WEIGHTS)], None
-    if not (path / INDEX).exists():
+    if not exists(path / INDEX):
         return [read_header(path / name) for name in _files_without_index(path)], None
     weight_map = _read_index(path / INDEX)
     try:
@@ -67,7 +69,9 @@ def _read_index(index: Path) -> dict[str, str]:
         raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
     for name, file in weight_map.items():
         if not _is_file_name(file):
-            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
+            raise CheckpointError(
+                f"{index}: tensor {quoted(name)} is in {quoted(file)}, which is no file name; download it again"
+            )
     return weight_map
 
 
@@ -85,7 +89,7 @@ def _indexed(path: Path, weight_map: dict[str, str]) -> list[Header]:
     """The headers of the files that the index names. They have all of its tensors, perhaps in other files than it
     says."""
     files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (path / file).exists()]
+    missing = [file for file in files if not exists(path / file)]
     if missing:
         raise _OutOfDate(
             f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
@@ -96,7 +100,7 @@ def _indexed(path: Path, weight_map: dict[str, str]) -> list[Header]:
     if absent:
         where = path / weight_map[absent[0]]
         raise _OutOfDate(
-            f"{where}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; download it again"
+            f"{where}: has no tensor {listed(map(brief, absent))}, though {INDEX} says so; download it again"
         )
     return headers
 
@@ -112,7 +116,7 @@ def _complete_anyway(path: Path, weight_map: dict[str, str]) -> list[Header] | N
     A numbered set of files is complete by its names, unless the folder has files of another set that the index names:
     then, as for files without numbers, all tensors that the index names must be there.
     """
-    present = {file for file in weight_map.values() if (path / file).exists()}
+    present = {file for file in weight_map.values() if exists(path / file)}
     groups, _ = _numbered(path)
     for files in [*groups, sorted(file.name for file in path.glob("*.safetensors"))]:
         try:

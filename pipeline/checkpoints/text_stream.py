@@ -71,15 +71,18 @@ class Decoding:
         run of bytes.
         """
         least = 1 if self.byte_fallback else CONTEXT
-        found: list[int] = []
-        names = [(token, name) for token in tokens if (name := self.name(token)) is not None]
-        for i in range(len(names) - 1, -1, -1):
-            token, name = names[i]
-            found.insert(0, token)
-            within = self.byte(name) is not None and i > 0 and self.byte(names[i - 1][1]) is not None
-            if len(found) >= least and not within and self.text(found):
+        found: list[int] = []  # the last one first
+        in_run = False
+        for token in reversed(tokens):
+            name = self.name(token)
+            if name is None:
+                continue
+            is_byte = self.byte(name) is not None
+            if len(found) >= least and not (in_run and is_byte) and self.text(found[::-1]):
                 break
-        return found
+            found.append(token)
+            in_run = is_byte
+        return found[::-1]
 
     def anchor(self) -> list[int]:
         """A token with a text, which stands for what was before where that is known to be complete."""
@@ -98,8 +101,6 @@ class TextStream:
 
     A window of tokens is decoded, and a piece is the part of its text that was not returned yet and that no later token
     can change.
-
-    before   the text of the tokens `after`, without what the tokens of this text complete
     """
 
     def __init__(self, decoding: Decoding, after: Sequence[int] = ()) -> None:
@@ -108,11 +109,11 @@ class TextStream:
         self._shown = 0  # characters of the window's text that were returned
         self._run = bytearray()  # the run of bytes at the window's end
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # tells whether a character is incomplete
-        self.before = ""
+        self._settled = 0  # tokens of `after` that are known; this text begins with the others
         if after:
-            self._begin_after(list(after))
+            self._begin_after(after)
 
-    def _begin_after(self, after: list[int]) -> None:
+    def _begin_after(self, after: Sequence[int]) -> None:
         decoding = self._decoding
         head = len(after)
         for i in range(head - 1, -1, -1):
@@ -126,17 +127,21 @@ class TextStream:
         self._run.reverse()
         if self._run and _is_utf8(self._run) and decoding.anchor():  # the bytes to come are a run of their own
             self._run.clear()
-            self.before = decoding.text(after)
+            self._settled = len(after)
             self._window = list(decoding.anchor())
             self._shown = len(decoding.text(self._window))
             return
-        self.before = decoding.text(after[:head])
+        self._settled = head
         self._window = decoding.context(after[:head])
         for token in self._window:
             self._feed(token)
         self._shown = len(decoding.text(self._window)) - self._incomplete()
-        self.before = self.before[: len(self.before) - self._incomplete()]
         self._window += after[head:]
+
+    def before(self, after: Sequence[int]) -> str:
+        """The text of `after` for a stream that has just begun behind it, without what this text completes."""
+        text = self._decoding.text(after[: self._settled])
+        return text[: len(text) - self._incomplete()]
 
     def push(self, token: int) -> str:
         """The piece that `token` adds to the text; empty while a character or a run of bytes is incomplete."""

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import IO
 
+from ..printing import printable, shown
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .settings import Settings
@@ -49,7 +50,7 @@ class PlainDisplay(Display):
             self.note(message)
 
     def note(self, message: str) -> None:
-        print(f"onebuf: {message}", file=self._err, flush=True)
+        print(f"onebuf: {printable(message)}", file=self._err, flush=True)
 
     def summary(self, summary: Summary) -> None:
         self._end_line()
@@ -66,7 +67,7 @@ class PlainDisplay(Display):
 
     def _write(self, text: str) -> None:
         if self._out is not None and text:
-            self._out.write(text)
+            self._out.write(shown(text, self._out))
             self._out.flush()
             self._open_line = not text.endswith("\n")
 

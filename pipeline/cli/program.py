@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from .. import host
 from ..errors import OnebufError, UsageError
+from ..printing import printable
 from .streams import flush_output, open_streams
 
 __all__ = [
@@ -92,6 +94,7 @@ def file_path(text: str) -> str:
 
 def guarded(body: Callable[[], int]) -> int:
     """Calls `body` and returns its exit code, or that of the error which ended it."""
+    host.exit_code = BAD_INPUT
     try:
         code = body()
         sys.stdout.flush()  # here a full disk is an error like others
@@ -114,5 +117,5 @@ def guarded(body: Callable[[], int]) -> int:
 
 def complain(message: str) -> int:
     """Prints an error as one line and returns the exit code of bad input."""
-    print(f"onebuf: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"onebuf: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT

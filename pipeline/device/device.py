@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import shlex
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import isolated
 from ..errors import FindingsError, RunError
 from ..host import CHECKER, CUDA
 from . import gpu_kernels, resources
@@ -24,15 +27,16 @@ class Device:
     """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
 
     Threads: a device may be shared by threads; its command buffers execute in the order of their commits. Two
-    threads that need a kernel or a memory map for the first time at the same time may both compile or wrap it, which
-    does no harm. `findings` are those of all threads together.
+    threads that need a kernel for the first time at the same time may both compile it, which does no harm. `findings`
+    are those of all threads together.
     """
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
         self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
-        self._wrapped: dict[Hashable, _core.Buffer] = {}
+        self._wrapped: weakref.WeakValueDictionary[int, _core.Buffer] = weakref.WeakValueDictionary()
+        self._wrapping = threading.Lock()
         kind = core.name.partition(":")[0]
         library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
@@ -103,11 +107,14 @@ class Device:
         """Several kernels in one command buffer. Raises BuildError naming the dispatch that does not fit."""
         return DispatchChain(self.core, dispatches, label)
 
-    def wrapped(self, key: Hashable, memory: mmap.mmap) -> _core.Buffer:
-        """The Buffer over a memory map, made once per `key`."""
-        if key not in self._wrapped:
-            self._wrapped[key] = self.core.wrap(memory)
-        return self._wrapped[key]
+    def wrapped(self, memory: mmap.mmap) -> _core.Buffer:
+        """The Buffer over a memory map: the same one as long as it is in use. A file that is mapped again, because it
+        was opened again, is another map."""
+        with self._wrapping:
+            buffer = self._wrapped.get(id(memory))  # a Buffer keeps its memory, so the id is no other's
+            if buffer is None:
+                buffer = self._wrapped[id(memory)] = self.core.wrap(memory)
+            return buffer
 
 
 def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa: str | None = None) -> Device:
@@ -122,7 +129,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
-    os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):
         resources.name_gpu_compiler()
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))

@@ -95,8 +95,7 @@ class Chain:
 
     def failure(self, code: int) -> str:
         """The words for a row's status number."""
-        step = self.plan.steps[code - 1] if 0 < code <= len(self.plan.steps) else f"step {code}"
-        return f"{step} had nothing to choose from: its input holds no number, or an id that is no expert"
+        return self.plan.failures[code - 1] if 0 < code <= len(self.plan.failures) else f"step {code} failed"
 
     def _own_outputs(self) -> dict[int, Memory]:
         """A buffer for each output, by the tensor's id, which no other value shares."""

@@ -241,8 +241,6 @@ def test_blocks_with_names_of_their_own(folder):
         ({"bits": 2, "group_size": 64}, "2 bits"),
         ({"bits": 4, "group_size": 48}, "group size 48"),
         ({"bits": 8, "group_size": 32, "mode": "mxfp8"}, "mxfp8"),
-        ({"group_size": 64}, "null bits"),
-        ({"bits": 4}, "group size null"),
         ({"bits": 4.0, "group_size": 64}, "4.0 bits"),
         ({"bits": 4, "group_size": 64, "x": {"bits": 5}}, "5 bits"),
         ({"bits": 4, "group_size": 64, "x": {"bits": 4, "mode": "nvfp4"}}, "nvfp4"),

@@ -52,7 +52,10 @@ END, IM_END, EOT, S = 256, 258, 259, 261
         ({"config": eos([END, None, -1]), "generation": eos(None)}, {"<|endoftext|>"}),
         ({"tokenizer": {"eos_token": "<|im_end|>"}}, {"<|im_end|>"}),
         ({"special": {"eos_token": "<|im_end|>"}}, {"<|im_end|>"}),
-        ({"special": {"eos_token": "<|im_end|>"}, "tokenizer": {"eos_token": "<|eot_id|>"}}, {"<|im_end|>", "<|eot_id|>"}),
+        (
+            {"special": {"eos_token": "<|im_end|>"}, "tokenizer": {"eos_token": "<|eot_id|>"}},
+            {"<|im_end|>", "<|eot_id|>"},
+        ),
         ({"config": eos(END), "template": CHATML}, {"<|endoftext|>", "<|im_end|>"}),
         ({"config": eos(END), "template": LLAMA3}, {"<|endoftext|>", "<|eot_id|>"}),
         ({"config": eos(END), "tokenizer": {"chat_template": CHATML}}, {"<|endoftext|>", "<|im_end|>"}),

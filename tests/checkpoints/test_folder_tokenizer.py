@@ -52,7 +52,9 @@ def test_beginning_token(tmp_path, name):
 
 def test_shapes_are_of_many_kinds():
     """A beginning token comes from the post-processor, whatever add_bos_token says, and classes differ."""
-    begins = {name for name in SHAPES if any(len(special) > len(plain) for _, special, plain in GOLDEN[name]["prompts"])}
+    begins = {
+        name for name in SHAPES if any(len(special) > len(plain) for _, special, plain in GOLDEN[name]["prompts"])
+    }
     assert "byte level, the post-processor begins" in begins and "byte level, add_bos_token" not in begins
     assert "GPTNeoXTokenizer" not in begins
     text = "<s>a</s> a <unk><s> the"
@@ -66,7 +68,9 @@ def test_impossible_tokens_are_named(tmp_path):
     folder = shape.write(tmp_path)
     for value in ({"x": {"content": "a"}}, {"1": 5}, {"1": {}}, {"1": {"content": "a", "lstrip": "no"}}):
         (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": value, "eos_token": "a"}))
-        with pytest.raises(CheckpointError, match="tokenizer_config.json: describes a token that cannot be: ") as caught:
+        with pytest.raises(
+            CheckpointError, match="tokenizer_config.json: describes a token that cannot be: "
+        ) as caught:
             opened(folder).tokenizer()
         assert "\n" not in str(caught.value)
 

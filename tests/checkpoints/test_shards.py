@@ -60,7 +60,7 @@ def test_index_without_a_map(sharded, weight_map):
 )
 def test_index_cannot_point_elsewhere(sharded, file):
     write_index(sharded, {"a": file})
-    refuse(sharded, "'a'", "no file name")
+    refuse(sharded, '"a"', "no file name")
 
 
 def test_missing_shards_are_listed(sharded):

@@ -92,7 +92,7 @@ def is_text(data):
 
 
 @each_kind
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_stream_is_the_text_at_once(tokenizers, kind, data):
     tokenizer = tokenizers[kind]
@@ -101,7 +101,7 @@ def test_stream_is_the_text_at_once(tokenizers, kind, data):
 
 
 @each_kind
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_prompt_and_answer_are_the_text_at_once(tokenizers, kind, data):
     tokenizer = tokenizers[kind]
@@ -111,7 +111,9 @@ def test_prompt_and_answer_are_the_text_at_once(tokenizers, kind, data):
     text = tokenizer.decode(answer, prompt)
     assert streamed(tokenizer, answer, prompt) == text
     run = run_at_the_end(tokenizer, prompt)
-    if run and is_text(run):  # complete, and shown: what comes is a run of its own, though bytes that are no text follow
+    if run and is_text(
+        run
+    ):  # complete, and shown: what comes is a run of its own, though bytes that are no text follow
         whole = len(answer)
         while whole and not is_text(run_at_the_end(tokenizer, tokens[: place + whole])):
             whole -= 1
@@ -166,7 +168,9 @@ def test_stop_text_of_several_bytes(tokenizers, kind, stop):
         ends = watch(tokenizer, (stop,), tokens[:place])
         count = next(i for i, token in enumerate(tokens[place:], 1) if ends(token))
         text = tokenizer.decode(tokens[place : place + count], tokens[:place])
-        assert stop in text and cut(text, (stop,)) == whole[len(tokenizer.decode_prompt(tokens[:place])) :].split(stop)[0]
+        assert (
+            stop in text and cut(text, (stop,)) == whole[len(tokenizer.decode_prompt(tokens[:place])) :].split(stop)[0]
+        )
         assert stop not in tokenizer.decode(tokens[place : place + count - 1], tokens[:place])
 
 
@@ -214,11 +218,13 @@ def test_hidden_tokens_add_nothing(tokenizers):
 
 # Spaces before punctuation
 
-PUNCTUATION = st.lists(st.sampled_from(["a", " ", ".", "'", "n't", "m", "s", "ve", "re", ",", "?", " '", "'s"]), max_size=24)
+PUNCTUATION = st.lists(
+    st.sampled_from(["a", " ", ".", "'", "n't", "m", "s", "ve", "re", ",", "?", " '", "'s"]), max_size=24
+)
 
 
 @pytest.mark.parametrize("kind", ["unigram without bytes", "WordPiece", "end of word"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(parts=PUNCTUATION, place=st.integers(0, 30))
 def test_cleaned_text_streams_to_itself(tokenizers, kind, parts, place):
     tokenizer = Tokenizer(tokenizers[kind]._tokenizer, clean_up=True)

@@ -13,8 +13,9 @@ from support.programs import FAKE
 
 from pipeline.cli.console import PlainDisplay
 from pipeline.cli.display import MAX_WARNINGS, Display, blocks_for
-from pipeline.cli.live import Bars, printable
+from pipeline.cli.live import Bars
 from pipeline.cli.summary_table import ASCII_BLOCKS, BLOCKS
+from pipeline.printing import printable
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 

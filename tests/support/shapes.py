@@ -42,7 +42,9 @@ class Shape:
         return folder
 
 
-def byte_level(*, specials: tuple[str, ...] = CHAT, begin: str = "", regex: bool = False, merges: bool = True) -> Tokenizer:
+def byte_level(
+    *, specials: tuple[str, ...] = CHAT, begin: str = "", regex: bool = False, merges: bool = True
+) -> Tokenizer:
     """Byte-level BPE with some merges. begin: the token that its post-processor puts first."""
     vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     pairs = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("Ġ", "a"), ("o", "n"), ("Ã", "©"), ("ð", "Ł")] if merges else []
@@ -108,8 +110,16 @@ def unigram(*, byte_fallback: bool = True) -> Tokenizer:
 
 
 def wordpiece() -> Tokenizer:
-    words = ["[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz.,'!?", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate([*words, "the", "##on"])}, unk_token="[UNK]"))
+    words = [
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *"abcdefghijklmnopqrstuvwxyz.,'!?",
+        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
+    tokenizer = Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate([*words, "the", "##on"])}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece("##", cleanup=False)
@@ -205,7 +215,9 @@ SHAPES = {
     "Mixtral without a class": Shape(lambda: sentencepiece(front="pre-tokenizer"), "mixtral", tokenizer=_LLAMA),
     "SentencePiece without a space in front": Shape(lambda: sentencepiece(front="", strip=False), special=_LLAMA),
     "GemmaTokenizer": Shape(
-        gemma, "gemma3_text", tokenizer={"bos_token": "<bos>", "eos_token": "<eos>", "tokenizer_class": "GemmaTokenizer"}
+        gemma,
+        "gemma3_text",
+        tokenizer={"bos_token": "<bos>", "eos_token": "<eos>", "tokenizer_class": "GemmaTokenizer"},
     ),
     "Gemma 4": Shape(gemma, "gemma4_text", tokenizer={"eos_token": "<end_of_turn>"} | _FAST),
     "unigram": Shape(unigram, tokenizer=_LLAMA | _FAST | {"clean_up_tokenization_spaces": True}),

@@ -1,5 +1,7 @@
-"""What transformers' AutoTokenizer makes of the folders of shapes.py; `python tests/support/tokenizer_goldens.py` writes
-tests/data/tokenizers.json.gz anew."""
+"""What transformers' AutoTokenizer makes of the folders of shapes.py.
+
+`python tests/support/tokenizer_goldens.py` writes tests/data/tokenizers.json.gz anew.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ SIZES = {"hidden_size": 64, "num_attention_heads": 2}  # so that no configuratio
 def from_transformers(folder: Path) -> dict[str, Any]:
     """The tokens of all texts, with and without special tokens, and the texts of some tokens."""
     import transformers
+
     from support.shapes import TEXTS
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
