@@ -219,7 +219,8 @@ static bool start_thread(cuda_executor *executor) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&executor->references, 1);
     executor->running = pthread_create(&thread, &attributes, run_thread, executor) == 0;
     if (!executor->running) obm_sub(&executor->references, 1);
