@@ -117,12 +117,13 @@ def main() -> int:
         model = load_model(checkpoint, device=device)
         model.end_tokens = ()
         print(f"loaded in {time.perf_counter() - start:.2f} s", file=sys.stderr)
+        head = sum(info.nbytes for name, info in checkpoint.tensors.items() if name.startswith("lm_head."))
         for batch in options.batch:
-            show(options, device, model, batch, reader)
+            show(options, model, batch, reader, shape.layers, head)
     return 0
 
 
-def show(options, device, model, batch: int, reader) -> None:
+def show(options, model, batch: int, reader, distinct: int, head: int) -> None:
     """Measures and prints one batch size."""
     work = Workload("tg", options.tokens, batch, options.context)
     prompts = work.prompts(0, model.vocab_size)
@@ -139,7 +140,10 @@ def show(options, device, model, batch: int, reader) -> None:
     reader.measure()
     rate = work.total / statistics.median(seconds)
     active = traffic(model, options.kv_cache)
-    nbytes = active.step(batch, active.cache(options.context, options.tokens))
+    cache = active.cache(options.context, options.tokens)
+    # Shared weights were counted once, but each layer reads its own; the head is not of a layer.
+    of_layers = active.step(batch, 0) - head
+    nbytes = of_layers * options.layers / distinct + head + batch * cache
     read, best = nbytes * rate / batch, reader.result.best
     print(
         f"{options.shape}, {options.bits} bits, {options.layers} layers, batch {batch}, context {options.context}: "

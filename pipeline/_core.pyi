@@ -29,6 +29,7 @@ MAX_LOGPROBS: Final[int]
 NONE: Final[int]
 STORED: Final[dict[str | None, int]]
 ACTIVATIONS: Final[dict[str, int]]
+GATE_ALONE: Final[int]
 
 class Handle:
     """One object of the core, which ``close()`` gives back."""
@@ -182,3 +183,7 @@ Access = tuple[int, int, int, bool]
 """(resource, begin, end, writes) of one argument of a dispatch, as plan_barriers reads it."""
 
 def plan_barriers(dispatches: Iterable[Iterable[Access]]) -> list[int]: ...
+
+class FileWatch: ...
+
+def watch_file(memory: SupportsBuffer, name: str | os.PathLike[str], exit_code: int = 0) -> FileWatch: ...

@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from .cli.arguments import parse_arguments
-from .cli.program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
+from .cli.program import BAD_INPUT, CLOSED_PIPE, HUNG_UP, INTERRUPTED, TERMINATED, guarded, open_streams
 
 if TYPE_CHECKING:
     from .cli.engine import Engine
 
-__all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "OK", "SOME_FAILED", "main"]
+__all__ = ["BAD_INPUT", "CLOSED_PIPE", "HUNG_UP", "INTERRUPTED", "OK", "SOME_FAILED", "TERMINATED", "main"]
 
 OK, SOME_FAILED = 0, 1
 

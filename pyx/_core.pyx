@@ -38,6 +38,7 @@ NONE = <uint32_t>OB_NONE
 # How a bias is stored, by dtype, and what gate and up become, by name.
 STORED = {None: OB_NOT_STORED, "f32": OB_STORED_F32, "f16": OB_STORED_F16, "bf16": OB_STORED_BF16}
 ACTIVATIONS = {"silu": OB_SILU, "gelu_tanh": OB_GELU_TANH, "swiglu_oai": OB_SWIGLU_OAI}
+GATE_ALONE = OB_GATE_ALONE
 
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",
@@ -109,12 +110,19 @@ cdef class Library(Handle):
     @property
     def kernel_names(self):
         cdef char name[256]
+        cdef size_t count
+        cdef ob_error error
         cdef ob_library *library = <ob_library *>self.enter()
         names = []
-        for i in range(ob_library_count(library)):
-            ob_library_name(library, i, name, sizeof(name))
-            names.append(name.decode())
-        self.leave()
+        try:
+            if ob_library_count(library, &count, &error) != 0:
+                _raise(&error)
+            for i in range(count):
+                if ob_library_name(library, i, name, sizeof(name), &error) != 0:
+                    _raise(&error)
+                names.append(name.decode("utf-8", "replace"))
+        finally:
+            self.leave()
         return names
 
     def kernel(self, str name):
@@ -137,3 +145,4 @@ include "device.pxi"
 include "kernel.pxi"
 include "buffer.pxi"
 include "chain.pxi"
+include "files.pxi"

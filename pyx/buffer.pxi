@@ -7,6 +7,7 @@ cdef class Buffer(Handle):
     ``numpy.frombuffer(buffer, dtype)`` sees what kernels write. Writes while a run is in flight
     race with it, as on any device. Private memory has no such view: see Device.write and Device.read.
     """
+    cdef object __weakref__   # a device finds the Buffer of a map again as long as somebody has it
     cdef Py_buffer source
     cdef bint wrapped
     cdef int exports

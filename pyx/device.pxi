@@ -42,8 +42,11 @@ cdef class Device(Handle):
 
     cdef ob_device_info describe(self) except *:
         cdef ob_device_info info
-        ob_device_describe(<ob_device *>self.enter(), &info)
+        cdef ob_error error
+        cdef int status = ob_device_describe(<ob_device *>self.enter(), &info, &error)
         self.leave()
+        if status != 0:
+            _raise(&error)
         return info
 
     @property

@@ -153,23 +153,32 @@ METAL_FUNC float sink(device const char *sinks, uint kind, uint head) {
 // The softmax runs online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A sink is one more
 // score of its head; no value belongs to its weight. A threadgroup computes the query heads that share one key-value
 // head, OB_ATTENTION_HEADS at a time.
+//
+// A row whose slot the caches do not have, or whose position without a window, fails with `step`; its y is 0.
 template <typename C>
 kernel void attention(device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]],
                       device const C *v_cache [[buffer(2)]], device const uint *slots [[buffer(3)]],
                       device const uint *positions [[buffer(4)]], device const char *sinks [[buffer(5)]],
-                      device float *y [[buffer(6)]], constant AttentionArgs &args [[buffer(7)]],
-                      uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                      device float *y [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
+                      constant AttentionArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                      OB_PLACE_PARAMETERS) {
     threadgroup Softmax s;
     Place place = OB_PLACE;
     uint row = at.y, sharing = args.heads / args.kv_heads;
     if (row >= args.rows) return;
-    uint last = min(positions[row], args.window ? uint(INT_MAX) : args.context - 1);
+    uint query = row * args.heads + at.x * sharing;
+    if (!cache_has(slots[row], args.slots, args.window ? 0 : positions[row], args.context, status, row, args.step,
+                   at.x == 0 && place.thread_index == 0)) {
+        device float *none = y + ulong(query) * args.v_dim;
+        for (uint i = place.thread_index; i < sharing * args.v_dim; i += place.threads) none[i] = 0;
+        return;
+    }
+    uint last = min(positions[row], uint(INT_MAX));
     uint window = min(args.window ? args.window : args.context, args.context);
     uint count = min(last, window - 1) + 1, from = last - (count - 1);
     ulong rows = (ulong(slots[row]) * args.kv_heads + at.x) * args.context;
     device const C *keys = k_cache + rows * cache_row(k_cache, args.head_dim);
     device const C *values = v_cache + rows * cache_row(v_cache, args.v_row);
-    uint query = row * args.heads + at.x * sharing;
     for (uint head = 0; head < sharing; head += OB_ATTENTION_HEADS) {
         uint heads = min(uint(OB_ATTENTION_HEADS), sharing - head);
         device const float *queries = q + ulong(query + head) * args.head_dim;

@@ -7,7 +7,7 @@
 #define OB_EPILOGUE_H
 
 #include "args.h"
-#include <metal_stdlib>
+#include "lanes.h"
 
 // Returns element i of a bias of the stored type `type`.
 METAL_FUNC float bias_at(device const ushort *bias, uint type, ulong i) {
@@ -33,6 +33,7 @@ METAL_FUNC float activate(float gate, float up, uint activation) {
         float cube = gate * gate * gate;
         return gated(gate, 1.5957691216057308f * metal::fma(0.044715f, cube, gate)) * up;
     }
+    if (activation == OB_GATE_ALONE) return gate;
     gate = at_most(gate, OB_SWIGLU_LIMIT);
     up = -at_most(-at_most(up, OB_SWIGLU_LIMIT), OB_SWIGLU_LIMIT);
     return gated(gate, OB_SWIGLU_ALPHA * gate) * (up + 1.0f);
@@ -77,6 +78,7 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
 template <uint n>
 METAL_FUNC float sum_at(thread const float *sums, uint i) {
     float sum = sums[0];
+    OB_UNROLL
     for (uint k = 1; k < n; k++) sum = i == k ? sums[k] : sum;
     return sum;
 }

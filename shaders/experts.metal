@@ -7,7 +7,7 @@ using namespace metal;
 template <typename W>
 METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
                              constant ExpertArgs &args, Stage stage, Place place) {
-    const uint O = SimdOutputs<typename W::Row>::gate_up;
+    const uint O = SimdRow<typename W::Row>::gate_up;
     uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
     if (id >= args.experts) {
         for (uint output = begin + place.thread_index; output < end; output += place.threads) h[output] = 0;
@@ -76,6 +76,19 @@ template <uint bits, typename S>
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
 }
 
+// h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
+// so that a kernel made each alone, with OB_GATE_ALONE and its bias.
+// Grid: 1 × rows × top_k. Steps `experts` and `mlp`.
+kernel void experts_activate(device const float *gate [[buffer(0)]], device const float *up [[buffer(1)]],
+                             device float *h [[buffer(2)]], constant ExpertArgs &args [[buffer(3)]],
+                             uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows) return;
+    Place place = OB_PLACE;
+    ulong first = (ulong(at.y) * args.top_k + at.z) * args.outputs;
+    for (uint i = place.thread_index; i < args.outputs; i += place.threads)
+        h[first + i] = activate(gate[first + i], up[first + i], args.activation);
+}
+
 #ifdef __METAL_CPU__
 // Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>
@@ -90,7 +103,7 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
         ulong row = ulong(ids[k]) * args.outputs + output;
         typename W::Row rows[O];
         for (uint o = 0; o < O; o++) rows[o] = down.row(row + o);
-        own_products<O>(rows, h + ulong(k) * args.inputs, place, product);
+        simd_products<O, 1>(rows, true, inputs_of<1>(h + ulong(k) * args.inputs, 0), OB_STAGE, place, product);
         for (uint o = 0; o < O; o++)
             sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }
@@ -117,7 +130,7 @@ template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
                           device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
                           threadgroup float *products, Place place) {
-    const uint O = SimdOutputs<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
+    const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
     uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
     for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
         uint k = i / blocks, first = i % blocks * O, id = ids[k];

@@ -7,6 +7,10 @@
 
 #include <metal_stdlib>
 
+// The loop that follows is unrolled, so that arrays with its index lie in registers; or it is not.
+#define OB_UNROLL _Pragma("unroll")
+#define OB_ROLLED _Pragma("unroll 1")
+
 #if __has_include(<metal_lanes>)
 #include <metal_lanes>
 #else

@@ -77,7 +77,7 @@ METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output
 template <typename W>
 METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
                             uint row_tile, Stage stage, Place place) {
-    typedef SimdOutputs<typename W::Row> Outputs;
+    typedef SimdRow<typename W::Row> Outputs;
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
     uint count = min(rows - first, uint(OB_LINEAR_ROWS));

@@ -50,11 +50,11 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     }
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && chooses(top, top, args)) {
-        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
-                                 maxima, partial, partial_id, place)
-                                .id
-                          : first_of(x, args.vocab, top, partial_id, place);
-        out.logprob = log_probability(x[out.token], top, sum);
+        uint token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
+                                  maxima, partial, partial_id, place)
+                                 .id
+                           : first_of(x, args.vocab, top, partial_id, place);
+        if (token < args.vocab) out = {token, log_probability(x[token], top, sum)};
     }
     threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
@@ -186,16 +186,17 @@ kernel void sample_merge(device const float *logits [[buffer(0)]], device const 
     SampleStats all = total(stats, parts, 1);
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && chooses(all.top, changed ? totals[row].top : all.top, args)) {
+        uint token = OB_NONE;
         if (t > 0) {
-            out.token = best_draw(stats, draws, parts, all.top, t);
+            token = best_draw(stats, draws, parts, all.top, t);
         } else {
             uint part = 0;
-            while (stats[part].top != all.top) part++;
+            while (part + 1 < parts && stats[part].top != all.top) part++;
             uint first = part * OB_SAMPLE_PART;
-            out.token = first + first_of(x + first, part_length(args.vocab, part), all.top, partial_id, place);
+            token = first + first_of(x + first, part_length(args.vocab, part), all.top, partial_id, place);
         }
         if (changed) all = totals[row];
-        out.logprob = log_probability(raw[out.token], all.top, all.sum);
+        if (token < args.vocab) out = {token, log_probability(raw[token], all.top, all.sum)};
     }
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }

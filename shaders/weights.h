@@ -59,45 +59,30 @@ __attribute__((noinline)) void dots(thread const Row *w, thread const Inputs<R> 
     for (uint i = 0; i < O * R; i++) out[i] = lanes_sum(acc[i]);
 }
 
-// Outputs that a simdgroup computes at a time: for one row; for several rows; of gate and of up, for one row; of an
-// expert's sum. `pair` is 2 where gate and up are computed together for several rows, else 1.
-template <typename Row>
-struct SimdOutputs {
-    enum { one = OB_LINEAR_BLOCK, many = 1, gate_up = 1, pair = 1, down = OB_LINEAR_BLOCK };
-};
-
-// Memory in which the threadgroups of a GPU keep activations (weights/simd.h). On the CPU there is none.
 #ifdef __METAL_CPU__
+// A GPU's simdgroups share what they read, see weights/simd.h. Here a simdgroup is one thread.
 struct Stage {};
 #define OB_STAGE_MEMORY
 #define OB_STAGE \
     Stage {}
+
+template <typename Row>
+struct SimdRow {
+    enum { one = OB_LINEAR_BLOCK, many = 1, gate_up = 1, pair = 1 };
+};
+
+// sums[o · R + r] = w[o] · x.row[r].
+template <uint O, uint R, typename Row>
+METAL_FUNC void simd_products(thread const Row *w, bool, thread const Inputs<R> &x, Stage, Place, thread float *sums) {
+    dots<O, R>(w, x, 0, 1, sums);
+}
 #else
 struct Stage {
-    threadgroup float *x;
+    threadgroup metal::float4 *quads;
     threadgroup float *sums;
 };
-#endif
-
-// sums[o · R + r] = w[o] · x.row[r] for the rows of this simdgroup, in every lane. All simdgroups of a threadgroup call
-// this together, with the same x; one that is not active gets nothing useful.
-template <uint O, uint R, typename Row>
-METAL_FUNC void simd_products(thread const Row *w, bool active, thread const Inputs<R> &x, Stage, Place place,
-                              thread float *sums) {
-    if (!active) return;
-    dots<O, R>(w, x, place.lane, place.width, sums);
-    for (uint i = 0; i < O * R; i++) sums[i] = metal::simd_sum(sums[i]);
-}
-
-#ifndef __METAL_CPU__
 #include "weights/simd.h"
 #endif
-
-// The same where each simdgroup has activations of its own.
-template <uint O, typename Row>
-METAL_FUNC void own_products(thread const Row *w, device const float *x, Place place, thread float *sums) {
-    simd_products<O, 1>(w, true, inputs_of<1>(x, 0), Stage(), place, sums);
-}
 
 // Every kernel that reads weights is compiled for each of these formats. EACH(name, element or block)
 #define OB_PLAIN_FORMATS(EACH) \

@@ -33,7 +33,7 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     return found;
 }
 
-static NSString *deviceNames(void) {
+static NSArray *deviceNames(void) {
     NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
     if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
     NSArray *devices = MTLCopyAllDevices();
@@ -41,17 +41,29 @@ static NSString *deviceNames(void) {
         if (![names containsObject:[device name]]) [names addObject:[device name]];
     }
     [devices release];
-    return [names componentsJoinedByString:@", "];
+    return names;
+}
+
+static NSString *reasonOfMissing(NSString *name) {
+    NSArray *names = deviceNames();
+    for (NSString *known in names) {
+        if ([known caseInsensitiveCompare:name] != NSOrderedSame) continue;
+        return [NSString stringWithFormat:@"device '%@' does not open: no memory is left, or the system refuses", name];
+    }
+    NSString *problem = OBProblemOfDevice(name);
+    return [NSString stringWithFormat:@"no device named '%@' on this machine%@%@; choose one of: %@", name,
+                                      problem != nil ? @": " : @"", problem != nil ? problem : @"",
+                                      [names componentsJoinedByString:@", "]];
 }
 
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
-    if (device == nil) {
-        NSString *problem = OBProblemOfDevice(name);
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: %@", name,
-                      problem != nil ? @": " : @"", problem != nil ? problem : @"", deviceNames());
-    }
+    if (device == nil) return OBFail(error, OBErrorDevice, @"%@", reasonOfMissing(name));
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
+    if (result == nil) {
+        [device release];
+        return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
+    }
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
     result->_name = [(isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name]) copy];
@@ -93,7 +105,9 @@ static NSString *deviceNames(void) {
     if (self == nil) return nil;
     _libraries = [[NSMutableDictionary alloc] init];
     _lock = [[NSLock alloc] init];
-    return self;
+    if (_libraries != nil && _lock != nil) return self;
+    [self release];
+    return nil;
 }
 
 - (void)dealloc {
@@ -138,6 +152,7 @@ static NSString *deviceNames(void) {
 }
 
 - (NSString *)instructionSet {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device instructionSet];
     if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
     return [(id<OBProcessorDevice>)_device instructionSet];
 }
@@ -152,10 +167,24 @@ static NSString *deviceNames(void) {
     return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
 }
 
-- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+- (OBLibrary *)keptLibraryAtPath:(NSString *)path {
     [_lock lock];
     OBLibrary *library = [[[_libraries objectForKey:path] retain] autorelease];
     [_lock unlock];
+    return library;
+}
+
+- (void)keep:(OBLibrary *)library atPath:(NSString *)path {
+    [_lock lock];
+    @try {
+        [_libraries setObject:library forKey:path];
+    } @finally {
+        [_lock unlock];
+    }
+}
+
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+    OBLibrary *library = [self keptLibraryAtPath:path];
     if (library != nil) return library;
 
     NSError *cause = nil;
@@ -165,9 +194,8 @@ static NSString *deviceNames(void) {
     }
     library = [OBLibrary libraryWithLibrary:opened device:_device];
     [opened release];
-    [_lock lock];
-    [_libraries setObject:library forKey:path];
-    [_lock unlock];
+    if (library == nil) return OBFail(error, OBErrorMemory, @"no memory for shader library %@", path);
+    [self keep:library atPath:path];
     return library;
 }
 
@@ -181,7 +209,7 @@ static NSString *deviceNames(void) {
     }
     OBLibrary *library = [OBLibrary libraryWithLibrary:compiled device:_device];
     [compiled release];
-    return library;
+    return library != nil ? library : OBFail(error, OBErrorMemory, @"no memory for a shader library");
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length storage:(MTLStorageMode)storage error:(NSError **)error {

@@ -20,6 +20,7 @@
 // A device whose own name is not what its hardware is called.
 @protocol OBHardwareDevice
 - (NSString *)hardwareName;
+- (NSString *)instructionSet;  // of its kernels, such as "sm_90a"
 @end
 
 // A device that is a processor.

@@ -11,6 +11,7 @@
                        prepared:(OBPreparedRun *)prepared
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
+    if (run == nil) return nil;
     run->_commands = [commands retain];
     run->_chain = [chain retain];
     run->_prepared = [prepared retain];

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..checkpoints.named import NAMES, model_path
 from ..checkpoints.storyteller import NAME
-from ..cli.program import Parser
+from ..cli.program import Parser, file_path
 from ..cli.settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..errors import UsageError
 from ..graph.formats import CACHE_DTYPES
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "model",
         metavar="MODEL",
         nargs="?",
+        type=file_path,
         default=NAME,
         help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random "
         f"weights: {', '.join(SHAPES)}",
@@ -143,7 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
     add("--json", action="store_true", help="print the results as JSON")
-    add("--plot", metavar="FILE.svg", type=Path, help="draw text generation against context and batch")
+    add(
+        "--plot",
+        metavar="FILE.svg",
+        type=lambda text: Path(file_path(text)),
+        help="draw text generation against context and batch",
+    )
     return parser
 
 

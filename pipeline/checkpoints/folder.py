@@ -8,25 +8,26 @@ from typing import Any
 import tokenizers
 from tokenizers import models
 
-from ..errors import CheckpointError, UnsupportedError
+from ..errors import CheckpointError
 from .chat import DEFAULT, Chat, read_template
-from .checkpoint import WEIGHTS, Checkpoint
+from .checkpoint import Checkpoint
 from .config import read_json, token_ids
 from .end_tokens import END_TEXTS, only_ends, template_ends
+from .files import exists
 from .folder_tokenizer import special_texts, with_transformers_rules
-from .safetensors import Header, read_header
-from .tensor_info import TensorInfo, listed, quoted
+from .safetensors import Header
+from .shards import INDEX, merged, no_weights, read_weights
+from .tensor_info import TensorInfo
 from .text_part import text_part
 from .tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["INDEX", "Folder", "open_folder"]
 
-INDEX = "model.safetensors.index.json"
 
 # The end token that transformers' configuration class has where no file names one.
 DEFAULT_ENDS = {
     **dict.fromkeys(("llama", "mistral", "mixtral", "granitemoe", "granitemoeshared", "deepseek_v2"), 2),
-    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3"), 1),
+    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3", "glm4_moe_lite"), 1),
     "olmoe": 50279,
 }
 
@@ -87,63 +88,14 @@ class Folder(Checkpoint):
 
 def open_folder(path: Path) -> Folder:
     """The checkpoint in folder `path`; every header is checked against its file's size."""
-    if not (path / "config.json").exists() and any(path.glob("*.gguf")):
-        raise _no_weights(path)
+    if not exists(path / "config.json") and any(path.glob("*.gguf")):
+        raise no_weights(path)
     config = read_json(path / "config.json")
-    if (path / WEIGHTS).exists():
-        headers = [read_header(path / WEIGHTS)]
-        tensors = headers[0].tensors
-    elif (path / INDEX).exists():
-        headers, tensors = _read_shards(path)
-    else:
-        raise _no_weights(path)
-    config, tensors = text_part(config, tensors, path / "config.json")
-    return Folder(path, config, headers, tensors)
-
-
-def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and all their tensors, which must lie where it says."""
-    index = path / INDEX
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
-            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
-    files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (path / file).exists()]
-    if missing:
-        raise CheckpointError(
-            f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
-            f"{listed(missing, len(missing))}; download them"
-        )
-    headers = {file: read_header(path / file) for file in files}
-    for file in files:
-        absent = [name for name, where in weight_map.items() if where == file and name not in headers[file].tensors]
-        if absent:
-            raise CheckpointError(
-                f"{path / file}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; download it again"
-            )
-    tensors: dict[str, TensorInfo] = {}
-    for file in files:
-        for name, info in headers[file].tensors.items():
-            if name in tensors:
-                raise CheckpointError(
-                    f"{path / file}: tensor {quoted(name)} is in {tensors[name].file.name}, too; download them again"
-                )
-            tensors[name] = info
-    return list(headers.values()), tensors
-
-
-def _no_weights(path: Path) -> CheckpointError:
-    """The error for a folder without safetensors; the advice depends on the files that it holds instead."""
-    names = sorted(item.name for item in path.iterdir())
-    for name in names:
-        if name.endswith(".gguf"):
-            return CheckpointError(f"{path}: holds GGUF files and no {WEIGHTS}; give the file itself: {path / name}")
-        if name.endswith((".bin", ".pt", ".pth")):
-            return UnsupportedError(f"{path / name}: PyTorch weights are not supported; convert them to {WEIGHTS}")
-    return CheckpointError(f"{path}: has neither {WEIGHTS} nor {INDEX}; download or convert it again")
+    headers, note = read_weights(path)
+    config, tensors = text_part(config, merged(headers), path / "config.json")
+    folder = Folder(path, config, headers, tensors)
+    folder.note = note
+    return folder
 
 
 def _named_ends(path: Path, config: dict[str, Any]) -> tuple[int, ...]:
@@ -164,11 +116,11 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
     """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
     file = path / "chat_template.jinja"
     more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
-    if file.exists():
+    if exists(file):
         return file, {DEFAULT: read_template(file)} | more
     source = path / "tokenizer_config.json"
     found = tokenizer.get("chat_template")
-    if found is None and (path / "chat_template.json").exists():
+    if found is None and exists(path / "chat_template.json"):
         source = path / "chat_template.json"
         found = read_json(source).get("chat_template")
     entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
@@ -185,4 +137,4 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
 
 
 def _optional_json(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.exists() else {}
+    return read_json(file) if exists(file) else {}

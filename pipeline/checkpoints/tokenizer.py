@@ -8,9 +8,14 @@ from pathlib import Path
 import tokenizers
 
 from ..errors import CheckpointError, PromptError
+from ..printing import one_line
+from .files import read_file
+from .panics import panics_become
 from .text_stream import CleanedStream, Decoding, TextStream
 
 __all__ = ["Tokenizer", "read_tokenizer"]
+
+MOST_TOKENIZER_BYTES = 1 << 29  # of tokenizer.json: published ones have a tenth of it
 
 
 class Tokenizer:
@@ -86,12 +91,15 @@ class Tokenizer:
         """
         try:
             text.encode()
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+            with panics_become(lambda what: PromptError(f"cannot be tokenised: {what}"), silent=True):
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+        except PromptError:
+            raise
         except UnicodeEncodeError as error:
             where = f"character {error.start + 1}"
             raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
         except Exception as error:
-            raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
+            raise PromptError(f"cannot be tokenised: {one_line(str(error))}") from error
         if not complete:
             ids = [*self._first, *ids, *self._last]
         if not ids:
@@ -116,13 +124,20 @@ class Tokenizer:
 
 def read_tokenizer(file: Path) -> tokenizers.Tokenizer:
     """The tokenizer in `file`, a tokenizer.json, as it is. CheckpointError where it is missing or damaged."""
-    if not file.is_file():
-        raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from")
+
+    def bad(what: str) -> CheckpointError:
+        return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
+
     try:
-        return tokenizers.Tokenizer.from_file(str(file))
+        content = read_file(file, MOST_TOKENIZER_BYTES)
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    try:
+        with panics_become(bad, silent=True):
+            return tokenizers.Tokenizer.from_buffer(content)
+    except CheckpointError:
+        raise
     except Exception as error:  # the package raises plain Exception
-        raise CheckpointError(f"{file}: not a tokenizer: {_one_line(error)}; download it again") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise bad(one_line(str(error))) from error

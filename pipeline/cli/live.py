@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ..graph.memory import human
+from ..printing import printable
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .summary_table import to_rows
 
-__all__ = ["LiveDisplay", "printable"]
+__all__ = ["LiveDisplay"]
 
 REFRESH_SECONDS = 0.1
 PROMPT_STYLE = "bold"
@@ -203,8 +204,3 @@ class Bars:
             self.progress.update(
                 self._tasks[name], completed=amount, total=total, count=f"{amount:,}/{total:,}", rate=rate
             )
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, which could move the cursor or set colours: a model may write any byte."""
-    return "".join(c if c in "\n\t" or c.isprintable() or c == "\N{NO-BREAK SPACE}" else "\ufffd" for c in text)

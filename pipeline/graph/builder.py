@@ -79,7 +79,7 @@ class Pipeline(Steps):
             dict(self._inputs),
             given,
             single,
-            tuple(self._steps),
+            tuple(self._failures),
             self._status,
             tuple(barriers),
             layout,

@@ -17,6 +17,9 @@ from .plan import Constants, Dispatch
 from .tensors import Shape, Storage, Tensor, VectorLike, as_storage
 from .weights import Weight, WeightLike, as_weight
 
+# Why a row fails where the step says nothing else.
+NO_CHOICE = "had nothing to choose from: its input holds no number, or an id that is no expert"
+
 
 class Shaped(Protocol):
     """A tensor or a weight: whatever has a name and a shape."""
@@ -35,7 +38,7 @@ class Step:
             raise ShapeError(f"a pipeline has at least 1 row, not {rows}")
         self.rows = rows
         self._dispatches: list[Dispatch] = []
-        self._steps: list[str] = []
+        self._failures: list[str] = []
         self._scope: list[str] = []
         self._status: Tensor | None = None
         self._shows_status = shows_status
@@ -109,10 +112,10 @@ class Step:
             )
         return self._status
 
-    def failing_step(self, name: str) -> int:
-        """The number by which a row reports that the step `name` failed."""
-        self._steps.append(self.named(name))
-        return len(self._steps)
+    def failing_step(self, name: str, why: str = NO_CHOICE) -> int:
+        """The number by which a row reports that the step `name` failed; `why` completes a sentence about the step."""
+        self._failures.append(f"{self.named(name)} {why}")
+        return len(self._failures)
 
     # Dispatches
 
@@ -134,6 +137,9 @@ class Step:
 
         `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
         """
+        for constant, value in constants.items():
+            if not (0 <= value < 1 << 32 if isinstance(value, int) else abs(value) <= LARGEST_F32):
+                raise BuildError(f"{self.named(name)}: {constant} = {value!r} is beyond what a kernel takes")
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
         self._dispatches.append(
             Dispatch(

@@ -54,7 +54,7 @@ def read_memory(device: Device, memory: Memory, shape: Sequence[int], dtype: str
 
 @dataclass(frozen=True)
 class Mapped:
-    """A range of a memory map: `key` names the map, so that a device wraps it once."""
+    """A range of a memory map; `key` names the map where two ranges are compared."""
 
     key: Hashable
     memory: mmap.mmap
@@ -133,7 +133,7 @@ class Storage:
 
     def _allocate(self, device: Device) -> Memory:
         if len(self._mapped) == 1 and device.unified:
-            return device.wrapped(self._mapped[0].key, self._mapped[0].memory), self._mapped[0].offset
+            return device.wrapped(self._mapped[0].memory), self._mapped[0].offset
         memory = self.reserve(device)
         if self._mapped:
             upload(device, self.copies(memory))

@@ -18,7 +18,7 @@ from ..errors import ShapeError
 from .formats import view_dtype
 
 Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
-PIECE = 64 << 20  # bytes of a map that go to a device at once
+PIECE = 256 << 20  # bytes of a map that go to a device at once
 
 
 class Kept(Protocol):

@@ -38,9 +38,9 @@ _POSITIONS = {
     "threads_per_simdgroup": "32",
     "thread_execution_width": "32",
     "simdgroups_per_threadgroup": "(at.size.product() + 31) / 32",
-    "dispatch_simdgroups_per_threadgroup": "(at.size.product() + 31) / 32",
+    "dispatch_simdgroups_per_threadgroup": "(at.threads.product() + 31) / 32",
     "quadgroups_per_threadgroup": "(at.size.product() + 3) / 4",
-    "dispatch_quadgroups_per_threadgroup": "(at.size.product() + 3) / 4",
+    "dispatch_quadgroups_per_threadgroup": "(at.threads.product() + 3) / 4",
 }
 _KERNEL = """\
 #if !defined(METALLIB_KERNEL) || METALLIB_KERNEL == {number}

@@ -5,6 +5,7 @@ Each family states its configuration, weights and forward pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device
+from ..errors import CheckpointError
 from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
 from ..graph.placing import place
@@ -66,6 +68,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         fields = Fields(checkpoint.config, checkpoint.source, class_defaults=checkpoint.class_defaults)
         self.config = c = self.config_class.read(fields)
         self.prepare(fields)
+        _check_layers(c.layers, checkpoint)
         load = Loader(checkpoint, device)
         self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
@@ -168,6 +171,22 @@ class Decoder(Generic[ConfigT, LayerT]):
             result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]
         return result
 
+
+def _check_layers(layers: int, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where the configuration has many layers more than the tensors: one line for all of them.
+    A few are found tensor by tensor."""
+    found = (_LAYER.match(name) for name in checkpoint.tensors)
+    there = len({match[1] for match in found if match})
+    if 0 < there < layers - FEW:
+        raise CheckpointError(
+            f"{checkpoint.source}: num_hidden_layers = {layers:,}, the checkpoint has tensors of {there:,}; "
+            "download it again"
+        )
+
+
+FEW = 64  # layers that are named one by one where they are missing
+
+_LAYER = re.compile(r"model\.layers\.([0-9]+)\.")
 
 Model: TypeAlias = Decoder[Any, Any]
 """A loaded model of any family."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,9 @@ class Rope:
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
-            raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
+            raise UnsupportedError(
+                f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}"
+            )
         common = (
             config if layer_type is None else {}
         )  # beside parts for each type of layer it says nothing of all of them
@@ -104,7 +107,7 @@ def parameters(config: dict[str, Any], source: str, layer_type: str | None = Non
 def _object(config: dict[str, Any], key: str, source: str) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, dict):
-        raise CheckpointError(f"{source}: {key} = {value!r} is no object; it is needed")
+        raise CheckpointError(f"{source}: {key} = {brief(value)} is no object; it is needed")
     return value
 
 
@@ -207,7 +210,7 @@ def _yarn(v: _Values) -> Turning:
     dim, trained = v.dim, v.trained
     if v.number("extrapolation_factor", 1.0) != 1:
         raise UnsupportedError(
-            f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1"
+            f"{v.source}: rope extrapolation_factor = {brief(v.rope['extrapolation_factor'])} is not supported; use 1"
         )
     longest = integer(v.config, "max_position_embeddings", source=v.source) if v.rope.get("factor") is None else 0
     factor = v.number("factor", longest / trained)

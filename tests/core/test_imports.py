@@ -13,14 +13,18 @@ PACKAGE = Path(pipeline.__file__).parent
 # The rooms of the package from the lowest floor to the highest: a room may import what stands before it. Programs
 # (pipeline/run.py and the like) stand above all rooms.
 ROOMS = (
+    "printing",
     "errors",
     "host",
+    "isolated",  # starts a program of the package in an interpreter of its own
     "_lazy",
+    "_start",
     "metalc",
     "strict",
     "device",
     "graph",  # graph/formats.py says what kernels read; checkpoints refuse everything else
     "checkpoints",
+    "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
     "ops",
@@ -50,6 +54,7 @@ LATE = {
     ("converting.progress", "converting.bar"): RICH,
     ("strict", "strict.checking"): OPTIONAL,
     ("strict.engine", "clang"): OPTIONAL,
+    ("device.gpu_kernels", "metalc.nvrtc"): OPTIONAL,
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
 }

@@ -129,14 +129,6 @@ def test_a_long_context(processor):
     check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
 
 
-@each("position", axis([300, 301, 2**31, 0xFFFFFFFF], daily=[300, 0xFFFFFFFF]))
-def test_a_position_past_the_context_reads_no_further(device, position):
-    rng = np.random.default_rng(6)
-    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
-    y = attend(device, q, keys, values, [0], [position])
-    assert y.tobytes() == attend(device, q, keys, values, [0], [299]).tobytes()
-
-
 # Scores of -inf and what is no number
 
 

@@ -36,7 +36,7 @@ typedef struct metallib_cuda_function {
 typedef struct metallib_cuda {
     uint32_t abi;  // METALLIB_ABI
     uint32_t unit_count;
-    const char *const *units;               // file names in the folder cuda/, which change with their contents
+    const char *const *units;                 // file names in the folder cuda/, which change with their contents
     const metallib_cuda_function *functions;  // in the order of ob_metallib's
 } metallib_cuda;
 

@@ -59,7 +59,11 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     if (status == OBM_ENQUEUED) _executor->withdraw(_executor->context, _recording);
     if (status < OBM_COMMITTED) obm_sub(_recording->in_flight, 1);
     [self releaseKept];
-    if (_logs == nil) [self logs];  // or they would stay with the device
+    @try {
+        if (_logs == nil) [self logs];  // or they would stay with the device
+    } @catch (NSException *exception) {
+        (void)exception;  // there is no memory for them, and nobody asks for them any more
+    }
     [_logs release];
     [_queue giveBackRecording:_recording];
     [_queue release];

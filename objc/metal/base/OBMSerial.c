@@ -93,7 +93,8 @@ static bool start_thread(obm_serial *serial) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&serial->references, 1);
     serial->running = pthread_create(&thread, &attributes, run_thread, serial) == 0;
     if (!serial->running) obm_sub(&serial->references, 1);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 // While the GPU fetches one piece, threads of the host fill the next.
-enum { PIECES = 3, COPIERS = 4 };
+enum { PIECES = 4, COPIERS = 8 };
 static const size_t PIECE = (size_t)16 << 20;
 
 typedef struct piece {

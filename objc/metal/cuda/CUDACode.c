@@ -39,7 +39,8 @@ static CUresult address_of(void **address, const obm_dispatch *dispatch, uint32_
                            void *taker) {
     const obm_binding *binding = &dispatch->bindings[index];
     *address = dispatch->launch.buffers[index];
-    if (binding->memory != NULL) return cuda_memory_reach(((cuda_code *)dispatch->kernel->code)->context, binding->memory);
+    if (binding->memory != NULL)
+        return cuda_memory_reach(((cuda_code *)dispatch->kernel->code)->context, binding->memory);
     void *copy = take != NULL ? take(taker, binding->length) : NULL;
     if (copy == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = memcpy(copy, *address, binding->length);

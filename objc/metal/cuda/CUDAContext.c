@@ -1,8 +1,19 @@
 #include "CUDAContext.h"
 
 #include <stdio.h>
+#include <time.h>
 
-enum { OLDEST_MAJOR = 8 };
+enum { OLDEST_MAJOR = 8, CLOSING_WAITS = 2000 };  // milliseconds
+
+// Contexts that are open or being closed and that a kernel broke: until they are gone, the driver makes no new one.
+static int broken;
+
+static void nap(void) { nanosleep(&(struct timespec){0, 1000000}, NULL); }
+
+void cuda_context_break(cuda_context *context) {
+    if (!__atomic_exchange_n(&context->broken, true, __ATOMIC_SEQ_CST))
+        __atomic_add_fetch(&broken, 1, __ATOMIC_SEQ_CST);
+}
 
 int cuda_device_count(void) {
     const cuda_driver *driver = cuda_driver_open();
@@ -21,7 +32,7 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
     if (result == CUDA_SUCCESS)
         result = driver->cuDeviceGetAttribute(&context->minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
     if (result == CUDA_SUCCESS) result = driver->cuDeviceTotalMem(&context->memory, device);
-    *problem = result != CUDA_SUCCESS         ? cuda_text(result)
+    *problem = result != CUDA_SUCCESS          ? cuda_text(result)
                : context->major < OLDEST_MAJOR ? "it is older than compute capability 8.0"
                                                : NULL;
     // The variant with a letter has the instructions that only this generation has.
@@ -33,6 +44,7 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
 bool cuda_context_open(cuda_context *context, const char **problem) {
     const cuda_driver *driver = context->driver;
     CUdevice device;
+    for (int i = 0; i < CLOSING_WAITS && __atomic_load_n(&broken, __ATOMIC_SEQ_CST) > 0; i++) nap();
     CUresult result = driver->cuDeviceGet(&device, context->ordinal);
     if (result == CUDA_SUCCESS) result = driver->cuCtxCreate(&context->context, CU_CTX_SCHED_AUTO, device);
     *problem = cuda_text(result);
@@ -57,4 +69,5 @@ void cuda_context_close(cuda_context *context) {
     cuda_leave(context);
     context->driver->cuCtxDestroy(context->context);
     context->context = NULL;
+    if (context->broken) __atomic_sub_fetch(&broken, 1, __ATOMIC_SEQ_CST);
 }

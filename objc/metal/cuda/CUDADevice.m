@@ -103,8 +103,11 @@ static void closeContext(void *context) {
     return _name;
 }
 - (NSString *)hardwareName {
-    return [NSString stringWithFormat:@"%s (compute capability %d.%d)", _context->hardware, _context->major,
-                                      _context->minor];
+    return [NSString
+        stringWithFormat:@"%s (compute capability %d.%d)", _context->hardware, _context->major, _context->minor];
+}
+- (NSString *)instructionSet {
+    return [NSString stringWithUTF8String:_context->architecture];
 }
 - (Class)bufferClass {
     return [CUDABuffer class];

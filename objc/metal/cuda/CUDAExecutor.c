@@ -12,9 +12,9 @@
 #include "metal/base/OBMOrder.h"
 
 enum {
-    SPINS = 4000,             // looks of a waiting thread before it sleeps between them
-    WAITER_NAP = 20000,       // nanoseconds
-    IDLE_NAP = 200000,        // of the executor's own thread between two looks
+    SPINS = 4000,        // looks of a waiting thread before it sleeps between them
+    WAITER_NAP = 20000,  // nanoseconds
+    IDLE_NAP = 200000,   // of the executor's own thread between two looks
 };
 
 struct cuda_executor {
@@ -126,16 +126,18 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
         if (result == CUDA_ERROR_NOT_READY) {
             if (!is_endless(executor, marker)) return false;
             __atomic_store_n(&executor->context->abandoned, true, __ATOMIC_RELAXED);
-            obm_store(&executor->lost, "the device is lost, because an earlier command buffer did not end; open it again");
+            obm_store(&executor->lost,
+                      "the device is lost, because an earlier command buffer did not end; open it again");
             if (marker->recording != NULL)
                 cuda_fail_started(marker->recording, CUDA_ERROR_LAUNCH_TIMEOUT, started(executor));
         } else {
-            if (marker->recording != NULL)
-                cuda_fail_started(marker->recording, result, started(executor));
+            if (marker->recording != NULL) cuda_fail_started(marker->recording, result, started(executor));
+            cuda_context_break(executor->context);
             obm_store(&executor->lost, "the device is lost, because an earlier command buffer broke it; open it again");
         }
     }
-    if (marker->recording != NULL) obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->lost));
+    if (marker->recording != NULL)
+        obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->lost));
     return true;
 }
 

@@ -9,8 +9,8 @@ typedef struct graph_builder {
     const cuda_context *context;
     CUgraph graph;
     CUgraphNode *nodes;
-    size_t count;               // of nodes
-    size_t before, phase;       // first nodes of the phase before, and of this one
+    size_t count;          // of nodes
+    size_t before, phase;  // first nodes of the phase before, and of this one
     bool programmatic;
 } graph_builder;
 
@@ -54,8 +54,8 @@ static CUresult add_edges(graph_builder *builder, CUgraphNode node) {
         edge.type = CU_GRAPH_DEPENDENCY_PROGRAMMATIC;
     }
     for (size_t i = builder->before; i < builder->phase; i++) {
-        CUresult result = builder->context->driver->cuGraphAddDependencies(builder->graph, &builder->nodes[i], &node,
-                                                                           &edge, 1);
+        CUresult result =
+            builder->context->driver->cuGraphAddDependencies(builder->graph, &builder->nodes[i], &node, &edge, 1);
         if (result != CUDA_SUCCESS) return result;
     }
     return CUDA_SUCCESS;

@@ -42,8 +42,8 @@ bool cuda_memory_new(const cuda_context *context, cuda_memory_kind kind, size_t 
         return false;
     }
     cuda_enter(context);
-    *result = kind == CUDA_PRIVATE ? allocate_private(context, length, memory)
-                                   : allocate_shared(context, length, memory);
+    *result =
+        kind == CUDA_PRIVATE ? allocate_private(context, length, memory) : allocate_shared(context, length, memory);
     cuda_leave(context);
     if (*result != CUDA_SUCCESS) {
         free(own);

@@ -8,19 +8,19 @@ void cuda_phases_close(cuda_phases *phases) { cuda_staging_free(phases->context,
 
 static uint32_t code_of(CUresult result) {
     switch (result) {
-        case CUDA_ERROR_OUT_OF_MEMORY:
-        case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
-            return OBM_ERROR_OUT_OF_MEMORY;
-        case CUDA_ERROR_ILLEGAL_ADDRESS:
-        case CUDA_ERROR_MISALIGNED_ADDRESS:
-        case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-        case CUDA_ERROR_INVALID_PC:
-        case CUDA_ERROR_LAUNCH_FAILED:
-            return OBM_ERROR_PAGE_FAULT;
-        case CUDA_ERROR_LAUNCH_TIMEOUT:
-            return CUDA_TIMED_OUT;
-        default:
-            return CUDA_INTERNAL;
+    case CUDA_ERROR_OUT_OF_MEMORY:
+    case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
+        return OBM_ERROR_OUT_OF_MEMORY;
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+        return OBM_ERROR_PAGE_FAULT;
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+        return CUDA_TIMED_OUT;
+    default:
+        return CUDA_INTERNAL;
     }
 }
 

@@ -15,7 +15,9 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ...errors import CheckpointError, UnsupportedError
+from ...printing import one_line
 from ..end_tokens import END_TEXTS, only_ends, template_ends
+from ..panics import panics_become
 from ..tensor_info import quoted
 from .pretokenizers import KINDS, Kind
 from .values import FIX, SCALARS, STRING, Array
@@ -165,17 +167,18 @@ def make_tokenizer(vocabulary: Vocabulary, ends: Collection[int] = ()) -> Tokeni
     if len(ids) < len(texts):
         twin = next(text for i, text in enumerate(texts) if ids[text] != i)
         raise vocabulary.error("tokens", f"has token {quoted(twin)} twice")
+
+    def bad(what: str) -> CheckpointError:
+        return CheckpointError(f"{vocabulary.file}: no tokenizer can be made of its metadata: {what}; {FIX}")
+
     try:
-        tokenizer = build(vocabulary, texts, types, ids)
-        _add_special(tokenizer, texts, types, ends)
-    except CheckpointError:
+        with panics_become(bad, silent=True):
+            tokenizer = build(vocabulary, texts, types, ids)
+            _add_special(tokenizer, texts, types, ends)
+    except (CheckpointError, MemoryError):
         raise
-    except BaseException as error:  # the package raises plain Exception, and panics of its own kind
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-            raise
-        raise CheckpointError(
-            f"{vocabulary.file}: no tokenizer can be made of its metadata: {' '.join(str(error).split())}; {FIX}"
-        ) from error
+    except Exception as error:  # the package raises plain Exception
+        raise bad(one_line(str(error))) from error
     return tokenizer
 
 

@@ -15,6 +15,8 @@ from ..tensors import Storage, Tensor, VectorLike
 
 NORMS = ("head", "all")
 
+NO_PLACE = "was given a slot or a position that its cache does not have"  # why a row fails
+
 
 @runtime_checkable
 class Frequencies(Protocol):
@@ -77,8 +79,9 @@ class Attention(Step):
         table: of `rope_table`; its 2 · half_dim turn, from the first on, the rest of a head stays. Number i goes with
         i + half_dim; interleaved: 2i with 2i + 1. None: no position is in the heads.
         window: where above 0 the caches are rings, in which position p is at p modulo their context.
+        A row whose slot or position the caches do not have fails.
         """
-        _, kv_heads, context, dim = k_cache.shape
+        held, kv_heads, context, dim = k_cache.shape
         v_dim, heads = v_cache.shape[3], q.shape[1] // dim
         if (q_norm is None) != (k_norm is None):
             raise BuildError(f"{self.named(name)}: only one of q_norm and k_norm is given; give both or neither")
@@ -101,15 +104,17 @@ class Attention(Step):
             name,
             f"heads_to_cache_{q_weight.dtype}_{k_cache.dtype}",
             (q, k, v, q_weight, k_weight, q if table is None else table, slots, positions),
-            (y, k_cache, v_cache),
+            (y, k_cache, v_cache, self.status()),
             {
                 "rows": self.rows,
                 "heads": heads,
                 "kv_heads": kv_heads,
                 "head_dim": dim,
                 "v_dim": v_dim,
+                "slots": held,
                 "context": context,
                 "ring": int(window > 0),
+                "step": self.failing_step(name, NO_PLACE),
                 "half_dim": half,
                 "interleaved": int(interleaved),
                 "norm": kind,
@@ -144,9 +149,10 @@ class Attention(Step):
         then, in which position p is at p modulo their context: enough of it are window + the most rows of a chain - 1,
         or all positions that there are. sinks [heads] f32, f16 or bf16: a score more for each head, whose weight
         has no value. softcap: where above 0, scores s become softcap · tanh(s / softcap). v_dim: values are the first
-        that many numbers of their cache's rows, which may be the keys' (default: all).
+        that many numbers of their cache's rows, which may be the keys' (default: all). A row whose slot the caches do
+        not have, or whose position without a window, fails.
         """
-        _, kv_heads, context, dim = k_cache.shape
+        held, kv_heads, context, dim = k_cache.shape
         heads, v_row = q.shape[1], v_cache.shape[3]
         v_dim = v_dim or v_row
         self.check_rows(q, name, heads, dim)
@@ -167,7 +173,7 @@ class Attention(Step):
             name,
             f"attention_{k_cache.dtype}",
             (q, k_cache, v_cache, slots, positions, stored),
-            (y,),
+            (y, self.status()),
             {
                 "rows": self.rows,
                 "heads": heads,
@@ -175,9 +181,11 @@ class Attention(Step):
                 "head_dim": dim,
                 "v_dim": v_dim,
                 "v_row": v_row,
+                "slots": held,
                 "context": context,
                 "window": window,
                 "sinks": kind,
+                "step": self.failing_step(name, NO_PLACE),
                 "scale": dim**-0.5 if scale is None else scale,
                 "softcap": softcap,
             },

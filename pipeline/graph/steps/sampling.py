@@ -177,6 +177,7 @@ class Sampling(Step):
             "filtered": 0,
             "tempered": 0,
             "logprobs": 0,
+            "slots": 0,
             "context": 0,
             "biases": 0,
             "step": self.failing_step(name),
@@ -247,7 +248,8 @@ class Sampling(Step):
         biases = penalties.bias_ids.shape[1]
         self.check_rows(penalties.bias_ids, name, biases, dtype="u32")
         self.check_rows(penalties.bias_values, name, biases)
-        args.update(context=penalties.history.shape[1], biases=biases)
+        slots, context = penalties.history.shape
+        args.update(slots=slots, context=context, biases=biases)
         adjusted = self.scratch(name + ".adjusted", logits.shape)
         totals = self.scratch(name + ".totals", (self.rows, 3))
         marks = self.state(self.named(name + ".marks"), Storage.zeros(logits.shape, "u32"))
@@ -263,7 +265,7 @@ class Sampling(Step):
             name + ".penalties",
             "penalty_apply",
             (penalties.rows, penalties.bias_ids, penalties.bias_values, stats, tokens, positions, penalties.slots),
-            (penalties.history, marks, adjusted, totals),
+            (penalties.history, marks, adjusted, totals, self.status()),
             args,
         )
         return adjusted, totals

@@ -1,0 +1,192 @@
+// How the lanes of a GPU read weights (simd.h): a span of neighbouring columns at a time, packed as it is stored.
+#ifndef OB_WEIGHTS_PACKED_H
+#define OB_WEIGHTS_PACKED_H
+
+#include "../args.h"
+#include "../reduce.h"
+#include "affine.h"
+#include "blocks.h"
+#include "plain.h"
+
+METAL_FUNC float total(metal::float4 a) { return (a.x + a.z) + (a.y + a.w); }
+
+template <typename P>
+METAL_FUNC bool is_aligned(P p) {
+    return (reinterpret_cast<ulong>(p) & 15) == 0;
+}
+
+template <bool aligned>
+METAL_FUNC metal::uint4 load_words(device const uint *p) {
+    if (aligned) return *(device const metal::uint4 *)p;
+    return metal::uint4(p[0], p[1], p[2], p[3]);
+}
+
+// Returns the four floats at p; unless p is aligned, zeros for those that are not among the `left` columns from
+// p - done on.
+template <bool aligned>
+METAL_FUNC metal::float4 load_floats(device const float *p, uint left, uint done) {
+    if (aligned) return *(device const metal::float4 *)p;
+    metal::float4 v = metal::float4(0);
+    for (uint c = 0; c < 4; c++) v[c] = done + c < left ? p[c] : 0.0f;
+    return v;
+}
+
+// How the GPU's kernels handle the rows of a format.
+//
+//   span               columns that a lane takes at a time
+//   scaled             whether spans have scales, which come after their sums
+//   flight             spans that a simdgroup loads before it uses the first; own_flight: the same per row of an expert
+//   one, many          outputs that a simdgroup computes at a time, for one row of activations and for several
+//   gate_up, pair      the same for outputs of gate and of up; for several rows, whether both are computed together
+//   down               the same for the sum of experts
+//   fits(row)          whether its loads are aligned and its columns are whole spans
+template <typename Row>
+struct SimdChunks {
+    enum { span = 16, scaled = 0, flight = 1, own_flight = 1, one = 2, many = 1, gate_up = 1, pair = 1, down = 2 };
+    static METAL_FUNC bool fits(Row) { return true; }
+};
+template <typename Row>
+struct SimdRow : SimdChunks<Row> {};
+
+// A span as a lane holds it. quad(j, 0) are columns 4j to 4j + 3. scaled(…) adds a span's sums to those of earlier spans.
+// This version unpacks a chunk when it is loaded.
+template <typename Row>
+struct PackedChunk {
+    Lanes lanes;
+    METAL_FUNC void clear() { lanes = lanes_splat(0); }
+    template <bool aligned>
+    METAL_FUNC void load(Row row, uint column) {
+        lanes = row_lanes(row, column / 16);
+    }
+    METAL_FUNC metal::float4 quad(uint j, uint) const { return lanes.v[j]; }
+    METAL_FUNC metal::float4 scaled(metal::float4 own, float, metal::float4) const { return own; }
+};
+
+template <typename Row>
+struct Packed : PackedChunk<Row> {};
+
+// Elements
+
+template <typename T>
+struct SimdRow<PlainRow<T>> {
+    enum {
+        span = 16 / sizeof(T),
+        scaled = 0,
+        flight = 8,
+        own_flight = 4,
+        one = 2,
+        many = 2,
+        gate_up = 2,
+        pair = 2,
+        down = 4
+    };
+    static METAL_FUNC bool fits(PlainRow<T> row) { return row.columns % span == 0 && is_aligned(row.data); }
+};
+
+METAL_FUNC uint element_bits(device const float *p, uint i, uint n) {
+    return i < n ? metal::as_type<uint>(p[i]) : 0u;
+}
+template <typename T>
+METAL_FUNC uint element_bits(device const T *p, uint i, uint n) {
+    uint low = i < n ? metal::as_type<ushort>(p[i]) : 0u;
+    return low | (i + 1 < n ? uint(metal::as_type<ushort>(p[i + 1])) << 16 : 0u);
+}
+
+METAL_FUNC metal::float4 elements(metal::uint4 q, uint, float) { return metal::as_type<metal::float4>(q); }
+METAL_FUNC metal::float4 elements(metal::uint4 q, uint j, bfloat) {
+    uint a = q[2 * j], b = q[2 * j + 1];
+    return metal::as_type<metal::float4>(metal::uint4(a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u));
+}
+METAL_FUNC metal::float4 elements(metal::uint4 q, uint j, half) {
+    metal::half2 a = metal::as_type<metal::half2>(q[2 * j]), b = metal::as_type<metal::half2>(q[2 * j + 1]);
+    return metal::float4(float(a.x), float(a.y), float(b.x), float(b.y));
+}
+
+template <typename T>
+struct Packed<PlainRow<T>> {
+    metal::uint4 words;
+    METAL_FUNC void clear() { words = metal::uint4(0); }
+    template <bool aligned>
+    METAL_FUNC void load(PlainRow<T> row, uint column) {
+        if (aligned) {
+            words = *(device const metal::uint4 *)(row.data + column);
+        } else {
+            for (uint i = 0; i < 4; i++) words[i] = element_bits(row.data, column + i * 4 / sizeof(T), row.columns);
+        }
+    }
+    METAL_FUNC metal::float4 quad(uint j, uint) const { return elements(words, j, T(0)); }
+    METAL_FUNC metal::float4 scaled(metal::float4 own, float, metal::float4) const { return own; }
+};
+
+// Integers of 4 or 8 bits
+
+// Integers 4j to 4j + 3 of sixteen bytes. An integer's bits, where they stand, become the mantissa of a number whose
+// last bit counts 1 there; what that number has beyond the integer is taken off. A conversion would be slower.
+// `zero` is 0, which no compiler knows: constants alone would be made anew for each use.
+template <uint bits>
+METAL_FUNC metal::float4 integers(metal::uint4 q, uint j, uint zero) {
+    if (bits == 4) {
+        metal::uint4 w = metal::uint4(q[j / 2] >> 16 * (j % 2));
+        w = (w & metal::uint4(0xF, 0xF0, 0xF00, 0xF000)) |
+            (metal::uint4(0x4B000000, 0x49000000, 0x47000000, 0x45000000) + zero);
+        return metal::as_type<metal::float4>(w) - metal::float4(0x1p23f, 0x1p19f, 0x1p15f, 0x1p11f);
+    }
+    uint low = q[j], high = low >> 16;
+    metal::uint4 w = metal::uint4(low & 0xFF, low & 0xFF00, high & 0xFF, high & 0xFF00) |
+                     (metal::uint4(0x4B000000, 0x47000000, 0x4B000000, 0x47000000) + zero);
+    return metal::as_type<metal::float4>(w) - metal::float4(0x1p23f, 0x1p15f, 0x1p23f, 0x1p15f);
+}
+
+template <uint bits, typename S>
+struct PackedIntegers {
+    metal::uint4 words;
+    S scale, bias;
+    METAL_FUNC void clear() {
+        words = metal::uint4(0);
+        scale = bias = S(0);
+    }
+    template <bool aligned>
+    METAL_FUNC void load(AffineRow<bits, S> row, uint column) {
+        uint group = column >> metal::ctz(row.group);
+        words = load_words<aligned>(row.data + column / (32 / bits));
+        scale = row.scales[group];
+        bias = row.biases[group];
+    }
+    METAL_FUNC metal::float4 quad(uint j, uint zero) const { return integers<bits>(words, j, zero); }
+    METAL_FUNC metal::float4 scaled(metal::float4 own, float sum, metal::float4 acc) const {
+        acc.x = metal::fma(stored_value(scale), total(own), metal::fma(stored_value(bias), sum, acc.x));
+        return acc;
+    }
+};
+
+template <uint bits, typename S>
+struct SimdIntegers {
+    enum {
+        span = 128 / bits,
+        scaled = 1,
+        flight = 4,
+        own_flight = 1,
+        one = 2,
+        many = 1,
+        gate_up = 2,
+        pair = 2,
+        down = 4
+    };
+    static METAL_FUNC bool fits(AffineRow<bits, S> row) { return is_aligned(row.data); }
+};
+
+template <typename S>
+struct SimdRow<AffineRow<4, S>> : SimdIntegers<4, S> {};
+template <typename S>
+struct Packed<AffineRow<4, S>> : PackedIntegers<4, S> {};
+template <typename S>
+struct SimdRow<AffineRow<8, S>> : SimdIntegers<8, S> {};
+template <typename S>
+struct Packed<AffineRow<8, S>> : PackedIntegers<8, S> {};
+// MXFP4's codes are no integers.
+template <>
+struct SimdRow<AffineRow<4, E8M0>> : SimdChunks<AffineRow<4, E8M0>> {};
+template <>
+struct Packed<AffineRow<4, E8M0>> : PackedChunk<AffineRow<4, E8M0>> {};
+
+#endif
