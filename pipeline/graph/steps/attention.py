@@ -209,8 +209,8 @@ class Attention(Step):
             depth=parts if constants["split"] else 1,
         )
         if constants["split"]:
-            reads = (sums, slots, positions, stored)
-            self.add(f"{name}.merge", "attention_merge", reads, (y,), constants, columns=heads)
+            merged = (sums, slots, positions, stored)
+            self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
         return y
 
     def _attention_tiles(self, sharing: int, dim: int) -> int:
