@@ -65,7 +65,7 @@ static void check_chain(ob_device *device, ob_library *library) {
 
 static void check_run(ob_device *device, ob_library *library) {
     ob_error error = unset();
-    ob_buffer *buffer = ob_buffer_new(device, 64, &error);
+    ob_buffer *buffer = ob_buffer_new(device, 64, OB_SHARED, &error);
     uint32_t n = 4;
     ob_binding bindings[] = {{buffer, 0, 16, 0}, {buffer, 16, 16, 1}, {buffer, 32, 16, 2}};
     ob_dispatch dispatch = {.kernel = ob_kernel_find(library, "add", &error),
@@ -101,7 +101,7 @@ int main(int count, char **words) {
     report("it is described", ob_device_describe(device, &info, &error) == 0 && info.name[0] != 0, &error);
     CHECK_ERROR("a library that is not there", ob_library_open(device, "/absent", &error) == NULL, OB_COMPILE,
                 "absent");
-    CHECK_ERROR("an empty buffer", ob_buffer_new(device, 0, &error) == NULL, OB_MEMORY, "0 bytes");
+    CHECK_ERROR("an empty buffer", ob_buffer_new(device, 0, OB_SHARED, &error) == NULL, OB_MEMORY, "0 bytes");
     CHECK_ERROR("memory that is no page", ob_buffer_wrap(device, &info, 5, &error) == NULL, OB_MEMORY, "wrapped");
     ob_library *library = ob_library_open(device, words[1], &error);
     report("a library", library != NULL, &error);
