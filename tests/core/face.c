@@ -65,7 +65,7 @@ static void check_chain(ob_device *device, ob_library *library) {
 
 static void check_run(ob_device *device, ob_library *library) {
     ob_error error = unset();
-    ob_buffer *buffer = ob_buffer_new(device, 64, &error);
+    ob_buffer *buffer = ob_buffer_new(device, 64, OB_SHARED, &error);
     uint32_t n = 4;
     ob_binding bindings[] = {{buffer, 0, 16, 0}, {buffer, 16, 16, 1}, {buffer, 32, 16, 2}};
     ob_dispatch dispatch = {.kernel = ob_kernel_find(library, "add", &error),
@@ -90,10 +90,23 @@ static void check_run(ob_device *device, ob_library *library) {
     ob_release(buffer);
 }
 
+static void check_names(void) {
+    char name[64] = "before", problem[256] = "before";
+    size_t count = 0;
+    ob_error error = unset();
+    report("devices are counted", ob_device_count(&count, &error) == 0 && count > 0, &error);
+    report("the last has a name", ob_device_name(count - 1, name, sizeof name, &error) == 0 && name[0] != 0, &error);
+    CHECK_ERROR("a device beyond the last", ob_device_name(count, name, sizeof name, &error) < 0, OB_ARGUMENT, "");
+    report("its name is empty", name[0] == 0, &(ob_error){0, ""});
+    report("nothing is known of it", ob_device_problem("absent", problem, sizeof problem, &error) == 0 && !problem[0],
+           &error);
+}
+
 int main(int count, char **words) {
     if (count != 3) return 2;
     ob_error error = unset();
     ob_device_info info;
+    check_names();
     CHECK_ERROR("a device that is not there", ob_device_open("absent", NULL, &error) == NULL, OB_DEVICE, "absent");
     ob_device *device = ob_device_open(words[2], NULL, &error);
     report("a device", device != NULL, &error);
@@ -101,7 +114,7 @@ int main(int count, char **words) {
     report("it is described", ob_device_describe(device, &info, &error) == 0 && info.name[0] != 0, &error);
     CHECK_ERROR("a library that is not there", ob_library_open(device, "/absent", &error) == NULL, OB_COMPILE,
                 "absent");
-    CHECK_ERROR("an empty buffer", ob_buffer_new(device, 0, &error) == NULL, OB_MEMORY, "0 bytes");
+    CHECK_ERROR("an empty buffer", ob_buffer_new(device, 0, OB_SHARED, &error) == NULL, OB_MEMORY, "0 bytes");
     CHECK_ERROR("memory that is no page", ob_buffer_wrap(device, &info, 5, &error) == NULL, OB_MEMORY, "wrapped");
     ob_library *library = ob_library_open(device, words[1], &error);
     report("a library", library != NULL, &error);
