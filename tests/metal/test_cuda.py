@@ -1,6 +1,8 @@
 """The device of NVIDIA's GPUs with a driver that the host plays: what fails there, and what is called how often."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -39,6 +41,10 @@ def run(tmp_path, runs, variant=PLAIN, **environment):
     return failed, good, left
 
 
+def counts_of(file):
+    return {name: int(count) for name, count in map(str.split, file.read_text().splitlines())}
+
+
 @pytest.mark.parametrize("variant", ["plain", "address"])
 @pytest.mark.parametrize("function", FAILING)
 def test_a_failure_of_the_driver_is_the_error_of_its_command_buffer(function, variant, tmp_path):
@@ -72,10 +78,41 @@ def test_a_command_buffer_is_few_calls_of_the_driver(tmp_path):
     for runs in (10, 20):
         file = tmp_path / "counts"
         assert run(tmp_path, runs, FAKE_CUDA_COUNT=str(file))[0] == []
-        counts[runs] = {name: int(count) for name, count in map(str.split, file.read_text().splitlines())}
+        counts[runs] = counts_of(file)
     more = {name: counts[20][name] - counts[10][name] for name in counts[10]}
     assert more["cuLaunchKernel"] == 10 and more["cuEventRecord"] == 20
     assert more["cuStreamSynchronize"] == more["cuModuleLoadData"] == more["cuEventCreate"] == 0
+
+
+@pytest.mark.parametrize("program, arguments", [("gpu", (10,)), ("indirect", ())])
+def test_calls_are_passed_on_and_counted(program, arguments, tmp_path):
+    """The library that counts the calls of a real driver, here in front of the one that the host plays."""
+    library = harness.build(PLAIN) / "library.metallib"
+    seen, passed_on = tmp_path / "seen", tmp_path / "passed_on"
+    environment = {
+        "OB_CUDA_DRIVER": harness.counting_driver(),
+        "COUNT_CUDA_DRIVER": harness.fake_driver(PLAIN),
+        "COUNT_CUDA_FILE": seen,
+        "FAKE_CUDA_COUNT": passed_on,
+    }
+    environment = {name: str(value) for name, value in environment.items()}
+    done = harness.run(PLAIN, program, library, tmp_path, "cuda:0", *arguments, **environment)
+    assert (done.returncode, done.stderr) == (0, "") and "FAILED" not in done.stdout, done.stdout
+    counted, took = counts_of(seen), {name: count for name, count in counts_of(passed_on).items() if count}
+    assert {name: counted[name] for name in took} == took and counted["cuCtxPushCurrent"] > 0
+    assert took["cuLaunchKernel"] >= 10 or took["cuGraphLaunch"] > 0
+
+
+def test_a_gpu_is_listed():
+    """In a process of its own, for a driver is opened once per process."""
+    harness.build(PLAIN)
+    environment = {"OB_CUDA_DRIVER": str(harness.fake_driver(PLAIN)), "FAKE_CUDA_DEVICES": "2"}
+    command = [sys.executable, "-m", "pipeline.run", "--device", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, *_ = done.stdout.splitlines()
+    assert first == "cuda:0   Fake GPU 0 (compute capability 9.0), sm_90a, 8.0 GiB free of 8.0 GiB"
+    assert second.startswith("cuda:1   Fake GPU 1 (") and "absent" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +126,8 @@ def test_a_command_buffer_is_few_calls_of_the_driver(tmp_path):
     ],
     ids=["driver", "start", "version", "gpu", "old"],
 )
-def test_what_is_missing_is_named(problem, environment, monkeypatch):
+def test_what_is_missing_is_named(problem, environment):
     """In a process of its own, for a driver is opened once per process."""
-    import os
-    import subprocess
-
     clean = os.environ | {"OB_CUDA_DRIVER": str(harness.fake_driver(PLAIN))} | environment
     harness.build(PLAIN)
     code = "import pipeline\ntry: pipeline.open_device('cuda')\nexcept Exception as error: print(error)"
