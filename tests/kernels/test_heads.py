@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
-from support.axes import axis, each, pairs
+from support.axes import each, pairs
 from support.kernels import ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, run, stored
 
 import pipeline as p
