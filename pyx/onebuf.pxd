@@ -145,6 +145,7 @@ cdef extern from "args.h":
         OB_ATTENTION_V_DIM
         OB_ATTENTION_PART
         OB_ATTENTION_PARTS
+        OB_ATTENTION_PART_END
         OB_NORM_HEAD
         OB_NORM_ALL
         OB_CACHE_GROUP

@@ -43,6 +43,7 @@
 #define OB_ATTENTION_V_DIM 512
 #define OB_ATTENTION_PART 128
 #define OB_ATTENTION_PARTS 16
+#define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
 #define OB_ATTENTION_MERGE_THREADS 128
 
 // The largest top_k that the routing accepts.

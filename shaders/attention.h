@@ -41,10 +41,21 @@ METAL_FUNC float sink_weight(float sink) { return sink == -INFINITY ? 0 : 1 + (s
 // Positions are worked on in parts of this many. The length depends on what the row sees and on the size of the caches,
 // so that a row gives the same bits however its parts are shared out.
 METAL_FUNC uint part_length(uint count, constant AttentionArgs &args) {
-    return metal::max(uint(OB_ATTENTION_PART), (count + args.parts - 1) / args.parts);
+    return count <= OB_ATTENTION_PART * args.parts ? OB_ATTENTION_PART : (count + args.parts - 1) / args.parts;
 }
 
-// Weights are exp(score - top); `total` is their sum.
+METAL_FUNC uint parts_of(uint count, uint length) {
+    if (length == OB_ATTENTION_PART) return (count + OB_ATTENTION_PART - 1) / OB_ATTENTION_PART;
+    return (count + length - 1) / length;
+}
+
+// Numbers that a part of a head leaves: its sums, its largest score, its total; the next part is aligned again.
+METAL_FUNC uint part_row(constant AttentionArgs &args) { return args.v_dim + OB_ATTENTION_PART_END; }
+
+// Scores are worked on as powers of two: e to the score is 2 to what this returns.
+METAL_FUNC float to_powers(float score) { return score * M_LOG2E_F; }
+
+// Weights are 2 to the (score - top); `total` is their sum.
 struct Weights {
     float top, total;
 };
@@ -63,12 +74,15 @@ struct Joined {
 // Returns what to subtract from scores whose largest is `top`; -inf - -inf would be NaN.
 METAL_FUNC float shift_of(float top) { return top == -INFINITY ? 0.0f : top; }
 
+// The weights of a sink alone.
+METAL_FUNC Weights weights_of_sink(float sink) { return {to_powers(sink), sink_weight(sink)}; }
+
 METAL_FUNC Joined join(Weights first, Weights second) {
     Joined r;
     r.both.top = second.top > first.top ? second.top : first.top;
     float shift = shift_of(r.both.top);
-    r.mine = metal::exp(first.top - shift);
-    r.other = metal::exp(second.top - shift);
+    r.mine = metal::exp2(first.top - shift);
+    r.other = metal::exp2(second.top - shift);
     r.both.total = r.sum(first.total, second.total);
     return r;
 }

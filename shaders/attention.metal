@@ -14,7 +14,7 @@ using namespace metal;
 // head; no value belongs to its weight.
 //
 // With `split` the grid is `parts` deep, and threadgroup z leaves the sums of its part of the positions in
-// y [rows, heads, parts, v_dim + 2] for attention_merge: Σ weight · value, the largest score, Σ weight.
+// y [rows, heads, parts, v_dim + OB_ATTENTION_PART_END] for attention_merge: Σ weight · value, the largest score, Σ weight.
 //
 // A row whose slot the caches do not have, or whose position without a window, fails with `step`; its y is 0.
 template <typename C>
@@ -25,32 +25,37 @@ template <typename C>
     constant AttentionArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup AttentionMemory memory;
     Place place = OB_PLACE;
-    uint row = at.y, kv = at.x / args.tiles, sharing = args.heads / args.kv_heads;
+    uint row = at.y;
+    if (row >= args.rows) return;
+    uint slot = slots[row], position = positions[row];
+    uint kv = at.x / args.tiles, sharing = args.heads / args.kv_heads;
     uint tile = (sharing + args.tiles - 1) / args.tiles, head = at.x % args.tiles * tile;
-    if (row >= args.rows || head >= sharing) return;
+    if (head >= sharing) return;
     uint heads = min(tile, sharing - head), query = row * args.heads + kv * sharing + head;
-    if (!cache_has(slots[row], args.slots, args.window ? 0 : positions[row], args.context, status, row, args.step,
+    if (!cache_has(slot, args.slots, args.window ? 0 : position, args.context, status, row, args.step,
                    at.x == 0 && at.z == 0 && place.thread_index == 0)) {
         device float *none = y + ulong(query) * args.v_dim;
         for (uint i = place.thread_index; i < heads * args.v_dim && !args.split; i += place.threads) none[i] = 0;
         return;
     }
-    Seen seen = seen_from(positions[row], args);
-    ulong rows = (ulong(slots[row]) * args.kv_heads + kv) * args.context;
+    Seen seen = seen_from(position, args);
+    uint first = seen.last - (seen.count - 1);
+    ulong rows = (ulong(slot) * args.kv_heads + kv) * args.context;
     AttentionHeads<C> all = {q + ulong(query) * args.head_dim,
                              k_cache + rows * cache_row(k_cache, args.head_dim),
                              v_cache + rows * cache_row(v_cache, args.v_row),
                              sinks,
-                             y + ulong(query) * (args.split ? args.parts * (args.v_dim + 2) : args.v_dim),
+                             y + ulong(query) * (args.split ? args.parts * part_row(args) : args.v_dim),
                              kv * sharing + head,
                              heads,
-                             (seen.last - (seen.count - 1)) % args.context,
+                             first < args.context ? first : first % args.context,
                              seen.count};
     attend(all, memory, at.z, args, place);
 }
 
-// y = the attention of all parts, from their sums [rows, heads, parts, v_dim + 2] as `attention` leaves them.
-// y [rows, heads, v_dim]. Grid: heads × rows. Step `attention`.
+// y = the attention of all parts, from their sums as `attention` leaves them.
+// sums [rows, heads, parts, v_dim + OB_ATTENTION_PART_END], y [rows, heads, v_dim]. Grid: heads × rows.
+// Step `attention`.
 [[max_total_threads_per_threadgroup(OB_ATTENTION_MERGE_THREADS)]] kernel void attention_merge(
     device const float *sums [[buffer(0)]], device const uint *slots [[buffer(1)]],
     device const uint *positions [[buffer(2)]], device const char *sinks [[buffer(3)]], device float *y [[buffer(4)]],
@@ -58,21 +63,21 @@ template <typename C>
     Place place = OB_PLACE;
     uint row = at.y, head = at.x, dim = args.v_dim;
     if (row >= args.rows) return;
+    uint slot = slots[row], position = positions[row];
     ulong query = ulong(row) * args.heads + head;
     y += query * dim;
-    if (slots[row] >= args.slots || (args.window == 0 && positions[row] >= args.context)) {
+    if (slot >= args.slots || (args.window == 0 && position >= args.context)) {
         for (uint i = place.thread_index; i < dim; i += place.threads) y[i] = 0;
         return;
     }
-    uint count = seen_from(positions[row], args).count, length = part_length(count, args);
-    uint parts = (count + length - 1) / length;
-    sums += query * args.parts * (dim + 2);
-    float sink = sink_of(sinks, args.sinks, head);
+    uint count = seen_from(position, args).count, parts = parts_of(count, part_length(count, args));
+    sums += query * args.parts * part_row(args);
+    Weights sink = weights_of_sink(sink_of(sinks, args.sinks, head));
     for (uint i = place.thread_index; i < dim; i += place.threads) {
-        Weights weights = {sink, sink_weight(sink)};
+        Weights weights = sink;
         float sum = 0;
         for (uint p = 0; p < parts; p++) {
-            device const float *part = sums + p * (dim + 2);
+            device const float *part = sums + p * part_row(args);
             Joined joined = join(weights, {part[dim], part[dim + 1]});
             sum = joined.sum(sum, part[i]);
             weights = joined.both;

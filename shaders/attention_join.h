@@ -87,8 +87,13 @@ METAL_FUNC void gather(thread metal::float4 *sums, uint lane) {
     gather<mask / 2, L, Q, (H + 1) / 2>(sums, lane);
 }
 
-// Writes four numbers of head h.
+// Writes numbers i to i + 3 of n.
+template <bool whole>
 METAL_FUNC void write_four(device float *y, uint i, uint n, metal::float4 v) {
+    if (whole) {
+        *(device metal::float4 *)(y + i) = v;
+        return;
+    }
     OB_UNROLL
     for (uint c = 0; c < 4; c++) {
         if (i + c < n) y[i + c] = v[c];
@@ -96,14 +101,14 @@ METAL_FUNC void write_four(device float *y, uint i, uint n, metal::float4 v) {
 }
 
 // Four numbers of head h, from 4 · quad on, of a part that is whole now.
-template <typename C>
+template <bool whole, typename C>
 METAL_FUNC void write_part(AttentionHeads<C> all, threadgroup JoinMemory &memory, metal::float4 sum, Weights weights,
                            uint h, uint quad, uint part, uint parts, constant AttentionArgs &args) {
     using namespace metal;
     uint dim = args.v_dim;
     if (args.split) {
-        device float *to = all.y + (ulong(h) * args.parts + part) * (dim + 2);
-        write_four(to, 4 * quad, dim, sum);
+        device float *to = all.y + (ulong(h) * args.parts + part) * part_row(args);
+        write_four<whole>(to, 4 * quad, dim, sum);
         if (quad == 0) {
             to[dim] = weights.top;
             to[dim + 1] = weights.total;
@@ -114,8 +119,7 @@ METAL_FUNC void write_part(AttentionHeads<C> all, threadgroup JoinMemory &memory
     Weights before;
     float4 earlier = float4(0);
     if (part == 0) {
-        before.top = sink_of(all.sinks, args.sinks, all.head + h);
-        before.total = sink_weight(before.top);
+        before = weights_of_sink(sink_of(all.sinks, args.sinks, all.head + h));
     } else {
         before = memory.before[part % 2 * OB_ATTENTION_TILE + h];
         earlier = values;
@@ -124,7 +128,7 @@ METAL_FUNC void write_part(AttentionHeads<C> all, threadgroup JoinMemory &memory
     OB_UNROLL
     for (uint c = 0; c < 4; c++) sum[c] = joined.sum(earlier[c], sum[c]);
     if (part + 1 == parts) {
-        write_four(all.y + h * dim, 4 * quad, dim, sum * (1 / joined.both.total));
+        write_four<whole>(all.y + h * dim, 4 * quad, dim, sum * (1 / joined.both.total));
     } else {
         values = sum;
         if (quad == 0) memory.before[(part + 1) % 2 * OB_ATTENTION_TILE + h] = joined.both;
@@ -133,7 +137,7 @@ METAL_FUNC void write_part(AttentionHeads<C> all, threadgroup JoinMemory &memory
 
 // Joins what the lanes of a threadgroup have of part `part` with the parts before it, and writes y after the last one;
 // or writes the part's sums, where args.split says so.
-template <uint L, uint E, uint H, typename C>
+template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, threadgroup JoinMemory &memory,
                           uint part, uint parts, constant AttentionArgs &args, Place place) {
     using namespace metal;
@@ -154,7 +158,7 @@ METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, t
     OB_UNROLL
     for (uint h = 0; h < H; h++) {
         for (uint g = 0; g < place.groups; g++) tops[h] = max(tops[h], memory.groups[g * H + h].top);
-        float by = exp(lane.weights[h].top - shift_of(tops[h])), total = lane.weights[h].total * by;
+        float by = exp2(lane.weights[h].top - shift_of(tops[h])), total = lane.weights[h].total * by;
         OB_UNROLL
         for (uint mask = OB_SIMD / 2; mask >= L; mask /= 2) total += simd_shuffle_xor(total, ushort(mask));
         lane.scale(h, by);
@@ -177,17 +181,18 @@ METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, t
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        for (uint item = place.thread_index; item < round * quads; item += place.threads) {
-            uint h = item / quads * kept + n, quad = item % quads;
-            if (h >= all.heads) break;
-            float4 sum = memory.sums[item];
+        const uint spans = (2 * L * E + OB_SIMD - 1) / OB_SIMD;  // a simdgroup takes a span of a head's numbers
+        for (uint unit = place.group; unit < round * spans; unit += place.groups) {
+            uint head = unit / spans, h = head * kept + n, quad = unit % spans * OB_SIMD + place.lane;
+            if (h >= all.heads || quad >= quads) continue;
+            float4 sum = memory.sums[head * quads + quad];
             Weights weights = memory.groups[h];
             for (uint g = 1; g < place.groups; g++) {
-                sum = sum + memory.sums[g * round * quads + item];
+                sum = sum + memory.sums[(g * round + head) * quads + quad];
                 weights.total += memory.groups[g * H + h].total;
                 weights.top = max(weights.top, memory.groups[g * H + h].top);
             }
-            write_part(all, memory, sum, weights, h, quad, part, parts, args);
+            write_part<whole>(all, memory, sum, weights, h, quad, part, parts, args);
         }
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next part overwrites all this

@@ -90,16 +90,16 @@ METAL_FUNC bool is_multiple(P p, uint bytes) {
     return reinterpret_cast<ulong>(p) % bytes == 0;
 }
 
-// Whether all eights of queries, keys and values are aligned and whole.
+// Whether all eights of queries, keys, values and results are aligned and whole.
 template <typename C>
 METAL_FUNC bool cache_whole(AttentionHeads<C> all, constant AttentionArgs &args) {
     return (args.head_dim | args.v_dim | args.v_row) % 8 == 0 && is_multiple(all.q, 16) && is_multiple(all.keys, 16) &&
-           is_multiple(all.values, 16);
+           is_multiple(all.values, 16) && is_multiple(all.y, 16);
 }
 METAL_FUNC bool cache_whole(AttentionHeads<char> all, constant AttentionArgs &args) {
     uint groups = cache_groups(args.head_dim) | cache_groups(args.v_row);
     return (args.head_dim | args.v_dim) % 8 == 0 && groups % 2 == 0 && is_multiple(all.q, 16) &&
-           is_multiple(all.keys, 4) && is_multiple(all.values, 4);
+           is_multiple(all.keys, 4) && is_multiple(all.values, 4) && is_multiple(all.y, 16);
 }
 
 #endif

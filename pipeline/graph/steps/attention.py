@@ -18,6 +18,8 @@ NORMS = ("head", "all")
 # A GPU splits positions where they are more than so many parts, and rows and heads give fewer threadgroups than this.
 SPLIT_PARTS = 4
 SPLIT_THREADGROUPS = 256
+# Below so many query heads of all rows, a threadgroup of a GPU takes two of them.
+FEW_HEADS = 256
 
 NO_PLACE = "was given a slot or a position that its cache does not have"  # why a row fails
 
@@ -178,7 +180,7 @@ class Attention(Step):
             if stored.dtype not in FLOATS:
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
-        tiles, parts = self._attention_tiles(heads // kv_heads, max(dim, v_dim)), attention_parts(window, context)
+        tiles, parts = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim)), attention_parts(window, context)
         constants = {
             "rows": self.rows,
             "heads": heads,
@@ -198,7 +200,7 @@ class Attention(Step):
             "softcap": softcap,
         }
         reads, y = (q, k_cache, v_cache, slots, positions, stored), self.scratch(name, (self.rows, heads * v_dim))
-        sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + 2)) if constants["split"] else y
+        sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END)) if constants["split"] else y
         self.add(
             name,
             f"attention_{k_cache.dtype}",
@@ -213,12 +215,14 @@ class Attention(Step):
             self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
         return y
 
-    def _attention_tiles(self, sharing: int, dim: int) -> int:
+    def _attention_tiles(self, kv_heads: int, sharing: int, dim: int) -> int:
         """Threadgroups among which the heads that share a key-value head are divided. On a processor one thread reads
-        keys and values once for all of them; a GPU's threadgroup has registers for a few."""
+        keys and values once for all of them; a GPU's threadgroup has registers for a few, and where rows and heads
+        alone do not fill a GPU, it takes fewer yet. No bit depends on it."""
         if self.simd_width == 1:
             return 1
-        return math.ceil(sharing / (_core.ATTENTION_TILE if dim <= 256 else 2))
+        few = dim > 256 or self.rows * kv_heads * sharing < FEW_HEADS
+        return math.ceil(sharing / (2 if few else _core.ATTENTION_TILE))
 
     def _attention_splits(self, threadgroups: int, parts: int, dim: int, v_dim: int) -> bool:
         """Whether each part of the positions has threadgroups of its own, and a dispatch more merges them. It pays
