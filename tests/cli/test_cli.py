@@ -13,6 +13,7 @@ from support.paths import golden
 from support.programs import certain, fake, finish, refuse, rows_of, run, start
 
 from pipeline.checkpoints.storyteller import builtin_model
+from pipeline.host import INSTRUCTION_SETS
 from pipeline.metalc.toolchain import runnable_isas
 
 GOLDEN = golden("golden")["4bit"]
@@ -144,6 +145,19 @@ def test_trace(tmp_path):
 def test_help(module):
     code, out, err = finish(start(["-m", module], ["--help"]))
     assert code == 0 and err == "" and "--temperature" in out and "exit codes" in out
+
+
+@pytest.mark.parametrize("module", ["pipeline.run", "pipeline.bench"])
+def test_devices_are_listed(module):
+    """One line for each, opened without its kernels; then those that are not there, with the reason."""
+    without = {"OB_CUDA_DRIVER": "/nonexistent/libcuda.so", "OB_THREADS": "3"}
+    code, out, err = finish(start(["-m", module], ["--device", "list"], env=without))
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert (code, err) == (0, "") and list(lines) == ["cpu", "checker", "cuda", "metal"]
+    (isa,) = {each for each in INSTRUCTION_SETS if f", {each}, " in lines["cpu"]}
+    assert lines["cpu"].endswith(f", {isa}, 3 threads") and lines["checker"].endswith("1,024 threads per threadgroup")
+    assert lines["cuda"].startswith("cuda     absent: NVIDIA's driver is not there: install it (/nonexistent")
+    assert lines["metal"] == "metal    absent: Apple's GPUs are on macOS"
 
 
 @pytest.mark.parametrize(
