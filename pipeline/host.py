@@ -17,16 +17,19 @@ __all__ = [
     "EXTENSIONS",
     "GENERIC",
     "INSTRUCTION_SETS",
+    "LIST",
     "SHADER_SETS",
     "cache_folder",
     "cores",
     "is_device",
     "peak_memory",
+    "processor_name",
     "private_folder",
 ]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
 CUDA = "cuda"  # the shaders as CUDA C++
+LIST = "list"  # as a device's name: the programs show those there are
 DEVICES = ("auto", "cpu", CUDA, "metal", CHECKER)  # of several GPUs, cuda is cuda:0
 
 # The instruction sets of the cpu device, best first; objc/ has the same list, and finds out which the processor has.
@@ -47,6 +50,17 @@ def is_device(name: str) -> bool:
 # What this process exits with where a file that it has mapped is cut short: 0 for a library, which leaves the signal to
 # the program that uses it; a program of this package sets its own.
 exit_code = 0
+
+
+def processor_name() -> str:
+    """The processor's name where Linux tells it, else nothing."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return ""
 
 
 def cores() -> int:

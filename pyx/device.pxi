@@ -33,6 +33,31 @@ def open_device(str name="auto", *, int threads=0, int schedules=0, str isa=None
     return result
 
 
+def device_names():
+    """The names of all devices of this machine, as open_device takes them."""
+    cdef char text[256]
+    cdef size_t count
+    cdef ob_error error
+    if ob_device_count(&count, &error) != 0:
+        _raise(&error)
+    names = []
+    for i in range(count):
+        if ob_device_name(i, text, sizeof(text), &error) != 0:
+            _raise(&error)
+        names.append(text.decode("utf-8", "replace"))
+    return names
+
+
+def device_problem(str name):
+    """Why this machine has no device of that name, in one line; "" where nothing is known of that."""
+    cdef char text[1024]
+    cdef ob_error error
+    cdef bytes utf8 = name.encode()
+    if ob_device_problem(utf8, text, sizeof(text), &error) != 0:
+        _raise(&error)
+    return text.decode("utf-8", "replace")
+
+
 cdef class Device(Handle):
     """A device, its queue and its libraries.
 
@@ -92,6 +117,16 @@ cdef class Device(Handle):
     def working_set(self):
         """Bytes that may be in use on the device at once without loss of speed."""
         return self.describe().working_set
+
+    @property
+    def memory(self):
+        """Bytes of memory that the device has of its own; 0 where it does not tell."""
+        return self.describe().memory
+
+    @property
+    def transfers(self):
+        """Command buffers so far that only moved bytes between host and device."""
+        return self.describe().transfers
 
     @property
     def command_buffers(self):

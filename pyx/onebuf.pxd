@@ -34,6 +34,8 @@ cdef extern from "core/onebuf.h" nogil:
         uint32_t schedules
         uint32_t unified
         uint64_t working_set
+        uint64_t memory
+        uint64_t transfers
 
     ctypedef struct ob_argument:
         char name[64]
@@ -85,6 +87,9 @@ cdef extern from "core/onebuf.h" nogil:
     void ob_release(void *handle)
     ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error)
     int ob_device_describe(ob_device *device, ob_device_info *info, ob_error *error)
+    int ob_device_count(size_t *count, ob_error *error)
+    int ob_device_name(size_t index, char *name, size_t length, ob_error *error)
+    int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error)
     ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
     ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
     int ob_library_count(ob_library *library, size_t *count, ob_error *error)
@@ -135,6 +140,11 @@ cdef extern from "args.h":
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
         OB_ROPE_HEADS
+        OB_ATTENTION_TILE
+        OB_ATTENTION_HEAD_DIM
+        OB_ATTENTION_V_DIM
+        OB_ATTENTION_PART
+        OB_ATTENTION_PARTS
         OB_NORM_HEAD
         OB_NORM_ALL
         OB_CACHE_GROUP

@@ -33,19 +33,21 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     return found;
 }
 
-static NSArray *deviceNames(void) {
-    NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
-    if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
++ (NSArray *)deviceNames {
+    NSMutableArray *names = [NSMutableArray array];
+    id<MTLDevice> first = OBSystemDeviceName != nil ? MTLCreateSystemDefaultDevice() : nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
-        if (![names containsObject:[device name]]) [names addObject:[device name]];
+        BOOL isFirst = first != nil && [[device name] isEqual:[first name]];
+        [names addObject:isFirst ? OBSystemDeviceName : [device name]];
     }
     [devices release];
+    [first release];
     return names;
 }
 
 static NSString *reasonOfMissing(NSString *name) {
-    NSArray *names = deviceNames();
+    NSArray *names = [[NSArray arrayWithObject:@"auto"] arrayByAddingObjectsFromArray:[OBDevice deviceNames]];
     for (NSString *known in names) {
         if ([known caseInsensitiveCompare:name] != NSOrderedSame) continue;
         return [NSString stringWithFormat:@"device '%@' does not open: no memory is left, or the system refuses", name];
@@ -138,6 +140,10 @@ static NSString *reasonOfMissing(NSString *name) {
 }
 - (uint64_t)workingSet {
     return [_device recommendedMaxWorkingSetSize];
+}
+- (uint64_t)memorySize {
+    if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
+    return [(id<OBHardwareDevice>)_device memorySize];
 }
 - (OBTransfers *)transfers {
     return _transfers;

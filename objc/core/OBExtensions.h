@@ -21,6 +21,7 @@
 @protocol OBHardwareDevice
 - (NSString *)hardwareName;
 - (NSString *)instructionSet;  // of its kernels, such as "sm_90a"
+- (uint64_t)memorySize;        // bytes that it has of its own
 @end
 
 // A device that is a processor.

@@ -26,6 +26,7 @@ enum {
 @interface OBTransfers ()
 - (OBStage *)stageOfLength:(NSUInteger)length error:(NSError **)error;
 - (void)keep:(OBStage *)stage user:(id<MTLCommandBuffer>)user;
+- (void)commit:(id<MTLCommandBuffer>)commands;
 - (id<MTLCommandBuffer>)commandsBetween:(id<MTLBuffer>)outer
                                  offset:(const NSUInteger *)offsets
                                     and:(const ob_transfer *)transfers
@@ -112,7 +113,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     }
     if (stage != nil) {
         commands = [self commandsBetween:stage->buffer offset:offsets and:transfers count:count reading:NO error:error];
-        [commands commit];
+        [self commit:commands];
         [self keep:stage user:commands];
     }
     free(offsets);
@@ -133,7 +134,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
                                                         count:count
                                                       reading:YES
                                                         error:error];
-        [commands commit];
+        [self commit:commands];
         done = commands != nil && finish(commands, error);
     }
     const char *stageBytes = stage != nil ? [stage->buffer contents] : NULL;
@@ -178,7 +179,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
                                                   reading:NO
                                                     error:error];
     [commands setLabel:@"upload"];
-    [commands commit];
+    [self commit:commands];
     BOOL done = commands != nil && finish(commands, error);
     [map release];
     free(offsets);
@@ -208,6 +209,16 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     }
     [encoder endEncoding];
     return commands;
+}
+
+- (void)commit:(id<MTLCommandBuffer>)commands {
+    if (commands == nil) return;
+    [commands commit];
+    __atomic_fetch_add(&_committed, 1, __ATOMIC_RELAXED);
+}
+
+- (uint64_t)committedCommandBuffers {
+    return __atomic_load_n(&_committed, __ATOMIC_RELAXED);
 }
 
 // A stage that is in no use, taken from those kept or made.

@@ -47,6 +47,8 @@ typedef struct {
     uint32_t schedules;       // orders of threads tried for each dispatch; 0 for a device that does not check kernels
     uint32_t unified;         // 1 if the device's memory is the host's
     uint64_t working_set;     // bytes that may be in use on the device at once without loss of speed
+    uint64_t memory;          // bytes that the device has of its own, 0 where it does not tell
+    uint64_t transfers;       // command buffers among the above that only moved bytes of the host
 } ob_device_info;
 
 typedef struct {
@@ -105,6 +107,13 @@ void ob_release(void *handle);
 // `options` may be NULL, which is all zero. An option that the device lacks is refused.
 ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error);
 int ob_device_describe(ob_device *device, ob_device_info *info, ob_error *error);
+
+// The devices of this machine by the names that ob_device_open takes. Nothing is opened.
+int ob_device_count(size_t *count, ob_error *error);
+int ob_device_name(size_t index, char *name, size_t length, ob_error *error);
+
+// Why this machine has no device of a name, as one line; empty where nothing is known of that.
+int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error);
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error);
 ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);

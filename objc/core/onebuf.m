@@ -96,7 +96,39 @@ int ob_device_describe(ob_device *handle, ob_device_info *info, ob_error *error)
     info->command_buffers = [device committedCommandBuffers];
     info->schedules = (uint32_t)[device schedules];
     info->unified = [device unified];
+    info->memory = [device memorySize];
+    info->transfers = [[device transfers] committedCommandBuffers];
     info->working_set = [device workingSet];
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_count(size_t *count, ob_error *error) {
+    int status = -1;
+    *count = 0;
+    OB_BEGIN
+    *count = [[OBDevice deviceNames] count];
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_name(size_t index, char *name, size_t length, ob_error *error) {
+    int status = -1;
+    *name = '\0';
+    OB_BEGIN
+    copyText(name, length, [[OBDevice deviceNames] objectAtIndex:index]);
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error) {
+    int status = -1;
+    *problem = '\0';
+    OB_BEGIN
+    copyText(problem, length, OBProblemOfDevice(text(name)));
     status = 0;
     OB_END(error)
     return status;

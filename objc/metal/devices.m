@@ -32,5 +32,6 @@ NSString *OBMProblemOfDevice(NSString *name);
 
 NSString *OBMProblemOfDevice(NSString *name) {
     NSString *kind = [[[name lowercaseString] componentsSeparatedByString:@":"] objectAtIndex:0];
+    if ([kind isEqualToString:@"metal"]) return @"Apple's GPUs are on macOS";
     return [kind isEqualToString:@"cuda"] ? CUDAProblem() : nil;
 }

@@ -3,7 +3,7 @@
 import argparse
 
 from ..graph.formats import CACHE_DTYPES
-from ..host import DEVICES
+from ..host import DEVICES, LIST
 from .program import Parser, file_path
 from .settings import MAX_TOKENS, STORY_TEMPERATURE, CheckedSettings, Settings
 
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
     add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
-    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)}, or {LIST} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")
     add(

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..generation.settings import Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
-from ..host import DEVICES, INSTRUCTION_SETS, is_device
+from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
 from .row_file import check_unused
 
 __all__ = [
@@ -144,8 +144,8 @@ def _check_values(settings: CheckedSettings) -> None:
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
-    if not is_device(device):
-        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    if not is_device(device) and device != LIST:
+        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}; {LIST} shows those there are")
     check_isa(settings.isa)
     check_cache(settings.kv_cache)
     if settings.json and settings.explain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import shlex
@@ -56,6 +57,11 @@ class Device:
         """Worker threads; 0 for a device without."""
         return self.core.threads
 
+    @functools.cached_property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup; 1 on a processor, where a threadgroup is one thread."""
+        return self.kernel("clear_status").width
+
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
         return max(self.core.working_set - self.core.allocated, 0)
@@ -64,6 +70,11 @@ class Device:
     def command_buffers(self) -> int:
         """Command buffers that reached the queue so far, counted there."""
         return self.core.command_buffers
+
+    @property
+    def computing_command_buffers(self) -> int:
+        """Those of them that did more than move bytes of the host to the device's own memory, or back."""
+        return self.core.command_buffers - self.core.transfers
 
     @property
     def findings(self) -> list[Finding]:

@@ -167,7 +167,7 @@ class Generator:
         events: list[Event] = []
         flight: deque[Pending] = deque()
         live, step = rows, 0
-        before, clock = device.command_buffers, time.perf_counter()
+        before, clock = device.computing_command_buffers, time.perf_counter()
         try:
             while True:
                 while live == rows and len(flight) < self._in_flight and step + len(flight) < steps:
@@ -192,7 +192,7 @@ class Generator:
             for run in flight:  # left early: no one is to change rows under a step that runs
                 with contextlib.suppress(RunError):  # the first error counts
                     run.wait()
-            stats.command_buffers += device.command_buffers - before
+            stats.command_buffers += device.computing_command_buffers - before
         self._decode.move_up([row for row, end in enumerate(ends) if end is None])
         free.extend(sequence.slot for sequence, end in zip(active, ends) if end is not None)
         active[:] = [sequence for sequence, end in zip(active, ends) if end is None]

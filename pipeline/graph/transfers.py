@@ -88,6 +88,15 @@ class Copy:
     buffer: _core.Buffer
     at: int
 
+    def view(self) -> memoryview:
+        """The bytes in the map. ShapeError where they are not all there."""
+        seen = memoryview(self.memory)[self.begin : self.begin + self.nbytes]
+        if seen.nbytes != self.nbytes:
+            raise ShapeError(
+                f"{self.nbytes} bytes from byte {self.begin} on are not within a map of {len(self.memory)}"
+            )
+        return seen
+
     def cut(self, begin: int, nbytes: int) -> Copy:
         """A part of it."""
         return Copy(self.key, self.memory, self.begin + begin, nbytes, self.buffer, self.at + begin)
@@ -102,7 +111,7 @@ def upload(device: Device, copies: Iterable[Copy], progress: Callable[[int], Non
     for piece, following in zip(pieces, [*pieces[1:], None]):
         if following is not None:
             _advise(following, "MADV_WILLNEED")
-        views = [memoryview(copy.memory)[copy.begin : copy.begin + copy.nbytes] for copy in piece]
+        views = [copy.view() for copy in piece]
         try:
             device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
         finally:

@@ -19,7 +19,7 @@ import pipeline as p
 from pipeline import bench
 from pipeline.benching import bandwidth, llama_cpp, peer, steps
 from pipeline.benching.cache import models_folder
-from pipeline.benching.gguf_file import targets, values
+from pipeline.benching.gguf_tensors import targets, values
 from pipeline.benching.options import parse_options
 
 KINDS = [

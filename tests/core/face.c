@@ -90,10 +90,23 @@ static void check_run(ob_device *device, ob_library *library) {
     ob_release(buffer);
 }
 
+static void check_names(void) {
+    char name[64] = "before", problem[256] = "before";
+    size_t count = 0;
+    ob_error error = unset();
+    report("devices are counted", ob_device_count(&count, &error) == 0 && count > 0, &error);
+    report("the last has a name", ob_device_name(count - 1, name, sizeof name, &error) == 0 && name[0] != 0, &error);
+    CHECK_ERROR("a device beyond the last", ob_device_name(count, name, sizeof name, &error) < 0, OB_ARGUMENT, "");
+    report("its name is empty", name[0] == 0, &(ob_error){0, ""});
+    report("nothing is known of it", ob_device_problem("absent", problem, sizeof problem, &error) == 0 && !problem[0],
+           &error);
+}
+
 int main(int count, char **words) {
     if (count != 3) return 2;
     ob_error error = unset();
     ob_device_info info;
+    check_names();
     CHECK_ERROR("a device that is not there", ob_device_open("absent", NULL, &error) == NULL, OB_DEVICE, "absent");
     ob_device *device = ob_device_open(words[2], NULL, &error);
     report("a device", device != NULL, &error);

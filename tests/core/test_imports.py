@@ -43,7 +43,9 @@ RICH = "rich, which only a terminal needs"
 OPTIONAL = "a package that may not be there"
 LATE = {
     ("run", "cli.running"): COMMAND_LINE,
+    ("run", "cli.devices"): COMMAND_LINE,
     ("bench", "benching.running"): COMMAND_LINE,
+    ("bench", "cli.devices"): COMMAND_LINE,
     ("check", "checking.checks"): COMMAND_LINE,
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.axes import axis, each
 from support.processors import CHECKERS, PROCESSORS
+from support.stages import keep_stages
 
 import pipeline
 from pipeline import _core
@@ -147,6 +148,7 @@ def test_commands_are_recorded_once_per_number_of_rows(device, kernels, x):
 
     chain = adding(device, kernels, x)
     chain.run(0)
+    keep_stages(device)
     before = device.core.allocated
     chain.run(ROWS)
     chain.run(ROWS + 1)
@@ -164,6 +166,7 @@ def test_the_numbers_of_rows_that_ran_last_are_kept(device, kernels, x):
     """A run keeps what it executes: what is prepared anew meanwhile takes memory of its own."""
     chain = adding(device, kernels, x)
     chain.run()
+    keep_stages(device)
     before, held = device.core.allocated, chain.commit(1)
     each_takes = device.core.allocated - before
     for rows in range(2, 3 * KEPT):

@@ -27,7 +27,21 @@ static bool hasStatus(void *context) {
     return obm_load(&wait->recording->status) >= wait->status;
 }
 
-static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)recording->owner release]; }
+@interface OBMCommandBuffer ()
+- (void)releaseKept;
+@end
+
+// What it used goes, also where a program keeps the command buffer. Logs name kernels, so they are written before.
+static void hasCompleted(obm_recording *recording) {
+    OBMCommandBuffer *owner = recording->owner;
+    if ([(OBMDevice *)[owner device] writesLogs]) {
+        NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+        [owner logs];
+        [pool drain];
+    }
+    [owner releaseKept];
+    [owner release];
+}
 
 @implementation OBMCommandBuffer
 

@@ -126,14 +126,14 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
         if (result == CUDA_ERROR_NOT_READY) {
             if (!is_endless(executor, marker)) return false;
             __atomic_store_n(&executor->context->abandoned, true, __ATOMIC_RELAXED);
-            obm_store(&executor->lost,
-                      "the device is lost, because an earlier command buffer did not end; open it again");
+            obm_store(&executor->lost, "an earlier command buffer did not end; open the device again");
             if (marker->recording != NULL)
                 cuda_fail_started(marker->recording, CUDA_ERROR_LAUNCH_TIMEOUT, started(executor));
         } else {
             if (marker->recording != NULL) cuda_fail_started(marker->recording, result, started(executor));
-            cuda_context_break(executor->context);
-            obm_store(&executor->lost, "the device is lost, because an earlier command buffer broke it; open it again");
+            obm_store(&executor->lost,
+                      "an earlier command buffer broke the GPU; its driver serves this process no more, start it "
+                      "again");
         }
     }
     if (marker->recording != NULL)
