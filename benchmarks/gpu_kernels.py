@@ -1,6 +1,6 @@
 """How close single kernels come to a device's bandwidth: matrix × vector of Qwen3-30B-A3B's shape.
 
-    python benchmarks/gpu_kernels.py [--device cuda] [--kernels linear3 down ...] [--formats bf16 q4_bf16] [--rows 1 2 4]
+    python benchmarks/gpu_kernels.py --device cuda --kernels qkv down --formats bf16 q4_bf16 --rows 1 2 4
 
 A chain repeats one kernel over so many different weights that no cache holds them, and each dispatch waits for the one
 before, as in a model. The time is the device's own, from the start of the chain to its end; the median of several runs
@@ -216,7 +216,8 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     nbytes = options.megabytes << 20
     bandwidth = read_bandwidth(device, min(READ_BYTES, 2 * nbytes), options.runs)
     yield f"{device.name}: a kernel that only reads reaches {bandwidth / 1e9:,.0f} GB/s"
-    yield f"{'kernel':9} {'format':9} {'rows':>4} {'dispatches':>10} {'MB each':>8} {'µs each':>8} {'GB/s':>7} {'share':>6}"
+    titles = f"{'kernel':9} {'format':9} {'rows':>4} {'dispatches':>10} {'MB each':>8} {'µs each':>8}"
+    yield f"{titles} {'GB/s':>7} {'share':>6}"
     for name in options.kernels:
         for format in options.formats:
             case = CASES[name](device, Weights(format), nbytes)

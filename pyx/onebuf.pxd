@@ -140,6 +140,12 @@ cdef extern from "args.h":
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
         OB_ROPE_HEADS
+        OB_ATTENTION_TILE
+        OB_ATTENTION_HEAD_DIM
+        OB_ATTENTION_V_DIM
+        OB_ATTENTION_PART
+        OB_ATTENTION_PARTS
+        OB_ATTENTION_PART_END
         OB_NORM_HEAD
         OB_NORM_ALL
         OB_CACHE_GROUP

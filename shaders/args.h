@@ -17,9 +17,13 @@
 #define OB_LINEAR_THREADS 256
 #define OB_DOWN_THREADS 512
 
+// Threads of a GPU's threadgroup that norms a row.
+#define OB_NORM_THREADS 512
+
 // One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
 // (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).
 #define OB_ROPE_HEADS 4
+#define OB_ROPE_THREADS (32 * OB_ROPE_HEADS)
 #define OB_NORM_HEAD 1
 #define OB_NORM_ALL 2
 
@@ -30,9 +34,22 @@
 // share a key-value head.
 #define OB_ATTENTION_BLOCK 256
 #define OB_ATTENTION_HEADS 16
+// A GPU's threadgroup of attention has so many threads, and works on at most OB_ATTENTION_TILE query heads at a time,
+// with at most so many numbers per head. Positions come in at most OB_ATTENTION_PARTS parts, each of at least
+// OB_ATTENTION_PART, so that several threadgroups can share a row. Another size of threadgroup merges them.
+#define OB_ATTENTION_THREADS 256
+#define OB_ATTENTION_TILE 4
+#define OB_ATTENTION_HEAD_DIM 768
+#define OB_ATTENTION_V_DIM 512
+#define OB_ATTENTION_PART 128
+#define OB_ATTENTION_PARTS 16
+#define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
+#define OB_ATTENTION_MERGE_THREADS 128
 
 // The largest top_k that the routing accepts.
 #define OB_MAX_TOP_K 64
+// Threads of a GPU's threadgroup that routes a row: one simdgroup.
+#define OB_ROUTING_LANES 32
 
 // A threadgroup of the sampler works on one part of a row's logits. A part is made of blocks; a block whose largest
 // logit is too small is skipped. A selection reads a list of at most OB_SAMPLE_LIST logits where that is enough.
@@ -126,6 +143,9 @@ struct AttentionArgs {
     uint32_t window;          // positions that a row sees, in caches that are rings; 0: all
     uint32_t sinks;           // 0: none; OB_F32, OB_F16 or OB_BF16
     uint32_t step;            // a failing row reports this number
+    uint32_t tiles;           // threadgroups that share the query heads of a key-value head
+    uint32_t parts;           // most parts that positions come in
+    uint32_t split;           // 1: each part has a threadgroup of its own
     float scale;
     float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
@@ -243,7 +263,7 @@ static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
 static_assert(sizeof(struct HeadArgs) == 64, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 52, "AttentionArgs");
+static_assert(sizeof(struct AttentionArgs) == 64, "AttentionArgs");
 static_assert(sizeof(struct LatentArgs) == 40, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");

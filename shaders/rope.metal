@@ -1,6 +1,7 @@
 // Rotary positions (Su et al. 2021), after the norm of queries and keys, and the write to the KV cache.
 #include "args.h"
 #include "cache.h"
+#include "heads_simd.h"
 
 using namespace metal;
 
@@ -108,6 +109,12 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     bool together = args.norm == OB_NORM_ALL;
     float scale = 1;
     uint scaled = OB_NONE;  // `scale` belongs to all queries (1), to all keys (0) or to neither
+#ifndef __METAL_CPU__
+    threadgroup float numbers[OB_ROPE_HEADS * OB_HEAD_DIM];
+    threadgroup float *memory = numbers + place.group * OB_HEAD_DIM;
+    bool simd = place.threads == OB_HEAD_LANES * place.groups && place.groups <= OB_ROPE_HEADS;
+    bool fits = simd && dim <= OB_HEAD_DIM && v_dim <= OB_HEAD_DIM;
+#endif
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
@@ -115,6 +122,14 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
         if (head >= args.heads + args.kv_heads) {
             if (!held) continue;
             device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
+#ifndef __METAL_CPU__
+            if (fits) {
+                bool norm = args.norm_values != 0;
+                SimdHead<T> values = {x, q_norm, x, norm, false, false, 0, v_dim, 1, args.eps, 0, args.clip};
+                values.store(v_cache + to * cache_row(v_cache, v_dim), memory, place.lane);
+                continue;
+            }
+#endif
             PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
             cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
             continue;
@@ -122,6 +137,32 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
         device const float *first = (query ? q : k) + ulong(row) * heads * dim;
         device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
+#ifndef __METAL_CPU__
+        if (fits) {
+            if (together && scaled != uint(query)) {
+                scale = norm_scale(first, heads * dim, args.eps, place);
+                scaled = uint(query);
+            }
+            SimdHead<T> turned = {first + own * dim,
+                                  weight,
+                                  table + ulong(row) * 2 * args.half_dim,
+                                  args.norm == OB_NORM_HEAD,
+                                  args.norm != 0,
+                                  args.interleaved != 0,
+                                  args.half_dim,
+                                  dim,
+                                  scale,
+                                  args.eps,
+                                  args.weight_offset,
+                                  args.clip};
+            if (query) {
+                turned.store(q_out + (ulong(row) * args.heads + head) * dim, memory, place.lane);
+            } else if (held) {
+                turned.store(k_cache + to * cache_row(k_cache, dim), memory, place.lane);
+            }
+            continue;
+        }
+#endif
         if (args.norm == OB_NORM_HEAD) {
             scale = norm_scale(first + own * dim, dim, args.eps, place);
         } else if (together && scaled != uint(query)) {

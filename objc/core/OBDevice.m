@@ -75,6 +75,7 @@ static NSString *reasonOfMissing(NSString *name) {
         return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
     }
     result->_transfers = [[OBTransfers transfersWithDevice:device queue:result->_queue] retain];
+    if (result->_transfers == nil) return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
     return result;
 }
 

@@ -80,6 +80,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
 
 + (OBTransfers *)transfersWithDevice:(id<MTLDevice>)device queue:(id<MTLCommandQueue>)queue {
     OBTransfers *transfers = [[[OBTransfers alloc] init] autorelease];
+    if (transfers == nil) return nil;
     transfers->_device = [device retain];
     transfers->_queue = [queue retain];
     transfers->_lock = [[NSLock alloc] init];
@@ -234,9 +235,10 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     [_lock unlock];
     if (found != nil) return found;
     found = [[[OBStage alloc] init] autorelease];
-    found->buffer = [_device newBufferWithLength:length < STAGE_BYTES ? STAGE_BYTES : length
-                                         options:MTLResourceStorageModeShared];
-    if (found->buffer != nil) return found;
+    if (found != nil)
+        found->buffer = [_device newBufferWithLength:length < STAGE_BYTES ? STAGE_BYTES : length
+                                             options:MTLResourceStorageModeShared];
+    if (found != nil && found->buffer != nil) return found;
     return OBFail(error, OBErrorMemory, @"no memory for a transfer of %llu bytes", (unsigned long long)length);
 }
 
@@ -245,9 +247,12 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     stage->user = [user retain];
     if ([stage->buffer length] > LONGEST_KEPT_STAGE) return;  // its command buffer keeps it while it runs
     [_lock lock];
-    if ([_stages count] == KEPT_STAGES) [_stages removeObjectAtIndex:0];
-    [_stages addObject:stage];
-    [_lock unlock];
+    @try {
+        if ([_stages count] == KEPT_STAGES) [_stages removeObjectAtIndex:0];
+        [_stages addObject:stage];
+    } @finally {
+        [_lock unlock];
+    }
 }
 
 @end

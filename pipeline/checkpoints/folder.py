@@ -15,6 +15,7 @@ from .config import read_json, token_ids
 from .end_tokens import END_TEXTS, only_ends, template_ends
 from .files import exists
 from .folder_tokenizer import special_texts, with_transformers_rules
+from .panics import panics_become
 from .safetensors import Header
 from .shards import INDEX, merged, no_weights, read_weights
 from .tensor_info import TensorInfo
@@ -62,17 +63,25 @@ class Folder(Checkpoint):
 
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            file, settings = self.path / "tokenizer.json", self.path / "tokenizer_config.json"
-            config, special = _optional_json(settings), _optional_json(self.path / "special_tokens_map.json")
-            core = read_tokenizer(file)
+            self._tokenizer = self._make_tokenizer()
+        return self._tokenizer
+
+    def _make_tokenizer(self) -> Tokenizer:
+        file, settings = self.path / "tokenizer.json", self.path / "tokenizer_config.json"
+        config, special = _optional_json(settings), _optional_json(self.path / "special_tokens_map.json")
+        core = read_tokenizer(file)
+
+        def bad(what: str) -> CheckpointError:
+            return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
+
+        with panics_become(bad, silent=True):
             with_transformers_rules(core, self.config.get("model_type"), config, special, settings)
             made = Tokenizer(core, clean_up=_cleans_up(core, config))
             made.set_ends(self._named_ends, self._end_texts(config, special, made))
             if not made.end_tokens and "eos_token_id" not in self.config:
                 default = DEFAULT_ENDS.get(str(self.config.get("model_type")))
                 made.set_ends([default] if default is not None and made.is_special(default) else [], ())
-            self._tokenizer = made
-        return self._tokenizer
+        return made
 
     def _end_texts(self, config: dict[str, Any], special: dict[str, Any], made: Tokenizer) -> set[str]:
         """The texts of end tokens that the tokenizer's files and the chat templates name."""

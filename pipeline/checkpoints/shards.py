@@ -24,7 +24,7 @@ __all__ = ["INDEX", "merged", "no_weights", "read_weights"]
 
 INDEX = "model.safetensors.index.json"
 MOST_NAME_BYTES = 255  # of a file's name, in the file systems that there are
-MOST_NAMED = 100  # missing files without an index
+MOST_NAMED = 100  # missing files
 _NUMBERED = re.compile(r"(.*)-(\d{1,6})-of-(\d{1,6})\.safetensors")
 
 
@@ -93,7 +93,7 @@ def _indexed(path: Path, weight_map: dict[str, str]) -> list[Header]:
     if missing:
         raise _OutOfDate(
             f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
-            f"{listed(missing, len(missing))}; download them"
+            f"{listed(missing, MOST_NAMED)}; download them"
         )
     headers = [read_header(path / file) for file in files]
     absent = _absent(headers, weight_map)

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import tokenizers
 
+from ..errors import CheckpointError
+from .panics import panics_become
+
 __all__ = ["CleanedStream", "Decoding", "TextStream"]
 
 # Tokens in front of a text that its decoding may look at: a character of four bytes, one token each.
@@ -44,7 +47,8 @@ class Decoding:
     def text(self, tokens: Iterable[int]) -> str:
         """The text of tokens, special ones left out."""
         shown = [token for token in tokens if self.name(token) is not None]
-        text: str = self._tokenizer.decode(shown, skip_special_tokens=True)
+        with panics_become(lambda what: CheckpointError(f"the tokenizer cannot show tokens as text: {what}")):
+            text: str = self._tokenizer.decode(shown, skip_special_tokens=True)
         return text
 
     def name(self, token: int) -> str | None:

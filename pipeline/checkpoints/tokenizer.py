@@ -80,7 +80,8 @@ class Tokenizer:
         """The id that a prompt begins with, whatever its text is; None where there is none."""
         if self._first:
             return self._first[0]
-        ids, own = (self._tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False))
+        with panics_become(lambda what: CheckpointError(f"the tokenizer cannot encode a letter: {what}"), silent=True):
+            ids, own = (self._tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False))
         added = len(ids) > len(own) and ids[1 : 1 + len(own)] == own and ids[: len(own)] != own
         return ids[0] if added else None
 

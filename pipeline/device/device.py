@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import shlex
@@ -55,6 +56,11 @@ class Device:
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads
+
+    @functools.cached_property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup; 1 on a processor, where a threadgroup is one thread."""
+        return self.kernel("clear_status").width
 
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""

@@ -57,6 +57,10 @@ class Pipeline(Steps):
             self._scope.pop()
 
     @property
+    def simd_width(self) -> int:
+        return self.device.simd_width if isinstance(self.device, Device) else 1
+
+    @property
     def dispatches(self) -> tuple[Dispatch, ...]:
         """The dispatches of the steps so far, in order."""
         return tuple(self._dispatches)

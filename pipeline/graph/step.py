@@ -43,6 +43,12 @@ class Step:
         self._status: Tensor | None = None
         self._shows_status = shows_status
 
+    @property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup, by which a step may choose a grid: 1 on a processor, and where the device is not known
+        yet. A grid that was chosen for another width gives right results, only later."""
+        return 1
+
     # Values
 
     def state(self, name: str, storage: Storage) -> Tensor:

@@ -41,7 +41,11 @@ template <bool aligned, uint quads>
 struct DirectInput {
     device const float *x;
     uint left;  // columns from x on
-    METAL_FUNC metal::float4 at(uint j) const { return load_floats<aligned>(x + 4 * j, left, 4 * j); }
+    METAL_FUNC metal::float4 at(uint j) const {
+        metal::float4 v = metal::float4(0);
+        if (left != 0) v = load_floats<aligned>(x + 4 * j, left, 4 * j);
+        return v;
+    }
     METAL_FUNC float sum(thread const float *p) const {
         if (quads == 1) return p[0];
         if (quads == 2) return p[0] + p[1];
@@ -62,16 +66,17 @@ struct StagedInput {
 // Stages `spans` spans of each lane from column `begin` on, for R rows.
 template <bool aligned, uint quads, bool sums, uint spans, uint R>
 METAL_FUNC void stage_inputs(thread const Inputs<R> &x, uint begin, uint columns, Stage stage, Place place) {
-    uint here = metal::min(columns - begin, spans * place.width * quads * 4);  // columns
+    uint stride = 4 * quads * place.width, here = metal::min(columns - begin, spans * stride);  // columns
+    uint padded = (here + stride - 1) / stride * stride;  // all lanes' spans, with zeros behind the last column
     for (uint r = 0; r < R; r++) {
-        for (uint first = 0; first < here; first += 4 * place.threads) {
+        for (uint first = 0; first < padded; first += 4 * place.threads) {
             uint i = first / 4 + place.thread_index;
             metal::float4 v = metal::float4(0);
             if (4 * i < here) v = load_floats<aligned>(x.row[r] + begin + 4 * i, here - 4 * i, 0);
             float sum = total(v);
             for (ushort step = 1; sums && step < quads; step *= 2) sum += metal::simd_shuffle_xor(sum, step);
             uint lane = i / quads % place.width, span = r * spans + i / quads / place.width;
-            if (i >= spans * place.width * quads) continue;
+            if (4 * i >= padded) continue;
             stage.quads[(span * quads + i % quads) * (place.width + 1) + lane] = v;
             if (sums && i % quads == 0) stage.sums[span * place.width + lane] = sum;
         }
@@ -170,8 +175,8 @@ METAL_FUNC void direct_products(thread const Row *rows, device const float *x, P
         metal::simdgroup_barrier(metal::mem_flags::mem_none);
         OB_UNROLL
         for (uint n = 0; n < F; n++) {
-            uint column = begin + n * stride + place.lane * span;
-            if (column >= columns) continue;
+            if (begin + n * stride >= columns) continue;
+            uint column = metal::min(begin + n * stride + place.lane * span, columns);
             DirectInput<aligned, quads> in = {x + column, columns - column};
             add_span<O, 1>(w + n * O, &in, columns >> 31, acc);
         }

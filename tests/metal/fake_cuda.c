@@ -2,7 +2,7 @@
 // written in C, on one thread per stream, later than they are launched, as a GPU would.
 //
 // Machine code is the path of such a library. FAKE_CUDA_FAIL has faults, each FUNCTION:NUMBER=RESULT: that call of that
-// function, counted from 1, gives the result. A result from 700 to 719 breaks the context: all later calls give it, too.
+// function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
 // FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -35,7 +35,7 @@ static const char *const names[] = {
 #undef NAME
 };
 static atomic_uint counts[CALLS];
-static _Atomic CUresult broken;  // what every call gives; a new context mends it
+static _Atomic CUresult broken;  // what every call gives that needs a context
 
 // ---- faults
 
@@ -243,9 +243,9 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device) {
     (void)flags;
     (void)device;
-    broken = SUCCESS;
     atomic_store(&hung, false);
     CALL(cuCtxCreate);
+    if (broken != SUCCESS) return broken;  // in this process for good
     *context = (CUcontext)(uintptr_t)1;
     return SUCCESS;
 }

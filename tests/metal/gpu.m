@@ -67,7 +67,7 @@ int main(int count, char **words) {
         NSString *failure = failureOf(&f, (uint32_t)i);
         if (failure == nil) good++;
         else printf("%d %s\n", i, [failure UTF8String]);
-        if (failure != nil && [failure rangeOfString:@"open it again"].length > 0) {
+        if (failure != nil && [failure rangeOfString:@"open the device again"].length > 0) {
             letGo(&f);
             if (!openAgain(&f, f.name)) return 2;
         }

@@ -21,7 +21,8 @@
                          &result)) {
         [self release];
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
-            OBMRaise(@"newBuffer: the GPU's driver says: %s; the device is lost, open it again", cuda_text(result));
+            OBMRaise(@"newBuffer: the GPU's driver says: %s%s", cuda_text(result),
+                     cuda_is_broken(result) ? cuda_cure : "");
         return nil;
     }
     self = [super initWithDevice:device memory:memory options:options];

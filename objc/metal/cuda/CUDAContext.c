@@ -1,19 +1,8 @@
 #include "CUDAContext.h"
 
 #include <stdio.h>
-#include <time.h>
 
-enum { OLDEST_MAJOR = 8, CLOSING_WAITS = 2000 };  // milliseconds
-
-// Contexts that are open or being closed and that a kernel broke: until they are gone, the driver makes no new one.
-static int broken;
-
-static void nap(void) { nanosleep(&(struct timespec){0, 1000000}, NULL); }
-
-void cuda_context_break(cuda_context *context) {
-    if (!__atomic_exchange_n(&context->broken, true, __ATOMIC_SEQ_CST))
-        __atomic_add_fetch(&broken, 1, __ATOMIC_SEQ_CST);
-}
+enum { OLDEST_MAJOR = 8 };
 
 int cuda_device_count(void) {
     const cuda_driver *driver = cuda_driver_open();
@@ -41,24 +30,20 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
     return *problem == NULL;
 }
 
-bool cuda_context_open(cuda_context *context, const char **problem) {
+CUresult cuda_context_open(cuda_context *context) {
     const cuda_driver *driver = context->driver;
     CUdevice device;
-    for (int i = 0; i < CLOSING_WAITS && __atomic_load_n(&broken, __ATOMIC_SEQ_CST) > 0; i++) nap();
     CUresult result = driver->cuDeviceGet(&device, context->ordinal);
     if (result == CUDA_SUCCESS) result = driver->cuCtxCreate(&context->context, CU_CTX_SCHED_AUTO, device);
-    *problem = cuda_text(result);
-    if (result != CUDA_SUCCESS) return false;
+    if (result != CUDA_SUCCESS) return result;
     result = driver->cuStreamCreate(&context->stream, CU_STREAM_NON_BLOCKING);
     if (result == CUDA_SUCCESS)
         result = driver->cuMemHostAlloc((void **)&context->started, sizeof *context->started,
                                         CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
     if (result == CUDA_SUCCESS) *context->started = 0;
     cuda_leave(context);
-    if (result == CUDA_SUCCESS) return true;
-    *problem = cuda_text(result);
-    cuda_context_close(context);
-    return false;
+    if (result != CUDA_SUCCESS) cuda_context_close(context);
+    return result;
 }
 
 void cuda_context_close(cuda_context *context) {
@@ -69,5 +54,4 @@ void cuda_context_close(cuda_context *context) {
     cuda_leave(context);
     context->driver->cuCtxDestroy(context->context);
     context->context = NULL;
-    if (context->broken) __atomic_sub_fetch(&broken, 1, __ATOMIC_SEQ_CST);
 }

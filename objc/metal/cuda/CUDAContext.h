@@ -18,7 +18,6 @@ typedef struct cuda_context {
     int major, minor;      // compute capability
     size_t memory;         // bytes
     uint32_t *started;     // the number of the last kernel that started, in memory of the host
-    bool broken;           // by a kernel: it only gives errors any more
     bool abandoned;        // a kernel on it does not end, and whoever gives memory back would wait for that
 } cuda_context;
 
@@ -28,12 +27,9 @@ int cuda_device_count(void);
 // Fills in what is known of a GPU without using it. False, with the driver's words in *problem, if it cannot be used.
 bool cuda_context_describe(cuda_context *context, int ordinal, const char **problem);
 
-// Makes the context and its stream. False, with the driver's words in *problem, if that fails.
-bool cuda_context_open(cuda_context *context, const char **problem);
+// Makes the context and its stream.
+CUresult cuda_context_open(cuda_context *context);
 void cuda_context_close(cuda_context *context);
-
-// Notes that a kernel broke it. A new context is not made before it is closed, or a while has passed.
-void cuda_context_break(cuda_context *context);
 
 // Whether what belongs to the context is to be left as it is: it is another process's, or abandoned.
 static inline bool cuda_is_out_of_reach(const cuda_context *context) {

@@ -71,9 +71,11 @@ static void closeContext(void *context) {
 }
 
 - (void)open {
-    const char *problem;
     double seconds = deadline();
-    if (!cuda_context_open(_context, &problem)) OBMRaise(@"%@: the GPU gives no context: %s", _name, problem);
+    CUresult result = cuda_context_open(_context);
+    if (result != CUDA_SUCCESS)
+        OBMRaise(@"%@: the GPU gives no context: %s%s", _name, cuda_text(result),
+                 cuda_is_broken(result) ? cuda_cure : "");
     _executor = cuda_executor_create(_context, seconds);
     if (_executor == NULL) {
         cuda_context_close(_context);

@@ -28,6 +28,8 @@ enum {
     CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES = 701,
     CUDA_ERROR_LAUNCH_TIMEOUT = 702,
     CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    CUDA_ERROR_HARDWARE_STACK_ERROR = 714,
+    CUDA_ERROR_ILLEGAL_INSTRUCTION = 715,
     CUDA_ERROR_MISALIGNED_ADDRESS = 716,
     CUDA_ERROR_INVALID_ADDRESS_SPACE = 717,
     CUDA_ERROR_INVALID_PC = 718,
@@ -133,5 +135,10 @@ bool cuda_driver_forked(void);
 
 // The driver's words for a result, never NULL.
 const char *cuda_text(CUresult result);
+
+// Whether a result means that a kernel broke the GPU for this process: the driver then gives it nothing any more, not
+// even another context. `cuda_cure` says so to whoever reads the error.
+bool cuda_is_broken(CUresult result);
+extern const char *const cuda_cure;
 
 #endif

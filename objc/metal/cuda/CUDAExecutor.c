@@ -126,14 +126,14 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
         if (result == CUDA_ERROR_NOT_READY) {
             if (!is_endless(executor, marker)) return false;
             __atomic_store_n(&executor->context->abandoned, true, __ATOMIC_RELAXED);
-            obm_store(&executor->lost,
-                      "the device is lost, because an earlier command buffer did not end; open it again");
+            obm_store(&executor->lost, "an earlier command buffer did not end; open the device again");
             if (marker->recording != NULL)
                 cuda_fail_started(marker->recording, CUDA_ERROR_LAUNCH_TIMEOUT, started(executor));
         } else {
             if (marker->recording != NULL) cuda_fail_started(marker->recording, result, started(executor));
-            cuda_context_break(executor->context);
-            obm_store(&executor->lost, "the device is lost, because an earlier command buffer broke it; open it again");
+            obm_store(&executor->lost,
+                      "an earlier command buffer broke the GPU; its driver serves this process no more, start it "
+                      "again");
         }
     }
     if (marker->recording != NULL)
@@ -219,7 +219,8 @@ static bool start_thread(cuda_executor *executor) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&executor->references, 1);
     executor->running = pthread_create(&thread, &attributes, run_thread, executor) == 0;
     if (!executor->running) obm_sub(&executor->references, 1);

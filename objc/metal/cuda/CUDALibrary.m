@@ -126,8 +126,13 @@ static void keep(NSData *image, NSString *path) {
         CUresult result = cuda_code_load(&_codes[index], context, [image bytes], _cuda->functions[index].symbol);
         cuda_leave(context);
         if (result == CUDA_SUCCESS) return YES;
-        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"its machine code cannot be loaded; empty the cache's folder cuda (%s)", cuda_text(result));
+        if (cuda_is_broken(result))
+            OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"the GPU's driver says: %s%s",
+                        cuda_text(result), cuda_cure);
+        else
+            OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                        @"its machine code cannot be loaded (%s); empty the folder cuda of the cache",
+                        cuda_text(result));
         return NO;
     }
 }

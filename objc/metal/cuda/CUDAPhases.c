@@ -55,7 +55,8 @@ void cuda_fail_started(obm_recording *recording, CUresult result, uint32_t numbe
     const obm_dispatch *dispatch = dispatch_of(recording, number);
     if (dispatch != NULL) recording->failed_dispatch = number;
     fail(recording, result, dispatch != NULL ? dispatch->kernel->signature->name : NULL,
-         dispatch != NULL ? dispatch->label : NULL, "; the device is lost, open it again");
+         dispatch != NULL ? dispatch->label : NULL,
+         cuda_is_broken(result) && result != CUDA_ERROR_LAUNCH_TIMEOUT ? cuda_cure : "; open the device again");
 }
 
 typedef struct taker {

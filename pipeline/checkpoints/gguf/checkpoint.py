@@ -21,6 +21,7 @@ from .values import FIX
 
 __all__ = ["GgufCheckpoint", "open_gguf"]
 
+MOST_NAMED = 100  # missing parts
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -115,7 +116,7 @@ def _parts(path: Path, header: Header) -> list[Header]:
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise CheckpointError(
-            f"{path}: {len(missing)} of its {count} parts are not found: {listed(missing, len(missing))}; download them"
+            f"{path}: {len(missing)} of its {count} parts are not found: {listed(missing, MOST_NAMED)}; download them"
         )
     headers = [header if file == path else read_header(file) for file in files]
     for number, part in enumerate(headers):

@@ -15,7 +15,19 @@ from ..tensors import Storage, Tensor, VectorLike
 
 NORMS = ("head", "all")
 
+# A GPU splits positions where they are more than so many parts, and rows and heads give fewer threadgroups than this.
+SPLIT_PARTS = 4
+SPLIT_THREADGROUPS = 256
+# Below so many query heads of all rows, a threadgroup of a GPU takes two of them.
+FEW_HEADS = 256
+
 NO_PLACE = "was given a slot or a position that its cache does not have"  # why a row fails
+
+
+def attention_parts(window: int, context: int) -> int:
+    """The most parts in which the positions that a row sees are worked on."""
+    seen = min(window, context) if window else context
+    return min(math.ceil(seen / _core.ATTENTION_PART), _core.ATTENTION_PARTS)
 
 
 @runtime_checkable
@@ -168,30 +180,55 @@ class Attention(Step):
             if stored.dtype not in FLOATS:
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
-        y = self.scratch(name, (self.rows, heads * v_dim))
+        tiles, parts = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim)), attention_parts(window, context)
+        constants = {
+            "rows": self.rows,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": dim,
+            "v_dim": v_dim,
+            "v_row": v_row,
+            "slots": held,
+            "context": context,
+            "window": window,
+            "sinks": kind,
+            "step": self.failing_step(name, NO_PLACE),
+            "tiles": tiles,
+            "parts": parts,
+            "split": int(self._attention_splits(kv_heads * tiles, parts, dim, v_dim)),
+            "scale": dim**-0.5 if scale is None else scale,
+            "softcap": softcap,
+        }
+        reads, y = (q, k_cache, v_cache, slots, positions, stored), self.scratch(name, (self.rows, heads * v_dim))
+        sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END)) if constants["split"] else y
         self.add(
             name,
             f"attention_{k_cache.dtype}",
-            (q, k_cache, v_cache, slots, positions, stored),
-            (y, self.status()),
-            {
-                "rows": self.rows,
-                "heads": heads,
-                "kv_heads": kv_heads,
-                "head_dim": dim,
-                "v_dim": v_dim,
-                "v_row": v_row,
-                "slots": held,
-                "context": context,
-                "window": window,
-                "sinks": kind,
-                "step": self.failing_step(name, NO_PLACE),
-                "scale": dim**-0.5 if scale is None else scale,
-                "softcap": softcap,
-            },
-            columns=kv_heads,
+            reads,
+            (sums, self.status()),
+            constants,
+            columns=kv_heads * tiles,
+            depth=parts if constants["split"] else 1,
         )
+        if constants["split"]:
+            merged = (sums, slots, positions, stored)
+            self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
         return y
+
+    def _attention_tiles(self, kv_heads: int, sharing: int, dim: int) -> int:
+        """Threadgroups among which the heads that share a key-value head are divided. On a processor one thread reads
+        keys and values once for all of them; a GPU's threadgroup has registers for a few, and where rows and heads
+        alone do not fill a GPU, it takes fewer yet. No bit depends on it."""
+        if self.simd_width == 1:
+            return 1
+        few = dim > 256 or self.rows * kv_heads * sharing < FEW_HEADS
+        return math.ceil(sharing / (2 if few else _core.ATTENTION_TILE))
+
+    def _attention_splits(self, threadgroups: int, parts: int, dim: int, v_dim: int) -> bool:
+        """Whether each part of the positions has threadgroups of its own, and a dispatch more merges them. It pays
+        where the rows alone do not fill a GPU, and where a row may have several parts."""
+        fits = dim <= _core.ATTENTION_HEAD_DIM and v_dim <= _core.ATTENTION_V_DIM
+        return self.simd_width > 1 and fits and parts > SPLIT_PARTS and self.rows * threadgroups < SPLIT_THREADGROUPS
 
     def _head_norms(
         self,
