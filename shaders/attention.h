@@ -66,9 +66,7 @@ struct Joined {
     Weights both;
     float mine, other;
 
-    METAL_FUNC float sum(float first, float second) const thread {
-        return metal::fma(first, mine, second * other);
-    }
+    METAL_FUNC float sum(float first, float second) const thread { return metal::fma(first, mine, second * other); }
 };
 
 // Returns what to subtract from scores whose largest is `top`; -inf - -inf would be NaN.

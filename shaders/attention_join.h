@@ -141,9 +141,9 @@ template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, threadgroup JoinMemory &memory,
                           uint part, uint parts, constant AttentionArgs &args, Place place) {
     using namespace metal;
-    const uint keys = OB_SIMD / L;                    // lanes with the same numbers of a head
-    const uint kept = H > keys ? H / keys : 1;        // heads that a lane keeps
-    const uint round = H / kept;                      // heads of a round
+    const uint keys = OB_SIMD / L;              // lanes with the same numbers of a head
+    const uint kept = H > keys ? H / keys : 1;  // heads that a lane keeps
+    const uint round = H / kept;                // heads of a round
     uint quads = (args.v_dim + 7) / 8 * 2;
     float tops[H];
     OB_UNROLL

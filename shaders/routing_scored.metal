@@ -65,9 +65,9 @@ struct ScoredRoutes {
 };
 
 // Any number of experts and groups. `scores` and `of_groups` are scratch of this row.
-METAL_FUNC void route_scored(device const float *logits, ScoredRoutes to, device float *scores,
-                             device float *of_groups, constant ScoreArgs &args, threadgroup float *partial,
-                             threadgroup uint *partial_id, Place place) {
+METAL_FUNC void route_scored(device const float *logits, ScoredRoutes to, device float *scores, device float *of_groups,
+                             constant ScoreArgs &args, threadgroup float *partial, threadgroup uint *partial_id,
+                             Place place) {
     Scoring scoring = {largest(logits, args.experts, partial, place), 1, args.sigmoid};
     bool failed = scoring.top == -INFINITY;
     if (!args.sigmoid && !failed) scoring.total = total_share(logits, args.experts, scoring.top, partial, place);

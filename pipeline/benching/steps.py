@@ -23,6 +23,7 @@ _GROUP_OF_STEP = {  # by the name's first two parts, or its first one
     "heads_to_cache": "attention",
     "latent_to_cache": "attention",
     "attention": "attention",
+    "attention.merge": "attention",
     "rope_table": "attention",
     "rope_full": "attention",
     "rope_sliding": "attention",

@@ -180,7 +180,9 @@ class Attention(Step):
             if stored.dtype not in FLOATS:
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
-        tiles, parts = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim)), attention_parts(window, context)
+        tiles = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim))
+        parts = attention_parts(window, context)
+        split = self._attention_splits(kv_heads * tiles, parts, dim, v_dim)
         constants = {
             "rows": self.rows,
             "heads": heads,
@@ -195,24 +197,19 @@ class Attention(Step):
             "step": self.failing_step(name, NO_PLACE),
             "tiles": tiles,
             "parts": parts,
-            "split": int(self._attention_splits(kv_heads * tiles, parts, dim, v_dim)),
+            "split": int(split),
             "scale": dim**-0.5 if scale is None else scale,
             "softcap": softcap,
         }
-        reads, y = (q, k_cache, v_cache, slots, positions, stored), self.scratch(name, (self.rows, heads * v_dim))
-        sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END)) if constants["split"] else y
-        self.add(
-            name,
-            f"attention_{k_cache.dtype}",
-            reads,
-            (sums, self.status()),
-            constants,
-            columns=kv_heads * tiles,
-            depth=parts if constants["split"] else 1,
-        )
-        if constants["split"]:
+        reads, kernel = (q, k_cache, v_cache, slots, positions, stored), f"attention_{k_cache.dtype}"
+        y, columns = self.scratch(name, (self.rows, heads * v_dim)), kv_heads * tiles
+        if split:
+            sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END))
+            self.add(name, kernel, reads, (sums, self.status()), constants, columns=columns, depth=parts)
             merged = (sums, slots, positions, stored)
             self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
+        else:
+            self.add(name, kernel, reads, (y, self.status()), constants, columns=columns)
         return y
 
     def _attention_tiles(self, kv_heads: int, sharing: int, dim: int) -> int:
