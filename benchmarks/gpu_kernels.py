@@ -1,6 +1,6 @@
 """How close single kernels come to a device's bandwidth: matrix × vector of Qwen3-30B-A3B's shape.
 
-    python benchmarks/gpu_kernels.py [--device cuda] [--kernels linear3 down ...] [--formats bf16 q4_bf16] [--rows 1 2 4]
+    python benchmarks/gpu_kernels.py --device cuda --kernels qkv down --formats bf16 q4_bf16 --rows 1 2 4
 
 A chain repeats one kernel over so many different weights that no cache holds them, and each dispatch waits for the one
 before, as in a model. The time is the device's own, from the start of the chain to its end; the median of several runs
@@ -107,10 +107,11 @@ class Case:
 
     kernel: str
     nbytes: Callable[[int], int]
-    chain: Callable[[int], tuple[Chain, dict[str, np.ndarray]]]  # of a number of rows, and its inputs
+    chain: Callable[[int], Chain]  # of a number of rows
 
 
 def activations(*shape: int) -> np.ndarray:
+    """Activations, which lie where the weights do: inputs of a chain would be where the host sees them."""
     return np.random.default_rng(3).normal(size=shape).astype(np.float32)
 
 
@@ -118,12 +119,12 @@ def linear(device: p.Device, weights: Weights, nbytes: int, outputs: int, inputs
     count = max(2, nbytes // weights.nbytes(outputs, inputs))
     matrices = [weights(outputs, inputs) for _ in range(count)]
 
-    def chain(rows: int) -> tuple[Chain, dict[str, np.ndarray]]:
+    def chain(rows: int) -> Chain:
         pipe = Repeated(device, rows)
-        x = pipe.input("x", (rows, inputs))
+        x = pipe.state("x", Storage.of(activations(rows, inputs)))
         for matrix in matrices:
             y = pipe.linear(x, matrix)
-        return pipe.build(y), {"x": activations(rows, inputs)}
+        return pipe.build(y)
 
     return Case("linear", lambda rows: weights.nbytes(outputs, inputs), chain)
 
@@ -133,12 +134,12 @@ def linear3(device: p.Device, weights: Weights, nbytes: int) -> Case:
     count = max(2, nbytes // weights.nbytes(sum(outputs), HIDDEN))
     matrices = [[weights(n, HIDDEN) for n in outputs] for _ in range(count)]
 
-    def chain(rows: int) -> tuple[Chain, dict[str, np.ndarray]]:
+    def chain(rows: int) -> Chain:
         pipe = Repeated(device, rows)
-        x = pipe.input("x", (rows, HIDDEN))
+        x = pipe.state("x", Storage.of(activations(rows, HIDDEN)))
         for each in matrices:
             y = pipe.linear3(x, each, ("q", "k", "v"))
-        return pipe.build(y), {"x": activations(rows, HIDDEN)}
+        return pipe.build(y)
 
     return Case("linear3", lambda rows: weights.nbytes(sum(outputs), HIDDEN), chain)
 
@@ -151,9 +152,10 @@ def experts(device: p.Device, weights: Weights, nbytes: int, kernel: str) -> Cas
     gate = up if matrices == 1 else weights(count, INNER, HIDDEN)
     down = weights(count, HIDDEN, INNER)
 
-    def chain(rows: int) -> tuple[Chain, dict[str, np.ndarray]]:
+    def chain(rows: int) -> Chain:
         pipe = Repeated(device, rows)
-        x, factors = pipe.input("x", (rows, HIDDEN)), pipe.input("factors", (rows, TOP_K))
+        x = pipe.state("x", Storage.of(activations(rows, HIDDEN)))
+        factors = pipe.state("factors", Storage.of(np.full((rows, TOP_K), 0.125, np.float32)))
         order = np.arange(4 * count, dtype=np.uint32) * 37 % count if count % 37 else np.arange(4 * count) % count
         repeats = max(2, count // (rows * TOP_K))
         for i in range(repeats):
@@ -165,8 +167,7 @@ def experts(device: p.Device, weights: Weights, nbytes: int, kernel: str) -> Cas
         plan = dataclasses.replace(
             plan, dispatches=tuple(plan.dispatches[i] for i in kept), barriers=tuple(plan.barriers[i] for i in kept)
         )
-        inputs = {"x": activations(rows, HIDDEN), "factors": np.full((rows, TOP_K), 0.125, np.float32)}
-        return Chain(plan, device), inputs
+        return Chain(plan, device)
 
     return Case(kernel, lambda rows: rows * TOP_K * matrices * weights.nbytes(INNER, HIDDEN), chain)
 
@@ -215,13 +216,14 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     nbytes = options.megabytes << 20
     bandwidth = read_bandwidth(device, min(READ_BYTES, 2 * nbytes), options.runs)
     yield f"{device.name}: a kernel that only reads reaches {bandwidth / 1e9:,.0f} GB/s"
-    yield f"{'kernel':9} {'format':9} {'rows':>4} {'dispatches':>10} {'MB each':>8} {'µs each':>8} {'GB/s':>7} {'share':>6}"
+    titles = f"{'kernel':9} {'format':9} {'rows':>4} {'dispatches':>10} {'MB each':>8} {'µs each':>8}"
+    yield f"{titles} {'GB/s':>7} {'share':>6}"
     for name in options.kernels:
         for format in options.formats:
             case = CASES[name](device, Weights(format), nbytes)
             for rows in options.rows:
-                chain, inputs = case.chain(rows)
-                chain.run(**inputs)
+                chain = case.chain(rows)
+                chain.run()
                 each = median_seconds(chain, options.runs) / len(chain)
                 size = case.nbytes(rows)
                 yield (

@@ -6,7 +6,11 @@
 Names are loaded when first used, so importing the package costs next to nothing.
 """
 
-from ._lazy import lazy
+from ._start import leave_out_current_folder
+
+leave_out_current_folder(__name__)
+
+from ._lazy import lazy  # noqa: E402  # once nothing of the current folder can be taken for a module
 
 _EXPORTS = {
     "Pipeline": ".graph.builder",

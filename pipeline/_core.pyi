@@ -15,6 +15,12 @@ PAGE_SIZE: Final[int]
 LINEAR_OUTPUTS: Final[int]
 LINEAR_ROWS: Final[int]
 ROPE_HEADS: Final[int]
+ATTENTION_TILE: Final[int]
+ATTENTION_HEAD_DIM: Final[int]
+ATTENTION_V_DIM: Final[int]
+ATTENTION_PART: Final[int]
+ATTENTION_PARTS: Final[int]
+ATTENTION_PART_END: Final[int]
 NORM_HEAD: Final[int]
 NORM_ALL: Final[int]
 CACHE_GROUP: Final[int]
@@ -29,6 +35,7 @@ MAX_LOGPROBS: Final[int]
 NONE: Final[int]
 STORED: Final[dict[str | None, int]]
 ACTIVATIONS: Final[dict[str, int]]
+GATE_ALONE: Final[int]
 
 class Handle:
     """One object of the core, which ``close()`` gives back."""
@@ -63,6 +70,10 @@ class Device(Handle):
     @property
     def working_set(self) -> int: ...
     @property
+    def memory(self) -> int: ...
+    @property
+    def transfers(self) -> int: ...
+    @property
     def command_buffers(self) -> int: ...
     def open_library(self, path: str | os.PathLike[str]) -> Library: ...
     def compile(self, source: str) -> Library: ...
@@ -74,6 +85,8 @@ class Device(Handle):
     def chain(self, dispatches: Iterable[Dispatch], label: str = "chain") -> Chain: ...
 
 def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa: str | None = None) -> Device: ...
+def device_names() -> list[str]: ...
+def device_problem(name: str) -> str: ...
 
 class Library(Handle):
     @property
@@ -182,3 +195,7 @@ Access = tuple[int, int, int, bool]
 """(resource, begin, end, writes) of one argument of a dispatch, as plan_barriers reads it."""
 
 def plan_barriers(dispatches: Iterable[Iterable[Access]]) -> list[int]: ...
+
+class FileWatch: ...
+
+def watch_file(memory: SupportsBuffer, name: str | os.PathLike[str], exit_code: int = 0) -> FileWatch: ...

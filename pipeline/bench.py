@@ -7,6 +7,7 @@ import sys
 
 from .benching.options import parse_options
 from .cli.program import BAD_INPUT, guarded, open_streams
+from .host import LIST
 
 __all__ = ["BAD_INPUT", "OK", "main"]
 
@@ -21,6 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     open_streams()
     options = parse_options(arguments)
+    if options.device == LIST:
+        from .cli.devices import show_devices  # loads NumPy and the core
+
+        show_devices()
+        return OK
     from .benching.running import run  # loads NumPy and the core, for which a mistake in the options need not wait
 
     run(options)

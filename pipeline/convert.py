@@ -6,7 +6,7 @@ docs/checkpoints.md describes it. Every error raised on purpose ends here as one
 import argparse
 import sys
 
-from .cli.program import BAD_INPUT, INTERRUPTED, Parser, guarded, open_streams
+from .cli.program import BAD_INPUT, INTERRUPTED, Parser, file_path, guarded, open_streams
 from .graph.formats import AFFINE_BITS, GROUP_SIZES
 
 __all__ = ["BAD_INPUT", "INTERRUPTED", "OK", "main"]
@@ -40,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="HF_DIR", help="folder with config.json and safetensors in bf16, f16 or f32")
-    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    parser.add_argument(
+        "source", metavar="HF_DIR", type=file_path, help="folder with config.json and safetensors in bf16, f16 or f32"
+    )
+    parser.add_argument("out", metavar="OUT", type=file_path, help="the folder to write")
     parser.add_argument("--bits", type=int, choices=AFFINE_BITS, default=4, help="of a weight (default: %(default)s)")
     parser.add_argument(
         "--group-size",

@@ -22,12 +22,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .printing import printable
+
 if TYPE_CHECKING:
     from .device.findings import Finding
 
 
 class OnebufError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose. Its text is printable, whatever names from a checkpoint are in it."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BuildError(OnebufError):

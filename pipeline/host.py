@@ -3,8 +3,10 @@
 It imports nothing of the package, so that a mistake on the command line is reported at once.
 """
 
+import errno
 import os
 import resource
+import stat
 import sys
 from pathlib import Path
 
@@ -15,15 +17,19 @@ __all__ = [
     "EXTENSIONS",
     "GENERIC",
     "INSTRUCTION_SETS",
+    "LIST",
     "SHADER_SETS",
     "cache_folder",
     "cores",
     "is_device",
     "peak_memory",
+    "processor_name",
+    "private_folder",
 ]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
 CUDA = "cuda"  # the shaders as CUDA C++
+LIST = "list"  # as a device's name: the programs show those there are
 DEVICES = ("auto", "cpu", CUDA, "metal", CHECKER)  # of several GPUs, cuda is cuda:0
 
 # The instruction sets of the cpu device, best first; objc/ has the same list, and finds out which the processor has.
@@ -41,6 +47,22 @@ def is_device(name: str) -> bool:
     return name in DEVICES or (kind == CUDA and bool(colon) and number.isdecimal())
 
 
+# What this process exits with where a file that it has mapped is cut short: 0 for a library, which leaves the signal to
+# the program that uses it; a program of this package sets its own.
+exit_code = 0
+
+
+def processor_name() -> str:
+    """The processor's name where Linux tells it, else nothing."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return ""
+
+
 def cores() -> int:
     """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
@@ -48,9 +70,31 @@ def cores() -> int:
 
 
 def cache_folder() -> Path:
-    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist."""
+    """OB_CACHE, else onebuf in $XDG_CACHE_HOME, else ~/.cache/onebuf. It need not exist. OSError where none of these is
+    known."""
     named = os.environ.get("OB_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebuf"
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "onebuf"
+
+
+def _home() -> Path:
+    """The user's home folder. Raises OSError where neither HOME nor the system's list of users says it."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise OSError(errno.ENOENT, "no home folder is known; set OB_CACHE to a folder for what is kept") from None
+
+
+def private_folder(path: Path) -> bool:
+    """Whether `path` is a folder in which only this user can put files. It is made where nothing is there.
+
+    What is compiled is loaded from such folders alone: who can write there could have any code run."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError:
+        return False
+    mine = found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
+    return mine and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and os.access(path, os.W_OK)
 
 
 # Linux keeps a process's peak memory there.

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from .checkpoints.named import NAMES, model_path
-from .cli.program import BAD_INPUT, Parser, guarded, open_streams
+from .cli.program import BAD_INPUT, Parser, file_path, guarded, open_streams
 from .graph.formats import CACHE_DTYPES
 
 __all__ = ["BAD_INPUT", "OK", "UNSUPPORTED", "main"]
@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help=f"checkpoint folder or .gguf file, or {' or '.join(NAMES)}")
+    parser.add_argument(
+        "model", metavar="MODEL", type=file_path, help=f"checkpoint folder or .gguf file, or {' or '.join(NAMES)}"
+    )
     parser.add_argument(
         "--context", metavar="N", type=int, help="positions of the KV cache (default: the model's context)"
     )

@@ -9,12 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from .cli.arguments import parse_arguments
-from .cli.program import BAD_INPUT, CLOSED_PIPE, INTERRUPTED, guarded, open_streams
+from .cli.program import BAD_INPUT, CLOSED_PIPE, HUNG_UP, INTERRUPTED, TERMINATED, guarded, open_streams
+from .host import LIST
 
 if TYPE_CHECKING:
     from .cli.engine import Engine
 
-__all__ = ["BAD_INPUT", "CLOSED_PIPE", "INTERRUPTED", "OK", "SOME_FAILED", "main"]
+__all__ = ["BAD_INPUT", "CLOSED_PIPE", "HUNG_UP", "INTERRUPTED", "OK", "SOME_FAILED", "TERMINATED", "main"]
 
 OK, SOME_FAILED = 0, 1
 
@@ -28,6 +29,11 @@ def main(arguments: list[str] | None = None, engine: Engine | None = None) -> in
 def _main(arguments: list[str] | None, engine: Engine | None) -> int:
     open_streams()
     settings = parse_arguments(arguments)
+    if settings.device == LIST:
+        from .cli.devices import show_devices  # loads NumPy and the core
+
+        show_devices()
+        return OK
     from .cli.running import run  # loads NumPy and the core, for which a mistake in the options need not wait
 
     return OK if run(settings, engine) else SOME_FAILED

@@ -7,6 +7,7 @@ cdef class Buffer(Handle):
     ``numpy.frombuffer(buffer, dtype)`` sees what kernels write. Writes while a run is in flight
     race with it, as on any device. Private memory has no such view: see Device.write and Device.read.
     """
+    cdef object __weakref__   # a device finds the Buffer of a map again as long as somebody has it
     cdef Py_buffer source
     cdef bint wrapped
     cdef int exports
@@ -70,7 +71,8 @@ cdef _transfer(Device device, transfers, transfer_call call, int flags):
     try:
         if described == NULL or views == NULL:
             raise MemoryError
-        for buffer, offset, host in given:
+        for handed, offset, host in given:
+            buffer = <Buffer?>handed   # not None
             if buffer.readonly and flags == PyBUF_SIMPLE:
                 raise _errors.BuildError("a Buffer that wraps read-only memory cannot be written")
             described[entered].buffer = <ob_buffer *>buffer.enter()

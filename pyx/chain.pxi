@@ -181,11 +181,12 @@ cdef class Chain(Handle):
         with nogil:
             status = ob_chain_trace(chain, rows, times, times + count, &error)
         self.leave()
-        result = [(times[i], times[count + i]) for i in range(count)]
-        PyMem_Free(times)
-        if status != 0:
-            _raise(&error)
-        return result
+        try:
+            if status != 0:
+                _raise(&error)
+            return [(times[i], times[count + i]) for i in range(count)]
+        finally:
+            PyMem_Free(times)
 
 
 # What the device may tell of a finding.
@@ -212,8 +213,10 @@ cdef class Run(Handle):
         cdef int status
         with nogil:
             status = ob_run_wait(run, &error)
-        found = self.findings(run) if not self.asked else []
-        self.leave()
+        try:
+            found = self.findings(run) if not self.asked else []
+        finally:
+            self.leave()
         if status != 0:
             if found:
                 _raise(&error, found[0]["description"])
@@ -223,13 +226,21 @@ cdef class Run(Handle):
         """What the device found in this run, added once to what it found so far."""
         cdef char text[4096]
         cdef bytes name
+        cdef size_t count
+        cdef int status
+        cdef ob_error error
         found = []
         self.asked = True
-        for i in range(ob_run_findings(run)):
+        if ob_run_findings(run, &count, &error) != 0:
+            _raise(&error)
+        for i in range(count):
             details = {}
             for key in _DETAILS:
                 name = key.encode()
-                if ob_run_finding(run, i, name, text, sizeof(text)) == 0:
+                status = ob_run_finding(run, i, name, text, sizeof(text), &error)
+                if status < 0:
+                    _raise(&error)
+                if status == 0:
                     details[key] = text.decode("utf-8", "replace")
             found.append(details)
         self.chain.device.findings.extend(found)

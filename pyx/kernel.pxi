@@ -30,22 +30,27 @@ cdef class Kernel(Handle):
         cdef ob_argument info
         cdef ob_member member
         cdef Argument argument
+        cdef ob_error error
         found = []
-        for i in range(ob_kernel_arguments(kernel)):
-            ob_kernel_argument(kernel, i, &info)
-            argument = Argument.__new__(Argument)
-            argument.name = info.name.decode()
-            argument.index = info.index
-            argument.threadgroup = info.threadgroup
-            argument.writes = info.writes
-            argument.size = info.size
-            argument.alignment = info.alignment
-            argument.members = {}
-            for j in range(info.members):
-                ob_kernel_member(kernel, i, j, &member)
-                argument.members[member.name.decode()] = (member.offset, member.type)
-            found.append(argument)
-        self.leave()
+        try:
+            for i in range(ob_kernel_arguments(kernel)):
+                if ob_kernel_argument(kernel, i, &info, &error) != 0:
+                    _raise(&error)
+                argument = Argument.__new__(Argument)
+                argument.name = info.name.decode("utf-8", "replace")
+                argument.index = info.index
+                argument.threadgroup = info.threadgroup
+                argument.writes = info.writes
+                argument.size = info.size
+                argument.alignment = info.alignment
+                argument.members = {}
+                for j in range(info.members):
+                    if ob_kernel_member(kernel, i, j, &member, &error) != 0:
+                        _raise(&error)
+                    argument.members[member.name.decode("utf-8", "replace")] = (member.offset, member.type)
+                found.append(argument)
+        finally:
+            self.leave()
         self.arguments = tuple(found)
 
     @property

@@ -1,4 +1,4 @@
-# The one place of externs: objc/core/onebuf.h, objc/core/OBHazard.h and shaders/args.h as Cython sees them.
+# The one place of externs: objc/core/onebuf.h, OBFileMaps.h and OBHazard.h beside it, and shaders/args.h as Cython sees them.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -34,6 +34,8 @@ cdef extern from "core/onebuf.h" nogil:
         uint32_t schedules
         uint32_t unified
         uint64_t working_set
+        uint64_t memory
+        uint64_t transfers
 
     ctypedef struct ob_argument:
         char name[64]
@@ -84,15 +86,18 @@ cdef extern from "core/onebuf.h" nogil:
 
     void ob_release(void *handle)
     ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error)
-    void ob_device_describe(ob_device *device, ob_device_info *info)
+    int ob_device_describe(ob_device *device, ob_device_info *info, ob_error *error)
+    int ob_device_count(size_t *count, ob_error *error)
+    int ob_device_name(size_t index, char *name, size_t length, ob_error *error)
+    int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error)
     ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
     ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
-    size_t ob_library_count(ob_library *library)
-    int ob_library_name(ob_library *library, size_t index, char *name, size_t length)
+    int ob_library_count(ob_library *library, size_t *count, ob_error *error)
+    int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error)
     ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error)
     size_t ob_kernel_arguments(ob_kernel *kernel)
-    void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument)
-    void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member)
+    int ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument, ob_error *error)
+    int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member, ob_error *error)
     uint32_t ob_kernel_threads(ob_kernel *kernel)
     uint32_t ob_kernel_width(ob_kernel *kernel)
     int ob_kernel_native(ob_kernel *kernel)
@@ -110,10 +115,16 @@ cdef extern from "core/onebuf.h" nogil:
     ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error)
     int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error)
     int ob_run_wait(ob_run *run, ob_error *error)
-    size_t ob_run_findings(ob_run *run)
-    int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length)
+    int ob_run_findings(ob_run *run, size_t *count, ob_error *error)
+    int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length, ob_error *error)
     int ob_run_done(ob_run *run)
     void ob_run_describe(ob_run *run, ob_run_times *times)
+
+cdef extern from "core/OBFileMaps.h" nogil:
+    ctypedef struct ob_file_map
+
+    ob_file_map *ob_file_map_watch(const void *address, size_t length, const char *name, int exit_code)
+    void ob_file_map_forget(ob_file_map *map)
 
 cdef extern from "core/OBHazard.h" nogil:
     ctypedef struct OBAccess:
@@ -129,6 +140,12 @@ cdef extern from "args.h":
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
         OB_ROPE_HEADS
+        OB_ATTENTION_TILE
+        OB_ATTENTION_HEAD_DIM
+        OB_ATTENTION_V_DIM
+        OB_ATTENTION_PART
+        OB_ATTENTION_PARTS
+        OB_ATTENTION_PART_END
         OB_NORM_HEAD
         OB_NORM_ALL
         OB_CACHE_GROUP
@@ -143,6 +160,7 @@ cdef extern from "args.h":
         OB_SILU
         OB_GELU_TANH
         OB_SWIGLU_OAI
+        OB_GATE_ALONE
         OB_SAMPLE_PART
         OB_SAMPLE_BLOCK
         OB_SAMPLE_LIST

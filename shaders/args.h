@@ -17,9 +17,13 @@
 #define OB_LINEAR_THREADS 256
 #define OB_DOWN_THREADS 512
 
+// Threads of a GPU's threadgroup that norms a row.
+#define OB_NORM_THREADS 512
+
 // One threadgroup of heads_to_cache works on OB_ROPE_HEADS heads. A norm covers the numbers of one head
 // (OB_NORM_HEAD) or those of all heads (OB_NORM_ALL).
 #define OB_ROPE_HEADS 4
+#define OB_ROPE_THREADS (32 * OB_ROPE_HEADS)
 #define OB_NORM_HEAD 1
 #define OB_NORM_ALL 2
 
@@ -30,9 +34,22 @@
 // share a key-value head.
 #define OB_ATTENTION_BLOCK 256
 #define OB_ATTENTION_HEADS 16
+// A GPU's threadgroup of attention has so many threads, and works on at most OB_ATTENTION_TILE query heads at a time,
+// with at most so many numbers per head. Positions come in at most OB_ATTENTION_PARTS parts, each of at least
+// OB_ATTENTION_PART, so that several threadgroups can share a row. Another size of threadgroup merges them.
+#define OB_ATTENTION_THREADS 256
+#define OB_ATTENTION_TILE 4
+#define OB_ATTENTION_HEAD_DIM 768
+#define OB_ATTENTION_V_DIM 512
+#define OB_ATTENTION_PART 128
+#define OB_ATTENTION_PARTS 16
+#define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
+#define OB_ATTENTION_MERGE_THREADS 128
 
 // The largest top_k that the routing accepts.
 #define OB_MAX_TOP_K 64
+// Threads of a GPU's threadgroup that routes a row: one simdgroup.
+#define OB_ROUTING_LANES 32
 
 // A threadgroup of the sampler works on one part of a row's logits. A part is made of blocks; a block whose largest
 // logit is too small is skipped. A selection reads a list of at most OB_SAMPLE_LIST logits where that is enough.
@@ -52,9 +69,11 @@
 #define OB_STORED_BF16 3
 
 // The activation joins gate and up: silu(gate) · up, gelu(gate) · up by the tanh formula, or the form of gpt-oss.
+// OB_GATE_ALONE is the gate itself: up counts for nothing, and `experts_activate` joins the two later.
 #define OB_SILU 0
 #define OB_GELU_TANH 1
 #define OB_SWIGLU_OAI 2  // min(gate, limit) · σ(alpha · gate) · (up within ± limit, plus 1)
+#define OB_GATE_ALONE 3
 #define OB_SWIGLU_ALPHA 1.702f
 #define OB_SWIGLU_LIMIT 7.0f
 
@@ -107,8 +126,9 @@ struct RopeTableArgs {
 
 struct HeadArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t context;                // positions a cache slot holds
+    uint32_t slots, context;         // slots of the caches, and positions that a slot holds
     uint32_t ring;                   // 1: a position goes to its number modulo context
+    uint32_t step;                   // a failing row reports this number
     uint32_t half_dim, interleaved;  // pairs per head that turn; 1: neighbours are pairs
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
     uint32_t norm_values;            // 1: value heads are normed, without weights
@@ -118,10 +138,14 @@ struct HeadArgs {
 
 struct AttentionArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t v_row;    // numbers in a row of the values' cache, of which the first v_dim are values
-    uint32_t context;  // positions a cache slot holds
-    uint32_t window;   // positions that a row sees, in caches that are rings; 0: all
-    uint32_t sinks;    // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t v_row;           // numbers in a row of the values' cache, of which the first v_dim are values
+    uint32_t slots, context;  // slots of the caches, and positions that a slot holds
+    uint32_t window;          // positions that a row sees, in caches that are rings; 0: all
+    uint32_t sinks;           // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t step;            // a failing row reports this number
+    uint32_t tiles;           // threadgroups that share the query heads of a key-value head
+    uint32_t parts;           // most parts that positions come in
+    uint32_t split;           // 1: each part has a threadgroup of its own
     float scale;
     float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
@@ -131,7 +155,8 @@ struct AttentionArgs {
 struct LatentArgs {
     uint32_t rows, heads, nope, rank;
     uint32_t half_dim, interleaved;
-    uint32_t context;  // positions a cache slot holds
+    uint32_t slots, context;  // slots of the cache, and positions that a slot holds
+    uint32_t step;            // a failing row reports this number
     float eps;
 };
 
@@ -174,7 +199,7 @@ struct ExpertArgs {
     uint32_t group_size;
     uint32_t step;                   // a failing row reports this number
     uint32_t dense;                  // 1: there is one expert and every row uses it; ids and pairs are not read
-    uint32_t activation;             // OB_SILU, OB_GELU_TANH or OB_SWIGLU_OAI
+    uint32_t activation;             // OB_SILU, OB_GELU_TANH, OB_SWIGLU_OAI or OB_GATE_ALONE
     uint32_t bias;                   // the biases' stored type
     uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };
@@ -187,10 +212,12 @@ struct SampleArgs {
     uint32_t filtered;  // 1: rows may have a limit
     uint32_t tempered;  // whether to sum the weights at the row's temperature: 1 if it has top_p, 2 always
     uint32_t logprobs;  // number of largest log-probabilities that are wanted
+    uint32_t slots;     // of the history
     uint32_t context;   // tokens that a slot of the history holds
     uint32_t biases;    // largest number of logit biases per row
     uint32_t step;      // a failing row reports this number
     uint32_t advance;   // 1: write the token and the next position for the next run
+    uint32_t finite;    // 1: a row fails whose largest logit is +inf, which no model that works gives
 };
 
 // The filter settings of one row. 0, 1 and 0 are off.
@@ -235,14 +262,14 @@ static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 56, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 44, "AttentionArgs");
-static_assert(sizeof(struct LatentArgs) == 32, "LatentArgs");
+static_assert(sizeof(struct HeadArgs) == 64, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 64, "AttentionArgs");
+static_assert(sizeof(struct LatentArgs) == 40, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 44, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 52, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
 static_assert(sizeof(struct SampleStats) == 12, "SampleStats");

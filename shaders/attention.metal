@@ -1,193 +1,88 @@
 // Grouped-query causal attention over the KV cache, for any number of positions.
-#include "args.h"
-#include "cache.h"
+#include "attention_blocks.h"
+#include "attention_lanes.h"
 
 using namespace metal;
-
-// A thread reads a key or a value once for TILE query heads.
-enum { TILE = 4 };
-
-// The threads of a threadgroup share this memory. `scores` holds one block of positions per head: first scores, then
-// weights. Each head also keeps the largest score so far (`top`) and the sum of its weights (`total`). When a block
-// brings a larger score, `total` and the weighted sums of values are multiplied by `rescale`.
-struct Softmax {
-    float scores[OB_ATTENTION_HEADS * OB_ATTENTION_BLOCK];
-    float top[OB_ATTENTION_HEADS], total[OB_ATTENTION_HEADS], rescale[OB_ATTENTION_HEADS];
-};
-
-// A block of positions: `count` rows of a cache of `context` rows, from row `first` on. In a ring, row 0 follows the
-// last row.
-struct Block {
-    uint first, count, context;
-};
-
-// scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale for h < H, then the softcap.
-template <uint H, typename C>
-METAL_FUNC void score_key(device const float *q, device const C *k, threadgroup float *scores,
-                          constant AttentionArgs &args) {
-    Lanes acc[H];
-    uint dim = args.head_dim;
-    for (uint h = 0; h < H; h++) acc[h] = lanes_splat(0);
-    for (uint i = 0; i < dim; i += 16) {
-        Lanes key = cache_read(k, i, dim, dim);
-        for (uint h = 0; h < H; h++) acc[h] = lanes_fma(lanes_read(q + h * dim, i, dim), key, acc[h]);
-    }
-    for (uint h = 0; h < H; h++) {
-        float score = lanes_sum(acc[h]) * args.scale;
-        scores[h * OB_ATTENTION_BLOCK] = args.softcap > 0 ? args.softcap * precise::tanh(score / args.softcap) : score;
-    }
-}
-
-// acc[h] += Σ_j weight[h, j] · v[j, i …] over `count` rows j, for sixteen columns from i on.
-template <uint H, typename C>
-METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, thread Lanes *acc, uint count, uint i,
-                         constant AttentionArgs &args) {
-    ulong step = cache_row(v, args.v_row);
-    for (uint j = 0; j < count; j++) {
-        Lanes value = cache_read(v + j * step, i, args.v_dim, args.v_row);
-        for (uint h = 0; h < H; h++)
-            acc[h] = lanes_fma(lanes_splat(weights[h * OB_ATTENTION_BLOCK + j]), value, acc[h]);
-    }
-}
-
-// y[h, i …] = y[h, i …] · rescale + Σ_j weight[h, j] · v[j, i …] for sixteen columns and H heads from `head` on.
-// The first block starts from 0; the last one divides by the total.
-template <uint H, typename C>
-METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const Softmax &s, uint head, Block block,
-                           uint i, bool first, bool last, constant AttentionArgs &args) {
-    Lanes acc[H];
-    uint dim = args.v_dim, behind = min(block.count, block.context - block.first);
-    for (uint h = 0; h < H; h++) {
-        acc[h] = lanes_splat(0);
-        if (!first) acc[h] = lanes_mul(lanes_read(y + h * dim, i, dim), lanes_splat(s.rescale[head + h]));
-    }
-    threadgroup const float *weights = s.scores + head * OB_ATTENTION_BLOCK;
-    add_rows<H>(v + ulong(block.first) * cache_row(v, args.v_row), weights, acc, behind, i, args);
-    add_rows<H>(v, weights + behind, acc, block.count - behind, i, args);
-    for (uint h = 0; h < H; h++) {
-        if (last) acc[h] = lanes_mul(acc[h], lanes_splat(1 / s.total[head + h]));
-        lanes_write(y + h * dim, i, dim, acc[h]);
-    }
-}
-
-// Computes the scores of `heads` heads at the block's positions. The places up to the next multiple of sixteen
-// become -inf.
-template <typename C>
-METAL_FUNC void score_block(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, Block block,
-                            constant AttentionArgs &args, Place place) {
-    uint tiles = (heads + TILE - 1) / TILE;
-    uint padded = (block.count + 15) / 16 * 16;
-    for (uint item = place.thread_index; item < padded * tiles; item += place.threads) {
-        uint j = item / tiles, head = item % tiles * TILE, n = min(uint(TILE), heads - head);
-        threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK + j;
-        device const float *queries = q + head * args.head_dim;
-        uint at = block.first + j < block.context ? block.first + j : block.first + j - block.context;
-        device const C *key = k + ulong(at) * cache_row(k, args.head_dim);
-        if (j >= block.count) {
-            for (uint h = 0; h < n; h++) scores[h * OB_ATTENTION_BLOCK] = -INFINITY;
-        } else if (n == 4) {
-            score_key<4>(queries, key, scores, args);
-        } else if (n == 3) {
-            score_key<3>(queries, key, scores, args);
-        } else if (n == 2) {
-            score_key<2>(queries, key, scores, args);
-        } else {
-            score_key<1>(queries, key, scores, args);
-        }
-    }
-}
-
-// One simdgroup turns the scores of a head into exp(score - top). Only its first lane reads and writes the head's
-// top, total and rescale.
-METAL_FUNC void weigh_block(threadgroup Softmax &s, uint head, uint block, Place place) {
-    threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK;
-    uint step = 16 * (place.threads / place.groups);
-    Lanes most = lanes_splat(-INFINITY), sum = lanes_splat(0);
-    for (uint j = 16 * place.lane; j < block; j += step) most = lanes_max(lanes_load(scores + j), most);
-    float top = place.lane == 0 ? s.top[head] : -INFINITY;
-    float next = simd_max(max(top, lanes_top(most)));
-    float shift = next == -INFINITY ? 0.0f : next;  // -inf - -inf would be NaN
-    for (uint j = 16 * place.lane; j < block; j += step) {
-        Lanes weights = lanes_exp(lanes_add(lanes_load(scores + j), lanes_splat(-shift)));
-        lanes_store(scores + j, weights);
-        sum = lanes_add(sum, weights);
-    }
-    float part = simd_sum(lanes_sum(sum));
-    if (place.lane != 0) return;
-    s.rescale[head] = exp(top - shift);
-    s.total[head] = s.total[head] * s.rescale[head] + part;
-    s.top[head] = next;
-}
-
-template <typename C>
-METAL_FUNC void add_block(device float *y, device const C *v, threadgroup const Softmax &s, uint heads, Block block,
-                          bool first, bool last, constant AttentionArgs &args, Place place) {
-    uint chunks = (args.v_dim + 15) / 16, tiles = (heads + TILE - 1) / TILE;
-    for (uint item = place.thread_index; item < chunks * tiles; item += place.threads) {
-        uint i = item % chunks * 16, head = item / chunks * TILE, n = min(uint(TILE), heads - head);
-        device float *sums = y + head * args.v_dim;
-        if (n == 4) {
-            add_values<4>(sums, v, s, head, block, i, first, last, args);
-        } else if (n == 3) {
-            add_values<3>(sums, v, s, head, block, i, first, last, args);
-        } else if (n == 2) {
-            add_values<2>(sums, v, s, head, block, i, first, last, args);
-        } else {
-            add_values<1>(sums, v, s, head, block, i, first, last, args);
-        }
-    }
-}
-
-METAL_FUNC float sink(device const char *sinks, uint kind, uint head) {
-    if (kind == OB_F32) return ((device const float *)sinks)[head];
-    if (kind == OB_F16) return float(((device const half *)sinks)[head]);
-    return float(((device const bfloat *)sinks)[head]);
-}
 
 // y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or over the last `window` of these.
 //
 // q [rows, heads, head_dim], y [rows, heads, v_dim]; caches of C [slots, kv_heads, context, head_dim] and
-// [slots, kv_heads, context, v_row], v_row ≥ v_dim; sinks [heads]. Grid: kv_heads × rows. Steps `attention` and
-// `latent_attention`.
+// [slots, kv_heads, context, v_row], v_row ≥ v_dim; sinks [heads]. Grid: (kv_heads · tiles) × rows × 1. Steps
+// `attention` and `latent_attention`.
 //
-// The softmax runs online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018). A sink is one more
-// score of its head; no value belongs to its weight. A threadgroup computes the query heads that share one key-value
-// head, OB_ATTENTION_HEADS at a time.
+// The query heads that share a key-value head are computed in `tiles` threadgroups. A sink is one more score of its
+// head; no value belongs to its weight.
+//
+// With `split` the grid is `parts` deep, and threadgroup z leaves the sums of its part of the positions in
+// y [rows, heads, parts, v_dim + OB_ATTENTION_PART_END] for attention_merge: Σ weight · value, the largest score, Σ weight.
+//
+// A row whose slot the caches do not have, or whose position without a window, fails with `step`; its y is 0.
 template <typename C>
-kernel void attention(device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]],
-                      device const C *v_cache [[buffer(2)]], device const uint *slots [[buffer(3)]],
-                      device const uint *positions [[buffer(4)]], device const char *sinks [[buffer(5)]],
-                      device float *y [[buffer(6)]], constant AttentionArgs &args [[buffer(7)]],
-                      uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup Softmax s;
+[[max_total_threads_per_threadgroup(OB_ATTENTION_THREADS)]] kernel void attention(
+    device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]], device const C *v_cache [[buffer(2)]],
+    device const uint *slots [[buffer(3)]], device const uint *positions [[buffer(4)]],
+    device const char *sinks [[buffer(5)]], device float *y [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
+    constant AttentionArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    threadgroup AttentionMemory memory;
     Place place = OB_PLACE;
-    uint row = at.y, sharing = args.heads / args.kv_heads;
+    uint row = at.y;
     if (row >= args.rows) return;
-    uint last = min(positions[row], args.window ? uint(INT_MAX) : args.context - 1);
-    uint window = min(args.window ? args.window : args.context, args.context);
-    uint count = min(last, window - 1) + 1, from = last - (count - 1);
-    ulong rows = (ulong(slots[row]) * args.kv_heads + at.x) * args.context;
-    device const C *keys = k_cache + rows * cache_row(k_cache, args.head_dim);
-    device const C *values = v_cache + rows * cache_row(v_cache, args.v_row);
-    uint query = row * args.heads + at.x * sharing;
-    for (uint head = 0; head < sharing; head += OB_ATTENTION_HEADS) {
-        uint heads = min(uint(OB_ATTENTION_HEADS), sharing - head);
-        device const float *queries = q + ulong(query + head) * args.head_dim;
-        device float *sums = y + ulong(query + head) * args.v_dim;
-        for (uint h = place.group; h < heads; h += place.groups) {
-            if (place.lane != 0) continue;
-            s.top[h] = args.sinks ? sink(sinks, args.sinks, at.x * sharing + head + h) : -INFINITY;
-            s.total[h] = s.top[h] == -INFINITY ? 0 : 1 + (s.top[h] - s.top[h]);  // NaN where the sink is NaN or +inf
+    uint slot = slots[row], position = positions[row];
+    uint kv = at.x / args.tiles, sharing = args.heads / args.kv_heads;
+    uint tile = (sharing + args.tiles - 1) / args.tiles, head = at.x % args.tiles * tile;
+    if (head >= sharing) return;
+    uint heads = min(tile, sharing - head), query = row * args.heads + kv * sharing + head;
+    if (!cache_has(slot, args.slots, args.window ? 0 : position, args.context, status, row, args.step,
+                   at.x == 0 && at.z == 0 && place.thread_index == 0)) {
+        device float *none = y + ulong(query) * args.v_dim;
+        for (uint i = place.thread_index; i < heads * args.v_dim && !args.split; i += place.threads) none[i] = 0;
+        return;
+    }
+    Seen seen = seen_from(position, args);
+    uint first = seen.last - (seen.count - 1);
+    ulong rows = (ulong(slot) * args.kv_heads + kv) * args.context;
+    AttentionHeads<C> all = {q + ulong(query) * args.head_dim,
+                             k_cache + rows * cache_row(k_cache, args.head_dim),
+                             v_cache + rows * cache_row(v_cache, args.v_row),
+                             sinks,
+                             y + ulong(query) * (args.split ? args.parts * part_row(args) : args.v_dim),
+                             kv * sharing + head,
+                             heads,
+                             first < args.context ? first : first % args.context,
+                             seen.count};
+    attend(all, memory, at.z, args, place);
+}
+
+// y = the attention of all parts, from their sums as `attention` leaves them.
+// sums [rows, heads, parts, v_dim + OB_ATTENTION_PART_END], y [rows, heads, v_dim]. Grid: heads × rows.
+// Step `attention`.
+[[max_total_threads_per_threadgroup(OB_ATTENTION_MERGE_THREADS)]] kernel void attention_merge(
+    device const float *sums [[buffer(0)]], device const uint *slots [[buffer(1)]],
+    device const uint *positions [[buffer(2)]], device const char *sinks [[buffer(3)]], device float *y [[buffer(4)]],
+    constant AttentionArgs &args [[buffer(5)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    Place place = OB_PLACE;
+    uint row = at.y, head = at.x, dim = args.v_dim;
+    if (row >= args.rows) return;
+    uint slot = slots[row], position = positions[row];
+    ulong query = ulong(row) * args.heads + head;
+    y += query * dim;
+    if (slot >= args.slots || (args.window == 0 && position >= args.context)) {
+        for (uint i = place.thread_index; i < dim; i += place.threads) y[i] = 0;
+        return;
+    }
+    uint count = seen_from(position, args).count, parts = parts_of(count, part_length(count, args));
+    sums += query * args.parts * part_row(args);
+    Weights sink = weights_of_sink(sink_of(sinks, args.sinks, head));
+    for (uint i = place.thread_index; i < dim; i += place.threads) {
+        Weights weights = sink;
+        float sum = 0;
+        for (uint p = 0; p < parts; p++) {
+            device const float *part = sums + p * part_row(args);
+            Joined joined = join(weights, {part[dim], part[dim + 1]});
+            sum = joined.sum(sum, part[i]);
+            weights = joined.both;
         }
-        for (uint done = 0; done < count; done += OB_ATTENTION_BLOCK) {
-            Block block = {(from + done) % args.context, min(uint(OB_ATTENTION_BLOCK), count - done), args.context};
-            score_block(queries, keys, s, heads, block, args, place);
-            threadgroup_barrier(mem_flags::mem_threadgroup);  // other threads read the scores
-            for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block.count, place);
-            threadgroup_barrier(mem_flags::mem_threadgroup);  // every score is a weight now
-            add_block(sums, values, s, heads, block, done == 0, done + block.count == count, args, place);
-            threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next block overwrites them
-        }
+        y[i] = sum * (1 / weights.total);
     }
 }
 

@@ -8,6 +8,15 @@
 #include "args.h"
 #include "reduce.h"
 
+// Whether caches of `slots` slots of `context` positions have a row's place. If not, the row fails at `step`, and the
+// caller touches no cache for it. Each thread that reports does so once.
+METAL_FUNC bool cache_has(uint slot, uint slots, uint position, uint context, device metal::atomic_uint *status,
+                          uint row, uint step, bool reports) {
+    if (slot < slots && position < context) return true;
+    if (reports) fail_row(status, row, step);
+    return false;
+}
+
 METAL_FUNC uint cache_groups(uint dim) { return (dim + OB_CACHE_GROUP - 1) / OB_CACHE_GROUP; }
 
 // Returns the elements from one row of `dim` numbers to the next.

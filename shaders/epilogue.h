@@ -33,6 +33,7 @@ METAL_FUNC float activate(float gate, float up, uint activation) {
         float cube = gate * gate * gate;
         return gated(gate, 1.5957691216057308f * metal::fma(0.044715f, cube, gate)) * up;
     }
+    if (activation == OB_GATE_ALONE) return gate;
     gate = at_most(gate, OB_SWIGLU_LIMIT);
     up = -at_most(-at_most(up, OB_SWIGLU_LIMIT), OB_SWIGLU_LIMIT);
     return gated(gate, OB_SWIGLU_ALPHA * gate) * (up + 1.0f);
@@ -66,7 +67,8 @@ METAL_FUNC void write_output(thread const Output &out, uint row, uint output, fl
     if (out.gate != nullptr) v = gated(v, out.gate[row]);
     float scale = out.scale;
     if (out.softcap > 0) {
-        v = metal::tanh(v * scale / out.softcap);
+        v *= scale;
+        v = metal::tanh(v / out.softcap) + v * 0.0f;  // capped, ±inf would look like a number
         scale = out.softcap;
     }
     out.y[i] = out.add != nullptr ? metal::fma(v, scale, out.add[i]) : v * scale;

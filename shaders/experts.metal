@@ -76,6 +76,19 @@ template <uint bits, typename S>
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
 }
 
+// h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
+// so that a kernel made each alone, with OB_GATE_ALONE and its bias.
+// Grid: 1 × rows × top_k. Steps `experts` and `mlp`.
+kernel void experts_activate(device const float *gate [[buffer(0)]], device const float *up [[buffer(1)]],
+                             device float *h [[buffer(2)]], constant ExpertArgs &args [[buffer(3)]],
+                             uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    if (at.y >= args.rows) return;
+    Place place = OB_PLACE;
+    ulong first = (ulong(at.y) * args.top_k + at.z) * args.outputs;
+    for (uint i = place.thread_index; i < args.outputs; i += place.threads)
+        h[first + i] = activate(gate[first + i], up[first + i], args.activation);
+}
+
 #ifdef __METAL_CPU__
 // Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
 template <uint O, typename W>

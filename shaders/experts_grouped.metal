@@ -53,6 +53,20 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     }
 }
 
+// The group of an expert: positions begin … end - 1, which never reach beyond the pairs that there are.
+struct Group {
+    uint begin, end;
+};
+
+METAL_FUNC Group group_of(device const uint *offsets, uint expert, constant ExpertArgs &args) {
+    return {offsets[expert], min(offsets[expert + 1], args.rows * args.top_k)};
+}
+
+// The pair at a position; one that there is, whatever the list holds.
+METAL_FUNC uint pair_at(device const uint *pairs, uint position, constant ExpertArgs &args) {
+    return min(pairs[position], args.rows * args.top_k - 1);
+}
+
 // Computes a tile of outputs for `count` ≤ R positions of one expert. Missing inputs repeat the last one.
 template <uint R, typename W>
 METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
@@ -61,7 +75,7 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) {
         uint i = first + min(r, count - 1);
-        rows.row[r] = x + ulong(args.dense ? i : pairs[i] / args.top_k) * args.inputs;
+        rows.row[r] = x + ulong(args.dense ? i : pair_at(pairs, i, args) / args.top_k) * args.inputs;
     }
     const uint pair = R == 1 ? 2 : SimdRow<typename W::Row>::pair;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
@@ -85,9 +99,10 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
                                device const uint *offsets, Biases biases, device float *h, uint3 at,
                                constant ExpertArgs &args, Stage stage, Place place) {
     if (at.y >= args.experts) return;
-    uint begin = args.dense ? 0 : offsets[at.y], end = args.dense ? args.rows : offsets[at.y + 1];
-    for (uint i = begin; i < end; i += OB_LINEAR_ROWS) {
-        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+    Group group = {0, args.rows};
+    if (!args.dense) group = group_of(offsets, at.y, args);
+    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         if (count == 1) {
             gate_up_rows<1>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, stage, place);
         } else {
@@ -100,13 +115,12 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; pairs, offsets from group_experts; biases [experts, outputs],
 // read where args.bias says so; h [rows · top_k, outputs]. Grid: output tiles × experts. Steps `experts` and `mlp`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
-                                    device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
-                                    device const uint *offsets [[buffer(4)]],
-                                    device const ushort *gate_bias [[buffer(5)]],
-                                    device const ushort *up_bias [[buffer(6)]], device float *h [[buffer(7)]],
-                                    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-                                    OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped(
+    device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]], device const float *x [[buffer(2)]],
+    device const uint *pairs [[buffer(3)]], device const uint *offsets [[buffer(4)]],
+    device const ushort *gate_bias [[buffer(5)]], device const ushort *up_bias [[buffer(6)]],
+    device float *h [[buffer(7)]], constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+    OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets,
                    Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
@@ -128,6 +142,21 @@ template <uint bits, typename S>
                    Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
 }
 
+// `experts_activate` by position: those behind the last expert's pairs, which nothing wrote, are left alone.
+// gate, up, h [rows · top_k, outputs]; offsets from group_experts. Grid: 1 × rows × top_k. Step `experts`.
+kernel void experts_activate_grouped(device const float *gate [[buffer(0)]], device const float *up [[buffer(1)]],
+                                     device const uint *offsets [[buffer(2)]], device float *h [[buffer(3)]],
+                                     constant ExpertArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                                     OB_PLACE_PARAMETERS) {
+    ulong position = ulong(at.y) * args.top_k + at.z;
+    if (at.y >= args.rows || position >= offsets[args.experts]) return;
+    Place place = OB_PLACE;
+    for (uint i = place.thread_index; i < args.outputs; i += place.threads) {
+        ulong element = position * args.outputs + i;
+        h[element] = activate(gate[element], up[element], args.activation);
+    }
+}
+
 template <uint R, typename W>
 METAL_FUNC void down_rows(W down, device const float *h, device const uint *pairs, device const ushort *bias,
                           device float *z, uint count, ulong first, uint tile, constant ExpertArgs &args, Stage stage,
@@ -145,7 +174,7 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         for (uint i = place.lane; i < O * R; i += place.width) {
             uint o = output + i / R, r = i % R;
             if (o >= end || r >= count) continue;
-            z[ulong(pairs[r]) * args.outputs + o] =
+            z[ulong(pair_at(pairs, r, args)) * args.outputs + o] =
                 add_bias(sum_at<O * R>(sums, i), bias, args.bias, first + o);
         }
     }
@@ -157,8 +186,9 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
                             Stage stage, Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
-    for (uint i = offsets[at.y], end = offsets[at.y + 1]; i < end; i += OB_LINEAR_ROWS) {
-        uint count = min(uint(OB_LINEAR_ROWS), end - i);
+    Group group = group_of(offsets, at.y, args);
+    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         device const float *in = h + ulong(i) * args.inputs;
         if (count == 1) {
             down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, stage, place);
@@ -172,24 +202,21 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
 // down [experts, outputs, inputs]; h [rows · top_k, inputs]; pairs, offsets from group_experts; bias [experts,
 // outputs], read where args.bias says so; z [rows · top_k, outputs]. Grid: output tiles × experts. Step `experts`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
-                                 device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
-                                 device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
-                                 constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
-                                 OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped(
+    device const T *down [[buffer(0)]], device const float *h [[buffer(1)]], device const uint *pairs [[buffer(2)]],
+    device const uint *offsets [[buffer(3)]], device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
+    constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
-                                        device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
-                                        device const uint *pairs [[buffer(4)]],
-                                        device const uint *offsets [[buffer(5)]],
-                                        device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
-                                        constant ExpertArgs &args [[buffer(8)]],
-                                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped_affine(
+    device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]], device const S *biases [[buffer(2)]],
+    device const float *h [[buffer(3)]], device const uint *pairs [[buffer(4)]],
+    device const uint *offsets [[buffer(5)]], device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
+    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
                 args, OB_STAGE, OB_PLACE);

@@ -37,14 +37,15 @@ struct LatentRow {
 // q_out[head, rank :] = turn(q[head, nope :]).
 // Per row: kv [rank + 2 · half_dim], q [heads, nope + 2 · half_dim], q_out [heads, rank + 2 · half_dim].
 // cache [slots, 1, context, rank + 2 · half_dim] of C. One threadgroup per row, one simdgroup per head.
+// A row whose slot or position the cache does not have fails with `step` and changes nothing there.
 // Step `latent_to_cache`.
 template <typename T, typename C>
 kernel void latent_to_cache(device const float *q [[buffer(0)]], device const float *kv [[buffer(1)]],
                             device const T *norm [[buffer(2)]], device const float *table [[buffer(3)]],
                             device const uint *slots [[buffer(4)]], device const uint *positions [[buffer(5)]],
                             device float *q_out [[buffer(6)]], device C *cache [[buffer(7)]],
-                            constant LatentArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-                            OB_PLACE_PARAMETERS) {
+                            device atomic_uint *status [[buffer(8)]], constant LatentArgs &args [[buffer(9)]],
+                            uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, turns = 2 * args.half_dim, dim = args.rank + turns;
     if (row >= args.rows) return;
@@ -55,7 +56,8 @@ kernel void latent_to_cache(device const float *q [[buffer(0)]], device const fl
             ulong query = ulong(row) * args.heads + head;
             Turned turned = {q + query * (args.nope + turns) + args.nope, turn, args.half_dim, interleaved};
             cache_store_row(q_out + query * dim + args.rank, turned, turns, place);
-        } else if (positions[row] < args.context) {
+        } else if (cache_has(slots[row], args.slots, positions[row], args.context, status, row, args.step,
+                             place.lane == 0)) {
             device const float *x = kv + ulong(row) * dim;
             LatentRow<T> latent = {x,
                                    norm,

@@ -28,20 +28,25 @@ METAL_FUNC float penalised(float x, uint mark, SamplePenalty p) {
 // adjusted[row, token] = penalised(logits[row, token] + bias), for tokens that have a bias or a history.
 // history [slots, context]: the token at each position of a slot; the kernel first writes the current one.
 // bias_ids, bias_values [rows, args.biases]; marks [rows, vocab], 0 before and after; totals [rows]: the statistics of
-// the unchanged row. One threadgroup per row. Step `sample`.
+// the unchanged row. One threadgroup per row. A row whose slot the history does not have fails with `step`.
+// Step `sample`.
 kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]],
                           device const uint *bias_ids [[buffer(1)]], device const float *bias_values [[buffer(2)]],
                           device const SampleStats *stats [[buffer(3)]], device const uint *tokens [[buffer(4)]],
                           device const uint *positions [[buffer(5)]], device const uint *slots [[buffer(6)]],
                           device uint *history [[buffer(7)]], device atomic_uint *marks [[buffer(8)]],
                           device float *adjusted [[buffer(9)]], device SampleStats *totals [[buffer(10)]],
-                          constant SampleArgs &args [[buffer(11)]], uint3 at [[threadgroup_position_in_grid]],
-                          OB_PLACE_PARAMETERS) {
+                          device atomic_uint *status [[buffer(11)]], constant SampleArgs &args [[buffer(12)]],
+                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y;
     if (row >= args.rows || !adjusts(penalties[row])) return;
     SamplePenalty p = penalties[row];
-    uint count = min(positions[row] + 1, args.context);
+    if (slots[row] >= args.slots) {
+        if (place.thread_index == 0) fail_row(status, row, args.step);
+        return;
+    }
+    uint count = min(positions[row], args.context - 1) + 1, biases = min(p.biases, args.biases);
     history += ulong(slots[row]) * args.context;
     marks += ulong(row) * args.vocab;
     adjusted += ulong(row) * args.vocab;
@@ -49,7 +54,7 @@ kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]],
         totals[row] = total(stats + ulong(row) * parts_of(args.vocab), parts_of(args.vocab), 1);
         history[count - 1] = tokens[row];
     }
-    for (uint i = place.thread_index; i < p.biases; i += place.threads) {
+    for (uint i = place.thread_index; i < biases; i += place.threads) {
         uint id = bias_ids[ulong(row) * args.biases + i];
         if (id < args.vocab) adjusted[id] += bias_values[ulong(row) * args.biases + i];
     }

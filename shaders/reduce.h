@@ -5,6 +5,9 @@
 
 #include "lanes.h"
 
+// The loop that follows is unrolled, so that arrays with its index lie in registers.
+#define OB_UNROLL _Pragma("unroll")
+
 // The place of a thread in its threadgroup.
 struct Place {
     uint thread_index, threads;  // this thread's number, and the number of threads in the threadgroup

@@ -1,6 +1,7 @@
 // Rotary positions (Su et al. 2021), after the norm of queries and keys, and the write to the KV cache.
 #include "args.h"
 #include "cache.h"
+#include "heads_simd.h"
 
 using namespace metal;
 
@@ -86,6 +87,7 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 // q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [slots, kv_heads,
 // context, head_dim or v_dim]. A norm covers one head (weights [head_dim]) or all heads together (q_norm
 // [heads · head_dim]). The caches of a layer with a window are rings: position p is at p modulo context.
+// A row whose slot or position the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
 kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
@@ -93,24 +95,41 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                            device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
                            device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
                            device float *q_out [[buffer(8)]], device C *k_cache [[buffer(9)]],
-                           device C *v_cache [[buffer(10)]], constant HeadArgs &args [[buffer(11)]],
-                           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                           device C *v_cache [[buffer(10)]], device atomic_uint *status [[buffer(11)]],
+                           constant HeadArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
+                           OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
     uint position = args.ring ? positions[row] % args.context : positions[row];
+    bool held = cache_has(slots[row], args.slots, position, args.context, status, row, args.step,
+                          at.x == 0 && place.thread_index == 0);
     uint all = args.heads + 2 * args.kv_heads;
     uint end = min((at.x + 1) * OB_ROPE_HEADS, all);
     bool together = args.norm == OB_NORM_ALL;
     float scale = 1;
     uint scaled = OB_NONE;  // `scale` belongs to all queries (1), to all keys (0) or to neither
+#ifndef __METAL_CPU__
+    threadgroup float numbers[OB_ROPE_HEADS * OB_HEAD_DIM];
+    threadgroup float *memory = numbers + place.group * OB_HEAD_DIM;
+    bool simd = place.threads == OB_HEAD_LANES * place.groups && place.groups <= OB_ROPE_HEADS;
+    bool fits = simd && dim <= OB_HEAD_DIM && v_dim <= OB_HEAD_DIM;
+#endif
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
         ulong to = (ulong(slots[row]) * args.kv_heads + kv) * args.context + position;
         if (head >= args.heads + args.kv_heads) {
-            if (position >= args.context) continue;
+            if (!held) continue;
             device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
+#ifndef __METAL_CPU__
+            if (fits) {
+                bool norm = args.norm_values != 0;
+                SimdHead<T> values = {x, q_norm, x, norm, false, false, 0, v_dim, 1, args.eps, 0, args.clip};
+                values.store(v_cache + to * cache_row(v_cache, v_dim), memory, place.lane);
+                continue;
+            }
+#endif
             PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
             cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
             continue;
@@ -118,6 +137,32 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
         device const float *first = (query ? q : k) + ulong(row) * heads * dim;
         device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
+#ifndef __METAL_CPU__
+        if (fits) {
+            if (together && scaled != uint(query)) {
+                scale = norm_scale(first, heads * dim, args.eps, place);
+                scaled = uint(query);
+            }
+            SimdHead<T> turned = {first + own * dim,
+                                  weight,
+                                  table + ulong(row) * 2 * args.half_dim,
+                                  args.norm == OB_NORM_HEAD,
+                                  args.norm != 0,
+                                  args.interleaved != 0,
+                                  args.half_dim,
+                                  dim,
+                                  scale,
+                                  args.eps,
+                                  args.weight_offset,
+                                  args.clip};
+            if (query) {
+                turned.store(q_out + (ulong(row) * args.heads + head) * dim, memory, place.lane);
+            } else if (held) {
+                turned.store(k_cache + to * cache_row(k_cache, dim), memory, place.lane);
+            }
+            continue;
+        }
+#endif
         if (args.norm == OB_NORM_HEAD) {
             scale = norm_scale(first + own * dim, dim, args.eps, place);
         } else if (together && scaled != uint(query)) {
@@ -136,7 +181,7 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                                 dim};
         if (query) {
             store_head(q_out + (ulong(row) * args.heads + head) * dim, turned, place);
-        } else if (position < args.context) {
+        } else if (held) {
             store_head(k_cache + to * cache_row(k_cache, dim), turned, place);
         }
     }

@@ -1,4 +1,5 @@
-// The routing kernels share this code: the choice of the next expert, and the softmax.
+// The routing kernels share this code: the choice of the next expert, and the softmax. routing_simd.h has the same for
+// experts that fit the registers of one simdgroup.
 #ifndef OB_ROUTING_H
 #define OB_ROUTING_H
 

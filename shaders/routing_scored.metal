@@ -5,6 +5,7 @@
 // scores. DeepSeek-V2 (arXiv 2405.04434) uses the softmax and a group's largest score.
 #include "epilogue.h"
 #include "routing.h"
+#include "routing_simd.h"
 
 using namespace metal;
 
@@ -54,34 +55,25 @@ METAL_FUNC float score_of(float x, Scoring scoring) {
     return scoring.sigmoid ? gated(1.0f, x) : share(x, scoring.top) / scoring.total;
 }
 
-// ids = the top_k largest score + correction among the experts of the args.top_groups best groups, largest first;
-// weights = the scores of ids, renormalised or not, · args.scale.
-// logits [rows, experts], correction [experts] (read where args says so), ids [rows, top_k] u32, weights [rows, top_k];
-// scores [rows, experts] and of_groups [rows, groups] are scratch. One threadgroup per row. Step `scored_moe_routing`.
-// The experts form args.groups equal groups, in order. A correction of -inf keeps its expert from being chosen. counts,
-// status and NaN are as in moe_routing.
-kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device const ushort *correction [[buffer(1)]],
-                               device uint *ids [[buffer(2)]], device float *weights [[buffer(3)]],
-                               device float *scores [[buffer(4)]], device float *of_groups [[buffer(5)]],
-                               device atomic_uint *counts [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
-                               constant ScoreArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-                               OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
-    threadgroup uint partial_id[32];
-    Place place = OB_PLACE;
-    if (at.y >= args.rows) return;
-    logits += ulong(at.y) * args.experts;
-    scores += ulong(at.y) * args.experts;
-    of_groups += ulong(at.y) * args.groups;
-    ids += ulong(at.y) * args.top_k;
-    weights += ulong(at.y) * args.top_k;
+// Where a row's results go, and its correction.
+struct ScoredRoutes {
+    device const ushort *correction;
+    device uint *ids;
+    device float *weights;
+    device atomic_uint *counts, *status;
+    uint row;
+};
 
+// Any number of experts and groups. `scores` and `of_groups` are scratch of this row.
+METAL_FUNC void route_scored(device const float *logits, ScoredRoutes to, device float *scores,
+                             device float *of_groups, constant ScoreArgs &args, threadgroup float *partial,
+                             threadgroup uint *partial_id, Place place) {
     Scoring scoring = {largest(logits, args.experts, partial, place), 1, args.sigmoid};
     bool failed = scoring.top == -INFINITY;
     if (!args.sigmoid && !failed) scoring.total = total_share(logits, args.experts, scoring.top, partial, place);
     for (uint i = place.thread_index; i < args.experts; i += place.threads) {
         float x = logits[i];
-        scores[i] = add_bias(x == x ? score_of(x, scoring) : x, correction, args.correction, i);
+        scores[i] = add_bias(x == x ? score_of(x, scoring) : x, to.correction, args.correction, i);
     }
     threadgroup_barrier(mem_flags::mem_device);
     if (args.groups > 1) {
@@ -108,14 +100,126 @@ kernel void moe_routing_scored(device const float *logits [[buffer(0)]], device 
         last = exhausted ? last : scores[id];
         last_id = id;
         if (place.thread_index == 0) {
-            ids[k] = exhausted ? OB_NONE : id;
-            weights[k] = weight;
-            if (args.has_counts && !exhausted) atomic_fetch_add_explicit(&counts[id], 1u, memory_order_relaxed);
+            to.ids[k] = exhausted ? OB_NONE : id;
+            to.weights[k] = weight;
+            if (args.has_counts && !exhausted) atomic_fetch_add_explicit(&to.counts[id], 1u, memory_order_relaxed);
         }
     }
     if (place.thread_index != 0) return;
-    if (failed) fail_row(status, at.y, args.step);
+    if (failed) fail_row(to.status, to.row, args.step);
     for (uint k = 0; k < args.top_k && !failed; k++) {
-        weights[k] = (args.renormalise ? weights[k] / (total + NEAR_ZERO) : weights[k]) * args.scale;
+        to.weights[k] = (args.renormalise ? to.weights[k] / (total + NEAR_ZERO) : to.weights[k]) * args.scale;
     }
+}
+
+#ifndef __METAL_CPU__
+// Keeps the experts of the args.top_groups best groups, of which there are at most OB_ROUTING_LANES. Lane g has the
+// score of group g.
+template <uint E>
+METAL_FUNC void keep_groups(thread SimdExperts<E> &experts, constant ScoreArgs &args, uint lane) {
+    uint size = args.experts / args.groups, group[E], mine = 0;
+    OB_UNROLL
+    for (uint e = 0; e < E; e++) group[e] = (lane + e * OB_ROUTING_LANES) / size;
+    for (uint g = 0; g < args.groups; g++) {
+        uint first = 0, second = 0;  // the largest of this lane's experts in the group
+        OB_UNROLL
+        for (uint e = 0; e < E; e++) {
+            uint x = group[e] == g ? experts.order[e] : 0;
+            second = max(second, min(first, x));
+            first = max(first, x);
+        }
+        uint most = simd_max(first);
+        uint holder = simd_min(first == most ? lane : OB_NONE);
+        uint next = simd_max(lane == holder ? second : first);
+        float score = number_of(most);
+        if (args.top_two && next != 0) score += number_of(next);
+        mine = lane == g ? order_of(score) : mine;
+    }
+    uint before = 0;
+    for (uint g = 0; g < args.groups; g++) {
+        uint x = simd_shuffle(mine, ushort(g));
+        before += (x > mine) | ((x == mine) & (g < lane));
+    }
+    bool chosen = lane < args.groups && mine != 0 && before < args.top_groups;
+    uint all = simd_or(chosen ? 1u << lane : 0u);
+    OB_UNROLL
+    for (uint e = 0; e < E; e++) experts.order[e] = all >> (group[e] % 32) & 1 ? experts.order[e] : 0;
+}
+
+// The same by one simdgroup, whose lanes keep E experts each. No scratch is used.
+template <uint E>
+METAL_FUNC void route_scored_simd(device const float *logits, ScoredRoutes to, constant ScoreArgs &args, Place place) {
+    SimdExperts<E> experts;
+    float score[E];
+    Scoring scoring = {-INFINITY, 1, args.sigmoid};
+    OB_UNROLL
+    for (uint e = 0; e < E; e++) {
+        uint i = place.lane + e * OB_ROUTING_LANES;
+        score[e] = i < args.experts ? logits[i] : NAN;
+        scoring.top = score[e] > scoring.top ? score[e] : scoring.top;
+    }
+    scoring.top = simd_max(scoring.top);
+    bool failed = scoring.top == -INFINITY;
+    if (!args.sigmoid && !failed) {
+        float total = 0;
+        OB_UNROLL
+        for (uint e = 0; e < E; e++) total += share(score[e], scoring.top);
+        scoring.total = simd_sum(total);
+    }
+    OB_UNROLL
+    for (uint e = 0; e < E; e++) {
+        uint i = min(place.lane + e * OB_ROUTING_LANES, args.experts - 1);
+        score[e] = score[e] == score[e] ? score_of(score[e], scoring) : NAN;
+        float corrected = add_bias(score[e], to.correction, args.correction, i);
+        experts.order[e] = corrected > -FLT_MAX ? order_of(corrected) : 0;
+    }
+    if (args.groups > 1) keep_groups(experts, args, place.lane);
+    Chosen chosen = experts.choose(failed ? 0 : args.top_k, place.lane);
+    float weight[OB_ROUTING_SLOTS], total = 0;
+    OB_UNROLL
+    for (uint n = 0; n < OB_ROUTING_SLOTS; n++) {
+        weight[n] = chosen.id[n] == OB_NONE ? 0 : score_of(logits[chosen.id[n]], scoring);
+        total += weight[n];
+    }
+    total = args.renormalise ? simd_sum(total) + NEAR_ZERO : 1;
+    OB_UNROLL
+    for (uint n = 0; n < OB_ROUTING_SLOTS; n++) {
+        uint k = place.lane + n * OB_ROUTING_LANES, id = chosen.id[n];
+        if (k >= args.top_k) break;
+        to.ids[k] = id;
+        to.weights[k] = failed ? 0 : weight[n] / total * args.scale;
+        if (args.has_counts && id != OB_NONE) atomic_fetch_add_explicit(&to.counts[id], 1u, memory_order_relaxed);
+    }
+    if (failed && place.lane == 0) fail_row(to.status, to.row, args.step);
+}
+#endif
+
+// ids = the top_k largest score + correction among the experts of the args.top_groups best groups, largest first;
+// weights = the scores of ids, renormalised or not, · args.scale.
+// logits [rows, experts], correction [experts] (read where args says so), ids [rows, top_k] u32, weights [rows, top_k];
+// scores [rows, experts] and of_groups [rows, groups] are scratch. One threadgroup per row, of one simdgroup.
+// Step `scored_moe_routing`.
+// The experts form args.groups equal groups, in order. A correction of -inf keeps its expert from being chosen. counts,
+// status and NaN are as in moe_routing.
+[[max_total_threads_per_threadgroup(OB_ROUTING_LANES)]] kernel void moe_routing_scored(
+    device const float *logits [[buffer(0)]], device const ushort *correction [[buffer(1)]],
+    device uint *ids [[buffer(2)]], device float *weights [[buffer(3)]], device float *scores [[buffer(4)]],
+    device float *of_groups [[buffer(5)]], device atomic_uint *counts [[buffer(6)]],
+    device atomic_uint *status [[buffer(7)]], constant ScoreArgs &args [[buffer(8)]],
+    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    threadgroup float partial[32];
+    threadgroup uint partial_id[32];
+    Place place = OB_PLACE;
+    if (at.y >= args.rows) return;
+    logits += ulong(at.y) * args.experts;
+    ulong first = ulong(at.y) * args.top_k;
+    ScoredRoutes to = {correction, ids + first, weights + first, counts, status, at.y};
+#ifndef __METAL_CPU__
+    if (place.threads == OB_ROUTING_LANES && place.groups == 1 && args.groups <= OB_ROUTING_LANES) {
+        if (args.experts <= 8 * OB_ROUTING_LANES) return route_scored_simd<8>(logits, to, args, place);
+        if (args.experts <= 16 * OB_ROUTING_LANES) return route_scored_simd<16>(logits, to, args, place);
+    }
+#endif
+    route_scored(logits, to, scores + ulong(at.y) * args.experts, of_groups + ulong(at.y) * args.groups, args, partial,
+                 partial_id, place);
 }

@@ -15,13 +15,19 @@ METAL_FUNC void deliver(SampleResult out, uint row, device uint *tokens, device 
     positions[row] += 1;
 }
 
+// Whether a row with this largest logit has a token to choose. `raw` is the largest logit before penalties.
+METAL_FUNC bool chooses(float top, float raw, constant SampleArgs &args) {
+    return top != -INFINITY && !(args.finite && raw == INFINITY);
+}
+
 METAL_FUNC SampleResult failure(uint step) { return {OB_NONE, as_type<float>(step)}; }
 
 // result = argmax(logits) where temperature ≤ 0, else argmax((logits - top) / temperature + noise); and its
 // log-probability under softmax(logits). The lower index wins a tie.
 // logits [rows, vocab], temperature [rows], seeds [rows], result [rows]. One threadgroup per row, for vocabularies of
 // one part. Step `sample`.
-// A row with a failed step, or with no logit above -inf, gives OB_NONE and the number of the step.
+// A row with a failed step, or with no logit above -inf, gives OB_NONE and the number of the step; with args.finite, so
+// does one with a logit of +inf.
 kernel void sample(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
                    device const uint2 *seeds [[buffer(2)]], device const uint *status [[buffer(3)]],
                    device uint *tokens [[buffer(4)]], device uint *positions [[buffer(5)]],
@@ -43,12 +49,12 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
         sum = top_and_sum(x, args.vocab, top, partial, place);
     }
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
-    if (status[row] == 0 && top != -INFINITY) {
-        out.token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
-                                 maxima, partial, partial_id, place)
-                                .id
-                          : first_of(x, args.vocab, top, partial_id, place);
-        out.logprob = log_probability(x[out.token], top, sum);
+    if (status[row] == 0 && chooses(top, top, args)) {
+        uint token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
+                                  maxima, partial, partial_id, place)
+                                 .id
+                           : first_of(x, args.vocab, top, partial_id, place);
+        if (token < args.vocab) out = {token, log_probability(x[token], top, sum)};
     }
     threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
@@ -179,17 +185,18 @@ kernel void sample_merge(device const float *logits [[buffer(0)]], device const 
                        *x = changed ? adjusted + ulong(row) * args.vocab : raw;
     SampleStats all = total(stats, parts, 1);
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
-    if (status[row] == 0 && all.top != -INFINITY) {
+    if (status[row] == 0 && chooses(all.top, changed ? totals[row].top : all.top, args)) {
+        uint token = OB_NONE;
         if (t > 0) {
-            out.token = best_draw(stats, draws, parts, all.top, t);
+            token = best_draw(stats, draws, parts, all.top, t);
         } else {
             uint part = 0;
-            while (stats[part].top != all.top) part++;
+            while (part + 1 < parts && stats[part].top != all.top) part++;
             uint first = part * OB_SAMPLE_PART;
-            out.token = first + first_of(x + first, part_length(args.vocab, part), all.top, partial_id, place);
+            token = first + first_of(x + first, part_length(args.vocab, part), all.top, partial_id, place);
         }
         if (changed) all = totals[row];
-        out.logprob = log_probability(raw[out.token], all.top, all.sum);
+        if (token < args.vocab) out = {token, log_probability(raw[token], all.top, all.sum)};
     }
     if (place.thread_index == 0) deliver(out, row, tokens, positions, result, args);
 }

@@ -3,10 +3,11 @@
     python tools/builder.py run     what a run on this processor needs
     python tools/builder.py test    all that this processor runs, and the checker
     python tools/builder.py wheel   all that a wheel has, compiled ahead of `pip wheel`
-    python tools/builder.py ISA     adds an instruction set, such as avx2 or checker, to what is there
+    python tools/builder.py ISA     adds an instruction set, such as avx2, checker or cuda, to what is there
 
 With --prepare COMMAND, `COMMAND system` and `COMMAND python` install what the core needs while shaders compile.
-OB_ISAS names the shaders' instruction sets in place of those of a goal. Standard library only: Cython, which the core
+OB_ISAS names the shaders' instruction sets in place of those of a goal; OB_ARCHS names the GPUs whose kernels are
+compiled ahead with those of cuda. Standard library only: Cython, which the core
 needs, may stand in another interpreter, named by --python.
 """
 
@@ -32,6 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import apple_shaders  # noqa: E402  (found through the line above)
 import core  # noqa: E402
+import cuda_kernels  # noqa: E402
 import native_kernels  # noqa: E402
 import objects  # noqa: E402
 import progress  # noqa: E402
@@ -80,7 +82,7 @@ def parts_of(goal: str) -> Parts:
         return Parts((), ())
     named = tuple(os.environ.get("OB_ISAS", "").replace(",", " ").split())
     if goal == "wheel":
-        chosen = named or shaders.default_isas()
+        chosen = named or (*shaders.default_isas(), shaders.CUDA)
         return Parts(chosen, native_kernels.isas_for(chosen))
     runnable = native_kernels.runnable_isas()
     if named:
@@ -91,7 +93,7 @@ def parts_of(goal: str) -> Parts:
 
 
 def part_with(isa: str) -> Parts:
-    """What a device needs whose instruction set is `isa`, or checker."""
+    """What a device needs whose instruction set is `isa`, or checker, or cuda."""
     if isa in native_kernels.ISAS:
         return Parts((native_kernels.ISAS[isa][0],), (isa,))
     return Parts((isa,), ())
@@ -145,7 +147,9 @@ def _build(parts: Parts, out: Path, with_core: bool, python: str, prepare: Seque
     for isa in parts.shaders:
         shaders.check_isa(isa)
     files, native = shader_files(), native_kernels.sources()
-    total = len(files) * len(parts.shaders) + len(native) * len(parts.native) + (core.count() if with_core else 0)
+    archs = cuda_kernels.archs() if shaders.CUDA in parts.shaders else ()
+    total = len(files) * len(parts.shaders) + len(native) * len(parts.native) + len(cuda_kernels.HOT) * len(archs)
+    total += core.count() if with_core else 0
     shown, pool = progress.Progress(total), objects.Pool()
     jobs: list[Callable[[], object]] = []
     if parts.native:
@@ -153,7 +157,10 @@ def _build(parts: Parts, out: Path, with_core: bool, python: str, prepare: Seque
         jobs.append(partial(native_kernels.build, shop, out / "native", parts.native, pool, shown.done))
     if parts.shaders:
         folder = NATIVE / "shaders"
-        jobs.append(partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done))
+        ahead = {"archs": archs, "ahead": cuda_kernels.HOT}
+        jobs.append(
+            partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done, **ahead)
+        )
     if sys.platform == "darwin":
         jobs.append(partial(apple_shaders.build, objects.Workshop(ROOT, NATIVE, "metal", shown.say), files, out, pool))
     if with_core:

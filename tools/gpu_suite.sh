@@ -5,24 +5,29 @@
 #     tools/gpu_suite.sh run FOLDER     there, in a copy of the tree with FOLDER: runs the GPU's part of the suite
 #
 # `run` writes the report to $OUT/report.txt, or to FOLDER/report.txt, and ends within eight minutes. PYTHON names the
-# interpreter on either side; what stands behind FOLDER goes to pytest.
+# interpreter on either side; what stands behind FOLDER goes to pytest. Its exit code is 1 if anything failed.
 set -eu
 cd "$(dirname "$0")/.."
+programs='order dispatch buffers commands events indirect indirect_misuse misuse reflection fork gpu'
+rooms='tests/kernels tests/core tests/models tests/generation'
+command_buffers=100  # of the program gpu
 
 pack() {
     python=${PYTHON:-.venv/bin/python}
     rm -rf "$1"
     mkdir -p "$1/libraries" "$1/programs/library.metallib/cuda" "$1/onebuf.metallib/native"
-    "$python" -m pipeline.metalc --isa cuda -o "$1/onebuf.metallib" shaders/*.metal
+    "$python" tools/builder.py cuda
+    cp -r pipeline/onebuf.metallib/cuda pipeline/onebuf.metallib/cuda.so "$1/onebuf.metallib"
     PYTHONPATH=tests "$python" -c 'from support import metal_harness as h; h.build(h.VARIANTS["plain"])'
     for each in avx2 avx512 native/avx2 native/avx512 native/vnni native/amx; do
         [ ! -e "pipeline/onebuf.metallib/$each.so" ] || cp "pipeline/onebuf.metallib/$each.so" "$1/onebuf.metallib/$each.so"
     done
     cp pipeline/_core.abi3.so "$1"
     built=build/tests/metal/plain
-    for each in order dispatch buffers commands events indirect misuse reflection; do
+    for each in $programs; do
         strip -o "$1/programs/$each" "$built/$each"
     done
+    cp "$built/count_cuda.so" "$1"
     cp "$built/library.metallib/cuda.so" "$1/programs/library.metallib"
     cp tests/metal/library.cu "$1/programs/library.metallib/cuda"
     # The C library and the compiler's are the other machine's own.
@@ -32,32 +37,66 @@ pack() {
     du -sh "$1"
 }
 
-run() {
-    python=${PYTHON:-python3} folder=$1 report=${OUT:-$1}/report.txt
-    shift
-    (cd "$folder" && tar -xJf libraries.tar.xz)
-    for each in "$folder"/libraries/*; do  # the machine's own come first
+install_pack() {
+    (cd "$1" && tar -xJf libraries.tar.xz)
+    for each in "$1"/libraries/*; do # the machine's own come first
         if ldconfig -p | grep -q "[[:space:]]$(basename "$each") "; then rm "$each"; fi
     done
-    cp "$folder/_core.abi3.so" pipeline/
+    cp "$1/_core.abi3.so" pipeline/
     rm -rf pipeline/onebuf.metallib
-    cp -r "$folder/onebuf.metallib" pipeline/
-    LD_LIBRARY_PATH=$PWD/$folder/libraries
-    OB_ISAS=cuda
+    cp -r "$1/onebuf.metallib" pipeline/
+    LD_LIBRARY_PATH=$PWD/$1/libraries
+    OB_ISAS=cuda PYTHONPATH=$PWD COUNT_CUDA_LIBRARY=$PWD/$1/count_cuda.so
+    export LD_LIBRARY_PATH OB_ISAS PYTHONPATH COUNT_CUDA_LIBRARY
     OB_NVRTC=$("$python" -c 'import os; from pipeline.device import resources as r; r.name_gpu_compiler(); print(os.environ.get("OB_NVRTC", ""))')
-    PYTHONPATH=$PWD
-    export LD_LIBRARY_PATH OB_ISAS OB_NVRTC PYTHONPATH
+    export OB_NVRTC
+}
+
+# Prints what fails; adds "metal/NAME PASSED FAILED SKIPPED" to the file $2.
+run_program() {
+    name=$(basename "$1") status=0 more=
+    [ "$name" != gpu ] || more=$command_buffers
+    printed=$(timeout 60 "$1" "$folder/programs/library.metallib" /tmp cuda:0 ${more:+"$more"} 2>&1) || status=$?
+    failed=$(printf '%s\n' "$printed" | grep -c '^FAILED') || true
+    [ "$name" != gpu ] || [ "${printed##*good }" = "$command_buffers, left 0" ] || failed=1
+    [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+    [ "$failed" -eq 0 ] || printf '== %s ended with %s\n%s\n' "$name" "$status" "$printed" | grep -v '^ok '
+    echo "metal/$name $(printf '%s\n' "$printed" | grep -Ec '^(ok|good) ') $failed 0" >>"$2"
+}
+
+# "tests/ROOM PASSED FAILED SKIPPED" for each room, of pytest's XML.
+count_tests() {
+    "$python" - "$1" <<'END'
+import collections, sys, xml.etree.ElementTree as tree
+counts = collections.defaultdict(lambda: [0, 0, 0])
+for case in tree.parse(sys.argv[1]).iter("testcase"):
+    found = {each.tag for each in case}
+    kind = 1 if found & {"failure", "error"} else 2 if "skipped" in found else 0
+    counts["/".join((case.get("classname") or case.get("name")).split(".")[:2])][kind] += 1
+for room, numbers in sorted(counts.items()):
+    print(room, *numbers)
+END
+}
+
+run() {
+    python=${PYTHON:-python3} folder=$1 out=${OUT:-$1}
+    shift
+    install_pack "$folder"
+    : >"$out/counts"
     {
         nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-        for program in "$folder"/programs/*; do
-            [ -x "$program" ] && [ ! -d "$program" ] || continue
-            echo "== $(basename "$program")"
-            timeout 60 "$program" "$folder/programs/library.metallib" /tmp cuda:0 2>&1 | grep -v '^ok ' || true
-        done
-        echo "== pytest"
-        timeout 420 "$python" -m pytest -q -n 12 -p no:cacheprovider -k cuda "$@" tests/kernels 2>&1 || true
-    } >"$report" 2>&1
-    tail -60 "$report"
+        "$python" -m pipeline.run --device list
+        for each in $programs; do run_program "$folder/programs/$each" "$out/counts"; done
+        # shellcheck disable=SC2086  # the rooms are words
+        timeout 390 "$python" -m pytest -q -n 12 -p no:cacheprovider -k cuda --junitxml="$out/tests.xml" "$@" $rooms 2>&1 ||
+            echo "pytest ended with $?"
+        count_tests "$out/tests.xml" >>"$out/counts" || echo 'tests/unfinished 0 1 0' >>"$out/counts"
+        awk 'BEGIN { printf "\n%-24s %8s %8s %8s\n", "part", "passed", "failed", "skipped" }
+            { printf "%-24s %8d %8d %8d\n", $1, $2, $3, $4; p += $2; f += $3; s += $4 }
+            END { printf "%-24s %8d %8d %8d\n", "all", p, f, s }' "$out/counts"
+    } >"$out/report.txt" 2>&1
+    tail -80 "$out/report.txt"
+    awk '{ failed += $3 } END { exit failed > 0 }' "$out/counts"
 }
 
 case ${1:-}:${2:-} in

@@ -17,7 +17,7 @@ typedef struct {
 @interface OBChain ()
 - (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error;
 - (void)bindStructs:(const ob_dispatch *)dispatches;
-- (void)planBarriers:(const ob_dispatch *)dispatches;
+- (BOOL)planBarriers:(const ob_dispatch *)dispatches error:(NSError **)error;
 - (void)encode:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared;
 @end
 
@@ -29,6 +29,7 @@ typedef struct {
                        label:(NSString *)label
                        error:(NSError **)error {
     OBChain *chain = [[[OBChain alloc] init] autorelease];
+    if (chain == nil) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
     chain->_device = [device retain];
     chain->_label = [label copy];
     if (count == 0) return OBFail(error, OBErrorArgument, @"chain '%@' has no dispatches", label);
@@ -44,12 +45,13 @@ typedef struct {
     for (NSUInteger i = 0; i < count; i++) {
         if (!OBCheckComplete(&chain->_dispatches[i], [chain labelOfDispatch:i], error)) return nil;
     }
-    [chain planBarriers:dispatches];
+    if (![chain planBarriers:dispatches error:error]) return nil;
     chain->_prepared = [[OBPreparedRuns runsWithDevice:device
                                                structs:chain->_structs
                                             dispatches:chain->_dispatches
                                                  count:count
                                                  label:label] retain];
+    if (chain->_prepared == nil) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
     return chain;
 }
 
@@ -58,7 +60,9 @@ typedef struct {
     if (self == nil) return nil;
     _retained = [[NSMutableArray alloc] init];
     _labels = [[NSMutableArray alloc] init];
-    return self;
+    if (_retained != nil && _labels != nil) return self;
+    [self release];
+    return nil;
 }
 
 - (void)dealloc {
@@ -109,14 +113,15 @@ typedef struct {
     }
 }
 
-- (void)planBarriers:(const ob_dispatch *)dispatches {
+- (BOOL)planBarriers:(const ob_dispatch *)dispatches error:(NSError **)error {
     NSUInteger total = 0;
     for (NSUInteger i = 0; i < _count; i++) total += dispatches[i].binding_count;
     OBAccess *accesses = malloc((total + 1) * sizeof *accesses);
     size_t *first = malloc((_count + 1) * sizeof *first);
     ptrdiff_t *conflicts = malloc(_count * sizeof *conflicts);
+    BOOL room = accesses != NULL && first != NULL && conflicts != NULL;
     size_t n = 0;
-    for (NSUInteger i = 0; i < _count; i++) {
+    for (NSUInteger i = 0; room && i < _count; i++) {
         first[i] = n;
         for (uint32_t b = 0; b < dispatches[i].binding_count; b++) {
             const ob_binding *binding = &dispatches[i].bindings[b];
@@ -125,12 +130,16 @@ typedef struct {
             accesses[n++] = access;
         }
     }
-    first[_count] = n;
-    OBPlanBarriers(accesses, first, _count, conflicts);
-    for (NSUInteger i = 0; i < _count; i++) _dispatches[i].conflict = conflicts[i];
+    if (room) {
+        first[_count] = n;
+        OBPlanBarriers(accesses, first, _count, conflicts);
+        for (NSUInteger i = 0; i < _count; i++) _dispatches[i].conflict = conflicts[i];
+    }
     free(accesses);
     free(first);
     free(conflicts);
+    if (!room) OBFail(error, OBErrorMemory, @"no memory for chain '%@'", _label);
+    return room;
 }
 
 // `measured` is the dispatch's label for an encoder that measures, else nil.
@@ -188,6 +197,7 @@ static double now(void) {
     [encoder endEncoding];
     double end = now();
     OBRun *run = [OBRun runWithCommandBuffer:commands chain:self prepared:prepared encodeSeconds:end - start];
+    if (run == nil) return OBFail(error, OBErrorMemory, @"no memory for a run of chain '%@'", _label);
     [commands commit];
     return run;
 }

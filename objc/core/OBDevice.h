@@ -22,6 +22,9 @@
 // cannot have.
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error;
 
+// The names of all devices there are, for +deviceNamed:.
++ (NSArray *)deviceNames;
+
 @property(readonly) id<MTLDevice> device;
 @property(readonly) id<MTLCommandQueue> queue;
 
@@ -50,6 +53,9 @@
 
 // Bytes that may be in use on the device at once without loss of speed.
 @property(readonly) uint64_t workingSet;
+
+// Bytes of memory that the device has of its own; 0 where it does not tell.
+@property(readonly) uint64_t memorySize;
 
 @property(readonly) OBTransfers *transfers;
 

@@ -33,25 +33,39 @@ static id<MTLDevice> copyDeviceNamed(NSString *name) {
     return found;
 }
 
-static NSString *deviceNames(void) {
-    NSMutableArray *names = [NSMutableArray arrayWithObject:@"auto"];
-    if (OBSystemDeviceName != nil) [names addObject:OBSystemDeviceName];
++ (NSArray *)deviceNames {
+    NSMutableArray *names = [NSMutableArray array];
+    id<MTLDevice> first = OBSystemDeviceName != nil ? MTLCreateSystemDefaultDevice() : nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
-        if (![names containsObject:[device name]]) [names addObject:[device name]];
+        BOOL isFirst = first != nil && [[device name] isEqual:[first name]];
+        [names addObject:isFirst ? OBSystemDeviceName : [device name]];
     }
     [devices release];
-    return [names componentsJoinedByString:@", "];
+    [first release];
+    return names;
+}
+
+static NSString *reasonOfMissing(NSString *name) {
+    NSArray *names = [[NSArray arrayWithObject:@"auto"] arrayByAddingObjectsFromArray:[OBDevice deviceNames]];
+    for (NSString *known in names) {
+        if ([known caseInsensitiveCompare:name] != NSOrderedSame) continue;
+        return [NSString stringWithFormat:@"device '%@' does not open: no memory is left, or the system refuses", name];
+    }
+    NSString *problem = OBProblemOfDevice(name);
+    return [NSString stringWithFormat:@"no device named '%@' on this machine%@%@; choose one of: %@", name,
+                                      problem != nil ? @": " : @"", problem != nil ? problem : @"",
+                                      [names componentsJoinedByString:@", "]];
 }
 
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
     id<MTLDevice> device = copyDeviceNamed(name);
-    if (device == nil) {
-        NSString *problem = OBProblemOfDevice(name);
-        return OBFail(error, OBErrorDevice, @"no device named '%@' on this machine%@%@; choose one of: %@", name,
-                      problem != nil ? @": " : @"", problem != nil ? problem : @"", deviceNames());
-    }
+    if (device == nil) return OBFail(error, OBErrorDevice, @"%@", reasonOfMissing(name));
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
+    if (result == nil) {
+        [device release];
+        return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
+    }
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
     result->_name = [(isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name]) copy];
@@ -61,6 +75,7 @@ static NSString *deviceNames(void) {
         return OBFail(error, OBErrorDevice, @"device '%@' gave no command queue", name);
     }
     result->_transfers = [[OBTransfers transfersWithDevice:device queue:result->_queue] retain];
+    if (result->_transfers == nil) return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
     return result;
 }
 
@@ -93,7 +108,9 @@ static NSString *deviceNames(void) {
     if (self == nil) return nil;
     _libraries = [[NSMutableDictionary alloc] init];
     _lock = [[NSLock alloc] init];
-    return self;
+    if (_libraries != nil && _lock != nil) return self;
+    [self release];
+    return nil;
 }
 
 - (void)dealloc {
@@ -124,6 +141,10 @@ static NSString *deviceNames(void) {
 - (uint64_t)workingSet {
     return [_device recommendedMaxWorkingSetSize];
 }
+- (uint64_t)memorySize {
+    if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
+    return [(id<OBHardwareDevice>)_device memorySize];
+}
 - (OBTransfers *)transfers {
     return _transfers;
 }
@@ -138,6 +159,7 @@ static NSString *deviceNames(void) {
 }
 
 - (NSString *)instructionSet {
+    if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device instructionSet];
     if (![_device conformsToProtocol:@protocol(OBProcessorDevice)]) return nil;
     return [(id<OBProcessorDevice>)_device instructionSet];
 }
@@ -152,10 +174,24 @@ static NSString *deviceNames(void) {
     return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
 }
 
-- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+- (OBLibrary *)keptLibraryAtPath:(NSString *)path {
     [_lock lock];
     OBLibrary *library = [[[_libraries objectForKey:path] retain] autorelease];
     [_lock unlock];
+    return library;
+}
+
+- (void)keep:(OBLibrary *)library atPath:(NSString *)path {
+    [_lock lock];
+    @try {
+        [_libraries setObject:library forKey:path];
+    } @finally {
+        [_lock unlock];
+    }
+}
+
+- (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
+    OBLibrary *library = [self keptLibraryAtPath:path];
     if (library != nil) return library;
 
     NSError *cause = nil;
@@ -165,9 +201,8 @@ static NSString *deviceNames(void) {
     }
     library = [OBLibrary libraryWithLibrary:opened device:_device];
     [opened release];
-    [_lock lock];
-    [_libraries setObject:library forKey:path];
-    [_lock unlock];
+    if (library == nil) return OBFail(error, OBErrorMemory, @"no memory for shader library %@", path);
+    [self keep:library atPath:path];
     return library;
 }
 
@@ -181,7 +216,7 @@ static NSString *deviceNames(void) {
     }
     OBLibrary *library = [OBLibrary libraryWithLibrary:compiled device:_device];
     [compiled release];
-    return library;
+    return library != nil ? library : OBFail(error, OBErrorMemory, @"no memory for a shader library");
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length storage:(MTLStorageMode)storage error:(NSError **)error {
@@ -194,7 +229,8 @@ static NSString *deviceNames(void) {
         [_device newBufferWithLength:length
                              options:hidden ? MTLResourceStorageModePrivate : MTLResourceStorageModeShared];
     if (buffer == nil && hidden) {
-        return OBFail(error, OBErrorMemory, @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
+        return OBFail(error, OBErrorMemory,
+                      @"no memory for a buffer of %llu bytes: of %llu on the device, %llu are used",
                       (unsigned long long)length, (unsigned long long)[self workingSet],
                       (unsigned long long)[_device currentAllocatedSize]);
     }

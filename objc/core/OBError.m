@@ -8,6 +8,7 @@ id OBFail(NSError **error, OBErrorCode code, NSString *format, ...) {
     va_start(list, format);
     NSString *message = [[[NSString alloc] initWithFormat:format arguments:list] autorelease];
     va_end(list);
+    if (message == nil) message = @"no memory left";
     NSDictionary *info = [NSDictionary dictionaryWithObject:message forKey:NSLocalizedDescriptionKey];
     *error = [NSError errorWithDomain:OBErrorDomain code:code userInfo:info];
     return nil;

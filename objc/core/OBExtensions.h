@@ -12,9 +12,16 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+// A command buffer that knows which of its dispatches failed: its place in their order; NSNotFound where it does not.
+@protocol OBFailureLocation
+- (NSUInteger)failedDispatch;
+@end
+
 // A device whose own name is not what its hardware is called.
 @protocol OBHardwareDevice
 - (NSString *)hardwareName;
+- (NSString *)instructionSet;  // of its kernels, such as "sm_90a"
+- (uint64_t)memorySize;        // bytes that it has of its own
 @end
 
 // A device that is a processor.

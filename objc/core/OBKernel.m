@@ -4,10 +4,12 @@
 
 @implementation OBKernel
 
+// Its name is NULL when there is no memory for it.
 static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     OBArgument argument;
     memset(&argument, 0, sizeof argument);
-    argument.name = strdup([[binding name] UTF8String]);
+    const char *name = [[binding name] UTF8String];
+    if (name != NULL) argument.name = strdup(name);
     argument.index = [binding index];
     if ([binding type] == MTLBindingTypeThreadgroupMemory) {
         argument.threadgroup = YES;
@@ -33,6 +35,10 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
         return OBFail(error, OBErrorCompile, @"kernel '%@': %@", [function name], [cause localizedDescription]);
     }
     OBKernel *kernel = [[[OBKernel alloc] init] autorelease];
+    if (kernel == nil || reflection == nil) {
+        [state release];
+        return OBFail(error, OBErrorMemory, @"no memory for kernel '%@'", [function name]);
+    }
     kernel->_state = state;
     kernel->_name = [[function name] copy];
     kernel->_bindings = [[reflection bindings] retain];
@@ -43,7 +49,9 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
                           @"kernel '%@': argument '%@' is neither a buffer nor threadgroup memory", [function name],
                           [binding name]);
         }
-        kernel->_arguments[kernel->_argumentCount++] = argumentFromBinding(binding);
+        OBArgument argument = argumentFromBinding(binding);
+        kernel->_arguments[kernel->_argumentCount++] = argument;
+        if (argument.name == NULL) return OBFail(error, OBErrorMemory, @"no memory for kernel '%@'", [function name]);
     }
     return kernel;
 }
@@ -67,7 +75,8 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (const OBArgument *)argumentAtIndex:(NSUInteger)index {
-    NSAssert(index < _argumentCount, @"argument out of range");
+    if (index >= _argumentCount)
+        [NSException raise:NSRangeException format:@"kernel '%@': argument out of range", _name];
     return &_arguments[index];
 }
 
@@ -79,7 +88,7 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (NSArray *)membersOfArgument:(NSUInteger)index {
-    if (_arguments[index].threadgroup) return nil;
+    if ([self argumentAtIndex:index]->threadgroup) return nil;
     return [[(id<MTLBufferBinding>)[_bindings objectAtIndex:index] bufferStructType] members];
 }
 
@@ -88,7 +97,10 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
 }
 
 - (OBMember)member:(NSUInteger)member ofArgument:(NSUInteger)index {
-    MTLStructMember *found = [[self membersOfArgument:index] objectAtIndex:member];
+    NSArray *members = [self membersOfArgument:index];
+    if (member >= [members count])
+        [NSException raise:NSRangeException format:@"kernel '%@': member out of range", _name];
+    MTLStructMember *found = [members objectAtIndex:member];
     OBMember result = {[found name], [found offset], [found dataType]};
     return result;
 }

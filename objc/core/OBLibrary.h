@@ -10,6 +10,7 @@
     NSLock *_lock;
 }
 
+// nil when there is no memory.
 + (OBLibrary *)libraryWithLibrary:(id<MTLLibrary>)library device:(id<MTLDevice>)device;
 
 // Names of all kernels, sorted.

@@ -6,6 +6,7 @@
 
 + (OBLibrary *)libraryWithLibrary:(id<MTLLibrary>)library device:(id<MTLDevice>)device {
     OBLibrary *result = [[[OBLibrary alloc] init] autorelease];
+    if (result == nil) return nil;
     result->_library = [library retain];
     result->_device = [device retain];
     return result;
@@ -16,7 +17,9 @@
     if (self == nil) return nil;
     _kernels = [[NSMutableDictionary alloc] init];
     _lock = [[NSLock alloc] init];
-    return self;
+    if (_kernels != nil && _lock != nil) return self;
+    [self release];
+    return nil;
 }
 
 - (void)dealloc {
@@ -31,20 +34,23 @@
     return [[_library functionNames] sortedArrayUsingSelector:@selector(compare:)];
 }
 
+- (OBKernel *)makeKernelNamed:(NSString *)name error:(NSError **)error {
+    id<MTLFunction> function = [[_library newFunctionWithName:name] autorelease];
+    if (function == nil) return OBFail(error, OBErrorCompile, @"no kernel named '%@' in the library", name);
+    OBKernel *kernel = [OBKernel kernelWithFunction:function device:_device error:error];
+    if (kernel != nil) [_kernels setObject:kernel forKey:name];
+    return kernel;
+}
+
 - (OBKernel *)kernelNamed:(NSString *)name error:(NSError **)error {
+    OBKernel *kernel = nil;
     [_lock lock];
-    OBKernel *kernel = [[[_kernels objectForKey:name] retain] autorelease];
-    if (kernel == nil) {
-        id<MTLFunction> function = [_library newFunctionWithName:name];
-        if (function == nil) {
-            OBFail(error, OBErrorCompile, @"no kernel named '%@' in the library", name);
-        } else {
-            kernel = [OBKernel kernelWithFunction:function device:_device error:error];
-            [function release];
-        }
-        if (kernel != nil) [_kernels setObject:kernel forKey:name];
+    @try {
+        kernel = [[[_kernels objectForKey:name] retain] autorelease];
+        if (kernel == nil) kernel = [self makeKernelNamed:name error:error];
+    } @finally {
+        [_lock unlock];
     }
-    [_lock unlock];
     return kernel;
 }
 

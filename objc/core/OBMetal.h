@@ -12,11 +12,11 @@
 #define OBProblemOfDevice(name) ((NSString *)nil)
 #else
 #import "metal/api/Metal.h"
-#import "metal/devices.h"
 // Devices go by their own names.
 #define OBSystemDeviceName ((NSString *)nil)
-// Why there is no device of a name that is known, or nil.
-#define OBProblemOfDevice(name) MTLProblemOfDevice(name)
+// Why this machine has no device of that name, as one line that says what to do; nil where no such device is known.
+NSString *OBMProblemOfDevice(NSString *name);
+#define OBProblemOfDevice(name) OBMProblemOfDevice(name)
 #endif
 
 #endif

@@ -50,6 +50,7 @@
                              count:(NSUInteger)count
                              label:(NSString *)label {
     OBPreparedRuns *runs = [[[OBPreparedRuns alloc] init] autorelease];
+    if (runs == nil) return nil;
     runs->_device = [device retain];
     runs->_structs = [structs retain];
     runs->_dispatches = dispatches;

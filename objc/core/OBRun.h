@@ -14,6 +14,7 @@
     NSArray *_findings;
 }
 
+// nil when there is no memory.
 + (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
                           chain:(OBChain *)chain
                        prepared:(OBPreparedRun *)prepared

@@ -11,6 +11,7 @@
                        prepared:(OBPreparedRun *)prepared
                   encodeSeconds:(double)seconds {
     OBRun *run = [[[OBRun alloc] init] autorelease];
+    if (run == nil) return nil;
     run->_commands = [commands retain];
     run->_chain = [chain retain];
     run->_prepared = [prepared retain];
@@ -28,10 +29,19 @@
     [super dealloc];
 }
 
+// ", step NAME" where the command buffer knows which dispatch failed; else empty.
+- (NSString *)failedStep {
+    if (![_commands conformsToProtocol:@protocol(OBFailureLocation)]) return @"";
+    NSUInteger index = [(id<OBFailureLocation>)_commands failedDispatch];
+    if (index == NSNotFound || index >= [_chain count]) return @"";
+    return [@", step " stringByAppendingString:[_chain labelOfDispatch:index]];
+}
+
 - (BOOL)wait:(NSError **)error {
     [_commands waitUntilCompleted];
     if ([_commands status] != MTLCommandBufferStatusError) return YES;
-    OBFail(error, OBErrorRun, @"chain '%@': %@", [_chain label], [[_commands error] localizedDescription]);
+    OBFail(error, OBErrorRun, @"chain '%@'%@: %@", [_chain label], [self failedStep],
+           [[_commands error] localizedDescription]);
     return NO;
 }
 

@@ -8,7 +8,7 @@
 @interface OBStructArguments : NSObject {
     OBDevice *_device;
     id<MTLBuffer> _all;
-    char *_bytes;    // what it has; its own contents where the host sees them
+    char *_bytes;  // what it has; its own contents where the host sees them
     NSUInteger _length;
     NSUInteger *_offsets;
     NSUInteger *_members;

@@ -17,10 +17,12 @@ enum { structAlignment = 256 };
                                      count:(NSUInteger)count
                                      error:(NSError **)error {
     OBStructArguments *arguments = [[[OBStructArguments alloc] init] autorelease];
-    arguments->_device = [device retain];
-    arguments->_offsets = calloc(count, sizeof(NSUInteger));
-    arguments->_members = calloc(count, sizeof(NSUInteger));
-    if (arguments->_offsets == NULL || arguments->_members == NULL) {
+    if (arguments != nil) {
+        arguments->_device = [device retain];
+        arguments->_offsets = calloc(count, sizeof(NSUInteger));
+        arguments->_members = calloc(count, sizeof(NSUInteger));
+    }
+    if (arguments == nil || arguments->_offsets == NULL || arguments->_members == NULL) {
         return OBFail(error, OBErrorMemory, @"no memory for the struct arguments of %llu dispatches",
                       (unsigned long long)count);
     }

@@ -10,10 +10,14 @@
     id<MTLCommandQueue> _queue;
     NSLock *_lock;
     NSMutableArray *_stages;  // that no thread is filling
+    uint64_t _committed;
 }
 
 // Autoreleased.
 + (OBTransfers *)transfersWithDevice:(id<MTLDevice>)device queue:(id<MTLCommandQueue>)queue;
+
+// Command buffers that it committed so far.
+- (uint64_t)committedCommandBuffers;
 
 // Writes all transfers in one command buffer. Does not wait: the bytes have been taken when this returns.
 - (BOOL)write:(const ob_transfer *)transfers count:(NSUInteger)count error:(NSError **)error;

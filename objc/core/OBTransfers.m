@@ -2,7 +2,7 @@
 #import "OBError.h"
 
 enum {
-    STAGE_BYTES = 64 << 10,       // of the shortest stage: the state of many rows
+    STAGE_BYTES = 64 << 10,  // of the shortest stage: the state of many rows
     LONGEST_KEPT_STAGE = 1 << 20,
     KEPT_STAGES = 4,
 };
@@ -26,6 +26,7 @@ enum {
 @interface OBTransfers ()
 - (OBStage *)stageOfLength:(NSUInteger)length error:(NSError **)error;
 - (void)keep:(OBStage *)stage user:(id<MTLCommandBuffer>)user;
+- (void)commit:(id<MTLCommandBuffer>)commands;
 - (id<MTLCommandBuffer>)commandsBetween:(id<MTLBuffer>)outer
                                  offset:(const NSUInteger *)offsets
                                     and:(const ob_transfer *)transfers
@@ -79,6 +80,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
 
 + (OBTransfers *)transfersWithDevice:(id<MTLDevice>)device queue:(id<MTLCommandQueue>)queue {
     OBTransfers *transfers = [[[OBTransfers alloc] init] autorelease];
+    if (transfers == nil) return nil;
     transfers->_device = [device retain];
     transfers->_queue = [queue retain];
     transfers->_lock = [[NSLock alloc] init];
@@ -111,7 +113,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     }
     if (stage != nil) {
         commands = [self commandsBetween:stage->buffer offset:offsets and:transfers count:count reading:NO error:error];
-        [commands commit];
+        [self commit:commands];
         [self keep:stage user:commands];
     }
     free(offsets);
@@ -126,9 +128,13 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     OBStage *stage = staged > 0 ? [self stageOfLength:staged error:error] : nil;
     BOOL done = staged == 0;
     if (stage != nil) {
-        id<MTLCommandBuffer> commands =
-            [self commandsBetween:stage->buffer offset:offsets and:transfers count:count reading:YES error:error];
-        [commands commit];
+        id<MTLCommandBuffer> commands = [self commandsBetween:stage->buffer
+                                                       offset:offsets
+                                                          and:transfers
+                                                        count:count
+                                                      reading:YES
+                                                        error:error];
+        [self commit:commands];
         done = commands != nil && finish(commands, error);
     }
     const char *stageBytes = stage != nil ? [stage->buffer contents] : NULL;
@@ -166,10 +172,14 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
         return NO;
     }
     for (NSUInteger i = 0; i < count; i++) offsets[i] = (uintptr_t)transfers[i].host - first;
-    id<MTLCommandBuffer> commands =
-        [self commandsBetween:map offset:offsets and:transfers count:count reading:NO error:error];
+    id<MTLCommandBuffer> commands = [self commandsBetween:map
+                                                   offset:offsets
+                                                      and:transfers
+                                                    count:count
+                                                  reading:NO
+                                                    error:error];
     [commands setLabel:@"upload"];
-    [commands commit];
+    [self commit:commands];
     BOOL done = commands != nil && finish(commands, error);
     [map release];
     free(offsets);
@@ -201,6 +211,16 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     return commands;
 }
 
+- (void)commit:(id<MTLCommandBuffer>)commands {
+    if (commands == nil) return;
+    [commands commit];
+    __atomic_fetch_add(&_committed, 1, __ATOMIC_RELAXED);
+}
+
+- (uint64_t)committedCommandBuffers {
+    return __atomic_load_n(&_committed, __ATOMIC_RELAXED);
+}
+
 // A stage that is in no use, taken from those kept or made.
 - (OBStage *)stageOfLength:(NSUInteger)length error:(NSError **)error {
     OBStage *found = nil;
@@ -215,9 +235,10 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     [_lock unlock];
     if (found != nil) return found;
     found = [[[OBStage alloc] init] autorelease];
-    found->buffer = [_device newBufferWithLength:length < STAGE_BYTES ? STAGE_BYTES : length
-                                         options:MTLResourceStorageModeShared];
-    if (found->buffer != nil) return found;
+    if (found != nil)
+        found->buffer = [_device newBufferWithLength:length < STAGE_BYTES ? STAGE_BYTES : length
+                                             options:MTLResourceStorageModeShared];
+    if (found != nil && found->buffer != nil) return found;
     return OBFail(error, OBErrorMemory, @"no memory for a transfer of %llu bytes", (unsigned long long)length);
 }
 
@@ -226,9 +247,12 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     stage->user = [user retain];
     if ([stage->buffer length] > LONGEST_KEPT_STAGE) return;  // its command buffer keeps it while it runs
     [_lock lock];
-    if ([_stages count] == KEPT_STAGES) [_stages removeObjectAtIndex:0];
-    [_stages addObject:stage];
-    [_lock unlock];
+    @try {
+        if ([_stages count] == KEPT_STAGES) [_stages removeObjectAtIndex:0];
+        [_stages addObject:stage];
+    } @finally {
+        [_lock unlock];
+    }
 }
 
 @end

@@ -1,7 +1,8 @@
 // The C face of the core, all that Cython sees: opaque handles, a status, a message.
 //
-// Every function that can fail takes an ob_error and returns NULL or a non-zero status after
-// filling it. No Objective-C exception passes this line. A handle is owned by whoever got it and
+// Every function that can fail takes an ob_error, which is not NULL, and returns NULL or a negative status after
+// filling it; what it was to fill in is then zero or empty. The others read what is there and cannot fail. No
+// Objective-C exception passes this line, and none is lost: where memory ran out, too, the caller gets an error. A handle is owned by whoever got it and
 // goes back with ob_release; handles may be used and released on any thread. Strings are UTF-8;
 // those returned as const char * live as long as their handle.
 #ifndef ONEBUF_H
@@ -46,6 +47,8 @@ typedef struct {
     uint32_t schedules;       // orders of threads tried for each dispatch; 0 for a device that does not check kernels
     uint32_t unified;         // 1 if the device's memory is the host's
     uint64_t working_set;     // bytes that may be in use on the device at once without loss of speed
+    uint64_t memory;          // bytes that the device has of its own, 0 where it does not tell
+    uint64_t transfers;       // command buffers among the above that only moved bytes of the host
 } ob_device_info;
 
 typedef struct {
@@ -103,17 +106,24 @@ void ob_release(void *handle);
 
 // `options` may be NULL, which is all zero. An option that the device lacks is refused.
 ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error);
-void ob_device_describe(ob_device *device, ob_device_info *info);
+int ob_device_describe(ob_device *device, ob_device_info *info, ob_error *error);
+
+// The devices of this machine by the names that ob_device_open takes. Nothing is opened.
+int ob_device_count(size_t *count, ob_error *error);
+int ob_device_name(size_t index, char *name, size_t length, ob_error *error);
+
+// Why this machine has no device of a name, as one line; empty where nothing is known of that.
+int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error);
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error);
 ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);
-size_t ob_library_count(ob_library *library);
-int ob_library_name(ob_library *library, size_t index, char *name, size_t length);
+int ob_library_count(ob_library *library, size_t *count, ob_error *error);
+int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error);
 
 ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error);
 size_t ob_kernel_arguments(ob_kernel *kernel);
-void ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument);
-void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member);
+int ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument, ob_error *error);
+int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member, ob_error *error);
 uint32_t ob_kernel_threads(ob_kernel *kernel);  // of the largest threadgroup
 uint32_t ob_kernel_width(ob_kernel *kernel);    // threads of a simdgroup
 int ob_kernel_native(ob_kernel *kernel);  // 1 if code written by hand for the processor runs instead of the shader
@@ -142,9 +152,9 @@ int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends,
 
 int ob_run_wait(ob_run *run, ob_error *error);
 // The findings of a device that validates shaders in a run that has completed, and what is known of one
-// finding under a name; the latter returns -1 where that is nothing.
-size_t ob_run_findings(ob_run *run);
-int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length);
+// finding under a name; the latter returns 1 where that is nothing.
+int ob_run_findings(ob_run *run, size_t *count, ob_error *error);
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length, ob_error *error);
 int ob_run_done(ob_run *run);
 void ob_run_describe(ob_run *run, ob_run_times *times);
 

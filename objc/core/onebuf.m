@@ -7,31 +7,50 @@
 #import "OBRun.h"
 #import "OBTransfers.h"
 
-// Each entry runs in a pool of its own and stops exceptions: a caller in C has neither.
-#define OB_BEGIN                                                \
-    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init]; \
-    @try {
+// Each entry runs in a pool of its own and stops exceptions: a caller in C has neither. The pool is made where an
+// exception is caught, because making it may fail too.
+#define OB_BEGIN                   \
+    NSAutoreleasePool *pool = nil; \
+    @try {                         \
+        pool = newPool();
 #define OB_END(error)                      \
     }                                      \
     @catch (NSException * exception) {     \
         reportException(exception, error); \
     }                                      \
-    [pool release];
+    drain(pool);
 
 static void copyText(char *target, size_t length, NSString *text) {
     const char *utf8 = [text UTF8String];
     snprintf(target, length, "%s", utf8 != NULL ? utf8 : "");
 }
 
-static void reportException(NSException *exception, ob_error *error) {
-    if (error == NULL) return;
-    error->code = OB_ARGUMENT;
-    copyText(error->message, sizeof error->message, [exception reason]);
+static NSAutoreleasePool *newPool(void) {
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+    if (pool == nil) [NSException raise:NSMallocException format:@"no memory left"];
+    return pool;
 }
 
+// By now the caller has its result. What goes wrong here harms no later call.
+static void drain(NSAutoreleasePool *pool) {
+    @try {
+        [pool release];
+    } @catch (NSException *exception) {
+        fprintf(stderr, "onebuf: an object could not be given back: %s\n", [[exception reason] UTF8String]);
+    }
+}
+
+static void reportException(NSException *exception, ob_error *error) {
+    BOOL memory = [[exception name] isEqualToString:NSMallocException];
+    error->code = memory ? OB_MEMORY : OB_ARGUMENT;
+    copyText(error->message, sizeof error->message, memory ? @"no memory left" : [exception reason]);
+}
+
+// Where even the error found no memory, there is no cause.
 static void report(NSError *cause, ob_error *error) {
-    error->code = [[cause domain] isEqualToString:OBErrorDomain] ? (int)[cause code] : OB_DEVICE;
-    copyText(error->message, sizeof error->message, [cause localizedDescription]);
+    BOOL own = [[cause domain] isEqualToString:OBErrorDomain];
+    error->code = cause == nil ? OB_MEMORY : own ? (int)[cause code] : OB_DEVICE;
+    copyText(error->message, sizeof error->message, cause == nil ? @"no memory left" : [cause localizedDescription]);
 }
 
 static NSString *text(const char *utf8) {
@@ -47,9 +66,11 @@ static void *handle(id object, NSError **cause, ob_error *error) {
 }
 
 void ob_release(void *object) {
+    ob_error error = {0, ""};
     OB_BEGIN
     [(id)object release];
-    OB_END((ob_error *)NULL)
+    OB_END(&error)
+    if (error.code != 0) fprintf(stderr, "onebuf: an object could not be given back: %s\n", error.message);
 }
 
 ob_device *ob_device_open(const char *name, const ob_device_options *options, ob_error *error) {
@@ -61,10 +82,11 @@ ob_device *ob_device_open(const char *name, const ob_device_options *options, ob
     return result;
 }
 
-void ob_device_describe(ob_device *handle, ob_device_info *info) {
+int ob_device_describe(ob_device *handle, ob_device_info *info, ob_error *error) {
+    int status = -1;
+    memset(info, 0, sizeof *info);
     OB_BEGIN
     OBDevice *device = (OBDevice *)handle;
-    memset(info, 0, sizeof *info);
     copyText(info->name, sizeof info->name, [device name]);
     copyText(info->hardware, sizeof info->hardware, [device hardwareName]);
     copyText(info->isa, sizeof info->isa, [device instructionSet]);
@@ -74,8 +96,42 @@ void ob_device_describe(ob_device *handle, ob_device_info *info) {
     info->command_buffers = [device committedCommandBuffers];
     info->schedules = (uint32_t)[device schedules];
     info->unified = [device unified];
+    info->memory = [device memorySize];
+    info->transfers = [[device transfers] committedCommandBuffers];
     info->working_set = [device workingSet];
-    OB_END((ob_error *)NULL)
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_count(size_t *count, ob_error *error) {
+    int status = -1;
+    *count = 0;
+    OB_BEGIN
+    *count = [[OBDevice deviceNames] count];
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_name(size_t index, char *name, size_t length, ob_error *error) {
+    int status = -1;
+    *name = '\0';
+    OB_BEGIN
+    copyText(name, length, [[OBDevice deviceNames] objectAtIndex:index]);
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error) {
+    int status = -1;
+    *problem = '\0';
+    OB_BEGIN
+    copyText(problem, length, OBProblemOfDevice(text(name)));
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
 ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error) {
@@ -96,23 +152,23 @@ ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *
     return result;
 }
 
-size_t ob_library_count(ob_library *library) {
-    size_t count = 0;
+int ob_library_count(ob_library *library, size_t *count, ob_error *error) {
+    int status = -1;
+    *count = 0;
     OB_BEGIN
-    count = [[(OBLibrary *)library kernelNames] count];
-    OB_END((ob_error *)NULL)
-    return count;
+    *count = [[(OBLibrary *)library kernelNames] count];
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
-int ob_library_name(ob_library *library, size_t index, char *name, size_t length) {
+int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error) {
     int status = -1;
+    *name = '\0';
     OB_BEGIN
-    NSArray *names = [(OBLibrary *)library kernelNames];
-    if (index < [names count]) {
-        copyText(name, length, [names objectAtIndex:index]);
-        status = 0;
-    }
-    OB_END((ob_error *)NULL)
+    copyText(name, length, [[(OBLibrary *)library kernelNames] objectAtIndex:index]);
+    status = 0;
+    OB_END(error)
     return status;
 }
 
@@ -127,11 +183,12 @@ ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error
 
 size_t ob_kernel_arguments(ob_kernel *kernel) { return [(OBKernel *)kernel argumentCount]; }
 
-void ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out) {
+int ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out, ob_error *error) {
+    int status = -1;
+    memset(out, 0, sizeof *out);
     OB_BEGIN
     OBKernel *kernel = (OBKernel *)handle;
     const OBArgument *argument = [kernel argumentAtIndex:index];
-    memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%s", argument->name);
     out->index = (uint32_t)argument->index;
     out->threadgroup = argument->threadgroup;
@@ -139,16 +196,22 @@ void ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out) {
     out->size = (uint32_t)argument->size;
     out->alignment = (uint32_t)argument->alignment;
     out->members = (uint32_t)[kernel memberCountOfArgument:index];
-    OB_END((ob_error *)NULL)
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
-void ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *out) {
+int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *out, ob_error *error) {
+    int status = -1;
+    memset(out, 0, sizeof *out);
     OB_BEGIN
     OBMember member = [(OBKernel *)kernel member:index ofArgument:argument];
     copyText(out->name, sizeof out->name, member.name);
     out->offset = (uint32_t)member.offset;
     out->type = (uint32_t)member.type;
-    OB_END((ob_error *)NULL)
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
 uint32_t ob_kernel_threads(ob_kernel *kernel) { return (uint32_t)[(OBKernel *)kernel threadsPerThreadgroup]; }
@@ -161,10 +224,10 @@ ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_err
     ob_buffer *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    id<MTLBuffer> buffer = [(OBDevice *)device
-        newBufferWithLength:(NSUInteger)length
-                    storage:storage == OB_PRIVATE ? MTLStorageModePrivate : MTLStorageModeShared
-                      error:&cause];
+    id<MTLBuffer> buffer =
+        [(OBDevice *)device newBufferWithLength:(NSUInteger)length
+                                        storage:storage == OB_PRIVATE ? MTLStorageModePrivate : MTLStorageModeShared
+                                          error:&cause];
     result = handle(buffer, &cause, error);
     [buffer release];
     OB_END(error)
@@ -186,15 +249,15 @@ void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer cont
 
 uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
 
-#define OB_TRANSFER(name, method)                                                                         \
-    int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {            \
-        int status = -1;                                                                                  \
-        OB_BEGIN                                                                                          \
-        NSError *cause = nil;                                                                             \
-        if ([[(OBDevice *)device transfers] method:transfers count:count error:&cause]) status = 0;       \
-        else report(cause, error);                                                                        \
-        OB_END(error)                                                                                     \
-        return status;                                                                                    \
+#define OB_TRANSFER(name, method)                                                                   \
+    int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {      \
+        int status = -1;                                                                            \
+        OB_BEGIN                                                                                    \
+        NSError *cause = nil;                                                                       \
+        if ([[(OBDevice *)device transfers] method:transfers count:count error:&cause]) status = 0; \
+        else report(cause, error);                                                                  \
+        OB_END(error)                                                                               \
+        return status;                                                                              \
     }
 
 OB_TRANSFER(ob_buffer_write, write)
@@ -255,32 +318,31 @@ int ob_run_wait(ob_run *run, ob_error *error) {
     return status;
 }
 
-size_t ob_run_findings(ob_run *run) {
-    size_t count = 0;
+int ob_run_findings(ob_run *run, size_t *count, ob_error *error) {
+    int status = -1;
+    *count = 0;
     OB_BEGIN
-    count = [[(OBRun *)run findings] count];
-    OB_END((ob_error *)NULL)
-    return count;
+    *count = [[(OBRun *)run findings] count];
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
-int ob_run_finding(ob_run *run, size_t index, const char *name, char *target, size_t length) {
+int ob_run_finding(ob_run *run, size_t index, const char *name, char *target, size_t length, ob_error *error) {
     int status = -1;
+    *target = '\0';
     OB_BEGIN
     NSString *value = [[[(OBRun *)run findings] objectAtIndex:index] objectForKey:text(name)];
-    if (value != nil) {
-        copyText(target, length, value);
-        status = 0;
-    }
-    OB_END((ob_error *)NULL)
+    copyText(target, length, value);
+    status = value == nil;
+    OB_END(error)
     return status;
 }
 
 int ob_run_done(ob_run *run) { return [(OBRun *)run done]; }
 
 void ob_run_describe(ob_run *run, ob_run_times *times) {
-    OB_BEGIN
     times->encode_seconds = [(OBRun *)run encodeSeconds];
     times->device_start = [(OBRun *)run deviceStart];
     times->device_end = [(OBRun *)run deviceEnd];
-    OB_END((ob_error *)NULL)
 }

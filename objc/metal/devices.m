@@ -1,6 +1,4 @@
 // The devices there are: each folder adds its own, and the last is always there. The first is the system's default.
-#import "devices.h"
-
 #import "metal/base/OBMDevice.h"
 #import "metal/checker/CheckerDevice.h"
 #import "metal/cpu/CPUDevice.h"
@@ -29,7 +27,11 @@ id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
     return first;
 }
 
-NSString *MTLProblemOfDevice(NSString *name) {
+// The core declares it, beside Apple's Metal, where there is none.
+NSString *OBMProblemOfDevice(NSString *name);
+
+NSString *OBMProblemOfDevice(NSString *name) {
     NSString *kind = [[[name lowercaseString] componentsSeparatedByString:@":"] objectAtIndex:0];
+    if ([kind isEqualToString:@"metal"]) return @"Apple's GPUs are on macOS";
     return [kind isEqualToString:@"cuda"] ? CUDAProblem() : nil;
 }

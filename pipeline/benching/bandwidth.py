@@ -21,6 +21,7 @@ __all__ = ["Bandwidth", "Reader", "buffer_bytes"]
 MIB = 1 << 20
 PART_WORDS = MIB // 4  # each threadgroup reads 1 MiB
 LEAST_BYTES, CACHES = 256 * MIB, 4  # the buffer is at least so large, and so many times the largest cache
+OWN_BYTES = 4096 * MIB  # where the device has memory of its own, which is faster than starting a pass is
 
 SOURCE = """
 #include <metal_stdlib>
@@ -30,15 +31,23 @@ struct ReadArgs {
     uint words;   // of one threadgroup
 };
 
+// Writes group + 1 into each word of a group.
+kernel void fill_words(device uint *data [[buffer(0)]], constant ReadArgs &args [[buffer(1)]],
+                       uint group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]],
+                       uint lanes [[threads_per_threadgroup]]) {
+    device uint *part = data + ulong(group) * args.words;
+    for (uint i = lane; i < args.words; i += lanes) part[i] = group + 1;
+}
+
 // sums[group] = the sum of the group's words, modulo 2^32.
 kernel void read_words(device const uint *data [[buffer(0)]], device uint *sums [[buffer(1)]],
                        constant ReadArgs &args [[buffer(2)]], threadgroup uint *partial [[threadgroup(0)]],
                        uint group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]],
                        uint lanes [[threads_per_threadgroup]]) {
-    device const uint *part = data + ulong(group) * args.words;
-    uint sum = 0;
-    for (uint i = lane; i < args.words; i += lanes) sum += part[i];
-    partial[lane] = sum;
+    device const uint4 *part = (device const uint4 *)(data + ulong(group) * args.words);
+    uint4 sums4 = 0;
+    for (uint i = lane; i < args.words / 4; i += lanes) sums4 += part[i];
+    partial[lane] = sums4.x + sums4.y + sums4.z + sums4.w;
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (lane == 0) {
         uint total = 0;
@@ -71,7 +80,9 @@ class Reader:
     """Reads a buffer of `nbytes` with all threads, pass after pass."""
 
     def __init__(self, device: Device, nbytes: int | None = None) -> None:
-        nbytes = -(-(buffer_bytes() if nbytes is None else nbytes) // MIB) * MIB
+        if nbytes is None:
+            nbytes = buffer_bytes() if device.unified else OWN_BYTES
+        nbytes = -(-nbytes // MIB) * MIB
         try:
             self._read = _kernel_reader(device, nbytes)
             how = "kernel"
@@ -84,9 +95,7 @@ class Reader:
     def measure(self, passes: int = 8) -> None:
         """Adds `passes` passes to the result."""
         for _ in range(passes):
-            start = time.perf_counter()
-            self._read()
-            self.result.passes.append(self.result.nbytes / (time.perf_counter() - start))
+            self.result.passes.append(self.result.nbytes / self._read())
 
 
 def buffer_bytes() -> int:
@@ -99,13 +108,26 @@ def buffer_bytes() -> int:
     return max(sizes)
 
 
-def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
-    kernel = device.core.compile(SOURCE).kernel("read_words")
+def _kernel_reader(device: Device, nbytes: int) -> Callable[[], float]:
+    library = device.core.compile(SOURCE)
+    kernel = library.kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
-    data, sums = device.core.buffer(nbytes), device.core.buffer(4 * parts)
-    words = np.frombuffer(memoryview(data), np.uint32).reshape(parts, PART_WORDS)
-    words[:] = np.arange(parts, dtype=np.uint32)[:, None] + 1  # also gives every page memory of its own
+    data, sums = device.core.buffer(nbytes, private=True), device.core.buffer(4 * parts)
     threads = 1 if device.name == "cpu" else THREADS
+    fill = library.kernel("fill_words")  # it also gives every page memory of its own
+    device.core.chain(
+        [
+            _core.Dispatch(
+                fill,
+                [(0, data, 0, nbytes)],
+                (1, fill.pack("args", {"words": PART_WORDS})),
+                (parts, 1, 1),
+                label="fill_words",
+                threads=(threads, 1, 1),
+            )
+        ],
+        "fill_words",
+    ).run()
     chain = device.core.chain(
         [
             _core.Dispatch(
@@ -123,20 +145,26 @@ def _kernel_reader(device: Device, nbytes: int) -> Callable[[], None]:
     expected = ((np.arange(parts, dtype=np.uint64) + 1) * PART_WORDS).astype(np.uint32)
     result = np.frombuffer(memoryview(sums), np.uint32)
 
-    def read() -> None:
-        chain.run()
+    def read() -> float:
+        start = time.perf_counter()
+        run = chain.run()
+        elapsed = time.perf_counter() - start
         _require(bool((result[:parts] == expected).all()))
+        begin, end = run.device_seconds
+        return elapsed if device.unified else end - begin
 
     return read
 
 
-def _numpy_reader(threads: int, nbytes: int) -> Callable[[], None]:
+def _numpy_reader(threads: int, nbytes: int) -> Callable[[], float]:
     words = np.ones(nbytes // 8, np.uint64)
     parts = np.array_split(words, threads)
     pool = ThreadPoolExecutor(threads)
 
-    def read() -> None:
+    def read() -> float:
+        start = time.perf_counter()
         _require(sum(int(total) for total in pool.map(np.add.reduce, parts)) == len(words))
+        return time.perf_counter() - start
 
     return read
 

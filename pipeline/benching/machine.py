@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..device.device import Device
+from ..host import processor_name
 
 __all__ = ["busy_cores", "hardware"]
 
@@ -16,13 +17,7 @@ _IDLE = (3, 4)  # fields of /proc/stat: idle, and waiting for a disk
 
 def hardware(device: Device) -> str:
     """The processor's name where the device runs on it and Linux tells, else what the device says."""
-    information = Path("/proc/cpuinfo")
-    if device.name == "cpu" and information.exists():
-        for line in information.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return device.core.hardware
+    return (processor_name() if device.name == "cpu" else "") or device.core.hardware
 
 
 def busy_cores(stat: Path = Path("/proc/stat"), seconds: float = SECONDS) -> float | None:

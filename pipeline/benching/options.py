@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..checkpoints.named import NAMES, model_path
 from ..checkpoints.storyteller import NAME
-from ..cli.program import Parser
+from ..cli.program import Parser, file_path
 from ..cli.settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..errors import UsageError
 from ..graph.formats import CACHE_DTYPES
-from ..host import CHECKER, DEVICES, is_device
+from ..host import CHECKER, DEVICES, LIST, is_device
 from . import peer
 from .shapes import SHAPES, Shape, cut_shape
 
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "model",
         metavar="MODEL",
         nargs="?",
+        type=file_path,
         default=NAME,
         help=f"checkpoint folder or .gguf file, {' or '.join(NAMES)} (default: {NAME}), or a shape with random "
         f"weights: {', '.join(SHAPES)}",
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="of sampling, so that experts vary; 0: greedy (default: 1)",
     )
-    add("--device", metavar="NAME", default="auto", help=f"{', '.join(TIMED_DEVICES)} (default: auto)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(TIMED_DEVICES)}, or {LIST} (default: auto)")
     add(
         "--threads",
         metavar="N",
@@ -143,7 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
     add("--json", action="store_true", help="print the results as JSON")
-    add("--plot", metavar="FILE.svg", type=Path, help="draw text generation against context and batch")
+    add(
+        "--plot",
+        metavar="FILE.svg",
+        type=lambda text: Path(file_path(text)),
+        help="draw text generation against context and batch",
+    )
     return parser
 
 
@@ -182,7 +188,7 @@ def _check(options: Options) -> None:
         raise UsageError("--pp 0 and --tg 0: nothing is left to measure; give one of them")
     if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {options.temperature:g}: impossible; give 0 (greedy) or a positive number")
-    if not is_device(options.device) or options.device == CHECKER:
+    if options.device != LIST and (not is_device(options.device) or options.device == CHECKER):
         raise UsageError(
             f"--device {options.device}: unknown, or not one to be timed; devices are {', '.join(TIMED_DEVICES)}"
         )

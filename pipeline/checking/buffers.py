@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cli.program import file_path
 from ..errors import UsageError
 
 __all__ = ["BufferOption", "parse_buffer", "shown", "storage"]
@@ -152,7 +153,7 @@ def _value(text: str, dtype: str) -> np.generic:
 
 
 def _file(index: int, name: str) -> BufferOption:
-    path = Path(name)
+    path = Path(file_path(name))
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..cli.program import Parser
+from ..cli.program import Parser, file_path
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,8 +82,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE.metal")
-    add("-I", dest="include", action="append", default=[], metavar="DIR", help='folder of #include "..."')
+    add("files", nargs="+", metavar="FILE.metal", type=file_path)
+    add(
+        "-I",
+        dest="include",
+        action="append",
+        default=[],
+        metavar="DIR",
+        type=file_path,
+        help='folder of #include "..."',
+    )
     add("-D", dest="defines", action="append", default=[], metavar="NAME[=VALUE]", help="macro")
     add("--no-lint", action="store_true", help="leave out what Apple's compiler would refuse")
     add("--compile-only", action="store_true", help="compile and nothing else")
@@ -176,7 +184,8 @@ def _memory(text: str) -> tuple[int, int]:
 
 
 def _saves(texts: list[str], bound: set[int]) -> dict[int, Path]:
-    saves = _unique("--save", [_pair("--save", text, "INDEX=FILE.npy") for text in texts])
+    pairs = [_pair("--save", text, "INDEX=FILE.npy") for text in texts]
+    saves = _unique("--save", [(index, file_path(name)) for index, name in pairs])
     for index, name in saves.items():
         if index not in bound:
             raise UsageError(f"--save {index}={name}: no --buffer has index {index}")

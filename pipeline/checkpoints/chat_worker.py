@@ -1,6 +1,7 @@
 """Renders chat templates, which are programs that came with a model, where they can do no harm.
 
-chat.py starts this file as a script, in a process of its own: Jinja's sandbox keeps a template from files and from
+chat.py starts this file as a script, in an isolated process of its own. Its arguments are folders that may have Jinja,
+where the interpreter itself finds none. Jinja's sandbox keeps a template from files and from
 Python's insides, and the operating system ends a rendering that takes too long or wants too much memory. Standard input
 has one request per line, {"template": text, "variables": object}; each is answered by one line, {"text": text} or
 {"error": why, "refused": whether the template said so itself}.
@@ -15,16 +16,25 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+NO_JINJA, NO_MEMORY = 3, 4  # exit codes
+if __name__ == "__main__":
+    sys.path += sys.argv[1:]
+try:
+    from jinja2 import TemplateError, TemplateSyntaxError, nodes
+    from jinja2.exceptions import SecurityError
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
+except ImportError:
+    if __name__ == "__main__":
+        sys.exit(NO_JINJA)
+    raise
 
 SECONDS, PATIENCE = 5.0, 60.0  # of the processor and by the clock, for one rendering; real ones take milliseconds
 MEMORY = 1 << 28  # bytes of address space, of which Python and Jinja take some 30 MB
 CHARACTERS = 1 << 24  # of a rendered text
+MESSAGE = 4000  # characters of an error, which may hold whatever the template likes
 
 
 class Refused(TemplateError):
@@ -107,17 +117,24 @@ def render(environment: ImmutableSandboxedEnvironment, template: str, variables:
             pieces.append(piece)
         return {"text": "".join(pieces)}
     except Refused as error:
-        return {"error": str(error), "refused": True}
+        return {"error": str(error)[:MESSAGE], "refused": True}
     except TemplateSyntaxError as error:
-        return {"error": f"line {error.lineno}: {error.message}"}
+        return {"error": f"line {error.lineno}: {error.message}"[:MESSAGE]}
     except MemoryError:
         pass
     except RecursionError:
         return {"error": "calls itself without end"}
     except Exception as error:  # a template can raise anything
         line = _line(error.__traceback__)
-        return {"error": f"{f'line {line}: ' if line else ''}{error or type(error).__name__}"}
+        return {"error": f"{f'line {line}: ' if line else ''}{_message(error)}"[:MESSAGE]}
     return {"error": f"needs more memory than {MEMORY >> 20} MB"}
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # the text of what the template raised may be too much, too
+        return type(error).__name__
 
 
 def _line(traceback: TracebackType | None) -> int | None:
@@ -152,13 +169,24 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, MEMORY)
     _limit(resource.RLIMIT_CORE, 0)
     for line in sys.stdin.buffer:
-        request = json.loads(line)
         _set_timers(SECONDS, PATIENCE)
-        answer = render(environment, request["template"], request["variables"])
+        answer = answer_to(environment, line)
         _set_timers(0, 0)
-        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.write(answer + "\n")
         sys.stdout.flush()
 
 
+def answer_to(environment: ImmutableSandboxedEnvironment, line: bytes) -> str:
+    """The line that answers a request's line."""
+    try:
+        request = json.loads(line)
+    except RecursionError:
+        return json.dumps({"error": "the conversation is nested too deeply", "refused": True})
+    return json.dumps(render(environment, request["template"], request["variables"]))
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MemoryError:
+        sys.exit(NO_MEMORY)

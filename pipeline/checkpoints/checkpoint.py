@@ -17,6 +17,8 @@ import numpy as np
 from ..errors import CheckpointError, ClosedError, UnsupportedError
 from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
+from .files import open_file
+from .maps import map_file
 from .tensor_info import TensorInfo
 from .tokenizer import Tokenizer
 
@@ -66,12 +68,16 @@ class Checkpoint:
     source       for messages: the file that the configuration comes from
     config       the configuration with the keys of transformers' config.json
     layout       how the weights differ from transformers'
+    class_defaults   whether keys that the configuration leaves out have the values of transformers' configuration class
     tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
     end_tokens   the ids that end a text
     bos_token    the id that a prompt starts with, None where it needs none
+    note         what is odd about the files, though they can be used; None where nothing is
     """
 
     layout = Layout()
+    class_defaults = True
+    note: str | None = None
 
     def __init__(
         self, path: Path, source: Path, config: dict[str, Any], sizes: dict[Path, int], tensors: dict[str, TensorInfo]
@@ -135,13 +141,10 @@ class Checkpoint:
 
     def _map(self, file: Path) -> mmap.mmap:
         try:
-            with open(file, "rb", buffering=0) as stream:
-                mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+            with open_file(file) as stream:
+                return map_file(file, stream, self._sizes[file])  # against which its header was checked
+        except OSError as error:
             raise CheckpointError(f"{file}: cannot be mapped: {error}") from error
-        if len(mapping) != self._sizes[file]:  # its header was checked against another size
-            raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete")
-        return mapping
 
     def tensor(self, name: str) -> TensorInfo:
         """`tensors[name]`; CheckpointError where there is none of that name."""

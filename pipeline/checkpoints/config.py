@@ -10,6 +10,8 @@ from typing import Any
 
 from ..errors import CheckpointError, UnsupportedError
 from ..graph.formats import AFFINE_BITS, GROUP_SIZES
+from ..printing import one_line
+from .files import read_file
 
 __all__ = [
     "REQUIRED",
@@ -39,7 +41,7 @@ class Quantization:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. CheckpointError names the file and the line."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_file(file).decode("utf-8-sig")
         value = json.loads(text)
     except FileNotFoundError as error:
         raise CheckpointError(f"{file}: not found; a checkpoint's folder needs it") from error
@@ -48,7 +50,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise CheckpointError(f"{file}: nested too deeply; download it again") from error
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
-        raise CheckpointError(f"{file}: not JSON: {error}; download it again") from error
+        raise CheckpointError(f"{file}: not JSON: {one_line(str(error))}; download it again") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: holds {_kind(value)}, not a JSON object; download it again")
     return value
@@ -102,12 +104,12 @@ def _kind(value: object) -> str:
 
 
 def token_ids(config: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
-    """`config[key]` as token ids; the field holds one id, a list of them, or null."""
+    """`config[key]` as token ids; the field holds one id, a list of them, or null. Negative ones stand for none."""
     value = config.get(key)
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(_is_whole(item, 0) for item in values):
+    values: list[Any] = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
+    if not all(_is_whole(item, -(2**31)) for item in values):
         raise CheckpointError(f"{source}: {key!r} must be a token id or a list of them, found {_kind(value)}")
-    return tuple(values)
+    return tuple(item for item in values if item >= 0)
 
 
 def quantization_table(config: Mapping[str, Any], source: str) -> dict[str, Any] | None:
@@ -146,8 +148,10 @@ def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, sou
         raise CheckpointError(f"{where} must be an object or false, found {_kind(entry)}")
     mode = entry.get("mode", "affine")
     bits, group_size = entry.get("bits", table.get("bits")), entry.get("group_size", table.get("group_size"))
+    if isinstance(mode, str) and mode in _DEFAULTS:  # null, which mlx-lm's mixed recipes write, is MLX's own default
+        bits = _DEFAULTS[mode][0] if bits is None else bits
+        group_size = _DEFAULTS[mode][1] if group_size is None else group_size
     if mode == "mxfp4":
-        bits, group_size = 4 if bits is None else bits, 32 if group_size is None else group_size
         if (bits, group_size) != (4, 32):
             raise CheckpointError(
                 f"{where} has mode mxfp4 with {_kind(bits)} bits in groups of {_kind(group_size)}; "
@@ -161,6 +165,9 @@ def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, sou
     if type(group_size) is not int or group_size not in GROUP_SIZES:
         raise UnsupportedError(f"{where} has group size {_kind(group_size)}; supported: {_list(GROUP_SIZES)}")
     return Quantization(bits, group_size)
+
+
+_DEFAULTS = {"affine": (4, 64), "mxfp4": (4, 32)}  # mode -> bits and group size
 
 
 def _list(values: Iterable[int]) -> str:

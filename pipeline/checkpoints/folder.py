@@ -5,19 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, UnsupportedError
+import tokenizers
+from tokenizers import models
+
+from ..errors import CheckpointError
 from .chat import DEFAULT, Chat, read_template
-from .checkpoint import WEIGHTS, Checkpoint
+from .checkpoint import Checkpoint
 from .config import read_json, token_ids
-from .safetensors import Header, read_header
-from .tensor_info import TensorInfo, listed, quoted
+from .end_tokens import END_TEXTS, only_ends, template_ends
+from .files import exists
+from .folder_tokenizer import special_texts, with_transformers_rules
+from .panics import panics_become
+from .safetensors import Header
+from .shards import INDEX, merged, no_weights, read_weights
+from .tensor_info import TensorInfo
 from .text_part import text_part
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, read_tokenizer
 
 __all__ = ["INDEX", "Folder", "open_folder"]
 
-INDEX = "model.safetensors.index.json"
-SPECIAL_TEXTS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+# The end token that transformers' configuration class has where no file names one.
+DEFAULT_ENDS = {
+    **dict.fromkeys(("llama", "mistral", "mixtral", "granitemoe", "granitemoeshared", "deepseek_v2"), 2),
+    **dict.fromkeys(("gemma3_text", "gemma4_text", "deepseek_v3", "glm4_moe_lite"), 1),
+    "olmoe": 50279,
+}
 
 
 class Folder(Checkpoint):
@@ -28,111 +41,95 @@ class Folder(Checkpoint):
     ) -> None:
         sizes = {header.file: header.size for header in headers}
         super().__init__(path, path / "config.json", config, sizes, tensors)
-        self._end_tokens, self._bos_token = _special_tokens(path, config)
+        self._tokenizer: Tokenizer | None = None
+        self._ends: tuple[int, ...] | None = None
+        self._named_ends = _named_ends(path, config)  # files with impossible ids are refused at once
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
-        return self._end_tokens
+        if self._ends is None:
+            try:
+                self._ends = self.tokenizer().end_tokens
+            except CheckpointError:  # the model can be used with token ids all the same
+                self._ends = self._named_ends
+        return self._ends
 
     @property
     def bos_token(self) -> int | None:
-        return self._bos_token
+        try:
+            return self.tokenizer().begins_with
+        except CheckpointError:
+            return None
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.open(self.path / "tokenizer.json", self.bos_token)
+        if self._tokenizer is None:
+            self._tokenizer = self._make_tokenizer()
+        return self._tokenizer
+
+    def _make_tokenizer(self) -> Tokenizer:
+        file, settings = self.path / "tokenizer.json", self.path / "tokenizer_config.json"
+        config, special = _optional_json(settings), _optional_json(self.path / "special_tokens_map.json")
+        core = read_tokenizer(file)
+
+        def bad(what: str) -> CheckpointError:
+            return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
+
+        with panics_become(bad, silent=True):
+            with_transformers_rules(core, self.config.get("model_type"), config, special, settings)
+            made = Tokenizer(core, clean_up=_cleans_up(core, config))
+            made.set_ends(self._named_ends, self._end_texts(config, special, made))
+            if not made.end_tokens and "eos_token_id" not in self.config:
+                default = DEFAULT_ENDS.get(str(self.config.get("model_type")))
+                made.set_ends([default] if default is not None and made.is_special(default) else [], ())
+        return made
+
+    def _end_texts(self, config: dict[str, Any], special: dict[str, Any], made: Tokenizer) -> set[str]:
+        """The texts of end tokens that the tokenizer's files and the chat templates name."""
+        named = {special_texts(source, {}).get("eos_token", "") for source in (config, special)} - {""}
+        ends = only_ends(template_ends(_templates(self.path, config)[1].values()), made.knows)
+        return named | {text for text in ends if text in END_TEXTS or made.knows(text)}
 
     def chat(self) -> Chat:
-        tokenizer = _optional_json(self.path / "tokenizer_config.json")
-        source, templates = _templates(self.path, tokenizer)
-        return Chat(source, templates, _special_texts(self.path, tokenizer))
+        config = _optional_json(self.path / "tokenizer_config.json")
+        source, templates = _templates(self.path, config)
+        return Chat(source, templates, special_texts(config, _optional_json(self.path / "special_tokens_map.json")))
 
 
 def open_folder(path: Path) -> Folder:
     """The checkpoint in folder `path`; every header is checked against its file's size."""
-    if not (path / "config.json").exists() and any(path.glob("*.gguf")):
-        raise _no_weights(path)
+    if not exists(path / "config.json") and any(path.glob("*.gguf")):
+        raise no_weights(path)
     config = read_json(path / "config.json")
-    if (path / WEIGHTS).exists():
-        headers = [read_header(path / WEIGHTS)]
-        tensors = headers[0].tensors
-    elif (path / INDEX).exists():
-        headers, tensors = _read_shards(path)
-    else:
-        raise _no_weights(path)
-    config, tensors = text_part(config, tensors, path / "config.json")
-    return Folder(path, config, headers, tensors)
+    headers, note = read_weights(path)
+    config, tensors = text_part(config, merged(headers), path / "config.json")
+    folder = Folder(path, config, headers, tensors)
+    folder.note = note
+    return folder
 
 
-def _read_shards(path: Path) -> tuple[list[Header], dict[str, TensorInfo]]:
-    """The headers of the files that the index names, and all their tensors, which must lie where it says."""
-    index = path / INDEX
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index}: has no 'weight_map' from tensors to files; download it again")
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\\0"):
-            raise CheckpointError(f"{index}: tensor {name!r} is in {file!r}, which is no file name; download it again")
-    files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (path / file).exists()]
-    if missing:
-        raise CheckpointError(
-            f"{path}: {len(missing)} of the {len(files)} files that {INDEX} names are not found: "
-            f"{listed(missing, len(missing))}; download them"
-        )
-    headers = {file: read_header(path / file) for file in files}
-    for file in files:
-        absent = [name for name, where in weight_map.items() if where == file and name not in headers[file].tensors]
-        if absent:
-            raise CheckpointError(
-                f"{path / file}: has no tensor {listed(map(repr, absent))}, though {INDEX} says so; download it again"
-            )
-    tensors: dict[str, TensorInfo] = {}
-    for file in files:
-        for name, info in headers[file].tensors.items():
-            if name in tensors:
-                raise CheckpointError(
-                    f"{path / file}: tensor {quoted(name)} is in {tensors[name].file.name}, too; download them again"
-                )
-            tensors[name] = info
-    return list(headers.values()), tensors
-
-
-def _no_weights(path: Path) -> CheckpointError:
-    """The error for a folder without safetensors; the advice depends on the files that it holds instead."""
-    names = sorted(item.name for item in path.iterdir())
-    for name in names:
-        if name.endswith(".gguf"):
-            return CheckpointError(f"{path}: holds GGUF files and no {WEIGHTS}; give the file itself: {path / name}")
-        if name.endswith((".bin", ".pt", ".pth")):
-            return UnsupportedError(f"{path / name}: PyTorch weights are not supported; convert them to {WEIGHTS}")
-    return CheckpointError(f"{path}: has neither {WEIGHTS} nor {INDEX}; download or convert it again")
-
-
-def _special_tokens(path: Path, config: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
-    """The end tokens, from generation_config.json and config.json, and the beginning token.
-
-    Some families name a bos_token_id that their tokenizer never uses: tokenizer_config.json has the last word.
-    """
+def _named_ends(path: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    """The end tokens that generation_config.json and config.json name by their ids."""
     generation = _optional_json(path / "generation_config.json")
     end = token_ids(generation, "eos_token_id", str(path / "generation_config.json"))
     end += token_ids(config, "eos_token_id", str(path / "config.json"))
-    begin = token_ids(config, "bos_token_id", str(path / "config.json"))
-    tokenizer = _optional_json(path / "tokenizer_config.json")
-    wanted = tokenizer.get("add_bos_token")
-    if wanted is None:
-        wanted = not tokenizer or bool(tokenizer.get("bos_token"))
-    return tuple(dict.fromkeys(end)), begin[0] if begin and wanted else None
+    return tuple(dict.fromkeys(end))
+
+
+def _cleans_up(core: tokenizers.Tokenizer, config: dict[str, Any]) -> bool:
+    """Whether decoding takes spaces out before punctuation, by the rules of transformers."""
+    forced = bool(config.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"))
+    return bool(config.get("clean_up_tokenization_spaces")) and (forced or not isinstance(core.model, models.BPE))
 
 
 def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, str]]:
     """The chat templates, and the file for messages: files of their own before tokenizer_config.json."""
     file = path / "chat_template.jinja"
     more = {item.stem: read_template(item) for item in sorted((path / "additional_chat_templates").glob("*.jinja"))}
-    if file.exists():
+    if exists(file):
         return file, {DEFAULT: read_template(file)} | more
     source = path / "tokenizer_config.json"
     found = tokenizer.get("chat_template")
-    if found is None and (path / "chat_template.json").exists():
+    if found is None and exists(path / "chat_template.json"):
         source = path / "chat_template.json"
         found = read_json(source).get("chat_template")
     entries = found if isinstance(found, list) else [] if found is None else [{"name": DEFAULT, "template": found}]
@@ -148,17 +145,5 @@ def _templates(path: Path, tokenizer: dict[str, Any]) -> tuple[Path, dict[str, s
     return source, named | more
 
 
-def _special_texts(path: Path, tokenizer: dict[str, Any]) -> dict[str, str]:
-    """The texts of the special tokens, which templates write."""
-    values = _optional_json(path / "special_tokens_map.json") | {k: v for k, v in tokenizer.items() if v is not None}
-    found = {}
-    for name in SPECIAL_TEXTS:
-        value = values.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            found[name] = text
-    return found
-
-
 def _optional_json(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.exists() else {}
+    return read_json(file) if exists(file) else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from .checkpoint import WEIGHTS, Checkpoint
+from .files import exists, open_file
 from .folder import open_folder
 from .gguf import open_gguf
 
@@ -19,9 +20,16 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     quantisation, another weight format or, in a GGUF file, another architecture.
     """
     path = Path(path)
+    try:
+        return _opened(path)
+    except OSError as error:  # of listing a folder, for one
+        raise CheckpointError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
+
+
+def _opened(path: Path) -> Checkpoint:
     if path.is_dir():
         return open_folder(path)
-    if not path.exists():
+    if not exists(path):
         raise CheckpointError(f"{path}: no such folder or file; {_WANTED}")
     if path.suffix.lower() == ".gguf" or _starts_like_gguf(path):
         return open_gguf(path)
@@ -33,7 +41,7 @@ _WANTED = f"give the folder that holds config.json and {WEIGHTS}, or a .gguf fil
 
 def _starts_like_gguf(path: Path) -> bool:
     try:
-        with open(path, "rb", buffering=0) as stream:
-            return path.is_file() and stream.read(4) == b"GGUF"
-    except OSError:
+        with open_file(path) as stream:
+            return stream.read(4) == b"GGUF"
+    except (OSError, CheckpointError):
         return False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import CheckpointError
+from .files import open_file
 from .tensor_info import TensorInfo, quoted
 
 __all__ = ["DTYPE_BITS", "Header", "read_header"]
@@ -66,7 +67,7 @@ def read_header(file: Path) -> Header:
     """The checked header of `file`. CheckpointError names the file, the tensor and what to do."""
     file = Path(file)
     try:
-        with open(file, "rb", buffering=0) as stream:
+        with open_file(file) as stream:
             size = os.fstat(stream.fileno()).st_size
             raw = _read_raw(file, stream, size)
     except OSError as error:

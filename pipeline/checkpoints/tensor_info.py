@@ -5,7 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..printing import one_line
+
 __all__ = ["TensorInfo", "listed", "quoted"]
+
+MOST_NAME = 200  # characters of a name in a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +43,4 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     """Names for a message, in one line: the first `most` of them, and how many more there are."""
     names = list(names)
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + rest
+    return ", ".join(one_line(str(name), MOST_NAME) for name in names[:most]) + rest

@@ -51,6 +51,7 @@ def text_part(
     if not isinstance(text, dict):
         raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
     own = {key: config[key] for key in OUTER if config.get(key) is not None}
+    own["eos_token_id"] = _both(config.get("eos_token_id"), text.get("eos_token_id"))
     for key in ("quantization", "quantization_config"):
         if isinstance(own.get(key), dict):
             own[key] = {text_name(name): value for name, value in own[key].items()}
@@ -64,6 +65,12 @@ def text_part(
             )
         renamed[inner] = name, replace(info, name=inner)
     return left_out | text | own | {"model_type": model_type}, {name: info for name, (_, info) in renamed.items()}
+
+
+def _both(outer: Any, inner: Any) -> Any:
+    """The end tokens of both configurations; one of them may name those of the chat alone."""
+    ids = [item for value in (outer, inner) for item in (value if isinstance(value, list) else [value])]
+    return [item for i, item in enumerate(ids) if item is not None and item not in ids[:i]] or None
 
 
 def is_other_part(name: str) -> bool:

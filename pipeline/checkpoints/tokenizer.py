@@ -2,54 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from ..errors import CheckpointError, PromptError
+from ..printing import one_line
+from .files import read_file
+from .panics import panics_become
+from .text_stream import CleanedStream, Decoding, TextStream
 
-__all__ = ["TextStream", "Tokenizer"]
+__all__ = ["Tokenizer", "read_tokenizer"]
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-# An incomplete character has at most 3 bytes, and a decoder shows them as at most one replacement character each.
-MAX_HELD = 3
-
-# Tokens after which a window is closed although it ends in replacement characters: the bytes were never text.
-MAX_WINDOW = 64
-
-# Tokens before a text that its first ones may depend on: a character of four bytes, one token each.
-CONTEXT = 4
+MOST_TOKENIZER_BYTES = 1 << 29  # of tokenizer.json: published ones have a tenth of it
 
 
 class Tokenizer:
     """A checkpoint's tokenizer around one of the `tokenizers` package.
 
-    bos_token: the id put first where the tokenizer does not do so itself.
+    end_tokens   the ids that end a text
+    end_texts    texts that end a text, too: ends that the vocabulary has no token for
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, bos_token: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        bos_token: int | None = None,
+        eos_token: int | None = None,
+        *,
+        clean_up: bool = False,
+    ) -> None:
+        """bos_token, eos_token: ids that come first and last in a prompt besides those that the tokenizer adds itself.
+        clean_up: whether decoding takes the spaces before punctuation out, as transformers does for some tokenizers."""
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.bos_token = bos_token
+        self._decoding = Decoding(tokenizer)
+        self._stream = CleanedStream if clean_up else TextStream
+        self._first = () if bos_token is None else (bos_token,)
+        self._last = () if eos_token is None else (eos_token,)
+        self.end_tokens: tuple[int, ...] = ()
+        self.end_texts: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, file: Path, bos_token: int | None = None) -> Tokenizer:
         """The tokenizer in `file`, a tokenizer.json. CheckpointError where it is missing or damaged."""
-        if not file.is_file():
-            raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from")
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(file)), bos_token)
-        except Exception as error:  # the package raises plain Exception
-            raise CheckpointError(f"{file}: not a tokenizer: {_one_line(error)}; download it again") from error
+        return cls(read_tokenizer(file), bos_token)
+
+    def set_ends(self, tokens: Iterable[int], texts: Iterable[str]) -> None:
+        """Says what ends a text: tokens by their ids or their texts. The text of such a token is never shown, unless it
+        is an ordinary word that a configuration names by its id."""
+        named = list(dict.fromkeys(tokens))
+        added = self._tokenizer.get_added_tokens_decoder()
+        ids = {text: self._tokenizer.token_to_id(text) for text in sorted(texts)}
+        found = [token for token in ids.values() if token is not None]
+        self._decoding.hide([*found, *(token for token in named if token in added)])
+        self.end_tokens = tuple(dict.fromkeys([*named, *found]))
+        self.end_texts = tuple(text for text, token in ids.items() if token is None)
+
+    def knows(self, text: str) -> bool:
+        """Whether a token has this text."""
+        return self._tokenizer.token_to_id(text) is not None
+
+    def is_special(self, token: int) -> bool:
+        """Whether decoding leaves the token out."""
+        return self._tokenizer.id_to_token(token) is not None and self._decoding.name(token) is None
 
     @property
     def vocab_size(self) -> int:
         """Tokens that the tokenizer knows, added ones too."""
         count: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         return count
+
+    @property
+    def begins_with(self) -> int | None:
+        """The id that a prompt begins with, whatever its text is; None where there is none."""
+        if self._first:
+            return self._first[0]
+        with panics_become(lambda what: CheckpointError(f"the tokenizer cannot encode a letter: {what}"), silent=True):
+            ids, own = (self._tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False))
+        added = len(ids) > len(own) and ids[1 : 1 + len(own)] == own and ids[: len(own)] != own
+        return ids[0] if added else None
 
     def encode(self, text: str, *, complete: bool = False) -> tuple[int, ...]:
         """The tokens of a prompt, the beginning token first. PromptError where there is nothing to encode.
@@ -58,14 +92,17 @@ class Tokenizer:
         """
         try:
             text.encode()
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+            with panics_become(lambda what: PromptError(f"cannot be tokenised: {what}"), silent=True):
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not complete).ids
+        except PromptError:
+            raise
         except UnicodeEncodeError as error:
             where = f"character {error.start + 1}"
             raise PromptError(f"{where} is half a surrogate pair or a byte that is not UTF-8; write UTF-8") from error
         except Exception as error:
-            raise PromptError(f"cannot be tokenised: {_one_line(error)}") from error
-        if not complete and self.bos_token is not None and ids[:1] != [self.bos_token]:
-            ids.insert(0, self.bos_token)
+            raise PromptError(f"cannot be tokenised: {one_line(str(error))}") from error
+        if not complete:
+            ids = [*self._first, *ids, *self._last]
         if not ids:
             raise PromptError("is empty; give at least one token")
         return tuple(ids)
@@ -75,54 +112,33 @@ class Tokenizer:
 
         after: the tokens before these. Without them some tokenizers drop the space in front of a text's first word.
         """
-        before = list(after[-CONTEXT:])
-        text: str = self._tokenizer.decode([*before, *tokens], skip_special_tokens=True)
-        return text[len(self.decode(before)) :] if before else text
+        return self.stream(after).all(tokens)
+
+    def decode_prompt(self, tokens: Sequence[int]) -> str:
+        """The text of a prompt, without a character at its end that only the next tokens complete: it is theirs."""
+        return self.stream(tokens).before(tokens)
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A decoder for one text, token by token; `after` as for decode."""
-        return TextStream(self.decode, after)
+        return self._stream(self._decoding, after)
 
 
-class TextStream:
-    """Decodes a text as its tokens come; the pieces joined are the text of all tokens.
+def read_tokenizer(file: Path) -> tokenizers.Tokenizer:
+    """The tokenizer in `file`, a tokenizer.json, as it is. CheckpointError where it is missing or damaged."""
 
-    A token may end in the middle of a UTF-8 character, and its text may depend on the token before it. So a window of
-    tokens is decoded, a piece is the part of its text that was not returned yet, and replacement characters at its end
-    are held back until the next tokens tell whether they were the start of a character.
-    """
+    def bad(what: str) -> CheckpointError:
+        return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], after: Sequence[int] = ()) -> None:
-        self._decode = decode
-        self._window: list[int] = list(after[-CONTEXT:])
-        self._context = len(self._window)  # tokens at the window's front that only serve as context
-        self._shown = len(decode(self._window)) if after else 0  # characters of the window's text that were returned
-
-    def push(self, token: int) -> str:
-        """The piece that `token` adds to the text; empty while a character is incomplete."""
-        self._window.append(token)
-        text = self._decode(self._window)
-        held = 0
-        while held < MAX_HELD and text.endswith(REPLACEMENT, 0, len(text) - held):
-            held += 1
-        if not held or len(self._window) >= MAX_WINDOW:
-            return self._advance(text)
-        piece = text[self._shown : len(text) - held]
-        self._shown += len(piece)
-        return piece
-
-    def finish(self) -> str:
-        """The rest, when no more tokens come; an incomplete character shows as the replacement character."""
-        return self._advance(self._decode(self._window))
-
-    def _advance(self, text: str) -> str:
-        """Returns the rest of the window's text; its newest tokens become the context of the next window."""
-        piece = text[self._shown :]
-        del self._window[: self._context]
-        self._context = len(self._window)
-        self._shown = len(self._decode(self._window))
-        return piece
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    try:
+        content = read_file(file, MOST_TOKENIZER_BYTES)
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: not found; copy it from where the checkpoint came from") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    try:
+        with panics_become(bad, silent=True):
+            return tokenizers.Tokenizer.from_buffer(content)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the package raises plain Exception
+        raise bad(one_line(str(error))) from error

@@ -3,15 +3,15 @@
 import argparse
 
 from ..graph.formats import CACHE_DTYPES
-from ..host import DEVICES
-from .program import Parser
+from ..host import DEVICES, LIST
+from .program import Parser, file_path
 from .settings import MAX_TOKENS, STORY_TEMPERATURE, CheckedSettings, Settings
 
 __all__ = ["parse_arguments"]
 
 EPILOG = """\
 exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), the others ran;
-2 nothing could run, one line says why; 130 interrupted, finished rows are complete in --out
+2 nothing could run, one line says why; 129, 130 or 143 ended by a signal, finished rows are in --out
 """
 
 
@@ -32,12 +32,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--model",
         metavar="PATH",
+        type=file_path,
         help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)",
     )
     add("--prompt", metavar="TEXT", help="one prompt")
     add(
         "--prompts",
         metavar="FILE",
+        type=file_path,
         help=".txt (one prompt per line), .jsonl (prompt or tokens, optional id), - for stdin",
     )
     add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")
@@ -49,7 +51,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="end a text where TEXT begins; may be given several times",
     )
-    add("--out", metavar="FILE.jsonl", help="write one row per prompt, in input order; - for stdout")
+    add(
+        "--out",
+        metavar="FILE.jsonl",
+        type=file_path,
+        help="write one row per prompt, each as soon as it is finished; - for stdout",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with an earlier run of the same prompts: keep the rows in --out, and run the other prompts",
+    )
     add(
         "--max-tokens",
         metavar="N",
@@ -111,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
     add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
-    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)} (default: %(default)s)")
+    add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)}, or {LIST} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")
     add(
@@ -121,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of keys and values: f16, f32 or q8 (default: %(default)s)",
     )
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
-    add("--trace", metavar="FILE", help="write a Chrome trace of every dispatch")
+    add("--trace", metavar="FILE", type=file_path, help="write a Chrome trace of every dispatch")
     add("--json", action="store_true", help="print only a summary, as JSON")
     return parser
 

@@ -8,9 +8,11 @@ import os
 import sys
 from typing import IO
 
+from ..printing import printable, shown
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .settings import Settings
+from .streams import unfailing
 from .summary_table import to_rows
 
 __all__ = ["PlainDisplay", "is_live", "make_display"]
@@ -48,7 +50,7 @@ class PlainDisplay(Display):
             self.note(message)
 
     def note(self, message: str) -> None:
-        print(f"onebuf: {message}", file=self._err, flush=True)
+        print(f"onebuf: {printable(message)}", file=self._err, flush=True)
 
     def summary(self, summary: Summary) -> None:
         self._end_line()
@@ -65,7 +67,7 @@ class PlainDisplay(Display):
 
     def _write(self, text: str) -> None:
         if self._out is not None and text:
-            self._out.write(text)
+            self._out.write(shown(text, self._out))
             self._out.flush()
             self._open_line = not text.endswith("\n")
 
@@ -88,5 +90,7 @@ def make_display(settings: Settings) -> Display:
     if is_live(terminal):
         from .live import LiveDisplay  # brings rich along, which only a terminal needs
 
-        return LiveDisplay(terminal, shows_text, settings.streams, table=not settings.json)
+        return LiveDisplay(
+            terminal if shows_text else unfailing(terminal), shows_text, settings.streams, table=not settings.json
+        )
     return PlainDisplay(sys.stdout if shows_text else None, sys.stderr, settings.streams, table=not settings.json)

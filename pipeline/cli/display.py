@@ -18,6 +18,9 @@ class Display:
     def loading(self, what: str) -> None:
         """The checkpoint is being opened and the model loaded."""
 
+    def placing(self, nbytes: int, total: int) -> None:
+        """`nbytes` of `total` bytes of weights are in the memory of a device that has some of its own."""
+
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         """Prompts start to run: how many, their tokens, and the most tokens that may come of them."""
 

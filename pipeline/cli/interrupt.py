@@ -1,35 +1,54 @@
-"""Ctrl-C while texts are generated: noted at once, acted on between two events."""
+"""Signals that end a run (Ctrl-C, kill, a closed terminal): noted at once, acted on between two events."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
+from typing import Any, TypeAlias
+
+from .program import SignalReceived
 
 __all__ = ["Interrupt"]
 
+# The signals, and what Python does by itself: where that was changed, or a signal is ignored (nohup), it stays so.
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | signal.Handlers
+_DEFAULTS: dict[signal.Signals, _Handler] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
 
 class Interrupt:
-    """A context in which the first SIGINT sets `requested` and the second one raises KeyboardInterrupt at once.
-
-    It changes nothing where SIGINT is ignored or handled by someone else.
-    """
+    """A context in which the first signal is noted, for `check`, and the second one ends the run at once."""
 
     def __init__(self) -> None:
-        self.requested = False
-        self._installed = False
+        self._number = 0
+        self._installed: list[signal.Signals] = []
 
     def __enter__(self) -> "Interrupt":
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            try:
-                signal.signal(signal.SIGINT, self._note)
-                self._installed = True
-            except ValueError:  # not the main thread, which alone gets signals
-                pass
+        for number, default in _DEFAULTS.items():
+            if signal.getsignal(number) is default:
+                try:
+                    signal.signal(number, self._note)
+                    self._installed.append(number)
+                except ValueError:  # not the main thread, which alone gets signals
+                    break
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in self._installed:
+            signal.signal(number, _DEFAULTS[number])
+
+    def check(self, state: str) -> None:
+        """Ends the run, where a signal has come, with `state` as what is said of it."""
+        if self._number:
+            raise _end(self._number, f": {state}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            signal.default_int_handler(number, frame)
-        self.requested = True
+        if self._number:
+            raise _end(number)
+        self._number = number
+
+
+def _end(number: int, message: str = "") -> KeyboardInterrupt:
+    return KeyboardInterrupt(message) if number == signal.SIGINT else SignalReceived(number, message)

@@ -13,11 +13,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..graph.memory import human
+from ..printing import printable
 from .display import MAX_WARNINGS, Display, Summary, blocks_for, row_text
 from .rows import Row
 from .summary_table import to_rows
 
-__all__ = ["LiveDisplay", "printable"]
+__all__ = ["LiveDisplay"]
 
 REFRESH_SECONDS = 0.1
 PROMPT_STYLE = "bold"
@@ -44,6 +46,9 @@ class LiveDisplay(Display):
     def loading(self, what: str) -> None:
         self._bars.loading(what)
         self._live.start(refresh=True)
+
+    def placing(self, nbytes: int, total: int) -> None:
+        self._bars.placing(nbytes, total)
 
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         self._bars.start(prompts, prompt_tokens, most_tokens)
@@ -146,6 +151,11 @@ class Bars:
     def loading(self, what: str) -> None:
         self._add("load", f"loading {printable(what)}", None)
 
+    def placing(self, nbytes: int, total: int) -> None:
+        """Turns the bar of loading into one of bytes."""
+        count = f"{human(nbytes)} of {human(total)}"
+        self.progress.update(self._tasks["load"], completed=nbytes, total=total, count=count)
+
     def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
         self.progress.update(self._tasks["load"], visible=False)
         if prompts > 1:
@@ -194,8 +204,3 @@ class Bars:
             self.progress.update(
                 self._tasks[name], completed=amount, total=total, count=f"{amount:,}/{total:,}", rate=rate
             )
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, which could move the cursor or set colours: a model may write any byte."""
-    return "".join(c if c in "\n\t" or c.isprintable() or c == "\N{NO-BREAK SPACE}" else "\ufffd" for c in text)

@@ -1,20 +1,12 @@
-"""The JSONL file of finished prompts, in input order, complete at every moment.
+"""The rows of finished prompts, and their input order."""
 
-A row is written whole once it and all rows before it are finished. A row that waits for an earlier one is written when
-the writer is closed, so that an interrupted run keeps all finished rows.
-"""
-
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from ..errors import UsageError
 from .prompts import Prompt
 
-__all__ = ["InOrder", "Row", "RowWriter", "failed_row", "finished_row"]
+__all__ = ["InOrder", "Row", "failed_row", "finished_row"]
 
 Row: TypeAlias = dict[str, Any]  # one line of JSON, with the keys that docs/command-line.md lists
 _Item = TypeVar("_Item")
@@ -78,72 +70,3 @@ class InOrder(Generic[_Item]):
         due = [self._waiting[index] for index in sorted(self._waiting)]
         self._waiting.clear()
         return due
-
-
-class RowWriter:
-    """Writes rows to the file `path`, or to any binary `stream`, each by one `write` of a whole line."""
-
-    def __init__(self, path: Path | None = None, stream: BinaryIO | None = None) -> None:
-        self._name = str(path) if path else "standard output"
-        self._owned = stream is None
-        if stream is None:
-            if path is None:
-                raise ValueError("RowWriter: give a path or a stream")
-            try:
-                stream = open(path, "wb", buffering=0)
-            except OSError as error:
-                raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-        self._stream = stream
-        self._order: InOrder[bytes] = InOrder()
-        self.rows = 0
-
-    def __enter__(self) -> "RowWriter":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def add(self, row: Row) -> None:
-        """Takes the finished row of one prompt. Each index comes once, in any order."""
-        for line in self._order.add(row["index"], _line(row)):
-            self._write(line)
-
-    def close(self) -> None:
-        """Writes what still waits for earlier rows, in order, and closes a file that the writer opened."""
-        try:
-            for line in self._order.rest():
-                self._write(line)
-        finally:
-            if self._owned:
-                self._stream.close()
-
-    def _write(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):
-                written += self._stream.write(line[written:])
-            self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            self._drop_partial(written)
-            self._order.rest()
-            done = f"{self.rows} rows are complete in it"
-            raise UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}") from error
-        self.rows += 1
-
-    def _drop_partial(self, count: int) -> None:
-        """Removes the part of a row that fitted, where the stream is a file."""
-        try:
-            if count:
-                os.ftruncate(self._stream.fileno(), self._stream.tell() - count)
-        except (OSError, AttributeError):
-            pass
-
-
-def _line(row: Row) -> bytes:
-    """One line of JSON in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, stays as an escape."""
-    try:
-        return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-    except UnicodeEncodeError:
-        return (json.dumps(row, allow_nan=False) + "\n").encode("ascii")

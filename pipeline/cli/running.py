@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.generator import Generator
+from ..generation.requests import Stats
 from ..graph.plan import human
 from ..models.decoder import Decoder
 from .console import make_display
 from .display import Display
 from .engine import Engine, package_engine
 from .interrupt import Interrupt
-from .prompts import Prompt, read_prompts, single_prompt
-from .rows import RowWriter
-from .session import Job, Session, is_conversation, make_jobs
+from .jobs import Job, is_conversation, make_jobs, unfinished
+from .prompts import Prompt, read_prompts, single_prompt, unknown_keys
+from .row_file import RowWriter
+from .session import Session
 from .settings import STORY_PROMPT, CheckedSettings
 from .summary import make_summary, to_json
 from .trace import write_trace
@@ -37,9 +39,13 @@ def run(settings: CheckedSettings, engine: Engine | None = None) -> bool:
     """Whether all prompts ran and nothing was found. Bad input raises before --out is opened."""
     display = make_display(settings)
     try:
-        return _Run(settings, engine or package_engine(), display).run()
-    finally:
-        display.close()
+        found = _Run(settings, engine or package_engine(), display).run()
+    except BaseException:  # what ended the run is what is reported, though the terminal may be gone, too
+        with suppress(OSError):
+            display.close()
+        raise
+    display.close()
+    return found
 
 
 class _Run:
@@ -64,17 +70,25 @@ class _Run:
             if settings.explain:
                 self._explain(model)
                 return True
+            self._note_unknown(prompts)
             jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
             if chat is not None:
                 chat.close()
             return self._generate(model, tokenizer, jobs, failed, load_seconds)
 
     def _note_unused(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.note is not None:
+            self._display.note(f"{self._settings.model.name}: {checkpoint.note}")
         if checkpoint.unused:
             self._display.note(
                 f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
                 f"not used: {listed(checkpoint.unused)}"
             )
+
+    def _note_unknown(self, prompts: list[Prompt]) -> None:
+        message = unknown_keys(prompts)
+        if message is not None:
+            self._display.note(message)
 
     def _explain(self, model: Decoder) -> None:
         settings = self._settings
@@ -88,14 +102,23 @@ class _Run:
         self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
-        generator = self._generator(model, jobs)
-        with _writer(settings) or nullcontext() as writer:
+        generator, seconds = None, 0.0
+        if not settings.resume:
+            generator, seconds = self._generator(model, jobs)  # it may refuse, before --out is emptied
+        with Interrupt() as interrupt, _writer(settings) or nullcontext() as writer:
+            if settings.resume and writer is not None:
+                jobs = self._left(jobs, writer)
+                if jobs:
+                    generator, seconds = self._generator(model, jobs)
+            load_seconds += seconds
             session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
             session.begin()
-            self._handle_events(generator.run(session.requests(engine.Request, settings)), session)
+            if generator is not None:
+                self._handle_events(generator.run(session.requests(engine.Request, settings)), session, interrupt)
         if settings.trace is not None:
-            write_trace(Path(settings.trace), generator.trace(), model.device.name)
-        summary = make_summary(settings, model, generator.stats, session, load_seconds)
+            write_trace(Path(settings.trace), generator.trace() if generator else (), model.device.name)
+        stats = Stats() if generator is None else generator.stats
+        summary = make_summary(settings, model, stats, session, load_seconds)
         display.summary(summary)
         if settings.json:
             print(to_json(summary), flush=True)
@@ -104,8 +127,15 @@ class _Run:
             print(finding, file=sys.stderr)
         return not session.failed and not found
 
-    def _generator(self, model: Decoder, jobs: list[Job]) -> Generator:
-        """A generator with room for the longest text, and for no more rows than there are prompts."""
+    def _left(self, jobs: list[Job], writer: RowWriter) -> list[Job]:
+        """The jobs without a row of an earlier run."""
+        left = unfinished(jobs, writer.kept, Path(self._settings.out or ""))
+        self._display.note(f"{self._settings.out}: has rows of {len(jobs) - len(left)} of {len(jobs)} prompts already")
+        return left
+
+    def _generator(self, model: Decoder, jobs: list[Job]) -> tuple[Generator, float]:
+        """A generator with room for the longest text, and for no more rows than there are prompts; and the seconds in
+        which weights went to a device that has memory of its own."""
         settings = self._settings
         context = max(len(job.tokens) + job.max_tokens for job in jobs)
         batch_size = min(settings.batch_size, len(jobs))
@@ -114,23 +144,39 @@ class _Run:
             self._display.note(
                 f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
             )
-        return self._engine.Generator(
-            model, batch_size=batch_size, context=context, kv_cache=settings.kv_cache, trace=settings.trace is not None
-        )
+        started = ended = time.perf_counter()
 
-    def _handle_events(self, events: Iterable[object], session: Session) -> None:
-        """Hands each event to the session. Ctrl-C counts between events, so that no row is left half done."""
+        def placing(done: int, total: int) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+            self._display.placing(done, total)
+
+        generator = self._engine.Generator(
+            model,
+            batch_size=batch_size,
+            context=context,
+            kv_cache=settings.kv_cache,
+            trace=settings.trace is not None,
+            progress=placing,
+        )
+        return generator, ended - started
+
+    def _handle_events(self, events: Iterable[object], session: Session, interrupt: Interrupt) -> None:
+        """Hands each event to the session. A signal counts between events, so that no row is left half done."""
         handlers: dict[type, Callable[[Any], None]] = {
             self._engine.Prefilled: session.prefilled,
             self._engine.Token: session.token,
             self._engine.Finished: session.finish,
             self._engine.Failed: session.fail,
         }
-        with Interrupt() as interrupt:
-            for event in events:
-                handlers[type(event)](event)
-                if interrupt.requested:
-                    raise KeyboardInterrupt(f": {session.finished} of {len(session.jobs)} prompts are finished")
+        for event in events:
+            handlers[type(event)](event)
+            try:
+                interrupt.check(f"{session.finished} of {len(session.jobs)} prompts are finished")
+            except KeyboardInterrupt:
+                with suppress(OSError):
+                    session.show_rest()
+                raise
 
 
 def _prompts(settings: CheckedSettings) -> list[Prompt]:
@@ -142,11 +188,15 @@ def _prompts(settings: CheckedSettings) -> list[Prompt]:
 def _chat(
     checkpoint: Checkpoint, prompts: list[Prompt], settings: CheckedSettings
 ) -> AbstractContextManager[Chat | None]:
-    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None."""
-    if not any(is_conversation(prompt, settings) for prompt in prompts):
+    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None.
+
+    CheckpointError where there are no templates and all prompts are conversations; some of them fail one by one."""
+    usable = [is_conversation(prompt, settings) for prompt in prompts if prompt.error is None]
+    if not any(usable):
         return nullcontext()
     chat = checkpoint.chat()
-    chat.start()
+    if chat.templates or all(usable):
+        chat.start()
     return chat
 
 
@@ -155,4 +205,4 @@ def _writer(settings: CheckedSettings) -> RowWriter | None:
         return None
     if settings.rows_to_stdout:
         return RowWriter(stream=sys.stdout.buffer)
-    return RowWriter(Path(settings.out))
+    return RowWriter(Path(settings.out), resume=settings.resume)

@@ -2,105 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
-from ..errors import PromptError
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.stopping import StopText, cut, watch
-from ..models.decoder import Decoder
 from .display import Display
-from .prompts import Prompt, refuse_if_all_failed
-from .rows import InOrder, Row, RowWriter, failed_row, finished_row
+from .jobs import Job
+from .prompts import Prompt
+from .row_file import RowWriter
+from .rows import InOrder, Row, failed_row, finished_row
 from .settings import CheckedSettings, row_seed
 
-__all__ = ["Job", "Session", "is_conversation", "make_jobs"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A prompt that will run.
-
-    text         its whole text, for the row
-    tokens       the tokens that go through the model
-    max_tokens   the most that may be generated
-    stop         strings that end the generated text
-    answers      whether the generated text answers the prompt; else it continues it
-    """
-
-    prompt: Prompt
-    text: str
-    tokens: tuple[int, ...]
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    answers: bool = False
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        """The tokens whose text the generated one continues."""
-        return () if self.answers else self.tokens
-
-
-def make_jobs(
-    prompts: list[Prompt], tokenizer: Tokenizer, model: Decoder, settings: CheckedSettings, chat: Chat | None = None
-) -> tuple[list[Job], list[Prompt]]:
-    """The prompts that can run, and those that cannot, with `error`. PromptError where none can.
-
-    chat: the checkpoint's templates, where there are conversations among the prompts.
-    """
-    checked = [_make_job(prompt, tokenizer, model, settings, chat) for prompt in prompts]
-    failed = [item for item in checked if isinstance(item, Prompt)]
-    if len(failed) == len(prompts):
-        refuse_if_all_failed(failed)
-    return [item for item in checked if isinstance(item, Job)], failed
-
-
-def is_conversation(prompt: Prompt, settings: CheckedSettings) -> bool:
-    """Whether a prompt goes through the chat template."""
-    return prompt.error is None and (prompt.messages is not None or (settings.chat and prompt.tokens is None))
-
-
-def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: CheckedSettings, chat: Chat | None) -> tuple[int, ...]:
-    if prompt.tokens is not None:
-        return prompt.tokens
-    if not is_conversation(prompt, settings):
-        return tokenizer.encode(prompt.text or "")
-    if chat is None:
-        raise PromptError("is a conversation, for which no chat template was opened")
-    messages = prompt.messages or ({"role": "user", "content": prompt.text},)
-    if settings.system is not None and messages[0]["role"] != "system":
-        messages = ({"role": "system", "content": settings.system}, *messages)
-    return tokenizer.encode(chat.render(messages), complete=True)
-
-
-def _make_job(
-    prompt: Prompt, tokenizer: Tokenizer, model: Decoder, settings: CheckedSettings, chat: Chat | None
-) -> Job | Prompt:
-    if prompt.error is not None:
-        return prompt
-    try:
-        tokens = _tokens(prompt, tokenizer, settings, chat)
-    except PromptError as error:
-        return prompt.failed(str(error))
-    outside = next((token for token in tokens if token >= model.vocab_size), None)
-    if outside is not None:
-        return prompt.failed(f"token {outside} is not in the vocabulary; ids are below {model.vocab_size:,}")
-    biases = prompt.settings.get("logit_bias", settings.logit_bias)
-    outside = next((token for token in biases if token >= model.vocab_size), None)
-    if outside is not None:
-        return prompt.failed(
-            f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {model.vocab_size:,}"
-        )
-    room = model.context - len(tokens)
-    if room < 1:
-        return prompt.failed(
-            f"{len(tokens):,} tokens are too many for the model's context of {model.context:,}; "
-            f"shorten it by {1 - room:,} or more"
-        )
-    text = prompt.text if prompt.text is not None else tokenizer.decode(tokens)
-    stop = tuple(settings.stop) if prompt.stop is None else prompt.stop
-    return Job(prompt, text, tokens, min(settings.max_tokens, room), stop, is_conversation(prompt, settings))
+__all__ = ["Session"]
 
 
 class Session:
@@ -138,7 +52,7 @@ class Session:
         """Shows the single prompt, and reports the prompts that cannot run."""
         tokens = sum(len(job.tokens) for job in self.jobs.values())
         self._display.start(len(self.jobs), tokens, sum(job.max_tokens for job in self.jobs.values()))
-        only = next(iter(self.jobs.values())) if self._streams else None
+        only = next(iter(self.jobs.values()), None) if self._streams else None
         if only is not None and not only.answers:
             self._display.prompt(only.text)
         for prompt in self._unusable:
@@ -150,6 +64,7 @@ class Session:
 
     def _request(self, request: type[Request], settings: CheckedSettings, index: int, job: Job) -> Request:
         own = dict(job.prompt.settings)
+        own.pop("max_tokens", None)  # is the job's
         temperature = own.pop("temperature", settings.temperature)
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, index) if seed is None else seed
@@ -178,11 +93,13 @@ class Session:
     def finish(self, event: Finished) -> None:
         """A prompt ran to its end."""
         job = self.jobs[event.index]
+        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
+        row = finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top)
+        self._write(row)
+        self.finished += 1
         if self._streams:
             self._display.rest(self._shown.finish(self._stream.finish()))
-        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
-        self.finished += 1
-        self._add(finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top))
+        self._show(self._order.add(event.index, row))
         self._display.done(len(event.tokens), job.max_tokens)
 
     def fail(self, event: Failed) -> None:
@@ -192,13 +109,22 @@ class Session:
         self._display.done(0, job.max_tokens)
 
     def _fail(self, prompt: Prompt, error: str, text: str | None) -> None:
+        row = failed_row(prompt, error, text)
+        self._write(row)
         self.failed += 1
         self._display.warn(f"{prompt.where}: {error}")
-        self._add(failed_row(prompt, error, text))
+        self._show(self._order.add(prompt.index, row))
 
-    def _add(self, row: Row) -> None:
+    def show_rest(self) -> None:
+        """Shows the texts that wait for an earlier one, where the run ends before that one does."""
+        self._show(self._order.rest())
+
+    def _write(self, row: Row) -> None:
+        """Before anything is shown: a display may wait for its reader, or fail."""
         if self._writer is not None:
             self._writer.add(row)
-        for due in self._order.add(row["index"], row):
+
+    def _show(self, rows: list[Row]) -> None:
+        for due in rows:
             job = self.jobs.get(due["index"])
             self._display.row(due | {"prompt": f"{job.text}\n"} if job is not None and job.answers else due)

@@ -15,7 +15,8 @@ from ..errors import UsageError
 from ..generation.settings import Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
-from ..host import DEVICES, INSTRUCTION_SETS, is_device
+from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
+from .row_file import check_unused
 
 __all__ = [
     "MAX_BATCH",
@@ -52,6 +53,7 @@ class Settings:
     system: str | None = None
     stop: Sequence[str] = ()
     out: str | None = None
+    resume: bool = False
     trace: str | None = None
     max_tokens: int = MAX_TOKENS
     temperature: float | None = None
@@ -96,6 +98,8 @@ class Settings:
             raise UsageError("--prompt and --prompts: give only one of them")
         if self.system is not None and not self.chat:
             raise UsageError("--system: is part of a chat; give --chat, too")
+        if self.resume and (self.prompts is None or self.out in (None, "-")):
+            raise UsageError("--resume: goes on with the rows of an earlier run; give --prompts and --out FILE")
         story = self.prompt is None and self.prompts is None
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
@@ -140,8 +144,8 @@ def _check_values(settings: CheckedSettings) -> None:
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
-    if not is_device(device):
-        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}")
+    if not is_device(device) and device != LIST:
+        raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}; {LIST} shows those there are")
     check_isa(settings.isa)
     check_cache(settings.kv_cache)
     if settings.json and settings.explain:
@@ -188,6 +192,7 @@ def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
     if settings.prompts is not None and settings.prompts != "-" and _same(target, Path(settings.prompts)):
         raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
+    check_unused(target, option)
     files = list(settings.model.iterdir()) if settings.model.is_dir() else [settings.model]
     if target.exists() and any(_same(target, file) for file in files):
         raise UsageError(f"{option} {target}: a file of the model; give another one")

@@ -20,8 +20,8 @@ def earlier_keys(config: dict[str, Any]) -> dict[str, Any]:
     """The keys of transformers before its version 5, which mlx-lm's models read, from those that it writes now."""
     keys: dict[str, Any] = {}
     rope = config.get("rope_parameters")
-    if isinstance(rope, dict):
-        layered = isinstance(rope.get(FULL), dict)
+    layered = isinstance(rope, dict) and isinstance(rope.get(FULL), dict)
+    if isinstance(rope, dict) and (layered or not config.get("rope_scaling")):  # which comes before rope_parameters
         main = rope[FULL] if layered else rope
         keys["rope_theta"] = main.get("rope_theta", 10000.0)
         keys["rope_scaling"] = None if main.get("rope_type", "default") == "default" else main

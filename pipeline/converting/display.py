@@ -7,6 +7,7 @@ from typing import Self
 
 from ..checkpoints.tensor_info import listed
 from ..graph.plan import human
+from ..printing import printable
 from .conversion import Conversion
 
 __all__ = ["Lines"]
@@ -34,9 +35,10 @@ class Lines:
     def done(self, work: Conversion, seconds: float) -> None:
         """Everything is written."""
         count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
+        folder, source = (printable(str(path)) for path in (work.folder, work.checkpoint.path))
         print(
-            f"{work.folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
-            f"smaller than {work.checkpoint.path}, in {seconds:,.0f} s"
+            f"{folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
+            f"smaller than {source}, in {seconds:,.0f} s"
         )
         if work.left_out:
-            print(f"left out, as mlx-lm does: {listed(work.left_out, 4)}")
+            print(f"left out, as mlx-lm does: {printable(listed(work.left_out, 4))}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..checkpoints.config import Quantization
 from ..checkpoints.opening import open_checkpoint
 from ..host import cores
+from ..models.families import surveyed
 from . import conversion
 from .progress import make_progress
 
@@ -15,13 +16,18 @@ __all__ = ["convert"]
 
 
 def convert(source: str, out: str, bits: int, group_size: int) -> None:
-    """Writes the checkpoint in `source` to folder `out`. KeyboardInterrupt says that the same command goes on."""
+    """Writes the checkpoint in `source` to folder `out`. KeyboardInterrupt says that the same command goes on.
+
+    CheckpointError and UnsupportedError for one that could not be run: what is written can be."""
     started = time.monotonic()
     with open_checkpoint(source) as checkpoint:
         work = conversion.plan(checkpoint, Path(out), Quantization(bits, group_size))
+        surveyed(checkpoint)[1].check()
         with make_progress() as progress:
             try:
                 conversion.run(work, cores(), progress)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("; the same command again goes on from there") from None
+        with open_checkpoint(out) as made:
+            surveyed(made)[1].check()
         progress.done(work, time.monotonic() - started)

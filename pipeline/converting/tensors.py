@@ -13,6 +13,7 @@ from ..checkpoints.checkpoint import NUMPY_DTYPES, Checkpoint
 from ..checkpoints.config import Quantization, integer
 from ..checkpoints.tensor_info import TensorInfo, listed
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 from .affine import NUMPY
 from .families import FAMILIES, Family, left_out
 
@@ -81,7 +82,7 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise UnsupportedError(
-            f"{source}: model_type {model_type!r} cannot be converted; these can: {', '.join(FAMILIES)}"
+            f"{source}: model_type {brief(model_type)} cannot be converted; these can: {', '.join(FAMILIES)}"
         )
     integer(config, "num_hidden_layers", source=source)
     scaled = [name for name in checkpoint.tensors if name.endswith((".scales", ".weight_scale_inv"))]
@@ -96,7 +97,7 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
     for info in tensors.values():
         if info.dtype not in NUMPY_DTYPES:
             raise UnsupportedError(
-                f"{info.file}: tensor {info.name!r} has dtype {info.dtype}, which cannot be converted"
+                f"{info.file}: tensor {brief(info.name)} has dtype {info.dtype}, which cannot be converted"
             )
     outputs = _stacks(tensors, family, source) if family.stacked else []
     for name, info in tensors.items():
@@ -124,8 +125,9 @@ def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list
         if odd or len(infos[0].shape) != 2:
             info = (odd or infos)[0]
             raise CheckpointError(
-                f"{info.file}: tensor {info.name!r} is {info.dtype} of shape {list(info.shape)}, {infos[0].name!r} "
-                f"is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one shape and dtype"
+                f"{info.file}: tensor {brief(info.name)} is {info.dtype} of shape {list(info.shape)}, "
+                f"{brief(infos[0].name)} is {infos[0].dtype} of {list(infos[0].shape)}; experts are matrices of one "
+                "shape and dtype"
             )
         outputs.append(_stack(f"{before}.{family.stack}.{projection}.weight", [Piece(info) for info in infos]))
     return outputs
@@ -146,7 +148,7 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
         rows, _ = _shape(info, 2)
         if rows != heads * (keys + values):
             raise CheckpointError(
-                f"{info.file}: tensor {name!r} has {rows} rows, the config says {heads} heads of {keys} + {values}"
+                f"{info.file}: tensor {brief(name)} has {rows} rows, the config says {heads} heads of {keys} + {values}"
             )
         starts = range(0, rows, keys + values)
         return [
@@ -213,7 +215,7 @@ def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
         return output
     if output.dtype not in NUMPY:
         raise UnsupportedError(
-            f"{output.pieces[0].tensor.file}: tensor {output.pieces[0].tensor.name!r} is {output.dtype}; "
+            f"{output.pieces[0].tensor.file}: tensor {brief(output.pieces[0].tensor.name)} is {output.dtype}; "
             f"{', '.join(NUMPY)} can be quantised"
         )
     if output.shape[-1] % wanted.group_size:
@@ -224,7 +226,7 @@ def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
 def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[int, ...]:
     if len(info.shape) != dimensions or 0 in info.shape or (even is not None and info.shape[even] % 2):
         raise CheckpointError(
-            f"{info.file}: tensor {info.name!r} has shape {list(info.shape)}; {dimensions} dimensions are "
+            f"{info.file}: tensor {brief(info.name)} has shape {list(info.shape)}; {dimensions} dimensions are "
             f"expected{', gate and up in the second' if even is not None else ''}"
         )
     return info.shape
@@ -235,7 +237,7 @@ def _check_names(outputs: list[Output], path: Path) -> None:
     for output in outputs:
         for name, _, _ in output.parts():
             if name in seen:
-                raise CheckpointError(f"{path}: two of its tensors become {name!r}; download it again")
+                raise CheckpointError(f"{path}: two of its tensors become {brief(name)}; download it again")
             seen.add(name)
 
 

@@ -14,6 +14,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import Quantization
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError
+from ..printing import brief
 from .affine import quantize
 from .journal import Journal
 from .shards import Shard
@@ -117,7 +118,7 @@ class Writer:
                 parts = quantize(part, info.dtype, bits, group)
             except FloatingPointError:
                 raise CheckpointError(
-                    f"{info.file}: tensor {info.name!r} holds infinities or NaN, which cannot be "
+                    f"{info.file}: tensor {brief(info.name)} holds infinities or NaN, which cannot be "
                     "quantised; download it again"
                 ) from None
             for converted, place, size in zip(parts, places, sizes):

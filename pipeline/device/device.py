@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
-import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import shlex
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import isolated
 from ..errors import FindingsError, RunError
 from ..host import CHECKER, CUDA
-from . import resources
+from . import gpu_kernels, resources
 from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
@@ -24,18 +28,20 @@ class Device:
     """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
 
     Threads: a device may be shared by threads; its command buffers execute in the order of their commits. Two
-    threads that need a kernel or a memory map for the first time at the same time may both compile or wrap it, which
-    does no harm. `findings` are those of all threads together.
+    threads that need a kernel for the first time at the same time may both compile it, which does no harm. `findings`
+    are those of all threads together.
     """
 
     def __init__(self, core: _core.Device) -> None:
         self.core = core
         self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
-        self._wrapped: dict[Hashable, _core.Buffer] = {}
+        self._wrapped: weakref.WeakValueDictionary[int, _core.Buffer] = weakref.WeakValueDictionary()
+        self._wrapping = threading.Lock()
         kind = core.name.partition(":")[0]
         library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
         self._library = core.open_library(library) if library else core.compile(resources.shader_text())
+        self._bundle = library if kind == CUDA else None
 
     @property
     def name(self) -> str:
@@ -43,13 +49,18 @@ class Device:
 
     @property
     def isa(self) -> str:
-        """The instruction set that kernels use, such as "avx2"; empty for a device that is no processor."""
+        """The instruction set that kernels use, such as "avx2" or "sm_90a"; empty where the device does not tell."""
         return self.core.isa
 
     @property
     def threads(self) -> int:
         """Worker threads; 0 for a device without."""
         return self.core.threads
+
+    @functools.cached_property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup; 1 on a processor, where a threadgroup is one thread."""
+        return self.kernel("clear_status").width
 
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
@@ -59,6 +70,11 @@ class Device:
     def command_buffers(self) -> int:
         """Command buffers that reached the queue so far, counted there."""
         return self.core.command_buffers
+
+    @property
+    def computing_command_buffers(self) -> int:
+        """Those of them that did more than move bytes of the host to the device's own memory, or back."""
+        return self.core.command_buffers - self.core.transfers
 
     @property
     def findings(self) -> list[Finding]:
@@ -81,6 +97,11 @@ class Device:
             self._kernels[name] = self._library.kernel(name)
         return self._kernels[name]
 
+    def prepare(self, names: Iterable[str]) -> None:
+        """Makes built-in kernels ready side by side, where each would be compiled when it is first asked for."""
+        if self._bundle is not None:
+            gpu_kernels.compile_ahead(self._bundle, self.isa, set(names) - self._kernels.keys())
+
     def compile(self, source: str) -> Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""
         return Library(self.core, self.core.compile(source))
@@ -97,11 +118,14 @@ class Device:
         """Several kernels in one command buffer. Raises BuildError naming the dispatch that does not fit."""
         return DispatchChain(self.core, dispatches, label)
 
-    def wrapped(self, key: Hashable, memory: mmap.mmap) -> _core.Buffer:
-        """The Buffer over a memory map, made once per `key`."""
-        if key not in self._wrapped:
-            self._wrapped[key] = self.core.wrap(memory)
-        return self._wrapped[key]
+    def wrapped(self, memory: mmap.mmap) -> _core.Buffer:
+        """The Buffer over a memory map: the same one as long as it is in use. A file that is mapped again, because it
+        was opened again, is another map."""
+        with self._wrapping:
+            buffer = self._wrapped.get(id(memory))  # a Buffer keeps its memory, so the id is no other's
+            if buffer is None:
+                buffer = self._wrapped[id(memory)] = self.core.wrap(memory)
+            return buffer
 
 
 def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa: str | None = None) -> Device:
@@ -116,7 +140,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
-    os.environ.setdefault("OB_METALC", f"{sys.executable} -m pipeline.metalc")
+    os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):
         resources.name_gpu_compiler()
     return Device(_core.open_device(name, threads=threads, schedules=schedules, isa=isa))

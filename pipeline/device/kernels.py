@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import BuildError
+from ..errors import BuildError, RunError
 from .buffers import Buffer, new_buffer
 from .core import _core
 from .signature import Sizes, Value, check_count, check_names, check_value, three
@@ -183,7 +184,8 @@ class DispatchChain:
 
     Made by :meth:`Device.chain`.
 
-    Threads: a chain runs for one caller at a time where its kernels write; the memory is its dispatches' own.
+    Threads: a chain runs for one caller at a time, because its memory exists once; :meth:`run` raises RunError where
+    another thread is in it. Read what it wrote before another thread may run it again.
     """
 
     def __init__(self, device: _core.Device, dispatches: Iterable[Dispatch], label: str) -> None:
@@ -192,6 +194,7 @@ class DispatchChain:
             if not isinstance(dispatch, Dispatch):
                 raise BuildError(f"a chain takes pipeline.Dispatch, not {type(dispatch).__name__}")
         self.core = device.chain([dispatch.core for dispatch in self.dispatches], label)
+        self._busy = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.dispatches)
@@ -200,5 +203,13 @@ class DispatchChain:
         return iter(self.dispatches)
 
     def run(self) -> None:
-        """Commits the command buffer and waits. Raises RunError where it failed."""
-        self.core.run()
+        """Commits the command buffer and waits. Raises RunError where it failed, or when another thread is running
+        this chain."""
+        if not self._busy.acquire(blocking=False):
+            raise RunError(
+                f"{self.core.label} runs in another thread already; make a chain and buffers for each thread, or lock"
+            )
+        try:
+            self.core.run()
+        finally:
+            self._busy.release()

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from ..errors import OnebufError
-from ..host import CHECKER, GENERIC
+from ..host import CHECKER, CUDA, GENERIC
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TREE = _PACKAGE.parent
-_SHADERS_ALONE = ("baseline", GENERIC, CHECKER)  # the rest have native kernels too
+_SHADERS_ALONE = ("baseline", GENERIC, CHECKER, CUDA)  # the rest have native kernels too
 
 
 def shader_library(isa: str = "") -> Path | None:
@@ -42,9 +42,9 @@ def _add(library: Path, isa: str) -> None:
     """Compiles what is missing; the device takes the next best where OB_ISAS or a wheel's builder left it out."""
     builder, chosen = _TREE / "tools" / "builder.py", os.environ.get("OB_ISAS")
     if chosen or not builder.exists():
-        if isa == CHECKER:
-            cure = f"add checker to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
-            raise OnebufError(f"{library}: not compiled for the checker: {cure}")
+        if isa in (CHECKER, CUDA):
+            cure = f"add {isa} to OB_ISAS, which is {chosen!r}, or unset it" if chosen else remedy()
+            raise OnebufError(f"{library}: not compiled for {'the checker' if isa == CHECKER else isa}: {cure}")
         return
     command = [sys.executable, str(builder), isa]
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.__stderr__).returncode:

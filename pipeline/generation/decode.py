@@ -9,7 +9,8 @@ import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
-from ..graph.transfers import Writes, move_rows
+from ..graph.placing import move_rows
+from ..graph.transfers import Writes
 from ..models.cache import Cache
 from ..models.decoder import Model
 from ..models.row_state import Rows
@@ -36,10 +37,10 @@ class Decode:
         self._copies = copies
         self._model = model
         self._sampler = Sampler(features, count, count, context)
-        pipe = Pipeline(device, rows=count, label="decode")
+        pipe = Pipeline(device, rows=count, label="decode", shows_status=False)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
-        self.chain = pipe.build(self._sampler.add(pipe, logits, rows), copies=copies)
+        self.chain = pipe.build(self._sampler.add(pipe, logits, rows, finite=True), copies=copies)
         self._results = [
             [self.chain.view(output, copy) for output in self.chain.plan.outputs] for copy in range(copies)
         ]

@@ -6,6 +6,7 @@ requests ─▶ prefill (prompt chunks, no head) ─▶ decode (sample on device
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -73,7 +74,7 @@ class Generator:
         self.batch_size = batch_size
         self.context = context
         self.stats = Stats()
-        self._running = False
+        self._running = threading.Lock()
         self._trace: list[TraceEvent] | None = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
         self._cache = model.cache(batch_size, context, kv_cache, PREFILL_ROWS)
@@ -96,13 +97,12 @@ class Generator:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Event]:
         """Yields Prefilled, Token, Finished and Failed as they happen; rows end in any order."""
-        if self._running:
+        if not self._running.acquire(blocking=False):
             raise UsageError("this Generator runs already; end or close that run first, or make another Generator")
-        self._running = True
         try:
             yield from self._run(deque(requests))
         finally:
-            self._running = False
+            self._running.release()
 
     def _run(self, waiting: deque[Request]) -> Iterator[Event]:
         counts, device = self.model.counts, self.model.device
@@ -167,7 +167,7 @@ class Generator:
         events: list[Event] = []
         flight: deque[Pending] = deque()
         live, step = rows, 0
-        before, clock = device.command_buffers, time.perf_counter()
+        before, clock = device.computing_command_buffers, time.perf_counter()
         try:
             while True:
                 while live == rows and len(flight) < self._in_flight and step + len(flight) < steps:
@@ -192,7 +192,7 @@ class Generator:
             for run in flight:  # left early: no one is to change rows under a step that runs
                 with contextlib.suppress(RunError):  # the first error counts
                     run.wait()
-            stats.command_buffers += device.command_buffers - before
+            stats.command_buffers += device.computing_command_buffers - before
         self._decode.move_up([row for row, end in enumerate(ends) if end is None])
         free.extend(sequence.slot for sequence, end in zip(active, ends) if end is not None)
         active[:] = [sequence for sequence, end in zip(active, ends) if end is None]

@@ -62,7 +62,7 @@ class Prefill:
         count = self._most_rows
         while True:
             rows = Rows.zeros(count)
-            pipe = Pipeline(self._model.device, rows=count, label="prefill")
+            pipe = Pipeline(self._model.device, rows=count, label="prefill", shows_status=False)
             self._model.forward(pipe, rows, self._cache, head=False)
             plan = pipe.plan(())
             if plan.layout.nbytes <= PREFILL_SCRATCH or count == 1:

@@ -106,6 +106,6 @@ class Stats:
     decode_seconds: float = 0.0
     decode_tokens: int = 0  # rows × steps
     decode_steps: int = 0  # whose results were used
-    command_buffers: int = 0  # counted at the device's queue
+    command_buffers: int = 0  # counted at the device's queue, without transfers
     readback_bytes: int = 0
     expert_counts: np.ndarray | None = None  # [layers, experts]: how often each was chosen

@@ -58,9 +58,9 @@ class Sampler:
         """What each row has of its own, rows first."""
         return tuple(self._storages.values())
 
-    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows, *, finite: bool = False) -> tuple[Tensor, ...]:
         """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: the result, and where
-        log-probabilities are asked for, the largest ones."""
+        log-probabilities are asked for, the largest ones. finite: a row fails whose logits hold +inf."""
         state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
         penalties = None
         if self.features.penalties:
@@ -80,6 +80,7 @@ class Sampler:
             filters=state.get("filters"),
             penalties=penalties,
             logprobs=self.features.logprobs,
+            finite=finite,
         )
         return result if isinstance(result, tuple) else (result,)
 

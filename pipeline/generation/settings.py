@@ -118,7 +118,7 @@ def check(name: str, value: object, label: str | None = None) -> None:
 
 
 def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among the keys of a prompt's line, as Sampling has them, and temperature and seed.
+    """The settings among the keys of a prompt's line, as Sampling has them, and temperature, seed and max_tokens.
 
     Null leaves a setting as the run has it. In JSON the tokens of logit_bias are strings. Raises UsageError.
     """
@@ -129,11 +129,11 @@ def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
             found["logit_bias"] = {int(token): value for token, value in bias.items()}
         except ValueError:
             raise UsageError('logit_bias: its keys are token ids, such as "17"') from None
-    for name in ("temperature", "seed"):
+    for name in ("temperature", "seed", "max_tokens"):
         if name in found:
             check(name, found[name])
     Sampling(**{name: value for name, value in found.items() if name in Sampling.__dataclass_fields__})
     return found
 
 
-ROW_KEYS = (*Sampling.__dataclass_fields__, "temperature", "seed")
+ROW_KEYS = (*Sampling.__dataclass_fields__, "temperature", "seed", "max_tokens")

@@ -53,6 +53,10 @@ class StopText:
         self._held = text[len(text) - count :]
         return text[: len(text) - count]
 
+    def ends_with(self, piece: str) -> bool:
+        """Whether the text would have a stop string if it ended with `piece`; nothing is passed on."""
+        return bool(piece) and any(stop in self._held + piece for stop in self._stops)
+
     def finish(self, piece: str = "") -> str:
         """The rest, when no more text comes: what was held back was no stop string."""
         shown = self.push(piece)
@@ -77,6 +81,6 @@ def watch(tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ())
 
     def ends(token: int) -> bool:
         text.push(stream.push(token))
-        return text.found
+        return text.found or text.ends_with(stream.open())
 
     return ends

@@ -18,15 +18,22 @@ class Pipeline(Steps):
 
     Rows are whatever goes through together: the tokens of a prompt, the sequences of a batch. Steps
     (:class:`pipeline.graph.steps.Steps`) return tensors; weights are NumPy arrays, Storages or Quantized.
-    Nothing reaches a device before :meth:`build`.
+    Nothing reaches a device before :meth:`build`. shows_status: whether the host looks at the status of rows after
+    a run, as :meth:`pipeline.Chain.run` does; where it does not, the status may be where only the device sees it.
 
     Threads: a pipeline is built by one thread at a time; the order of its steps is the order of the calls.
     """
 
     def __init__(
-        self, device: str | Device = "auto", *, rows: int = 1, threads: int = 0, label: str = "pipeline"
+        self,
+        device: str | Device = "auto",
+        *,
+        rows: int = 1,
+        threads: int = 0,
+        label: str = "pipeline",
+        shows_status: bool = True,
     ) -> None:
-        super().__init__(rows)
+        super().__init__(rows, shows_status=shows_status)
         self.device = device
         self.threads = threads
         self.label = label
@@ -48,6 +55,10 @@ class Pipeline(Steps):
             yield
         finally:
             self._scope.pop()
+
+    @property
+    def simd_width(self) -> int:
+        return self.device.simd_width if isinstance(self.device, Device) else 1
 
     @property
     def dispatches(self) -> tuple[Dispatch, ...]:
@@ -72,7 +83,7 @@ class Pipeline(Steps):
             dict(self._inputs),
             given,
             single,
-            tuple(self._steps),
+            tuple(self._failures),
             self._status,
             tuple(barriers),
             layout,

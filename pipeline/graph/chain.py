@@ -12,7 +12,8 @@ from ..device.device import Device
 from ..errors import BuildError, DTypeError, RunError, ShapeError
 from .formats import dtype_of, view_dtype
 from .plan import Dispatch, Plan
-from .tensors import Memory, Tensor, as_array, read_memory
+from .tensors import Tensor, as_array, read_memory
+from .transfers import Memory
 
 
 class Chain:
@@ -37,6 +38,7 @@ class Chain:
         self._arena = device.core.buffer(max(plan.layout.nbytes, 16), private=True)
         apart = copies > 1 or self._arena.private  # outputs of every copy are where the host sees them
         self._outputs_of = [self._own_outputs() if apart else {} for _ in range(copies)]
+        device.prepare(dispatch.kernel for dispatch in plan.dispatches)
         self._cores = [device.core.chain(dispatches, plan.label) for dispatches in self._dispatches(copies)]
         self.core = self._cores[0]
         self._inputs = {name: self._view(tensor) for name, tensor in plan.inputs.items()}
@@ -93,8 +95,7 @@ class Chain:
 
     def failure(self, code: int) -> str:
         """The words for a row's status number."""
-        step = self.plan.steps[code - 1] if 0 < code <= len(self.plan.steps) else f"step {code}"
-        return f"{step} had nothing to choose from: its input holds no number, or an id that is no expert"
+        return self.plan.failures[code - 1] if 0 < code <= len(self.plan.failures) else f"step {code} failed"
 
     def _own_outputs(self) -> dict[int, Memory]:
         """A buffer for each output, by the tensor's id, which no other value shares."""

@@ -53,7 +53,7 @@ class Plan:
     inputs: dict[str, Tensor]
     outputs: tuple[Tensor, ...]
     single: bool  # one output, which a run returns alone
-    steps: tuple[str, ...]  # labels; a failing row reports index + 1
+    failures: tuple[str, ...]  # what a failing row says, which reports index + 1
     status: Tensor | None
     barriers: tuple[int, ...]  # per dispatch: the earlier one it waits for, or -1
     layout: memory.Layout = field(repr=False)

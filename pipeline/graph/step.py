@@ -17,6 +17,9 @@ from .plan import Constants, Dispatch
 from .tensors import Shape, Storage, Tensor, VectorLike, as_storage
 from .weights import Weight, WeightLike, as_weight
 
+# Why a row fails where the step says nothing else.
+NO_CHOICE = "had nothing to choose from: its input holds no number, or an id that is no expert"
+
 
 class Shaped(Protocol):
     """A tensor or a weight: whatever has a name and a shape."""
@@ -30,14 +33,21 @@ class Shaped(Protocol):
 class Step:
     """A list of dispatches over `rows` rows, and the checks of what goes into it."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, shows_status: bool = True) -> None:
         if rows < 1:
             raise ShapeError(f"a pipeline has at least 1 row, not {rows}")
         self.rows = rows
         self._dispatches: list[Dispatch] = []
-        self._steps: list[str] = []
+        self._failures: list[str] = []
         self._scope: list[str] = []
         self._status: Tensor | None = None
+        self._shows_status = shows_status
+
+    @property
+    def simd_width(self) -> int:
+        """Lanes of a simdgroup, by which a step may choose a grid: 1 on a processor, and where the device is not known
+        yet. A grid that was chosen for another width gives right results, only later."""
+        return 1
 
     # Values
 
@@ -99,7 +109,7 @@ class Step:
     def status(self) -> Tensor:
         """Per row: 0, or 1 + the index of the step that failed. Cleared first in every run."""
         if self._status is None:
-            self._status = self.state("status", Storage.zeros((self.rows,), "u32"))
+            self._status = self.state("status", Storage.zeros((self.rows,), "u32", shared=self._shows_status))
             self._dispatches.insert(
                 0,
                 Dispatch(
@@ -108,10 +118,10 @@ class Step:
             )
         return self._status
 
-    def failing_step(self, name: str) -> int:
-        """The number by which a row reports that the step `name` failed."""
-        self._steps.append(self.named(name))
-        return len(self._steps)
+    def failing_step(self, name: str, why: str = NO_CHOICE) -> int:
+        """The number by which a row reports that the step `name` failed; `why` completes a sentence about the step."""
+        self._failures.append(f"{self.named(name)} {why}")
+        return len(self._failures)
 
     # Dispatches
 
@@ -133,6 +143,9 @@ class Step:
 
         `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
         """
+        for constant, value in constants.items():
+            if not (0 <= value < 1 << 32 if isinstance(value, int) else abs(value) <= LARGEST_F32):
+                raise BuildError(f"{self.named(name)}: {constant} = {value!r} is beyond what a kernel takes")
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
         self._dispatches.append(
             Dispatch(

@@ -17,10 +17,9 @@ from ..device.core import _core
 from ..device.device import Device
 from ..errors import BuildError, DTypeError
 from .formats import ITEM_SIZES, dtype_of, view_dtype
-from .transfers import Copy, Writes, upload
+from .transfers import Copy, Memory, Writes, upload
 
 Shape: TypeAlias = tuple[int, ...]
-Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
 
 
 def view_shape(shape: Sequence[int], dtype: str) -> Shape:
@@ -55,7 +54,7 @@ def read_memory(device: Device, memory: Memory, shape: Sequence[int], dtype: str
 
 @dataclass(frozen=True)
 class Mapped:
-    """A range of a memory map: `key` names the map, so that a device wraps it once."""
+    """A range of a memory map; `key` names the map where two ranges are compared."""
 
     key: Hashable
     memory: mmap.mmap
@@ -98,8 +97,8 @@ class Storage:
         self._allocating = threading.Lock()
 
     @classmethod
-    def zeros(cls, shape: Sequence[int], dtype: str = "f32") -> Storage:
-        return cls(shape, dtype, zeroed=True)
+    def zeros(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
+        return cls(shape, dtype, zeroed=True, shared=shared)
 
     @classmethod
     def empty(cls, shape: Sequence[int], dtype: str = "f32", *, shared: bool = False) -> Storage:
@@ -134,7 +133,7 @@ class Storage:
 
     def _allocate(self, device: Device) -> Memory:
         if len(self._mapped) == 1 and device.unified:
-            return device.wrapped(self._mapped[0].key, self._mapped[0].memory), self._mapped[0].offset
+            return device.wrapped(self._mapped[0].memory), self._mapped[0].offset
         memory = self.reserve(device)
         if self._mapped:
             upload(device, self.copies(memory))

@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,10 +17,19 @@ from ..device.device import Device
 from ..errors import ShapeError
 from .formats import view_dtype
 
-if TYPE_CHECKING:
-    from .tensors import Memory, Storage
+Memory: TypeAlias = "tuple[_core.Buffer, int]"  # a buffer, and the byte offset at which a value begins in it
+PIECE = 256 << 20  # bytes of a map that go to a device at once
 
-PIECE = 64 << 20  # bytes of a map that go to a device at once
+
+class Kept(Protocol):
+    """A Storage, as far as it matters here."""
+
+    dtype: str
+
+    @property
+    def view_shape(self) -> tuple[int, ...]: ...
+
+    def on(self, device: Device) -> Memory: ...
 
 
 class Writes:
@@ -35,7 +44,7 @@ class Writes:
         self._device = device
         self._waiting: list[_core.Transfer] = []
 
-    def add(self, storage: Storage, values: ArrayLike, at: int | Sequence[int] = ()) -> None:
+    def add(self, storage: Kept, values: ArrayLike, at: int | Sequence[int] = ()) -> None:
         """Writes `values`, row by row, from the element storage[at] on. ShapeError where they are too many."""
         array = np.asarray(values, view_dtype(storage.dtype))
         index = (at,) if isinstance(at, int) else tuple(at)
@@ -68,30 +77,6 @@ class Writes:
             self._device.core.write(waiting)
 
 
-def move_rows(device: Device, storages: Sequence[Storage], kept: Sequence[int]) -> None:
-    """The rows `kept` of each storage become its first ones. The runs that are committed must have completed."""
-    with Writes(device) as writes:
-        for storage, values in zip(storages, read(device, storages)):
-            writes.add(storage, values[list(kept)])
-
-
-def read(device: Device, storages: Sequence[Storage]) -> list[np.ndarray]:
-    """The memory of each storage: a view where the host sees it, else a copy. The copies are made together, when the
-    runs that are committed have completed."""
-    waiting: list[_core.Transfer] = []
-    found: list[np.ndarray] = []
-    for storage in storages:
-        buffer, offset = storage.on(device)
-        if buffer.private:
-            found.append(np.empty(storage.view_shape, view_dtype(storage.dtype)))
-            waiting.append((buffer, offset, found[-1].data))
-        else:
-            found.append(storage.numpy(device))
-    if waiting:
-        device.core.read(waiting)
-    return found
-
-
 @dataclass(frozen=True)
 class Copy:
     """`nbytes` bytes of a map from `begin` on, which go to byte `at` of a buffer."""
@@ -102,6 +87,15 @@ class Copy:
     nbytes: int
     buffer: _core.Buffer
     at: int
+
+    def view(self) -> memoryview:
+        """The bytes in the map. ShapeError where they are not all there."""
+        seen = memoryview(self.memory)[self.begin : self.begin + self.nbytes]
+        if seen.nbytes != self.nbytes:
+            raise ShapeError(
+                f"{self.nbytes} bytes from byte {self.begin} on are not within a map of {len(self.memory)}"
+            )
+        return seen
 
     def cut(self, begin: int, nbytes: int) -> Copy:
         """A part of it."""
@@ -117,10 +111,12 @@ def upload(device: Device, copies: Iterable[Copy], progress: Callable[[int], Non
     for piece, following in zip(pieces, [*pieces[1:], None]):
         if following is not None:
             _advise(following, "MADV_WILLNEED")
-        views = [memoryview(copy.memory)[copy.begin : copy.begin + copy.nbytes] for copy in piece]
-        device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
-        for view in views:
-            view.release()
+        views = [copy.view() for copy in piece]
+        try:
+            device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
+        finally:
+            for view in views:  # so that the map can be closed
+                view.release()
         _advise(piece, "MADV_DONTNEED")
         progress(sum(copy.nbytes for copy in piece))
 
@@ -145,23 +141,3 @@ def _advise(piece: list[Copy], advice: str) -> None:
     begin = piece[0].begin // mmap.PAGESIZE * mmap.PAGESIZE
     if hasattr(memory, "madvise") and hasattr(mmap, advice):
         memory.madvise(getattr(mmap, advice), begin, end - begin)
-
-
-def place(device: Device, storages: Iterable[Storage], progress: Callable[[int], None] = lambda nbytes: None) -> None:
-    """Brings storages to memory of the device's own, those from maps together; each range of a map once."""
-    waiting = [storage for storage in dict.fromkeys(storages) if not storage.placed(device)]
-    mapped: dict[tuple[Hashable, int, int], Memory] = {}
-    made: list[tuple[Storage, Memory]] = []
-    copies: list[Copy] = []
-    for storage in waiting:
-        key = storage.extent()
-        if key not in mapped:
-            mapped[key] = storage.reserve(device)
-            copies += storage.copies(mapped[key])
-        made.append((storage, mapped[key]))
-    upload(device, copies, progress)
-    for storage, memory in made:
-        if not storage.copies(memory):
-            storage.fill(device, memory)
-            progress(storage.nbytes)
-        storage.place(device, memory)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import BuildError, DTypeError, ShapeError
+from ..errors import BuildError, DTypeError, ShapeError, UsageError
 from .formats import AFFINE_BITS, BLOCKS, FLOATS, GROUP_SIZES, MX_BITS, MX_GROUP_SIZE, either
 from .kernel_names import affine_format, block_format
 from .tensors import Shape, Storage, Tensor, as_storage
@@ -193,13 +193,27 @@ def _block_weight(value: Blocks, name: str) -> Weight:
 def quantize(array: ArrayLike, bits: int = 4, group_size: int = 64) -> Quantized:
     """Quantises float weights [..., inputs] to the affine format of mlx.core.quantize.
 
-    Each group's scale spans its range; words, scales and biases come back as arrays (scales f32).
+    Each group's scale spans its range; words, scales and biases come back as arrays (scales f32). UsageError for bits
+    or groups that no kernel reads, ShapeError for inputs that are no whole groups, DTypeError for what is no number or
+    is not finite in f32.
     """
-    values = np.asarray(array, dtype=np.float32)
-    if values.shape[-1] % group_size:
-        raise ShapeError(f"{values.shape[-1]} inputs are not whole groups of {group_size}")
+    for what, value, known in (("bits", bits, AFFINE_BITS), ("group_size", group_size, GROUP_SIZES)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value not in known:
+            raise UsageError(f"quantize: {what} = {value!r} is not possible; use {either(known)}")
+    try:
+        with np.errstate(over="ignore"):
+            values = np.asarray(array, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"quantize: the weights are no array of numbers: {error}") from error
+    if not values.ndim or not values.size or values.shape[-1] % group_size:
+        raise ShapeError(f"quantize: weights of shape {values.shape} are not whole groups of {group_size} inputs")
+    if not np.isfinite(values).all():
+        raise DTypeError("quantize: a weight is NaN, infinite or beyond f32, which cannot be quantised")
     groups = values.reshape(*values.shape[:-1], -1, group_size)
     low, high = groups.min(-1, keepdims=True), groups.max(-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(high - low).all():
+            raise DTypeError("quantize: the weights of a group span more than f32 holds")
     top = 2**bits - 1
     scale = np.maximum((high - low) / top, 1e-8).astype(np.float32)
     q = np.clip(np.rint((groups - low) / scale), 0, top).astype(np.uint8).reshape(*values.shape[:-1], -1, 32)

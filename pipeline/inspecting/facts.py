@@ -142,5 +142,5 @@ def _first(config: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def _positive(value: object) -> int | None:
-    """A whole number above 0; None for anything else."""
-    return value if type(value) is int and value > 0 else None
+    """A whole number above 0, such as a configuration may have; None for anything else."""
+    return value if type(value) is int and 0 < value < 2**31 else None

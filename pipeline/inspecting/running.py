@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 
 from ..checkpoints.opening import open_checkpoint
+from ..printing import printable, to_json
 from . import facts, report
 
 __all__ = ["inspect"]
@@ -16,8 +16,8 @@ def inspect(model: Path, context: int | None, kv_cache: str, *, tensors: bool, j
     with open_checkpoint(model) as checkpoint:
         found = facts.gather(checkpoint, context, kv_cache)
         if json:
-            print(dumps(found, indent=2, ensure_ascii=False))
+            print(to_json(found, indent=2))
         else:
             lines = [*report.tensor_lines(checkpoint), ""] if tensors else []
-            print("\n".join([*lines, *report.lines(found)]))
+            print("\n".join(printable(line.replace("\n", " ")) for line in [*lines, *report.lines(found)]))
     return not found["unsupported"]

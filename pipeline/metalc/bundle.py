@@ -21,9 +21,10 @@ from typing import TypeAlias
 
 from ..host import cores
 from . import cuda, generate, nvrtc, toolchain
+from .cache import build_folder, prune
 from .diagnostics import summary
 from .errors import CompileError
-from .store import build_folder, hash_of, prune, replacing
+from .store import hash_of, replacing
 from .units import Pool, Unit, read_all
 
 __all__ = ["build", "stdlib_hash", "version"]
@@ -75,27 +76,29 @@ def build(
     for arch in archs:
         nvrtc.check_arch(arch)
     names = _check_files(files)
-    folder = build_folder(build_dir)
     options = _options(optimize, sanitize, warnings)
-    with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
-        # The preprocessor's headers and macros are the same for all instruction sets of a processor.
-        units: dict[str, list[Unit]] = {}
-        for isa in targets:
-            alike = next((other for other in units if toolchain.defines(other) == toolchain.defines(isa)), None)
-            units[isa] = units[alike] if alike else read_all(pool, names, include, defines, isa)
-        pairs = [(unit, isa) for isa in targets for unit in units[isa]]
-        pairs.sort(key=lambda pair: len(pair[0].source), reverse=True)  # the longest first: no core is idle at the end
-        compile_one = functools.partial(_object, folder, options, done)
-        keys = [(unit.key, isa) for unit, isa in pairs]
-        objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
-        groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
-        link_one = functools.partial(_link, folder, options)
-        libraries = list(pool.map(link_one, units.values(), groups, targets))
-        gpu = units.get(toolchain.CUDA, [])
-        cubins = cuda.cubins(folder, pool, gpu, archs, ahead, done)
-    if build_dir is None:
-        prune(folder)
-    return _publish(Path(out), dict(zip(targets, libraries)), gpu, cubins)
+    with build_folder(build_dir) as folder:
+        with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(max(1, jobs or cores())) as pool:
+            # The preprocessor's headers and macros are the same for all instruction sets of a processor.
+            units: dict[str, list[Unit]] = {}
+            for isa in targets:
+                alike = next((other for other in units if toolchain.defines(other) == toolchain.defines(isa)), None)
+                units[isa] = units[alike] if alike else read_all(pool, names, include, defines, isa)
+            pairs = [(unit, isa) for isa in targets for unit in units[isa]]
+            pairs.sort(
+                key=lambda pair: len(pair[0].source), reverse=True
+            )  # the longest first: no core is idle at the end
+            compile_one = functools.partial(_object, folder, options, done)
+            keys = [(unit.key, isa) for unit, isa in pairs]
+            objects = dict(zip(keys, pool.map(compile_one, *zip(*pairs))))
+            groups = [[objects[unit.key, isa] for unit in units[isa]] for isa in targets]
+            link_one = functools.partial(_link, folder, options)
+            libraries = list(pool.map(link_one, units.values(), groups, targets))
+            gpu = units.get(toolchain.CUDA, [])
+            cubins = cuda.cubins(folder, pool, gpu, archs, ahead, done)
+        if build_dir is None:
+            prune(folder)
+        return _publish(Path(out), dict(zip(targets, libraries)), gpu, cubins)
 
 
 def _check_files(files: _Path | Iterable[_Path]) -> list[str]:

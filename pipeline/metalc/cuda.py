@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from .store import hash_of, replacing
 from .units import Pool, Unit
 
 __all__ = ["cubins", "publish", "table"]
+
+TABLE = "kernels.json"  # {kernel: [file of its unit, its number there]}
 
 
 def table(units: Sequence[Unit]) -> str:
@@ -67,10 +70,17 @@ def cubins(
 
 
 def publish(out: Path, units: Sequence[Unit], compiled: dict[Path, Path]) -> None:
-    """Writes the units and cubins to folder `out`. What belongs to other texts goes."""
+    """Writes the units, the table of their kernels and cubins to folder `out`; without units, the folder goes. What
+    belongs to other texts goes, too."""
+    if not units:
+        shutil.rmtree(out, ignore_errors=True)
+        return
+    out.mkdir(exist_ok=True)
     for unit in units:
-        out.mkdir(exist_ok=True)
         _write(out / unit.cuda_name, unit.cuda)
+    places = {kernel.name: (unit.cuda_name, n) for unit in units for n, kernel in enumerate(unit.kernels)}
+    with replacing(out / TABLE) as temporary:
+        temporary.write_text(json.dumps(places))
     for place, product in compiled.items():
         (out / place).parent.mkdir(exist_ok=True)
         with replacing(out / place) as temporary:

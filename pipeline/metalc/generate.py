@@ -10,8 +10,8 @@ from .syntax import Shader
 
 __all__ = ["CUDA_THREADS", "SPACES", "library", "plain", "translation_unit"]
 
-# Most threads of a threadgroup on cuda where the shader does not say it, as a Metal compiler chooses a number: with more,
-# a thread would have too few registers for three Lanes and what they are computed from.
+# Most threads of a threadgroup on cuda where the shader does not say it; Metal's compiler chooses a number, too. With
+# more of them, a thread would have too few registers for three Lanes and what they are computed from.
 CUDA_THREADS = 256
 
 SPACES = ("device", "constant", "threadgroup", "thread", "kernel")

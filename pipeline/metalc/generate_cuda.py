@@ -38,9 +38,9 @@ _POSITIONS = {
     "threads_per_simdgroup": "32",
     "thread_execution_width": "32",
     "simdgroups_per_threadgroup": "(at.size.product() + 31) / 32",
-    "dispatch_simdgroups_per_threadgroup": "(at.size.product() + 31) / 32",
+    "dispatch_simdgroups_per_threadgroup": "(at.threads.product() + 31) / 32",
     "quadgroups_per_threadgroup": "(at.size.product() + 3) / 4",
-    "dispatch_quadgroups_per_threadgroup": "(at.size.product() + 3) / 4",
+    "dispatch_quadgroups_per_threadgroup": "(at.threads.product() + 3) / 4",
 }
 _KERNEL = """\
 #if !defined(METALLIB_KERNEL) || METALLIB_KERNEL == {number}
@@ -54,6 +54,7 @@ METAL_FUNC void metallib_kernel_{number}(A &&...a) {{
 extern "C" __global__ void __launch_bounds__({threads}) {symbol}({parameters}metallib_cuda_launch launch) {{
   metallib_cuda::begin();
 {memory}{arguments}  metallib_cuda::wait();
+  metallib_cuda::started(launch);
   const metallib_cuda::thread_place at(launch);
   if (at.outside()) return;
   {kernel}({values});

@@ -1,21 +1,19 @@
 """NVRTC, CUDA's compiler as a library: from a unit of CUDA C++ to a cubin for one architecture.
 
 It is found in NVIDIA's wheels (the extra `cuda`), else among the system's libraries. It compiles one program at a time
-in a process, so kernels are compiled side by side in processes of their own:
-
-    python -m pipeline.metalc.nvrtc UNIT.cu NUMBER sm_90a OUT.cubin
+in a process, so kernels are compiled side by side in processes of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 from pathlib import Path
 
@@ -27,6 +25,11 @@ __all__ = ["FLAGS", "check_arch", "compile_apart", "compile_unit", "find", "vers
 FLAGS = ("--std=c++17", "-default-device", "--disable-warnings")
 MAJORS = (13, 12)  # of libnvrtc.so.N
 
+_PACKAGE = Path(__file__).resolve().parents[2]
+# Where nothing but this package and Python's own is found.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pipeline.metalc.nvrtc import main; sys.exit(main(*sys.argv[2:]))"
+)
 _ARCH = re.compile(r"(sm|compute)_\d+[af]?")
 
 
@@ -52,19 +55,21 @@ def _candidates() -> Iterator[str]:
 def find() -> ctypes.CDLL | None:
     """The library, or None where it is not installed."""
     for name in _candidates():
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            continue
-        library.nvrtcGetErrorString.restype = c_char_p
-        library.nvrtcCreateProgram.argtypes = [POINTER(c_void_p), c_char_p, c_char_p, c_int, c_void_p, c_void_p]
-        library.nvrtcCompileProgram.argtypes = [c_void_p, c_int, POINTER(c_char_p)]
-        library.nvrtcDestroyProgram.argtypes = [POINTER(c_void_p)]
-        for name in ("ProgramLog", "CUBIN", "PTX"):
-            getattr(library, f"nvrtcGet{name}Size").argtypes = [c_void_p, POINTER(c_size_t)]
-            getattr(library, f"nvrtcGet{name}").argtypes = [c_void_p, c_char_p]
-        return library
+        with contextlib.suppress(OSError):
+            return _open(name)
     return None
+
+
+def _open(name: str) -> ctypes.CDLL:
+    library = ctypes.CDLL(name)
+    library.nvrtcGetErrorString.restype = c_char_p
+    library.nvrtcCreateProgram.argtypes = [POINTER(c_void_p), c_char_p, c_char_p, c_int, c_void_p, c_void_p]
+    library.nvrtcCompileProgram.argtypes = [c_void_p, c_int, POINTER(c_char_p)]
+    library.nvrtcDestroyProgram.argtypes = [POINTER(c_void_p)]
+    for output in ("ProgramLog", "CUBIN", "PTX"):
+        getattr(library, f"nvrtcGet{output}Size").argtypes = [c_void_p, POINTER(c_size_t)]
+        getattr(library, f"nvrtcGet{output}").argtypes = [c_void_p, c_char_p]
+    return library
 
 
 def _library() -> ctypes.CDLL:
@@ -84,14 +89,16 @@ def version() -> str:
     return f"{major.value}.{minor.value}"
 
 
-def compile_unit(text: str, name: str, arch: str, number: int | None = None) -> bytes:
+def compile_unit(
+    text: str, name: str, arch: str, number: int | None = None, library: ctypes.CDLL | None = None
+) -> bytes:
     """Compiles kernel `number` of a unit, or all of them: to a cubin for sm_N, to PTX for compute_N.
 
     Raises:
         CompileError: NVRTC refuses the text, or is not installed.
     """
     check_arch(arch)
-    library, program = _library(), c_void_p()
+    library, program = library or _library(), c_void_p()
     flags = [*FLAGS, f"--gpu-architecture={arch}", *(() if number is None else (f"-DMETALLIB_KERNEL={number}",))]
     _check(library, library.nvrtcCreateProgram(byref(program), text.encode(), name.encode(), 0, None, None), name)
     try:
@@ -130,29 +137,23 @@ def _check(library: ctypes.CDLL, status: int, name: str) -> None:
         raise CompileError(f"{name}: NVRTC: {_message(library, status)}")
 
 
-def compile_apart(unit: Path, number: int, arch: str, out: Path) -> None:
+def compile_apart(unit: Path, number: int | None, arch: str, out: Path) -> None:
     """Does compile_unit in a process of its own: several can run at once, and a crash of NVRTC stays there."""
-    package = Path(__file__).resolve().parent.parent.parent
-    search = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "pipeline.metalc.nvrtc", str(unit), str(number), arch, str(out)]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": search})
+    which = "all" if number is None else str(number)
+    command = [sys.executable, "-I", "-c", _START, str(_PACKAGE), _library()._name, str(unit), which, arch, str(out)]
+    result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode < 0:
-        raise CompileError(f"{unit.name}: NVRTC ended by signal {-result.returncode} at kernel {number} for {arch}")
+        raise CompileError(f"{unit.name}: NVRTC ended by signal {-result.returncode}; kernel: {which}, GPU: {arch}")
     if result.returncode:
         raise CompileError(result.stderr.rstrip("\n"))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Compiles one kernel of a unit to a file."""
-    unit, number, arch, out = arguments
-    path = Path(unit)
+def main(library: str, unit: str, which: str, arch: str, out: str) -> int:
+    """Compiles a unit, or one kernel of it, to a file."""
+    path, number = Path(unit), None if which == "all" else int(which)
     try:
-        Path(out).write_bytes(compile_unit(path.read_text(), path.name, arch, int(number)))
+        Path(out).write_bytes(compile_unit(path.read_text(), path.name, arch, number, _open(library)))
     except CompileError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ Each family states its configuration, weights and forward pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device
+from ..errors import CheckpointError
 from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
+from ..graph.placing import place
 from ..graph.tensors import Storage, Tensor
-from ..graph.transfers import Writes, place
+from ..graph.transfers import Writes
 from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .fields import Fields, Shape
 from .loading import Loader
@@ -45,6 +48,7 @@ class Decoder(Generic[ConfigT, LayerT]):
 
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
+    partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -56,13 +60,15 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class: type[ConfigT]
     layer_class: type[LayerT]
     rope: Rope
+    partial_rope = False
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
         self._device = device
-        fields = Fields(checkpoint.config, checkpoint.source)
+        fields = Fields(checkpoint.config, checkpoint.source, class_defaults=checkpoint.class_defaults)
         self.config = c = self.config_class.read(fields)
         self.prepare(fields)
+        _check_layers(c.layers, checkpoint)
         load = Loader(checkpoint, device)
         self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
@@ -106,7 +112,9 @@ class Decoder(Generic[ConfigT, LayerT]):
     def prepare(self, fields: Fields) -> None:
         """Computes what a family needs once from its configuration: the frequencies of its rotary embedding."""
         pairs = self.checkpoint.layout.rope_pairs
-        self.rope = Rope.read(fields.config, self.config.head_dim, fields.source, interleaved=pairs or None)
+        self.rope = Rope.read(
+            fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
+        )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab]; without `head` it gives None and ends where
@@ -163,6 +171,22 @@ class Decoder(Generic[ConfigT, LayerT]):
             result[first : first + len(chunk)] = chain.view(logits)[: len(chunk)]
         return result
 
+
+def _check_layers(layers: int, checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError where the configuration has many layers more than the tensors: one line for all of them.
+    A few are found tensor by tensor."""
+    found = (_LAYER.match(name) for name in checkpoint.tensors)
+    there = len({match[1] for match in found if match})
+    if 0 < there < layers - FEW:
+        raise CheckpointError(
+            f"{checkpoint.source}: num_hidden_layers = {layers:,}, the checkpoint has tensors of {there:,}; "
+            "download it again"
+        )
+
+
+FEW = 64  # layers that are named one by one where they are missing
+
+_LAYER = re.compile(r"model\.layers\.([0-9]+)\.")
 
 Model: TypeAlias = Decoder[Any, Any]
 """A loaded model of any family."""

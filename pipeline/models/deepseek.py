@@ -1,11 +1,13 @@
-"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM): latent attention,
-leading dense layers, then mixtures of experts with groups and experts that every token takes."""
+"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM) and GLM-4.7-Flash
+(Zhipu AI 2025; Glm4MoeLiteForCausalLM), which is V3 with defaults of its own: latent attention, leading dense layers,
+then mixtures of experts with groups and experts that every token takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ..graph.builder import Pipeline
+from ..graph.steps.expert_layer import Mlp
 from ..graph.steps.latent import KeysValues
 from ..graph.tensors import Tensor
 from ..graph.weights import WeightLike, as_weight
@@ -25,7 +27,7 @@ class Config(Shape):
     expert_hidden: int
     shared_hidden: int
     mlp_hidden: int
-    leading_dense: int
+    dense: tuple[bool, ...]  # per layer: without experts
     q_rank: int  # 0: queries are not compressed
     rank: int  # numbers to which a position's keys and values are compressed
     nope: int  # numbers of a head that do not turn
@@ -36,41 +38,48 @@ class Config(Shape):
     top_groups: int
     norm_topk_prob: bool
     scale: float
+    biased: bool  # the compressed query, the compressed row and the output
+    mlp_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        third = f.config["model_type"] == "deepseek_v3"
-        f.only(
-            hidden_act="silu",
-            attention_bias=False,
-            mlp_bias=False,
-            moe_layer_freq=1,
-            scoring_func="sigmoid" if third else "softmax",
-        )
+        kind = f.config["model_type"]
+        third, lite = kind != "deepseek_v2", kind == "glm4_moe_lite"
+        f.only(hidden_act="silu", moe_layer_freq=1, scoring_func="sigmoid" if third else "softmax")
         method = (
             f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
         )
         if not third:
             f.only(norm_topk_prob=False)
         hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
+        shape = f.shape(eps=1e-5 if lite else 1e-6)
         return cls(
-            **f.shape(),
+            **shape,
             **f.mixture("n_routed_experts"),
             expert_hidden=hidden,
             shared_hidden=hidden * f.whole("n_shared_experts", 1),
             mlp_hidden=f.whole("intermediate_size"),
-            leading_dense=f.whole("first_k_dense_replace", 3 if third else 0, least=0),
+            dense=cls._dense(f, kind, shape["layers"]),
             q_rank=f.whole("q_lora_rank", 0),
             rank=f.whole("kv_lora_rank"),
-            nope=f.whole("qk_nope_head_dim"),
-            turning=f.whole("qk_rope_head_dim"),
-            v_dim=f.whole("v_head_dim"),
+            nope=f.dim("qk_nope_head_dim"),
+            turning=f.dim("qk_rope_head_dim"),
+            v_dim=f.dim("v_head_dim"),
             scoring="sigmoid" if third else "softmax",
             groups=f.whole("n_group", 1) if grouped else 1,
             top_groups=f.whole("topk_group", 1) if grouped else 1,
             norm_topk_prob=third and f.flag("norm_topk_prob", True),
-            scale=f.number("routed_scaling_factor", 1.0),
+            scale=f.number("routed_scaling_factor", 1.8 if lite else 1.0),
+            biased=f.flag("attention_bias"),
+            mlp_biased=not third and f.flag("mlp_bias"),
         )
+
+    @staticmethod
+    def _dense(f: Fields, kind: str, layers: int) -> tuple[bool, ...]:
+        """Whether each layer is without experts."""
+        leading = f.whole("first_k_dense_replace", {"deepseek_v3": 3, "glm4_moe_lite": 1}.get(kind, 0), least=0)
+        kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse")) if kind == "glm4_moe_lite" else []
+        return tuple(each == "dense" for each in kinds) or tuple(layer < leading for layer in range(layers))
 
 
 class Layer(DecoderLayer):
@@ -78,22 +87,28 @@ class Layer(DecoderLayer):
         attention, mlp, queries = f"{prefix}.self_attn", f"{prefix}.mlp", c.heads * (c.nope + c.turning)
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.q_a = load.matrix(f"{attention}.q_a_proj", (c.q_rank, c.hidden)) if c.q_rank else None
+        self.q_a_bias = load.array(f"{attention}.q_a_proj.bias", (c.q_rank,)) if c.q_rank and c.biased else None
         self.q_norm = load.array(f"{attention}.q_a_layernorm.weight", (c.q_rank,)) if c.q_rank else None
         self.q_b = load.matrix(
             f"{attention}.q_b_proj" if c.q_rank else f"{attention}.q_proj", (queries, c.q_rank or c.hidden)
         )
         self.kv_a = load.matrix(f"{attention}.kv_a_proj_with_mqa", (c.rank + c.turning, c.hidden))
+        self.kv_a_bias = load.array(f"{attention}.kv_a_proj_with_mqa.bias", (c.rank + c.turning,)) if c.biased else None
         self.kv_norm = load.array(f"{attention}.kv_a_layernorm.weight", (c.rank,))
         self.kv_b = self._kv_b(load, attention, c)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.v_dim))
+        self.o_bias = load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.biased else None
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
-        self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if number < c.leading_dense else None
-        if self.dense is None:
+        self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if c.dense[number] else None
+        if self.dense is not None:
+            self.biases = weights.dense_biases(load, mlp, c.hidden, c.mlp_hidden, c.mlp_biased)
+        else:
             corrected = c.scoring == "sigmoid"
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
             self.correction = load.array(f"{mlp}.gate.e_score_correction_bias", (c.experts,)) if corrected else None
             self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
+            self.biases = weights.dense_biases(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden, c.mlp_biased)
 
     @staticmethod
     def _kv_b(load: Loader, attention: str, c: Config) -> WeightLike | KeysValues:
@@ -116,7 +131,11 @@ class Deepseek(Decoder[Config, Layer]):
 
     def prepare(self, fields: Fields) -> None:
         self.rope = Rope.read(
-            fields.config, self.config.turning, fields.source, interleaved=fields.flag("rope_interleave", True)
+            fields.config,
+            self.config.turning,
+            fields.source,
+            interleaved=fields.flag("rope_interleave", True),
+            partial=False,
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
@@ -132,10 +151,12 @@ class Deepseek(Decoder[Config, Layer]):
                 q = (
                     h
                     if layer.q_a is None
-                    else pipe.rms_norm(pipe.linear(h, layer.q_a, name="q_a_proj"), layer.q_norm, name="q_norm")
+                    else pipe.rms_norm(
+                        pipe.linear(h, layer.q_a, layer.q_a_bias, name="q_a_proj"), layer.q_norm, name="q_norm"
+                    )
                 )
                 q = pipe.linear(q, layer.q_b, name="q_proj")
-                latent = pipe.linear(h, layer.kv_a, name="kv_a_proj")
+                latent = pipe.linear(h, layer.kv_a, layer.kv_a_bias, name="kv_a_proj")
                 turned = pipe.latent_to_cache(
                     q,
                     latent,
@@ -150,10 +171,10 @@ class Deepseek(Decoder[Config, Layer]):
                 if last and not head:
                     return None
                 a = pipe.latent_attention(q, turned, layer.kv_b, kv, at.slots, at.positions, scale, v_dim=c.v_dim)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 if layer.dense is not None:
-                    y = pipe.mlp(h, *layer.dense)
+                    y = pipe.mlp(h, *layer.dense, biases=layer.biases)
                 else:
                     ids, mix = pipe.moe_router(
                         h,
@@ -168,6 +189,6 @@ class Deepseek(Decoder[Config, Layer]):
                         group_score="top2" if c.scoring == "sigmoid" else "max",
                         scale=c.scale,
                     )
-                    y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
+                    y = pipe.experts(h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases))
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

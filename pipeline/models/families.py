@@ -6,9 +6,13 @@ import importlib
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..device.device import Device, as_device
-from ..errors import CheckpointError, UnsupportedError
+from ..errors import BuildError, CheckpointError, UnsupportedError
+from ..graph.builder import Pipeline
+from ..graph.steps.experts import GROUPED_ROWS
+from ..printing import brief
 from .decoder import Model
 from .fitting import check_weights
+from .row_state import Rows
 from .survey import Survey
 
 FAMILIES = {  # model_type → "module.class"
@@ -28,6 +32,7 @@ FAMILIES = {  # model_type → "module.class"
     "glm4_moe": "glm4_moe.Glm4Moe",
     "deepseek_v2": "deepseek.Deepseek",
     "deepseek_v3": "deepseek.Deepseek",
+    "glm4_moe_lite": "deepseek.Deepseek",
 }
 
 
@@ -56,7 +61,7 @@ def family_of(checkpoint: Checkpoint) -> type[Model]:
     family = checkpoint.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise UnsupportedError(
-            f"{checkpoint.source}: model_type {family!r} is not supported; use one of: {', '.join(FAMILIES)}"
+            f"{checkpoint.source}: model_type {brief(family)} is not supported; use one of: {', '.join(FAMILIES)}"
         )
     module, name = FAMILIES[family].split(".")
     found: type[Model] = getattr(importlib.import_module(f".{module}", __package__), name)
@@ -64,10 +69,27 @@ def family_of(checkpoint: Checkpoint) -> type[Model]:
 
 
 def surveyed(checkpoint: Checkpoint) -> tuple[Model | None, Survey]:
-    """(model, Survey): the model without weights, None where it cannot be made, and all that is wrong with it."""
+    """(model, Survey): the model without weights, None where it cannot be made, and all that is wrong with it: what is
+    missing, and what the steps of its forward pass would refuse when the first chain is built."""
     survey = Survey()
     try:
-        return family_of(checkpoint)(checkpoint, survey), survey
+        model = family_of(checkpoint)(checkpoint, survey)
     except CheckpointError as error:
         survey.problems.append(error)
         return None, survey
+    except BuildError as error:  # parts of one weight that do not go together
+        survey.problems.append(UnsupportedError(f"{checkpoint.source}: cannot be run: {error}"))
+        return None, survey
+    if not survey.problems:  # from here on every size is that of a tensor which is there
+        try:
+            _build_on_paper(model)
+        except BuildError as error:
+            survey.problems.append(UnsupportedError(f"{checkpoint.source}: cannot be run: {error}"))
+    return model, survey
+
+
+def _build_on_paper(model: Model) -> None:
+    """Builds the forward pass for one row and for as many as take another way through the experts; no device is
+    needed. Raises BuildError where a step does not take what the checkpoint has."""
+    for rows in (1, GROUPED_ROWS):
+        model.forward(Pipeline(rows=rows), Rows.zeros(rows), model.cache(1, 1, rows=rows))

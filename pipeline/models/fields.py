@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from ..checkpoints.config import boolean, integer, number
 from ..device.core import _core
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
+from .defaults import with_defaults
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+# The most that is taken of numbers from which memory or time follows before a tensor is compared with them. The largest
+# published models have less than a tenth of it.
+MOST_LAYERS, MOST_HEADS, MOST_HEAD_DIM = 4096, 1 << 14, 1 << 14
+
+# Of GGUF files, whose tensors say it: the configurations of transformers have no such key.
+OUTPUT_BIAS = "_attention_output_bias"
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,16 @@ class Shape:
 class Fields:
     """The keys of one configuration. CheckpointError for a value that cannot be, UnsupportedError for a feature."""
 
-    def __init__(self, config: dict[str, Any], source: str) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], source: str, *, class_defaults: bool = False) -> None:
+        """class_defaults: whether keys that are absent have the values of transformers' configuration class."""
+        self.given = config
+        self.config = with_defaults(config) if class_defaults else config
         self.source = source
 
-    def whole(self, key: str, *default: int, least: int = 1) -> int:
-        return integer(self.config, key, *default, least=least, source=self.source)
+    def whole(self, key: str, *default: int, least: int = 1, most: int = 2**31 - 1) -> int:
+        value = integer(self.config, key, *default, least=least, source=self.source)
+        self.check(value <= most, f"{key} = {value:,}, but {most:,} is the most that is possible")
+        return value
 
     def number(self, key: str, *default: float) -> float:
         return number(self.config, key, *default, source=self.source)
@@ -52,7 +66,7 @@ class Fields:
     def part(self, key: str) -> Fields:
         """The object at `key`; an empty one where there is none."""
         value = self.config.get(key)
-        self.check(value is None or isinstance(value, dict), f"{key} = {value!r} is no object; it is needed")
+        self.check(value is None or isinstance(value, dict), f"{key} = {brief(value)} is no object; it is needed")
         return Fields(value or {}, self.source)
 
     def choice(self, key: str, default: str, *others: str) -> str:
@@ -60,7 +74,7 @@ class Fields:
         value = self.config.get(key)
         value = default if value is None else value
         if value not in (default, *others):
-            raise self.unsupported(f"{key} = {value!r}", f"; supported: {', '.join((default, *others))}")
+            raise self.unsupported(f"{key} = {brief(value)}", f"; supported: {', '.join((default, *others))}")
         return value
 
     def only(self, **values: object) -> None:
@@ -68,7 +82,7 @@ class Fields:
         for key, value in values.items():
             found = self.config.get(key)
             if found is not None and found != value and (found or value):  # False, 0 and [] all say "no"
-                raise self.unsupported(f"{key} = {found!r}")
+                raise self.unsupported(f"{key} = {brief(found)}")
 
     def unsupported(self, what: str, more: str = "") -> UnsupportedError:
         return UnsupportedError(f"{self.source}: {what} is not supported for {self.config.get('model_type')}{more}")
@@ -79,16 +93,16 @@ class Fields:
 
     def shape(self, *, tied: bool = False, head_dim: int = 0, eps: float = 1e-6) -> dict[str, Any]:
         """The fields of Shape, with the family's defaults; head_dim 0 stands for hidden / heads."""
-        heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
+        heads, hidden = self.whole("num_attention_heads", most=MOST_HEADS), self.whole("hidden_size")
         kv_heads = self.whole("num_key_value_heads", heads)
-        head_dim = self.whole("head_dim", head_dim or max(hidden // heads, 1))
+        head_dim = self.dim("head_dim", head_dim or max(hidden // heads, 1))
         self.check(
             heads % kv_heads == 0 and head_dim % 2 == 0,
             f"{heads} heads of {head_dim} do not go with {kv_heads} key-value heads; heads must be a multiple, "
             "head_dim even",
         )
         return {
-            "layers": self.whole("num_hidden_layers"),
+            "layers": self.whole("num_hidden_layers", most=MOST_LAYERS),
             "hidden": hidden,
             "heads": heads,
             "kv_heads": kv_heads,
@@ -99,20 +113,54 @@ class Fields:
             "tied": self.flag("tie_word_embeddings", tied),
         }
 
-    def windows(self, layers: int, every: int) -> tuple[int, ...]:
-        """The positions that each layer sees, 0 for all: by `layer_types`, else all in one of `every` layers."""
-        window = self.whole("sliding_window", 0, least=0)
-        kinds = self.config.get("layer_types") or [SLIDING if (i + 1) % every else FULL for i in range(layers)]
+    def dim(self, key: str, *default: int) -> int:
+        """The numbers of a head."""
+        return self.whole(key, *default, most=MOST_HEAD_DIM)
+
+    def biases(self, key: str = "attention_bias", default: bool = False, *, output: bool = True) -> dict[str, bool]:
+        """Whether query, key and value have a bias (`biased`), and the output projection (`output_biased`), which has
+        one where the family gives it `output` and the file, if it is GGUF, holds it."""
+        biased = self.flag(key, default)
+        return {"biased": biased, "output_biased": biased and output and self.flag(OUTPUT_BIAS, True)}
+
+    def windows(self, layers: int, slides: Callable[[int], bool], window: int | None = None) -> tuple[int, ...]:
+        """The positions that each layer sees, 0 for all: by `layer_types`, else `window` where the layer `slides`."""
+        window = self.whole("sliding_window", 0, least=0) if window is None else window
+        kinds = self.kinds("layer_types", layers, (SLIDING, FULL)) or [
+            SLIDING if slides(i) else FULL for i in range(layers)
+        ]
+        return tuple(window if kind == SLIDING else 0 for kind in kinds)
+
+    def switched_window(self) -> int:
+        """`sliding_window` where `use_sliding_window` turns it on (Qwen), else 0."""
+        if not self.flag("use_sliding_window") or self.config.get("sliding_window", 0) is None:
+            return 0
+        return self.whole("sliding_window", 4096, least=0)
+
+    def kinds(self, key: str, layers: int, names: Sequence[str]) -> list[str]:
+        """The list at `key`, which has one of `names` for each layer; an empty one where there is none."""
+        kinds = self.config.get(key) or []
         self.check(
-            isinstance(kinds, list) and len(kinds) >= layers and all(kind in (SLIDING, FULL) for kind in kinds),
-            f"layer_types must name {SLIDING} or {FULL} for each of {layers} layers",
+            isinstance(kinds, list) and (not kinds or len(kinds) >= layers) and all(kind in names for kind in kinds),
+            f"{key} must name {' or '.join(names)} for each of {layers} layers",
         )
-        return tuple(window if kind == SLIDING else 0 for kind in kinds[:layers])
+        return kinds[:layers]
+
+    def dense_layers(self, layers: int) -> tuple[bool, ...]:
+        """Whether each layer of a Qwen mixture is without experts: those that `mlp_only_layers` lists, and all but one
+        of `decoder_sparse_step`."""
+        listed, step = self.config.get("mlp_only_layers") or [], self.whole("decoder_sparse_step", 1)
+        self.check(
+            isinstance(listed, list) and all(type(number) is int for number in listed),
+            f"mlp_only_layers = {brief(listed)} is no list of layers; it is needed",
+        )
+        dense = set(listed)
+        return tuple(number in dense or (number + 1) % step != 0 for number in range(layers))
 
     def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict[str, Any]:
         """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""
-        if self.config.get(experts) is None:
-            experts = next((key for key in EXPERTS if self.config.get(key) is not None), experts)
+        if self.given.get(experts) is None:
+            experts = next((key for key in EXPERTS if self.given.get(key) is not None), experts)
         count, chosen = self.whole(experts), self.whole(top_k)
         self.check(
             chosen <= min(count, _core.MAX_TOP_K),

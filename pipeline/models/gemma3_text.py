@@ -10,7 +10,7 @@ from ..graph.tensors import Tensor
 from . import weights
 from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
-from .fields import Fields, Shape
+from .fields import FULL, SLIDING, Fields, Shape
 from .loading import Loader
 from .rope import Rope
 from .row_state import Rows
@@ -23,17 +23,20 @@ class Config(Shape):
     scale: float
     score_softcap: float
     logit_softcap: float
+    biased: bool
+    output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(attention_bias=False, use_bidirectional_attention=False)
+        f.only(use_bidirectional_attention=False)
         f.choice("hidden_activation", "gelu_pytorch_tanh")
-        shape = f.shape(tied=True, head_dim=256)
+        shape, every = f.shape(tied=True, head_dim=256), f.whole("sliding_window_pattern", 6)
         return cls(
             **shape,
+            **f.biases(),
             mlp_hidden=f.whole("intermediate_size"),
             scale=f.number("query_pre_attn_scalar", 256.0) ** -0.5,
-            windows=f.windows(shape["layers"], every=f.whole("sliding_window_pattern", 6)),
+            windows=f.windows(shape["layers"], lambda layer: (layer + 1) % every != 0),
             score_softcap=f.number("attn_logit_softcapping", 0.0),
             logit_softcap=f.number("final_logit_softcapping", 0.0),
         )
@@ -44,8 +47,8 @@ class Layer(DecoderLayer):
         attention = f"{prefix}.self_attn"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.head_dim,))
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.head_dim,))
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
+        self.q_norm, self.k_norm = weights.head_norms(load, attention, c.head_dim, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_attention_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.pre_mlp_norm = load.array(f"{prefix}.pre_feedforward_layernorm.weight", (c.hidden,))
@@ -61,10 +64,13 @@ class Gemma3(Decoder[Config, Layer]):
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
     def prepare(self, fields: Fields) -> None:
-        dim = self.config.head_dim
+        dim, given = self.config.head_dim, fields.config.get("rope_parameters")
+        parts = {kind: {"rope_type": "default"} for kind in (FULL, SLIDING)}  # transformers looks at no others here
+        parts |= {kind: given[kind] for kind in parts if isinstance(given, dict) and given.get(kind)}
+        config = fields.config | {"rope_parameters": parts}
         self.ropes = (
-            Rope.read(fields.config, dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(fields.config, dim, fields.source, "sliding_attention"),
+            Rope.read(config, dim, fields.source, FULL, theta=1e6),
+            Rope.read(config, dim, fields.source, SLIDING),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
@@ -79,7 +85,7 @@ class Gemma3(Decoder[Config, Layer]):
             with pipe.scope(f"layers.{i}"):
                 kv, turn = self.kv(pipe, cache, i), turns[window > 0]
                 h = pipe.rms_norm(x, layer.input_norm, c.eps, name="input_norm", weight_offset=offset)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(
                     q,
                     k,
@@ -97,7 +103,7 @@ class Gemma3(Decoder[Config, Layer]):
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.scale, window=window, softcap=c.score_softcap)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x = pipe.fused_norm_add(
                     x, o, layer.post_attention_norm, c.eps, "post_attention_norm", weight_offset=offset
                 )

@@ -27,32 +27,30 @@ class Config(Shape):
     global_head_dim: int
     keys_are_values: bool  # in those layers
     logit_softcap: float
+    biased: bool
+    output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(
-            attention_bias=False,
-            enable_moe_block=True,
-            hidden_size_per_layer_input=0,
-            num_kv_shared_layers=0,
-            use_double_wide_mlp=False,
-        )
+        f.only(enable_moe_block=True, hidden_size_per_layer_input=0, num_kv_shared_layers=0, use_double_wide_mlp=False)
         f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
-        windows = f.windows(shape["layers"], every=6)
+        windows = f.windows(shape["layers"], lambda layer: (layer + 1) % 6 != 0)
+        windows = (*windows[:-1], 0)  # the last layer sees all positions, whatever is said
         f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
         own = f.part("per_layer_config").part(str(windows.index(0)))  # as transformers writes it since 5.20
         heads = own.whole("num_key_value_heads", f.whole("num_global_key_value_heads", shape["kv_heads"]))
         return cls(
             **shape,
             **f.mixture(top_k="top_k_experts"),
+            **f.biases(),
             expert_hidden=f.whole("moe_intermediate_size"),
             mlp_hidden=f.whole("intermediate_size"),
             windows=windows,
             keys_are_values=same,
             global_kv_heads=heads if same else shape["kv_heads"],
-            global_head_dim=own.whole("head_dim", f.whole("global_head_dim", 512)),
+            global_head_dim=own.dim("head_dim", f.dim("global_head_dim", 512)),
             logit_softcap=f.number("final_logit_softcapping", 0.0),
         )
 
@@ -70,8 +68,8 @@ class Layer(DecoderLayer):
             for part, n in (("q", c.heads), ("k", kv_heads))
         )
         self.qkv = (q, k, k if shared else load.matrix(f"{attention}.v_proj", (kv_heads * dim, c.hidden)))
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (dim,))
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (dim,))
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, kv_heads, dim, value=not shared)
+        self.q_norm, self.k_norm = weights.head_norms(load, attention, dim, dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * dim))
         self.mlp = weights.dense(load, f"{prefix}.mlp", c.hidden, c.mlp_hidden)
         self.experts = weights.experts(load, prefix, c.experts, c.hidden, c.expert_hidden)
@@ -97,10 +95,10 @@ class Gemma4(Decoder[Config, Layer]):
         return [CacheLayer(*c.heads_of(i), window=window) for i, window in enumerate(c.windows)]
 
     def prepare(self, fields: Fields) -> None:
-        c = self.config
+        c, config = self.config, fields.config | {"rope_scaling": None}  # transformers does not look at it here
         self.ropes = (
-            Rope.read(fields.config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(fields.config, c.head_dim, fields.source, SLIDING),
+            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
+            Rope.read(config, c.head_dim, fields.source, SLIDING),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
@@ -114,7 +112,7 @@ class Gemma4(Decoder[Config, Layer]):
             with pipe.scope(f"layers.{i}"):
                 kv, turn = self.kv(pipe, cache, i), turns[window > 0]
                 h = pipe.rms_norm(x, layer.input_norm, c.eps, name="input_norm")
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(
                     q,
                     k,
@@ -132,7 +130,7 @@ class Gemma4(Decoder[Config, Layer]):
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, 1.0, window=window)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x = pipe.fused_norm_add(x, o, layer.post_attention_norm, c.eps, "post_attention_norm")
                 h, r, e = pipe.rms_norm3(
                     x,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..graph.builder import Pipeline
-from ..graph.tensors import Tensor
+from ..graph.tensors import Storage, Tensor
 from . import weights
 from .cache import Cache
 from .decoder import Decoder, DecoderLayer
@@ -29,6 +29,7 @@ class Config(Shape):
     norm_topk_prob: bool
     scale: float
     biased: bool
+    output_biased: bool
     head_norms: bool
 
     @classmethod
@@ -46,7 +47,7 @@ class Config(Shape):
             top_groups=f.whole("topk_group", 1),
             norm_topk_prob=f.flag("norm_topk_prob", True),
             scale=f.number("routed_scaling_factor", 1.0),
-            biased=f.flag("attention_bias"),
+            **f.biases(output=False),
             head_norms=f.flag("use_qk_norm"),
         )
 
@@ -56,9 +57,11 @@ class Layer(DecoderLayer):
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.qkv_bias = weights.qkv_bias(load, attention, c) if c.biased else (None, None, None)
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.head_dim,)) if c.head_norms else None
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.head_dim,)) if c.head_norms else None
+        self.qkv_bias, _ = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
+        self.q_norm: Storage | None = None
+        self.k_norm: Storage | None = None
+        if c.head_norms:
+            self.q_norm, self.k_norm = weights.head_norms(load, attention, c.head_dim, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if number < c.leading_dense else None
@@ -70,7 +73,7 @@ class Layer(DecoderLayer):
 
 
 class Glm4Moe(Decoder[Config, Layer]):
-    config_class, layer_class = Config, Layer
+    config_class, layer_class, partial_rope = Config, Layer, True
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..graph.builder import Pipeline
-from ..graph.steps.experts import Biases
+from ..graph.steps.expert_layer import Biases
 from ..graph.tensors import Tensor
 from ..graph.weights import as_weight, split_rows
 from . import weights
@@ -23,6 +23,8 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     windows: tuple[int, ...]  # one per layer; 0: all positions
+    biased: bool
+    output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
@@ -32,7 +34,8 @@ class Config(Shape):
             **shape,
             **f.mixture("num_local_experts"),
             expert_hidden=f.whole("intermediate_size"),
-            windows=f.windows(shape["layers"], every=2),
+            windows=f.windows(shape["layers"], lambda layer: layer % 2 == 0),
+            **f.biases(default=True),
         )
 
 
@@ -41,10 +44,9 @@ class Layer(DecoderLayer):
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.qkv_bias = weights.qkv_bias(load, attention, c)
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
         self.sinks = load.array(f"{attention}.sinks", (c.heads,))
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
-        self.o_bias = load.array(f"{attention}.o_proj.bias", (c.hidden,))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router", (c.experts, c.hidden))
         self.gate_bias = load.array(f"{mlp}.router.bias", (c.experts,))

@@ -29,15 +29,21 @@ class Config(Shape):
     attention: float
     residual: float
     logits: float
+    biased: bool
+    output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", attention_bias=False, position_embedding_type="rope")
+        f.only(hidden_act="silu", position_embedding_type="rope")
+        shared = (
+            f.config.get("model_type") == "granitemoeshared"
+        )  # the other class has no such expert, whatever is said
         return cls(
             **f.shape(),
             **f.mixture("num_local_experts"),
+            **f.biases(),
             expert_hidden=f.whole("intermediate_size"),
-            shared_hidden=f.whole("shared_intermediate_size", 0, least=0),
+            shared_hidden=f.whole("shared_intermediate_size", 0, least=0) if shared else 0,
             embedding=f.number("embedding_multiplier", 1.0),
             attention=f.number("attention_multiplier", 1.0),
             residual=f.number("residual_multiplier", 1.0),
@@ -50,6 +56,7 @@ class Layer(DecoderLayer):
         mlp = f"{prefix}.block_sparse_moe"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, f"{prefix}.self_attn", c)
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, f"{prefix}.self_attn", c, c.kv_heads, c.head_dim)
         self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
@@ -79,14 +86,14 @@ class GraniteMoe(Decoder[Config, Layer]):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(
                     q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved
                 )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.attention)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, eps, name="post_norm")
                 ids, mix = pipe.moe_router(h, layer.gate, c.top_k, counts=self.count(pipe, i), softmax_after_topk=True)
                 y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)

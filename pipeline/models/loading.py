@@ -45,6 +45,16 @@ class Loader:
         """A tensor as it is stored. CheckpointError when it is missing, misshapen or of another dtype."""
         return self._storage([self._info(name, shape, dtypes)], shape)
 
+    def alike(self, wanted: Sequence[tuple[str, tuple[int, ...]]]) -> list[Storage]:
+        """Tensors (name, shape) that a kernel takes in one dtype: where they are stored in several, copies in f32."""
+        infos = [self._info(name, shape, _FLOATS) for name, shape in wanted]
+        if len({info.dtype for info in infos}) == 1:
+            return [self._storage([info], info.shape) for info in infos]
+        self.repacked_bytes += sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos)
+        if isinstance(self.device, Survey):
+            return [Storage.empty(info.shape, "f32") for info in infos]
+        return [self._kept(Storage.of(_as_f32(self.checkpoint.view(info.name), info.dtype))) for info in infos]
+
     def matrix(self, module: str, shape: tuple[int, ...]) -> Stored:
         """The weight of `module`, of the logical `shape` [..., outputs, inputs]."""
         return self._weight([module], shape, shape, self.checkpoint.quantization(module))
@@ -225,3 +235,10 @@ class Loader:
         end = (info.offset + info.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(memory, "madvise"):
             memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+def _as_f32(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Stored numbers as float32, exactly; bfloat16 comes as its bits."""
+    if dtype == "BF16":
+        return (values.astype("uint32") << np.uint32(16)).view("float32")
+    return values.astype("float32")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..graph.builder import Pipeline
 from ..graph.tensors import Tensor
 from . import weights
-from .cache import Cache
+from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
@@ -20,11 +20,17 @@ class Config(Shape):
     experts: int
     top_k: int
     expert_hidden: int
+    window: int  # one for all layers; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", sliding_window=None)
-        return cls(**f.shape(eps=1e-5), **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"))
+        f.only(hidden_act="silu")
+        return cls(
+            **f.shape(eps=1e-5),
+            **f.mixture("num_local_experts"),
+            expert_hidden=f.whole("intermediate_size"),
+            window=f.whole("sliding_window", 0, least=0),
+        )
 
 
 class Layer(DecoderLayer):
@@ -41,6 +47,10 @@ class Layer(DecoderLayer):
 class Mixtral(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
 
+    def cache_layers(self) -> list[CacheLayer]:
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=c.window)] * c.layers
+
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
@@ -52,11 +62,21 @@ class Mixtral(Decoder[Config, Layer]):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
                 q = pipe.heads_to_cache(
-                    q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved
+                    q,
+                    k,
+                    v,
+                    None,
+                    None,
+                    turn,
+                    at.slots,
+                    at.positions,
+                    *kv,
+                    interleaved=self.rope.interleaved,
+                    window=c.window,
                 )
                 if last and not head:
                     return None
-                a = pipe.attention(q, *kv, at.slots, at.positions)
+                a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 ids, mix = pipe.moe_router(h, layer.gate, c.top_k, True, self.count(pipe, i))

@@ -21,13 +21,16 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     norm_topk_prob: bool
+    biased: bool
+    output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", attention_bias=False, clip_qkv=None)
+        f.only(hidden_act="silu", clip_qkv=None)
         return cls(
             **f.shape(eps=1e-5),
             **f.mixture(),
+            **f.biases(),
             expert_hidden=f.whole("intermediate_size"),
             norm_topk_prob=f.flag("norm_topk_prob"),
         )
@@ -38,8 +41,8 @@ class Layer(DecoderLayer):
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.heads * c.head_dim,))
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.kv_heads * c.head_dim,))
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
+        self.q_norm, self.k_norm = weights.head_norms(load, attention, c.heads * c.head_dim, c.kv_heads * c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
@@ -58,14 +61,14 @@ class Olmoe(Decoder[Config, Layer]):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(
                     q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, norm="all"
                 )
                 if last and not head:
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
                 y = pipe.experts(h, ids, mix, *layer.experts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..graph.builder import Pipeline
 from ..graph.tensors import Tensor
 from . import weights
-from .cache import Cache
+from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
@@ -22,18 +22,27 @@ class Config(Shape):
     expert_hidden: int
     shared_hidden: int
     norm_topk_prob: bool
+    dense: tuple[bool, ...]  # per layer: without experts
+    mlp_hidden: int  # of those
     biased: bool
+    output_biased: bool
+    windows: tuple[int, ...]  # one per layer; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1)
+        f.only(hidden_act="silu")
+        shape, end = f.shape(), f.whole("max_window_layers", 28, least=0)
+        dense = f.dense_layers(shape["layers"])
         return cls(
-            **f.shape(),
+            **shape,
             **f.mixture(),
+            **f.biases("qkv_bias", True, output=False),
+            dense=dense,
+            mlp_hidden=f.whole("intermediate_size") if any(dense) else 0,
+            windows=f.windows(shape["layers"], lambda layer: layer % 2 == 0 and layer < end, f.switched_window()),
             expert_hidden=f.whole("moe_intermediate_size"),
             shared_hidden=f.whole("shared_expert_intermediate_size"),
             norm_topk_prob=f.flag("norm_topk_prob"),
-            biased=f.flag("qkv_bias", True),
         )
 
 
@@ -42,17 +51,23 @@ class Layer(DecoderLayer):
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.qkv_bias = weights.qkv_bias(load, attention, c) if c.biased else (None, None, None)
+        self.qkv_bias, _ = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
-        self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
-        self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
-        self.shared = weights.dense(load, f"{mlp}.shared_expert", c.hidden, c.shared_hidden)
-        self.shared_gate = load.matrix(f"{mlp}.shared_expert_gate", (1, c.hidden))
+        self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if c.dense[number] else None
+        if self.dense is None:
+            self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
+            self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
+            self.shared = weights.dense(load, f"{mlp}.shared_expert", c.hidden, c.shared_hidden)
+            self.shared_gate = load.matrix(f"{mlp}.shared_expert_gate", (1, c.hidden))
 
 
 class Qwen2Moe(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
+
+    def cache_layers(self) -> list[CacheLayer]:
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
@@ -60,17 +75,20 @@ class Qwen2Moe(Decoder[Config, Layer]):
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
         for i, layer in enumerate(self.layers):
-            last = i + 1 == c.layers
+            last, window = i + 1 == c.layers, c.windows[i]
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
-                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv)
+                q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, window=window)
                 if last and not head:
                     return None
-                a = pipe.attention(q, *kv, at.slots, at.positions)
+                a = pipe.attention(q, *kv, at.slots, at.positions, window=window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
-                y = pipe.experts(h, ids, mix, *layer.experts, shared=(*layer.shared, layer.shared_gate))
+                if layer.dense is not None:
+                    y = pipe.mlp(h, *layer.dense)
+                else:
+                    ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
+                    y = pipe.experts(h, ids, mix, *layer.experts, shared=(*layer.shared, layer.shared_gate))
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

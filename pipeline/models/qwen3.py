@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..graph.builder import Pipeline
 from ..graph.tensors import Tensor
 from . import weights
-from .cache import Cache
+from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
@@ -18,11 +18,20 @@ from .row_state import Rows
 @dataclass(frozen=True)
 class Config(Shape):
     mlp_hidden: int
+    biased: bool
+    output_biased: bool
+    windows: tuple[int, ...]  # one per layer; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", attention_bias=False, use_sliding_window=False)
-        return cls(**f.shape(head_dim=128), mlp_hidden=f.whole("intermediate_size"))
+        f.only(hidden_act="silu")
+        shape, first = f.shape(head_dim=128), f.whole("max_window_layers", 28, least=0)
+        return cls(
+            **shape,
+            **f.biases(),
+            mlp_hidden=f.whole("intermediate_size"),
+            windows=f.windows(shape["layers"], lambda layer: layer >= first, f.switched_window()),
+        )
 
 
 class Layer(DecoderLayer):
@@ -30,8 +39,8 @@ class Layer(DecoderLayer):
         attention = f"{prefix}.self_attn"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.head_dim,))
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.head_dim,))
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
+        self.q_norm, self.k_norm = weights.head_norms(load, attention, c.head_dim, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.mlp = weights.dense(load, f"{prefix}.mlp", c.hidden, c.mlp_hidden)
@@ -40,21 +49,27 @@ class Layer(DecoderLayer):
 class Qwen3(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
 
+    def cache_layers(self) -> list[CacheLayer]:
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
+
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
         for i, layer in enumerate(self.layers):
-            last = i + 1 == c.layers
+            last, window = i + 1 == c.layers, c.windows[i]
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
+                q = pipe.heads_to_cache(
+                    q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, window=window
+                )
                 if last and not head:
                     return None
-                a = pipe.attention(q, *kv, at.slots, at.positions)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                a = pipe.attention(q, *kv, at.slots, at.positions, window=window)
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 y = pipe.mlp(h, *layer.mlp)
             x, h = self.next_norm(pipe, x, y, i)

@@ -1,5 +1,6 @@
 """Qwen3-MoE (Qwen Team 2025; transformers' Qwen3MoeForCausalLM): norms before attention and experts,
-queries and keys normed per head, every layer a mixture of experts with softmax routing."""
+queries and keys normed per head, a mixture of experts with softmax routing in every layer that is not said to be
+without."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from ..graph.builder import Pipeline
 from ..graph.tensors import Tensor
 from . import weights
-from .cache import Cache
+from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
@@ -21,15 +22,24 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     norm_topk_prob: bool
+    dense: tuple[bool, ...]  # per layer: without experts
+    mlp_hidden: int  # of those
+    biased: bool
+    output_biased: bool
+    window: int  # one for all layers; 0: all positions
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(
-            hidden_act="silu", attention_bias=False, use_sliding_window=False, mlp_only_layers=[], decoder_sparse_step=1
-        )
+        f.only(hidden_act="silu")
+        shape = f.shape()
+        dense = f.dense_layers(shape["layers"])
         return cls(
-            **f.shape(),
+            **shape,
             **f.mixture(),
+            **f.biases(),
+            dense=dense,
+            mlp_hidden=f.whole("intermediate_size") if any(dense) else 0,
+            window=f.switched_window(),
             expert_hidden=f.whole("moe_intermediate_size"),
             norm_topk_prob=f.flag("norm_topk_prob"),
         )
@@ -40,16 +50,22 @@ class Layer(DecoderLayer):
         attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
         self.input_norm = load.array(f"{prefix}.input_layernorm.weight", (c.hidden,))
         self.qkv = weights.qkv(load, attention, c)
-        self.q_norm = load.array(f"{attention}.q_norm.weight", (c.head_dim,))
-        self.k_norm = load.array(f"{attention}.k_norm.weight", (c.head_dim,))
+        self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
+        self.q_norm, self.k_norm = weights.head_norms(load, attention, c.head_dim, c.head_dim)
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
-        self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
-        self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
+        self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden) if c.dense[number] else None
+        if self.dense is None:
+            self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
+            self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
 
 
 class Qwen3Moe(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
+
+    def cache_layers(self) -> list[CacheLayer]:
+        c = self.config
+        return [CacheLayer(c.kv_heads, c.head_dim, window=c.window)] * c.layers
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
@@ -60,14 +76,19 @@ class Qwen3Moe(Decoder[Config, Layer]):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
-                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"))
-                q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps)
+                q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
+                q = pipe.heads_to_cache(
+                    q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, window=c.window
+                )
                 if last and not head:
                     return None
-                a = pipe.attention(q, *kv, at.slots, at.positions)
-                o = pipe.linear(a, layer.o_proj, name="o_proj")
+                a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)
+                o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
-                ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
-                y = pipe.experts(h, ids, mix, *layer.experts)
+                if layer.dense is not None:
+                    y = pipe.mlp(h, *layer.dense)
+                else:
+                    ids, mix = pipe.moe_router(h, layer.gate, c.top_k, c.norm_topk_prob, self.count(pipe, i))
+                    y = pipe.experts(h, ids, mix, *layer.experts)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checkpoints.config import boolean, integer, number
 from ..errors import CheckpointError, UnsupportedError
+from ..printing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +44,21 @@ class Rope:
         *,
         theta: float = 10000.0,
         interleaved: bool | None = None,
+        partial: bool = True,
     ) -> Rope:
         """From config.json, for a head of `head_dim`, of layers of `layer_type` where these differ.
 
         theta: the family's base, where the configuration has none. interleaved: the family's order of pairs, where
-        the configuration (`rope_interleave`) has no say. CheckpointError names a key that is missing or impossible,
-        UnsupportedError a variant.
+        the configuration (`rope_interleave`) has no say. partial: whether the family knows heads of which only a part
+        turns; transformers ignores `partial_rotary_factor` with those that do not. CheckpointError names a key that is
+        missing or impossible, UnsupportedError a variant.
         """
         rope = parameters(config, source, layer_type)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if not isinstance(kind, str) or kind not in _VARIANTS:
-            raise UnsupportedError(f"{source}: rope_type {kind!r} is not supported; use one of: {', '.join(_VARIANTS)}")
+            raise UnsupportedError(
+                f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}"
+            )
         common = (
             config if layer_type is None else {}
         )  # beside parts for each type of layer it says nothing of all of them
@@ -62,6 +67,13 @@ class Rope:
         )
         if share > 1:
             raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
+        if not partial:
+            if share < 1 and kind != "default":
+                raise UnsupportedError(
+                    f"{source}: partial_rotary_factor = {share:g} and rope_type {kind!r} together are not supported "
+                    f"for {config.get('model_type')}"
+                )
+            share = 1.0
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)
         if theta <= 1:
             raise CheckpointError(f"{source}: rope_theta = {theta:g} must be above 1")
@@ -73,18 +85,39 @@ class Rope:
 
 
 def parameters(config: dict[str, Any], source: str, layer_type: str | None = None) -> dict[str, Any]:
-    """The part of the configuration that is about rope: `rope_parameters`, in older files `rope_scaling`, and of these
-    the part of `layer_type` where they have one for each."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    nested = isinstance(rope, dict) and layer_type is not None and isinstance(rope.get(layer_type), dict)
-    if nested:
-        rope = rope[layer_type]
-    elif layer_type == "sliding_attention":  # Gemma 3 as first published
-        rope = {"rope_theta": number(config, "rope_local_base_freq", 10000.0, source=source)}
-    if not isinstance(rope, dict):
-        raise CheckpointError(f"{source}: rope_parameters = {rope!r} is no object; it is needed")
-    if not nested and any(isinstance(value, dict) for value in rope.values()):
-        has = ", ".join(key for key, value in rope.items() if isinstance(value, dict))
+    """The part of the configuration that is about rope, for layers of `layer_type` where these differ.
+
+    `rope_scaling`, as older files have it and as model cards say to add it, comes before `rope_parameters`; where each
+    type of layer has a part of its own, it changes that of the layers that see all positions.
+    """
+    scaling, given = _object(config, "rope_scaling", source), _object(config, "rope_parameters", source)
+    if layer_type is None:
+        return _flat(scaling or given, source, layer_type)
+    part = given.get(layer_type)
+    nested = isinstance(part, dict)
+    if layer_type == "sliding_attention":
+        rope = dict(part) if isinstance(part, dict) else {}  # without a part: Gemma 3 as first published
+        if rope.get("rope_theta") is None:
+            rope["rope_theta"] = number(config, "rope_local_base_freq", 10000.0, source=source)
+        return rope if nested or not _parts(given) else _flat(given, source, layer_type)
+    rope = dict(part) if isinstance(part, dict) else {} if scaling else _flat(given, source, layer_type)
+    return rope | scaling
+
+
+def _object(config: dict[str, Any], key: str, source: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{source}: {key} = {brief(value)} is no object; it is needed")
+    return value
+
+
+def _parts(rope: dict[str, Any]) -> list[str]:
+    return [key for key, value in rope.items() if isinstance(value, dict)]
+
+
+def _flat(rope: dict[str, Any], source: str, layer_type: str | None) -> dict[str, Any]:
+    if _parts(rope):
+        has = ", ".join(_parts(rope))
         raise CheckpointError(f"{source}: rope_parameters has entries for {has}, none for {layer_type}; it is needed")
     return rope
 
@@ -177,7 +210,7 @@ def _yarn(v: _Values) -> Turning:
     dim, trained = v.dim, v.trained
     if v.number("extrapolation_factor", 1.0) != 1:
         raise UnsupportedError(
-            f"{v.source}: rope extrapolation_factor = {v.rope['extrapolation_factor']!r} is not supported; use 1"
+            f"{v.source}: rope extrapolation_factor = {brief(v.rope['extrapolation_factor'])} is not supported; use 1"
         )
     longest = integer(v.config, "max_position_embeddings", source=v.source) if v.rope.get("factor") is None else 0
     factor = v.number("factor", longest / trained)

@@ -9,6 +9,7 @@ from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError, UnsupportedError
 
 MOST_NAMED = 5
+MOST_PROBLEMS = 1000  # a configuration that is wrong in its sizes misses tensors without end
 
 
 class Survey:
@@ -21,7 +22,10 @@ class Survey:
         self.problems: list[CheckpointError] = []
 
     def instead(self, problem: CheckpointError, name: str, shape: Sequence[int], dtypes: Sequence[str]) -> TensorInfo:
-        """Notes the problem of a tensor, and gives one such as the family expects, to go on with."""
+        """Notes the problem of a tensor, and gives one such as the family expects, to go on with. Raises it where there
+        are too many already."""
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise problem
         self.problems.append(problem)
         return TensorInfo(name, dtypes[0], tuple(shape), Path(), 0, 0)
 

@@ -6,16 +6,32 @@ Shapes are [outputs, inputs], experts in front.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
+from ..errors import CheckpointError
 from ..graph.tensors import Storage
 from ..graph.weights import WeightLike
 from .fields import Shape
 from .loading import Loader, Stored
 
 GateUpDown: TypeAlias = tuple[WeightLike, WeightLike, WeightLike]
+MaybeBiases: TypeAlias = tuple[Storage | None, Storage | None, Storage | None]
 
+FEW = 1000  # experts that are named one by one where they are missing
 GATE_UP_DOWN = ("gate_proj", "up_proj", "down_proj")
+
+
+class Biased(Protocol):
+    """A configuration that says which projections of attention have a bias."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def biased(self) -> bool: ...
+    @property
+    def output_biased(self) -> bool: ...
 
 
 def qkv(load: Loader, attention: str, c: Shape) -> tuple[Stored, Stored, Stored]:
@@ -27,12 +43,23 @@ def qkv(load: Loader, attention: str, c: Shape) -> tuple[Stored, Stored, Stored]
     )
 
 
-def qkv_bias(load: Loader, attention: str, c: Shape) -> tuple[Storage, Storage, Storage]:
-    return (
-        load.array(f"{attention}.q_proj.bias", (c.heads * c.head_dim,)),
-        load.array(f"{attention}.k_proj.bias", (c.kv_heads * c.head_dim,)),
-        load.array(f"{attention}.v_proj.bias", (c.kv_heads * c.head_dim,)),
-    )
+def attention_biases(
+    load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True
+) -> tuple[MaybeBiases, Storage | None]:
+    """(biases of query, key and value, bias of the output), None where the configuration has none. value: whether
+    values have a projection of their own; else their bias is that of the keys."""
+    inner: MaybeBiases = (None, None, None)
+    if c.biased:
+        q = load.array(f"{attention}.q_proj.bias", (c.heads * head_dim,))
+        k = load.array(f"{attention}.k_proj.bias", (kv_heads * head_dim,))
+        inner = (q, k, load.array(f"{attention}.v_proj.bias", (kv_heads * head_dim,)) if value else k)
+    return inner, load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.output_biased else None
+
+
+def head_norms(load: Loader, attention: str, queries: int, keys: int) -> tuple[Storage, Storage]:
+    """The weights of the norms of queries and of keys, which share a dtype."""
+    q, k = load.alike([(f"{attention}.q_norm.weight", (queries,)), (f"{attention}.k_norm.weight", (keys,))])
+    return q, k
 
 
 def dense(load: Loader, mlp: str, dim: int, hidden: int) -> GateUpDown:
@@ -41,6 +68,17 @@ def dense(load: Loader, mlp: str, dim: int, hidden: int) -> GateUpDown:
         load.matrix(f"{mlp}.gate_proj", (hidden, dim)),
         load.matrix(f"{mlp}.up_proj", (hidden, dim)),
         load.matrix(f"{mlp}.down_proj", (dim, hidden)),
+    )
+
+
+def dense_biases(load: Loader, mlp: str, dim: int, hidden: int, biased: bool) -> MaybeBiases:
+    """The biases of gate, up and down of a gated MLP, None where there are none."""
+    if not biased:
+        return (None, None, None)
+    return (
+        load.array(f"{mlp}.gate_proj.bias", (hidden,)),
+        load.array(f"{mlp}.up_proj.bias", (hidden,)),
+        load.array(f"{mlp}.down_proj.bias", (dim,)),
     )
 
 
@@ -59,6 +97,11 @@ def experts(
         if has(load, f"{stack}.gate_up_proj"):
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
+    if count > len(load.checkpoint.tensors) + FEW:  # before as many names are made
+        raise CheckpointError(
+            f"{load.checkpoint.source}: says {count:,} experts, the checkpoint has {len(load.checkpoint.tensors):,} "
+            "tensors in all; download it again"
+        )
     gate, up, down = (
         load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes)
     )

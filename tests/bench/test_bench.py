@@ -17,7 +17,7 @@ import pipeline as p
 from pipeline import bench
 from pipeline.benching import bandwidth, machine, options, shapes, steps, weights, workloads
 from pipeline.benching.cache import complete_folder, models_folder
-from pipeline.benching.gguf_file import values
+from pipeline.benching.gguf_tensors import values
 from pipeline.benching.machine import busy_cores
 from pipeline.benching.options import parse_options
 from pipeline.benching.workloads import Workload

@@ -19,7 +19,7 @@ import pipeline as p
 from pipeline import bench
 from pipeline.benching import bandwidth, llama_cpp, peer, steps
 from pipeline.benching.cache import models_folder
-from pipeline.benching.gguf_file import targets, values
+from pipeline.benching.gguf_tensors import targets, values
 from pipeline.benching.options import parse_options
 
 KINDS = [
@@ -40,7 +40,8 @@ def groups_of(config) -> set[str]:
     experts = {"num_experts", "num_local_experts", "n_routed_experts"} & set(config)
     dense = {"first_k_dense_replace", "shared_expert_intermediate_size", "shared_intermediate_size"} & set(config)
     routed, plain = {"router", "experts"} if experts else set(), {"mlp"} if dense or not experts else set()
-    both = {"mlp"} if config["model_type"] == "gemma4_text" else set()
+    layers = config.get("mlp_layer_types", ["dense"] if config["model_type"] == "glm4_moe_lite" else [])
+    both = {"mlp"} if config["model_type"] == "gemma4_text" or "dense" in layers else set()
     return {"projections", "attention", "norms", "head", "sampling", "other"} | routed | plain | both
 
 

@@ -13,6 +13,7 @@ import pytest
 from support import gguf_files as files
 from support.paths import ROOT, golden
 
+from pipeline.checkpoints import chat as chat_room
 from pipeline.checkpoints import chat_worker
 from pipeline.checkpoints.chat import Chat
 from pipeline.checkpoints.opening import open_checkpoint
@@ -39,6 +40,68 @@ def test_golden(case):
                 with pytest.raises((PromptError, CheckpointError)) as caught:
                     chat.render(**conversation)
                 assert " ".join(result["error"].split()) in str(caught.value)
+
+
+@pytest.mark.parametrize("case", GOLDEN["templates"], ids=lambda case: case["name"])
+def test_a_last_message_is_continued(case):
+    """What transformers 5.24 makes of the same conversations with continue_final_message."""
+    with Chat("file.jinja", {"default": case["template"]}, GOLDEN["special"]) as chat:
+        for conversation, result in zip(GOLDEN["continued"], case["continued"], strict=True):
+            if "text" in result:
+                assert chat.render(**conversation, continue_final_message=True) == result["text"]
+            else:
+                with pytest.raises((PromptError, CheckpointError)):
+                    chat.render(**conversation, continue_final_message=True)
+
+
+def test_what_is_continued_may_be_no_content():
+    thinking = [{"role": "assistant", "thinking": "hm ", "content": "x"}]
+    with Chat("f", {"default": "{{ messages[0].thinking }}|{{ messages[0].content }}"}, {}) as chat:
+        assert chat.render(thinking, continue_final_message="thinking") == "hm "
+        for messages, key in ([{"role": "assistant", "content": None}], True), (thinking, "reasoning"), ([], True):
+            with pytest.raises(PromptError, match="cannot be continued"):
+                chat.render(messages, continue_final_message=key)
+        assert chat.render(thinking, continue_final_message=False) == "hm |x"
+
+
+def test_words_before_an_answer():
+    template = "{% if add_generation_prompt %}yes{% else %}no{% endif %}{{ messages[0].content }}"
+    assert render(template) == "yesHello" and render(template, add_generation_prompt=False) == "noHello"
+    assert render(template, continue_final_message=True) == "noHello"
+
+
+def test_the_template_for_tools():
+    with Chat("f", {"default": "d", "tool_use": "t"}, {}) as chat:
+        assert chat.render(HELLO, tools=[]) == "t" and chat.render(HELLO) == "d"
+        assert chat.render(HELLO, tools=[], name="default") == "d"
+
+
+def test_a_conversation_that_is_too_much_for_the_process():
+    """Neither ends the rendering of others."""
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    with Chat("f", {"default": "{{ messages[0].content }}"}, {}) as chat:
+        with pytest.raises(PromptError, match="nested too deeply"):
+            chat.render([{"role": "user", "content": deep}])
+        with pytest.raises((PromptError, CheckpointError), match="memory"):
+            chat.render([{"role": "user", "content": "x" * (1 << 28)}])
+        assert chat.render(HELLO) == "Hello"
+
+
+def test_a_template_that_loops_is_not_tried_for_ever(monkeypatch):
+    with Chat("f", {"default": "x"}, {}) as chat:
+        for _ in range(chat_room.MAX_STOPPED):
+            chat.start()
+            os.kill(chat._worker.pid, signal.SIGPROF)
+            chat._worker.wait()
+            with pytest.raises(CheckpointError, match="more than 5 s"):
+                monkeypatch.setattr(chat, "_running", lambda worker=chat._worker: worker)
+                chat.render(HELLO)
+            monkeypatch.undo()
+        with pytest.raises(CheckpointError, match="stopped 3 times .* not tried again"):
+            chat.render(HELLO)
+        assert chat._worker is None
 
 
 def test_the_date():
@@ -148,11 +211,31 @@ def test_worker_that_dies():
             chat._ask({"template": "x", "variables": {}})
 
 
-def test_without_jinja(tmp_path, monkeypatch):
-    (tmp_path / "jinja2.py").write_text("raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def test_jinja_is_found_where_the_package_is(monkeypatch):
+    """-S leaves out the folders in which an interpreter finds packages by itself."""
+    command = chat_room._command()
+    assert command[1] == "-I"
+    command.insert(1, "-S")
+    monkeypatch.setattr(chat_room, "_command", lambda: command)
+    assert render("{{ messages[0].content }}") == "Hello"
+    del command[4:]
     with pytest.raises(CheckpointError, match="pip install jinja2"):
         render("x")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/nowhere:"], ids=["empty", "dot", "a colon too many"])
+def test_nothing_of_the_current_folder_is_executed(tmp_path, path):
+    for name in ("jinja2", "markupsafe", "json", "token", "numpy", "sitecustomize", "resource"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r})")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.checkpoints import chat; import os\n"
+        f"os.environ['PYTHONPATH'] = {path!r}\n"
+        "with chat.Chat('f', {'default': '{{ messages[0].content }}'}, {}) as c:\n"
+        "    print(c.render([{'role': 'user', 'content': 'fine'}]))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "fine\n", done.stderr
+    assert not (tmp_path / "executed").exists()
 
 
 def test_jinja_is_not_loaded_here():

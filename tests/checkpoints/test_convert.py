@@ -229,6 +229,7 @@ def test_gpt_oss_keeps_its_mxfp4(tmp_path):
             },
             {"rope_theta": 5.0, "rope_scaling": None},
         ),
+        ({"rope_parameters": {"rope_theta": 5.0}, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, {}),
         ({"num_local_experts": 4}, {"num_experts": 4}),
         (
             {

@@ -134,7 +134,7 @@ def test_other_files_come_along(source, tmp_path):
 
 
 SLOW = """
-import sys, time
+import os, sys, time
 from pipeline import convert
 from pipeline.converting import conversion, writer
 writer.SYNC_BYTES = 0
@@ -143,6 +143,8 @@ def write(self, output, shard, file, plain=writer.Writer._convert):
     plain(self, output, shard, file)
     print(output.name, flush=True)
     time.sleep(0.05)
+    while os.path.exists(sys.argv[2] + ".hold"):
+        time.sleep(0.05)
 writer.Writer._convert = write
 sys.exit(convert.main(sys.argv[1:]))
 """
@@ -199,11 +201,14 @@ def test_ctrl_c(source, tmp_path):
 
 
 def test_two_at_once(source, tmp_path):
-    process, _ = begun(source, tmp_path / "out", 2)
+    hold = tmp_path / "out.hold"  # the first one waits while this is there
+    hold.touch()
+    process, _ = begun(source, tmp_path / "out", 1)
     try:
         done = program(source, tmp_path / "out")
         assert done.returncode == 2 and "another process is converting into it" in done.stderr
     finally:
+        hold.unlink()
         process.communicate(timeout=120)
     assert process.returncode == 0
 

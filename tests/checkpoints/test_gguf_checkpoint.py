@@ -49,6 +49,9 @@ COMMON = {
     "vocab_size": 10,
     "tie_word_embeddings": True,
     "attention_bias": False,
+    "qkv_bias": False,
+    "_attention_output_bias": False,
+    "mlp_bias": False,
 }
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 EXPERTS = {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32}

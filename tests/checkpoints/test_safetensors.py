@@ -184,8 +184,8 @@ def test_hostile_names_stay_one_short_line(file):
 
 
 def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "absent.safetensors", tmp_path):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+    for path, words in ((tmp_path / "absent.safetensors", "cannot be read"), (tmp_path, "is a folder")):
+        with pytest.raises(CheckpointError, match=words):
             read_header(path)
 
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back; a stream never shows part of a character and adds up to the whole text."""
+"""Text to tokens and back, with the built-in model's tokenizer; test_text_stream.py has the other kinds."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 from support.paths import golden
 
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.checkpoints.tokenizer import MAX_WINDOW, REPLACEMENT, Tokenizer
+from pipeline.checkpoints.tokenizer import Tokenizer, read_tokenizer
 from pipeline.errors import CheckpointError, PromptError
 
 GOLDEN = golden("golden")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.open(builtin_model() / "tokenizer.json", 0)
+    return Tokenizer.open(builtin_model() / "tokenizer.json")
 
 
 def stream(tokenizer, tokens):
@@ -31,11 +32,24 @@ def test_golden(tokenizer, case):
 
 
 def test_beginning_token(tokenizer):
-    assert tokenizer.encode("") == (0,)
-    assert tokenizer.encode("<|endoftext|>hi")[:1] == (0,) and tokenizer.encode("<|endoftext|>hi")[1] != 0
-    assert Tokenizer.open(builtin_model() / "tokenizer.json").encode("hi") == tokenizer.encode("hi")[1:]
+    """The built-in model's own file says that it needs one; a text that has one already gets another, as elsewhere."""
+    assert tokenizer.encode("") == (0,) and tokenizer.begins_with == 0
+    assert tokenizer.encode("<|endoftext|>hi") == (0, 0, *tokenizer.encode("hi", complete=True))
+    assert tokenizer.encode("hi", complete=True) == tokenizer.encode("hi")[1:]
     with pytest.raises(PromptError, match="empty"):
-        Tokenizer.open(builtin_model() / "tokenizer.json").encode("")
+        tokenizer.encode("", complete=True)
+
+
+def test_tokens_besides_those_of_the_file():
+    """A GGUF file names its own."""
+    core = read_tokenizer(builtin_model() / "tokenizer.json")
+    plain = tuple(core.encode("hi", add_special_tokens=False).ids)
+    core.post_processor = None
+    for begin, end in ((None, None), (5, None), (None, 6), (5, 6)):
+        tokenizer = Tokenizer(core, begin, end)
+        expected = [token for token in (begin, *plain, end) if token is not None]
+        assert tokenizer.encode("hi") == tuple(expected) and tokenizer.encode("hi", complete=True) == plain
+        assert tokenizer.begins_with == begin
 
 
 def test_half_a_surrogate_pair(tokenizer):
@@ -63,15 +77,6 @@ def test_replacement_character_of_the_text_itself(tokenizer):
     assert "".join(stream(tokenizer, tokenizer.encode(text)[1:])) == text
 
 
-def test_endless_invalid_bytes_are_shown_in_time(tokenizer):
-    """A continuation byte without its start, again and again: nothing is held back for ever."""
-    (byte,) = (token for token in range(1, 300) if tokenizer._tokenizer.id_to_token(token) == "Ģ")  # 0x80
-    decoder = tokenizer.stream()
-    shown = "".join(decoder.push(byte) for _ in range(4 * MAX_WINDOW))
-    assert len(shown) >= 4 * MAX_WINDOW - 3 and set(shown) == {REPLACEMENT}
-    assert len(decoder._window) <= 2 * MAX_WINDOW
-
-
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=40))
 def test_any_text_streams_to_itself(tokenizer, text):
@@ -80,7 +85,7 @@ def test_any_text_streams_to_itself(tokenizer, text):
 
 
 @settings(max_examples=300, deadline=None)
-@given(tokens=st.lists(st.one_of(st.integers(1, 256), st.integers(0, 4095)), max_size=MAX_WINDOW - 1))
+@given(tokens=st.lists(st.one_of(st.integers(1, 256), st.integers(0, 4095)), max_size=63))
 def test_any_tokens_stream_to_their_text(tokenizer, tokens):
     """Random bytes, mostly invalid UTF-8."""
     assert "".join(stream(tokenizer, tokens)) == tokenizer.decode(tokens)
@@ -113,5 +118,6 @@ def test_text_goes_on_from_what_was_before_it(tmp_path):
         assert wrapped.decode([1, 1, 2], before) == text
         stream = wrapped.stream(before)
         assert "".join([*map(stream.push, [1, 1, 2]), stream.finish()]) == text
-    assert wrapped.decode([4, 2], (3,)) == "b"  # the rest of a character that was begun before
+    assert wrapped.decode([4, 2], (3,)) == "\u00e9b"  # with the character that was begun before,
+    assert wrapped.decode_prompt((2, 3)) == "b"  # which the prompt's text leaves to it
     assert wrapped.decode([3, 4], (2,)) == "\u00e9"

@@ -1,21 +1,16 @@
-"""The command line as a real process: exit codes, one-line errors, rows, summaries, Ctrl-C.
+"""The command line as a real process: exit codes, one-line errors, rows, summaries.
 
 `run` starts the real program; `fake` the same program with the generator of fakes.py, where a test needs to slow it
 down or to make it fail.
 """
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.paths import golden
-from support.programs import FAKE, certain, fake, finish, refuse, rows_of, run, start
+from support.programs import certain, fake, finish, refuse, rows_of, run, start
 
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.metalc.toolchain import runnable_isas
@@ -318,86 +313,3 @@ def test_failure_while_running(tmp_path):
     rows = rows_of(out)
     assert code == 1 and json.loads(printed)["failed"] == 1
     assert rows[1]["error"] == "layer 3: every logit is NaN" and "error" not in rows[0] | rows[2]
-
-
-# Interruptions
-
-
-def interrupted(process, out, rows):
-    """Sends Ctrl-C once `out` has `rows` rows; the exit code, standard output and error."""
-    deadline = time.monotonic() + 30
-    while not (out.exists() and len(rows_of(out)) >= rows):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    return finish(process)
-
-
-def test_ctrl_c_keeps_finished_rows(tmp_path):
-    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
-    prompts.write_text("The fox\n" * 3000)
-    process = start(["-m", "pipeline.run"], ["--prompts", prompts, "--out", out, "--max-tokens", 8, "--batch-size", 4])
-    code, printed, err = interrupted(process, out, 5)
-    rows = rows_of(out)
-    assert code == 130 and printed == "" and len(rows) >= 5
-    assert err == f"onebuf: interrupted: {len(rows)} of 3000 prompts are finished\n"
-    assert [row["index"] for row in rows] == sorted(row["index"] for row in rows)
-    assert all(len(row["tokens"]) == 8 for row in rows)
-
-
-def test_ctrl_c_writes_rows_that_wait(tmp_path):
-    """Row 0 has the longest text: with its batch's other rows it is not finished when those are."""
-    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
-    prompts.write_text("".join(f"prompt {i}\n" for i in range(400)))
-    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 5, "--max-tokens", 60]
-    process = start([FAKE], arguments, {"FAKE_SLEEP": "0.001"})
-    code, _, err = interrupted(process, out, 5)
-    rows = rows_of(out)
-    assert code == 130 and f"{len(rows)} of 400" in err
-    assert [row["index"] for row in rows] == sorted({row["index"] for row in rows})
-
-
-def test_second_ctrl_c_ends_a_step_that_hangs():
-    process = start([FAKE], ["--prompt", "x"], {"FAKE_SLEEP": "30"})
-    assert process.stdout.read(1) == b"x"
-    for _ in range(2):
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    assert code == 130 and err == "onebuf: interrupted\n"
-
-
-@pytest.mark.parametrize("arguments", [["--prompt", "x"], ["--prompts", "P", "--out", "-"], ["--prompts", "P"]])
-def test_reader_that_goes_away(tmp_path, arguments):
-    prompts = tmp_path / "P.txt"
-    prompts.write_text("a\n" * 300)
-    process = start([FAKE], [prompts if a == "P" else a for a in arguments], {"FAKE_SLEEP": "0.0005"})
-    process.stdout.read(1)
-    process.stdout.close()
-    process.stdout = None
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 141 and err == b""
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_full_disk(tmp_path):
-    prompts = tmp_path / "p.txt"
-    prompts.write_text("a\nb\n")
-    code, _, err = fake("--prompts", prompts, "--out", "/dev/full")
-    assert code == 2 and err.splitlines()[0].startswith("onebuf: error: /dev/full: cannot be written")
-    with open("/dev/full", "wb") as full:
-        process = start([FAKE], ["--prompt", "a"], stdout=full)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 2 and err.startswith(b"onebuf: error: ") and err.count(b"\n") == 1
-
-
-def test_encoding_that_lacks_the_text():
-    code, out, err = fake("--prompt", "日本", env={"PYTHONIOENCODING": "ascii"})
-    assert code == 0 and out.startswith("??") and "expert load" in err and err.isascii()
-
-
-def test_closed_standard_streams():
-    code = subprocess.run(
-        [sys.executable, FAKE, "--prompt", "x"], close_fds=True, preexec_fn=lambda: (os.close(1), os.close(2))
-    ).returncode
-    assert code == 0

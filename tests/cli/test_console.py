@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 from support.programs import FAKE
 
 from pipeline.cli.console import PlainDisplay
 from pipeline.cli.display import MAX_WARNINGS, Display, blocks_for
-from pipeline.cli.live import printable
+from pipeline.cli.live import Bars
 from pipeline.cli.summary_table import ASCII_BLOCKS, BLOCKS
+from pipeline.printing import printable
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -108,6 +110,22 @@ def test_interrupted_terminal_gets_its_cursor_back():
     assert code == 2 and shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
 
 
+def test_a_terminal_that_goes_away_ends_no_batch(tmp_path):
+    """The rows are what counts: the progress that it would show is not."""
+    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
+    prompts.write_text("a\n" * 40)
+    terminal, end = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "FAKE_SLEEP": "0.0005"}
+    command = [sys.executable, FAKE, "--prompts", str(prompts), "--out", str(out)]
+    process = subprocess.Popen(command, env=environment, stdout=end, stderr=end)
+    os.close(end)
+    while not (out.exists() and out.stat().st_size):
+        assert process.poll() is None
+        os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0 and len(out.read_bytes().splitlines()) == 40
+
+
 def plain(streams, text=True):
     out, err = io.StringIO(), io.StringIO()
     return PlainDisplay(out if text else None, err, streams), out, err
@@ -143,10 +161,19 @@ def test_warnings_end_after_some():
     assert err.getvalue().count("\n") == MAX_WARNINGS and out.getvalue() == ""
 
 
+def test_weights_on_their_way_to_a_device():
+    bars = Bars(Console(file=io.StringIO()))
+    bars.loading("x")
+    bars.placing(3 << 20, 12 << 20)
+    (task,) = bars.progress.tasks
+    assert (task.description, task.percentage, task.fields["count"]) == ("loading x", 25, "3.0 MiB of 12.0 MiB")
+
+
 def test_base_display_shows_nothing(capsys):
     display = Display()
     for name, arguments in {"loading": "x", "warn": "x", "token": "x", "rest": "x", "prompt": "x", "row": {}}.items():
         getattr(display, name)(arguments)
+    display.placing(1, 2)
     display.summary({})
     assert capsys.readouterr() == ("", "")
 

@@ -1,6 +1,9 @@
-"""Rows: in input order, whole at every moment, kept when a run ends early."""
+"""Rows: in the file as soon as they are finished, whole at every moment, in input order at the end."""
 
+import errno
+import fcntl
 import io
+import itertools
 import json
 import os
 
@@ -8,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.cli import row_file
 from pipeline.cli.prompts import Prompt
-from pipeline.cli.rows import InOrder, RowWriter, failed_row, finished_row
+from pipeline.cli.row_file import RowWriter, check_unused
+from pipeline.cli.rows import InOrder, failed_row, finished_row
 from pipeline.errors import UsageError
 
 
@@ -48,33 +53,161 @@ def test_fields():
 
 @settings(max_examples=60, deadline=None)
 @given(order=st.permutations(range(7)))
-def test_any_order_comes_out_in_order(tmp_path_factory, order):
+def test_rows_are_there_at_once_and_in_order_at_the_end(tmp_path_factory, order):
     file = tmp_path_factory.getbasetemp() / "order.jsonl"
     with RowWriter(file) as writer:
-        finished = set()
-        for index in order:
-            writer.add(row(index))
-            finished.add(index)
-            due = next(i for i in range(8) if i not in finished)
-            assert indices(file) == list(range(due))  # flushed, without closing
+        for count, index in enumerate(order, 1):
+            writer.add(row(index, "日" * index))  # lines of several lengths
+            assert indices(file) == list(order[:count])  # without flushing or closing
     assert indices(file) == list(range(7))
+    assert [json.loads(line)["text"] for line in file.read_bytes().splitlines()] == ["日" * i for i in range(7)]
 
 
-def test_waiting_rows_are_written_at_the_end(tmp_path):
+def test_rows_of_an_interrupted_run(tmp_path):
     file = tmp_path / "o.jsonl"
     with pytest.raises(KeyboardInterrupt), RowWriter(file) as writer:
         for index in (0, 4, 2):
             writer.add(row(index))
-        assert indices(file) == [0]
         raise KeyboardInterrupt
-    assert indices(file) == [0, 2, 4]
+    assert indices(file) == [0, 2, 4] and os.listdir(tmp_path) == ["o.jsonl"]
+
+
+def unsorted(file):
+    """A writer whose rows are out of order."""
+    writer = RowWriter(file)
+    for index in (2, 0, 1):
+        writer.add(row(index))
+    return writer
+
+
+def test_order_comes_by_one_replacement(tmp_path, monkeypatch):
+    """Whatever step of it fails, the file has all rows."""
+    file = tmp_path / "o.jsonl"
+    calls = ["fstat", "stat", "pread", "fsync", "replace", "fchmod"]
+    for name in calls:
+        with monkeypatch.context() as patch:
+            writer = unsorted(file)
+
+            def fail(*arguments):
+                raise OSError(errno.EIO, "Input/output error")
+
+            patch.setattr(row_file.os, name, fail)
+            writer.close()
+        assert indices(file) == [2, 0, 1] and os.listdir(tmp_path) == ["o.jsonl"], name
+    unsorted(file).close()
+    assert indices(file) == [0, 1, 2]
+
+
+def test_what_a_killed_run_left_goes(tmp_path):
+    """It was about to put its rows in order."""
+    (tmp_path / ".o.jsonl.new").write_text("half")
+    with RowWriter(tmp_path / "o.jsonl"):
+        assert os.listdir(tmp_path) == ["o.jsonl"]
+
+
+def test_mode_and_place_of_the_file_stay(tmp_path):
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "o.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(real)
+    real.touch(0o640)
+    real.chmod(0o640)
+    unsorted(link).close()
+    assert link.is_symlink() and indices(real) == [0, 1, 2] and real.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_of_several_names_stays_one(tmp_path):
+    file, other = tmp_path / "o.jsonl", tmp_path / "other.jsonl"
+    file.touch()
+    other.hardlink_to(file)
+    unsorted(file).close()
+    assert indices(file) == indices(other) == [2, 0, 1]
+
+
+def test_what_others_wrote_stays(tmp_path):
+    file = tmp_path / "o.jsonl"
+    writer = unsorted(file)
+    with open(file, "ab") as stream:
+        stream.write(b'{"index": 9}\n')
+    writer.close()
+    assert indices(file) == [2, 0, 1, 9]
+
+
+def test_a_file_that_is_emptied_meanwhile(tmp_path):
+    """As programs that rotate logs do it: what comes later begins at the file's new end."""
+    file = tmp_path / "o.jsonl"
+    with RowWriter(file) as writer:
+        writer.add(row(1))
+        os.truncate(file, 0)
+        writer.add(row(3))
+        writer.add(row(2))
+    assert indices(file) == [3, 2]
+
+
+def test_a_file_that_is_moved_meanwhile(tmp_path):
+    file, moved = tmp_path / "o.jsonl", tmp_path / "moved.jsonl"
+    writer = unsorted(file)
+    file.rename(moved)
+    file.write_text("another\n")
+    writer.close()
+    assert indices(moved) == [2, 0, 1] and file.read_text() == "another\n"
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    file = tmp_path / "o.jsonl"
+    check_unused(file)
+    with RowWriter(file) as writer:
+        writer.add(row(0))
+        for attempt in (RowWriter, check_unused):
+            with pytest.raises(UsageError, match="o.jsonl: another run writes its rows there"):
+                attempt(file)
+        assert indices(file) == [0]  # the second one has not emptied it
+    check_unused(file)
+    RowWriter(file).close()
+
+
+def test_a_writer_waits_for_no_pipe_and_locks_none(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_unused(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with RowWriter(pipe) as writer, RowWriter(pipe):
+        writer.add(row(0))
+        assert json.loads(os.read(reader, 1 << 16))["index"] == 0
+    os.close(reader)
+
+
+def test_a_file_that_another_run_replaces_while_this_one_opens_it(tmp_path, monkeypatch):
+    """The first run ends between the second one's opening and its lock: that has the old file, which has no name."""
+    file = tmp_path / "o.jsonl"
+    first = unsorted(file)
+    lock = fcntl.flock
+    tries = itertools.count()
+
+    def flock(descriptor, how):
+        if next(tries) == 0:
+            first.close()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(row_file.fcntl, "flock", flock)
+    with RowWriter(file) as second:
+        second.add(row(5))
+    assert indices(file) == [5] and next(tries) == 3  # with the lock of the file that the first one puts in order
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(row_file.fcntl, "flock", flock)
+    unsorted(tmp_path / "o.jsonl").close()
+    assert indices(tmp_path / "o.jsonl") == [0, 1, 2]
 
 
 def test_in_order():
     order = InOrder()
-    assert order.add(1, "b") == [] and order.add(3, "d") == []
+    assert order.add(1, "b") == [] and order.add(5, "f") == [] and order.add(3, "d") == []
     assert order.add(0, "a") == ["a", "b"]
-    assert order.rest() == ["d"] and order.rest() == []
+    assert order.rest() == ["d", "f"] and order.rest() == []
 
 
 def test_text_is_utf8_and_lines_are_one_line(tmp_path):

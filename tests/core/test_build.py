@@ -21,7 +21,7 @@ from support.paths import ROOT
 from pipeline import errors, metalc
 from pipeline.device import resources
 from pipeline.metalc import bundle, toolchain, units
-from pipeline.metalc.toolchain import CHECKER, runnable_isas
+from pipeline.metalc.toolchain import CHECKER, CUDA, runnable_isas
 
 IN_VENV = Path(sys.prefix) == ROOT / ".venv"
 linux_only = pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's compilers are Xcode's")
@@ -228,9 +228,9 @@ def test_a_run_needs_one_instruction_set_tests_all_of_this_processor_a_wheel_all
     run, test, wheel = map(builder.parts_of, ("run", "test", "wheel"))
     assert run.shaders == runnable_isas()[-1:] and len(run.native) <= 1
     assert test.shaders == (*runnable_isas(), CHECKER)
-    assert wheel.shaders == toolchain.default_isas()
+    assert wheel.shaders == (*toolchain.default_isas(), CUDA)
     assert set(run.native) <= set(test.native) <= set(wheel.native)
-    assert builder.part_with(CHECKER) == builder.Parts((CHECKER,), ())
+    assert all(builder.part_with(isa) == builder.Parts((isa,), ()) for isa in (CHECKER, CUDA))
 
 
 @linux_only

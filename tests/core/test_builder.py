@@ -74,13 +74,6 @@ def refused(step):
             r"experts.down_proj.* expected \(16, 256, 128\)",
         ),
         (
-            lambda pipe, x: pipe.experts(
-                x, *pipe.moe_router(x, GATE, 4), GATE_PROJ, UP_PROJ.astype(np.float16), DOWN_PROJ
-            ),
-            DTypeError,
-            "gate_proj is f32, up_proj f16",
-        ),
-        (
             lambda pipe, x: pipe.fused_residual_norm(x, pipe.input("y", (4, 255))),
             ShapeError,
             r"y has shape \(4, 255\), expected \(4, 256\)",

@@ -28,7 +28,7 @@ def test_the_device_lists_the_same_instruction_sets():
 
 
 def test_the_shader_compiler_knows_the_same_instruction_sets():
-    assert set(toolchain.ISA_FLAGS) == {*host.SHADER_SETS, host.CHECKER}
+    assert set(toolchain.ISA_FLAGS) == {*host.SHADER_SETS, host.CHECKER, host.CUDA}
     assert set(toolchain.default_isas()) <= set(toolchain.ISA_FLAGS)
 
 

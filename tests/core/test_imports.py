@@ -13,14 +13,18 @@ PACKAGE = Path(pipeline.__file__).parent
 # The rooms of the package from the lowest floor to the highest: a room may import what stands before it. Programs
 # (pipeline/run.py and the like) stand above all rooms.
 ROOMS = (
+    "printing",
     "errors",
     "host",
+    "isolated",  # starts a program of the package in an interpreter of its own
     "_lazy",
+    "_start",
     "metalc",
     "strict",
     "device",
     "graph",  # graph/formats.py says what kernels read; checkpoints refuse everything else
     "checkpoints",
+    "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
     "ops",
@@ -39,7 +43,9 @@ RICH = "rich, which only a terminal needs"
 OPTIONAL = "a package that may not be there"
 LATE = {
     ("run", "cli.running"): COMMAND_LINE,
+    ("run", "cli.devices"): COMMAND_LINE,
     ("bench", "benching.running"): COMMAND_LINE,
+    ("bench", "cli.devices"): COMMAND_LINE,
     ("check", "checking.checks"): COMMAND_LINE,
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,
@@ -50,6 +56,7 @@ LATE = {
     ("converting.progress", "converting.bar"): RICH,
     ("strict", "strict.checking"): OPTIONAL,
     ("strict.engine", "clang"): OPTIONAL,
+    ("device.gpu_kernels", "metalc.nvrtc"): OPTIONAL,
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
 }

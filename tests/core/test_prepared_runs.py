@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.axes import axis, each
 from support.processors import CHECKERS, PROCESSORS
+from support.stages import keep_stages
 
 import pipeline
 from pipeline import _core
@@ -24,6 +25,12 @@ using namespace metal;
 struct Args { uint rows; };
 kernel void add(device float *x [[buffer(0)]], constant Args &args [[buffer(1)]],
                 uint3 at [[threadgroup_position_in_grid]]) { x[at.y] += args.rows; }
+kernel void slow(device uint *x [[buffer(0)]]) {
+    uint a = x[0];
+    for (uint k = 0; k < 300000u; k++) a = a * 1664525u + 1013904223u;
+    x[0] = a;
+}
+kernel void copy(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]]) { y[0] = x[0]; }
 kernel void twice(device float *x [[buffer(0)]]) { x[0] *= 2.0f; }
 kernel void shared(device float *x [[buffer(0)]], threadgroup float *room [[threadgroup(0)]]) { x[0] += 1.0f; }
 """
@@ -107,6 +114,16 @@ def test_threads_commit_one_chain_with_other_rows(device, kernels, x):
     assert floats(x).tolist() == expected(sum(order, []), times=2)
 
 
+def test_the_second_dispatch_waits_for_the_first(device, kernels, x):
+    """Two threads would run them at the same time."""
+    slow = _core.Dispatch(kernels.kernel("slow"), [(0, x, 0, 4)])
+    copy = _core.Dispatch(kernels.kernel("copy"), [(0, x, 0, 4), (1, x, 4, 4)])
+    chain, seen = device.core.chain([slow, copy]), np.frombuffer(x, np.uint32)
+    for _ in range(10):
+        chain.run()
+        assert seen[0] == seen[1] != 0
+
+
 def test_a_trace_computes_what_a_run_does(device, kernels, x):
     chain = adding(device, kernels, x, times=2)
     for rows in (0, 1, ROWS - 1, ROWS, 3):
@@ -131,6 +148,7 @@ def test_commands_are_recorded_once_per_number_of_rows(device, kernels, x):
 
     chain = adding(device, kernels, x)
     chain.run(0)
+    keep_stages(device)
     before = device.core.allocated
     chain.run(ROWS)
     chain.run(ROWS + 1)
@@ -148,6 +166,7 @@ def test_the_numbers_of_rows_that_ran_last_are_kept(device, kernels, x):
     """A run keeps what it executes: what is prepared anew meanwhile takes memory of its own."""
     chain = adding(device, kernels, x)
     chain.run()
+    keep_stages(device)
     before, held = device.core.allocated, chain.commit(1)
     each_takes = device.core.allocated - before
     for rows in range(2, 3 * KEPT):

@@ -44,7 +44,7 @@ class Row:
         )
 
 
-def sample(device, rows, features=None):
+def sample(device, rows, features=None, finite=False):
     """(tokens, logprobs, top): one step of a chain that has what the rows use, or `features`."""
     from pipeline.models.row_state import Rows
 
@@ -52,7 +52,7 @@ def sample(device, rows, features=None):
     state = Rows.zeros(count)
     sampler = Sampler(features or Features.of(row.settings for row in rows), count, count + 1, context)
     pipe = p.Pipeline(device, rows=count)
-    chain = pipe.build(sampler.add(pipe, pipe.input("logits", (count, vocab)), state))
+    chain = pipe.build(sampler.add(pipe, pipe.input("logits", (count, vocab)), state, finite=finite))
     with Writes(device) as writes:
         for i, row in enumerate(rows):
             everything = [*row.prompt, *row.text]
@@ -147,6 +147,16 @@ def test_penalties_of_odd_logits(device, odd):
     settings = {"repetition_penalty": 1.5, "frequency_penalty": 1.0, "logit_bias": {0: 3.0}}
     tokens, _, _ = sample(device, [Row(logits, [3], [0, 0], temperature, **settings) for temperature in (0.0, 1.0)])
     assert (tokens == 0).all() if odd == INF else (tokens != 0).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"top_k": 2}, {"logprobs": 1}, {"logit_bias": {0: -INF}}, {"presence_penalty": 9.0}]
+)
+def test_infinity_of_a_model_is_a_failure(device, settings):
+    """Whatever changes or limits the logits afterwards."""
+    rows = [Row(logits, [3], [0], 1.0, **settings) for logits in ([INF, 1, 2, 0], [0, 1, 2, 0])]
+    tokens, _, _ = sample(device, rows, finite=True)
+    assert tokens[0] == _core.NONE and tokens[1] < 4
 
 
 def test_a_row_whose_tokens_are_all_forbidden_fails(device):

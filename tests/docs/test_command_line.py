@@ -1,6 +1,7 @@
 """docs/command-line.md names every option, key, exit code and environment variable, and none that is not there."""
 
 import re
+import signal
 from pathlib import Path
 
 from support.paths import ROOT
@@ -8,6 +9,7 @@ from support.summaries import summary
 
 from pipeline import run
 from pipeline.cli import arguments
+from pipeline.cli.lines import LINE_KEYS
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.rows import failed_row
 
@@ -38,7 +40,16 @@ def test_summary():
 
 def test_exit_codes():
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", section("Exit codes"), re.M)}
-    assert codes == {run.OK, run.SOME_FAILED, run.BAD_INPUT, run.INTERRUPTED, run.CLOSED_PIPE}
+    signals = {run.HUNG_UP, run.INTERRUPTED, run.TERMINATED}
+    assert codes == {run.OK, run.SOME_FAILED, run.BAD_INPUT, run.CLOSED_PIPE} | signals
+    assert signals == {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+
+
+def test_keys_of_a_line():
+    """Every key that a line may have, its messages' own, and those of a template."""
+    assert set(LINE_KEYS) | {"body", "role", "content", "tool_calls"} <= set(
+        re.findall(r"`([a-z_]+)`", section("Prompts"))
+    )
 
 
 # Code that may read the environment, and the ways in which it does.

@@ -9,6 +9,7 @@ import pytest
 from support import reference as ref
 from support.axes import each
 from support.paths import golden
+from support.stages import keep_stages
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
@@ -325,6 +326,7 @@ def test_generators_of_one_model_in_threads_of_their_own(model):
 
 def test_memory_of_a_generator_goes_with_it(model):
     events_of(model, [p.Request(0, PROMPTS[0], 2)])
+    keep_stages(model.device)
     before = model.device.core.allocated
     for _ in range(3):
         events_of(model, [p.Request(0, PROMPTS[0], 2)], batch_size=8)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import reference as ref
+from support.attention import CACHES, attend, cached, check_attention
 from support.axes import axis, each, pairs
-from support.kernels import DOT, ELEMENTARY, activations, assert_close, chain, run
+from support.kernels import activations, chain
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
@@ -14,34 +14,7 @@ from pipeline.graph.tensors import Storage
 
 HEAD_DIMS = (2, 18, 32, 80, 128)
 BLOCK = 256  # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
-CACHES = {"f32": np.float32, "f16": np.float16}
 COUNTS = [1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 700]
-
-
-def attend(device, q, keys, values, slots, positions, scale=None):
-    inputs = {"q": q, "slots": np.asarray(slots, np.uint32), "positions": np.asarray(positions, np.uint32)}
-
-    def steps(pipe, q, slots, positions):
-        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
-        return pipe.attention(q, *caches, slots, positions, scale)
-
-    return run(device, len(q), steps, **inputs)
-
-
-def check_attention(y, q, keys, values, slots, positions, scale):
-    expected = ref.attention(q, keys, values, slots, positions, scale)
-    group = q.shape[1] // keys.shape[1]
-    for row, (slot, position) in enumerate(zip(slots, positions)):
-        k = np.repeat(np.abs(keys[slot, :, : position + 1]), group, 0).astype(np.float64)
-        v = np.repeat(np.abs(values[slot, :, : position + 1]), group, 0).max(1)
-        # A score off by e scales its weight by 1 + e; sums of weights and weighted values round on top.
-        scores = DOT * scale * np.einsum("hd,hnd->hn", np.abs(q[row]), k).max(-1, keepdims=True)
-        assert_close(y[row], expected[row], ((2 * scores + ELEMENTARY + DOT) * v).reshape(-1))
-
-
-def cached(rng, *shape, cache):
-    """Random keys or values as a cache of this type holds them."""
-    return activations(rng, *shape).astype(CACHES[cache])
 
 
 @each("count, dim, cache", COUNTS, HEAD_DIMS, CACHES)
@@ -127,14 +100,6 @@ def test_a_long_context(processor):
     q = activations(rng, 2, 8, 64) * 3
     y = attend(processor, q, keys, values, [0, 0], [19_999, 12_345])
     check_attention(y, q, keys, values, [0, 0], [19_999, 12_345], 64**-0.5)
-
-
-@each("position", axis([300, 301, 2**31, 0xFFFFFFFF], daily=[300, 0xFFFFFFFF]))
-def test_a_position_past_the_context_reads_no_further(device, position):
-    rng = np.random.default_rng(6)
-    keys, values, q = activations(rng, 1, 1, 300, 16), activations(rng, 1, 1, 300, 16), activations(rng, 1, 2, 16)
-    y = attend(device, q, keys, values, [0], [position])
-    assert y.tobytes() == attend(device, q, keys, values, [0], [299]).tobytes()
 
 
 # Scores of -inf and what is no number

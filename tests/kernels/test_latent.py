@@ -128,16 +128,6 @@ def test_a_row_does_not_depend_on_its_company(device, chunk, cache):
         assert y.tobytes() == together[first : first + chunk].tobytes()
 
 
-def test_a_position_past_the_context_writes_nothing(device):
-    case = Case(rows=3)
-    case.positions[:] = 23, 2**31, 0xFFFFFFFF
-    storage = Storage.zeros((2, 1, case.context, case.rank + case.rope), "f32")
-    chain(device, 3, lambda pipe, **tensors: case.steps(pipe, **tensors, cache=storage), **case.inputs).run(
-        **case.inputs
-    )
-    assert not storage.read(device).any()
-
-
 def test_what_is_refused():
     def refused(error, words, change):
         case = Case(rows=2)

@@ -28,7 +28,7 @@ NEAR_TIE = 1e-4
 class Sampler:
     """A chain of the sample step alone, and its state."""
 
-    def __init__(self, device, rows, vocab, advance=False):
+    def __init__(self, device, rows, vocab, advance=False, finite=False):
         self.pipe = pipe = p.Pipeline(device, rows=rows)
         self.logits = pipe.input("logits", (rows, vocab))
         self.state = {
@@ -41,7 +41,7 @@ class Sampler:
             )
         }
         tensors = [pipe.state(name, storage) for name, storage in self.state.items()]
-        self.chain = pipe.build(pipe.sample(self.logits, *tensors, advance=advance))
+        self.chain = pipe.build(pipe.sample(self.logits, *tensors, advance=advance, finite=finite))
 
     def __call__(self, logits, temperatures=0.0, seeds=(0, 0), positions=0, rows=0):
         for name, value in (("temperatures", temperatures), ("seeds", seeds), ("positions", positions)):
@@ -92,6 +92,16 @@ def test_argmax_of_any_size(device, vocab, levels, shift, seed):
     tokens, logprobs = sample(device, logits)
     np.testing.assert_array_equal(tokens, logits.argmax(-1))  # NumPy's argmax gives the lower index too
     check_logprobs(tokens, logprobs, logits)
+
+
+@pytest.mark.parametrize("vocab", [33, 20_000])  # of one part, and of several
+def test_infinity_of_a_model_is_a_failure(device, vocab):
+    logits = activations(np.random.default_rng(1), 3, vocab)
+    logits[1, vocab - 2], logits[2, 5] = INF, -INF
+    for temperature in (0.0, 1.0):
+        tokens, logprobs = Sampler(device, 3, vocab, finite=True)(logits, temperature)
+        assert tokens[1] == ref.NONE and logprobs.view(np.uint32)[1] == 1
+        assert tokens[0] < vocab and tokens[2] < vocab and tokens[2] != 5
 
 
 @pytest.mark.parametrize("bad", [NAN, -INF])

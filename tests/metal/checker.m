@@ -69,6 +69,43 @@ static void chains(fixture *f, bench *b) {
     CHECK(f, "a barrier orders them", [run(b, twice, YES) logs] == nil);
 }
 
+// The same two dispatches as commands, which take the label of the encoder that executes them.
+static id<MTLCommandBuffer> runCommands(bench *b, BOOL barrier) {
+    id<MTLDevice> device = [b->library device];
+    MTLIndirectCommandBufferDescriptor *commands = [[[MTLIndirectCommandBufferDescriptor alloc] init] autorelease];
+    MTLComputePipelineDescriptor *kernel = [[[MTLComputePipelineDescriptor alloc] init] autorelease];
+    [commands setCommandTypes:MTLIndirectCommandTypeConcurrentDispatch];
+    [kernel setComputeFunction:[[b->library newFunctionWithName:@"good"] autorelease]];
+    [kernel setSupportIndirectCommandBuffers:YES];
+    id<MTLComputePipelineState> state =
+        [[device newComputePipelineStateWithDescriptor:kernel options:0 reflection:NULL error:NULL] autorelease];
+    id<MTLIndirectCommandBuffer> both =
+        [[device newIndirectCommandBufferWithDescriptor:commands maxCommandCount:2 options:0] autorelease];
+    for (NSUInteger i = 0; i < 2; i++) {
+        id<MTLIndirectComputeCommand> command = [both indirectComputeCommandAtIndex:i];
+        [command setComputePipelineState:state];
+        [command setKernelBuffer:b->from offset:0 atIndex:0];
+        [command setKernelBuffer:b->to offset:0 atIndex:1];
+        [command concurrentDispatchThreadgroups:MTLSizeMake(GROUPS, 1, 1)
+                          threadsPerThreadgroup:MTLSizeMake(THREADS, 1, 1)];
+        if (barrier) [command setBarrier];
+    }
+    id<MTLCommandBuffer> buffer = [b->queue commandBuffer];
+    id<MTLComputeCommandEncoder> encoder = [buffer computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    [encoder setLabel:@"layers"];
+    [encoder executeCommandsInBuffer:both withRange:NSMakeRange(0, 2)];
+    [encoder endEncoding];
+    [buffer commit];
+    [buffer waitUntilCompleted];
+    return buffer;
+}
+
+static void commands(fixture *f, bench *b) {
+    CHECK(f, "two commands that write the same are a race", says(runCommands(b, NO), @"race between dispatches", @"'to'"));
+    CHECK(f, "which the encoder's label names", says(runCommands(b, NO), @"race between dispatches", @"layers"));
+    CHECK(f, "a barrier orders commands", [runCommands(b, YES) logs] == nil);
+}
+
 int main(int count, char **arguments) {
     NSAutoreleasePool *pool = start_foundation();
     fixture all = {.path = count > 1 ? arguments[1] : ""};
@@ -82,6 +119,7 @@ int main(int count, char **arguments) {
     CHECK(&all, "there is a checker", device != nil && b.library != nil && b.from != nil && b.to != nil);
     kernels(&all, &b);
     chains(&all, &b);
+    commands(&all, &b);
     [b.from release];
     [b.to release];
     [b.library release];

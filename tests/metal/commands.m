@@ -119,6 +119,16 @@ static void references(fixture *f) {
     CHECK(f, "it keeps what is bound", [buffer retainCount] > count);
     finish(commands);
     CHECK_EQUAL(f, "and lets it go when it is done", [buffer retainCount], count);
+    commands = [f->queue commandBuffer];
+    encoder = [commands computeCommandEncoder];
+    encode3(encoder, pipeline(f, @"step"), buffer, buffer, 1, 1);
+    [encoder endEncoding];
+    [commands commit];
+    id<MTLCommandBuffer> later = [f->queue commandBuffer];
+    [later commit];
+    [later waitUntilCompleted];
+    for (int i = 0; i < 5000 && [buffer retainCount] != count; i++) sleep_for(0.001);
+    CHECK_EQUAL(f, "also when nobody waits for it", [buffer retainCount], count);
 
     commands = [f->queue commandBufferWithUnretainedReferences];
     encoder = [commands computeCommandEncoder];

@@ -2,8 +2,8 @@
 // written in C, on one thread per stream, later than they are launched, as a GPU would.
 //
 // Machine code is the path of such a library. FAKE_CUDA_FAIL has faults, each FUNCTION:NUMBER=RESULT: that call of that
-// function, counted from 1, gives the result. A result from 700 to 719 breaks the context: all later calls give it, too.
-// With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
+// function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
+// FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "metal/abi/metallib_cuda.h"
 #include "metal/cuda/CUDADriver.h"
@@ -34,7 +35,7 @@ static const char *const names[] = {
 #undef NAME
 };
 static atomic_uint counts[CALLS];
-static _Atomic CUresult broken;  // what every call gives; a new context mends it
+static _Atomic CUresult broken;  // what every call gives that needs a context
 
 // ---- faults
 
@@ -54,7 +55,7 @@ static CUresult fault(int call) {
         at = strchr(at, ',');
         if (at != NULL) at++;
     }
-    return broken;
+    return call > CALL_cuCtxCreate ? broken : SUCCESS;  // what comes before needs no context
 }
 
 #define CALL(name)                         \
@@ -142,12 +143,23 @@ static void put(CUstream stream, operation given) {
 
 // ---- kernels
 
+static atomic_bool hung;  // until another context is made
+static bool broken_context(void) { return !atomic_load(&hung); }
+
 static void run_kernel(operation *own) {
     const metallib_signature *signature = &own->kernel->signature;
     const CUDA_KERNEL_NODE_PARAMS *sizes = &own->sizes;
     char *memory = sizes->sharedMemBytes > 0 ? aligned_alloc(256, (sizes->sharedMemBytes + 255) / 256 * 256) : NULL;
     void *buffers[METALLIB_MAX_BUFFERS] = {0}, *threadgroup[METALLIB_MAX_THREADGROUP] = {0};
     int argument = 0;
+    static atomic_int run;
+    const char *hang = getenv("FAKE_CUDA_HANG");
+    if (own->launch.started != NULL) __atomic_store_n(own->launch.started, own->launch.number, __ATOMIC_SEQ_CST);
+    while (atomic_fetch_add(&run, 1) + 1 == (hang != NULL ? atoi(hang) : 0)) {
+        atomic_store(&hung, true);
+        while (!broken_context()) usleep(1000);
+        return;
+    }
     for (uint32_t i = 0; i < signature->argument_count; i++) {
         const metallib_argument *a = &signature->arguments[i];
         if (a->kind == METALLIB_BUFFER) buffers[a->index] = own->addresses[argument++];
@@ -231,8 +243,9 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device) {
     (void)flags;
     (void)device;
-    broken = SUCCESS;
+    atomic_store(&hung, false);
     CALL(cuCtxCreate);
+    if (broken != SUCCESS) return broken;  // in this process for good
     *context = (CUcontext)(uintptr_t)1;
     return SUCCESS;
 }
@@ -257,8 +270,12 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t length) {
     CALL(cuMemAlloc);
     return allocate((void **)address, length);
 }
+static void wait_for_streams(void);
+
+// The driver frees no memory before what runs is done with it.
 static CUresult release(int call, void *bytes) {
     atomic_fetch_add(&counts[call], 1);
+    wait_for_streams();
     free(bytes);
     return SUCCESS;
 }
@@ -313,6 +330,29 @@ EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size
     return SUCCESS;
 }
 
+static CUstream streams[64];
+static pthread_mutex_t streams_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void put_stream(CUstream from, CUstream to) {
+    pthread_mutex_lock(&streams_lock);
+    size_t i = 0;
+    while (streams[i] != from) i++;
+    streams[i] = to;
+    pthread_mutex_unlock(&streams_lock);
+}
+
+static void wait_for_streams(void) {
+    pthread_mutex_lock(&streams_lock);
+    for (size_t i = 0; i < sizeof streams / sizeof *streams && !hung; i++) {
+        CUstream stream = streams[i];
+        if (stream == NULL) continue;
+        pthread_mutex_lock(&stream->lock);
+        while (stream->head != NULL || stream->busy) pthread_cond_wait(&stream->changed, &stream->lock);
+        pthread_mutex_unlock(&stream->lock);
+    }
+    pthread_mutex_unlock(&streams_lock);
+}
+
 EXPORT CUresult cuStreamCreate(CUstream *made, unsigned flags) {
     (void)flags;
     CALL(cuStreamCreate);
@@ -321,10 +361,13 @@ EXPORT CUresult cuStreamCreate(CUstream *made, unsigned flags) {
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
     if (pthread_create(&stream->thread, NULL, work, stream) != 0) abort();
+    put_stream(NULL, stream);
     *made = stream;
     return SUCCESS;
 }
 EXPORT CUresult cuStreamDestroy_v2(CUstream stream) {
+    put_stream(stream, NULL);
+    atomic_store(&hung, false);
     atomic_fetch_add(&counts[CALL_cuStreamDestroy], 1);
     pthread_mutex_lock(&stream->lock);
     stream->stop = true;

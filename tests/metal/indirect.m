@@ -1,9 +1,10 @@
 // Indirect command buffers: commands that are recorded once and executed again and again.
 #import "indirect.h"
 
-#include "metal/base/OBMCommands.h"
-#import "metal/base/OBMDevice.h"
 #import "metal/base/OBMIndirectCommandBuffer.h"
+#include "metal/base/OBMSerial.h"
+#import "metal/cpu/CPUDevice.h"
+#include "metal/cpu/CPUSchedule.h"
 
 enum { GROUPS = 16, STEPS = 60 };
 
@@ -92,27 +93,28 @@ static void ordered(fixture *f) {
     CHECK(f, "and so do barriers in a concurrent one", finish(commands) && isAll(after, 205) && isAll(before, 1205));
 }
 
-// Two commands that wait for one another: both see the other only if they overlap.
-static BOOL meets(fixture *f, BOOL barrier, BOOL encoded) {
+// Two commands that wait for one another: both see the other only if they overlap. A command between them does nothing.
+static BOOL meets(fixture *f, NSUInteger barrier, BOOL encoded) {
     id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2), pair = counting(f, 2);
     id<MTLComputePipelineState> meet = indirectState(f, @"meet");
-    id<MTLIndirectCommandBuffer> all = [newCommands(f, 2) autorelease];
-    for (NSUInteger i = 0; i < 2; i++) record3([all indirectComputeCommandAtIndex:i], meet, flags, met, pair, i, 1);
-    if (barrier) [[all indirectComputeCommandAtIndex:1] setBarrier];
+    id<MTLIndirectCommandBuffer> all = [newCommands(f, 3) autorelease];
+    for (NSUInteger i = 0; i < 2; i++) record3([all indirectComputeCommandAtIndex:2 * i], meet, flags, met, pair, i, 1);
+    if (barrier > 0) [[all indirectComputeCommandAtIndex:barrier] setBarrier];
     id<MTLCommandBuffer> commands = [f->queue commandBuffer];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoded) encode3(encoder, meet, flags, met, 0, 1);
-    [encoder executeCommandsInBuffer:all withRange:encoded ? NSMakeRange(1, 1) : NSMakeRange(0, 2)];
+    [encoder executeCommandsInBuffer:all withRange:encoded ? NSMakeRange(2, 1) : NSMakeRange(0, 3)];
     [encoder endEncoding];
     return finish(commands) && at(met, 0) == 1;
 }
 
 static void overlap(fixture *f) {
     if (hasThreads(f)) [(id<OBThreadedDevice>)f->device setWorkerThreadCount:2];
-    CHECK(f, "commands overlap", meets(f, NO, NO));
-    CHECK(f, "but not across a barrier", !meets(f, YES, NO));
-    CHECK(f, "commands overlap with the encoder's dispatches", meets(f, NO, YES));
-    CHECK(f, "the first command's barrier counts", !meets(f, YES, YES));
+    CHECK(f, "commands overlap", meets(f, 0, NO));
+    CHECK(f, "but not across a barrier", !meets(f, 2, NO));
+    CHECK(f, "nor across that of a command that does nothing", !meets(f, 1, NO));
+    CHECK(f, "commands overlap with the encoder's dispatches", meets(f, 0, YES));
+    CHECK(f, "the first command's barrier counts", !meets(f, 2, YES));
 }
 
 static void sizes(fixture *f) {
@@ -151,6 +153,7 @@ static void sizes(fixture *f) {
 static void changes(fixture *f) {
     id<MTLComputePipelineState> step = indirectState(f, @"step"), total = indirectState(f, @"total");
     id<MTLBuffer> from = zeroes(f, GROUPS), to = zeroes(f, GROUPS), other = zeroes(f, GROUPS);
+    id<MTLBuffer> third = zeroes(f, GROUPS);
     id<MTLBuffer> values = counting(f, 50);
     id<MTLIndirectCommandBuffer> all = [newCommands(f, 3) autorelease];
     CHECK(f, "commands of which none is recorded do nothing", execute(f, all, NSMakeRange(0, 3)));
@@ -189,12 +192,12 @@ static void changes(fixture *f) {
     record3([all indirectComputeCommandAtIndex:0], step, from, to, values, 1, GROUPS);
     [[all indirectComputeCommandAtIndex:1] reset];
     record3([all indirectComputeCommandAtIndex:1], step, from, other, values, 2, GROUPS);
-    [[all indirectComputeCommandAtIndex:2] reset];
+    record3([all indirectComputeCommandAtIndex:2], step, from, third, values, 3, GROUPS);
     command = [all indirectComputeCommandAtIndex:0];
     [command setComputePipelineState:indirectState(f, @"nothing")];
     for (NSUInteger i = 0; i < 8; i++) [command setKernelBuffer:from offset:0 atIndex:i];
     CHECK(f, "a kernel with more arguments harms no other command",
-          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2));
+          execute(f, all, NSMakeRange(0, 3)) && isAll(other, 2) && isAll(third, 3));
     if (overlaps(f)) {
         [[all indirectComputeCommandAtIndex:1] clearBarrier];
         id<MTLBuffer> flags = zeroes(f, 2), met = zeroes(f, 2);
@@ -297,70 +300,97 @@ static void threads(fixture *f) {
     CHECK(f, "several threads execute the same commands", good && at(sums, 0) == THREADS * 20 * 2);
 }
 
-// --- a device whose executor takes commands
+// --- a device whose executor takes commands: it runs the kernels of cpu, one after another
 
-static obm_executor takingExecutor;
-static const obm_commands *forgotten;
+static obm_serial *taking;
+static uint32_t taken;  // phases of commands
+static const void *forgotten;
+
+static void begin(void *context, obm_recording *recording) {
+    (void)context;
+    (void)recording;
+}
+
+static void runDispatch(const obm_dispatch *dispatch) {
+    const uint32_t *groups = dispatch->launch.threadgroups;
+    ((const cpu_code *)dispatch->kernel->code)->entry(&dispatch->launch, 0, groups[0] * groups[1] * groups[2]);
+}
+
+static void runPhase(void *context, obm_recording *recording, const obm_phase *phase) {
+    (void)context;
+    (void)recording;
+    for (const obm_dispatch *dispatch = phase->first; dispatch != NULL; dispatch = dispatch->next) runDispatch(dispatch);
+    if (phase->kind != OBM_PHASE_COMMANDS) return;
+    taken++;
+    for (uint32_t i = phase->first_command; i < phase->first_command + phase->command_count; i++) {
+        if (phase->commands->list[i].dispatch != NULL) runDispatch(phase->commands->list[i].dispatch);
+    }
+}
 
 static void forget(void *context, obm_commands *commands) {
     (void)context;
     forgotten = commands->own;
 }
 
-@interface TakingDevice : OBMDevice
+@interface TakingDevice : CPUDevice
 @end
 
 @implementation TakingDevice
-- (NSString *)name {
-    return @"taking";
-}
 - (const obm_executor *)executor {
-    return &takingExecutor;
+    return obm_serial_executor(taking);
 }
 @end
 
-static void seam(fixture *f) {
-    takingExecutor = (obm_executor){.phase_size = sizeof(obm_phase),
-                                    .dispatch_size = sizeof(obm_dispatch),
-                                    .takes_commands = true,
-                                    .forget = forget};
-    obm_recording recording = {0};
-    obm_recording_reset(&recording, &takingExecutor);
-    obm_command list[3] = {{NULL, true}};
-    obm_commands commands = {.list = list, .count = 3, .executor = &takingExecutor};
-    obm_phase *open = obm_recording_add_phase(&recording, OBM_PHASE_DISPATCHES);
-    obm_phase *next = obm_commands_execute(&commands, 1, 2, &recording, open, NULL);
-    obm_phase *phase = recording.last;
-    CHECK(f, "commands are a phase for an executor that takes them",
-          phase != open && phase->kind == OBM_PHASE_COMMANDS && phase->commands == &commands &&
-              phase->first_command == 1 && phase->command_count == 2 && phase->first == NULL);
-    CHECK(f, "which dispatches after them do not join", next == NULL);
-    obm_arena_free(&recording.arena);
+static void protocolOfTaking(fixture *f) {
+    ordered(f);
+    CHECK(f, "commands reach an executor that takes them as phases", taken > 10);
+    changes(f);
+    threads(f);
 
-    TakingDevice *device = [[TakingDevice alloc] init];
-    OBMIndirectCommandBuffer *buffer =
-        (OBMIndirectCommandBuffer *)[device newIndirectCommandBufferWithDescriptor:describe(
-                                                                                       MTLIndirectCommandTypeConcurrentDispatch,
-                                                                                       4)
-                                                                   maxCommandCount:2
-                                                                           options:0];
+    uint32_t before = taken;
+    OBMIndirectCommandBuffer *buffer = (OBMIndirectCommandBuffer *)newCommands(f, 2);
     CHECK(f, "an executor keeps nothing with new commands",
-          buffer->_commands.own == NULL && buffer->_commands.executor == &takingExecutor &&
+          buffer->_commands.own == NULL && buffer->_commands.executor == obm_serial_executor(taking) &&
               buffer->_commands.count == 2);
     uint64_t version = buffer->_commands.version;
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     [[buffer indirectComputeCommandAtIndex:1] setBarrier];
-    [pool drain];
     uint64_t changed = buffer->_commands.version;
     CHECK(f, "a change shows in the version", changed != version && buffer->_commands.list[1].barrier);
     [buffer resetWithRange:NSMakeRange(1, 1)];
     CHECK(f, "and so does a reset",
           buffer->_commands.version != changed && buffer->_commands.version != version &&
               !buffer->_commands.list[1].barrier);
-    buffer->_commands.own = &commands;
+    version = buffer->_commands.version;
+    CHECK(f, "an execution is a phase, and no change",
+          execute(f, buffer, NSMakeRange(0, 2)) && taken == before + 1 && buffer->_commands.version == version);
+    CHECK(f, "and none where the range is empty", execute(f, buffer, NSMakeRange(1, 0)) && taken == before + 1);
+    [pool drain];
+    buffer->_commands.own = &taken;
     [buffer release];
-    CHECK(f, "an executor hears when commands go", forgotten == &commands);
-    [device release];
+    CHECK(f, "an executor hears when commands go", forgotten == &taken);
+}
+
+static void takingExecutor(fixture *f) {
+    taking = obm_serial_create((obm_serial_work){.phase_size = sizeof(obm_phase),
+                                                 .dispatch_size = sizeof(obm_dispatch),
+                                                 .begin = begin,
+                                                 .run = runPhase,
+                                                 .takes_commands = true,
+                                                 .forget = forget});
+    fixture other = {.path = f->path, .scratch = f->scratch, .name = @"taking"};
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+    other.device = [[TakingDevice alloc] init];
+    other.library = [other.device newLibraryWithFile:[NSString stringWithUTF8String:f->path] error:NULL];
+    other.queue = [other.device newCommandQueue];
+    CHECK(&other, "the device of the test opens", other.library != nil);
+    protocolOfTaking(&other);
+    [other.queue release];
+    [other.library release];
+    [pool drain];
+    [other.device release];
+    obm_serial_destroy(taking);
+    f->failed += other.failed;
 }
 
 static void tests(fixture *f) {
@@ -369,7 +399,7 @@ static void tests(fixture *f) {
     changes(f);
     properties(f);
     threads(f);
-    seam(f);
+    takingExecutor(f);
     if (overlaps(f)) overlap(f);
 }
 

@@ -5,6 +5,8 @@ typedef unsigned int uint;
 struct launch {
     uint grid[3];
     uint threadgroup[8];
+    uint number;
+    uint *started;
 };
 
 #define KERNEL(number, name, ...) \
@@ -22,6 +24,8 @@ __device__ inline bool inside(const launch &l, uint *id) {
     asm volatile("griddepcontrol.launch_dependents;");
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+    if (l.started != nullptr && threadgroup_index() == 0 && (threadIdx.x | threadIdx.y | threadIdx.z) == 0)
+        *(volatile uint *)l.started = l.number;
     return id[0] < l.grid[0] && id[1] < l.grid[1] && id[2] < l.grid[2];
 }
 

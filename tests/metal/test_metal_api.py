@@ -4,6 +4,7 @@ them, run plainly and under sanitizers, and its ways to find and compile librari
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -258,6 +259,45 @@ def test_a_cache_that_cannot_be_written_is_named(compiler):
     assert "OB_CACHE" in line
 
 
+def test_a_command_may_have_blanks_and_quotes(compiler):
+    folder = compiler.folder / 'it\'s "a" \\ folder'
+    folder.mkdir()
+    compiler.path = folder / "met alc"
+    compiler.write(version=1)
+    source = compiler.source("void f")
+    assert compiler.compile(source, OB_METALC=shlex.quote(str(compiler.path))) == ["opened f"]
+    escaped = "".join(f"\\{each}" if each in " \\\"'" else each for each in str(compiler.path))
+    assert compiler.compile(source, OB_METALC=escaped, OB_CACHE=str(compiler.folder / "other")) == ["opened f"]
+    assert len(compiler.calls()) == 2
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o1777, 0o702])
+def test_a_cache_that_others_can_write_is_not_used(compiler, mode):
+    source = compiler.source("void f")
+    assert compiler.compile(source) == ["opened f"]
+    assert compiler.cache.stat().st_mode & 0o777 == 0o700
+    compiler.cache.chmod(mode)
+    [line] = compiler.compile(source)
+    assert line.startswith(
+        f"error MTLLibraryErrorDomain 2 {compiler.cache}: the cache is not used, because other users"
+    )
+    compiler.cache.chmod(0o700)
+    assert compiler.compile(source) == ["opened f"]
+
+
+def test_a_cache_that_is_a_link_is_not_used(compiler):
+    elsewhere, link = compiler.folder / "elsewhere", compiler.folder / "link"
+    elsewhere.mkdir(mode=0o700)
+    link.symlink_to(elsewhere)
+    [line] = compiler.compile(compiler.source("void f"), OB_CACHE=str(link))
+    assert f"{link}: the cache is not used" in line
+
+
+def test_without_a_home_the_cache_is_asked_for(compiler):
+    [line] = compiler.compile(compiler.source("void f"), OB_CACHE="", HOME="", XDG_CACHE_HOME="")
+    assert line == "error MTLLibraryErrorDomain 2 there is no folder for compiled shaders; set OB_CACHE to one, or HOME"
+
+
 def test_the_cache_is_where_the_desktop_keeps_caches(compiler):
     source = compiler.source("void f")
     home, caches = compiler.folder / "home", compiler.folder / "caches"
@@ -322,7 +362,9 @@ def test_every_global_name_has_a_prefix():
     names = {line.split()[-1] for line in text.splitlines() if " T " in line or " D " in line or " B " in line}
     assert {"MTLCreateSystemDefaultDevice", "MTLCopyAllDevices"} <= names
     assert all(
-        name.startswith(("MTL", "OBM", "obm_", "CPU", "cpu_", "Checker", "check_", "checker_", "__objc", "_OBJC"))
+        name.startswith(
+            ("MTL", "OBM", "obm_", "CPU", "cpu_", "CUDA", "cuda_", "Checker", "check_", "checker_", "__objc", "_OBJC")
+        )
         for name in names
     )
 
@@ -337,7 +379,8 @@ LAYERS = {
     "metal/cpu": {"metal/abi", "metal/api", "metal/base", "metal/cpu/native", "core"},
     "metal/checker/engine": {"metal/abi", "metal/base"},
     "metal/checker": {"metal/abi", "metal/api", "metal/base", "metal/checker/engine", "core"},
-    "metal": {"metal/base", "metal/cpu", "metal/checker"},
+    "metal/cuda": {"metal/abi", "metal/api", "metal/base", "core"},
+    "metal": {"metal/base", "metal/cpu", "metal/cuda", "metal/checker"},
 }
 
 

@@ -122,19 +122,16 @@ def test_dispatches(case, tmp_path):
 
 
 REFUSED = {
-    "llama": {
-        "hidden_act": "gelu",
-        "attention_bias": True,
-        "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4},
-    },
-    "qwen3_moe": {"decoder_sparse_step": 2, "use_sliding_window": True, "mlp_only_layers": [1]},
-    "mixtral": {"sliding_window": 4},
+    "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+    "qwen3_moe": {"hidden_act": "relu"},
+    "mixtral": {"hidden_act": "gelu"},
     "olmoe": {"clip_qkv": 8.0},
     "gpt_oss": {"swiglu_limit": 5.0},
     "gemma3_text": {"hidden_activation": "relu"},
     "gemma4_text": {"hidden_size_per_layer_input": 32, "enable_moe_block": False},
     "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
     "glm4_moe": {"scoring_func": "softmax"},
+    "glm4_moe_lite": {"scoring_func": "softmax", "topk_method": "greedy"},
 }
 
 

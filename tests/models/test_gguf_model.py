@@ -10,7 +10,7 @@ from support.paths import golden
 from support.programs import certain, rows_of, run
 
 import pipeline as p
-from pipeline.benching.gguf_file import targets, values
+from pipeline.benching.gguf_tensors import targets, values
 from pipeline.checkpoints.storyteller import builtin_model
 
 GOLDEN = golden("golden")["4bit"]

@@ -1,6 +1,8 @@
 """Models whose weights are GGUF's blocks: each type as a matrix, a stack of experts and an embedding, mapped as it
 lies."""
 
+import mmap
+
 import numpy as np
 import pytest
 from support import gguf_files as files
@@ -137,6 +139,10 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
         def __init__(self):
             rng = np.random.default_rng(3)
             self.data = self.tensors = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
+            self.begins, self.map = {}, mmap.mmap(-1, mmap.PAGESIZE)
+            for i, (name, blocks) in enumerate(self.data.items()):
+                self.begins[name] = 1000 * i
+                self.map[1000 * i : 1000 * i + blocks.nbytes] = blocks.tobytes()
 
         def quantization(self, module):
             return None
@@ -144,13 +150,13 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
         def tensor(self, name):
             from pipeline.checkpoints.tensor_info import TensorInfo
 
-            return TensorInfo(name, "Q5_1", (4, 64), "apart", 0, self.data[name].nbytes)
+            return TensorInfo(name, "Q5_1", (4, 64), "apart", self.begins[name], self.data[name].nbytes)
 
         def raw(self, name):
             return self.data[name].reshape(-1)
 
         def mapped(self, file):
-            return b""
+            return self.map
 
     apart = Apart()
     load = Loader(apart, processor)

@@ -9,7 +9,7 @@ from support import reference as ref
 from support.kernels import DOT, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
-from pipeline.benching import gguf_file
+from pipeline.benching import gguf_tensors
 from pipeline.errors import CheckpointError, ShapeError, UnsupportedError
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import as_weight, split_rows
@@ -179,4 +179,4 @@ def test_values_that_are_written_as_gguf(loader, bits):
     tensors = {"w.weight": made.weight, "w.scales": made.scales, "w.biases": made.biases}
     checkpoint = loader(tensors, quantization={"bits": bits, "group_size": 64}).checkpoint
     expected = ref.dequantize(made.weight, made.scales, made.biases, bits, 64)
-    np.testing.assert_allclose(gguf_file.values(checkpoint, "w"), expected, rtol=0, atol=2.0**-20)
+    np.testing.assert_allclose(gguf_tensors.values(checkpoint, "w"), expected, rtol=0, atol=2.0**-20)

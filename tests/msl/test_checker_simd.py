@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from support import cuda_on_checker
 from support.axes import pairs
 from support.checking import Empty, Shaders
+
+from pipeline.metalc import toolchain
 
 LANES = 32
 U, I, F = np.uint32, np.int32, np.float32
@@ -34,6 +37,7 @@ SHUFFLES = {
     "shuffle_rotate_down": ("3", lambda lane, n: (lane + 3) % n),
 }
 GROUPS = {"simd": LANES, "quad": 4}
+MATRICES = {"hh": ("half", "half"), "bb": ("bfloat", "bfloat"), "ff": ("float", "float"), "fh": ("float", "half")}
 
 
 def source() -> str:
@@ -65,14 +69,35 @@ def source() -> str:
                     f"    using T = {metal}; {metal} v = x[i]; ushort lane = ushort(lane_); (void)lane;\n"
                     f"    if (take[i]) y[i] = T({call}); else y[i] = T(99);\n}}\n"
                 )
+    for name, (left, right) in MATRICES.items():
+        kernels.append(
+            f"kernel void matrix_{name}(device const float *a [[buffer(0)]], device const float *b [[buffer(1)]],\n"
+            f"    device float *d [[buffer(2)]], device float *own [[buffer(3)]],\n"
+            f"    uint lane [[thread_index_in_simdgroup]]) {{\n"
+            f"    threadgroup {left} left[64]; threadgroup {right} right[64];\n"
+            f"    for (uint i = lane; i < 64; i += 32) {{ left[i] = {left}(a[i]); right[i] = {right}(b[i]); }}\n"
+            f"    simdgroup_barrier(mem_flags::mem_threadgroup);\n"
+            f"    simdgroup_matrix<{left}, 8> x; simdgroup_load(x, left, 8);\n"
+            f"    simdgroup_matrix<{right}, 8> y; simdgroup_load(y, right, 8, 0, true);\n"
+            f"    simdgroup_matrix<float, 8> z(2.0f); simdgroup_multiply_accumulate(z, x, y, z);\n"
+            f"    simdgroup_store(z, d, 8);\n"
+            f"    own[2 * lane] = z.thread_elements()[0]; own[2 * lane + 1] = z.thread_elements()[1];\n}}\n"
+        )
     return "#include <metal_stdlib>\nusing namespace metal;\n" + "".join(kernels)
 
 
-@pytest.fixture(scope="module")
-def shaders(tmp_path_factory):
+@pytest.fixture(scope="module", params=["checker", "cuda"])
+def shaders(request, tmp_path_factory):
+    """The checker's own functions, and those for CUDA, whose instructions the checker's engine plays."""
     folder = tmp_path_factory.mktemp("simd")
     (folder / "simd.metal").write_text(source())
-    return Shaders(folder, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "cuda":
+            made = cuda_on_checker.headers(folder / "headers")
+            patch.setattr(toolchain, "checker_dir", lambda: made)
+        shaders = Shaders(folder, folder)
+        shaders.library("simd", 0)
+    return shaders
 
 
 # Which of the 72 threads take part: two full simdgroups and one of 8 lanes.
@@ -172,3 +197,18 @@ def test_votes(shaders, group, take):
     for name, function in votes.items():
         _, y, want = check(shaders, f"{group}_{name}", "u", take, function)
         assert np.array_equal(y, want), name
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices(shaders, name):
+    """2 I + A Bᵀ of small integers, which every type holds; each lane has the elements that it has on Apple's GPUs."""
+    a, b = np.random.default_rng(7).integers(-9, 10, (2, 8, 8)).astype(F)
+    found, (_, _, d, own) = shaders.run(
+        "simd", 0, f"matrix_{name}", [a, b, Empty(64), Empty(64)], grid=(32, 1, 1), threads=(32, 1, 1)
+    )
+    assert not found
+    want = 2 * np.eye(8) + a @ b.T
+    assert np.array_equal(d.reshape(8, 8), want)
+    lane = np.arange(LANES)
+    row, column = (lane // 4 & 4) + lane // 2 % 4, (lane // 4 & 2) * 2 + lane % 2 * 2
+    assert np.array_equal(own.reshape(LANES, 2), np.stack([want[row, column], want[row, column + 1]], axis=1))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pipeline.graph.tensors import Storage
+from pipeline.graph.weights import Blocks, Quantized
 from support import reference as ref
 from support.kernels import DOT, activations, assert_close, has_native, matrix, stored, stored_activations
 
@@ -13,9 +15,20 @@ class Layer:
     # How steep a gate's part can be, and how large up's against up itself.
     SLOPE = {"silu": 1.1, "gelu_tanh": 1.13, "swiglu_oai": 1.1}
 
-    def __init__(self, rng, experts, hidden, dim, up_format=("f32", 0), down_format=None, activation="silu", bias=None):
+    def __init__(
+        self,
+        rng,
+        experts,
+        hidden,
+        dim,
+        up_format=("f32", 0),
+        down_format=None,
+        activation="silu",
+        bias=None,
+        gate_format=None,
+    ):
         down_format = down_format or up_format
-        self.gate, self.gate_values = matrix(rng, (experts, hidden, dim), *up_format)
+        self.gate, self.gate_values = matrix(rng, (experts, hidden, dim), *(gate_format or up_format))
         self.up, self.up_values = matrix(rng, (experts, hidden, dim), *up_format)
         self.down, self.down_values = matrix(rng, (experts, dim, hidden), *down_format)
         self.size, self.activation, self.biases = experts, activation, None
@@ -69,10 +82,22 @@ class Layer:
         g, u = (weight @ x + bias[expert] for weight, bias in zip((gate, up), self.bias_values))
         inner, extra = ref.activate(g, u, self.activation), float(self.activation == "swiglu_oai")
         second = stored_activations(device, inner * (1 + DOT), self.down, down, "experts_down")
-        if not has_native(device, "experts_gate_up", self.gate):
+        if not any(has_native(device, "experts_gate_up", weight) for weight in (self.gate, self.up)):
             return second
         dg = stored_activations(device, x, self.gate, gate, "experts_gate_up") + DOT * np.abs(g)
         du = stored_activations(device, x, self.up, up, "experts_gate_up") + DOT * np.abs(u)
         slope = self.SLOPE[self.activation]
         acted = np.abs(ref.activate(g, np.ones_like(u) - extra, self.activation))
         return np.abs(down) @ (slope * dg * (np.abs(u) + extra + du) + du * acted) + second
+
+
+def only_matrix(weight):
+    """The first matrix of a stack."""
+    if isinstance(weight, Quantized):
+        parts = (None if part is None else _first(part) for part in (weight.weight, weight.scales, weight.biases))
+        return Quantized(*parts, weight.bits, weight.group_size)
+    return Blocks(_first(weight.data), weight.type) if isinstance(weight, Blocks) else _first(weight)
+
+
+def _first(part):
+    return part.part(0) if isinstance(part, Storage) else part[0]

@@ -102,7 +102,7 @@ def _build(variant: Variant) -> Path:
         out = ROOT / folder / f"{source.stem}.o"
         core.append(out)
         jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
-    programs = [*PROGRAMS, "libraries"]
+    programs = [*PROGRAMS, "libraries", "gpu"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
         jobs.append(functools.partial(_compile, shop, tools, SOURCES / f"{name}.m", out, flags[".m"]))
@@ -131,6 +131,8 @@ def _cuda_library(shop, bundle: Path, variant: Variant) -> None:
     """The library as the GPU's device takes it, and the driver that runs it here: its machine code is a path."""
     library(shop, SOURCES / "library.c", bundle / "cuda.so", '-DISA="cuda"', "-DCUDA", *variant.flags)
     library(shop, SOURCES / "fake_cuda.c", fake_driver(variant), "-pthread", *variant.flags)
+    if variant.name == "plain":
+        library(shop, SOURCES / "count_cuda.c", counting_driver(), "-O2")
     folder = bundle / "cuda" / "sm_90a"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(KERNELS):
@@ -140,6 +142,11 @@ def _cuda_library(shop, bundle: Path, variant: Variant) -> None:
 def fake_driver(variant: Variant) -> Path:
     """NVIDIA's driver as the host plays it; tests/metal/fake_cuda.c says how."""
     return ROOT / "build" / "tests" / "metal" / variant.name / "fake_cuda.so"
+
+
+def counting_driver() -> Path:
+    """A driver that passes every call on and counts it; tests/metal/count_cuda.c says how."""
+    return fake_driver(VARIANTS["plain"]).with_name("count_cuda.so")
 
 
 def library(shop, source: Path, out: Path, *flags: str) -> None:
@@ -180,11 +187,13 @@ def run(variant: Variant, name: str, *arguments: object, **environment: str):
         # The thread sanitizer has fixed places for its memory, which randomisation may take.
         command = [setarch, "--addr-no-randomize", *command]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("OB_")}
+    gpu = any(str(argument).startswith("cuda") for argument in arguments)
+    clean["OB_CUDA_DRIVER"] = str(fake_driver(variant) if gpu else "/nonexistent")
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=TIMEOUT,
-        env={**clean, "OB_CUDA_DRIVER": str(fake_driver(variant)), **variant.environment, **environment},
+        env={**clean, **variant.environment, **environment},
     )

@@ -14,10 +14,11 @@ CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
 def has_gpu() -> bool:
     """Whether a GPU of NVIDIA is there and can be used."""
     import pipeline
+    from pipeline.errors import DeviceError
 
     try:
         pipeline.open_device("cuda")
-    except pipeline.DeviceError:
+    except DeviceError:
         return False
     return True
 

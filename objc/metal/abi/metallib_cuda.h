@@ -18,10 +18,13 @@ extern "C" {
 enum { METALLIB_CUDA_THREADGROUP = 8 };  // [[threadgroup(n)]] with n below this
 
 // What a kernel cannot read from its grid: the threads of the grid, which need not be whole threadgroups, and the
-// offset of each [[threadgroup(n)]] in the dynamic shared memory, in bytes.
+// offset of each [[threadgroup(n)]] in the dynamic shared memory, in bytes. A kernel that starts writes `number` to
+// *started, memory of the host that outlives a kernel which breaks the GPU; NULL: it does not.
 typedef struct metallib_cuda_launch {
     uint32_t grid[3];
     uint32_t threadgroup[METALLIB_CUDA_THREADGROUP];
+    uint32_t number;
+    uint32_t *started;
 } metallib_cuda_launch;
 
 typedef struct metallib_cuda_function {
@@ -33,7 +36,7 @@ typedef struct metallib_cuda_function {
 typedef struct metallib_cuda {
     uint32_t abi;  // METALLIB_ABI
     uint32_t unit_count;
-    const char *const *units;               // file names in the folder cuda/, which change with their contents
+    const char *const *units;                 // file names in the folder cuda/, which change with their contents
     const metallib_cuda_function *functions;  // in the order of ob_metallib's
 } metallib_cuda;
 

@@ -4,12 +4,13 @@
 // from the commit until it has completed. Misuse raises; a failure at run time is its error.
 #import "OBMObject.h"
 #import "OBMRecording.h"
+#import "core/OBExtensions.h"
 #import "metal/api/MTLCommandBuffer.h"
 
 @class OBMCommandEncoder;
 @class OBMCommandQueue;
 
-@interface OBMCommandBuffer : OBMObject <MTLCommandBuffer> {
+@interface OBMCommandBuffer : OBMObject <MTLCommandBuffer, OBFailureLocation> {
     OBMCommandQueue *_queue;
     obm_recording *_recording;
     const obm_executor *_executor;

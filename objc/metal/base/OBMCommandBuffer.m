@@ -27,7 +27,21 @@ static bool hasStatus(void *context) {
     return obm_load(&wait->recording->status) >= wait->status;
 }
 
-static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)recording->owner release]; }
+@interface OBMCommandBuffer ()
+- (void)releaseKept;
+@end
+
+// What it used goes, also where a program keeps the command buffer. Logs name kernels, so they are written before.
+static void hasCompleted(obm_recording *recording) {
+    OBMCommandBuffer *owner = recording->owner;
+    if ([(OBMDevice *)[owner device] writesLogs]) {
+        NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
+        [owner logs];
+        [pool drain];
+    }
+    [owner releaseKept];
+    [owner release];
+}
 
 @implementation OBMCommandBuffer
 
@@ -59,7 +73,11 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     if (status == OBM_ENQUEUED) _executor->withdraw(_executor->context, _recording);
     if (status < OBM_COMMITTED) obm_sub(_recording->in_flight, 1);
     [self releaseKept];
-    if (_logs == nil) [self logs];  // or they would stay with the device
+    @try {
+        if (_logs == nil) [self logs];  // or they would stay with the device
+    } @catch (NSException *exception) {
+        (void)exception;  // there is no memory for them, and nobody asks for them any more
+    }
     [_logs release];
     [_queue giveBackRecording:_recording];
     [_queue release];
@@ -103,6 +121,11 @@ static void hasCompleted(obm_recording *recording) { [(OBMCommandBuffer *)record
     OBMSetError(&error, MTLCommandBufferErrorDomain, _recording->error_code, @"command buffer%@: %s",
                 [self labelSuffix], obm_load(&_recording->error));
     return error;
+}
+
+- (NSUInteger)failedDispatch {
+    if ([self status] != MTLCommandBufferStatusError || _recording->failed_dispatch == 0) return NSNotFound;
+    return _recording->failed_dispatch - 1;
 }
 
 // Most devices have none.

@@ -53,8 +53,16 @@ static bool hasRoom(void *context) {
 - (id<MTLCommandBuffer>)commandBufferRetained:(BOOL)retained options:(MTLCommandBufferErrorOption)options {
     obm_recording *recording = [self takeRecording];
     if (recording == NULL) return nil;
-    return [[[OBMCommandBuffer alloc] initWithQueue:self recording:recording retained:retained
-                                            options:options] autorelease];
+    OBMCommandBuffer *buffer = nil;
+    @try {
+        buffer = [[OBMCommandBuffer alloc] initWithQueue:self recording:recording retained:retained options:options];
+    } @finally {
+        if (buffer == nil) {  // there was no memory for it
+            obm_sub(&_inFlight, 1);
+            [self giveBackRecording:recording];
+        }
+    }
+    return [buffer autorelease];
 }
 
 - (id<MTLCommandBuffer>)commandBuffer {

@@ -11,5 +11,9 @@ NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevi
 // The folder of what is compiled once and kept, which may not be there yet; nil where the environment names none.
 NSString *OBMCacheFolder(void);
 
-// Makes a folder and those above it. NO, and errno says why, if that is not possible.
-BOOL OBMMakeFolder(NSString *path);
+// Makes it where it is missing. NO and an error when it cannot be used: nobody else may put files there, because what is
+// in the cache is loaded and run.
+BOOL OBMOpenCache(NSString *cache, NSError **error);
+
+// Makes a folder, and those above it as any folder is. NO, and errno says why, if that is not possible.
+BOOL OBMMakeFolder(NSString *path, mode_t mode);

@@ -18,12 +18,7 @@ static NSString *environmentText(const char *name) {
 
 static NSArray *compilerCommand(void) {
     NSString *text = environmentText("OB_METALC");
-    if (text == nil) text = @"python3 -m pipeline.metalc";
-    NSMutableArray *words = [NSMutableArray array];
-    for (NSString *word in [text componentsSeparatedByCharactersInSet:[NSCharacterSet whitespaceCharacterSet]]) {
-        if ([word length] > 0) [words addObject:word];
-    }
-    return words;
+    return OBMWordsOf(text != nil ? text : @"python3 -I -m pipeline.metalc");
 }
 
 NSString *OBMCacheFolder(void) {
@@ -34,10 +29,36 @@ NSString *OBMCacheFolder(void) {
     return [folder stringByAppendingPathComponent:@"onebuf"];
 }
 
-BOOL OBMMakeFolder(NSString *path) {
-    if (mkdir([path fileSystemRepresentation], 0777) == 0 || errno == EEXIST) return YES;
+BOOL OBMMakeFolder(NSString *path, mode_t mode) {
+    if (mkdir([path fileSystemRepresentation], mode) == 0 || errno == EEXIST) return YES;
     if (errno != ENOENT || [path length] < 2) return NO;
-    return OBMMakeFolder([path stringByDeletingLastPathComponent]) && mkdir([path fileSystemRepresentation], 0777) == 0;
+    if (!OBMMakeFolder([path stringByDeletingLastPathComponent], 0777)) return NO;
+    return mkdir([path fileSystemRepresentation], mode) == 0 || errno == EEXIST;
+}
+
+// Whether no other user can put files there: what is in the cache is loaded and run.
+static BOOL isPrivate(NSString *path) {
+    struct stat status;
+    if (lstat([path fileSystemRepresentation], &status) != 0 || !S_ISDIR(status.st_mode)) return NO;
+    return status.st_uid == geteuid() && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+BOOL OBMOpenCache(NSString *cache, NSError **error) {
+    if (cache == nil) {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                    @"there is no folder for compiled shaders; set OB_CACHE to one, or HOME");
+    } else if (!OBMMakeFolder(cache, 0700)) {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                    @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache, strerror(errno));
+    } else if (!isPrivate(cache)) {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                    @"%@: the cache is not used, because other users may put code there; set OB_CACHE to a folder of "
+                    @"your own that only you can write (chmod go-w)",
+                    cache);
+    } else {
+        return YES;
+    }
+    return NO;
 }
 
 static NSString *compilerVersion(NSArray *command, NSMutableDictionary *versions, NSError **error) {
@@ -126,12 +147,13 @@ NSString *OBMCompileSource(NSString *source, MTLCompileOptions *options, OBMDevi
     NSString *key = hexDigest(
         [NSString stringWithFormat:@"%@\n%@\n%@\n%@", isa, [command componentsJoinedByString:@" "], version, text]);
     NSString *cache = OBMCacheFolder();
+    if (!OBMOpenCache(cache, error)) return nil;
     NSString *target = [cache stringByAppendingPathComponent:[key stringByAppendingString:@".metallib"]];
     NSString *object = [target stringByAppendingPathComponent:[isa stringByAppendingString:@".so"]];
     if (access([object fileSystemRepresentation], R_OK) == 0) return target;
     char folder[4096];
     snprintf(folder, sizeof folder, "%s/compile.XXXXXX", [cache fileSystemRepresentation]);
-    if (!OBMMakeFolder(cache) || mkdtemp(folder) == NULL) {
+    if (mkdtemp(folder) == NULL) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                     @"%@: the cache cannot be written (%s); set OB_CACHE to a folder that can", cache, strerror(errno));
         return nil;

@@ -10,6 +10,31 @@
 
 extern char **environ;
 
+NSArray *OBMWordsOf(NSString *command) {
+    NSMutableArray *words = [NSMutableArray array];
+    NSMutableString *word = nil;  // nil between words
+    unichar quote = 0;
+    for (NSUInteger i = 0; i < [command length]; i++) {
+        unichar c = [command characterAtIndex:i];
+        if (quote == 0 && (c == ' ' || c == '\t' || c == '\n')) {
+            if (word != nil) [words addObject:word];
+            word = nil;
+            continue;
+        }
+        if (word == nil) word = [NSMutableString string];
+        if (c == quote) {
+            quote = 0;
+        } else if (quote == 0 && (c == '\'' || c == '"')) {
+            quote = c;
+        } else {
+            if (c == '\\' && quote != '\'' && i + 1 < [command length]) c = [command characterAtIndex:++i];
+            [word appendFormat:@"%C", c];
+        }
+    }
+    if (word != nil) [words addObject:word];
+    return words;
+}
+
 static NSData *readAll(int descriptor) {
     NSMutableData *data = [NSMutableData data];
     char bytes[4096];

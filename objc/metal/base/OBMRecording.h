@@ -132,9 +132,10 @@ struct obm_recording {
     obm_arena arena;
     const obm_executor *executor;
     obm_phase *first, *last;
-    obm_atomic_u32 status;  // OBM_NOT_ENQUEUED and so on
-    obm_atomic_text error;  // a static text, set before the status says that it failed
-    uint32_t error_code;    // MTLCommandBufferError, set before the text
+    obm_atomic_u32 status;     // OBM_NOT_ENQUEUED and so on
+    obm_atomic_text error;     // a static text, set before the status says that it failed
+    uint32_t error_code;       // MTLCommandBufferError, set before the text
+    uint32_t failed_dispatch;  // which one it was about, from 1 on in their order; 0: not known
     double committed_time, scheduled_time, start_time, end_time;  // seconds, monotonic
 
     void (*completed)(obm_recording *);  // the last thing done with the recording, on any thread

@@ -93,7 +93,8 @@ static bool start_thread(obm_serial *serial) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&serial->references, 1);
     serial->running = pthread_create(&thread, &attributes, run_thread, serial) == 0;
     if (!serial->running) obm_sub(&serial->references, 1);
@@ -139,6 +140,11 @@ static void serial_wait(void *context, bool (*ready)(void *argument), void *argu
     pthread_mutex_unlock(&serial->order.lock);
 }
 
+static void serial_forget(void *context, obm_commands *commands) {
+    obm_serial *serial = context;
+    serial->work.forget(serial->work.context, commands);
+}
+
 obm_serial *obm_serial_create(obm_serial_work work) {
     obm_serial *serial = calloc(1, sizeof *serial);
     if (serial == NULL) return NULL;
@@ -146,6 +152,8 @@ obm_serial *obm_serial_create(obm_serial_work work) {
     serial->executor = (obm_executor){.phase_size = work.phase_size,
                                       .dispatch_size = work.dispatch_size,
                                       .bindings = true,
+                                      .takes_commands = work.takes_commands,
+                                      .forget = work.forget != NULL ? serial_forget : NULL,
                                       .enqueue = serial_enqueue,
                                       .withdraw = serial_withdraw,
                                       .commit = serial_commit,

@@ -15,8 +15,12 @@ typedef struct obm_serial_work {
     // A recording begins, before its first phase.
     void (*begin)(void *context, obm_recording *recording);
 
-    // Runs the dispatches of a phase, whose sizes are known. What goes wrong fails the recording.
+    // Runs the dispatches of a phase, whose sizes are known, or its commands. What goes wrong fails the recording.
     void (*run)(void *context, obm_recording *recording, const obm_phase *phase);
+
+    // As in obm_executor; forget comes from any thread.
+    bool takes_commands;
+    void (*forget)(void *context, obm_commands *commands);
 
     void *context;
 } obm_serial_work;

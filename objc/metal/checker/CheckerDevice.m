@@ -95,12 +95,19 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 - (NSArray *)newLogsOf:(const obm_recording *)recording {
     size_t count;
     check_finding *findings = check_findings_take(check_state_findings(_context.state), recording, &count);
+    if (findings == NULL && count > 0) {
+        [NSException raise:NSMallocException format:@"no memory left for %lu findings", (unsigned long)count];
+    }
     if (count == 0) {
         free(findings);
         return nil;
     }
-    NSArray *logs = [CheckerFunctionLog newLogsOfFindings:findings count:count];
-    free(findings);
+    NSArray *logs = nil;
+    @try {
+        logs = [CheckerFunctionLog newLogsOfFindings:findings count:count];
+    } @finally {
+        free(findings);
+    }
     return logs;
 }
 

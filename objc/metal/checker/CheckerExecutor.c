@@ -34,7 +34,9 @@ static void run_dispatch(const checker_context *checker, obm_recording *recordin
         if (signature->arguments[i].kind != METALLIB_BUFFER) continue;
         dispatch.bindings[dispatch.binding_count++] = bound_to(&signature->arguments[i], recorded);
     }
-    if (check_run(&dispatch)) return;
+    bool done = check_run(&dispatch);
+    if (check_findings_lost(check_state_findings(checker->state))) obm_recording_fail_for_memory(recording);
+    if (done) return;
     obm_recording_fail(recording, OBM_ERROR_PAGE_FAULT, "a kernel was stopped; the command buffer's logs say why");
 }
 

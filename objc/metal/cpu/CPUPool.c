@@ -266,7 +266,8 @@ static bool start_worker(cpu_pool *pool, uint32_t index) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&pool->references, 1);
     bool started = pthread_create(&thread, &attributes, run_worker, context) == 0;
     if (!started) {

@@ -1,11 +1,13 @@
+#define _GNU_SOURCE
 #include "CUDABlit.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 // While the GPU fetches one piece, threads of the host fill the next.
-enum { PIECES = 3, COPIERS = 4 };
-static const size_t PIECE = (size_t)16 << 20;
+enum { PIECES = 4, COPIERS = 8 };
+static const size_t PIECE = (size_t)16 << 20, PAGE = 4096;
 
 typedef struct piece {
     char *bytes;
@@ -34,7 +36,7 @@ static CUresult make_staging(const cuda_context *context, cuda_staging **made) {
 }
 
 void cuda_staging_free(const cuda_context *context, cuda_staging *staging) {
-    if (staging == NULL) return;
+    if (staging == NULL || cuda_is_out_of_reach(context)) return;
     cuda_enter(context);
     for (int i = 0; i < PIECES; i++) {
         if (staging->pieces[i].free != NULL) context->driver->cuEventDestroy(staging->pieces[i].free);
@@ -53,6 +55,9 @@ typedef struct slice {
 
 static void *copy_slice(void *argument) {
     slice *own = argument;
+#ifdef MADV_POPULATE_READ  // pages of a file's map one by one would take longer than their bytes
+    madvise((void *)((uintptr_t)own->from / PAGE * PAGE), own->size + PAGE, MADV_POPULATE_READ);
+#endif
     memcpy(own->to, own->from, own->size);
     return NULL;
 }
@@ -60,7 +65,7 @@ static void *copy_slice(void *argument) {
 // One core copies slower than the bus takes it.
 static void copy_in_parallel(char *to, const char *from, size_t size) {
     slice slices[COPIERS];
-    size_t share = size / COPIERS / 4096 * 4096, done = 0;
+    size_t share = size / COPIERS / PAGE * PAGE, done = 0;
     int started = 0;
     for (; share > 0 && started < COPIERS - 1; started++) {
         slices[started] = (slice){.to = to + done, .from = from + done, .size = share};

@@ -2,17 +2,27 @@
 
 #import "CUDADevice.h"
 #import "CUDAMemory.h"
+#import "metal/base/OBMError.h"
 
 @implementation CUDABuffer
 
 - (id)initWithDevice:(OBMDevice *)device length:(NSUInteger)length options:(MTLResourceOptions)options {
-    const cuda_context *context = [(CUDADevice *)device context];
+    const cuda_context *context;
+    @try {
+        context = [(CUDADevice *)device context];
+    } @catch (NSException *exception) {
+        [self release];
+        @throw;
+    }
     MTLResourceOptions mode = (options & MTLResourceStorageModeMask) >> MTLResourceStorageModeShift;
     obm_memory memory;
     CUresult result;
     if (!cuda_memory_new(context, mode == MTLStorageModePrivate ? CUDA_PRIVATE : CUDA_SHARED, length, &memory,
                          &result)) {
         [self release];
+        if (result != CUDA_ERROR_OUT_OF_MEMORY)
+            OBMRaise(@"newBuffer: the GPU's driver says: %s%s", cuda_text(result),
+                     cuda_is_broken(result) ? cuda_cure : "");
         return nil;
     }
     self = [super initWithDevice:device memory:memory options:options];

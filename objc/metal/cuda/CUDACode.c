@@ -17,7 +17,7 @@ CUresult cuda_code_load(cuda_code *code, const cuda_context *context, const void
 }
 
 void cuda_code_unload(cuda_code *code) {
-    if (code->module == NULL || cuda_driver_forked()) return;
+    if (code->module == NULL || cuda_is_out_of_reach(code->context)) return;
     cuda_enter(code->context);
     code->context->driver->cuModuleUnload(code->module);
     cuda_leave(code->context);
@@ -39,14 +39,15 @@ static CUresult address_of(void **address, const obm_dispatch *dispatch, uint32_
                            void *taker) {
     const obm_binding *binding = &dispatch->bindings[index];
     *address = dispatch->launch.buffers[index];
-    if (binding->memory != NULL) return cuda_memory_reach(((cuda_code *)dispatch->kernel->code)->context, binding->memory);
+    if (binding->memory != NULL)
+        return cuda_memory_reach(((cuda_code *)dispatch->kernel->code)->context, binding->memory);
     void *copy = take != NULL ? take(taker, binding->length) : NULL;
     if (copy == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = memcpy(copy, *address, binding->length);
     return CUDA_SUCCESS;
 }
 
-bool cuda_prepare(cuda_launch *launch, const obm_dispatch *dispatch, cuda_take_bytes take, void *taker,
+bool cuda_prepare(cuda_launch *launch, const obm_dispatch *dispatch, uint32_t number, cuda_take_bytes take, void *taker,
                   CUresult *result) {
     const obm_kernel *kernel = dispatch->kernel;
     const cuda_code *code = kernel->code;
@@ -59,6 +60,8 @@ bool cuda_prepare(cuda_launch *launch, const obm_dispatch *dispatch, cuda_take_b
     }
     launch->parameters[kernel->argument_count] = &launch->sizes;
     memset(&launch->sizes, 0, sizeof launch->sizes);
+    launch->sizes.number = number;
+    launch->sizes.started = code->context->started;
     memcpy(launch->sizes.grid, dispatch->launch.grid, sizeof launch->sizes.grid);
     launch->node = (CUDA_KERNEL_NODE_PARAMS){
         .func = code->function,

@@ -30,8 +30,9 @@ typedef struct cuda_launch {
 typedef void *(*cuda_take_bytes)(void *context, size_t length);
 
 // False if the dispatch has an empty grid, so that nothing is to be done. Otherwise *result says whether it can run;
-// `take` may be NULL where no dispatch has bytes. The context is current.
-bool cuda_prepare(cuda_launch *launch, const obm_dispatch *dispatch, cuda_take_bytes take, void *taker,
+// `number` is what it tells of itself when it starts; `take` may be NULL where no dispatch has bytes. The context is
+// current.
+bool cuda_prepare(cuda_launch *launch, const obm_dispatch *dispatch, uint32_t number, cuda_take_bytes take, void *taker,
                   CUresult *result);
 
 #endif

@@ -26,14 +26,10 @@ static const struct {
     const char *symbol;
     void **target;
 } symbols[] = {
-    {"nvrtcVersion", (void **)&nvrtc.version},
-    {"nvrtcCreateProgram", (void **)&nvrtc.create},
-    {"nvrtcCompileProgram", (void **)&nvrtc.compile},
-    {"nvrtcGetCUBINSize", (void **)&nvrtc.image_size},
-    {"nvrtcGetCUBIN", (void **)&nvrtc.image},
-    {"nvrtcGetProgramLogSize", (void **)&nvrtc.log_size},
-    {"nvrtcGetProgramLog", (void **)&nvrtc.log},
-    {"nvrtcDestroyProgram", (void **)&nvrtc.destroy},
+    {"nvrtcVersion", (void **)&nvrtc.version},        {"nvrtcCreateProgram", (void **)&nvrtc.create},
+    {"nvrtcCompileProgram", (void **)&nvrtc.compile}, {"nvrtcGetCUBINSize", (void **)&nvrtc.image_size},
+    {"nvrtcGetCUBIN", (void **)&nvrtc.image},         {"nvrtcGetProgramLogSize", (void **)&nvrtc.log_size},
+    {"nvrtcGetProgramLog", (void **)&nvrtc.log},      {"nvrtcDestroyProgram", (void **)&nvrtc.destroy},
 };
 
 static void *open_library(void) {
@@ -88,8 +84,9 @@ bool cuda_compile(const char *source, const char *name, uint32_t number, const c
     *image = NULL;
     *messages = NULL;
     if (cuda_compiler_version() == 0) {
-        *messages = strdup("the compiler NVRTC is not there: pip install nvidia-cuda-nvrtc, or name its library in "
-                           "OB_NVRTC");
+        *messages = strdup(
+            "the compiler NVRTC is not there: pip install nvidia-cuda-nvrtc, or name its library in "
+            "OB_NVRTC");
         return false;
     }
     nvrtc_program program;

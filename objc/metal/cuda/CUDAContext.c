@@ -21,7 +21,7 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
     if (result == CUDA_SUCCESS)
         result = driver->cuDeviceGetAttribute(&context->minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
     if (result == CUDA_SUCCESS) result = driver->cuDeviceTotalMem(&context->memory, device);
-    *problem = result != CUDA_SUCCESS         ? cuda_text(result)
+    *problem = result != CUDA_SUCCESS          ? cuda_text(result)
                : context->major < OLDEST_MAJOR ? "it is older than compute capability 8.0"
                                                : NULL;
     // The variant with a letter has the instructions that only this generation has.
@@ -30,24 +30,26 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
     return *problem == NULL;
 }
 
-bool cuda_context_open(cuda_context *context, const char **problem) {
+CUresult cuda_context_open(cuda_context *context) {
     const cuda_driver *driver = context->driver;
     CUdevice device;
     CUresult result = driver->cuDeviceGet(&device, context->ordinal);
     if (result == CUDA_SUCCESS) result = driver->cuCtxCreate(&context->context, CU_CTX_SCHED_AUTO, device);
-    *problem = cuda_text(result);
-    if (result != CUDA_SUCCESS) return false;
+    if (result != CUDA_SUCCESS) return result;
     result = driver->cuStreamCreate(&context->stream, CU_STREAM_NON_BLOCKING);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuMemHostAlloc((void **)&context->started, sizeof *context->started,
+                                        CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+    if (result == CUDA_SUCCESS) *context->started = 0;
     cuda_leave(context);
-    if (result == CUDA_SUCCESS) return true;
-    *problem = cuda_text(result);
-    cuda_context_close(context);
-    return false;
+    if (result != CUDA_SUCCESS) cuda_context_close(context);
+    return result;
 }
 
 void cuda_context_close(cuda_context *context) {
-    if (context->context == NULL || cuda_driver_forked()) return;
+    if (context->context == NULL || cuda_is_out_of_reach(context)) return;
     cuda_enter(context);
+    if (context->started != NULL) context->driver->cuMemFreeHost(context->started);
     if (context->stream != NULL) context->driver->cuStreamDestroy(context->stream);
     cuda_leave(context);
     context->driver->cuCtxDestroy(context->context);

@@ -17,6 +17,8 @@ typedef struct cuda_context {
     char architecture[8];  // what its code is compiled for, such as "sm_90a"
     int major, minor;      // compute capability
     size_t memory;         // bytes
+    uint32_t *started;     // the number of the last kernel that started, in memory of the host
+    bool abandoned;        // a kernel on it does not end, and whoever gives memory back would wait for that
 } cuda_context;
 
 // GPUs that the driver shows; 0 without a driver.
@@ -25,9 +27,14 @@ int cuda_device_count(void);
 // Fills in what is known of a GPU without using it. False, with the driver's words in *problem, if it cannot be used.
 bool cuda_context_describe(cuda_context *context, int ordinal, const char **problem);
 
-// Makes the context and its stream. False, with the driver's words in *problem, if that fails.
-bool cuda_context_open(cuda_context *context, const char **problem);
+// Makes the context and its stream.
+CUresult cuda_context_open(cuda_context *context);
 void cuda_context_close(cuda_context *context);
+
+// Whether what belongs to the context is to be left as it is: it is another process's, or abandoned.
+static inline bool cuda_is_out_of_reach(const cuda_context *context) {
+    return __atomic_load_n(&context->abandoned, __ATOMIC_RELAXED) || cuda_driver_forked();
+}
 
 static inline void cuda_enter(const cuda_context *context) { context->driver->cuCtxPushCurrent(context->context); }
 static inline void cuda_leave(const cuda_context *context) {

@@ -1,7 +1,7 @@
 // A GPU of NVIDIA as a device: its name is "cuda:0", "cuda:1" and so on, "cuda" for the first.
 //
 // Its context is made when something is first made from it. Any thread may use it. A GPU that a kernel broke is lost for
-// this object; a new one may be opened.
+// this process; one on which a kernel does not end is lost for this object.
 #import "CUDAContext.h"
 #import "CUDAExecutor.h"
 #import "core/OBExtensions.h"

@@ -41,7 +41,9 @@ static double deadline(void) {
     return seconds;
 }
 
+// What is out of reach is not freed: an abandoned kernel may still write to it.
 static void closeContext(void *context) {
+    if (cuda_is_out_of_reach(context)) return;
     cuda_context_close(context);
     free(context);
 }
@@ -69,9 +71,11 @@ static void closeContext(void *context) {
 }
 
 - (void)open {
-    const char *problem;
     double seconds = deadline();
-    if (!cuda_context_open(_context, &problem)) OBMRaise(@"%@: the GPU gives no context: %s", _name, problem);
+    CUresult result = cuda_context_open(_context);
+    if (result != CUDA_SUCCESS)
+        OBMRaise(@"%@: the GPU gives no context: %s%s", _name, cuda_text(result),
+                 cuda_is_broken(result) ? cuda_cure : "");
     _executor = cuda_executor_create(_context, seconds);
     if (_executor == NULL) {
         cuda_context_close(_context);
@@ -101,8 +105,14 @@ static void closeContext(void *context) {
     return _name;
 }
 - (NSString *)hardwareName {
-    return [NSString stringWithFormat:@"%s (compute capability %d.%d)", _context->hardware, _context->major,
-                                      _context->minor];
+    return [NSString
+        stringWithFormat:@"%s (compute capability %d.%d)", _context->hardware, _context->major, _context->minor];
+}
+- (NSString *)instructionSet {
+    return [NSString stringWithUTF8String:_context->architecture];
+}
+- (uint64_t)memorySize {
+    return _context->memory;
 }
 - (Class)bufferClass {
     return [CUDABuffer class];

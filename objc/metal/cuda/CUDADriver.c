@@ -81,3 +81,10 @@ const char *cuda_text(CUresult result) {
         return "an error unknown to the driver";
     return text;
 }
+
+const char *const cuda_cure = "; its driver serves this process no more, start it again";
+
+bool cuda_is_broken(CUresult result) {
+    return result == CUDA_ERROR_ILLEGAL_ADDRESS || result == CUDA_ERROR_LAUNCH_TIMEOUT ||
+           (result >= CUDA_ERROR_HARDWARE_STACK_ERROR && result <= CUDA_ERROR_LAUNCH_FAILED);
+}

@@ -28,6 +28,8 @@ enum {
     CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES = 701,
     CUDA_ERROR_LAUNCH_TIMEOUT = 702,
     CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    CUDA_ERROR_HARDWARE_STACK_ERROR = 714,
+    CUDA_ERROR_ILLEGAL_INSTRUCTION = 715,
     CUDA_ERROR_MISALIGNED_ADDRESS = 716,
     CUDA_ERROR_INVALID_ADDRESS_SPACE = 717,
     CUDA_ERROR_INVALID_PC = 718,
@@ -63,55 +65,55 @@ typedef struct CUgraphEdgeData {
 } CUgraphEdgeData;
 
 // Each function with the symbol's suffix and its parameters.
-#define CUDA_DRIVER_FUNCTIONS(F)                                                                                       \
-    F(cuInit, "", (unsigned))                                                                                          \
-    F(cuDriverGetVersion, "", (int *))                                                                                 \
-    F(cuGetErrorName, "", (CUresult, const char **))                                                                   \
-    F(cuGetErrorString, "", (CUresult, const char **))                                                                 \
-    F(cuDeviceGetCount, "", (int *))                                                                                   \
-    F(cuDeviceGet, "", (CUdevice *, int))                                                                              \
-    F(cuDeviceGetName, "", (char *, int, CUdevice))                                                                    \
-    F(cuDeviceGetAttribute, "", (int *, int, CUdevice))                                                                \
-    F(cuDeviceTotalMem, "_v2", (size_t *, CUdevice))                                                                   \
-    F(cuCtxCreate, "_v2", (CUcontext *, unsigned, CUdevice))                                                           \
-    F(cuCtxDestroy, "_v2", (CUcontext))                                                                                \
-    F(cuCtxPushCurrent, "_v2", (CUcontext))                                                                            \
-    F(cuCtxPopCurrent, "_v2", (CUcontext *))                                                                           \
-    F(cuMemGetInfo, "_v2", (size_t *, size_t *))                                                                       \
-    F(cuMemAlloc, "_v2", (CUdeviceptr *, size_t))                                                                      \
-    F(cuMemFree, "_v2", (CUdeviceptr))                                                                                 \
-    F(cuMemHostAlloc, "", (void **, size_t, unsigned))                                                                 \
-    F(cuMemFreeHost, "", (void *))                                                                                     \
-    F(cuMemHostGetDevicePointer, "_v2", (CUdeviceptr *, void *, unsigned))                                             \
-    F(cuMemHostRegister, "_v2", (void *, size_t, unsigned))                                                            \
-    F(cuMemHostUnregister, "", (void *))                                                                               \
-    F(cuMemcpyAsync, "", (CUdeviceptr, CUdeviceptr, size_t, CUstream))                                                 \
-    F(cuMemcpyHtoDAsync, "_v2", (CUdeviceptr, const void *, size_t, CUstream))                                         \
-    F(cuMemcpyDtoHAsync, "_v2", (void *, CUdeviceptr, size_t, CUstream))                                               \
-    F(cuMemsetD8Async, "", (CUdeviceptr, unsigned char, size_t, CUstream))                                             \
-    F(cuStreamCreate, "", (CUstream *, unsigned))                                                                      \
-    F(cuStreamDestroy, "_v2", (CUstream))                                                                              \
-    F(cuStreamSynchronize, "", (CUstream))                                                                             \
-    F(cuEventCreate, "", (CUevent *, unsigned))                                                                        \
-    F(cuEventDestroy, "_v2", (CUevent))                                                                                \
-    F(cuEventRecord, "", (CUevent, CUstream))                                                                          \
-    F(cuEventQuery, "", (CUevent))                                                                                     \
-    F(cuEventElapsedTime, "", (float *, CUevent, CUevent))                                                             \
-    F(cuModuleLoadData, "", (CUmodule *, const void *))                                                                \
-    F(cuModuleUnload, "", (CUmodule))                                                                                  \
-    F(cuModuleGetFunction, "", (CUfunction *, CUmodule, const char *))                                                 \
-    F(cuFuncGetAttribute, "", (int *, int, CUfunction))                                                                \
-    F(cuLaunchKernel, "", (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, \
-                           void **, void **))                                                                          \
-    F(cuGraphCreate, "", (CUgraph *, unsigned))                                                                        \
-    F(cuGraphDestroy, "", (CUgraph))                                                                                   \
-    F(cuGraphAddKernelNode, "_v2", (CUgraphNode *, CUgraph, const CUgraphNode *, size_t,                               \
-                                    const CUDA_KERNEL_NODE_PARAMS *))                                                  \
-    F(cuGraphAddDependencies, "_v2", (CUgraph, const CUgraphNode *, const CUgraphNode *, const CUgraphEdgeData *,      \
-                                      size_t))                                                                         \
-    F(cuGraphInstantiateWithFlags, "", (CUgraphExec *, CUgraph, unsigned long long))                                   \
-    F(cuGraphUpload, "", (CUgraphExec, CUstream))                                                                      \
-    F(cuGraphLaunch, "", (CUgraphExec, CUstream))                                                                      \
+#define CUDA_DRIVER_FUNCTIONS(F)                                                                                      \
+    F(cuInit, "", (unsigned))                                                                                         \
+    F(cuDriverGetVersion, "", (int *))                                                                                \
+    F(cuGetErrorName, "", (CUresult, const char **))                                                                  \
+    F(cuGetErrorString, "", (CUresult, const char **))                                                                \
+    F(cuDeviceGetCount, "", (int *))                                                                                  \
+    F(cuDeviceGet, "", (CUdevice *, int))                                                                             \
+    F(cuDeviceGetName, "", (char *, int, CUdevice))                                                                   \
+    F(cuDeviceGetAttribute, "", (int *, int, CUdevice))                                                               \
+    F(cuDeviceTotalMem, "_v2", (size_t *, CUdevice))                                                                  \
+    F(cuCtxCreate, "_v2", (CUcontext *, unsigned, CUdevice))                                                          \
+    F(cuCtxDestroy, "_v2", (CUcontext))                                                                               \
+    F(cuCtxPushCurrent, "_v2", (CUcontext))                                                                           \
+    F(cuCtxPopCurrent, "_v2", (CUcontext *))                                                                          \
+    F(cuMemGetInfo, "_v2", (size_t *, size_t *))                                                                      \
+    F(cuMemAlloc, "_v2", (CUdeviceptr *, size_t))                                                                     \
+    F(cuMemFree, "_v2", (CUdeviceptr))                                                                                \
+    F(cuMemHostAlloc, "", (void **, size_t, unsigned))                                                                \
+    F(cuMemFreeHost, "", (void *))                                                                                    \
+    F(cuMemHostGetDevicePointer, "_v2", (CUdeviceptr *, void *, unsigned))                                            \
+    F(cuMemHostRegister, "_v2", (void *, size_t, unsigned))                                                           \
+    F(cuMemHostUnregister, "", (void *))                                                                              \
+    F(cuMemcpyAsync, "", (CUdeviceptr, CUdeviceptr, size_t, CUstream))                                                \
+    F(cuMemcpyHtoDAsync, "_v2", (CUdeviceptr, const void *, size_t, CUstream))                                        \
+    F(cuMemcpyDtoHAsync, "_v2", (void *, CUdeviceptr, size_t, CUstream))                                              \
+    F(cuMemsetD8Async, "", (CUdeviceptr, unsigned char, size_t, CUstream))                                            \
+    F(cuStreamCreate, "", (CUstream *, unsigned))                                                                     \
+    F(cuStreamDestroy, "_v2", (CUstream))                                                                             \
+    F(cuStreamSynchronize, "", (CUstream))                                                                            \
+    F(cuEventCreate, "", (CUevent *, unsigned))                                                                       \
+    F(cuEventDestroy, "_v2", (CUevent))                                                                               \
+    F(cuEventRecord, "", (CUevent, CUstream))                                                                         \
+    F(cuEventQuery, "", (CUevent))                                                                                    \
+    F(cuEventElapsedTime, "", (float *, CUevent, CUevent))                                                            \
+    F(cuModuleLoadData, "", (CUmodule *, const void *))                                                               \
+    F(cuModuleUnload, "", (CUmodule))                                                                                 \
+    F(cuModuleGetFunction, "", (CUfunction *, CUmodule, const char *))                                                \
+    F(cuFuncGetAttribute, "", (int *, int, CUfunction))                                                               \
+    F(cuLaunchKernel, "",                                                                                             \
+      (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **)) \
+    F(cuGraphCreate, "", (CUgraph *, unsigned))                                                                       \
+    F(cuGraphDestroy, "", (CUgraph))                                                                                  \
+    F(cuGraphAddKernelNode, "_v2",                                                                                    \
+      (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_KERNEL_NODE_PARAMS *))                         \
+    F(cuGraphAddDependencies, "_v2",                                                                                  \
+      (CUgraph, const CUgraphNode *, const CUgraphNode *, const CUgraphEdgeData *, size_t))                           \
+    F(cuGraphInstantiateWithFlags, "", (CUgraphExec *, CUgraph, unsigned long long))                                  \
+    F(cuGraphUpload, "", (CUgraphExec, CUstream))                                                                     \
+    F(cuGraphLaunch, "", (CUgraphExec, CUstream))                                                                     \
     F(cuGraphExecDestroy, "", (CUgraphExec))
 
 typedef struct cuda_driver {
@@ -133,5 +135,10 @@ bool cuda_driver_forked(void);
 
 // The driver's words for a result, never NULL.
 const char *cuda_text(CUresult result);
+
+// Whether a result means that a kernel broke the GPU for this process: the driver then gives it nothing any more, not
+// even another context. `cuda_cure` says so to whoever reads the error.
+bool cuda_is_broken(CUresult result);
+extern const char *const cuda_cure;
 
 #endif

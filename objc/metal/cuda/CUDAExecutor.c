@@ -12,14 +12,14 @@
 #include "metal/base/OBMOrder.h"
 
 enum {
-    SPINS = 4000,             // looks of a waiting thread before it sleeps between them
-    WAITER_NAP = 20000,       // nanoseconds
-    IDLE_NAP = 200000,        // of the executor's own thread between two looks
+    SPINS = 4000,        // looks of a waiting thread before it sleeps between them
+    WAITER_NAP = 20000,  // nanoseconds
+    IDLE_NAP = 200000,   // of the executor's own thread between two looks
 };
 
 struct cuda_executor {
     obm_executor calls;
-    const cuda_context *context;
+    cuda_context *context;
     obm_order order;
     cuda_flight flight;
     cuda_phases phases;
@@ -116,6 +116,8 @@ static bool is_endless(cuda_executor *executor, cuda_marker *marker) {
     return now - marker->first_seen > executor->deadline;
 }
 
+static uint32_t started(const cuda_executor *executor) { return *(volatile uint32_t *)executor->context->started; }
+
 // Whether the GPU is done with a marker; what went wrong fails its recording and all later ones.
 static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
     if (obm_load(&executor->lost) == NULL) {
@@ -123,15 +125,19 @@ static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
         if (result == CUDA_SUCCESS) return true;
         if (result == CUDA_ERROR_NOT_READY) {
             if (!is_endless(executor, marker)) return false;
-            obm_store(&executor->lost, "a kernel did not end within the time that OB_CUDA_DEADLINE allows; the device is "
-                                       "lost, open it again");
-            if (marker->recording != NULL) obm_recording_fail(marker->recording, CUDA_TIMED_OUT, obm_load(&executor->lost));
+            __atomic_store_n(&executor->context->abandoned, true, __ATOMIC_RELAXED);
+            obm_store(&executor->lost, "an earlier command buffer did not end; open the device again");
+            if (marker->recording != NULL)
+                cuda_fail_started(marker->recording, CUDA_ERROR_LAUNCH_TIMEOUT, started(executor));
         } else {
-            if (marker->recording != NULL) cuda_fail(marker->recording, result, NULL, NULL);
-            obm_store(&executor->lost, "an earlier command buffer broke the device; open it again");
+            if (marker->recording != NULL) cuda_fail_started(marker->recording, result, started(executor));
+            obm_store(&executor->lost,
+                      "an earlier command buffer broke the GPU; its driver serves this process no more, start it "
+                      "again");
         }
     }
-    if (marker->recording != NULL) obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->lost));
+    if (marker->recording != NULL)
+        obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->lost));
     return true;
 }
 
@@ -213,7 +219,8 @@ static bool start_thread(cuda_executor *executor) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the host's threads
+    sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
     obm_add(&executor->references, 1);
     executor->running = pthread_create(&thread, &attributes, run_thread, executor) == 0;
     if (!executor->running) obm_sub(&executor->references, 1);
@@ -260,13 +267,13 @@ static void cuda_wait(void *context, bool (*ready)(void *argument), void *argume
 
 static void cuda_forget(void *context, obm_commands *commands) {
     cuda_executor *executor = context;
-    if (!obm_order_alive(&executor->order)) return;
+    if (cuda_is_out_of_reach(executor->context)) return;
     cuda_enter(executor->context);
     cuda_graph_forget(executor->context, commands);
     cuda_leave(executor->context);
 }
 
-cuda_executor *cuda_executor_create(const cuda_context *context, double deadline) {
+cuda_executor *cuda_executor_create(cuda_context *context, double deadline) {
     cuda_executor *executor = calloc(1, sizeof *executor);
     if (executor == NULL) return NULL;
     executor->context = context;

@@ -12,7 +12,7 @@
 typedef struct cuda_executor cuda_executor;
 
 // NULL when there is no memory left. `deadline`: seconds after which a recording counts as endless.
-cuda_executor *cuda_executor_create(const cuda_context *context, double deadline);
+cuda_executor *cuda_executor_create(cuda_context *context, double deadline);
 
 // No recording may be unfinished; may be called by `completed` of the last one. NULL is allowed. `closed` is called
 // when nothing uses the context any more, perhaps on another thread.

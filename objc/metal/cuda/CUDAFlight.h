@@ -25,7 +25,8 @@ typedef struct cuda_marker {
     obm_recording *recording;
     obm_phase *phase;     // the signal
     cuda_block *blocks;   // of the part
-    bool began;           // its begin is in the stream
+    uint32_t launched;    // dispatches of the part, which are numbered from 1 on
+    bool began;           // its begin is in the stream; else it begins where the one before it ends
     uint64_t first_seen;  // nanoseconds: when it became the next that is waited for; 0: it is not yet
 } cuda_marker;
 
@@ -42,7 +43,7 @@ typedef struct cuda_flight {
 void cuda_flight_open(cuda_flight *flight, const cuda_context *context);
 void cuda_flight_close(cuda_flight *flight);
 
-// A marker with its begin in the stream; NULL when there is no memory left. The context is current.
+// A marker whose part begins now; NULL when there is no memory left. The context is current.
 cuda_marker *cuda_marker_begin(cuda_flight *flight);
 
 // Memory for bytes of the marker's part.

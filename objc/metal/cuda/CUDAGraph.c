@@ -9,8 +9,8 @@ typedef struct graph_builder {
     const cuda_context *context;
     CUgraph graph;
     CUgraphNode *nodes;
-    size_t count;               // of nodes
-    size_t before, phase;       // first nodes of the phase before, and of this one
+    size_t count;          // of nodes
+    size_t before, phase;  // first nodes of the phase before, and of this one
     bool programmatic;
 } graph_builder;
 
@@ -54,21 +54,22 @@ static CUresult add_edges(graph_builder *builder, CUgraphNode node) {
         edge.type = CU_GRAPH_DEPENDENCY_PROGRAMMATIC;
     }
     for (size_t i = builder->before; i < builder->phase; i++) {
-        CUresult result = builder->context->driver->cuGraphAddDependencies(builder->graph, &builder->nodes[i], &node,
-                                                                           &edge, 1);
+        CUresult result =
+            builder->context->driver->cuGraphAddDependencies(builder->graph, &builder->nodes[i], &node, &edge, 1);
         if (result != CUDA_SUCCESS) return result;
     }
     return CUDA_SUCCESS;
 }
 
-static CUresult add_command(graph_builder *builder, const obm_command *command) {
+// A command's number is its place among all, from 1 on.
+static CUresult add_command(graph_builder *builder, const obm_command *command, uint32_t number) {
     cuda_launch launch;
     CUresult result;
     if (command->barrier && builder->count > builder->phase) {
         builder->before = builder->phase;
         builder->phase = builder->count;
     }
-    if (command->dispatch == NULL || !cuda_prepare(&launch, command->dispatch, NULL, NULL, &result))
+    if (command->dispatch == NULL || !cuda_prepare(&launch, command->dispatch, number, NULL, NULL, &result))
         return CUDA_SUCCESS;
     if (result != CUDA_SUCCESS) return result;
     CUgraphNode *node = &builder->nodes[builder->count];
@@ -88,7 +89,7 @@ static CUresult build(const cuda_context *context, const obm_commands *commands,
     builder.programmatic = context->major >= 9 && constants_stay(commands, kept->first, kept->count);
     if (builder.nodes == NULL) result = CUDA_ERROR_OUT_OF_MEMORY;
     for (uint32_t i = 0; i < kept->count && result == CUDA_SUCCESS; i++)
-        result = add_command(&builder, &commands->list[kept->first + i]);
+        result = add_command(&builder, &commands->list[kept->first + i], kept->first + i + 1);
     if (result == CUDA_SUCCESS) result = driver->cuGraphInstantiateWithFlags(&kept->exec, builder.graph, 0);
     if (result == CUDA_SUCCESS) result = driver->cuGraphUpload(kept->exec, context->stream);
     driver->cuGraphDestroy(builder.graph);

@@ -46,8 +46,9 @@ static NSString *imageName(const metallib_cuda *cuda, const metallib_cuda_functi
     return [NSString stringWithFormat:@"%@-%u.cubin", [unit stringByDeletingPathExtension], function->number];
 }
 
-// Where the cache has a kernel's machine code; nil without a cache.
+// Where the cache has a kernel's machine code; nil without a cache that is this user's alone.
 - (NSString *)cachedPathOf:(NSString *)name architecture:(NSString *)architecture {
+    if (!OBMOpenCache(OBMCacheFolder(), NULL)) return nil;
     NSString *version = [NSString stringWithFormat:@"%d", cuda_compiler_version()];
     NSString *folder = [[OBMCacheFolder() stringByAppendingPathComponent:@"cuda"]
         stringByAppendingPathComponent:[NSString stringWithFormat:@"%@-%@", architecture, version]];
@@ -57,7 +58,7 @@ static NSString *imageName(const metallib_cuda *cuda, const metallib_cuda_functi
 // Other processes see all of the file or nothing. A cache that cannot be written costs only time.
 static void keep(NSData *image, NSString *path) {
     char name[4096];
-    if (path == nil || !OBMMakeFolder([path stringByDeletingLastPathComponent])) return;
+    if (path == nil || !OBMMakeFolder([path stringByDeletingLastPathComponent], 0700)) return;
     int length = snprintf(name, sizeof name, "%s.XXXXXX", [path fileSystemRepresentation]);
     int descriptor = length < (int)sizeof name ? mkstemp(name) : -1;
     if (descriptor < 0) return;
@@ -90,7 +91,9 @@ static void keep(NSData *image, NSString *path) {
     return [NSData dataWithBytesNoCopy:image length:size freeWhenDone:YES];
 }
 
-- (NSData *)imageOf:(const metallib_cuda_function *)function context:(const cuda_context *)context error:(NSError **)error {
+- (NSData *)imageOf:(const metallib_cuda_function *)function
+            context:(const cuda_context *)context
+              error:(NSError **)error {
     NSString *architecture = [NSString stringWithUTF8String:context->architecture];
     NSString *name = imageName(_cuda, function);
     NSString *built = [[_folder stringByAppendingPathComponent:architecture] stringByAppendingPathComponent:name];
@@ -123,8 +126,13 @@ static void keep(NSData *image, NSString *path) {
         CUresult result = cuda_code_load(&_codes[index], context, [image bytes], _cuda->functions[index].symbol);
         cuda_leave(context);
         if (result == CUDA_SUCCESS) return YES;
-        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"its machine code cannot be loaded; empty the cache's folder cuda (%s)", cuda_text(result));
+        if (cuda_is_broken(result))
+            OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"the GPU's driver says: %s%s",
+                        cuda_text(result), cuda_cure);
+        else
+            OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
+                        @"its machine code cannot be loaded (%s); empty the folder cuda of the cache",
+                        cuda_text(result));
         return NO;
     }
 }

@@ -37,13 +37,13 @@ bool cuda_memory_new(const cuda_context *context, cuda_memory_kind kind, size_t 
                      CUresult *result) {
     cuda_memory *own = calloc(1, sizeof *own);
     *result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (own == NULL || cuda_driver_forked()) {
+    if (own == NULL || cuda_is_out_of_reach(context)) {
         free(own);
         return false;
     }
     cuda_enter(context);
-    *result = kind == CUDA_PRIVATE ? allocate_private(context, length, memory)
-                                   : allocate_shared(context, length, memory);
+    *result =
+        kind == CUDA_PRIVATE ? allocate_private(context, length, memory) : allocate_shared(context, length, memory);
     cuda_leave(context);
     if (*result != CUDA_SUCCESS) {
         free(own);
@@ -65,7 +65,7 @@ bool cuda_memory_wrap(void *bytes, size_t length, obm_memory *memory) {
 
 void cuda_memory_free(const cuda_context *context, obm_memory *memory) {
     cuda_memory *own = memory->own;
-    if (own == NULL || cuda_driver_forked()) return;
+    if (own == NULL || cuda_is_out_of_reach(context)) return;
     cuda_enter(context);
     if (own->kind == CUDA_PRIVATE) context->driver->cuMemFree((CUdeviceptr)memory->address);
     else if (own->kind == CUDA_SHARED) context->driver->cuMemFreeHost(memory->bytes);

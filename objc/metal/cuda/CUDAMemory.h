@@ -15,9 +15,9 @@ typedef enum {
 
 typedef struct cuda_memory {
     cuda_memory_kind kind;
-    bool reachable;        // the GPU can reach it at the host's address
-    bool registered;       // and that is to be undone
-    uint64_t written_in;   // the graph last built in which a kernel writes it
+    bool reachable;       // the GPU can reach it at the host's address
+    bool registered;      // and that is to be undone
+    uint64_t written_in;  // the graph last built in which a kernel writes it
 } cuda_memory;
 
 // Zeroed memory, and the caller's. `memory` is filled in, and its `own` is a cuda_memory. False, with the driver's

@@ -8,30 +8,55 @@ void cuda_phases_close(cuda_phases *phases) { cuda_staging_free(phases->context,
 
 static uint32_t code_of(CUresult result) {
     switch (result) {
-        case CUDA_ERROR_OUT_OF_MEMORY:
-        case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
-            return OBM_ERROR_OUT_OF_MEMORY;
-        case CUDA_ERROR_ILLEGAL_ADDRESS:
-        case CUDA_ERROR_MISALIGNED_ADDRESS:
-        case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-        case CUDA_ERROR_INVALID_PC:
-        case CUDA_ERROR_LAUNCH_FAILED:
-            return OBM_ERROR_PAGE_FAULT;
-        case CUDA_ERROR_LAUNCH_TIMEOUT:
-            return CUDA_TIMED_OUT;
-        default:
-            return CUDA_INTERNAL;
+    case CUDA_ERROR_OUT_OF_MEMORY:
+    case CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES:
+        return OBM_ERROR_OUT_OF_MEMORY;
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+        return OBM_ERROR_PAGE_FAULT;
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+        return CUDA_TIMED_OUT;
+    default:
+        return CUDA_INTERNAL;
     }
 }
 
-void cuda_fail(obm_recording *recording, CUresult result, const char *kernel, const char *label) {
-    char text[512];
-    int used = snprintf(text, sizeof text, "the GPU's driver says: %s", cuda_text(result));
-    if (kernel != NULL && used > 0 && (size_t)used < sizeof text)
-        snprintf(text + used, sizeof text - (size_t)used, " (kernel %s%s%s)", kernel, label != NULL ? ", " : "",
-                 label != NULL ? label : "");
+static void fail(obm_recording *recording, CUresult result, const char *kernel, const char *label, const char *cure) {
+    char text[512], of[256] = "";
+    if (kernel != NULL)
+        snprintf(of, sizeof of, " (kernel %s%s%s)", kernel, label != NULL ? ", " : "", label != NULL ? label : "");
+    if (result == CUDA_ERROR_LAUNCH_TIMEOUT)
+        snprintf(text, sizeof text, "it did not end within the time that OB_CUDA_DEADLINE allows%s%s", of, cure);
+    else snprintf(text, sizeof text, "the GPU's driver says: %s%s%s", cuda_text(result), of, cure);
     const char *kept = obm_arena_text(&recording->arena, text);
     obm_recording_fail(recording, code_of(result), kept != NULL ? kept : cuda_text(result));
+}
+
+void cuda_fail(obm_recording *recording, CUresult result, const char *kernel, const char *label) {
+    fail(recording, result, kernel, label, "");
+}
+
+// The dispatch of that number, from 1 on, in a recording's phases.
+static const obm_dispatch *dispatch_of(const obm_recording *recording, uint32_t number) {
+    for (const obm_phase *phase = recording->first; phase != NULL && number > 0; phase = phase->next) {
+        if (phase->kind == OBM_PHASE_COMMANDS)
+            return number <= phase->commands->count ? phase->commands->list[number - 1].dispatch : NULL;
+        for (const obm_dispatch *d = phase->first; phase->kind == OBM_PHASE_DISPATCHES && d != NULL; d = d->next) {
+            if (--number == 0) return d;
+        }
+    }
+    return NULL;
+}
+
+void cuda_fail_started(obm_recording *recording, CUresult result, uint32_t number) {
+    const obm_dispatch *dispatch = dispatch_of(recording, number);
+    if (dispatch != NULL) recording->failed_dispatch = number;
+    fail(recording, result, dispatch != NULL ? dispatch->kernel->signature->name : NULL,
+         dispatch != NULL ? dispatch->label : NULL,
+         cuda_is_broken(result) && result != CUDA_ERROR_LAUNCH_TIMEOUT ? cuda_cure : "; open the device again");
 }
 
 typedef struct taker {
@@ -69,7 +94,7 @@ static void run_dispatch(cuda_phases *phases, obm_recording *recording, obm_disp
     cuda_launch launch;
     CUresult result;
     if (dispatch->indirect != NULL && !resolve(phases, recording, dispatch)) return;
-    if (!cuda_prepare(&launch, dispatch, take_bytes, &own, &result)) return;
+    if (!cuda_prepare(&launch, dispatch, ++marker->launched, take_bytes, &own, &result)) return;
     const CUDA_KERNEL_NODE_PARAMS *node = &launch.node;
     if (result == CUDA_SUCCESS)
         result = phases->context->driver->cuLaunchKernel(

@@ -22,4 +22,7 @@ void cuda_phases_run(cuda_phases *phases, obm_recording *recording, obm_phase *p
 // Fails a recording with the driver's words, and what they are about if that is known.
 void cuda_fail(obm_recording *recording, CUresult result, const char *kernel, const char *label);
 
+// The same for a recording that broke the GPU, in which the dispatch of that number was the last to start.
+void cuda_fail_started(obm_recording *recording, CUresult result, uint32_t number);
+
 #endif

@@ -21,6 +21,7 @@ from .values import FIX
 
 __all__ = ["GgufCheckpoint", "open_gguf"]
 
+MOST_NAMED = 100  # missing parts
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -30,6 +31,8 @@ class GgufCheckpoint(Checkpoint):
     architecture   as the file calls it
     metadata       its keys and values
     """
+
+    class_defaults = False  # what a file does not say, llama.cpp's code does, and configuration.py
 
     def __init__(self, path: Path, headers: list[Header], tensors: dict[str, TensorInfo]) -> None:
         main = replace(headers[0], tensors=tensors)
@@ -48,7 +51,7 @@ class GgufCheckpoint(Checkpoint):
     @property
     def end_tokens(self) -> tuple[int, ...]:
         if self._ends is None:
-            self._ends = self._vocabulary.end_tokens()
+            self._ends = self._vocabulary.end_tokens(_templates(self.metadata).values())
         return self._ends
 
     @property
@@ -56,7 +59,10 @@ class GgufCheckpoint(Checkpoint):
         return self._vocabulary.bos_token()
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer(make_tokenizer(self._vocabulary), self.bos_token)
+        core = make_tokenizer(self._vocabulary, self.end_tokens)
+        made = Tokenizer(core, self.bos_token, self._vocabulary.eos_token())
+        made.set_ends(self.end_tokens, ())
+        return made
 
     def chat(self) -> Chat:
         return Chat(self.source, _templates(self.metadata), self._vocabulary.special_texts())
@@ -110,7 +116,7 @@ def _parts(path: Path, header: Header) -> list[Header]:
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise CheckpointError(
-            f"{path}: {len(missing)} of its {count} parts are not found: {listed(missing, len(missing))}; download them"
+            f"{path}: {len(missing)} of its {count} parts are not found: {listed(missing, MOST_NAMED)}; download them"
         )
     headers = [header if file == path else read_header(file) for file in files]
     for number, part in enumerate(headers):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import CheckpointError
+from ..files import open_file
 from ..tensor_info import quoted
 from .families import COMMON, NEEDED, Family
 from .header import Header
@@ -70,7 +71,9 @@ def make_config(header: Header, architecture: str, family: Family) -> dict[str, 
     config["num_hidden_layers"] = _layers(values)
     config["vocab_size"] = _vocabulary(values)
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in header.tensors
+    config["attention_bias"] = config["qkv_bias"] = "blk.0.attn_q.bias" in header.tensors
+    config["_attention_output_bias"] = "blk.0.attn_output.bias" in header.tensors
+    config["mlp_bias"] = any(f"blk.0.ffn_{part}.bias" in header.tensors for part in ("gate", "up", "down"))
     config |= _rope(values, family) | _windows(values, family, config["num_hidden_layers"])
     special = _SPECIAL.get(family.model_type)
     return config if special is None else config | special(values, config)
@@ -148,7 +151,7 @@ def _factors(values: Metadata) -> list[float]:
             f"expected F32 with a value for each frequency; {FIX}"
         )
     try:
-        with open(info.file, "rb", buffering=0) as stream:
+        with open_file(info.file) as stream:
             stream.seek(info.offset)
             raw = stream.read(info.nbytes)
     except OSError as error:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import CheckpointError, UnsupportedError
+from ..files import open_file
+from ..maps import map_file
 from ..tensor_info import TensorInfo, quoted
 from .types import block_type
 from .values import FIX, MAX_KEY_BYTES, Cursor, key_name
@@ -53,15 +55,13 @@ def read_header(file: Path) -> Header:
     """The checked header of `file`. CheckpointError names the file, the key or tensor, and what to do."""
     file = Path(file)
     try:
-        with open(file, "rb", buffering=0) as stream:
+        with open_file(file) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < len(MAGIC) + 4 + 8 + 8:
                 raise CheckpointError(f"{file}: {size} bytes are too few for a GGUF file; {FIX}")
-            data = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+            data = map_file(file, stream, size)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # shorter than a moment ago
-        raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete") from error
     return parse_header(file, data, size)
 
 

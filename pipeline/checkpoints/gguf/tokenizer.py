@@ -7,7 +7,7 @@ merges of the first and the spaces and bytes of the second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from ...errors import CheckpointError, UnsupportedError
+from ...printing import one_line
+from ..end_tokens import END_TEXTS, only_ends, template_ends
+from ..panics import panics_become
 from ..tensor_info import quoted
 from .pretokenizers import KINDS, Kind
 from .values import FIX, SCALARS, STRING, Array
@@ -35,30 +38,6 @@ class TokenType(IntEnum):
     USER_DEFINED = 4
     UNUSED = 5
     BYTE = 6
-
-
-# Control tokens that end a text or a turn: files name one or two of them, and some none.
-END_TEXTS = frozenset(
-    {
-        "</s>",
-        "<eos>",
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<｜end▁of▁sentence｜>",
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<end_of_turn>",
-        "<turn|>",
-        "<EOT>",
-        "[EOS]",
-        "[EOT]",
-        "<end_of_utterance>",
-    }
-)
 
 
 class Vocabulary:
@@ -109,9 +88,10 @@ class Vocabulary:
         return list(self.array("token_type", strings=False, least=count))[:count]
 
     def token_id(self, key: str, default: int | None = None) -> int | None:
-        """A token's id; None where there is none or it lies outside the vocabulary."""
-        value = self.get(key, int, default)
-        return value if value is not None and 0 <= value < len(self.array("tokens", strings=True)) else None
+        """A token's id. The default stands where the file has none or one outside of the vocabulary; None where it is
+        outside, too."""
+        count = len(self.array("tokens", strings=True))
+        return next((i for i in (self.get(key, int), default) if i is not None and 0 <= i < count), None)
 
     @property
     def pre(self) -> Kind:
@@ -144,30 +124,35 @@ class Vocabulary:
             "sep_token": "seperator_token_id",
             "mask_token": "mask_token_id",
         }
-        defaults = {"bos_token": 1, "eos_token": 2} if self.model == "llama" else {}
+        defaults = {"bos_token": 1, "eos_token": self._default_end} if self.model == "llama" else {}
         texts = self.tokens()
         ids = {name: self.token_id(key, defaults.get(name)) for name, key in keys.items()}
         return {name: texts[i] for name, i in ids.items() if i is not None}
 
-    def end_tokens(self) -> tuple[int, ...]:
-        """The ids that end a text: those that the file names, and the control tokens with such texts."""
+    def eos_token(self) -> int | None:
+        """The id that a prompt ends with, besides; None where the file does not want one, as nearly all files."""
+        return self.token_id("eos_token_id", self._default_end) if self.get("add_eos_token", bool, False) else None
+
+    @property
+    def _default_end(self) -> int | None:
+        return 2 if self.model == "llama" else None
+
+    def end_tokens(self, templates: Iterable[str] = ()) -> tuple[int, ...]:
+        """The ids that end a text: those that the file names, and the tokens with such texts, whatever their type: some
+        converters wrote another one than CONTROL. templates: the chat templates, which may have an end of their own."""
         if self._metadata.get(PREFIX + "tokens") is None:
             return ()
-        default = 2 if self.model == "llama" else None
-        named = [self.token_id("eos_token_id", default), self.token_id("eot_token_id"), self.token_id("eom_token_id")]
-        texts = self.tokens()
-        found = {
-            text: i
-            for i, (text, kind) in enumerate(zip(texts, self.types(len(texts))))
-            if text in END_TEXTS and kind == TokenType.CONTROL
-        }
-        if "<|return|>" in found and "<|call|>" in found:
-            found.pop("<|end|>", None)  # there it ends one message of several
-        return tuple(dict.fromkeys([*(i for i in named if i is not None), *found.values()]))
+        keys = ("eos_token_id", "eot_token_id", "eom_token_id")
+        named = [self.token_id(key, self._default_end if key == "eos_token_id" else None) for key in keys]
+        wanted = END_TEXTS | template_ends(templates)
+        found = {text: i for i, text in enumerate(self.tokens()) if text in wanted}
+        ends = only_ends(found, found.__contains__)
+        return tuple(dict.fromkeys([*(i for i in named if i is not None), *(i for t, i in found.items() if t in ends)]))
 
 
-def make_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
-    """The tokenizer. UnsupportedError for another kind of tokenizer, CheckpointError for a damaged one."""
+def make_tokenizer(vocabulary: Vocabulary, ends: Collection[int] = ()) -> Tokenizer:
+    """The tokenizer, in which the tokens `ends` are special. UnsupportedError for another kind of tokenizer,
+    CheckpointError for a damaged one."""
     build = {"gpt2": _byte_level, "llama": _sentencepiece, "gemma4": _sentencepiece}.get(vocabulary.model)
     if vocabulary.model in ("", "none", "no_vocab"):
         raise CheckpointError(f"{vocabulary.file}: has no tokenizer in it; use a file that was converted with one")
@@ -182,17 +167,18 @@ def make_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     if len(ids) < len(texts):
         twin = next(text for i, text in enumerate(texts) if ids[text] != i)
         raise vocabulary.error("tokens", f"has token {quoted(twin)} twice")
+
+    def bad(what: str) -> CheckpointError:
+        return CheckpointError(f"{vocabulary.file}: no tokenizer can be made of its metadata: {what}; {FIX}")
+
     try:
-        tokenizer = build(vocabulary, texts, types, ids)
-        _add_special(tokenizer, texts, types)
-    except CheckpointError:
+        with panics_become(bad, silent=True):
+            tokenizer = build(vocabulary, texts, types, ids)
+            _add_special(tokenizer, texts, types, ends)
+    except (CheckpointError, MemoryError):
         raise
-    except BaseException as error:  # the package raises plain Exception, and panics of its own kind
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-            raise
-        raise CheckpointError(
-            f"{vocabulary.file}: no tokenizer can be made of its metadata: {' '.join(str(error).split())}; {FIX}"
-        ) from error
+    except Exception as error:  # the package raises plain Exception
+        raise bad(one_line(str(error))) from error
     return tokenizer
 
 
@@ -252,9 +238,13 @@ def _merges_by_score(
     return [pair for *_, pair in found]
 
 
-def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int]) -> None:
+def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int], ends: Collection[int]) -> None:
     """Adds the tokens that are found in a text before it is cut; decoding leaves the special ones of them out."""
-    special = [text for text, kind in zip(texts, types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)]
-    defined = [text for text, kind in zip(texts, types) if kind == TokenType.USER_DEFINED]
+    control = {i for i, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.UNKNOWN)}
+    control |= {i for i in ends if types[i] != TokenType.NORMAL or texts[i] in END_TEXTS}
+    special = [texts[i] for i in sorted(control)]
+    defined = [
+        text for i, (text, kind) in enumerate(zip(texts, types)) if kind == TokenType.USER_DEFINED and i not in control
+    ]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in defined])

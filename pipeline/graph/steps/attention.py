@@ -15,6 +15,20 @@ from ..tensors import Storage, Tensor, VectorLike
 
 NORMS = ("head", "all")
 
+# A GPU splits positions where they are more than so many parts, and rows and heads give fewer threadgroups than this.
+SPLIT_PARTS = 4
+SPLIT_THREADGROUPS = 256
+# Below so many query heads of all rows, a threadgroup of a GPU takes two of them.
+FEW_HEADS = 256
+
+NO_PLACE = "was given a slot or a position that its cache does not have"  # why a row fails
+
+
+def attention_parts(window: int, context: int) -> int:
+    """The most parts in which the positions that a row sees are worked on."""
+    seen = min(window, context) if window else context
+    return min(math.ceil(seen / _core.ATTENTION_PART), _core.ATTENTION_PARTS)
+
 
 @runtime_checkable
 class Frequencies(Protocol):
@@ -77,8 +91,9 @@ class Attention(Step):
         table: of `rope_table`; its 2 · half_dim turn, from the first on, the rest of a head stays. Number i goes with
         i + half_dim; interleaved: 2i with 2i + 1. None: no position is in the heads.
         window: where above 0 the caches are rings, in which position p is at p modulo their context.
+        A row whose slot or position the caches do not have fails.
         """
-        _, kv_heads, context, dim = k_cache.shape
+        held, kv_heads, context, dim = k_cache.shape
         v_dim, heads = v_cache.shape[3], q.shape[1] // dim
         if (q_norm is None) != (k_norm is None):
             raise BuildError(f"{self.named(name)}: only one of q_norm and k_norm is given; give both or neither")
@@ -101,15 +116,17 @@ class Attention(Step):
             name,
             f"heads_to_cache_{q_weight.dtype}_{k_cache.dtype}",
             (q, k, v, q_weight, k_weight, q if table is None else table, slots, positions),
-            (y, k_cache, v_cache),
+            (y, k_cache, v_cache, self.status()),
             {
                 "rows": self.rows,
                 "heads": heads,
                 "kv_heads": kv_heads,
                 "head_dim": dim,
                 "v_dim": v_dim,
+                "slots": held,
                 "context": context,
                 "ring": int(window > 0),
+                "step": self.failing_step(name, NO_PLACE),
                 "half_dim": half,
                 "interleaved": int(interleaved),
                 "norm": kind,
@@ -144,9 +161,10 @@ class Attention(Step):
         then, in which position p is at p modulo their context: enough of it are window + the most rows of a chain - 1,
         or all positions that there are. sinks [heads] f32, f16 or bf16: a score more for each head, whose weight
         has no value. softcap: where above 0, scores s become softcap · tanh(s / softcap). v_dim: values are the first
-        that many numbers of their cache's rows, which may be the keys' (default: all).
+        that many numbers of their cache's rows, which may be the keys' (default: all). A row whose slot the caches do
+        not have, or whose position without a window, fails.
         """
-        _, kv_heads, context, dim = k_cache.shape
+        held, kv_heads, context, dim = k_cache.shape
         heads, v_row = q.shape[1], v_cache.shape[3]
         v_dim = v_dim or v_row
         self.check_rows(q, name, heads, dim)
@@ -162,28 +180,55 @@ class Attention(Step):
             if stored.dtype not in FLOATS:
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
-        y = self.scratch(name, (self.rows, heads * v_dim))
+        tiles, parts = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim)), attention_parts(window, context)
+        constants = {
+            "rows": self.rows,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": dim,
+            "v_dim": v_dim,
+            "v_row": v_row,
+            "slots": held,
+            "context": context,
+            "window": window,
+            "sinks": kind,
+            "step": self.failing_step(name, NO_PLACE),
+            "tiles": tiles,
+            "parts": parts,
+            "split": int(self._attention_splits(kv_heads * tiles, parts, dim, v_dim)),
+            "scale": dim**-0.5 if scale is None else scale,
+            "softcap": softcap,
+        }
+        reads, y = (q, k_cache, v_cache, slots, positions, stored), self.scratch(name, (self.rows, heads * v_dim))
+        sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END)) if constants["split"] else y
         self.add(
             name,
             f"attention_{k_cache.dtype}",
-            (q, k_cache, v_cache, slots, positions, stored),
-            (y,),
-            {
-                "rows": self.rows,
-                "heads": heads,
-                "kv_heads": kv_heads,
-                "head_dim": dim,
-                "v_dim": v_dim,
-                "v_row": v_row,
-                "context": context,
-                "window": window,
-                "sinks": kind,
-                "scale": dim**-0.5 if scale is None else scale,
-                "softcap": softcap,
-            },
-            columns=kv_heads,
+            reads,
+            (sums, self.status()),
+            constants,
+            columns=kv_heads * tiles,
+            depth=parts if constants["split"] else 1,
         )
+        if constants["split"]:
+            merged = (sums, slots, positions, stored)
+            self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
         return y
+
+    def _attention_tiles(self, kv_heads: int, sharing: int, dim: int) -> int:
+        """Threadgroups among which the heads that share a key-value head are divided. On a processor one thread reads
+        keys and values once for all of them; a GPU's threadgroup has registers for a few, and where rows and heads
+        alone do not fill a GPU, it takes fewer yet. No bit depends on it."""
+        if self.simd_width == 1:
+            return 1
+        few = dim > 256 or self.rows * kv_heads * sharing < FEW_HEADS
+        return math.ceil(sharing / (2 if few else _core.ATTENTION_TILE))
+
+    def _attention_splits(self, threadgroups: int, parts: int, dim: int, v_dim: int) -> bool:
+        """Whether each part of the positions has threadgroups of its own, and a dispatch more merges them. It pays
+        where the rows alone do not fill a GPU, and where a row may have several parts."""
+        fits = dim <= _core.ATTENTION_HEAD_DIM and v_dim <= _core.ATTENTION_V_DIM
+        return self.simd_width > 1 and fits and parts > SPLIT_PARTS and self.rows * threadgroups < SPLIT_THREADGROUPS
 
     def _head_norms(
         self,

@@ -5,72 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 from ...device.core import _core
-from ...errors import BuildError, DTypeError, ShapeError
+from ...errors import BuildError, ShapeError
 from ..kernel_names import kernel_name
-from ..tensors import Tensor, VectorLike
+from ..plan import Constants
+from ..tensors import Tensor
 from ..weights import Weight, WeightLike
+from .expert_layer import Biases, ExpertLayer, Mlp, as_mlp
 from .linear import Linear
 
 # From this many rows on, experts are worth grouping.
 GROUPED_ROWS = 4
-
-
-# The biases of gate, up and down.
-Biases: TypeAlias = tuple[VectorLike | None, VectorLike | None, VectorLike | None]
-
-
-class Mlp(NamedTuple):
-    """A dense MLP beside the experts: gate_proj, up_proj [hidden, dim], down_proj [dim, hidden].
-    gate_logit [1, dim], if given: its output counts σ(gate_logit · h) times (Qwen2-MoE)."""
-
-    gate_proj: WeightLike
-    up_proj: WeightLike
-    down_proj: WeightLike
-    gate_logit: WeightLike | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The stacks of a step, and the constants of the kernels that read them."""
-
-    gate: Weight
-    up: Weight
-    biases: tuple[Tensor, ...]  # gate, up, down; where there is none, another tensor, bound but not read
-    stored: tuple[int, ...]
-    constants: dict[str, int]
-
-    @property
-    def into(self) -> dict[str, int]:
-        """The constants of a kernel that reads gate and up."""
-        count, hidden, dim = self.gate.shape
-        return {
-            **self.constants,
-            "experts": count,
-            "inputs": dim,
-            "outputs": hidden,
-            "group_size": self.gate.group_size,
-            "bias": self.stored[0],
-            "expert_rows": self.gate.expert_rows or hidden,
-            "row_step": self.gate.row_step,
-        }
-
-    def out(self, down: Weight) -> dict[str, int]:
-        """The constants of a kernel that reads down."""
-        count, dim, hidden = down.shape
-        return {
-            **self.constants,
-            "experts": count,
-            "inputs": hidden,
-            "outputs": dim,
-            "group_size": down.group_size,
-            "bias": self.stored[2],
-            "expert_rows": dim,
-            "row_step": 1,
-        }
 
 
 class Experts(Linear):
@@ -86,13 +32,15 @@ class Experts(Linear):
         *,
         activation: str = "silu",
         biases: Biases | None = None,
-        shared: Sequence[WeightLike] | None = None,
+        shared: Mlp | Sequence[WeightLike] | None = None,
         grouped: bool | None = None,
     ) -> Tensor:
         """Σ_k weights[k] · down(act(gate(h), up(h))) over the chosen experts: [R, dim].
 
         gate_proj, up_proj [experts, hidden, dim], down_proj [experts, dim, hidden]; ids never leave the
         device. OB_NONE among the ids adds nothing; any other id that is no expert fails the row.
+
+        gate_proj and up_proj may differ in format; it then takes two dispatches more, and twice the products.
 
         `activation`: "silu" and "gelu_tanh" act on the gate, which up multiplies; "swiglu_oai" is
         gpt-oss's. `biases` of gate, up and down: [experts, outputs] each. `shared`: the weights of an Mlp, which is
@@ -118,7 +66,7 @@ class Experts(Linear):
         if grouped is None:
             grouped = self.rows >= GROUPED_ROWS
         y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, down, name)
-        return y if shared is None else self._add_shared(h, y, Mlp(*shared), activation, name + ".shared")
+        return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
 
     def mlp(
         self,
@@ -136,7 +84,8 @@ class Experts(Linear):
     ) -> Tensor:
         """scale · down(act(gate(x), up(x))), two dispatches: [R, dim].
 
-        gate_proj, up_proj [hidden, dim], down_proj [dim, hidden]; `biases` of the three: [outputs] each.
+        gate_proj, up_proj [hidden, dim], down_proj [dim, hidden]; `biases` of the three: [outputs] each. Where gate and
+        up differ in format, there are four dispatches.
         `activation` as for experts; `gate` [R, 1] and `add` [R, dim] as for linear.
         """
         gates, ups = (
@@ -149,25 +98,63 @@ class Experts(Linear):
         inner = self.scratch(name + ".inner", (self.rows, hidden))
         grouped = self.rows >= GROUPED_ROWS
         # The kernel touches neither ids nor pairs nor the status: other tensors are bound instead.
-        kernel, reads, writes = "", [x, x], [inner, inner]
-        if grouped:
-            kernel, reads, writes = "_grouped", [x, x, x], [inner]
-        self.add(
-            name + ".gate_up",
-            kernel_name(f"experts_gate_up{kernel}", gates.format),
-            (*gates.parts, *ups.parts, *reads, *layer.biases[:2]),
-            writes,
-            layer.into,
-            columns=math.ceil(hidden / _core.LINEAR_OUTPUTS),
-            height=int(grouped),
-        )
+        kernel, reads = ("_grouped", [x, x, x]) if grouped else ("", [x, x])
+        columns, height = math.ceil(hidden / _core.LINEAR_OUTPUTS), int(grouped)
+        self._gate_up(layer, kernel, reads, inner, [] if grouped else [inner], name, columns=columns, height=height)
         return self.linear(inner, down_proj, down_bias, name + ".down", scale=scale, gate=gate, add=add)
 
     def _add_shared(self, h: Tensor, y: Tensor, shared: Mlp, activation: str, name: str) -> Tensor:
         logit = None
         if shared.gate_logit is not None:
             logit = self.linear(h, shared.gate_logit, name=name + ".gate")
-        return self.mlp(h, shared.gate_proj, shared.up_proj, shared.down_proj, activation, name, gate=logit, add=y)
+        parts = (shared.gate_proj, shared.up_proj, shared.down_proj)
+        return self.mlp(h, *parts, activation, name, biases=shared.biases, gate=logit, add=y)
+
+    def _gate_up(
+        self,
+        layer: ExpertLayer,
+        kernel: str,
+        reads: Sequence[Tensor],
+        inner: Tensor,
+        also: Sequence[Tensor],
+        name: str,
+        *,
+        columns: int,
+        height: int = 0,
+        depth: int = 1,
+        offsets: Tensor | None = None,
+    ) -> None:
+        """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
+        `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
+        offsets: those of the pairs, where they are in the order of experts."""
+        gate_bias, up_bias, _ = layer.biases
+
+        def add(
+            gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str
+        ) -> None:
+            self.add(
+                f"{name}.{part}",
+                kernel_name(f"experts_gate_up{kernel}", gate.format),
+                (*gate.parts, *up.parts, *reads, bias, other),
+                (y, *(y if tensor is inner else tensor for tensor in also)),
+                constants,
+                columns=columns,
+                height=height,
+                depth=depth,
+            )
+
+        if layer.alike:
+            add(layer.gate, layer.up, gate_bias, up_bias, layer.into, inner, "gate_up")
+            return
+        products = []
+        for weight, bias, stored, part in zip(
+            (layer.gate, layer.up), (gate_bias, up_bias), layer.stored, ("gate", "up")
+        ):
+            y = self.scratch(f"{name}.{part}", inner.shape)
+            add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
+            products.append(y)
+        kernel, ends = ("experts_activate", []) if offsets is None else ("experts_activate_grouped", [offsets])
+        self.add(name + ".activate", kernel, [*products, *ends], (inner,), layer.into, depth=layer.into["top_k"])
 
     def _layer(
         self,
@@ -179,15 +166,11 @@ class Experts(Linear):
         name: str,
         top_k: int,
         dense: int = 0,
-    ) -> _Layer:
+    ) -> ExpertLayer:
         """Checks what concerns gate and up."""
         count, hidden, dim = gate.shape
         self.check_shape(up, name, count, hidden, dim)
         self.check_rows(h, name, dim)
-        if (gate.format, gate.group_size) != (up.format, up.group_size):
-            raise DTypeError(f"{self.named(name)}: gate_proj is {gate.format}, up_proj {up.format}; they must agree")
-        if (gate.expert_rows, gate.row_step) != (up.expert_rows, up.row_step):
-            raise BuildError(f"{self.named(name)}: the rows of gate_proj and up_proj lie apart differently")
         if activation not in _core.ACTIVATIONS:
             raise BuildError(f"{self.named(name)}: activation = {activation!r}; choose {', '.join(_core.ACTIVATIONS)}")
         given = biases or (None, None, None)
@@ -195,8 +178,6 @@ class Experts(Linear):
         parts = (("gate", hidden), ("up", hidden), ("down", dim))
         found = [self.bias(bias, f"{name}.{part}", (*lead, n), h) for bias, (part, n) in zip(given, parts, strict=True)]
         tensors, stored = tuple(bias for bias, _ in found), tuple(kind for _, kind in found)
-        if stored[0] != stored[1]:
-            raise DTypeError(f"{self.named(name)}: gate and up must both have a bias, of one dtype, or both none")
         constants = {
             "rows": self.rows,
             "top_k": top_k,
@@ -204,20 +185,13 @@ class Experts(Linear):
             "dense": dense,
             "activation": _core.ACTIVATIONS[activation],
         }
-        return _Layer(gate, up, tensors, stored, constants)
+        return ExpertLayer(gate, up, tensors, stored, constants)
 
-    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str) -> Tensor:
         (_, dim, hidden), tile = down.shape, _core.LINEAR_OUTPUTS
         inner = self.scratch(name + ".inner", (*ids.shape, hidden))
-        self.add(
-            name + ".gate_up",
-            kernel_name("experts_gate_up", layer.gate.format),
-            (*layer.gate.parts, *layer.up.parts, h, ids, *layer.biases[:2]),
-            (inner, self.status()),
-            layer.into,
-            columns=math.ceil(hidden / tile),
-            depth=ids.shape[1],
-        )
+        columns, depth = math.ceil(hidden / tile), ids.shape[1]
+        self._gate_up(layer, "", (h, ids), inner, (self.status(),), name, columns=columns, depth=depth)
         y = self.scratch(name, (self.rows, dim))
         self.add(
             name + ".down",
@@ -229,21 +203,17 @@ class Experts(Linear):
         )
         return y
 
-    def _by_expert(self, h: Tensor, ids: Tensor, weights: Tensor, layer: _Layer, down: Weight, name: str) -> Tensor:
+    def _by_expert(
+        self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str
+    ) -> Tensor:
         (count, dim, hidden), tile, size = down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
         pairs = self.scratch(name + ".pairs", (size,), "u32")
         offsets = self.scratch(name + ".offsets", (count + 1,), "u32")
         self.add(name + ".group", "group_experts", (ids,), (pairs, offsets, self.status()), layer.into, height=count)
         inner = self.scratch(name + ".inner", (size, hidden))  # in the order of pairs
-        self.add(
-            name + ".gate_up",
-            kernel_name("experts_gate_up_grouped", layer.gate.format),
-            (*layer.gate.parts, *layer.up.parts, h, pairs, offsets, *layer.biases[:2]),
-            (inner,),
-            layer.into,
-            columns=math.ceil(hidden / tile),
-            height=count,
-        )
+        columns = math.ceil(hidden / tile)
+        reads = (h, pairs, offsets)
+        self._gate_up(layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets)
         products = self.scratch(name + ".products", (*ids.shape, dim))
         self.add(
             name + ".down",

@@ -10,7 +10,7 @@ from ..formats import CACHE_DTYPES
 from ..kernel_names import kernel_name
 from ..tensors import Tensor, VectorLike
 from ..weights import Weight, WeightLike
-from .attention import Attention
+from .attention import NO_PLACE, Attention
 
 
 class KeysValues(NamedTuple):
@@ -37,7 +37,8 @@ class Latent(Attention):
         name: str = "latent_to_cache",
     ) -> Tensor:
         """Puts kv [R, rank + rope] into the cache [slots, 1, context, rank + rope] at each row's slot and position: the
-        first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`).
+        first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`). A row whose slot
+        or position the cache does not have fails.
 
         Gives the queries that `latent_attention` completes, [R, heads, rank + rope]: of q [R, heads · (nope + rope)]
         the last `rope` numbers of each head, turned."""
@@ -61,7 +62,7 @@ class Latent(Attention):
             name,
             f"latent_to_cache_{weight.dtype}_{cache.dtype}",
             (q, kv, weight, table, slots, positions),
-            (turned, cache),
+            (turned, cache, self.status()),
             {
                 "rows": self.rows,
                 "heads": heads,
@@ -69,7 +70,9 @@ class Latent(Attention):
                 "rank": rank,
                 "half_dim": half,
                 "interleaved": int(interleaved),
+                "slots": cache.shape[0],
                 "context": cache.shape[2],
+                "step": self.failing_step(name, NO_PLACE),
                 "eps": eps,
             },
         )

@@ -44,6 +44,7 @@ class Sampling(Step):
         filters: Tensor | None = None,
         penalties: Penalties | None = None,
         logprobs: int = 0,
+        finite: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Per row 8 bytes, [R, 2] u32: the token, and the bits of its f32 log-probability under
         softmax(logits).
@@ -51,7 +52,8 @@ class Sampling(Step):
         temperature [R] (≤ 0: argmax, lower index on a tie), seeds [R, 2] u32. The draw is Gumbel-max with
         noise that depends on the row's seed and position only. With `advance` the token goes to `tokens`
         and `positions` moves on: the next run's input. A row with a failed step gives OB_NONE and the
-        step's number. logits [1, vocab] are every row's.
+        step's number; with `finite` so does a row with a logit of +inf, which only a model that is damaged
+        gives. logits [1, vocab] are every row's.
 
         In this order, where given: `penalties` (bias, repetition, presence, frequency), temperature, and
         `filters` [R, 3] u32, struct SampleFilter (top-k, top-p, min-p). `logprobs` = n gives (result, top)
@@ -61,6 +63,7 @@ class Sampling(Step):
         self.check_rows(seeds, name, 2, dtype="u32")
         self.check_rows(positions, name, dtype="u32")
         args.update(advance=int(advance), filtered=int(filters is not None), tempered=int(filters is not None))
+        args["finite"] = int(finite)
         if tokens is None:
             if advance or penalties:
                 raise BuildError(f"{self.named(name)}: there are no tokens to advance or to penalise")
@@ -174,10 +177,12 @@ class Sampling(Step):
             "filtered": 0,
             "tempered": 0,
             "logprobs": 0,
+            "slots": 0,
             "context": 0,
             "biases": 0,
             "step": self.failing_step(name),
             "advance": 0,
+            "finite": 0,
         }, shared
 
     @staticmethod
@@ -243,7 +248,8 @@ class Sampling(Step):
         biases = penalties.bias_ids.shape[1]
         self.check_rows(penalties.bias_ids, name, biases, dtype="u32")
         self.check_rows(penalties.bias_values, name, biases)
-        args.update(context=penalties.history.shape[1], biases=biases)
+        slots, context = penalties.history.shape
+        args.update(slots=slots, context=context, biases=biases)
         adjusted = self.scratch(name + ".adjusted", logits.shape)
         totals = self.scratch(name + ".totals", (self.rows, 3))
         marks = self.state(self.named(name + ".marks"), Storage.zeros(logits.shape, "u32"))
@@ -259,7 +265,7 @@ class Sampling(Step):
             name + ".penalties",
             "penalty_apply",
             (penalties.rows, penalties.bias_ids, penalties.bias_values, stats, tokens, positions, penalties.slots),
-            (penalties.history, marks, adjusted, totals),
+            (penalties.history, marks, adjusted, totals, self.status()),
             args,
         )
         return adjusted, totals

@@ -3,7 +3,7 @@
 `gains` scale matrices by what their names contain: routers that choose clearly, logits that differ.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 COMMON = {
     "vocab_size": 61,
@@ -267,6 +267,11 @@ CASES = {
             ),
         },
     ),
+    "glm4_moe_lite": Case(
+        "glm4_moe_lite",
+        {name: value for name, value in _LATENT.items() if name != "first_k_dense_replace"}
+        | {"q_lora_rank": 96, "norm_topk_prob": True, "rope_parameters": _rope(1e6)},
+    ),
     "deepseek_v2": Case(
         "deepseek_v2",
         _LATENT
@@ -298,3 +303,35 @@ CASES = {
         seed="7 ",
     ),
 }
+
+
+def _variant(name: str, config: dict, seed: str = "") -> Case:
+    case = CASES[name]
+    return replace(case, config=case.config | config, seed=seed)
+
+
+_SWITCHED = {"use_sliding_window": True, "sliding_window": 8}
+_BIASED = {"attention_bias": True}
+
+# Settings that few checkpoints have. They are tested in float32 only.
+VARIANTS = {
+    "llama_biases": _variant("llama", _BIASED | {"mlp_bias": True}),
+    "qwen2_window": _variant("qwen2", _SWITCHED | {"max_window_layers": 2}),
+    "qwen3_window": _variant("qwen3", _BIASED | _SWITCHED | {"max_window_layers": 2}, "2 "),
+    "qwen3_moe_dense": _variant("qwen3_moe", _BIASED | _SWITCHED | {"mlp_only_layers": [3], "decoder_sparse_step": 2}),
+    "qwen2_moe_dense": _variant(
+        "qwen2_moe", _SWITCHED | {"max_window_layers": 3, "mlp_only_layers": [1], "qkv_bias": False}, "3 "
+    ),
+    "mixtral_window": _variant("mixtral", {"sliding_window": 8}, "2 "),
+    "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
+    "granitemoe_biases": _variant("granitemoe", _BIASED),
+    "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
+    "gemma3_biases": _variant("gemma3_text", _BIASED),
+    "gemma4_biases": _variant("gemma4_text", _BIASED),
+    "deepseek_v3_biases": _variant("deepseek_v3", _BIASED),
+    "deepseek_v2_biases": _variant("deepseek_v2", _BIASED | {"mlp_bias": True}),
+    "glm4_moe_lite_sparse": _variant(
+        "glm4_moe_lite", {"mlp_layer_types": ["dense", "sparse", "dense", "sparse", "sparse"]}
+    ),
+}
+ALL = CASES | VARIANTS

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 from support import reference as ref
-from support.families.cases import CASES
+from support.families.cases import ALL
 from support.families.grid import grid, vector
 
 DTYPES = {"F32": np.float32, "F16": np.float16}
@@ -65,5 +65,5 @@ def write_folder(folder, name: str, golden: dict, dtype: str = "F32") -> None:
     (folder / "config.json").write_text(json.dumps(golden["config"]))
     write_safetensors(
         folder / "model.safetensors",
-        {tensor: stored(values(CASES[name], tensor, shape), dtype) for tensor, shape in golden["tensors"].items()},
+        {tensor: stored(values(ALL[name], tensor, shape), dtype) for tensor, shape in golden["tensors"].items()},
     )

@@ -30,8 +30,11 @@ ARCHITECTURES = {
 }
 
 
-def write_gguf(file, name: str, golden: dict, kind: str) -> None:
-    """Matrices in `kind` where their rows are whole blocks of it, else Q8_0; routers and vectors F32."""
+def write_gguf(
+    file, name: str, golden: dict, kind: str, metadata: dict | None = None, kinds: dict[str, str] | None = None
+) -> None:
+    """Matrices in `kind`, or in that of `kinds` by their name in a block, where their rows are whole blocks of it, else
+    Q8_0; routers and vectors F32. metadata: more of it, such as a tokenizer."""
     key = ARCHITECTURES[name]
     family, config = FAMILIES[key], golden["config"]
     matrices, vectors = modules(name, golden, lambda module, grid: _split(name, module, grid, config))
@@ -40,7 +43,8 @@ def write_gguf(file, name: str, golden: dict, kind: str) -> None:
     for tensor, values in (matrices | vectors).items():
         stem = _gguf_name(tensor, names)
         extra = family.layout.norms_plus_one and stem.endswith("norm.weight")
-        type_, raw = _stored(tensor, values, kind, config, family.layout.rope_pairs, float(extra))
+        own = (kinds or {}).get(stem.split(".")[-2], kind)
+        type_, raw = _stored(tensor, values, own, config, family.layout.rope_pairs, float(extra))
         shape = (values.q if isinstance(values, Grid) else values).shape
         shape = shape[1:] if tensor.endswith("shared_expert_gate") else shape
         tensors.append((stem, shape[::-1], type_))
@@ -49,7 +53,7 @@ def write_gguf(file, name: str, golden: dict, kind: str) -> None:
     if raw:
         tensors.append(("rope_freqs.weight", (len(raw) // 4,), F32))
         data += raw + bytes(-len(raw) % 32)
-    file.write_bytes(files.gguf(_metadata(name, family, config), tensors, data))
+    file.write_bytes(files.gguf(_metadata(name, family, config) | (metadata or {}), tensors, data))
 
 
 def _split(name: str, module: str, grid: Grid, config: dict):

@@ -5,7 +5,7 @@ import json
 import re
 
 import numpy as np
-from support.families.cases import CASES
+from support.families.cases import ALL
 from support.families.files import is_matrix, matrix, stored, values, write_safetensors
 from support.families.grid import BLOCK, Grid
 
@@ -20,7 +20,7 @@ ROUTERS = (".gate", ".router", "router.layer", "router.proj", "shared_expert_gat
 def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[dict[str, Grid], dict[str, np.ndarray]]:
     """(matrices by module [..., outputs, inputs], all other tensors by name), with MLX's names. split: what a format
     makes of a matrix otherwise than `_fused` does."""
-    case, matrices, vectors, stacks = CASES[name], {}, {}, {}
+    case, matrices, vectors, stacks = ALL[name], {}, {}, {}
     for tensor, shape in golden["tensors"].items():
         found = ONE_BY_ONE.fullmatch(tensor)
         if not is_matrix(tensor, shape):
@@ -86,10 +86,10 @@ def latent(module: str, grid: Grid, config: dict) -> dict[str, Grid]:
 # MLX
 
 
-def write_mlx(folder, name: str, golden: dict) -> None:
+def write_mlx(folder, name: str, golden: dict, mixed: dict | None = None) -> None:
     """4 bits in groups of 32, routers 8, or not quantised where mlx-lm leaves them; experts in mxfp4 where the family
-    has them so."""
-    config, layout = golden["config"], FAMILIES.get(CASES[name].model_type, Family())
+    has them so. mixed: other entries of the table for modules whose names end so."""
+    config, layout = golden["config"], FAMILIES.get(ALL[name].model_type, Family())
     matrices, vectors = modules(
         name,
         golden,
@@ -100,14 +100,15 @@ def write_mlx(folder, name: str, golden: dict) -> None:
         if layout.whole and re.search(layout.whole, module):
             tensors[f"{module}.weight"] = stored(grid.values, "BF16")
             continue
-        if CASES[name].mxfp4 and ".experts." in module:
+        if ALL[name].mxfp4 and ".experts." in module:
             table[module] = {"group_size": BLOCK, "bits": 4, "mode": "mxfp4"}
             tensors[f"{module}.weight"] = "U32", _packed(_e2m1(grid.q), 4)
             tensors[f"{module}.scales"] = "U8", (np.log2(grid.scale).astype(np.int32) + 128).astype(np.uint8)
             continue
-        bits = 8 if module.endswith(ROUTERS) else 4
-        if bits == 8:
-            table[module] = {"group_size": BLOCK, "bits": 8}
+        own = next((entry for end, entry in (mixed or {}).items() if module.endswith(end)), None)
+        bits = 8 if module.endswith(ROUTERS) else 4 if own is None else own["bits"]
+        if bits == 8 or own is not None:
+            table[module] = {"group_size": BLOCK, "bits": bits} | ({} if module.endswith(ROUTERS) else own or {})
         zero = 2 ** (bits - 1)
         tensors[f"{module}.weight"] = "U32", _packed(grid.q + np.int16(zero), bits)
         tensors[f"{module}.scales"] = stored(grid.scale, "BF16")
@@ -122,10 +123,10 @@ def write_blocks(folder, name: str, golden: dict) -> None:
     """gpt-oss as published: experts in MXFP4's blocks, all else in bfloat16."""
     tensors = {}
     for tensor, shape in golden["tensors"].items():
-        if not (is_matrix(tensor, shape) and CASES[name].transposed(tensor)):
-            tensors[tensor] = stored(values(CASES[name], tensor, shape), "BF16")
+        if not (is_matrix(tensor, shape) and ALL[name].transposed(tensor)):
+            tensors[tensor] = stored(values(ALL[name], tensor, shape), "BF16")
             continue
-        grid = matrix(CASES[name], tensor, (*shape[:-2], shape[-1], shape[-2]))
+        grid = matrix(ALL[name], tensor, (*shape[:-2], shape[-1], shape[-2]))
         codes = _e2m1(grid.q)
         tensors[f"{tensor}_blocks"] = "U8", (codes[..., ::2] | codes[..., 1::2] << 4).reshape(*grid.scale.shape, 16)
         tensors[f"{tensor}_scales"] = "U8", (np.log2(grid.scale).astype(np.int32) + 128).astype(np.uint8)
@@ -137,6 +138,10 @@ def write_blocks(folder, name: str, golden: dict) -> None:
 
 
 def _packed(q: np.ndarray, bits: int) -> np.ndarray:
+    if bits == 6:  # sixteen of them fill three words
+        flags = (q.astype(np.uint8)[..., None] >> np.arange(6, dtype=np.uint8)) & 1
+        raw = np.packbits(flags.reshape(*q.shape[:-1], -1), axis=-1, bitorder="little")
+        return raw.view("<u4")
     per = 32 // bits
     words = q.astype(np.uint32).reshape(*q.shape[:-1], -1, per)
     return (words << (np.arange(per, dtype=np.uint32) * np.uint32(bits))).sum(-1, dtype=np.uint32)

@@ -6,6 +6,7 @@
 
 enum { MEM_DEVICE = 1 };
 
+// A message that there is no memory for leaves a race to be found where there is none.
 static bool add(check_message **list, uint32_t *count, uint32_t *room, const check_message *message) {
     for (uint32_t i = 0; i < *count; i++) {
         check_message *old = &(*list)[i];
@@ -32,12 +33,13 @@ void check_atomic(check_state *state, uintptr_t address, uint32_t flags) {
     if (flags & METALLIB_ACCESS_READ) self->heard = address;
     if (!(flags & METALLIB_ACCESS_WRITE) || !self->released) return;
     check_message own = {address, group->segment, group->epoch[CHECK_DEVICE], (uint16_t)self->thread.index};
-    add(&state->messages, &state->message_count, &state->message_room, &own);
+    bool kept = add(&state->messages, &state->message_count, &state->message_room, &own);
     for (uint32_t i = 0; i < group->message_count; i++) {
         check_message passed = group->messages[i];
         passed.atomic = address;
-        add(&state->messages, &state->message_count, &state->message_room, &passed);
+        kept &= add(&state->messages, &state->message_count, &state->message_room, &passed);
     }
+    if (!kept) check_findings_lose(&state->findings);
 }
 
 void check_fence(uint32_t flags, uint32_t order) {
@@ -51,7 +53,8 @@ void check_fence(uint32_t flags, uint32_t order) {
         check_message message = state->messages[i];
         if (message.atomic != self->heard || message.segment == group->segment) continue;
         message.atomic = 0;
-        add(&group->messages, &group->message_count, &group->message_room, &message);
+        if (!add(&group->messages, &group->message_count, &group->message_room, &message))
+            check_findings_lose(&state->findings);
     }
 }
 

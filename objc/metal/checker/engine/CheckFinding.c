@@ -24,7 +24,10 @@ static void add(check_findings *findings, const check_finding *finding) {
     if (findings->count == findings->room) {
         size_t room = findings->room == 0 ? 16 : 2 * findings->room;
         check_finding *list = realloc(findings->list, room * sizeof *list);
-        if (list == NULL) return;
+        if (list == NULL) {
+            findings->lost = true;
+            return;
+        }
         findings->list = list;
         findings->room = room;
     }
@@ -36,6 +39,20 @@ void check_findings_add(check_findings *findings, const check_finding *finding) 
     pthread_mutex_lock(&findings->lock);
     add(findings, finding);
     pthread_mutex_unlock(&findings->lock);
+}
+
+void check_findings_lose(check_findings *findings) {
+    pthread_mutex_lock(&findings->lock);
+    findings->lost = true;
+    pthread_mutex_unlock(&findings->lock);
+}
+
+bool check_findings_lost(check_findings *findings) {
+    pthread_mutex_lock(&findings->lock);
+    bool lost = findings->lost;
+    findings->lost = false;
+    pthread_mutex_unlock(&findings->lock);
+    return lost;
 }
 
 bool check_findings_any(check_findings *findings, const void *owner) {
@@ -51,11 +68,13 @@ check_finding *check_findings_take(check_findings *findings, const void *owner, 
     check_finding *taken = malloc((findings->count + 1) * sizeof *taken);
     size_t kept = 0;
     *count = 0;
-    for (size_t i = 0; taken != NULL && i < findings->count; i++) {
-        if (findings->list[i].owner == owner) taken[(*count)++] = findings->list[i];
-        else findings->list[kept++] = findings->list[i];
+    for (size_t i = 0; i < findings->count; i++) {
+        bool mine = findings->list[i].owner == owner;
+        if (mine && taken != NULL) taken[*count] = findings->list[i];
+        if (!mine || taken == NULL) findings->list[kept++] = findings->list[i];
+        *count += mine;
     }
-    if (taken != NULL) findings->count = kept;
+    findings->count = kept;
     pthread_mutex_unlock(&findings->lock);
     return taken;
 }

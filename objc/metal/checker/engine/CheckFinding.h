@@ -51,6 +51,7 @@ typedef struct check_finding {
 typedef struct check_findings {
     check_finding *list;
     size_t count, room;
+    bool lost;             // there was no memory for a finding, or to look for one
     pthread_mutex_t lock;  // one command buffer may run while another's are taken
 } check_findings;
 
@@ -59,7 +60,11 @@ void check_findings_add(check_findings *findings, const check_finding *finding);
 
 bool check_findings_any(check_findings *findings, const void *owner);
 
-// Removes those of an owner and returns them; free() the result.
+// Notes that there was no memory to find what there may be. The second gives the note back, once.
+void check_findings_lose(check_findings *findings);
+bool check_findings_lost(check_findings *findings);
+
+// Removes those of an owner and returns them; free() the result. NULL with a count when there is no memory: they stay.
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count);
 
 const char *check_kind_name(check_kind kind);

@@ -8,6 +8,8 @@
 
 enum { PAGE = 4096, CELL = 4, ALL = 15 };
 
+enum { TOUCHED = 1, WHOLE };  // a page that had memory when last looked at; one that is written from end to end
+
 static void *lazy(size_t length) {
     void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
@@ -66,13 +68,17 @@ void check_memory_free(check_memory *memory) {
 // host; of any other, what is not zero must have been written.
 static void look_at(check_memory *memory, size_t page, bool by_host) {
     size_t begin = page * PAGE, end = begin + PAGE < memory->length ? begin + PAGE : memory->length;
-    if (!memory->touched[page] && by_host) memset(memory->written + begin / CELL, ALL, cell_count(end - begin));
-    else if (by_host) {
+    bool first = memory->touched[page] == 0;
+    if (memory->touched[page] == WHOLE) return;
+    memory->touched[page] = TOUCHED;
+    if (first && by_host) {
+        memset(memory->written + begin / CELL, ALL, cell_count(end - begin));
+        memory->touched[page] = WHOLE;
+    } else if (by_host) {
         for (size_t at = begin; at < end; at++) {
             if (memory->bytes[at] != 0) memory->written[at / CELL] |= (uint8_t)(1 << at % CELL);
         }
     }
-    memory->touched[page] = 1;
 }
 
 static void look(check_memory *memory, bool by_host) {

@@ -37,7 +37,7 @@ typedef struct check_memory {
     int file;         // that the pages belong to; -1: they have none
     check_cell *cells;
     uint8_t *written;  // a bit for each of four bytes
-    uint8_t *touched;  // one for each page that had memory when last looked at
+    uint8_t *touched;  // what is known of each page; 0: it had no memory when last looked at
     size_t pages;
     uint64_t seen;  // the command buffer that has taken over what the host wrote
 } check_memory;

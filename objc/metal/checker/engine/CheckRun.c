@@ -235,7 +235,10 @@ static bool note_past(check_state *state) {
     if (state->past_count == state->past_room) {
         size_t room = state->past_room == 0 ? 64 : 2 * state->past_room;
         check_past *past = realloc(state->past, room * sizeof *past);
-        if (past == NULL) return false;
+        if (past == NULL) {
+            check_findings_lose(&state->findings);
+            return false;
+        }
         state->past = past;
         state->past_room = room;
     }
@@ -338,6 +341,7 @@ static bool run_orders(check_state *state) {
         before = malloc(length + 1);
         first = malloc(length + 1);
         if (before != NULL && first != NULL) copy_written(state->dispatch, before, false);
+        else check_findings_lose(&state->findings);
     }
     for (uint32_t order = 0; done && order < (first == NULL || before == NULL ? 1 : state->schedules); order++) {
         if (order > 0) copy_written(state->dispatch, before, true);
@@ -365,7 +369,10 @@ bool check_run(const check_dispatch *dispatch) {
     state->dispatch_segment = state->next_segment;
     state->failed = false;
     state->running = NULL;
-    if (!place_bindings(state, buffers)) return false;
+    if (!place_bindings(state, buffers)) {
+        check_findings_lose(&state->findings);
+        return false;
+    }
     check_current = state;
     bool odd = holds_odd(state, true), done = run_orders(state);
     if (done) look_for_nan(state, odd);

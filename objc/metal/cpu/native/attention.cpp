@@ -8,7 +8,7 @@ template <typename C>
 static void attention(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
                       metallib_entry shader) {
     void *const *b = launch->buffers;
-    const AttentionArgs &args = *(const AttentionArgs *)b[7];
+    const AttentionArgs &args = *(const AttentionArgs *)b[8];
     uint32_t larger = args.head_dim > args.v_dim ? args.head_dim : args.v_dim;
     bool fits = args.head_dim % WIDTH == 0 && args.v_dim % WIDTH == 0 && larger <= LARGEST_DIM;
     if (!fits || launch->threadgroups[2] != 1) return shader(launch, first, count);
@@ -26,7 +26,12 @@ static void attention(const metallib_launch *launch, uint32_t first, uint32_t co
     uint32_t height = launch->threadgroups[1];
     while (count > 0) {
         uint32_t row = first % height, take = least(count, height - row);
-        if (row < args.rows) all.run(first / height, row, least(take, args.rows - row));
+        uint32_t rows = row < args.rows ? least(take, args.rows - row) : 0, held = all.held(row, rows);
+        all.run(first / height, row, held);
+        if (held < rows) {  // the shader fails the row; its indices go along the heads first
+            take = held + 1;
+            shader(launch, (row + held) * launch->threadgroups[0] + first / height, 1);
+        }
         first += take, count -= take;
     }
 }

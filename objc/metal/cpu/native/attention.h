@@ -40,6 +40,13 @@ struct Attention {
     uint32_t sharing;  // query heads of a key-value head
     Queries *t;
 
+    // How many of the rows, from the first on, have a place that the caches have.
+    uint32_t held(uint32_t row, uint32_t rows) const {
+        uint32_t n = 0;
+        while (n < rows && slots[row + n] < args.slots && (args.window || positions[row + n] < args.context)) n++;
+        return n;
+    }
+
     // Rows that follow each other in one sequence go through together, as far as there is room.
     void run(uint32_t kv, uint32_t row, uint32_t rows) const {
         uint32_t most = sharing < QUERIES ? QUERIES / sharing : 1;
@@ -61,9 +68,7 @@ struct Attention {
     size_t k_row() const { return row_of(k_cache, args.head_dim); }
     size_t v_row() const { return row_of(v_cache, args.v_row); }
 
-    uint32_t count(uint32_t row) const {
-        return least(positions[row], args.window ? (uint32_t)INT32_MAX : args.context - 1) + 1;
-    }
+    uint32_t count(uint32_t row) const { return least(positions[row], (uint32_t)INT32_MAX) + 1; }
 
     uint32_t start(uint32_t row) const {
         return count(row) - least(count(row), args.window ? least(args.window, args.context) : args.context);

@@ -34,6 +34,7 @@ static __attribute__((noinline)) __m256 activate_otherwise(__m256 gate, __m256 u
         __m256 u = _mm256_fmadd_ps(_mm256_set1_ps(0.044715f), cube, gate);
         return _mm256_mul_ps(gated(gate, _mm256_mul_ps(_mm256_set1_ps(1.5957691216057308f), u)), up);
     }
+    if (activation == OB_GATE_ALONE) return gate;
     const __m256 limit = _mm256_set1_ps(OB_SWIGLU_LIMIT);
     gate = _mm256_min_ps(limit, gate);  // NaN stays: it is the second
     up = _mm256_max_ps(_mm256_set1_ps(-OB_SWIGLU_LIMIT), _mm256_min_ps(limit, up));
@@ -78,7 +79,10 @@ struct Output {
         if (gate) v = gated(v, _mm256_set1_ps(gate[row]));
         __m256 last = _mm256_set1_ps(scale);
         if (softcap > 0) {
-            v = tanh(_mm256_div_ps(_mm256_mul_ps(v, last), _mm256_set1_ps(softcap)));
+            v = _mm256_mul_ps(v, last);
+            __m256 lost =
+                _mm256_mul_ps(v, _mm256_setzero_ps());  // NaN where v is ±inf, which capped looks like a number
+            v = _mm256_add_ps(tanh(_mm256_div_ps(v, _mm256_set1_ps(softcap))), lost);
             last = _mm256_set1_ps(softcap);
         }
         if (add) return _mm256_fmadd_ps(v, last, _mm256_loadu_ps(add + (size_t)row * outputs + output));

@@ -4,16 +4,26 @@
 
 namespace OB_NAMESPACE {
 
+// The groups of experts, and no position or pair beyond those that there are (shaders/experts_grouped.metal).
+struct Groups {
+    const uint32_t *pairs, *offsets;  // NULL where one expert has all rows
+    uint32_t all;                     // pairs, at least 1
+
+    uint32_t begin(uint32_t expert) const { return offsets ? offsets[expert] : 0; }
+    uint32_t end(uint32_t expert) const { return offsets ? least(offsets[expert + 1], all) : all; }
+    uint32_t pair(uint32_t position) const { return least(pairs[position], all - 1); }
+};
+
 // Goes through a range of a launch whose grid is output tiles × experts: work(expert, tile, end, false) for
 // each expert that has positions. It gives false where a position is not finite: then the shader does these
 // tiles, and work(…, true) all other positions again, so that they do not depend on it.
 template <typename Work>
 OB_INLINE void each_expert(const metallib_launch *launch, uint32_t first, uint32_t count, metallib_entry shader,
-                           const uint32_t *offsets, uint32_t experts, Work work) {
+                           const Groups &groups, uint32_t experts, Work work) {
     const uint32_t width = launch->threadgroups[0];
     while (count > 0) {
         uint32_t tile = first % width, expert = first / width, take = least(width - tile, count);
-        bool any = expert < experts && offsets[expert] < offsets[expert + 1];
+        bool any = expert < experts && groups.begin(expert) < groups.end(expert);
         if (any && !work(expert, tile, tile + take, false)) {
             shader(launch, first, take);
             work(expert, tile, tile + take, true);
@@ -31,22 +41,22 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     if (together == 0 || args.row_step != 1) return shader(launch, first, count);
     W gates(matrices, args.inputs, args.group_size), ups(matrices + W::BINDINGS, args.inputs, args.group_size);
     const float *x = (const float *)b[0];
-    const uint32_t all_rows[2] = {0, args.rows};
-    const uint32_t *pairs = (const uint32_t *)b[1], *offsets = args.dense ? all_rows : (const uint32_t *)b[2];
+    const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
+    const Groups groups = {pairs, args.dense ? NULL : offsets, args.dense ? args.rows : args.rows * args.top_k};
     const Bias gate_biases = {b[3], args.bias}, up_biases = {b[4], args.bias};
     float *h = (float *)b[5];
     each_expert(
-        launch, first, count, shader, offsets, args.experts,
+        launch, first, count, shader, groups, args.experts,
         [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
             W gate = gates.matrix(expert, args.expert_rows), up = ups.matrix(expert, args.expert_rows);
             Bias gate_bias = gate_biases.matrix(expert, args.outputs), up_bias = up_biases.matrix(expert, args.outputs);
-            for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
-                uint32_t rows = least(together, offsets[expert + 1] - i);
+            for (uint32_t i = groups.begin(expert), last = groups.end(expert); i < last; i += together) {
+                uint32_t rows = least(together, last - i);
                 Activations a;
                 float (*g)[TILE] = (float (*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
                 float (*u)[TILE] = g + PARTS * rows;
                 uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
-                    return x + (size_t)(args.dense ? i + r : pairs[i + r] / args.top_k) * args.inputs;
+                    return x + (size_t)(args.dense ? i + r : groups.pair(i + r) / args.top_k) * args.inputs;
                 });
                 if (bad != 0 && !again) return false;
                 for (uint32_t t = tile; t < end; t++) {
@@ -78,16 +88,16 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
     if (together == 0) return shader(launch, first, count);
     W downs(matrix, args.inputs, args.group_size);
     const float *h = (const float *)b[0];
-    const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
+    const Groups groups = {(const uint32_t *)b[1], (const uint32_t *)b[2], args.rows * args.top_k};
     const Bias biases = {b[3], args.bias};
     float *z = (float *)b[4];
     each_expert(
-        launch, first, count, shader, offsets, args.experts,
+        launch, first, count, shader, groups, args.experts,
         [&](uint32_t expert, uint32_t tile, uint32_t end, bool again) {
             W weight = downs.matrix(expert, args.outputs);
             Bias bias = biases.matrix(expert, args.outputs);
-            for (uint32_t i = offsets[expert]; i < offsets[expert + 1]; i += together) {
-                uint32_t rows = least(together, offsets[expert + 1] - i);
+            for (uint32_t i = groups.begin(expert), last = groups.end(expert); i < last; i += together) {
+                uint32_t rows = least(together, last - i);
                 Activations a;
                 float (*y)[TILE] = (float (*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
                 uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
@@ -102,7 +112,7 @@ static void down(const metallib_launch *launch, uint32_t first, uint32_t count, 
                             __m256 sum = bias.add(_mm256_loadu_ps(y[r] + 8 * half), at.first[half]);
                             _mm256_storeu_ps(y[r] + 8 * half, sum);
                         }
-                        at.store(z + (size_t)pairs[i + r] * args.outputs, y[r]);
+                        at.store(z + (size_t)groups.pair(i + r) * args.outputs, y[r]);
                     }
                 }
             }

@@ -1,0 +1,46 @@
+"""One prompt of a run, as its line of a file states it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+__all__ = ["Prompt"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: `text`, `tokens` or `messages`, or `error` where its line could not be used.
+
+    index   position among the prompts, from 0; blank lines do not count
+    id      the line's own id, else the index
+    where   for messages: "stories.txt line 3"
+    messages   a conversation, each message an object with "role" and "content"; `text` is its last content
+    settings   its own settings, by the names of generation.settings, instead of the run's
+    stop       its own stop strings; None: the run's
+    chat       what the line has for the chat template, by the names of conversations.CHAT_KEYS
+    unknown    keys of its line that mean nothing here
+    """
+
+    index: int
+    id: str | int
+    where: str
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+    error: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    stop: tuple[str, ...] | None = None
+    chat: Mapping[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+    def failed(self, error: str) -> Prompt:
+        """This prompt, as one that cannot be used."""
+        return replace(self, error=error)
+
+    @property
+    def continues(self) -> bool:
+        """Whether its conversation's last message is continued; else it is answered."""
+        kwargs = self.chat.get("chat_template_kwargs", {})
+        return bool(self.chat.get("continue_final_message", kwargs.get("continue_final_message")))

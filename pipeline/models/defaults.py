@@ -1,0 +1,36 @@
+"""The values that keys of config.json have where they are absent: those of transformers' configuration classes.
+
+data/config_defaults.json has them, one object for each model_type. A test compares it with transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["defaults_of", "with_defaults"]
+
+FILE = Path(__file__).parents[1] / "data" / "config_defaults.json"
+
+# Keys with which null says another thing than their absence: no window, one key-value head for each head and so on.
+NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank")
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
+    return table
+
+
+def defaults_of(model_type: object) -> Mapping[str, Any]:
+    """The defaults of a family; none where it is not known."""
+    return _table().get(model_type, {}) if isinstance(model_type, str) else {}
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in which the keys that are absent have their values; null counts as absent for most."""
+    given = {key: value for key, value in config.items() if value is not None or key in NULL_SAYS_MORE}
+    return {**config, **defaults_of(config.get("model_type")), **given}

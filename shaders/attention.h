@@ -1,0 +1,90 @@
+// The attention kernels share this code: which positions a row sees, and the softmax of parts of them.
+#ifndef OB_ATTENTION_H
+#define OB_ATTENTION_H
+
+#include "args.h"
+#include "cache.h"
+
+// What a threadgroup works on: `heads` query heads that share a key-value head, and the `count` positions that a row
+// sees. They are in the caches from row `first` on; in a ring, row 0 follows row context - 1.
+template <typename C>
+struct AttentionHeads {
+    device const float *q;
+    device const C *keys, *values;
+    device const char *sinks;
+    device float *y;
+    uint head, heads;  // the first of these heads among all of a row
+    uint first, count;
+};
+
+// The positions that a row sees: `count` of them up to `last`.
+struct Seen {
+    uint last, count;
+};
+
+METAL_FUNC Seen seen_from(uint position, constant AttentionArgs &args) {
+    uint last = metal::min(position, uint(INT_MAX));
+    uint window = metal::min(args.window ? args.window : args.context, args.context);
+    return {last, metal::min(last, window - 1) + 1};
+}
+
+METAL_FUNC float sink_of(device const char *sinks, uint kind, uint head) {
+    if (kind == 0) return -INFINITY;
+    if (kind == OB_F32) return ((device const float *)sinks)[head];
+    if (kind == OB_F16) return float(((device const half *)sinks)[head]);
+    return float(((device const bfloat *)sinks)[head]);
+}
+
+// The sum of weights of a sink alone; NaN where it is NaN or +inf.
+METAL_FUNC float sink_weight(float sink) { return sink == -INFINITY ? 0 : 1 + (sink - sink); }
+
+// Positions are worked on in parts of this many. The length depends on what the row sees and on the size of the caches,
+// so that a row gives the same bits however its parts are shared out.
+METAL_FUNC uint part_length(uint count, constant AttentionArgs &args) {
+    return count <= OB_ATTENTION_PART * args.parts ? OB_ATTENTION_PART : (count + args.parts - 1) / args.parts;
+}
+
+METAL_FUNC uint parts_of(uint count, uint length) {
+    if (length == OB_ATTENTION_PART) return (count + OB_ATTENTION_PART - 1) / OB_ATTENTION_PART;
+    return (count + length - 1) / length;
+}
+
+// Numbers that a part of a head leaves: its sums, its largest score, its total; the next part is aligned again.
+METAL_FUNC uint part_row(constant AttentionArgs &args) { return args.v_dim + OB_ATTENTION_PART_END; }
+
+// Scores are worked on as powers of two: e to the score is 2 to what this returns.
+METAL_FUNC float to_powers(float score) { return score * M_LOG2E_F; }
+
+// Weights are 2 to the (score - top); `total` is their sum.
+struct Weights {
+    float top, total;
+};
+
+// Joins the weights of two sets of positions: weights, and sums of values by them, of the first are multiplied by
+// `mine`, those of the second by `other`. The order of the sets matters to the bits.
+struct Joined {
+    Weights both;
+    float mine, other;
+
+    METAL_FUNC float sum(float first, float second) const thread {
+        return metal::fma(first, mine, second * other);
+    }
+};
+
+// Returns what to subtract from scores whose largest is `top`; -inf - -inf would be NaN.
+METAL_FUNC float shift_of(float top) { return top == -INFINITY ? 0.0f : top; }
+
+// The weights of a sink alone.
+METAL_FUNC Weights weights_of_sink(float sink) { return {to_powers(sink), sink_weight(sink)}; }
+
+METAL_FUNC Joined join(Weights first, Weights second) {
+    Joined r;
+    r.both.top = second.top > first.top ? second.top : first.top;
+    float shift = shift_of(r.both.top);
+    r.mine = metal::exp2(first.top - shift);
+    r.other = metal::exp2(second.top - shift);
+    r.both.total = r.sum(first.total, second.total);
+    return r;
+}
+
+#endif

@@ -1,0 +1,73 @@
+"""Without memory the core gives errors: each of its allocations fails, once and for good, and nothing ends the process.
+
+An allocation of the core is one that its own code asks for. What Foundation and the Objective-C runtime ask for at the
+same time is made to fail once only: for good, they cannot even make the exception that says so, and end the process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from support.locks import alone_in
+from support.metal_harness import ROOT, toolchain
+
+from pipeline import ops
+
+if sys.platform == "darwin":
+    pytest.skip("macOS has other ways to replace malloc", allow_module_level=True)
+
+SOURCES = ROOT / "tests" / "support" / "memory"
+OPERATIONS = [name for name in ops.__all__ if callable(getattr(ops, name)) and name != "Sampled"]
+
+
+@pytest.fixture(scope="module")
+def hook():
+    folder = ROOT / "build" / "tests" / "memory"
+    with alone_in(folder):
+        made, source = folder / "failing.so", SOURCES / "failing.c"
+        if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
+            command = [*toolchain.find().compiler, "-O1", "-g", "-shared", "-fPIC", source, "-o", made, "-ldl"]
+            subprocess.run(command, check=True)
+    return made
+
+
+def inject(hook, name, when, whose="direct", first=0, step=1):
+    """The number of allocations of a scenario, and the outcomes of those that were made to fail."""
+    command = [sys.executable, SOURCES / "scenarios.py", name, when, whose, str(first), str(step)]
+    environment = {**os.environ, "LD_PRELOAD": str(hook), "OB_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{name}, allocation {done.stderr[-2000:]}"
+    found = json.loads(done.stdout)
+    return found["allocations"], found["outcomes"]
+
+
+def check(allocations, outcomes, least):
+    """Each error says in its first line what there was no memory for, or what did not work for that reason."""
+    assert allocations >= least
+    lines = [text.splitlines()[0] for text in outcomes if text]
+    assert [line for line in lines if len(line) < 20 or "(null)" in line] == []
+    assert sum(count for text, count in outcomes.items() if text) >= 0.8 * sum(outcomes.values())
+    assert any("memory" in line for line in lines)
+
+
+@pytest.mark.parametrize("when", ["once", "good"])
+def test_a_story(hook, when):
+    check(*inject(hook, "story", when), least=150)
+
+
+@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_story_with_what_libraries_ask_for(hook, step):
+    check(*inject(hook, "story", "once", "whole", 5, step), least=2000)
+
+
+@pytest.mark.parametrize("when", ["once", "good"])
+def test_a_kernel_on_the_checker(hook, when):
+    check(*inject(hook, "checked", when), least=15)
+
+
+@pytest.mark.parametrize("when", ["once", "good"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_function(hook, name, when):
+    check(*inject(hook, name, when), least=15)

@@ -1,0 +1,147 @@
+"""Configurations as transformers' classes read them: what a key is where it is absent, and which key comes first.
+
+data/configs.json.gz holds what transformers makes of some hundred configurations; where it is installed, it is asked
+again (`python tests/support/config_classes.py` writes the file).
+"""
+
+import gzip
+import importlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from support import config_classes
+from support.paths import DATA
+
+from pipeline.checkpoints.checkpoint import Layout
+from pipeline.checkpoints.text_part import _GEMMA3
+from pipeline.models import decoder, defaults
+from pipeline.models.families import FAMILIES
+from pipeline.models.fields import Fields
+
+CASES = json.loads(gzip.decompress((DATA / "configs.json.gz").read_bytes()))["cases"]
+FREQUENCY = 1e-6  # relative: transformers computes in float32
+
+# Keys that families read though transformers' classes do not know them: each says what a foreign file may have there.
+NOT_OF_A_CLASS = {
+    "model_type",
+    "_attention_output_bias",  # of GGUF files
+    "first_k_dense_replace",
+    "original_max_position_embeddings",  # an attribute that any file may add
+    "partial_rotary_factor",
+    "per_layer_config",  # which transformers writes itself
+    "rope_interleave",
+    "rope_scaling",
+    # Features that published files name and that these families have not: any value but the usual one is refused.
+    "attention_bias",
+    "mlp_bias",
+    "moe_layer_freq",
+    "norm_topk_prob",
+    "position_embedding_type",
+    "scoring_func",
+    "topk_method",
+    "use_sliding_window",
+    "head_dim",
+}
+
+
+def family(config: dict, record: set | None = None):
+    """(configuration, rotary embeddings) as the family reads them; `record` takes the keys that it asks for."""
+    module, name = FAMILIES[config["model_type"]].split(".")
+    made = getattr(importlib.import_module(f"pipeline.models.{module}"), name)
+    fields = Fields(config, "config.json", class_defaults=True)
+    if record is not None:
+        fields.config = Recorded(fields.config, record)
+    model = object.__new__(made)
+    model.checkpoint = SimpleNamespace(layout=Layout())
+    model.config = made.config_class.read(fields)
+    model.prepare(fields)
+    return model.config, list(getattr(model, "ropes", ())) or [model.rope]
+
+
+class Recorded(dict):
+    """A configuration that notes which keys are read."""
+
+    def __init__(self, config: dict, keys: set) -> None:
+        super().__init__(config)
+        self.keys_read = keys
+
+    def get(self, key, default=None):
+        self.keys_read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key):
+        self.keys_read.add(key)
+        return super().__getitem__(key)
+
+    def __or__(self, other):
+        return Recorded(dict(self) | other, self.keys_read)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_as_transformers_reads_it(case):
+    if case["expected"] is None:
+        pytest.skip("transformers refuses it")
+    expected, (config, ropes) = case["expected"], family(case["config"])
+    mine = {name: getattr(config, name) for name in config_classes.FIELDS}
+    assert mine == {name: expected[name] for name in mine}
+    if case["config"]["model_type"] not in config_classes.LATENT:
+        assert config.head_dim == expected["head_dim"]
+    for name in config_classes.MORE_FIELDS:
+        if hasattr(config, name) and name in expected:
+            assert getattr(config, name) == (expected[name] or 0), name
+    windows = getattr(config, "windows", None) or (getattr(config, "window", 0),) * config.layers
+    assert list(windows) == expected["windows"]
+    assert len(ropes) == len(expected["ropes"])
+    for rope, theirs in zip(ropes, expected["ropes"]):
+        np.testing.assert_allclose(rope.inv_freq, theirs["inv_freq"], rtol=FREQUENCY, atol=0)
+        assert rope.scale == pytest.approx(theirs["scale"], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_key_that_a_family_reads_has_its_default(name):
+    read = set()
+    family(config_classes.made_config(name, "small"), read)
+    assert {"hidden_size", "num_hidden_layers", "rope_parameters", "rope_theta"} - read <= {"rope_theta"}
+    more = {"rope_theta"} if name == "gemma4_text" else set()  # its classes have one for each type of layer
+    assert read <= set(defaults.defaults_of(name)) | NOT_OF_A_CLASS | more
+
+
+def test_absent_and_null():
+    absent = defaults.with_defaults({"model_type": "mistral"})
+    assert (absent["sliding_window"], absent["num_key_value_heads"]) == (4096, 8)
+    null = defaults.with_defaults({"model_type": "mistral", "sliding_window": None, "rms_norm_eps": None})
+    assert (null["sliding_window"], null["rms_norm_eps"]) == (None, 1e-6)
+    assert defaults.with_defaults({"model_type": "unknown", "a": 1}) == {"model_type": "unknown", "a": 1}
+
+
+def test_only_folders_take_them():
+    """A GGUF file leaves to llama.cpp's code what it does not say."""
+    assert decoder.Checkpoint.class_defaults
+    assert Fields({"model_type": "mixtral"}, "f").config == {"model_type": "mixtral"}
+
+
+def test_gemma3_as_the_part_of_a_whole():
+    assert _GEMMA3.items() <= defaults.defaults_of("gemma3_text").items()
+
+
+# transformers as the other side
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    return pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_table_is_that_of_the_classes(transformers, name):
+    assert defaults.defaults_of(name) == config_classes.class_defaults(name)
+
+
+def test_the_cases_are_what_transformers_makes_of_them(transformers):
+    pytest.importorskip("torch", reason="torch is not installed")
+    for case in CASES:
+        model_type = case["config"]["model_type"]
+        found = config_classes.expected(model_type, dict(case["config"]))
+        assert json.loads(json.dumps(found)) == case["expected"], case["name"]

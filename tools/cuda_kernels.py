@@ -1,0 +1,26 @@
+"""The kernels of the shaders that are compiled for GPUs when the package is built, where NVRTC is there: those that the
+common models run. A device compiles others when they are first asked for, and keeps them."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.metalc import nvrtc
+
+WEIGHTS = ("bf16", "q4_bf16", "q8_bf16")
+HOT = (
+    *(f"{name}_{format}" for format in WEIGHTS for name in ("embed", "linear", "linear3")),
+    *(f"experts_{part}_{format}" for format in WEIGHTS for part in ("gate_up", "down", "gate_up_grouped")),
+    *(f"experts_down_grouped_{format}" for format in WEIGHTS),
+    *("rms_norm_f32_bf16", "fused_residual_norm_f32_bf16", "moe_routing_bf16", "moe_routing_f32"),
+    *("attention_f16", "attention_f32", "heads_to_cache_bf16_f16", "heads_to_cache_bf16_f32", "rope_table"),
+    *("clear_status", "experts_combine", "group_experts", "draw_part", "filter_limit", "logits_part"),
+    *("sample", "sample_merge", "sample_part"),
+)
+
+
+def archs() -> tuple[str, ...]:
+    """The architectures that kernels are compiled for: those of OB_ARCHS, else that of an H100 or H200; none without
+    NVRTC."""
+    named = tuple(os.environ.get("OB_ARCHS", "sm_90a").replace(",", " ").split())
+    return named if nvrtc.find() else ()
