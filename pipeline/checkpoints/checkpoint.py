@@ -18,7 +18,7 @@ from ..errors import CheckpointError, ClosedError, UnsupportedError
 from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
 from .files import open_file
-from .maps import map_file
+from .maps import FileMap, map_file
 from .tensor_info import TensorInfo
 from .tokenizer import Tokenizer
 
@@ -88,7 +88,7 @@ class Checkpoint:
         self.tensors = tensors
         self._quantization = quantization_table(config, self.source)
         self._sizes = sizes  # bytes of each file when its header was checked
-        self._maps: dict[Path, mmap.mmap] = {}
+        self._maps: dict[Path, FileMap] = {}
         self._asked: set[str] = set()
         self._closed = False
 
@@ -137,9 +137,10 @@ class Checkpoint:
             raise CheckpointError(f"{file}: not a weight file of {self.path}")
         if file not in self._maps:
             self._maps[file] = self._map(file)
+        self._maps[file].watch(file)
         return self._maps[file]
 
-    def _map(self, file: Path) -> mmap.mmap:
+    def _map(self, file: Path) -> FileMap:
         try:
             with open_file(file) as stream:
                 return map_file(file, stream, self._sizes[file])  # against which its header was checked

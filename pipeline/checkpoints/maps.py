@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import host
-from ..device.core import _core
 from ..errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FileMap", "map_file"]
 
+_CORE = __name__.partition(".")[0] + "._core"
+
 
 class FileMap(mmap.mmap):
-    """A map that is watched (objc/core/OBFileMaps.h) as long as it lives."""
+    """A map that is watched (objc/core/OBFileMaps.h) from the first :meth:`watch` with the core on, as long as it
+    lives."""
 
-    _watch: _core.FileWatch
+    _watch: Any = None
+
+    def watch(self, file: Path) -> None:
+        """Watches it, unless it is watched or the core is not loaded: nothing computes with it then, and whoever only
+        looks at a checkpoint does not need the core."""
+        core = sys.modules.get(_CORE)
+        if self._watch is None and core is not None:
+            self._watch = core.watch_file(self, file, host.exit_code)
 
 
 def map_file(file: Path, stream: BinaryIO, size: int) -> FileMap:
@@ -30,5 +40,5 @@ def map_file(file: Path, stream: BinaryIO, size: int) -> FileMap:
         raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete") from error
     if len(mapping) != size:
         raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete")
-    mapping._watch = _core.watch_file(mapping, file, host.exit_code)
+    mapping.watch(file)
     return mapping

@@ -58,7 +58,7 @@ def test_possible_temperature(value):
         ("--seed", str(2**64), "2**64"),
         ("--seed", "x", "whole number"),
         ("--temperature", "warm", "not a number"),
-        ("--device", "tpu", "auto, cpu, metal, checker"),
+        ("--device", "tpu", "auto, cpu, cuda, metal, checker"),
         ("--device", "", "devices are"),
         ("--isa", "avx1024", "avx2, baseline"),
         ("--isa", "", "sets are"),

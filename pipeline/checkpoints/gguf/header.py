@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 from ...errors import CheckpointError, UnsupportedError
 from ..files import open_file
-from ..maps import map_file
 from ..tensor_info import TensorInfo, quoted
 from .types import block_type
 from .values import FIX, MAX_KEY_BYTES, Cursor, key_name
@@ -59,9 +58,11 @@ def read_header(file: Path) -> Header:
             size = os.fstat(stream.fileno()).st_size
             if size < len(MAGIC) + 4 + 8 + 8:
                 raise CheckpointError(f"{file}: {size} bytes are too few for a GGUF file; {FIX}")
-            data = map_file(file, stream, size)
+            data = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # shorter than a moment ago
+        raise CheckpointError(f"{file}: its size changed while it was opened; wait until it is complete") from error
     return parse_header(file, data, size)
 
 
