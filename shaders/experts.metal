@@ -41,12 +41,11 @@ METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *statu
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs], read where
 // args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k. Steps `experts` and `mlp`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
-                            device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
-                            device const ushort *gate_bias [[buffer(4)]], device const ushort *up_bias [[buffer(5)]],
-                            device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
-                            constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-                            OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up(
+    device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]], device const float *x [[buffer(2)]],
+    device const uint *ids [[buffer(3)]], device const ushort *gate_bias [[buffer(4)]],
+    device const ushort *up_bias [[buffer(5)]], device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
+    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
@@ -58,14 +57,14 @@ template <typename T>
 
 // `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
-                                   device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
-                                   device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
-                                   device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
-                                   device const ushort *gate_bias [[buffer(8)]],
-                                   device const ushort *up_bias [[buffer(9)]], device float *h [[buffer(10)]],
-                                   device atomic_uint *status [[buffer(11)]], constant ExpertArgs &args [[buffer(12)]],
-                                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_affine(
+    device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
+    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
+    device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
+    device const ushort *gate_bias [[buffer(8)]], device const ushort *up_bias [[buffer(9)]],
+    device float *h [[buffer(10)]], device atomic_uint *status [[buffer(11)]], constant ExpertArgs &args [[buffer(12)]],
+    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
@@ -160,11 +159,10 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
 // down [experts, outputs, inputs]; h [rows, top_k, inputs]; ids, weights [rows, top_k]; bias [experts, outputs], read
 // where args.bias says so; y [rows, outputs]. Grid: output tiles × rows. Step `experts`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
-                         device const uint *ids [[buffer(2)]], device const float *weights [[buffer(3)]],
-                         device const ushort *bias [[buffer(4)]], device float *y [[buffer(5)]],
-                         constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
-                         OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down(
+    device const T *down [[buffer(0)]], device const float *h [[buffer(1)]], device const uint *ids [[buffer(2)]],
+    device const float *weights [[buffer(3)]], device const ushort *bias [[buffer(4)]], device float *y [[buffer(5)]],
+    constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
@@ -174,12 +172,11 @@ template <typename T>
 
 // `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
-                                device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
-                                device const uint *ids [[buffer(4)]], device const float *weights [[buffer(5)]],
-                                device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
-                                constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-                                OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down_affine(
+    device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]], device const S *biases [[buffer(2)]],
+    device const float *h [[buffer(3)]], device const uint *ids [[buffer(4)]],
+    device const float *weights [[buffer(5)]], device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
+    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;

@@ -16,21 +16,8 @@ static BOOL isDefault(NSString *name) {
     return areAlike(name, @"auto") || (OBSystemDeviceName != nil && areAlike(name, OBSystemDeviceName));
 }
 
-// Of several devices of a kind, such as cuda:0 and cuda:1, the kind alone means the first.
-static BOOL isNamed(id<MTLDevice> device, NSString *name) {
-    return areAlike([device name], name) || areAlike([device name], [name stringByAppendingString:@":0"]);
-}
-
 static id<MTLDevice> copyDeviceNamed(NSString *name) {
-    if (isDefault(name)) return MTLCreateSystemDefaultDevice();
-    id<MTLDevice> found = nil;
-    NSArray *devices = MTLCopyAllDevices();
-    for (id<MTLDevice> device in devices) {
-        if (isNamed(device, name)) found = [device retain];
-        if (found != nil) break;
-    }
-    [devices release];
-    return found;
+    return isDefault(name) ? MTLCreateSystemDefaultDevice() : OBCopyDeviceNamed(name);
 }
 
 + (NSArray *)deviceNames {

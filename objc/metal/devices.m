@@ -4,6 +4,10 @@
 #import "metal/cpu/CPUDevice.h"
 #import "metal/cuda/CUDADevice.h"
 
+// The core declares these two, beside Apple's Metal, where there is none.
+id<MTLDevice> OBMCopyDeviceNamed(NSString *name);
+NSString *OBMProblemOfDevice(NSString *name);
+
 static void add(NSMutableArray *devices, OBMDevice *device) {
     if (device == nil) return;
     [devices addObject:device];
@@ -20,18 +24,35 @@ static NSMutableArray *newDevices(void) {
 
 NSArray *MTLCopyAllDevices(void) { return newDevices(); }
 
-id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
-    NSMutableArray *devices = newDevices();
-    id<MTLDevice> first = [devices count] > 0 ? [[devices objectAtIndex:0] retain] : nil;
+static id<MTLDevice> copyFirstGPU(NSString *name) {
+    NSMutableArray *devices = [[NSMutableArray alloc] init];
+    id<MTLDevice> found = nil;
+    CUDAAddDevices(devices);
+    for (id<MTLDevice> device in devices) {
+        BOOL named = name == nil || [[device name] isEqualToString:name] ||
+                     [[device name] isEqualToString:[name stringByAppendingString:@":0"]];
+        if (found == nil && named) found = [device retain];
+    }
     [devices release];
-    return first;
+    return found;
 }
 
-// The core declares it, beside Apple's Metal, where there is none.
-NSString *OBMProblemOfDevice(NSString *name);
+id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+    id<MTLDevice> first = copyFirstGPU(nil);
+    return first != nil ? first : CPUNewDevice();
+}
+
+static BOOL isGPU(NSString *name) { return [name isEqualToString:@"cuda"] || [name hasPrefix:@"cuda:"]; }
+
+id<MTLDevice> OBMCopyDeviceNamed(NSString *name) {
+    NSString *plain = [name lowercaseString];
+    if ([plain isEqualToString:@"cpu"]) return CPUNewDevice();
+    if ([plain isEqualToString:@"checker"]) return CheckerNewDevice();
+    return isGPU(plain) ? copyFirstGPU(plain) : nil;
+}
 
 NSString *OBMProblemOfDevice(NSString *name) {
-    NSString *kind = [[[name lowercaseString] componentsSeparatedByString:@":"] objectAtIndex:0];
-    if ([kind isEqualToString:@"metal"]) return @"Apple's GPUs are on macOS";
-    return [kind isEqualToString:@"cuda"] ? CUDAProblem() : nil;
+    NSString *plain = [name lowercaseString];
+    if ([plain isEqualToString:@"metal"]) return @"Apple's GPUs are on macOS";
+    return isGPU(plain) ? CUDAProblem() : nil;
 }

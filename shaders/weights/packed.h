@@ -83,9 +83,7 @@ struct SimdRow<PlainRow<T>> {
     static METAL_FUNC bool fits(PlainRow<T> row) { return row.columns % span == 0 && is_aligned(row.data); }
 };
 
-METAL_FUNC uint element_bits(device const float *p, uint i, uint n) {
-    return i < n ? metal::as_type<uint>(p[i]) : 0u;
-}
+METAL_FUNC uint element_bits(device const float *p, uint i, uint n) { return i < n ? metal::as_type<uint>(p[i]) : 0u; }
 template <typename T>
 METAL_FUNC uint element_bits(device const T *p, uint i, uint n) {
     uint low = i < n ? metal::as_type<ushort>(p[i]) : 0u;

@@ -13,7 +13,7 @@
 // memory. So a threadgroup stages them: float4 number j of all lanes' spans lies together. OB_STAGE_QUADS float4 per
 // lane fit, with the sums of spans.
 #define OB_STAGE_QUADS 32
-#define OB_STAGE_MEMORY                                           \
+#define OB_STAGE_MEMORY                                         \
     threadgroup metal::float4 stage_quads[OB_STAGE_QUADS * 33]; \
     threadgroup float stage_sums[OB_STAGE_QUADS * 32 / 4]
 #define OB_STAGE \

@@ -89,7 +89,8 @@ def test_reflection_is_that_of_the_checker(library):
     for name, function in library.functions.items():
         assert signature(library, name) == signature(checker, name), name
         assert not function.entry
-        assert function.max_total_threads == min(checker.functions[name].max_total_threads, CUDA_THREADS), name
+        said = checker.functions[name].max_total_threads
+        assert function.max_total_threads == (CUDA_THREADS if said == 1024 else said), name
 
 
 def test_a_shader_says_how_many_threads_it_takes(tmp_path):

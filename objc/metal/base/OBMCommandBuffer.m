@@ -34,12 +34,17 @@ static bool hasStatus(void *context) {
 // What it used goes, also where a program keeps the command buffer. Logs name kernels, so they are written before.
 static void hasCompleted(obm_recording *recording) {
     OBMCommandBuffer *owner = recording->owner;
-    if ([(OBMDevice *)[owner device] writesLogs]) {
-        NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-        [owner logs];
-        [pool drain];
+    NSAutoreleasePool *pool = nil;
+    @try {
+        if ([(OBMDevice *)[owner device] writesLogs]) {
+            pool = [[NSAutoreleasePool alloc] init];
+            [owner logs];
+        }
+    } @catch (NSException *exception) {
+        (void)exception;  // there is no memory for them now; they stay with the device for whoever asks
     }
     [owner releaseKept];
+    [pool drain];
     [owner release];
 }
 
