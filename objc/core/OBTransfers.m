@@ -102,7 +102,7 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
     if (offsets == NULL) return NO;
     NSUInteger staged = layOut(transfers, count, offsets);
     OBStage *stage = staged > 0 ? [self stageOfLength:staged error:error] : nil;
-    id<MTLCommandBuffer> commands = nil;
+    BOOL done = staged == 0;
     if (stage != nil || staged == 0) {
         char *stageBytes = stage != nil ? [stage->buffer contents] : NULL;
         for (NSUInteger i = 0; i < count; i++) {
@@ -112,12 +112,19 @@ static BOOL finish(id<MTLCommandBuffer> commands, NSError **error) {
         }
     }
     if (stage != nil) {
-        commands = [self commandsBetween:stage->buffer offset:offsets and:transfers count:count reading:NO error:error];
+        id<MTLCommandBuffer> commands = [self commandsBetween:stage->buffer
+                                                       offset:offsets
+                                                          and:transfers
+                                                        count:count
+                                                      reading:NO
+                                                        error:error];
         [self commit:commands];
+        // Nobody waits for a write, so one that could not be recorded is found here.
+        done = commands != nil && ([commands error] == nil || finish(commands, error));
         [self keep:stage user:commands];
     }
     free(offsets);
-    return staged == 0 || commands != nil;
+    return done;
 }
 
 - (BOOL)read:(const ob_transfer *)transfers count:(NSUInteger)count error:(NSError **)error {

@@ -120,8 +120,9 @@ static void hasCompleted(obm_recording *recording) {
     return [self status] >= MTLCommandBufferStatusCompleted ? _recording->end_time : 0;
 }
 
+// Known as soon as the commands could not be recorded, before the command buffer's turn comes.
 - (NSError *)error {
-    if ([self status] != MTLCommandBufferStatusError) return nil;
+    if (obm_load(&_recording->error) == NULL) return nil;
     NSError *error = nil;
     OBMSetError(&error, MTLCommandBufferErrorDomain, _recording->error_code, @"command buffer%@: %s",
                 [self labelSuffix], obm_load(&_recording->error));
