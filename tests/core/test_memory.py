@@ -43,12 +43,16 @@ def inject(hook, name, when, whose="direct", first=0, step=1):
     return found["allocations"], found["outcomes"]
 
 
-def check(allocations, outcomes, least):
-    """Each error says in its first line what there was no memory for, or what did not work for that reason."""
+def check(allocations, outcomes, least, errors=0.8):
+    """Each error says in its first line what there was no memory for, or what did not work for that reason.
+
+    errors is the least share of the allocations whose failure is an error. The others failed without
+    harm: the core asked again or did without, and the result is right, which scenarios.py asserts.
+    """
     assert allocations >= least
     lines = [text.splitlines()[0] for text in outcomes if text]
     assert [line for line in lines if len(line) < 20 or "(null)" in line] == []
-    assert sum(count for text, count in outcomes.items() if text) >= 0.8 * sum(outcomes.values())
+    assert sum(count for text, count in outcomes.items() if text) >= errors * sum(outcomes.values())
     assert any("memory" in line for line in lines)
 
 
@@ -64,7 +68,8 @@ def test_a_story_with_what_libraries_ask_for(hook, step):
 
 @pytest.mark.parametrize("when", ["once", "good"])
 def test_a_kernel_on_the_checker(hook, when):
-    check(*inject(hook, "checked", when), least=15)
+    # One in six takes the findings of a run, which stay with the checker until there is memory for them.
+    check(*inject(hook, "checked", when), least=15, errors=0.7)
 
 
 @pytest.mark.parametrize("when", ["once", "good"])
