@@ -91,6 +91,11 @@ __attribute__((unused)) static void sleep_for(double time) {
     nanosleep(&duration, NULL);
 }
 
+// A command buffer lets go of what it used once it has completed, on a thread of the device.
+__attribute__((unused)) static void awaitRelease(id object, NSUInteger count) {
+    for (int i = 0; i < 5000 && [object retainCount] != count; i++) sleep_for(0.001);
+}
+
 __attribute__((unused)) static id<MTLComputePipelineState> pipeline(fixture *f, NSString *name) {
     NSError *error = nil;
     id<MTLFunction> function = [[f->library newFunctionWithName:name] autorelease];

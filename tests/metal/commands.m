@@ -118,6 +118,7 @@ static void references(fixture *f) {
     [encoder endEncoding];
     CHECK(f, "it keeps what is bound", [buffer retainCount] > count);
     finish(commands);
+    awaitRelease(buffer, count);
     CHECK_EQUAL(f, "and lets it go when it is done", [buffer retainCount], count);
     commands = [f->queue commandBuffer];
     encoder = [commands computeCommandEncoder];
@@ -127,7 +128,7 @@ static void references(fixture *f) {
     id<MTLCommandBuffer> later = [f->queue commandBuffer];
     [later commit];
     [later waitUntilCompleted];
-    for (int i = 0; i < 5000 && [buffer retainCount] != count; i++) sleep_for(0.001);
+    awaitRelease(buffer, count);
     CHECK_EQUAL(f, "also when nobody waits for it", [buffer retainCount], count);
 
     commands = [f->queue commandBufferWithUnretainedReferences];

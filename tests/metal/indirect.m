@@ -233,6 +233,7 @@ static void properties(fixture *f) {
     id<MTLCommandBuffer> commands = executing(f, all, MTLDispatchTypeSerial, NSMakeRange(0, 1));
     CHECK(f, "a command buffer keeps what it executes", [all retainCount] > count);
     finish(commands);
+    awaitRelease(all, count);
     CHECK_EQUAL(f, "and lets it go when it is done", [all retainCount], count);
     commands = [f->queue commandBufferWithUnretainedReferences];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
