@@ -18,6 +18,7 @@ __all__ = [
     "Quantization",
     "boolean",
     "integer",
+    "is_positive",
     "module_quantization",
     "number",
     "quantization_table",
@@ -67,8 +68,8 @@ def integer(
 
 
 def number(config: Mapping[str, Any], key: str, default: Any = REQUIRED, *, source: str = "config.json") -> float:
-    """`config[key]`, a finite number above 0; `default` where the key is absent or null."""
-    return float(_field(config, key, default, source, "a number above 0", _is_positive))
+    """`config[key]`, a number that `is_positive`; `default` where the key is absent or null."""
+    return float(_field(config, key, default, source, "a number above 0 (1e-18 to 1e18)", is_positive))
 
 
 def boolean(config: Mapping[str, Any], key: str, default: Any = REQUIRED, *, source: str = "config.json") -> bool:
@@ -94,8 +95,9 @@ def _is_whole(value: object, least: int) -> bool:
     return type(value) is int and least <= value < 2**31
 
 
-def _is_positive(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < 3e38
+def is_positive(value: Any) -> bool:
+    """Whether it is a number above 0 whose square and reciprocal a float32 holds, as the steps of a model need them."""
+    return type(value) in (int, float) and 1e-18 <= value <= 1e18
 
 
 def _kind(value: object) -> str:

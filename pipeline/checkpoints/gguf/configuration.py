@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import CheckpointError
+from ..config import is_positive
 from ..files import open_file
 from ..tensor_info import quoted
 from .families import COMMON, NEEDED, Family
@@ -46,8 +47,8 @@ class Metadata:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
-        if type(value) not in (int, float) or not 0 < value < 3e38:
-            raise self.error(key, "a number above 0", value)
+        if not is_positive(value):
+            raise self.error(key, "a number above 0 (1e-18 to 1e18)", value)
         return float(value)
 
     def error(self, key: str, wanted: str, found: object) -> CheckpointError:
