@@ -162,7 +162,11 @@ def heading(report: Report) -> list[str]:
         f"read bandwidth: best {bandwidth.best / 1e9:.1f} GB/s, median {bandwidth.median / 1e9:.1f} GB/s "
         f"({bandwidth.how}, {human(bandwidth.nbytes)}, {len(bandwidth.passes)} passes)",
     ]
-    return lines + ([f"{report.peer['name']} {report.peer['version']}"] if report.peer else [])
+    return lines + ([_peer_line(report.peer)] if report.peer else [])
+
+
+def _peer_line(peer: dict[str, Any]) -> str:
+    return f"{peer['name']} {peer['version']}" + (f": {peer['how']}" if "how" in peer else "")
 
 
 def results_table(report: Report) -> tuple[list[str], list[list[str]]]:

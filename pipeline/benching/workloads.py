@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -51,6 +51,10 @@ class Workload:
     def positions(self) -> int:
         """Positions that a sequence needs: one more than it reaches."""
         return self.context + self.tokens + 2
+
+    def fields(self) -> dict[str, str | int]:
+        """What the workload is made of."""
+        return asdict(self)
 
     def prompts(self, seed: int, vocab: int) -> list[tuple[int, ...]]:
         """One list of uniformly random tokens per sequence: the prompt of a pp; for a tg `context` tokens and as many
