@@ -1,5 +1,5 @@
-"""A Qwen3-MoE checkpoint as GGUF: matrices Q4_0, or BF16 where they are, norms and routers F32, no tokenizer; one tensor
-in memory at a time.
+"""A Qwen3-MoE checkpoint as GGUF: matrices Q4_0, or BF16 where they are that, norms and routers F32, no tokenizer. One
+tensor is in memory at a time.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Needs the package gguf.
 """

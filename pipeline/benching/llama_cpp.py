@@ -21,7 +21,7 @@ from ..host import cores
 from .cache import complete_folder, make_room, models_folder
 from .workloads import Prompts, Workload
 
-__all__ = ["LlamaCpp", "model_file"]
+__all__ = ["LlamaCpp", "model_file", "written_file"]
 
 _CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32", "q8": "GGML_TYPE_Q8_0"}
 ERROR = 4  # of ggml's log levels
@@ -38,18 +38,23 @@ def model_file(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
     return checkpoint.files[0] if checkpoint.path.is_file() else _ensure_gguf(checkpoint, say)
 
 
-def _ensure_gguf(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
-    from .gguf_file import gguf_bytes, write_gguf  # needs the package gguf, which a GGUF file does without
-
+def written_file(checkpoint: Checkpoint) -> Path:
+    """Where the GGUF of a checkpoint's weights is kept."""
     stamp: list[object] = [checkpoint.path.resolve()]
     for file in sorted({info.file for info in checkpoint.tensors.values()}):
         stamp += [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-    folder = models_folder()
-    target = folder / f"{checkpoint.path.name}-gguf-{hashlib.sha256(repr(stamp).encode()).hexdigest()[:12]}"
-    file = target / "model.gguf"
+    name = f"{checkpoint.path.name}-gguf-{hashlib.sha256(repr(stamp).encode()).hexdigest()[:12]}"
+    return models_folder() / name / "model.gguf"
+
+
+def _ensure_gguf(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
+    from .gguf_file import gguf_bytes, write_gguf  # needs the package gguf, which a GGUF file does without
+
+    file = written_file(checkpoint)
+    target = file.parent
     if not file.exists():
         nbytes = gguf_bytes(checkpoint)
-        make_room(folder, nbytes, target.name)
+        make_room(target.parent, nbytes, target.name)
         say(f"writing {human(nbytes)} for llama.cpp to {target}, once")
         with complete_folder(target) as temporary:
             write_gguf(checkpoint, temporary / file.name)
@@ -74,13 +79,18 @@ class LlamaCpp:
         llama_cpp.llama_log_set(self._log, None)
         llama_cpp.llama_backend_init()
         self._threads, self._gpu = threads or cores(), gpu
-        self.engine = {"version": llama_cpp.__version__, "system": llama_cpp.llama_print_system_info().decode()}
+        self.engine = {"version": self._version(), "system": llama_cpp.llama_print_system_info().decode()}
         if gpu:
             self._require_gpu()
             self.engine["how"] = "all layers on the GPU"
             switches = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("GGML_CUDA")]
             if switches:
                 self.engine["how"] += f", {' '.join(switches)}"
+
+    def _version(self) -> str:
+        """The binding's, and the library's where that tells."""
+        own = getattr(self._api, "llama_version", None)
+        return str(self._api.__version__) + (f" ({own().decode()})" if own else "")
 
     def _require_gpu(self) -> None:
         if not self._api.llama_supports_gpu_offload():
@@ -116,9 +126,7 @@ class LlamaCpp:
         parameters.n_threads = parameters.n_threads_batch = self._threads
         self._context = api.llama_init_from_model(self._model, parameters)
         if not self._context:
-            raise RunError(
-                f"llama.cpp makes no context for {work.label}{f' ({self._said[-1]})' if self._said else ''}"
-            )
+            raise RunError(f"llama.cpp makes no context for {work.label}{f' ({self._said[-1]})' if self._said else ''}")
 
     def measure(self, work: Workload, prompts: Prompts) -> float:
         """Seconds of the workload's timed part."""

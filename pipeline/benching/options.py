@@ -22,7 +22,8 @@ __all__ = ["Options", "parse_options"]
 
 TIMED_DEVICES = tuple(name for name in DEVICES if name != CHECKER)
 MLX_WEIGHTS = (  # what the peer torch cannot load
-    "MLX's quantised weights, which transformers does not read; give a folder with bf16 weights, or a shape with --bits 16"
+    "MLX's quantised weights, which transformers does not read; "
+    "give a folder with bf16 weights, or a shape with --bits 16"
 )
 MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
 EPILOG = """\
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
-    add("--bits", metavar="N", type=_whole, help="of a shape's weights: 4, as MLX stores them, or 16, bf16 (default: 4)")
+    add("--bits", metavar="N", type=_whole, help="of a shape's weights: 4, in MLX's layout, or 16, bf16 (default: 4)")
     add(
         "--pp",
         metavar="N,...",
@@ -163,7 +164,7 @@ def _model(text: str, layers: int | None, vocab: int | None, bits: int | None) -
         return cut_shape(text, layers, vocab, bits)
     for option, value in (("--layers", layers), ("--vocab", vocab), ("--bits", bits)):
         if value is not None:
-            raise UsageError(f"{option} {value}: is for shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
+            raise UsageError(f"{option} {value}: for shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
     path = model_path(text)
     if not path.exists():
         raise UsageError(

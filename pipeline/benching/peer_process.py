@@ -1,5 +1,4 @@
-"""A peer in a process of its own: what it leaves in memory, its threads and its GPU context stay there, and what crashes
-it is one line here.
+"""A peer in a process of its own: its memory, its threads and its GPU context stay there, and a crash is one line here.
 
 Requests and answers are lines of JSON over pipes; peer_worker.py is the other end. The peer keeps the time itself.
 """

@@ -1,5 +1,5 @@
-"""The process of a peer, which peer_process.py starts: it reads requests from standard input, one line of JSON each, and
-answers each with one.
+"""The process of a peer, which peer_process.py starts. It reads requests from standard input, one line of JSON each,
+and answers each with one line.
 
 What the peer itself prints goes to standard error. It ends when standard input does.
 """

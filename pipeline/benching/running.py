@@ -80,7 +80,7 @@ def _start_peer(options: Options, device: Device) -> PeerProcess | None:
 
 
 def _peer_model(options: Options, checkpoint: Checkpoint) -> Path:
-    """The file or folder that the peer loads. UsageError where transformers does not know how the weights are stored."""
+    """The file or folder that the peer loads. UsageError where transformers does not read weights of that kind."""
     if options.peer == LLAMA_CPP:
         return llama_cpp.model_file(checkpoint, say)
     if checkpoint.path.is_dir() and "quantization" in checkpoint.config:

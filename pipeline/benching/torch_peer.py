@@ -1,7 +1,8 @@
 """PyTorch as the other side: transformers' model in bf16 with a static cache, greedy.
 
-On a GPU a decode step is recorded once as a CUDA graph and replayed for each token, so that Python takes no time between
-kernels; where that fails the step is called as it is. Of transformers' ways to multiply by experts the fastest counts.
+On a GPU a decode step is recorded once as a CUDA graph and replayed for each token, so that Python takes no time
+between kernels. Where that fails, the step is called as it is. Of transformers' ways to multiply by experts the fastest
+counts.
 """
 
 from __future__ import annotations
