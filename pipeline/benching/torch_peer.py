@@ -19,7 +19,8 @@ from .workloads import Prompts, Workload
 
 __all__ = ["TorchPeer"]
 
-EXPERTS = ("grouped_mm", "batched_mm", "eager")  # transformers' names
+GROUPED, BATCHED, EAGER = "grouped_mm", "batched_mm", "eager"  # transformers' names
+FEW = 32  # rows for which BATCHED is tried: it copies the matrices of every row's experts
 TRIED = 4  # steps that are timed to choose one
 WARM = 3  # steps before one is recorded, which choose kernels and take memory
 
@@ -48,7 +49,8 @@ class TorchPeer:
         self._model: Any = None
         self._cache: Any = None
         self._step: Callable[[], None] | None = None
-        self._experts: str | None = None
+        self._experts: str | None = None  # for what is timed
+        self._context_experts: str | None = None  # for what comes before
         self.engine = {
             "version": f"{torch.__version__}, transformers {transformers.__version__}",
             "system": torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads",
@@ -68,8 +70,8 @@ class TorchPeer:
     def prepare(self, work: Workload) -> None:
         """A cache for the work; for a text, also the fastest way to run a step."""
         self._step = None
-        self._cache = self._transformers.StaticCache(config=self._model.config, max_cache_len=work.positions)
-        self._experts = None
+        config = self._model.config
+        self._cache = self._transformers.StaticCache(config=config, max_cache_len=work.positions)
         with self._torch.inference_mode():
             if work.kind == "tg":
                 self._token = self._torch.zeros((work.batch, 1), dtype=self._torch.long, device=self._device)
@@ -101,7 +103,7 @@ class TorchPeer:
         self._cache.reset()
         tokens = self._torch.tensor(prompts, device=self._device)
         if work.context:
-            self._use(EXPERTS[0])
+            self._use(self._context_experts)
             self._forward(tokens[:, : work.context])
         self._use(self._experts)
         self._token.copy_(tokens[:, work.context : work.context + 1])
@@ -117,9 +119,11 @@ class TorchPeer:
 
     def _choose(self, work: Workload) -> None:
         """Takes the fastest of the ways to run a text's step, or a prompt."""
-        ways = EXPERTS if self._model._can_set_experts_implementation() else (None,)
         best, failures = None, []
-        for experts in ways:
+        self._context_experts = None
+        for experts in self._ways_for(work):
+            if experts == EAGER and best is not None and self._device.type == "cuda":
+                break  # it waits for the GPU in every layer
             try:
                 self._use(experts)
                 step, how = self._recorded() if work.kind == "tg" else (None, "one call")
@@ -128,14 +132,22 @@ class TorchPeer:
                 seconds = self._timed(step, min(TRIED, work.tokens)) if step else self._try_prompt(tried, experts)
             except Exception as error:  # not every way is there for every device and dtype
                 failures.append(_short(error))
-                self._cache = self._transformers.StaticCache(config=self._model.config, max_cache_len=work.positions)
                 continue
             if best is None or seconds < best[0]:
                 best = seconds, experts, step, how
+            if experts != BATCHED and self._context_experts is None:
+                self._context_experts = experts
         if best is None:
-            raise RunError(f"no step can be run: {failures[0]}")
+            raise RunError(f"{work.label} cannot be run: {failures[0]}")
         _, self._experts, self._step, how = best
         self._tell(f"{how}{f' ({self._experts})' if self._experts else ''}", work)
+
+    def _ways_for(self, work: Workload) -> tuple[str | None, ...]:
+        """The ways to multiply by experts that may be fast; None for the model's only one."""
+        if not self._model._can_set_experts_implementation():
+            return (None,)
+        few = work.kind == "tg" and work.batch <= FEW
+        return (GROUPED, BATCHED, EAGER) if few else (GROUPED, EAGER)
 
     def _try_prompt(self, prompts: Prompts, experts: str | None) -> float:
         self._experts = experts
@@ -176,7 +188,7 @@ class TorchPeer:
         return time.perf_counter() - start
 
     def _use(self, experts: str | None) -> None:
-        if experts is not None and self._model._can_set_experts_implementation():
+        if experts is not None:
             self._model.set_experts_implementation(experts)
 
     def _wait(self) -> None:
