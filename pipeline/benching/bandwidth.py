@@ -81,7 +81,7 @@ class Reader:
 
     def __init__(self, device: Device, nbytes: int | None = None) -> None:
         if nbytes is None:
-            nbytes = buffer_bytes() if device.unified else OWN_BYTES
+            nbytes = buffer_bytes() if device.unified else min(OWN_BYTES, max(LEAST_BYTES, device.free_bytes() // 2))
         nbytes = -(-nbytes // MIB) * MIB
         try:
             self._read = _kernel_reader(device, nbytes)

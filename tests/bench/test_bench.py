@@ -226,6 +226,19 @@ def test_all_memory_is_read(name):
     device.check()
 
 
+def test_a_gpu_that_is_nearly_full(monkeypatch):
+    """The buffer takes half of what is left of memory that is the device's own, and no more than it needs."""
+
+    def no_compiler(source):
+        raise CompileError("no compiler")
+
+    core = SimpleNamespace(compile=no_compiler)
+    monkeypatch.setattr(bandwidth, "OWN_BYTES", 8 << 20)
+    for free, expected in ((6 << 20, 3 << 20), (1 << 10, 1 << 20), (1 << 40, 8 << 20)):
+        device = SimpleNamespace(core=core, threads=1, unified=False, free_bytes=lambda free=free: free)
+        assert bandwidth.Reader(device).result.nbytes == expected
+
+
 def test_memory_that_was_not_read_is_no_result(monkeypatch):
     """A kernel that leaves out a word is found."""
     source = bandwidth.SOURCE.replace("uint i = lane; i < args.words / 4", "uint i = lane; i < args.words / 4 - 1")
