@@ -5,7 +5,7 @@ import argparse
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
 from .program import Parser, file_path
-from .settings import MAX_TOKENS, STORY_TEMPERATURE, CheckedSettings, Settings
+from .settings import MAX_TOKENS, OWN_MEMORY_BATCH, STORY_TEMPERATURE, CheckedSettings, Settings
 
 __all__ = ["parse_arguments"]
 
@@ -122,7 +122,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the N largest log-probabilities of each token, in the rows",
     )
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
-    add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
+    add(
+        "--batch-size",
+        metavar="N",
+        type=_whole,
+        help=f"sequences decoded together (default: 1; up to {OWN_MEMORY_BATCH} where the device has its own memory)",
+    )
+    add(
+        "--context",
+        metavar="N",
+        type=_whole,
+        help="positions of prompt and text together (default: what prompts and --max-tokens need, where it fits)",
+    )
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)}, or {LIST} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")

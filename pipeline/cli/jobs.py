@@ -108,10 +108,12 @@ def _make_job(
         return prompt.failed(
             f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {model.vocab_size:,}"
         )
-    room = model.context - len(tokens)
+    context = settings.context or model.context
+    room = context - len(tokens)
     if room < 1:
+        whose = "a" if settings.context else "the model's"
         return prompt.failed(
-            f"{len(tokens):,} tokens are too many for the model's context of {model.context:,}; "
+            f"{len(tokens):,} tokens are too many for {whose} context of {context:,}; "
             f"shorten it by {1 - room:,} or more"
         )
     text = prompt.text if prompt.text is not None else tokenizer.decode_prompt(tokens)

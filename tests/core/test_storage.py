@@ -303,8 +303,9 @@ def test_what_does_not_fit_is_refused_before_it_goes_up(checker, model, monkeypa
     assert total == model.mapped_bytes + model.repacked_bytes
     monkeypatch.setattr(type(checker), "free_bytes", lambda self: total + 1000)
     words = (
-        r"a KV cache of 4 × 8 positions in q8 takes [\d.]+ KiB, and the weights [\d.]+ MiB; the device checker has "
-        r"[\d.]+ GiB(, of which .* are in use)?; give a smaller batch or fewer tokens$"
+        r"a KV cache of 4 × 8 positions in q8 takes [\d.]+ KiB, the weights [\d.]+ MiB, scratch memory [\d.]+ MiB; the "
+        r"device checker has [\d.]+ GiB, of which .* are in use; give a smaller context, or a smaller batch, or a "
+        r"checkpoint of fewer bits$"
     )
     with pytest.raises(UsageError, match=words):
         p.Generator(model, batch_size=4, context=8, kv_cache="q8")
