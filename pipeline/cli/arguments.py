@@ -62,13 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with an earlier run of the same prompts: keep the rows in --out, and run the other prompts",
     )
-    add(
-        "--max-tokens",
-        metavar="N",
-        type=_whole,
-        default=MAX_TOKENS,
-        help="most tokens per prompt (default %(default)s)",
-    )
+    add("--max-tokens", metavar="N", type=_whole, help=f"most tokens per prompt (default {MAX_TOKENS})")
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
     add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
     add(

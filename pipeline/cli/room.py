@@ -29,7 +29,7 @@ def wanted_size(settings: CheckedSettings, model: Decoder, jobs: Sequence[Job]) 
 
 
 def least_size(settings: CheckedSettings, wanted: tuple[int, int], jobs: Sequence[Job]) -> tuple[int, int]:
-    """(batch size, context) to which `wanted` may be lowered where memory is short. What an option names stays; every
-    prompt keeps room for a token behind it."""
-    shortest = max(len(job.tokens) for job in jobs) + 1
+    """(batch size, context) to which `wanted` may be lowered where memory is short. What an option or a prompt's line
+    names stays; every prompt keeps room for a token behind it."""
+    shortest = max(len(job.tokens) + job.least_tokens for job in jobs)
     return 1 if settings.batch_size is None else wanted[0], settings.context or shortest

@@ -47,7 +47,7 @@ _SEEDS = 2**64
 @dataclass(frozen=True)
 class Settings:
     """One run: each field is an option of the command line. `checked` fills in the fields that are None, but for the
-    batch size and the context, which follow from the prompts and from the memory of the device."""
+    sizes: max_tokens, batch_size and context may become smaller where nobody named them and memory is short."""
 
     model: Path | str | None = None
     prompt: str | None = None
@@ -58,7 +58,7 @@ class Settings:
     out: str | None = None
     resume: bool = False
     trace: str | None = None
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int | None = None
     temperature: float | None = None
     top_k: int = 0
     top_p: float = 1.0
@@ -143,11 +143,14 @@ def _check_values(settings: CheckedSettings) -> None:
         Sampling(logit_bias=settings.logit_bias)
     except UsageError as error:
         raise UsageError(f"--logit-bias: {error}") from None
-    _check_count("--max-tokens", settings.max_tokens, 1, None)
-    if settings.batch_size is not None:
-        _check_count("--batch-size", settings.batch_size, 1, MAX_BATCH)
-    if settings.context is not None:
-        _check_count("--context", settings.context, 1, None)
+    sizes = (
+        ("--max-tokens", settings.max_tokens, None),
+        ("--batch-size", settings.batch_size, MAX_BATCH),
+        ("--context", settings.context, None),
+    )
+    for option, count, most in sizes:
+        if count is not None:
+            _check_count(option, count, 1, most)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")

@@ -18,12 +18,13 @@ from ..graph.formats import CACHE_DTYPES
 from ..graph.transfers import Writes
 from ..models.cache import PREFILL_ROWS
 from ..models.decoder import Model, Progress
+from ..models.fitting import CONTEXT_UNIT, Size
 from .decode import Decode, Pending
+from .parts import fitting_parts
 from .requests import Event, Failed, Request, Stats, Token, TraceEvent
 from .sampler import Features
 from .sequence import Sequence
 from .settings import Sampling
-from .sizes import CONTEXT_UNIT, Parts, Size, fit
 
 __all__ = ["Generator", "cache_bytes"]
 
@@ -41,11 +42,11 @@ class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
-    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has, or a device
-    that has memory of its own, which must hold the weights, too. least: (batch size, context) to which these may be
-    lowered where memory is too small for them (default: the context that was not given, to 256); `notice` then gets a
-    line, and `batch_size` and `context` say what they are. `progress` gets (bytes so far, all) while weights go to a
-    device that has memory of its own.
+    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has. A device that
+    has memory of its own must also hold the weights and scratch memory. There `least` is the (batch size, context) to
+    which these may be lowered where memory is too small (default: the context that was not given, to 256); `notice`
+    then gets one line, and `batch_size` and `context` say what they are. `progress` gets (bytes so far, all) while
+    weights go to such a device.
     trace: time every decode dispatch, each then in a command buffer of its own. The decode chain has the
     sampling steps that some request of a run may use, and no others; before the first run, those of `sampling`.
 
@@ -78,16 +79,17 @@ class Generator:
         self._trace: list[TraceEvent] | None = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
         wanted = Size(batch_size, context or model.context)
-        lower = least or (batch_size, wanted.context if context else CONTEXT_UNIT)
-        features = Features.of([sampling or Sampling()])
-        parts, note = fit(
+        lowest = least or (batch_size, context or CONTEXT_UNIT)
+        parts, line = fitting_parts(
             model,
             wanted,
-            Size(min(lower[0], batch_size), min(lower[1], wanted.context)),
-            lambda size: Parts(model, size, kv_cache, features, self._in_flight),
+            Size(min(lowest[0], wanted.batch_size), min(lowest[1], wanted.context)),
+            kv_cache,
+            Features.of([sampling or Sampling()]),
+            self._in_flight,
         )
-        if note and notice is not None:
-            notice(note)
+        if line and notice is not None:
+            notice(line)
         self.batch_size, self.context = parts.size.batch_size, parts.size.context
         self._cache, self._rows, self._prefill, self._decode = parts.cache, parts.rows, parts.prefill, parts.decode
         model.place(progress)

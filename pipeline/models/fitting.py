@@ -1,91 +1,118 @@
-"""What will not fit is refused before anything is allocated or copied, with the figures."""
+"""How much a device's memory has room for. What will not fit is refused before anything is allocated or copied, with
+the figures.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..device.device import Device
 from ..errors import UsageError
 from ..graph.memory import machine_bytes
 from ..graph.plan import human
-from .cache import Cache
 from .decoder import Model
 
-# The share of free memory that a size which nobody asked for leaves alone: what kernels, drivers and the rounding of
-# allocations take is in no figure here.
-MARGIN = 1 / 16
+CONTEXT_UNIT = 256  # positions; a context that memory decides is a multiple of it
+
+# The share of free memory that stays free: kernels, the driver and the rounding of allocations take some, of which no
+# figure tells.
+MARGIN = 1 / 32
 
 
 @dataclass(frozen=True)
-class Room:
-    """The memory in which a model's cache must find room: a device's own, else the machine's.
+class Size:
+    """`batch_size` sequences of up to `context` positions."""
 
-    total     all of it
-    free      what nothing uses
-    weights   bytes of weights that are still to go there
-    own       whether it is the device's own; the machine gives pages of the weights' files back where it needs them
-    """
-
-    name: str
-    total: int
-    free: int
-    weights: int
-    own: bool
-
-    @classmethod
-    def of(cls, model: Model) -> Room:
-        device = model.device
-        if device.unified:
-            machine = machine_bytes()
-            return cls("this machine", machine, machine, model.mapped_bytes + model.repacked_bytes, own=False)
-        return _own(device, model.unplaced_bytes)
-
-    def holds(self, cache: int, scratch: int, spare: bool) -> bool:
-        """Whether weights, a cache and scratch memory fit, where `spare` with the margin. Of the machine's memory only
-        the cache must not take more than there is: its pages are taken when they are used."""
-        if not self.own:
-            return cache <= self.free
-        return cache + scratch <= (self.left if spare else self.free - self.weights)
-
-    @property
-    def left(self) -> int:
-        """Bytes that weights and the margin leave to a cache and scratch memory."""
-        return int(self.free * (1 - MARGIN)) - self.weights
+    batch_size: int
+    context: int
 
     def __str__(self) -> str:
-        used = self.total - self.free
-        return f"{self.name} has {human(self.total)}" + (f", of which {human(used)} are in use" if used > 0 else "")
+        return f"{self.batch_size:,} × {self.context:,} positions"
 
 
-def check_cache(room: Room, cache: Cache, batch_size: int, context: int, scratch: int, fits: int = 0) -> None:
-    """Raises UsageError where memory is too small for the cache, with what else must fit. fits: a context for which it
-    is not too small, where there is one."""
-    if room.own and room.weights > room.free:
-        raise _too_heavy(room)
-    if room.holds(cache.nbytes, scratch, spare=False):
-        return
-    parts = [f"a KV cache of {batch_size:,} × {context:,} positions in {cache.dtype} takes {human(cache.nbytes)}"]
-    if room.own:
-        parts += [f"the weights {human(room.weights)}"] if room.weights else []
-        parts += [f"scratch memory {human(scratch)}"]
-    cures = [f"a smaller context: {fits:,} fits" if fits else "a smaller context"]
-    cures += ["a smaller batch"] if batch_size > 1 else []
-    cures += ["--kv-cache q8"] if cache.dtype != "q8" else []
-    cures += ["a checkpoint of fewer bits"] if room.own and room.weights else []
-    raise UsageError(f"{', '.join(parts)}; {room}; give {', or '.join(cures)}")
+def memory_left(device: Device) -> int:
+    """Bytes of a device's own memory that weights, caches and scratch may take."""
+    return int(device.free_bytes() * (1 - MARGIN))
 
 
 def check_weights(weights: int, device: Device) -> None:
     """Raises UsageError where a device that has memory of its own is too small for `weights` more bytes."""
-    if not device.unified and weights > device.free_bytes():
-        raise _too_heavy(_own(device, weights))
+    if not device.unified and weights > memory_left(device):
+        raise UsageError(
+            f"the weights take {human(weights)}; {_left(device)}; "
+            "use a checkpoint of fewer bits, or a device with more memory"
+        )
 
 
-def _own(device: Device, weights: int) -> Room:
-    return Room(f"the device {device.name}", device.total_bytes(), device.free_bytes(), weights, own=True)
+def fit(
+    model: Model,
+    wanted: Size,
+    least: Size,
+    dtype: str,
+    cache_bytes: Callable[[Size], int],
+    scratch_bytes: Callable[[Size], int],
+) -> tuple[Size, str]:
+    """The size that is `wanted`, or where the device's own memory is too small for it, the largest down to `least`, and
+    a line that says so; the line is empty where nothing was lowered. The batch is lowered first, then the context,
+    which every sequence feels. Raises UsageError where memory is too small for `least`.
+
+    cache_bytes, scratch_bytes: what a size takes. A smaller size takes no more. Memory that the device shares with the
+    machine lowers nothing: only a cache that is larger than the machine's is refused.
+    """
+    device, weights = model.device, model.unplaced_bytes
+    if device.unified:
+        _check_machine(cache_bytes(wanted), wanted, dtype)
+        return wanted, ""
+    check_weights(weights, device)
+    left = memory_left(device) - weights
+
+    def fits(size: Size) -> bool:
+        return cache_bytes(size) + scratch_bytes(size) <= left
+
+    def figures(size: Size) -> str:
+        parts = f"takes {human(cache_bytes(size))} in {dtype}, the weights {human(weights)}, scratch memory "
+        return f"{parts}{human(scratch_bytes(size))}; {_left(device)}"
+
+    if fits(wanted):
+        return wanted, ""
+    batch_size = _largest(least.batch_size, wanted.batch_size, lambda count: fits(Size(count, wanted.context)))
+    found, most = Size(batch_size, wanted.context), 0
+    if not fits(found):
+        room = left - scratch_bytes(found)
+        most = _largest(0, wanted.context, lambda count: cache_bytes(Size(batch_size, count)) <= room)
+        found = Size(batch_size, max(most // CONTEXT_UNIT * CONTEXT_UNIT, least.context))
+    if not fits(found):
+        raise UsageError(f"a KV cache of {found} {figures(found)}; {_cures(found, most, dtype)}")
+    more = "" if dtype == "q8" else "; --kv-cache q8 has room for more"
+    return found, f"KV cache: lowered from {wanted} to {found}, which {figures(found)}{more}"
 
 
-def _too_heavy(room: Room) -> UsageError:
-    return UsageError(
-        f"the weights take {human(room.weights)}; {room}; use a checkpoint of fewer bits, or a device with more memory"
-    )
+def _largest(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The largest number from `low` to `high` for which `holds` is true; `low` where there is none."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _check_machine(cache: int, size: Size, dtype: str) -> None:
+    machine = machine_bytes()
+    if cache > machine:
+        fewer = f"give a smaller batch or fewer tokens{'' if dtype == 'q8' else ', or --kv-cache q8'}"
+        raise UsageError(
+            f"a KV cache of {size} in {dtype} takes {human(cache)}, this machine has {human(machine)}; {fewer}"
+        )
+
+
+def _cures(size: Size, most: int, dtype: str) -> str:
+    """How to make do with less memory than a size takes; `most`: a context that fits, 0 where none is known."""
+    cures = [f"give --context {most} or less"] if most else []
+    cures += ["a smaller --batch-size"] if size.batch_size > 1 else []
+    cures += ["--kv-cache q8"] if dtype != "q8" else []
+    cures += ["a checkpoint of fewer bits"]
+    return ", or ".join(cures) if most else f"give {', or '.join(cures)}"
+
+
+def _left(device: Device) -> str:
+    return f"the device {device.name} has {human(memory_left(device))} left of {human(device.total_bytes())}"

@@ -7,7 +7,7 @@ import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import UsageError
 from pipeline.generation import generator as generate
-from pipeline.generation import sizes
+from pipeline.generation import parts
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
 from pipeline.models import fitting
@@ -58,19 +58,19 @@ def test_the_machines_memory():
     assert 2**28 < memory.machine_bytes() < 2**50
 
 
-@pytest.mark.parametrize("dtype, more", [("f16", ", or --kv-cache q8"), ("q8", "")])
+@pytest.mark.parametrize("dtype, more", [("f16", ", or --kv-cache q8$"), ("q8", "tokens$")])
 def test_more_than_the_machine_has_is_refused_before_it_is_taken(model, monkeypatch, dtype, more):
     monkeypatch.setattr(fitting, "machine_bytes", lambda: 2**16)
     monkeypatch.setattr(type(model.device), "free_bytes", lambda device: 2**16)
     model.place()
-    own = rf"scratch memory [\d.]+ \w+; the device {model.device.name} has [\d.]+ \w+, of which [\d.]+ \w+ are in use; "
+    own = rf"; the device {model.device.name} has [\d.]+ \w+, of which [\d.]+ \w+ are in use; "
     words = (
-        rf"^a KV cache of 4 × 1,000 positions in {dtype} takes [\d.]+ MiB"
-        rf"{'; this machine has 64.0 KiB; ' if model.device.unified else ', ' + own}"
-        rf"give a smaller context, or a smaller batch{more}$"
+        rf"a KV cache of 4 × {model.context:,} positions in {dtype} takes [\d.]+ MiB"
+        rf"{', this machine has 64.0 KiB; ' if model.device.unified else own}give a smaller batch or fewer tokens"
     )
-    with pytest.raises(UsageError, match=words):
-        generate.Generator(model, batch_size=4, context=1000, kv_cache=dtype)
+    with pytest.raises(UsageError, match=words + ("" if dtype == "q8" else more)) as caught:
+        generate.Generator(model, batch_size=4, kv_cache=dtype)
+    assert str(caught.value).endswith("tokens" if dtype == "q8" else "q8")
 
 
 # Rings
@@ -94,7 +94,7 @@ def windowed(monkeypatch, model, ring):
     monkeypatch.setattr(
         model, "cache_layers", lambda: [Layer(c.kv_heads, c.head_dim, window=WINDOW)] * c.layers, raising=False
     )
-    monkeypatch.setattr(sizes, "PREFILL_ROWS", ROWS)
+    monkeypatch.setattr(parts, "PREFILL_ROWS", ROWS)
 
 
 def texts(model, batch_size, kv_cache):
