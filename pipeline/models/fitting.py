@@ -106,12 +106,11 @@ def _check_machine(cache: int, size: Size, dtype: str) -> None:
 
 
 def _cures(size: Size, most: int, dtype: str) -> str:
-    """How to make do with less memory than a size takes; `most`: a context that fits, 0 where none is known."""
-    cures = [f"give --context {most} or less"] if most else []
+    """What needs less memory than a size does. most: a context that fits; 0 where the rest leaves no cache room."""
+    cures = [f"--context {most} or less"] if most else []
     cures += ["a smaller --batch-size"] if size.batch_size > 1 else []
-    cures += ["--kv-cache q8"] if dtype != "q8" else []
-    cures += ["a checkpoint of fewer bits"]
-    return ", or ".join(cures) if most else f"give {', or '.join(cures)}"
+    cures += ["--kv-cache q8"] if most and dtype != "q8" else []
+    return f"give {', or '.join([*cures, 'a checkpoint of fewer bits'])}"
 
 
 def _left(device: Device) -> str:
