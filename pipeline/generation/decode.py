@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
+from ..graph.chain import Chain
 from ..graph.placing import move_rows
 from ..graph.transfers import Writes
 from ..models.cache import Cache
@@ -40,12 +42,23 @@ class Decode:
         pipe = Pipeline(device, rows=count, label="decode", shows_status=False)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
-        self.chain = pipe.build(self._sampler.add(pipe, logits, rows, finite=True), copies=copies)
-        self._results = [
-            [self.chain.view(output, copy) for output in self.chain.plan.outputs] for copy in range(copies)
-        ]
+        self.plan = pipe.plan(self._sampler.add(pipe, logits, rows, finite=True))
         self._rows = rows
         self._state = (*rows.all, *self._sampler.state)
+
+    @functools.cached_property
+    def chain(self) -> Chain:
+        """The chain, which takes memory of the device from its first use on."""
+        return Chain(self.plan, self._model.device, self._copies)
+
+    @functools.cached_property
+    def _results(self) -> list[list[np.ndarray]]:
+        """The outputs of each copy."""
+        return [[self.chain.view(output, copy) for output in self.plan.outputs] for copy in range(self._copies)]
+
+    def prepare(self) -> None:
+        """Builds the chain, where that has not happened."""
+        _ = self._results
 
     # Rows
 
@@ -75,8 +88,14 @@ class Decode:
         times = self.chain.core.trace(rows)
         return [
             TraceEvent(dispatch.kernel, dispatch.step, start, end, command_buffer)
-            for dispatch, (start, end) in zip(self.chain.plan.dispatches, times)
+            for dispatch, (start, end) in zip(self.plan.dispatches, times)
         ]
+
+    @property
+    def nbytes_on_device(self) -> int:
+        """Bytes that the chain and the state of its rows take there, outputs included."""
+        outputs = sum(tensor.nbytes for tensor in self.plan.outputs)
+        return self.plan.layout.nbytes + self._copies * outputs + sum(storage.nbytes for storage in self._state)
 
     def nbytes(self, rows: int) -> int:
         """Bytes that the host reads of a step."""

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from ..graph.formats import CACHE_DTYPES
 from ..graph.transfers import Writes
 from ..models.cache import PREFILL_ROWS
 from ..models.decoder import Model, Progress
-from ..models.fitting import check_cache
-from ..models.row_state import Rows
+from ..models.fitting import CONTEXT_UNIT, Size
 from .decode import Decode, Pending
-from .prefill import Prefill
+from .parts import fitting_parts
 from .requests import Event, Failed, Request, Stats, Token, TraceEvent
 from .sampler import Features
 from .sequence import Sequence
@@ -43,8 +42,11 @@ class Generator:
     """Runs requests through a model, `batch_size` sequences at a time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and
-    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has, or a device
-    that has memory of its own. `progress` gets (bytes so far, all) while weights go to such a device.
+    values are kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has. A device that
+    has memory of its own must also hold the weights and scratch memory. There `least` is the (batch size, context) to
+    which these may be lowered where memory is too small (default: the context that was not given, to 256); `notice`
+    then gets one line, and `batch_size` and `context` say what they are. `progress` gets (bytes so far, all) while
+    weights go to such a device.
     trace: time every decode dispatch, each then in a command buffer of its own. The decode chain has the
     sampling steps that some request of a run may use, and no others; before the first run, those of `sampling`.
 
@@ -64,32 +66,38 @@ class Generator:
         trace: bool = False,
         sampling: Sampling | None = None,
         progress: Progress | None = None,
+        least: tuple[int, int] | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
-        context = model.context if context is None else context
-        if not 1 <= context <= model.context:
+        if context is not None and not 1 <= context <= model.context:
             raise UsageError(f"a context of {context} is not possible; the model has {model.context}")
         if batch_size < 1:
             raise UsageError(f"batch size {batch_size} is not possible; use 1 or more")
         self.model = model
-        self.batch_size = batch_size
-        self.context = context
         self.stats = Stats()
         self._running = threading.Lock()
         self._trace: list[TraceEvent] | None = [] if trace else None
         self._in_flight = 1 if trace else IN_FLIGHT
-        self._cache = model.cache(batch_size, context, kv_cache, PREFILL_ROWS)
-        check_cache(self._cache, model.device, model.unplaced_bytes)
+        wanted = Size(batch_size, context or model.context)
+        lowest = least or (batch_size, context or CONTEXT_UNIT)
+        parts, line = fitting_parts(
+            model,
+            wanted,
+            Size(min(lowest[0], wanted.batch_size), min(lowest[1], wanted.context)),
+            kv_cache,
+            Features.of([sampling or Sampling()]),
+            self._in_flight,
+        )
+        if line and notice is not None:
+            notice(line)
+        self.batch_size, self.context = parts.size.batch_size, parts.size.context
+        self._cache, self._rows, self._prefill, self._decode = parts.cache, parts.rows, parts.prefill, parts.decode
         model.place(progress)
-        self._rows = Rows.zeros(batch_size)
-        self._prefill = Prefill(model, self._cache, PREFILL_ROWS)
-        self._decode = self._build(Features.of([sampling or Sampling()]))
-
-    def _build(self, features: Features) -> Decode:
-        return Decode(self.model, self._cache, self._rows, self.context, features, self._in_flight)
+        self._decode.prepare()
 
     def explain(self) -> str:
         """The decode chain as a table."""
-        return str(self._decode.chain)
+        return str(self._decode.plan)
 
     def trace(self) -> list[TraceEvent]:
         """The times of all decode dispatches so far; empty without `trace`."""
@@ -109,7 +117,7 @@ class Generator:
         counts.write(device, np.zeros(counts.shape, np.uint32))
         features = Features.of(request.sampling for request in waiting)
         if features != self._decode.features:
-            self._decode = self._build(features)
+            self._decode = Decode(self.model, self._cache, self._rows, self.context, features, self._in_flight)
         free = list(range(self.batch_size))[::-1]
         active: list[Sequence] = []
         while waiting or active:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Iterator
 
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
+from ..graph.plan import Plan
 from ..graph.transfers import Writes
 from ..models.cache import Cache
 from ..models.decoder import Model
@@ -26,14 +28,13 @@ class Prefill:
         self._model = model
         self._cache = cache
         self._most_rows = rows
-        self._built: tuple[Chain, Rows] | None = None
 
     def run(self, sequences: list[Sequence], stats: Stats) -> Iterator[Prefilled]:
         """Prompts of all `sequences` but their last tokens, as many tokens at a time as the chain takes."""
         pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
         if not pending:
             return
-        chain, rows = self._chain()
+        chain, rows = self.chain, self._planned[1]
         while pending:
             chunk, pending = pending[: chain.plan.rows], pending[chain.plan.rows :]
             start = time.perf_counter()
@@ -49,16 +50,17 @@ class Prefill:
                 sequence.done += count
                 yield Prefilled(sequence.request.index, count, sequence.done, len(sequence.request.tokens))
 
-    @property
+    @functools.cached_property
     def chain(self) -> Chain:
-        return self._chain()[0]
+        return Chain(self.plan, self._model.device)
 
-    def _chain(self) -> tuple[Chain, Rows]:
-        if self._built is None:
-            self._built = self._build()
-        return self._built
+    @property
+    def plan(self) -> Plan:
+        """The chain's dispatches and its scratch memory, of which nothing is allocated yet."""
+        return self._planned[0]
 
-    def _build(self) -> tuple[Chain, Rows]:
+    @functools.cached_property
+    def _planned(self) -> tuple[Plan, Rows]:
         count = self._most_rows
         while True:
             rows = Rows.zeros(count)
@@ -66,5 +68,5 @@ class Prefill:
             self._model.forward(pipe, rows, self._cache, head=False)
             plan = pipe.plan(())
             if plan.layout.nbytes <= PREFILL_SCRATCH or count == 1:
-                return Chain(plan, self._model.device), rows
+                return plan, rows
             count //= 2

@@ -7,6 +7,7 @@ import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import UsageError
 from pipeline.generation import generator as generate
+from pipeline.generation import parts
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
 from pipeline.models import fitting
@@ -93,7 +94,7 @@ def windowed(monkeypatch, model, ring):
     monkeypatch.setattr(
         model, "cache_layers", lambda: [Layer(c.kv_heads, c.head_dim, window=WINDOW)] * c.layers, raising=False
     )
-    monkeypatch.setattr(generate, "PREFILL_ROWS", ROWS)
+    monkeypatch.setattr(parts, "PREFILL_ROWS", ROWS)
 
 
 def texts(model, batch_size, kv_cache):
