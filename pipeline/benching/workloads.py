@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import RunError, UsageError
 from ..generation.generator import Generator
 from ..generation.requests import Failed, Request, Stats
+from ..generation.settings import PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..models.decoder import Decoder
 from .options import Options
@@ -159,7 +160,13 @@ class Onebuf:
     def prepare(self, work: Workload) -> None:
         """Makes a generator for the workload; its chains are built in the first run."""
         self._generator = None  # frees its memory first
-        self._generator = Generator(self.model, batch_size=work.batch, context=work.positions, kv_cache=self.kv_cache)
+        self._generator = Generator(
+            self.model,
+            batch_size=work.batch,
+            context=work.positions,
+            kv_cache=self.kv_cache,
+            prompt_rows=PROMPT_ROWS if work.kind == "pp" else 0,  # each token of a text is one of a decode step
+        )
 
     def measure(self, work: Workload, prompts: Prompts) -> float:
         """Seconds of the workload's timed part: for a prompt the whole run up to its first token, for a text its decode

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..generation.settings import PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
 from .program import Parser, file_path
@@ -127,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_whole,
         help="positions of prompt and text together (default: what prompts and --max-tokens need, where it fits)",
+    )
+    add(
+        "--prompt-rows",
+        metavar="N",
+        type=_whole,
+        default=PROMPT_ROWS,
+        help="most tokens of prompts in a step beside sequences that are decoded (default: %(default)s)",
     )
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)}, or {LIST} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")

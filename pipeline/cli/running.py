@@ -160,6 +160,7 @@ class _Run:
             context=wanted[1],
             least=least_size(settings, wanted, jobs),
             kv_cache=settings.kv_cache,
+            prompt_rows=settings.prompt_rows,
             trace=settings.trace is not None,
             sampling=settings.sampling,
             notice=self._display.note,

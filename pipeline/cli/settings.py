@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoints.named import model_path
 from ..checkpoints.storyteller import builtin_model
 from ..errors import UsageError
-from ..generation.settings import Sampling, check
+from ..generation.settings import PROMPT_ROWS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
@@ -72,6 +72,7 @@ class Settings:
     seed: int | None = None
     batch_size: int | None = None
     context: int | None = None
+    prompt_rows: int = PROMPT_ROWS
     device: str = "auto"
     threads: int = 0
     isa: str | None = None
@@ -151,6 +152,7 @@ def _check_values(settings: CheckedSettings) -> None:
     for option, count, most in sizes:
         if count is not None:
             _check_count(option, count, 1, most)
+    _check_count("--prompt-rows", settings.prompt_rows, 0, None)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")

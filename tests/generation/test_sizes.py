@@ -60,7 +60,7 @@ def test_a_size_that_was_named_is_taken_or_refused_before_anything_goes_up(limit
 def test_the_figures_are_what_is_allocated(limited, model, batch_size, context):
     figures = sum(needs(limited, model, batch_size, context))
     generator = p.Generator(model, batch_size=batch_size, context=context)
-    assert generator._prefill.chain  # which the first prompt would make
+    assert generator.scheduler._parts.prefill.chain and generator.scheduler._parts.mixed.chain  # prompts make them
     keep_stages(limited.device)
     assert limited.taken == pytest.approx(figures, abs=MIB / 5)  # they are rounded, and leave out what is small
 
