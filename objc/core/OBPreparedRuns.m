@@ -175,7 +175,7 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
 
 - (OBPreparedRun *)prepareRows:(ob_rows)rows error:(NSError **)error {
     id<MTLBuffer> structs = nil;
-    if (!areAll(rows)) {
+    if ([_structs dependOnRows:rows]) {
         structs = [[_structs newBufferForRows:rows error:error] autorelease];
         if (structs == nil) return nil;
     }

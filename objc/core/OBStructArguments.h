@@ -32,6 +32,9 @@
 // The most rows that the rows_members hold there; 0 where there is none.
 @property(readonly) ob_rows rows;
 
+// Whether some rows_member is lower in a run of these rows.
+- (BOOL)dependOnRows:(ob_rows)rows;
+
 // The structs for a run of fewer rows: where a dispatch has a rows_member it holds the rows that the dispatch goes by,
 // but never more than the dispatch gave. nil and an error when there is no memory for it. The caller owns the buffer
 // (+1).

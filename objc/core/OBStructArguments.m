@@ -113,6 +113,11 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     return YES;
 }
 
+- (BOOL)dependOnRows:(ob_rows)rows {
+    NSUInteger all = OBRowsOfRun(NO, rows), leading = OBRowsOfRun(YES, rows);
+    return (all > 0 && all < _rows.all) || (leading > 0 && leading < _rows.leading);
+}
+
 - (id<MTLBuffer>)newBufferForRows:(ob_rows)rows error:(NSError **)error {
     char *bytes = malloc(_length);
     if (bytes == NULL) {
