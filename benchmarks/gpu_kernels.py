@@ -14,7 +14,7 @@ import dataclasses
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class Repeated(p.Pipeline):
         super().__init__(device, rows=rows)
         self._places: dict[str, Tensor] = {}
 
-    def scratch(self, name, shape, dtype="f32"):
+    def scratch(self, name: str, shape: Iterable[int], dtype: str = "f32") -> Tensor:
         if name not in self._places:
             self._places[name] = self.state(name, Storage.zeros(tuple(shape), dtype))
         return self._places[name]
