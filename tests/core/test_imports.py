@@ -190,7 +190,7 @@ def test_every_module_loads():
 
 
 # Packages that a machine which runs tests may lack: what needs one is skipped, and the rest of its file runs.
-MAY_BE_ABSENT = {"gguf", "ml_dtypes", "mlx", "mlx_lm", "llama_cpp", "torch", "transformers", "clang", "rich"}
+MAY_BE_ABSENT = {"gguf", "ml_dtypes", "mlx", "mlx_lm", "llama_cpp", "torch", "transformers", "clang"}
 TREE = PACKAGE.parent
 
 

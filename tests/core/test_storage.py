@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.families import golden
 from support.families.stored import stored
+from support.stages import keep_stages
 
 import pipeline as p
 from pipeline import _core
@@ -158,6 +159,18 @@ def test_threads_write_at_the_same_time(checker):
 
 
 # Storages
+
+
+def test_a_write_keeps_no_memory(checker):
+    """Its command buffer is kept with the memory for transfers; what it wrote to goes all the same."""
+    keep_stages(checker)
+    before = checker.core.allocated
+    storage = Storage.of(np.zeros(50_000, np.uint8))
+    storage.on(checker)
+    assert checker.core.allocated - before >= 50_000
+    storage = None
+    Storage.of(np.zeros(16, np.uint8)).read(checker)  # waits for what was committed before
+    assert checker.core.allocated == before
 
 
 def test_a_storage_is_read_and_written(any_device):

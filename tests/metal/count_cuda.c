@@ -42,11 +42,11 @@ __attribute__((destructor)) static void write_counts(void) {
 }
 
 // The compiler passes parameters on that the function does not name.
-#define FORWARD(name, suffix, parameters)                                                        \
-    CUresult forward_##name() __asm__(#name suffix);                                             \
-    __attribute__((visibility("default"), noinline)) CUresult forward_##name() {                 \
-        atomic_fetch_add_explicit(&counts[CALL_##name], 1, memory_order_relaxed);                \
-        if (targets[CALL_##name] == NULL) return NOT_THERE;                                      \
+#define FORWARD(name, suffix, parameters)                                                             \
+    CUresult forward_##name() __asm__(#name suffix);                                                  \
+    __attribute__((visibility("default"), noinline)) CUresult forward_##name() {                      \
+        atomic_fetch_add_explicit(&counts[CALL_##name], 1, memory_order_relaxed);                     \
+        if (targets[CALL_##name] == NULL) return NOT_THERE;                                           \
         __builtin_return(__builtin_apply(targets[CALL_##name], __builtin_apply_args(), STACK_BYTES)); \
     }
 CUDA_DRIVER_FUNCTIONS(FORWARD)
