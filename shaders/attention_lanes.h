@@ -114,23 +114,31 @@ METAL_FUNC void attend_positions(thread LaneHeads<E, H> &lane, thread const Lane
     }
 }
 
-// Computes the part of positions `begin` … `end` - 1 for the `heads` ≤ H heads from q on. A lane has two keys at a time.
-// With few heads it has registers to read the next two as well before it uses the first; that changes no bit.
+// Computes the part of positions `begin` … `end` - 1 for the `heads` ≤ H heads from q on. A lane has two keys at a time,
+// and where registers suffice, it reads the next two before it uses them. The loop is rolled: code that runs once is
+// slow to fetch.
 template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void attend_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, thread const LaneQueries<E, H> &q,
                             uint begin, uint end, constant AttentionArgs &args, Place place) {
     const uint keys = OB_SIMD / L;  // of a simdgroup at a time
+    const bool ahead = whole && E <= 2 && sizeof(C) <= 2;
     uint own = place.lane % L, key = place.lane / L, step = keys * place.groups;
     OB_UNROLL
     for (uint h = 0; h < H; h++) lane.weights[h] = {-INFINITY, 0};
     OB_UNROLL
     for (uint i = 0; i < 2 * E * H; i++) lane.sums[i] = float4(0);
-    for (uint j = begin + keys * place.group; j < end; j += (H * E <= 4 ? 4 : 2) * step) {
-        LanePositions<2, E, C> first, second;
-        first.template read<L, whole>(all, j + key, step, end, own, args);
-        if (H * E <= 4) second.template read<L, whole>(all, j + key + 2 * step, step, end, own, args);
-        attend_positions<L>(lane, q, first, args);
-        if (H * E <= 4 && j + 2 * step < end) attend_positions<L>(lane, q, second, args);
+    LanePositions<2, E, C> positions, next;
+    uint j = begin + keys * place.group;
+    if (ahead) next.template read<L, whole>(all, j + key, step, end, own, args);
+    OB_ROLLED
+    for (; j < end; j += 2 * step) {
+        if (ahead) {
+            positions = next;
+            next.template read<L, whole>(all, j + key + 2 * step, step, end, own, args);
+        } else {
+            positions.template read<L, whole>(all, j + key, step, end, own, args);
+        }
+        attend_positions<L>(lane, q, positions, args);
     }
 }
 
@@ -142,6 +150,7 @@ METAL_FUNC void attend_heads(AttentionHeads<C> all, threadgroup JoinMemory &memo
     q.template read<L, whole>(all.q, all.heads, args.head_dim, place.lane % L);
     uint length = part_length(all.count, args), parts = parts_of(all.count, length);
     LaneHeads<E, H> lane;
+    OB_ROLLED
     for (uint p = args.split ? part : 0; p < (args.split ? min(part + 1, parts) : parts); p++) {
         attend_part<L, E, H, whole>(lane, all, q, p * length, min((p + 1) * length, all.count), args, place);
         join_part<L, E, H, whole>(lane, all, memory, p, parts, args, place);
@@ -153,6 +162,7 @@ template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void attend_tiles(AttentionHeads<C> all, threadgroup JoinMemory &memory, uint part,
                              constant AttentionArgs &args, Place place) {
     uint end = all.head + all.heads;
+    OB_ROLLED
     while (all.head < end) {
         all.heads = min(H, end - all.head);
         attend_heads<L, E, H, whole>(all, memory, part, args, place);
