@@ -36,9 +36,8 @@ struct LanePositions {
         ulong rows[N];
         OB_UNROLL
         for (uint n = 0; n < N; n++) {
-            uint at = j + n * step, behind = args.context - all.first;
-            seen[n] = at < end;
-            rows[n] = at < behind ? all.first + at : at - behind;
+            seen[n] = j + n * step < end;
+            rows[n] = seen[n] ? all.row(j + n * step, args) : 0;
         }
         OB_UNROLL
         for (uint n = 0; n < N * E; n++) {

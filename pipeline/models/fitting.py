@@ -12,8 +12,7 @@ from .cache import Cache
 def check_cache(cache: Cache, device: Device, weights: int) -> None:
     """Raises UsageError where memory is too small for the cache: the machine's, or that of a device with memory of its
     own, to which `weights` bytes are still to go."""
-    slots, context = cache.keys[0].shape[0], max(keys.shape[2] for keys in cache.keys)
-    what = f"a KV cache of {slots:,} × {context:,} positions in {cache.dtype} takes {human(cache.nbytes)}"
+    what = f"a KV cache of {cache.slots:,} × {cache.context:,} positions in {cache.dtype} takes {human(cache.nbytes)}"
     fewer = f"give a smaller batch or fewer tokens{'' if cache.dtype == 'q8' else ', or --kv-cache q8'}"
     if device.unified:
         if cache.nbytes > machine_bytes():

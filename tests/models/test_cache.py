@@ -10,7 +10,7 @@ from pipeline.generation import generator as generate
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
 from pipeline.models import fitting
-from pipeline.models.cache import Cache, CacheLayer
+from pipeline.models.cache import CACHE_BLOCK, Cache, CacheLayer
 
 # No kernel of the cache is native.
 pytestmark = pytest.mark.one_processor
@@ -28,24 +28,29 @@ def model(processor):
 
 def test_what_a_layer_keeps():
     everything, window = CacheLayer(2, 64), CacheLayer(2, 64, window=128)
-    assert [everything.positions(context, 512) for context in (1, 100, 10**6)] == [1, 100, 10**6]
-    assert [window.positions(context, 512) for context in (1, 639, 640, 10**6)] == [1, 639, 639, 639]
-    assert window.positions(10**6, 1) == 128
+    assert [everything.entries(context, 512) for context in (1, 64, 65, 10**6)] == [1, 1, 2, 15625]
+    # 639 positions that begin at the last one of a block.
+    assert [window.entries(context, 512) for context in (1, 639, 641, 705, 10**6)] == [1, 10, 11, 11, 11]
+    assert [window.entries(10**6, rows) for rows in (1, 2, 3)] == [3, 3, 4]
 
 
 @pytest.mark.parametrize("dtype, row", [("f32", 4 * 80), ("f16", 2 * 80), ("q8", 3 * 2 + 80 + 2)])
 def test_bytes_are_counted_before_they_are_taken(dtype, row):
-    cache = Cache.empty([CacheLayer(3, 80)] * 5, 7, 10**9, dtype)  # no machine has it
-    assert cache.nbytes == 5 * 2 * 7 * 3 * 10**9 * row and cache.dtype == dtype
+    cache = Cache.empty([CacheLayer(3, 80)] * 5, 7, 64 * 10**7, dtype)  # no machine has it
+    assert cache.nbytes == 5 * 2 * 7 * 3 * 64 * 10**7 * row and cache.dtype == dtype
+    (table,) = cache.tables
+    assert (table.blocks, table.width, table.position_bytes) == (7 * 10**7, 10**7, 5 * 2 * 3 * row)
 
 
 def test_layers_differ():
     layers = [CacheLayer(2, 64, window=16), CacheLayer(1, 192, 128), CacheLayer(1, 576, 0)]
-    cache = Cache.empty(layers, 3, 100, "f32", rows=5)
-    assert [storage.shape for storage in cache.keys] == [(3, 2, 20, 64), (3, 1, 100, 192), (3, 1, 100, 576)]
-    assert [storage.shape for storage in cache.values] == [(3, 2, 20, 64), (3, 1, 100, 128), (3, 1, 100, 576)]
+    cache = Cache.empty(layers, 3, 200, "f32", rows=5)
+    assert [storage.shape for storage in cache.keys] == [(6, 2, 64, 64), (12, 1, 64, 192), (12, 1, 64, 576)]
+    assert [storage.shape for storage in cache.values] == [(6, 2, 64, 64), (12, 1, 64, 128), (12, 1, 64, 576)]
     assert cache.values[2] is cache.keys[2] and cache.values[0] is not cache.keys[0]
-    assert cache.nbytes == 4 * 3 * (2 * 2 * 20 * 64 + 100 * (192 + 128) + 100 * 576)
+    assert cache.nbytes == 4 * 3 * 64 * (2 * 2 * 2 * 64 + 4 * (192 + 128) + 4 * 576)
+    assert [table.window for table in cache.tables] == [0, 16]
+    assert [cache.table(i) for i in range(3)] == [cache.tables[1], cache.tables[0], cache.tables[0]]
 
 
 def test_a_type_that_no_kernel_reads_is_refused():
@@ -87,8 +92,8 @@ def windowed(monkeypatch, model, ring):
     c = model.config
 
     class Layer(CacheLayer):
-        def positions(self, context, rows):
-            return super().positions(context, rows) if ring else context
+        def entries(self, context, rows):
+            return super().entries(context, rows) if ring else -(-context // CACHE_BLOCK)
 
     monkeypatch.setattr(
         model, "cache_layers", lambda: [Layer(c.kv_heads, c.head_dim, window=WINDOW)] * c.layers, raising=False
@@ -100,9 +105,9 @@ def texts(model, batch_size, kv_cache):
     rng = np.random.default_rng(3)
     requests = [
         p.Request(index, tuple(rng.integers(1, 200, length).tolist()), 30)
-        for index, length in enumerate((61, 5, 18, 33))
+        for index, length in enumerate((261, 5, 118, 133))
     ]
-    generator = generate.Generator(model, batch_size=batch_size, context=120, kv_cache=kv_cache)
+    generator = generate.Generator(model, batch_size=batch_size, context=300, kv_cache=kv_cache)
     ended = [event for event in generator.run(requests) if isinstance(event, p.generation.Finished)]
     assert len(ended) == 4
     return generator, {event.index: (event.tokens, event.logprobs) for event in ended}
@@ -117,7 +122,7 @@ def test_rings_give_the_bits_of_caches_of_everything(model, monkeypatch, batch_s
         _, wanted = texts(model, 1, kv_cache)
     windowed(monkeypatch, model, ring=True)
     generator, found = texts(model, batch_size, kv_cache)
-    assert {keys.shape[2] for keys in generator._cache.keys} == {WINDOW + ROWS - 1}
+    assert {keys.shape[0] for keys in generator._cache.keys} == {2 * batch_size}
     assert found == wanted
     monkeypatch.undo()
     _, without = texts(model, 1, kv_cache)
@@ -126,4 +131,4 @@ def test_rings_give_the_bits_of_caches_of_everything(model, monkeypatch, batch_s
 
 def test_a_rings_memory_does_not_grow_with_the_context(model, monkeypatch):
     windowed(monkeypatch, model, ring=True)
-    assert model.cache(2, 100, rows=ROWS).nbytes == model.cache(2, 10**9, rows=ROWS).nbytes
+    assert model.cache(2, 128, rows=ROWS).nbytes == model.cache(2, 10**9, rows=ROWS).nbytes
