@@ -61,7 +61,7 @@ def test_attention_does_not_depend_on_the_blocks(device, window, cache):
     attending = Attending(9, 3, 400, cache, window)
     slots, positions = uints(1, 1, 1, 1, 0, 0, 2, 2, 0), uints(252, 253, 254, 255, 399, 3, 128, 129, 63)
     first, *others = (attending.run(device, table, slots, positions) for table in tables(3, 400))
-    assert np.abs(first).min(-1).all() and all(other.tobytes() == first.tobytes() for other in others)
+    assert first.any(-1).all() and all(other.tobytes() == first.tobytes() for other in others)
 
 
 @each("cache, dims", CACHE_DTYPES, [(18, 24), (800, 16)])

@@ -5,12 +5,14 @@ import pytest
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.errors import UsageError
+from pipeline.errors import ShapeError, UsageError
+from pipeline.generation import Failed, Finished, Token
 from pipeline.generation import generator as generate
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
+from pipeline.graph.transfers import Writes
 from pipeline.models import fitting
-from pipeline.models.cache import CACHE_BLOCK, Cache, CacheLayer
+from pipeline.models.cache import CACHE_BLOCK, NO_BLOCK, Cache, CacheLayer
 
 # No kernel of the cache is native.
 pytestmark = pytest.mark.one_processor
@@ -77,6 +79,87 @@ def test_more_than_the_machine_has_is_refused_before_it_is_taken(model, monkeypa
     assert str(caught.value).endswith("tokens" if dtype == "q8" else "q8")
 
 
+# Blocks
+
+
+def test_slots_get_blocks(model):
+    layers = [CacheLayer(1, 16), CacheLayer(1, 32, window=100)] * 2
+    cache = Cache.paged(layers, 3, 640, {0: 12}, rows=65)
+    full, window = cache.tables
+    assert (full.blocks, full.width, full.storage.shape) == (12, 10, (3, 10)) and cache.keys[0].shape == (12, 1, 64, 16)
+    assert (window.blocks, window.width, window.storage.shape) == (12, 4, (3, 4)) and window.window == 100
+    assert full.block_bytes == 2 * 2 * 64 * 16 * 2 and window.position_bytes == 2 * 2 * 32 * 2
+    assert cache.nbytes == 12 * (full.block_bytes + window.block_bytes)
+    assert [full.entry(p) for p in (0, 63, 64, 639)] == [0, 0, 1, 9]
+    assert [window.entry(p) for p in (0, 63, 64, 255, 256, 639)] == [0, 0, 1, 3, 0, 1]
+    device = model.device
+    assert (full.storage.read(device) == NO_BLOCK).all()
+    with Writes(device) as writes:
+        full.write(writes, 1, [11, 3])
+        full.write(writes, 2, [5], 9)
+        full.write(writes, 1, [NO_BLOCK], 1)
+    wanted = np.full((3, 10), NO_BLOCK)
+    wanted[1, 0], wanted[2, 9] = 11, 5
+    assert (full.storage.read(device) == wanted).all()
+    with Writes(device) as writes:
+        for slot, blocks, first in ((3, [1], 0), (-1, [1], 0), (0, [1], 10), (0, [1], -1), (2, [1] * 2, 9)):
+            with pytest.raises(
+                ShapeError, match=rf"{len(blocks)} blocks of slot {slot}, from entry {first} on, do not"
+            ):
+                full.write(writes, slot, blocks, first)
+    one = Cache.paged(layers, 3, 640, 7)
+    assert [table.blocks for table in one.tables] == [7, 7]
+    with pytest.raises(UsageError, match="a KV cache of 0 blocks is not possible; use 1 or more"):
+        Cache.paged(layers, 3, 640, 0)
+    whole = Cache.empty(layers, 3, 640, rows=65)
+    assert (whole.tables[0].storage.read(device) == np.arange(30).reshape(3, 10)).all()
+
+
+@pytest.mark.parametrize("window", [0, WINDOW])
+def test_a_text_does_not_depend_on_its_blocks(model, monkeypatch, window):
+    """In a cache of few blocks, of which each slot has those that its text needs."""
+    if window:
+        windowed(monkeypatch, model, ring=True)
+    _, wanted = texts(model, 3, "f16")
+    made = []
+
+    def paged(slots, context, dtype, rows):
+        counts = (2, 2, 2) if window else (5, 3, 3)
+        cache = Cache.paged(model.cache_layers(), slots, context, sum(counts), dtype, rows)
+        (table,) = cache.tables
+        blocks = np.random.default_rng(8).permutation(table.blocks).tolist()
+        with Writes(model.device) as writes:
+            for slot, count in enumerate(counts):
+                table.write(writes, slot, [blocks.pop() for _ in range(count)])
+        made.append(cache)
+        return cache
+
+    monkeypatch.setattr(model, "cache", paged, raising=False)
+    _, found = texts(model, 3, "f16")
+    assert found == wanted and made[0].nbytes < 3 * 5 * made[0].tables[0].block_bytes
+
+
+def test_a_text_fails_where_its_blocks_end(model, monkeypatch):
+    """And the text beside it goes on."""
+
+    def paged(slots, context, dtype, rows):
+        cache = Cache.paged(model.cache_layers(), slots, context, 3, dtype, rows)
+        with Writes(model.device) as writes:
+            cache.tables[0].write(writes, 0, [2])
+            cache.tables[0].write(writes, 1, [0, 1])
+        return cache
+
+    requests = [p.Request(index, tuple(range(1, 61)), 20) for index in range(2)]
+    wanted = [event for event in p.Generator(model, batch_size=2).run(requests) if isinstance(event, Finished)]
+    monkeypatch.setattr(model, "cache", paged, raising=False)
+    events = list(p.Generator(model, batch_size=2, context=128).run(requests))
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    words = "layers.0.heads_to_cache was given a slot, a position or a block that its cache does not have"
+    assert (failed.index, failed.error) == (0, words)
+    tokens = {i: [e.token for e in events if isinstance(e, Token) and e.index == i] for i in range(2)}
+    assert tokens[1] == wanted[0].tokens and tokens[0] == wanted[0].tokens[: len(tokens[0])] and len(tokens[0]) == 5
+
+
 # Rings
 
 
@@ -108,7 +191,7 @@ def texts(model, batch_size, kv_cache):
         for index, length in enumerate((261, 5, 118, 133))
     ]
     generator = generate.Generator(model, batch_size=batch_size, context=300, kv_cache=kv_cache)
-    ended = [event for event in generator.run(requests) if isinstance(event, p.generation.Finished)]
+    ended = [event for event in generator.run(requests) if isinstance(event, Finished)]
     assert len(ended) == 4
     return generator, {event.index: (event.tokens, event.logprobs) for event in ended}
 
