@@ -48,28 +48,28 @@ class Attending:
 
 
 def tables(slots, positions):
-    """Tables of the same positions in different blocks."""
-    return caches.in_order(slots, positions), *(caches.scattered(slots, positions, seed) for seed in (1, 2))
+    """Two tables of the same positions in different blocks."""
+    return caches.in_order(slots, positions), caches.scattered(slots, positions)
 
 
 # No bit depends on the blocks
 
 
-@pairs("window, cache", [0, 1, 64, 90, 200], CACHE_DTYPES)
+@pairs("window, cache", [0, 64, 90, 200], CACHE_DTYPES)
 def test_attention_does_not_depend_on_the_blocks(device, window, cache):
     """Of rows of several sequences, some of which go together; in rings, too."""
     attending = Attending(9, 3, 400, cache, window)
     slots, positions = uints(1, 1, 1, 1, 0, 0, 2, 2, 0), uints(252, 253, 254, 255, 399, 3, 128, 129, 63)
-    first, *others = (attending.run(device, table, slots, positions) for table in tables(3, 400))
-    assert first.any(-1).all() and all(other.tobytes() == first.tobytes() for other in others)
+    first, other = (attending.run(device, table, slots, positions) for table in tables(3, 400))
+    assert first.any(-1).all() and other.tobytes() == first.tobytes()
 
 
 @each("cache, dims", CACHE_DTYPES, [(18, 24), (800, 16)])
 def test_other_shapes_of_heads_do_not_depend_on_the_blocks(device, cache, dims):
     """Heads that are no whole vectors, and those that are too large for a GPU's registers."""
     attending = Attending(2, 2, 300, cache, dims=dims)
-    first, *others = (attending.run(device, table, uints(1, 0), uints(299, 70)) for table in tables(2, 300))
-    assert all(other.tobytes() == first.tobytes() for other in others)
+    first, other = (attending.run(device, table, uints(1, 0), uints(299, 70)) for table in tables(2, 300))
+    assert other.tobytes() == first.tobytes()
 
 
 @each("split", [False, True])
@@ -77,8 +77,8 @@ def test_parts_do_not_depend_on_the_blocks(device, monkeypatch, split):
     monkeypatch.setattr(step, "SPLIT_PARTS", 0)
     monkeypatch.setattr(step, "SPLIT_THREADGROUPS", 1 << 20 if split else 0)
     attending = Attending(2, 2, 700)
-    first, *others = (attending.run(device, table, uints(1, 0), uints(699, 300)) for table in tables(2, 700))
-    assert all(other.tobytes() == first.tobytes() for other in others)
+    first, other = (attending.run(device, table, uints(1, 0), uints(699, 300)) for table in tables(2, 700))
+    assert other.tobytes() == first.tobytes()
 
 
 @each("window, cache", [0, 5], CACHE_DTYPES)
@@ -101,7 +101,7 @@ def test_heads_go_to_the_rows_blocks(device, window, cache):
             own = caches.positions_of(blocks, table)
             assert own[given["slots"], :, given["positions"]].any(-1).all()
             assert np.count_nonzero(own) == np.count_nonzero(blocks)
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("cache", CACHE_DTYPES)
@@ -126,7 +126,7 @@ def test_latent_attention_does_not_depend_on_the_blocks(device, cache):
 
         y, kept = chain(device, rows, steps, **given).run(**given)
         found.append((y.tobytes(), caches.positions_of(kept, blocks).tobytes()))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert np.isfinite(y).all() and found[0][1] != earlier.tobytes()
 
 
