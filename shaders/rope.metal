@@ -101,8 +101,6 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
-    uint position = positions[row], block = cache_block(blocks, slots[row], position, args.ring != 0, args);
-    bool held = block != OB_NONE;  // looked at late: the block is three reads away
     uint all = args.heads + 2 * args.kv_heads;
     uint end = min((at.x + 1) * OB_ROPE_HEADS, all);
     bool together = args.norm == OB_NORM_ALL;
@@ -117,6 +115,9 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
+        uint position = positions[row];
+        uint block = query ? 0 : cache_block(blocks, slots[row], position, args.ring != 0, args);
+        bool held = block != OB_NONE;  // looked at late: the block is three reads away
         ulong to = (ulong(block) * args.kv_heads + kv) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
         if (head >= args.heads + args.kv_heads) {
             device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
@@ -125,11 +126,13 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                 bool norm = args.norm_values != 0;
                 SimdHead<T> values = {x, q_norm, x, norm, false, false, 0, v_dim, 1, args.eps, 0, args.clip};
                 values.store(v_cache + to * cache_row(v_cache, v_dim), held, memory, place.lane);
-                continue;
-            }
+            } else
 #endif
-            PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
-            if (held) cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            {
+                PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
+                if (held) cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            }
+            if (!held && head + 1 == all && place.lane == 0) fail_row(status, row, args.step);
             continue;
         }
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
@@ -183,7 +186,6 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
             store_head(k_cache + to * cache_row(k_cache, dim), turned, place);
         }
     }
-    if (!held && at.x == 0 && place.thread_index == 0) fail_row(status, row, args.step);
 }
 
 // T is the type of the norms' weights, C that of the caches.
