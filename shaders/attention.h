@@ -18,12 +18,18 @@ struct AttentionHeads {
     uint head, heads;  // the first of these heads among all of a row
     uint first, count;
 
-    // Returns the row of the j-th of these positions, counted from `keys` and `values` on.
-    METAL_FUNC ulong row(uint j, constant AttentionArgs &args) const thread {
-        uint at = first + j, entry = at / OB_CACHE_BLOCK;
-        uint block = table[entry < args.width ? entry : entry - args.width];
-        return ulong(metal::min(block, args.blocks - 1)) * (args.kv_heads * OB_CACHE_BLOCK) + at % OB_CACHE_BLOCK;
+    // Returns the block of the j-th of these positions.
+    METAL_FUNC uint block(uint j, constant AttentionArgs &args) const thread {
+        uint entry = (first + j) / OB_CACHE_BLOCK;
+        return table[entry < args.width ? entry : entry - args.width];
     }
+
+    // Returns the row of the j-th of these positions, which is in `block`, counted from `keys` and `values` on.
+    METAL_FUNC ulong row(uint j, uint block, constant AttentionArgs &args) const thread {
+        ulong rows = ulong(metal::min(block, args.blocks - 1)) * (args.kv_heads * OB_CACHE_BLOCK);
+        return rows + (first + j) % OB_CACHE_BLOCK;
+    }
+    METAL_FUNC ulong row(uint j, constant AttentionArgs &args) const thread { return row(j, block(j, args), args); }
 
     // Returns how many of up to `most` positions, from the j-th on, are in one block.
     METAL_FUNC uint together(uint j, uint most) const thread {

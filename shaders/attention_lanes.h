@@ -22,7 +22,19 @@ METAL_FUNC void attend(AttentionHeads<C> all, threadgroup AttentionMemory &memor
 #include "attention_join.h"
 #include "cache_eight.h"
 
-// Keys and values of `flight` positions, as a lane reads them.
+// The blocks of a lane's positions j, j + step, …, which are looked up before they are needed.
+template <uint N>
+struct LaneBlocks {
+    uint at[N];
+
+    template <typename C>
+    METAL_FUNC void look(AttentionHeads<C> all, uint j, uint step, uint end, constant AttentionArgs &args) thread {
+        OB_UNROLL
+        for (uint n = 0; n < N; n++) at[n] = j + n * step < end ? all.block(j + n * step, args) : 0;
+    }
+};
+
+// Keys and values of N positions, as a lane reads them.
 template <uint N, uint E, typename C>
 struct LanePositions {
     CacheEight<C> k[N * E], v[N * E];
@@ -30,14 +42,14 @@ struct LanePositions {
 
     // Reads positions j, j + step, …, of which those before `end` exist. `own` is this lane's place among L.
     template <uint L, bool whole>
-    METAL_FUNC void read(AttentionHeads<C> all, uint j, uint step, uint end, uint own,
-                         constant AttentionArgs &args) thread {
+    METAL_FUNC void read(AttentionHeads<C> all, thread const LaneBlocks<N> &blocks, uint j, uint step, uint end,
+                         uint own, constant AttentionArgs &args) thread {
         ulong k_row = cache_row(all.keys, args.head_dim), v_row = cache_row(all.values, args.v_row);
         ulong rows[N];
         OB_UNROLL
         for (uint n = 0; n < N; n++) {
             seen[n] = j + n * step < end;
-            rows[n] = seen[n] ? all.row(j + n * step, args) : 0;
+            rows[n] = all.row(j + n * step, blocks.at[n], args);
         }
         OB_UNROLL
         for (uint n = 0; n < N * E; n++) {
@@ -127,15 +139,23 @@ METAL_FUNC void attend_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all,
     OB_UNROLL
     for (uint i = 0; i < 2 * E * H; i++) lane.sums[i] = float4(0);
     LanePositions<2, E, C> positions, next;
+    LaneBlocks<2> blocks;
     uint j = begin + keys * place.group;
-    if (ahead) next.template read<L, whole>(all, j + key, step, end, own, args);
+    blocks.look(all, j + key, step, end, args);
+    if (ahead) {
+        next.template read<L, whole>(all, blocks, j + key, step, end, own, args);
+        blocks.look(all, j + key + 2 * step, step, end, args);
+    }
     OB_ROLLED
     for (; j < end; j += 2 * step) {
+        uint following = j + key + 2 * step;
         if (ahead) {
             positions = next;
-            next.template read<L, whole>(all, j + key + 2 * step, step, end, own, args);
+            next.template read<L, whole>(all, blocks, following, step, end, own, args);
+            blocks.look(all, following + 2 * step, step, end, args);
         } else {
-            positions.template read<L, whole>(all, j + key, step, end, own, args);
+            positions.template read<L, whole>(all, blocks, j + key, step, end, own, args);
+            blocks.look(all, following, step, end, args);
         }
         attend_positions<L>(lane, q, positions, args);
     }
