@@ -68,8 +68,8 @@ METAL_FUNC float sink_of(device const char *sinks, uint kind, uint head) {
 // The sum of weights of a sink alone; NaN where it is NaN or +inf.
 METAL_FUNC float sink_weight(float sink) { return sink == -INFINITY ? 0 : 1 + (sink - sink); }
 
-// Positions are worked on in parts of this many. The length depends on what the row sees and on the size of the caches,
-// so that a row gives the same bits however its parts are shared out.
+// Positions are worked on in parts of this many. The length depends on what the row sees and on the width of the block
+// table, so that a row gives the same bits however its parts are shared out.
 METAL_FUNC uint part_length(uint count, constant AttentionArgs &args) {
     return count <= OB_ATTENTION_PART * args.parts ? OB_ATTENTION_PART : (count + args.parts - 1) / args.parts;
 }
