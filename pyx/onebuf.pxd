@@ -153,6 +153,7 @@ cdef extern from "args.h":
         OB_ATTENTION_PART_END
         OB_NORM_HEAD
         OB_NORM_ALL
+        OB_CACHE_BLOCK
         OB_CACHE_GROUP
         OB_F32
         OB_F16

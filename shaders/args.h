@@ -27,6 +27,8 @@
 #define OB_NORM_HEAD 1
 #define OB_NORM_ALL 2
 
+// A KV cache is made of blocks of so many positions. A block table says which blocks a slot has.
+#define OB_CACHE_BLOCK 64
 // In an 8-bit KV cache, OB_CACHE_GROUP numbers share one scale.
 #define OB_CACHE_GROUP 32
 
@@ -126,8 +128,9 @@ struct RopeTableArgs {
 
 struct HeadArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t slots, context;         // slots of the caches, and positions that a slot holds
-    uint32_t ring;                   // 1: a position goes to its number modulo context
+    uint32_t slots, width;           // slots of the block table, and entries that each has
+    uint32_t blocks;                 // blocks that the caches have
+    uint32_t ring;                   // 1: entries are used round and round
     uint32_t step;                   // a failing row reports this number
     uint32_t half_dim, interleaved;  // pairs per head that turn; 1: neighbours are pairs
     uint32_t norm;                   // 0, OB_NORM_HEAD or OB_NORM_ALL
@@ -138,14 +141,15 @@ struct HeadArgs {
 
 struct AttentionArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t v_row;           // numbers in a row of the values' cache, of which the first v_dim are values
-    uint32_t slots, context;  // slots of the caches, and positions that a slot holds
-    uint32_t window;          // positions that a row sees, in caches that are rings; 0: all
-    uint32_t sinks;           // 0: none; OB_F32, OB_F16 or OB_BF16
-    uint32_t step;            // a failing row reports this number
-    uint32_t tiles;           // threadgroups that share the query heads of a key-value head
-    uint32_t parts;           // most parts that positions come in
-    uint32_t split;           // 1: each part has a threadgroup of its own
+    uint32_t v_row;         // numbers in a row of the values' cache, of which the first v_dim are values
+    uint32_t slots, width;  // slots of the block table, and entries that each has
+    uint32_t blocks;        // blocks that the caches have
+    uint32_t window;        // positions that a row sees, where entries are used round and round; 0: all
+    uint32_t sinks;         // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t step;          // a failing row reports this number
+    uint32_t tiles;         // threadgroups that share the query heads of a key-value head
+    uint32_t parts;         // most parts that positions come in
+    uint32_t split;         // 1: each part has a threadgroup of its own
     float scale;
     float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
@@ -155,8 +159,9 @@ struct AttentionArgs {
 struct LatentArgs {
     uint32_t rows, heads, nope, rank;
     uint32_t half_dim, interleaved;
-    uint32_t slots, context;  // slots of the cache, and positions that a slot holds
-    uint32_t step;            // a failing row reports this number
+    uint32_t slots, width;  // slots of the block table, and entries that each has
+    uint32_t blocks;        // blocks that the cache has
+    uint32_t step;          // a failing row reports this number
     float eps;
 };
 
@@ -262,9 +267,9 @@ static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 64, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 64, "AttentionArgs");
-static_assert(sizeof(struct LatentArgs) == 40, "LatentArgs");
+static_assert(sizeof(struct HeadArgs) == 68, "HeadArgs");
+static_assert(sizeof(struct AttentionArgs) == 68, "AttentionArgs");
+static_assert(sizeof(struct LatentArgs) == 44, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");

@@ -6,15 +6,35 @@
 #include "cache.h"
 
 // What a threadgroup works on: `heads` query heads that share a key-value head, and the `count` positions that a row
-// sees. They are in the caches from row `first` on; in a ring, row 0 follows row context - 1.
+// sees. They are in the blocks that `table` names, from position `first` of these on; in a ring, entry 0 follows the last
+// one. All of these blocks exist. `keys` and `values` are where a block of number 0 has this head's.
 template <typename C>
 struct AttentionHeads {
     device const float *q;
     device const C *keys, *values;
+    device const uint *table;
     device const char *sinks;
     device float *y;
     uint head, heads;  // the first of these heads among all of a row
     uint first, count;
+
+    // Returns the block of the j-th of these positions.
+    METAL_FUNC uint block(uint j, constant AttentionArgs &args) const thread {
+        uint entry = (first + j) / OB_CACHE_BLOCK;
+        return table[entry < args.width ? entry : entry - args.width];
+    }
+
+    // Returns the row of the j-th of these positions, which is in `block`, counted from `keys` and `values` on.
+    METAL_FUNC ulong row(uint j, uint block, constant AttentionArgs &args) const thread {
+        ulong rows = ulong(metal::min(block, args.blocks - 1)) * (args.kv_heads * OB_CACHE_BLOCK);
+        return rows + (first + j) % OB_CACHE_BLOCK;
+    }
+    METAL_FUNC ulong row(uint j, constant AttentionArgs &args) const thread { return row(j, block(j, args), args); }
+
+    // Returns how many of up to `most` positions, from the j-th on, are in one block.
+    METAL_FUNC uint together(uint j, uint most) const thread {
+        return metal::min(OB_CACHE_BLOCK - (first + j) % OB_CACHE_BLOCK, most);
+    }
 };
 
 // The positions that a row sees: `count` of them up to `last`.
@@ -23,9 +43,19 @@ struct Seen {
 };
 
 METAL_FUNC Seen seen_from(uint position, constant AttentionArgs &args) {
-    uint last = metal::min(position, uint(INT_MAX));
-    uint window = metal::min(args.window ? args.window : args.context, args.context);
+    uint last = metal::min(position, uint(INT_MAX)), context = args.width * OB_CACHE_BLOCK;
+    uint window = metal::min(args.window ? args.window : context, context);
     return {last, metal::min(last, window - 1) + 1};
+}
+
+// Whether the caches have every block of `count` positions from `first` on. Each simdgroup looks at all of them.
+METAL_FUNC bool have_blocks(device const uint *table, uint first, uint count, constant AttentionArgs &args,
+                            Place place) {
+    uint begin = first / OB_CACHE_BLOCK, end = (first + count + OB_CACHE_BLOCK - 1) / OB_CACHE_BLOCK;
+    uint largest = 0;
+    for (uint entry = begin + place.lane; entry < end; entry += place.threads / place.groups)
+        largest = metal::max(largest, table[entry < args.width ? entry : entry - args.width]);
+    return metal::simd_max(largest) < args.blocks;
 }
 
 METAL_FUNC float sink_of(device const char *sinks, uint kind, uint head) {
@@ -38,8 +68,8 @@ METAL_FUNC float sink_of(device const char *sinks, uint kind, uint head) {
 // The sum of weights of a sink alone; NaN where it is NaN or +inf.
 METAL_FUNC float sink_weight(float sink) { return sink == -INFINITY ? 0 : 1 + (sink - sink); }
 
-// Positions are worked on in parts of this many. The length depends on what the row sees and on the size of the caches,
-// so that a row gives the same bits however its parts are shared out.
+// Positions are worked on in parts of this many. The length depends on what the row sees and on the width of the block
+// table, so that a row gives the same bits however its parts are shared out.
 METAL_FUNC uint part_length(uint count, constant AttentionArgs &args) {
     return count <= OB_ATTENTION_PART * args.parts ? OB_ATTENTION_PART : (count + args.parts - 1) / args.parts;
 }

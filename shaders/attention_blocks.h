@@ -22,10 +22,10 @@ struct Softmax {
     float top[OB_ATTENTION_HEADS], total[OB_ATTENTION_HEADS], rescale[OB_ATTENTION_HEADS];
 };
 
-// A block of positions: `count` rows of a cache of `context` rows, from row `first` on. In a ring, row 0 follows the
-// last row.
+// A block of positions of those that a row sees: `count` of them from the `first` on. They may lie in several blocks of
+// the cache.
 struct Block {
-    uint first, count, context;
+    uint first, count;
 };
 
 // scores[h · OB_ATTENTION_BLOCK] = q[h, :] · k · scale for h < H, then the softcap.
@@ -60,39 +60,38 @@ METAL_FUNC void add_rows(device const C *v, threadgroup const float *weights, th
 // y[h, i …] = y[h, i …] · rescale + Σ_j weight[h, j] · v[j, i …] for sixteen columns and H heads from `head` on.
 // The first block starts from 0; the last one divides by the total.
 template <uint H, typename C>
-METAL_FUNC void add_values(device float *y, device const C *v, threadgroup const Softmax &s, uint head, Block block,
+METAL_FUNC void add_values(device float *y, AttentionHeads<C> all, threadgroup const Softmax &s, uint head, Block block,
                            uint i, bool first, bool last, constant AttentionArgs &args) {
     Lanes acc[H];
-    uint dim = args.v_dim, behind = min(block.count, block.context - block.first);
+    uint dim = args.v_dim;
     for (uint h = 0; h < H; h++) {
         acc[h] = lanes_splat(0);
         if (!first) acc[h] = lanes_mul(lanes_read(y + h * dim, i, dim), lanes_splat(s.rescale[head + h]));
     }
     threadgroup const float *weights = s.scores + head * OB_ATTENTION_BLOCK;
-    add_rows<H>(v + ulong(block.first) * cache_row(v, args.v_row), weights, acc, behind, i, args);
-    add_rows<H>(v, weights + behind, acc, block.count - behind, i, args);
+    for (uint j = 0, n; j < block.count; j += n) {
+        n = all.together(block.first + j, block.count - j);
+        ulong row = all.row(block.first + j, args);
+        add_rows<H>(all.values + row * cache_row(all.values, args.v_row), weights + j, acc, n, i, args);
+    }
     for (uint h = 0; h < H; h++) {
         if (last) acc[h] = lanes_mul(acc[h], lanes_splat(1 / s.total[head + h]));
         lanes_write(y + h * dim, i, dim, acc[h]);
     }
 }
 
-// Computes the scores of `heads` heads at the block's positions. The places up to the next multiple of sixteen
-// become -inf.
+// Computes the scores of `heads` heads at positions `first` … `first` + count - 1 of a block, whose keys follow each other
+// from k on.
 template <typename C>
-METAL_FUNC void score_block(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, Block block,
-                            constant AttentionArgs &args, Place place) {
+METAL_FUNC void score_rows(device const float *q, device const C *k, threadgroup Softmax &s, uint heads, uint first,
+                           uint count, constant AttentionArgs &args, Place place) {
     uint tiles = (heads + TILE - 1) / TILE;
-    uint padded = (block.count + 15) / 16 * 16;
-    for (uint item = place.thread_index; item < padded * tiles; item += place.threads) {
+    for (uint item = place.thread_index; item < count * tiles; item += place.threads) {
         uint j = item / tiles, head = item % tiles * TILE, n = min(uint(TILE), heads - head);
-        threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK + j;
+        threadgroup float *scores = s.scores + head * OB_ATTENTION_BLOCK + first + j;
         device const float *queries = q + head * args.head_dim;
-        uint at = block.first + j < block.context ? block.first + j : block.first + j - block.context;
-        device const C *key = k + ulong(at) * cache_row(k, args.head_dim);
-        if (j >= block.count) {
-            for (uint h = 0; h < n; h++) scores[h * OB_ATTENTION_BLOCK] = -INFINITY;
-        } else if (n == 4) {
+        device const C *key = k + ulong(j) * cache_row(k, args.head_dim);
+        if (n == 4) {
             score_key<4>(queries, key, scores, args);
         } else if (n == 3) {
             score_key<3>(queries, key, scores, args);
@@ -101,6 +100,21 @@ METAL_FUNC void score_block(device const float *q, device const C *k, threadgrou
         } else {
             score_key<1>(queries, key, scores, args);
         }
+    }
+}
+
+// Computes the scores of `heads` heads at the block's positions. The places up to the next multiple of sixteen
+// become -inf.
+template <typename C>
+METAL_FUNC void score_block(device const float *q, AttentionHeads<C> all, threadgroup Softmax &s, uint heads,
+                            Block block, constant AttentionArgs &args, Place place) {
+    uint padded = (block.count + 15) / 16 * 16 - block.count;
+    for (uint item = place.thread_index; item < padded * heads; item += place.threads)
+        s.scores[item / padded * OB_ATTENTION_BLOCK + block.count + item % padded] = -INFINITY;
+    for (uint j = 0, n; j < block.count; j += n) {
+        n = all.together(block.first + j, block.count - j);
+        ulong row = all.row(block.first + j, args);
+        score_rows(q, all.keys + row * cache_row(all.keys, args.head_dim), s, heads, j, n, args, place);
     }
 }
 
@@ -127,25 +141,25 @@ METAL_FUNC void weigh_block(threadgroup Softmax &s, uint head, uint block, Place
 }
 
 template <typename C>
-METAL_FUNC void add_block(device float *y, device const C *v, threadgroup const Softmax &s, uint heads, Block block,
+METAL_FUNC void add_block(device float *y, AttentionHeads<C> all, threadgroup const Softmax &s, uint heads, Block block,
                           bool first, bool last, constant AttentionArgs &args, Place place) {
     uint chunks = (args.v_dim + 15) / 16, tiles = (heads + TILE - 1) / TILE;
     for (uint item = place.thread_index; item < chunks * tiles; item += place.threads) {
         uint i = item % chunks * 16, head = item / chunks * TILE, n = min(uint(TILE), heads - head);
         device float *sums = y + head * args.v_dim;
         if (n == 4) {
-            add_values<4>(sums, v, s, head, block, i, first, last, args);
+            add_values<4>(sums, all, s, head, block, i, first, last, args);
         } else if (n == 3) {
-            add_values<3>(sums, v, s, head, block, i, first, last, args);
+            add_values<3>(sums, all, s, head, block, i, first, last, args);
         } else if (n == 2) {
-            add_values<2>(sums, v, s, head, block, i, first, last, args);
+            add_values<2>(sums, all, s, head, block, i, first, last, args);
         } else {
-            add_values<1>(sums, v, s, head, block, i, first, last, args);
+            add_values<1>(sums, all, s, head, block, i, first, last, args);
         }
     }
 }
 
-// y = attention of `sharing` query heads to `count` positions from row `first` of the caches on, OB_ATTENTION_HEADS
+// y = attention of `sharing` query heads to the `count` positions that a row sees, OB_ATTENTION_HEADS
 // heads at a time. The softmax runs online over blocks of OB_ATTENTION_BLOCK positions (Milakov & Gimelshein 2018).
 template <typename C>
 METAL_FUNC void attend_blocks(AttentionHeads<C> all, threadgroup Softmax &s, constant AttentionArgs &args,
@@ -160,13 +174,12 @@ METAL_FUNC void attend_blocks(AttentionHeads<C> all, threadgroup Softmax &s, con
             s.total[h] = sink_weight(s.top[h]);
         }
         for (uint done = 0; done < all.count; done += OB_ATTENTION_BLOCK) {
-            uint first = (all.first + done) % args.context;
-            Block block = {first, min(uint(OB_ATTENTION_BLOCK), all.count - done), args.context};
-            score_block(queries, all.keys, s, heads, block, args, place);
+            Block block = {done, min(uint(OB_ATTENTION_BLOCK), all.count - done)};
+            score_block(queries, all, s, heads, block, args, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // other threads read the scores
             for (uint h = place.group; h < heads; h += place.groups) weigh_block(s, h, block.count, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // every score is a weight now
-            add_block(sums, all.values, s, heads, block, done == 0, done + block.count == all.count, args, place);
+            add_block(sums, all, s, heads, block, done == 0, done + block.count == all.count, args, place);
             threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next block overwrites them
         }
     }

@@ -145,20 +145,23 @@ METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, t
     const uint kept = H > keys ? H / keys : 1;  // heads that a lane keeps
     const uint round = H / kept;                // heads of a round
     uint quads = (args.v_dim + 7) / 8 * 2;
-    float tops[H];
     OB_UNROLL
     for (uint h = 0; h < H; h++) {
         float top = lane.weights[h].top;
         OB_UNROLL
         for (uint mask = OB_SIMD / 2; mask >= L; mask /= 2) top = max(top, simd_shuffle_xor(top, ushort(mask)));
-        tops[h] = top;
         if (place.lane == h) memory.groups[place.group * H + h].top = top;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+    // Lane g · H + h has what simdgroup g has of head h.
+    bool has = place.lane < place.groups * H;
+    float top = has ? memory.groups[place.lane].top : -INFINITY;
+    OB_UNROLL
+    for (uint mask = OB_SIMD / 2; mask >= H; mask /= 2) top = max(top, simd_shuffle_xor(top, ushort(mask)));
     OB_UNROLL
     for (uint h = 0; h < H; h++) {
-        for (uint g = 0; g < place.groups; g++) tops[h] = max(tops[h], memory.groups[g * H + h].top);
-        float by = exp2(lane.weights[h].top - shift_of(tops[h])), total = lane.weights[h].total * by;
+        float shift = shift_of(simd_shuffle(top, ushort(h)));
+        float by = exp2(lane.weights[h].top - shift), total = lane.weights[h].total * by;
         OB_UNROLL
         for (uint mask = OB_SIMD / 2; mask >= L; mask /= 2) total += simd_shuffle_xor(total, ushort(mask));
         lane.scale(h, by);
@@ -181,16 +184,27 @@ METAL_FUNC void join_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, t
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
+        float total = has ? memory.groups[place.lane].total : 0.0f;
+        OB_UNROLL
+        for (uint mask = OB_SIMD / 2; mask >= H; mask /= 2) total += simd_shuffle_xor(total, ushort(mask));
+        Weights joined[H];
+        OB_UNROLL
+        for (uint h = 0; h < H; h++) joined[h] = {simd_shuffle(top, ushort(h)), simd_shuffle(total, ushort(h))};
         const uint spans = (2 * L * E + OB_SIMD - 1) / OB_SIMD;  // a simdgroup takes a span of a head's numbers
+        OB_ROLLED
         for (uint unit = place.group; unit < round * spans; unit += place.groups) {
             uint head = unit / spans, h = head * kept + n, quad = unit % spans * OB_SIMD + place.lane;
             if (h >= all.heads || quad >= quads) continue;
+            Weights weights = joined[0];
+            OB_UNROLL
+            for (uint i = 1; i < H; i++) {
+                weights.top = i == h ? joined[i].top : weights.top;
+                weights.total = i == h ? joined[i].total : weights.total;
+            }
             float4 sum = memory.sums[head * quads + quad];
-            Weights weights = memory.groups[h];
-            for (uint g = 1; g < place.groups; g++) {
-                sum = sum + memory.sums[(g * round + head) * quads + quad];
-                weights.total += memory.groups[g * H + h].total;
-                weights.top = max(weights.top, memory.groups[g * H + h].top);
+            OB_UNROLL
+            for (uint g = 1; g < OB_ATTENTION_THREADS / OB_SIMD; g++) {
+                if (g < place.groups) sum = sum + memory.sums[(g * round + head) * quads + quad];
             }
             write_part<whole>(all, memory, sum, weights, h, quad, part, parts, args);
         }

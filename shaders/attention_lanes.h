@@ -22,7 +22,19 @@ METAL_FUNC void attend(AttentionHeads<C> all, threadgroup AttentionMemory &memor
 #include "attention_join.h"
 #include "cache_eight.h"
 
-// Keys and values of `flight` positions, as a lane reads them.
+// The blocks of a lane's positions j, j + step, …, which are looked up before they are needed.
+template <uint N>
+struct LaneBlocks {
+    uint at[N];
+
+    template <typename C>
+    METAL_FUNC void look(AttentionHeads<C> all, uint j, uint step, uint end, constant AttentionArgs &args) thread {
+        OB_UNROLL
+        for (uint n = 0; n < N; n++) at[n] = j + n * step < end ? all.block(j + n * step, args) : 0;
+    }
+};
+
+// Keys and values of N positions, as a lane reads them.
 template <uint N, uint E, typename C>
 struct LanePositions {
     CacheEight<C> k[N * E], v[N * E];
@@ -30,15 +42,14 @@ struct LanePositions {
 
     // Reads positions j, j + step, …, of which those before `end` exist. `own` is this lane's place among L.
     template <uint L, bool whole>
-    METAL_FUNC void read(AttentionHeads<C> all, uint j, uint step, uint end, uint own,
-                         constant AttentionArgs &args) thread {
+    METAL_FUNC void read(AttentionHeads<C> all, thread const LaneBlocks<N> &blocks, uint j, uint step, uint end,
+                         uint own, constant AttentionArgs &args) thread {
         ulong k_row = cache_row(all.keys, args.head_dim), v_row = cache_row(all.values, args.v_row);
         ulong rows[N];
         OB_UNROLL
         for (uint n = 0; n < N; n++) {
-            uint at = j + n * step, behind = args.context - all.first;
-            seen[n] = at < end;
-            rows[n] = at < behind ? all.first + at : at - behind;
+            seen[n] = j + n * step < end;
+            rows[n] = all.row(j + n * step, blocks.at[n], args);
         }
         OB_UNROLL
         for (uint n = 0; n < N * E; n++) {
@@ -114,23 +125,39 @@ METAL_FUNC void attend_positions(thread LaneHeads<E, H> &lane, thread const Lane
     }
 }
 
-// Computes the part of positions `begin` … `end` - 1 for the `heads` ≤ H heads from q on. A lane has two keys at a time.
-// With few heads it has registers to read the next two as well before it uses the first; that changes no bit.
+// Computes the part of positions `begin` … `end` - 1 for the `heads` ≤ H heads from q on. A lane has two keys at a time,
+// and where registers suffice, it reads the next two before it uses them. The loop is rolled: code that runs once is
+// slow to fetch.
 template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void attend_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all, thread const LaneQueries<E, H> &q,
                             uint begin, uint end, constant AttentionArgs &args, Place place) {
     const uint keys = OB_SIMD / L;  // of a simdgroup at a time
+    const bool ahead = whole && E <= 2 && sizeof(C) <= 2;
     uint own = place.lane % L, key = place.lane / L, step = keys * place.groups;
     OB_UNROLL
     for (uint h = 0; h < H; h++) lane.weights[h] = {-INFINITY, 0};
     OB_UNROLL
     for (uint i = 0; i < 2 * E * H; i++) lane.sums[i] = float4(0);
-    for (uint j = begin + keys * place.group; j < end; j += (H * E <= 4 ? 4 : 2) * step) {
-        LanePositions<2, E, C> first, second;
-        first.template read<L, whole>(all, j + key, step, end, own, args);
-        if (H * E <= 4) second.template read<L, whole>(all, j + key + 2 * step, step, end, own, args);
-        attend_positions<L>(lane, q, first, args);
-        if (H * E <= 4 && j + 2 * step < end) attend_positions<L>(lane, q, second, args);
+    LanePositions<2, E, C> positions, next;
+    LaneBlocks<2> blocks;
+    uint j = begin + keys * place.group;
+    blocks.look(all, j + key, step, end, args);
+    if (ahead) {
+        next.template read<L, whole>(all, blocks, j + key, step, end, own, args);
+        blocks.look(all, j + key + 2 * step, step, end, args);
+    }
+    OB_ROLLED
+    for (; j < end; j += 2 * step) {
+        uint following = j + key + 2 * step;
+        if (ahead) {
+            positions = next;
+            next.template read<L, whole>(all, blocks, following, step, end, own, args);
+            blocks.look(all, following + 2 * step, step, end, args);
+        } else {
+            positions.template read<L, whole>(all, blocks, j + key, step, end, own, args);
+            blocks.look(all, following, step, end, args);
+        }
+        attend_positions<L>(lane, q, positions, args);
     }
 }
 
@@ -142,6 +169,7 @@ METAL_FUNC void attend_heads(AttentionHeads<C> all, threadgroup JoinMemory &memo
     q.template read<L, whole>(all.q, all.heads, args.head_dim, place.lane % L);
     uint length = part_length(all.count, args), parts = parts_of(all.count, length);
     LaneHeads<E, H> lane;
+    OB_ROLLED
     for (uint p = args.split ? part : 0; p < (args.split ? min(part + 1, parts) : parts); p++) {
         attend_part<L, E, H, whole>(lane, all, q, p * length, min((p + 1) * length, all.count), args, place);
         join_part<L, E, H, whole>(lane, all, memory, p, parts, args, place);
@@ -153,6 +181,7 @@ template <uint L, uint E, uint H, bool whole, typename C>
 METAL_FUNC void attend_tiles(AttentionHeads<C> all, threadgroup JoinMemory &memory, uint part,
                              constant AttentionArgs &args, Place place) {
     uint end = all.head + all.heads;
+    OB_ROLLED
     while (all.head < end) {
         all.heads = min(H, end - all.head);
         attend_heads<L, E, H, whole>(all, memory, part, args, place);

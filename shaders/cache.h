@@ -1,4 +1,6 @@
-// The KV cache stores the numbers of a head as a row of float or half, or of char for "q8".
+// The KV cache stores the numbers of a head as a row of float or half, or of char for "q8". Rows lie in blocks,
+// [blocks, kv_heads, OB_CACHE_BLOCK, dim]. A block table [slots, width] names the blocks of each slot: position p is row
+// p % OB_CACHE_BLOCK of the block that entry p / OB_CACHE_BLOCK names, in a ring entry p / OB_CACHE_BLOCK % width.
 //
 // A q8 row of `dim` numbers has one half as the scale of each OB_CACHE_GROUP numbers, then `dim` 8-bit integers, then
 // padding up to a multiple of four bytes: number i is scale[i / OB_CACHE_GROUP] · integer[i].
@@ -8,13 +10,15 @@
 #include "args.h"
 #include "reduce.h"
 
-// Whether caches of `slots` slots of `context` positions have a row's place. If not, the row fails at `step`, and the
-// caller touches no cache for it. Each thread that reports does so once.
-METAL_FUNC bool cache_has(uint slot, uint slots, uint position, uint context, device metal::atomic_uint *status,
-                          uint row, uint step, bool reports) {
-    if (slot < slots && position < context) return true;
-    if (reports) fail_row(status, row, step);
-    return false;
+// Returns the block of a slot's position, or OB_NONE where there is no such slot, position or block: the caller touches
+// no cache then. `args` has the sizes of the table and of the caches.
+template <typename Args>
+METAL_FUNC uint cache_block(device const uint *table, uint slot, uint position, bool ring, constant Args &args) {
+    uint entry = position / OB_CACHE_BLOCK;
+    if (ring) entry %= args.width;
+    if (slot >= args.slots || entry >= args.width) return OB_NONE;
+    uint block = table[ulong(slot) * args.width + entry];
+    return block < args.blocks ? block : OB_NONE;
 }
 
 METAL_FUNC uint cache_groups(uint dim) { return (dim + OB_CACHE_GROUP - 1) / OB_CACHE_GROUP; }

@@ -54,10 +54,10 @@ struct SimdHead {
         return clip > 0 && !metal::isnan(y) ? metal::min(metal::max(y, -clip), clip) : y;
     }
 
-    // One simdgroup stores the head in y. `memory` has room for OB_HEAD_DIM numbers. All is read before the sum of
-    // squares is known.
+    // One simdgroup stores the head in y, unless the row has no place there (`held`). `memory` has room for OB_HEAD_DIM
+    // numbers. All is read before the sum of squares is known.
     template <typename Y>
-    METAL_FUNC void store(device Y *y, threadgroup float *memory, uint lane) {
+    METAL_FUNC void store(device Y *y, bool held, threadgroup float *memory, uint lane) {
         float a[OB_HEAD_PAIRS], b[OB_HEAD_PAIRS], wa[OB_HEAD_PAIRS], wb[OB_HEAD_PAIRS];
         float c[OB_HEAD_PAIRS], s[OB_HEAD_PAIRS], squares = 0;
         uint first[OB_HEAD_PAIRS], second[OB_HEAD_PAIRS];
@@ -93,7 +93,7 @@ struct SimdHead {
             uint i = lane + n * OB_HEAD_LANES;
             numbers[n] = i < dim ? memory[i] : 0.0f;
         }
-        store_numbers(y, numbers, dim, lane);
+        if (held) store_numbers(y, numbers, dim, lane);
         metal::simdgroup_barrier(metal::mem_flags::mem_threadgroup);  // before the next head overwrites them
     }
 };

@@ -33,19 +33,21 @@ struct LatentRow {
     METAL_FUNC float at(uint i) const { return i < rank ? x[i] * scale * float(weight[i]) : turned.at(i - rank); }
 };
 
-// cache[slot, 0, position] = norm(kv[: rank]) · weight, then turn(kv[rank :]);
+// The cache's row of (slot, position) = norm(kv[: rank]) · weight, then turn(kv[rank :]);
 // q_out[head, rank :] = turn(q[head, nope :]).
 // Per row: kv [rank + 2 · half_dim], q [heads, nope + 2 · half_dim], q_out [heads, rank + 2 · half_dim].
-// cache [slots, 1, context, rank + 2 · half_dim] of C. One threadgroup per row, one simdgroup per head.
-// A row whose slot or position the cache does not have fails with `step` and changes nothing there.
+// cache [blocks, 1, OB_CACHE_BLOCK, rank + 2 · half_dim] of C, blocks [slots, width] (cache.h). One threadgroup per row,
+// one simdgroup per head.
+// A row whose slot, position or block the cache does not have fails with `step` and changes nothing there.
 // Step `latent_to_cache`.
 template <typename T, typename C>
 kernel void latent_to_cache(device const float *q [[buffer(0)]], device const float *kv [[buffer(1)]],
                             device const T *norm [[buffer(2)]], device const float *table [[buffer(3)]],
                             device const uint *slots [[buffer(4)]], device const uint *positions [[buffer(5)]],
-                            device float *q_out [[buffer(6)]], device C *cache [[buffer(7)]],
-                            device atomic_uint *status [[buffer(8)]], constant LatentArgs &args [[buffer(9)]],
-                            uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                            device const uint *blocks [[buffer(6)]], device float *q_out [[buffer(7)]],
+                            device C *cache [[buffer(8)]], device atomic_uint *status [[buffer(9)]],
+                            constant LatentArgs &args [[buffer(10)]], uint3 at [[threadgroup_position_in_grid]],
+                            OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, turns = 2 * args.half_dim, dim = args.rank + turns;
     if (row >= args.rows) return;
@@ -56,15 +58,19 @@ kernel void latent_to_cache(device const float *q [[buffer(0)]], device const fl
             ulong query = ulong(row) * args.heads + head;
             Turned turned = {q + query * (args.nope + turns) + args.nope, turn, args.half_dim, interleaved};
             cache_store_row(q_out + query * dim + args.rank, turned, turns, place);
-        } else if (cache_has(slots[row], args.slots, positions[row], args.context, status, row, args.step,
-                             place.lane == 0)) {
+        } else {
+            uint position = positions[row], block = cache_block(blocks, slots[row], position, false, args);
+            if (block == OB_NONE) {
+                if (place.lane == 0) fail_row(status, row, args.step);
+                continue;
+            }
             device const float *x = kv + ulong(row) * dim;
             LatentRow<T> latent = {x,
                                    norm,
                                    norm_scale(x, args.rank, args.eps, place),
                                    args.rank,
                                    {x + args.rank, turn, args.half_dim, interleaved}};
-            ulong to = ulong(slots[row]) * args.context + positions[row];
+            ulong to = ulong(block) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
             cache_store_row(cache + to * cache_row(cache, dim), latent, dim, place);
         }
     }

@@ -83,27 +83,24 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
     cache_store_row(y, head, head.dim, place);
 }
 
-// q_out = turn(norm(q)); k_cache[slot, :, position] = turn(norm(k)); v_cache[slot, :, position] = v, normed or not.
-// q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [slots, kv_heads,
-// context, head_dim or v_dim]. A norm covers one head (weights [head_dim]) or all heads together (q_norm
-// [heads · head_dim]). The caches of a layer with a window are rings: position p is at p modulo context.
-// A row whose slot or position the caches do not have fails with `step` and changes nothing there.
+// q_out = turn(norm(q)); keys of (slot, position) = turn(norm(k)), values there = v, normed or not.
+// q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [blocks, kv_heads,
+// OB_CACHE_BLOCK, head_dim or v_dim], blocks [slots, width] (cache.h), a ring in a layer with a window. A norm covers one
+// head (weights [head_dim]) or all heads together (q_norm [heads · head_dim]).
+// A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
 kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
                            device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
                            device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
                            device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
-                           device float *q_out [[buffer(8)]], device C *k_cache [[buffer(9)]],
-                           device C *v_cache [[buffer(10)]], device atomic_uint *status [[buffer(11)]],
-                           constant HeadArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
-                           OB_PLACE_PARAMETERS) {
+                           device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]],
+                           device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],
+                           device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
+                           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
-    uint position = args.ring ? positions[row] % args.context : positions[row];
-    bool held = cache_has(slots[row], args.slots, position, args.context, status, row, args.step,
-                          at.x == 0 && place.thread_index == 0);
     uint all = args.heads + 2 * args.kv_heads;
     uint end = min((at.x + 1) * OB_ROPE_HEADS, all);
     bool together = args.norm == OB_NORM_ALL;
@@ -118,20 +115,24 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
-        ulong to = (ulong(slots[row]) * args.kv_heads + kv) * args.context + position;
+        uint position = positions[row];
+        uint block = query ? 0 : cache_block(blocks, slots[row], position, args.ring != 0, args);
+        bool held = block != OB_NONE;  // looked at late: the block is three reads away
+        ulong to = (ulong(block) * args.kv_heads + kv) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
         if (head >= args.heads + args.kv_heads) {
-            if (!held) continue;
             device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
 #ifndef __METAL_CPU__
             if (fits) {
                 bool norm = args.norm_values != 0;
                 SimdHead<T> values = {x, q_norm, x, norm, false, false, 0, v_dim, 1, args.eps, 0, args.clip};
-                values.store(v_cache + to * cache_row(v_cache, v_dim), memory, place.lane);
-                continue;
-            }
+                values.store(v_cache + to * cache_row(v_cache, v_dim), held, memory, place.lane);
+            } else
 #endif
-            PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
-            cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            {
+                PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
+                if (held) cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            }
+            if (!held && head + 1 == all && place.lane == 0) fail_row(status, row, args.step);
             continue;
         }
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
@@ -156,9 +157,9 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                                   args.weight_offset,
                                   args.clip};
             if (query) {
-                turned.store(q_out + (ulong(row) * args.heads + head) * dim, memory, place.lane);
-            } else if (held) {
-                turned.store(k_cache + to * cache_row(k_cache, dim), memory, place.lane);
+                turned.store(q_out + (ulong(row) * args.heads + head) * dim, true, memory, place.lane);
+            } else {
+                turned.store(k_cache + to * cache_row(k_cache, dim), held, memory, place.lane);
             }
             continue;
         }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ..graph.builder import Pipeline
 from ..graph.formats import CACHE_DTYPES
 from ..graph.tensors import Tensor
-from ..models.cache import Cache
 from ..models.decoder import Decoder
 from ..models.row_state import Rows
 
@@ -72,11 +71,7 @@ def traffic(model: Decoder, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
             stacks.add(weights)
         elif dispatch.kernel != "rope_table":  # its frequencies come from the configuration
             shared.add(weights)
-    layers = model.cache_layers()
-    windows = {
-        window: Cache.empty([layer for layer in layers if layer.window == window], 1, 1, kv_cache).nbytes
-        for window in sorted({layer.window for layer in layers})
-    }
+    windows = {table.window: table.position_bytes for table in model.cache(1, 1, kv_cache).tables}
     expert = stacks.nbytes / experts if experts else 0.0
     return Traffic(shared.nbytes, expert, row, windows, experts, top_k)
 

@@ -87,13 +87,14 @@ def _memory(model: Decoder | None, context: int | None, kv_cache: str) -> dict[s
     if context is not None and not 1 <= context <= model.context:
         raise UsageError(f"--context {context}: the model's context is {model.context:,}; give 1 to that")
     positions = model.context if context is None else context
+    cache = model.cache(1, positions, kv_cache)
     return {
         "mapped_bytes": model.mapped_bytes,
         "repacked_bytes": model.repacked_bytes,
         "kv_cache_dtype": kv_cache,
         "context": positions,
-        "kv_cache_bytes": model.cache(1, positions, kv_cache).nbytes,
-        "kv_cache_bytes_per_position": model.cache(1, 1, kv_cache).nbytes,
+        "kv_cache_bytes": cache.nbytes,
+        "kv_cache_bytes_per_position": sum(table.position_bytes for table in cache.tables),
     }
 
 

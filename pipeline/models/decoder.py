@@ -130,9 +130,13 @@ class Decoder(Generic[ConfigT, LayerT]):
         """A cache for chains of up to `rows` rows of one sequence."""
         return Cache.empty(self.cache_layers(), slots, context, dtype, rows)
 
-    def kv(self, pipe: Pipeline, cache: Cache, layer: int) -> tuple[Tensor, Tensor]:
-        """The caches of keys and of values of a layer."""
-        return pipe.state("k_cache", cache.keys[layer]), pipe.state("v_cache", cache.values[layer])
+    def kv(self, pipe: Pipeline, cache: Cache, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The caches of keys and of values of a layer, and its block table."""
+        return (
+            pipe.state("k_cache", cache.keys[layer]),
+            pipe.state("v_cache", cache.values[layer]),
+            pipe.state("blocks", cache.table(layer).storage),
+        )
 
     def count(self, pipe: Pipeline, layer: int) -> Tensor:
         """The counts of how often each expert of a layer was chosen, [experts] u32."""

@@ -147,7 +147,7 @@ class Deepseek(Decoder[Config, Layer]):
         for i, layer in enumerate(self.layers):
             last = i + 1 == c.layers
             with pipe.scope(f"layers.{i}"):
-                kv, _ = self.kv(pipe, cache, i)
+                kv, _, blocks = self.kv(pipe, cache, i)
                 q = (
                     h
                     if layer.q_a is None
@@ -165,12 +165,15 @@ class Deepseek(Decoder[Config, Layer]):
                     at.slots,
                     at.positions,
                     kv,
+                    blocks,
                     heads=c.heads,
                     interleaved=self.rope.interleaved,
                 )
                 if last and not pipe.lead(leading):
                     return None
-                a = pipe.latent_attention(q, turned, layer.kv_b, kv, at.slots, at.positions, scale, v_dim=c.v_dim)
+                a = pipe.latent_attention(
+                    q, turned, layer.kv_b, kv, blocks, at.slots, at.positions, scale, v_dim=c.v_dim
+                )
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")
                 x, h = pipe.fused_residual_norm(x, o, layer.post_norm, c.eps, name="post_norm")
                 if layer.dense is not None:

@@ -89,9 +89,9 @@ def test_figures_are_those_of_the_loaded_model():
 def test_cache_of_a_context():
     with p.open_checkpoint(builtin_model()) as checkpoint:
         memory = gather(checkpoint, 100, "f32")["memory"]
-    assert memory["kv_cache_dtype"] == "f32" and memory["kv_cache_bytes"] == 100 * 8 * 2 * 4 * 32 * 4
+    assert memory["kv_cache_dtype"] == "f32" and memory["kv_cache_bytes"] == 2 * 64 * 8 * 2 * 4 * 32 * 4
     code, out, _ = inspect("storyteller", "--context", 100, "--kv-cache", "f32")
-    assert code == 0 and "KV cache in f32: 800.0 KiB for a context of 100" in out
+    assert code == 0 and "KV cache in f32: 1.0 MiB for a context of 100" in out
     for arguments in (("--context", 1025), ("--context", 0), ("--kv-cache", "f64")):
         code, out, err = inspect("storyteller", *arguments)
         assert code == 2 and out == "" and arguments[0] in err and err.count("\n") == 1

@@ -11,6 +11,7 @@ from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph import memory
 from pipeline.graph.plan import apart
 from pipeline.graph.steps.experts import GROUPED_ROWS
+from pipeline.models.cache import CACHE_BLOCK
 from pipeline.models.row_state import Rows
 
 
@@ -209,7 +210,7 @@ def test_every_step_has_the_models_constants():
     for name, wanted in (
         ("eps", c.eps),
         ("head_dim", c.head_dim),
-        ("context", 1024),
+        ("width", 1024 // CACHE_BLOCK),
         ("experts", c.experts),
         ("top_k", c.top_k),
         ("renormalise", int(c.norm_topk_prob)),

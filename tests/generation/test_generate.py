@@ -278,8 +278,9 @@ def test_a_spoiled_row_fails_alone_and_names_the_step(model):
     run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
     events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
     slot = int(generator.scheduler._seats.rows.slots.read(model.device)[1])
-    keys = generator.scheduler._parts.cache.keys[3]
-    keys.write(model.device, np.full(keys.shape[1:], np.nan), slot)
+    keys, table = generator.scheduler._parts.cache.keys[3], generator.scheduler._parts.cache.table(3).storage.read(model.device)
+    for block in table[slot].tolist():
+        keys.write(model.device, np.full(keys.shape[1:], np.nan), block)
     events += list(run)
     (failed,) = [event for event in events if isinstance(event, Failed)]
     assert failed.index == 1

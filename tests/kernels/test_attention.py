@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import caches
 from support.attention import CACHES, attend, cached, check_attention
 from support.axes import axis, each, pairs
 from support.kernels import activations, chain
 
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
-from pipeline.graph.tensors import Storage
+from pipeline.models.cache import CACHE_BLOCK
 
 HEAD_DIMS = (2, 18, 32, 80, 128)
 BLOCK = 256  # positions that attention weighs at a time (OB_ATTENTION_BLOCK)
@@ -217,8 +218,7 @@ def test_fewer_rows_leave_the_others_alone(device):
     inputs = {"q": q, "slots": np.zeros(5, np.uint32), "positions": np.arange(5, dtype=np.uint32)}
 
     def steps(pipe, q, slots, positions):
-        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
-        return pipe.attention(q, *caches, slots, positions)
+        return pipe.attention(q, *caches.states(pipe, caches.storages(keys, values)), slots, positions)
 
     made = chain(device, 5, steps, **inputs)
     made.view(made.plan.outputs[0])[:] = -7
@@ -230,11 +230,11 @@ def test_fewer_rows_leave_the_others_alone(device):
 @pytest.mark.parametrize("keys, values", [("f32", "f16"), ("f16", "f32"), ("bf16", "bf16"), ("u32", "u32")])
 def test_caches_of_other_types_are_refused(keys, values):
     pipe = p.Pipeline(rows=1)
-    caches = [pipe.state(name, Storage.empty((1, 1, 4, 16), dtype)) for name, dtype in (("k", keys), ("v", values))]
+    kept = caches.unused(pipe, [(1, 1, CACHE_BLOCK, 16)] * 2, (keys, values))
     words = f"the caches are {keys} and {values}; use one of f16, f32, q8 for both"
     with pytest.raises(DTypeError, match="attention: " + words):
         pipe.attention(
-            pipe.input("q", (1, 2, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
+            pipe.input("q", (1, 2, 16)), *kept, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
         )
     with pytest.raises(DTypeError, match="heads_to_cache: " + words):
         pipe.heads_to_cache(
@@ -246,14 +246,14 @@ def test_caches_of_other_types_are_refused(keys, values):
             pipe.input("table", (1, 2, 8)),
             pipe.input("s", (1,), "u32"),
             pipe.input("p", (1,), "u32"),
-            *caches,
+            *kept,
         )
 
 
 def test_heads_that_do_not_divide_are_refused():
     pipe = p.Pipeline(rows=1)
-    caches = [pipe.state(name, Storage.empty((1, 2, 4, 16), "f16")) for name in ("k", "v")]
+    kept = caches.unused(pipe, [(1, 2, CACHE_BLOCK, 16)] * 2)
     with pytest.raises(ShapeError, match="attention: 3 heads do not divide over 2 key-value heads"):
         pipe.attention(
-            pipe.input("q", (1, 3, 16)), *caches, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
+            pipe.input("q", (1, 3, 16)), *kept, *(pipe.input(name, (1,), "u32") for name in ("slots", "positions"))
         )

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import caches
 from support import reference as ref
 from support.axes import each, pairs
 from support.kernels import ELEMENTARY, NORM, PLAIN_FORMATS, ROUNDING, activations, assert_close, run, stored
 
 import pipeline as p
 from pipeline.errors import BuildError, DTypeError, ShapeError
-from pipeline.graph.tensors import Storage
 from pipeline.models.rope import Rope
 
 pytestmark = pytest.mark.one_processor  # no step here has native kernels
@@ -88,15 +88,14 @@ class Case:
         )
 
     def steps(self, pipe, q, k, v, slots, positions):
-        caches = [
-            pipe.state(name, Storage.zeros((self.rows, self.kv_heads, self.context, n), self.cache))
-            for name, n in (("k_cache", self.dim), ("v_cache", self.v_dim))
-        ]
+        self.table = caches.scattered(self.rows, self.context)
+        kept = caches.zeros(self.rows, self.kv_heads, self.context, (self.dim, self.v_dim), self.cache, self.table)
+        kept = caches.states(pipe, kept)
         table = pipe.rope_table(positions, Rope(self.inv_freq, self.scale)) if self.half else None
         turned = pipe.heads_to_cache(
-            q, k, v, self.norms[0][0], self.norms[1][0], table, slots, positions, *caches, EPS, **self.options
+            q, k, v, self.norms[0][0], self.norms[1][0], table, slots, positions, *kept, EPS, **self.options
         )
-        return turned, *caches
+        return turned, *kept[:2]
 
     def run(self, device, rows=0):
         inputs = {name: getattr(self, name) for name in ("q", "k", "v", "slots", "positions")}
@@ -105,7 +104,8 @@ class Case:
             name: pipe.input(name, value.shape, "u32" if value.dtype == np.uint32 else "f32")
             for name, value in inputs.items()
         }
-        return pipe.build(self.steps(pipe, **tensors)).run(rows=rows, **inputs)
+        q, *kept = pipe.build(self.steps(pipe, **tensors)).run(rows=rows, **inputs)
+        return q, *(caches.positions_of(cache, self.table) for cache in kept)
 
     def turned(self, x, heads, weight):
         x = x.reshape(self.rows, heads, self.dim).astype(np.float64)
@@ -127,7 +127,7 @@ class Case:
 
     def check(self, device, rows=0):
         q, k_cache, v_cache = self.run(device, rows)
-        rows = rows or self.rows
+        rows, ring = rows or self.rows, k_cache.shape[2]
         error = (NORM + ELEMENTARY + ROUNDING * self.positions[:, None, None]) * 2
         wanted = self.turned(self.q, self.heads, self.norms[0][1])
         bound = np.abs(wanted).max(-1, keepdims=True) * error
@@ -143,7 +143,7 @@ class Case:
                 cache, scales = ref.q8_values(cache, wanted.shape[-1])
             left = np.ones(cache.shape[0::2], bool)  # places that no row owns
             for row in range(rows):
-                place = self.positions[row] % self.context if self.options["window"] else self.positions[row]
+                place = self.positions[row] % ring if self.options["window"] else self.positions[row]
                 left[self.slots[row], place] = False
                 own = bound[row] + (scales[self.slots[row], :, place] / 2 if self.cache == "q8" else 0)
                 assert_close(cache[self.slots[row], :, place], wanted[row], own)
@@ -219,9 +219,10 @@ def test_nan_is_not_clipped_away(device):
     assert np.isnan(q).sum() == 1 and np.isnan(v_cache).sum() == 1
 
 
-@pairs("context, cache", [1, 5, 19], CACHES)
+@pairs("context, cache", [1, 65, 190], CACHES)
 def test_rings(device, context, cache):
-    Case(window=3, context=context, positions=[0, 4, 5, 18, 1_000_003], cache=cache, half=0).check(device)
+    """Rings of one, two and three blocks."""
+    Case(window=3, context=context, positions=[0, 63, 64, 130, 1_000_003], cache=cache, half=0).check(device)
 
 
 # 16 bits

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support import caches
 from support import reference as ref
 from support.axes import each, pairs
 from support.kernels import FORMATS, activations, chain, matrix, stored
@@ -9,7 +10,6 @@ from support.kernels import FORMATS, activations, chain, matrix, stored
 import pipeline as p
 from pipeline.errors import DTypeError, ShapeError
 from pipeline.graph.steps.latent import KeysValues
-from pipeline.graph.tensors import Storage
 
 # Only attention over the rows has native kernels; test_windows.py compares them and the shaders with the oracle.
 pytestmark = pytest.mark.one_processor
@@ -61,12 +61,15 @@ class Case:
         self.positions = np.concatenate([np.arange(rows - rows // 3), np.arange(rows // 3)]).astype(np.uint32)
 
     def steps(self, pipe, q, kv, slots, positions, cache=None):
-        cache = pipe.state("cache", cache or Storage.zeros((2, 1, self.context, self.rank + self.rope), self.cache))
+        kept = caches.states(pipe, cache or self.zeros())
         table = pipe.rope_table(positions, self.inv_freq)
         turned = pipe.latent_to_cache(
-            q, kv, self.norm, table, slots, positions, cache, EPS, heads=self.heads, interleaved=self.interleaved
+            q, kv, self.norm, table, slots, positions, *kept, EPS, heads=self.heads, interleaved=self.interleaved
         )
-        return pipe.latent_attention(q, turned, self.kv_b, cache, slots, positions, self.scale, v_dim=self.v_dim)
+        return pipe.latent_attention(q, turned, self.kv_b, *kept, slots, positions, self.scale, v_dim=self.v_dim)
+
+    def zeros(self):
+        return caches.zeros(2, 1, self.context, [self.rank + self.rope], self.cache)
 
     @property
     def inputs(self):
@@ -120,9 +123,9 @@ def test_latent_attention_is_attention_over_what_the_rows_expand_to(device, size
 def test_a_row_does_not_depend_on_its_company(device, chunk, cache):
     case = Case(cache=cache, format="bf16")
     together = chain(device, case.rows, case.steps, **case.inputs).run(**case.inputs)
-    storage = Storage.zeros((2, 1, case.context, case.rank + case.rope), cache)
+    storages = case.zeros()
     given = {name: value[:chunk] for name, value in case.inputs.items()}
-    made = chain(device, chunk, lambda pipe, **tensors: case.steps(pipe, **tensors, cache=storage), **given)
+    made = chain(device, chunk, lambda pipe, **tensors: case.steps(pipe, **tensors, cache=storages), **given)
     for first in range(0, case.rows - chunk + 1, chunk):
         y = made.run(**{name: value[first : first + chunk] for name, value in case.inputs.items()})
         assert y.tobytes() == together[first : first + chunk].tobytes()
@@ -151,7 +154,7 @@ def test_what_is_refused():
         lambda case: setattr(case, "kv_b", np.zeros((96, 30), np.float32)),
     )
     pipe = p.Pipeline(rows=1)
-    cache = pipe.state("cache", Storage.empty((1, 1, 4, 24), "bf16"))
+    kept = caches.unused(pipe, [(1, 1, 64, 24)], ["bf16"])
     tensors = [pipe.input(name, shape) for name, shape in (("q", (1, 24)), ("kv", (1, 24)), ("table", (1, 2, 4)))]
     with pytest.raises(DTypeError, match="latent_to_cache: the cache is bf16; use one of f16, f32, q8"):
         pipe.latent_to_cache(
@@ -159,6 +162,6 @@ def test_what_is_refused():
             np.ones(16, np.float32),
             tensors[2],
             *(pipe.input(n, (1,), "u32") for n in "sp"),
-            cache,
+            *kept,
             heads=2,
         )

@@ -2,30 +2,22 @@
 
 import numpy as np
 import pytest
-from support.kernels import activations, guarded_chain, matrix, run
+from support import caches
+from support.kernels import activations, failing, guarded_chain, matrix, run
 
 import pipeline as p
 from pipeline.errors import RunError
 from pipeline.graph.formats import CACHE_DTYPES
 from pipeline.graph.steps.sampling import Penalties
 
-HEADS, KV_HEADS, DIM, CONTEXT, SLOTS, RANK = 4, 2, 32, 16, 3, 32
+HEADS, KV_HEADS, DIM, CONTEXT, SLOTS, RANK = 4, 2, 32, 64, 3, 32
 LAST = 2**32 - 1
 OUTSIDE = [(SLOTS, 3), (7, 3), (LAST, 3), (0, CONTEXT), (0, CONTEXT + 100), (0, LAST), (LAST, LAST)]
-NOWHERE = "was given a slot or a position that its cache does not have"
+NOWHERE = "was given a slot, a position or a block that its cache does not have"
 
 
 def uints(*values):
     return np.array(values, np.uint32)
-
-
-def failing(chain, rows=0, **inputs):
-    """What the rows of a guarded chain report after a run, which must leave alone what lies around each value."""
-    for name, value in inputs.items():
-        chain.view(chain.plan.inputs[name])[:] = value
-    chain.commit(rows).wait()
-    chain.check_guards()
-    return {row: chain.failure(code) for row, code in enumerate(chain.view(chain.plan.status).tolist()) if code}
 
 
 class Attending:
@@ -41,8 +33,9 @@ class Attending:
         }
 
     def __call__(self, pipe, q, k, v, slots, positions):
-        shape = (SLOTS, KV_HEADS, CONTEXT, DIM)
-        self.caches = [pipe.state(name, p.Storage.zeros(shape, self.dtype)) for name in ("k_cache", "v_cache")]
+        self.table = caches.scattered(SLOTS, CONTEXT)
+        kept = caches.zeros(SLOTS, KV_HEADS, CONTEXT, (DIM, DIM), self.dtype, self.table)
+        self.caches = caches.states(pipe, kept)
         q = pipe.heads_to_cache(q, k, v, None, None, None, slots, positions, *self.caches, window=self.window)
         return pipe.attention(q, *self.caches, slots, positions, window=self.window)
 
@@ -53,7 +46,7 @@ def test_a_place_outside_the_caches_fails_its_row(device, slot, position, dtype)
     attending = Attending(3, dtype)
     places = {"slots": uints(1, slot, 2), "positions": uints(0, position, 0)}
     made = guarded_chain(device, 3, attending, **attending.inputs, **places)
-    caches = [made.view(cache) for cache in attending.caches if dtype != "q8"]
+    views = [made.view(cache) for cache in attending.caches[:2] if dtype != "q8"]
     failed = failing(made, **attending.inputs, **places)
     assert failed == {1: f"heads_to_cache {NOWHERE}"}
     [y] = (made.view(output) for output in made.plan.outputs)
@@ -61,7 +54,7 @@ def test_a_place_outside_the_caches_fails_its_row(device, slot, position, dtype)
     expected = run(device, 3, attending, **attending.inputs, **inside)
     np.testing.assert_array_equal(y[[0, 2]], expected[[0, 2]])
     assert (y[1] == 0).all()
-    for cache in caches:
+    for cache in (caches.positions_of(view, attending.table) for view in views):
         assert cache[1:, :, 0].all() and not cache[0].any() and not cache[:, :, 1:].any()
     with pytest.raises(RunError, match=f"^pipeline, row 1: heads_to_cache {NOWHERE}$"):
         made.check_status()
@@ -85,9 +78,7 @@ def test_attention_alone_fails_the_row(device, slot, position):
     q = activations(rng, 9, HEADS, DIM)
 
     def steps(pipe, q, slots, positions):
-        return pipe.attention(
-            q, *(pipe.state(n, p.Storage.of(x)) for n, x in (("k", keys), ("v", values))), slots, positions
-        )
+        return pipe.attention(q, *caches.states(pipe, caches.storages(keys, values)), slots, positions)
 
     slots, positions = np.ones(9, np.uint32), np.arange(7, 16, dtype=np.uint32)
     expected = run(device, 9, steps, q=q, slots=slots, positions=positions)
@@ -107,17 +98,17 @@ def test_attention_alone_fails_the_row(device, slot, position):
 def test_latent_attention_fails_the_row(device, slot, position, dtype):
     rng = np.random.default_rng(0)
     inputs = {"q": activations(rng, 2, HEADS * 2 * DIM), "kv": activations(rng, 2, RANK + DIM)}
-    table, caches = activations(rng, 2, 2, DIM // 2), []
+    table, made_of, blocks = activations(rng, 2, 2, DIM // 2), [], caches.scattered(SLOTS, CONTEXT)
 
     def steps(pipe, q, kv, table, slots, positions):
-        caches.append(pipe.state("cache", p.Storage.zeros((SLOTS, 1, CONTEXT, RANK + DIM), dtype)))
+        made_of[:] = caches.states(pipe, caches.zeros(SLOTS, 1, CONTEXT, [RANK + DIM], dtype, blocks))
         norm = np.ones(RANK, np.float32)
-        return pipe.latent_to_cache(q, kv, norm, table, slots, positions, caches[0], heads=HEADS)
+        return pipe.latent_to_cache(q, kv, norm, table, slots, positions, *made_of, heads=HEADS)
 
     inputs |= {"table": table, "slots": uints(0, slot), "positions": uints(5, position)}
     made = guarded_chain(device, 2, steps, **inputs)
     assert failing(made, **inputs) == {1: f"latent_to_cache {NOWHERE}"}
-    cache = made.view(caches[0])
+    cache = caches.positions_of(made.view(made_of[0]), blocks)
     cache[0, 0, 5] = 0
     assert not cache.any()
 

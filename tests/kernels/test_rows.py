@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support import caches
 from support.axes import axis, each, pairs
 from support.kernels import activations, alone, as_tuple, chain, guarded_run, matrix, run, stored, with_one_thread
 
@@ -15,14 +16,14 @@ SLOTS, VOCAB = 12, 9
 def forward(pipe, x, tokens, slots, positions, temperatures, seeds):
     """A small model's worth of steps over x [R, 64]: (activations, 8 bytes a row)."""
     rng = np.random.default_rng(0)
-    caches = [pipe.state(name, Storage.zeros((SLOTS, 2, 16, 16), "f16")) for name in ("keys", "values")]
+    kept = caches.states(pipe, caches.zeros(SLOTS, 2, 16, (16, 16), "f16"))
     norms = [stored(rng.normal(size=n), "bf16")[0] for n in (64, 16, 16)]
     y = pipe.embed(tokens, matrix(rng, (VOCAB, 64), "q8_f32")[0])
     x, h = pipe.fused_residual_norm(x, y, norms[0])
     q, k, v = pipe.linear3(h, [matrix(rng, (n, 64), "q4_bf16")[0] for n in (64, 32, 32)], "qkv")
     table = pipe.rope_table(positions, rng.random(8).astype(np.float32))
-    q = pipe.heads_to_cache(q, k, v, norms[1], norms[2], table, slots, positions, *caches)
-    a = pipe.attention(q, *caches, slots, positions)
+    q = pipe.heads_to_cache(q, k, v, norms[1], norms[2], table, slots, positions, *kept)
+    a = pipe.attention(q, *kept, slots, positions)
     ids, weights = pipe.moe_router(a, matrix(rng, (12, 64), "f16")[0], 3)
     experts = [matrix(rng, shape, "bf16")[0] for shape in ((12, 40, 64), (12, 40, 64), (12, 64, 40))]
     y = pipe.experts(pipe.rms_norm(a), ids, weights, *experts)
@@ -91,15 +92,13 @@ def test_one_thread_and_two_fill_the_same_cache(processor, cache):
     inv_freq, kv_b = rng.random(16).astype(np.float32), activations(rng, 2 * (32 + 8), 32)
 
     def steps(pipe, q, k, v, slots, positions):
-        caches = [
-            pipe.state(name, Storage.zeros((SLOTS, heads, 16, dim), cache))
-            for name, heads, dim in (("keys", 2, 32), ("values", 2, 32), ("rows", 1, 64))
-        ]
+        kept = caches.states(pipe, caches.zeros(SLOTS, 2, 16, (32, 32), cache))
+        rows = caches.states(pipe, caches.zeros(SLOTS, 1, 16, [64], cache))
         table = pipe.rope_table(positions, inv_freq)
-        turned = pipe.heads_to_cache(q, k, v, *norms[:2], table, slots, positions, *caches[:2])
-        compressed = pipe.latent_to_cache(q, k, norms[2], table, slots, positions, caches[2], heads=2)
-        y = pipe.latent_attention(q, compressed, kv_b, caches[2], slots, positions, 0.1, v_dim=8)
-        return turned, compressed, y, *pipe.scored_moe_routing(q, 8, groups=4, top_groups=2), *caches
+        turned = pipe.heads_to_cache(q, k, v, *norms[:2], table, slots, positions, *kept)
+        compressed = pipe.latent_to_cache(q, k, norms[2], table, slots, positions, *rows, heads=2)
+        y = pipe.latent_attention(q, compressed, kv_b, *rows, slots, positions, 0.1, v_dim=8)
+        return turned, compressed, y, *pipe.scored_moe_routing(q, 8, groups=4, top_groups=2), *kept[:2], rows[0]
 
     given = inputs(9)
     heads = {"q": activations(rng, 9, 128), "k": activations(rng, 9, 64), "v": activations(rng, 9, 64)}

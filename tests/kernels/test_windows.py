@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import caches
 from support import reference as ref
 from support.axes import axis, each, pairs
 from support.kernels import DOT, ELEMENTARY, activations, assert_close, run, stored
 
 import pipeline as p
 from pipeline.errors import BuildError, DTypeError, ShapeError
-from pipeline.graph.tensors import Storage
+from pipeline.models.cache import CACHE_BLOCK
 
 CACHES = ("f32", "f16", "q8")
 
@@ -28,9 +29,9 @@ class History:
             self.stored.append(rows)
 
     def storages(self, context, ends=None, spoil=None):
-        """Caches of `context` positions of each sequence, up to ends[slot]: position p at p modulo context."""
-        result = []
-        for rows, dim in zip(self.stored, (self.dim, self.v_dim)):
+        """Caches of at least `context` positions of each sequence, up to ends[slot], in a ring, and their table."""
+        arrays, context = [], caches.width_of(context) * CACHE_BLOCK
+        for rows in self.stored:
             ring = np.full(
                 (*rows.shape[:2], context, rows.shape[3]), 0xFF if self.cache == "q8" else np.nan, rows.dtype
             )
@@ -38,16 +39,15 @@ class History:
                 end = self.count if ends is None else ends[slot]
                 kept = np.arange(max(end - context, 0), end)
                 ring[slot, :, kept % context] = rows[slot, :, kept]
-            result.append(Storage((*rows.shape[:2], context, dim), self.cache, array=np.ascontiguousarray(ring)))
-        return result
+            arrays.append(ring)
+        return caches.storages(*arrays, dtype=self.cache, dims=(self.dim, self.v_dim))
 
 
 def attend(device, q, storages, slots, positions, scale=None, **options):
     inputs = {"q": q, "slots": np.asarray(slots, np.uint32), "positions": np.asarray(positions, np.uint32)}
 
     def steps(pipe, q, slots, positions):
-        caches = [pipe.state(name, storage) for name, storage in zip(("k_cache", "v_cache"), storages)]
-        return pipe.attention(q, *caches, slots, positions, scale, **options)
+        return pipe.attention(q, *caches.states(pipe, storages), slots, positions, scale, **options)
 
     return run(device, len(q), steps, **inputs)
 
@@ -68,10 +68,11 @@ def check(y, q, history, slots, positions, scale=None, window=0, sinks=None, sof
 # Windows and rings
 
 
-WINDOWS = (1, 2, 7, 95, 96, 97, 128, 256, 257, 600)  # kernels weigh 96 (native) or 256 positions (shader) at a time
+# The cache has blocks of 64 positions; native kernels weigh as many at a time, shaders 256.
+WINDOWS = (1, 2, 7, 63, 64, 65, 96, 128, 256, 257, 600)
 
 
-@pairs("window, cache", axis(WINDOWS, daily=(1, 7, 96, 97, 256, 257, 600)), CACHES)
+@pairs("window, cache", axis(WINDOWS, daily=(1, 7, 64, 65, 96, 256, 257, 600)), CACHES)
 def test_windows(device, window, cache):
     """In a ring as small as it may be, in one with room, and in a cache of everything."""
     rng = np.random.default_rng(window)
@@ -139,10 +140,10 @@ def test_what_lies_outside_a_window_is_not_read(device):
 @each("position", axis([2**31 - 1, 2**31, 0xFFFFFFFF], daily=[2**31 - 1, 0xFFFFFFFF]))
 def test_positions_beyond_all_stay_within_the_ring(device, position):
     rng = np.random.default_rng(5)
-    history = History(rng, 1, 1, 40, 16)
+    history = History(rng, 1, 1, 64, 16)
     q = activations(rng, 1, 2, 16)
     y = attend(device, q, history.storages(40), [0], [position], window=7)
-    at = (2**31 - 1) % 40
+    at = (2**31 - 1) % CACHE_BLOCK
     assert at >= 6
     wanted = attend(device, q, history.storages(40), [0], [at], window=7)
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
@@ -266,7 +267,7 @@ def test_values_within_the_keys(device, v_dim, cache):
     history.values, storages = history.keys[..., :v_dim], history.storages(120)
     q = activations(rng, 5, 6, 72)
     slots, positions = [1, 1, 1, 0, 0], [100, 101, 102, 0, 96]
-    y = attend(device, q, [storages[0], storages[0]], slots, positions, v_dim=v_dim)
+    y = attend(device, q, [storages[0], storages[0], storages[2]], slots, positions, v_dim=v_dim)
     check(y, q, history, slots, positions)
 
 
@@ -274,19 +275,23 @@ def test_values_within_the_keys(device, v_dim, cache):
 
 
 def test_what_is_refused():
-    def refused(error, words, v_cache=(1, 1, 4, 16), **options):
+    def refused(error, words, cache=(1, 1, 64, 16), v_cache=None, table=(1, 1), **options):
         pipe = p.Pipeline(rows=1)
-        caches = [pipe.state("k", Storage.empty((1, 1, 4, 16), "f16")), pipe.state("v", Storage.empty(v_cache, "f16"))]
+        kept = caches.unused(pipe, [cache, v_cache or cache], table=table)
         with pytest.raises(error, match="attention: " + words):
             pipe.attention(
                 pipe.input("q", (1, 2, 16)),
-                *caches,
+                *kept,
                 *(pipe.input(n, (1,), "u32") for n in ("slots", "positions")),
                 **options,
             )
 
     refused(BuildError, "a window of -1 positions is not possible; use 0 for none", window=-1)
-    refused(ShapeError, "17 values do not fit v, whose rows have 16", v_dim=17)
-    refused(ShapeError, r"v has shape \(1, 1, 5, 16\), expected \(1, 1, 4, 16\)", v_cache=(1, 1, 5, 16))
+    refused(ShapeError, "17 values do not fit v_cache, whose rows have 16", v_dim=17)
+    refused(ShapeError, r"v_cache has shape \(2, 1, 64, 16\), expected \(1, 1, 64, 16\)", v_cache=(2, 1, 64, 16))
+    refused(ShapeError, r"k_cache has shape \(1, 1, 63, 16\), expected \(1, 1, 64, 16\)", cache=(1, 1, 63, 16))
+    refused(ShapeError, r"blocks has shape \(4,\), expected \(slots, width\)", table=(4,))
+    refused(ShapeError, r"blocks has shape \(4, 0\), expected \(slots, width\)", table=(4, 0))
+    refused(BuildError, "33,554,433 blocks of a slot are too many; give at most 33,554,432", table=(1, 2**25 + 1))
     refused(ShapeError, r"attention.sinks has shape \(3,\), expected \(2,\)", sinks=np.zeros(3, np.float32))
     refused(DTypeError, "attention.sinks is u32, expected f32, f16, bf16", sinks=np.zeros(2, np.uint32))

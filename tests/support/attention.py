@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from pipeline.graph.tensors import Storage
+from support import caches
 from support import reference as ref
 from support.kernels import DOT, ELEMENTARY, activations, assert_close, run
 
 CACHES = {"f32": np.float32, "f16": np.float16}
 
 
-def attend(device, q, keys, values, slots, positions, scale=None):
+def attend(device, q, keys, values, slots, positions, scale=None, table=None):
     inputs = {"q": q, "slots": np.asarray(slots, np.uint32), "positions": np.asarray(positions, np.uint32)}
 
     def steps(pipe, q, slots, positions):
-        caches = [pipe.state(name, Storage.of(cache)) for name, cache in (("k_cache", keys), ("v_cache", values))]
-        return pipe.attention(q, *caches, slots, positions, scale)
+        kept = caches.states(pipe, caches.storages(keys, values, table=table))
+        return pipe.attention(q, *kept, slots, positions, scale)
 
     return run(device, len(q), steps, **inputs)
 

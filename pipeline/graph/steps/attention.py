@@ -21,7 +21,9 @@ SPLIT_THREADGROUPS = 256
 # Below so many query heads of all rows, a threadgroup of a GPU takes two of them.
 FEW_HEADS = 256
 
-NO_PLACE = "was given a slot or a position that its cache does not have"  # why a row fails
+NO_PLACE = "was given a slot, a position or a block that its cache does not have"  # why a row fails
+
+MOST_ENTRIES = 2**31 // _core.CACHE_BLOCK  # of a slot in a block table: positions are below 2³¹
 
 
 def attention_parts(window: int, context: int) -> int:
@@ -71,6 +73,7 @@ class Attention(Step):
         positions: Tensor,
         k_cache: Tensor,
         v_cache: Tensor,
+        blocks: Tensor,
         eps: float = 1e-6,
         *,
         norm: str = "head",
@@ -82,18 +85,19 @@ class Attention(Step):
         name: str = "heads_to_cache",
     ) -> Tensor:
         """Gives the queries [R, heads, head_dim], normed and turned to their positions. Puts keys, after the same,
-        and values into the caches [slots, kv_heads, context, head_dim or v_dim] at each row's slot and position.
-        Numbers beyond f16 become ±65,504 there; inf and NaN stay.
+        and values into the caches [blocks, kv_heads, CACHE_BLOCK, head_dim or v_dim] at each row's slot and position.
+        Numbers beyond f16 become ±65,504 there; inf and NaN stay. blocks: the block table [slots, width] u32; position
+        p of slot s is row p % CACHE_BLOCK of block blocks[s, p // CACHE_BLOCK].
 
         q_norm, k_norm: weights, to which `weight_offset` is added, of a head's norm [head_dim], or with norm="all"
         of the norm of all heads together [heads · head_dim]; both None where there is none. v_norm: value heads are
         normed too, without weights. clip: where above 0, normed numbers are cut off at ±clip.
         table: of `rope_table`; its 2 · half_dim turn, from the first on, the rest of a head stays. Number i goes with
         i + half_dim; interleaved: 2i with 2i + 1. None: no position is in the heads.
-        window: where above 0 the caches are rings, in which position p is at p modulo their context.
-        A row whose slot or position the caches do not have fails.
+        window: where above 0 a slot is a ring: entries of the table are taken modulo `width`.
+        A row whose slot, position or block the caches do not have fails.
         """
-        held, kv_heads, context, dim = k_cache.shape
+        _, kv_heads, _, dim = k_cache.shape
         v_dim, heads = v_cache.shape[3], q.shape[1] // dim
         if (q_norm is None) != (k_norm is None):
             raise BuildError(f"{self.named(name)}: only one of q_norm and k_norm is given; give both or neither")
@@ -103,6 +107,7 @@ class Attention(Step):
         self.check_rows(k, name, kv_heads * dim)
         self.check_rows(v, name, kv_heads * v_dim)
         self._check_caches(heads, k_cache, v_cache, name)
+        sizes = self._table_sizes(blocks, k_cache, name)
         half = 0
         if table is not None:
             half = table.shape[-1]
@@ -115,7 +120,7 @@ class Attention(Step):
         self.add(
             name,
             f"heads_to_cache_{q_weight.dtype}_{k_cache.dtype}",
-            (q, k, v, q_weight, k_weight, q if table is None else table, slots, positions),
+            (q, k, v, q_weight, k_weight, q if table is None else table, slots, positions, blocks),
             (y, k_cache, v_cache, self.status()),
             {
                 "rows": self.rows,
@@ -123,8 +128,7 @@ class Attention(Step):
                 "kv_heads": kv_heads,
                 "head_dim": dim,
                 "v_dim": v_dim,
-                "slots": held,
-                "context": context,
+                **sizes,
                 "ring": int(window > 0),
                 "step": self.failing_step(name, NO_PLACE),
                 "half_dim": half,
@@ -144,6 +148,7 @@ class Attention(Step):
         q: Tensor,
         k_cache: Tensor,
         v_cache: Tensor,
+        blocks: Tensor,
         slots: Tensor,
         positions: Tensor,
         scale: float | None = None,
@@ -155,20 +160,22 @@ class Attention(Step):
         name: str = "attention",
     ) -> Tensor:
         """Causal grouped-query attention of q [R, heads, head_dim] over each row's slot, positions 0 to
-        its own: [R, heads · v_dim]. `scale` defaults to 1 / sqrt(head_dim).
+        its own: [R, heads · v_dim]. `scale` defaults to 1 / sqrt(head_dim). Caches and block table as in
+        :meth:`heads_to_cache`; a row's bits do not depend on which blocks it has.
 
-        window: where above 0, only the last that many positions, the row's own among them; the caches are rings
-        then, in which position p is at p modulo their context: enough of it are window + the most rows of a chain - 1,
+        window: where above 0, only the last that many positions, the row's own among them; a slot is a ring
+        then, whose entries are taken modulo `width`: it needs window + the most rows of a chain - 1 positions,
         or all positions that there are. sinks [heads] f32, f16 or bf16: a score more for each head, whose weight
         has no value. softcap: where above 0, scores s become softcap · tanh(s / softcap). v_dim: values are the first
-        that many numbers of their cache's rows, which may be the keys' (default: all). A row whose slot the caches do
-        not have, or whose position without a window, fails.
+        that many numbers of their cache's rows, which may be the keys' (default: all). A row fails if the caches do not
+        have its slot, a block of the positions that it sees or, without a window, its position.
         """
-        held, kv_heads, context, dim = k_cache.shape
+        _, kv_heads, _, dim = k_cache.shape
         heads, v_row = q.shape[1], v_cache.shape[3]
         v_dim = v_dim or v_row
         self.check_rows(q, name, heads, dim)
         self._check_caches(heads, k_cache, v_cache, name)
+        sizes = self._table_sizes(blocks, k_cache, name)
         if not 0 <= window < 2**32:
             raise BuildError(f"{self.named(name)}: a window of {window} positions is not possible; use 0 for none")
         if v_dim > v_row:
@@ -181,7 +188,7 @@ class Attention(Step):
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
         tiles = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim))
-        parts = attention_parts(window, context)
+        parts = attention_parts(window, sizes["width"] * _core.CACHE_BLOCK)
         split = self._attention_splits(kv_heads * tiles, parts, dim, v_dim)
         constants = {
             "rows": self.rows,
@@ -190,8 +197,7 @@ class Attention(Step):
             "head_dim": dim,
             "v_dim": v_dim,
             "v_row": v_row,
-            "slots": held,
-            "context": context,
+            **sizes,
             "window": window,
             "sinks": kind,
             "step": self.failing_step(name, NO_PLACE),
@@ -201,12 +207,12 @@ class Attention(Step):
             "scale": dim**-0.5 if scale is None else scale,
             "softcap": softcap,
         }
-        reads, kernel = (q, k_cache, v_cache, slots, positions, stored), f"attention_{k_cache.dtype}"
+        reads, kernel = (q, k_cache, v_cache, blocks, slots, positions, stored), f"attention_{k_cache.dtype}"
         y, columns = self.scratch(name, (self.rows, heads * v_dim)), kv_heads * tiles
         if split:
             sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END))
             self.add(name, kernel, reads, (sums, self.status()), constants, columns=columns, depth=parts)
-            merged = (sums, slots, positions, stored)
+            merged = (sums, positions, stored)
             self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
         else:
             self.add(name, kernel, reads, (y, self.status()), constants, columns=columns)
@@ -247,6 +253,20 @@ class Attention(Step):
         if q.dtype != k.dtype:
             raise DTypeError(f"{self.named(name)}: q_norm is {q.dtype}, k_norm {k.dtype}; they must agree")
         return q, k, _core.NORM_HEAD if norm == "head" else _core.NORM_ALL
+
+    def _table_sizes(self, blocks: Tensor, cache: Tensor, name: str) -> dict[str, int]:
+        """What kernels know of a block table [slots, width] and of the cache that it is for."""
+        if blocks.dtype != "u32":
+            raise DTypeError(f"{self.named(name)}: {blocks.name} is {blocks.dtype}, expected u32")
+        if len(blocks.shape) != 2 or 0 in blocks.shape:
+            raise ShapeError(f"{self.named(name)}: {blocks.name} has shape {blocks.shape}, expected (slots, width)")
+        self.check_shape(cache, name, cache.shape[0], cache.shape[1], _core.CACHE_BLOCK, cache.shape[3])
+        slots, width = blocks.shape
+        if width > MOST_ENTRIES:
+            raise BuildError(
+                f"{self.named(name)}: {width:,} blocks of a slot are too many; give at most {MOST_ENTRIES:,}"
+            )
+        return {"slots": slots, "width": width, "blocks": cache.shape[0]}
 
     def _check_caches(self, heads: int, k_cache: Tensor, v_cache: Tensor, name: str) -> None:
         self.check_shape(v_cache, name, *k_cache.shape[:3], v_cache.shape[3])

@@ -30,15 +30,17 @@ class Latent(Attention):
         slots: Tensor,
         positions: Tensor,
         cache: Tensor,
+        blocks: Tensor,
         eps: float = 1e-6,
         *,
         heads: int,
         interleaved: bool = False,
         name: str = "latent_to_cache",
     ) -> Tensor:
-        """Puts kv [R, rank + rope] into the cache [slots, 1, context, rank + rope] at each row's slot and position: the
-        first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`). A row whose slot
-        or position the cache does not have fails.
+        """Puts kv [R, rank + rope] into the cache [blocks, 1, CACHE_BLOCK, rank + rope] at each row's slot and
+        position: the first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`).
+        blocks: the block table, as in :meth:`heads_to_cache`. A row whose slot, position or block the cache does not
+        have fails.
 
         Gives the queries that `latent_attention` completes, [R, heads, rank + rope]: of q [R, heads · (nope + rope)]
         the last `rope` numbers of each head, turned."""
@@ -55,13 +57,14 @@ class Latent(Attention):
             )
         self.check_rows(q, name, heads * (nope + 2 * half))
         self.check_shape(cache, name, cache.shape[0], 1, cache.shape[2], dim)
+        sizes = self._table_sizes(blocks, cache, name)
         if cache.dtype not in CACHE_DTYPES:
             raise DTypeError(f"{self.named(name)}: the cache is {cache.dtype}; use one of {', '.join(CACHE_DTYPES)}")
         turned = self.scratch(name, (self.rows, heads, dim))
         self.add(
             name,
             f"latent_to_cache_{weight.dtype}_{cache.dtype}",
-            (q, kv, weight, table, slots, positions),
+            (q, kv, weight, table, slots, positions, blocks),
             (turned, cache, self.status()),
             {
                 "rows": self.rows,
@@ -70,8 +73,7 @@ class Latent(Attention):
                 "rank": rank,
                 "half_dim": half,
                 "interleaved": int(interleaved),
-                "slots": cache.shape[0],
-                "context": cache.shape[2],
+                **sizes,
                 "step": self.failing_step(name, NO_PLACE),
                 "eps": eps,
             },
@@ -84,6 +86,7 @@ class Latent(Attention):
         turned: Tensor,
         kv_b: WeightLike | KeysValues,
         cache: Tensor,
+        blocks: Tensor,
         slots: Tensor,
         positions: Tensor,
         scale: float,
@@ -122,7 +125,7 @@ class Latent(Attention):
             head_rows=rank if split else nope + v_dim,
             transposed=not split,
         )
-        latent = self.attention(turned, cache, cache, slots, positions, scale, v_dim=rank, name=name)
+        latent = self.attention(turned, cache, cache, blocks, slots, positions, scale, v_dim=rank, name=name)
         y = self.scratch(f"{name}.values", (self.rows, heads * v_dim))
         self._per_head(
             f"{name}.values",

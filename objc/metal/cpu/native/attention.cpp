@@ -8,7 +8,7 @@ template <typename C>
 static void attention(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
                       metallib_entry shader) {
     void *const *b = launch->buffers;
-    const AttentionArgs &args = *(const AttentionArgs *)b[8];
+    const AttentionArgs &args = *(const AttentionArgs *)b[9];
     uint32_t larger = args.head_dim > args.v_dim ? args.head_dim : args.v_dim;
     bool fits = args.head_dim % WIDTH == 0 && args.v_dim % WIDTH == 0 && larger <= LARGEST_DIM;
     if (!fits || launch->threadgroups[2] != 1) return shader(launch, first, count);
@@ -18,8 +18,9 @@ static void attention(const metallib_launch *launch, uint32_t first, uint32_t co
                         (const C *)b[2],
                         (const uint32_t *)b[3],
                         (const uint32_t *)b[4],
-                        b[5],
-                        (float *)b[6],
+                        (const uint32_t *)b[5],
+                        b[6],
+                        (float *)b[7],
                         args.heads / args.kv_heads,
                         (Queries *)scratch};
     // Indices go down the rows of a key-value head first, so that those of a range share keys and values.

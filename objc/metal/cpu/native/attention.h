@@ -6,8 +6,8 @@
 
 namespace OB_NAMESPACE {
 
-// Queries that go through keys and values together; positions that they weigh at a time.
-enum { QUERIES = 16, BLOCK = 96, LARGEST_DIM = 2048 };
+// Queries that go through keys and values together; positions that they weigh at a time: those of a block of the cache.
+enum { QUERIES = 16, BLOCK = OB_CACHE_BLOCK, LARGEST_DIM = 2048 };
 static_assert(BLOCK % WIDTH == 0, "BLOCK");
 
 // A thread keeps this of its queries. It works on them in tiles of 4, 2 or 1.
@@ -34,18 +34,35 @@ struct Attention {
     const AttentionArgs &args;
     const float *q;
     const C *k_cache, *v_cache;
-    const uint32_t *slots, *positions;
+    const uint32_t *blocks, *slots, *positions;
     const void *sinks;
     float *y;
     uint32_t sharing;  // query heads of a key-value head
     Queries *t;
 
-    // How many of the rows, from the first on, have a place that the caches have.
+    // How many of the rows, from the first on, have a place that the caches have, and all blocks that they see.
     uint32_t held(uint32_t row, uint32_t rows) const {
         uint32_t n = 0;
-        while (n < rows && slots[row + n] < args.slots && (args.window || positions[row + n] < args.context)) n++;
+        while (n < rows && slots[row + n] < args.slots && (args.window || positions[row + n] < context()) &&
+               has_blocks(row + n))
+            n++;
         return n;
     }
+
+    bool has_blocks(uint32_t row) const {
+        const uint32_t *table = table_of(row);
+        uint32_t first = start(row) / BLOCK, entry = first % args.width, largest = 0;
+        for (uint32_t left = (count(row) - 1) / BLOCK - first + 1; left > 0; left--) {
+            largest = largest > table[entry] ? largest : table[entry];
+            entry = entry + 1 < args.width ? entry + 1 : 0;
+        }
+        return largest < args.blocks;
+    }
+
+    // Positions that a slot holds.
+    uint32_t context() const { return args.width * BLOCK; }
+
+    const uint32_t *table_of(uint32_t row) const { return blocks + (size_t)slots[row] * args.width; }
 
     // Rows that follow each other in one sequence go through together, as far as there is room.
     void run(uint32_t kv, uint32_t row, uint32_t rows) const {
@@ -53,12 +70,11 @@ struct Attention {
         while (rows > 0) {
             uint32_t n = 1;
             while (n < least(rows, most) && slots[row + n] == slots[row] && count(row + n) == count(row) + n &&
-                   count(row + n) - start(row) <= args.context)
+                   count(row + n) - start(row) <= context())
                 n++;
-            size_t first = ((size_t)slots[row] * args.kv_heads + kv) * args.context;
             for (uint32_t head = 0; head < sharing; head += QUERIES) {
                 uint32_t queries = gather(row, n, kv * sharing + head, least(QUERIES, sharing - head));
-                attend(queries, k_cache + first * k_row(), v_cache + first * v_row());
+                attend(queries, kv, table_of(row));
                 finish(queries);
             }
             row += n, rows -= n;
@@ -71,7 +87,7 @@ struct Attention {
     uint32_t count(uint32_t row) const { return least(positions[row], (uint32_t)INT32_MAX) + 1; }
 
     uint32_t start(uint32_t row) const {
-        return count(row) - least(count(row), args.window ? least(args.window, args.context) : args.context);
+        return count(row) - least(count(row), args.window ? least(args.window, context()) : context());
     }
 
     static uint32_t tile(uint32_t queries) { return queries >= 4 ? 4 : queries >= 2 ? 2 : 1; }
@@ -111,13 +127,17 @@ struct Attention {
         return queries;
     }
 
-    // Blocks are the same for all rows: they begin at multiples of BLOCK, where the first query sees something.
-    void attend(uint32_t queries, const C *k, const C *v) const {
-        uint32_t end = t->counts[queries - 1], n;
-        for (uint32_t first = t->starts[0] / BLOCK * BLOCK; first < end; first += BLOCK) {
+    // Goes through the blocks of a slot's `table` where the first query sees something.
+    void attend(uint32_t queries, uint32_t kv, const uint32_t *table) const {
+        uint32_t end = t->counts[queries - 1], first = t->starts[0] / BLOCK * BLOCK, n;
+        uint32_t entry = first / BLOCK % args.width;
+        size_t rows = first_row(table[entry], kv);
+        for (; first < end; first += BLOCK) {
+            const C *k = k_cache + rows * k_row(), *v = v_cache + rows * v_row();
             // The next block is fetched meanwhile: its keys with the first tile, its values with the second.
-            size_t behind = (first + BLOCK) % args.context;
-            Ahead<C> next[2] = {{k + behind * k_row(), k_row()}, {v + behind * v_row(), v_row()}};
+            entry = entry + 1 < args.width ? entry + 1 : 0;
+            if (first + BLOCK < end) rows = first_row(table[entry], kv);
+            Ahead<C> next[2] = {{k_cache + rows * k_row(), k_row()}, {v_cache + rows * v_row(), v_row()}};
             int fetched = first + BLOCK < end ? 0 : 2;
             for (uint32_t i = 0; i < queries; i += n) {
                 n = tile(queries - i);
@@ -130,6 +150,11 @@ struct Attention {
         }
     }
 
+    // The first row of a head's keys and values in a block.
+    size_t first_row(uint32_t block, uint32_t kv) const {
+        return ((size_t)least(block, args.blocks - 1) * args.kv_heads + kv) * BLOCK;
+    }
+
     void finish(uint32_t queries) const {
         uint32_t dim = args.v_dim;
         for (uint32_t i = 0; i < queries; i++) {
@@ -140,8 +165,9 @@ struct Attention {
         }
     }
 
-    // The block of positions from `first` on, for H queries from `query` on. Those of an earlier row begin and
-    // end to see earlier than the others: what they do not see has no weight and is not multiplied.
+    // The block of positions from `first` on, whose keys and values are k and v, for H queries from `query` on. Those of
+    // an earlier row begin and end to see earlier than the others: what they do not see has no weight and is not
+    // multiplied.
     template <int H>
     void block(uint32_t query, uint32_t first, const C *k, const C *v, const Ahead<C> *next, int fetch) const {
         uint32_t from[H], to[H];
@@ -152,49 +178,35 @@ struct Attention {
         }
         uint32_t end = to[H - 1], begin = from[0];
         if (end <= begin) return;
-        uint32_t at = (first + begin) % args.context, wrap = least(end, begin + (args.context - at));
-        score<H>(query, at, begin, wrap, end, k, next, fetch);
+        score<H>(query, begin, end, k, next, fetch);
         for (int h = 0; h < H; h++) {
             for (uint32_t j = begin; j < from[h] && j < end; j++) t->weights[j * H + h] = -__builtin_inff();
             for (uint32_t j = to[h]; j < end; j++) t->weights[j * H + h] = -__builtin_inff();
         }
         weigh<H>(query, begin / WIDTH * WIDTH, (end + WIDTH - 1) / WIDTH * WIDTH);
-        accumulate<H>(query, at, wrap, from, to, v);
+        accumulate<H>(query, from, to, v);
     }
 
-    // Weighted values of a block, of which position from[0] is row `at` of the cache and position `wrap` row 0:
-    // of what only some of the queries see one by one, of what all see together; each query's values in the
-    // order of positions.
+    // Weighted values of a block: of what only some of the queries see one by one, of what all see together; each
+    // query's values in the order of positions.
     template <int H>
-    void accumulate(uint32_t query, uint32_t at, uint32_t wrap, const uint32_t *from, const uint32_t *to,
-                    const C *v) const {
+    void accumulate(uint32_t query, const uint32_t *from, const uint32_t *to, const C *v) const {
         static const float same[] = {1, 1, 1, 1};
-        uint32_t dim = args.v_dim, begin = from[0], first = from[H - 1], last = to[0] > first ? to[0] : first;
+        uint32_t dim = args.v_dim, first = from[H - 1], last = to[0] > first ? to[0] : first;
         const float *rescale = t->rescale + query;
         float *sums = t->y + query * dim;
         if (from[0] < first) {
             for (int h = 0; h < H; h++) {
                 for (uint32_t c = h * dim; c < (h + 1) * dim; c += WIDTH)
                     store(sums + c, mul(load(sums + c), splat(rescale[h])));
-                for (uint32_t j = from[h]; j < least(first, to[h]); j++)
-                    add_one<H>(h, j, sums, row_at(v, j, begin, at, wrap));
+                for (uint32_t j = from[h]; j < least(first, to[h]); j++) add_one<H>(h, j, sums, v + j * v_row());
             }
             rescale = same;
         }
-        uint32_t middle = first > wrap ? first : least(wrap, last);
-        add_values<H>(sums, rescale, t->weights + first * H, row_at(v, first, begin, at, wrap), middle - first, dim,
-                      args.v_row);
-        if (middle < last) {
-            add_values<H>(sums, same, t->weights + middle * H, row_at(v, middle, begin, at, wrap), last - middle, dim,
-                          args.v_row);
-        }
+        add_values<H>(sums, rescale, t->weights + first * H, v + first * v_row(), last - first, dim, args.v_row);
         for (int h = 0; h < H; h++) {
-            for (uint32_t j = last; j < to[h]; j++) add_one<H>(h, j, sums, row_at(v, j, begin, at, wrap));
+            for (uint32_t j = last; j < to[h]; j++) add_one<H>(h, j, sums, v + j * v_row());
         }
-    }
-
-    const C *row_at(const C *v, uint32_t j, uint32_t begin, uint32_t at, uint32_t wrap) const {
-        return v + (j < wrap ? at + (j - begin) : j - wrap) * v_row();
     }
 
     // Position j of a block, for query h of a tile.
@@ -203,14 +215,12 @@ struct Attention {
         add_row(sums + h * args.v_dim, t->weights[j * H + h], row, args.v_dim, args.v_row);
     }
 
-    // Scores of positions begin … end - 1 of a block, of which `begin` is row `at` of the cache and `wrap` row 0, and
-    // -inf from the next lower and up to the next higher multiple of WIDTH.
+    // Scores of positions begin … end - 1 of a block, and -inf from the next lower and up to the next higher multiple of
+    // WIDTH.
     template <int H>
-    void score(uint32_t query, uint32_t at, uint32_t begin, uint32_t wrap, uint32_t end, const C *k,
-               const Ahead<C> *next, int fetch) const {
+    void score(uint32_t query, uint32_t begin, uint32_t end, const C *k, const Ahead<C> *next, int fetch) const {
         const float *tile = t->q + query * args.head_dim;
-        score_rows<H>(tile, begin, wrap, k + at * k_row(), next, fetch);
-        if (wrap < end) score_rows<H>(tile, wrap, end, k, next, fetch);
+        score_rows<H>(tile, begin, end, k + begin * k_row(), next, fetch);
         uint32_t low = begin / WIDTH * WIDTH * H, high = (end + WIDTH - 1) / WIDTH * WIDTH * H;
         if (args.softcap > 0) cap(t->weights + low, high - low);
         for (uint32_t i = low; i < begin * H; i++) t->weights[i] = -__builtin_inff();
