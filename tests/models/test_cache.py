@@ -6,7 +6,7 @@ import pytest
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import ShapeError, UsageError
-from pipeline.generation import Failed, Finished, Token
+from pipeline.generation import Failed, Finished, Token, parts
 from pipeline.generation import generator as generate
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
@@ -181,7 +181,7 @@ def windowed(monkeypatch, model, ring):
     monkeypatch.setattr(
         model, "cache_layers", lambda: [Layer(c.kv_heads, c.head_dim, window=WINDOW)] * c.layers, raising=False
     )
-    monkeypatch.setattr(generate, "PREFILL_ROWS", ROWS)
+    monkeypatch.setattr(parts, "PREFILL_ROWS", ROWS)
 
 
 def texts(model, batch_size, kv_cache):
@@ -205,7 +205,7 @@ def test_rings_give_the_bits_of_caches_of_everything(model, monkeypatch, batch_s
         _, wanted = texts(model, 1, kv_cache)
     windowed(monkeypatch, model, ring=True)
     generator, found = texts(model, batch_size, kv_cache)
-    assert {keys.shape[0] for keys in generator._cache.keys} == {2 * batch_size}
+    assert {keys.shape[0] for keys in generator.scheduler._parts.cache.keys} == {2 * batch_size}
     assert found == wanted
     monkeypatch.undo()
     _, without = texts(model, 1, kv_cache)
