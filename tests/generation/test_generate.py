@@ -278,7 +278,8 @@ def test_a_spoiled_row_fails_alone_and_names_the_step(model):
     run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
     events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
     slot = int(generator.scheduler._seats.rows.slots.read(model.device)[1])
-    keys, table = generator.scheduler._parts.cache.keys[3], generator.scheduler._parts.cache.table(3).storage.read(model.device)
+    cache = generator.scheduler._parts.cache
+    keys, table = cache.keys[3], cache.table(3).storage.read(model.device)
     for block in table[slot].tolist():
         keys.write(model.device, np.full(keys.shape[1:], np.nan), block)
     events += list(run)

@@ -77,7 +77,8 @@ def test_the_figures_are_what_is_allocated(limited, model, batch_size, context):
 @pytest.mark.parametrize("kv_cache", ["f16", "q8"])
 def test_a_context_that_nobody_named_is_what_is_left(limited, model, kv_cache):
     _, weights, scratch = needs(limited, model, 1, model.context, kv_cache=kv_cache)
-    limited.left = int(weights + scratch) + 600 * model.cache(1, 1, kv_cache).nbytes
+    (table,) = model.cache(1, 1, kv_cache).tables
+    limited.left = int(weights + scratch) + 600 * table.position_bytes
     lines = []
     generator = p.Generator(model, kv_cache=kv_cache, notice=lines.append)
     assert generator.context == 512  # 600, in whole units

@@ -6,9 +6,8 @@ import pytest
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import ShapeError, UsageError
-from pipeline.generation import Failed, Finished, Token
+from pipeline.generation import Failed, Finished, Token, parts
 from pipeline.generation import generator as generate
-from pipeline.generation import parts
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
 from pipeline.graph.transfers import Writes
