@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .anonymous import AnonymousStructs
+from .constant_functions import ConstantFunctions
 from .edits import Change, Edits
 from .function_constants import FunctionConstants
 from .spelling import Spelling
@@ -45,6 +46,7 @@ class _Declarations:
         self._stream = edits.stream
         self._constants = constants
         self._anonymous = AnonymousStructs(edits)
+        self._constant_functions = ConstantFunctions(edits)
         self._seen: dict[tuple[object, ...], tuple[str, ...]] = {}
         # (parameter types, end) of the functions of one name in one scope
         self._overloads: dict[tuple[tuple[str, ...], str], list[tuple[tuple[tuple[str, ...], ...], int]]] = {}
@@ -54,6 +56,7 @@ class _Declarations:
         """Makes all changes."""
         self._walk(0, len(self._stream.tokens), ())
         self._promotions()
+        self._constant_functions.run()
 
     def _walk(self, index: int, end: int, path: tuple[str, ...]) -> None:
         """Walks the declarations of a namespace or of the body of a type."""
@@ -145,6 +148,9 @@ class _Declarations:
             return True  # a forward declaration
         types = [self._parameter(*span) for span in self._parameters(opener)]
         first = self._name_start(opener, index)
+        self._constant_functions.add(
+            index, first, tail, stop, template=start != index, constructor=name in path[-1:] and first == opener - 1
+        )
         key = (
             "function",
             path,
