@@ -97,7 +97,7 @@ def check(lowered: Lowered, report: ReportToken) -> None:
             report(
                 variable.name,
                 "threadgroup-variable",
-                f"threadgroup variable '{name}' has an initialiser",
+                f"threadgroup variable '{name}' has an initialiser that is no constant",
                 "let one thread write it, then call threadgroup_barrier",
             )
         if not variable.kernel:
