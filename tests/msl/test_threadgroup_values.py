@@ -1,4 +1,4 @@
-"""Threadgroup variables that are declared with a value: they are the threadgroup's, and hold no value before a write."""
+"""Threadgroup variables that are declared with a value: they are the threadgroup's, and hold none before a write."""
 
 from support.checking import Empty, Shaders
 from support.metallib import compile_text
