@@ -51,7 +51,7 @@ def summary(text: str, *own: str) -> str:
 def _way(lines: list[str], number: int) -> list[str]:
     """The lines around the error in lines[number] that say how the compiler came there, from the error outwards."""
     first = number
-    while first > 0 and _WAY.search(lines[first - 1]) and ": note: " not in lines[first - 1]:
+    while first > 0 and _WAY.search(lines[first - 1]):
         first -= 1
     last = number + 1
     while last < len(lines) and not _ERROR.match(lines[last]):

@@ -1,4 +1,4 @@
-"""Errors of the C++ compiler are told at the shader's own line, also where a header of the standard library has them."""
+"""Errors of the C++ compiler are told at the shader's own line, also those in a header of the standard library."""
 
 import re
 

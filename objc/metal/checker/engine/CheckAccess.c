@@ -99,6 +99,8 @@ static __attribute__((noinline)) void report(check_state *state, check_kind kind
                                              bool other_writes) {
     check_finding finding = access_finding(state, kind, where, size, flags, pc);
     if (other != NULL) {
+        finding.lanes = kind == CHECK_RACE && other->thread / CHECK_WIDTH == state->running->thread.simdgroup;
+        finding.alone = state->running->thread.simdgroups == 1;
         check_side_of_record(&finding.there, state, other);
         finding.there.write = other_writes;
     }

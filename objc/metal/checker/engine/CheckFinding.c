@@ -14,10 +14,17 @@ static bool same(const check_finding *a, const check_finding *b) {
            same_place(&a->here, &b->here) && same_place(&a->there, &b->there);
 }
 
+// A race of simdgroups needs more to mend it than one of lanes, so it takes that one's place.
+static void count_up(check_finding *known, const check_finding *finding) {
+    uint64_t count = known->count + 1;
+    if (known->lanes && !finding->lanes) *known = *finding;
+    known->count = count;
+}
+
 static void add(check_findings *findings, const check_finding *finding) {
     for (size_t i = 0; i < findings->count; i++) {
         if (!same(&findings->list[i], finding)) continue;
-        findings->list[i].count++;
+        count_up(&findings->list[i], finding);
         return;
     }
     if (findings->count == MOST) return;
@@ -63,6 +70,16 @@ bool check_findings_any(check_findings *findings, const void *owner) {
     return any;
 }
 
+// What one of two places does to the other it does the other way round: both need the same barrier.
+static void agree(check_finding *list, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < count && list[i].kind == CHECK_RACE && !list[i].lanes; k++) {
+            if (list[k].lanes && same_place(&list[k].here, &list[i].there) && same_place(&list[k].there, &list[i].here))
+                list[k].lanes = false;
+        }
+    }
+}
+
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count) {
     pthread_mutex_lock(&findings->lock);
     check_finding *taken = malloc((findings->count + 1) * sizeof *taken);
@@ -76,6 +93,7 @@ check_finding *check_findings_take(check_findings *findings, const void *owner, 
     }
     findings->count = kept;
     pthread_mutex_unlock(&findings->lock);
+    if (taken != NULL) agree(taken, *count);
     return taken;
 }
 
@@ -100,6 +118,26 @@ const char *check_kind_name(check_kind kind) {
 
 bool check_kind_warns(check_kind kind) { return kind == CHECK_NAN || kind == CHECK_INACTIVE_LANE; }
 
+// [device or threadgroup memory][threads of different simdgroups, of one, of the only one]
+static const char *remedy_of_race(const check_finding *finding) {
+    static const char *const remedies[2][3] = {
+        {"put threadgroup_barrier(mem_flags::mem_device) between them; one for threadgroup memory alone does not order "
+         "device memory",
+         "put simdgroup_barrier(mem_flags::mem_device) between them: both are lanes of one simdgroup, and nothing else "
+         "says that these run in lockstep",
+         "put threadgroup_barrier(mem_flags::mem_device) between them, or simdgroup_barrier where not every thread "
+         "comes; "
+         "one for threadgroup memory alone does not order device memory"},
+        {"put threadgroup_barrier(mem_flags::mem_threadgroup) between them",
+         "put simdgroup_barrier(mem_flags::mem_threadgroup) between them: both are lanes of one simdgroup, and nothing "
+         "else says that these run in lockstep",
+         "put threadgroup_barrier(mem_flags::mem_threadgroup) between them, or simdgroup_barrier where not every "
+         "thread "
+         "comes"},
+    };
+    return remedies[finding->threadgroup][finding->lanes ? 1 + finding->alone : 0];
+}
+
 const char *check_remedy(const check_finding *finding) {
     switch (finding->kind) {
     case CHECK_OUT_OF_BOUNDS:
@@ -107,9 +145,7 @@ const char *check_remedy(const check_finding *finding) {
     case CHECK_UNINITIALISED:
         return "write it first, and put a barrier between where another thread does";
     case CHECK_RACE:
-        return finding->threadgroup ? "put threadgroup_barrier(mem_flags::mem_threadgroup) between them"
-                                    : "put threadgroup_barrier(mem_flags::mem_device) between them; one for "
-                                      "threadgroup memory alone does not order device memory";
+        return remedy_of_race(finding);
     case CHECK_RACE_OF_GROUPS:
         return "let one threadgroup write it, use atomics, or split the kernel: nothing orders threadgroups "
                "of one dispatch";

@@ -40,6 +40,8 @@ typedef struct check_finding {
     char name[64];     // of the argument or variable
     int32_t index;     // of its slot; -1: a threadgroup variable or none
     bool threadgroup;  // memory
+    bool lanes;        // both sides, every time, are lanes of one simdgroup
+    bool alone;        // that is the only one of its threadgroup
     uint64_t offset;   // bytes from the start of what is bound
     uint64_t length;   // bytes bound
     uint32_t size;     // bytes accessed
