@@ -82,6 +82,8 @@ class Report:
             f"{_plural(options.schedules, 'order')} of threads",
             "bold",
         )
+        for note in result.notes:
+            self._print(f"note: {note}.", "yellow")
         for finding in result.findings:
             self._finding(finding)
         if not result.findings:
@@ -165,6 +167,7 @@ def _run_json(result: RunResult) -> dict[str, Any]:
         "threads": options.threads,
         "schedules": options.schedules,
         "completed": result.completed,
+        "notes": result.notes,
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "written": [_contents_json(contents) for contents in result.written],
     }

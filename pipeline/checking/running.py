@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Collection, Iterator
@@ -40,6 +41,20 @@ class RunResult:
     completed: bool  # False where a thread had to be stopped
     findings: list[Finding]
     written: list[Contents]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the run cannot have shown."""
+        options = self.options
+        full = math.prod(options.threads)
+        most = math.prod(map(min, options.grid, options.threads)) if options.by_threads else full
+        if 2 * most > full:
+            return []
+        asked = ",".join(map(str, options.grid))
+        return [
+            f"--grid {asked} counts threads: no threadgroup has more than {most} of its {full}, so nothing shows what "
+            f"the others would do. For {math.prod(options.grid)} whole threadgroups write --threadgroups {asked}"
+        ]
 
 
 def open_checker(schedules: int = 0) -> _core.Device:

@@ -139,7 +139,7 @@ def test_a_run_with_a_finding(shader, capsys):
     assert f"sum.metal:{RACE}: race: kernel 'total', 'partial' at threadgroup index 0" in out
     assert f"   {RACE} | for (uint k = 0; k < size; k++) all += partial[k];\n" in out
     assert f"    sum.metal:{LINE['partial[i] = sum;']}, a write by thread (" in out and "| partial[i] = sum;\n" in out
-    assert "To fix it: put threadgroup_barrier(mem_flags::mem_threadgroup) between them." in out
+    assert "To fix it: put threadgroup_barrier(mem_flags::mem_threadgroup) between them" in out
 
 
 def test_a_run_that_is_stopped(shader, capsys):
@@ -156,6 +156,28 @@ def test_grids_in_threads_with_partial_edges_macros_and_includes(shader, capsys)
     z, y, x = np.indices((2, 3, 7))
     assert code == 0 and np.array_equal(np.load("places.npy"), 1000 + x + 10 * y + 100 * z)
     assert "7 x 3 x 2 threads in threadgroups of 4 x 2 x 1" in out
+
+
+@pytest.mark.parametrize(
+    "sizes, noted",
+    [
+        (("--grid", "1,1,1", "--threads", "128,1,1"), "no threadgroup has more than 1 of its 128"),
+        (("--grid", "2,3", "--threads", "4,4"), "no threadgroup has more than 6 of its 16"),
+        (("--grid", "65", "--threads", "64"), None),  # the last threadgroup may be small
+        (("--grid", "60", "--threads", "64"), None),
+        (("--threadgroups", "1", "--threads", "64"), None),
+    ],
+)
+def test_a_grid_that_leaves_every_threadgroup_nearly_empty_is_noted(shader, capsys, sizes, noted):
+    arguments = [shader, "--no-lint", "--run", "places", *sizes, "--buffer", "3=empty:200:uint"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and ("note: --grid" in out) == (noted is not None)
+    if noted:
+        assert noted in out and f"write --threadgroups {sizes[1]}" in out
+        _, out, _ = run(
+            capsys, shader, "--no-lint", "--run", "places", *sizes, "--buffer", "3=empty:200:uint", "--json"
+        )
+        assert noted in json.loads(out)["run"]["notes"][0]
 
 
 def test_json(shader, capsys):
