@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, NewType, Self
+from typing import Final, NamedTuple, NewType, Self
 
 from typing_extensions import Buffer as SupportsBuffer
 
@@ -91,7 +91,16 @@ def device_problem(name: str) -> str: ...
 class Library(Handle):
     @property
     def kernel_names(self) -> list[str]: ...
-    def kernel(self, name: str) -> Kernel: ...
+    def kernel(self, name: str, constants: Mapping[str, object] | None = None) -> Kernel: ...
+    def constants(self, name: str) -> tuple[Constant, ...]: ...
+
+class Constant(NamedTuple):
+    """A function constant that a kernel uses; `type` is an MTLDataType."""
+
+    name: str
+    index: int
+    type: int
+    required: bool
 
 class Argument:
     """One argument of a kernel, as its signature has it. `members` is {name: (offset, MTLDataType)} for a struct."""

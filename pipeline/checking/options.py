@@ -41,6 +41,7 @@ class RunOptions:
     threadgroup_memory: dict[int, int]
     save: dict[int, Path]
     schedules: int
+    constants: dict[str, str]  # texts of values, by the names of function constants
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,29 @@ def _parser() -> argparse.ArgumentParser:
         help="contents of a [[buffer(n)]] argument; see below",
     )
     add("--save", action="append", default=[], metavar="INDEX=FILE.npy", help="write what a buffer holds afterwards")
+    add(
+        "--constant",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of a function constant: a number, true or false; X,Y,... for a vector",
+    )
     add("--schedules", metavar="N", default=None, help="orders of threads to try, which must agree (default: 8)")
     return parser
 
 
 def _run(given: argparse.Namespace) -> RunOptions | None:
     if given.run is None:
-        for option in ("grid", "threadgroups", "threads", "threadgroup_memory", "buffer", "save", "schedules"):
+        for option in (
+            "grid",
+            "threadgroups",
+            "threads",
+            "threadgroup_memory",
+            "buffer",
+            "save",
+            "constant",
+            "schedules",
+        ):
             if getattr(given, option):
                 raise UsageError(f"--{option.replace('_', '-')} needs --run KERNEL")
         return None
@@ -140,6 +157,7 @@ def _run(given: argparse.Namespace) -> RunOptions | None:
         buffers=_unique("--buffer", [(option.index, option) for option in buffers]),
         threadgroup_memory=_unique("--threadgroup-memory", map(_memory, given.threadgroup_memory)),
         save=_saves(given.save, {option.index for option in buffers}),
+        constants=_constants(given.constant),
         schedules=_count("--schedules", given.schedules or "8", 1, MOST_SCHEDULES),
     )
 
@@ -181,6 +199,18 @@ def _memory(text: str) -> tuple[int, int]:
     if not value.isdecimal() or int(value) == 0 or int(value) % MEMORY_MULTIPLE:
         raise UsageError(f"{option} {text}: write {form}")
     return index, int(value)
+
+
+def _constants(texts: list[str]) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or not value:
+            raise UsageError(f"--constant {text}: write NAME=VALUE, such as tile=16, scale=0.5 or use_bias=true")
+        if name in result:
+            raise UsageError(f"--constant: {name} is given twice; leave one out")
+        result[name] = value
+    return result
 
 
 def _saves(texts: list[str], bound: set[int]) -> dict[int, Path]:

@@ -14,6 +14,7 @@ import numpy as np
 from ..cli.console import is_live
 from ..device.findings import Finding
 from .buffers import shown
+from .constants import describe
 from .running import Contents, RunResult
 from .shaders import KernelInfo, Shader
 
@@ -106,6 +107,9 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for constant in kernel.constants:
+            need = "needs a value" if constant.required else "may have a value"
+            self._print(f"    function constant {constant.index}: {describe(constant)} {constant.name}, {need}")
         if kernel.positions:
             self._print(f"    {', '.join(dict.fromkeys(kernel.positions))}", "dim")
 
@@ -148,7 +152,7 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
         {
             "file": shader.file,
             "error": shader.error,
-            "kernels": [dataclasses.asdict(kernel) for kernel in shader.kernels],
+            "kernels": [_kernel_json(kernel) for kernel in shader.kernels],
             "lint": shader.lint and [dataclasses.asdict(each) for each in shader.lint]
             if shader.lint is not None
             else None,
@@ -156,6 +160,14 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
         for shader in shaders
     ]
     return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
+
+
+def _kernel_json(kernel: KernelInfo) -> dict[str, Any]:
+    constants = [
+        {"name": each.name, "index": each.index, "type": describe(each), "required": each.required}
+        for each in kernel.constants
+    ]
+    return {**dataclasses.asdict(kernel), "constants": constants}
 
 
 def _run_json(result: RunResult) -> dict[str, Any]:

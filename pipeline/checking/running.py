@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from ..device.core import _core
 from ..device.findings import Finding, finding
-from ..errors import OnebufError, RunError, UsageError
+from ..errors import BuildError, OnebufError, RunError, UsageError
 from ..host import CHECKER
+from . import constants
 from .buffers import BufferOption, storage
 from .options import RunOptions
 from .shaders import ArgumentInfo, KernelInfo, Shader
@@ -76,12 +77,13 @@ def find_kernel(shaders: list[Shader], name: str) -> tuple[Shader, KernelInfo]:
 
 def run_kernel(device: _core.Device, shader: Shader, kernel: KernelInfo, options: RunOptions) -> RunResult:
     """Runs a kernel. UsageError says what is missing or does not fit."""
+    values = constants.values(kernel.name, kernel.constants, options.constants)
     _check_bindings(kernel, options)
     buffers = {index: _buffer(device, option) for index, option in options.buffers.items()}
     if shader.library is None:
         raise ValueError(f"{shader.file}: list_kernels was not called")
     dispatch = _core.Dispatch(
-        shader.library.kernel(kernel.name),
+        _specialised(shader.library, kernel.name, values),
         [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
         label=kernel.name,
         threadgroups=(1, 1, 1) if options.by_threads else options.grid,
@@ -103,6 +105,13 @@ def run_kernel(device: _core.Device, shader: Shader, kernel: KernelInfo, options
     result = RunResult(kernel, options, completed, [finding(details) for details in device.findings], written)
     _save(options, buffers)
     return result
+
+
+def _specialised(library: _core.Library, name: str, values: Mapping[str, object]) -> _core.Kernel:
+    try:
+        return library.kernel(name, values)
+    except BuildError as error:  # a value that its type does not hold
+        raise UsageError(f"--constant: {error}") from None
 
 
 def _check_bindings(kernel: KernelInfo, options: RunOptions) -> None:
