@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, NewType, Self
+from typing import Final, NewType, Self
 
 from typing_extensions import Buffer as SupportsBuffer
 
@@ -94,13 +94,17 @@ class Library(Handle):
     def kernel(self, name: str, constants: Mapping[str, object] | None = None) -> Kernel: ...
     def constants(self, name: str) -> tuple[Constant, ...]: ...
 
-class Constant(NamedTuple):
+class Constant:
     """A function constant that a kernel uses; `type` is an MTLDataType."""
 
-    name: str
-    index: int
-    type: int
-    required: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def type(self) -> int: ...
+    @property
+    def required(self) -> bool: ...
 
 class Argument:
     """One argument of a kernel, as its signature has it. `members` is {name: (offset, MTLDataType)} for a struct."""

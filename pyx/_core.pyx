@@ -17,7 +17,6 @@ import array as _array
 import mmap as _mmap
 import os as _os
 import struct as _struct
-from collections import namedtuple as _namedtuple
 
 from pipeline import errors as _errors
 
@@ -113,8 +112,12 @@ cdef enum:
     _MOST_CONSTANTS = 256  # function constants of a shader
 
 
-# A function constant that a kernel uses: name, index, MTLDataType, and whether it needs a value.
-Constant = _namedtuple("Constant", ("name", "index", "type", "required"))
+cdef class Constant:
+    """A function constant that a kernel uses: name, index, MTLDataType, and whether it needs a value."""
+    cdef readonly str name
+    cdef readonly int index
+    cdef readonly int type
+    cdef readonly bint required
 
 
 cdef bytes _packed_constant(str kernel, constant, given):
@@ -214,7 +217,8 @@ cdef class Library(Handle):
     def constants(self, str name):
         """The function constants that the kernel called `name` uses, by index. Raises CompileError as kernel does."""
         cdef ob_error error
-        cdef ob_constant constant
+        cdef ob_constant info
+        cdef Constant constant
         cdef bytes utf8 = name.encode()
         cdef size_t count
         cdef ob_library *library = <ob_library *>self.enter()
@@ -223,10 +227,14 @@ cdef class Library(Handle):
             if ob_kernel_constant_count(library, utf8, &count, &error) != 0:
                 _raise(&error)
             for i in range(min(count, <size_t>_MOST_CONSTANTS)):
-                if ob_kernel_constant(library, utf8, i, &constant, &error) != 0:
+                if ob_kernel_constant(library, utf8, i, &info, &error) != 0:
                     _raise(&error)
-                found.append(Constant(constant.name.decode("utf-8", "replace"), constant.index, constant.type,
-                                      bool(constant.required)))
+                constant = Constant.__new__(Constant)
+                constant.name = info.name.decode("utf-8", "replace")
+                constant.index = info.index
+                constant.type = info.type
+                constant.required = info.required
+                found.append(constant)
         finally:
             self.leave()
         return tuple(found)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ..device.core import _core
 from ..errors import UsageError
 
 __all__ = ["ConstantInfo", "describe", "placeholders", "values"]
 
-ConstantInfo = _core.Constant
+
+@dataclass(frozen=True)
+class ConstantInfo:
+    """A function constant that a kernel uses; `type` is an MTLDataType."""
+
+    name: str
+    index: int
+    type: int
+    required: bool
+
 
 # (name, first MTLDataType of the scalar and its vectors of two to four)
 _TYPES = (

@@ -89,7 +89,9 @@ def list_kernels(
 
 
 def _describe(parsed: parsed_kernels.Kernel, library: _core.Library) -> KernelInfo:
-    constants = library.constants(parsed.name)
+    constants = [
+        ConstantInfo(each.name, each.index, each.type, each.required) for each in library.constants(parsed.name)
+    ]
     reflected = library.kernel(parsed.name, placeholders(constants))
     types = {binding.parameter.name: binding.parameter.type_text for binding in parsed.bindings}
     return KernelInfo(
@@ -98,7 +100,7 @@ def _describe(parsed: parsed_kernels.Kernel, library: _core.Library) -> KernelIn
         parsed.line,
         sorted((_argument(each, types) for each in reflected.arguments), key=lambda each: (each.kind, each.index)),
         [binding.kind for binding in parsed.bindings if binding.index is None],
-        list(constants),
+        constants,
     )
 
 
