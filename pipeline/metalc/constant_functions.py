@@ -50,6 +50,11 @@ class ConstantFunctions:
         text = self._stream.join(name, name + 2) if self._stream.text(name) == "operator" else self._stream.text(name)
         self._functions.append(_Function(text, constant, template, constructor, index, name, tail, body))
 
+    @property
+    def bodies(self) -> list[tuple[int, int]]:
+        """The brackets around the bodies of those that are declared constexpr."""
+        return [(each.body, self._stream.pairs[each.body]) for each in self._functions if each.constant]
+
     def run(self) -> None:
         """Makes all changes."""
         plain = {each.text for each in self._functions if not each.constant and not each.template}

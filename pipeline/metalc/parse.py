@@ -19,12 +19,12 @@ from .syntax import Shader
 __all__ = ["parse"]
 
 
-def parse(text: str, file: str, instantiate: bool = True) -> Shader:
+def parse(text: str, file: str, instantiate: bool = True, turns: bool = False) -> Shader:
     """Parses the output of the preprocessor. Without `instantiate`, the text that is left has no explicit
-    instantiations."""
+    instantiations; with `turns`, its loops count theirs."""
     stream, shader = TokenStream(text, file), Shader(file, text)
     _Declarations(stream, shader).read(0, len(stream.tokens))
-    changes = (*rewrite(stream, shader, instantiate), *threadgroup.edits(stream))
+    changes = (*rewrite(stream, shader, instantiate, turns), *threadgroup.edits(stream))
     if shader.function_constants:
         names = {constant.name for constant in shader.function_constants}
         shader.constants_of = uses.reached(stream, {kernel.base_name for kernel in shader.kernels}, names)

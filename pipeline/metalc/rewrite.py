@@ -12,6 +12,7 @@ from .anonymous import AnonymousStructs
 from .constant_functions import ConstantFunctions
 from .edits import Change, Edits
 from .function_constants import FunctionConstants
+from .loops import Loops
 from .spelling import Spelling
 from .stream import TokenStream
 from .syntax import Shader
@@ -26,12 +27,15 @@ _TYPES = ("struct", "class", "union")
 _FUNDAMENTAL = ("float", "int", "uint", "bool", "half", "char", "short", "long", "unsigned", "signed")
 
 
-def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True) -> list[Change]:
+def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True, turns: bool = False) -> list[Change]:
     """The changes of a shader's text. Function constants are added to the shader. Without `instantiate`, explicit
-    instantiations are left out: only templates that something uses are compiled."""
+    instantiations are left out: only templates that something uses are compiled. With `turns`, loops count theirs."""
     edits = Edits(stream)
     constants = FunctionConstants(edits, shader)
-    _Declarations(edits, constants, instantiate).run()
+    declarations = _Declarations(edits, constants, instantiate)
+    declarations.run()
+    if turns:
+        Loops(edits, declarations.constant_bodies).run()
     Spelling(edits, shader).run()
     constants.flags()
     return edits.changes
@@ -51,6 +55,11 @@ class _Declarations:
         # (parameter types, end) of the functions of one name in one scope
         self._overloads: dict[tuple[tuple[str, ...], str], list[tuple[tuple[tuple[str, ...], ...], int]]] = {}
         self._types: set[tuple[str, ...]] = set()  # the paths that are types
+
+    @property
+    def constant_bodies(self) -> list[tuple[int, int]]:
+        """The brackets around the bodies of constexpr functions."""
+        return self._constant_functions.bodies
 
     def run(self) -> None:
         """Makes all changes."""

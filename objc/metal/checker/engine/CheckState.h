@@ -11,7 +11,7 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
-    CHECK_DEPTH = 12,  // calls within calls that are told apart
+    CHECK_DEPTH = 32,  // calls within calls, and loops within loops, that are told apart
     CHECK_MANY_SPINS = 64,
     CHECK_MAX_SPINS = 1 << 17,
     CHECK_MAX_REPEATS = 1 << 24,
@@ -23,6 +23,12 @@ typedef enum { CHECK_READY, CHECK_AT_SIMD, CHECK_AT_BARRIER, CHECK_DONE } check_
 
 typedef struct check_group check_group;
 
+// A step on the way from a kernel to where its thread waits: a loop that it is in, or a call.
+typedef struct check_step {
+    const void *place;  // in the code
+    uint32_t turn;      // of a loop; 0: a call
+} check_step;
+
 // A thread of a kernel.
 typedef struct check_fiber {
     check_context context;
@@ -30,11 +36,12 @@ typedef struct check_fiber {
     metallib_thread thread;
     check_group *group;
     check_waiting waiting;
-    metallib_place at;               // where it waits
-    const void *calls[CHECK_DEPTH];  // for a simdgroup function, the calls that led there, from the kernel on
+    metallib_place at;            // where it waits
+    check_step way[CHECK_DEPTH];  // that led there, from the kernel on
     uint32_t depth;
-    uint32_t kind;      // of simdgroup function; for a barrier its flags
-    const void *value;  // what it gives
+    metallib_loop *loops;  // the innermost that it is in
+    uint32_t kind;         // of simdgroup function; for a barrier its flags
+    const void *value;     // what it gives
     uint32_t size;
     uint32_t active;                // which lanes did
     const void *spun_pc, *spun_at;  // its last atomic

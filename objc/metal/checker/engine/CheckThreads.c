@@ -64,25 +64,49 @@ typedef struct frame {
     const void *back;
 } frame;
 
-// The calls from the kernel's entry to here, the outermost first.
-static void note_calls(const check_state *state, check_fiber *self, const frame *at) {
-    const void *calls[2 * CHECK_DEPTH];
-    uint32_t count = 0;
-    while (count < 2 * CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length &&
+// The loops and calls from the kernel's entry to here, the outermost first. Both lie on the thread's stack, which grows
+// downwards: what a function's loops remember stands above the frame of whatever it calls.
+static void note_way(const check_state *state, check_fiber *self, const frame *at) {
+    const frame *frames[CHECK_DEPTH];
+    const metallib_loop *loops[CHECK_DEPTH];
+    uint32_t frame_count = 0, loop_count = 0;
+    while (frame_count < CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length &&
            at->back != NULL) {
-        calls[count++] = at->back;
+        frames[frame_count++] = at;
         at = at->caller;
     }
-    self->depth = count < CHECK_DEPTH ? count : CHECK_DEPTH;
-    for (uint32_t i = 0; i < self->depth; i++) self->calls[i] = calls[count - 1 - i];
+    const metallib_loop *loop = state->dispatch->code->loops != NULL ? *state->dispatch->code->loops : NULL;
+    for (; loop != NULL && loop_count < CHECK_DEPTH; loop = loop->outer) loops[loop_count++] = loop;
+    self->depth = 0;
+    while (frame_count > 0 && self->depth < CHECK_DEPTH) {
+        const frame *called = frames[--frame_count];
+        while (loop_count > 0 && (uintptr_t)loops[loop_count - 1] > (uintptr_t)called && self->depth < CHECK_DEPTH) {
+            loop = loops[--loop_count];
+            self->way[self->depth++] = (check_step){loop->place, loop->turn};
+        }
+        if (self->depth < CHECK_DEPTH) self->way[self->depth++] = (check_step){called->back, 0};
+    }
 }
 
-// Which of two places in the code comes first, as the compiler laid it out: as it was written.
+// Which of two waiting threads is behind the other: in an earlier turn of a loop, or at a place that comes first in the
+// code as the compiler laid it out, which is as it was written.
 static int order_of(const check_fiber *a, const check_fiber *b) {
     for (uint32_t i = 0; i < a->depth && i < b->depth; i++) {
-        if (a->calls[i] != b->calls[i]) return (uintptr_t)a->calls[i] < (uintptr_t)b->calls[i] ? -1 : 1;
+        if (a->way[i].place != b->way[i].place) return (uintptr_t)a->way[i].place < (uintptr_t)b->way[i].place ? -1 : 1;
+        if (a->way[i].turn != b->way[i].turn) return a->way[i].turn < b->way[i].turn ? -1 : 1;
     }
     return (int)a->depth - (int)b->depth;
+}
+
+// Whether two threads at one barrier are in the same turns of the loops around it.
+static bool same_turns(const check_fiber *a, const check_fiber *b) {
+    uint32_t i = 0, k = 0;
+    for (;; i++, k++) {
+        while (i < a->depth && a->way[i].turn == 0) i++;
+        while (k < b->depth && b->way[k].turn == 0) k++;
+        if (i == a->depth || k == b->depth) return i == a->depth && k == b->depth;
+        if (a->way[i].turn != b->way[k].turn) return false;
+    }
 }
 
 static void count_waiting(check_state *state, check_waiting waiting, uint32_t kind, metallib_place at) {
@@ -175,6 +199,9 @@ static void resolve_barrier(check_state *state, check_group *group) {
         } else if (!same_place(fiber, first)) {
             report_barrier(state, first, fiber, "threads of the threadgroup wait at different barriers");
             break;
+        } else if (!same_turns(fiber, first)) {
+            report_barrier(state, first, fiber, "threads of the threadgroup wait here in different turns of a loop");
+            break;
         }
     }
     if (ended != NULL)
@@ -200,6 +227,7 @@ static void resolve(check_state *state, check_group *group, uint32_t simdgroup) 
 
 static void threadgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
+    note_way(state, state->running, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_BARRIER, flags, at);
     check_wait(state);
 }
@@ -209,7 +237,7 @@ static const void *simdgroup(uint32_t kind, const void *value, uint32_t size, ui
     check_fiber *self = state->running;
     self->value = value;
     self->size = size;
-    note_calls(state, state->running, __builtin_frame_address(0));
+    note_way(state, state->running, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_SIMD, kind, at);
     check_wait(state);
     *active = self->active;
@@ -221,7 +249,7 @@ static uint32_t lane(void) { return check_current->running->thread.lane; }
 static void simdgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
     state->running->value = NULL;
-    note_calls(state, state->running, __builtin_frame_address(0));
+    note_way(state, state->running, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_SIMD, flags, at);
     check_wait(state);
 }
@@ -283,6 +311,7 @@ static void start_fiber(check_state *state, check_group *group, uint32_t index, 
     fiber->launch.thread = thread;
     fiber->group = group;
     fiber->turns = fiber->spins = 0;
+    fiber->loops = NULL;
     fiber->spun_pc = NULL;
     fiber->released = false;
     fiber->heard = 0;
@@ -350,7 +379,10 @@ void check_run_threads(check_state *state) {
         check_fiber *fiber = take_ready(state);
         check_group *group = fiber->group;
         state->running = fiber;
+        metallib_loop **loops = state->dispatch->code->loops;
+        if (loops != NULL) *loops = fiber->loops;
         check_switch(&state->host, &fiber->context);
+        if (loops != NULL) fiber->loops = *loops;
         if (fiber->spins > CHECK_MAX_SPINS) {
             report_no_end(state);
             return;
