@@ -2,7 +2,7 @@
 
     for (A; B; C) D     becomes   switch (metallib_turns t; 0) default: for (A; (t.test(), (B)) && t.body(); C) D
     while (B) D         likewise
-    do { D } while (B)  becomes   switch (metallib_turns t; 0) default: do { t.both(); D } while (B)
+    do D while (B)      becomes   switch (metallib_turns t; 0) default: do { t.both(); D } while (B)
 
 A `switch` opens a scope and takes no `else` that stands behind the loop.
 """
@@ -51,13 +51,10 @@ class Loops:
         return name
 
     def _do(self, index: int) -> None:
-        if self._stream.text(index + 1) != "{":
-            return
-        close = self._stream.pairs[index + 1]
-        if self._stream.text(close + 1) == "while":
-            self._ends.add(close + 1)
-        name = self._named(index)
-        self._edits.insert_behind(index + 1, f" {name}.both();")
+        end = self._end(index + 1)
+        if self._stream.text(end) == "while":
+            self._ends.add(end)
+        self._body(index, index + 1)
 
     def _loop(self, index: int, is_for: bool) -> None:
         opener = index + 1
@@ -66,13 +63,11 @@ class Loops:
         if is_for:
             semicolons = self._semicolons(opener, close)
             if len(semicolons) != 2:  # over a range
-                if self._stream.text(close + 1) == "{":
-                    self._edits.insert_behind(close + 1, f" {self._named(index)}.both();")
+                self._body(index, close + 1)
                 return
             first, last = semicolons[0] + 1, semicolons[1] - 1
         if self._declares(first, last):
-            if self._stream.text(close + 1) == "{":
-                self._edits.insert_behind(close + 1, f" {self._named(index)}.both();")
+            self._body(index, close + 1)
             return
         name = self._named(index)
         if first > last:
@@ -80,6 +75,30 @@ class Loops:
         else:
             self._edits.insert(first, f"({name}.test(), (")
             self._edits.insert_behind(last, f")) && {name}.body()")
+
+    def _body(self, index: int, start: int) -> None:
+        """Counts turns of the loop at index where its body, which begins at `start`, begins."""
+        name = self._named(index)
+        self._edits.insert(start, f"{{ {name}.both(); ")
+        self._edits.insert_behind(self._end(start) - 1, " }")
+
+    def _end(self, index: int) -> int:
+        """Behind the statement at index."""
+        while self._stream.opens_attribute(index):
+            index = self._stream.pairs[index] + 1
+        text = self._stream.text(index)
+        if text == "{":
+            return self._stream.pairs[index] + 1
+        if text in ("if", "for", "while", "switch"):
+            opener = index + 1 + (self._stream.text(index + 1) == "constexpr")
+            end = self._end(self._stream.pairs.get(opener, opener) + 1)
+            return self._end(end + 1) if text == "if" and self._stream.text(end) == "else" else end
+        if text == "do":
+            index = self._end(index + 1)  # its `while`
+        last = len(self._stream.tokens) - 1
+        while index < last and self._stream.text(index) != ";":
+            index = self._stream.pairs[index] + 1 if self._stream.text(index) in ("(", "[", "{") else index + 1
+        return index + 1
 
     def _semicolons(self, opener: int, close: int) -> list[int]:
         found: list[int] = []

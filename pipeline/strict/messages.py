@@ -8,6 +8,12 @@ __all__ = ["classify", "errors", "false_alarm"]
 
 # (rule, expression for Clang's message, what to do)
 _RULES = (
+    (
+        "memory-order",
+        r"an atomic takes memory_order_relaxed alone",
+        "write memory_order_relaxed, and order other memory with atomic_thread_fence",
+    ),
+    ("matrix", r"static assertion.*a (simdgroup_)?matrix has", "use float, half or bfloat, and a size that there is"),
     ("threadgroup-memory", r"static assertion.*threadgroup memory", "make the threadgroup array smaller"),
     (
         "function-pointer",

@@ -69,7 +69,9 @@ class Generator:
         return (kind, self._leaf(), self._leaf())
 
     def _leaf(self):
-        return self.draw.choice((("variable", self.draw.choice(VARIABLES)), ("lane",), ("constant", self.draw.randrange(8))))
+        return self.draw.choice(
+            (("variable", self.draw.choice(VARIABLES)), ("lane",), ("constant", self.draw.randrange(8)))
+        )
 
     def _condition(self):
         kind = self.draw.choice(("bits", "less", "modulo"))
@@ -204,8 +206,8 @@ def _statement_text(name, helpers, node, indent):
         other = f"{space}}} else {{\n{inside(rest[2])}" if rest[2] else ""
         return f"{space}if ({_condition_text(rest[0])}) {{\n{inside(rest[1])}{other}{space}}}\n"
     if kind == "for":
-        k = rest[0]
-        return f"{space}for (uint {k} = 0; {k} < ({_number_text(rest[1])} & 3u) + 1; {k}++) {{\n{inside(rest[2])}{space}}}\n"
+        k, bound = rest[0], f"({_number_text(rest[1])} & 3u) + 1"
+        return f"{space}for (uint {k} = 0; {k} < {bound}; {k}++) {{\n{inside(rest[2])}{space}}}\n"
     if kind == "while":
         k, condition = rest[0], _condition_text(rest[1])
         return f"{space}uint {k} = 0;\n{space}while ({k}++ < 4 && {condition}) {{\n{inside(rest[2])}{space}}}\n"
@@ -223,10 +225,9 @@ def _statement_text(name, helpers, node, indent):
         meet = _texts(name, helpers, [rest[2]], indent + 2)
         return f"{head}{meet}{space}    }}\n{inside(rest[3])}{space}}}\n"
     if kind == "switch":
-        cases = "".join(
-            f"{space}{'default' if n == len(rest[1]) - 1 else f'case {n}'}: {{\n{inside(each)}{space}    break;\n{space}}}\n"
-            for n, each in enumerate(rest[1])
-        )
+        labels = [f"case {n}" for n in range(len(rest[1]) - 1)] + ["default"]
+        bodies = [f"{{\n{inside(each)}{space}    break;\n{space}}}\n" for each in rest[1]]
+        cases = "".join(f"{space}{label}: {body}" for label, body in zip(labels, bodies))
         return f"{space}switch ({_number_text(rest[0])} & 3u) {{\n{cases}{space}}}\n"
     if kind == "exchange":
         barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);"
@@ -438,4 +439,6 @@ def expected(program, x):
         for group in groups:
             group.run([statement], np.ones(WIDTH, bool))
     with np.errstate(over="ignore"):
-        return np.concatenate([g.lanes["a"] + np.uint32(3) * g.lanes["b"] + np.uint32(7) * g.lanes["c"] for g in groups])
+        return np.concatenate(
+            [g.lanes["a"] + np.uint32(3) * g.lanes["b"] + np.uint32(7) * g.lanes["c"] for g in groups]
+        )
