@@ -40,6 +40,7 @@ typedef struct metallib_checker {
     void (*inactive_lane)(uint32_t lane, metallib_place at);
     void (*out_of_bounds)(const char *type, int64_t index, metallib_place at);
     void (*division)(metallib_place at);  // of an integer by zero
+    void (*endless)(void);                // metallib_checker_turns has come to 2^31; does not return
     void (*misaligned)(const void *address, uint32_t alignment, const char *type, metallib_place at);
 } metallib_checker;
 
@@ -48,6 +49,9 @@ extern __attribute__((visibility("default"))) const metallib_checker *metallib_c
 
 // The innermost loop of the thread that runs. Whoever changes threads keeps it for each.
 extern __attribute__((visibility("default"))) metallib_loop *metallib_checker_loops;
+
+// Turns of all loops of the thread that runs, since it went on last.
+extern __attribute__((visibility("default"))) uint32_t metallib_checker_turns;
 
 // A loop begins, and is left: kernels call these, in their own library.
 __attribute__((visibility("hidden"))) void metallib_enter_loop(metallib_loop *loop);

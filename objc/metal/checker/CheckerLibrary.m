@@ -11,11 +11,12 @@
     Dl_info object;
     const metallib_checker **calls = dlsym(_handle, "metallib_checker_calls");
     metallib_loop **loops = dlsym(_handle, "metallib_checker_loops");
+    uint32_t *turns = dlsym(_handle, "metallib_checker_turns");
     if (calls != NULL) *calls = &check_calls;
     _codes = calloc(_library->function_count + 1, sizeof *_codes);
     if (_codes == NULL || dladdr(_library, &object) == 0) return NO;
     for (uint32_t i = 0; i < _library->function_count; i++)
-        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase, loops};
+        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase, loops, turns};
     return YES;
 }
 

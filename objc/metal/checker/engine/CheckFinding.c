@@ -14,10 +14,16 @@ static bool same(const check_finding *a, const check_finding *b) {
            same_place(&a->here, &b->here) && same_place(&a->there, &b->there);
 }
 
-// A race of simdgroups needs more to mend it than one of lanes, so it takes that one's place.
+// The worse of two shows: a race of simdgroups needs more to mend it than one of lanes, and different values do harm.
 static void count_up(check_finding *known, const check_finding *finding) {
     uint64_t count = known->count + 1;
-    if (known->lanes && !finding->lanes) *known = *finding;
+    bool same_value = known->same_value && finding->same_value;
+    if ((known->lanes && !finding->lanes) || (known->same_value && !finding->same_value)) {
+        bool lanes = known->lanes && finding->lanes;
+        *known = *finding;
+        known->lanes = lanes;
+    }
+    known->same_value = same_value;
     known->count = count;
 }
 
@@ -112,11 +118,15 @@ const char *check_kind_name(check_kind kind) {
         [CHECK_DIVISION] = "division by zero",
         [CHECK_ORDER_DEPENDENT] = "order-dependent result",
         [CHECK_NAN] = "NaN from finite inputs",
+        [CHECK_STACK_OVERFLOW] = "stack overflow",
     };
     return names[kind];
 }
 
-bool check_kind_warns(check_kind kind) { return kind == CHECK_NAN || kind == CHECK_INACTIVE_LANE; }
+bool check_warns(const check_finding *finding) {
+    if (finding->kind == CHECK_RACE && finding->lanes && !finding->alone) return true;
+    return finding->same_value || finding->kind == CHECK_NAN || finding->kind == CHECK_INACTIVE_LANE;
+}
 
 // [device or threadgroup memory][threads of different simdgroups, of one, of the only one]
 static const char *remedy_of_race(const check_finding *finding) {
@@ -160,6 +170,7 @@ const char *check_remedy(const check_finding *finding) {
     case CHECK_MISALIGNED:
         return "use a packed type, or align the address";
     case CHECK_NO_END:
+        if (finding->here.code) return "let the loop come to an end: check its condition, and what changes it";
         return "threads wait for one another; nothing orders threadgroups of one dispatch";
     case CHECK_DIVISION:
         return "guard the divisor: what an integer over zero gives is undefined";
@@ -167,6 +178,8 @@ const char *check_remedy(const check_finding *finding) {
         return "make the result independent of which thread comes first";
     case CHECK_NAN:
         return "guard 0/0, inf - inf and the like";
+    case CHECK_STACK_OVERFLOW:
+        return "use smaller arrays, or threadgroup or device memory: a GPU's thread has far less than this";
     case CHECK_KINDS:
         break;
     }

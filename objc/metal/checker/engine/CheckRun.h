@@ -20,6 +20,7 @@ typedef struct check_code {
     const char *library;    // the file that it is in
     const char *base;       // where that is loaded
     metallib_loop **loops;  // the innermost loop of the thread that runs; NULL: the code does not tell
+    uint32_t *turns;        // of all its loops, since it waited last; NULL likewise
 } check_code;
 
 // A buffer, or bytes, that are bound to one argument.

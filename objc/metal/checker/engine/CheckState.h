@@ -102,10 +102,21 @@ typedef struct check_past {
     uint32_t threadgroups[3], threads[3];
 } check_past;
 
+// A write that races with others: whether it changes what is there shows when it is done.
+enum { CHECK_PENDING = 8 };
+typedef struct check_pending {
+    check_finding findings[CHECK_PENDING];
+    uint32_t count;
+    const void *address;
+    uint32_t size;
+    char before[16];
+} check_pending;
+
 struct check_state {
     check_windows windows;
     check_stacks stacks;
     check_findings findings;
+    check_pending pending;  // of the thread that runs
     uint32_t schedules;
     uint64_t random;
     uint64_t command_buffers;  // so far
@@ -151,6 +162,22 @@ void check_run_threads(check_state *state);
 
 uint32_t check_random(check_state *state, uint32_t below);
 
+// Notes the way from the kernel to where the running thread is: `innermost` is the frame of whoever calls this.
+void check_note_way(const check_state *state, const void *innermost);
+
+// Which of two waiting threads is behind the other, below 0: the first; 0: they are at one place in the same turns.
+int check_order_of(const check_fiber *a, const check_fiber *b);
+
+// Whether two threads at one barrier are in the same turns of the loops around it.
+bool check_same_turns(const check_fiber *a, const check_fiber *b);
+
+// From one to the other, a thread whose stack overflows is stopped with a finding. False: there was no memory.
+bool check_watch_stacks(void);
+void check_leave_stacks(void);
+
+// The running thread has turned in loops for long, and has waited for nobody. Does not return.
+void check_endless(void);
+
 // Fences and atomics: what one threadgroup may rely on of another.
 void check_fence(uint32_t flags, uint32_t order);
 void check_atomic(check_state *state, uintptr_t address, uint32_t flags);
@@ -162,6 +189,13 @@ void check_side_of_fiber(check_side *side, const check_state *state, const check
 
 // The same for an access in the past.
 void check_side_of_record(check_side *side, const check_state *state, const check_record *record);
+
+// Keeps a finding about two writes until it shows whether the second, which the running thread is about to make, changes
+// what is there. False where it cannot wait.
+bool check_defer(check_state *state, const check_finding *finding, const void *address, uint32_t size);
+
+// Adds the findings that wait for their write to be done. The thread has made no other access since.
+void check_settle(check_state *state);
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
