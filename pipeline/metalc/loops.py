@@ -1,10 +1,11 @@
 """Loops for the checker: each counts its turns, so that lanes of a simdgroup meet only within the same turn.
 
-    for (A; B; C) D     becomes   switch (metallib_turns t; 0) default: for (A; (t.test(), (B)) && t.body(); C) D
+    for (A; B; C) D     becomes   switch (metallib_turns t; 0) default: for (A; (t.test(), (B)); C) { t.body(); D }
     while (B) D         likewise
     do D while (B)      becomes   switch (metallib_turns t; 0) default: do { t.both(); D } while (B)
 
-A `switch` opens a scope and takes no `else` that stands behind the loop.
+A `switch` opens a scope and takes no `else` that stands behind the loop. What counts a turn stands so that the compiler
+leaves the code in its order: behind a condition that is no condition, it would move the beginning of the body.
 """
 
 from __future__ import annotations
@@ -69,18 +70,19 @@ class Loops:
         if self._declares(first, last):
             self._body(index, close + 1)
             return
-        name = self._named(index)
-        if first > last:
-            self._edits.insert(first, f"({name}.test(), true) && {name}.body()")
-        else:
-            self._edits.insert(first, f"({name}.test(), (")
-            self._edits.insert_behind(last, f")) && {name}.body()")
+        if first > last or first == last and self._stream.text(first) in ("true", "1"):
+            self._body(index, close + 1)
+            return
+        name = self._body(index, close + 1, "body")
+        self._edits.insert(first, f"({name}.test(), (")
+        self._edits.insert_behind(last, "))")
 
-    def _body(self, index: int, start: int) -> None:
-        """Counts turns of the loop at index where its body, which begins at `start`, begins."""
+    def _body(self, index: int, start: int, counts: str = "both") -> str:
+        """Counts turns of the loop at index where its body, which begins at `start`, begins; returns the name."""
         name = self._named(index)
-        self._edits.insert(start, f"{{ {name}.both(); ")
+        self._edits.insert(start, f"{{ {name}.{counts}(); ")
         self._edits.insert_behind(self._end(start) - 1, " }")
+        return name
 
     def _end(self, index: int) -> int:
         """Behind the statement at index."""
