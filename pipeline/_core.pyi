@@ -167,6 +167,7 @@ class Dispatch:
     grid: Size | None
     threads: Size | None
     threadgroup_memory: dict[int, int]
+    leading: bool
 
     def __init__(
         self,
@@ -181,6 +182,7 @@ class Dispatch:
         grid: Sequence[int] | None = None,
         threads: Sequence[int] | None = None,
         threadgroup_memory: Mapping[int, int] | None = None,
+        leading: bool = False,
     ) -> None: ...
 
 class Chain(Handle):
@@ -191,7 +193,7 @@ class Chain(Handle):
     def __len__(self) -> int: ...
     @property
     def conflicts(self) -> list[int]: ...
-    def commit(self, rows: int = 0) -> Run: ...
+    def commit(self, rows: int = 0, leading: int = 0) -> Run: ...
     def run(self, rows: int = 0) -> Run: ...
     def trace(self, rows: int = 0) -> list[tuple[float, float]]: ...
 
