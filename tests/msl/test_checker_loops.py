@@ -176,4 +176,5 @@ def test_a_barrier_in_different_turns_is_divergent(shaders):
 
 
 def test_random_kernels_give_what_lanes_in_lockstep_give(tmp_path):
-    assert [each for each in outcomes(range(24), tmp_path) if each[1:] != (True, [])] == []
+    """In seed 55, compilers like to move the beginning of a loop's body behind what follows the loop."""
+    assert [each for each in outcomes([*range(20), 55], tmp_path) if each[1:] != (True, [])] == []
