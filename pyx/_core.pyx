@@ -108,6 +108,41 @@ cdef _own(type cls, void *pointer):
     return handle
 
 
+cdef enum:
+    _MOST_CONSTANTS = 256  # function constants of a shader
+
+
+cdef class Constant:
+    """A function constant that a kernel uses: name, index, MTLDataType, and whether it needs a value."""
+    cdef readonly str name
+    cdef readonly int index
+    cdef readonly int type
+    cdef readonly bint required
+
+
+cdef bytes _packed_constant(str kernel, constant, given):
+    """The bytes of a function constant's value, as its type has them."""
+    cdef int count
+    for code, format in ((*_FORMATS.items(), (121, "H"))):
+        count = constant.type - code + 1
+        if not 1 <= count <= 4:
+            continue
+        values = [given] if count == 1 else given
+        try:
+            values = list(values)
+            if len(values) != count:
+                raise ValueError(f"a vector of {count}")
+            if code == 121:  # the upper half of a float's bits, rounded to even
+                bits = [_struct.unpack("<I", _struct.pack("<f", value))[0] for value in values]
+                values = [(word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF for word in bits]
+            values += [values[0]] * (count == 3)  # a vector of three has the size of four
+            return _struct.pack(f"<{len(values)}{format}", *values)
+        except (TypeError, ValueError, OverflowError, _struct.error) as error:
+            raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} = {given!r} does not fit: "
+                                     f"{error}") from None
+    raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} is no scalar or vector of them")
+
+
 cdef class Library(Handle):
     """Compiled shaders."""
 
@@ -129,13 +164,19 @@ cdef class Library(Handle):
             self.leave()
         return names
 
-    def kernel(self, str name):
-        """The kernel called `name`. Raises CompileError when the library has none."""
+    def kernel(self, str name, constants=None):
+        """The kernel called `name`. Raises CompileError when the library has none, and where it lacks a value.
+
+        constants: {name of a function constant: value}, a number or a bool, or a sequence for a vector.
+        """
         cdef ob_error error
         cdef bytes utf8 = name.encode()
         cdef const char *text = utf8
-        cdef ob_kernel *found = ob_kernel_find(<ob_library *>self.enter(), text, &error)
+        cdef ob_kernel *found
         cdef Kernel kernel
+        if constants:
+            return self.specialised(name, constants)
+        found = ob_kernel_find(<ob_library *>self.enter(), text, &error)
         self.leave()
         if found == NULL:
             _raise(&error)
@@ -143,6 +184,60 @@ cdef class Library(Handle):
         kernel.name = name
         kernel.reflect()
         return kernel
+
+    cdef Kernel specialised(self, str name, constants):
+        cdef ob_error error
+        cdef ob_constant_value values[_MOST_CONSTANTS]
+        cdef bytes utf8 = name.encode(), value
+        cdef ob_kernel *found
+        cdef Kernel kernel
+        cdef size_t count = 0
+        known = {constant.name: constant for constant in self.constants(name)}
+        kept = []
+        for key, given in constants.items():
+            if key not in known:
+                raise _errors.BuildError(f"kernel {name}: it uses no function constant called {key}; it has "
+                                         f"{', '.join(known) or 'none'}")
+            constant = known[key]
+            value = _packed_constant(name, constant, given)
+            kept.append(value)
+            values[count].index = constant.index
+            values[count].type = constant.type
+            values[count].value = <const char *>value
+            count += 1
+        found = ob_kernel_specialise(<ob_library *>self.enter(), utf8, values, count, &error)
+        self.leave()
+        if found == NULL:
+            _raise(&error)
+        kernel = _own(Kernel, found)
+        kernel.name = name
+        kernel.reflect()
+        return kernel
+
+    def constants(self, str name):
+        """The function constants that the kernel called `name` uses, by index. Raises CompileError as kernel does."""
+        cdef ob_error error
+        cdef ob_constant info
+        cdef Constant constant
+        cdef bytes utf8 = name.encode()
+        cdef size_t count
+        cdef ob_library *library = <ob_library *>self.enter()
+        found = []
+        try:
+            if ob_kernel_constant_count(library, utf8, &count, &error) != 0:
+                _raise(&error)
+            for i in range(min(count, <size_t>_MOST_CONSTANTS)):
+                if ob_kernel_constant(library, utf8, i, &info, &error) != 0:
+                    _raise(&error)
+                constant = Constant.__new__(Constant)
+                constant.name = info.name.decode("utf-8", "replace")
+                constant.index = info.index
+                constant.type = info.type
+                constant.required = info.required
+                found.append(constant)
+        finally:
+            self.leave()
+        return tuple(found)
 
 
 include "device.pxi"

@@ -51,6 +51,17 @@ cdef extern from "core/onebuf.h" nogil:
         uint32_t offset
         uint32_t type
 
+    ctypedef struct ob_constant:
+        char name[64]
+        uint32_t index
+        uint32_t type
+        uint32_t required
+
+    ctypedef struct ob_constant_value:
+        uint32_t index
+        uint32_t type
+        const void *value
+
     ctypedef struct ob_binding:
         ob_buffer *buffer
         uint64_t offset
@@ -100,6 +111,11 @@ cdef extern from "core/onebuf.h" nogil:
     int ob_library_count(ob_library *library, size_t *count, ob_error *error)
     int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error)
     ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error)
+    int ob_kernel_constant_count(ob_library *library, const char *name, size_t *count, ob_error *error)
+    int ob_kernel_constant(ob_library *library, const char *name, size_t position, ob_constant *constant,
+                           ob_error *error)
+    ob_kernel *ob_kernel_specialise(ob_library *library, const char *name, const ob_constant_value *values,
+                                    size_t count, ob_error *error)
     size_t ob_kernel_arguments(ob_kernel *kernel)
     int ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument, ob_error *error)
     int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member, ob_error *error)

@@ -20,4 +20,10 @@
 // when the library has none. Safe from any thread.
 - (OBKernel *)kernelNamed:(NSString *)name error:(NSError **)error;
 
+// A kernel with values for its function constants, which the caller keeps. nil and an error where one is lacking.
+- (OBKernel *)kernelNamed:(NSString *)name values:(MTLFunctionConstantValues *)values error:(NSError **)error;
+
+// The MTLFunctionConstants that a kernel uses, by index; nil and an error when the library has no such kernel.
+- (NSArray *)constantsOfKernel:(NSString *)name error:(NSError **)error;
+
 @end

@@ -54,4 +54,23 @@
     return kernel;
 }
 
+- (OBKernel *)kernelNamed:(NSString *)name values:(MTLFunctionConstantValues *)values error:(NSError **)error {
+    NSError *cause = nil;
+    id<MTLFunction> function = [[_library newFunctionWithName:name constantValues:values error:&cause] autorelease];
+    if (function == nil) return OBFail(error, OBErrorCompile, @"kernel '%@': %@", name, [cause localizedDescription]);
+    return [OBKernel kernelWithFunction:function device:_device error:error];
+}
+
+static NSInteger byIndex(id a, id b, void *context) {
+    (void)context;
+    NSUInteger first = [(MTLFunctionConstant *)a index], second = [(MTLFunctionConstant *)b index];
+    return first < second ? NSOrderedAscending : first > second ? NSOrderedDescending : NSOrderedSame;
+}
+
+- (NSArray *)constantsOfKernel:(NSString *)name error:(NSError **)error {
+    id<MTLFunction> function = [[_library newFunctionWithName:name] autorelease];
+    if (function == nil) return OBFail(error, OBErrorCompile, @"no kernel named '%@' in the library", name);
+    return [[[function functionConstantsDictionary] allValues] sortedArrayUsingFunction:byIndex context:NULL];
+}
+
 @end

@@ -66,6 +66,21 @@ typedef struct {
     uint32_t type;  // MTLDataType
 } ob_member;
 
+// A function constant that a kernel uses; `required` unless the shader asks whether it is defined.
+typedef struct {
+    char name[64];
+    uint32_t index;
+    uint32_t type;  // MTLDataType
+    uint32_t required;
+} ob_constant;
+
+// The value of the function constant at an index: as many bytes as its type has.
+typedef struct {
+    uint32_t index;
+    uint32_t type;  // MTLDataType
+    const void *value;
+} ob_constant_value;
+
 // A buffer argument. `length` bytes from `offset` are what the dispatch touches; hazards are found on that range.
 typedef struct {
     ob_buffer *buffer;
@@ -129,6 +144,15 @@ int ob_library_count(ob_library *library, size_t *count, ob_error *error);
 int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error);
 
 ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error);
+
+// The function constants that a kernel uses, by index: how many, and each. 0, or -1 and the error.
+int ob_kernel_constant_count(ob_library *library, const char *name, size_t *count, ob_error *error);
+int ob_kernel_constant(ob_library *library, const char *name, size_t position, ob_constant *constant, ob_error *error);
+
+// The kernel with values for its function constants; an error names those that it lacks.
+ob_kernel *ob_kernel_specialise(ob_library *library, const char *name, const ob_constant_value *values, size_t count,
+                                ob_error *error);
+
 size_t ob_kernel_arguments(ob_kernel *kernel);
 int ob_kernel_argument(ob_kernel *kernel, size_t index, ob_argument *argument, ob_error *error);
 int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member *member, ob_error *error);

@@ -181,6 +181,51 @@ ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error
     return result;
 }
 
+int ob_kernel_constant_count(ob_library *library, const char *name, size_t *count, ob_error *error) {
+    int status = -1;
+    *count = 0;
+    OB_BEGIN
+    NSError *cause = nil;
+    NSArray *constants = [(OBLibrary *)library constantsOfKernel:text(name) error:&cause];
+    if (constants == nil) report(cause, error);
+    else *count = [constants count];
+    status = constants == nil ? -1 : 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_kernel_constant(ob_library *library, const char *name, size_t position, ob_constant *out, ob_error *error) {
+    int status = -1;
+    memset(out, 0, sizeof *out);
+    OB_BEGIN
+    NSError *cause = nil;
+    NSArray *constants = [(OBLibrary *)library constantsOfKernel:text(name) error:&cause];
+    MTLFunctionConstant *constant = [constants objectAtIndex:position];
+    if (constant == nil) report(cause, error);
+    else {
+        copyText(out->name, sizeof out->name, [constant name]);
+        out->index = (uint32_t)[constant index];
+        out->type = (uint32_t)[constant type];
+        out->required = [constant required];
+        status = 0;
+    }
+    OB_END(error)
+    return status;
+}
+
+ob_kernel *ob_kernel_specialise(ob_library *library, const char *name, const ob_constant_value *values, size_t count,
+                                ob_error *error) {
+    ob_kernel *result = NULL;
+    OB_BEGIN
+    NSError *cause = nil;
+    MTLFunctionConstantValues *given = [[[MTLFunctionConstantValues alloc] init] autorelease];
+    for (size_t i = 0; i < count; i++)
+        [given setConstantValue:values[i].value type:values[i].type atIndex:values[i].index];
+    result = handle([(OBLibrary *)library kernelNamed:text(name) values:given error:&cause], &cause, error);
+    OB_END(error)
+    return result;
+}
+
 size_t ob_kernel_arguments(ob_kernel *kernel) { return [(OBKernel *)kernel argumentCount]; }
 
 int ob_kernel_argument(ob_kernel *handle, size_t index, ob_argument *out, ob_error *error) {

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,30 +31,38 @@ _NUMPY = ("float32", "float16", "int8", "uint8", "int16", "uint16", "int32", "ui
 _BFLOAT16 = "bfloat16"  # which NumPy lacks: its bits are kept as uint16
 KINDS = ("zeros", "ones", "random", "empty")
 MOST_BYTES = 1 << 32
-FORM = "INDEX=FILE.npy, INDEX=zeros|ones|empty:SHAPE:DTYPE, INDEX=random:SHAPE:DTYPE[:SEED] or INDEX=VALUE,...:DTYPE"
+FORM = (
+    "INDEX=FILE.npy, INDEX=zeros|ones|empty:SHAPE:DTYPE, INDEX=random:SHAPE:DTYPE[:SEED], INDEX=VALUE,...:DTYPE "
+    "or INDEX=struct:MEMBER=VALUE,..."
+)
+STRUCT = "struct"
 
 
 @dataclass(frozen=True)
 class BufferOption:
     """One `--buffer`.
 
-    dtype    a name of NumPy's, or "bfloat16", whose `values` are bits
+    dtype    a name of NumPy's, or "bfloat16", whose `values` are bits; or "struct"
     values   None for memory that nothing writes before the kernel
+    members  of a struct, whose layout the kernel's signature has
+    name     what --dispatch, --save and --expect call it: its index, unless it was given a name
     """
 
     index: int
     shape: tuple[int, ...]
     dtype: str
     values: np.ndarray | None
+    members: Mapping[str, float] | None = None
+    name: str = ""
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * storage(self.dtype).itemsize
+        return int(np.prod(self.shape, dtype=np.int64)) * storage(self.dtype).itemsize  # 0 for a struct
 
 
 def storage(dtype: str) -> np.dtype:
     """The NumPy dtype that keeps values of `dtype`."""
-    return np.dtype(np.uint16 if dtype == _BFLOAT16 else dtype)
+    return np.dtype({_BFLOAT16: "uint16", STRUCT: "uint8"}.get(dtype, dtype))
 
 
 def shown(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -61,18 +70,21 @@ def shown(values: np.ndarray, dtype: str) -> np.ndarray:
     return (values.astype(np.uint32) << 16).view(np.float32) if dtype == _BFLOAT16 else values
 
 
-def parse_buffer(text: str) -> BufferOption:
-    """The option that `text` states. UsageError says what is wrong with it."""
-    index, equals, what = text.partition("=")
-    if not equals or not index.strip().isdecimal() or not what:
-        raise UsageError(f"--buffer {text}: write {FORM}")
+def parse_buffer(text: str, where: str = "", *, named: bool = False) -> BufferOption:
+    """The option that `text` states. UsageError says what is wrong with it, and `where`; `named`: a name may stand in
+    place of the index, which is then -1."""
+    name, equals, what = text.partition("=")
+    name, where = name.strip(), where or f"--buffer {text}"
+    is_name = named and re.fullmatch(r"[A-Za-z_]\w*", name) is not None
+    if not equals or not (name.isdecimal() or is_name) or not what:
+        raise UsageError(f"{where}: write {FORM}")
     try:
-        option = _parse(int(index), what)
+        option = _parse(-1 if is_name else int(name), what)
     except UsageError as error:
-        raise UsageError(f"--buffer {text}: {error}") from None
-    if option.nbytes == 0:
-        raise UsageError(f"--buffer {text}: an empty array; a buffer has 1 to {MOST_BYTES} bytes")
-    return option
+        raise UsageError(f"{where}: {error}") from None
+    if option.nbytes == 0 and option.members is None:
+        raise UsageError(f"{where}: an empty array; a buffer has 1 to {MOST_BYTES} bytes")
+    return replace(option, name=name if is_name else str(int(name)))
 
 
 def _parse(index: int, what: str) -> BufferOption:
@@ -86,9 +98,30 @@ def _parse(index: int, what: str) -> BufferOption:
         shape = _shape(parts[0], storage(dtype).itemsize)
         seed = _whole(parts[2], "the seed") if len(parts) == 3 else 0
         return BufferOption(index, shape, dtype, _filled(kind, shape, dtype, seed))
+    if kind == STRUCT:
+        return BufferOption(index, (0,), STRUCT, None, _members(what.partition(":")[2]))
     if what.endswith(".npy") or len(parts) != 1:
         return _file(index, what)
     return _values(index, kind, parts[0])
+
+
+def _members(text: str) -> dict[str, float]:
+    members: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            number = {"true": 1, "false": 0}.get(value.lower())
+            members[name.strip()] = number if number is not None else _number(value)
+        except ValueError:
+            raise UsageError(f"{part!r}: write struct:MEMBER=VALUE,..., as in struct:n=1000,scale=0.5") from None
+    return members
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return float(text)
 
 
 def _shape(text: str, itemsize: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import strict
 from ..cli.program import complain
 from . import report, running, shaders
+from .exchange import junit, sarif, write
 from .options import Options
 
 __all__ = ["check"]
@@ -36,9 +37,13 @@ def _check(options: Options, folder: Path) -> bool | None:
     result = None if options.compile_only else _inspect(found, options, folder, out)
     if options.json:
         print(report.to_json(found, result))
+    if options.junit is not None:
+        write(options.junit, junit(found, result))
+    if options.sarif is not None:
+        write(options.sarif, sarif(found, result))
     if any(shader.error is not None for shader in found):
         return None
-    return any(shader.lint for shader in found) or (result is not None and bool(result.findings))
+    return any(shader.lint for shader in found) or (result is not None and result.failed)
 
 
 def _lint(found: list[shaders.Shader], options: Options) -> None:
@@ -68,7 +73,7 @@ def _inspect(
             out.shader(found[number])
     if options.run is None or len(compiled) < len(found):
         return None
-    result = running.run_kernel(device, *running.find_kernel(found, options.run.kernel), options.run)
+    result = running.run_kernels(device, found, options.run)
     if not options.json:
         out.run(result)
     return result

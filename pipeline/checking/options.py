@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..cli.program import Parser, file_path
 from ..errors import UsageError
+from .allowed import Allowed, parse_allowed, read_allowed
+from .dispatches import FORM, MOST_INDEX, DispatchOption, count, parse_dispatch, run_dispatch
 
 if TYPE_CHECKING:
     from .buffers import BufferOption
+    from .expected import Expected
 
 __all__ = ["Options", "RunOptions", "parse_options"]
 
-_Value = TypeVar("_Value")
 EPILOG = """\
 --buffer takes INDEX=FILE.npy; INDEX=zeros:SHAPE:DTYPE, ones: or empty: (which nothing has written);
-INDEX=random:SHAPE:DTYPE[:SEED]; and values, INDEX=VALUE,...:DTYPE, such as 2=1000:uint. Example:
+INDEX=random:SHAPE:DTYPE[:SEED]; values, INDEX=VALUE,...:DTYPE, such as 2=1000:uint; and a struct by its
+members, INDEX=struct:MEMBER=VALUE,.... With --dispatch, a buffer has a name: NAME=... Examples:
   python -m pipeline.check sum.metal --run total --grid 1024 --threads 256 \\
       --buffer 0=random:1024:float --buffer 1=empty:4:float --buffer 2=1024:uint
+  python -m pipeline.check sum.metal --buffer x=random:1024:float --buffer y=empty:4:float \\
+      --dispatch 'parts threadgroups=4 threads=256 0=x 1=y' --dispatch 'total grid=1 threads=1 0=y 1=4:uint'
 
 exit codes: 0 nothing found; 1 the lint or the run found something; 2 bad options, or a file that
 does not compile: one line says what, where and how to fix it
 """
-MOST_SCHEDULES, MOST_INDEX, MEMORY_MULTIPLE, MOST_GRID = 1000, 30, 16, 1 << 32
+MOST_SCHEDULES = 1000
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """A kernel to run. `grid` counts threads if `by_threads`, else threadgroups."""
+    """Kernels to run, one after another, and the buffers that they share, by name."""
 
-    kernel: str
-    grid: tuple[int, int, int]
-    by_threads: bool
-    threads: tuple[int, int, int]
-    buffers: dict[int, BufferOption]
-    threadgroup_memory: dict[int, int]
-    save: dict[int, Path]
+    dispatches: list[DispatchOption]
+    buffers: dict[str, BufferOption]
+    save: dict[str, Path]
+    expect: list[Expected]
     schedules: int
+    constants: dict[str, str]  # texts of values, by the names of function constants
+    allowed: list[Allowed]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Checked options; `run` is None where no kernel is to be run."""
+    """Checked options; `run` is None where no kernel is to be run. `junit` and `sarif` are files to write."""
 
     files: list[str]
     include: list[str]
@@ -54,13 +58,19 @@ class Options:
     compile_only: bool
     json: bool
     run: RunOptions | None
+    junit: Path | None
+    sarif: Path | None
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
     """Checked options from `arguments` (default: the process's own). UsageError says what to fix."""
     given = _parser().parse_args(arguments)
-    if given.compile_only and given.run is not None:
-        raise UsageError("--compile-only and --run exclude each other; leave one out")
+    if given.run is not None and given.dispatch:
+        raise UsageError("--run and --dispatch exclude each other; write each kernel as a --dispatch")
+    if given.compile_only and (given.run is not None or given.dispatch):
+        raise UsageError(
+            f"--compile-only and {'--run' if given.run else '--dispatch'} exclude each other; leave one out"
+        )
     return Options(
         files=given.files,
         include=given.include,
@@ -69,6 +79,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         lint=not given.no_lint and not given.compile_only,
         json=given.json,
         run=_run(given),
+        junit=_written("--junit", given.junit),
+        sarif=_written("--sarif", given.sarif),
     )
 
 
@@ -114,94 +126,132 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INDEX=...",
         help="contents of a [[buffer(n)]] argument; see below",
     )
+    add(
+        "--dispatch",
+        action="append",
+        default=[],
+        metavar="KERNEL ...",
+        help="run a kernel, then the next; barriers stand between them where they share buffers: " + FORM,
+    )
     add("--save", action="append", default=[], metavar="INDEX=FILE.npy", help="write what a buffer holds afterwards")
+    add(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="INDEX=FILE.npy[:RTOL[:ATOL]]",
+        help="what a buffer must hold afterwards (default: integers exactly, floats within 1e-5 of their size)",
+    )
+    add("--allow", action="append", default=[], metavar="KERNEL:LINE=REASON", help="a finding that is none")
+    add("--allow-file", action="append", default=[], metavar="FILE", type=file_path, help="such lines in a file")
+    add("--junit", metavar="FILE.xml", type=file_path, help="also write what was found for test reports")
+    add("--sarif", metavar="FILE.sarif", type=file_path, help="also write what was found for code scanning")
+    add(
+        "--constant",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of a function constant: a number, true or false; X,Y,... for a vector",
+    )
     add("--schedules", metavar="N", default=None, help="orders of threads to try, which must agree (default: 8)")
     return parser
 
 
+_OF_RUN = ("grid", "threadgroups", "threads", "threadgroup_memory")
+_OF_ANY_RUN = ("buffer", "save", "expect", "constant", "allow", "allow_file", "schedules")
+
+
 def _run(given: argparse.Namespace) -> RunOptions | None:
-    if given.run is None:
-        for option in ("grid", "threadgroups", "threads", "threadgroup_memory", "buffer", "save", "schedules"):
-            if getattr(given, option):
-                raise UsageError(f"--{option.replace('_', '-')} needs --run KERNEL")
+    for option in () if given.run is not None else (*_OF_RUN, *(_OF_ANY_RUN if not given.dispatch else ())):
+        if getattr(given, option):
+            more = "" if option in _OF_RUN else " or --dispatch"
+            raise UsageError(f"--{option.replace('_', '-')} needs --run KERNEL{more}")
+    if given.run is None and not given.dispatch:
         return None
-    if (given.grid is None) == (given.threadgroups is None):
-        raise UsageError("--run needs one of --grid X,Y,Z (threads) and --threadgroups X,Y,Z")
-    if given.threads is None:
-        raise UsageError("--run needs --threads X,Y,Z, the size of a threadgroup")
-    by_threads = given.grid is not None
-    grid = _sizes("--grid", given.grid) if by_threads else _sizes("--threadgroups", given.threadgroups)
-    buffers = _buffers(given.buffer)
+    buffers = _buffers(given.buffer, named=bool(given.dispatch))
+    if given.run is not None:
+        dispatches = [run_dispatch(given, buffers)]
+    else:
+        dispatches = []
+        named = dict(buffers)
+        for number, text in enumerate(given.dispatch, 1):
+            dispatch, values = parse_dispatch(text, number, named)
+            dispatches.append(dispatch)
+            buffers |= {value.name: value for value in values}
+    allowed = [parse_allowed(text) for text in given.allow]
     return RunOptions(
-        kernel=given.run,
-        grid=grid,
-        by_threads=by_threads,
-        threads=_sizes("--threads", given.threads),
-        buffers=_unique("--buffer", [(option.index, option) for option in buffers]),
-        threadgroup_memory=_unique("--threadgroup-memory", map(_memory, given.threadgroup_memory)),
-        save=_saves(given.save, {option.index for option in buffers}),
-        schedules=_count("--schedules", given.schedules or "8", 1, MOST_SCHEDULES),
+        dispatches=dispatches,
+        buffers=buffers,
+        save=_saves(given.save, buffers),
+        expect=_expected(given.expect, buffers),
+        schedules=count("--schedules", given.schedules or "8", 1, MOST_SCHEDULES),
+        constants=_constants(given.constant),
+        allowed=[*allowed, *(each for file in given.allow_file for each in read_allowed(file))],
     )
 
 
-def _buffers(texts: list[str]) -> list[BufferOption]:
+def _buffers(texts: list[str], *, named: bool) -> dict[str, BufferOption]:
     if not texts:
-        return []
+        return {}
     from .buffers import parse_buffer  # brings NumPy along, which other options do not need
 
-    return [parse_buffer(text) for text in texts]
-
-
-def _count(option: str, text: str, least: int, most: int) -> int:
-    if not text.strip().isdecimal() or not least <= int(text) <= most:
-        raise UsageError(f"{option} {text}: give a whole number from {least} to {most}")
-    return int(text)
-
-
-def _sizes(option: str, text: str) -> tuple[int, int, int]:
-    parts = text.split(",")
-    if len(parts) > 3:
-        raise UsageError(f"{option} {text}: at most three sizes, X,Y,Z")
-    x, y, z = [_count(option, part, 1, MOST_GRID - 1) for part in parts] + [1] * (3 - len(parts))
-    if x * y * z >= MOST_GRID:
-        raise UsageError(f"{option} {text}: {x * y * z} in all; Metal allows less than {MOST_GRID}")
-    return x, y, z
-
-
-def _pair(option: str, text: str, form: str) -> tuple[int, str]:
-    index, equals, value = text.partition("=")
-    if not equals or not value or not index.isdecimal() or int(index) > MOST_INDEX:
-        raise UsageError(f"{option} {text}: write {form}, with an index from 0 to {MOST_INDEX}")
-    return int(index), value
-
-
-def _memory(text: str) -> tuple[int, int]:
-    option, form = "--threadgroup-memory", f"INDEX=BYTES, a multiple of {MEMORY_MULTIPLE}"
-    index, value = _pair(option, text, form)
-    if not value.isdecimal() or int(value) == 0 or int(value) % MEMORY_MULTIPLE:
-        raise UsageError(f"{option} {text}: write {form}")
-    return index, int(value)
-
-
-def _saves(texts: list[str], bound: set[int]) -> dict[int, Path]:
-    pairs = [_pair("--save", text, "INDEX=FILE.npy") for text in texts]
-    saves = _unique("--save", [(index, file_path(name)) for index, name in pairs])
-    for index, name in saves.items():
-        if index not in bound:
-            raise UsageError(f"--save {index}={name}: no --buffer has index {index}")
-        if not name.endswith(".npy"):
-            raise UsageError(f"--save {index}={name}: the name must end in .npy")
-        if not Path(name).parent.is_dir():
-            raise UsageError(f"--save {index}={name}: no folder {Path(name).parent}; make it first")
-    return {index: Path(name) for index, name in saves.items()}
-
-
-def _unique(option: str, pairs: Iterable[tuple[int, _Value]]) -> dict[int, _Value]:
-    result: dict[int, _Value] = {}
-    for index, value in pairs:
-        if index > MOST_INDEX:
-            raise UsageError(f"{option}: index {index} is not possible; use 0 to {MOST_INDEX}")
-        if index in result:
-            raise UsageError(f"{option}: index {index} is given twice; leave one out")
-        result[index] = value
+    result: dict[str, BufferOption] = {}
+    for option in (parse_buffer(text, named=named) for text in texts):
+        if option.index > MOST_INDEX:
+            raise UsageError(f"--buffer: index {option.index} is not possible; use 0 to {MOST_INDEX}")
+        if option.name in result:
+            raise UsageError(f"--buffer: {'' if named else 'index '}{option.name} is given twice; leave one out")
+        result[option.name] = option
     return result
+
+
+def _expected(texts: list[str], buffers: Collection[str]) -> list[Expected]:
+    if not texts:
+        return []
+    from .expected import parse_expected  # brings NumPy along
+
+    found = [parse_expected(text) for text in texts]
+    for expected in found:
+        _known("--expect", expected.name, str(expected.file), buffers)
+    return found
+
+
+def _known(option: str, name: str, file: str, buffers: Collection[str]) -> None:
+    if name not in buffers:
+        what = "index" if name.isdecimal() else "name"
+        raise UsageError(f"{option} {name}={file}: no --buffer has {what} {name}")
+
+
+def _written(option: str, name: str | None) -> Path | None:
+    if name is not None and not Path(name).parent.is_dir():
+        raise UsageError(f"{option} {name}: no folder {Path(name).parent}; make it first")
+    return None if name is None else Path(name)
+
+
+def _constants(texts: list[str]) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or not value:
+            raise UsageError(f"--constant {text}: write NAME=VALUE, such as tile=16, scale=0.5 or use_bias=true")
+        if name in result:
+            raise UsageError(f"--constant: {name} is given twice; leave one out")
+        result[name] = value
+    return result
+
+
+def _saves(texts: list[str], buffers: Collection[str]) -> dict[str, Path]:
+    saves: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or not name or not file:
+            raise UsageError(f"--save {text}: write INDEX=FILE.npy")
+        if name in saves:
+            raise UsageError(f"--save: {name} is given twice; leave one out")
+        _known("--save", name, file, buffers)
+        path = Path(file_path(file))
+        if path.suffix != ".npy":
+            raise UsageError(f"--save {name}={file}: the name must end in .npy")
+        if not path.parent.is_dir():
+            raise UsageError(f"--save {name}={file}: no folder {path.parent}; make it first")
+        saves[name] = path
+    return saves

@@ -14,6 +14,7 @@ import numpy as np
 from ..cli.console import is_live
 from ..device.findings import Finding
 from .buffers import shown
+from .constants import describe
 from .running import Contents, RunResult
 from .shaders import KernelInfo, Shader
 
@@ -74,18 +75,24 @@ class Report:
 
     def run(self, result: RunResult) -> None:
         """Shows what was found in a run, then what the buffers hold."""
-        options = result.options
-        grid = f"{_by(options.grid)} {'threads' if options.by_threads else 'threadgroups'}"
         self._print("")
-        self._print(
-            f"{result.kernel.name}: {grid} in threadgroups of {_by(options.threads)}, "
-            f"{_plural(options.schedules, 'order')} of threads",
-            "bold",
-        )
+        for dispatch in result.options.dispatches:
+            grid = f"{_by(dispatch.grid)} {'threads' if dispatch.by_threads else 'threadgroups'}"
+            self._print(
+                f"{dispatch.kernel}: {grid} in threadgroups of {_by(dispatch.threads)}, "
+                f"{_plural(result.options.schedules, 'order')} of threads",
+                "bold",
+            )
+        for note in result.notes:
+            self._print(f"note: {note}.", "yellow")
         for finding in result.findings:
             self._finding(finding)
+        for finding, by in result.allowed:
+            self._print(f"allowed: {finding.kind} at {by}: {by.reason}", "dim")
         if not result.findings:
             self._print("nothing found", "green")
+        for difference in result.differences:
+            self._print(f"{difference}", "red")
         if not result.completed:
             self._print("The run was stopped: what the buffers hold is not the result.")
         for contents in result.written:
@@ -104,6 +111,9 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for constant in kernel.constants:
+            need = "needs a value" if constant.required else "may have a value"
+            self._print(f"    function constant {constant.index}: {describe(constant)} {constant.name}, {need}")
         if kernel.positions:
             self._print(f"    {', '.join(dict.fromkeys(kernel.positions))}", "dim")
 
@@ -128,7 +138,7 @@ class Report:
     def _contents(self, contents: Contents) -> None:
         values = shown(contents.values, contents.dtype)
         shape = ",".join(map(str, values.shape))
-        self._print(f"buffer {contents.index}, '{contents.name}', {shape} {contents.dtype}:", "bold")
+        self._print(f"buffer {contents.name}, '{contents.argument}', {shape} {contents.dtype}:", "bold")
         text = np.array2string(values, threshold=64, edgeitems=4, max_line_width=100)
         for line in text.splitlines():
             self._print(f"    {line}")
@@ -146,7 +156,7 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
         {
             "file": shader.file,
             "error": shader.error,
-            "kernels": [dataclasses.asdict(kernel) for kernel in shader.kernels],
+            "kernels": [_kernel_json(kernel) for kernel in shader.kernels],
             "lint": shader.lint and [dataclasses.asdict(each) for each in shader.lint]
             if shader.lint is not None
             else None,
@@ -156,16 +166,32 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
     return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
 
 
+def _kernel_json(kernel: KernelInfo) -> dict[str, Any]:
+    constants = [
+        {"name": each.name, "index": each.index, "type": describe(each), "required": each.required}
+        for each in kernel.constants
+    ]
+    return {**dataclasses.asdict(kernel), "constants": constants}
+
+
 def _run_json(result: RunResult) -> dict[str, Any]:
     options = result.options
+    first = options.dispatches[0]
     return {
-        "kernel": result.kernel.name,
-        "grid": options.grid,
-        "by_threads": options.by_threads,
-        "threads": options.threads,
+        "kernel": first.kernel,
+        "grid": first.grid,
+        "by_threads": first.by_threads,
+        "threads": first.threads,
+        "dispatches": [
+            {"kernel": each.kernel, "grid": each.grid, "by_threads": each.by_threads, "threads": each.threads}
+            for each in options.dispatches
+        ],
         "schedules": options.schedules,
         "completed": result.completed,
+        "notes": result.notes,
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "allowed": [{**dataclasses.asdict(finding), "reason": by.reason} for finding, by in result.allowed],
+        "differences": [dataclasses.asdict(difference) for difference in result.differences],
         "written": [_contents_json(contents) for contents in result.written],
     }
 
@@ -175,7 +201,8 @@ def _contents_json(contents: Contents) -> dict[str, Any]:
     finite = [value if value == value and abs(value) != float("inf") else str(value) for value in values]
     return {
         "index": contents.index,
-        "name": contents.name,
+        "name": contents.argument,
+        "buffer": contents.name,
         "dtype": contents.dtype,
         "shape": contents.values.shape,
         "first_values": finite,

@@ -1,10 +1,11 @@
-"""A kernel run under the checker, with the buffers that the command line states."""
+"""Kernels run under the checker, with the buffers that the command line states."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,21 +13,27 @@ import numpy as np
 
 from ..device.core import _core
 from ..device.findings import Finding, finding
-from ..errors import OnebufError, RunError, UsageError
+from ..errors import BuildError, OnebufError, RunError, UsageError
 from ..host import CHECKER
+from . import constants
+from .allowed import Allowed, sorted_out
+from .bindings import check_bindings
 from .buffers import BufferOption, storage
+from .dispatches import DispatchOption
+from .expected import Difference, Expected, difference
 from .options import RunOptions
 from .shaders import ArgumentInfo, KernelInfo, Shader
 
-__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernel"]
+__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernels"]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A buffer that the kernel may write, after the run."""
+    """A buffer that a kernel may write, after the run. `index` and `argument` are of the first kernel that may."""
 
-    index: int
     name: str
+    index: int
+    argument: str
     dtype: str
     values: np.ndarray
 
@@ -35,11 +42,19 @@ class Contents:
 class RunResult:
     """The outcome of a run."""
 
-    kernel: KernelInfo
+    kernels: list[KernelInfo]
     options: RunOptions
     completed: bool  # False where a thread had to be stopped
-    findings: list[Finding]
+    findings: list[Finding]  # that nobody allows
+    allowed: list[tuple[Finding, Allowed]]
+    differences: list[Difference]
+    notes: list[str]  # what the run cannot have shown, and what allows nothing
     written: list[Contents]
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is something to mend."""
+        return bool(self.findings or self.differences)
 
 
 def open_checker(schedules: int = 0) -> _core.Device:
@@ -47,83 +62,110 @@ def open_checker(schedules: int = 0) -> _core.Device:
     return _core.open_device(CHECKER, schedules=schedules)
 
 
-def find_kernel(shaders: list[Shader], name: str) -> tuple[Shader, KernelInfo]:
-    """The one kernel of that name. UsageError where there is none, or more than one."""
+def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader, KernelInfo]:
+    """The one kernel of a dispatch's name. UsageError where there is none, or more than one."""
+    name, option = dispatch.kernel, dispatch.option
     found = [(shader, kernel) for shader in shaders for kernel in shader.kernels if kernel.name == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"--run {name}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")
+        raise UsageError(f"{option}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")
     names = [kernel.name for shader in shaders for kernel in shader.kernels]
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    raise UsageError(f"--run {name}: no such kernel; there {'are' if len(names) > 1 else 'is'} {shown}")
+    raise UsageError(f"{option}: no such kernel; there {'are' if len(names) > 1 else 'is'} {shown}")
 
 
-def run_kernel(device: _core.Device, shader: Shader, kernel: KernelInfo, options: RunOptions) -> RunResult:
-    """Runs a kernel. UsageError says what is missing or does not fit."""
-    _check_bindings(kernel, options)
-    buffers = {index: _buffer(device, option) for index, option in options.buffers.items()}
-    if shader.library is None:
-        raise ValueError(f"{shader.file}: list_kernels was not called")
-    dispatch = _core.Dispatch(
-        shader.library.kernel(kernel.name),
-        [(index, buffer, 0, buffer.nbytes) for index, buffer in buffers.items()],
-        label=kernel.name,
-        threadgroups=(1, 1, 1) if options.by_threads else options.grid,
-        grid=options.grid if options.by_threads else None,
-        threads=options.threads,
-        threadgroup_memory=options.threadgroup_memory,
-    )
+def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions) -> RunResult:
+    """Runs the kernels of the options. UsageError says what is missing or does not fit."""
+    found = [find_kernel(shaders, dispatch) for dispatch in options.dispatches]
+    _check_constants(options, [kernel for _, kernel in found])
+    buffers: dict[str, _core.Buffer] = {}
+    dispatches = []
+    for dispatch, (shader, kernel) in zip(options.dispatches, found):
+        given = {name: text for name, text in options.constants.items() if _uses(kernel, name)}
+        core = _specialised(shader, kernel, constants.values(kernel.name, kernel.constants, given))
+        check_bindings(kernel, dispatch, options.buffers)
+        for index, name in dispatch.bindings.items():
+            if name not in buffers:
+                buffers[name] = _buffer(device, options.buffers[name], core, _argument(kernel, index).name)
+        dispatches.append(
+            _core.Dispatch(
+                core,
+                [(index, buffers[name], 0, buffers[name].nbytes) for index, name in dispatch.bindings.items()],
+                label=kernel.name,
+                threadgroups=(1, 1, 1) if dispatch.by_threads else dispatch.grid,
+                grid=dispatch.grid if dispatch.by_threads else None,
+                threads=dispatch.threads,
+                threadgroup_memory=dispatch.threadgroup_memory,
+            )
+        )
     completed = True
     try:
         with _plain_interrupts():
-            device.chain([dispatch], "check").run()
+            device.chain(dispatches, "check").run()
     except RunError:
         completed = False
         if not device.findings:
             raise
-    written = [
-        _contents(argument, options, buffers) for argument in kernel.arguments if argument.access == "read-write"
-    ]
-    result = RunResult(kernel, options, completed, [finding(details) for details in device.findings], written)
+    kernels = [kernel for _, kernel in found]
+    findings, allowed, unused = sorted_out(map(finding, device.findings), options.allowed)
+    differences = [_difference(each, options, buffers) for each in options.expect]
+    notes = [note for dispatch in options.dispatches for note in _notes(dispatch)]
+    notes += [f"--allow {each}: nothing was found there" for each in unused]
+    found_differences = [each for each in differences if each is not None]
+    written = _written(options, kernels, buffers)
     _save(options, buffers)
-    return result
+    return RunResult(kernels, options, completed, findings, allowed, found_differences, notes, written)
 
 
-def _check_bindings(kernel: KernelInfo, options: RunOptions) -> None:
-    bound: tuple[tuple[str, str, Collection[int]], ...] = (
-        ("buffer", "--buffer", options.buffers),
-        ("threadgroup", "--threadgroup-memory", options.threadgroup_memory),
+def _uses(kernel: KernelInfo, name: str) -> bool:
+    return any(each.name == name for each in kernel.constants)
+
+
+def _check_constants(options: RunOptions, kernels: list[KernelInfo]) -> None:
+    """A constant must be one of some kernel that runs; with one kernel, its own message says so."""
+    for name in options.constants:
+        if not any(_uses(kernel, name) for kernel in kernels):
+            constants.values(kernels[0].name, kernels[0].constants, {name: options.constants[name]})
+
+
+def _notes(dispatch: DispatchOption) -> list[str]:
+    full = math.prod(dispatch.threads)
+    most = math.prod(map(min, dispatch.grid, dispatch.threads)) if dispatch.by_threads else full
+    if 2 * most > full:
+        return []
+    asked = ",".join(map(str, dispatch.grid))
+    option, other = (
+        ("grid=", "threadgroups=") if dispatch.option.startswith("--dispatch") else ("--grid ", "--threadgroups ")
     )
-    for kind, name, given in bound:
-        wanted = {argument.index: argument for argument in kernel.arguments if argument.kind == kind}
-        for index, argument in wanted.items():
-            if index not in given:
-                what = "BYTES" if kind == "threadgroup" else f"... for elements of {argument.size} bytes"
-                raise UsageError(
-                    f"kernel {kernel.name}: '{argument.name}' ({argument.type}) needs {name} {index}={what}"
-                )
-        for index in given:
-            if index not in wanted:
-                have = ", ".join(map(str, wanted)) or "none"
-                raise UsageError(
-                    f"{name} {index}: kernel {kernel.name} has no {kind} argument of that index; it has {have}"
-                )
-    for index, option in options.buffers.items():
-        argument = next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
-        if option.nbytes < argument.size:
-            raise UsageError(
-                f"--buffer {index}: {option.nbytes} bytes are less than one element of '{argument.name}', "
-                f"which has {argument.size}"
-            )
+    return [
+        f"{option}{asked} counts threads: no threadgroup has more than {most} of its {full}, so nothing shows what "
+        f"the others would do. For {math.prod(dispatch.grid)} whole threadgroups write {other}{asked}"
+    ]
 
 
-def _buffer(device: _core.Device, option: BufferOption) -> _core.Buffer:
+def _specialised(shader: Shader, kernel: KernelInfo, values: Mapping[str, object]) -> _core.Kernel:
+    if shader.library is None:
+        raise ValueError(f"{shader.file}: list_kernels was not called")
     try:
-        buffer = device.buffer(option.nbytes)
+        return shader.library.kernel(kernel.name, values)
+    except BuildError as error:  # a value that its type does not hold
+        raise UsageError(f"--constant: {error}") from None
+
+
+def _argument(kernel: KernelInfo, index: int) -> ArgumentInfo:
+    return next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
+
+
+def _buffer(device: _core.Device, option: BufferOption, kernel: _core.Kernel, argument: str) -> _core.Buffer:
+    try:
+        packed = None if option.members is None else kernel.pack(argument, option.members)
+        buffer = device.buffer(option.nbytes if packed is None else len(packed))
     except OnebufError as error:
-        raise UsageError(f"--buffer {option.index}: {error}") from None
-    if option.values is not None:
+        raise UsageError(f"--buffer {option.name}: {error}") from None
+    if packed is not None:
+        memoryview(buffer).cast("B")[:] = packed
+    elif option.values is not None:
         view = np.frombuffer(memoryview(buffer), storage(option.dtype))
         view[:] = np.asarray(option.values).reshape(-1)
     return buffer
@@ -143,14 +185,33 @@ def _plain_interrupts() -> Iterator[None]:
 
 
 def _values(option: BufferOption, buffer: _core.Buffer) -> np.ndarray:
-    return np.frombuffer(memoryview(buffer), storage(option.dtype)).reshape(option.shape)
+    values = np.frombuffer(memoryview(buffer), storage(option.dtype))
+    return values if option.members is not None else values.reshape(option.shape)
 
 
-def _contents(argument: ArgumentInfo, options: RunOptions, buffers: dict[int, _core.Buffer]) -> Contents:
-    option = options.buffers[argument.index]
-    return Contents(argument.index, argument.name, option.dtype, _values(option, buffers[argument.index]))
+def _difference(expected: Expected, options: RunOptions, buffers: dict[str, _core.Buffer]) -> Difference | None:
+    option = options.buffers[expected.name]
+    if expected.name not in buffers:
+        raise UsageError(f"--expect {expected.name}={expected.file}: no kernel has that buffer")
+    return difference(expected, _values(option, buffers[expected.name]), option.dtype)
 
 
-def _save(options: RunOptions, buffers: dict[int, _core.Buffer]) -> None:
-    for index, path in options.save.items():
-        np.save(path, _values(options.buffers[index], buffers[index]))
+def _written(options: RunOptions, kernels: list[KernelInfo], buffers: dict[str, _core.Buffer]) -> list[Contents]:
+    """The buffers that a kernel may write, each once."""
+    found: dict[str, Contents] = {}
+    for kernel, dispatch in zip(kernels, options.dispatches):
+        for argument in kernel.arguments:
+            if argument.access != "read-write" or argument.index not in dispatch.bindings:
+                continue
+            name = dispatch.bindings[argument.index]
+            option = options.buffers[name]
+            values = _values(option, buffers[name])
+            found.setdefault(name, Contents(name, argument.index, argument.name, option.dtype, values))
+    return list(found.values())
+
+
+def _save(options: RunOptions, buffers: dict[str, _core.Buffer]) -> None:
+    for name, path in options.save.items():
+        if name not in buffers:
+            raise UsageError(f"--save {name}={path}: no kernel has that buffer")
+        np.save(path, _values(options.buffers[name], buffers[name]))

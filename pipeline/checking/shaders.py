@@ -12,6 +12,7 @@ from ..host import CHECKER
 from ..metalc import kernels as parsed_kernels
 from ..metalc.parse import parse
 from ..metalc.preprocess import Preprocessor
+from .constants import ConstantInfo, placeholders
 
 __all__ = ["ArgumentInfo", "KernelInfo", "Shader", "compile_shader", "lint", "list_kernels"]
 
@@ -44,6 +45,7 @@ class KernelInfo:
     line: int
     arguments: list[ArgumentInfo]
     positions: list[str]  # its other arguments, such as thread_position_in_grid
+    constants: list[ConstantInfo]  # function constants that it uses
 
 
 @dataclass
@@ -83,10 +85,14 @@ def list_kernels(
     with Preprocessor(include, defines, CHECKER) as preprocessor:
         found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file))
     order = sorted(found, key=lambda kernel: (kernel.file != shader.file, kernel.file, kernel.line, kernel.name))
-    shader.kernels = [_describe(kernel, library.kernel(kernel.name)) for kernel in order]
+    shader.kernels = [_describe(kernel, library) for kernel in order]
 
 
-def _describe(parsed: parsed_kernels.Kernel, reflected: _core.Kernel) -> KernelInfo:
+def _describe(parsed: parsed_kernels.Kernel, library: _core.Library) -> KernelInfo:
+    constants = [
+        ConstantInfo(each.name, each.index, each.type, each.required) for each in library.constants(parsed.name)
+    ]
+    reflected = library.kernel(parsed.name, placeholders(constants))
     types = {binding.parameter.name: binding.parameter.type_text for binding in parsed.bindings}
     return KernelInfo(
         parsed.name,
@@ -94,6 +100,7 @@ def _describe(parsed: parsed_kernels.Kernel, reflected: _core.Kernel) -> KernelI
         parsed.line,
         sorted((_argument(each, types) for each in reflected.arguments), key=lambda each: (each.kind, each.index)),
         [binding.kind for binding in parsed.bindings if binding.index is None],
+        constants,
     )
 
 

@@ -80,6 +80,7 @@ KINDS = (
     "division by zero",
     "order-dependent result",
     "NaN from finite inputs",
+    "stack overflow",
 )
 
 

@@ -33,9 +33,13 @@ class Library:
     def kernel_names(self) -> list[str]:
         return self.core.kernel_names
 
-    def kernel(self, name: str) -> Kernel:
-        """The kernel called `name`. Raises CompileError where the library has none."""
-        return Kernel(self._device, self.core.kernel(name))
+    def kernel(self, name: str, constants: Mapping[str, object] | None = None) -> Kernel:
+        """The kernel called `name`. Raises CompileError where the library has none.
+
+        constants: {name: value} for its function constants: a number, a bool, or a sequence for a vector. CompileError
+        names those that lack a value, BuildError those that the kernel does not use.
+        """
+        return Kernel(self._device, self.core.kernel(name, constants))
 
 
 class Kernel:

@@ -141,7 +141,7 @@ def _run(command: Sequence[str]) -> str:
     result = subprocess.run(command, capture_output=True)
     text = result.stderr.decode(errors="replace")
     if result.returncode:
-        raise CompileError(f"{summary(text, str(toolchain.stdlib_dir()))}\n{text}")
+        raise CompileError(f"{summary(text, str(toolchain.stdlib_dir().parent), str(toolchain.abi_dir()))}\n{text}")
     return text
 
 

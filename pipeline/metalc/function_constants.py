@@ -73,8 +73,8 @@ class FunctionConstants:
             FunctionConstant(token.text, path, number, attribute is None, token.file, token.line)
         )
         if attribute is not None:
-            flag = f"METALLIB_CONSTANT bool metallib_defined_{token.text} METALLIB_NO_VALUE;"
-            self._edits.replace(stop - 1, stop - 1, f" METALLIB_NO_VALUE; {flag}")
+            flag = f"METALLIB_CONSTANT bool metallib_defined_{token.text} METALLIB_DEFINED({number});"
+            self._edits.replace(stop - 1, stop - 1, f" METALLIB_VALUE({number}); {flag}")
         elif equals is not None:
             self._edits.insert(equals, f"METALLIB_DERIVED({token.text}) ")
             self._edits.replace(stop - 1, stop - 1, "; METALLIB_DERIVED_END")

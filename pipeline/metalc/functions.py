@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .stream import NOT_CALLS, TokenStream
 from .syntax import Attribute, KernelDeclaration, Parameter, Shader
+from .threadgroup import without_values
 from .tokens import Token
 
 __all__ = ["KernelReader"]
@@ -129,11 +130,12 @@ class KernelReader:
                 stop = index
                 while stop < end and not self._stream.matches(stop, ";"):
                     stop += 1
-                plain = self._tokens[index + 1 : stop]
+                found = self._tokens[index + 1 : stop]
+                plain = [found[position] for position in without_values([token.text for token in found])]
                 named = _declared_name(plain[: _comma(plain)])
                 words = {token.text for token in plain}
                 # A pointer is not counted, nor an array whose size depends on a local name.
-                if named is not None and words.isdisjoint("*&=") and not self._local(words, body, index):
+                if named is not None and words.isdisjoint("*&") and not self._local(words, body, index):
                     base = " ".join(token.text for token in plain[:named])
                     for extents in _extents(plain[named:]):
                         yield base + extents

@@ -181,9 +181,10 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, isa: str) ->
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
+    parts.append(specialise.kernel_table(shader, kernel, id))
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
-        f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader)}}}, "
+        f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader, id)}}}, "
         f"{entry}}}; }}\n"
     )
     return "".join(parts)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import toolchain
+from . import specialise, toolchain
 from .errors import at
 from .generate import CUDA_THREADS, SPACES, plain
 from .kernels import Kernel
@@ -88,6 +88,7 @@ def unit(shader: Shader, kernels: list[Kernel]) -> str:
         _inlined("metal_system", seen),
         "namespace ob { namespace metallib_source {\n",
         _inlined("metal_stdlib", seen),
+        specialise.cuda_values(shader),
         shader.text,
         '\n# 1 "<generated>"\n',
         undefine,

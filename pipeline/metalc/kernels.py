@@ -34,6 +34,7 @@ class Kernel:
     """One kernel as the generator writes it."""
 
     name: str
+    base_name: str  # in C++, without template arguments
     call: str  # the C++ name, template arguments included
     scope: tuple[str, ...]
     bindings: tuple[Binding, ...]
@@ -98,6 +99,7 @@ def _kernel(
     deduced = declaration.instantiation and "<" not in declaration.name
     return Kernel(
         name=name,
+        base_name=declaration.base_name.split("::")[-1].strip(),
         call=_deduced(declaration) if deduced else _qualified(declaration),
         scope=declaration.scope,
         bindings=bind(shader, name, declaration.scope, source.parameters or ()),

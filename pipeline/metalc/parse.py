@@ -6,7 +6,9 @@ reports what this parser cannot make sense of.
 
 from __future__ import annotations
 
-from . import conditional, threadgroup
+from collections.abc import Iterator
+
+from . import conditional, threadgroup, uses
 from .edits import edit
 from .functions import KernelReader
 from .rewrite import rewrite
@@ -17,14 +19,25 @@ from .syntax import Shader
 __all__ = ["parse"]
 
 
-def parse(text: str, file: str, instantiate: bool = True) -> Shader:
+def parse(text: str, file: str, instantiate: bool = True, turns: bool = False) -> Shader:
     """Parses the output of the preprocessor. Without `instantiate`, the text that is left has no explicit
-    instantiations."""
+    instantiations; with `turns`, its loops count theirs."""
     stream, shader = TokenStream(text, file), Shader(file, text)
     _Declarations(stream, shader).read(0, len(stream.tokens))
-    changes = (*rewrite(stream, shader, instantiate), *threadgroup.edits(stream))
+    changes = (*rewrite(stream, shader, instantiate, turns), *threadgroup.edits(stream))
+    if shader.function_constants:
+        names = {constant.name for constant in shader.function_constants}
+        shader.constants_of = uses.reached(stream, {kernel.base_name for kernel in shader.kernels}, names)
+        shader.optional_constants = frozenset(_asked(stream))
     shader.text = conditional.rewrite(edit(text, changes))
     return shader
+
+
+def _asked(stream: TokenStream) -> Iterator[str]:
+    """The function constants that the shader does without."""
+    for index in range(len(stream.tokens)):
+        if stream.matches(index, "is_function_constant_defined", "("):
+            yield stream.text(stream.pairs[index + 1] - 1)
 
 
 class _Declarations:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .anonymous import AnonymousStructs
+from .constant_functions import ConstantFunctions
 from .edits import Change, Edits
 from .function_constants import FunctionConstants
+from .loops import Loops
 from .spelling import Spelling
 from .stream import TokenStream
 from .syntax import Shader
@@ -25,12 +27,15 @@ _TYPES = ("struct", "class", "union")
 _FUNDAMENTAL = ("float", "int", "uint", "bool", "half", "char", "short", "long", "unsigned", "signed")
 
 
-def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True) -> list[Change]:
+def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True, turns: bool = False) -> list[Change]:
     """The changes of a shader's text. Function constants are added to the shader. Without `instantiate`, explicit
-    instantiations are left out: only templates that something uses are compiled."""
+    instantiations are left out: only templates that something uses are compiled. With `turns`, loops count theirs."""
     edits = Edits(stream)
     constants = FunctionConstants(edits, shader)
-    _Declarations(edits, constants, instantiate).run()
+    declarations = _Declarations(edits, constants, instantiate)
+    declarations.run()
+    if turns:
+        Loops(edits, declarations.constant_bodies).run()
     Spelling(edits, shader).run()
     constants.flags()
     return edits.changes
@@ -45,15 +50,22 @@ class _Declarations:
         self._stream = edits.stream
         self._constants = constants
         self._anonymous = AnonymousStructs(edits)
+        self._constant_functions = ConstantFunctions(edits)
         self._seen: dict[tuple[object, ...], tuple[str, ...]] = {}
         # (parameter types, end) of the functions of one name in one scope
         self._overloads: dict[tuple[tuple[str, ...], str], list[tuple[tuple[tuple[str, ...], ...], int]]] = {}
         self._types: set[tuple[str, ...]] = set()  # the paths that are types
 
+    @property
+    def constant_bodies(self) -> list[tuple[int, int]]:
+        """The brackets around the bodies of constexpr functions."""
+        return self._constant_functions.bodies
+
     def run(self) -> None:
         """Makes all changes."""
         self._walk(0, len(self._stream.tokens), ())
         self._promotions()
+        self._constant_functions.run()
 
     def _walk(self, index: int, end: int, path: tuple[str, ...]) -> None:
         """Walks the declarations of a namespace or of the body of a type."""
@@ -145,6 +157,9 @@ class _Declarations:
             return True  # a forward declaration
         types = [self._parameter(*span) for span in self._parameters(opener)]
         first = self._name_start(opener, index)
+        self._constant_functions.add(
+            index, first, tail, stop, template=start != index, constructor=name in path[-1:] and first == opener - 1
+        )
         key = (
             "function",
             path,

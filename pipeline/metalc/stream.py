@@ -90,7 +90,7 @@ class TokenStream:
 
     def extent(self, index: int, end: int) -> int:
         """Index after the declaration: past its ';', or past the body of a function."""
-        called = assigned = False
+        called = assigned = members = False
         while index < end:
             text = self.tokens[index].text
             if text == ";":
@@ -108,9 +108,12 @@ class TokenStream:
                 index = self.pairs[index]
             elif text == "=":
                 assigned = True
+            elif text == ":":
+                members = called  # of a constructor, each with its value
             elif text == "{" and index in self.pairs:
+                value = members and self.text(index - 1) not in (")", "}")
                 index = self.pairs[index]
-                if called and not assigned:
+                if called and not assigned and not value:
                     return index + 1
             index += 1
         return end

@@ -89,3 +89,5 @@ class Shader:
     structs: dict[tuple[str, ...], Struct] = field(default_factory=dict)
     enumerators: dict[str, int] = field(default_factory=dict)
     function_constants: list[FunctionConstant] = field(default_factory=list)
+    constants_of: dict[str, frozenset[str]] = field(default_factory=dict)  # by a kernel's C++ name
+    optional_constants: frozenset[str] = frozenset()  # those that is_function_constant_defined asks for

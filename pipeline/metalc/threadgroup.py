@@ -1,17 +1,19 @@
 """Variables in threadgroup memory: `threadgroup float a[32], b;` in a body becomes one call of the macro
 METALLIB_THREADGROUP(name, type) for each, so that each execution model places them as it must.
+
+Metal takes an initialiser and gives the memory no value: threadgroup memory holds anything until a thread writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .edits import Change
 from .stream import TokenStream
 
-__all__ = ["edits"]
+__all__ = ["edits", "without_values"]
 
-_NOT_VARIABLES = frozenset("* & = (".split())
+_NOT_VARIABLES = frozenset("* & (".split())
 
 
 def edits(stream: TokenStream) -> Iterator[Change]:
@@ -25,7 +27,7 @@ def edits(stream: TokenStream) -> Iterator[Change]:
             continue
         stop = index
         while stop < len(tokens) and tokens[stop].text not in (";", ")", "}"):
-            stop = pairs[stop] + 1 if tokens[stop].text in ("[", "(") and stop in pairs else stop + 1
+            stop = pairs[stop] + 1 if tokens[stop].text in ("[", "(", "{") and stop in pairs else stop + 1
         if stop < len(tokens) and tokens[stop].text == ";":
             text = _macros(stream, start, stop)
             if text:
@@ -64,6 +66,7 @@ def _macros(stream: TokenStream, start: int, stop: int) -> str | None:
         else:
             words.append(token.text)
             index += 1
+    words = [words[position] for position in without_values(words)]
     if not _NOT_VARIABLES.isdisjoint(_outside(words)):
         return None
     declarators = _split(words)
@@ -76,6 +79,22 @@ def _macros(stream: TokenStream, start: int, stop: int) -> str | None:
         " ".join(f"{aligned}METALLIB_THREADGROUP({name}, {base} {' '.join(extents)})" for name, extents in found)
         + lines
     )
+
+
+def without_values(words: Sequence[str]) -> list[int]:
+    """The positions of the words of a declaration that belong to no initialiser of its declarators."""
+    kept: list[int] = []
+    depth = angles = 0
+    value = False
+    for position, word in enumerate(words):
+        if depth == angles == 0:
+            value = word != "," and (value or word in ("=", "{"))
+        if not value:
+            kept.append(position)
+        depth += (word in ("[", "(", "{")) - (word in ("]", ")", "}"))
+        if depth == 0 and not value:
+            angles += (word == "<") - (word == ">")
+    return kept
 
 
 def _outside(words: list[str]) -> Iterator[str]:

@@ -50,6 +50,7 @@ ISA_FLAGS: dict[str, tuple[str, ...]] = {
         "-fno-optimize-sibling-calls",
         "-fno-inline-functions-called-once",
         "-fno-omit-frame-pointer",
+        "-fstack-clash-protection",  # a frame larger than the guard below a stack touches it all the same
     ),
     CUDA: ("-O1",),  # tables, without the functions that nothing calls; NVRTC compiles the shaders
 }

@@ -53,7 +53,7 @@ def read_all(
 def read(preprocessor: Preprocessor, isa: str, file: str) -> Unit:
     """The unit of one file."""
     text = preprocessor.run(file)
-    shader = parse(text, file, instantiate=isa != toolchain.CUDA)
+    shader = parse(text, file, instantiate=isa != toolchain.CUDA, turns=isa == toolchain.CHECKER)
     found = kernels(shader)
     key = hash_of(file, text)
     source = generate.translation_unit(shader, found, key, isa)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from ..metalc.parse import parse
 from ..metalc.syntax import KernelDeclaration, Parameter
 from ..metalc.tokens import Token
-from . import engine, kernels, lower, messages, source, tree, words
+from . import constants, engine, kernels, lower, messages, source, tree, words
 from .diagnostic import Diagnostic
 
 __all__ = ["check_file"]
@@ -43,6 +43,7 @@ class _Check:
         lowered = lower.lower(self.text, self.file)
         self.lines = lowered.text.split("\n")
         words.check(lowered, self._token)
+        constants.check(lowered, self._token)
         kernels.check(shader, self.explicit_indices, self._parsed)
         unit = engine.parse(lowered.text)
         plain = {(diagnostic.file, diagnostic.line): diagnostic.rule for diagnostic in self.found}

@@ -126,6 +126,7 @@ _WORDS = (
     (r"\bstrict::bools<(\d)>", r"bool\1"),
     (r"\b(local|global|atomic_\w+|read_write|generic)_\b", r"\1"),
     (r" in C\+\+ for OpenCL( version \d+)?", ""),
+    (r"static assertion failed( due to requirement '.*')?: ", ""),
     (r"OpenCL", "Metal"),
 )
 

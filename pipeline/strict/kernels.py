@@ -6,22 +6,16 @@ import re
 from collections.abc import Sequence
 
 from ..metalc.constants import integer
+from ..metalc.kernels import MAX_THREADS
 from ..metalc.syntax import KernelDeclaration, Parameter, Shader
 from .diagnostic import ReportParsed
-from .expressions import VECTORS
 from .lowering import SPACES
-from .words import KNOWN, POSITIONS, RESOURCES
+from .words import KNOWN, POSITIONS, RESOURCES, VALUES
 
 __all__ = ["MAX_INDEX", "check"]
 
 MAX_INDEX = {"buffer": 30, "threadgroup": 30, "texture": 127, "sampler": 15}
 _RESERVED = ("main",)
-_VALUES = (
-    frozenset(
-        "const volatile unsigned bool char uchar short ushort int uint long ulong size_t float half bfloat".split()
-    )
-    | VECTORS
-)
 # Positions that have no direction.
 _SCALAR = re.compile(
     r"_in_simdgroup|_in_quadgroup|thread_index_|group_index_|_per_simdgroup|thread_execution_width|simdgroups_per"
@@ -37,6 +31,7 @@ def check(shader: Shader, explicit_indices: bool, report: ReportParsed) -> None:
             report(
                 kernel, kernel.base_name, "reserved-name", f"a kernel cannot be named {kernel.base_name}", "rename it"
             )
+        _limits(shader, kernel, name, report)
         if kernel.instantiation:
             continue
         if kernel.result and kernel.result != "void":
@@ -48,6 +43,21 @@ def check(shader: Shader, explicit_indices: bool, report: ReportParsed) -> None:
                 "return void and write to a device buffer",
             )
         _parameters(shader, kernel, name, explicit_indices, report)
+
+
+def _limits(shader: Shader, kernel: KernelDeclaration, name: str, report: ReportParsed) -> None:
+    for attribute in kernel.attributes:
+        if attribute.name != "max_total_threads_per_threadgroup":
+            continue
+        number = integer(attribute.argument or "", shader.enumerators)
+        if number is not None and not 1 <= number <= MAX_THREADS:
+            report(
+                kernel,
+                kernel.base_name,
+                "kernel-limit",
+                f"kernel '{name}' allows {number} threads per threadgroup",
+                f"[[{attribute.name}(n)]] takes 1 to {MAX_THREADS}",
+            )
 
 
 class _Label:
@@ -114,7 +124,7 @@ def _parameters(
 
 def _dependent(kernel: KernelDeclaration, words: Sequence[str]) -> bool:
     """Whether a type may be a pointer that a template or an alias makes."""
-    return bool(kernel.template) or any(word not in _VALUES and word not in SPACES for word in words)
+    return bool(kernel.template) or any(word not in VALUES and word not in SPACES for word in words)
 
 
 def _unbound(words: Sequence[str], indirect: bool, explicit_indices: bool, label: _Label) -> None:
@@ -135,6 +145,14 @@ def _unbound(words: Sequence[str], indirect: bool, explicit_indices: bool, label
 
 
 def _space(kind: str, words: Sequence[str], indirect: bool, label: _Label) -> None:
+    object_ = next((word for word in words if word.startswith(("texture", "depth", "sampler"))), None)
+    wanted = "sampler" if object_ == "sampler" else "texture"
+    if object_ is not None and kind in ("buffer", "threadgroup") and not indirect:
+        label.fail(f"is a {wanted}, but is bound by [[{kind}(n)]]", f"write [[{wanted}(n)]]")
+    elif kind in ("texture", "sampler") and (indirect and "array" not in words or VALUES.issuperset(words)):
+        label.fail(f"is no {kind}, but is bound by [[{kind}(n)]]", "write [[buffer(n)]]")
+    if kind == "buffer" and list(words).count("*") > 1 and "<" not in words:
+        label.fail("is a pointer to a pointer", "bind one buffer, or a struct with device pointers")
     if kind == "buffer":
         if "threadgroup" in words:
             label.fail("is in threadgroup memory", "write [[threadgroup(n)]], or device or constant for a buffer")
@@ -154,5 +172,7 @@ def _position(name: str, words: Sequence[str], indirect: bool, label: _Label) ->
     match = re.fullmatch(r"(float|half|bool|char|uchar|long|ulong|bfloat|int|short)([234]?)", base[0])
     if match and "unsigned" not in words:
         label.fail(f"has type {base[0]}, but [[{name}]] is unsigned", "use uint or ushort, or a vector of them")
+    elif re.fullmatch(r"u(int|short)4", base[0]):
+        label.fail(f"has type {base[0]}, but [[{name}]] has 3 directions at most", "use uint3 or ushort3")
     elif re.fullmatch(r"u(int|short)[234]", base[0]) and _SCALAR.search(name):
         label.fail(f"has type {base[0]}, but [[{name}]] is one number", "use uint or ushort")

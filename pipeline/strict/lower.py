@@ -106,6 +106,9 @@ class _Lowering(Expressions, Variables, MemberFunctions):
             constant = constant or self.matches(at, "const")
             at = self.angle(at) + 1 if self.matches(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
+        if self.matches(at, "(") or "operator" in words:
+            self.replace(self.tokens[index], None)  # of a function's result, which is a value
+            return
         # A type that a template deduces must be spelled as it is.
         if words & SPACES - {"thread"}:
             self.replace(self.tokens[index], None)  # of the pointer, not of what it points to

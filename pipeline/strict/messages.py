@@ -8,6 +8,12 @@ __all__ = ["classify", "errors", "false_alarm"]
 
 # (rule, expression for Clang's message, what to do)
 _RULES = (
+    (
+        "memory-order",
+        r"an atomic takes memory_order_relaxed alone",
+        "write memory_order_relaxed, and order other memory with atomic_thread_fence",
+    ),
+    ("matrix", r"static assertion.*a (simdgroup_)?matrix has", "use float, half or bfloat, and a size that there is"),
     ("threadgroup-memory", r"static assertion.*threadgroup memory", "make the threadgroup array smaller"),
     (
         "function-pointer",
@@ -38,6 +44,21 @@ _RULES = (
         "take the argument as device without const",
     ),
     ("recursion", r"recursive template instantiation exceeded", "use a loop"),
+)
+# A template that its header keeps from a type, and what such a function takes.
+_UNFIT = re.compile(r"candidate template ignored: requirement .* was not satisfied \[with T = ([^\]]*)\]")
+_WHOLE = "give it integers of at most 32 bits, or their vectors"
+_TYPED = (
+    *((f"{group}_{name}", _WHOLE) for group in ("simd", "quad") for name in ("and", "or", "xor")),
+    *((f"{g}_", "give it numbers of at most 32 bits, but bool and bfloat, or their vectors") for g in ("simd", "quad")),
+    ("atomic_fetch_add", "add to an int or a uint, or to a float in device memory"),
+    ("atomic_fetch_sub", "subtract from an int or a uint, or from a float in device memory"),
+    ("atomic_fetch_", "use an int or a uint"),
+    (
+        "atomic_m",
+        "use a ulong in device memory; other types have atomic_fetch_min_explicit and atomic_fetch_max_explicit",
+    ),
+    ("atomic_", "use an int, a uint or a bool, or a float in device memory"),
 )
 _SPACE = re.compile(r"__(global|local|constant|private|generic)\b")
 _SPACES = re.compile(r"address space|cannot deduce a type for .* equal '[^']*__")
@@ -130,6 +151,11 @@ def classify(finding: Finding) -> tuple[str, str, str]:
             if rule == "threadgroup-memory":
                 message = _memory(finding)
             return rule, message, fix
+    unfit = next((found for found in map(_UNFIT.search, reasons) if found), None)
+    function = re.search(r"call to '(\w+)'", finding.text)
+    if unfit and function and finding.text.startswith("no matching function"):
+        fixes = (fix for prefix, fix in _TYPED if function[1].startswith(prefix))
+        return "type", f"{function[1]} takes no {reworded(unfit[1])}", next(fixes, "give it a type that it takes")
     if _drops_const(finding.text):
         return "read-only", message, "take the argument as device without const"
     if finding.text.startswith("cannot initialize object parameter"):

@@ -17,7 +17,7 @@ class Variable:
     """A variable in threadgroup memory."""
 
     name: Token
-    initialised: bool
+    initialised: bool  # with what the kernel is given
     kernel: bool  # stands in the body of a kernel
 
 
@@ -27,13 +27,13 @@ class Variables(Lowering):
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text, file)
         self.variables: list[Variable] = []
-        self._bodies: list[tuple[int, int]] | None = None
+        self._bodies: list[tuple[int, int, int]] | None = None
 
-    def _kernel_bodies(self) -> list[tuple[int, int]]:
-        """The brackets around the bodies of kernels, found once."""
+    def _kernel_bodies(self) -> list[tuple[int, int, int]]:
+        """Where each kernel begins, and the brackets around its body, found once."""
         if self._bodies is not None:
             return self._bodies
-        bodies: list[tuple[int, int]] = []
+        bodies: list[tuple[int, int, int]] = []
         for index, token in enumerate(self.tokens):
             if token.text != "kernel" or token.kind != "word":
                 continue
@@ -41,9 +41,24 @@ class Variables(Lowering):
             while at < len(self.tokens) and self.tokens[at].text not in ("{", ";"):
                 at = self.pairs.get(at, at) + 1 if self.tokens[at].text in "([" else at + 1
             if self.matches(at, "{"):
-                bodies.append((at, self.pairs[at]))
+                bodies.append((index, at, self.pairs[at]))
         self._bodies = bodies
         return bodies
+
+    def _parameter_names(self, start: int, end: int) -> set[str]:
+        """The names of the parameters of the kernel whose head is tokens[start:end]."""
+        names: set[str] = set()
+        at = start
+        while at < end:
+            if self.matches(at, "(") and self.tokens[at - 1].text not in ("__attribute__", "alignas"):
+                depth = 0
+                for position in range(at + 1, self.pairs[at] + 1):
+                    depth += (self.tokens[position].text in "[(<") - (self.tokens[position].text in "])>")
+                    ends = self.matches(position, ",") or self.matches(position, "[", "[") or position == self.pairs[at]
+                    if ends and depth <= 1 and self.tokens[position - 1].kind == "word":
+                        names.add(self.tokens[position - 1].text)
+            at = self.pairs[at] + 1 if self.tokens[at].text in ("[", "(") else at + 1
+        return names
 
     def _starts_statement(self, index: int) -> bool:
         at = index - 1
@@ -68,7 +83,8 @@ class Variables(Lowering):
                 return
             end = self.pairs.get(end, end) + 1 if self.tokens[end].text in "([{" else end + 1
         groups = list(self._groups(index + 1, end))
-        inside = any(start < index < stop for start, stop in self._kernel_bodies())
+        body = next((each for each in self._kernel_bodies() if each[1] < index < each[2]), None)
+        parameters = self._parameter_names(*body[:2]) if body else set()
         for start, stop in groups:
             words = list(self._flat(start, stop))
             name = next((at for at in reversed(words) if self.tokens[at].kind == "word"), None)
@@ -78,15 +94,9 @@ class Variables(Lowering):
             tail = last + 1
             while self.matches(tail, "["):
                 tail = self.pairs[tail] + 1
-            # Apple's compiler takes { 0 } and means nothing by it.
-            initialised = tail < stop and not {token.text for token in self.tokens[tail:stop]} <= {
-                "=",
-                "{",
-                "}",
-                "0",
-                "0.0f",
-            }
-            self.variables.append(Variable(self.tokens[name], initialised, inside))
+            # Metal takes an initialiser and gives the memory no value, so nothing can be computed for it.
+            initialised = any(token.text in parameters for token in self.tokens[tail:stop])
+            self.variables.append(Variable(self.tokens[name], initialised, body is not None))
             self.insert(self.tokens[name].start, "(&")
             self.insert(self.tokens[name].end, ")")
             if tail < stop:

@@ -4,9 +4,10 @@ import re
 
 from ..metalc.tokens import Token
 from .diagnostic import ReportToken
+from .expressions import VECTORS
 from .lower import Lowered
 
-__all__ = ["KNOWN", "POSITIONS", "RESOURCES", "check"]
+__all__ = ["KNOWN", "POSITIONS", "RESOURCES", "VALUES", "check"]
 
 _WORDS = {
     "double": ("double", "Metal has no double", "use float"),
@@ -25,6 +26,13 @@ _WORDS = {
 _LONG_DOUBLE = re.compile(r"(?!0[xX])(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?[lL]")
 _ALLOCATORS = frozenset(("malloc", "calloc", "realloc", "free", "alloca"))
 
+# Types of numbers, and what may stand before them.
+VALUES = (
+    frozenset(
+        "const volatile unsigned bool char uchar short ushort int uint long ulong size_t float half bfloat".split()
+    )
+    | VECTORS
+)
 POSITIONS = frozenset(
     "thread_position_in_grid threadgroup_position_in_grid threads_per_grid threadgroups_per_grid grid_size grid_origin "
     "thread_position_in_threadgroup thread_index_in_threadgroup thread_index_in_simdgroup thread_index_in_quadgroup "
@@ -70,6 +78,7 @@ def check(lowered: Lowered, report: ReportToken) -> None:
             if _opens(tokens, index) and index in lowered.pairs:
                 _attributes(lowered, index, report)
             continue
+        _type(tokens, index, report)
         before = tokens[index - 1].text if index else ""
         after = tokens[index + 1].text if index + 1 < len(tokens) else ""
         if token.text in _WORDS and before not in (".", "->", "::"):
@@ -97,7 +106,7 @@ def check(lowered: Lowered, report: ReportToken) -> None:
             report(
                 variable.name,
                 "threadgroup-variable",
-                f"threadgroup variable '{name}' has an initialiser",
+                f"threadgroup variable '{name}' has an initialiser that is no constant",
                 "let one thread write it, then call threadgroup_barrier",
             )
         if not variable.kernel:
@@ -106,6 +115,21 @@ def check(lowered: Lowered, report: ReportToken) -> None:
                 "threadgroup-variable",
                 f"threadgroup variable '{name}' is not in a kernel",
                 "declare it in the kernel and pass a threadgroup pointer",
+            )
+
+
+def _type(tokens: list[Token], index: int, report: ReportToken) -> None:
+    """Reports types that C++ has or a template would make, and Metal has not."""
+    texts = [token.text for token in tokens[index : index + 6]]
+    if texts[:2] == ["long", "long"]:
+        report(tokens[index], "long-long", "Metal has no long long", "write long, which has 64 bits")
+    elif texts[:2] in (["vec", "<"], ["packed_vec", "<"]) and texts[3:4] == [","] and texts[5:6] == [">"]:
+        if texts[4].isdecimal() and int(texts[4]) not in (2, 3, 4):
+            report(
+                tokens[index],
+                "vector-width",
+                f"a vector has 2, 3 or 4 elements, not {texts[4]}",
+                "use an array or array<T, N>",
             )
 
 

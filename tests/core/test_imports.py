@@ -50,6 +50,8 @@ LATE = {
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,
     ("checking.options", "checking.buffers"): COMMAND_LINE,
+    ("checking.options", "checking.expected"): COMMAND_LINE,
+    ("checking.dispatches", "checking.buffers"): COMMAND_LINE,
     ("cli.console", "cli.live"): RICH,
     ("benching.report", "benching.terminal"): RICH,
     ("checking.report", "checking.terminal"): RICH,

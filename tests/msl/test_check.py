@@ -89,27 +89,23 @@ def refused(capsys, *arguments, words=()):
 # What works
 
 
-def test_function_constants_have_no_value(tmp_path, capsys):
-    """As docs/checking.md says: zero, not defined, and an argument that depends on one is bound all the same."""
+def test_an_argument_that_depends_on_a_function_constant_is_bound_all_the_same(tmp_path, capsys):
     shader = tmp_path / "f.metal"
     shader.write_text(
         """
 #include <metal_stdlib>
 using namespace metal;
 constant bool has_bias [[function_constant(0)]];
-constant int given [[function_constant(1)]];
-constant int scale = is_function_constant_defined(given) ? given : 3;
 kernel void f(device float *y [[buffer(0)]], device const float *bias [[buffer(1), function_constant(has_bias)]]) {
-    y[0] = scale;
-    y[1] = given;
-    y[2] = has_bias ? bias[0] : -1;
+    y[0] = has_bias ? bias[0] : -1;
 }
 """
     )
-    arguments = [shader, "--run", "f", "--grid", 1, "--threads", 1, "--buffer", "0=empty:3:float", "--json"]
+    arguments = [shader, "--run", "f", "--grid", 1, "--threads", 1, "--buffer", "0=empty:1:float", "--json"]
+    arguments += ["--constant", "has_bias=false"]
     refused(capsys, *arguments, words=["'bias'", "needs --buffer 1=..."])
     code, out, _ = run(capsys, *arguments, "--buffer", "1=ones:1:float")
-    assert code == 0 and json.loads(out)["run"]["written"][0]["first_values"] == [3, 0, -1]
+    assert code == 0 and json.loads(out)["run"]["written"][0]["first_values"] == [-1]
 
 
 def test_a_list_of_kernels(shader, capsys):
@@ -139,7 +135,7 @@ def test_a_run_with_a_finding(shader, capsys):
     assert f"sum.metal:{RACE}: race: kernel 'total', 'partial' at threadgroup index 0" in out
     assert f"   {RACE} | for (uint k = 0; k < size; k++) all += partial[k];\n" in out
     assert f"    sum.metal:{LINE['partial[i] = sum;']}, a write by thread (" in out and "| partial[i] = sum;\n" in out
-    assert "To fix it: put threadgroup_barrier(mem_flags::mem_threadgroup) between them." in out
+    assert "To fix it: put threadgroup_barrier(mem_flags::mem_threadgroup) between them" in out
 
 
 def test_a_run_that_is_stopped(shader, capsys):
@@ -156,6 +152,28 @@ def test_grids_in_threads_with_partial_edges_macros_and_includes(shader, capsys)
     z, y, x = np.indices((2, 3, 7))
     assert code == 0 and np.array_equal(np.load("places.npy"), 1000 + x + 10 * y + 100 * z)
     assert "7 x 3 x 2 threads in threadgroups of 4 x 2 x 1" in out
+
+
+@pytest.mark.parametrize(
+    "sizes, noted",
+    [
+        (("--grid", "1,1,1", "--threads", "128,1,1"), "no threadgroup has more than 1 of its 128"),
+        (("--grid", "2,3", "--threads", "4,4"), "no threadgroup has more than 6 of its 16"),
+        (("--grid", "65", "--threads", "64"), None),  # the last threadgroup may be small
+        (("--grid", "60", "--threads", "64"), None),
+        (("--threadgroups", "1", "--threads", "64"), None),
+    ],
+)
+def test_a_grid_that_leaves_every_threadgroup_nearly_empty_is_noted(shader, capsys, sizes, noted):
+    arguments = [shader, "--no-lint", "--run", "places", *sizes, "--buffer", "3=empty:200:uint"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and ("note: --grid" in out) == (noted is not None)
+    if noted:
+        assert noted in out and f"write --threadgroups {sizes[1]}" in out
+        _, out, _ = run(
+            capsys, shader, "--no-lint", "--run", "places", *sizes, "--buffer", "3=empty:200:uint", "--json"
+        )
+        assert noted in json.loads(out)["run"]["notes"][0]
 
 
 def test_json(shader, capsys):

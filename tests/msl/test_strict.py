@@ -230,7 +230,7 @@ CASES = {
     ),
     "threadgroup initialiser": (
         "threadgroup-variable",
-        body("threadgroup float s[2] = {0, 1}; // <\ny[i] = s[0];"),
+        body("threadgroup float s[2] = {x[i], 1}; // <\ny[i] = s[0];"),
         body("threadgroup float s[2];\ns[i] = 0; y[i] = s[0];"),
     ),
     "threadgroup variable outside a kernel": (

@@ -43,6 +43,12 @@ VALID = {
         threadgroup_barrier(mem_flags::mem_threadgroup);
         p[i] = x[i] + t[0][1]; y[i] = s[n] + sizeof(s) + simd_sum(p[i]);
     """,
+    "threadgroup variables with values, which Metal takes and drops": """
+        threadgroup float beta = 0.0, gamma[4] = {1, 2 < 3 ? 4 : 5}, delta{2}; threadgroup int2 n = int2(0, 1);
+        threadgroup atomic_uint c = {0}; threadgroup array<float, 2> q = {}; threadgroup float *p = gamma;
+        y[i] = beta + gamma[i % 4] + delta + n.x + q[0] + p[1] + atomic_load_explicit(&c, memory_order_relaxed);
+    """,
+    "results in thread memory": "float t[1] = {halved(x[i])}; y[i] = *first_of(t) + same_as(1.0f);",
     "objects of every memory": """
         Pair a = items[i], b = args; a = args; a = items[0]; items[1] = b; items[2] = twice(items[0]);
         thread Pair &r = a; r.b += get(a) + get(b) + Pair{1, 2}.sum() + Sum{}(a.a, 3.0f);
@@ -76,6 +82,9 @@ struct Sum { float operator()(float a, float b) { return a + b; } };
 Pair make(float a) { return {a, a}; }
 Pair twice(Pair p) { return {2 * p.a, 2 * p.b}; }
 float get(const thread Pair &p) { return p.a; }
+thread float halved(float a) { return a / 2; }
+thread float *first_of(thread float *p) { return p; }
+template <typename T> thread T same_as(T a) { return a; }
 template <typename P> float load(P p) { return p[0]; }
 template <typename T> T scale(const thread T &a) { return a * 2; }
 constant float table[4] = {1, 2, 3, 4};

@@ -37,7 +37,7 @@ class Launch(Structure):
 
 
 class Constant(Structure):
-    _fields_ = [("name", c_char_p), ("index", c_uint32), ("type", c_uint32)]
+    _fields_ = [("name", c_char_p), ("index", c_uint32), ("type", c_uint32), ("use", c_uint32)]
 
 
 class Signature(Structure):

@@ -5,9 +5,10 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 4
+#define METALLIB_ABI 5
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
+#define METALLIB_MAX_CONSTANTS 256   // function constants of a shader
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,11 +40,15 @@ typedef struct metallib_argument {
     const metallib_member *members;
 } metallib_argument;
 
-// A function constant. `type` is an MTLDataType value.
+enum { METALLIB_UNUSED = 0, METALLIB_OPTIONAL = 1, METALLIB_REQUIRED = 2 };
+
+// A function constant. `type` is an MTLDataType value; `use` is the function's: one that asks whether it is defined
+// does without a value.
 typedef struct metallib_constant {
     const char *name;
     uint32_t index;  // n of [[function_constant(n)]]
     uint32_t type;
+    uint32_t use;
 } metallib_constant;
 
 // Where a thread stands, for kernels that are run thread by thread.

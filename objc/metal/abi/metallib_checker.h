@@ -12,6 +12,14 @@ extern "C" {
 enum { METALLIB_ACCESS_READ = 1, METALLIB_ACCESS_WRITE = 2, METALLIB_ACCESS_ATOMIC = 4 };
 enum { METALLIB_LANES = 32, METALLIB_VALUE = 64 };  // lanes of a simdgroup; bytes of what one can give
 
+// A loop that a thread is in: on the thread's stack, from where the loop begins until it is left. Turns count by two,
+// so that a loop's condition and its body have numbers of their own; they begin with 2.
+typedef struct metallib_loop {
+    struct metallib_loop *outer;
+    const void *place;  // in the code, before the loop
+    uint32_t turn;
+} metallib_loop;
+
 // Where in the shader a call stands.
 typedef struct metallib_place {
     const char *file;
@@ -32,11 +40,22 @@ typedef struct metallib_checker {
     void (*inactive_lane)(uint32_t lane, metallib_place at);
     void (*out_of_bounds)(const char *type, int64_t index, metallib_place at);
     void (*division)(metallib_place at);  // of an integer by zero
+    void (*endless)(void);                // metallib_checker_turns has come to 2^31; does not return
     void (*misaligned)(const void *address, uint32_t alignment, const char *type, metallib_place at);
 } metallib_checker;
 
 // Set by whoever loads the library, before it runs a kernel of it.
 extern __attribute__((visibility("default"))) const metallib_checker *metallib_checker_calls;
+
+// The innermost loop of the thread that runs. Whoever changes threads keeps it for each.
+extern __attribute__((visibility("default"))) metallib_loop *metallib_checker_loops;
+
+// Turns of all loops of the thread that runs, since it went on last.
+extern __attribute__((visibility("default"))) uint32_t metallib_checker_turns;
+
+// A loop begins, and is left: kernels call these, in their own library.
+__attribute__((visibility("hidden"))) void metallib_enter_loop(metallib_loop *loop);
+__attribute__((visibility("hidden"))) void metallib_leave_loop(metallib_loop *loop);
 
 #ifdef __cplusplus
 }

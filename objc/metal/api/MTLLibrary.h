@@ -1,5 +1,6 @@
 // Compiled shaders.
 #import "MTLArgument.h"
+#import "MTLFunctionConstantValues.h"
 
 @protocol MTLDevice;
 @protocol MTLFunction;
@@ -54,12 +55,28 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 
 @end
 
+// A function constant that a function uses. It is required unless the shader asks whether it is defined.
+@interface MTLFunctionConstant : NSObject {
+    NSString *_name;
+    MTLDataType _type;
+    NSUInteger _index;
+    BOOL _required;
+}
+
+@property(readonly) NSString *name;
+@property(readonly) MTLDataType type;
+@property(readonly) NSUInteger index;
+@property(readonly) BOOL required;
+
+@end
+
 @protocol MTLFunction <NSObject>
 
 @property(copy, atomic) NSString *label;
 @property(readonly) id<MTLDevice> device;
 @property(readonly) MTLFunctionType functionType;
 @property(readonly) NSString *name;
+@property(readonly) NSDictionary *functionConstantsDictionary;  // of MTLFunctionConstant, by name
 
 @end
 
@@ -73,5 +90,11 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 
 // nil when there is no such function. The function keeps the library alive.
 - (id<MTLFunction>)newFunctionWithName:(NSString *)functionName;
+
+// The same with values for its function constants. nil and an error that names what a required constant lacks, or one
+// whose value has another type. Values that the function does not use are ignored.
+- (id<MTLFunction>)newFunctionWithName:(NSString *)name
+                        constantValues:(MTLFunctionConstantValues *)constantValues
+                                 error:(NSError **)error;
 
 @end

@@ -16,6 +16,7 @@
 #import "MTLDevice.h"
 #import "MTLEvent.h"
 #import "MTLFence.h"
+#import "MTLFunctionConstantValues.h"
 #import "MTLFunctionLog.h"
 #import "MTLIndirectCommandBuffer.h"
 #import "MTLIndirectCommandEncoder.h"

@@ -16,7 +16,7 @@ bool obm_table_snapshot(const obm_binding_table *table, const obm_kernel *kernel
     dispatch->kernel = kernel;
     dispatch->launch.threadgroup = NULL;
     dispatch->launch.thread = NULL;
-    dispatch->launch.constants = NULL;
+    dispatch->launch.constants = kernel->constants;
     dispatch->indirect = NULL;
     dispatch->label = NULL;
     obm_dispatch_place_arrays(dispatch, executor);

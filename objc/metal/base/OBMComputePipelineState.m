@@ -39,6 +39,7 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
     }
     _kernel = obm_kernel_make(&[_function function]->signature);
     _kernel.code = [_function code];
+    _kernel.constants = [_function constantValues];
     NSUInteger limit = [descriptor maxTotalThreadsPerThreadgroup];
     if (limit > 0 && limit < _kernel.max_threads) _kernel.max_threads = (uint32_t)limit;
     if ([device largestThreadgroup] < _kernel.max_threads) _kernel.max_threads = (uint32_t)[device largestThreadgroup];

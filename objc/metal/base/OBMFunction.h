@@ -8,12 +8,22 @@
 @interface OBMFunction : OBMObject <MTLFunction> {
     OBMLibrary *_library;
     const metallib_function *_function;
+    const void **_values;  // for each of the function's constants, NULL where none is given
+    const void *_code;
 }
 
 - (id)initWithLibrary:(OBMLibrary *)library function:(const metallib_function *)function;
+
+// Takes values for its constants, once, before anyone else has the function. NO and an error where one is lacking or has
+// another type.
+- (BOOL)specialise:(MTLFunctionConstantValues *)values error:(NSError **)error;
+
 - (const metallib_function *)function;
 
-// NO and an error when its code cannot be had.
+// As metallib_launch has them; NULL: none.
+- (const void *const *)constantValues;
+
+// NO and an error when its code cannot be had, or when it lacks the values of constants.
 - (BOOL)makeReady:(NSError **)error;
 
 // The executor of the device runs this. It lives as long as the library, and is complete once the function is ready.

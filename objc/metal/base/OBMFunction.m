@@ -1,6 +1,11 @@
 #import "OBMFunction.h"
 
+#import <stdlib.h>
+#import <string.h>
+
+#import "OBMError.h"
 #import "OBMLibrary.h"
+#import "metal/api/MTLFunctionConstantPrivate.h"
 
 @implementation OBMFunction
 
@@ -13,6 +18,8 @@
 }
 
 - (void)dealloc {
+    for (uint32_t i = 0; _values != NULL && i < _function->signature.constant_count; i++) free((void *)_values[i]);
+    free(_values);
     [_library release];
     [super dealloc];
 }
@@ -20,17 +27,80 @@
 - (const metallib_function *)function {
     return _function;
 }
+// The constants that the function needs and has no values for, in words; nil where there is none.
+- (NSString *)missing {
+    NSMutableArray *names = [NSMutableArray array];
+    const metallib_signature *signature = &_function->signature;
+    for (uint32_t i = 0; i < signature->constant_count; i++) {
+        const metallib_constant *constant = &signature->constants[i];
+        if (constant->use != METALLIB_REQUIRED || (_values != NULL && _values[i] != NULL)) continue;
+        [names
+            addObject:[NSString stringWithFormat:@"'%s' [[function_constant(%u)]]", constant->name, constant->index]];
+    }
+    return [names count] == 0 ? nil : [names componentsJoinedByString:@", "];
+}
+
+- (BOOL)failForMissing:(NSError **)error {
+    NSString *missing = [self missing];
+    if (missing == nil) return NO;
+    OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure,
+                @"function '%@' has no value for its function constant %@; give one where the function is made",
+                [self name], missing);
+    return YES;
+}
+
+- (BOOL)specialise:(MTLFunctionConstantValues *)values error:(NSError **)error {
+    const metallib_signature *signature = &_function->signature;
+    if (signature->constant_count == 0) return YES;
+    _values = calloc(signature->constant_count, sizeof *_values);
+    for (uint32_t i = 0; _values != NULL && i < signature->constant_count; i++) {
+        const metallib_constant *constant = &signature->constants[i];
+        NSArray *entry = [values entryForName:[NSString stringWithUTF8String:constant->name] index:constant->index];
+        if (entry == nil) continue;
+        NSUInteger type = [[entry objectAtIndex:0] unsignedLongValue];
+        NSData *data = [entry objectAtIndex:1];
+        if (type != constant->type) {
+            OBMSetError(
+                error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure,
+                @"function '%@': the value of function constant '%s' has type %lu, and the constant %u (numbers "
+                @"of MTLDataType)",
+                [self name], constant->name, (unsigned long)type, constant->type);
+            return NO;
+        }
+        void *copy = malloc([data length]);
+        if (copy != NULL) memcpy(copy, [data bytes], [data length]);
+        _values[i] = copy;
+    }
+    return ![self failForMissing:error];
+}
+
+- (const void *const *)constantValues {
+    return _values;
+}
 - (BOOL)makeReady:(NSError **)error {
-    return [_library makeReady:_function error:error];
+    if ([self failForMissing:error]) return NO;
+    _code = [_library codeOfFunction:_function values:_values error:error];
+    return _code != NULL;
 }
 - (const void *)code {
-    return [_library codeOfFunction:_function];
+    return _code;
 }
 - (id<MTLDevice>)device {
     return [_library device];
 }
 - (MTLFunctionType)functionType {
     return MTLFunctionTypeKernel;
+}
+- (NSDictionary *)functionConstantsDictionary {
+    NSMutableDictionary *constants = [NSMutableDictionary dictionary];
+    for (uint32_t i = 0; i < _function->signature.constant_count; i++) {
+        const metallib_constant *constant = &_function->signature.constants[i];
+        if (constant->use == METALLIB_UNUSED) continue;
+        MTLFunctionConstant *made = [[MTLFunctionConstant alloc] initWithConstant:constant];
+        [constants setObject:made forKey:[made name]];
+        [made release];
+    }
+    return constants;
 }
 - (NSString *)name {
     return [NSString stringWithUTF8String:_function->signature.name];

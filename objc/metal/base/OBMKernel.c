@@ -49,6 +49,11 @@ static const char *signature_problem(const metallib_signature *signature) {
         if (argument->member_count > 0 && argument->members == NULL) return "an argument without its members";
         seen[argument->kind] |= 1u << argument->index;
     }
+    if (signature->constant_count > METALLIB_MAX_CONSTANTS) return "too many function constants";
+    for (uint32_t i = 0; i < signature->constant_count; i++) {
+        if (signature->constants == NULL || signature->constants[i].name == NULL)
+            return "a function constant without a name";
+    }
     return NULL;
 }
 

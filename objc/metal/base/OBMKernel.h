@@ -12,11 +12,12 @@
 
 typedef struct obm_kernel {
     const metallib_signature *signature;
-    const void *code;       // what the device's executor runs, in a form of its own
-    uint32_t max_threads;   // per threadgroup
-    uint32_t buffers;       // bit n: there is a [[buffer(n)]]
-    uint32_t threadgroup;   // bit n: there is a [[threadgroup(n)]]
-    uint32_t buffer_slots;  // highest index + 1
+    const void *code;              // what the device's executor runs, in a form of its own
+    const void *const *constants;  // the values of the signature's constants, which its function keeps; NULL: none
+    uint32_t max_threads;          // per threadgroup
+    uint32_t buffers;              // bit n: there is a [[buffer(n)]]
+    uint32_t threadgroup;          // bit n: there is a [[threadgroup(n)]]
+    uint32_t buffer_slots;         // highest index + 1
     uint32_t threadgroup_slots;
     uint32_t argument_count;  // of buffer arguments
     struct {

@@ -25,11 +25,13 @@
 
 // A device may do these in its own way, in a class of its own. The first says whether the object itself has the code of
 // its functions. The second is called once, when the object is open and its tables are found right; NO when there is no
-// memory left. The third is called before a pipeline state is made of a function, on any thread; NO and an error when its
-// code cannot be had. The last gives what the executor runs for a function, which lives as long as the library.
+// memory left. The third is called before a pipeline state is made of a function, on any thread: it gives what the
+// executor runs for a function with these values of its constants (NULL: none has one), which lives as long as the
+// library; NULL and an error when the code cannot be had.
 - (BOOL)hasEntries;
 - (BOOL)openedFolder:(NSString *)path;
-- (BOOL)makeReady:(const metallib_function *)function error:(NSError **)error;
-- (const void *)codeOfFunction:(const metallib_function *)function;
+- (const void *)codeOfFunction:(const metallib_function *)function
+                        values:(const void *const *)values
+                         error:(NSError **)error;
 
 @end

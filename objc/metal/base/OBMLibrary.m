@@ -103,13 +103,11 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
     return YES;
 }
 
-- (BOOL)makeReady:(const metallib_function *)function error:(NSError **)error {
-    (void)function;
+- (const void *)codeOfFunction:(const metallib_function *)function
+                        values:(const void *const *)values
+                         error:(NSError **)error {
+    (void)values;
     (void)error;
-    return YES;
-}
-
-- (const void *)codeOfFunction:(const metallib_function *)function {
     return function;
 }
 
@@ -135,6 +133,20 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
     if (functionName == nil) OBMRaise(@"newFunctionWithName: the name is nil");
     const metallib_function *function = obm_metallib_find(_library, [functionName UTF8String]);
     return function == NULL ? nil : [[OBMFunction alloc] initWithLibrary:self function:function];
+}
+
+- (id<MTLFunction>)newFunctionWithName:(NSString *)name
+                        constantValues:(MTLFunctionConstantValues *)constantValues
+                                 error:(NSError **)error {
+    if (constantValues == nil) OBMRaise(@"newFunctionWithName:constantValues: the values are nil");
+    OBMFunction *function = (OBMFunction *)[self newFunctionWithName:name];
+    if (function == nil) {
+        OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFunctionNotFound, @"no function named '%@'", name);
+        return nil;
+    }
+    if ([function specialise:constantValues error:error]) return function;
+    [function release];
+    return nil;
 }
 
 @end

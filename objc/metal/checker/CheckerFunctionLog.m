@@ -20,7 +20,7 @@ static NSString *position(const uint32_t at[3]) {
     if (side->label != NULL) [self set:text(side->label) for:@"label" prefix:prefix];
     [self set:position(side->thread) for:@"thread" prefix:prefix];
     [self set:position(side->group) for:@"threadgroup" prefix:prefix];
-    if (side->pc != 0 || side->write)
+    if (!side->code && (side->pc != 0 || side->write))
         [self set:side->atomic ? side->write ? @"atomic write" : @"atomic read" : side->write ? @"write" : @"read" for:@"access" prefix:prefix];
     if (side->file != NULL && side->line != 0) {
         [self set:text(side->file) for:@"file" prefix:prefix];
@@ -36,12 +36,34 @@ static NSString *position(const uint32_t at[3]) {
     [self set:[frames componentsJoinedByString:@" "] for:@"frames" prefix:prefix];
 }
 
+- (BOOL)isOneLine {
+    for (NSString *name in [NSArray arrayWithObjects:@"file", @"line", nil]) {
+        NSString *here = [_details objectForKey:name];
+        if (here == nil || ![here isEqual:[_details objectForKey:[@"other " stringByAppendingString:name]]]) return NO;
+    }
+    return YES;
+}
+
+// What helps where both sides of a race are one line, so that nothing can stand between them; nil elsewhere.
+- (NSString *)remedyOfOneLine:(const check_finding *)finding {
+    if (finding->kind != CHECK_RACE || ![self isOneLine]) return nil;
+    if (finding->same_value)
+        return @"let one thread write it: Metal does not say that equal values may be written at once";
+    if (finding->here.write && finding->there.write)
+        return @"let one thread write it, or give each an element of its own; if these are turns of a loop, put a "
+               @"barrier "
+               @"between them";
+    NSString *barrier = finding->lanes && !finding->alone ? @"simdgroup_barrier" : @"threadgroup_barrier";
+    return [NSString stringWithFormat:@"read into a variable, put %@(mem_flags::mem_%@) there, then write", barrier,
+                                      finding->threadgroup ? @"threadgroup" : @"device"];
+}
+
 - (id)initWithFinding:(const check_finding *)finding lines:(CheckerLines *)lines {
     self = [super init];
     if (self == nil) return nil;
     _details = [[NSMutableDictionary alloc] init];
     [self set:text(check_kind_name(finding->kind)) for:@"kind" prefix:@""];
-    [self set:check_kind_warns(finding->kind) ? @"warning" : @"error" for:@"severity" prefix:@""];
+    [self set:check_warns(finding) ? @"warning" : @"error" for:@"severity" prefix:@""];
     [self addSide:&finding->here lines:lines prefix:@""];
     [self addSide:&finding->there lines:lines prefix:@"other "];
     if (finding->name[0] != '\0') {
@@ -53,7 +75,8 @@ static NSString *position(const uint32_t at[3]) {
     }
     if (finding->size != 0) [self set:[NSString stringWithFormat:@"%u", finding->size] for:@"size" prefix:@""];
     if (finding->text[0] != '\0') [self set:text(finding->text) for:@"text" prefix:@""];
-    [self set:text(check_remedy(finding)) for:@"remedy" prefix:@""];
+    NSString *own = [self remedyOfOneLine:finding];
+    [self set:own != nil ? own : text(check_remedy(finding)) for:@"remedy" prefix:@""];
     [self set:[NSString stringWithFormat:@"%llu", (unsigned long long)finding->count] for:@"count" prefix:@""];
     return self;
 }

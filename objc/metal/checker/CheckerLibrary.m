@@ -10,11 +10,13 @@
     (void)path;
     Dl_info object;
     const metallib_checker **calls = dlsym(_handle, "metallib_checker_calls");
+    metallib_loop **loops = dlsym(_handle, "metallib_checker_loops");
+    uint32_t *turns = dlsym(_handle, "metallib_checker_turns");
     if (calls != NULL) *calls = &check_calls;
     _codes = calloc(_library->function_count + 1, sizeof *_codes);
     if (_codes == NULL || dladdr(_library, &object) == 0) return NO;
     for (uint32_t i = 0; i < _library->function_count; i++)
-        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase};
+        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase, loops, turns};
     return YES;
 }
 
@@ -23,7 +25,11 @@
     [super dealloc];
 }
 
-- (const void *)codeOfFunction:(const metallib_function *)function {
+- (const void *)codeOfFunction:(const metallib_function *)function
+                        values:(const void *const *)values
+                         error:(NSError **)error {
+    (void)values;  // a launch brings them
+    (void)error;
     return &_codes[function - _library->functions];
 }
 

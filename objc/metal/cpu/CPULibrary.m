@@ -31,7 +31,11 @@
     [super dealloc];
 }
 
-- (const void *)codeOfFunction:(const metallib_function *)function {
+- (const void *)codeOfFunction:(const metallib_function *)function
+                        values:(const void *const *)values
+                         error:(NSError **)error {
+    (void)values;  // a launch brings them
+    (void)error;
     return &_codes[function - _library->functions];
 }
 

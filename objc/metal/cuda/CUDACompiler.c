@@ -74,13 +74,16 @@ static void *image_of(nvrtc_program program, size_t *size) {
     return NULL;
 }
 
-bool cuda_compile(const char *source, const char *name, uint32_t number, const char *architecture, void **image,
-                  size_t *size, char **messages) {
+bool cuda_compile(const char *source, const char *name, uint32_t number, const char *const *macros,
+                  const char *architecture, void **image, size_t *size, char **messages) {
     char kernel[64], target[64];
     snprintf(kernel, sizeof kernel, "-DMETALLIB_KERNEL=%u", number);
     snprintf(target, sizeof target, "--gpu-architecture=%s", architecture);
     // NaN and infinities count, and additions keep their order; a multiplication and an addition may become one.
-    const char *options[] = {kernel, target, "--std=c++17", "-default-device", "--fmad=true", "-w"};
+    const char *const always[] = {kernel, target, "--std=c++17", "-default-device", "--fmad=true", "-w"};
+    enum { ALWAYS = sizeof always / sizeof *always };
+    int count = ALWAYS;
+    for (const char *const *macro = macros; *macro != NULL; macro++) count++;
     *image = NULL;
     *messages = NULL;
     if (cuda_compiler_version() == 0) {
@@ -89,10 +92,18 @@ bool cuda_compile(const char *source, const char *name, uint32_t number, const c
             "OB_NVRTC");
         return false;
     }
+    const char **options = malloc((size_t)count * sizeof *options);
+    if (options == NULL) return false;
+    memcpy(options, always, sizeof always);
+    memcpy(options + ALWAYS, macros, (size_t)(count - ALWAYS) * sizeof *options);
     nvrtc_program program;
-    if (nvrtc.create(&program, source, name, 0, NULL, NULL) != 0) return false;
-    if (nvrtc.compile(program, sizeof options / sizeof *options, options) == 0) *image = image_of(program, size);
+    if (nvrtc.create(&program, source, name, 0, NULL, NULL) != 0) {
+        free(options);
+        return false;
+    }
+    if (nvrtc.compile(program, count, options) == 0) *image = image_of(program, size);
     else *messages = log_of(program);
     nvrtc.destroy(&program);
+    free(options);
     return *image != NULL;
 }

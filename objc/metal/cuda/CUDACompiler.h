@@ -10,9 +10,9 @@
 // looked for as the system finds libraries.
 int cuda_compiler_version(void);
 
-// Compiles the kernel of that number in a text of CUDA C++. True, with machine code that the caller frees; else *image
+// Compiles the kernel of that number in a text of CUDA C++, with a NULL-terminated list of macros. True, with machine code that the caller frees; else *image
 // is NULL and *messages, which the caller frees, says why, or is NULL: no memory is left. Any thread may call it.
-bool cuda_compile(const char *source, const char *name, uint32_t number, const char *architecture, void **image,
-                  size_t *size, char **messages);
+bool cuda_compile(const char *source, const char *name, uint32_t number, const char *const *macros,
+                  const char *architecture, void **image, size_t *size, char **messages);
 
 #endif

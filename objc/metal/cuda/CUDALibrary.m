@@ -9,6 +9,7 @@
 
 #import "CUDACode.h"
 #import "CUDACompiler.h"
+#import "CUDAConstants.h"
 #import "CUDADevice.h"
 #import "metal/base/OBMCompiler.h"
 #import "metal/base/OBMError.h"
@@ -24,26 +25,26 @@
     if (_cuda != NULL && _cuda->abi != METALLIB_ABI) _cuda = NULL;
     _folder = [[path stringByAppendingPathComponent:@"cuda"] copy];
     _codes = calloc(_library->function_count + 1, sizeof *_codes);
-    return _codes != NULL;
+    _specialised = [[NSMutableDictionary alloc] init];
+    return _codes != NULL && _specialised != nil;
 }
 
 - (void)dealloc {
     for (uint32_t i = 0; _codes != NULL && i < _library->function_count; i++) cuda_code_unload(&_codes[i]);
     free(_codes);
+    for (NSMutableData *code in [_specialised allValues]) cuda_code_unload([code mutableBytes]);
+    [_specialised release];
     [_folder release];
     [super dealloc];
-}
-
-- (const void *)codeOfFunction:(const metallib_function *)function {
-    return &_codes[function - _library->functions];
 }
 
 static NSData *contentsOf(NSString *path) { return [NSData dataWithContentsOfFile:path]; }
 
 // The name of a kernel's machine code: its file changes its name with its text.
-static NSString *imageName(const metallib_cuda *cuda, const metallib_cuda_function *function) {
+static NSString *imageName(const metallib_cuda *cuda, const metallib_cuda_function *function, NSArray *macros) {
     NSString *unit = [NSString stringWithUTF8String:cuda->units[function->unit]];
-    return [NSString stringWithFormat:@"%@-%u.cubin", [unit stringByDeletingPathExtension], function->number];
+    return [NSString stringWithFormat:@"%@-%u%@.cubin", [unit stringByDeletingPathExtension], function->number,
+                                      CUDANameOfMacros(macros)];
 }
 
 // Where the cache has a kernel's machine code; nil without a cache that is this user's alone.
@@ -68,6 +69,7 @@ static void keep(NSData *image, NSString *path) {
 }
 
 - (NSData *)compile:(const metallib_cuda_function *)function
+             macros:(NSArray *)macros
        architecture:(NSString *)architecture
               error:(NSError **)error {
     NSString *unit = [NSString stringWithUTF8String:_cuda->units[function->unit]];
@@ -81,8 +83,10 @@ static void keep(NSData *image, NSString *path) {
     void *image;
     size_t size;
     char *messages;
-    if (!cuda_compile([source UTF8String], [unit UTF8String], function->number, [architecture UTF8String], &image,
-                      &size, &messages)) {
+    const char *options[2 * METALLIB_MAX_CONSTANTS + 1] = {NULL};
+    for (NSUInteger i = 0; i < [macros count]; i++) options[i] = [[macros objectAtIndex:i] UTF8String];
+    if (!cuda_compile([source UTF8String], [unit UTF8String], function->number, options, [architecture UTF8String],
+                      &image, &size, &messages)) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure, @"%s",
                     messages != NULL ? messages : "NVRTC has no memory left");
         free(messages);
@@ -92,40 +96,57 @@ static void keep(NSData *image, NSString *path) {
 }
 
 - (NSData *)imageOf:(const metallib_cuda_function *)function
+             macros:(NSArray *)macros
             context:(const cuda_context *)context
               error:(NSError **)error {
     NSString *architecture = [NSString stringWithUTF8String:context->architecture];
-    NSString *name = imageName(_cuda, function);
+    NSString *name = imageName(_cuda, function, macros);
     NSString *built = [[_folder stringByAppendingPathComponent:architecture] stringByAppendingPathComponent:name];
     NSString *cached = [self cachedPathOf:name architecture:architecture];
     NSData *image = contentsOf(built);
     if (image == nil && cached != nil) image = contentsOf(cached);
     if (image != nil) return image;
-    image = [self compile:function architecture:architecture error:error];
+    image = [self compile:function macros:macros architecture:architecture error:error];
     if (image != nil) keep(image, cached);
     return image;
 }
 
-- (BOOL)makeReady:(const metallib_function *)function error:(NSError **)error {
+// The place of the code of a function with these macros, loaded or not.
+- (cuda_code *)placeOf:(NSUInteger)index macros:(NSArray *)macros {
+    if ([macros count] == 0) return &_codes[index];
+    NSString *name = imageName(_cuda, &_cuda->functions[index], macros);
+    NSMutableData *code = [_specialised objectForKey:name];
+    if (code == nil) {
+        code = [NSMutableData dataWithLength:sizeof(cuda_code)];
+        [_specialised setObject:code forKey:name];
+    }
+    return [code mutableBytes];
+}
+
+- (const void *)codeOfFunction:(const metallib_function *)function
+                        values:(const void *const *)values
+                         error:(NSError **)error {
     NSUInteger index = (NSUInteger)(function - _library->functions);
     const cuda_context *context = [(CUDADevice *)_device context];
     if (_cuda == NULL) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
                     @"the library has no code for GPUs of this version; compile it again");
-        return NO;
+        return NULL;
     }
+    NSArray *macros = CUDAMacrosOfConstants(&function->signature, values);
     @synchronized(self) {
-        if (_codes[index].function != NULL) return YES;
-        NSData *image = [self imageOf:&_cuda->functions[index] context:context error:error];
-        if (image == nil) return NO;
+        cuda_code *code = [self placeOf:index macros:macros];
+        if (code->function != NULL) return code;
+        NSData *image = [self imageOf:&_cuda->functions[index] macros:macros context:context error:error];
+        if (image == nil) return NULL;
         if (cuda_driver_forked()) {
             OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%s", cuda_driver_problem());
-            return NO;
+            return NULL;
         }
         cuda_enter(context);
-        CUresult result = cuda_code_load(&_codes[index], context, [image bytes], _cuda->functions[index].symbol);
+        CUresult result = cuda_code_load(code, context, [image bytes], _cuda->functions[index].symbol);
         cuda_leave(context);
-        if (result == CUDA_SUCCESS) return YES;
+        if (result == CUDA_SUCCESS) return code;
         if (cuda_is_broken(result))
             OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"the GPU's driver says: %s%s",
                         cuda_text(result), cuda_cure);
@@ -133,7 +154,7 @@ static void keep(NSData *image, NSString *path) {
             OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
                         @"its machine code cannot be loaded (%s); empty the folder cuda of the cache",
                         cuda_text(result));
-        return NO;
+        return NULL;
     }
 }
 

@@ -25,6 +25,9 @@ constexpr mem_flags operator&(mem_flags a, mem_flags) { return a; }
 // C++ for OpenCL reserves some names; they have an underscore here.
 template <typename T>
 struct atomic {
+    static_assert(__is_same(T, int) || __is_same(T, uint) || __is_same(T, bool) || __is_same(T, ulong) ||
+                      __is_same(T, float),
+                  "an atomic is an int, a uint, a bool, a ulong or a float");
     atomic() = default;
     T hidden_;
 };
@@ -35,33 +38,58 @@ typedef atomic<float> atomic_float_;
 typedef atomic<bool> atomic_bool;
 template <typename T>
 using _atomic = atomic<T>;
-typedef atomic<half> atomic_half;
-typedef atomic<bfloat> atomic_bfloat;
-
-#define STRICT_ATOMICS(A)                                                                                 \
-    template <typename T>                                                                                 \
-    void atomic_store_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                 \
-    template <typename T>                                                                                 \
-    T atomic_load_explicit(const volatile A atomic<T> *, memory_order);                                   \
-    template <typename T>                                                                                 \
-    T atomic_exchange_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);                 \
-    template <typename T>                                                                                 \
-    bool atomic_compare_exchange_weak_explicit(volatile A atomic<T> *, __private T *, type_identity_t<T>, \
-                                               memory_order, memory_order);                               \
-    STRICT_FETCH(A, add)                                                                                  \
-    STRICT_FETCH(A, sub)                                                                                  \
-    STRICT_FETCH(A, min) STRICT_FETCH(A, max) STRICT_FETCH(A, and) STRICT_FETCH(A, or) STRICT_FETCH(A, xor)
-#define STRICT_FETCH(A, name)                                                                   \
-    template <typename T>                                                                       \
-    T atomic_fetch_##name##_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order); \
-    template <typename T>                                                                       \
-    void atomic_##name##_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order);
 template <typename T>
 using type_identity_t = typename type_identity<T>::type;
-STRICT_ATOMICS(__global)
-STRICT_ATOMICS(__local)
+
+}  // namespace metal
+
+namespace strict {
+// Threadgroup memory has atomics of 32 bits that are no floats.
+template <bool in_group, typename T>
+using if_atomic = metal::enable_if_t<
+    __is_same(T, int) || __is_same(T, uint) || __is_same(T, bool) || (!in_group && __is_same(T, float)), int>;
+template <bool in_group, typename T>
+using if_added = metal::enable_if_t<__is_same(T, int) || __is_same(T, uint) || (!in_group && __is_same(T, float)), int>;
+template <bool in_group, typename T>
+using if_whole = metal::enable_if_t<__is_same(T, int) || __is_same(T, uint), int>;
+template <bool in_group, typename T>
+using if_long = metal::enable_if_t<!in_group && __is_same(T, ulong), int>;
+}  // namespace strict
+
+#define STRICT_RELAXED(order) \
+    __attribute__((diagnose_if(order != memory_order_relaxed, "an atomic takes memory_order_relaxed alone", "error")))
+
+namespace metal {
+
+#define STRICT_ATOMICS(A, in_group)                                                                                 \
+    template <typename T, strict::if_atomic<in_group, T> = 0>                                                       \
+    void atomic_store_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order o) STRICT_RELAXED(o);       \
+    template <typename T, strict::if_atomic<in_group, T> = 0>                                                       \
+    T atomic_load_explicit(const volatile A atomic<T> *, memory_order o) STRICT_RELAXED(o);                         \
+    template <typename T, strict::if_atomic<in_group, T> = 0>                                                       \
+    T atomic_exchange_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order o) STRICT_RELAXED(o);       \
+    template <typename T, strict::if_atomic<in_group, T> = 0>                                                       \
+    bool atomic_compare_exchange_weak_explicit(volatile A atomic<T> *, __private T *, type_identity_t<T>,           \
+                                               memory_order o, memory_order p) STRICT_RELAXED(o) STRICT_RELAXED(p); \
+    STRICT_FETCH(A, in_group, added, add)                                                                           \
+    STRICT_FETCH(A, in_group, added, sub)                                                                           \
+    STRICT_FETCH(A, in_group, whole, min)                                                                           \
+    STRICT_FETCH(A, in_group, whole, max)                                                                           \
+    STRICT_FETCH(A, in_group, whole, and)                                                                           \
+    STRICT_FETCH(A, in_group, whole, or)                                                                            \
+    STRICT_FETCH(A, in_group, whole, xor)                                                                           \
+    template <typename T, strict::if_long<in_group, T> = 0>                                                         \
+    void atomic_min_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order o) STRICT_RELAXED(o);         \
+    template <typename T, strict::if_long<in_group, T> = 0>                                                         \
+    void atomic_max_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order o) STRICT_RELAXED(o);
+#define STRICT_FETCH(A, in_group, kind, name)                 \
+    template <typename T, strict::if_##kind<in_group, T> = 0> \
+    T atomic_fetch_##name##_explicit(volatile A atomic<T> *, type_identity_t<T>, memory_order o) STRICT_RELAXED(o);
+STRICT_ATOMICS(__global, false)
+STRICT_ATOMICS(__local, true)
 #undef STRICT_ATOMICS
 #undef STRICT_FETCH
+#undef STRICT_RELAXED
 
 void atomic_thread_fence(mem_flags, memory_order, thread_scope = thread_scope_device);
 

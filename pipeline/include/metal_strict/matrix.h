@@ -5,10 +5,15 @@ namespace metal {
 
 template <typename T, int C, int R = C>
 struct matrix {
+    static_assert(__is_same(T, float) || __is_same(T, half) || __is_same(T, bfloat),
+                  "a matrix has elements of type half, bfloat or float");
+    static_assert(C >= 2 && C <= 4 && R >= 2 && R <= 4, "a matrix has 2 to 4 columns and rows");
     vec<T, R> columns[C];
     matrix() = default;
     template <typename... A>
     constexpr matrix(A...) : columns() {}
+    template <typename U, int D, int S, enable_if_t<D != C || S != R, int> = 0>
+    matrix(matrix<U, D, S>) = delete;
     constexpr vec<T, R> operator[](int i) const __constant { return columns[i]; }
     const __private vec<T, R> &operator[](int) const __private;
     __private vec<T, R> &operator[](int) __private;

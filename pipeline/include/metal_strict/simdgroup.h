@@ -1,6 +1,18 @@
 // Simdgroup and quadgroup functions, and matrices of a simdgroup.
 #pragma once
 
+namespace strict {
+// What lanes pass on: numbers of 8, 16 and 32 bits and their vectors, but no bool and no bfloat.
+template <typename T>
+struct has_bits : metal::is_integral<T> {};
+template <typename T, int N>
+struct has_bits<metal::vec<T, N>> : metal::is_integral<T> {};
+template <typename T>
+using if_lanes = metal::enable_if_t<metal::__is_valid_simdgroup_type<T>::value, int>;
+template <typename T>
+using if_lanes_of_bits = metal::enable_if_t<metal::__is_valid_simdgroup_type<T>::value && has_bits<T>::value, int>;
+}  // namespace strict
+
 namespace metal {
 
 struct simd_vote {
@@ -18,58 +30,58 @@ struct quad_vote {
     bool any() const;
 };
 
-#define STRICT_GROUP(g, vote)                          \
-    template <typename T>                              \
-    T g##_sum(T);                                      \
-    template <typename T>                              \
-    T g##_product(T);                                  \
-    template <typename T>                              \
-    T g##_min(T);                                      \
-    template <typename T>                              \
-    T g##_max(T);                                      \
-    template <typename T>                              \
-    T g##_and(T);                                      \
-    template <typename T>                              \
-    T g##_or(T);                                       \
-    template <typename T>                              \
-    T g##_xor(T);                                      \
-    template <typename T>                              \
-    T g##_prefix_inclusive_sum(T);                     \
-    template <typename T>                              \
-    T g##_prefix_inclusive_product(T);                 \
-    template <typename T>                              \
-    T g##_prefix_exclusive_sum(T);                     \
-    template <typename T>                              \
-    T g##_prefix_exclusive_product(T);                 \
-    template <typename T>                              \
-    T g##_broadcast(T, ushort);                        \
-    template <typename T>                              \
-    T g##_broadcast_first(T);                          \
-    template <typename T>                              \
-    T g##_shuffle(T, ushort);                          \
-    template <typename T>                              \
-    T g##_shuffle_xor(T, ushort);                      \
-    template <typename T>                              \
-    T g##_shuffle_up(T, ushort);                       \
-    template <typename T>                              \
-    T g##_shuffle_down(T, ushort);                     \
-    template <typename T>                              \
-    T g##_shuffle_rotate_up(T, ushort);                \
-    template <typename T>                              \
-    T g##_shuffle_rotate_down(T, ushort);              \
-    template <typename T>                              \
-    T g##_shuffle_and_fill_up(T, T, ushort);           \
-    template <typename T>                              \
-    T g##_shuffle_and_fill_up(T, T, ushort, ushort);   \
-    template <typename T>                              \
-    T g##_shuffle_and_fill_down(T, T, ushort);         \
-    template <typename T>                              \
-    T g##_shuffle_and_fill_down(T, T, ushort, ushort); \
-    bool g##_all(bool);                                \
-    bool g##_any(bool);                                \
-    bool g##_is_first();                               \
-    bool g##_is_helper_thread();                       \
-    vote g##_ballot(bool);                             \
+#define STRICT_GROUP(g, vote)                              \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_sum(T);                                          \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_product(T);                                      \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_min(T);                                          \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_max(T);                                          \
+    template <typename T, strict::if_lanes_of_bits<T> = 0> \
+    T g##_and(T);                                          \
+    template <typename T, strict::if_lanes_of_bits<T> = 0> \
+    T g##_or(T);                                           \
+    template <typename T, strict::if_lanes_of_bits<T> = 0> \
+    T g##_xor(T);                                          \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_prefix_inclusive_sum(T);                         \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_prefix_inclusive_product(T);                     \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_prefix_exclusive_sum(T);                         \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_prefix_exclusive_product(T);                     \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_broadcast_first(T);                              \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_broadcast(T, ushort);                            \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle(T, ushort);                              \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_xor(T, ushort);                          \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_up(T, ushort);                           \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_down(T, ushort);                         \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_rotate_up(T, ushort);                    \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_rotate_down(T, ushort);                  \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_and_fill_up(T, T, ushort);               \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_and_fill_up(T, T, ushort, ushort);       \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_and_fill_down(T, T, ushort);             \
+    template <typename T, strict::if_lanes<T> = 0>         \
+    T g##_shuffle_and_fill_down(T, T, ushort, ushort);     \
+    bool g##_all(bool);                                    \
+    bool g##_any(bool);                                    \
+    bool g##_is_first();                                   \
+    bool g##_is_helper_thread();                           \
+    vote g##_ballot(bool);                                 \
     vote g##_active_threads_mask();
 STRICT_GROUP(simd, simd_vote)
 STRICT_GROUP(quad, quad_vote)
@@ -77,6 +89,9 @@ STRICT_GROUP(quad, quad_vote)
 
 template <typename T, int C, int R = C>
 struct simdgroup_matrix {
+    static_assert(__is_same(T, float) || __is_same(T, half) || __is_same(T, bfloat),
+                  "a simdgroup_matrix has elements of type half, bfloat or float");
+    static_assert(C == 8 && R == 8, "a simdgroup_matrix has 8 columns and 8 rows");
     typedef vec<T, 2> storage_type;
     simdgroup_matrix() = default;
     template <typename U>
@@ -98,10 +113,10 @@ STRICT_MATRIX_NAMES(bfloat)
 template <typename T, int C, int R = C>
 simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(type_identity_t<T>);
 #define STRICT_TRANSFER(A)                                                                                        \
-    template <typename T, int C, int R, typename U>                                                               \
-    void simdgroup_load(__private simdgroup_matrix<T, C, R> &, const A U *, ulong = C, ulong2 = 0, bool = false); \
-    template <typename T, int C, int R, typename U>                                                               \
-    void simdgroup_store(simdgroup_matrix<T, C, R>, A U *, ulong = C, ulong2 = 0, bool = false);
+    template <typename T, int C, int R>                                                                           \
+    void simdgroup_load(__private simdgroup_matrix<T, C, R> &, const A T *, ulong = C, ulong2 = 0, bool = false); \
+    template <typename T, int C, int R>                                                                           \
+    void simdgroup_store(simdgroup_matrix<T, C, R>, A T *, ulong = C, ulong2 = 0, bool = false);
 STRICT_TRANSFER(__global)
 STRICT_TRANSFER(__local)
 #undef STRICT_TRANSFER

@@ -22,6 +22,7 @@
 #include "limits.h"
 #include "math.h"
 #include "integer.h"
+#include "pack.h"
 #include "relational.h"
 #include "matrix.h"
 #include "atomic.h"

@@ -195,9 +195,10 @@ struct is_vector : false_type {};
 template <typename T, int N>
 struct is_vector<vec<T, N>> : true_type {};
 template <typename T>
-struct __is_valid_simdgroup_type : is_arithmetic<T> {};
+struct __is_valid_simdgroup_type
+    : bool_constant<__is_arithmetic(T) && sizeof(T) <= 4 && !__is_same(T, bool) && !__is_same(T, bfloat)> {};
 template <typename T, int N>
-struct __is_valid_simdgroup_type<vec<T, N>> : is_arithmetic<T> {};
+struct __is_valid_simdgroup_type<vec<T, N>> : __is_valid_simdgroup_type<T> {};
 template <typename... A>
 struct _disjunction : bool_constant<(A::value || ...)> {};
 template <typename... A>

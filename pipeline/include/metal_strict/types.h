@@ -154,22 +154,20 @@ typedef bool2 packed_bool2;
 typedef bool3 packed_bool3;
 typedef bool4 packed_bool4;
 
-#define STRICT_VECTORS(T)            \
-    typedef metal::vec<T, 2> T##2;   \
-    typedef metal::vec<T, 3> T##3;   \
-    typedef metal::vec<T, 4> T##4;   \
-    typedef metal::vec<T, 8> T##8;   \
-    typedef metal::vec<T, 16> T##16; \
-    typedef T##2 packed_##T##2;      \
-    typedef T##3 packed_##T##3;      \
-    typedef T##4 packed_##T##4;      \
-    namespace metal {                \
-    using ::T##2;                    \
-    using ::T##3;                    \
-    using ::T##4;                    \
-    using ::packed_##T##2;           \
-    using ::packed_##T##3;           \
-    using ::packed_##T##4;           \
+#define STRICT_VECTORS(T)          \
+    typedef metal::vec<T, 2> T##2; \
+    typedef metal::vec<T, 3> T##3; \
+    typedef metal::vec<T, 4> T##4; \
+    typedef T##2 packed_##T##2;    \
+    typedef T##3 packed_##T##3;    \
+    typedef T##4 packed_##T##4;    \
+    namespace metal {              \
+    using ::T##2;                  \
+    using ::T##3;                  \
+    using ::T##4;                  \
+    using ::packed_##T##2;         \
+    using ::packed_##T##3;         \
+    using ::packed_##T##4;         \
     }
 #define STRICT_EVERY_INTEGER(X) X(char) X(uchar) X(short) X(ushort) X(int) X(uint) X(long) X(ulong)
 #define STRICT_EVERY_FLOAT(X) X(float) X(half)

@@ -16,6 +16,7 @@ typedef struct {
     int space;
     const char *name;
     int32_t index;
+    const void *address;
 } place;
 
 static void name_place(check_finding *finding, const place *where, uint32_t size) {
@@ -39,6 +40,7 @@ static check_finding access_finding(check_state *state, check_kind kind, const p
 
 // False where no argument or variable has the address in its window.
 static bool find_place(check_state *state, uintptr_t address, place *where) {
+    where->address = (const void *)address;
     size_t from = address - (uintptr_t)state->windows.base;
     if (from >= (size_t)state->windows.count << CHECK_WINDOW_BITS) return false;
     size_t window = from >> CHECK_WINDOW_BITS;
@@ -99,10 +101,14 @@ static __attribute__((noinline)) void report(check_state *state, check_kind kind
                                              bool other_writes) {
     check_finding finding = access_finding(state, kind, where, size, flags, pc);
     if (other != NULL) {
+        finding.lanes = kind == CHECK_RACE && other->thread / CHECK_WIDTH == state->running->thread.simdgroup;
+        finding.alone = state->running->thread.simdgroups == 1;
         check_side_of_record(&finding.there, state, other);
         finding.there.write = other_writes;
     }
-    check_findings_add(&state->findings, &finding);
+    bool both_write = other != NULL && other_writes && flags == METALLIB_ACCESS_WRITE && !other->atomic;
+    if (!both_write || !check_defer(state, &finding, where->address, size))
+        check_findings_add(&state->findings, &finding);
 }
 
 // Whether an earlier access is over and its effect there, as far as the running thread can rely on.
@@ -230,6 +236,7 @@ static inline void count_repeats(check_state *state, const void *address, const 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc) {
     check_state *state = check_current;
     if ((uintptr_t)address - (uintptr_t)state->stacks.memory < state->stacks.length) return;
+    if (state->pending.count != 0) check_settle(state);
     uint32_t offset = (uint32_t)((const char *)pc - state->dispatch->code->base);
     place where;
     if (!find_place(state, (uintptr_t)address, &where)) {

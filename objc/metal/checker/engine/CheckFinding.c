@@ -14,10 +14,23 @@ static bool same(const check_finding *a, const check_finding *b) {
            same_place(&a->here, &b->here) && same_place(&a->there, &b->there);
 }
 
+// The worse of two shows: a race of simdgroups needs more to mend it than one of lanes, and different values do harm.
+static void count_up(check_finding *known, const check_finding *finding) {
+    uint64_t count = known->count + 1;
+    bool same_value = known->same_value && finding->same_value;
+    if ((known->lanes && !finding->lanes) || (known->same_value && !finding->same_value)) {
+        bool lanes = known->lanes && finding->lanes;
+        *known = *finding;
+        known->lanes = lanes;
+    }
+    known->same_value = same_value;
+    known->count = count;
+}
+
 static void add(check_findings *findings, const check_finding *finding) {
     for (size_t i = 0; i < findings->count; i++) {
         if (!same(&findings->list[i], finding)) continue;
-        findings->list[i].count++;
+        count_up(&findings->list[i], finding);
         return;
     }
     if (findings->count == MOST) return;
@@ -63,6 +76,16 @@ bool check_findings_any(check_findings *findings, const void *owner) {
     return any;
 }
 
+// What one of two places does to the other it does the other way round: both need the same barrier.
+static void agree(check_finding *list, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < count && list[i].kind == CHECK_RACE && !list[i].lanes; k++) {
+            if (list[k].lanes && same_place(&list[k].here, &list[i].there) && same_place(&list[k].there, &list[i].here))
+                list[k].lanes = false;
+        }
+    }
+}
+
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count) {
     pthread_mutex_lock(&findings->lock);
     check_finding *taken = malloc((findings->count + 1) * sizeof *taken);
@@ -76,6 +99,7 @@ check_finding *check_findings_take(check_findings *findings, const void *owner, 
     }
     findings->count = kept;
     pthread_mutex_unlock(&findings->lock);
+    if (taken != NULL) agree(taken, *count);
     return taken;
 }
 
@@ -94,11 +118,35 @@ const char *check_kind_name(check_kind kind) {
         [CHECK_DIVISION] = "division by zero",
         [CHECK_ORDER_DEPENDENT] = "order-dependent result",
         [CHECK_NAN] = "NaN from finite inputs",
+        [CHECK_STACK_OVERFLOW] = "stack overflow",
     };
     return names[kind];
 }
 
-bool check_kind_warns(check_kind kind) { return kind == CHECK_NAN || kind == CHECK_INACTIVE_LANE; }
+bool check_warns(const check_finding *finding) {
+    if (finding->kind == CHECK_RACE && finding->lanes && !finding->alone) return true;
+    return finding->same_value || finding->kind == CHECK_NAN || finding->kind == CHECK_INACTIVE_LANE;
+}
+
+// [device or threadgroup memory][threads of different simdgroups, of one, of the only one]
+static const char *remedy_of_race(const check_finding *finding) {
+    static const char *const remedies[2][3] = {
+        {"put threadgroup_barrier(mem_flags::mem_device) between them; one for threadgroup memory alone does not order "
+         "device memory",
+         "put simdgroup_barrier(mem_flags::mem_device) between them: both are lanes of one simdgroup, and nothing else "
+         "says that these run in lockstep",
+         "put threadgroup_barrier(mem_flags::mem_device) between them, or simdgroup_barrier where not every thread "
+         "comes; "
+         "one for threadgroup memory alone does not order device memory"},
+        {"put threadgroup_barrier(mem_flags::mem_threadgroup) between them",
+         "put simdgroup_barrier(mem_flags::mem_threadgroup) between them: both are lanes of one simdgroup, and nothing "
+         "else says that these run in lockstep",
+         "put threadgroup_barrier(mem_flags::mem_threadgroup) between them, or simdgroup_barrier where not every "
+         "thread "
+         "comes"},
+    };
+    return remedies[finding->threadgroup][finding->lanes ? 1 + finding->alone : 0];
+}
 
 const char *check_remedy(const check_finding *finding) {
     switch (finding->kind) {
@@ -107,9 +155,7 @@ const char *check_remedy(const check_finding *finding) {
     case CHECK_UNINITIALISED:
         return "write it first, and put a barrier between where another thread does";
     case CHECK_RACE:
-        return finding->threadgroup ? "put threadgroup_barrier(mem_flags::mem_threadgroup) between them"
-                                    : "put threadgroup_barrier(mem_flags::mem_device) between them; one for "
-                                      "threadgroup memory alone does not order device memory";
+        return remedy_of_race(finding);
     case CHECK_RACE_OF_GROUPS:
         return "let one threadgroup write it, use atomics, or split the kernel: nothing orders threadgroups "
                "of one dispatch";
@@ -124,6 +170,7 @@ const char *check_remedy(const check_finding *finding) {
     case CHECK_MISALIGNED:
         return "use a packed type, or align the address";
     case CHECK_NO_END:
+        if (finding->here.code) return "let the loop come to an end: check its condition, and what changes it";
         return "threads wait for one another; nothing orders threadgroups of one dispatch";
     case CHECK_DIVISION:
         return "guard the divisor: what an integer over zero gives is undefined";
@@ -131,6 +178,8 @@ const char *check_remedy(const check_finding *finding) {
         return "make the result independent of which thread comes first";
     case CHECK_NAN:
         return "guard 0/0, inf - inf and the like";
+    case CHECK_STACK_OVERFLOW:
+        return "use smaller arrays, or threadgroup or device memory: a GPU's thread has far less than this";
     case CHECK_KINDS:
         break;
     }

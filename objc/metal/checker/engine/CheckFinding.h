@@ -21,6 +21,7 @@ typedef enum {
     CHECK_DIVISION,
     CHECK_ORDER_DEPENDENT,
     CHECK_NAN,
+    CHECK_STACK_OVERFLOW,
     CHECK_KINDS,
 } check_kind;
 
@@ -31,6 +32,7 @@ typedef struct check_side {
     uint32_t line;
     uint32_t pc;  // else this tells, from the start of the library; 0: unknown
     bool write, atomic;
+    bool code;                     // a place that the thread came to, and no access
     uint32_t thread[3], group[3];  // in the threadgroup, and of it in the grid
 } check_side;
 
@@ -40,6 +42,9 @@ typedef struct check_finding {
     char name[64];     // of the argument or variable
     int32_t index;     // of its slot; -1: a threadgroup variable or none
     bool threadgroup;  // memory
+    bool lanes;        // both sides, every time, are lanes of one simdgroup
+    bool alone;        // that is the only one of its threadgroup
+    bool same_value;   // both sides, every time, write the value that is there
     uint64_t offset;   // bytes from the start of what is bound
     uint64_t length;   // bytes bound
     uint32_t size;     // bytes accessed
@@ -68,7 +73,7 @@ bool check_findings_lost(check_findings *findings);
 check_finding *check_findings_take(check_findings *findings, const void *owner, size_t *count);
 
 const char *check_kind_name(check_kind kind);
-bool check_kind_warns(check_kind kind);
+bool check_warns(const check_finding *finding);
 const char *check_remedy(const check_finding *finding);
 
 #endif

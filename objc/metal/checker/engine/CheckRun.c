@@ -374,7 +374,9 @@ bool check_run(const check_dispatch *dispatch) {
         return false;
     }
     check_current = state;
-    bool odd = holds_odd(state, true), done = run_orders(state);
+    bool odd = holds_odd(state, true), watched = check_watch_stacks(), done = run_orders(state);
+    if (watched) check_leave_stacks();
+    else check_findings_lose(&state->findings);
     if (done) look_for_nan(state, odd);
     check_current = outer;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {

@@ -17,8 +17,10 @@ typedef struct check_state check_state;
 // The code of a kernel on this device: obm_kernel's `code` points to it.
 typedef struct check_code {
     metallib_entry entry;
-    const char *library;  // the file that it is in
-    const char *base;     // where that is loaded
+    const char *library;    // the file that it is in
+    const char *base;       // where that is loaded
+    metallib_loop **loops;  // the innermost loop of the thread that runs; NULL: the code does not tell
+    uint32_t *turns;        // of all its loops, since it waited last; NULL likewise
 } check_code;
 
 // A buffer, or bytes, that are bound to one argument.

@@ -11,7 +11,7 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
-    CHECK_DEPTH = 12,  // calls within calls that are told apart
+    CHECK_DEPTH = 32,  // calls within calls, and loops within loops, that are told apart
     CHECK_MANY_SPINS = 64,
     CHECK_MAX_SPINS = 1 << 17,
     CHECK_MAX_REPEATS = 1 << 24,
@@ -23,6 +23,12 @@ typedef enum { CHECK_READY, CHECK_AT_SIMD, CHECK_AT_BARRIER, CHECK_DONE } check_
 
 typedef struct check_group check_group;
 
+// A step on the way from a kernel to where its thread waits: a loop that it is in, or a call.
+typedef struct check_step {
+    const void *place;  // in the code
+    uint32_t turn;      // of a loop; 0: a call
+} check_step;
+
 // A thread of a kernel.
 typedef struct check_fiber {
     check_context context;
@@ -30,11 +36,12 @@ typedef struct check_fiber {
     metallib_thread thread;
     check_group *group;
     check_waiting waiting;
-    metallib_place at;               // where it waits
-    const void *calls[CHECK_DEPTH];  // for a simdgroup function, the calls that led there, from the kernel on
+    metallib_place at;            // where it waits
+    check_step way[CHECK_DEPTH];  // that led there, from the kernel on
     uint32_t depth;
-    uint32_t kind;      // of simdgroup function; for a barrier its flags
-    const void *value;  // what it gives
+    metallib_loop *loops;  // the innermost that it is in
+    uint32_t kind;         // of simdgroup function; for a barrier its flags
+    const void *value;     // what it gives
     uint32_t size;
     uint32_t active;                // which lanes did
     const void *spun_pc, *spun_at;  // its last atomic
@@ -95,10 +102,21 @@ typedef struct check_past {
     uint32_t threadgroups[3], threads[3];
 } check_past;
 
+// A write that races with others: whether it changes what is there shows when it is done.
+enum { CHECK_PENDING = 8 };
+typedef struct check_pending {
+    check_finding findings[CHECK_PENDING];
+    uint32_t count;
+    const void *address;
+    uint32_t size;
+    char before[16];
+} check_pending;
+
 struct check_state {
     check_windows windows;
     check_stacks stacks;
     check_findings findings;
+    check_pending pending;  // of the thread that runs
     uint32_t schedules;
     uint64_t random;
     uint64_t command_buffers;  // so far
@@ -144,6 +162,22 @@ void check_run_threads(check_state *state);
 
 uint32_t check_random(check_state *state, uint32_t below);
 
+// Notes the way from the kernel to where the running thread is: `innermost` is the frame of whoever calls this.
+void check_note_way(const check_state *state, const void *innermost);
+
+// Which of two waiting threads is behind the other, below 0: the first; 0: they are at one place in the same turns.
+int check_order_of(const check_fiber *a, const check_fiber *b);
+
+// Whether two threads at one barrier are in the same turns of the loops around it.
+bool check_same_turns(const check_fiber *a, const check_fiber *b);
+
+// From one to the other, a thread whose stack overflows is stopped with a finding. False: there was no memory.
+bool check_watch_stacks(void);
+void check_leave_stacks(void);
+
+// The running thread has turned in loops for long, and has waited for nobody. Does not return.
+void check_endless(void);
+
 // Fences and atomics: what one threadgroup may rely on of another.
 void check_fence(uint32_t flags, uint32_t order);
 void check_atomic(check_state *state, uintptr_t address, uint32_t flags);
@@ -155,6 +189,13 @@ void check_side_of_fiber(check_side *side, const check_state *state, const check
 
 // The same for an access in the past.
 void check_side_of_record(check_side *side, const check_state *state, const check_record *record);
+
+// Keeps a finding about two writes until it shows whether the second, which the running thread is about to make, changes
+// what is there. False where it cannot wait.
+bool check_defer(check_state *state, const check_finding *finding, const void *address, uint32_t size);
+
+// Adds the findings that wait for their write to be done. The thread has made no other access since.
+void check_settle(check_state *state);
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);

@@ -58,33 +58,6 @@ void check_stop(check_state *state) {
 
 // Waiting
 
-// Frames of functions: where the caller's is, and where to go back to.
-typedef struct frame {
-    const struct frame *caller;
-    const void *back;
-} frame;
-
-// The calls from the kernel's entry to here, the outermost first.
-static void note_calls(const check_state *state, check_fiber *self, const frame *at) {
-    const void *calls[2 * CHECK_DEPTH];
-    uint32_t count = 0;
-    while (count < 2 * CHECK_DEPTH && (uintptr_t)at - (uintptr_t)state->stacks.memory < state->stacks.length &&
-           at->back != NULL) {
-        calls[count++] = at->back;
-        at = at->caller;
-    }
-    self->depth = count < CHECK_DEPTH ? count : CHECK_DEPTH;
-    for (uint32_t i = 0; i < self->depth; i++) self->calls[i] = calls[count - 1 - i];
-}
-
-// Which of two places in the code comes first, as the compiler laid it out: as it was written.
-static int order_of(const check_fiber *a, const check_fiber *b) {
-    for (uint32_t i = 0; i < a->depth && i < b->depth; i++) {
-        if (a->calls[i] != b->calls[i]) return (uintptr_t)a->calls[i] < (uintptr_t)b->calls[i] ? -1 : 1;
-    }
-    return (int)a->depth - (int)b->depth;
-}
-
 static void count_waiting(check_state *state, check_waiting waiting, uint32_t kind, metallib_place at) {
     check_fiber *self = state->running;
     self->waiting = waiting;
@@ -137,11 +110,12 @@ static void resolve_simdgroup(check_state *state, check_group *group, uint32_t s
     check_fiber *lanes = lanes_of(group, simdgroup), *first = NULL;
     uint32_t count = lane_count(group, simdgroup), active = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (lanes[i].waiting == CHECK_AT_SIMD && (first == NULL || order_of(&lanes[i], first) < 0)) first = &lanes[i];
+        if (lanes[i].waiting == CHECK_AT_SIMD && (first == NULL || check_order_of(&lanes[i], first) < 0))
+            first = &lanes[i];
     }
     if (first == NULL) return;
     for (uint32_t i = 0; i < count; i++) {
-        if (same_place(&lanes[i], first) && order_of(&lanes[i], first) == 0) active |= 1u << i;
+        if (same_place(&lanes[i], first) && check_order_of(&lanes[i], first) == 0) active |= 1u << i;
     }
     if (first->value == NULL) {  // a barrier of the simdgroup
         for (uint32_t i = 0; i < count; i++) {
@@ -175,6 +149,9 @@ static void resolve_barrier(check_state *state, check_group *group) {
         } else if (!same_place(fiber, first)) {
             report_barrier(state, first, fiber, "threads of the threadgroup wait at different barriers");
             break;
+        } else if (!check_same_turns(fiber, first)) {
+            report_barrier(state, first, fiber, "threads of the threadgroup wait here in different turns of a loop");
+            break;
         }
     }
     if (ended != NULL)
@@ -200,6 +177,7 @@ static void resolve(check_state *state, check_group *group, uint32_t simdgroup) 
 
 static void threadgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
+    check_note_way(state, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_BARRIER, flags, at);
     check_wait(state);
 }
@@ -209,7 +187,7 @@ static const void *simdgroup(uint32_t kind, const void *value, uint32_t size, ui
     check_fiber *self = state->running;
     self->value = value;
     self->size = size;
-    note_calls(state, state->running, __builtin_frame_address(0));
+    check_note_way(state, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_SIMD, kind, at);
     check_wait(state);
     *active = self->active;
@@ -221,7 +199,7 @@ static uint32_t lane(void) { return check_current->running->thread.lane; }
 static void simdgroup_barrier(uint32_t flags, metallib_place at) {
     check_state *state = check_current;
     state->running->value = NULL;
-    note_calls(state, state->running, __builtin_frame_address(0));
+    check_note_way(state, __builtin_frame_address(0));
     count_waiting(state, CHECK_AT_SIMD, flags, at);
     check_wait(state);
 }
@@ -247,6 +225,7 @@ const metallib_checker check_calls = {
     .out_of_bounds = check_index,
     .division = check_division,
     .misaligned = check_misaligned,
+    .endless = check_endless,
 };
 
 // Threadgroups
@@ -283,6 +262,7 @@ static void start_fiber(check_state *state, check_group *group, uint32_t index, 
     fiber->launch.thread = thread;
     fiber->group = group;
     fiber->turns = fiber->spins = 0;
+    fiber->loops = NULL;
     fiber->spun_pc = NULL;
     fiber->released = false;
     fiber->heard = 0;
@@ -340,6 +320,19 @@ static void report_no_end(check_state *state) {
     state->failed = true;
 }
 
+void check_endless(void) {
+    check_state *state = check_current;
+    check_finding finding = check_finding_here(state, CHECK_NO_END);
+    snprintf(finding.text, sizeof finding.text, "its loops turned 2^31 times without waiting for another thread");
+    const metallib_loop *most = *state->dispatch->code->loops;
+    for (const metallib_loop *loop = most; loop != NULL; loop = loop->outer)
+        most = loop->turn > most->turn ? loop : most;
+    finding.here.code = true;
+    finding.here.pc = (uint32_t)((const char *)most->place - state->dispatch->code->base);
+    check_findings_add(&state->findings, &finding);
+    check_stop(state);
+}
+
 void check_run_threads(check_state *state) {
     uint32_t in_flight = state->order == CHECK_FIRST_COME ? 1 : CHECK_IN_FLIGHT;
     state->ready_begin = state->ready_end = 0;
@@ -350,7 +343,12 @@ void check_run_threads(check_state *state) {
         check_fiber *fiber = take_ready(state);
         check_group *group = fiber->group;
         state->running = fiber;
+        metallib_loop **loops = state->dispatch->code->loops;
+        if (loops != NULL) *loops = fiber->loops;
+        if (state->dispatch->code->turns != NULL) *state->dispatch->code->turns = 0;
         check_switch(&state->host, &fiber->context);
+        if (loops != NULL) fiber->loops = *loops;
+        check_settle(state);
         if (fiber->spins > CHECK_MAX_SPINS) {
             report_no_end(state);
             return;
