@@ -165,6 +165,7 @@ class Onebuf:
             batch_size=work.batch,
             context=work.positions,
             kv_cache=self.kv_cache,
+            shares=False,  # every run computes all of its prompts
             prompt_rows=PROMPT_ROWS if work.kind == "pp" else 0,  # each token of a text is one of a decode step
         )
 

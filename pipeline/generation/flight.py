@@ -31,14 +31,15 @@ class Flight:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def step(self, active: list[Sequence], stats: Stats, changing: Callable[[], bool]) -> list[Event]:
-        """The events of the next step of all `active` rows; none if `changing` says that rows are to change before one.
+    def step(self, active: list[Sequence], stats: Stats, ready: Callable[[int], bool]) -> list[Event]:
+        """The events of the next step of all `active` rows; none if rows are to change before one. ready: called with
+        the number of steps in flight, says whether one more may be committed.
 
         A step is committed before the results of the one before it are read, unless that one is known to be a row's
         last. Where a row ends all the same, its part of the step ahead is wasted, within its own slot; the other rows
         use theirs.
         """
-        self._fill(active, stats, changing)
+        self._fill(active, stats, ready)
         if not self._pending:
             return []
         pending, step = self._pending[0]
@@ -48,13 +49,13 @@ class Flight:
         stats.decode_seconds += now - self._clock
         self._clock = now
         events = self._decode.results.take(self._decode.copy(step), active, stats)
-        self._fill(active, stats, changing)
+        self._fill(active, stats, ready)
         return events
 
-    def _fill(self, active: list[Sequence], stats: Stats, changing: Callable[[], bool]) -> None:
+    def _fill(self, active: list[Sequence], stats: Stats, ready: Callable[[int], bool]) -> None:
         """Commits steps, none beyond an end that is known."""
         steps = min(self._most, min(sequence.room for sequence in active))
-        while len(self._pending) < steps and not changing():
+        while len(self._pending) < steps and ready(len(self._pending)):
             if not self._pending:
                 self._clock = time.perf_counter()
             self._pending.append((self._commit(len(active), stats), self._steps))

@@ -36,8 +36,9 @@ class Generator:
     has memory of its own must also hold the weights and scratch memory. There `least` is the (batch size, context) to
     which these may be lowered where memory is too small (default: the context that was not given, to 256); `notice`
     then gets one line, and `batch_size` and `context` say what they are. prompt_rows: the most tokens of prompts that
-    go through in a step beside rows that decode; with 0 they go through alone. `progress` gets (bytes so far, all)
-    while weights go to such a device.
+    go through in a step beside rows that decode; with 0 they go through alone. shares: whether the keys and values of
+    a common beginning are kept and used again, also in later runs. `progress` gets (bytes so far, all) while weights
+    go to such a device.
     trace: time every decode dispatch, each then in a command buffer of its own. The chains have the sampling steps
     that some request of a run may use, and no others; before the first run, those of `sampling`.
 
@@ -58,6 +59,7 @@ class Generator:
         trace: bool = False,
         sampling: Sampling | None = None,
         progress: Progress | None = None,
+        shares: bool = True,
         least: tuple[int, int] | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class Generator:
             trace=trace,
             sampling=sampling,
             progress=progress,
+            shares=shares,
             least=least,
             notice=notice,
         )

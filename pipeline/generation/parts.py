@@ -24,6 +24,7 @@ class Parts:
     def __init__(
         self, model: Model, cache: Cache, size: Size, features: Features, prompt_rows: int, copies: int
     ) -> None:
+        self._model, self._prompt_rows, self._copies = model, prompt_rows, copies
         self.size = size
         self.cache = cache
         self.seats = Seats(model.device, size.batch_size, PREFILL_ROWS, size.context, features)
@@ -31,6 +32,10 @@ class Parts:
         # A sequence's last token may lead, and all of its rows are to fit a window's ring.
         self.mixed = Mixed(model, cache, self.seats, min(prompt_rows, PREFILL_ROWS - 1)) if prompt_rows else None
         self.prefill = Prefill(model, cache, self.seats)
+
+    def remade(self, features: Features) -> Parts:
+        """The same for other features, with the same cache."""
+        return Parts(self._model, self.cache, self.size, features, self._prompt_rows, self._copies)
 
     @property
     def scratch_bytes(self) -> int:
@@ -45,7 +50,7 @@ def fitting_parts(
     """The parts of the size that `fit` finds, and its line. Each size is planned once."""
 
     def cache(size: Size) -> Cache:
-        return model.cache(size.batch_size, size.context, dtype, PREFILL_ROWS)
+        return model.paged_cache(size.batch_size, size.context, dtype, PREFILL_ROWS)
 
     @functools.cache
     def parts(size: Size) -> Parts:

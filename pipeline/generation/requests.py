@@ -85,8 +85,9 @@ class Handle:
     Threads: any thread may read it.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, number: int) -> None:
         self.request = request
+        self.number = number  # in order of arrival
         self.end: Finished | Failed | None = None
         self.cancelled = False
 
@@ -114,7 +115,9 @@ class Stats:
     `decode_tokens`, but counted in `command_buffers` and `expert_counts`.
     """
 
-    prompt_tokens: int = 0
+    prompt_tokens: int = 0  # of them prefix_tokens were in the cache already
+    prefix_tokens: int = 0
+    preemptions: int = 0  # sequences that gave up their part of a full cache, and were computed again
     generated_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0

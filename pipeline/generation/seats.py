@@ -41,7 +41,7 @@ class Seats:
         positions: list[int] = []
         slots: list[int] = []
         for sequence, count in parts:
-            tokens += sequence.request.tokens[sequence.done : sequence.done + count]
+            tokens += sequence.before[sequence.done : sequence.done + count]
             positions += range(sequence.done, sequence.done + count)
             slots += [sequence.slot] * count
         writes.add(self.rows.tokens, tokens, row)

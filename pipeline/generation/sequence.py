@@ -14,7 +14,8 @@ class Sequence:
     handle: Handle
     slot: int
     length: int  # tokens at which it ends, by max_tokens or the context
-    done: int = 0  # prompt tokens that went through
+    before: list[int]  # tokens that go through before it decodes: the prompt, and what it had when it gave up its slot
+    done: int = 0  # of them, how many went through
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: list[Top] = field(default_factory=list)
@@ -29,9 +30,14 @@ class Sequence:
         return [*self.request.tokens, *self.tokens]
 
     @property
+    def positions(self) -> int:
+        """Tokens of the prompt and those generated so far."""
+        return len(self.request.tokens) + len(self.tokens)
+
+    @property
     def left(self) -> int:
-        """Prompt tokens that are still to go through before it decodes: the last one is the first step's input."""
-        return len(self.request.tokens) - 1 - self.done
+        """Tokens that are still to go through before it decodes: the last one is the first step's input."""
+        return len(self.before) - 1 - self.done
 
     @property
     def room(self) -> int:

@@ -130,6 +130,11 @@ class Decoder(Generic[ConfigT, LayerT]):
         """A cache for chains of up to `rows` rows of one sequence."""
         return Cache.empty(self.cache_layers(), slots, context, dtype, rows)
 
+    def paged_cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = PREFILL_ROWS) -> Cache:
+        """A cache like `cache`, in which slots have no blocks yet."""
+        blocks = {table.window: table.blocks for table in self.cache(slots, context, dtype, rows).tables}
+        return Cache.paged(self.cache_layers(), slots, context, blocks, dtype, rows)
+
     def kv(self, pipe: Pipeline, cache: Cache, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """The caches of keys and of values of a layer, and its block table."""
         return (

@@ -61,7 +61,7 @@ def test_arrivals_and_cancels_at_any_time(model, seed, prompt_rows):
         events += scheduler.step()
         steps += 1
         assert steps < 3000
-    assert sorted(scheduler._free) == [0, 1, 2, 3]
+    assert sorted(scheduler._batch._free) == [0, 1, 2, 3]
     for handle in handles:
         mine = [event for event in events if event.index == handle.request.index]
         expected, end = alone(model, handle.request), handle.end

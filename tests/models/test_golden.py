@@ -169,7 +169,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     events = list(generator.run([p.Request(0, prompt, 4)]))
     chunks = [event.tokens for event in events if isinstance(event, p.generation.Prefilled)]
     assert len(chunks) > 1 and sum(chunks) == len(prompt) - 1 and chunks[0] == max(chunks) <= 512
-    assert generator.scheduler._parts.prefill.chain.plan.layout.nbytes <= prefill.PREFILL_SCRATCH
+    assert generator.scheduler._batch.parts.prefill.chain.plan.layout.nbytes <= prefill.PREFILL_SCRATCH
     finished = [event for event in events if isinstance(event, p.generation.Finished)]
     logits = model.logits(list(prompt) + finished[0].tokens)
     assert [int(row.argmax()) for row in logits[len(prompt) - 1 : -1]] == finished[0].tokens

@@ -1,0 +1,252 @@
+"""The sequences that have a slot of the cache: how they join, go through, decode and leave, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Listed
+
+from ..graph.transfers import Writes
+from ..models.decoder import Model
+from .flight import Flight
+from .paging import Paging
+from .parts import Parts
+from .requests import Event, Failed, Handle, Prefilled, Stats, TraceEvent
+from .sampler import Features
+from .sequence import Sequence
+from .share import share
+
+
+class Batch:
+    """Sequences in the hands of the thread that steps. Each step is one command buffer.
+
+    returning: sequences that gave up their slots and blocks when the cache was full. They join before anything else.
+    """
+
+    def __init__(self, model: Model, parts: Parts, trace: list[TraceEvent] | None, shares: bool) -> None:
+        self._model = model
+        self._trace = trace
+        self._shares = shares
+        self._free = list(range(parts.size.batch_size))[::-1]
+        self._prompts: list[Sequence] = []  # that have a slot and no row, in order of arrival
+        self._active: list[Sequence] = []  # by row
+        self.returning: list[Sequence] = []
+        self._use(parts)
+        self.paging = Paging(parts.cache, model.device, shares)
+
+    def _use(self, parts: Parts) -> None:
+        self.parts = parts
+        parts.decode.prepare()
+        self._flight = Flight(parts.decode, self._trace)
+
+    def make_chains(self, features: Features) -> None:
+        """Makes the chains anew where they are for other features, and seats all rows again. The cache stays."""
+        if features == self.parts.seats.features:
+            return
+        self._use(self.parts.remade(features))
+        with Writes(self._model.device) as writes:
+            for row, sequence in enumerate(self._active):
+                self.parts.seats.seat(writes, row, sequence)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """All that have a slot."""
+        return [*self._active, *self._prompts]
+
+    @property
+    def in_flight(self) -> bool:
+        return len(self._flight) > 0
+
+    # Between steps
+
+    def admits(self, text: Listed[int]) -> bool:
+        """Whether there are a slot and blocks for one more sequence."""
+        if not self._free or self.returning:
+            return False
+        others = len(self._active) + sum(self.paging.missing(sequence) for sequence in self._prompts)
+        return self.paging.fits(text, others)
+
+    def join(self, handle: Handle) -> None:
+        """Gives a request a slot."""
+        request = handle.request
+        length = min(request.max_tokens, self.parts.size.context - len(request.tokens))
+        self._enter(Sequence(handle, 0, length, list(request.tokens)))
+
+    def _enter(self, sequence: Sequence) -> None:
+        sequence.slot, sequence.done, sequence.before = self._free.pop(), 0, sequence.text
+        self.paging.begin(sequence)
+        self._prompts.append(sequence)
+
+    def close_gaps(self) -> list[Event]:
+        """Those that ended or were cancelled leave, and those that gave up their slots come back where there is room.
+        Gives the ends of those that were cancelled."""
+        events: list[Event] = []
+        for sequence in (*self.sequences, *self.returning):
+            if sequence.handle.cancelled and not sequence.ended:
+                events.append(sequence.finish("cancelled"))
+        for sequence in [each for each in self.sequences if each.ended]:
+            self._remove(sequence)
+        self.returning = [sequence for sequence in self.returning if not sequence.ended]
+        waiting, self.returning = self.returning, []
+        while waiting and self.admits(waiting[0].text):
+            self._enter(waiting.pop(0))
+        self.returning = waiting
+        return events
+
+    def _remove(self, sequence: Sequence) -> None:
+        """Takes slot and blocks of a sequence; what is good of its blocks stays in the tree."""
+        if sequence in self._active:
+            self.parts.seats.move_up([row for row, each in enumerate(self._active) if each is not sequence])
+            self._active.remove(sequence)
+            if not isinstance(sequence.handle.end, Failed):
+                self.paging.went_through(sequence, sequence.text, sequence.positions - 1)
+        else:
+            self._prompts.remove(sequence)
+        self.paging.end(sequence)
+        self._free.append(sequence.slot)
+
+    def leave(self, why: str, spoiled: bool = False) -> None:
+        """All sequences fail. spoiled: nobody knows what is in the cache."""
+        self._flight.drain()
+        for sequence in (*self.sequences, *self.returning):
+            if not sequence.ended:
+                sequence.handle.end = Failed(sequence.request.index, why)
+        self._prompts, self._active, self.returning = [], [], []
+        self._free = list(range(self.parts.size.batch_size))[::-1]
+        if spoiled:
+            self.paging = Paging(self.parts.cache, self._model.device, self._shares)
+        else:
+            self.paging.clear()
+
+    # Steps
+
+    def decode(self, stats: Stats, joins: Callable[[], bool]) -> list[Event]:
+        """A step in which all rows decode, and others are committed ahead, unless `joins` says that a request waits."""
+
+        def ready(ahead: int) -> bool:
+            if any(sequence.ended or sequence.handle.cancelled for sequence in self._active) or joins():
+                return False
+            return all(self.paging.extend(sequence, sequence.positions + ahead) for sequence in self._active)
+
+        with self._counting(stats):
+            return self._flight.step(self._active, stats, ready)
+
+    def step(self, stats: Stats, joins: Callable[[], bool]) -> list[Event]:
+        """A step when nothing is in flight."""
+        features = self.parts.seats.features
+        for sequence in self._prompts:
+            features = features.also(Features.of([sequence.request.sampling]))
+            found = self.paging.advance(sequence)
+            sequence.done += found
+            stats.prefix_tokens += found
+            stats.prompt_tokens += found
+        self.make_chains(features)
+        with Writes(self._model.device) as writes:
+            self._seat(writes, [sequence for sequence in self._prompts if not sequence.left], stats)
+        if self._prompts:
+            events = self._step_with_prompts(stats)
+            if events is not None:
+                return events
+        self._provide([], stats)
+        return self.decode(stats, joins) if self._active else []
+
+    @contextlib.contextmanager
+    def _counting(self, stats: Stats) -> Iterator[None]:
+        """Counts the command buffers that are committed within."""
+        device = self._model.device
+        before = device.computing_command_buffers
+        try:
+            yield
+        finally:
+            stats.command_buffers += device.computing_command_buffers - before
+
+    def _seat(self, writes: Writes, ready: list[Sequence], stats: Stats) -> None:
+        """Gives rows to sequences, whose last prompt token goes through with the next step."""
+        for sequence in ready:
+            self.parts.seats.seat(writes, len(self._active), sequence)
+            self._active.append(sequence)
+            self._prompts.remove(sequence)
+            sequence.done += 1
+            stats.prompt_tokens += not sequence.tokens
+
+    def _step_with_prompts(self, stats: Stats) -> list[Event] | None:
+        """Tokens of prompts go through, beside the rows that decode and those whose prompt ends here. None where there
+        is no room for any of them."""
+        mixed = self.parts.mixed
+        alone = mixed is None
+        parts = self._provided(self.parts.prefill.rows if mixed is None else mixed.rows, stats)
+        if not (alone or self._active or any(count == sequence.left for sequence, count in parts)):
+            alone, parts = True, self._provided(self.parts.prefill.rows, stats)
+        if not parts:
+            return None
+        if mixed is None or alone:
+            return self._step_of_prompts(parts, stats)
+        ready = [sequence for sequence, count in parts if count == sequence.left]
+        rows, start = len(self._active) + len(ready), time.perf_counter()
+        with Writes(self._model.device) as writes:
+            prompts = self.parts.seats.show(writes, rows, parts)
+            self._seat(writes, ready, stats)
+        with self._counting(stats):
+            mixed.run(rows, prompts)
+        seconds = (time.perf_counter() - start) / (rows + prompts)
+        stats.decode_seconds += rows * seconds
+        stats.prefill_seconds += prompts * seconds
+        return self._went_through(parts, stats) + mixed.results.take(0, self._active, stats)
+
+    def _step_of_prompts(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
+        """Tokens of prompts go through alone."""
+        start = time.perf_counter()
+        with Writes(self._model.device) as writes:
+            prompts = self.parts.seats.show(writes, self.parts.size.batch_size, parts)
+        self.parts.prefill.run(prompts)
+        stats.prefill_seconds += time.perf_counter() - start
+        return self._went_through(parts, stats)
+
+    def _went_through(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
+        events: list[Event] = []
+        for sequence, count in parts:
+            sequence.done += count
+            self.paging.went_through(sequence, sequence.before, min(sequence.done, len(sequence.before) - 1))
+            if not sequence.tokens:  # else it was computed before
+                stats.prompt_tokens += count
+                total = len(sequence.before)
+                events.append(Prefilled(sequence.request.index, count, min(sequence.done, total - 1), total))
+        return events
+
+    # Blocks
+
+    def _provided(self, rows: int, stats: Stats) -> list[tuple[Sequence, int]]:
+        """The prompts that go through in a step of up to `rows` of their tokens, each with how many; there are blocks
+        for them and for the rows that decode."""
+        while True:
+            counts = share(self._left(), rows)
+            parts = [(sequence, count) for sequence, count in zip(self._prompts, counts) if count]
+            if self._provide(parts, stats):
+                return parts
+
+    def _left(self) -> list[int]:
+        """How many tokens of each prompt are to go through; 0 for one whose next block another prompt computes now: it
+        will be there in the next step."""
+        left, computed = [], set()
+        for sequence in self._prompts:
+            block = self.paging.next_block(sequence)
+            left.append(0 if block in computed else sequence.left)
+            if block is not None:
+                computed.add(block)
+        return left
+
+    def _provide(self, parts: list[tuple[Sequence, int]], stats: Stats) -> bool:
+        """Gives the rows that decode, and prompts for so many tokens, the blocks of the next step. Where there are too
+        few, the youngest sequence gives up its own and is computed again later: then it is False."""
+        kept = True
+        wanted = [(sequence, sequence.positions) for sequence in self._active]
+        wanted += [(sequence, sequence.done + count + (count == sequence.left)) for sequence, count in parts]
+        for sequence, positions in wanted:
+            while sequence in self.sequences and not self.paging.extend(sequence, positions):
+                youngest = max(self.sequences, key=lambda each: each.handle.number)
+                self._remove(youngest)
+                self.returning.insert(0, youngest)
+                stats.preemptions += 1
+                kept = False
+        return kept
