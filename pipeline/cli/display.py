@@ -21,8 +21,9 @@ class Display:
     def placing(self, nbytes: int, total: int) -> None:
         """`nbytes` of `total` bytes of weights are in the memory of a device that has some of its own."""
 
-    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
-        """Prompts start to run: how many, their tokens, and the most tokens that may come of them."""
+    def start(self, prompts: int | None, prompt_tokens: int, most_tokens: int) -> None:
+        """Prompts start to run: how many, their tokens, and the most tokens that may come of them. Where more prompts
+        come, `prompts` is None, and nobody knows the numbers."""
 
     def prompt(self, text: str) -> None:
         """The single prompt, whose text follows piece by piece."""

@@ -9,7 +9,7 @@ from support.programs import fake, refuse, rows_of, run
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.resuming import read_rows
 from pipeline.cli.row_file import RowWriter
-from pipeline.cli.rows import failed_row, finished_row
+from pipeline.cli.rows import failed_row, finished_row, key_of
 from pipeline.errors import UsageError
 
 
@@ -31,7 +31,11 @@ def test_rows_are_kept_and_the_rest_goes(tmp_path, rest):
     file = tmp_path / "o.jsonl"
     written(file, row(4), failed_row(Prompt(2, 2, ""), "why"), row(0), rest=rest)
     with RowWriter(file, resume=True) as writer:
-        assert [(kept.index, kept.id, kept.prompt) for kept in writer.kept] == [(4, "id4", "p4"), (0, "id0", "p0")]
+        assert list(writer.kept.keys) == [key_of(4), key_of(0)]
+        for index in (4, 0):
+            writer.kept.claim(writer.kept.find(key_of(index)), (f"id{index}", f"p{index}"))
+        writer.kept.check_all_claimed()
+        assert writer.kept.find(key_of(2)) is None
         assert indices(file) == [4, 0]
         with pytest.raises(UsageError, match="another run"):
             RowWriter(file)
@@ -42,7 +46,7 @@ def test_rows_are_kept_and_the_rest_goes(tmp_path, rest):
 
 def test_a_file_that_is_not_there_yet(tmp_path):
     with RowWriter(tmp_path / "o.jsonl", resume=True) as writer:
-        assert writer.kept == []
+        assert len(writer.kept) == 0
         writer.add(row(0))
     assert indices(tmp_path / "o.jsonl") == [0]
 
@@ -57,15 +61,15 @@ def test_a_file_of_something_else_is_left_alone(tmp_path, line):
     with pytest.raises(UsageError, match="o.jsonl line 2 is no row of a run"):
         RowWriter(file, resume=True)
     assert file.read_bytes() == before
-    RowWriter(file).close()  # it is not locked any more
+    RowWriter(file, overwrite=True).close()  # it is not locked any more
 
 
 def test_the_first_of_two_rows_counts(tmp_path):
     file = tmp_path / "o.jsonl"
     written(file, row(1), row(1))
     with open(file, "rb") as stream:
-        (kept,) = read_rows(stream, file)
-    assert kept.start == 0
+        kept = read_rows(stream, file)
+    assert list(kept.starts) == [0]
 
 
 def test_a_run_goes_on(tmp_path):

@@ -40,12 +40,12 @@ def write_prompts(file: Path, rows: int = ROWS) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001) -> Killed:
+def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001, how: str = "--overwrite") -> Killed:
     """Runs the prompts and kills the run `moment` seconds after its first row was finished. `start` starts a program,
-    as support.programs has it; `pause` is what each token takes longer."""
+    as support.programs has it; `pause` is what each token takes longer, `how` what is to become of earlier rows."""
     finished = out.with_suffix(".finished")
     finished.write_bytes(b"")
-    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 4, "--threads", 1]
+    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 4, "--threads", 1, how]
     process = start([PROGRAM], arguments, {"FINISHED": str(finished), "PAUSE": str(pause)})
     try:
         while not finished.stat().st_size:
