@@ -76,7 +76,7 @@ def test_conversations_without_a_template_fail_alone(tmp_path):
     rows = rows_of(out)
     assert code == 1 and "no chat template" in rows[0]["error"] and rows[1]["text"]
     prompts.write_text(json.dumps(lines[0]))
-    refuse("--prompts", prompts, "--out", out, program=fake, words=["no chat template"])
+    refuse("--prompts", prompts, "--out", out, "--overwrite", program=fake, words=["no chat template"])
 
 
 def test_parts_of_text_are_joined(model):
