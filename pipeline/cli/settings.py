@@ -113,9 +113,7 @@ class Settings:
         if self.resume and (self.prompts is None or self.out in (None, "-")):
             raise UsageError("--resume: goes on with the rows of an earlier run; give --prompts and --out FILE")
         if self.resume and self.overwrite:
-            raise UsageError(
-                "--resume and --overwrite: one keeps the rows of --out, one loses them; give one of them"
-            )
+            raise UsageError("--resume and --overwrite: one keeps the rows of --out, one loses them; give one of them")
         if self.overwrite and self.out in (None, "-"):
             raise UsageError("--overwrite: empties the file of rows; give --out FILE")
         story = self.prompt is None and self.prompts is None

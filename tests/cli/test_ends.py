@@ -105,6 +105,18 @@ def test_a_kill_loses_no_row(tmp_path):
     assert [row["index"] for row in rows] == list(range(200)) and all(rows[index] == before[index] for index in before)
 
 
+def test_a_batch_that_is_killed_again_and_again(tmp_path):
+    """tests/fuzz/kills.py kills one of 2,000 rows a hundred times."""
+    prompts, out, whole = (tmp_path / name for name in ("p.jsonl", "o.jsonl", "whole.jsonl"))
+    kills.write_prompts(prompts, 120)
+    count, wrong = kills.go_on(start, prompts, out, [0.0, 0.05, 0.1])
+    assert wrong == [] and count >= 2
+    seed = json.loads((tmp_path / "o.jsonl.run").read_text())["settings"]["seed"]
+    options = ("--batch-size", 3, "--temperature", 0.8, "--seed", seed)
+    assert run("--prompts", prompts, "--out", whole, *options)[0] == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_second_ctrl_c_ends_a_step_that_hangs():
     process = start([FAKE], ["--prompt", "x"], {"FAKE_SLEEP": "30"})
     assert process.stdout.read(1) == b"x"

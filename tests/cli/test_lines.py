@@ -5,7 +5,7 @@ import json
 import pytest
 from support.programs import fake, rows_of, run
 
-from pipeline.cli.lines import LINE_KEYS, parse_line
+from pipeline.cli.lines import parse_line
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.unknown_keys import NAMED_KEYS, UnknownKeys
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cli import out_target, row_file
-from pipeline.cli.prompts import Prompt
 from pipeline.cli.out_target import check_unused
+from pipeline.cli.prompts import Prompt
 from pipeline.cli.row_file import RowWriter
 from pipeline.cli.rows import InOrder, failed_row, finished_row
 from pipeline.errors import UsageError
