@@ -155,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
     add("--trace", metavar="FILE", type=file_path, help="write a Chrome trace of every dispatch")
+    add(
+        "--metrics",
+        metavar="FILE",
+        type=file_path,
+        help="keep the figures of the run there, in Prometheus's text format, renewed every few seconds",
+    )
     add("--json", action="store_true", help="print only a summary, as JSON")
     return parser
 

@@ -15,6 +15,8 @@ MAX_WARNINGS = 10  # failed rows that are named one by one
 class Display:
     """A display that shows nothing, and the base of the others. Calls come in the order of the methods."""
 
+    status_seconds = 1.0  # from one status to the next
+
     def loading(self, what: str) -> None:
         """The checkpoint is being opened and the model loaded."""
 
@@ -42,6 +44,9 @@ class Display:
 
     def done(self, tokens: int, most_tokens: int) -> None:
         """A prompt is finished, after `tokens` of at most `most_tokens`."""
+
+    def status(self, text: str, left: str) -> None:
+        """How far a long run is, and the time that is left; empty where nobody knows."""
 
     def warn(self, message: str) -> None:
         """A prompt failed."""

@@ -35,6 +35,7 @@ class Feed:
         self.ahead: deque[Job] = deque()
         self.all_here = False
         self.jobs = self.kept = self.failed = 0
+        self.first_share = 0.0  # of the prompts, that had their rows or failed before the first job
         self.unknown = UnknownKeys()
         self._maker = maker
         self._samples = samples
@@ -81,12 +82,16 @@ class Feed:
         return self.prompts.ended and not self.ahead
 
     def _next(self, seconds: float | None) -> Job | None:
+        share = self.prompts.share
         while (prompt := self.prompts.take(seconds)) is not None:
             self.unknown.add(prompt)
             made = self._made(prompt)
             if isinstance(made, Job):
+                if not self.jobs:
+                    self.first_share = share or 0.0
                 self.jobs += 1
                 return made
+            share = self.prompts.share
             if made is not None:
                 self.failed += 1
                 self._first = self._first or made

@@ -70,6 +70,9 @@ class LiveDisplay(Display):
     def done(self, tokens: int, most_tokens: int) -> None:
         self._bars.done(tokens, most_tokens)
 
+    def status(self, text: str, left: str) -> None:
+        self._bars.left(left)
+
     def row(self, row: Row) -> None:
         if self._text and not self._streams and "error" not in row:
             self._console.print(Text(printable(row_text(row))))
@@ -147,6 +150,7 @@ class Bars:
         self._totals: dict[str, int] = {}
         self._last = time.monotonic()
         self._drawn = 0.0
+        self._left = ""
 
     def loading(self, what: str) -> None:
         self._add("load", f"loading {printable(what)}", None)
@@ -178,6 +182,10 @@ class Bars:
         if "prompts" in self._totals:
             self._count("prompts", 1)
 
+    def left(self, text: str) -> None:
+        """Shows the time that is left beside the bar of prompts."""
+        self._left = text
+
     def _add(self, name: str, description: str, total: int | None) -> None:
         self._tasks[name] = self.progress.add_task(description, total=total, count="", rate="")
         self._amounts[name], self._seconds[name], self._totals[name] = 0, 0.0, total or 0
@@ -201,5 +209,6 @@ class Bars:
                 continue
             amount, seconds = self._amounts[name], self._seconds[name]
             rate = f"{amount / seconds:,.0f} tok/s" if seconds > 0 and amount else ""
+            rate = self._left if name == "prompts" else rate
             count = f"{amount:,}/{total:,}" if total else f"{amount:,}"
             self.progress.update(self._tasks[name], completed=amount, total=total or None, count=count, rate=rate)

@@ -14,7 +14,7 @@ __all__ = ["STREAM_CONTEXT", "check_context", "least_size", "wanted_size"]
 
 # Positions of a sequence where the longest text is not known yet, because prompts still come.
 STREAM_CONTEXT = 8192
-_SHARE = 2  # of the machine's memory, a cache whose size nobody named takes at most one part of so many
+_SHARE = 8  # of the machine's memory, a cache whose size nobody named takes at most one part of so many
 
 
 def check_context(settings: CheckedSettings, model: Decoder) -> None:
@@ -35,7 +35,7 @@ def wanted_size(
 
     Where more prompts come (not `all_here`), their lengths are unknown: then it is the model's context, but no more
     than STREAM_CONTEXT, if the longest of `jobs` needs no more, and no more than memory allows. cache_bytes: what a
-    cache of a size takes; memory that is the machine's is used only where texts are."""
+    cache of a size takes."""
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 1 if model.device.unified else OWN_MEMORY_BATCH

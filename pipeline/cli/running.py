@@ -24,6 +24,7 @@ from .engine import Engine, package_engine
 from .feed import Feed
 from .interrupt import Interrupt
 from .jobs import JobMaker
+from .progress import Progress
 from .prompts import OnePrompt, Prompts, open_prompts
 from .record import check_record, read_record, record_of, record_path, write_record
 from .room import check_context, least_size, wanted_size
@@ -122,10 +123,14 @@ class _Run:
                 writer = writer or self._writer(stack, checkpoint)  # no file was emptied before this
 
                 def check() -> None:
+                    progress.look()
                     of = f" of {feed.jobs}" if feed.all_here else ""
                     interrupt.check(f"{session.finished}{of} prompts are finished")
 
                 session = Session(feed, settings, tokenizer, writer, display, check, _shows(settings))
+                metrics = None if settings.metrics is None else Path(settings.metrics)
+                progress = Progress(display, feed, session, lambda: generator.stats if generator else Stats(), metrics)
+                stack.callback(progress.close)
                 session.begin()
                 if generator is not None:
                     requests = session.requests(engine.Request)

@@ -57,6 +57,7 @@ class Session:
         self.prefill_tokens = 0
         self._feed = feed
         self._settings = settings
+        self._sampling = settings.sampling
         self._tokenizer = tokenizer
         self._writer = writer
         self._display = display
@@ -116,6 +117,7 @@ class Session:
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, job.prompt.index) if seed is None else seed
         number = job.prompt.index + sample * _SAMPLE
+        sampling = replace(self._sampling, **own) if own else self._sampling
         self._unfilled[number] = len(job.tokens)
         return request(
             number,
@@ -123,7 +125,7 @@ class Session:
             job.max_tokens,
             temperature,
             row_seed(seed, sample - 1) if sample else seed,
-            replace(settings.sampling, **own),
+            sampling,
             watch(self._tokenizer, job.stop, job.before),
         )
 

@@ -18,7 +18,7 @@ from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
 from .out_target import check_no_rows, check_unused
 from .prompt import MOST_SAMPLES
-from .record import recorded_seed
+from .record import record_path, recorded_seed
 
 __all__ = [
     "MAX_BATCH",
@@ -65,6 +65,7 @@ class Settings:
     order: str = ORDERS[0]
     n: int = 1
     trace: str | None = None
+    metrics: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_k: int = 0
@@ -207,14 +208,19 @@ def _check_count(option: str, value: int, least: int, most: int | None) -> None:
 def _check_targets(settings: CheckedSettings) -> None:
     """Files are written to folders that exist, and over no file that this run reads or writes otherwise."""
     targets = [("--out", settings.out if settings.out != "-" else None), ("--trace", settings.trace)]
+    targets.append(("--metrics", settings.metrics))
     for option, target in targets:
         if target is not None:
             _check_target(option, Path(target), settings)
     if settings.out not in (None, "-") and not settings.resume and not settings.overwrite:
         check_no_rows(Path(settings.out or ""))
-    if settings.trace is not None and settings.out is not None and settings.out != "-":
-        if _same(Path(settings.trace), Path(settings.out)):
-            raise UsageError(f"--trace {settings.trace}: the same file as --out; give another one")
+    given = [(option, Path(target)) for option, target in targets if target is not None]
+    if settings.out is not None and settings.out != "-":
+        given.append(("the record of --out", record_path(Path(settings.out))))
+    for number, (option, path) in enumerate(given):
+        other = next((name for name, earlier in given[:number] if _same(path, earlier)), None)
+        if other is not None:
+            raise UsageError(f"{option} {path}: the same file as {other}; give another one")
 
 
 def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:

@@ -132,8 +132,8 @@ def test_a_context_for_prompts_that_nobody_has_seen():
     assert size(all_here=True) == (1, 20) and size() == (4, STREAM_CONTEXT)
     assert size(context=77) == (4, 77) and size(model_context=500) == (4, 500)
     assert size(longest=STREAM_CONTEXT + 5) == (4, STREAM_CONTEXT + 5)
-    unit = machine_bytes() // 4 // STREAM_CONTEXT  # four such caches would fill the memory: half of it is taken
-    assert size(unit=unit) == (4, STREAM_CONTEXT // 2) and size(unit=unit, unified=False) == (4, STREAM_CONTEXT)
+    unit = machine_bytes() // 4 // STREAM_CONTEXT  # such a cache would fill the memory: an eighth of it is taken
+    assert size(unit=unit) == (4, STREAM_CONTEXT // 8) and size(unit=unit, unified=False) == (4, STREAM_CONTEXT)
     assert size(unit=machine_bytes()) == (4, 20)
 
 
