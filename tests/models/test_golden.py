@@ -11,7 +11,7 @@ from support.paths import ROOT, golden
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.generation import prefill, scheduler
+from pipeline.generation import parts, prefill
 from pipeline.metalc.toolchain import runnable_isas
 
 GOLDEN = golden("golden")
@@ -161,7 +161,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     """Prefill in chunks, and token by token through the decode chain, leave the same cache."""
     model, golden = story
     for name, value in settings.items():
-        monkeypatch.setattr(prefill if name == "PREFILL_SCRATCH" else scheduler, name, value)
+        monkeypatch.setattr(prefill if name == "PREFILL_SCRATCH" else parts, name, value)
     prompt = tuple((golden[0]["prompt_ids"] + golden[0]["tokens"] + golden[1]["tokens"]) * 20)[
         : 300 if settings else 600
     ]
