@@ -86,15 +86,14 @@ class RowWriter:
             while written < len(line):
                 written += self._stream.write(line[written:])
             self._stream.flush()
-            self._sync()
         except BrokenPipeError:
             raise
         except OSError as error:
             self._drop_partial(written)
-            done = f"{self.rows} rows are complete in it"
-            raise UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}") from error
+            raise self._failed(error) from error
         self._keys.append(row_key(row))
         self._lengths.append(len(line))
+        self._sync()
 
     def close(self) -> None:
         """Puts the rows of a file in input order, where that is asked for, and closes it. A stream stays open."""
@@ -115,8 +114,15 @@ class RowWriter:
         now = time.monotonic()
         if self._path is not None and now - self._synced >= SYNC_SECONDS:
             self._synced = now
-            if is_file(self._stream.fileno()):
-                os.fsync(self._stream.fileno())
+            try:
+                if is_file(self._stream.fileno()):
+                    os.fsync(self._stream.fileno())
+            except OSError as error:  # some disks tell here that they are full
+                raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> UsageError:
+        done = f"{self.rows} rows are complete in it"
+        return UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}")
 
     def _drop_partial(self, count: int) -> None:
         """Removes the part of a row that fitted, where the stream is a file."""

@@ -96,8 +96,9 @@ class Session:
 
     def requests(self, request: type[Request]) -> Iterator[Request | None]:
         """The requests for the generator, in input order; None where no prompt is there now. `request` is the class."""
+        at_once = None if self._feed.prompts.whole else 0  # a file's lines are there, though a thread reads them
         while True:
-            job = self._feed.take(0)
+            job = self._feed.take(at_once)
             if job is None and not self._feed.ended and not self._running:
                 self._wait()
                 job = self._feed.take(0.1)

@@ -278,6 +278,28 @@ def test_row_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
     assert indices(file) == [0]
 
 
+def test_rows_go_to_the_disk_now_and_then(tmp_path, monkeypatch):
+    """A disk that tells only then that it is full ends the run with a line, and the row stays."""
+    file, now, synced = tmp_path / "o.jsonl", [100.0], []
+    monkeypatch.setattr(row_file.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(row_file.os, "fsync", synced.append)
+    writer = RowWriter(file)
+    for index in range(6):
+        writer.add(row(index))
+        now[0] += row_file.SYNC_SECONDS / 2.5
+    assert len(synced) == 1
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(row_file.os, "fsync", full)
+    now[0] += row_file.SYNC_SECONDS
+    with pytest.raises(UsageError, match="o.jsonl: cannot be written: No space left.*7 rows"):
+        writer.add(row(6))
+    writer.close()
+    assert indices(file) == list(range(7))
+
+
 def test_stream_stays_open():
     stream = io.BytesIO()
     with RowWriter(stream=stream) as writer:

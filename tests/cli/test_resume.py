@@ -2,10 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
 
 import pytest
-from support.programs import fake, refuse, rows_of, run
+from support.programs import FAKE, fake, refuse, rows_of, run
 
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.cli.feed import AHEAD
@@ -227,3 +230,24 @@ def test_what_a_full_disk_left_needs_no_second_copy(tmp_path, monkeypatch):
     with RowWriter(file, resume=True, in_order=False) as writer:
         assert writer.rows == 2
     assert file.stat().st_ino == number and indices(file) == [4, 0]
+
+
+@pytest.mark.parametrize("room", [1500, 2345])
+def test_a_run_that_a_full_disk_ended_goes_on(tmp_path, room):
+    """A limit of a file's size stands for the disk's end, wherever in a row that is."""
+    prompts, out, whole = tmp_path / "p.txt", tmp_path / "o.jsonl", tmp_path / "whole.jsonl"
+    prompts.write_text("".join(f"p{i}\n" for i in range(40)))
+    options = ["--prompts", prompts, "--max-tokens", 3, "--batch-size", 4]
+    assert fake(*options, "--out", whole)[0] == 0
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    command = [sys.executable, FAKE, *options, "--out", out]
+    done = subprocess.run([*map(str, command)], preexec_fn=limit, capture_output=True, text=True)
+    rows = rows_of(out)
+    assert done.returncode == 2 and 0 < len(rows) < 40
+    why = f"{out}: cannot be written: File too large; {len(rows)} rows are complete in it"
+    assert done.stderr == f"onebuf: error: {why}\n"
+    code, _, err = fake(*options, "--out", out, "--resume")
+    assert code == 0 and f"has rows of {len(rows)} of 40" in err and out.read_bytes() == whole.read_bytes()
