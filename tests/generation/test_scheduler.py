@@ -186,7 +186,8 @@ def test_requests_that_are_not_there_yet(model):
     def requests():
         nonlocal asked
         yield p.Request(0, PROMPTS[0], 12)
-        for asked in range(1, 6):
+        while asked < 5:
+            asked += 1
             yield None
         yield p.Request(1, PROMPTS[1], 3)
         yield None
