@@ -18,7 +18,7 @@ from .unknown_keys import UnknownKeys
 __all__ = ["AHEAD", "Feed"]
 
 AHEAD = 1000  # prompts that are looked at before the first one runs
-AHEAD_TOKENS = 100_000  # of theirs
+AHEAD_TOKENS = 300_000  # of theirs
 _HELD = 1 << 20  # bytes of prompts that failed, above which they wait on the disk
 
 

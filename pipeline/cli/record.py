@@ -45,7 +45,9 @@ _SETTINGS = (
 
 
 def record_path(out: Path) -> Path:
-    return out.with_name(out.name + ".run")
+    """Where the record of a file of rows is: beside the file itself, where `out` is a link."""
+    place = Path(os.path.realpath(out))
+    return place.with_name(place.name + ".run")
 
 
 def record_of(settings: Any, weights: Iterable[Path]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def model_digest(model: Path, weights: Iterable[Path]) -> str:
 
 def write_record(out: Path, record: Mapping[str, Any]) -> None:
     """Writes the record beside the file of rows, all or nothing."""
-    path = record_path(Path(os.path.realpath(out)))
+    path = record_path(out)
     temporary = path.with_name(f".{path.name}.new")
     try:
         with open(temporary, "w", encoding="utf-8") as stream:
@@ -93,7 +95,7 @@ def write_record(out: Path, record: Mapping[str, Any]) -> None:
 
 def read_record(out: Path) -> dict[str, Any] | None:
     """The record of a file of rows; None where it has none. UsageError where it is damaged."""
-    path = record_path(Path(os.path.realpath(out)))
+    path = record_path(out)
     try:
         record = json.loads(path.read_bytes())
         if record["version"] == _VERSION and isinstance(record["settings"], dict) and record["model"]["digest"]:

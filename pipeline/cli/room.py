@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..errors import UsageError
 from ..graph.memory import machine_bytes
 from ..models.decoder import Decoder
+from ..models.fitting import memory_left
 from .jobs import Job
 from .settings import OWN_MEMORY_BATCH, CheckedSettings
 
@@ -14,7 +15,8 @@ __all__ = ["STREAM_CONTEXT", "check_context", "least_size", "wanted_size"]
 
 # Positions of a sequence where the longest text is not known yet, because prompts still come.
 STREAM_CONTEXT = 8192
-_SHARE = 8  # of the machine's memory, a cache whose size nobody named takes at most one part of so many
+# Of the machine's memory, or of what weights leave of a device's own, such a cache takes one part of so many at most.
+_MACHINE_SHARE, _DEVICE_SHARE = 8, 2
 
 
 def check_context(settings: CheckedSettings, model: Decoder) -> None:
@@ -34,8 +36,8 @@ def wanted_size(
     its own, where a batch hardly takes longer than a row, for many texts. Never more rows than texts.
 
     Where more prompts come (not `all_here`), their lengths are unknown: then it is the model's context, but no more
-    than STREAM_CONTEXT, if the longest of `jobs` needs no more, and no more than memory allows. cache_bytes: what a
-    cache of a size takes."""
+    than STREAM_CONTEXT, if the longest of `jobs` needs no more, and no more than leaves memory for other things.
+    cache_bytes: what a cache of a size takes."""
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 1 if model.device.unified else OWN_MEMORY_BATCH
@@ -45,9 +47,11 @@ def wanted_size(
     if settings.context is not None:
         return batch_size, settings.context
     context = min(model.context, max(STREAM_CONTEXT, longest))
-    while model.device.unified and context > longest:
-        if cache_bytes(batch_size, context) <= machine_bytes() // _SHARE:
-            break
+    if model.device.unified:
+        room = machine_bytes() // _MACHINE_SHARE
+    else:
+        room = (memory_left(model.device) - model.unplaced_bytes) // _DEVICE_SHARE
+    while context > longest and cache_bytes(batch_size, context) > room:
         context = max(context // 2, longest)
     return batch_size, context
 

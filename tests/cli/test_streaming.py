@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from support.programs import FAKE, fake, finish, refuse, rows_of, run, start
 
+from pipeline.cli import room
 from pipeline.cli.feed import AHEAD
 from pipeline.cli.jobs import Job, JobMaker
 from pipeline.cli.prompt import Prompt
@@ -110,30 +111,32 @@ def test_bad_lines_before_the_first_good_one_wait(tmp_path):
 def test_a_prompt_that_is_too_long_names_the_context_it_needs():
     """Where more prompts come, memory and not their longest text has decided the context."""
     model = SimpleNamespace(context=1024, vocab_size=4096)
-    for context, room, expected in (
+    for context, positions, expected in (
         (None, 40, "60 tokens are too many for the 40 positions that this run has; give --context 61 or more"),
         (None, 1024, None),
         (50, 50, "60 tokens are too many for a context of 50; shorten it by 11 or more"),
     ):
         settings = Settings(prompts="p.txt", context=context).checked()
         maker = JobMaker(SimpleNamespace(end_texts=(), decode_prompt=lambda tokens: ""), model, settings, None)
-        maker.context = room
+        maker.context = positions
         assert getattr(maker.make(Prompt(0, 0, "", tokens=(5,) * 60)), "error", None) == expected
 
 
 def size(context=None, model_context=100_000, all_here=False, unit=1, longest=20, unified=True):
-    model = SimpleNamespace(context=model_context, device=SimpleNamespace(unified=unified))
+    model = SimpleNamespace(context=model_context, device=SimpleNamespace(unified=unified), unplaced_bytes=1000)
     settings = Settings(prompts="p.txt", context=context, batch_size=4).checked()
     jobs = [Job(Prompt(0, 0, ""), "", (5,), longest - 1, 1)]
     return wanted_size(settings, model, jobs, all_here, lambda batch, context: batch * context * unit)
 
 
-def test_a_context_for_prompts_that_nobody_has_seen():
+def test_a_context_for_prompts_that_nobody_has_seen(monkeypatch):
     assert size(all_here=True) == (1, 20) and size() == (4, STREAM_CONTEXT)
     assert size(context=77) == (4, 77) and size(model_context=500) == (4, 500)
     assert size(longest=STREAM_CONTEXT + 5) == (4, STREAM_CONTEXT + 5)
     unit = machine_bytes() // 4 // STREAM_CONTEXT  # such a cache would fill the memory: an eighth of it is taken
-    assert size(unit=unit) == (4, STREAM_CONTEXT // 8) and size(unit=unit, unified=False) == (4, STREAM_CONTEXT)
+    assert size(unit=unit) == (4, STREAM_CONTEXT // 8)
+    monkeypatch.setattr(room, "memory_left", lambda device: 1000 + 4 * STREAM_CONTEXT)  # half is left for other things
+    assert size(unified=False) == (4, STREAM_CONTEXT // 2) and size(unified=False, all_here=True) == (1, 20)
     assert size(unit=machine_bytes()) == (4, 20)
 
 
