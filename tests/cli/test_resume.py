@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from support.programs import FAKE, fake, refuse, rows_of, run
+from support.programs import FAKE, fake, refuse, rows_of, run, within
 
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.cli.feed import AHEAD
+from pipeline.cli import feed
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.resuming import read_rows
 from pipeline.cli.row_file import RowWriter
@@ -116,12 +116,18 @@ def test_nothing_to_go_on_with(options):
 # What the rows were made with
 
 
-def start_of_a_run(tmp_path, *options, model=()):
+@pytest.fixture
+def here(capsys):
+    """The program with the generator of fakes.py, in this process."""
+    return lambda *arguments: within(capsys, *arguments)
+
+
+def start_of_a_run(here, tmp_path, *options, model=()):
     """A run whose second row is lost; the arguments that made it."""
     prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
     prompts.write_text("The fox\nThe cat\n")
     arguments = [*model, "--prompts", prompts, "--out", out, "--max-tokens", 5]
-    assert fake(*arguments, *options)[0] == 0
+    assert here(*arguments, *options)[0] == 0
     out.write_bytes(out.read_bytes().splitlines(keepends=True)[0])
     return arguments, out
 
@@ -141,88 +147,89 @@ def start_of_a_run(tmp_path, *options, model=()):
         ([], ["--kv-cache", "q8"], ['--kv-cache was "f16"']),
     ],
 )
-def test_other_settings_are_refused_by_name(tmp_path, first, second, words):
-    arguments, out = start_of_a_run(tmp_path, *first)
+def test_other_settings_are_refused_by_name(tmp_path, here, first, second, words):
+    arguments, out = start_of_a_run(here, tmp_path, *first)
     before = out.read_bytes()
-    refuse(*arguments, *second, "--resume", program=fake, words=["--resume", str(out), *words])
+    refuse(*arguments, *second, "--resume", program=here, words=["--resume", str(out), *words])
     assert out.read_bytes() == before
-    assert fake(*arguments, *first, "--resume", "--batch-size", 3, "--threads", 1)[0] == 0
+    assert here(*arguments, *first, "--resume", "--batch-size", 3, "--threads", 1)[0] == 0
     assert indices(out) == [0, 1] and out.read_bytes().startswith(before)
 
 
-def test_another_model_is_refused(tmp_path):
+def test_another_model_is_refused(tmp_path, here):
     """Its contents count: a folder may be moved, and a file may be changed in its place."""
     folder, moved = tmp_path / "model", tmp_path / "moved"
     shutil.copytree(builtin_model(), folder)
-    arguments, out = start_of_a_run(tmp_path, model=["--model", folder])
+    arguments, out = start_of_a_run(here, tmp_path, model=["--model", folder])
     folder.rename(moved)
-    assert fake("--model", moved, *arguments[2:], "--resume")[0] == 0 and indices(out) == [0, 1]
+    assert here("--model", moved, *arguments[2:], "--resume")[0] == 0 and indices(out) == [0, 1]
     with open(moved / "model.safetensors", "r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\x77")
     words = ["--resume", "the model was 'model', now it is 'moved'"]
-    refuse("--model", moved, *arguments[2:], "--resume", program=fake, words=words)
+    refuse("--model", moved, *arguments[2:], "--resume", program=here, words=words)
 
 
-def test_the_seed_is_that_of_the_first_run(tmp_path):
-    arguments, out = start_of_a_run(tmp_path, "--temperature", 1)
+def test_the_seed_is_that_of_the_first_run(tmp_path, here):
+    arguments, out = start_of_a_run(here, tmp_path, "--temperature", 1)
     whole = rows_of(out)
     seed = json.loads((tmp_path / "o.jsonl.run").read_text())["settings"]["seed"]
-    code, printed, _ = fake(*arguments, "--temperature", 1, "--resume", "--json")
+    code, printed, _ = here(*arguments, "--temperature", 1, "--resume", "--json")
     assert code == 0 and json.loads(printed)["seed"] == seed and rows_of(out)[0] == whole[0]
 
 
-def test_rows_without_a_record(tmp_path):
-    arguments, out = start_of_a_run(tmp_path)
+def test_rows_without_a_record(tmp_path, here):
+    arguments, out = start_of_a_run(here, tmp_path)
     record = tmp_path / "o.jsonl.run"
     record.write_text("{}")
-    refuse(*arguments, "--resume", program=fake, words=[str(record), "no record of a run", "delete it"])
+    refuse(*arguments, "--resume", program=here, words=[str(record), "no record of a run", "delete it"])
     record.unlink()
-    code, _, err = fake(*arguments, "--resume")
+    code, _, err = here(*arguments, "--resume")
     assert code == 0 and err.count(f"{record}: is not there") == 1 and indices(out) == [0, 1] and record.exists()
 
 
-def test_rows_are_not_emptied_in_silence(tmp_path):
-    arguments, out = start_of_a_run(tmp_path)
+def test_rows_are_not_emptied_in_silence(tmp_path, here):
+    arguments, out = start_of_a_run(here, tmp_path)
     before = out.read_bytes()
-    refuse(*arguments, program=fake, words=[f"--out {out}", "--resume", "--overwrite"])
-    refuse(*arguments, "--resume", "--overwrite", program=fake, words=["--resume and --overwrite"])
+    refuse(*arguments, program=here, words=[f"--out {out}", "--resume", "--overwrite"])
+    refuse(*arguments, "--resume", "--overwrite", program=here, words=["--resume and --overwrite"])
     assert out.read_bytes() == before
-    assert fake(*arguments, "--overwrite")[0] == 0 and indices(out) == [0, 1]
+    assert here(*arguments, "--overwrite")[0] == 0 and indices(out) == [0, 1]
     for more in (["--prompt", "x"], ["--prompt", "x", "--out", "-"]):
         refuse("--overwrite", *more, words=["--overwrite", "--out FILE"])
 
 
-def test_rows_in_the_order_in_which_they_finished(tmp_path):
+def test_rows_in_the_order_in_which_they_finished(tmp_path, here):
     prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
     lines = [{"prompt": "slow"}, {"prompt": "a", "max_tokens": 1}, {"prompt": "b", "max_tokens": 1}]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     arguments = ["--prompts", prompts, "--out", out, "--batch-size", 2]
-    assert fake(*arguments, "--order", "finished")[0] == 0 and indices(out) == [1, 2, 0]
-    assert fake(*arguments, "--resume")[0] == 0 and indices(out) == [0, 1, 2]
+    assert here(*arguments, "--order", "finished")[0] == 0 and indices(out) == [1, 2, 0]
+    assert here(*arguments, "--resume")[0] == 0 and indices(out) == [0, 1, 2]
     refuse(*arguments, "--order", "length", words=["--order length", "input or finished"])
 
 
-def test_a_stream_goes_on(tmp_path):
+def test_a_stream_goes_on(tmp_path, here, monkeypatch):
     """More prompts than are looked at first. Rows that have no prompt any more are told when all have come."""
     prompts, whole, parts = tmp_path / "p.txt", tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    count = AHEAD + 300
+    monkeypatch.setattr(feed, "AHEAD", 20)
+    count = 90
     prompts.write_text("".join(f"p{i}\n" for i in range(count)))
     options = ["--prompts", prompts, "--max-tokens", 1, "--batch-size", 16]
-    assert fake(*options, "--out", whole)[0] == 0
+    assert here(*options, "--out", whole)[0] == 0
     lines = whole.read_bytes().splitlines(keepends=True)
     parts.write_bytes(b"".join(lines[i] for i in reversed(range(count)) if i % 3) + lines[0][:20])
-    code, _, err = fake(*options, "--out", parts, "--resume")
+    code, _, err = here(*options, "--out", parts, "--resume")
     assert code == 0 and parts.read_bytes() == whole.read_bytes(), err
-    code, _, err = fake(*options, "--out", parts, "--resume")
+    code, _, err = here(*options, "--out", parts, "--resume")
     assert code == 0 and f"has rows of {count} of {count} prompts already" in err
     prompts.write_text("".join(f"p{i}\n" for i in range(count - 1)))
     words = [f"index {count - 1}", "same prompts"]
-    code, _, err = fake(*options, "--out", parts, "--resume")
+    code, _, err = here(*options, "--out", parts, "--resume")
     assert code == 2 and all(word in err for word in words) and parts.read_bytes() == whole.read_bytes()
 
 
-def test_what_a_full_disk_left_needs_no_second_copy(tmp_path, monkeypatch):
+def test_what_a_full_disk_left_needs_no_second_copy(tmp_path):
     """Only the end of a line goes, in its place."""
     file = tmp_path / "o.jsonl"
     written(file, row(4), row(0), rest=b'{"id": 1, "ind')
@@ -233,12 +240,12 @@ def test_what_a_full_disk_left_needs_no_second_copy(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("room", [1500, 2345])
-def test_a_run_that_a_full_disk_ended_goes_on(tmp_path, room):
+def test_a_run_that_a_full_disk_ended_goes_on(tmp_path, here, room):
     """A limit of a file's size stands for the disk's end, wherever in a row that is."""
     prompts, out, whole = tmp_path / "p.txt", tmp_path / "o.jsonl", tmp_path / "whole.jsonl"
     prompts.write_text("".join(f"p{i}\n" for i in range(40)))
     options = ["--prompts", prompts, "--max-tokens", 3, "--batch-size", 4]
-    assert fake(*options, "--out", whole)[0] == 0
+    assert here(*options, "--out", whole)[0] == 0
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
@@ -249,5 +256,5 @@ def test_a_run_that_a_full_disk_ended_goes_on(tmp_path, room):
     assert done.returncode == 2 and 0 < len(rows) < 40
     why = f"{out}: cannot be written: File too large; {len(rows)} rows are complete in it"
     assert done.stderr == f"onebuf: error: {why}\n"
-    code, _, err = fake(*options, "--out", out, "--resume")
+    code, _, err = here(*options, "--out", out, "--resume")
     assert code == 0 and f"has rows of {len(rows)} of 40" in err and out.read_bytes() == whole.read_bytes()

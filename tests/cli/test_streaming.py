@@ -7,10 +7,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from support.programs import FAKE, fake, finish, refuse, rows_of, run, start
+from support.programs import FAKE, fake, finish, refuse, rows_of, run, start, within
 
-from pipeline.cli import room
-from pipeline.cli.feed import AHEAD
+from pipeline.cli import feed, room
 from pipeline.cli.jobs import Job, JobMaker
 from pipeline.cli.prompt import Prompt
 from pipeline.cli.room import STREAM_CONTEXT, wanted_size
@@ -71,39 +70,47 @@ def test_a_signal_ends_a_run_that_waits_for_a_pipe(tmp_path, number, expected):
     process.communicate()
 
 
-def test_more_lines_than_are_looked_at(tmp_path):
+@pytest.fixture
+def ahead(monkeypatch):
+    """How many prompts are looked at first: few, so that the files of a test are short."""
+    monkeypatch.setattr(feed, "AHEAD", 20)
+    return 20
+
+
+def test_more_lines_than_are_looked_at(tmp_path, capsys, ahead):
     """Bad ones fail alone, wherever they are, and each key is named once."""
     prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
-    count = AHEAD + 500
+    count = ahead + 60
     lines = [{"prompt": f"p{i}", "max_tokens": 1 + i % 3} for i in range(count)]
     lines[3] |= {"early": 1}
-    lines[AHEAD + 100] |= {"late": 1, "early": 1}
+    lines[ahead + 10] |= {"late": 1, "early": 1}
     texts = [json.dumps(line) for line in lines]
-    for bad in (0, AHEAD - 1, AHEAD + 7, count - 1):
+    for bad in (0, ahead - 1, ahead + 7, count - 1):
         texts[bad] = "bad"
     prompts.write_text("\n\n".join(texts) + "\n")
-    code, _, err = fake("--prompts", prompts, "--out", out, "--batch-size", 7)
+    code, _, err = within(capsys, "--prompts", prompts, "--out", out, "--batch-size", 7)
     rows = rows_of(out)
     assert code == 1 and [row["index"] for row in rows] == list(range(count))
-    assert [row["index"] for row in rows if "error" in row] == [0, AHEAD - 1, AHEAD + 7, count - 1]
+    assert [row["index"] for row in rows if "error" in row] == [0, ahead - 1, ahead + 7, count - 1]
     assert [len(row["tokens"]) for row in rows if "error" not in row] == [
         line["max_tokens"] for i, line in enumerate(lines) if texts[i] != "bad"
     ]
     assert err.count('"early"') == 1 and err.count('"late"') == 1 and f"4 of {count:,} prompts" in err
 
 
-def test_bad_lines_before_the_first_good_one_wait(tmp_path):
+def test_bad_lines_before_the_first_good_one_wait(tmp_path, capsys, ahead, monkeypatch):
     """However many they are: nothing is written before something can run."""
     prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
-    prompts.write_text("bad\n" * (AHEAD + 50) + '{"prompt": "good", "max_tokens": 1}\n')
-    code, _, _ = fake("--prompts", prompts, "--out", out)
+    monkeypatch.setattr(feed, "_HELD", 1000)  # bytes, after which they wait on the disk
+    prompts.write_text("bad\n" * (ahead + 50) + '{"prompt": "good", "max_tokens": 1}\n')
+    code, _, _ = within(capsys, "--prompts", prompts, "--out", out)
     rows = rows_of(out)
     assert (
-        code == 1 and len(rows) == AHEAD + 51 and [row["index"] for row in rows if "error" not in row] == [AHEAD + 50]
+        code == 1 and len(rows) == ahead + 51 and [row["index"] for row in rows if "error" not in row] == [ahead + 50]
     )
     out.unlink()
-    prompts.write_text("bad\n" * (AHEAD + 50))
-    words = [f"{prompts} line 1: not JSON", f"and {AHEAD + 49} more"]
+    prompts.write_text("bad\n" * (ahead + 50))
+    words = [f"{prompts} line 1: not JSON", f"and {ahead + 49} more"]
     refuse("--prompts", prompts, "--out", out, program=fake, words=words)
     assert not out.exists()
 
@@ -141,15 +148,15 @@ def test_a_context_for_prompts_that_nobody_has_seen(monkeypatch):
 
 
 def test_finished_prompts_take_no_memory(tmp_path):
-    """Five thousand more lines take a few bytes each, not kilobytes."""
+    """Three thousand more lines take a few bytes each, not kilobytes."""
     prompts, peaks = tmp_path / "p.jsonl", []
-    for count in (1_500, 6_500):
+    for count in (1_200, 4_200):
         prompts.write_text('{"tokens": [5, 6, 7, 8, 9], "max_tokens": 1}\n' * count)
         arguments = ("--prompts", prompts, "--out", tmp_path / f"{count}.jsonl", "--batch-size", 32, "--json")
         code, out, _ = fake(*arguments)
         assert code == 0
         peaks.append(json.loads(out)["peak_memory_bytes"])
-    assert peaks[1] - peaks[0] < 4e6, peaks
+    assert peaks[1] - peaks[0] < 3e6, peaks
 
 
 class Pieces:
