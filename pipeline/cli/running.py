@@ -181,8 +181,8 @@ class _Run:
         if message is not None:
             self._display.note(message)
         if writer is not None:
-            of = f"{feed.kept} of {feed.kept + feed.jobs}" if feed.all_here else f"{writer.rows} or more"
-            self._display.note(f"{self._settings.out}: has rows of {of} prompts already")
+            of = f"rows of {feed.kept} of {feed.kept + feed.jobs} prompts" if feed.all_here else f"{writer.rows:,} rows"
+            self._display.note(f"{self._settings.out}: has {of} already")
 
     def _generator(self, model: Decoder, feed: Feed) -> tuple[Generator, float]:
         """A generator with room for the texts, and the seconds in which weights went to a device that has memory of its

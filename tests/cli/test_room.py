@@ -40,8 +40,7 @@ def run(monkeypatch, capsys, positions, *arguments, device="checker"):
     """(exit code, lines of standard error) with room for so many positions of cache."""
     left = WEIGHTS_AND_SCRATCH + positions * POSITION
     monkeypatch.setattr(fitting, "memory_left", lambda device: left - device.core.allocated)
-    # One chain for prompts, so that scratch memory does not depend on the batch.
-    code = main([*map(str, arguments), "--device", device, "--json", "--prompt-rows", "0"])
+    code = main([*map(str, arguments), "--device", device, "--json"])
     return code, [line for line in capsys.readouterr().err.splitlines() if "KV cache" in line or "error" in line]
 
 
