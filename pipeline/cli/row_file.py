@@ -70,7 +70,7 @@ class RowWriter:
     @property
     def rows(self) -> int:
         """The number of rows in the file."""
-        return len(self._keys)
+        return len(self._lengths)
 
     def __enter__(self) -> RowWriter:
         return self
@@ -102,7 +102,10 @@ class RowWriter:
         try:
             keys = np.asarray(self._keys)
             if self._in_order and (keys[1:] < keys[:-1]).any():
-                _put_in_order(self._path, self._stream, np.asarray(self._lengths), keys)
+                order = np.argsort(keys)
+                del keys
+                self._keys = array("Q")  # a million rows need this memory for the rest
+                _put_in_order(self._path, self._stream, np.asarray(self._lengths), order)
             else:
                 with suppress(OSError):
                     os.fsync(self._stream.fileno())
@@ -165,8 +168,8 @@ def _empty(path: Path, stream: BinaryIO, overwrite: bool) -> None:
         raise
 
 
-def _put_in_order(path: Path, stream: BinaryIO, lengths: np.ndarray, keys: np.ndarray) -> None:
-    """Puts the lines of a file in the order of their keys. It stays as it is where that is not possible: where other
+def _put_in_order(path: Path, stream: BinaryIO, lengths: np.ndarray, order: np.ndarray) -> None:
+    """Puts the lines of a file in `order`. It stays as it is where that is not possible: where other
     programs wrote to it or emptied it, where it has several names or is standard output, too, or where there is no
     room."""
     try:
@@ -176,7 +179,6 @@ def _put_in_order(path: Path, stream: BinaryIO, lengths: np.ndarray, keys: np.nd
             return
         ends = np.cumsum(lengths, dtype=np.int64)
         if status.st_size == ends[-1]:
-            order = np.argsort(keys, kind="stable")
             lines = ((int(ends[row]) - int(lengths[row]), int(lengths[row])) for row in order)
             _replaced(path, stream, lines).close()
     except OSError:
