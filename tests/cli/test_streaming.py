@@ -19,9 +19,11 @@ from pipeline.graph.memory import machine_bytes
 
 
 def wait_for_rows(out, count, process):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 20
     while not (out.exists() and out.read_bytes().count(b"\n") >= count):
-        assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        if time.monotonic() > deadline or process.poll() is not None:
+            process.kill()  # it may wait for ever
+            raise AssertionError(f"no {count} rows came: {process.communicate()[1].decode()}")
         time.sleep(0.01)
 
 
