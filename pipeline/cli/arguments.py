@@ -6,7 +6,7 @@ from ..generation.settings import PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
 from .program import Parser, file_path
-from .settings import MAX_TOKENS, OWN_MEMORY_BATCH, STORY_TEMPERATURE, CheckedSettings, Settings
+from .settings import MAX_TOKENS, ORDERS, OWN_MEMORY_BATCH, STORY_TEMPERATURE, CheckedSettings, Settings
 
 __all__ = ["parse_arguments"]
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts",
         metavar="FILE",
         type=file_path,
-        help=".txt (one prompt per line), .jsonl (prompt or tokens, optional id), - for stdin",
+        help=".txt (one prompt per line), .jsonl (prompt or tokens, optional id, or OpenAI batch), - for stdin",
     )
     add("--chat", action="store_true", help="prompts are messages to the model: use its chat template")
     add("--system", metavar="TEXT", help="with --chat: the system message before each prompt")
@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with an earlier run of the same prompts: keep the rows in --out, and run the other prompts",
     )
+    add("--overwrite", action="store_true", help="empty --out first, where it has rows of an earlier run")
+    add(
+        "--order",
+        metavar="ORDER",
+        default=ORDERS[0],
+        help="of the rows in --out at the end: input, or finished, which takes no second copy (default: %(default)s)",
+    )
+    add("--n", metavar="N", type=_whole, default=1, help="texts of each prompt, each with its own seed (default: 1)")
     add("--max-tokens", metavar="N", type=_whole, help=f"most tokens per prompt (default {MAX_TOKENS})")
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
     add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
@@ -147,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--explain", action="store_true", help="print the chain of one decoded token and exit")
     add("--trace", metavar="FILE", type=file_path, help="write a Chrome trace of every dispatch")
+    add(
+        "--metrics",
+        metavar="FILE",
+        type=file_path,
+        help="keep the figures of the run there, in Prometheus's text format, renewed every few seconds",
+    )
     add("--json", action="store_true", help="print only a summary, as JSON")
     return parser
 

@@ -18,8 +18,13 @@ from .summary_table import to_rows
 __all__ = ["PlainDisplay", "is_live", "make_display"]
 
 
+STATUS_SECONDS = 30.0  # so that a short run has none, and a log of a long one stays short
+
+
 class PlainDisplay(Display):
     """Text on `out` (None: no text), messages and the final table as plain lines on `err`."""
+
+    status_seconds = STATUS_SECONDS
 
     def __init__(self, out: IO[str] | None, err: IO[str], streams: bool, table: bool = True) -> None:
         self._out = out
@@ -43,6 +48,9 @@ class PlainDisplay(Display):
         if self._streams or "error" in row:
             return
         self._write(row_text(row) + "\n")
+
+    def status(self, text: str, left: str) -> None:
+        self.note(f"{text}; {left}" if left else text)
 
     def warn(self, message: str) -> None:
         self._warnings += 1

@@ -15,14 +15,17 @@ MAX_WARNINGS = 10  # failed rows that are named one by one
 class Display:
     """A display that shows nothing, and the base of the others. Calls come in the order of the methods."""
 
+    status_seconds = 1.0  # from one status to the next
+
     def loading(self, what: str) -> None:
         """The checkpoint is being opened and the model loaded."""
 
     def placing(self, nbytes: int, total: int) -> None:
         """`nbytes` of `total` bytes of weights are in the memory of a device that has some of its own."""
 
-    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
-        """Prompts start to run: how many, their tokens, and the most tokens that may come of them."""
+    def start(self, prompts: int | None, prompt_tokens: int, most_tokens: int) -> None:
+        """Prompts start to run: how many, their tokens, and the most tokens that may come of them. Where more prompts
+        come, `prompts` is None, and nobody knows the numbers."""
 
     def prompt(self, text: str) -> None:
         """The single prompt, whose text follows piece by piece."""
@@ -41,6 +44,9 @@ class Display:
 
     def done(self, tokens: int, most_tokens: int) -> None:
         """A prompt is finished, after `tokens` of at most `most_tokens`."""
+
+    def status(self, text: str, left: str) -> None:
+        """How far a long run is, and the time that is left; empty where nobody knows."""
 
     def warn(self, message: str) -> None:
         """A prompt failed."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
-from ..errors import CheckpointError, PromptError, UsageError
+from ..errors import CheckpointError, PromptError
 from ..models.decoder import Decoder
-from .prompts import Prompt, refuse_if_all_failed
-from .resuming import KeptRow
+from .prompt import Prompt
 from .settings import MAX_TOKENS, CheckedSettings
 
-__all__ = ["Job", "is_conversation", "make_jobs", "unfinished"]
+__all__ = ["Job", "JobMaker", "is_conversation"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Job:
     least_tokens to how many of them memory may lower that: to 1 where nobody named a number
     stop         strings that end the generated text
     answers      whether the generated text answers the prompt; else it continues it
+    samples      the numbers of the texts that are still to be made of it
+    of           how many texts are made of it in all
     """
 
     prompt: Prompt
@@ -37,25 +37,17 @@ class Job:
     least_tokens: int
     stop: tuple[str, ...] = ()
     answers: bool = False
+    samples: tuple[int, ...] = (0,)
+    of: int = 1
+
+    def without(self, samples: Set[int]) -> Job:
+        """The job without texts that were made before."""
+        return replace(self, samples=tuple(sample for sample in self.samples if sample not in samples))
 
     @property
     def before(self) -> tuple[int, ...]:
         """The tokens whose text the generated one continues."""
         return () if self.answers else self.tokens
-
-
-def make_jobs(
-    prompts: list[Prompt], tokenizer: Tokenizer, model: Decoder, settings: CheckedSettings, chat: Chat | None = None
-) -> tuple[list[Job], list[Prompt]]:
-    """The prompts that can run, and those that cannot, with `error`. PromptError where none can.
-
-    chat: the checkpoint's templates, where there are conversations among the prompts.
-    """
-    checked = [_make_job(prompt, tokenizer, model, settings, chat) for prompt in prompts]
-    failed = [item for item in checked if isinstance(item, Prompt)]
-    if len(failed) == len(prompts):
-        refuse_if_all_failed(failed)
-    return [item for item in checked if isinstance(item, Job)], failed
 
 
 def is_conversation(prompt: Prompt, settings: CheckedSettings) -> bool:
@@ -92,56 +84,86 @@ def _rendered(chat: Chat, messages: Sequence[Mapping[str, Any]], variables: Mapp
         return chat.render(filled, **variables)
 
 
-def _make_job(
-    prompt: Prompt, tokenizer: Tokenizer, model: Decoder, settings: CheckedSettings, chat: Chat | None
-) -> Job | Prompt:
-    if prompt.error is not None:
-        return prompt
-    try:
-        tokens = _tokens(prompt, tokenizer, settings, chat)
-    except (PromptError, CheckpointError) as error:  # of its conversation, which the template cannot render
-        return prompt.failed(str(error))
-    outside = next((token for token in tokens if token >= model.vocab_size), None)
-    if outside is not None:
-        return prompt.failed(f"token {outside} is not in the vocabulary; ids are below {model.vocab_size:,}")
-    biases = prompt.settings.get("logit_bias", settings.logit_bias)
-    outside = next((token for token in biases if token >= model.vocab_size), None)
-    if outside is not None:
-        return prompt.failed(
-            f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {model.vocab_size:,}"
+class JobMaker:
+    """Makes jobs of prompts. `context` is the number of positions of a sequence, which may become known later.
+
+    open_chat: opens the checkpoint's templates, which the first conversation needs.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, model: Decoder, settings: CheckedSettings, open_chat: Callable[[], Chat]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = model.vocab_size
+        self._model_context = model.context
+        self._settings = settings
+        self._open_chat = open_chat
+        self._chat: Chat | None = None
+        self.context = settings.context or model.context
+
+    def text(self, prompt: Prompt) -> str:
+        """The text that the prompt's row shows. PromptError where its tokens have none."""
+        if prompt.text is not None:
+            return prompt.text
+        tokens = prompt.tokens or ()
+        self._check_tokens(tokens)
+        return self._tokenizer.decode_prompt(tokens)
+
+    def make(self, prompt: Prompt) -> Job | Prompt:
+        """The job; or the prompt with `error`, where it cannot run."""
+        if prompt.error is not None:
+            return prompt
+        try:
+            return self._made(prompt)
+        except (PromptError, CheckpointError) as error:  # of its conversation, which the template cannot render
+            return prompt.failed(str(error))
+
+    def close(self) -> None:
+        """Ends the process that renders conversations; another one starts where it is needed again."""
+        if self._chat is not None:
+            self._chat.close()
+
+    def _made(self, prompt: Prompt) -> Job:
+        settings = self._settings
+        talks = is_conversation(prompt, settings)
+        if talks and self._chat is None:
+            self._chat = self._open_chat()
+        tokens = _tokens(prompt, self._tokenizer, settings, self._chat)
+        self._check_tokens(tokens)
+        biases = prompt.settings.get("logit_bias", settings.logit_bias)
+        outside = next((token for token in biases if token >= self._vocab_size), None)
+        if outside is not None:
+            raise PromptError(
+                f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {self._vocab_size:,}"
+            )
+        room = self.context - len(tokens)
+        if room < 1:
+            raise PromptError(self._too_many(len(tokens), room))
+        stop = (*(settings.stop if prompt.stop is None else prompt.stop), *self._tokenizer.end_texts)
+        named = prompt.settings.get("max_tokens", settings.max_tokens)
+        count = prompt.samples or settings.n
+        return Job(
+            prompt,
+            self.text(prompt),
+            tokens,
+            min(named or MAX_TOKENS, room),
+            min(named or 1, room),
+            stop,
+            talks and not prompt.continues,
+            tuple(range(count)),
+            count,
         )
-    context = settings.context or model.context
-    room = context - len(tokens)
-    if room < 1:
-        whose = "a" if settings.context else "the model's"
-        return prompt.failed(
-            f"{len(tokens):,} tokens are too many for {whose} context of {context:,}; "
-            f"shorten it by {1 - room:,} or more"
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
+        outside = next((token for token in tokens if token >= self._vocab_size), None)
+        if outside is not None:
+            raise PromptError(f"token {outside} is not in the vocabulary; ids are below {self._vocab_size:,}")
+
+    def _too_many(self, count: int, room: int) -> str:
+        if self._settings.context is None and self.context < self._model_context:
+            fitting = f"; give --context {count + 1} or more" if count < self._model_context else ""
+            return f"{count:,} tokens are too many for the {self.context:,} positions that this run has{fitting}"
+        whose = "a" if self._settings.context else "the model's"
+        return (
+            f"{count:,} tokens are too many for {whose} context of {self.context:,}; shorten it by {1 - room:,} or more"
         )
-    text = prompt.text if prompt.text is not None else tokenizer.decode_prompt(tokens)
-    stop = (*(settings.stop if prompt.stop is None else prompt.stop), *tokenizer.end_texts)
-    named = prompt.settings.get("max_tokens", settings.max_tokens)
-    answers = is_conversation(prompt, settings) and not prompt.continues
-    return Job(prompt, text, tokens, min(named or MAX_TOKENS, room), min(named or 1, room), stop, answers)
-
-
-def unfinished(jobs: Iterable[Job], rows: Iterable[KeptRow], path: Path) -> list[Job]:
-    """The jobs that have no row yet. UsageError where a row belongs to another prompt than the one at its index."""
-    done = {row.index: row for row in rows}
-    left = []
-    for job in jobs:
-        row = done.pop(job.prompt.index, None)
-        if row is None:
-            left.append(job)
-        elif (row.id, row.prompt) != (job.prompt.id, job.text):
-            raise _other_prompts(row, path)
-    for row in done.values():
-        raise _other_prompts(row, path)
-    return left
-
-
-def _other_prompts(row: KeptRow, path: Path) -> UsageError:
-    return UsageError(
-        f"--resume: the row with index {row.index} in {path} is of another prompt; give the same prompts as in the "
-        "earlier run, or another file to --out"
-    )

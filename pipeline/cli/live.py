@@ -50,7 +50,7 @@ class LiveDisplay(Display):
     def placing(self, nbytes: int, total: int) -> None:
         self._bars.placing(nbytes, total)
 
-    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
+    def start(self, prompts: int | None, prompt_tokens: int, most_tokens: int) -> None:
         self._bars.start(prompts, prompt_tokens, most_tokens)
 
     def prompt(self, text: str) -> None:
@@ -69,6 +69,9 @@ class LiveDisplay(Display):
 
     def done(self, tokens: int, most_tokens: int) -> None:
         self._bars.done(tokens, most_tokens)
+
+    def status(self, text: str, left: str) -> None:
+        self._bars.left(left)
 
     def row(self, row: Row) -> None:
         if self._text and not self._streams and "error" not in row:
@@ -147,6 +150,7 @@ class Bars:
         self._totals: dict[str, int] = {}
         self._last = time.monotonic()
         self._drawn = 0.0
+        self._left = ""
 
     def loading(self, what: str) -> None:
         self._add("load", f"loading {printable(what)}", None)
@@ -156,12 +160,12 @@ class Bars:
         count = f"{human(nbytes)} of {human(total)}"
         self.progress.update(self._tasks["load"], completed=nbytes, total=total, count=count)
 
-    def start(self, prompts: int, prompt_tokens: int, most_tokens: int) -> None:
+    def start(self, prompts: int | None, prompt_tokens: int, most_tokens: int) -> None:
         self.progress.update(self._tasks["load"], visible=False)
-        if prompts > 1:
+        if prompts is None or prompts > 1:
             self._add("prompts", "prompts", prompts)
-        self._add("prefill", "prefill", prompt_tokens)
-        self._add("decode", "decode", most_tokens)
+        self._add("prefill", "prefill", prompt_tokens or None)
+        self._add("decode", "decode", most_tokens or None)
         self._last = time.monotonic()
 
     def prefilled(self, tokens: int) -> None:
@@ -172,11 +176,15 @@ class Bars:
 
     def done(self, tokens: int, most_tokens: int) -> None:
         """Takes the tokens that will not come any more off the total of the decode bar."""
-        if "decode" in self._totals:
+        if self._totals.get("decode"):
             self._totals["decode"] -= max(most_tokens - tokens, 0)
         self._drawn = 0.0
         if "prompts" in self._totals:
             self._count("prompts", 1)
+
+    def left(self, text: str) -> None:
+        """Shows the time that is left beside the bar of prompts."""
+        self._left = text
 
     def _add(self, name: str, description: str, total: int | None) -> None:
         self._tasks[name] = self.progress.add_task(description, total=total, count="", rate="")
@@ -201,6 +209,6 @@ class Bars:
                 continue
             amount, seconds = self._amounts[name], self._seconds[name]
             rate = f"{amount / seconds:,.0f} tok/s" if seconds > 0 and amount else ""
-            self.progress.update(
-                self._tasks[name], completed=amount, total=total, count=f"{amount:,}/{total:,}", rate=rate
-            )
+            rate = self._left if name == "prompts" else rate
+            count = f"{amount:,}/{total:,}" if total else f"{amount:,}"
+            self.progress.update(self._tasks[name], completed=amount, total=total or None, count=count, rate=rate)

@@ -6,7 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Prompt"]
+__all__ = ["MOST_SAMPLES", "OPENAI", "OWN", "Prompt", "Wanted"]
+
+OWN, OPENAI = "onebuf", "openai"  # the dialects of lines and rows
+MOST_SAMPLES = 128  # of one prompt
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request of OpenAI's batch files wants of its row, besides the text.
+
+    chat      whether it is one of chat completions, else of completions
+    logprobs  whether the row has log-probabilities
+    digest    of the request, which tells it from others of the same custom_id
+    """
+
+    chat: bool
+    logprobs: bool
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -19,8 +36,11 @@ class Prompt:
     messages   a conversation, each message an object with "role" and "content"; `text` is its last content
     settings   its own settings, by the names of generation.settings, instead of the run's
     stop       its own stop strings; None: the run's
+    samples    its own number of texts; None: the run's
     chat       what the line has for the chat template, by the names of conversations.CHAT_KEYS
     unknown    keys of its line that mean nothing here
+    dialect    of its line: OWN or OPENAI, or "" where the line does not tell
+    wanted     of a request in OpenAI's dialect
     """
 
     index: int
@@ -32,8 +52,11 @@ class Prompt:
     settings: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Mapping[str, Any], ...] | None = None
     stop: tuple[str, ...] | None = None
+    samples: int | None = None
     chat: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    dialect: str = ""
+    wanted: Wanted | None = None
 
     def failed(self, error: str) -> Prompt:
         """This prompt, as one that cannot be used."""

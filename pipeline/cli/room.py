@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
+from ..graph.memory import machine_bytes
 from ..models.decoder import Decoder
+from ..models.fitting import memory_left
 from .jobs import Job
 from .settings import OWN_MEMORY_BATCH, CheckedSettings
 
-__all__ = ["check_context", "least_size", "wanted_size"]
+__all__ = ["STREAM_CONTEXT", "check_context", "least_size", "wanted_size"]
+
+# Positions of a sequence where the longest text is not known yet, because prompts still come.
+STREAM_CONTEXT = 8192
+# Of the machine's memory, or of what weights leave of a device's own, such a cache takes one part of so many at most.
+_MACHINE_SHARE, _DEVICE_SHARE = 8, 2
 
 
 def check_context(settings: CheckedSettings, model: Decoder) -> None:
@@ -18,14 +25,35 @@ def check_context(settings: CheckedSettings, model: Decoder) -> None:
         raise UsageError(f"--context {settings.context}: the model's context is {model.context:,}; give 1 to that")
 
 
-def wanted_size(settings: CheckedSettings, model: Decoder, jobs: Sequence[Job]) -> tuple[int, int]:
+def wanted_size(
+    settings: CheckedSettings,
+    model: Decoder,
+    jobs: Sequence[Job],
+    all_here: bool,
+    cache_bytes: Callable[[int, int], int],
+) -> tuple[int, int]:
     """(batch size, context): what the options name; else room for the longest text, and on a device that has memory of
-    its own, where a batch hardly takes longer than a row, for many texts. Never more rows than prompts."""
+    its own, where a batch hardly takes longer than a row, for many texts. Never more rows than texts.
+
+    Where more prompts come (not `all_here`), their lengths are unknown: then it is the model's context, but no more
+    than STREAM_CONTEXT, if the longest of `jobs` needs no more, and no more than leaves memory for other things.
+    cache_bytes: what a cache of a size takes."""
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 1 if model.device.unified else OWN_MEMORY_BATCH
-    longest = max(len(job.tokens) + job.max_tokens for job in jobs)
-    return min(batch_size, len(jobs)), settings.context or longest
+    longest = _longest(jobs)
+    if all_here:
+        return min(batch_size, sum(len(job.samples) for job in jobs)), settings.context or longest
+    if settings.context is not None:
+        return batch_size, settings.context
+    context = min(model.context, max(STREAM_CONTEXT, longest))
+    if model.device.unified:
+        room = machine_bytes() // _MACHINE_SHARE
+    else:
+        room = (memory_left(model.device) - model.unplaced_bytes) // _DEVICE_SHARE
+    while context > longest and cache_bytes(batch_size, context) > room:
+        context = max(context // 2, longest)
+    return batch_size, context
 
 
 def least_size(settings: CheckedSettings, wanted: tuple[int, int], jobs: Sequence[Job]) -> tuple[int, int]:
@@ -33,3 +61,7 @@ def least_size(settings: CheckedSettings, wanted: tuple[int, int], jobs: Sequenc
     names stays; every prompt keeps room for a token behind it."""
     shortest = max(len(job.tokens) + job.least_tokens for job in jobs)
     return 1 if settings.batch_size is None else wanted[0], settings.context or shortest
+
+
+def _longest(jobs: Sequence[Job]) -> int:
+    return max(len(job.tokens) + job.max_tokens for job in jobs)

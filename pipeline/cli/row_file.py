@@ -1,19 +1,18 @@
 """The JSONL file of rows, which has every finished row at every moment.
 
 A row goes to the file when its prompt is finished, whatever the order, in one write of a whole line. So no row that was
-finished is lost, however the process ends. The file belongs to one run at a time. When the run ends, its rows are put
-in input order.
+finished is lost, however the process ends; and every few seconds the rows go to the disk, so that a machine that loses
+its power loses no more. The file belongs to one run at a time. When the run ends, its rows are put in input order.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
-import itertools
 import json
 import os
 import stat
+import time
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,56 +20,57 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from ..errors import UsageError
-from .resuming import KeptRow, read_rows
-from .rows import Row
+from .out_target import is_file, lock, refuse_rows
+from .resuming import KeptRows, read_rows
+from .rows import Row, row_key
 
-__all__ = ["RowWriter", "check_unused"]
+__all__ = ["RowWriter"]
 
-
-def check_unused(path: Path, option: str = "--out") -> None:
-    """Raises UsageError, for that option, where another run writes rows to `path` now."""
-    if not path.is_file():  # not there yet; or a pipe, whose reader would take this for its end
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    except OSError:
-        return  # opening it for rows will tell
-    try:
-        _lock(descriptor, path, option)
-    finally:
-        os.close(descriptor)
+SYNC_SECONDS = 5.0  # after which rows are on the disk
 
 
 class RowWriter:
     """Writes rows to the file `path`, or to any binary `stream`, each by one `write` of a whole line.
 
-    A file is emptied first; with `resume` it keeps the rows of prompts that an earlier run finished, `kept`. It is
-    locked until the writer is closed; UsageError where another run has it.
+    A file that has something is refused; with `overwrite` it is emptied, and with `resume` it keeps the rows of prompts
+    that an earlier run finished, `kept`. It is locked until the writer is closed; UsageError where another run has it.
+    in_order: rows are put in input order at the end.
     """
 
-    def __init__(self, path: Path | None = None, stream: BinaryIO | None = None, resume: bool = False) -> None:
-        self.kept: list[KeptRow] = []
+    def __init__(
+        self,
+        path: Path | None = None,
+        stream: BinaryIO | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        in_order: bool = True,
+    ) -> None:
+        self.kept = KeptRows(Path())
         if stream is None:
             if path is None:
                 raise ValueError("RowWriter: give a path or a stream")
             stream = _open(path)
             if resume:
                 stream, self.kept = _keep_rows(path, stream)
-            elif _is_file(stream.fileno()):
-                os.ftruncate(stream.fileno(), 0)
+            elif is_file(stream.fileno()):
+                _empty(path, stream, overwrite)
         else:
             path = None
         self._path = path
         self._name = str(path) if path else "standard output"
         self._stream = stream
-        self._indices = array("q", [row.index for row in self.kept])  # of each row in the file
-        self._lengths = array("q", [row.length for row in self.kept])
+        self._in_order = in_order
+        self._synced = time.monotonic()
+        self._keys = array("Q", self.kept.keys)  # of each row in the file
+        self._lengths = array("I", self.kept.lengths)
 
     @property
     def rows(self) -> int:
         """The number of rows in the file."""
-        return len(self._indices)
+        return len(self._lengths)
 
     def __enter__(self) -> RowWriter:
         return self
@@ -90,21 +90,42 @@ class RowWriter:
             raise
         except OSError as error:
             self._drop_partial(written)
-            done = f"{self.rows} rows are complete in it"
-            raise UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}") from error
-        self._indices.append(row["index"])
+            raise self._failed(error) from error
+        self._keys.append(row_key(row))
         self._lengths.append(len(line))
+        self._sync()
 
     def close(self) -> None:
-        """Puts the rows of a file in input order, and closes it. A stream stays open."""
+        """Puts the rows of a file in input order, where that is asked for, and closes it. A stream stays open."""
         if self._path is None or self._stream.closed:
             return
         try:
-            order = sorted(range(self.rows), key=self._indices.__getitem__)
-            if order != list(range(self.rows)):
-                _put_in_order(self._path, self._stream, self._lengths, order)
+            keys = np.asarray(self._keys)
+            if self._in_order and (keys[1:] < keys[:-1]).any():
+                order = np.argsort(keys)
+                del keys
+                self._keys = array("Q")  # a million rows need this memory for the rest
+                _put_in_order(self._path, self._stream, np.asarray(self._lengths), order)
+            else:
+                with suppress(OSError):
+                    os.fsync(self._stream.fileno())
         finally:
             self._stream.close()
+
+    def _sync(self) -> None:
+        """Has the rows so far written to the disk, now and then: doing so for each one would take most of the time."""
+        now = time.monotonic()
+        if self._path is not None and now - self._synced >= SYNC_SECONDS:
+            self._synced = now
+            try:
+                if is_file(self._stream.fileno()):
+                    os.fsync(self._stream.fileno())
+            except OSError as error:  # some disks tell here that they are full
+                raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> UsageError:
+        done = f"{self.rows} rows are complete in it"
+        return UsageError(f"{self._name}: cannot be written: {error.strerror or error}; {done}")
 
     def _drop_partial(self, count: int) -> None:
         """Removes the part of a row that fitted, where the stream is a file."""
@@ -122,9 +143,9 @@ def _open(path: Path) -> BinaryIO:
         while True:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             try:
-                _lock(descriptor, path)
+                lock(descriptor, path)
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    if _is_file(descriptor):
+                    if is_file(descriptor):
                         with suppress(OSError):  # what a run left that was killed just at its end
                             _temporary(Path(os.path.realpath(path))).unlink(missing_ok=True)
                     return cast(BinaryIO, open(descriptor, "wb", buffering=0))
@@ -136,46 +157,45 @@ def _open(path: Path) -> BinaryIO:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _lock(descriptor: int, path: Path, option: str = "--out") -> None:
-    """Takes the file for this process; the lock ends with the process, however that ends."""
-    if not _is_file(descriptor):
-        return
+def _empty(path: Path, stream: BinaryIO, overwrite: bool) -> None:
+    """Empties the file, which may have something only with `overwrite`."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise UsageError(
-                f"{option} {path}: another run writes its rows there; wait until it ends, or give another file"
-            ) from None
-        # Some network file systems have no locks. Nobody can be refused there.
+        if not overwrite:
+            refuse_rows(path, os.fstat(stream.fileno()).st_size)
+        os.ftruncate(stream.fileno(), 0)
+    except BaseException:
+        stream.close()
+        raise
 
 
-def _is_file(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def _put_in_order(path: Path, stream: BinaryIO, lengths: array[int], order: list[int]) -> None:
-    """Puts the lines of a file in `order`. It stays as it is where that is not possible: where other programs wrote to
-    it or emptied it, where it has several names or is standard output, too, or where there is no room."""
+def _put_in_order(path: Path, stream: BinaryIO, lengths: np.ndarray, order: np.ndarray) -> None:
+    """Puts the lines of a file in `order`. It stays as it is where that is not possible: where other
+    programs wrote to it or emptied it, where it has several names or is standard output, too, or where there is no
+    room."""
     try:
         status = os.fstat(stream.fileno())
         shared = status.st_nlink != 1 or any(os.path.samestat(status, os.fstat(standard)) for standard in range(3))
-        if shared or not _is_file(stream.fileno()) or not os.path.samestat(status, os.stat(path)):
+        if shared or not is_file(stream.fileno()) or not os.path.samestat(status, os.stat(path)):
             return
-        if status.st_size == sum(lengths):
-            starts = list(itertools.accumulate(lengths, initial=0))
-            _replaced(path, stream, [(starts[row], lengths[row]) for row in order]).close()
+        ends = np.cumsum(lengths, dtype=np.int64)
+        if status.st_size == ends[-1]:
+            lines = ((int(ends[row]) - int(lengths[row]), int(lengths[row])) for row in order)
+            _replaced(path, stream, lines).close()
     except OSError:
         pass
 
 
-def _keep_rows(path: Path, stream: BinaryIO) -> tuple[BinaryIO, list[KeptRow]]:
+def _keep_rows(path: Path, stream: BinaryIO) -> tuple[BinaryIO, KeptRows]:
     """The file with nothing but the rows of finished prompts, and those rows."""
     try:
         with open(path, "rb") as source:
             rows = read_rows(source, path)
-        if sum(row.length for row in rows) != os.fstat(stream.fileno()).st_size:
-            stream = _replaced(path, stream, [(row.start, row.length) for row in rows])
+        size = sum(rows.lengths)
+        if size != os.fstat(stream.fileno()).st_size:
+            if not len(rows) or rows.starts[-1] + rows.lengths[-1] == size:  # which takes no room on the disk
+                os.ftruncate(stream.fileno(), size)
+            else:
+                stream = _replaced(path, stream, rows.lines)
         return stream, rows
     except OSError as error:
         stream.close()
@@ -196,7 +216,7 @@ def _replaced(path: Path, stream: BinaryIO, lines: Iterable[tuple[int, int]]) ->
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         target = cast(BinaryIO, open(descriptor, "wb", buffering=0))
         try:
-            _lock(descriptor, path)
+            lock(descriptor, path)
             os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
             own = os.fstat(descriptor)
             if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):

@@ -1,15 +1,72 @@
-"""The rows of finished prompts, and their input order."""
+"""The rows of finished prompts in Onebuf's own dialect, what tells rows of both dialects apart, and input order."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from .prompts import Prompt
+from .prompt import MOST_SAMPLES, OPENAI, Prompt
 
-__all__ = ["InOrder", "Row", "failed_row", "finished_row"]
+__all__ = [
+    "ASKED",
+    "REQUEST",
+    "InOrder",
+    "Row",
+    "failed_row",
+    "finished_row",
+    "has_failed",
+    "identity",
+    "key_of",
+    "number",
+    "row_identity",
+    "row_key",
+]
 
 Row: TypeAlias = dict[str, Any]  # one line of JSON, with the keys that docs/command-line.md lists
+REQUEST, ASKED = "batch_req_", "req_"  # how the ids of OpenAI's rows begin: the index, and the request's digest follow
+_SAMPLES = 2 * MOST_SAMPLES  # keys of one prompt's rows
+_KEYS = 2**56  # indices below this have keys of 64 bits
 _Item = TypeVar("_Item")
+
+
+def key_of(index: int, sample: int = 0) -> int:
+    """A number that tells a row from all others of a run. Keys are in input order."""
+    return index * _SAMPLES + sample
+
+
+def row_key(row: Any) -> int:
+    """The key of a row. KeyError, TypeError, ValueError or AttributeError where it is none."""
+    if "custom_id" in row and "response" in row:
+        index, sample = int(row["id"].removeprefix(REQUEST)), 0
+    else:
+        index, sample = row["index"], row.get("sample", 0)
+    if type(index) is not int or type(sample) is not int or not 0 <= index < _KEYS or not 0 <= sample < _SAMPLES:
+        raise ValueError("no index")
+    if type(row["id"]) not in (str, int) or ("prompt" not in row and "custom_id" not in row):
+        raise ValueError("no id")
+    return key_of(index, sample)
+
+
+def has_failed(row: Row) -> bool:
+    """Whether the row says that its prompt failed."""
+    return row.get("error") is not None
+
+
+def row_identity(row: Any) -> tuple[str | int, str]:
+    """What tells whose row of a file it is; compare :func:`identity`."""
+    if "custom_id" in row:
+        return row["custom_id"], row["response"]["request_id"].removeprefix(ASKED)
+    if not isinstance(row["prompt"], str):
+        raise ValueError("no prompt")
+    return row["id"], row["prompt"]
+
+
+def identity(prompt: Prompt, text: str) -> tuple[str | int, str]:
+    """What tells whose row it is: the id, and the text; of a request, which may have any settings, its digest."""
+    if prompt.dialect == OPENAI and prompt.wanted is not None:
+        return prompt.id, prompt.wanted.digest
+    return prompt.id, text
 
 
 def finished_row(
@@ -20,33 +77,37 @@ def finished_row(
     logprobs: Iterable[float],
     reason: str,
     top: Sequence[Iterable[tuple[int, float]]] = (),
+    sample: int | None = None,
 ) -> Row:
     """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
-    top: for each token the largest log-probabilities, as (token, log-probability), where asked for.
+    top: for each token the largest log-probabilities, as (token, log-probability), where asked for. sample: which of
+    the prompt's texts it has, where there are several.
     """
-    row: Row = {
-        "id": prompt.id,
-        "index": prompt.index,
+    row: Row = {"id": prompt.id, "index": prompt.index}
+    if sample is not None:
+        row["sample"] = sample
+    row |= {
         "prompt": prompt_text,
         "text": text,
         "tokens": [int(token) for token in tokens],
-        "logprobs": [_number(value) for value in logprobs],
+        "logprobs": [number(value) for value in logprobs],
         "finish_reason": reason,
     }
     if top:
-        row["top_logprobs"] = [[[int(token), _number(value)] for token, value in pairs] for pairs in top]
+        row["top_logprobs"] = [[[int(token), number(value)] for token, value in pairs] for pairs in top]
     return row
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """A log-probability for JSON."""
     return round(float(value), 6) if math.isfinite(value) else None
 
 
-def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None) -> Row:
+def failed_row(prompt: Prompt, error: str, prompt_text: str | None = None, sample: int | None = None) -> Row:
     """The row of a prompt that did not run, or not to its end: the same keys, and `error`."""
-    row = finished_row(prompt, prompt_text if prompt_text is not None else prompt.text, "", (), (), "error")
-    return row | {"error": error}
+    text = prompt_text if prompt_text is not None else prompt.text
+    return finished_row(prompt, text, "", (), (), "error", sample=sample) | {"error": error}
 
 
 class InOrder(Generic[_Item]):

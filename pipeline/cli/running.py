@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.chat import Chat
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
@@ -22,13 +21,16 @@ from ..models.decoder import Decoder
 from .console import make_display
 from .display import Display
 from .engine import Engine, package_engine
+from .feed import Feed
 from .interrupt import Interrupt
-from .jobs import Job, is_conversation, make_jobs, unfinished
-from .prompts import Prompt, read_prompts, single_prompt, unknown_keys
+from .jobs import JobMaker
+from .progress import Progress
+from .prompts import OnePrompt, Prompts, open_prompts
+from .record import check_record, read_record, record_of, record_path, write_record
 from .room import check_context, least_size, wanted_size
 from .row_file import RowWriter
 from .session import Session
-from .settings import STORY_PROMPT, CheckedSettings
+from .settings import ORDERS, STORY_PROMPT, CheckedSettings
 from .summary import make_summary, to_json
 from .trace import write_trace
 
@@ -62,8 +64,10 @@ class _Run:
         settings, prompts = self._settings, _prompts(self._settings)
         started = time.perf_counter()
         self._display.loading(settings.model.name)
-        with open_checkpoint(settings.model) as checkpoint, _chat(checkpoint, prompts, settings) as chat:
+        with open_checkpoint(settings.model) as checkpoint, ExitStack() as chats:
             tokenizer = checkpoint.tokenizer()
+            if settings.chat:
+                chats.enter_context(checkpoint.chat()).start()  # it gets ready while the model does
             model = self._engine.load_model(
                 checkpoint, device=settings.device, threads=settings.threads, isa=settings.isa
             )
@@ -73,11 +77,8 @@ class _Run:
             if settings.explain:
                 self._explain(model)
                 return True
-            self._note_unknown(prompts)
-            jobs, failed = make_jobs(prompts, tokenizer, model, settings, chat)
-            if chat is not None:
-                chat.close()
-            return self._generate(model, tokenizer, jobs, failed, load_seconds)
+            maker = JobMaker(tokenizer, model, settings, lambda: chats.enter_context(checkpoint.chat()))
+            return self._generate(checkpoint, model, tokenizer, maker, prompts, load_seconds)
 
     def _note_unused(self, checkpoint: Checkpoint) -> None:
         if checkpoint.note is not None:
@@ -87,11 +88,6 @@ class _Run:
                 f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
                 f"not used: {listed(checkpoint.unused)}"
             )
-
-    def _note_unknown(self, prompts: list[Prompt]) -> None:
-        message = unknown_keys(prompts)
-        if message is not None:
-            self._display.note(message)
 
     def _explain(self, model: Decoder) -> None:
         settings = self._settings
@@ -106,28 +102,47 @@ class _Run:
         print(generator.explain())
 
     def _generate(
-        self, model: Decoder, tokenizer: Tokenizer, jobs: list[Job], failed: list[Prompt], load_seconds: float
+        self,
+        checkpoint: Checkpoint,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        maker: JobMaker,
+        prompts: Prompts,
+        load_seconds: float,
     ) -> bool:
         settings, engine, display = self._settings, self._engine, self._display
-        generator, seconds = None, 0.0
-        if not settings.resume:
-            generator, seconds = self._generator(model, jobs)  # it may refuse, before --out is emptied
-        with Interrupt() as interrupt, _writer(settings) or nullcontext() as writer:
-            if settings.resume and writer is not None:
-                jobs = self._left(jobs, writer)
-                if jobs:
-                    generator, seconds = self._generator(model, jobs)
-            load_seconds += seconds
-            session = Session(jobs, failed, tokenizer, writer, display, settings.streams)
-            session.begin()
-            if generator is not None:
-                self._handle_events(generator.run(session.requests(engine.Request, settings)), session, interrupt)
+        with ExitStack() as early:
+            writer = self._writer(early, checkpoint) if settings.resume else None
+            feed = Feed(prompts, maker, settings.n, writer.kept if writer is not None else None)
+            feed.look_ahead()
+            self._note(feed, writer)
+            generator, seconds = self._generator(model, feed) if feed.ahead else (None, 0.0)  # it may refuse
+            if generator is not None and not feed.all_here:
+                maker.context = generator.context
+            with Interrupt() as interrupt, early.pop_all() as stack:
+                writer = writer or self._writer(stack, checkpoint)  # no file was emptied before this
+
+                def check() -> None:
+                    progress.look()
+                    of = f" of {feed.jobs}" if feed.all_here else ""
+                    interrupt.check(f"{session.finished}{of} prompts are finished")
+
+                session = Session(feed, settings, tokenizer, writer, display, check, _shows(settings))
+                metrics = None if settings.metrics is None else Path(settings.metrics)
+                progress = Progress(display, feed, session, lambda: generator.stats if generator else Stats(), metrics)
+                stack.callback(progress.close)
+                session.begin()
+                if generator is not None:
+                    requests = session.requests(engine.Request)
+                    events = generator.run(list(requests) if feed.all_here else requests)
+                    self._handle_events(events, session, check)
+            self._note(feed)
         if settings.trace is not None:
             write_trace(Path(settings.trace), generator.trace() if generator else (), model.device.name)
         stats = Stats() if generator is None else generator.stats
         if settings.batch_size is None:
             settings = replace(settings, batch_size=1 if generator is None else generator.batch_size)
-        summary = make_summary(settings, model, stats, session, load_seconds)
+        summary = make_summary(settings, model, stats, session, load_seconds + seconds)
         display.summary(summary)
         if settings.json:
             print(to_json(summary), flush=True)
@@ -136,17 +151,48 @@ class _Run:
             print(finding, file=sys.stderr)
         return not session.failed and not found
 
-    def _left(self, jobs: list[Job], writer: RowWriter) -> list[Job]:
-        """The jobs without a row of an earlier run."""
-        left = unfinished(jobs, writer.kept, Path(self._settings.out or ""))
-        self._display.note(f"{self._settings.out}: has rows of {len(jobs) - len(left)} of {len(jobs)} prompts already")
-        return left
+    def _writer(self, stack: ExitStack, checkpoint: Checkpoint) -> RowWriter | None:
+        """The writer of rows, which ends with `stack`. UsageError where a file cannot be used, or is of other
+        settings."""
+        settings = self._settings
+        if settings.out is None:
+            return None
+        if settings.rows_to_stdout:
+            return stack.enter_context(RowWriter(stream=sys.stdout.buffer))
+        path = Path(settings.out)
+        if path.exists() and not path.is_file():  # a pipe, or a device
+            return stack.enter_context(RowWriter(path))
+        record = record_of(settings, checkpoint.files)
+        before = read_record(path) if settings.resume and path.exists() and path.stat().st_size else None
+        if before is not None:
+            check_record(path, before, record)
+        in_order = settings.order == ORDERS[0]
+        writer = RowWriter(path, resume=settings.resume, overwrite=settings.overwrite, in_order=in_order)
+        stack.enter_context(writer)
+        if before is None:
+            if writer.rows:
+                self._display.note(f"{record_path(path)}: is not there, so nothing tells with what the rows were made")
+            write_record(path, record)
+        return writer
 
-    def _generator(self, model: Decoder, jobs: list[Job]) -> tuple[Generator, float]:
+    def _note(self, feed: Feed, writer: RowWriter | None = None) -> None:
+        """Names the keys that mean nothing, and how many prompts have their rows already."""
+        message = feed.unknown.message()
+        if message is not None:
+            self._display.note(message)
+        if writer is not None:
+            of = f"rows of {feed.kept} of {feed.kept + feed.jobs} prompts" if feed.all_here else f"{writer.rows:,} rows"
+            self._display.note(f"{self._settings.out}: has {of} already")
+
+    def _generator(self, model: Decoder, feed: Feed) -> tuple[Generator, float]:
         """A generator with room for the texts, and the seconds in which weights went to a device that has memory of its
         own."""
-        settings = self._settings
-        wanted = wanted_size(settings, model, jobs)
+        settings, jobs = self._settings, feed.ahead
+
+        def cache_bytes(batch_size: int, context: int) -> int:
+            return self._engine.cache_bytes(model, batch_size, context, settings.kv_cache)
+
+        wanted = wanted_size(settings, model, jobs, feed.all_here, cache_bytes)
         started = ended = time.perf_counter()
 
         def placing(done: int, total: int) -> None:
@@ -167,14 +213,14 @@ class _Run:
             progress=placing,
         )
         batch_size, context = generator.batch_size, generator.context
-        nbytes = self._engine.cache_bytes(model, batch_size, context, settings.kv_cache)
+        nbytes = cache_bytes(batch_size, context)
         if (batch_size, context) == wanted and nbytes >= NOTED_CACHE:
             self._display.note(
                 f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
             )
         return generator, ended - started
 
-    def _handle_events(self, events: Iterable[object], session: Session, interrupt: Interrupt) -> None:
+    def _handle_events(self, events: Iterable[object], session: Session, check: Callable[[], None]) -> None:
         """Hands each event to the session. A signal counts between events, so that no row is left half done."""
         handlers: dict[type, Callable[[Any], None]] = {
             self._engine.Prefilled: session.prefilled,
@@ -182,40 +228,22 @@ class _Run:
             self._engine.Finished: session.finish,
             self._engine.Failed: session.fail,
         }
-        for event in events:
-            handlers[type(event)](event)
-            try:
-                interrupt.check(f"{session.finished} of {len(session.jobs)} prompts are finished")
-            except KeyboardInterrupt:
-                with suppress(OSError):
-                    session.show_rest()
-                raise
+        try:
+            for event in events:
+                handlers[type(event)](event)
+                check()
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                session.show_rest()
+            raise
 
 
-def _prompts(settings: CheckedSettings) -> list[Prompt]:
+def _prompts(settings: CheckedSettings) -> Prompts:
     if settings.prompts is not None:
-        return read_prompts(settings.prompts)
-    return single_prompt(STORY_PROMPT if settings.prompt is None else settings.prompt)
+        return open_prompts(settings.prompts)
+    return OnePrompt(STORY_PROMPT if settings.prompt is None else settings.prompt)
 
 
-def _chat(
-    checkpoint: Checkpoint, prompts: list[Prompt], settings: CheckedSettings
-) -> AbstractContextManager[Chat | None]:
-    """The checkpoint's chat templates, which start to get ready, where a prompt is a conversation; else None.
-
-    CheckpointError where there are no templates and all prompts are conversations; some of them fail one by one."""
-    usable = [is_conversation(prompt, settings) for prompt in prompts if prompt.error is None]
-    if not any(usable):
-        return nullcontext()
-    chat = checkpoint.chat()
-    if chat.templates or all(usable):
-        chat.start()
-    return chat
-
-
-def _writer(settings: CheckedSettings) -> RowWriter | None:
-    if settings.out is None:
-        return None
-    if settings.rows_to_stdout:
-        return RowWriter(stream=sys.stdout.buffer)
-    return RowWriter(Path(settings.out), resume=settings.resume)
+def _shows(settings: CheckedSettings) -> bool:
+    """Whether rows are shown as texts."""
+    return not settings.streams and settings.out is None and not settings.json

@@ -2,79 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.stopping import StopText, cut, watch
+from .batch_rows import BatchRows
 from .display import Display
+from .feed import Feed
 from .jobs import Job
-from .prompts import Prompt
+from .prompt import OPENAI, Prompt
 from .row_file import RowWriter
 from .rows import InOrder, Row, failed_row, finished_row
 from .settings import CheckedSettings, row_seed
 
 __all__ = ["Session"]
 
+_SAMPLE = 1 << 40  # what the numbers of the requests of one prompt are apart; sample 0 has the prompt's index
+
+
+@dataclass
+class _Running:
+    """A job that runs. left: its texts that are not finished. rows: its rows so far. ends: how its texts ended."""
+
+    job: Job
+    left: int
+    failed: bool = False
+    rows: list[Row] = field(default_factory=list)
+    ends: dict[int, Finished] = field(default_factory=dict)
+
 
 class Session:
     """Takes the generator's events and gives rows to `writer` (None: no rows) and to the display.
 
-    `streams`: there is one prompt, whose text is shown as it is made.
+    shows_rows: the display shows the texts of rows, in input order. wait: called while nothing runs and no prompt is
+    there, again and again; it may end the run.
     """
 
     def __init__(
         self,
-        jobs: list[Job],
-        failed: list[Prompt],
+        feed: Feed,
+        settings: CheckedSettings,
         tokenizer: Tokenizer,
         writer: RowWriter | None,
         display: Display,
-        streams: bool,
+        wait: Callable[[], None],
+        shows_rows: bool = True,
     ) -> None:
-        self.jobs = {job.prompt.index: job for job in jobs}
-        self.prompts = len(jobs) + len(failed)
         self.failed = 0
         self.finished = 0
+        self.rows_failed = 0
+        self.rows_finished = 0
         self.prefill_tokens = 0
+        self._feed = feed
+        self._settings = settings
+        self._sampling = settings.sampling
         self._tokenizer = tokenizer
         self._writer = writer
         self._display = display
-        self._order: InOrder[Row] = InOrder()
-        self._streams = streams
-        only = jobs[0] if streams and jobs else None  # its text is shown as it is made
+        self._wait = wait
+        self._shows_rows = shows_rows
+        self._order: InOrder[list[Row]] = InOrder()
+        self._batch = BatchRows(settings.model.resolve().name, tokenizer)
+        only = feed.ahead[0] if settings.streams and feed.ahead else None  # its text is shown as it is made
         self._stream = tokenizer.stream(only.before if only else ())
         self._shown = StopText(only.stop if only else ())
-        self._unfilled = {job.prompt.index: len(job.tokens) for job in jobs}  # tokens still to go through
-        self._unusable = failed
+        self._running: dict[int, _Running] = {}  # by the prompt's index
+        self._unfilled: dict[int, int] = {}  # tokens still to go through, by the request's number
+
+    @property
+    def prompts(self) -> int:
+        """The prompts that were given so far."""
+        return self._feed.jobs + self._feed.failed
+
+    @property
+    def running(self) -> int:
+        """The prompts that run now."""
+        return len(self._running)
 
     def begin(self) -> None:
         """Shows the single prompt, and reports the prompts that cannot run."""
-        tokens = sum(len(job.tokens) for job in self.jobs.values())
-        self._display.start(len(self.jobs), tokens, sum(job.max_tokens for job in self.jobs.values()))
-        only = next(iter(self.jobs.values()), None) if self._streams else None
-        if only is not None and not only.answers:
-            self._display.prompt(only.text)
-        for prompt in self._unusable:
-            self._fail(prompt, prompt.error or "", prompt.text)
+        feed = self._feed
+        if feed.all_here:
+            tokens = sum(len(job.tokens) * len(job.samples) for job in feed.ahead)
+            most = sum(job.max_tokens * len(job.samples) for job in feed.ahead)
+            self._display.start(len(feed.ahead), tokens, most)
+        else:
+            self._display.start(None, 0, 0)
+        if self._settings.streams and feed.ahead and not feed.ahead[0].answers:
+            self._display.prompt(feed.ahead[0].text)
+        feed.report(self._fail_unused)
 
-    def requests(self, request: type[Request], settings: CheckedSettings) -> list[Request]:
-        """The requests for the generator, in input order; `request` is its class for them."""
-        return [self._request(request, settings, index, job) for index, job in self.jobs.items()]
+    def requests(self, request: type[Request]) -> Iterator[Request | None]:
+        """The requests for the generator, in input order; None where no prompt is there now. `request` is the class."""
+        at_once = None if self._feed.prompts.whole else 0  # a file's lines are there, though a thread reads them
+        while True:
+            job = self._feed.take(at_once)
+            if job is None and not self._feed.ended and not self._running:
+                self._wait()
+                job = self._feed.take(0.1)
+            if job is not None:
+                self._running[job.prompt.index] = _Running(job, len(job.samples))
+                for sample in job.samples:
+                    yield self._request(request, job, sample)
+            elif self._feed.ended:
+                return
+            else:
+                yield None
 
-    def _request(self, request: type[Request], settings: CheckedSettings, index: int, job: Job) -> Request:
-        own = dict(job.prompt.settings)
+    def _request(self, request: type[Request], job: Job, sample: int) -> Request:
+        settings, own = self._settings, dict(job.prompt.settings)
         own.pop("max_tokens", None)  # is the job's
         temperature = own.pop("temperature", settings.temperature)
         seed = own.pop("seed", None)
-        seed = row_seed(settings.seed, index) if seed is None else seed
+        seed = row_seed(settings.seed, job.prompt.index) if seed is None else seed
+        number = job.prompt.index + sample * _SAMPLE
+        sampling = replace(self._sampling, **own) if own else self._sampling
+        self._unfilled[number] = len(job.tokens)
         return request(
-            index,
+            number,
             job.tokens,
             job.max_tokens,
             temperature,
-            seed,
-            replace(settings.sampling, **own),
+            row_seed(seed, sample - 1) if sample else seed,
+            sampling,
             watch(self._tokenizer, job.stop, job.before),
         )
 
@@ -88,43 +140,96 @@ class Session:
         """One more token of one prompt."""
         if event.index in self._unfilled:  # the prompt's last token went through with the first decode step
             self._display.prefilled(self._unfilled.pop(event.index))
-        self._display.token(self._shown.push(self._stream.push(event.token)) if self._streams else "")
+        shown = self._settings.streams and event.index == 0
+        self._display.token(self._shown.push(self._stream.push(event.token)) if shown else "")
 
     def finish(self, event: Finished) -> None:
-        """A prompt ran to its end."""
-        job = self.jobs[event.index]
-        text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
-        row = finished_row(job.prompt, job.text, text, event.tokens, event.logprobs, event.reason, event.top)
-        self._write(row)
-        self.finished += 1
-        if self._streams:
+        """A text of a prompt ran to its end."""
+        running, sample = self._ended(event.index)
+        job = running.job
+        if job.prompt.wanted is not None:
+            running.ends[sample] = event
+        else:
+            text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
+            which = sample if job.of > 1 else None
+            tokens, logprobs, top = event.tokens, event.logprobs, event.top
+            row = finished_row(job.prompt, job.text, text, tokens, logprobs, event.reason, top, which)
+            self._write(running, row)
+        if self._settings.streams and sample == 0:
             self._display.rest(self._shown.finish(self._stream.finish()))
-        self._show(self._order.add(event.index, row))
+        self._close_if_done(running)
         self._display.done(len(event.tokens), job.max_tokens)
 
     def fail(self, event: Failed) -> None:
-        """A prompt failed while it ran."""
-        job = self.jobs[event.index]
-        self._fail(job.prompt, event.error, job.text)
+        """A text of a prompt failed while it ran."""
+        running, sample = self._ended(event.index)
+        job = running.job
+        if job.prompt.wanted is None:
+            which = sample if job.of > 1 else None
+            self._write(running, failed_row(job.prompt, event.error, job.text, which))
+        elif not running.failed:
+            self._write(running, self._batch.failed(job.prompt, event.error, while_running=True))
+        if not running.failed:
+            self._display.warn(f"{job.prompt.where}: {event.error}")
+        running.failed = True
+        self._close_if_done(running)
         self._display.done(0, job.max_tokens)
 
-    def _fail(self, prompt: Prompt, error: str, text: str | None) -> None:
-        row = failed_row(prompt, error, text)
-        self._write(row)
+    def _ended(self, number: int) -> tuple[_Running, int]:
+        self._unfilled.pop(number, None)
+        sample, index = divmod(number, _SAMPLE)
+        running = self._running[index]
+        running.left -= 1
+        return running, sample
+
+    def _close_if_done(self, running: _Running) -> None:
+        if running.left:
+            return
+        job = running.job
+        del self._running[job.prompt.index]
+        if job.prompt.wanted is not None and not running.failed:
+            ends = [running.ends[sample] for sample in job.samples]
+            self._write(running, self._batch.finished(job, ends))
+        if running.failed:
+            self.failed += 1
+        else:
+            self.finished += 1
+        self._show(job.prompt.index, running.rows, job)
+
+    def _fail_unused(self, prompt: Prompt) -> None:
+        is_request = OPENAI in (prompt.dialect, self._feed.prompts.dialect)
+        row = self._batch.failed(prompt, prompt.error or "") if is_request else failed_row(prompt, prompt.error or "")
+        if self._writer is not None:
+            self._writer.add(row)
         self.failed += 1
-        self._display.warn(f"{prompt.where}: {error}")
-        self._show(self._order.add(prompt.index, row))
+        self.rows_failed += 1
+        self._display.warn(f"{prompt.where}: {prompt.error}")
+        self._show(prompt.index, [row])
 
     def show_rest(self) -> None:
         """Shows the texts that wait for an earlier one, where the run ends before that one does."""
-        self._show(self._order.rest())
+        for rows in self._order.rest():
+            self._show_now(rows)
 
-    def _write(self, row: Row) -> None:
+    def _write(self, running: _Running, row: Row) -> None:
         """Before anything is shown: a display may wait for its reader, or fail."""
         if self._writer is not None:
             self._writer.add(row)
+        if row.get("error") is None:
+            self.rows_finished += 1
+        else:
+            self.rows_failed += 1
+        if self._shows_rows:
+            running.rows.append(row)
 
-    def _show(self, rows: list[Row]) -> None:
-        for due in rows:
-            job = self.jobs.get(due["index"])
-            self._display.row(due | {"prompt": f"{job.text}\n"} if job is not None and job.answers else due)
+    def _show(self, index: int, rows: list[Row], job: Job | None = None) -> None:
+        if not self._shows_rows:
+            return
+        if job is not None and job.answers:
+            rows = [row | {"prompt": f"{job.text}\n"} for row in rows]
+        for due in self._order.add(index, rows):
+            self._show_now(due)
+
+    def _show_now(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._display.row(row)

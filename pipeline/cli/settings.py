@@ -6,7 +6,7 @@ import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoints.named import model_path
@@ -16,13 +16,16 @@ from ..generation.settings import PROMPT_ROWS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
-from .row_file import check_unused
+from .out_target import check_no_rows, check_unused
+from .prompt import MOST_SAMPLES
+from .record import record_path, recorded_seed
 
 __all__ = [
     "MAX_BATCH",
     "MAX_TEMPERATURE",
     "MAX_THREADS",
     "MAX_TOKENS",
+    "ORDERS",
     "OWN_MEMORY_BATCH",
     "STORY_PROMPT",
     "STORY_TEMPERATURE",
@@ -33,6 +36,7 @@ __all__ = [
     "row_seed",
 ]
 
+ORDERS = ("input", "finished")  # of the rows in --out, at the end
 STORY_PROMPT = "Once upon a time,"
 STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512
@@ -57,7 +61,11 @@ class Settings:
     stop: Sequence[str] = ()
     out: str | None = None
     resume: bool = False
+    overwrite: bool = False
+    order: str = ORDERS[0]
+    n: int = 1
     trace: str | None = None
+    metrics: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_k: int = 0
@@ -91,8 +99,8 @@ class Settings:
 
     @property
     def streams(self) -> bool:
-        """Whether there is one prompt, whose text is shown as it is made."""
-        return self.prompts is None
+        """Whether there is one text, which is shown as it is made."""
+        return self.prompts is None and self.n == 1
 
     def checked(self) -> CheckedSettings:
         """The settings with every default filled in; UsageError says what is impossible, where, and how to fix it.
@@ -105,6 +113,10 @@ class Settings:
             raise UsageError("--system: is part of a chat; give --chat, too")
         if self.resume and (self.prompts is None or self.out in (None, "-")):
             raise UsageError("--resume: goes on with the rows of an earlier run; give --prompts and --out FILE")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite: one keeps the rows of --out, one loses them; give one of them")
+        if self.overwrite and self.out in (None, "-"):
+            raise UsageError("--overwrite: empties the file of rows; give --out FILE")
         story = self.prompt is None and self.prompts is None
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
@@ -112,12 +124,17 @@ class Settings:
             "model": builtin_model() if self.model is None else model_path(self.model),
             "prompt": STORY_PROMPT if story else self.prompt,
             "temperature": (STORY_TEMPERATURE if story else 0.0) if self.temperature is None else self.temperature,
-            "seed": secrets.randbits(32) if self.seed is None else self.seed,
+            "seed": 0 if self.seed is None else self.seed,
         }
         complete = CheckedSettings(**(vars(self) | filled))
         _check_values(complete)
         _check_targets(complete)
-        return complete
+        return complete if self.seed is not None else replace(complete, seed=self._own_seed())
+
+    def _own_seed(self) -> int:
+        """The seed where none is given: a run that goes on has that of the one before."""
+        before = recorded_seed(Path(self.out)) if self.resume and self.out is not None else None
+        return secrets.randbits(32) if before is None else before
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,9 @@ def _check_values(settings: CheckedSettings) -> None:
     for option, count, most in sizes:
         if count is not None:
             _check_count(option, count, 1, most)
+    _check_count("--n", settings.n, 1, MOST_SAMPLES)
+    if settings.order not in ORDERS:
+        raise UsageError(f"--order {settings.order}: unknown; rows come in the order {' or '.join(ORDERS)}")
     _check_count("--prompt-rows", settings.prompt_rows, 0, None)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
@@ -188,12 +208,19 @@ def _check_count(option: str, value: int, least: int, most: int | None) -> None:
 def _check_targets(settings: CheckedSettings) -> None:
     """Files are written to folders that exist, and over no file that this run reads or writes otherwise."""
     targets = [("--out", settings.out if settings.out != "-" else None), ("--trace", settings.trace)]
+    targets.append(("--metrics", settings.metrics))
     for option, target in targets:
         if target is not None:
             _check_target(option, Path(target), settings)
-    if settings.trace is not None and settings.out is not None and settings.out != "-":
-        if _same(Path(settings.trace), Path(settings.out)):
-            raise UsageError(f"--trace {settings.trace}: the same file as --out; give another one")
+    if settings.out not in (None, "-") and not settings.resume and not settings.overwrite:
+        check_no_rows(Path(settings.out or ""))
+    given = [(option, Path(target)) for option, target in targets if target is not None]
+    if settings.out is not None and settings.out != "-":
+        given.append(("the record of --out", record_path(Path(settings.out))))
+    for number, (option, path) in enumerate(given):
+        other = next((name for name, earlier in given[:number] if _same(path, earlier)), None)
+        if other is not None:
+            raise UsageError(f"{option} {path}: the same file as {other}; give another one")
 
 
 def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:

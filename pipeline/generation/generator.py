@@ -104,11 +104,13 @@ class Generator:
         """The times of all decode dispatches so far; empty without `trace`."""
         return self.scheduler.trace()
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Event]:
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         """Yields Prefilled, Token, Finished and Failed as they happen; rows end in any order.
 
-        A request is taken from `requests` when there is room for it. Those of a list make the chains for the settings
-        of all of them; else a request that needs more makes them anew."""
+        A request is taken from `requests` when there is room for it. None says that there is none now: rows that run go
+        on, and it is asked again after the next step; where nothing runs, it should wait before it says so. The
+        requests of a list make the chains for the settings of all of them; else a request that needs more makes them
+        anew."""
         if not self._running.acquire(blocking=False):
             raise UsageError("this Generator runs already; end or close that run first, or make another Generator")
         try:
@@ -117,20 +119,25 @@ class Generator:
             self.scheduler.abandon()
             self._running.release()
 
-    def _run(self, requests: Iterable[Request]) -> Iterator[Event]:
+    def _run(self, requests: Iterable[Request | None]) -> Iterator[Event]:
         counts, device, scheduler = self.model.counts, self.model.device, self.scheduler
         counts.write(device, np.zeros(counts.shape, np.uint32))
         if isinstance(requests, Listed):
-            scheduler.expect(request.sampling for request in requests)
+            scheduler.expect(request.sampling for request in requests if request is not None)
         waiting, more = iter(requests), True
         while more or not scheduler.idle:
             while more and scheduler.room > 0:
-                request = next(waiting, None)
-                more = request is not None
-                if request is not None:
-                    try:
-                        scheduler.submit(request)
-                    except PromptError as error:
-                        yield Failed(request.index, str(error))
-            yield from scheduler.step()
+                try:
+                    request = next(waiting)
+                except StopIteration:
+                    more = False
+                    break
+                if request is None:
+                    break
+                try:
+                    scheduler.submit(request)
+                except PromptError as error:
+                    yield Failed(request.index, str(error))
+            if not scheduler.idle:
+                yield from scheduler.step()
         self.stats.expert_counts = counts.read(device)

@@ -8,7 +8,7 @@ import pytest
 from support.programs import fake, refuse, rows_of, run
 
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.cli.prompts import single_prompt
+from pipeline.cli.prompts import OnePrompt
 from pipeline.cli.settings import Settings
 
 # A conversation as text, in front of which the model's beginning token must not be put again.
@@ -71,7 +71,8 @@ def test_conversations_in_a_file(model, tmp_path):
     assert code == 1 and [row["prompt"] for row in rows[:2]] == ["C", "C"]
     assert ["error" in row for row in rows] == [False, False, False, True, True, True]
     assert "messages must be" in rows[3]["error"] and "both prompt and messages" in rows[5]["error"]
-    chat = run("--model", model, "--chat", "--prompts", prompts, "--out", out, "--max-tokens", 3)
+    options = ("--prompts", prompts, "--out", out, "--overwrite", "--max-tokens", 3)
+    chat = run("--model", model, "--chat", *options)
     assert chat[0] == 1 and rows_of(out)[0] == rows[0] and rows_of(out)[2] == rows[2]
     assert rows_of(out)[1]["tokens"] != rows[1]["tokens"]
 
@@ -147,4 +148,4 @@ def test_impossible_stop_strings(stop, word):
 
 def test_settings_keep_the_stops():
     settings = Settings(prompt="x", stop=["a", "b"]).checked()
-    assert tuple(settings.stop) == ("a", "b") and single_prompt("x")[0].stop is None
+    assert tuple(settings.stop) == ("a", "b") and OnePrompt("x").take(None).stop is None

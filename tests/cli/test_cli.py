@@ -234,7 +234,7 @@ def test_prompts_of_which_none_can_run(tmp_path, content, words):
     out.write_text("earlier\n")
     prompts = tmp_path / "p.jsonl"
     prompts.write_bytes(content)
-    refuse("--prompts", prompts, "--out", out, words=[str(prompts), *words])
+    refuse("--prompts", prompts, "--out", out, "--overwrite", words=[str(prompts), *words])
     assert out.read_text() == "earlier\n"
 
 

@@ -169,6 +169,18 @@ def test_weights_on_their_way_to_a_device():
     assert (task.description, task.percentage, task.fields["count"]) == ("loading x", 25, "3.0 MiB of 12.0 MiB")
 
 
+def test_bars_of_prompts_that_nobody_has_counted():
+    bars = Bars(Console(file=io.StringIO()))
+    bars.loading("x")
+    bars.start(None, 0, 0)
+    bars.left("about 3 min left")
+    bars.prefilled(5)
+    bars.done(1, 8)
+    shown = {task.description: task.fields for task in bars.progress.tasks}
+    assert shown["prompts"]["count"] == "1" and shown["prompts"]["rate"] == "about 3 min left"
+    assert shown["prefill"]["count"] == "5" and shown["decode"]["count"] == "0"
+
+
 def test_base_display_shows_nothing(capsys):
     display = Display()
     for name, arguments in {"loading": "x", "warn": "x", "token": "x", "rest": "x", "prompt": "x", "row": {}}.items():

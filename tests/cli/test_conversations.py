@@ -43,7 +43,7 @@ def rows(model, tmp_path):
 def rendered(*lines, model, options=()):
     """What the template made of each line: of a prompt that stays unfinished, its tokens are decoded."""
     from pipeline.checkpoints.opening import open_checkpoint
-    from pipeline.cli.jobs import make_jobs
+    from pipeline.cli.jobs import Job, JobMaker
     from pipeline.cli.lines import parse_line
     from pipeline.cli.prompts import Prompt
     from pipeline.cli.settings import Settings
@@ -53,8 +53,9 @@ def rendered(*lines, model, options=()):
     with open_checkpoint(model) as checkpoint, checkpoint.chat() as chat:
         tokenizer = checkpoint.tokenizer()
         decoder = type("Model", (), {"vocab_size": 4096, "context": 1024})
-        jobs, failed = make_jobs(prompts, tokenizer, decoder, settings, chat)
-        assert not failed, failed
+        maker = JobMaker(tokenizer, decoder, settings, lambda: chat)
+        jobs = [maker.make(prompt) for prompt in prompts]
+        assert all(isinstance(job, Job) for job in jobs), jobs
         return [tokenizer.decode(job.tokens) for job in jobs], jobs
 
 
@@ -75,7 +76,7 @@ def test_conversations_without_a_template_fail_alone(tmp_path):
     rows = rows_of(out)
     assert code == 1 and "no chat template" in rows[0]["error"] and rows[1]["text"]
     prompts.write_text(json.dumps(lines[0]))
-    refuse("--prompts", prompts, "--out", out, program=fake, words=["no chat template"])
+    refuse("--prompts", prompts, "--out", out, "--overwrite", program=fake, words=["no chat template"])
 
 
 def test_parts_of_text_are_joined(model):

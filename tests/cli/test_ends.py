@@ -29,7 +29,7 @@ def test_ctrl_c_keeps_finished_rows(tmp_path):
     code, printed, err = interrupted(process, out, 5)
     rows = rows_of(out)
     assert code == 130 and printed == "" and len(rows) >= 5
-    assert err == f"onebuf: interrupted: {len(rows)} of 3000 prompts are finished\n"
+    assert err == f"onebuf: interrupted: {len(rows)} prompts are finished\n"
     assert [row["index"] for row in rows] == sorted(row["index"] for row in rows)
     assert all(len(row["tokens"]) == 8 for row in rows)
 
@@ -53,7 +53,7 @@ def test_a_signal_loses_no_row_behind_a_slow_one(tmp_path, number):
     expected, word = SIGNALS[number]
     assert code == expected and err == f"onebuf: {word}: {len(found)} of 401 prompts are finished\n" and printed == ""
     assert len(found) >= 20 and 0 not in found and found == sorted(found)
-    assert sorted(os.listdir(tmp_path)) == ["o.jsonl", "p.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["o.jsonl", "o.jsonl.run", "p.jsonl"]
 
 
 def test_a_signal_loses_no_text_without_a_file():
@@ -103,6 +103,18 @@ def test_a_kill_loses_no_row(tmp_path):
     rows = rows_of(out)
     assert code == 0 and f"has rows of {len(killed.kept)} of 200" in err
     assert [row["index"] for row in rows] == list(range(200)) and all(rows[index] == before[index] for index in before)
+
+
+def test_a_batch_that_is_killed_again_and_again(tmp_path):
+    """tests/fuzz/kills.py kills one of 2,000 rows a hundred times."""
+    prompts, out, whole = (tmp_path / name for name in ("p.jsonl", "o.jsonl", "whole.jsonl"))
+    kills.write_prompts(prompts, 120)
+    count, wrong = kills.go_on(start, prompts, out, [0.0, 0.05, 0.1])
+    assert wrong == [] and count >= 2
+    seed = json.loads((tmp_path / "o.jsonl.run").read_text())["settings"]["seed"]
+    options = ("--batch-size", 3, "--temperature", 0.8, "--seed", seed)
+    assert run("--prompts", prompts, "--out", whole, *options)[0] == 0
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_second_ctrl_c_ends_a_step_that_hangs():
@@ -157,13 +169,14 @@ def test_messages_that_cannot_be_written_end_nothing(tmp_path):
     prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
     for lines, expected in ((['{"prompt": "a"}', "bad", '{"prompt": "b", "x": 1}'], 1), (['{"prompt": "a"}'], 0)):
         prompts.write_text("\n".join(lines))
+        arguments = ["--prompts", prompts, "--out", out, "--overwrite"]
         with open("/dev/full", "wb") as full:
-            process = start([FAKE], ["--prompts", prompts, "--out", out], stderr=full)
+            process = start([FAKE], arguments, stderr=full)
             assert process.wait(60) == expected
         assert len(rows_of(out)) == len(lines)
         reader, writer = os.pipe()
         os.close(reader)
-        process = start([FAKE], ["--prompts", prompts, "--out", out], stderr=writer)
+        process = start([FAKE], arguments, stderr=writer)
         os.close(writer)
         assert process.wait(60) == expected and len(rows_of(out)) == len(lines)
 
@@ -200,14 +213,14 @@ def test_a_second_run_on_the_same_file_is_refused(tmp_path):
     while not (out.exists() and len(rows_of(out)) > 3):
         assert first.poll() is None
         time.sleep(0.01)
-    for more in ([], ["--resume"]):
+    for more in (["--overwrite"], ["--resume"]):
         refuse("--prompts", prompts, "--out", out, *more, program=fake, words=[f"--out {out}", "another run"])
     refuse("--prompt", "x", "--trace", out, program=fake, words=[f"--trace {out}", "another run"])
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert len(rows_of(out)) > 3
     prompts.write_text("a\n")
-    assert fake("--prompts", prompts, "--out", out)[0] == 0 and len(rows_of(out)) == 1
+    assert fake("--prompts", prompts, "--out", out, "--overwrite")[0] == 0 and len(rows_of(out)) == 1
 
 
 @pytest.mark.parametrize("closed", [(0,), (0, 1), (0, 1, 2), (2,)])

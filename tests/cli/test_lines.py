@@ -5,12 +5,20 @@ import json
 import pytest
 from support.programs import fake, rows_of, run
 
-from pipeline.cli.lines import LINE_KEYS, parse_line
-from pipeline.cli.prompts import NAMED_KEYS, Prompt, unknown_keys
+from pipeline.cli.lines import parse_line
+from pipeline.cli.prompts import Prompt
+from pipeline.cli.unknown_keys import NAMED_KEYS, UnknownKeys
 
 
 def parsed(line) -> Prompt:
     return parse_line(json.dumps(line).encode(), True, Prompt(0, 0, "p.jsonl line 1"))
+
+
+def unknown_keys(prompts):
+    keys = UnknownKeys()
+    for prompt in prompts:
+        keys.add(prompt)
+    return keys.message()
 
 
 def test_settings_of_a_line():
@@ -67,19 +75,6 @@ def test_names_of_openai(line, settings):
 def test_values_that_are_impossible(line, word):
     prompt = parsed({"prompt": "a", "id": "x"} | line)
     assert word in prompt.error and prompt.text == "a" and prompt.id == "x"
-
-
-def test_lines_of_a_batch_file():
-    """{"custom_id", "method", "url", "body"}: the body has the request."""
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "model": "m"}
-    line = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    prompt = parsed(line)
-    assert prompt.error is None and prompt.id == "r1" and prompt.text == "Hi" and prompt.settings == {"max_tokens": 4}
-    assert prompt.unknown == ("model",)
-    assert parsed({"custom_id": "r", "body": {"prompt": [5, 6]}}).tokens == (5, 6)
-    assert "/v1/embeddings" not in LINE_KEYS and "url" in parsed(line | {"url": "/v1/embeddings"}).error
-    assert "body must be" in parsed({"body": 3}).error and "neither" in parsed({"body": {}}).error
-    assert parsed({"prompt": "a", "body": {}}).unknown == ("body",)
 
 
 def test_unknown_keys_are_named_once():

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cli import row_file
+from pipeline.cli import out_target, row_file
+from pipeline.cli.out_target import check_unused
 from pipeline.cli.prompts import Prompt
-from pipeline.cli.row_file import RowWriter, check_unused
+from pipeline.cli.row_file import RowWriter
 from pipeline.cli.rows import InOrder, failed_row, finished_row
 from pipeline.errors import UsageError
 
@@ -55,7 +56,7 @@ def test_fields():
 @given(order=st.permutations(range(7)))
 def test_rows_are_there_at_once_and_in_order_at_the_end(tmp_path_factory, order):
     file = tmp_path_factory.getbasetemp() / "order.jsonl"
-    with RowWriter(file) as writer:
+    with RowWriter(file, overwrite=True) as writer:
         for count, index in enumerate(order, 1):
             writer.add(row(index, "日" * index))  # lines of several lengths
             assert indices(file) == list(order[:count])  # without flushing or closing
@@ -74,7 +75,7 @@ def test_rows_of_an_interrupted_run(tmp_path):
 
 def unsorted(file):
     """A writer whose rows are out of order."""
-    writer = RowWriter(file)
+    writer = RowWriter(file, overwrite=True)
     for index in (2, 0, 1):
         writer.add(row(index))
     return writer
@@ -162,7 +163,7 @@ def test_a_second_writer_is_refused(tmp_path):
                 attempt(file)
         assert indices(file) == [0]  # the second one has not emptied it
     check_unused(file)
-    RowWriter(file).close()
+    RowWriter(file, overwrite=True).close()
 
 
 def test_a_writer_waits_for_no_pipe_and_locks_none(tmp_path):
@@ -188,8 +189,8 @@ def test_a_file_that_another_run_replaces_while_this_one_opens_it(tmp_path, monk
             first.close()
         lock(descriptor, how)
 
-    monkeypatch.setattr(row_file.fcntl, "flock", flock)
-    with RowWriter(file) as second:
+    monkeypatch.setattr(out_target.fcntl, "flock", flock)
+    with RowWriter(file, overwrite=True) as second:
         second.add(row(5))
     assert indices(file) == [5] and next(tries) == 3  # with the lock of the file that the first one puts in order
 
@@ -198,7 +199,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def flock(descriptor, how):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(row_file.fcntl, "flock", flock)
+    monkeypatch.setattr(out_target.fcntl, "flock", flock)
     unsorted(tmp_path / "o.jsonl").close()
     assert indices(tmp_path / "o.jsonl") == [0, 1, 2]
 
@@ -226,10 +227,13 @@ def test_values_that_json_lacks():
     assert made["logprobs"] == [None, None, -1.0]
 
 
-def test_an_earlier_file_is_replaced(tmp_path):
+def test_an_earlier_file_is_replaced_where_that_is_asked_for(tmp_path):
     file = tmp_path / "o.jsonl"
     file.write_text("old\n" * 100)
-    with RowWriter(file) as writer:
+    with pytest.raises(UsageError, match="has 400 bytes.*--resume.*--overwrite"):
+        RowWriter(file)
+    assert file.read_text() == "old\n" * 100
+    with RowWriter(file, overwrite=True) as writer:
         writer.add(row(0))
     assert indices(file) == [0]
 
@@ -272,6 +276,28 @@ def test_row_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
     assert indices(file) == [0]
     writer.close()
     assert indices(file) == [0]
+
+
+def test_rows_go_to_the_disk_now_and_then(tmp_path, monkeypatch):
+    """A disk that tells only then that it is full ends the run with a line, and the row stays."""
+    file, now, synced = tmp_path / "o.jsonl", [100.0], []
+    monkeypatch.setattr(row_file.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(row_file.os, "fsync", synced.append)
+    writer = RowWriter(file)
+    for index in range(6):
+        writer.add(row(index))
+        now[0] += row_file.SYNC_SECONDS / 2.5
+    assert len(synced) == 1
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(row_file.os, "fsync", full)
+    now[0] += row_file.SYNC_SECONDS
+    with pytest.raises(UsageError, match="o.jsonl: cannot be written: No space left.*7 rows"):
+        writer.add(row(6))
+    writer.close()
+    assert indices(file) == list(range(7))
 
 
 def test_stream_stays_open():

@@ -11,8 +11,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.axes import each
 
-from pipeline.cli.prompts import read_prompts, single_prompt
+from pipeline.cli.feed import Feed
+from pipeline.cli.prompts import OnePrompt, open_prompts
 from pipeline.errors import PromptError, UsageError
+
+
+class Makes:
+    """Makes no jobs: prompts stay what they are."""
+
+    def make(self, prompt):
+        return prompt
+
+    def close(self):
+        pass
+
+
+def read_prompts(source):
+    """All prompts of a source, which it must have at once; PromptError as a run has it."""
+    prompts, found = open_prompts(source), []
+    while not prompts.ended:
+        prompt = prompts.take(None)
+        found += [prompt] if prompt is not None else []
+    return found
+
+
+def refuse_all(source):
+    """Looks ahead as a run does that no prompt of the source lets begin."""
+    Feed(open_prompts(source), Makes(), 1).look_ahead()
 
 
 @pytest.fixture
@@ -35,7 +60,9 @@ def standard_input(monkeypatch):
 
 
 def test_single_prompt():
-    (prompt,) = single_prompt("a\nb")
+    prompts = OnePrompt("a\nb")
+    prompt = prompts.take(None)
+    assert prompts.ended and prompts.take(None) is None
     assert (prompt.index, prompt.id, prompt.text, prompt.error) == (0, 0, "a\nb", None)
 
 
@@ -90,24 +117,26 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize("line, word", BAD_LINES)
-def test_bad_lines(read, line, word):
+def test_bad_lines(read, tmp_path, line, word):
     """Among good lines one fails alone; where there are no others, nothing can run."""
     prompts = read('{"prompt": "a"}\n' + line + '\n{"prompt": "b"}\n')
     assert [p.text for p in prompts if p.error is None] == ["a", "b"]
     bad = prompts[1]
     assert bad.index == 1 and bad.where.endswith("p.jsonl line 2") and word in bad.error and "\n" not in bad.error
+    file = tmp_path / "p.jsonl"
+    file.write_text("\n" + line)
     with pytest.raises(PromptError) as caught:
-        read("\n" + line)
+        refuse_all(str(file))
     assert "p.jsonl line 2" in str(caught.value) and word in str(caught.value)
+    file.write_text(f"{line}\n{line}\n{line}")
     with pytest.raises(PromptError, match="and 2 more"):
-        read(f"{line}\n{line}\n{line}")
+        refuse_all(str(file))
 
 
 def test_invalid_utf8(read):
     prompts = read(b"good\nb\xffd\n", "p.txt")
     assert prompts[0].error is None and "not UTF-8 at byte 2" in prompts[1].error and prompts[1].text is None
-    with pytest.raises(PromptError, match="line 1: not UTF-8 at byte 1"):
-        read(b"\xff\xfea\0", "p.txt")
+    assert read(b"\xff\xfea\0", "p.txt")[0].error.startswith("not UTF-8 at byte 1")
 
 
 @each("content, name", [b"", b"\n\n", b"  \r\n\t", b"\xef\xbb\xbf"], ["p.txt", "p.jsonl"])

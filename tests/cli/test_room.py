@@ -82,7 +82,8 @@ def test_what_was_named_is_refused_where_it_does_not_fit(
 ):
     out = tmp_path / "rows.jsonl"
     out.write_text("{}\n")
-    code, lines = run(monkeypatch, capsys, positions, "--prompts", prompts, "--out", out, *options)
+    options = [*options, "--out", out, "--overwrite"]
+    code, lines = run(monkeypatch, capsys, positions, "--prompts", prompts, *options)
     assert code == 2 and sizes == [] and len(lines) == 1, lines
     for part in (
         "a KV cache of ",

@@ -9,9 +9,13 @@ from support.summaries import summary
 
 from pipeline import run
 from pipeline.cli import arguments
+from pipeline.cli.batch_lines import BODY_KEYS
+from pipeline.cli.conversations import CHAT_KEYS
 from pipeline.cli.lines import LINE_KEYS
+from pipeline.cli.metrics import Figures, to_text
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.rows import failed_row
+from pipeline.generation.settings import ROW_KEYS
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 
@@ -32,6 +36,17 @@ def test_options():
 
 def test_rows():
     assert first_cells("Rows") == set(failed_row(Prompt(0, 0, ""), "why"))
+
+
+def test_metrics():
+    names = {line.split()[2] for line in to_text(Figures(0, 0, 0, 0, 0, 0, 1)).splitlines() if "# TYPE" in line}
+    assert set(re.findall(r"^\| `(onebuf_[a-z_]+)` \|", PAGE, re.M)) == names
+
+
+def test_requests_of_batch_files():
+    """Every key of a body that changes a text, and those that are named as accepted or refused."""
+    named = set(re.findall(r"`([a-z_]+)`", section("Prompts")))
+    assert {"messages", "prompt", "n", "max_completion_tokens", *ROW_KEYS, *CHAT_KEYS} <= named & set(BODY_KEYS)
 
 
 def test_summary():

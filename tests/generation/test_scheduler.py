@@ -177,3 +177,26 @@ def test_requests_come_as_there_is_room(model):
         done += isinstance(event, Finished)
         assert taken - done <= 4 + 1
     assert done == 40
+
+
+def test_requests_that_are_not_there_yet(model):
+    """None is no end: rows that run go on meanwhile, and one that comes later joins them."""
+    asked = 0
+
+    def requests():
+        nonlocal asked
+        yield p.Request(0, PROMPTS[0], 12)
+        while asked < 5:
+            asked += 1
+            yield None
+        yield p.Request(1, PROMPTS[1], 3)
+        yield None
+
+    generator = p.Generator(model, batch_size=2, context=64)
+    seen = [(event, asked) for event in generator.run(requests())]
+    assert 0 < sum(isinstance(event, Token) and count < 5 for event, count in seen) < 12
+    ends = {event.index: event for event, _ in seen if isinstance(event, Finished)}
+    assert list(ends) == [1, 0] and all(
+        ends[i].tokens == alone(model, p.Request(i, PROMPTS[i], count)).tokens for i, count in ((0, 12), (1, 3))
+    )
+    assert [event for event in generator.run(iter([None, None]))] == []

@@ -39,10 +39,13 @@ class Generator:
         self._failing = int(os.environ.get("FAKE_FAIL", "-1"))
 
     def run(self, requests):
-        waiting, running = list(requests), []
-        while waiting or running:
-            while waiting and len(running) < self.batch_size:
-                request = waiting.pop(0)
+        waiting, running, more = iter(requests), [], True
+        while more or running:
+            while more and len(running) < self.batch_size:
+                request = next(waiting, "end")
+                more = request != "end"
+                if not more or request is None:
+                    break
                 yield self._prefill(request)
                 if request.index == self._failing:
                     yield Failed(request.index, "layer 3: every logit is NaN")

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from types import SimpleNamespace
 ROWS = 200
 SLOW = 2  # the index of the row that takes as long as all others together
 END_TOKEN = 0  # of the built-in model
+END = 120.0  # seconds in which any run ends
+SAMPLED = ("--temperature", 0.8)  # the seed is that of the first run
 PROGRAM = Path(__file__)
 
 
@@ -40,16 +43,18 @@ def write_prompts(file: Path, rows: int = ROWS) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001) -> Killed:
+def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001, more=("--overwrite",)) -> Killed:
     """Runs the prompts and kills the run `moment` seconds after its first row was finished. `start` starts a program,
-    as support.programs has it; `pause` is what each token takes longer."""
+    as support.programs has it; `pause` is what each token takes longer, `more` are further arguments."""
     finished = out.with_suffix(".finished")
     finished.write_bytes(b"")
-    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 4, "--threads", 1]
+    arguments = ["--prompts", prompts, "--out", out, "--batch-size", 4, "--threads", 1, *more]
     process = start([PROGRAM], arguments, {"FINISHED": str(finished), "PAUSE": str(pause)})
     try:
         while not finished.stat().st_size:
-            assert process.poll() is None, process.communicate()[1].decode()
+            if process.poll() is not None:  # no row was left to run
+                assert process.returncode == 0, process.communicate()[1].decode()
+                break
             time.sleep(0.005)
         until = time.monotonic() + moment
         while process.poll() is None and time.monotonic() < until:
@@ -64,6 +69,23 @@ def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001) -
     return Killed(
         {int(index): killed - float(at) for index, at in notes}, [json.loads(line)["index"] for line in lines], ended
     )
+
+
+def go_on(start, prompts: Path, out: Path, moments: Iterable[float]) -> tuple[int, list[str]]:
+    """Kills a run at each of the moments, and goes on with --resume each time, the last time to the end. The number of
+    kills, and what is wrong: rows that a kill took away, rows that are there twice. Row SLOW ends with the last run."""
+    wrong, kept, kills = [], set(), 0
+    for moment in moments:
+        killed = kill(start, prompts, out, moment, more=("--resume", *SAMPLED))
+        now = set(killed.kept)
+        if len(now) != len(killed.kept):
+            wrong.append(f"{len(killed.kept) - len(now)} rows twice after {moment:.3f} s")
+        if kept - now:
+            wrong.append(f"{len(kept - now)} rows gone after {moment:.3f} s")
+        kept, kills = now, kills + (not killed.ended)
+    final = kill(start, prompts, out, END, pause=0, more=("--resume", *SAMPLED))
+    assert final.ended, f"a run takes longer than {END} s"
+    return kills, wrong
 
 
 def noting_engine() -> SimpleNamespace:

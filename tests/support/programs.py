@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.run import main
+from support import fakes
 from support.paths import ROOT
 
 FAKE = Path(__file__).with_name("fakes.py")
@@ -39,6 +41,12 @@ def run(*arguments, data=None, env=None):
 
 def fake(*arguments, env=None):
     return finish(start([FAKE], arguments, env))
+
+
+def within(capsys, *arguments):
+    """`fake` in this process, where a test may change what is slow to reach."""
+    code = main([*map(str, arguments)], engine=fakes)
+    return code, *capsys.readouterr()
 
 
 def rows_of(file):

@@ -1,0 +1,58 @@
+"""The figures of a run in the text format of Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+
+__all__ = ["Figures", "to_text", "write_metrics"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A run so far. left: seconds that the rest may take; None where nobody knows."""
+
+    finished: int
+    failed: int
+    running: int
+    prompt_tokens: int
+    generated_tokens: int
+    seconds: float
+    left: float | None
+
+
+def to_text(figures: Figures) -> str:
+    """The figures as metrics, each with what it is."""
+    lines: list[str] = []
+
+    def add(name: str, kind: str, what: str, *samples: tuple[str, float]) -> None:
+        lines.extend((f"# HELP onebuf_{name} {what}", f"# TYPE onebuf_{name} {kind}"))
+        lines.extend(f"onebuf_{name}{labels} {value:.15g}" for labels, value in samples)
+
+    rows = (('{state="finished"}', figures.finished), ('{state="failed"}', figures.failed))
+    add("rows_total", "counter", "Rows that this run wrote.", *rows)
+    add("prompts_running", "gauge", "Prompts that are on their way.", ("", figures.running))
+    tokens = (('{kind="prompt"}', figures.prompt_tokens), ('{kind="generated"}', figures.generated_tokens))
+    add("tokens_total", "counter", "Tokens of prompts that went through the model, and generated ones.", *tokens)
+    add("run_seconds", "gauge", "Time since the first prompt could run.", ("", round(figures.seconds, 3)))
+    if figures.left is not None:
+        add("left_seconds", "gauge", "Time that the rest may take.", ("", round(figures.left, 3)))
+    return "\n".join(lines) + "\n"
+
+
+def write_metrics(path: Path, figures: Figures) -> None:
+    """Puts a new version of the file in the place of the last one, so that a reader finds a whole one at any moment."""
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        temporary.write_text(to_text(figures))
+        os.replace(temporary, place)
+    except OSError as error:
+        raise UsageError(f"--metrics {path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""What is told of a long run: the status, the time that is left, and --metrics."""
+
+import io
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.programs import FAKE, fake, finish, refuse, start
+
+from pipeline.cli import progress
+from pipeline.cli.console import PlainDisplay
+from pipeline.cli.display import Display
+from pipeline.cli.metrics import Figures, to_text
+from pipeline.cli.progress import Progress, duration, seconds_left
+from pipeline.generation.requests import Stats
+
+LINE = re.compile(r'onebuf_[a-z_]+(\{[a-z]+="[a-z]+"\})? [0-9.e+-]+')
+
+
+def read_metrics(file):
+    """{name with labels: value}, of a file in which each line is as the format wants it."""
+    found = {}
+    for line in Path(file).read_text().splitlines():
+        if not line.startswith("#"):
+            assert LINE.fullmatch(line), line
+            name, value = line.split(" ")
+            found[name] = float(value)
+    return found
+
+
+def test_the_format_of_metrics():
+    assert to_text(Figures(5, 1, 2, 30, 40, 1.5, None)) == (
+        "# HELP onebuf_rows_total Rows that this run wrote.\n"
+        "# TYPE onebuf_rows_total counter\n"
+        'onebuf_rows_total{state="finished"} 5\n'
+        'onebuf_rows_total{state="failed"} 1\n'
+        "# HELP onebuf_prompts_running Prompts that are on their way.\n"
+        "# TYPE onebuf_prompts_running gauge\n"
+        "onebuf_prompts_running 2\n"
+        "# HELP onebuf_tokens_total Tokens of prompts that went through the model, and generated ones.\n"
+        "# TYPE onebuf_tokens_total counter\n"
+        'onebuf_tokens_total{kind="prompt"} 30\n'
+        'onebuf_tokens_total{kind="generated"} 40\n'
+        "# HELP onebuf_run_seconds Time since the first prompt could run.\n"
+        "# TYPE onebuf_run_seconds gauge\n"
+        "onebuf_run_seconds 1.5\n"
+    )
+    assert to_text(Figures(2_000_000_000, 0, 0, 0, 0, 0, 90.25)).endswith("gauge\nonebuf_left_seconds 90.25\n")
+    assert "2000000000\n" in to_text(Figures(2_000_000_000, 0, 0, 0, 0, 0, None))
+
+
+def test_metrics_of_a_run(tmp_path):
+    prompts, metrics = tmp_path / "p.jsonl", tmp_path / "m.prom"
+    prompts.write_text('{"tokens": [5, 6], "max_tokens": 3}\n' * 4 + "bad\n")
+    code, out, _ = fake("--prompts", prompts, "--out", tmp_path / "o.jsonl", "--metrics", metrics, "--json")
+    found, summary = read_metrics(metrics), json.loads(out)
+    assert code == 1 and found['onebuf_rows_total{state="finished"}'] == 4
+    assert found['onebuf_rows_total{state="failed"}'] == 1 and found["onebuf_prompts_running"] == 0
+    assert found['onebuf_tokens_total{kind="prompt"}'] == summary["prompt_tokens"] == 8
+    assert found['onebuf_tokens_total{kind="generated"}'] == summary["generated_tokens"] == 12
+    assert found["onebuf_left_seconds"] == 0 and {file.name for file in tmp_path.iterdir()} == {
+        *("p.jsonl", "m.prom", "o.jsonl", "o.jsonl.run")
+    }
+
+
+def test_metrics_tell_of_a_run_that_a_signal_ends(tmp_path):
+    metrics = tmp_path / "m.prom"
+    process = start([FAKE], ["--prompts", "-", "--metrics", metrics, "--out", tmp_path / "o"], stdin=subprocess.PIPE)
+    process.stdin.write(b"a\nb\n")
+    process.stdin.flush()
+    until = time.monotonic() + 30
+    while not (tmp_path / "o").exists() or (tmp_path / "o").read_bytes().count(b"\n") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    finish(process)
+    found = read_metrics(metrics)
+    assert found['onebuf_rows_total{state="finished"}'] == 2 and "onebuf_left_seconds" not in found
+
+
+def test_metrics_that_cannot_be_written(tmp_path):
+    prompts, out = tmp_path / "p.txt", tmp_path / "o.jsonl"
+    prompts.write_text("a\n")
+    arguments = ("--prompts", prompts, "--out", out)
+    refuse(*arguments, "--metrics", tmp_path / "no" / "m", program=fake, words=["--metrics", "no folder"])
+    refuse(*arguments, "--metrics", out, program=fake, words=["--metrics", "same file as --out"])
+    refuse(*arguments, "--metrics", prompts, program=fake, words=["--metrics", "same file as --prompts"])
+    refuse(*arguments, "--trace", f"{out}.run", program=fake, words=["record of --out", "same file as --trace"])
+
+
+def followed(monkeypatch, display, metrics, share=None):
+    """A Progress of a run with a clock of its own: (the progress, the clock, feed, session)."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    session = SimpleNamespace(finished=0, failed=0, rows_finished=0, rows_failed=0, running=0, prompts=0)
+    feed = SimpleNamespace(jobs=0, prompts=SimpleNamespace(ended=False, share=share), first_share=0.0)
+    stats = Stats()
+    return Progress(display, feed, session, lambda: stats, metrics), clock, feed, session, stats
+
+
+def test_a_status_comes_now_and_then(monkeypatch):
+    """None in the first half minute; rates are those since the last one."""
+    err = io.StringIO()
+    made, clock, feed, session, stats = followed(monkeypatch, PlainDisplay(None, err, False), None, 0.25)
+    session.finished = session.rows_finished = feed.jobs = session.prompts = 20
+    stats.prompt_tokens, stats.generated_tokens = 3000, 60
+    clock.now += 29
+    made.look()
+    assert err.getvalue() == ""
+    clock.now += 1
+    made.look()
+    made.look()
+    assert err.getvalue() == (
+        "onebuf: 20 rows done; 100 tok/s of prompts, 2 tok/s generated; about 90 s left\n".replace("90 s", "2 min")
+    )
+    session.rows_failed, stats.generated_tokens = 1, 150
+    feed.prompts.share = None
+    clock.now += 30
+    made.look()
+    last = err.getvalue().splitlines()[-1]
+    assert last == "onebuf: 20 rows done, 1 failed; 0 tok/s of prompts, 3 tok/s generated"
+
+
+def test_metrics_that_fail_later_end_nothing(monkeypatch, tmp_path):
+    notes = []
+    display = Display()
+    display.note = notes.append
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    made, clock, _, _, _ = followed(monkeypatch, display, folder / "m")
+    (folder / "m").unlink()
+    folder.rmdir()
+    for _ in range(3):
+        clock.now += 6
+        made.look()
+    made.close()
+    assert len(notes) == 1 and "--metrics" in notes[0] and "not tried again" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "ended, share, first, jobs, done, expected",
+    [
+        (True, None, 0, 40, 10, 300),
+        (True, None, 0, 40, 40, 0),
+        (False, None, 0, 40, 10, None),
+        (False, 0.5, 0.0, 40, 20, 300),  # a quarter is done in 100 s
+        (False, 0.5, 0.25, 20, 20, 200),  # a quarter had its rows before
+        (False, 0.0, 0.0, 40, 10, None),
+        (True, None, 0, 40, 0, None),
+    ],
+)
+def test_the_time_that_is_left(ended, share, first, jobs, done, expected):
+    feed = SimpleNamespace(jobs=jobs, prompts=SimpleNamespace(ended=ended, share=share), first_share=first)
+    session = SimpleNamespace(finished=done, failed=0, prompts=jobs)
+    assert seconds_left(feed, session, 100.0) == expected
+
+
+def test_durations():
+    assert [duration(s) for s in (0, 12.3, 89, 90, 5000, 5400, 400_000)] == [
+        *("0 s", "12 s", "89 s", "2 min", "83 min", "1 h 30 min", "111 h 7 min")
+    ]
