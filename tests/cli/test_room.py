@@ -49,12 +49,12 @@ def run(monkeypatch, capsys, positions, *arguments, device="checker"):
     [
         (10_000, [], (4, 513)),
         (10_000, ["--batch-size", "2"], (2, 513)),
-        (1100, [], (2, 513)),
+        (1200, [], (2, 513)),
         (300, [], (1, 256)),
-        (300, ["--context", "140"], (2, 140)),
-        (300, ["--max-tokens", "140"], (2, 141)),
+        (400, ["--context", "140"], (2, 140)),
+        (400, ["--max-tokens", "140"], (2, 141)),
         (300, ["--batch-size", "4"], (4, 2)),  # a token behind each prompt
-        (300, ["--kv-cache", "q8"], (1, 513)),
+        (320, ["--kv-cache", "q8"], (1, 513)),
     ],
 )
 def test_what_nobody_named_is_what_fits(monkeypatch, capsys, sizes, prompts, positions, options, size):
@@ -102,7 +102,7 @@ def test_what_was_named_is_refused_where_it_does_not_fit(
 def test_a_number_of_tokens_in_a_prompts_line_is_named(monkeypatch, capsys, sizes, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"tokens": [5, 6], "max_tokens": 290}\n{"tokens": [5, 6, 7, 8]}\n')
-    assert run(monkeypatch, capsys, 300, "--prompts", prompts)[0] == 0
+    assert run(monkeypatch, capsys, 330, "--prompts", prompts)[0] == 0
     assert sizes == [(1, 292, [290, 512])]
     assert run(monkeypatch, capsys, 270, "--prompts", prompts)[0] == 2
 

@@ -6,7 +6,7 @@ import pytest
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import ShapeError, UsageError
-from pipeline.generation import Failed, Finished, Token, parts
+from pipeline.generation import Finished, parts
 from pipeline.generation import generator as generate
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
@@ -137,27 +137,6 @@ def test_a_text_does_not_depend_on_its_blocks(model, monkeypatch, window):
     monkeypatch.setattr(model, "cache", paged, raising=False)
     _, found = texts(model, 3, "f16")
     assert found == wanted and made[0].nbytes < 3 * 5 * made[0].tables[0].block_bytes
-
-
-def test_a_text_fails_where_its_blocks_end(model, monkeypatch):
-    """And the text beside it goes on."""
-
-    def paged(slots, context, dtype, rows):
-        cache = Cache.paged(model.cache_layers(), slots, context, 3, dtype, rows)
-        with Writes(model.device) as writes:
-            cache.tables[0].write(writes, 0, [2])
-            cache.tables[0].write(writes, 1, [0, 1])
-        return cache
-
-    requests = [p.Request(index, tuple(range(1, 61)), 20) for index in range(2)]
-    wanted = [event for event in p.Generator(model, batch_size=2).run(requests) if isinstance(event, Finished)]
-    monkeypatch.setattr(model, "cache", paged, raising=False)
-    events = list(p.Generator(model, batch_size=2, context=128).run(requests))
-    (failed,) = [event for event in events if isinstance(event, Failed)]
-    words = "layers.0.heads_to_cache was given a slot, a position or a block that its cache does not have"
-    assert (failed.index, failed.error) == (0, words)
-    tokens = {i: [e.token for e in events if isinstance(e, Token) and e.index == i] for i in range(2)}
-    assert tokens[1] == wanted[0].tokens and tokens[0] == wanted[0].tokens[: len(tokens[0])] and len(tokens[0]) == 5
 
 
 # Rings
