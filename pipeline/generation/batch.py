@@ -64,8 +64,7 @@ class Batch:
         """Whether there are a slot and blocks for one more sequence."""
         if not self._free or self.returning:
             return False
-        others = len(self._active) + sum(self.paging.missing(sequence) for sequence in self._prompts)
-        return self.paging.fits(text, others)
+        return self.paging.fits(text, self._prompts, self._active)
 
     def join(self, handle: Handle) -> None:
         """Gives a request a slot."""

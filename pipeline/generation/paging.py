@@ -61,19 +61,23 @@ class Paging:
     def _needed(table: BlockTable, positions: int) -> int:
         return min(math.ceil(positions / CACHE_BLOCK), table.width)
 
-    def fits(self, text: Listed[int], others: int) -> bool:
-        """Whether there are blocks for a sequence with this text, and one more for each of `others`."""
+    def fits(self, text: Listed[int], prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
+        """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one more for
+        each of `active` that grows."""
         known = self._usable(self._tree.find(text[: len(text) - 1])) if self._shares else []
         for at, table in enumerate(self._tables):
             begin = self._seen_from(table, len(known) * CACHE_BLOCK)
             used = sum(node.users[at] > 0 for node in known[begin:])
+            others = sum(self._missing(at, sequence, len(sequence.before)) for sequence in prompts)
+            others += sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active)
             if self._needed(table, len(text)) - used + others > self.free(at):
                 return False
         return True
 
-    def missing(self, sequence: Sequence) -> int:
-        """Blocks that a prompt is still to get."""
-        return max(0, self._needed(self._tables[0], len(sequence.before)) - len(self._held[sequence].blocks[0]))
+    def _missing(self, at: int, sequence: Sequence, positions: int) -> int:
+        """Blocks that a sequence is still to get until it has so many positions."""
+        table, held = self._tables[at], self._held[sequence].blocks[at]
+        return max(0, self._needed(table, positions) - min(len(held), table.width))
 
     # A sequence
 

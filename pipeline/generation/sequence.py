@@ -35,6 +35,11 @@ class Sequence:
         return len(self.request.tokens) + len(self.tokens)
 
     @property
+    def most(self) -> int:
+        """Positions that it may reach."""
+        return len(self.request.tokens) + self.length
+
+    @property
     def left(self) -> int:
         """Tokens that are still to go through before it decodes: the last one is the first step's input."""
         return len(self.before) - 1 - self.done
