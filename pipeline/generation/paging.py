@@ -62,8 +62,8 @@ class Paging:
         return min(math.ceil(positions / CACHE_BLOCK), table.width)
 
     def fits(self, text: Listed[int], prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
-        """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one more for
-        each of `active` that grows."""
+        """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one
+        more for each of `active` that grows."""
         known = self._usable(self._tree.find(text[: len(text) - 1])) if self._shares else []
         for at, table in enumerate(self._tables):
             begin = self._seen_from(table, len(known) * CACHE_BLOCK)
