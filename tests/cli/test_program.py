@@ -118,7 +118,7 @@ def test_the_home_folder(home):
         ["~/f.metal", "-I~/i", "--run=k", "--grid=1", "--threads=1", "--buffer=0=zeros:4:float", "--save=0=~/s.npy"]
     )
     assert checked.files == [f"{home}/f.metal"] and checked.include == [f"{home}/i"]
-    assert checked.run.save == {0: home / "s.npy"}
+    assert checked.run.save == {"0": home / "s.npy"}
 
 
 def test_no_home_folder(monkeypatch):
