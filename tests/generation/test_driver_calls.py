@@ -46,7 +46,9 @@ def test_a_token_is_one_launch_of_a_graph_on_cuda(counter, tmp_path):
     more = {name: many[name] - few[name] for name in few}
     assert more["cuGraphLaunch"] == TOKENS
     per_call = ("cuEvent", "cuCtx", "cuGraphLaunch", "cuMemGetInfo")  # the rest is for what is made or moved
-    assert {name: count for name, count in more.items() if count > 0 and not name.startswith(per_call)} == {}
+    few_of = ("cuMemHost", "cuMemFreeHost", "cuStream")  # for blocks of the cache, one in 64 tokens; they are kept
+    assert {name: count for name, count in more.items() if count > 5 and name.startswith(few_of)} == {}
+    assert {name: count for name, count in more.items() if count > 0 and not name.startswith(per_call + few_of)} == {}
     assert more["cuCtxCreate"] == 0 and max(more["cuEventCreate"], more["cuEventDestroy"]) < TOKENS // 8
     # One marks the end of a token's work, and where the GPU had run out of work, one more marks where the next begins.
     assert TOKENS <= more["cuEventRecord"] <= 2 * TOKENS

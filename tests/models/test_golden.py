@@ -122,7 +122,8 @@ def test_one_command_buffer_and_eight_bytes_a_token(story):
     prompt = golden[0]["prompt_ids"][:1]  # nothing to prefill: every command buffer is a token's
     list(generator.run([p.Request(0, tuple(prompt), 20)]))
     taken, moved = stats.decode_steps - steps, device.core.transfers - moved
-    assert moved == (0 if device.unified else 3)  # counts are zeroed, the row is seated, counts are read
+    # Counts are zeroed, a block is given, the row is seated, counts are read.
+    assert moved == (0 if device.unified else 4)
     assert taken >= 20 and device.command_buffers - before == taken + moved
     assert stats.readback_bytes - read == 8 * taken
 
