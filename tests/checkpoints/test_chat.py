@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -206,9 +207,11 @@ def test_worker_that_dies():
         assert chat.render(HELLO) == "x"  # another one
         worker = chat._worker
         worker.send_signal(signal.SIGSTOP)
-        os.kill(worker.pid, signal.SIGKILL)
+        later = threading.Timer(0.3, os.kill, (worker.pid, signal.SIGKILL))  # once it is waited for
+        later.start()
         with pytest.raises(CheckpointError, match="status -9"):
             chat._ask({"template": "x", "variables": {}})
+        later.join()
 
 
 def test_jinja_is_found_where_the_package_is(monkeypatch):

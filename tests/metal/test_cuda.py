@@ -171,7 +171,7 @@ def uploading(tmp_path, memory, *arguments):
 @pytest.mark.parametrize(
     "memory, message",
     [
-        (16, "a KV cache of 1 × 1,000 positions takes 3.9 MiB in f16, the weights 8.2 MiB, scratch memory 4"),
+        (16, "a KV cache of 1 × 1,000 positions takes 4.0 MiB in f16, the weights 8.2 MiB, scratch memory 6"),
         (4, "the weights take 8.2 MiB; the device cuda:0 has 3.9 MiB left of 4.0 MiB; use a checkpoint of fewer bits"),
     ],
     ids=["cache", "weights"],
