@@ -1,4 +1,4 @@
-"""What a million prompts cost: the memory and the rate of a long file of prompts, against those of a short one.
+"""Measures the memory and the rate of a long file of prompts against those of a short one.
 
     python benchmarks/streaming.py [--rows 10000 1000000] [--batch-size 64] [--model PATH] [--order finished]
 

@@ -143,6 +143,17 @@ cdef bytes _packed_constant(str kernel, constant, given):
     raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} is no scalar or vector of them")
 
 
+cdef Kernel _reflected(str name, ob_kernel *found, ob_error *error):
+    """The kernel that was found, with its arguments."""
+    cdef Kernel kernel
+    if found == NULL:
+        _raise(error)
+    kernel = _own(Kernel, found)
+    kernel.name = name
+    kernel.reflect()
+    return kernel
+
+
 cdef class Library(Handle):
     """Compiled shaders."""
 
@@ -173,24 +184,17 @@ cdef class Library(Handle):
         cdef bytes utf8 = name.encode()
         cdef const char *text = utf8
         cdef ob_kernel *found
-        cdef Kernel kernel
         if constants:
-            return self.specialised(name, constants)
-        found = ob_kernel_find(<ob_library *>self.enter(), text, &error)
-        self.leave()
-        if found == NULL:
-            _raise(&error)
-        kernel = _own(Kernel, found)
-        kernel.name = name
-        kernel.reflect()
-        return kernel
+            found = self.specialised(name, constants, &error)
+        else:
+            found = ob_kernel_find(<ob_library *>self.enter(), text, &error)
+            self.leave()
+        return _reflected(name, found, &error)
 
-    cdef Kernel specialised(self, str name, constants):
-        cdef ob_error error
+    cdef ob_kernel *specialised(self, str name, constants, ob_error *error) except? NULL:
         cdef ob_constant_value values[_MOST_CONSTANTS]
         cdef bytes utf8 = name.encode(), value
         cdef ob_kernel *found
-        cdef Kernel kernel
         cdef size_t count = 0
         known = {constant.name: constant for constant in self.constants(name)}
         kept = []
@@ -205,14 +209,9 @@ cdef class Library(Handle):
             values[count].type = constant.type
             values[count].value = <const char *>value
             count += 1
-        found = ob_kernel_specialise(<ob_library *>self.enter(), utf8, values, count, &error)
+        found = ob_kernel_specialise(<ob_library *>self.enter(), utf8, values, count, error)
         self.leave()
-        if found == NULL:
-            _raise(&error)
-        kernel = _own(Kernel, found)
-        kernel.name = name
-        kernel.reflect()
-        return kernel
+        return found
 
     def constants(self, str name):
         """The function constants that the kernel called `name` uses, by index. Raises CompileError as kernel does."""

@@ -46,7 +46,8 @@ typedef struct {
                              count:(NSUInteger)count
                              label:(NSString *)label;
 
-// What a run executes. Autoreleased. nil and an error when there is no memory for it.
+// Gives the commands that a run of these rows executes; the caller does not own them. It gives nil and an error when
+// there is no memory for them.
 - (OBPreparedRun *)runForRows:(ob_rows)rows error:(NSError **)error;
 
 @end

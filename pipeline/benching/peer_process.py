@@ -93,7 +93,7 @@ class PeerProcess:
         return answer["result"]
 
     def _last_line(self) -> str:
-        """What the process said last."""
+        """The last line that the process wrote."""
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return f"({lines[-1].strip()[:200]})" if lines else "and said nothing"

@@ -54,7 +54,7 @@ class Workload:
         return self.context + self.tokens + 2
 
     def fields(self) -> dict[str, str | int]:
-        """What the workload is made of."""
+        """The numbers that describe the workload."""
         return asdict(self)
 
     def prompts(self, seed: int, vocab: int) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What is to run: `--run KERNEL` with its options, or `--dispatch` for each of several kernels, in their order."""
+"""The command line names the kernels that run: one by `--run`, or several in their order, each by a `--dispatch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check found in forms that other programs read: JUnit for test reports, SARIF for code scanning."""
+"""Writes the findings of a check for other programs: as JUnit for test reports, as SARIF for code scanning."""
 
 from __future__ import annotations
 

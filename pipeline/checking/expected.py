@@ -1,4 +1,4 @@
-"""What buffers must hold after a run: `--expect NAME=FILE.npy`, compared within a tolerance."""
+"""Compares buffers after a run with files, within a tolerance: `--expect NAME=FILE.npy`."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class BatchRows:
         }
 
     def _pieces(self, job: Job, end: Finished) -> list[str]:
-        """What each token adds to the text. A character of several tokens is whole with its last one."""
+        """The text that each token adds. A character of several tokens is whole with its last one."""
         stream = self._tokenizer.stream(job.before)
         return [stream.push(token) for token in end.tokens]
 

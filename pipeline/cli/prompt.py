@@ -14,7 +14,7 @@ MOST_SAMPLES = 128  # of one prompt
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request of OpenAI's batch files wants of its row, besides the text.
+    """The wishes of a request of OpenAI's batch files for its row, besides the text.
 
     chat      whether it is one of chat completions, else of completions
     logprobs  whether the row has log-probabilities

@@ -1,4 +1,4 @@
-"""What the rows of a file were made with: a record beside it, which a run with --resume compares with itself.
+"""A record beside a file of rows says which model and settings made them. A run with --resume compares it with its own.
 
 The record of `rows.jsonl` is `rows.jsonl.run`. It is there before the first row is.
 """

@@ -54,7 +54,7 @@ def has_failed(row: Row) -> bool:
 
 
 def row_identity(row: Any) -> tuple[str | int, str]:
-    """What tells whose row of a file it is; compare :func:`identity`."""
+    """Names the prompt of a row in a file, as :func:`identity` names that of a job."""
     if "custom_id" in row:
         return row["custom_id"], row["response"]["request_id"].removeprefix(ASKED)
     if not isinstance(row["prompt"], str):
@@ -63,7 +63,7 @@ def row_identity(row: Any) -> tuple[str | int, str]:
 
 
 def identity(prompt: Prompt, text: str) -> tuple[str | int, str]:
-    """What tells whose row it is: the id, and the text; of a request, which may have any settings, its digest."""
+    """Names the prompt of a row: by its id and text, or by the digest of a request, which may have any settings."""
     if prompt.dialect == OPENAI and prompt.wanted is not None:
         return prompt.id, prompt.wanted.digest
     return prompt.id, text

@@ -136,8 +136,7 @@ class Batch:
         features = self.parts.seats.features
         for sequence in self._prompts:
             features = features.also(Features.of([sequence.request.sampling]))
-            found = self.paging.advance(sequence)
-            sequence.done += found
+            found = sequence.passed(self.paging.advance(sequence))
             stats.prefix_tokens += found
             stats.prompt_tokens += found
         self.make_chains(features)
@@ -166,8 +165,7 @@ class Batch:
             self.parts.seats.seat(writes, len(self._active), sequence)
             self._active.append(sequence)
             self._prompts.remove(sequence)
-            sequence.done += 1
-            stats.prompt_tokens += not sequence.tokens
+            stats.prompt_tokens += sequence.passed(1)
 
     def _step_with_prompts(self, stats: Stats) -> list[Event] | None:
         """Tokens of prompts go through, beside the rows that decode and those whose prompt ends here. None where there
@@ -205,12 +203,12 @@ class Batch:
     def _went_through(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
         events: list[Event] = []
         for sequence, count in parts:
-            sequence.done += count
+            new = sequence.passed(count)
+            stats.prompt_tokens += new
             self.paging.went_through(sequence, sequence.before, min(sequence.done, len(sequence.before) - 1))
-            if not sequence.tokens:  # else it was computed before
-                stats.prompt_tokens += count
-                total = len(sequence.before)
-                events.append(Prefilled(sequence.request.index, count, min(sequence.done, total - 1), total))
+            if new:
+                total = len(sequence.request.tokens)
+                events.append(Prefilled(sequence.request.index, new, min(sequence.done, total - 1), total))
         return events
 
     # Blocks
@@ -237,15 +235,14 @@ class Batch:
 
     def _provide(self, parts: list[tuple[Sequence, int]], stats: Stats) -> bool:
         """Gives the rows that decode, and prompts for so many tokens, the blocks of the next step. Where there are too
-        few, the youngest sequence gives up its own and is computed again later: then it is False."""
-        kept = True
+        few, the youngest sequence gives up its own and is computed again later. Whether none had to."""
+        before = stats.preemptions
         wanted = [(sequence, sequence.positions) for sequence in self._active]
         wanted += [(sequence, sequence.done + count + (count == sequence.left)) for sequence, count in parts]
         for sequence, positions in wanted:
-            while sequence in self.sequences and not self.paging.extend(sequence, positions):
+            while sequence in self.paging and not self.paging.extend(sequence, positions):
                 youngest = max(self.sequences, key=lambda each: each.handle.number)
                 self._remove(youngest)
                 self.returning.insert(0, youngest)
                 stats.preemptions += 1
-                kept = False
-        return kept
+        return stats.preemptions == before

@@ -15,7 +15,7 @@ from .sequence import Sequence
 
 
 class Held:
-    """What a sequence has of the cache."""
+    """The blocks that a sequence has."""
 
     def __init__(self, tables: int) -> None:
         # Per table: the blocks by their place in the text, None where a window has left them behind.
@@ -81,6 +81,9 @@ class Paging:
 
     # A sequence
 
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._held
+
     def begin(self, sequence: Sequence) -> None:
         """Takes a sequence that has no blocks yet."""
         self._held[sequence] = Held(len(self._tables))
@@ -113,8 +116,8 @@ class Paging:
         return len(found) * CACHE_BLOCK - sequence.done
 
     def next_block(self, sequence: Sequence) -> tuple[Node, tuple[int, ...]] | None:
-        """What the next full block of a prompt at a block's end is in the tree: its parent and its tokens; None where
-        the rest fills no block, or none is to be shared."""
+        """Where the next full block of a prompt that stands at a block's end belongs in the tree: the parent, and its
+        tokens. None where the rest fills no block, or none is to be shared."""
         done, before = sequence.done, sequence.before
         if not self._shares or done % CACHE_BLOCK or done + CACHE_BLOCK >= len(before):
             return None

@@ -1,4 +1,4 @@
-"""What a scheduler of a size is made of, and the size for which a device's memory has room."""
+"""The parts of which a scheduler is made, and how large they may be on a device with memory of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parts:
         self.decode = Decode(model, cache, self.seats, copies)
         # A sequence's last token may lead, and all of its rows are to fit a window's ring.
         self.mixed = Mixed(model, cache, self.seats, min(prompt_rows, PREFILL_ROWS - 1)) if prompt_rows else None
-        self.prefill = Prefill(model, cache, self.seats)
+        self.prefill = Prefill(model, cache, self.seats, PREFILL_ROWS)
 
     def remade(self, features: Features) -> Parts:
         """The same for other features, with the same cache."""

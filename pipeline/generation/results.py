@@ -1,4 +1,5 @@
-"""What the host reads of a step: 8 bytes per row, and where asked for the largest log-probabilities."""
+"""The host reads 8 bytes per row of a step, and the largest log-probabilities where they are asked for. Here they
+become events."""
 
 from __future__ import annotations
 

@@ -17,23 +17,26 @@ from ..models.fitting import CONTEXT_UNIT, Size
 from .batch import Batch
 from .flight import IN_FLIGHT
 from .parts import fitting_parts
-from .requests import Event, Finished, Handle, Request, Stats, TraceEvent
+from .requests import Event, Failed, Finished, Handle, Request, Stats, TraceEvent
 from .sampler import Features
 from .settings import PROMPT_ROWS, Sampling
+
+ABANDONED = "was abandoned before it ended"
 
 
 class Scheduler:
     """Runs requests through a model, up to `batch_size` of them at the same time.
 
     context: positions a sequence may reach (default the model's). kv_cache: the dtype in which keys and values are
-    kept, "f16", "f32" or "q8". prompt_rows: the most tokens of prompts that go through in a step beside rows that
-    decode; fewer give smoother streams, more give more tokens per second; with 0 prompts go through alone while rows
-    that decode wait. sampling: settings for which the chains are made at first; requests that need more make them
-    anew. trace: keep the times of every dispatch of steps that decode; prompts then go through alone. `progress` gets
-    (bytes so far, all) while weights go to a device with memory of its own. shares: whether the keys and values of a
-    common beginning are kept and used again. least: (batch size, context) to which these may be lowered where such
-    memory is short, by default a context that is not given; `notice` gets a line about it. UsageError where memory is
-    too small.
+    kept, "f16", "f32" or "q8"; UsageError where that takes more memory than the machine has. A device that has memory
+    of its own must also hold the weights and scratch memory. There `least` is the (batch size, context) to which these
+    may be lowered where memory is too small (default: a context that was not given, to 256); `notice` then gets one
+    line, and `batch_size` and `context` say what they are. `progress` gets (bytes so far, all) while weights go to such
+    a device. prompt_rows: the most tokens of prompts that go through in a step beside rows that decode; fewer give
+    smoother streams, more give more tokens per second; with 0 prompts go through alone while rows that decode wait.
+    shares: whether the keys and values of a common beginning are kept and used again. trace: keep the times of every
+    dispatch of steps that decode; prompts then go through alone. sampling: settings for which the chains are made at
+    first; they have the sampling steps that some request may use, and a request that needs more makes them anew.
 
     Each :meth:`step` is one command buffer. The tokens of a request depend on it alone, and not on what runs beside it.
 
@@ -78,6 +81,7 @@ class Scheduler:
         self._waiting: deque[Handle] = deque()
         self._dropped: list[Handle] = []  # cancelled before they had a slot
         self._numbers = itertools.count()
+        self._running = threading.Lock()  # of a Generator's run
 
     @property
     def batch_size(self) -> int:
@@ -181,12 +185,15 @@ class Scheduler:
                 self._batch.make_chains(Features.of(settings))
 
     def abandon(self) -> None:
-        """Drops all requests, and waits for the steps that are in flight."""
+        """Fails all requests, and waits for the steps that are in flight. There are no events of that."""
         with self._stepping:
             with self._submitting:
+                waiting = [*self._waiting, *self._dropped]
                 self._waiting.clear()
                 self._dropped.clear()
-            self._batch.leave("abandoned")
+            for handle in waiting:
+                handle.end = Failed(handle.request.index, ABANDONED)
+            self._batch.leave(ABANDONED)
 
     def explain(self) -> str:
         """The decode chain as a table."""

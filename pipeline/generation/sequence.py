@@ -16,6 +16,7 @@ class Sequence:
     length: int  # tokens at which it ends, by max_tokens or the context
     before: list[int]  # tokens that go through before it decodes: the prompt, and what it had when it gave up its slot
     done: int = 0  # of them, how many went through
+    counted: int = 0  # tokens of the prompt that went through before it gave up its slot, or since
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: list[Top] = field(default_factory=list)
@@ -52,6 +53,13 @@ class Sequence:
     @property
     def ended(self) -> bool:
         return self.handle.end is not None
+
+    def passed(self, count: int) -> int:
+        """`count` more tokens went through. Gives how many of the prompt's had not done so before."""
+        self.done += count
+        new = max(0, min(self.done, len(self.request.tokens)) - self.counted)
+        self.counted += new
+        return new
 
     def take(self, token: int, logprob: float, top: Top) -> None:
         """Appends a token, with which the sequence may end."""

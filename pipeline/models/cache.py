@@ -80,7 +80,7 @@ class BlockTable:
 
     @property
     def position_bytes(self) -> int:
-        """What one position takes, in all of these layers."""
+        """Bytes that one position takes, in all of these layers."""
         return self.block_bytes // CACHE_BLOCK
 
     def entry(self, position: int) -> int:

@@ -106,7 +106,7 @@ def _check_machine(cache: int, size: Size, dtype: str) -> None:
 
 
 def _cures(size: Size, most: int, dtype: str) -> str:
-    """What needs less memory than a size does. most: a context that fits; 0 where the rest leaves no cache room."""
+    """Words for what would need less memory. most: a context that fits; 0 where the rest leaves no cache room."""
     cures = [f"--context {most} or less"] if most else []
     cures += ["a smaller --batch-size"] if size.batch_size > 1 else []
     cures += ["--kv-cache q8"] if most and dtype != "q8" else []

@@ -66,7 +66,7 @@ def test_every_step_has_a_group(name, rows, tmp_path):
     """Only the embedding and the clearing of the status are left over."""
     with p.open_checkpoint(stored(name, "mlx", tmp_path)) as checkpoint:
         generator = p.Generator(p.load_model(checkpoint, device="cpu"), context=8, batch_size=rows)
-        names = [dispatch.step for dispatch in generator.scheduler._batch.parts.decode.chain.plan.dispatches]
+        names = [dispatch.step for dispatch in generator._batch.parts.decode.chain.plan.dispatches]
     assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
     assert {steps.group_of(name) for name in names} == groups_of(golden.load(name)[0]["config"])
 

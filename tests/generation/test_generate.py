@@ -126,7 +126,7 @@ def test_a_trace_has_every_dispatch_of_every_step(model):
     tokens = finished(generator.run([p.Request(0, PROMPTS[0], 3)]))[0].tokens
     events = generator.trace()
     assert tokens == list(TOKENS[0][:3])
-    plan = generator.scheduler._batch.parts.decode.chain.plan
+    plan = generator._batch.parts.decode.chain.plan
     assert [(e.name, e.step) for e in events] == [(d.kernel, d.step) for d in plan.dispatches] * 3
     assert [e.command_buffer for e in events] == [i for i in range(3) for _ in plan.dispatches]
     assert all(e.end_seconds >= e.start_seconds for e in events)
@@ -195,14 +195,14 @@ class Watched:
 
 def watch(generator, monkeypatch):
     """(what is committed and waited for, in order; the runs)."""
-    log, runs, commit = [], [], generator.scheduler._batch.parts.decode.chain.commit
+    log, runs, commit = [], [], generator._batch.parts.decode.chain.commit
 
     def noted(rows, copy):
         log.append("commit")
         runs.append(commit(rows, copy))
         return Watched(runs[-1], log)
 
-    monkeypatch.setattr(generator.scheduler._batch.parts.decode.chain, "commit", noted)
+    monkeypatch.setattr(generator._batch.parts.decode.chain, "commit", noted)
     return log, runs
 
 
@@ -278,8 +278,8 @@ def test_a_spoiled_row_fails_alone_and_names_the_step(model):
     generator = p.Generator(model, batch_size=2)
     run = generator.run([p.Request(i, PROMPTS[i], 20) for i in range(3)])
     events = list(itertools.islice((event for event in run if isinstance(event, Token) and event.index == 1), 1))
-    slot = int(generator.scheduler._batch.parts.seats.rows.slots.read(model.device)[1])
-    cache = generator.scheduler._batch.parts.cache
+    slot = int(generator._batch.parts.seats.rows.slots.read(model.device)[1])
+    cache = generator._batch.parts.cache
     keys, table = cache.keys[3], cache.table(3).storage.read(model.device)
     for block in [block for block in table[slot].tolist() if block != NO_BLOCK]:
         keys.write(model.device, np.full(keys.shape[1:], np.nan), block)

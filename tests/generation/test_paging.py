@@ -103,7 +103,7 @@ def test_a_common_beginning_is_computed_once(model, monkeypatch, layers, kv_cach
     stats = generator.stats
     assert stats.prompt_tokens == sum(len(each.tokens) for each in asked) == computed + stats.prefix_tokens + len(asked)
     assert stats.prefix_tokens >= common * (len(asked) - 1)
-    check_nothing_is_lost(generator.scheduler)
+    check_nothing_is_lost(generator)
     plain = p.Generator(model, batch_size=1, context=CONTEXT, kv_cache=kv_cache, shares=False)
     assert ends(events) == ends(plain.run(asked))
     assert plain.stats.prefix_tokens == 0

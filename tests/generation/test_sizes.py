@@ -63,7 +63,7 @@ def test_the_figures_are_what_is_allocated(limited, model, batch_size, context):
     cache, weights, scratch = needs(limited, model, batch_size, context)
     assert weights == pytest.approx(model.unplaced_bytes, abs=MIB / 10)
     generator = p.Generator(model, batch_size=batch_size, context=context)
-    parts = generator.scheduler._batch.parts
+    parts = generator._batch.parts
     assert parts.prefill.chain and parts.mixed.chain  # which prompts would make
     before = limited.taken
     del generator, parts  # nothing else changes meanwhile, as memory for transfers would

@@ -183,7 +183,7 @@ def test_rings_give_the_bits_of_caches_of_everything(model, monkeypatch, batch_s
         _, wanted = texts(model, 1, kv_cache)
     windowed(monkeypatch, model, ring=True)
     generator, found = texts(model, batch_size, kv_cache)
-    assert {keys.shape[0] for keys in generator.scheduler._batch.parts.cache.keys} == {2 * batch_size}
+    assert {keys.shape[0] for keys in generator._batch.parts.cache.keys} == {2 * batch_size}
     assert found == wanted
     monkeypatch.undo()
     _, without = texts(model, 1, kv_cache)

@@ -11,7 +11,7 @@ from support.paths import ROOT, golden
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.generation import parts, prefill
+from pipeline.generation import parts, prompt_chain
 from pipeline.metalc.toolchain import runnable_isas
 
 GOLDEN = golden("golden")
@@ -156,13 +156,13 @@ def test_the_context_ends_the_text(story):
 
 @pytest.mark.one_processor
 @pytest.mark.parametrize(
-    "settings", [{}, {"PREFILL_ROWS": 128}, {"PREFILL_SCRATCH": 1 << 20}], ids=["512", "128", "by scratch"]
+    "settings", [{}, {"PREFILL_ROWS": 128}, {"PROMPT_SCRATCH": 1 << 20}], ids=["512", "128", "by scratch"]
 )
 def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     """Prefill in chunks, and token by token through the decode chain, leave the same cache."""
     model, golden = story
     for name, value in settings.items():
-        monkeypatch.setattr(prefill if name == "PREFILL_SCRATCH" else parts, name, value)
+        monkeypatch.setattr(prompt_chain if name == "PROMPT_SCRATCH" else parts, name, value)
     prompt = tuple((golden[0]["prompt_ids"] + golden[0]["tokens"] + golden[1]["tokens"]) * 20)[
         : 300 if settings else 600
     ]
@@ -170,7 +170,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     events = list(generator.run([p.Request(0, prompt, 4)]))
     chunks = [event.tokens for event in events if isinstance(event, p.generation.Prefilled)]
     assert len(chunks) > 1 and sum(chunks) == len(prompt) - 1 and chunks[0] == max(chunks) <= 512
-    assert generator.scheduler._batch.parts.prefill.chain.plan.layout.nbytes <= prefill.PREFILL_SCRATCH
+    assert generator._batch.parts.prefill.chain.plan.layout.nbytes <= prompt_chain.PROMPT_SCRATCH
     finished = [event for event in events if isinstance(event, p.generation.Finished)]
     logits = model.logits(list(prompt) + finished[0].tokens)
     assert [int(row.argmax()) for row in logits[len(prompt) - 1 : -1]] == finished[0].tokens

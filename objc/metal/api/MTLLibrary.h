@@ -91,8 +91,8 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 // nil when there is no such function. The function keeps the library alive.
 - (id<MTLFunction>)newFunctionWithName:(NSString *)functionName;
 
-// The same with values for its function constants. nil and an error that names what a required constant lacks, or one
-// whose value has another type. Values that the function does not use are ignored.
+// Makes the function with values for its function constants. It gives nil and an error where a required constant has no
+// value, or a value has another type; the error names the constant. Values that the function does not use are ignored.
 - (id<MTLFunction>)newFunctionWithName:(NSString *)name
                         constantValues:(MTLFunctionConstantValues *)constantValues
                                  error:(NSError **)error;

@@ -44,7 +44,7 @@ static NSString *position(const uint32_t at[3]) {
     return YES;
 }
 
-// What helps where both sides of a race are one line, so that nothing can stand between them; nil elsewhere.
+// Advice for a race whose two sides are one line, where no barrier can stand between them. It is nil for others.
 - (NSString *)remedyOfOneLine:(const check_finding *)finding {
     if (finding->kind != CHECK_RACE || ![self isOneLine]) return nil;
     if (finding->same_value)

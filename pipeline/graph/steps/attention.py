@@ -255,7 +255,7 @@ class Attention(Step):
         return q, k, _core.NORM_HEAD if norm == "head" else _core.NORM_ALL
 
     def _table_sizes(self, blocks: Tensor, cache: Tensor, name: str) -> dict[str, int]:
-        """What kernels know of a block table [slots, width] and of the cache that it is for."""
+        """The sizes of a block table [slots, width] and of its cache, as kernels take them."""
         if blocks.dtype != "u32":
             raise DTypeError(f"{self.named(name)}: {blocks.name} is {blocks.dtype}, expected u32")
         if len(blocks.shape) != 2 or 0 in blocks.shape:

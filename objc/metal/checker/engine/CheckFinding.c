@@ -76,7 +76,7 @@ bool check_findings_any(check_findings *findings, const void *owner) {
     return any;
 }
 
-// What one of two places does to the other it does the other way round: both need the same barrier.
+// Two findings may be about the same two places, each seen from the other side. Then both name the same barrier.
 static void agree(check_finding *list, size_t count) {
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < count && list[i].kind == CHECK_RACE && !list[i].lanes; k++) {
