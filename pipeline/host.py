@@ -1,8 +1,9 @@
-"""Facts about the machine that several rooms need: names of devices and instruction sets, cores, the cache folder.
+"""The machine, as several rooms need it: names of devices and instruction sets, cores, the cache folder, whole files.
 
 It imports nothing of the package, so that a mistake on the command line is reported at once.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -25,6 +26,7 @@ __all__ = [
     "peak_memory",
     "processor_name",
     "private_folder",
+    "write_whole",
 ]
 
 CHECKER = "checker"  # the device that watches kernels, and the compiled shaders that it runs
@@ -99,6 +101,26 @@ def private_folder(path: Path) -> bool:
 
 # Linux keeps a process's peak memory there.
 _STATUS = "/proc/self/status"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Puts a new version of a file in the place of the last one, so that a reader finds a whole one at any moment.
+
+    A link stays a link. A pipe or a device gets the text, and stays what it is. OSError where that is not possible."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, place)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def peak_memory() -> int:

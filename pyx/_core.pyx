@@ -131,15 +131,16 @@ cdef bytes _packed_constant(str kernel, constant, given):
         try:
             values = list(values)
             if len(values) != count:
-                raise ValueError(f"a vector of {count}")
+                raise ValueError
             if code == 121:  # the upper half of a float's bits, rounded to even
                 bits = [_struct.unpack("<I", _struct.pack("<f", value))[0] for value in values]
                 values = [(word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF for word in bits]
             values += [values[0]] * (count == 3)  # a vector of three has the size of four
             return _struct.pack(f"<{len(values)}{format}", *values)
-        except (TypeError, ValueError, OverflowError, _struct.error) as error:
-            raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} = {given!r} does not fit: "
-                                     f"{error}") from None
+        except (TypeError, ValueError, OverflowError, _struct.error):
+            wanted = "a value that its type holds" if count == 1 else f"a vector of {count}"
+            raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} = {given!r} does not fit; "
+                                     f"give {wanted}") from None
     raise _errors.BuildError(f"kernel {kernel}: function constant {constant.name} is no scalar or vector of them")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TypeAlias
 
+from ..host import write_whole
 from .workloads import Result
 
 __all__ = ["svg", "write_plot"]
@@ -29,14 +29,7 @@ _Scaling: TypeAlias = Callable[[float], float]  # from a value to a pixel
 
 def write_plot(file: Path, results: Sequence[Result], title: str, subtitle: str = "") -> None:
     """Draws the "tg" results of all sides; the file appears complete."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_text(
-            svg([result for result in results if result.work.kind == "tg"], title, subtitle), encoding="utf-8"
-        )
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(file, svg([result for result in results if result.work.kind == "tg"], title, subtitle))
 
 
 def svg(results: Sequence[Result], title: str, subtitle: str = "") -> str:

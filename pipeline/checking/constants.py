@@ -77,7 +77,8 @@ def _value(constant: ConstantInfo, text: str) -> object:
     parts = text.split(",")
     if len(parts) != count:
         raise UsageError(
-            f"--constant {constant.name}={text}: a {describe(constant)} has {count} values, not {len(parts)}"
+            f"--constant {constant.name}={text}: a {describe(constant)} takes {count} value{'s' * (count > 1)}, "
+            f"not {len(parts)}"
         )
     found = [_number(constant, kind, part.strip()) for part in parts]
     return found[0] if count == 1 else found

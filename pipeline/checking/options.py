@@ -79,8 +79,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         lint=not given.no_lint and not given.compile_only,
         json=given.json,
         run=_run(given),
-        junit=_written("--junit", given.junit),
-        sarif=_written("--sarif", given.sarif),
+        junit=_written("--junit", given.junit, given.files),
+        sarif=_written("--sarif", given.sarif, given.files),
     )
 
 
@@ -221,10 +221,15 @@ def _known(option: str, name: str, file: str, buffers: Collection[str]) -> None:
         raise UsageError(f"{option} {name}={file}: no --buffer has {what} {name}")
 
 
-def _written(option: str, name: str | None) -> Path | None:
-    if name is not None and not Path(name).parent.is_dir():
-        raise UsageError(f"{option} {name}: no folder {Path(name).parent}; make it first")
-    return None if name is None else Path(name)
+def _written(option: str, name: str | None, shaders: list[str]) -> Path | None:
+    if name is None:
+        return None
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {name}: no folder {path.parent}; make it first")
+    if path.exists() and any(Path(each).exists() and path.samefile(each) for each in shaders):
+        raise UsageError(f"{option} {name}: is a shader, which would be lost; give another name")
+    return path
 
 
 def _constants(texts: list[str]) -> dict[str, str]:

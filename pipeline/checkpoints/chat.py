@@ -167,7 +167,7 @@ class Chat:
         return CheckpointError(f"{self.source}: chat template: {what}")
 
     def _none(self) -> CheckpointError:
-        return CheckpointError(f"{self.source}: has no chat template; use it without --chat")
+        return CheckpointError(f"{self.source}: has no chat template; give prompts as texts, without --chat")
 
 
 def _command() -> list[str]:

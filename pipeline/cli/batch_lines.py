@@ -109,6 +109,8 @@ def _request(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) -
     wants = logprobs is True if chat else logprobs is not None and logprobs is not False
     if chat and logprobs is not None and not isinstance(logprobs, bool):
         raise PromptError("logprobs must be true or false; top_logprobs is the number")
+    if not chat and "top_logprobs" in body:
+        raise PromptError(f"top_logprobs is for {CHATS}; for {COMPLETIONS} logprobs is the number")
     if chat and "top_logprobs" in body and not wants:
         raise PromptError("top_logprobs needs logprobs to be true")
     prompt = replace(
@@ -125,4 +127,4 @@ def _request(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) -
 def _harmless(key: str, value: object, chat: bool) -> bool:
     if key in _OF_COMPLETIONS and chat:
         return False
-    return key not in _HARMLESS or value in _HARMLESS[key]
+    return key not in _HARMLESS or any(type(value) is type(each) and value == each for each in _HARMLESS[key])

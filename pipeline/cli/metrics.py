@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from ..host import write_whole
 
-__all__ = ["Figures", "to_text", "write_metrics"]
+__all__ = ["Figures", "check_metrics", "to_text", "write_metrics"]
+
+_BEGIN = "# HELP onebuf_"
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,20 @@ def to_text(figures: Figures) -> str:
 
 
 def write_metrics(path: Path, figures: Figures) -> None:
-    """Puts a new version of the file in the place of the last one, so that a reader finds a whole one at any moment."""
-    place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    """Puts a new version of the file in the place of the last one."""
     try:
-        temporary.write_text(to_text(figures))
-        os.replace(temporary, place)
+        write_whole(path, to_text(figures))
     except OSError as error:
         raise UsageError(f"--metrics {path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def check_metrics(path: Path) -> None:
+    """Raises UsageError where the place of the metrics has something else: a pipe, which nobody may read, or a file."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UsageError(f"--metrics {path}: is no regular file, which it must be to be renewed; give another name")
+    with open(path, "rb") as file:
+        begin = file.read(len(_BEGIN))
+    if begin and begin != _BEGIN.encode():
+        raise UsageError(f"--metrics {path}: is a file of something else; give another name")

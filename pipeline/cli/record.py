@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..host import write_whole
 
 __all__ = ["check_record", "model_digest", "read_record", "record_of", "record_path", "recorded_seed", "write_record"]
 
@@ -78,19 +78,10 @@ def model_digest(model: Path, weights: Iterable[Path]) -> str:
 def write_record(out: Path, record: Mapping[str, Any]) -> None:
     """Writes the record beside the file of rows, all or nothing."""
     path = record_path(out)
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(record, stream, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(record, indent=1) + "\n")
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}; no row was written") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def read_record(out: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from ..generation.settings import PROMPT_ROWS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
+from .metrics import check_metrics
 from .out_target import check_no_rows, check_unused
 from .prompt import MOST_SAMPLES
 from .record import record_path, recorded_seed
@@ -212,6 +213,8 @@ def _check_targets(settings: CheckedSettings) -> None:
     for option, target in targets:
         if target is not None:
             _check_target(option, Path(target), settings)
+    if settings.metrics is not None:
+        check_metrics(Path(settings.metrics))
     if settings.out not in (None, "-") and not settings.resume and not settings.overwrite:
         check_no_rows(Path(settings.out or ""))
     given = [(option, Path(target)) for option, target in targets if target is not None]

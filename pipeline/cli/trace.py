@@ -6,13 +6,13 @@ The format: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..generation.requests import TraceEvent
+from ..host import write_whole
 
 __all__ = ["chrome_events", "write_trace"]
 
@@ -22,15 +22,11 @@ _STEPS = 0  # the lane of decode steps; dispatches lie in the lanes after it
 
 def write_trace(path: Path, events: Iterable[TraceEvent], device: str) -> None:
     """Writes `events` (name, step, start_seconds, end_seconds, command_buffer) under `path`, all or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps({"traceEvents": chrome_events(events, device), "displayTimeUnit": "ms"})
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump({"traceEvents": chrome_events(events, device), "displayTimeUnit": "ms"}, stream)
-        os.replace(temporary, path)
+        write_whole(path, text)
     except OSError as error:
         raise UsageError(f"--trace {path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def chrome_events(events: Iterable[TraceEvent], device: str) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
     has its other settings, the default all off. Raises UsageError naming a number that is impossible.
 
-    ends: called with each generated token, in order; the row ends with the one for which it is true.
+    ends: called with each generated token, in order; the row ends with the one for which it is true. Where it raises an
+    exception the row fails.
     """
 
     index: int

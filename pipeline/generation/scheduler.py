@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from ..errors import PromptError, UsageError
 from ..graph.formats import CACHE_DTYPES
 from ..models.decoder import Model, Progress
@@ -135,14 +137,19 @@ class Scheduler:
                 f"{len(request.tokens)} prompt tokens and {request.max_tokens} new ones need more than the whole KV "
                 "cache; shorten the prompt, or ask for fewer tokens"
             )
-        bad = next((token for token in request.tokens if not 0 <= token < self.model.vocab_size), None)
-        if bad is not None:
-            raise PromptError(f"token {bad} is not in the vocabulary of {self.model.vocab_size}")
+        for token in request.tokens:
+            if not self._is_token(token):
+                raise PromptError(f"token {token!r} is not in the vocabulary of {self.model.vocab_size}")
         bad = next((token for token in request.sampling.logit_bias if token >= self.model.vocab_size), None)
         if bad is not None:
             raise PromptError(
                 f"logit_bias names token {bad}, which is not in the vocabulary of {self.model.vocab_size}"
             )
+
+    def _is_token(self, token: object) -> bool:
+        if not isinstance(token, (int, np.integer)) or isinstance(token, bool):
+            return False
+        return 0 <= int(token) < self.model.vocab_size
 
     # For one thread at a time
 

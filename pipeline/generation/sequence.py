@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .requests import Finished, Handle, Request, Top
+from .requests import Failed, Finished, Handle, Request, Top
 
 
 @dataclass(eq=False)
@@ -67,7 +67,13 @@ class Sequence:
         self.logprobs.append(logprob)
         if top:
             self.top.append(top)
-        if self.request.ends is not None and self.request.ends(token):
+        try:
+            stops = self.request.ends is not None and self.request.ends(token)
+        except Exception as error:  # another program's function: this row fails, and no other
+            what = f"{type(error).__name__}: {error}"
+            self.handle.end = Failed(self.request.index, f"its function `ends` raised {what}")
+            return
+        if stops:
             self.finish("stop")
         elif len(self.tokens) >= self.length:
             self.finish("length")

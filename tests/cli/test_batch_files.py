@@ -107,6 +107,8 @@ def test_a_request():
         (request("r", prompt="a", temperature="hot"), "temperature 'hot'"),
         (request("r", CHAT, messages=HELLO, logprobs=3), "logprobs must be true or false"),
         (request("r", CHAT, messages=HELLO, top_logprobs=3), "needs logprobs"),
+        (request("r", prompt="a", top_logprobs=3), "logprobs is the number"),
+        (request("r", CHAT, messages=HELLO, stream=0), "'stream' in body cannot be honoured"),
         (request("r", CHAT, messages=HELLO, logprobs=True, top_logprobs=99), "logprobs 99"),
         (request("r", prompt="a", **{f"k{i}": 0 for i in range(99)}), "'k7' in body"),
     ],

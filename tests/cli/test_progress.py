@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -91,6 +92,12 @@ def test_metrics_that_cannot_be_written(tmp_path):
     refuse(*arguments, "--metrics", tmp_path / "no" / "m", program=fake, words=["--metrics", "no folder"])
     refuse(*arguments, "--metrics", out, program=fake, words=["--metrics", "same file as --out"])
     refuse(*arguments, "--metrics", prompts, program=fake, words=["--metrics", "same file as --prompts"])
+    pipe, other = tmp_path / "pipe", tmp_path / "other.txt"
+    os.mkfifo(pipe)
+    other.write_text("something else")
+    refuse(*arguments, "--metrics", pipe, program=fake, words=["--metrics", "no regular file"])
+    refuse(*arguments, "--metrics", other, program=fake, words=["--metrics", "a file of something else"])
+    assert pipe.is_fifo() and other.read_text() == "something else"
     refuse(*arguments, "--trace", f"{out}.run", program=fake, words=["record of --out", "same file as --trace"])
 
 

@@ -70,3 +70,19 @@ def test_the_cache_folder(monkeypatch, environment, folder):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert host.cache_folder() == Path(folder)
+
+
+def test_a_whole_file_takes_no_other_place(tmp_path):
+    """A new version comes at once, a link stays a link, a pipe a pipe; nothing is left behind where it fails."""
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(file)
+    host.write_whole(link, "one")
+    assert link.is_symlink() and file.read_text() == "one"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    host.write_whole(pipe, "two")
+    assert os.read(reader, 9) == b"two" and pipe.is_fifo()
+    os.close(reader)
+    with pytest.raises(OSError):
+        host.write_whole(tmp_path / "no" / "file", "three")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link", "pipe"]

@@ -200,3 +200,32 @@ def test_requests_that_are_not_there_yet(model):
         ends[i].tokens == alone(model, p.Request(i, PROMPTS[i], count)).tokens for i, count in ((0, 12), (1, 3))
     )
     assert [event for event in generator.run(iter([None, None]))] == []
+
+
+def test_a_function_that_raises_fails_its_row_alone(model):
+    def broken(token):
+        raise ValueError("boom")
+
+    scheduler = Scheduler(model, batch_size=2, context=64)
+    other, one = (scheduler.submit(p.Request(i, PROMPTS[i], 5, ends=broken if i else None)) for i in range(2))
+    while not scheduler.idle:
+        scheduler.step()
+    assert one.end == Failed(1, "its function `ends` raised ValueError: boom")
+    assert other.end.tokens == alone(model, other.request).tokens
+
+
+def test_what_is_abandoned_has_an_end(model):
+    """Also what waits, and what was cancelled while it waited: nobody looks at its handle for ever."""
+    scheduler = Scheduler(model, batch_size=1, context=64)
+    handles = [scheduler.submit(p.Request(i, PROMPTS[i], 5)) for i in range(3)]
+    scheduler.step()
+    scheduler.cancel(handles[2])
+    scheduler.abandon()
+    assert [each.end for each in handles] == [Failed(i, "was abandoned before it ended") for i in range(3)]
+    assert scheduler.idle
+
+
+@pytest.mark.parametrize("token", [1.5, True, "a", None, 4096, -1])
+def test_what_is_no_token_is_refused_at_submit(model, token):
+    with pytest.raises(PromptError, match=f"token {token!r} is not in the vocabulary of 4096"):
+        Scheduler(model, context=64).submit(p.Request(0, (1, token), 2))

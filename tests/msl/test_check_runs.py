@@ -159,6 +159,7 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
         ([*BUFFERS, *PARTS, "--allow", "parts:7"], ["the reason must be there"]),
         ([*BUFFERS, *PARTS, "--allow-file", "none.txt"], ["none.txt", "No such file"]),
         ([*BUFFERS, *PARTS, "--junit", "no/out.xml"], ["no folder no"]),
+        ([*BUFFERS, *PARTS, "--sarif", "sums.metal"], ["sums.metal", "is a shader"]),
         (["--run", "parts", "--grid", "4", "--threads", "4", "--buffer", "0=struct:n"], ["struct:MEMBER=VALUE"]),
     ],
 )

@@ -131,7 +131,7 @@ def test_the_list_of_kernels_shows_them(tmp_path, capsys):
         (["m=1"], ["no function constant of that name", "n, scale, negative"]),
         (["n=1.5", "scale=1", "negative=1"], ["'1.5' is no uint"]),
         (["n=-1", "scale=1", "negative=1"], ["n = -1 does not fit"]),
-        (["n=1", "scale=1,2", "negative=1"], ["a float has 1 values, not 2"]),
+        (["n=1", "scale=1,2", "negative=1"], ["a float takes 1 value, not 2"]),
         (["n=1", "scale=1", "negative=maybe"], ["'maybe' is no bool"]),
     ],
 )
@@ -139,3 +139,35 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, options, words):
     given = [word for option in options for word in ("--constant", option)]
     code, _, err = command(capsys, tmp_path, *RUN, *given)
     assert code == 2 and err.count("\n") == 1 and all(word in err for word in words), err
+
+
+def test_a_name_that_means_something_else_needs_no_value():
+    """A variable, a parameter, a member, and a loop's variable with the name of a kernel that has constants."""
+    shader = (
+        HEADER
+        + """
+constant uint n [[function_constant(0)]];
+struct Pair { uint n; };
+uint twice(uint n) { return 2 * n; }
+kernel void k(device uint *y [[buffer(0)]]) { y[0] = n; }
+kernel void variable(device uint *y [[buffer(0)]]) { uint n = 3; y[0] = n; }
+kernel void others(device uint *y [[buffer(0)]]) {
+    Pair pair;
+    pair.n = twice(4);
+    for (uint k = 0; k < 5; k++) pair.n += k;
+    y[0] = pair.n;
+}
+kernel void inner(device uint *y [[buffer(0)]]) { { uint n = 1; y[1] = n; } y[0] = n; }
+"""
+    )
+    device = _core.open_device("cpu")
+    library = Library(device, device.compile(shader))
+    y = np.zeros(2, np.uint32)
+    for name, expected in (("variable", 3), ("others", 18)):
+        library.kernel(name).run(y, grid=1, threads=1)
+        assert y[0] == expected
+    for name in ("k", "inner"):
+        with pytest.raises(CompileError, match="function constant 'n'"):
+            library.kernel(name)
+        library.kernel(name, constants={"n": 9}).run(y, grid=1, threads=1)
+        assert y[0] == 9
