@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Listed
 
 from ..graph.transfers import Writes
@@ -32,6 +31,7 @@ class Batch:
         self._prompts: list[Sequence] = []  # that have a slot and no row, in order of arrival
         self._active: list[Sequence] = []  # by row
         self.returning: list[Sequence] = []
+        self._counted = 0  # command buffers
         self._use(parts)
         self.paging = Paging(parts.cache, model.device, shares)
 
@@ -53,6 +53,15 @@ class Batch:
     def sequences(self) -> list[Sequence]:
         """All that have a slot."""
         return [*self._active, *self._prompts]
+
+    @property
+    def room(self) -> int:
+        """Slots that are free, or of sequences that have ended, and that none is to come back to."""
+        return len(self._free) + sum(each.ended for each in self._active) - len(self.returning)
+
+    @property
+    def has_sequences(self) -> bool:
+        return bool(self._active or self._prompts or self.returning)
 
     @property
     def in_flight(self) -> bool:
@@ -105,9 +114,11 @@ class Batch:
         self.paging.end(sequence)
         self._free.append(sequence.slot)
 
-    def leave(self, why: str, spoiled: bool = False) -> None:
+    def leave(self, why: str, stats: Stats, spoiled: bool = False) -> None:
         """All sequences fail. spoiled: nobody knows what is in the cache."""
-        self._flight.drain()
+        if self.in_flight:
+            self._flight.drain()
+            stats.command_buffers += self._count()
         for sequence in (*self.sequences, *self.returning):
             if not sequence.ended:
                 sequence.handle.end = Failed(sequence.request.index, why)
@@ -124,12 +135,19 @@ class Batch:
         """A step in which all rows decode, and others are committed ahead, unless `joins` says that a request waits."""
 
         def ready(ahead: int) -> bool:
-            if any(sequence.ended or sequence.handle.cancelled for sequence in self._active) or joins():
-                return False
-            return all(self.paging.extend(sequence, sequence.positions + ahead) for sequence in self._active)
+            for sequence in self._active:
+                if sequence.ended or sequence.handle.cancelled:
+                    return False
+                if not self.paging.extend(sequence, sequence.positions + ahead):
+                    return False
+            return not joins()
 
-        with self._counting(stats):
-            return self._flight.step(self._active, stats, ready)
+        if not self.in_flight:
+            self._count()
+        events = self._flight.step(self._active, stats, ready)
+        if not self.in_flight:
+            stats.command_buffers += self._count()
+        return events
 
     def step(self, stats: Stats, joins: Callable[[], bool]) -> list[Event]:
         """A step when nothing is in flight."""
@@ -149,15 +167,11 @@ class Batch:
         self._provide([], stats)
         return self.decode(stats, joins) if self._active else []
 
-    @contextlib.contextmanager
-    def _counting(self, stats: Stats) -> Iterator[None]:
-        """Counts the command buffers that are committed within."""
-        device = self._model.device
-        before = device.computing_command_buffers
-        try:
-            yield
-        finally:
-            stats.command_buffers += device.computing_command_buffers - before
+    def _count(self) -> int:
+        """The command buffers that were committed since the last call. It asks the device, which waits for a lock that
+        the device holds while it computes: not once per token."""
+        before, self._counted = self._counted, self._model.device.computing_command_buffers
+        return self._counted - before
 
     def _seat(self, writes: Writes, ready: list[Sequence], stats: Stats) -> None:
         """Gives rows to sequences, whose last prompt token goes through with the next step."""
@@ -184,8 +198,9 @@ class Batch:
         with Writes(self._model.device) as writes:
             prompts = self.parts.seats.show(writes, rows, parts)
             self._seat(writes, ready, stats)
-        with self._counting(stats):
-            mixed.run(rows, prompts)
+        self._count()
+        mixed.run(rows, prompts)
+        stats.command_buffers += self._count()
         seconds = (time.perf_counter() - start) / (rows + prompts)
         stats.decode_seconds += rows * seconds
         stats.prefill_seconds += prompts * seconds

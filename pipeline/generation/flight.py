@@ -39,7 +39,8 @@ class Flight:
         last. Where a row ends all the same, its part of the step ahead is wasted, within its own slot; the other rows
         use theirs.
         """
-        self._fill(active, stats, ready)
+        if not self._pending:
+            self._fill(active, stats, ready)
         if not self._pending:
             return []
         pending, step = self._pending[0]

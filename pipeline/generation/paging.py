@@ -143,10 +143,10 @@ class Paging:
     def extend(self, sequence: Sequence, positions: int) -> bool:
         """Gives a sequence the blocks for its first `positions` positions. Whether there are enough; if not, it gets
         none."""
-        held, count = self._held[sequence], math.ceil(positions / CACHE_BLOCK)
-        missing = [count - len(blocks) for blocks in held.blocks]
-        if max(missing) <= 0:
+        held, count = self._held[sequence], -(-positions // CACHE_BLOCK)
+        if len(held.blocks[0]) >= count:  # of all tables, since they grow together
             return True
+        missing = [count - len(blocks) for blocks in held.blocks]
         for at, table in enumerate(self._tables):
             for index in range(len(held.blocks[at]) - table.width, count - table.width):
                 if index >= 0:

@@ -21,42 +21,37 @@ class Results:
         self._chain = chain
         self._end_tokens = end_tokens
         self._views = [[chain.view(output, copy) for output in chain.plan.outputs] for copy in range(copies)]
-
-    def nbytes(self, rows: int) -> int:
-        """Bytes that the host reads of a step."""
-        return sum(view[:rows].nbytes for view in self._views[0])
+        self._row_bytes = sum(view[:1].nbytes for view in self._views[0])
 
     def take(self, copy: int, active: list[Sequence], stats: Stats) -> list[Event]:
         """The events of a step that has completed; what ends a sequence is noted in its handle. One that ended earlier
         gives none: its part of the step was wasted."""
-        live = sum(not sequence.ended for sequence in active)
-        if not live:
-            return []
-        stats.decode_steps += 1
-        stats.decode_tokens += live
-        stats.readback_bytes += self.nbytes(len(active))
-        events = self._events(copy, active)
-        stats.generated_tokens += sum(isinstance(event, Token) for event in events)
-        return events
-
-    def _events(self, copy: int, active: list[Sequence]) -> list[Event]:
         result, *more = (view[: len(active)] for view in self._views[copy])
         events: list[Event] = []
+        live = ends = 0
         tops = self._largest(active, more[0]) if more else itertools.repeat(())
         rows = zip(active, result[:, 0].tolist(), result[:, 1].view("float32").tolist(), tops)
         for row, (sequence, token, logprob, top) in enumerate(rows):
             handle = sequence.handle
             if handle.end is not None:
                 continue
+            live += 1
             if token == _core.NONE:
                 handle.end = Failed(handle.request.index, self._chain.failure(int(result[row, 1])))
+                ends += 1
             elif token in self._end_tokens:
                 sequence.finish("stop")
+                ends += 1
             else:
                 events.append(Token(handle.request.index, token, logprob, top))
                 sequence.take(token, logprob, top)
             if handle.end is not None:
                 events.append(handle.end)
+        if live:
+            stats.decode_steps += 1
+            stats.decode_tokens += live
+            stats.generated_tokens += live - ends
+            stats.readback_bytes += self._row_bytes * len(active)
         return events
 
     @staticmethod

@@ -116,13 +116,12 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self._waiting or self._dropped or self._batch.sequences or self._batch.returning)
+        return not (self._waiting or self._dropped or self._batch.has_sequences)
 
     @property
     def room(self) -> int:
         """How many more requests would have a slot."""
-        running = sum(not sequence.ended for sequence in self._batch.sequences)
-        return self.batch_size - running - len(self._batch.returning) - len(self._waiting)
+        return self._batch.room - len(self._waiting)
 
     def _check(self, request: Request) -> None:
         if not request.tokens:
@@ -161,7 +160,7 @@ class Scheduler:
             try:
                 return self._step()
             except BaseException as error:
-                self._batch.leave(str(error), spoiled=True)
+                self._batch.leave(str(error), self.stats, spoiled=True)
                 raise
 
     def _step(self) -> list[Event]:
@@ -182,13 +181,15 @@ class Scheduler:
 
     def _joins(self) -> bool:
         """Whether a request is to be dropped or to join before another step."""
+        if not (self._waiting or self._dropped):
+            return False
         with self._submitting:
             return bool(self._dropped) or bool(self._waiting and self._batch.admits(self._waiting[0].request.tokens))
 
     def expect(self, settings: Iterable[Sampling]) -> None:
         """Makes chains for requests with such settings, and for no more, if nothing runs."""
         with self._stepping:
-            if not (self._batch.sequences or self._batch.returning):
+            if not self._batch.has_sequences:
                 self._batch.make_chains(Features.of(settings))
 
     def abandon(self) -> None:
@@ -200,7 +201,7 @@ class Scheduler:
                 self._dropped.clear()
             for handle in waiting:
                 handle.end = Failed(handle.request.index, ABANDONED)
-            self._batch.leave(ABANDONED)
+            self._batch.leave(ABANDONED, self.stats)
 
     def explain(self) -> str:
         """The decode chain as a table."""
