@@ -14,15 +14,16 @@ import dataclasses
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import pipeline as p
 from pipeline.device.core import _core
+from pipeline.device.device import Device, open_device
+from pipeline.graph.builder import Pipeline
 from pipeline.graph.chain import Chain
 from pipeline.graph.tensors import Storage, Tensor
 from pipeline.graph.weights import Quantized
@@ -57,14 +58,14 @@ kernel void read_vectors(device const uint4 *data [[buffer(0)]], device uint *su
 """
 
 
-class Repeated(p.Pipeline):
+class Repeated(Pipeline):
     """A pipeline whose results of one name are all in one place, so that each dispatch waits for the one before."""
 
-    def __init__(self, device: p.Device, rows: int) -> None:
+    def __init__(self, device: Device, rows: int) -> None:
         super().__init__(device, rows=rows)
         self._places: dict[str, Tensor] = {}
 
-    def scratch(self, name, shape, dtype="f32"):
+    def scratch(self, name: str, shape: Iterable[int], dtype: str = "f32") -> Tensor:
         if name not in self._places:
             self._places[name] = self.state(name, Storage.zeros(tuple(shape), dtype))
         return self._places[name]
@@ -115,7 +116,7 @@ def activations(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).normal(size=shape).astype(np.float32)
 
 
-def linear(device: p.Device, weights: Weights, nbytes: int, outputs: int, inputs: int) -> Case:
+def linear(device: Device, weights: Weights, nbytes: int, outputs: int, inputs: int) -> Case:
     count = max(2, nbytes // weights.nbytes(outputs, inputs))
     matrices = [weights(outputs, inputs) for _ in range(count)]
 
@@ -129,7 +130,7 @@ def linear(device: p.Device, weights: Weights, nbytes: int, outputs: int, inputs
     return Case("linear", lambda rows: weights.nbytes(outputs, inputs), chain)
 
 
-def linear3(device: p.Device, weights: Weights, nbytes: int) -> Case:
+def linear3(device: Device, weights: Weights, nbytes: int) -> Case:
     outputs = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM)
     count = max(2, nbytes // weights.nbytes(sum(outputs), HIDDEN))
     matrices = [[weights(n, HIDDEN) for n in outputs] for _ in range(count)]
@@ -144,7 +145,7 @@ def linear3(device: p.Device, weights: Weights, nbytes: int) -> Case:
     return Case("linear3", lambda rows: weights.nbytes(sum(outputs), HIDDEN), chain)
 
 
-def experts(device: p.Device, weights: Weights, nbytes: int, kernel: str) -> Case:
+def experts(device: Device, weights: Weights, nbytes: int, kernel: str) -> Case:
     """One of the two kernels of the experts of few rows; each dispatch takes other experts."""
     matrices = 1 if kernel == "experts_down" else 2
     count = min(EXPERTS, max(2 * TOP_K, nbytes // (matrices * weights.nbytes(INNER, HIDDEN))))
@@ -172,7 +173,7 @@ def experts(device: p.Device, weights: Weights, nbytes: int, kernel: str) -> Cas
     return Case(kernel, lambda rows: rows * TOP_K * matrices * weights.nbytes(INNER, HIDDEN), chain)
 
 
-CASES: dict[str, Callable[[p.Device, Weights, int], Case]] = {
+CASES: dict[str, Callable[[Device, Weights, int], Case]] = {
     "qkv": linear3,
     "o": lambda device, weights, nbytes: linear(device, weights, nbytes, HIDDEN, HEADS * HEAD_DIM),
     "router": lambda device, weights, nbytes: linear(device, weights, min(nbytes, 32 << 20), EXPERTS, HIDDEN),
@@ -193,7 +194,7 @@ def median_seconds(chain: Chain | _core.Chain, runs: int) -> float:
     return statistics.median(times[2:])
 
 
-def read_bandwidth(device: p.Device, nbytes: int, runs: int) -> float:
+def read_bandwidth(device: Device, nbytes: int, runs: int) -> float:
     """Bytes per second of a kernel that reads a buffer once."""
     kernel = device.core.compile(READ).kernel("read_vectors")
     threads = 1 if device.threads else READ_THREADS
@@ -212,7 +213,7 @@ def read_bandwidth(device: p.Device, nbytes: int, runs: int) -> float:
 
 
 def lines(options: argparse.Namespace) -> Iterator[str]:
-    device = p.open_device(options.device)
+    device = open_device(options.device)
     nbytes = options.megabytes << 20
     bandwidth = read_bandwidth(device, min(READ_BYTES, 2 * nbytes), options.runs)
     yield f"{device.name}: a kernel that only reads reaches {bandwidth / 1e9:,.0f} GB/s"

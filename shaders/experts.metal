@@ -41,11 +41,13 @@ METAL_FUNC void check_id(uint id, uint row, uint tile, device atomic_uint *statu
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; ids [rows, top_k]; biases [experts, outputs], read where
 // args.bias says so; h [rows, top_k, outputs]. Grid: output tiles × rows × top_k. Steps `experts` and `mlp`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up(
-    device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]], device const float *x [[buffer(2)]],
-    device const uint *ids [[buffer(3)]], device const ushort *gate_bias [[buffer(4)]],
-    device const ushort *up_bias [[buffer(5)]], device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
-    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+                device const float *x [[buffer(2)]], device const uint *ids [[buffer(3)]],
+                device const ushort *gate_bias [[buffer(4)]], device const ushort *up_bias [[buffer(5)]],
+                device float *h [[buffer(6)]], device atomic_uint *status [[buffer(7)]],
+                constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
@@ -57,14 +59,15 @@ template <typename T>
 
 // `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_affine(
-    device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
-    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
-    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
-    device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
-    device const ushort *gate_bias [[buffer(8)]], device const ushort *up_bias [[buffer(9)]],
-    device float *h [[buffer(10)]], device atomic_uint *status [[buffer(11)]], constant ExpertArgs &args [[buffer(12)]],
-    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+                       device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
+                       device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
+                       device const float *x [[buffer(6)]], device const uint *ids [[buffer(7)]],
+                       device const ushort *gate_bias [[buffer(8)]], device const ushort *up_bias [[buffer(9)]],
+                       device float *h [[buffer(10)]], device atomic_uint *status [[buffer(11)]],
+                       constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
+                       OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
@@ -87,6 +90,15 @@ kernel void experts_activate(device const float *gate [[buffer(0)]], device cons
     for (uint i = place.thread_index; i < args.outputs; i += place.threads)
         h[first + i] = activate(gate[first + i], up[first + i], args.activation);
 }
+
+// What the threads of a GPU's threadgroup share: the experts of the row, and their products with a tile of outputs.
+struct DownMemory {
+#ifndef __METAL_CPU__
+    uint ids[OB_MAX_TOP_K];
+    float weights[OB_MAX_TOP_K];
+    float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
+#endif
+};
 
 #ifdef __METAL_CPU__
 // Computes O outputs of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]) from `output` on, with k in order.
@@ -112,7 +124,7 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
                           device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
-                          threadgroup float *, Place place) {
+                          threadgroup DownMemory &, Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
     for (uint output = tile * OB_LINEAR_OUTPUTS; output < end; output += block) {
         if (output + block <= end) {
@@ -128,27 +140,33 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
 template <typename W>
 METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
                           device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
-                          threadgroup float *products, Place place) {
+                          threadgroup DownMemory &memory, Place place) {
     const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
     uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
+    for (uint k = place.thread_index; k < args.top_k; k += place.threads) {
+        memory.ids[k] = ids[k];
+        memory.weights[k] = weights[k];
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
-        uint k = i / blocks, first = i % blocks * O, id = ids[k];
+        uint k = i / blocks, first = i % blocks * O, id = memory.ids[k];
         if (id >= args.experts || first >= count) continue;
         typename W::Row rows[O];
         for (uint o = 0; o < O; o++) rows[o] = down.row(ulong(id) * args.outputs + begin + min(first + o, count - 1));
         float sums[O];
         own_products<O>(rows, h + ulong(k) * args.inputs, place, sums);
         for (uint o = place.lane; o < O; o += place.width)
-            products[k * OB_LINEAR_OUTPUTS + first + o] = sum_at<O>(sums, o);
+            memory.products[k * OB_LINEAR_OUTPUTS + first + o] = sum_at<O>(sums, o);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint o = place.thread_index; o < count; o += place.threads) {
         float sum = 0;
         for (uint k = 0; k < args.top_k; k++) {
-            if (ids[k] >= args.experts) continue;
-            float product = add_bias(products[k * OB_LINEAR_OUTPUTS + o], bias, args.bias,
-                                     ulong(ids[k]) * args.outputs + begin + o);
-            sum = add_expert(sum, weights[k], product);
+            uint id = memory.ids[k];
+            if (id >= args.experts) continue;
+            float product = memory.products[k * OB_LINEAR_OUTPUTS + o];
+            product = add_bias(product, bias, args.bias, ulong(id) * args.outputs + begin + o);
+            sum = add_expert(sum, memory.weights[k], product);
         }
         y[begin + o] = sum;
     }
@@ -163,11 +181,11 @@ template <typename T>
     device const T *down [[buffer(0)]], device const float *h [[buffer(1)]], device const uint *ids [[buffer(2)]],
     device const float *weights [[buffer(3)]], device const ushort *bias [[buffer(4)]], device float *y [[buffer(5)]],
     constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
+    threadgroup DownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair, bias,
-              y + ulong(at.y) * args.outputs, at.x, args, products, OB_PLACE);
+              y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
 }
 
 // `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
@@ -177,11 +195,11 @@ template <uint bits, typename S>
     device const float *h [[buffer(3)]], device const uint *ids [[buffer(4)]],
     device const float *weights [[buffer(5)]], device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
     constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
+    threadgroup DownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
-              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, products, OB_PLACE);
+              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                                              \

@@ -115,12 +115,13 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
 // gate, up [experts, outputs, inputs]; x [rows, inputs]; pairs, offsets from group_experts; biases [experts, outputs],
 // read where args.bias says so; h [rows · top_k, outputs]. Grid: output tiles × experts. Steps `experts` and `mlp`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped(
-    device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]], device const float *x [[buffer(2)]],
-    device const uint *pairs [[buffer(3)]], device const uint *offsets [[buffer(4)]],
-    device const ushort *gate_bias [[buffer(5)]], device const ushort *up_bias [[buffer(6)]],
-    device float *h [[buffer(7)]], constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
-    OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [[buffer(1)]],
+                        device const float *x [[buffer(2)]], device const uint *pairs [[buffer(3)]],
+                        device const uint *offsets [[buffer(4)]], device const ushort *gate_bias [[buffer(5)]],
+                        device const ushort *up_bias [[buffer(6)]], device float *h [[buffer(7)]],
+                        constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                        OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets,
                    Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
@@ -128,14 +129,15 @@ template <typename T>
 
 // `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_gate_up_grouped_affine(
-    device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
-    device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
-    device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
-    device const float *x [[buffer(6)]], device const uint *pairs [[buffer(7)]],
-    device const uint *offsets [[buffer(8)]], device const ushort *gate_bias [[buffer(9)]],
-    device const ushort *up_bias [[buffer(10)]], device float *h [[buffer(11)]],
-    constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_gate_up_grouped_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
+                               device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
+                               device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
+                               device const float *x [[buffer(6)]], device const uint *pairs [[buffer(7)]],
+                               device const uint *offsets [[buffer(8)]], device const ushort *gate_bias [[buffer(9)]],
+                               device const ushort *up_bias [[buffer(10)]], device float *h [[buffer(11)]],
+                               constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
+                               OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                    Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
@@ -202,21 +204,25 @@ METAL_FUNC void down_expert(W down, device const float *h, device const uint *pa
 // down [experts, outputs, inputs]; h [rows · top_k, inputs]; pairs, offsets from group_experts; bias [experts,
 // outputs], read where args.bias says so; z [rows · top_k, outputs]. Grid: output tiles × experts. Step `experts`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped(
-    device const T *down [[buffer(0)]], device const float *h [[buffer(1)]], device const uint *pairs [[buffer(2)]],
-    device const uint *offsets [[buffer(3)]], device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
-    constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [[buffer(1)]],
+                     device const uint *pairs [[buffer(2)]], device const uint *offsets [[buffer(3)]],
+                     device const ushort *bias [[buffer(4)]], device float *z [[buffer(5)]],
+                     constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
+                     OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS)]] kernel void experts_down_grouped_affine(
-    device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]], device const S *biases [[buffer(2)]],
-    device const float *h [[buffer(3)]], device const uint *pairs [[buffer(4)]],
-    device const uint *offsets [[buffer(5)]], device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
-    constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
+                            device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
+                            device const uint *pairs [[buffer(4)]], device const uint *offsets [[buffer(5)]],
+                            device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
+                            constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                            OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
                 args, OB_STAGE, OB_PLACE);

@@ -144,7 +144,7 @@ def _kernel(kernel: Kernel, number: int) -> str:
         opened="".join(f"namespace {name} {{ " for name in kernel.scope),
         closed="} " * len(kernel.scope),
         call=plain(kernel.call),
-        threads=kernel.max_threads or CUDA_THREADS,
+        threads=_bounds(kernel),
         symbol=symbol(kernel, number),
         parameters="".join(parameters),
         memory=memory,
@@ -152,6 +152,12 @@ def _kernel(kernel: Kernel, number: int) -> str:
         kernel=f"{path}metallib_kernel_{number}",
         values=", ".join(values),
     )
+
+
+def _bounds(kernel: Kernel) -> str:
+    """What __launch_bounds__ takes: threads of a block and, where the shader says it, blocks per multiprocessor."""
+    threads = kernel.max_threads or CUDA_THREADS
+    return f"{threads}, {max(kernel.resident // threads, 1)}" if kernel.resident else str(threads)
 
 
 def table(units: Iterable[str], entries: Iterable[Entry]) -> str:

@@ -43,6 +43,7 @@ class Kernel:
     file: str
     line: int
     max_threads: int | None  # per threadgroup, where the shader says it
+    resident: int  # threads of a core of a GPU that registers must suffice for, 0 where the shader does not say
 
 
 def kernels(shader: Shader) -> list[Kernel]:
@@ -108,7 +109,18 @@ def _kernel(
         file=declaration.file,
         line=declaration.line,
         max_threads=_max_threads(shader, (*declaration.attributes, *source.attributes)),
+        resident=_resident((*declaration.attributes, *source.attributes)),
     )
+
+
+def _resident(attributes: Sequence[Attribute]) -> int:
+    """The number n of [[user_annotation("resident threads: n")]]."""
+    said = (
+        re.fullmatch(r'"resident threads: (\d+)"', (a.argument or "").strip())
+        for a in attributes
+        if a.name == "user_annotation"
+    )
+    return max((int(number[1]) for number in said if number), default=0)
 
 
 def _max_threads(shader: Shader, attributes: Sequence[Attribute]) -> int | None:

@@ -51,7 +51,7 @@ KNOWN = (
     | frozenset(
         "kernel host_name max_total_threads_per_threadgroup required_threads_per_threadgroup visible stitchable "
         "intersection extern_intersection mesh object vertex fragment tile patch early_fragment_tests position color "
-        "depth stencil "
+        "depth stencil user_annotation "
         "sample_mask sample_id point_size point_coord clip_distance vertex_id instance_id base_vertex base_instance "
         "primitive_id front_facing barycentric_coord render_target_array_index viewport_array_index amplification_id "
         "amplification_count patch_id control_point_index_buffer attribute raster_order_group user id flat "

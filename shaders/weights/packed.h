@@ -59,7 +59,7 @@ struct PackedChunk {
         lanes = row_lanes(row, column / 16);
     }
     METAL_FUNC metal::float4 quad(uint j, uint) const { return lanes.v[j]; }
-    METAL_FUNC metal::float4 scaled(metal::float4 own, float, metal::float4) const { return own; }
+    METAL_FUNC float scaled(float own, float, float) const { return own; }
 };
 
 template <typename Row>
@@ -75,7 +75,7 @@ struct SimdRow<PlainRow<T>> {
         flight = 8,
         own_flight = 4,
         one = 2,
-        many = 2,
+        many = 1,
         gate_up = 2,
         pair = 2,
         down = 4
@@ -113,7 +113,7 @@ struct Packed<PlainRow<T>> {
         }
     }
     METAL_FUNC metal::float4 quad(uint j, uint) const { return elements(words, j, T(0)); }
-    METAL_FUNC metal::float4 scaled(metal::float4 own, float, metal::float4) const { return own; }
+    METAL_FUNC float scaled(float own, float, float) const { return own; }
 };
 
 // Integers of 4 or 8 bits
@@ -151,9 +151,8 @@ struct PackedIntegers {
         bias = row.biases[group];
     }
     METAL_FUNC metal::float4 quad(uint j, uint zero) const { return integers<bits>(words, j, zero); }
-    METAL_FUNC metal::float4 scaled(metal::float4 own, float sum, metal::float4 acc) const {
-        acc.x = metal::fma(stored_value(scale), total(own), metal::fma(stored_value(bias), sum, acc.x));
-        return acc;
+    METAL_FUNC float scaled(float own, float sum, float acc) const {
+        return metal::fma(stored_value(scale), own, metal::fma(stored_value(bias), sum, acc));
     }
 };
 
@@ -168,7 +167,7 @@ struct SimdIntegers {
         many = 1,
         gate_up = 2,
         pair = 2,
-        down = 4
+        down = 8
     };
     static METAL_FUNC bool fits(AffineRow<bits, S> row) { return is_aligned(row.data); }
 };

@@ -63,34 +63,51 @@ struct StagedInput {
     METAL_FUNC float sum(thread const float *) const { return stage.sums[span * width + lane]; }
 };
 
-// Stages `spans` spans of each lane from column `begin` on, for R rows.
-template <bool aligned, uint quads, bool sums, uint spans, uint R>
-METAL_FUNC void stage_inputs(thread const Inputs<R> &x, uint begin, uint columns, Stage stage, Place place) {
-    uint stride = 4 * quads * place.width, here = metal::min(columns - begin, spans * stride);  // columns
-    uint padded = (here + stride - 1) / stride * stride;  // all lanes' spans, with zeros behind the last column
-    for (uint r = 0; r < R; r++) {
-        for (uint first = 0; first < padded; first += 4 * place.threads) {
-            uint i = first / 4 + place.thread_index;
-            metal::float4 v = metal::float4(0);
-            if (4 * i < here) v = load_floats<aligned>(x.row[r] + begin + 4 * i, here - 4 * i, 0);
-            float sum = total(v);
-            for (ushort step = 1; sums && step < quads; step *= 2) sum += metal::simd_shuffle_xor(sum, step);
-            uint lane = i / quads % place.width, span = r * spans + i / quads / place.width;
-            if (4 * i >= padded) continue;
-            stage.quads[(span * quads + i % quads) * (place.width + 1) + lane] = v;
-            if (sums && i % quads == 0) stage.sums[span * place.width + lane] = sum;
-        }
+// Staging goes in two steps, so that loads of weights can be issued between them: a thread loads OB_STAGE_BATCH float4
+// from number `first` on, and later stores them. The stage has `spans` spans of each lane from column `begin` on, for
+// R rows, with zeros behind the last column.
+#define OB_STAGE_BATCH 4
+
+template <bool aligned, uint quads, uint spans, uint R>
+METAL_FUNC void stage_load(thread const Inputs<R> &x, uint begin, uint columns, uint first, Place place,
+                           thread metal::float4 *v) {
+    uint row = spans * quads * place.width;  // float4 of a row
+    OB_UNROLL
+    for (uint b = 0; b < OB_STAGE_BATCH; b++) {
+        uint i = first + b * place.threads + place.thread_index, r = i / row, column = begin + i % row * 4;
+        device const float *p = x.row[0];
+        OB_UNROLL
+        for (uint k = 1; k < R; k++) p = r == k ? x.row[k] : p;
+        v[b] = metal::float4(0);
+        if (r < R && column < columns) v[b] = load_floats<aligned>(p + column, columns - column, 0);
+    }
+}
+
+template <uint quads, bool sums, uint spans, uint R>
+METAL_FUNC void stage_store(thread const metal::float4 *v, uint first, Stage stage, Place place) {
+    metal::float4 sum = metal::float4(total(v[0]), total(v[1]), total(v[2]), total(v[3]));
+    OB_UNROLL
+    for (ushort step = 1; step < quads; step *= 2) {
+        if (sums) sum = sum + metal::simd_shuffle_xor(sum, step);
+    }
+    OB_UNROLL
+    for (uint b = 0; b < OB_STAGE_BATCH; b++) {
+        uint i = first + b * place.threads + place.thread_index;
+        uint lane = i / quads % place.width, span = i / quads / place.width;  // of all rows' spans
+        if (span >= R * spans) continue;
+        stage.quads[(span * quads + i % quads) * (place.width + 1) + lane] = v[b];
+        if (sums && i % quads == 0) stage.sums[span * place.width + lane] = sum[b];
     }
 }
 
 // acc[o · R + r] += the products of one span of O weight rows with R rows of activations.
 template <uint O, uint R, typename Row, typename X>
-METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint zero, thread metal::float4 *acc) {
+METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint zero, thread float *acc) {
     const uint quads = SimdRow<Row>::span / 4;
-    metal::float4 own[O * R];
+    float own[O * R];
     float parts[R * 8];  // sums of the activations, four by four
     OB_UNROLL
-    for (uint i = 0; i < O * R; i++) own[i] = SimdRow<Row>::scaled ? metal::float4(0) : acc[i];
+    for (uint i = 0; i < O * R; i++) own[i] = SimdRow<Row>::scaled ? 0 : acc[i];
     OB_UNROLL
     for (uint j = 0; j < quads; j++) {
         metal::float4 v[R];
@@ -103,7 +120,10 @@ METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint ze
         for (uint o = 0; o < O; o++) {
             metal::float4 weights = w[o].quad(j, zero);
             OB_UNROLL
-            for (uint r = 0; r < R; r++) own[o * R + r] = metal::fma(weights, v[r], own[o * R + r]);
+            for (uint r = 0; r < R; r++) {
+                OB_UNROLL
+                for (uint c = 0; c < 4; c++) own[o * R + r] = metal::fma(weights[c], v[r][c], own[o * R + r]);
+            }
         }
     }
     OB_UNROLL
@@ -134,14 +154,22 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
                                 Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4, spans = OB_STAGE_QUADS / quads / R;
     uint columns = rows[0].columns, stride = span * place.width;
-    metal::float4 acc[O * R];
     OB_UNROLL
-    for (uint i = 0; i < O * R; i++) acc[i] = metal::float4(0);
+    for (uint i = 0; i < O * R; i++) sums[i] = 0;
     for (uint begin = 0; begin < columns; begin += spans * stride) {
+        // One row's spans end with the lanes that have columns; those of several rows have fixed places.
+        uint staged = R == 1 ? metal::min((columns - begin + stride - 1) / stride, spans) : R * spans;
+        uint count = staged * quads * place.width;
+        metal::float4 v[OB_STAGE_BATCH];
         Packed<Row> w[F * O];
+        stage_load<aligned, quads, spans, R>(x, begin, columns, 0, place, v);
         load_spans<aligned, F, O>(rows, active, begin, place, w);
         metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-        stage_inputs<aligned, quads, SimdRow<Row>::scaled, spans>(x, begin, columns, stage, place);
+        stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, 0, stage, place);
+        for (uint i = OB_STAGE_BATCH * place.threads; i < count; i += OB_STAGE_BATCH * place.threads) {
+            stage_load<aligned, quads, spans, R>(x, begin, columns, i, place, v);
+            stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, i, stage, place);
+        }
         metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
         for (uint first = 0; first < spans && begin + first * stride < columns; first += F) {
             if (first != 0) {
@@ -154,21 +182,18 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
                 StagedInput<quads> in[R];
                 OB_UNROLL
                 for (uint r = 0; r < R; r++) in[r] = {stage, r * spans + first + n, place.lane, place.width};
-                add_span<O, R>(w + n * O, in, columns >> 31, acc);
+                add_span<O, R>(w + n * O, in, columns >> 31, sums);
             }
         }
     }
-    OB_UNROLL
-    for (uint i = 0; i < O * R; i++) sums[i] = total(acc[i]);
 }
 
 template <bool aligned, uint F, uint O, typename Row>
 METAL_FUNC void direct_products(thread const Row *rows, device const float *x, Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4;
     uint columns = rows[0].columns, stride = span * place.width;
-    metal::float4 acc[O];
     OB_UNROLL
-    for (uint o = 0; o < O; o++) acc[o] = metal::float4(0);
+    for (uint o = 0; o < O; o++) sums[o] = 0;
     for (uint begin = 0; begin < columns; begin += F * stride) {
         Packed<Row> w[F * O];
         load_spans<aligned, F, O>(rows, true, begin, place, w);
@@ -178,11 +203,9 @@ METAL_FUNC void direct_products(thread const Row *rows, device const float *x, P
             if (begin + n * stride >= columns) continue;
             uint column = metal::min(begin + n * stride + place.lane * span, columns);
             DirectInput<aligned, quads> in = {x + column, columns - column};
-            add_span<O, 1>(w + n * O, &in, columns >> 31, acc);
+            add_span<O, 1>(w + n * O, &in, columns >> 31, sums);
         }
     }
-    OB_UNROLL
-    for (uint o = 0; o < O; o++) sums[o] = total(acc[o]);
 }
 
 // sums[o · R + r] = w[o] · x.row[r] for the rows of this simdgroup, in every lane. All simdgroups of a threadgroup call

@@ -19,6 +19,7 @@ from pipeline.device import resources
 from pipeline.host import CHECKER, CUDA
 from pipeline.metalc import nvrtc, toolchain
 from pipeline.metalc.generate import CUDA_THREADS
+from pipeline.metalc.kernels import MAX_THREADS
 
 FILES = sorted(SHADERS.glob("*.metal"))
 ARCHS = ("sm_80", "sm_90a")  # the oldest that the device opens, and one with dependent launches
@@ -91,8 +92,8 @@ def test_reflection_is_that_of_the_checker(library):
     for name, function in library.functions.items():
         assert signature(library, name) == signature(checker, name), name
         assert not function.entry
-        said = checker.functions[name].max_total_threads
-        assert function.max_total_threads == (CUDA_THREADS if said == 1024 else said), name
+        most = checker.functions[name].max_total_threads
+        assert function.max_total_threads == (CUDA_THREADS if most == MAX_THREADS else most), name
 
 
 def test_a_shader_says_how_many_threads_it_takes(tmp_path):
@@ -104,6 +105,22 @@ def test_a_shader_says_how_many_threads_it_takes(tmp_path):
     assert re.findall(r"__launch_bounds__\((\d+)\) metal_most_(\d+)\(", text.read_text()) == [
         ("1024", "1024"),
         ("64", "64"),
+    ]
+
+
+def test_a_shader_says_how_many_threads_share_a_core(tmp_path):
+    body = "kernel void {}(device uint *y, uint i [[thread_position_in_grid]]) {{ y[i] = i; }}\n"
+    said = '[[max_total_threads_per_threadgroup(128), user_annotation("resident threads: {}")]] '
+    other = '[[user_annotation("threads: 768")]] '
+    made = build(
+        tmp_path,
+        said.format(768) + body.format("six") + said.format(100) + body.format("one") + other + body.format("any"),
+    )
+    (text,) = units(made)
+    assert re.findall(r"__launch_bounds__\(([\d, ]+)\) metal_(\w+)\(", text.read_text()) == [
+        ("256", "any"),
+        ("128, 1", "one"),
+        ("128, 6", "six"),
     ]
 
 
