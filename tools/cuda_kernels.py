@@ -13,7 +13,14 @@ HOT = (
     *(f"experts_{part}_{format}" for format in WEIGHTS for part in ("gate_up", "down", "gate_up_grouped")),
     *(f"experts_down_grouped_{format}" for format in WEIGHTS),
     *("rms_norm_f32_bf16", "fused_residual_norm_f32_bf16", "moe_routing_bf16", "moe_routing_f32"),
-    *("attention_f16", "attention_f32", "heads_to_cache_bf16_f16", "heads_to_cache_bf16_f32", "rope_table"),
+    *(
+        "attention_f16",
+        "attention_f32",
+        "attention_merge",
+        "heads_to_cache_bf16_f16",
+        "heads_to_cache_bf16_f32",
+        "rope_table",
+    ),
     *("clear_status", "experts_combine", "group_experts", "draw_part", "filter_limit", "logits_part"),
     *("sample", "sample_merge", "sample_part"),
 )

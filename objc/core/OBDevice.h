@@ -11,8 +11,6 @@
     id<MTLDevice> _device;
     id<MTLCommandQueue> _queue;
     OBTransfers *_transfers;
-    NSMutableDictionary *_libraries;
-    NSLock *_lock;
     NSString *_name;
     BOOL _measures;
 }
@@ -62,7 +60,7 @@
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;
 
-// The library at `path`, opened at the first request. nil and an error when it cannot be opened.
+// The library at `path` as it is now, opened afresh. nil and an error when it cannot be opened.
 - (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error;
 
 // A library compiled from Metal Shading Language, with arithmetic as written (no fast math).

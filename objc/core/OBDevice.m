@@ -90,22 +90,10 @@ static NSString *reasonOfMissing(NSString *name) {
     return NO;
 }
 
-- (id)init {
-    self = [super init];
-    if (self == nil) return nil;
-    _libraries = [[NSMutableDictionary alloc] init];
-    _lock = [[NSLock alloc] init];
-    if (_libraries != nil && _lock != nil) return self;
-    [self release];
-    return nil;
-}
-
 - (void)dealloc {
-    [_libraries release];
     [_transfers release];
     [_queue release];
     [_device release];
-    [_lock release];
     [_name release];
     [super dealloc];
 }
@@ -161,36 +149,15 @@ static NSString *reasonOfMissing(NSString *name) {
     return (int64_t)[(id<OBCountingQueue>)_queue committedCommandBufferCount];
 }
 
-- (OBLibrary *)keptLibraryAtPath:(NSString *)path {
-    [_lock lock];
-    OBLibrary *library = [[[_libraries objectForKey:path] retain] autorelease];
-    [_lock unlock];
-    return library;
-}
-
-- (void)keep:(OBLibrary *)library atPath:(NSString *)path {
-    [_lock lock];
-    @try {
-        [_libraries setObject:library forKey:path];
-    } @finally {
-        [_lock unlock];
-    }
-}
-
 - (OBLibrary *)libraryAtPath:(NSString *)path error:(NSError **)error {
-    OBLibrary *library = [self keptLibraryAtPath:path];
-    if (library != nil) return library;
-
     NSError *cause = nil;
     id<MTLLibrary> opened = [_device newLibraryWithURL:[NSURL fileURLWithPath:path] error:&cause];
     if (opened == nil) {
         return OBFail(error, OBErrorCompile, @"shader library %@: %@", path, [cause localizedDescription]);
     }
-    library = [OBLibrary libraryWithLibrary:opened device:_device];
+    OBLibrary *library = [OBLibrary libraryWithLibrary:opened device:_device];
     [opened release];
-    if (library == nil) return OBFail(error, OBErrorMemory, @"no memory for shader library %@", path);
-    [self keep:library atPath:path];
-    return library;
+    return library != nil ? library : OBFail(error, OBErrorMemory, @"no memory for shader library %@", path);
 }
 
 - (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error {

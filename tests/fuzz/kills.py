@@ -16,8 +16,15 @@ from support.kills import ROWS, kill, write_prompts  # noqa: E402
 from support.programs import start  # noqa: E402
 
 MOMENTS = 100
-LAST = 6.0  # seconds after the first row's end: some runs end before it
+LONG = 60.0  # seconds in which a run ends
 GRACE = 1.0  # seconds that a finished row may take to its file
+
+
+def length(prompts: Path, out: Path) -> float:
+    """Seconds from the end of a run's first row to that of its last one, on this machine as it is now."""
+    ages = kill(start, prompts, out, LONG).ages.values()
+    assert len(ages) == ROWS, f"a run takes longer than {LONG} s; close what keeps the machine busy"
+    return max(ages) - min(ages)
 
 
 def main(moments: int) -> int:
@@ -27,8 +34,9 @@ def main(moments: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         prompts, out = Path(name) / "p.jsonl", Path(name) / "o.jsonl"
         write_prompts(prompts)
+        last = length(prompts, out)
         for number in range(moments):
-            moment = LAST * (number + 0.5) / moments
+            moment = last * (number + 0.5) / moments
             run = kill(start, prompts, out, moment)
             late = {index: age for index, age in run.lost.items() if age >= GRACE}
             double = len(run.kept) - len(set(run.kept))

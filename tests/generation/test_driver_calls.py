@@ -48,6 +48,5 @@ def test_a_token_is_one_launch_of_a_graph_on_cuda(counter, tmp_path):
     per_call = ("cuEvent", "cuCtx", "cuGraphLaunch", "cuMemGetInfo")  # the rest is for what is made or moved
     assert {name: count for name, count in more.items() if count > 0 and not name.startswith(per_call)} == {}
     assert more["cuCtxCreate"] == 0 and max(more["cuEventCreate"], more["cuEventDestroy"]) < TOKENS // 8
-    # One marks the end of a token's work. Where the GPU ran out of work, because the system held the host up, one
-    # more marks where the next begins.
-    assert TOKENS <= more["cuEventRecord"] <= TOKENS + TOKENS // 8
+    # One marks the end of a token's work, and where the GPU had run out of work, one more marks where the next begins.
+    assert TOKENS <= more["cuEventRecord"] <= 2 * TOKENS

@@ -12,7 +12,7 @@ import pytest
 from support.metallib import HEADER, Library, compile_text, is_gcc
 from support.paths import ROOT
 
-from pipeline import metalc
+from pipeline import _core, metalc
 from pipeline.metalc import toolchain
 from pipeline.metalc.preprocess import Preprocessor
 from pipeline.metalc.toolchain import runnable_isas
@@ -309,3 +309,20 @@ def test_objects_unused_for_a_month_leave_the_cache(tmp_path, monkeypatch):
         os.utime(path, (time.time() - age * 86400,) * 2)
     metalc.build(SHADERS / "basic.metal", tmp_path / "x.metallib", runnable_isas()[:1], optimize="0")
     assert new.exists() and not old.exists()
+
+
+@pytest.mark.parametrize("name", ["cpu", "checker"])
+def test_a_library_that_was_rebuilt_is_opened_afresh(tmp_path, name):
+    source, path, held, values = tmp_path / "one.metal", tmp_path / "one.metallib", [], []
+    device = _core.open_device(name, threads=1)
+    for value in (1, 2, 3):
+        source.write_text(
+            f"#include <metal_stdlib>\nkernel void one(device float *y [[buffer(0)]]) {{ *y = {value}; }}"
+        )
+        metalc.build([str(source)], path, ["checker" if name == "checker" else runnable_isas()[-1]])
+        held.append(device.open_library(str(path)))
+        y = device.buffer(4)
+        for library in held:  # those of before stay what they were
+            device.chain([_core.Dispatch(library.kernel("one"), [(0, y, 0, 4)])], "one").run()
+            values.append(float(np.frombuffer(y, np.float32)[0]))
+    assert values == [1, 1, 2, 1, 2, 3]

@@ -51,7 +51,9 @@ def kill(start, prompts: Path, out: Path, moment: float, pause: float = 0.001) -
         while not finished.stat().st_size:
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.005)
-        time.sleep(moment)
+        until = time.monotonic() + moment
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(min(0.005, max(until - time.monotonic(), 0)))
         ended = process.poll() is not None
         killed = time.monotonic()
     finally:

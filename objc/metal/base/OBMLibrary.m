@@ -8,6 +8,7 @@
 #import "OBMError.h"
 #import "OBMFunction.h"
 #import "OBMKernel.h"
+#import "OBMObjectFile.h"
 
 static BOOL isFolder(NSString *path) {
     struct stat status;
@@ -42,10 +43,11 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
 @implementation OBMLibrary
 
 - (BOOL)openObject:(NSString *)path error:(NSError **)error {
-    _handle = dlopen([path fileSystemRepresentation], RTLD_NOW | RTLD_LOCAL);
+    _handle = obm_object_open([path fileSystemRepresentation]);
     if (_handle == NULL) {
+        const char *why = dlerror();
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal,
-                    @"%@: cannot be loaded, compile it again (%s)", path, dlerror());
+                    @"%@: cannot be loaded, compile it again (%s)", path, why != NULL ? why : "no memory is left");
         return NO;
     }
     _library = dlsym(_handle, "ob_metallib");

@@ -5,6 +5,8 @@
 #import <string.h>
 #import <unistd.h>
 
+#import "metal/base/OBMObjectFile.h"
+
 static NSString *objectFor(NSString *isa, NSString *bundle) {
     NSString *name = [@"native" stringByAppendingPathComponent:[isa stringByAppendingString:@".so"]];
     return [bundle stringByAppendingPathComponent:name];
@@ -19,7 +21,7 @@ const cpu_native_library *CPUOpenNative(NSString *bundle, NSArray *instructionSe
     for (NSString *name in instructionSets) {
         const char *path = [objectFor(name, bundle) fileSystemRepresentation];
         if (access(path, R_OK) != 0) continue;
-        *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        *handle = obm_object_open(path);
         if (*handle == NULL) continue;
         const cpu_native_library *library = dlsym(*handle, "ob_native");
         if (library != NULL && library->abi == CPU_NATIVE_ABI) return library;
