@@ -172,7 +172,7 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
         typename W::Row weights[O];
         for (uint o = 0; o < O; o++) weights[o] = down.row(first + min(output + o, end - 1));
         float sums[O * R];
-        simd_products<O, R>(weights, output < end, rows, stage, place, sums);
+        simd_products<O, R>(weights, output < end, rows, first_output != begin, stage, place, sums);
         for (uint i = place.lane; i < O * R; i += place.width) {
             uint o = output + i / R, r = i % R;
             if (o >= end || r >= count) continue;
