@@ -163,12 +163,13 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
         // One row's spans end with the lanes that have columns; those of several rows have fixed places.
         uint used = R == 1 ? metal::min((columns - begin + stride - 1) / stride, spans) : R * spans;
         metal::float4 v[OB_STAGE_BATCH];
-        if (!staged) stage_load<quads, spans, R>(x, begin, columns, 0, place, v);
         if (begin == 0) {
             OB_UNROLL
             for (uint n = 0; n < F; n++) load_span<true, O>(rows, active, n * stride + own, w + n * O);
+            metal::simdgroup_barrier(metal::mem_flags::mem_none);
         }
         if (!staged) {
+            stage_load<quads, spans, R>(x, begin, columns, 0, place, v);
             metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
             stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, 0, stage, place);
             OB_ROLLED
