@@ -85,7 +85,8 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
         typename W::Row both[2] = {gate.row(row), up.row(row)};
         float sums[2 * R];
         for (uint i = 0; i < 2; i += pair)
-            simd_products<pair, R>(both + i, output < end, rows, i != 0 || first_output != begin, stage, place, sums + i * R);
+            simd_products<pair, R>(both + i, output < end, rows, i != 0 || first_output != begin, stage, place,
+                                   sums + i * R);
         if (output >= end) continue;
         for (uint r = place.lane; r < count; r += place.width) {
             float g = sum_at<R>(sums, r), u = sum_at<R>(sums + R, r);

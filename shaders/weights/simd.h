@@ -148,8 +148,8 @@ METAL_FUNC void load_span(thread const Row *rows, bool active, uint column, thre
 
 // The loads of F spans per row are in flight: a span's place is filled anew as soon as it has been used.
 template <uint F, uint O, uint R, typename Row>
-METAL_FUNC void staged_products(thread const Row *rows, bool active, thread const Inputs<R> &x, bool again,
-                                Stage stage, Place place, thread float *sums) {
+METAL_FUNC void staged_products(thread const Row *rows, bool active, thread const Inputs<R> &x, bool again, Stage stage,
+                                Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4, spans = OB_STAGE_QUADS / quads / R;
     // A long body runs again and again, with its weights always in the first places: a GPU's core waits for code, too.
     const uint step = SimdRow<Row>::rolled ? 1 : F;
@@ -245,7 +245,7 @@ METAL_FUNC void simd_products(thread const Row *w, bool active, thread const Inp
     for (uint r = 0; r < R; r++) fits = fits && is_aligned(x.row[r]);
     if (fits) {
         staged_products<(SimdRow<Row>::rolled || most < spans ? most : spans), O, R>(w, active, x, again, stage, place,
-                                                                                          sums);
+                                                                                     sums);
     } else {
         OB_ROLLED
         for (uint i = 0; i < O * R; i++) {
