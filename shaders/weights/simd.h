@@ -223,7 +223,7 @@ METAL_FUNC void direct_products(thread const Row *rows, device const float *x, P
     }
 }
 
-// A lane's part of a product in memory that is not aligned. It is not inlined: other code would have fewer registers.
+// A lane's part of a product in memory that is not aligned: rare, so its code is short and apart where calls exist.
 template <typename Row>
 __attribute__((noinline)) float unaligned_product(Row row, device const float *x, Place place) {
     float sum;
