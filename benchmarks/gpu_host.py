@@ -34,7 +34,7 @@ def main() -> int:
     model.end_tokens = ()
     generator = Generator(model, batch_size=1, context=256)
     list(generator.run([Request(0, (1, 2, 3), 8, 0.0, 0)]))  # seats a row
-    chain = generator._decode.chain
+    chain = generator.scheduler._parts.decode.chain
     periods = {}
     for depth in (8, 2):
         commits, ends, flight = [], [], deque()

@@ -33,6 +33,7 @@ _EXPORTS = {
     "open_checkpoint": ".checkpoints.opening",
     "load_model": ".models.families",
     "Generator": ".generation.generator",
+    "Scheduler": ".generation.scheduler",
     "Request": ".generation.requests",
     "errors": None,
     "generation": None,

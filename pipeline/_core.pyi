@@ -154,6 +154,7 @@ class Dispatch:
     grid: Size | None
     threads: Size | None
     threadgroup_memory: dict[int, int]
+    leading: bool
 
     def __init__(
         self,
@@ -168,6 +169,7 @@ class Dispatch:
         grid: Sequence[int] | None = None,
         threads: Sequence[int] | None = None,
         threadgroup_memory: Mapping[int, int] | None = None,
+        leading: bool = False,
     ) -> None: ...
 
 class Chain(Handle):
@@ -178,7 +180,7 @@ class Chain(Handle):
     def __len__(self) -> int: ...
     @property
     def conflicts(self) -> list[int]: ...
-    def commit(self, rows: int = 0) -> Run: ...
+    def commit(self, rows: int = 0, leading: int = 0) -> Run: ...
     def run(self, rows: int = 0) -> Run: ...
     def trace(self, rows: int = 0) -> list[tuple[float, float]]: ...
 

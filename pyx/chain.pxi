@@ -13,13 +13,14 @@ class Dispatch:
     what the constants have there, or fewer where the run asks for fewer.
     threads: (x, y, z) of a threadgroup; without, as many as the kernel allows. grid: (x, y, z) threads
     in all, which then count instead of threadgroups; those at the edges may be smaller.
-    threadgroup_memory: {slot: bytes} of every threadgroup argument.
+    threadgroup_memory: {slot: bytes} of every threadgroup argument. leading: whether it goes by the leading rows
+    of a run instead of all.
     """
     __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label", "rows_member",
-                 "grid", "threads", "threadgroup_memory")
+                 "grid", "threads", "threadgroup_memory", "leading")
 
     def __init__(self, kernel, bindings, constants=None, threadgroups=(1, 1, 1), rows_per_threadgroup=0, label="", *,
-                 rows_member=None, grid=None, threads=None, threadgroup_memory=None):
+                 rows_member=None, grid=None, threads=None, threadgroup_memory=None, leading=False):
         self.kernel = kernel
         self.bindings = tuple(bindings)
         self.constants = constants
@@ -30,6 +31,7 @@ class Dispatch:
         self.grid = tuple(grid) if grid is not None else None
         self.threads = tuple(threads) if threads is not None else None
         self.threadgroup_memory = dict(threadgroup_memory or {})
+        self.leading = leading
 
 
 cdef _chain(Device device, list dispatches, str label):
@@ -111,6 +113,7 @@ cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t n
             out.threads[i] = dispatch.threads[i]
     _describe_memory(dispatch, out, keep)
     out.rows_per_threadgroup = dispatch.rows_per_threadgroup
+    out.leading = dispatch.leading
     return next
 
 
@@ -144,17 +147,19 @@ cdef class Chain(Handle):
         self.leave()
         return result
 
-    def commit(self, uint32_t rows=0):
+    def commit(self, uint32_t rows=0, uint32_t leading=0):
         """Encode one command buffer, commit it, and return its Run without waiting.
 
-        `rows` limits dispatches that go by rows; 0 runs all the rows they were made for.
+        `rows` limits dispatches that go by rows; 0 runs all the rows they were made for. `leading` limits those that
+        go by the leading rows; 0 runs as many as of the others.
         """
         cdef ob_error error
         cdef ob_chain *chain = <ob_chain *>self.enter()
+        cdef ob_rows counts = ob_rows(rows, leading)
         cdef ob_run *run
         cdef Run result
         with nogil:
-            run = ob_chain_commit(chain, rows, &error)
+            run = ob_chain_commit(chain, counts, &error)
         self.leave()
         if run == NULL:
             _raise(&error)
@@ -174,12 +179,13 @@ cdef class Chain(Handle):
         cdef ob_chain *chain = <ob_chain *>self.enter()
         cdef size_t count = len(self.dispatches)
         cdef double *times = <double *>PyMem_Calloc(2 * count, sizeof(double))
+        cdef ob_rows counts = ob_rows(rows, 0)
         cdef int status
         if times == NULL:
             self.leave()
             raise MemoryError
         with nogil:
-            status = ob_chain_trace(chain, rows, times, times + count, &error)
+            status = ob_chain_trace(chain, counts, times, times + count, &error)
         self.leave()
         try:
             if status != 0:

@@ -78,6 +78,11 @@ cdef extern from "core/onebuf.h" nogil:
         const uint32_t *threadgroup_memory
         uint32_t threadgroup_memory_count
         uint32_t rows_per_threadgroup
+        uint32_t leading
+
+    ctypedef struct ob_rows:
+        uint32_t all
+        uint32_t leading
 
     ctypedef struct ob_run_times:
         double encode_seconds
@@ -112,8 +117,8 @@ cdef extern from "core/onebuf.h" nogil:
                            const char *label, ob_error *error)
     size_t ob_chain_count(ob_chain *chain)
     int64_t ob_chain_conflict(ob_chain *chain, size_t index)
-    ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error)
-    int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error)
+    ob_run *ob_chain_commit(ob_chain *chain, ob_rows rows, ob_error *error)
+    int ob_chain_trace(ob_chain *chain, ob_rows rows, double *starts, double *ends, ob_error *error)
     int ob_run_wait(ob_run *run, ob_error *error)
     int ob_run_findings(ob_run *run, size_t *count, ob_error *error)
     int ob_run_finding(ob_run *run, size_t index, const char *name, char *text, size_t length, ob_error *error)

@@ -36,13 +36,13 @@
 - (NSInteger)conflictOfDispatch:(NSUInteger)index;
 
 // Encodes one command buffer and commits it. `rows` lowers the height of dispatches that go by rows,
-// and is what kernels find in their rows_member; 0, or more than that, runs what each was made with.
+// and is what kernels find in their rows_member.
 // nil and an error when it cannot be encoded.
-- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error;
+- (OBRun *)commitRows:(ob_rows)rows error:(NSError **)error;
 
 // Runs every dispatch in a command buffer of its own and stores each one's start and end in
 // seconds of the device's clock: for traces, slower and without overlap. NO and an error when one
 // failed.
-- (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error;
+- (BOOL)traceRows:(ob_rows)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error;
 
 @end

@@ -182,7 +182,7 @@ static double now(void) {
     }
 }
 
-- (OBRun *)commitRows:(NSUInteger)rows error:(NSError **)error {
+- (OBRun *)commitRows:(ob_rows)rows error:(NSError **)error {
     double start = now();
     OBPreparedRun *prepared = [_prepared runForRows:rows error:error];
     if (prepared == nil) return nil;
@@ -202,7 +202,7 @@ static double now(void) {
     return run;
 }
 
-- (BOOL)traceRows:(NSUInteger)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
+- (BOOL)traceRows:(ob_rows)rows starts:(double *)starts ends:(double *)ends error:(NSError **)error {
     NSMutableArray *all = [NSMutableArray arrayWithCapacity:_count];
     OBEncoding encoding = {.prepared = [_prepared runForRows:rows error:error]};
     if (encoding.prepared == nil) return NO;

@@ -17,11 +17,15 @@ typedef struct OBDispatch {
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
     NSUInteger memorySlots;
     NSUInteger rowsPerThreadgroup;
+    BOOL leading;        // it goes by the leading rows of a run
     ptrdiff_t conflict;  // the dispatch that it waits for at the barrier before it; -1: no barrier
 } OBDispatch;
 
-// The threadgroups of a run of `rows` rows, 0 for all.
-MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, NSUInteger rows);
+// How many of a run's rows a dispatch goes by; 0 for as many as it was made for.
+NSUInteger OBRowsOfRun(BOOL leading, ob_rows rows);
+
+// The threadgroups of a run.
+MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, ob_rows rows);
 
 // The most rows that it has threadgroups for; 0 where they do not depend on the rows of a run.
 NSUInteger OBRowsOfDispatch(const OBDispatch *dispatch);

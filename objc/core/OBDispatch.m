@@ -89,6 +89,7 @@ BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError 
                             .threads = sizeFrom(dispatch->threads),
                             .grid = sizeFrom(dispatch->grid),
                             .rowsPerThreadgroup = dispatch->rows_per_threadgroup,
+                            .leading = dispatch->leading != 0,
                             .conflict = -1};
     if (laidOut->threads.width == 0) laidOut->threads = MTLSizeMake([kernel threadsPerThreadgroup], 1, 1);
     if (!refuse(dispatch, @": ", faultOfSizes(laidOut), error)) return NO;
@@ -104,8 +105,11 @@ BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError 
     return dispatch->bytes == NULL || refuse(dispatch, @" ", faultOfStruct(dispatch), error);
 }
 
-MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, NSUInteger rows) {
+NSUInteger OBRowsOfRun(BOOL leading, ob_rows rows) { return leading && rows.leading > 0 ? rows.leading : rows.all; }
+
+MTLSize OBThreadgroupsForRows(const OBDispatch *dispatch, ob_rows run) {
     MTLSize size = dispatch->threadgroups;
+    NSUInteger rows = OBRowsOfRun(dispatch->leading, run);
     if (rows == 0 || dispatch->rowsPerThreadgroup == 0) return size;
     NSUInteger tiles = (rows + dispatch->rowsPerThreadgroup - 1) / dispatch->rowsPerThreadgroup;
     if (tiles < size.height) size.height = tiles;

@@ -9,12 +9,12 @@ enum { OB_KEPT_RUNS = 8 };  // numbers of rows, besides all
 
 // Immutable. It retains no kernel, and no buffer but its own: the chain does.
 @interface OBPreparedRun : NSObject {
-    NSUInteger _rows;
+    ob_rows _rows;
     id<MTLBuffer> _structs;
     id<MTLIndirectCommandBuffer> _commands;
 }
 
-@property(readonly) NSUInteger rows;                        // 0: all
+@property(readonly) ob_rows rows;
 @property(readonly) id<MTLBuffer> structs;                  // nil: those that the dispatches bind
 @property(readonly) id<MTLIndirectCommandBuffer> commands;  // nil: dispatches are to be encoded
 
@@ -30,7 +30,7 @@ typedef struct {
     OBStructArguments *_structs;
     const OBDispatch *_dispatches;
     NSUInteger _count;
-    NSUInteger _allRows;
+    ob_rows _most;
     NSString *_label;
     BOOL _recorded;
     NSLock *_lock;
@@ -46,7 +46,7 @@ typedef struct {
                              count:(NSUInteger)count
                              label:(NSString *)label;
 
-// What a run of `rows` rows executes, 0 for all. Autoreleased. nil and an error when there is no memory for it.
-- (OBPreparedRun *)runForRows:(NSUInteger)rows error:(NSError **)error;
+// What a run executes. Autoreleased. nil and an error when there is no memory for it.
+- (OBPreparedRun *)runForRows:(ob_rows)rows error:(NSError **)error;
 
 @end

@@ -3,19 +3,19 @@
 #import "OBError.h"
 
 @interface OBPreparedRun ()
-- (id)initWithRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs commands:(id<MTLIndirectCommandBuffer>)commands;
+- (id)initWithRows:(ob_rows)rows structs:(id<MTLBuffer>)structs commands:(id<MTLIndirectCommandBuffer>)commands;
 @end
 
 @interface OBPreparedRuns ()
-- (OBPreparedRun *)prepareRows:(NSUInteger)rows error:(NSError **)error;
-- (id<MTLIndirectCommandBuffer>)commandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs;
-- (OBPreparedRun *)keptForRows:(NSUInteger)rows;
+- (OBPreparedRun *)prepareRows:(ob_rows)rows error:(NSError **)error;
+- (id<MTLIndirectCommandBuffer>)commandsForRows:(ob_rows)rows structs:(id<MTLBuffer>)structs;
+- (OBPreparedRun *)keptForRows:(ob_rows)rows;
 - (void)keep:(OBPreparedRun *)run;
 @end
 
 @implementation OBPreparedRun
 
-- (id)initWithRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs commands:(id<MTLIndirectCommandBuffer>)commands {
+- (id)initWithRows:(ob_rows)rows structs:(id<MTLBuffer>)structs commands:(id<MTLIndirectCommandBuffer>)commands {
     self = [super init];
     if (self == nil) return nil;
     _rows = rows;
@@ -30,7 +30,7 @@
     [super dealloc];
 }
 
-- (NSUInteger)rows {
+- (ob_rows)rows {
     return _rows;
 }
 - (id<MTLBuffer>)structs {
@@ -58,10 +58,11 @@
     runs->_label = [label copy];
     runs->_lock = [[NSLock alloc] init];
     runs->_recorded = YES;
-    runs->_allRows = [structs rows];
+    runs->_most = [structs rows];
     for (NSUInteger i = 0; i < count; i++) {
+        uint32_t *most = dispatches[i].leading ? &runs->_most.leading : &runs->_most.all;
         NSUInteger rows = OBRowsOfDispatch(&dispatches[i]);
-        if (rows > runs->_allRows) runs->_allRows = rows;
+        if (rows > *most) *most = (uint32_t)rows;
         if (![dispatches[i].state supportIndirectCommandBuffers]) runs->_recorded = NO;
     }
     return runs;
@@ -77,8 +78,14 @@
     [super dealloc];
 }
 
-- (OBPreparedRun *)runForRows:(NSUInteger)rows error:(NSError **)error {
-    if (rows >= _allRows) rows = 0;
+static BOOL areAll(ob_rows rows) { return rows.all == 0 && rows.leading == 0; }
+
+static BOOL areSame(ob_rows a, ob_rows b) { return a.all == b.all && a.leading == b.leading; }
+
+- (OBPreparedRun *)runForRows:(ob_rows)rows error:(NSError **)error {
+    if (rows.leading == 0) rows.leading = rows.all;
+    if (rows.all >= _most.all) rows.all = 0;
+    if (rows.leading >= _most.leading) rows.leading = 0;
     OBPreparedRun *run = [self keptForRows:rows];
     if (run != nil) return run;
     run = [self prepareRows:rows error:error];
@@ -86,11 +93,11 @@
     return run;
 }
 
-- (OBPreparedRun *)keptForRows:(NSUInteger)rows {
+- (OBPreparedRun *)keptForRows:(ob_rows)rows {
     [_lock lock];
-    OBPreparedRun *found = rows == 0 ? _all : nil;
-    for (NSUInteger i = 0; i < OB_KEPT_RUNS && rows > 0; i++) {
-        if (_kept[i].run == nil || [_kept[i].run rows] != rows) continue;
+    OBPreparedRun *found = areAll(rows) ? _all : nil;
+    for (NSUInteger i = 0; i < OB_KEPT_RUNS && !areAll(rows); i++) {
+        if (_kept[i].run == nil || !areSame([_kept[i].run rows], rows)) continue;
         _kept[i].used = ++_uses;
         found = _kept[i].run;
         break;
@@ -105,7 +112,7 @@
     [run retain];
     [_lock lock];
     OBPreparedRun **place = &_all;
-    if ([run rows] > 0) {
+    if (!areAll([run rows])) {
         OBKeptRun *oldest = &_kept[0];
         for (NSUInteger i = 1; i < OB_KEPT_RUNS; i++) {
             if (_kept[i].used < oldest->used) oldest = &_kept[i];
@@ -119,7 +126,7 @@
     [dropped release];
 }
 
-static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *dispatch, NSUInteger rows,
+static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *dispatch, ob_rows rows,
                    id<MTLBuffer> structs) {
     [command setComputePipelineState:dispatch->state];
     for (NSUInteger i = 0; i < dispatch->slots; i++) {
@@ -141,7 +148,7 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
 
 // Apple's Metal wants useResource: for every buffer too. Its pipeline states support no indirect command buffers
 // unless their descriptors ask for it, which the core does not do.
-- (id<MTLIndirectCommandBuffer>)commandsForRows:(NSUInteger)rows structs:(id<MTLBuffer>)structs {
+- (id<MTLIndirectCommandBuffer>)commandsForRows:(ob_rows)rows structs:(id<MTLBuffer>)structs {
     NSUInteger slots = 0;
     for (NSUInteger i = 0; i < _count; i++) {
         if (_dispatches[i].slots > slots) slots = _dispatches[i].slots;
@@ -166,9 +173,9 @@ static void record(id<MTLIndirectComputeCommand> command, const OBDispatch *disp
     return commands;
 }
 
-- (OBPreparedRun *)prepareRows:(NSUInteger)rows error:(NSError **)error {
+- (OBPreparedRun *)prepareRows:(ob_rows)rows error:(NSError **)error {
     id<MTLBuffer> structs = nil;
-    if (rows > 0 && rows < [_structs rows]) {
+    if ([_structs dependOnRows:rows]) {
         structs = [[_structs newBufferForRows:rows error:error] autorelease];
         if (structs == nil) return nil;
     }

@@ -12,8 +12,9 @@
     NSUInteger _length;
     NSUInteger *_offsets;
     NSUInteger *_members;
+    BOOL *_leading;  // which members hold the leading rows
     NSUInteger _memberCount;
-    NSUInteger _rows;
+    ob_rows _rows;
 }
 
 // Autoreleased. nil and an error when there is no memory, or when the struct of a dispatch lacks its rows_member.
@@ -28,11 +29,15 @@
 // The structs as the dispatches gave them; nil when none has any. Lives as long as the receiver.
 @property(readonly) id<MTLBuffer> bufferForAllRows;
 
-// The most rows that a rows_member holds there; 0 where there is none.
-@property(readonly) NSUInteger rows;
+// The most rows that the rows_members hold there; 0 where there is none.
+@property(readonly) ob_rows rows;
 
-// The structs for a run of fewer rows: where a dispatch has a rows_member it holds `rows`, but never more than the
-// dispatch gave. nil and an error when there is no memory for it. The caller owns the buffer (+1).
-- (id<MTLBuffer>)newBufferForRows:(NSUInteger)rows error:(NSError **)error;
+// Whether some rows_member is lower in a run of these rows.
+- (BOOL)dependOnRows:(ob_rows)rows;
+
+// The structs for a run of fewer rows: where a dispatch has a rows_member it holds the rows that the dispatch goes by,
+// but never more than the dispatch gave. nil and an error when there is no memory for it. The caller owns the buffer
+// (+1).
+- (id<MTLBuffer>)newBufferForRows:(ob_rows)rows error:(NSError **)error;
 
 @end

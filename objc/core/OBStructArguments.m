@@ -21,8 +21,9 @@ enum { structAlignment = 256 };
         arguments->_device = [device retain];
         arguments->_offsets = calloc(count, sizeof(NSUInteger));
         arguments->_members = calloc(count, sizeof(NSUInteger));
+        arguments->_leading = calloc(count, sizeof(BOOL));
     }
-    if (arguments == nil || arguments->_offsets == NULL || arguments->_members == NULL) {
+    if (arguments == nil || arguments->_offsets == NULL || arguments->_members == NULL || arguments->_leading == NULL) {
         return OBFail(error, OBErrorMemory, @"no memory for the struct arguments of %llu dispatches",
                       (unsigned long long)count);
     }
@@ -35,6 +36,7 @@ enum { structAlignment = 256 };
     [_all release];
     free(_offsets);
     free(_members);
+    free(_leading);
     [_device release];
     [super dealloc];
 }
@@ -45,7 +47,7 @@ enum { structAlignment = 256 };
 - (id<MTLBuffer>)bufferForAllRows {
     return _all;
 }
-- (NSUInteger)rows {
+- (ob_rows)rows {
     return _rows;
 }
 
@@ -77,7 +79,10 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
             return NO;
         }
         if (dispatch->bytes == NULL) continue;
-        if (member != NSNotFound) _members[_memberCount++] = _length + member;
+        if (member != NSNotFound) {
+            _leading[_memberCount] = dispatch->leading != 0;
+            _members[_memberCount++] = _length + member;
+        }
         _offsets[i] = _length;
         _length += (dispatch->byte_count + structAlignment - 1) / structAlignment * structAlignment;
     }
@@ -98,7 +103,8 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     for (NSUInteger i = 0; i < _memberCount; i++) {
         uint32_t rows;
         memcpy(&rows, bytes + _members[i], sizeof rows);
-        if (rows > _rows) _rows = rows;
+        uint32_t *most = _leading[i] ? &_rows.leading : &_rows.all;
+        if (rows > *most) *most = rows;
     }
     _all = [_device newBufferWithBytes:bytes length:_length storage:MTLStorageModePrivate error:error];
     if (_all == nil || [_all contents] == NULL) return _all != nil;
@@ -107,7 +113,12 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     return YES;
 }
 
-- (id<MTLBuffer>)newBufferForRows:(NSUInteger)rows error:(NSError **)error {
+- (BOOL)dependOnRows:(ob_rows)rows {
+    NSUInteger all = OBRowsOfRun(NO, rows), leading = OBRowsOfRun(YES, rows);
+    return (all > 0 && all < _rows.all) || (leading > 0 && leading < _rows.leading);
+}
+
+- (id<MTLBuffer>)newBufferForRows:(ob_rows)rows error:(NSError **)error {
     char *bytes = malloc(_length);
     if (bytes == NULL) {
         return OBFail(error, OBErrorMemory, @"no memory for struct arguments of %llu bytes",
@@ -115,9 +126,9 @@ static NSUInteger offsetOfRows(const ob_dispatch *dispatch) {
     }
     memcpy(bytes, _bytes, _length);
     for (NSUInteger i = 0; i < _memberCount; i++) {
-        uint32_t most, fewer = (uint32_t)rows;
+        uint32_t most, fewer = (uint32_t)OBRowsOfRun(_leading[i], rows);
         memcpy(&most, bytes + _members[i], sizeof most);
-        if (fewer < most) memcpy(bytes + _members[i], &fewer, sizeof fewer);
+        if (fewer > 0 && fewer < most) memcpy(bytes + _members[i], &fewer, sizeof fewer);
     }
     id<MTLBuffer> buffer = [_device newBufferWithBytes:bytes length:_length storage:MTLStorageModePrivate error:error];
     free(bytes);

@@ -95,7 +95,15 @@ typedef struct {
     const uint32_t *threadgroup_memory;  // bytes for [[threadgroup(n)]] at n, each a multiple of 16
     uint32_t threadgroup_memory_count;
     uint32_t rows_per_threadgroup;  // 0: the grid does not go by rows
+    uint32_t leading;               // 1: it goes by the leading rows of a run
 } ob_dispatch;
+
+// The rows of a run. Dispatches go by all of them, or by the first few, which lead; never by more than they were made
+// for.
+typedef struct {
+    uint32_t all;      // 0: as many as each dispatch was made for
+    uint32_t leading;  // 0: as many as all
+} ob_rows;
 
 typedef struct {
     double encode_seconds;            // host
@@ -147,8 +155,8 @@ ob_chain *ob_chain_new(ob_device *device, const ob_dispatch *dispatches, size_t 
                        ob_error *error);
 size_t ob_chain_count(ob_chain *chain);
 int64_t ob_chain_conflict(ob_chain *chain, size_t index);  // see OBPlanBarriers
-ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error);
-int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error);
+ob_run *ob_chain_commit(ob_chain *chain, ob_rows rows, ob_error *error);
+int ob_chain_trace(ob_chain *chain, ob_rows rows, double *starts, double *ends, ob_error *error);
 
 int ob_run_wait(ob_run *run, ob_error *error);
 // The findings of a device that validates shaders in a run that has completed, and what is known of one

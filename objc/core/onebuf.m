@@ -283,7 +283,7 @@ size_t ob_chain_count(ob_chain *chain) { return [(OBChain *)chain count]; }
 
 int64_t ob_chain_conflict(ob_chain *chain, size_t index) { return [(OBChain *)chain conflictOfDispatch:index]; }
 
-ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error) {
+ob_run *ob_chain_commit(ob_chain *chain, ob_rows rows, ob_error *error) {
     ob_run *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
@@ -292,7 +292,7 @@ ob_run *ob_chain_commit(ob_chain *chain, uint32_t rows, ob_error *error) {
     return result;
 }
 
-int ob_chain_trace(ob_chain *chain, uint32_t rows, double *starts, double *ends, ob_error *error) {
+int ob_chain_trace(ob_chain *chain, ob_rows rows, double *starts, double *ends, ob_error *error) {
     int status = -1;
     OB_BEGIN
     NSError *cause = nil;

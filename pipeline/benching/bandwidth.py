@@ -56,7 +56,7 @@ kernel void read_words(device const uint *data [[buffer(0)]], device uint *sums 
     }
 }
 """
-THREADS = 256  # per threadgroup, where the device has more than one
+THREADS = 256  # per threadgroup, where the device allows so many
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Reader:
 
     def __init__(self, device: Device, nbytes: int | None = None) -> None:
         if nbytes is None:
-            nbytes = buffer_bytes() if device.unified else OWN_BYTES
+            nbytes = buffer_bytes() if device.unified else min(OWN_BYTES, max(LEAST_BYTES, device.free_bytes() // 2))
         nbytes = -(-nbytes // MIB) * MIB
         try:
             self._read = _kernel_reader(device, nbytes)
@@ -113,8 +113,8 @@ def _kernel_reader(device: Device, nbytes: int) -> Callable[[], float]:
     kernel = library.kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
     data, sums = device.core.buffer(nbytes, private=True), device.core.buffer(4 * parts)
-    threads = 1 if device.name == "cpu" else THREADS
     fill = library.kernel("fill_words")  # it also gives every page memory of its own
+    threads = min(THREADS, kernel.threads, fill.threads)
     device.core.chain(
         [
             _core.Dispatch(

@@ -1,4 +1,5 @@
-"""A Qwen3-MoE checkpoint as GGUF: matrices Q4_0, norms and routers F32, no tokenizer; one tensor in memory at a time.
+"""A Qwen3-MoE checkpoint as GGUF: matrices Q4_0, or BF16 where they are that, norms and routers F32, no tokenizer. One
+tensor is in memory at a time.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Needs the package gguf.
 """
@@ -13,7 +14,7 @@ import gguf
 import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
-from .gguf_tensors import Target, shape_of, targets, values
+from .gguf_tensors import Target, shape_of, stored, targets, values
 
 __all__ = ["gguf_bytes", "write_gguf"]
 
@@ -28,17 +29,14 @@ def gguf_bytes(checkpoint: Checkpoint) -> int:
 
 def write_gguf(checkpoint: Checkpoint, file: Path) -> None:
     """Writes `file`, a path that should be temporary."""
-    q4 = gguf.GGMLQuantizationType.Q4_0
     writer = gguf.GGUFWriter(file, "qwen3moe")
     _describe(writer, checkpoint.config)
     wanted = list(targets(checkpoint))
     for target in wanted:
+        kind = gguf.GGMLQuantizationType[target.kind]
+        raw = None if target.kind == "F32" else kind
         writer.add_tensor_info(
-            target.name + ".weight",
-            target.shape,
-            np.dtype(np.float32),
-            target.nbytes,
-            raw_dtype=q4 if target.quantized else None,
+            target.name + ".weight", target.shape, np.dtype(np.float32), target.nbytes, raw_dtype=raw
         )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -48,8 +46,7 @@ def write_gguf(checkpoint: Checkpoint, file: Path) -> None:
             data = np.empty(target.nbytes, np.uint8)
             position = 0
             for rows in _pieces(checkpoint, target):
-                piece = gguf.quants.quantize(rows, q4) if target.quantized else np.ascontiguousarray(rows)
-                piece = piece.reshape(-1).view(np.uint8)
+                piece = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
                 data[position : position + piece.size] = piece
                 position += piece.size
             writer.write_tensor_data(data)
@@ -58,12 +55,17 @@ def write_gguf(checkpoint: Checkpoint, file: Path) -> None:
 
 
 def _pieces(checkpoint: Checkpoint, target: Target) -> Iterator[np.ndarray]:
-    """The values of `target` as float32, some rows at a time."""
+    """The values of `target` in its kind, some rows at a time."""
     for part in target.parts:
-        module, index = part if isinstance(part, tuple) else (part, None)
-        rows = shape_of(checkpoint, module)[-2 if index is not None else 0]
-        for first in range(0, rows, ROWS):
-            yield values(checkpoint, module, index, slice(first, first + ROWS))
+        rows = part.count or shape_of(checkpoint, part.module)[-2 if part.index is not None else 0]
+        for first in range(part.first, part.first + rows, ROWS):
+            some = slice(first, min(first + ROWS, part.first + rows))
+            if target.kind == "BF16":
+                yield stored(checkpoint, part.module, part.index, some)
+                continue
+            numbers = values(checkpoint, part.module, part.index, some)
+            q4 = gguf.GGMLQuantizationType.Q4_0
+            yield gguf.quants.quantize(numbers, q4) if target.kind == "Q4_0" else numbers
 
 
 def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:

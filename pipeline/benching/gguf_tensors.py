@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import UnsupportedError
 from ..graph.formats import BLOCKS
 
-__all__ = ["Part", "Target", "shape_of", "targets", "values"]
+__all__ = ["Part", "Target", "shape_of", "stored", "targets", "values", "weight_of"]
 
 BLOCK = {
     "input_layernorm": "attn_norm",
@@ -27,24 +26,32 @@ BLOCK = {
     "mlp.gate": "ffn_gate_inp",
 }
 EXPERTS = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
-Q4_0_WEIGHTS, Q4_0_BYTES = BLOCKS["Q4_0"]  # per block
+KINDS = {"F32": (1, 4), "BF16": (1, 2), "Q4_0": BLOCKS["Q4_0"]}  # weights and bytes of a block
 
-Part: TypeAlias = str | tuple[str, int]  # a module, or one matrix of a stack
+
+@dataclass(frozen=True)
+class Part:
+    """The weight of `module`, or matrix `index` of a stack; of its rows `count` from `first` on, or all."""
+
+    module: str
+    index: int | None = None
+    first: int = 0
+    count: int | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the GGUF, made of `parts`."""
+    """A tensor of the GGUF, made of `parts`. `kind` is F32, BF16 or Q4_0."""
 
     name: str
     shape: tuple[int, ...]
-    quantized: bool
+    kind: str
     parts: tuple[Part, ...]
 
     @property
     def nbytes(self) -> int:
-        count = math.prod(self.shape)
-        return count // Q4_0_WEIGHTS * Q4_0_BYTES if self.quantized else 4 * count
+        weights, nbytes = KINDS[self.kind]
+        return math.prod(self.shape) // weights * nbytes
 
 
 def targets(checkpoint: Checkpoint) -> Iterator[Target]:
@@ -69,20 +76,40 @@ def targets(checkpoint: Checkpoint) -> Iterator[Target]:
 
 def _target(checkpoint: Checkpoint, name: str, module: str, exact: bool = False) -> Target:
     shape = shape_of(checkpoint, module)
-    return Target(name, shape, len(shape) > 1 and not exact, (module,))
+    return Target(name, shape, "F32" if exact or len(shape) == 1 else _kind(checkpoint, module), (Part(module),))
+
+
+def _kind(checkpoint: Checkpoint, module: str) -> str:
+    """The kind that has about as many bits as the matrix has: bf16 stays what it is."""
+    return "BF16" if checkpoint.tensor(weight_of(checkpoint, module)).dtype == "BF16" else "Q4_0"
 
 
 def _experts(checkpoint: Checkpoint, name: str, mlp: str, module: str) -> Target:
     count, stack = checkpoint.config["num_experts"], f"{mlp}.switch_mlp.{module}"
     if f"{stack}.weight" in checkpoint.tensors:
-        return Target(name, shape_of(checkpoint, stack), True, tuple((stack, e) for e in range(count)))
+        parts = tuple(Part(stack, e) for e in range(count))
+        return Target(name, shape_of(checkpoint, stack), _kind(checkpoint, stack), parts)
+    pairs, down = f"{mlp}.experts.gate_up_proj", f"{mlp}.experts.down_proj"  # as transformers keeps them
+    if pairs in checkpoint.tensors:
+        stack = down if module == "down_proj" else pairs
+        _, rows, inputs = shape_of(checkpoint, stack)
+        rows //= 1 if stack == down else 2
+        first = rows if module == "up_proj" else 0
+        parts = tuple(Part(stack, e, first, rows) for e in range(count))
+        return Target(name, (count, rows, inputs), _kind(checkpoint, stack), parts)
     modules = tuple(f"{mlp}.experts.{e}.{module}" for e in range(count))
-    return Target(name, (count, *shape_of(checkpoint, modules[0])), True, modules)
+    shape = (count, *shape_of(checkpoint, modules[0]))
+    return Target(name, shape, _kind(checkpoint, modules[0]), tuple(map(Part, modules)))
+
+
+def weight_of(checkpoint: Checkpoint, module: str) -> str:
+    """The name of a module's weight; transformers' stacks of experts are weights themselves."""
+    return module if module in checkpoint.tensors else f"{module}.weight"
 
 
 def shape_of(checkpoint: Checkpoint, module: str) -> tuple[int, ...]:
     """The shape of a module's weight, in elements."""
-    scheme, shape = checkpoint.quantization(module), checkpoint.tensor(f"{module}.weight").shape
+    scheme, shape = checkpoint.quantization(module), checkpoint.tensor(weight_of(checkpoint, module)).shape
     return shape if scheme is None else (*shape[:-1], shape[-1] * 32 // scheme.bits)
 
 
@@ -94,9 +121,10 @@ def values(checkpoint: Checkpoint, module: str, index: int | None = None, rows: 
         array = checkpoint.view(name) if index is None else checkpoint.view(name)[index]
         return array[rows]
 
-    scheme, weight = checkpoint.quantization(module), part(f"{module}.weight")
+    name = weight_of(checkpoint, module)
+    scheme, weight = checkpoint.quantization(module), part(name)
     if scheme is None:
-        return _floats(weight, checkpoint.tensors[f"{module}.weight"].dtype)
+        return _floats(weight, checkpoint.tensors[name].dtype)
     if scheme.mode != "affine":
         raise UnsupportedError(
             f"{checkpoint.source}: {module} is {scheme.mode}; only affine quantisation can be written as GGUF"
@@ -110,6 +138,12 @@ def values(checkpoint: Checkpoint, module: str, index: int | None = None, rows: 
         for name in ("scales", "biases")
     )
     return q.astype(np.float32) * scale + bias
+
+
+def stored(checkpoint: Checkpoint, module: str, index: int | None, rows: slice) -> np.ndarray:
+    """`rows` of a matrix as its bytes are."""
+    array = checkpoint.view(weight_of(checkpoint, module))
+    return (array if index is None else array[index])[rows]
 
 
 def _floats(array: np.ndarray, dtype: str) -> np.ndarray:

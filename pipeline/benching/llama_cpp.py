@@ -1,7 +1,8 @@
-"""llama.cpp as the other side: the same GGUF file, or the same weights as Q4_0; the same work and number of threads.
+"""llama.cpp as the other side: the same GGUF file, or the same weights as one; the same work, on the same number of
+threads or the same GPU.
 
-Its C interface is called directly, on batches that are filled before the clock starts; nothing is sampled and the
-logits stay where they are. All of that favours the peer.
+Its C interface is called directly, on batches that are filled before the clock starts; nothing is sampled and nobody
+looks at the logits. All of that favours the peer.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..graph.plan import human
+from ..host import cores
 from .cache import complete_folder, make_room, models_folder
 from .workloads import Prompts, Workload
 
-__all__ = ["LlamaCpp", "model_file"]
+__all__ = ["LlamaCpp", "model_file", "written_file"]
 
 _CACHE_TYPES = {"f16": "GGML_TYPE_F16", "f32": "GGML_TYPE_F32", "q8": "GGML_TYPE_Q8_0"}
 ERROR = 4  # of ggml's log levels
+ALL_LAYERS = 1 << 16  # more than any model has
+REBUILD = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 PROMPT_BATCH = 2048  # tokens given to llama_decode at a time; it splits them by its own n_ubatch
 
 _Item: TypeAlias = tuple[int, int, int, bool]  # token, position, sequence, whether its logits are wanted
@@ -34,18 +38,23 @@ def model_file(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
     return checkpoint.files[0] if checkpoint.path.is_file() else _ensure_gguf(checkpoint, say)
 
 
-def _ensure_gguf(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
-    from .gguf_file import gguf_bytes, write_gguf  # needs the package gguf, which a GGUF file does without
-
+def written_file(checkpoint: Checkpoint) -> Path:
+    """Where the GGUF of a checkpoint's weights is kept."""
     stamp: list[object] = [checkpoint.path.resolve()]
     for file in sorted({info.file for info in checkpoint.tensors.values()}):
         stamp += [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-    folder = models_folder()
-    target = folder / f"{checkpoint.path.name}-q4_0-{hashlib.sha256(repr(stamp).encode()).hexdigest()[:12]}"
-    file = target / "model.gguf"
+    name = f"{checkpoint.path.name}-gguf-{hashlib.sha256(repr(stamp).encode()).hexdigest()[:12]}"
+    return models_folder() / name / "model.gguf"
+
+
+def _ensure_gguf(checkpoint: Checkpoint, say: Callable[[str], None]) -> Path:
+    from .gguf_file import gguf_bytes, write_gguf  # needs the package gguf, which a GGUF file does without
+
+    file = written_file(checkpoint)
+    target = file.parent
     if not file.exists():
         nbytes = gguf_bytes(checkpoint)
-        make_room(folder, nbytes, target.name)
+        make_room(target.parent, nbytes, target.name)
         say(f"writing {human(nbytes)} for llama.cpp to {target}, once")
         with complete_folder(target) as temporary:
             write_gguf(checkpoint, temporary / file.name)
@@ -57,29 +66,53 @@ class LlamaCpp:
 
     name = "llama.cpp"
 
-    def __init__(self, file: Path, threads: int, kv_cache: str) -> None:
+    def __init__(self, threads: int, *, gpu: bool = False) -> None:
         import llama_cpp  # an optional package, which only this class needs
 
         self._api = llama_cpp
-        said: list[str] = []  # its complaints; it prints nothing
+        self._model: Any = None
+        self._context: Any = None
+        self._said: list[str] = []  # its complaints; it prints nothing
         self._log = llama_cpp.llama_log_callback(
-            lambda level, text, _: said.append(_line(text)) if level >= ERROR else None
+            lambda level, text, _: self._said.append(_line(text)) if level >= ERROR else None
         )
         llama_cpp.llama_log_set(self._log, None)
         llama_cpp.llama_backend_init()
-        self._threads = threads
-        self._cache_type = getattr(llama_cpp, _CACHE_TYPES[kv_cache])
-        parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = 0
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(file), parameters)
+        self._threads, self._gpu = threads or cores(), gpu
+        self.engine = {"version": self._version(), "system": llama_cpp.llama_print_system_info().decode()}
+        if gpu:
+            self._require_gpu()
+            self.engine["how"] = "all layers on the GPU"
+            switches = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("GGML_CUDA")]
+            if switches:
+                self.engine["how"] += f", {' '.join(switches)}"
+
+    def _version(self) -> str:
+        """The binding's, and the library's where that tells."""
+        own = getattr(self._api, "llama_version", None)
+        return str(self._api.__version__) + (f" ({own().decode()})" if own else "")
+
+    def _require_gpu(self) -> None:
+        if not self._api.llama_supports_gpu_offload():
+            raise UsageError(
+                f"llama-cpp-python {self._api.__version__} is built without CUDA, or finds no GPU"
+                f"{f' ({self._said[-1]})' if self._said else ''}; {REBUILD}"
+            )
+
+    def load(self, file: Path, kv_cache: str) -> None:
+        """Loads the model."""
+        self._cache_type = getattr(self._api, _CACHE_TYPES[kv_cache])
+        parameters = self._api.llama_model_default_params()
+        parameters.n_gpu_layers = ALL_LAYERS if self._gpu else 0
+        self._said.clear()
+        self._model = self._api.llama_model_load_from_file(os.fsencode(file), parameters)
         if not self._model:
             written = models_folder() in file.parents
             raise RunError(
-                f"llama.cpp {llama_cpp.__version__} does not load {file} ({said[0] if said else 'and says nothing'}); "
+                f"llama.cpp {self._api.__version__} does not load {file} "
+                f"({self._said[0] if self._said else 'and says nothing'}); "
                 + ("remove its folder to have it written again" if written else "another version may")
             )
-        self._context: Any = None
-        self.engine = {"version": llama_cpp.__version__, "system": llama_cpp.llama_print_system_info().decode()}
 
     def prepare(self, work: Workload) -> None:
         """A context for the work."""
@@ -93,7 +126,7 @@ class LlamaCpp:
         parameters.n_threads = parameters.n_threads_batch = self._threads
         self._context = api.llama_init_from_model(self._model, parameters)
         if not self._context:
-            raise RunError(f"llama.cpp makes no context for {work.label}")
+            raise RunError(f"llama.cpp makes no context for {work.label}{f' ({self._said[-1]})' if self._said else ''}")
 
     def measure(self, work: Workload, prompts: Prompts) -> float:
         """Seconds of the workload's timed part."""

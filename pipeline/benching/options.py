@@ -14,13 +14,17 @@ from ..cli.program import Parser, file_path
 from ..cli.settings import MAX_BATCH, MAX_TEMPERATURE, MAX_THREADS, check_cache, check_isa
 from ..errors import UsageError
 from ..graph.formats import CACHE_DTYPES
-from ..host import CHECKER, DEVICES, LIST, is_device
+from ..host import CHECKER, CUDA, DEVICES, LIST, is_device
 from . import peer
 from .shapes import SHAPES, Shape, cut_shape
 
 __all__ = ["Options", "parse_options"]
 
 TIMED_DEVICES = tuple(name for name in DEVICES if name != CHECKER)
+MLX_WEIGHTS = (  # what the peer torch cannot load
+    "MLX's quantised weights, which transformers does not read; "
+    "give a folder with bf16 weights, or a shape with --bits 16"
+)
 MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
 EPILOG = """\
 examples:
@@ -28,6 +32,7 @@ examples:
   python -m pipeline.bench model.gguf --peer llama.cpp        the same file on both sides
   python -m pipeline.bench qwen3-30b-a3b --layers 2 --vocab 8192 --pp 32,448 --batch 1,8,32
   python -m pipeline.bench storyteller --peer llama.cpp --json
+  python -m pipeline.bench qwen3-30b-a3b --bits 16 --device cuda --peer torch --context 128
 
 exit codes: 0 measured; 2 nothing could be measured, one line says why; 130 interrupted
 """
@@ -71,7 +76,7 @@ def _file_name(path: Path) -> str:
 def parse_options(arguments: list[str] | None = None) -> Options:
     """Checked options from `arguments` (default: the process's own). UsageError says what to fix."""
     given = vars(_parser().parse_args(arguments))
-    given["model"] = _model(given["model"], given.pop("layers"), given.pop("vocab"))
+    given["model"] = _model(given["model"], given.pop("layers"), given.pop("vocab"), given.pop("bits"))
     options = Options(**given)
     _check(options)
     return options
@@ -98,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--layers", metavar="N", type=_whole, help="of a shape: keep only N layers")
     add("--vocab", metavar="N", type=_whole, help="of a shape: keep only N tokens of the vocabulary")
+    add("--bits", metavar="N", type=_whole, help="of a shape's weights: 4, in MLX's layout, or 16, bf16 (default: 4)")
     add(
         "--pp",
         metavar="N,...",
@@ -139,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "--kv-cache",
         metavar="TYPE",
         default=CACHE_DTYPES[0],
-        help="of keys and values, the peer's too: f16, f32 or q8 (default: f16)",
+        help="of keys and values, llama.cpp's too: f16, f32 or q8 (default: f16)",
     )
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
@@ -153,12 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(text: str, layers: int | None, vocab: int | None) -> Path | Shape:
+def _model(text: str, layers: int | None, vocab: int | None, bits: int | None) -> Path | Shape:
     if text in SHAPES:
-        return cut_shape(text, layers, vocab)
-    for option, value in (("--layers", layers), ("--vocab", vocab)):
+        return cut_shape(text, layers, vocab, bits)
+    for option, value in (("--layers", layers), ("--vocab", vocab), ("--bits", bits)):
         if value is not None:
-            raise UsageError(f"{option} {value}: cuts shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
+            raise UsageError(f"{option} {value}: for shapes only, and {text} is none; shapes are {', '.join(SHAPES)}")
     path = model_path(text)
     if not path.exists():
         raise UsageError(
@@ -195,9 +201,19 @@ def _check(options: Options) -> None:
     check_isa(options.isa)
     check_cache(options.kv_cache)
     if options.peer is not None:
-        peer.require(options.peer, gguf=isinstance(options.model, Path) and options.model.is_file())
+        _check_peer(options)
     if options.plot is not None:
         _check_plot(options.plot, options)
+
+
+def _check_peer(options: Options) -> None:
+    name, model = str(options.peer), options.model
+    gguf = isinstance(model, Path) and model.is_file()
+    peer.require(name, gguf=gguf, gpu=options.device.partition(":")[0] == CUDA)
+    if name == peer.TORCH and options.kv_cache != CACHE_DTYPES[0]:
+        raise UsageError(f"--kv-cache {options.kv_cache}: the cache of --peer {name} has 16 bits; leave the option out")
+    if name == peer.TORCH and isinstance(model, Shape) and model.bits != 16:
+        raise UsageError(f"--peer {name}: {model.name} has {MLX_WEIGHTS}")
 
 
 def _check_plot(file: Path, options: Options) -> None:

@@ -146,11 +146,15 @@ def subtitle(report: Report) -> str:
 
 def hardware_line(device: dict[str, Any], repeats: int, what: str) -> str:
     """`what` was measured, on which machine, and how often."""
-    return f"{what}, {_hardware(device)}, {device['threads']} threads, mean and σ of {repeats}"
+    return f"{what}, {_hardware(device)}{_threads(device)}, mean and σ of {repeats}"
 
 
 def _hardware(device: dict[str, Any]) -> str:
     return f"{device['hardware']}, {device['isa']}" if device["isa"] else str(device["hardware"])
+
+
+def _threads(device: dict[str, Any]) -> str:
+    return f", {device['threads']} threads" if device["threads"] else ""  # a GPU has none of its own
 
 
 def heading(report: Report) -> list[str]:
@@ -158,11 +162,15 @@ def heading(report: Report) -> list[str]:
     model, device, bandwidth = report.model, report.device, report.bandwidth
     lines = [
         f"{model['name']}: {model['layers']} layers, vocabulary {model['vocab']:,}, {human(model['bytes'])}; "
-        f"device {device['name']} ({_hardware(device)}), {device['threads']} threads",
+        f"device {device['name']} ({_hardware(device)}){_threads(device)}",
         f"read bandwidth: best {bandwidth.best / 1e9:.1f} GB/s, median {bandwidth.median / 1e9:.1f} GB/s "
         f"({bandwidth.how}, {human(bandwidth.nbytes)}, {len(bandwidth.passes)} passes)",
     ]
-    return lines + ([f"{report.peer['name']} {report.peer['version']}"] if report.peer else [])
+    return lines + ([_peer_line(report.peer)] if report.peer else [])
+
+
+def _peer_line(peer: dict[str, Any]) -> str:
+    return f"{peer['name']} {peer['version']}" + (f": {peer['how']}" if "how" in peer else "")
 
 
 def results_table(report: Report) -> tuple[list[str], list[list[str]]]:

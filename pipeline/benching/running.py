@@ -11,10 +11,13 @@ from ..checkpoints.opening import open_checkpoint
 from ..cli.console import is_live
 from ..device.device import Device, open_device
 from ..errors import UsageError
+from ..host import CUDA
 from ..models.decoder import Decoder
 from ..models.families import load_model
 from . import bandwidth, llama_cpp, machine, report
-from .options import Options
+from .options import MLX_WEIGHTS, Options
+from .peer import LLAMA_CPP
+from .peer_process import PeerProcess
 from .plot import write_plot
 from .shapes import Shape
 from .steps import StepTimes, time_steps
@@ -44,16 +47,17 @@ def bench(options: Options) -> report.Report:
     busy = machine.busy_cores()
     with ExitStack() as stack:
         device = open_device(options.device, threads=options.threads, isa=options.isa)
-        _check_peer_device(options, device)
+        peer = _start_peer(options, device)
+        if peer is not None:
+            stack.enter_context(closing(peer))
         checkpoint = stack.enter_context(open_checkpoint(_model_path(options, works)))
         model = load_model(checkpoint, device=device)
         check_fit(works, model.context, options.name)
         model.end_tokens = ()  # so that every text has its full length
         own = Onebuf(model, options.temperature, options.seed, options.kv_cache)
         stack.enter_context(closing(own))
-        peer = _open_peer(options, checkpoint, device)
         if peer is not None:
-            stack.enter_context(closing(peer))
+            peer.load(_peer_model(options, checkpoint), options.kv_cache)
         if busy is not None and busy > BUSY:
             say(
                 f"warning: the machine is busy (others use {busy:.1f} cores); "
@@ -66,15 +70,22 @@ def bench(options: Options) -> report.Report:
         return _report(options, model, checkpoint, reader.result, active, results, steps, peer, busy)
 
 
-def _check_peer_device(options: Options, device: Device) -> None:
-    if options.peer is not None and device.name != "cpu":
-        raise UsageError(f"--peer {options.peer}: is compared on the CPU only; give --device cpu")
-
-
-def _open_peer(options: Options, checkpoint: Checkpoint, device: Device) -> llama_cpp.LlamaCpp | None:
+def _start_peer(options: Options, device: Device) -> PeerProcess | None:
+    """The peer, which says whether it can run before anything large is written or loaded."""
     if options.peer is None:
         return None
-    return llama_cpp.LlamaCpp(llama_cpp.model_file(checkpoint, say), device.threads, options.kv_cache)
+    if device.name.partition(":")[0] not in ("cpu", CUDA):
+        raise UsageError(f"--peer {options.peer}: is compared on cpu and cuda; give --device with one of them")
+    return PeerProcess(options.peer, device)
+
+
+def _peer_model(options: Options, checkpoint: Checkpoint) -> Path:
+    """The file or folder that the peer loads. UsageError where transformers does not read weights of that kind."""
+    if options.peer == LLAMA_CPP:
+        return llama_cpp.model_file(checkpoint, say)
+    if checkpoint.path.is_dir() and "quantization" in checkpoint.config:
+        raise UsageError(f"--peer {options.peer}: {checkpoint.path} has {MLX_WEIGHTS}")
+    return checkpoint.path
 
 
 def _model_path(options: Options, works: list[Workload]) -> Path:
@@ -110,7 +121,7 @@ def _report(
     active: Traffic,
     results: list[Result],
     steps: list[StepTimes],
-    peer: llama_cpp.LlamaCpp | None,
+    peer: PeerProcess | None,
     busy: float | None,
 ) -> report.Report:
     return report.Report(

@@ -1,4 +1,5 @@
-"""Models by shape alone: their config.json and their tensors, in MLX's 4-bit layout."""
+"""Models by shape alone: their config.json and their tensors, in MLX's 4-bit layout, or in bf16 as transformers has
+them."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from typing import Any
 
 from ..errors import UsageError
 
-__all__ = ["SHAPES", "Shape", "TensorSpec", "cut_shape"]
+__all__ = ["BITS", "SHAPES", "Shape", "TensorSpec", "cut_shape"]
 
-GROUP_SIZE, BITS, ROUTER_BITS = 64, 4, 8  # routers have 8 bits, as in MLX's conversions
+GROUP_SIZE, ROUTER_BITS = 64, 8  # routers have 8 bits, as in MLX's conversions
+BITS = (4, 16)  # of a weight; 16 is bf16
 
 _QWEN3_MOE: dict[str, Any] = {
     "model_type": "qwen3_moe",
@@ -71,8 +73,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 class TensorSpec:
     """One tensor to be written.
 
-    role           "words", "scales", "biases" or "ones"
-    bits, inputs   of a quantised matrix: the bits of its words and its logical width
+    role           "words", "scales", "biases", "ones", or "normal" for a matrix that is not quantised
+    bits, inputs   of a quantised matrix: the bits of its words and its logical width; of another one: its width
     """
 
     name: str
@@ -89,16 +91,21 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Shape:
-    """A named shape, cut to `layers` layers and a vocabulary of `vocab`."""
+    """A named shape, cut to `layers` layers and a vocabulary of `vocab`, with weights of `bits` bits."""
 
     name: str
     config: dict[str, Any]
+    bits: int = 4
 
     @property
     def title(self) -> str:
         """The shape as people read it."""
         layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
-        return f"{self.name}, {layers}, vocabulary {self.vocab:,}, {BITS}-bit"
+        return f"{self.name}, {layers}, vocabulary {self.vocab:,}, {self.kind}"
+
+    @property
+    def kind(self) -> str:
+        return "bf16" if self.bits == 16 else f"{self.bits}-bit"
 
     @property
     def layers(self) -> int:
@@ -116,14 +123,15 @@ class Shape:
     @property
     def folder(self) -> str:
         """The name of the folder that holds the checkpoint."""
-        return f"{self.name}-{self.layers}-layers-vocab-{self.vocab}-q{BITS}-g{GROUP_SIZE}"
+        stored = "bf16" if self.bits == 16 else f"q{self.bits}-g{GROUP_SIZE}"
+        return f"{self.name}-{self.layers}-layers-vocab-{self.vocab}-{stored}"
 
     def tensors(self) -> Iterator[TensorSpec]:
         """All tensors, in the order of the file."""
         c = self.config
         hidden, heads = c["hidden_size"], c["num_attention_heads"] * c["head_dim"]
         kv, experts, inner = c["num_key_value_heads"] * c["head_dim"], c["num_experts"], c["moe_intermediate_size"]
-        yield from _matrix("model.embed_tokens", (self.vocab, hidden))
+        yield from self._matrix("model.embed_tokens", (self.vocab, hidden))
         for i in range(self.layers):
             layer = f"model.layers.{i}"
             yield _ones(f"{layer}.input_layernorm", hidden)
@@ -133,31 +141,46 @@ class Shape:
                 ("v_proj", kv, hidden),
                 ("o_proj", hidden, heads),
             ):
-                yield from _matrix(f"{layer}.self_attn.{name}", (outputs, inputs))
+                yield from self._matrix(f"{layer}.self_attn.{name}", (outputs, inputs))
             yield _ones(f"{layer}.self_attn.q_norm", c["head_dim"])
             yield _ones(f"{layer}.self_attn.k_norm", c["head_dim"])
             yield _ones(f"{layer}.post_attention_layernorm", hidden)
-            yield from _matrix(f"{layer}.mlp.gate", (experts, hidden), ROUTER_BITS)
+            yield from self._matrix(f"{layer}.mlp.gate", (experts, hidden), ROUTER_BITS)
+            if self.bits == 16:
+                yield _normal(f"{layer}.mlp.experts.gate_up_proj", (experts, 2 * inner, hidden))
+                yield _normal(f"{layer}.mlp.experts.down_proj", (experts, hidden, inner))
+                continue
             for name, outputs, inputs in (
                 ("gate_proj", inner, hidden),
                 ("up_proj", inner, hidden),
                 ("down_proj", hidden, inner),
             ):
-                yield from _matrix(f"{layer}.mlp.switch_mlp.{name}", (experts, outputs, inputs))
+                yield from self._matrix(f"{layer}.mlp.switch_mlp.{name}", (experts, outputs, inputs))
         yield _ones("model.norm", hidden)
         if not c["tie_word_embeddings"]:
-            yield from _matrix("lm_head", (self.vocab, hidden))
+            yield from self._matrix("lm_head", (self.vocab, hidden))
+
+    def _matrix(self, module: str, shape: tuple[int, ...], bits: int | None = None) -> Iterator[TensorSpec]:
+        if self.bits == 16:
+            yield _normal(f"{module}.weight", shape)
+        else:
+            yield from _quantized(module, shape, bits or self.bits)
 
     def config_json(self) -> dict[str, Any]:
         """The contents of config.json, with the quantisation as MLX writes it."""
+        if self.bits == 16:
+            return self.config | {"torch_dtype": "bfloat16"}
         router = {"group_size": GROUP_SIZE, "bits": ROUTER_BITS}
-        quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}
+        quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": self.bits, "mode": "affine"}
         quantization |= {f"model.layers.{i}.mlp.gate": router for i in range(self.layers)}
         return self.config | {"quantization": quantization}
 
 
-def cut_shape(name: str, layers: int | None = None, vocab: int | None = None) -> Shape:
-    """The shape called `name`, cut to `layers` and `vocab`. UsageError where it has fewer."""
+def cut_shape(name: str, layers: int | None = None, vocab: int | None = None, bits: int | None = None) -> Shape:
+    """The shape called `name`, cut to `layers` and `vocab`, with weights of 4 or `bits` bits. UsageError where it has
+    fewer layers or tokens, and for other bits."""
+    if bits not in (None, *BITS):
+        raise UsageError(f"--bits {bits}: impossible; give {' or '.join(map(str, BITS))}")
     config = dict(SHAPES[name])
     for option, key, value, least in (
         ("--layers", "num_hidden_layers", layers, 1),
@@ -168,14 +191,18 @@ def cut_shape(name: str, layers: int | None = None, vocab: int | None = None) ->
         if not least <= value <= config[key]:
             raise UsageError(f"{option} {value}: {name} has {config[key]}; give {least} to {config[key]}")
         config[key] = value
-    return Shape(name, config)
+    return Shape(name, config, BITS[0] if bits is None else bits)
 
 
 def _ones(module: str, length: int) -> TensorSpec:
     return TensorSpec(f"{module}.weight", "BF16", (length,), "ones")
 
 
-def _matrix(module: str, shape: tuple[int, ...], bits: int = BITS) -> Iterator[TensorSpec]:
+def _normal(name: str, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(name, "BF16", shape, "normal", inputs=shape[-1])
+
+
+def _quantized(module: str, shape: tuple[int, ...], bits: int) -> Iterator[TensorSpec]:
     *outer, inputs = shape
     yield TensorSpec(f"{module}.weight", "U32", (*outer, inputs * bits // 32), "words", bits, inputs)
     for role in ("scales", "biases"):

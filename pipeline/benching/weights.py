@@ -1,7 +1,9 @@
 """Random weights of a shape as a checkpoint: config.json and one safetensors file, written tensor by tensor.
 
 A word holds uniformly random quants. Scales and biases give the weights mean 0 and variance 1 / inputs, so that
-activations keep their size from layer to layer and routers choose among all experts.
+activations keep their size from layer to layer and routers choose among all experts. Matrices that are not quantised
+take normal numbers of the same variance from one pool, each from a place of its own: drawing them takes far longer than
+writing them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ __all__ = ["bf16", "ensure_checkpoint", "write_weights"]
 
 ALIGNMENT = 4096  # of the first tensor in the file
 CHUNK = 1 << 22  # elements made at a time
+POOL = CHUNK + 8191  # normal numbers; no multiple of a row, so that rows differ
 
 
 def ensure_checkpoint(shape: Shape, say: Callable[[str], None], folder: Path | None = None) -> Path:
@@ -43,10 +46,14 @@ def ensure_checkpoint(shape: Shape, say: Callable[[str], None], folder: Path | N
 def write_weights(file: Path, shape: Shape) -> None:
     """Writes all tensors of `shape` to `file`; the disk is done with them when this returns."""
     specs = list(shape.tensors())
+    pools: dict[int, np.ndarray] = {}
     with open(file, "wb") as stream:
         stream.write(_header(specs))
         for index, spec in enumerate(specs):
-            _write_tensor(stream, index, spec)
+            if spec.role == "normal":
+                _write_normal(stream, index, spec, pools)
+            else:
+                _write_tensor(stream, index, spec)
         stream.flush()
         os.fsync(stream.fileno())  # or the disk would still be busy when speed is measured
 
@@ -83,6 +90,19 @@ def _write_tensor(stream: BinaryIO, index: int, spec: TensorSpec) -> None:
             scales = (step * groups.uniform(0.9, 1.1, size)).astype(np.float32)
             values = bf16(scales if spec.role == "scales" else scales * np.float32(-(levels - 1) / 2))
         values.tofile(stream)
+
+
+def _write_normal(stream: BinaryIO, index: int, spec: TensorSpec, pools: dict[int, np.ndarray]) -> None:
+    if spec.inputs not in pools:
+        numbers = np.random.default_rng(2).standard_normal(POOL, np.float32)
+        pools[spec.inputs] = bf16(numbers * np.float32(1 / math.sqrt(spec.inputs)))
+    pool, left = pools[spec.inputs], math.prod(spec.shape)
+    start = index * 7919 % POOL
+    while left:
+        piece = pool[start : start + left]
+        piece.tofile(stream)
+        left -= len(piece)
+        start = 0
 
 
 def bf16(values: np.ndarray) -> np.ndarray:

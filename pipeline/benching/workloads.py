@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import RunError, UsageError
 from ..generation.generator import Generator
 from ..generation.requests import Failed, Request, Stats
+from ..generation.settings import PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..models.decoder import Decoder
 from .options import Options
@@ -51,6 +52,10 @@ class Workload:
     def positions(self) -> int:
         """Positions that a sequence needs: one more than it reaches."""
         return self.context + self.tokens + 2
+
+    def fields(self) -> dict[str, str | int]:
+        """What the workload is made of."""
+        return asdict(self)
 
     def prompts(self, seed: int, vocab: int) -> list[tuple[int, ...]]:
         """One list of uniformly random tokens per sequence: the prompt of a pp; for a tg `context` tokens and as many
@@ -155,7 +160,13 @@ class Onebuf:
     def prepare(self, work: Workload) -> None:
         """Makes a generator for the workload; its chains are built in the first run."""
         self._generator = None  # frees its memory first
-        self._generator = Generator(self.model, batch_size=work.batch, context=work.positions, kv_cache=self.kv_cache)
+        self._generator = Generator(
+            self.model,
+            batch_size=work.batch,
+            context=work.positions,
+            kv_cache=self.kv_cache,
+            prompt_rows=PROMPT_ROWS if work.kind == "pp" else 0,  # each token of a text is one of a decode step
+        )
 
     def measure(self, work: Workload, prompts: Prompts) -> float:
         """Seconds of the workload's timed part: for a prompt the whole run up to its first token, for a text its decode

@@ -2,10 +2,11 @@
 
 import argparse
 
+from ..generation.settings import PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
 from .program import Parser, file_path
-from .settings import MAX_TOKENS, STORY_TEMPERATURE, CheckedSettings, Settings
+from .settings import MAX_TOKENS, OWN_MEMORY_BATCH, STORY_TEMPERATURE, CheckedSettings, Settings
 
 __all__ = ["parse_arguments"]
 
@@ -62,13 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with an earlier run of the same prompts: keep the rows in --out, and run the other prompts",
     )
-    add(
-        "--max-tokens",
-        metavar="N",
-        type=_whole,
-        default=MAX_TOKENS,
-        help="most tokens per prompt (default %(default)s)",
-    )
+    add("--max-tokens", metavar="N", type=_whole, help=f"most tokens per prompt (default {MAX_TOKENS})")
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
     add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
     add(
@@ -122,7 +117,25 @@ def _parser() -> argparse.ArgumentParser:
         help="the N largest log-probabilities of each token, in the rows",
     )
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
-    add("--batch-size", metavar="N", type=_whole, default=1, help="sequences decoded together (default: %(default)s)")
+    add(
+        "--batch-size",
+        metavar="N",
+        type=_whole,
+        help=f"sequences decoded together (default: 1; up to {OWN_MEMORY_BATCH} where the device has its own memory)",
+    )
+    add(
+        "--context",
+        metavar="N",
+        type=_whole,
+        help="positions of prompt and text together (default: what prompts and --max-tokens need, where it fits)",
+    )
+    add(
+        "--prompt-rows",
+        metavar="N",
+        type=_whole,
+        default=PROMPT_ROWS,
+        help="most tokens of prompts in a step beside sequences that are decoded (default: %(default)s)",
+    )
     add("--device", metavar="NAME", default="auto", help=f"{', '.join(DEVICES)}, or {LIST} (default: %(default)s)")
     add("--threads", metavar="N", type=_whole, default=0, help="of the cpu device (default: OB_THREADS or all cores)")
     add("--isa", metavar="NAME", help="instruction set of the cpu device (default: OB_ISA or the processor's best)")

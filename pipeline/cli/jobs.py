@@ -13,7 +13,7 @@ from ..errors import CheckpointError, PromptError, UsageError
 from ..models.decoder import Decoder
 from .prompts import Prompt, refuse_if_all_failed
 from .resuming import KeptRow
-from .settings import CheckedSettings
+from .settings import MAX_TOKENS, CheckedSettings
 
 __all__ = ["Job", "is_conversation", "make_jobs", "unfinished"]
 
@@ -25,6 +25,7 @@ class Job:
     text         its whole text, for the row
     tokens       the tokens that go through the model
     max_tokens   the most that may be generated
+    least_tokens to how many of them memory may lower that: to 1 where nobody named a number
     stop         strings that end the generated text
     answers      whether the generated text answers the prompt; else it continues it
     """
@@ -33,6 +34,7 @@ class Job:
     text: str
     tokens: tuple[int, ...]
     max_tokens: int
+    least_tokens: int
     stop: tuple[str, ...] = ()
     answers: bool = False
 
@@ -108,17 +110,19 @@ def _make_job(
         return prompt.failed(
             f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {model.vocab_size:,}"
         )
-    room = model.context - len(tokens)
+    context = settings.context or model.context
+    room = context - len(tokens)
     if room < 1:
+        whose = "a" if settings.context else "the model's"
         return prompt.failed(
-            f"{len(tokens):,} tokens are too many for the model's context of {model.context:,}; "
+            f"{len(tokens):,} tokens are too many for {whose} context of {context:,}; "
             f"shorten it by {1 - room:,} or more"
         )
     text = prompt.text if prompt.text is not None else tokenizer.decode_prompt(tokens)
     stop = (*(settings.stop if prompt.stop is None else prompt.stop), *tokenizer.end_texts)
-    most = min(prompt.settings.get("max_tokens", settings.max_tokens), room)
+    named = prompt.settings.get("max_tokens", settings.max_tokens)
     answers = is_conversation(prompt, settings) and not prompt.continues
-    return Job(prompt, text, tokens, most, stop, answers)
+    return Job(prompt, text, tokens, min(named or MAX_TOKENS, room), min(named or 1, room), stop, answers)
 
 
 def unfinished(jobs: Iterable[Job], rows: Iterable[KeptRow], path: Path) -> list[Job]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .engine import Engine, package_engine
 from .interrupt import Interrupt
 from .jobs import Job, is_conversation, make_jobs, unfinished
 from .prompts import Prompt, read_prompts, single_prompt, unknown_keys
+from .room import check_context, least_size, wanted_size
 from .row_file import RowWriter
 from .session import Session
 from .settings import STORY_PROMPT, CheckedSettings
@@ -66,6 +68,7 @@ class _Run:
                 checkpoint, device=settings.device, threads=settings.threads, isa=settings.isa
             )
             load_seconds = time.perf_counter() - started
+            check_context(settings, model)
             self._note_unused(checkpoint)
             if settings.explain:
                 self._explain(model)
@@ -94,7 +97,11 @@ class _Run:
         settings = self._settings
         self._display.close()
         generator = self._engine.Generator(
-            model, batch_size=settings.batch_size, kv_cache=settings.kv_cache, sampling=settings.sampling
+            model,
+            batch_size=settings.batch_size or 1,
+            context=settings.context,
+            kv_cache=settings.kv_cache,
+            sampling=settings.sampling,
         )
         print(generator.explain())
 
@@ -118,6 +125,8 @@ class _Run:
         if settings.trace is not None:
             write_trace(Path(settings.trace), generator.trace() if generator else (), model.device.name)
         stats = Stats() if generator is None else generator.stats
+        if settings.batch_size is None:
+            settings = replace(settings, batch_size=1 if generator is None else generator.batch_size)
         summary = make_summary(settings, model, stats, session, load_seconds)
         display.summary(summary)
         if settings.json:
@@ -134,16 +143,10 @@ class _Run:
         return left
 
     def _generator(self, model: Decoder, jobs: list[Job]) -> tuple[Generator, float]:
-        """A generator with room for the longest text, and for no more rows than there are prompts; and the seconds in
-        which weights went to a device that has memory of its own."""
+        """A generator with room for the texts, and the seconds in which weights went to a device that has memory of its
+        own."""
         settings = self._settings
-        context = max(len(job.tokens) + job.max_tokens for job in jobs)
-        batch_size = min(settings.batch_size, len(jobs))
-        nbytes = self._engine.cache_bytes(model, batch_size, context, settings.kv_cache)
-        if nbytes >= NOTED_CACHE:
-            self._display.note(
-                f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
-            )
+        wanted = wanted_size(settings, model, jobs)
         started = ended = time.perf_counter()
 
         def placing(done: int, total: int) -> None:
@@ -153,12 +156,22 @@ class _Run:
 
         generator = self._engine.Generator(
             model,
-            batch_size=batch_size,
-            context=context,
+            batch_size=wanted[0],
+            context=wanted[1],
+            least=least_size(settings, wanted, jobs),
             kv_cache=settings.kv_cache,
+            prompt_rows=settings.prompt_rows,
             trace=settings.trace is not None,
+            sampling=settings.sampling,
+            notice=self._display.note,
             progress=placing,
         )
+        batch_size, context = generator.batch_size, generator.context
+        nbytes = self._engine.cache_bytes(model, batch_size, context, settings.kv_cache)
+        if (batch_size, context) == wanted and nbytes >= NOTED_CACHE:
+            self._display.note(
+                f"KV cache: {human(nbytes)} in {settings.kv_cache} for {batch_size:,} × {context:,} positions"
+            )
         return generator, ended - started
 
     def _handle_events(self, events: Iterable[object], session: Session, interrupt: Interrupt) -> None:

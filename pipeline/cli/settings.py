@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoints.named import model_path
 from ..checkpoints.storyteller import builtin_model
 from ..errors import UsageError
-from ..generation.settings import Sampling, check
+from ..generation.settings import PROMPT_ROWS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
@@ -23,6 +23,7 @@ __all__ = [
     "MAX_TEMPERATURE",
     "MAX_THREADS",
     "MAX_TOKENS",
+    "OWN_MEMORY_BATCH",
     "STORY_PROMPT",
     "STORY_TEMPERATURE",
     "CheckedSettings",
@@ -37,6 +38,7 @@ STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512
 MAX_THREADS = 1024
 MAX_BATCH = 4096
+OWN_MEMORY_BATCH = 32  # sequences on a device that has memory of its own, where --batch-size does not say
 MAX_TEMPERATURE = 1e6
 
 _SEEDS = 2**64
@@ -44,7 +46,8 @@ _SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Settings:
-    """One run: each field is an option of the command line. `checked` fills in the fields that are None."""
+    """One run: each field is an option of the command line. `checked` fills in the fields that are None, but for the
+    sizes: max_tokens, batch_size and context may become smaller where nobody named them and memory is short."""
 
     model: Path | str | None = None
     prompt: str | None = None
@@ -55,7 +58,7 @@ class Settings:
     out: str | None = None
     resume: bool = False
     trace: str | None = None
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int | None = None
     temperature: float | None = None
     top_k: int = 0
     top_p: float = 1.0
@@ -67,7 +70,9 @@ class Settings:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int = 0
     seed: int | None = None
-    batch_size: int = 1
+    batch_size: int | None = None
+    context: int | None = None
+    prompt_rows: int = PROMPT_ROWS
     device: str = "auto"
     threads: int = 0
     isa: str | None = None
@@ -117,7 +122,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class CheckedSettings(Settings):
-    """Settings that `Settings.checked` has passed: nothing that a run needs is None."""
+    """Settings that `Settings.checked` has passed: nothing that must be known before the model is None."""
 
     model: Path = Path()
     temperature: float = 0.0
@@ -139,8 +144,15 @@ def _check_values(settings: CheckedSettings) -> None:
         Sampling(logit_bias=settings.logit_bias)
     except UsageError as error:
         raise UsageError(f"--logit-bias: {error}") from None
-    _check_count("--max-tokens", settings.max_tokens, 1, None)
-    _check_count("--batch-size", settings.batch_size, 1, MAX_BATCH)
+    sizes = (
+        ("--max-tokens", settings.max_tokens, None),
+        ("--batch-size", settings.batch_size, MAX_BATCH),
+        ("--context", settings.context, None),
+    )
+    for option, count, most in sizes:
+        if count is not None:
+            _check_count(option, count, 1, most)
+    _check_count("--prompt-rows", settings.prompt_rows, 0, None)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
     if not 0 <= seed < _SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")

@@ -66,6 +66,10 @@ class Device:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
         return max(self.core.working_set - self.core.allocated, 0)
 
+    def total_bytes(self) -> int:
+        """Bytes of the device's own memory; where it has none, those that it can use without loss of speed."""
+        return self.core.memory or self.core.working_set
+
     @property
     def command_buffers(self) -> int:
         """Command buffers that reached the queue so far, counted there."""

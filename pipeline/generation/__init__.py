@@ -13,6 +13,8 @@ _HOMES = {
     "Stats": ".requests",
     "Token": ".requests",
     "TraceEvent": ".requests",
+    "Handle": ".requests",
+    "Scheduler": ".scheduler",
     "Sampling": ".settings",
     "load_model": "..models.families",
 }

@@ -1,70 +1,62 @@
-"""Prefill: prompts but for their last tokens go through a chain without the head, many tokens at a time."""
+"""Prefill: tokens of prompts but for their last ones go through a chain without the head, many at a time."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
-from ..graph.transfers import Writes
+from ..graph.plan import Plan
 from ..models.cache import Cache
 from ..models.decoder import Model
-from ..models.row_state import Rows
-from .requests import Prefilled, Stats
-from .sequence import Sequence
+from .seats import Seats
 
-# The rows of the chain are halved until its scratch, most of it the experts' products, takes no more bytes.
+# The rows of prompts in a chain are halved until its scratch, most of it the experts' products, takes no more bytes.
 PREFILL_SCRATCH = 64 << 20
 
 
-class Prefill:
-    """The chain that prompts go through, of up to `rows` rows. It is built at the first prompt of two tokens."""
+def fitting(plan: Callable[[int], Plan], rows: int) -> tuple[Plan, int]:
+    """The plan for up to `rows` rows of prompts whose scratch memory stays within bounds, and its number of them."""
+    while True:
+        made = plan(rows)
+        if made.layout.nbytes <= PREFILL_SCRATCH or rows == 1:
+            return made, rows
+        rows //= 2
 
-    def __init__(self, model: Model, cache: Cache, rows: int) -> None:
+
+class Prefill:
+    """The chain for steps in which no row decodes. Its rows stand behind those that do. It takes memory of the device
+    from its first use on."""
+
+    def __init__(self, model: Model, cache: Cache, seats: Seats) -> None:
         self._model = model
         self._cache = cache
-        self._most_rows = rows
-        self._built: tuple[Chain, Rows] | None = None
+        self._seats = seats
 
-    def run(self, sequences: list[Sequence], stats: Stats) -> Iterator[Prefilled]:
-        """Prompts of all `sequences` but their last tokens, as many tokens at a time as the chain takes."""
-        pending = [(sequence, position) for sequence in sequences for position in range(sequence.before_last)]
-        if not pending:
-            return
-        chain, rows = self._chain()
-        while pending:
-            chunk, pending = pending[: chain.plan.rows], pending[chain.plan.rows :]
-            start = time.perf_counter()
-            with Writes(self._model.device) as writes:
-                writes.add(rows.tokens, [sequence.request.tokens[position] for sequence, position in chunk])
-                writes.add(rows.positions, [position for _, position in chunk])
-                writes.add(rows.slots, [sequence.slot for sequence, _ in chunk])
-            chain.commit(len(chunk)).wait()
-            stats.prefill_seconds += time.perf_counter() - start
-            stats.prompt_tokens += len(chunk)
-            for sequence, group in itertools.groupby(chunk, key=lambda item: item[0]):
-                count = len(list(group))
-                sequence.done += count
-                yield Prefilled(sequence.request.index, count, sequence.done, len(sequence.request.tokens))
+    def run(self, rows: int) -> None:
+        """One step of `rows` rows. Waits for it."""
+        self.chain.commit(rows).wait()
 
     @property
+    def rows(self) -> int:
+        """The most rows that it has."""
+        return self._planned[1]
+
+    @property
+    def plan(self) -> Plan:
+        return self._planned[0]
+
+    @functools.cached_property
     def chain(self) -> Chain:
-        return self._chain()[0]
+        return Chain(self.plan, self._model.device)
 
-    def _chain(self) -> tuple[Chain, Rows]:
-        if self._built is None:
-            self._built = self._build()
-        return self._built
+    @functools.cached_property
+    def _planned(self) -> tuple[Plan, int]:
+        return fitting(self._plan, self._seats.prompts)
 
-    def _build(self) -> tuple[Chain, Rows]:
-        count = self._most_rows
-        while True:
-            rows = Rows.zeros(count)
-            pipe = Pipeline(self._model.device, rows=count, label="prefill", shows_status=False)
-            self._model.forward(pipe, rows, self._cache, head=False)
-            plan = pipe.plan(())
-            if plan.layout.nbytes <= PREFILL_SCRATCH or count == 1:
-                return Chain(plan, self._model.device), rows
-            count //= 2
+    def _plan(self, rows: int) -> Plan:
+        first = self._seats.decoding
+        pipe = Pipeline(self._model.device, rows=rows, label="prefill", shows_status=False)
+        self._model.forward(pipe, self._seats.rows.slice(first, first + rows), self._cache, leading=0)
+        return pipe.plan(())

@@ -58,7 +58,8 @@ class Token(NamedTuple):  # made for each row of each step: a frozen dataclass t
 
 @dataclass(frozen=True)
 class Finished:
-    """A row is complete; reason is "stop" (an end token, or `Request.ends`) or "length" (max_tokens or the context).
+    """A row is complete; reason is "stop" (an end token, or `Request.ends`), "length" (max_tokens or the context) or
+    "cancelled".
 
     top: of each token, as in :class:`Token`; empty where the row asks for none.
     """
@@ -78,6 +79,18 @@ class Failed:
     error: str
 
 
+class Handle:
+    """A request that was submitted. `end` is its Finished or Failed, None until a step has brought it.
+
+    Threads: any thread may read it.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.end: Finished | Failed | None = None
+        self.cancelled = False
+
+
 Event: TypeAlias = Prefilled | Token | Finished | Failed
 
 
@@ -94,7 +107,8 @@ class TraceEvent:
 
 @dataclass
 class Stats:
-    """The cost of a run. The numbers of decode leave prefill out.
+    """The cost of a run. The numbers of decode leave prefill out. A step in which tokens of prompts go through beside
+    rows that decode is one of decode; its time is shared among the rows.
 
     The step that is in flight where a text stops by its tokens is wasted for that row: no token of
     `decode_tokens`, but counted in `command_buffers` and `expert_counts`.

@@ -35,6 +35,15 @@ class Features:
             max((each.logprobs for each in settings), default=0),
         )
 
+    def also(self, other: Features) -> Features:
+        """These and those of `other`."""
+        return Features(
+            self.filters or other.filters,
+            self.penalties or other.penalties,
+            max(self.biases, other.biases),
+            max(self.logprobs, other.logprobs),
+        )
+
 
 class Sampler:
     """The state of up to `rows` rows on a device, and the steps that use it.
@@ -84,8 +93,9 @@ class Sampler:
         )
         return result if isinstance(result, tuple) else (result,)
 
-    def seat(self, writes: Writes, row: int, settings: Sampling, prompt: Sequence[int], slot: int) -> None:
-        """Puts a row's settings in place, and its prompt into the history of its slot."""
+    def seat(self, writes: Writes, row: int, settings: Sampling, text: Sequence[int], prompt: int, slot: int) -> None:
+        """Puts a row's settings in place, and its tokens, of which the first `prompt` are the prompt's, into the
+        history of its slot."""
         if self.features.filters:
             filters = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)
             writes.add(self._storages["filters"], filters, row)
@@ -96,13 +106,13 @@ class Sampler:
             _bits(settings.presence_penalty),
             _bits(settings.frequency_penalty),
             settings.repetition_window,
-            len(prompt),
+            prompt,
             len(settings.logit_bias),
         )
         writes.add(self._storages["penalties"], penalties, row)
         writes.add(self._storages["bias_ids"], list(settings.logit_bias), row)
         writes.add(self._storages["bias_values"], list(settings.logit_bias.values()), row)
-        writes.add(self._history, prompt, slot)
+        writes.add(self._history, text, slot)
 
 
 def _bits(value: float) -> int:

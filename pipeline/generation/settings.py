@@ -11,6 +11,9 @@ from typing import Any
 from ..errors import UsageError
 from ..graph.formats import LARGEST_F32
 
+# Tokens of prompts that go through in a step beside rows that decode, where nothing else is asked for.
+PROMPT_ROWS = 256
+
 
 @dataclass(frozen=True)
 class Range:

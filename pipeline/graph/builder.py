@@ -34,6 +34,7 @@ class Pipeline(Steps):
         shows_status: bool = True,
     ) -> None:
         super().__init__(rows, shows_status=shows_status)
+        self._all_rows = rows
         self.device = device
         self.threads = threads
         self.label = label
@@ -78,7 +79,7 @@ class Pipeline(Steps):
         barriers, layout = lay_out(self._dispatches, given)
         return Plan(
             self.label,
-            self.rows,
+            self._all_rows,
             tuple(self._dispatches),
             dict(self._inputs),
             given,

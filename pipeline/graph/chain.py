@@ -69,11 +69,15 @@ class Chain:
             self._busy.release()
         return outputs[0] if self.plan.single else outputs
 
-    def commit(self, rows: int = 0, copy: int = 0) -> _core.Run:
-        """Commits without waiting; returns the Run. The caller then decides when to write inputs and read outputs."""
+    def commit(self, rows: int = 0, copy: int = 0, leading: int = 0) -> _core.Run:
+        """Commits without waiting; returns the Run. The caller then decides when to write inputs and read outputs.
+
+        leading: how many rows the steps behind :meth:`Pipeline.lead` run; 0 for as many as `rows`."""
         if not 0 <= rows <= self.plan.rows:
             raise ShapeError(f"{self.plan.label} has {self.plan.rows} rows, not {rows}")
-        return self._cores[copy].commit(rows)
+        if leading > (rows or self.plan.rows):
+            raise ShapeError(f"{self.plan.label}: {leading} rows cannot lead {rows or self.plan.rows}")
+        return self._cores[copy].commit(rows, leading)
 
     def view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
         """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output. On a device
@@ -156,6 +160,7 @@ class Chain:
             dispatch.rows_per_threadgroup,
             dispatch.step,
             rows_member="rows" if "rows" in dispatch.constants else None,
+            leading=dispatch.leading,
         )
 
     def _give(self, inputs: dict[str, ArrayLike]) -> None:

@@ -25,6 +25,7 @@ class Dispatch:
     constants: Constants
     threadgroups: tuple[int, int, int] = (1, 1, 1)
     rows_per_threadgroup: int = 0
+    leading: bool = False  # it goes by the leading rows of a run
 
     @property
     def reads(self) -> list[Tensor]:

@@ -37,6 +37,7 @@ class Step:
         if rows < 1:
             raise ShapeError(f"a pipeline has at least 1 row, not {rows}")
         self.rows = rows
+        self._leading = False
         self._dispatches: list[Dispatch] = []
         self._failures: list[str] = []
         self._scope: list[str] = []
@@ -48,6 +49,18 @@ class Step:
         """Lanes of a simdgroup, by which a step may choose a grid: 1 on a processor, and where the device is not known
         yet. A grid that was chosen for another width gives right results, only later."""
         return 1
+
+    # Rows
+
+    def lead(self, rows: int | None) -> bool:
+        """Leaves the first `rows` rows, which lead, to the steps from here on: they take tensors of more rows, too, and
+        a run says apart how many of them run. None leaves all rows. Gives whether any are left."""
+        if rows is None or rows == 0:
+            return rows is None
+        if not 0 < rows <= self.rows:
+            raise ShapeError(f"{self.rows} rows have no {rows} that lead")
+        self.rows, self._leading = rows, True
+        return True
 
     # Values
 
@@ -155,16 +168,19 @@ class Step:
                 dict(constants),
                 (columns, height or -(-self.rows // row_tile), depth),
                 0 if height else row_tile,
+                self._leading,
             )
         )
 
     # Checks
 
     def check_rows(self, tensor: Tensor, name: str, *shape: int, dtype: str = "f32") -> None:
-        """Demands [rows, *shape] and the dtype of an argument of the step `name`, naming both shapes."""
+        """Demands [rows, *shape] and the dtype of an argument of the step `name`, naming both shapes. Where only
+        leading rows are left, it may have more."""
         if tensor.dtype != dtype:
             raise DTypeError(f"{self.named(name)}: {tensor.name} is {tensor.dtype}, expected {dtype}")
-        self.check_shape(tensor, name, self.rows, *shape)
+        rows = max(self.rows, *tensor.shape[:1]) if self._leading else self.rows
+        self.check_shape(tensor, name, rows, *shape)
 
     def check_shape(self, tensor: Shaped, name: str, *shape: int) -> None:
         """Demands the shape of an argument of the step `name`."""

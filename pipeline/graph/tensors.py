@@ -189,6 +189,11 @@ class Storage:
         shape = self.shape[1:]
         return _Part(self, shape, index * math.prod(shape) * ITEM_SIZES[self.dtype])
 
+    def slice(self, first: int, end: int) -> Storage:
+        """The memory of self[first:end], without a copy."""
+        shape = self.shape[1:]
+        return _Part(self, (end - first, *shape), first * math.prod(shape) * ITEM_SIZES[self.dtype])
+
     def rows(self, first: int, end: int) -> Storage:
         """The memory of rows `first` to `end` of all rows, those of [-1, columns], without a copy."""
         return _Part(self, (end - first, self.shape[-1]), first * self.shape[-1] * ITEM_SIZES[self.dtype])

@@ -116,9 +116,10 @@ class Decoder(Generic[ConfigT, LayerT]):
             fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
         )
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
-        """The forward pass in model order. Gives the logits [R, vocab]; without `head` it gives None and ends where
-        the last keys and values are in the cache: a prompt's earlier tokens leave nothing else behind."""
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
+        """The forward pass in model order. Gives the logits [R, vocab] of all rows, or of the first `leading` ones, and
+        None with 0. Other rows end where the last keys and values are in the cache: they leave nothing else behind, and
+        of a prompt's earlier tokens nothing else is wanted."""
         raise NotImplementedError
 
     def cache_layers(self) -> list[CacheLayer]:

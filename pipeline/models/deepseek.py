@@ -138,7 +138,7 @@ class Deepseek(Decoder[Config, Layer]):
             partial=False,
         )
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         scale = (c.nope + c.turning) ** -0.5 * self.rope.score_scale
         x = pipe.embed(at.tokens, self.embed)
@@ -168,7 +168,7 @@ class Deepseek(Decoder[Config, Layer]):
                     heads=c.heads,
                     interleaved=self.rope.interleaved,
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.latent_attention(q, turned, layer.kv_b, kv, at.slots, at.positions, scale, v_dim=c.v_dim)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

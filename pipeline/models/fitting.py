@@ -1,39 +1,117 @@
-"""What will not fit is refused before anything is allocated or copied, with the figures."""
+"""How much a device's memory has room for. What will not fit is refused before anything is allocated or copied, with
+the figures.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..device.device import Device
 from ..errors import UsageError
 from ..graph.memory import machine_bytes
 from ..graph.plan import human
-from .cache import Cache
+from .decoder import Model
+
+CONTEXT_UNIT = 256  # positions; a context that memory decides is a multiple of it
+
+# The share of free memory that stays free: kernels, the driver and the rounding of allocations take some, of which no
+# figure tells.
+MARGIN = 1 / 32
 
 
-def check_cache(cache: Cache, device: Device, weights: int) -> None:
-    """Raises UsageError where memory is too small for the cache: the machine's, or that of a device with memory of its
-    own, to which `weights` bytes are still to go."""
-    slots, context = cache.keys[0].shape[0], max(keys.shape[2] for keys in cache.keys)
-    what = f"a KV cache of {slots:,} × {context:,} positions in {cache.dtype} takes {human(cache.nbytes)}"
-    fewer = f"give a smaller batch or fewer tokens{'' if cache.dtype == 'q8' else ', or --kv-cache q8'}"
-    if device.unified:
-        if cache.nbytes > machine_bytes():
-            raise UsageError(f"{what}, this machine has {human(machine_bytes())}; {fewer}")
-        return
-    check_weights(weights, device)
-    if weights + cache.nbytes > device.free_bytes():
-        more = f", and the weights {human(weights)}" if weights else ""
-        raise UsageError(f"{what}{more}; {_has(device)}; {fewer}")
+@dataclass(frozen=True)
+class Size:
+    """`batch_size` sequences of up to `context` positions."""
+
+    batch_size: int
+    context: int
+
+    def __str__(self) -> str:
+        return f"{self.batch_size:,} × {self.context:,} positions"
+
+
+def memory_left(device: Device) -> int:
+    """Bytes of a device's own memory that weights, caches and scratch may take."""
+    return int(device.free_bytes() * (1 - MARGIN))
 
 
 def check_weights(weights: int, device: Device) -> None:
     """Raises UsageError where a device that has memory of its own is too small for `weights` more bytes."""
-    if not device.unified and weights > device.free_bytes():
+    if not device.unified and weights > memory_left(device):
         raise UsageError(
-            f"the weights take {human(weights)}; {_has(device)}; "
+            f"the weights take {human(weights)}; {_left(device)}; "
             "use a checkpoint of fewer bits, or a device with more memory"
         )
 
 
-def _has(device: Device) -> str:
-    used = f", of which {human(device.core.allocated)} are in use" if device.core.allocated else ""
-    return f"the device {device.name} has {human(device.core.working_set)}{used}"
+def fit(
+    model: Model,
+    wanted: Size,
+    least: Size,
+    dtype: str,
+    cache_bytes: Callable[[Size], int],
+    scratch_bytes: Callable[[Size], int],
+) -> tuple[Size, str]:
+    """The size that is `wanted`, or where the device's own memory is too small for it, the largest down to `least`, and
+    a line that says so; the line is empty where nothing was lowered. The batch is lowered first, then the context,
+    which every sequence feels. Raises UsageError where memory is too small for `least`.
+
+    cache_bytes, scratch_bytes: what a size takes. A smaller size takes no more. Memory that the device shares with the
+    machine lowers nothing: only a cache that is larger than the machine's is refused.
+    """
+    device, weights = model.device, model.unplaced_bytes
+    if device.unified:
+        _check_machine(cache_bytes(wanted), wanted, dtype)
+        return wanted, ""
+    check_weights(weights, device)
+    left = memory_left(device) - weights
+
+    def fits(size: Size) -> bool:
+        return cache_bytes(size) + scratch_bytes(size) <= left
+
+    def figures(size: Size) -> str:
+        parts = f"takes {human(cache_bytes(size))} in {dtype}, the weights {human(weights)}, scratch memory "
+        return f"{parts}{human(scratch_bytes(size))}; {_left(device)}"
+
+    if fits(wanted):
+        return wanted, ""
+    batch_size = _largest(least.batch_size, wanted.batch_size, lambda count: fits(Size(count, wanted.context)))
+    found, most = Size(batch_size, wanted.context), 0
+    if not fits(found):
+        room = left - scratch_bytes(found)
+        most = _largest(0, wanted.context, lambda count: cache_bytes(Size(batch_size, count)) <= room)
+        found = Size(batch_size, max(most // CONTEXT_UNIT * CONTEXT_UNIT, least.context))
+    if not fits(found):
+        raise UsageError(f"a KV cache of {found} {figures(found)}; {_cures(found, most, dtype)}")
+    more = "" if dtype == "q8" else "; --kv-cache q8 has room for more"
+    return found, f"KV cache: lowered from {wanted} to {found}, which {figures(found)}{more}"
+
+
+def _largest(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The largest number from `low` to `high` for which `holds` is true; `low` where there is none."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _check_machine(cache: int, size: Size, dtype: str) -> None:
+    machine = machine_bytes()
+    if cache > machine:
+        fewer = f"give a smaller batch or fewer tokens{'' if dtype == 'q8' else ', or --kv-cache q8'}"
+        raise UsageError(
+            f"a KV cache of {size} in {dtype} takes {human(cache)}, this machine has {human(machine)}; {fewer}"
+        )
+
+
+def _cures(size: Size, most: int, dtype: str) -> str:
+    """What needs less memory than a size does. most: a context that fits; 0 where the rest leaves no cache room."""
+    cures = [f"--context {most} or less"] if most else []
+    cures += ["a smaller --batch-size"] if size.batch_size > 1 else []
+    cures += ["--kv-cache q8"] if most and dtype != "q8" else []
+    return f"give {', or '.join([*cures, 'a checkpoint of fewer bits'])}"
+
+
+def _left(device: Device) -> str:
+    return f"the device {device.name} has {human(memory_left(device))} left of {human(device.total_bytes())}"

@@ -73,7 +73,7 @@ class Gemma3(Decoder[Config, Layer]):
             Rope.read(config, dim, fields.source, SLIDING),
         )
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         offset = 0.0 if self.checkpoint.layout.norms_plus_one else 1.0
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
@@ -100,7 +100,7 @@ class Gemma3(Decoder[Config, Layer]):
                     weight_offset=offset,
                     window=window,
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.scale, window=window, softcap=c.score_softcap)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

@@ -101,7 +101,7 @@ class Gemma4(Decoder[Config, Layer]):
             Rope.read(config, c.head_dim, fields.source, SLIDING),
         )
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed, c.hidden**0.5)
         turns = [
@@ -127,7 +127,7 @@ class Gemma4(Decoder[Config, Layer]):
                     v_norm=True,
                     window=window,
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, 1.0, window=window)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

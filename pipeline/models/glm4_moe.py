@@ -75,7 +75,7 @@ class Layer(DecoderLayer):
 class Glm4Moe(Decoder[Config, Layer]):
     config_class, layer_class, partial_rope = Config, Layer, True
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -86,7 +86,7 @@ class Glm4Moe(Decoder[Config, Layer]):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps)
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")

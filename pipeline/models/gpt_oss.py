@@ -86,7 +86,7 @@ class GptOss(Decoder[Config, Layer]):
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -97,7 +97,7 @@ class GptOss(Decoder[Config, Layer]):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
                 q = pipe.heads_to_cache(q, k, v, None, None, turn, at.slots, at.positions, *kv, window=window)
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=window, sinks=layer.sinks)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

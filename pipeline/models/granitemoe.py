@@ -77,7 +77,7 @@ class Layer(DecoderLayer):
 class GraniteMoe(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at, eps = self.config, rows.tensors(pipe), self.config.eps / self.config.residual**2
         x = pipe.embed(at.tokens, self.embed, c.embedding / c.residual)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -90,7 +90,7 @@ class GraniteMoe(Decoder[Config, Layer]):
                 q = pipe.heads_to_cache(
                     q, k, v, None, None, turn, at.slots, at.positions, *kv, interleaved=self.rope.interleaved
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, c.attention)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

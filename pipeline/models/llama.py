@@ -66,7 +66,7 @@ class Llama(Decoder[Config, Layer]):
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -89,7 +89,7 @@ class Llama(Decoder[Config, Layer]):
                     interleaved=self.rope.interleaved,
                     window=window,
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=window)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

@@ -51,7 +51,7 @@ class Mixtral(Decoder[Config, Layer]):
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=c.window)] * c.layers
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -74,7 +74,7 @@ class Mixtral(Decoder[Config, Layer]):
                     interleaved=self.rope.interleaved,
                     window=c.window,
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=c.window)
                 o = pipe.linear(a, layer.o_proj, name="o_proj")

@@ -52,7 +52,7 @@ class Layer(DecoderLayer):
 class Olmoe(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -65,7 +65,7 @@ class Olmoe(Decoder[Config, Layer]):
                 q = pipe.heads_to_cache(
                     q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, norm="all"
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

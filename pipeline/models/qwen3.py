@@ -53,7 +53,7 @@ class Qwen3(Decoder[Config, Layer]):
         c = self.config
         return [CacheLayer(c.kv_heads, c.head_dim, window=window) for window in c.windows]
 
-    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, head: bool = True) -> Tensor | None:
+    def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
@@ -66,7 +66,7 @@ class Qwen3(Decoder[Config, Layer]):
                 q = pipe.heads_to_cache(
                     q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, window=window
                 )
-                if last and not head:
+                if last and not pipe.lead(leading):
                     return None
                 a = pipe.attention(q, *kv, at.slots, at.positions, window=window)
                 o = pipe.linear(a, layer.o_proj, layer.o_bias, name="o_proj")

@@ -37,6 +37,10 @@ class Rows:
             Storage.zeros((rows, 2), "u32"),
         )
 
+    def slice(self, first: int, end: int) -> Rows:
+        """The state of rows `first` to `end`, in the same memory."""
+        return Rows(*(storage.slice(first, end) for storage in self.all))
+
     @property
     def all(self) -> tuple[Storage, ...]:
         """Everything that a row has here, rows first."""

@@ -215,12 +215,36 @@ def test_a_text_that_ends_early_is_no_result(tiny_folder):
             side.measure(work, work.prompts(0, 256))
 
 
-def test_all_memory_is_read():
-    device = p.open_device(threads=2)
+@pytest.mark.parametrize("name", ["cpu", "checker"])
+def test_all_memory_is_read(name):
+    """On the checker without a finding, by threads that share a threadgroup as they do on a GPU."""
+    device = p.open_device(name, threads=2)
     reader = bandwidth.Reader(device, 3 << 20)
     reader.measure(4)
     assert (reader.result.how, reader.result.nbytes, len(reader.result.passes)) == ("kernel", 3 << 20, 4)
     assert reader.result.best >= reader.result.median > 0
+    device.check()
+
+
+def test_a_gpu_that_is_nearly_full(monkeypatch):
+    """The buffer takes half of what is left of memory that is the device's own, and no more than it needs."""
+
+    def no_compiler(source):
+        raise CompileError("no compiler")
+
+    core = SimpleNamespace(compile=no_compiler)
+    monkeypatch.setattr(bandwidth, "OWN_BYTES", 8 << 20)
+    for free, expected in ((6 << 20, 3 << 20), (1 << 10, 1 << 20), (1 << 40, 8 << 20)):
+        device = SimpleNamespace(core=core, threads=1, unified=False, free_bytes=lambda free=free: free)
+        assert bandwidth.Reader(device).result.nbytes == expected
+
+
+def test_memory_that_was_not_read_is_no_result(monkeypatch):
+    """A kernel that leaves out a word is found."""
+    source = bandwidth.SOURCE.replace("uint i = lane; i < args.words / 4", "uint i = lane; i < args.words / 4 - 1")
+    monkeypatch.setattr(bandwidth, "SOURCE", source)
+    with pytest.raises(RunError, match="a sum is wrong"):
+        bandwidth.Reader(p.open_device(threads=2), 2 << 20)
 
 
 def test_numpy_reads_where_no_shader_compiles():

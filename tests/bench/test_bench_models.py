@@ -4,13 +4,14 @@ file."""
 import importlib.util
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support import gguf_files as files
 from support.axes import axis, each
-from support.bench import Unread, refuse, run
+from support.bench import PEER_MODULES, Unread, calls, refuse, run
 from support.families import gguf_layout, golden
 from support.families.cases import CASES
 from support.families.stored import stored
@@ -65,7 +66,7 @@ def test_every_step_has_a_group(name, rows, tmp_path):
     """Only the embedding and the clearing of the status are left over."""
     with p.open_checkpoint(stored(name, "mlx", tmp_path)) as checkpoint:
         generator = p.Generator(p.load_model(checkpoint, device="cpu"), context=8, batch_size=rows)
-        names = [dispatch.step for dispatch in generator._decode.chain.plan.dispatches]
+        names = [dispatch.step for dispatch in generator.scheduler._parts.decode.chain.plan.dispatches]
     assert {name for name in names if steps.group_of(name) == "other"} == {"embed", "clear_status"}
     assert {steps.group_of(name) for name in names} == groups_of(golden.load(name)[0]["config"])
 
@@ -134,39 +135,20 @@ def test_a_context_that_is_too_short(capsys, tmp_path):
 # The peer
 
 
-class Peer:
-    """Stands for llama.cpp: takes a second for everything."""
-
-    name, engine = "llama.cpp", {"version": "0", "system": ""}
-    files: list = []
-
-    def __init__(self, file, threads, kv_cache):
-        Peer.files.append(file)
-
-    def prepare(self, work):
-        pass
-
-    def measure(self, work, prompts):
-        return 1.0
-
-    def close(self):
-        pass
-
-
 @pytest.fixture
-def installed(monkeypatch):
-    """llama-cpp-python without the package gguf; the files that it is given."""
+def installed(monkeypatch, tmp_path):
+    """A stand-in for llama-cpp-python, without the package gguf; the files that it was given."""
+    monkeypatch.syspath_prepend(PEER_MODULES)
     monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: None if name == "gguf" else object())
-    monkeypatch.setattr(llama_cpp, "LlamaCpp", Peer)
-    monkeypatch.setattr(Peer, "files", [])
-    return Peer.files
+    monkeypatch.setenv("FAKE_LLAMA_LOG", str(tmp_path / "log"))
+    return lambda: [Path(each["file"]) for each in calls(tmp_path / "log") if "file" in each]
 
 
 def test_the_same_file_on_both_sides(capsys, tmp_path, installed):
     """A dense model, of which nothing is written anywhere."""
     file = stored("llama", "Q8_0", tmp_path)
     code, out, err = run(capsys, file, *SHORT, "--peer", "llama.cpp")
-    assert code == bench.OK and err == "" and installed == [file]
+    assert code == bench.OK and err == "" and installed() == [file]
     found = json.loads(out)
     assert [each["side"] for each in found["results"]] == ["onebuf", "llama.cpp"] * 2
     assert all(each["ratio_to_peer"] for each in found["results"][::2]) and not models_folder().exists()
@@ -175,7 +157,7 @@ def test_the_same_file_on_both_sides(capsys, tmp_path, installed):
 def test_the_first_part_for_the_peer(capsys, tmp_path, monkeypatch, installed):
     paths = split(tmp_path, "mixtral", monkeypatch)
     code, _, err = run(capsys, paths[2], *SHORT, "--peer", "llama.cpp")
-    assert code == bench.OK and installed == [paths[0]], err
+    assert code == bench.OK and installed() == [paths[0]], err
 
 
 @pytest.mark.parametrize("model", ["storyteller", "tiny"])
@@ -190,6 +172,7 @@ def test_a_peer_that_is_not_installed(capsys, monkeypatch, tmp_path):
 
 
 def test_a_folder_of_another_family_beside_the_peer(capsys, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PEER_MODULES)
     monkeypatch.setattr(peer.importlib.util, "find_spec", lambda name: object())
     refuse(
         capsys,
@@ -207,7 +190,7 @@ def test_tensors_for_the_peer(tiny_folder):
         assert found["token_embd"].shape == found["output"].shape == (256, 128)
         assert found["blk.0.ffn_down_exps"].shape == (8, 128, 64) and len(found["blk.0.ffn_down_exps"].parts) == 8
         assert found["token_embd"].nbytes == 256 * 128 * 4.5 / 8
-        assert not found["blk.0.ffn_gate_inp"].quantized and not found["output_norm"].quantized
+        assert found["blk.0.ffn_gate_inp"].kind == found["output_norm"].kind == "F32"
         assert len(found) == 3 + 9 + 3
 
 
@@ -258,4 +241,4 @@ def test_a_file_that_llama_cpp_refuses(tmp_path):
         with pytest.raises(
             p.errors.RunError, match=f"llama.cpp .* does not load .*model.gguf \\(.*nosuch.*\\); .*{word}"
         ):
-            llama_cpp.LlamaCpp(file, 1, "f16")
+            llama_cpp.LlamaCpp(1).load(file, "f16")

@@ -109,6 +109,17 @@ def test_plain_tables(peer_too):
     assert ("× peer" in text) == peer_too
 
 
+def test_the_heading_of_a_gpu():
+    """It has no threads of its own; the peer says how it ran."""
+    made = made_report(peer_too=True)
+    made.device = {"name": "cuda:0", "hardware": "NVIDIA H200", "isa": "sm_90a", "threads": 0}
+    made.peer |= {"how": "all layers on the GPU"}
+    first, _, last = report.heading(made)
+    assert first.endswith("device cuda:0 (NVIDIA H200, sm_90a)")
+    assert last == "llama.cpp 1: all layers on the GPU"
+    assert report.heading(made_report(peer_too=True))[0].endswith("(h, avx2), 2 threads")
+
+
 def drawn(results):
     """(root of the plot, its texts, how often each tag comes)."""
     root = ElementTree.fromstring(plot.svg(results, "a & b", "c"))

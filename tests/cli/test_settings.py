@@ -22,7 +22,8 @@ def refuse(*arguments, words=()):
 def test_no_argument_tells_a_story():
     settings = parse_arguments([])
     assert settings.model == builtin_model() and settings.prompt == STORY_PROMPT and settings.streams
-    assert settings.temperature == STORY_TEMPERATURE and settings.batch_size == 1 and settings.threads == 0
+    assert settings.temperature == STORY_TEMPERATURE and settings.threads == 0
+    assert settings.batch_size is settings.context is settings.max_tokens is None  # memory has a say in them
     assert 0 <= settings.seed < 2**32 and settings.seed != parse_arguments([]).seed
 
 

@@ -77,7 +77,7 @@ static void check_run(ob_device *device, ob_library *library) {
                             .threadgroups = {1, 1, 1},
                             .threads = {4, 1, 1}};
     ob_chain *chain = ob_chain_new(device, &dispatch, 1, "adds", &error);
-    ob_run *run = chain == NULL ? NULL : ob_chain_commit(chain, 0, &error);
+    ob_run *run = chain == NULL ? NULL : ob_chain_commit(chain, (ob_rows){0}, &error);
     report("a run", run != NULL && ob_run_wait(run, &error) == 0, &error);
     size_t count = 9;
     char text[8] = "before";

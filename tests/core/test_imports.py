@@ -59,6 +59,8 @@ LATE = {
     ("device.gpu_kernels", "metalc.nvrtc"): OPTIONAL,
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
+    ("benching.torch_peer", "torch"): OPTIONAL,
+    ("benching.torch_peer", "transformers"): OPTIONAL,
 }
 
 

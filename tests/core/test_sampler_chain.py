@@ -62,7 +62,7 @@ def sample(device, rows, features=None, finite=False):
             writes.add(state.slots, slot, i)
             writes.add(state.temperatures, row.temperature, i)
             writes.add(state.seeds, (row.seed, 0), i)
-            sampler.seat(writes, i, row.settings, row.prompt, slot)
+            sampler.seat(writes, i, row.settings, row.prompt, len(row.prompt), slot)
             if sampler.features.penalties:
                 writes.add(sampler._history, everything[:-1], slot)  # the last one the step puts there
     outputs = chain.run(logits=np.stack([row.logits for row in rows]))
@@ -268,8 +268,8 @@ def test_a_row_without_penalties_is_not_copied(device):
     chain.view(adjusted)[:] = 7
     state.slots.write(device, [0, 1])
     with Writes(device) as writes:
-        sampler.seat(writes, 0, Sampling(), [1], 0)
-        sampler.seat(writes, 1, Sampling(repetition_penalty=2.0), [1], 1)
+        sampler.seat(writes, 0, Sampling(), [1], 1, 0)
+        sampler.seat(writes, 1, Sampling(repetition_penalty=2.0), [1], 1, 1)
     _, copy = chain.run(logits=np.ones((2, 50), np.float32))
     assert (copy[0] == 7).all() and (copy[1] != 7).all()
 

@@ -3,7 +3,8 @@
 //
 // Machine code is the path of such a library. FAKE_CUDA_FAIL has faults, each FUNCTION:NUMBER=RESULT: that call of that
 // function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
-// FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
+// FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. FAKE_CUDA_MEMORY is the bytes of the memory,
+// of which nothing counts as used. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -234,10 +235,14 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
     *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? major : 0;
     return SUCCESS;
 }
+static size_t memory(void) {
+    const char *text = getenv("FAKE_CUDA_MEMORY");
+    return text != NULL ? strtoull(text, NULL, 10) : (size_t)8 << 30;
+}
 EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     CALL(cuDeviceTotalMem);
     (void)device;
-    *bytes = (size_t)8 << 30;
+    *bytes = memory();
     return SUCCESS;
 }
 EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device) {
@@ -258,7 +263,7 @@ EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) { return context != NULL 
 EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) { return *context = NULL, SUCCESS; }
 EXPORT CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
     CALL(cuMemGetInfo);
-    *free = *total = (size_t)8 << 30;
+    *free = *total = memory();
     return SUCCESS;
 }
 

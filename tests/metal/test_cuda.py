@@ -135,3 +135,54 @@ def test_what_is_missing_is_named(problem, environment):
     assert done.stderr == ""
     assert done.stdout.startswith("no device named 'cuda' on this machine: ") and problem in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+UPLOADING = """
+import pathlib
+import sys
+import pipeline
+from pipeline.device import device, resources
+from pipeline.run import main
+
+library, *arguments = sys.argv[1:]
+resources.shader_library = lambda kind: pathlib.Path(library)  # the one that this driver has kernels for
+device.Device.simd_width = 32  # which a built-in kernel would tell
+if arguments:
+    sys.exit(main([*arguments, "--device", "cuda", "--prompt", "Once"]))
+from pipeline.checkpoints.storyteller import builtin_model
+with pipeline.open_checkpoint(builtin_model()) as checkpoint:
+    pipeline.load_model(checkpoint, device="cuda").place()
+"""
+
+
+def uploading(tmp_path, memory, *arguments):
+    """(exit status, messages, copies to the GPU) of a run, or without arguments of weights that go up."""
+    library, count = harness.build(PLAIN) / "library.metallib", tmp_path / "count"
+    environment = {
+        "OB_CUDA_DRIVER": str(harness.fake_driver(PLAIN)),
+        "FAKE_CUDA_MEMORY": str(memory),
+        "FAKE_CUDA_COUNT": str(count),
+    }
+    command = [sys.executable, "-c", UPLOADING, str(library), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    return done.returncode, done.stderr, sum(n for name, n in counts_of(count).items() if name.startswith("cuMemcpy"))
+
+
+@pytest.mark.parametrize(
+    "memory, message",
+    [
+        (16, "a KV cache of 1 × 1,000 positions takes 3.9 MiB in f16, the weights 8.2 MiB, scratch memory 4"),
+        (4, "the weights take 8.2 MiB; the device cuda:0 has 3.9 MiB left of 4.0 MiB; use a checkpoint of fewer bits"),
+    ],
+    ids=["cache", "weights"],
+)
+def test_what_does_not_fit_a_gpu_is_refused_before_a_byte_goes_up(tmp_path, memory, message):
+    status, messages, copies = uploading(tmp_path, memory << 20, "--context", "1000")
+    assert status == 2 and messages.count("\n") == 1, messages
+    assert message in messages
+    assert copies == 0
+
+
+def test_weights_that_fit_a_gpu_go_up(tmp_path):
+    status, messages, copies = uploading(tmp_path, 12 << 20)
+    assert (status, messages) == (0, "") and copies > 0

@@ -7,6 +7,7 @@ import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import UsageError
 from pipeline.generation import generator as generate
+from pipeline.generation import parts
 from pipeline.graph import memory
 from pipeline.graph.builder import Pipeline
 from pipeline.models import fitting
@@ -93,7 +94,7 @@ def windowed(monkeypatch, model, ring):
     monkeypatch.setattr(
         model, "cache_layers", lambda: [Layer(c.kv_heads, c.head_dim, window=WINDOW)] * c.layers, raising=False
     )
-    monkeypatch.setattr(generate, "PREFILL_ROWS", ROWS)
+    monkeypatch.setattr(parts, "PREFILL_ROWS", ROWS)
 
 
 def texts(model, batch_size, kv_cache):
@@ -117,7 +118,7 @@ def test_rings_give_the_bits_of_caches_of_everything(model, monkeypatch, batch_s
         _, wanted = texts(model, 1, kv_cache)
     windowed(monkeypatch, model, ring=True)
     generator, found = texts(model, batch_size, kv_cache)
-    assert {keys.shape[2] for keys in generator._cache.keys} == {WINDOW + ROWS - 1}
+    assert {keys.shape[2] for keys in generator.scheduler._parts.cache.keys} == {WINDOW + ROWS - 1}
     assert found == wanted
     monkeypatch.undo()
     _, without = texts(model, 1, kv_cache)

@@ -41,8 +41,7 @@ def model(tmp_path_factory):
         metadata["tokenizer.chat_template"] = "{% for m in messages %}{{ bos_token }}{{ m.content }}{% endfor %}"
         tensors, data = [], b""
         for target in targets(checkpoint):
-            parts = [part if isinstance(part, tuple) else (part, None) for part in target.parts]
-            array = np.concatenate([values(checkpoint, *part).reshape(-1) for part in parts])
+            array = np.concatenate([values(checkpoint, part.module, part.index).reshape(-1) for part in target.parts])
             kind = F16 if len(target.shape) > 1 else F32
             tensors.append((f"{target.name}.weight", target.shape[::-1], kind))
             data += array.astype(np.float16 if kind == F16 else np.float32).tobytes()

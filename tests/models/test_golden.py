@@ -11,8 +11,7 @@ from support.paths import ROOT, golden
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.generation import generator as generator_module
-from pipeline.generation import prefill
+from pipeline.generation import parts, prefill
 from pipeline.metalc.toolchain import runnable_isas
 
 GOLDEN = golden("golden")
@@ -162,7 +161,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     """Prefill in chunks, and token by token through the decode chain, leave the same cache."""
     model, golden = story
     for name, value in settings.items():
-        monkeypatch.setattr(prefill if name == "PREFILL_SCRATCH" else generator_module, name, value)
+        monkeypatch.setattr(prefill if name == "PREFILL_SCRATCH" else parts, name, value)
     prompt = tuple((golden[0]["prompt_ids"] + golden[0]["tokens"] + golden[1]["tokens"]) * 20)[
         : 300 if settings else 600
     ]
@@ -170,7 +169,7 @@ def test_prompts_longer_than_a_prefill_chunk(story, monkeypatch, settings):
     events = list(generator.run([p.Request(0, prompt, 4)]))
     chunks = [event.tokens for event in events if isinstance(event, p.generation.Prefilled)]
     assert len(chunks) > 1 and sum(chunks) == len(prompt) - 1 and chunks[0] == max(chunks) <= 512
-    assert generator._prefill.chain.plan.layout.nbytes <= prefill.PREFILL_SCRATCH
+    assert generator.scheduler._parts.prefill.chain.plan.layout.nbytes <= prefill.PREFILL_SCRATCH
     finished = [event for event in events if isinstance(event, p.generation.Finished)]
     logits = model.logits(list(prompt) + finished[0].tokens)
     assert [int(row.argmax()) for row in logits[len(prompt) - 1 : -1]] == finished[0].tokens

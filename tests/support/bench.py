@@ -1,7 +1,12 @@
 """What the tests of the benchmark share: a tiny shape, a cache folder of their own, its command line."""
 
+import json
+from pathlib import Path
+
 from pipeline import bench
 from pipeline.benching import bandwidth
+
+PEER_MODULES = Path(__file__).parent / "peer_modules"  # stand-ins for packages of peers
 
 TINY = {
     "model_type": "qwen3_moe",
@@ -45,3 +50,8 @@ def refuse(capsys, *arguments, words):
     assert err.startswith("onebuf: error: ") and err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+def calls(log):
+    """What the stand-in for llama-cpp-python noted."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

@@ -32,7 +32,7 @@ def cache_bytes(model, batch_size, context, kv_cache="f16"):
 class Generator:
     """Runs `batch_size` requests side by side, one token of each a step, like the real one."""
 
-    def __init__(self, model, *, batch_size=1, context=None, kv_cache="f16", trace=False, sampling=None, progress=None):
+    def __init__(self, model, *, batch_size=1, context=None, trace=False, **others):
         self.model, self.batch_size, self.context, self.tracing = model, batch_size, context, trace
         self.stats = Stats(expert_counts=numpy.arange(1, 129).reshape(8, 16))
         self._sleep = float(os.environ.get("FAKE_SLEEP", "0"))
@@ -106,7 +106,7 @@ def load_model(checkpoint, *, device="auto", threads=0, isa=None):
         checkpoint.tensor(name)
     return SimpleNamespace(
         config=checkpoint.config,
-        device=SimpleNamespace(name="fake", isa="", threads=threads or 2),
+        device=SimpleNamespace(name="fake", isa="", threads=threads or 2, unified=True),
         dispatches_per_layer=11,
         context=checkpoint.config["max_position_embeddings"],
         vocab_size=checkpoint.config["vocab_size"],

@@ -33,7 +33,7 @@ class Norms(Step):
         """norm(x): [R, dim]."""
         self._activations(name, x)
         stored, kernel, constants = self._norm(x, weight, None, eps, weight_offset, name)
-        y = self.scratch(name, x.shape, x.dtype)
+        y = self._like(x, name)
         self.add(name, f"rms_norm_{kernel}", (x, stored), (y,), constants)
         return y
 
@@ -59,7 +59,7 @@ class Norms(Step):
                 self.rms_norm(x, weight, eps, name, weight_offset=weight_offset) for weight, name in zip(weights, names)
             )
             return a, b, c
-        a, b, c = (self.scratch(name, x.shape, x.dtype) for name in names)
+        a, b, c = (self._like(x, name) for name in names)
         stored = [weight for weight, *_ in made]
         self.add("+".join(names), f"rms_norm3_{made[0][1]}", (x, *stored), (a, b, c), made[0][2])
         return a, b, c
@@ -192,7 +192,7 @@ class Norms(Step):
     ) -> Tensor:
         self._activations(name, residual, x)
         stored, kernel, constants = self._norm(x, weight, scalar, eps, weight_offset, name)
-        y = self.scratch(name, x.shape, x.dtype)
+        y = self._like(x, name)
         reads = [residual, x, stored]
         if scalar is not None:
             reads.append(self.vector(scalar, self.named(name + ".scalar")))
@@ -213,7 +213,7 @@ class Norms(Step):
     ) -> tuple[Tensor | None, Tensor]:
         self._activations(name, residual, x)
         stored, kernel, constants = self._norm(x, weight, scalar, eps, weight_offset, name)
-        y = self.scratch(name, x.shape, x.dtype)
+        y = self._like(x, name)
         reads = [residual, x, stored]
         if scalar is not None:
             reads.append(self.vector(scalar, self.named(name + ".scalar")))
@@ -228,7 +228,7 @@ class Norms(Step):
         reads it: the very memory of residual or x is right, a part of it is not."""
         residual, x, *_ = reads
         if isinstance(out_sum, bool):
-            return self.scratch(name + ".sum", x.shape, x.dtype) if out_sum else None
+            return self._like(x, name + ".sum") if out_sum else None
         self._activations(name, residual, out_sum)
         if out_sum.role == "weight":
             raise BuildError(f"{self.named(name)}: out_sum = {out_sum.name} is a weight; give a tensor that may change")
@@ -240,6 +240,10 @@ class Norms(Step):
                     f"give all of {residual.name} or {x.name}, or memory apart"
                 )
         return out_sum
+
+    def _like(self, x: Tensor, name: str) -> Tensor:
+        """A value of as many numbers per row as x has."""
+        return self.scratch(name, (self.rows, *x.shape[1:]), x.dtype)
 
     def _activations(self, name: str, *tensors: Tensor) -> None:
         """Demands that all are [rows, dim], of one dtype that the kernels take."""

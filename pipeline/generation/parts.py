@@ -1,0 +1,55 @@
+"""What a scheduler of a size is made of, and the size for which a device's memory has room."""
+
+from __future__ import annotations
+
+import functools
+
+from ..models.cache import PREFILL_ROWS, Cache
+from ..models.decoder import Model
+from ..models.fitting import Size, fit
+from .decode import Decode
+from .mixed import Mixed
+from .prefill import Prefill
+from .sampler import Features
+from .seats import Seats
+
+
+class Parts:
+    """The rows and the chains, which are planned on paper: nothing is allocated before it is used. So what they need is
+    known before a byte of the weights goes to the device.
+
+    prompt_rows: the most tokens of prompts beside rows that decode; copies: of what a decode step puts out.
+    """
+
+    def __init__(
+        self, model: Model, cache: Cache, size: Size, features: Features, prompt_rows: int, copies: int
+    ) -> None:
+        self.size = size
+        self.cache = cache
+        self.seats = Seats(model.device, size.batch_size, PREFILL_ROWS, size.context, features)
+        self.decode = Decode(model, cache, self.seats, copies)
+        # A sequence's last token may lead, and all of its rows are to fit a window's ring.
+        self.mixed = Mixed(model, cache, self.seats, min(prompt_rows, PREFILL_ROWS - 1)) if prompt_rows else None
+        self.prefill = Prefill(model, cache, self.seats)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch memory, which all chains have at the same time, and of the rows' state."""
+        prompts = [chain.plan.layout.nbytes for chain in (self.mixed, self.prefill) if chain is not None]
+        return self.decode.nbytes_on_device + sum(prompts) + self.seats.nbytes
+
+
+def fitting_parts(
+    model: Model, wanted: Size, least: Size, dtype: str, features: Features, prompt_rows: int, copies: int
+) -> tuple[Parts, str]:
+    """The parts of the size that `fit` finds, and its line. Each size is planned once."""
+
+    def cache(size: Size) -> Cache:
+        return model.cache(size.batch_size, size.context, dtype, PREFILL_ROWS)
+
+    @functools.cache
+    def parts(size: Size) -> Parts:
+        return Parts(model, cache(size), size, features, prompt_rows, copies)
+
+    size, line = fit(model, wanted, least, dtype, lambda s: cache(s).nbytes, lambda s: parts(s).scratch_bytes)
+    return parts(size), line
