@@ -35,7 +35,7 @@ METAL_FUNC metal::float4 load_floats(device const float *p, uint left, uint done
 //
 //   span               columns that a lane takes at a time
 //   scaled             whether spans have scales, which come after their sums
-//   chains             sums of a span's products: one, or those of even and of odd columns
+//   chains             sums of a span's products: one, which goes on from span to span, or those of even and of odd columns
 //   rolled             whether the code for a span is there once, and not once for each span in flight
 //   flight             spans that a simdgroup loads before it uses the first; own_flight: the same per row of an expert
 //   one, many          outputs that a simdgroup computes at a time, for one row of activations and for several
@@ -87,7 +87,7 @@ struct SimdRow<PlainRow<T>> {
     enum {
         span = 16 / sizeof(T),
         scaled = 0,
-        chains = 1,
+        chains = 2,
         rolled = 0,
         flight = 8,
         own_flight = 4,
@@ -130,7 +130,7 @@ struct Packed<PlainRow<T>> {
         }
     }
     METAL_FUNC metal::float4 quad(uint j) const { return elements(words, j, T(0)); }
-    METAL_FUNC float scaled(thread const float *own, float, float) const { return own[0]; }
+    METAL_FUNC float scaled(thread const float *own, float, float acc) const { return acc + (own[0] + own[1]); }
 };
 
 // Integers of 4 or 8 bits

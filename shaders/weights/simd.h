@@ -7,6 +7,7 @@
 #ifndef OB_WEIGHTS_SIMD_H
 #define OB_WEIGHTS_SIMD_H
 
+#include "../early.h"
 #include "packed.h"
 
 // A lane's activations are neighbouring floats, and lanes that read theirs side by side would hit the same banks of
@@ -108,7 +109,7 @@ METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, thread 
     float own[O * R * chains];
     float parts[R * 8];  // sums of the activations, four by four
     OB_UNROLL
-    for (uint i = 0; i < O * R * chains; i++) own[i] = SimdRow<Row>::scaled ? 0 : acc[i / chains];
+    for (uint i = 0; i < O * R * chains; i++) own[i] = chains > 1 ? 0 : acc[i];
     OB_UNROLL
     for (uint j = 0; j < quads; j++) {
         metal::float4 v[R];
@@ -146,28 +147,38 @@ METAL_FUNC void load_span(thread const Row *rows, bool active, uint column, thre
     for (uint o = 0; o < O; o++) w[o].template load<aligned>(rows[o], column);
 }
 
-// The loads of F spans per row are in flight: a span's place is filled anew as soon as it has been used.
+// w[n · O + o] = span number n of row o from `column` on, for n < F.
+template <bool aligned, uint F, uint O, typename Row>
+METAL_FUNC void load_spans(thread const Row *rows, bool active, uint column, uint stride, thread Packed<Row> *w) {
+    OB_UNROLL
+    for (uint n = 0; n < F; n++) load_span<aligned, O>(rows, active, column + n * stride, w + n * O);
+}
+
+// The loads of F spans per row are in flight. Where the code of a span is there once, a span's place is filled anew as
+// soon as it has been used. Else all F are loaded together: a GPU waits for all loads of a loop, the newest, too.
 template <uint F, uint O, uint R, typename Row>
 METAL_FUNC void staged_products(thread const Row *rows, bool active, thread const Inputs<R> &x, bool again, Stage stage,
                                 Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4, spans = OB_STAGE_QUADS / quads / R;
     // A long body runs again and again, with its weights always in the first places: a GPU's core waits for code, too.
-    const uint step = SimdRow<Row>::rolled ? 1 : F;
+    const bool rolled = SimdRow<Row>::rolled;
+    const uint step = rolled ? 1 : F;
     uint columns = rows[0].columns, stride = span * place.width, own = place.lane * span;
     bool staged = again && columns <= spans * stride;
     Packed<Row> w[F * O];
     OB_UNROLL
     for (uint i = 0; i < O * R; i++) sums[i] = 0;
+    if (rolled) {
+        load_spans<true, F, O>(rows, active, own, stride, w);
+        wait_for_kernels();
+    }
     OB_ROLLED
     for (uint begin = 0; begin < columns; begin += spans * stride) {
         // One row's spans end with the lanes that have columns; those of several rows have fixed places.
         uint used = R == 1 ? metal::min((columns - begin + stride - 1) / stride, spans) : R * spans;
         metal::float4 v[OB_STAGE_BATCH];
-        if (begin == 0) {
-            OB_UNROLL
-            for (uint n = 0; n < F; n++) load_span<true, O>(rows, active, n * stride + own, w + n * O);
-            metal::simdgroup_barrier(metal::mem_flags::mem_none);
-        }
+        if (!rolled) load_spans<true, F, O>(rows, active, begin + own, stride, w);
+        if (!rolled && begin == 0) wait_for_kernels();
         if (!staged) {
             stage_load<quads, spans, R>(x, begin, columns, 0, place, v);
             metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
@@ -182,6 +193,10 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
         }
         OB_ROLLED
         for (uint first = 0; first < spans && begin + first * stride < columns; first += step) {
+            if (!rolled && first != 0) {
+                load_spans<true, F, O>(rows, active, begin + first * stride + own, stride, w);
+                metal::simdgroup_barrier(metal::mem_flags::mem_none);
+            }
             OB_UNROLL
             for (uint n = 0; n < step; n++) {
                 uint column = begin + (first + n) * stride;
@@ -190,12 +205,11 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
                 OB_UNROLL
                 for (uint r = 0; r < R; r++) in[r] = {stage, r * spans + first + n, place.lane, place.width};
                 add_span<O, R>(w + n * O, in, sums);
-                if (step == 1) {
-                    OB_UNROLL
-                    for (uint i = 0; i + O < F * O; i++) w[i] = w[i + O];
-                }
+                if (!rolled) continue;
+                OB_UNROLL
+                for (uint i = 0; i + O < F * O; i++) w[i] = w[i + O];
                 if (column + F * stride < columns)
-                    load_span<true, O>(rows, active, column + F * stride + own, w + (n + F - step) % F * O);
+                    load_span<true, O>(rows, active, column + F * stride + own, w + (F - 1) * O);
             }
         }
     }
@@ -210,8 +224,7 @@ METAL_FUNC void direct_products(thread const Row *rows, device const float *x, P
     OB_ROLLED
     for (uint begin = 0; begin < columns; begin += F * stride) {
         Packed<Row> w[F * O];
-        OB_UNROLL
-        for (uint n = 0; n < F; n++) load_span<aligned, O>(rows, true, begin + n * stride + own, w + n * O);
+        load_spans<aligned, F, O>(rows, true, begin + own, stride, w);
         metal::simdgroup_barrier(metal::mem_flags::mem_none);
         OB_UNROLL
         for (uint n = 0; n < F; n++) {
@@ -233,20 +246,21 @@ __attribute__((noinline)) float unaligned_product(Row row, device const float *x
 
 // sums[o · R + r] = w[o] · x.row[r] for the rows of this simdgroup, in every lane. All simdgroups of a threadgroup call
 // this together, with the same x; one that is not active gets nothing useful. `again`: x and the stage are those of the
-// threadgroup's call before.
+// threadgroup's call before. Of what kernels write, nothing is read before wait_for_kernels(), which this calls.
 template <uint O, uint R, typename Row>
 METAL_FUNC void simd_products(thread const Row *w, bool active, thread const Inputs<R> &x, bool again, Stage stage,
                               Place place, thread float *sums) {
     const uint spans = OB_STAGE_QUADS * 4 / SimdRow<Row>::span / R;
-    const uint flight = SimdRow<Row>::flight / (R > 1 ? 2 : 1);  // registers hold more sums, then
+    const uint flight = SimdRow<Row>::flight / (R > 1 && SimdRow<Row>::rolled ? 2 : 1);
     const uint most = flight > O ? flight / O : 1;
-    bool fits = true;
+    bool fits = w[0].columns > 0;
     for (uint o = 0; o < O; o++) fits = fits && SimdRow<Row>::fits(w[o]);
     for (uint r = 0; r < R; r++) fits = fits && is_aligned(x.row[r]);
     if (fits) {
         staged_products<(SimdRow<Row>::rolled || most < spans ? most : spans), O, R>(w, active, x, again, stage, place,
                                                                                      sums);
     } else {
+        wait_for_kernels();
         OB_ROLLED
         for (uint i = 0; i < O * R; i++) {
             Row row = w[0];
