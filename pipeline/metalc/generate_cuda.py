@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import annotations, toolchain
+from . import toolchain, user_annotations
 from .errors import at
 from .generate import CUDA_THREADS, SPACES, plain
 from .kernels import Kernel
@@ -91,7 +91,7 @@ def symbol(kernel: Kernel, number: int) -> str:
 
 def unit(shader: Shader, kernels: list[Kernel]) -> str:
     """CUDA C++ for one .metal file, to be compiled by NVRTC."""
-    annotations.check_waits(shader, kernels)
+    user_annotations.check_waits(shader, kernels)
     seen: set[str] = set()
     undefine = "".join(f"#undef {word}\n" for word in SPACES)
     parts = [

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .annotations import Annotations, annotations
+from . import user_annotations
 from .bindings import Binding, bind
 from .constants import integer
 from .errors import CompileError, at
@@ -43,7 +43,7 @@ class Kernel:
     file: str
     line: int
     max_threads: int | None  # per threadgroup, where the shader says it
-    notes: Annotations  # what [[user_annotation]] says
+    notes: user_annotations.Annotations  # what [[user_annotation]] says
 
 
 def kernels(shader: Shader) -> list[Kernel]:
@@ -109,7 +109,7 @@ def _kernel(
         file=declaration.file,
         line=declaration.line,
         max_threads=_max_threads(shader, (*declaration.attributes, *source.attributes)),
-        notes=annotations((*declaration.attributes, *source.attributes), name, bindings),
+        notes=user_annotations.read((*declaration.attributes, *source.attributes), name, bindings),
     )
 
 

@@ -187,6 +187,8 @@ static const metallib_member argument_members[] = {
 
 #define READS(name, index, type, size)                                                                         \
     {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL, 0}
+#define EARLY(name, index, type, size)                                                                         \
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL, 1}
 #define WRITES(name, index, type, size)                                                                        \
     {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL, 0}
 #define CONSTANT(name, index, type, size)                                                                      \
@@ -215,7 +217,7 @@ static const metallib_argument stash_arguments[] = {WRITES("wrong", 0, UINT, 4),
                                                     THREADGROUP("t", 2, UCHAR, 1)};
 static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WRITES("to", 1, UINT, 4),
                                                    CONSTANT("value", 2, UINT, 4)};
-static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
+static const metallib_argument total_arguments[] = {EARLY("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
                                                     CONSTANT("n", 2, UINT, 4)};
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
 

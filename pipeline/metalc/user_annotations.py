@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
-
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .bindings import Binding
 from .errors import at
@@ -16,7 +16,7 @@ from .syntax import Attribute, Shader
 if TYPE_CHECKING:
     from .kernels import Kernel
 
-__all__ = ["Annotations", "annotations", "check_waits"]
+__all__ = ["Annotations", "check_waits", "read"]
 
 WAIT = "metallib_wait"  # what the kernel calls before it touches what other kernels may write
 _NOT_FUNCTIONS = frozenset(("if", "for", "while", "switch"))
@@ -35,20 +35,24 @@ class Annotations:
     line: int = 0
 
 
-def annotations(attributes: Sequence[Attribute], kernel: str, bindings: Sequence[Binding]) -> Annotations:
+def read(attributes: Sequence[Attribute], kernel: str, bindings: Sequence[Binding]) -> Annotations:
     """What the attributes of a kernel say, checked."""
-    resident, early, file, line = 0, (), "", 0
+    resident, file, line = 0, "", 0
+    early: tuple[str, ...] = ()
     for attribute in attributes:
         if attribute.name != "user_annotation":
             continue
-        for entry in (attribute.argument or "").strip().strip('"').split(";"):
+        said = "".join(re.findall(r'"([^"]*)"', attribute.argument or ""))  # adjacent literals are one
+        for entry in said.split(";"):
             key, _, value = (part.strip() for part in entry.partition(":"))
             if key == "resident threads" and value.isdecimal():
                 resident = int(value)
             elif key == "early":
                 early = tuple(name.strip() for name in value.split(","))
                 file, line = attribute.file, attribute.line
-    readable = {b.parameter.name for b in bindings if b.kind == "buffer" and {"device", "const"} <= {*b.parameter.words}}
+    readable = {
+        b.parameter.name for b in bindings if b.kind == "buffer" and {"device", "const"} <= {*b.parameter.words}
+    }
     for name in early:
         if name not in readable:
             raise at(file, line, f"kernel '{kernel}' has no parameter 'device const ... {name}' to read early")
@@ -75,7 +79,7 @@ def check_waits(shader: Shader, kernels: Iterable[Kernel]) -> None:
 def _callers(shader: Shader, callee: str) -> set[str]:
     """Names of the functions that call it, or one that does, or so it seems: overloads count as one."""
     stream = TokenStream(shader.text, shader.file)
-    tokens, callers = stream.tokens, defaultdict(set)
+    tokens, callers = stream.tokens, defaultdict[str, set[str]](set)
     for index, token in enumerate(tokens):
         if token.text != "{" or index not in stream.pairs:
             continue
