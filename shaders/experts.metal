@@ -22,7 +22,7 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases,
             rows[2 * o + 1] = up.row(row);
         }
         float sums[2 * O];
-        simd_products<2 * O, 1>(rows, output < end, inputs_of<1>(x, 0), stage, place, sums);
+        simd_products<2 * O, 1>(rows, output < end, inputs_of<1>(x, 0), first != begin, stage, place, sums);
         for (uint o = place.lane; o < O && output + o < end; o += place.width) {
             float g = sum_at<2 * O>(sums, 2 * o), u = sum_at<2 * O>(sums, 2 * o + 1);
             h[output + o] = activated(g, u, biases, id, output + o, args);
@@ -114,7 +114,7 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
         ulong row = ulong(ids[k]) * args.outputs + output;
         typename W::Row rows[O];
         for (uint o = 0; o < O; o++) rows[o] = down.row(row + o);
-        simd_products<O, 1>(rows, true, inputs_of<1>(h + ulong(k) * args.inputs, 0), OB_STAGE, place, product);
+        simd_products<O, 1>(rows, true, inputs_of<1>(h + ulong(k) * args.inputs, 0), false, OB_STAGE, place, product);
         for (uint o = 0; o < O; o++)
             sums[o] = add_expert(sums[o], weights[k], add_bias(product[o], bias, args.bias, row + o));
     }

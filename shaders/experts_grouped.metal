@@ -78,14 +78,15 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
         rows.row[r] = x + ulong(args.dense ? i : pair_at(pairs, i, args) / args.top_k) * args.inputs;
     }
     const uint pair = R == 1 ? 2 : SimdRow<typename W::Row>::pair;
-    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += place.groups) {
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    for (uint first_output = begin; first_output < end; first_output += place.groups) {
         uint output = first_output + place.group;
         ulong row = ulong(expert) * args.expert_rows + min(output, end - 1) * args.row_step;
         typename W::Row both[2] = {gate.row(row), up.row(row)};
         float sums[2 * R];
         for (uint i = 0; i < 2; i += pair)
-            simd_products<pair, R>(both + i, output < end, rows, stage, place, sums + i * R);
+            simd_products<pair, R>(both + i, output < end, rows, i != 0 || first_output != begin, stage, place,
+                                   sums + i * R);
         if (output >= end) continue;
         for (uint r = place.lane; r < count; r += place.width) {
             float g = sum_at<R>(sums, r), u = sum_at<R>(sums + R, r);
@@ -166,13 +167,13 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
     Inputs<R> rows;
     for (uint r = 0; r < R; r++) rows.row[r] = h + ulong(min(r, count - 1)) * args.inputs;
     const uint O = R == 1 ? SimdRow<typename W::Row>::one : SimdRow<typename W::Row>::many;
-    uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs);
-    for (uint first_output = tile * OB_LINEAR_OUTPUTS; first_output < end; first_output += O * place.groups) {
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    for (uint first_output = begin; first_output < end; first_output += O * place.groups) {
         uint output = first_output + O * place.group;
         typename W::Row weights[O];
         for (uint o = 0; o < O; o++) weights[o] = down.row(first + min(output + o, end - 1));
         float sums[O * R];
-        simd_products<O, R>(weights, output < end, rows, stage, place, sums);
+        simd_products<O, R>(weights, output < end, rows, first_output != begin, stage, place, sums);
         for (uint i = place.lane; i < O * R; i += place.width) {
             uint o = output + i / R, r = i % R;
             if (o >= end || r >= count) continue;

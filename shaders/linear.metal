@@ -59,12 +59,12 @@ METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output
     Inputs<R> in;
     for (uint r = 0; r < R; r++) in.row[r] = x + ulong(row + min(r, count - 1)) * inputs;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, out.outputs);
-    for (uint first = tile * OB_LINEAR_OUTPUTS; first < end; first += O * place.groups) {
+    for (uint begin = tile * OB_LINEAR_OUTPUTS, first = begin; first < end; first += O * place.groups) {
         uint output = first + O * place.group;
         typename W::Row rows[O];
         float sums[O * R];
         for (uint o = 0; o < O; o++) rows[o] = weight.row(min(output + o, end - 1));
-        simd_products<O, R>(rows, output < end, in, stage, place, sums);
+        simd_products<O, R>(rows, output < end, in, first != begin, stage, place, sums);
         for (uint i = place.lane; i < O * R; i += place.width) {
             uint o = output + i / R, r = i % R;
             if (o < end && r < count) write_output(out, row + r, o, sum_at<O * R>(sums, i));
@@ -105,10 +105,12 @@ METAL_FUNC Output linear_output(device float *y, device const ushort *bias, devi
 // weight [outputs, inputs], x [rows, inputs], y [rows, outputs]; bias [outputs], add [rows, outputs] and gate [rows]
 // are read where args says so. Grid: output tiles × row tiles. Steps `linear`, `mlp` and `moe_router`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void linear(
-    device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]], device const ushort *bias [[buffer(2)]],
-    device const float *add [[buffer(3)]], device const float *gate [[buffer(4)]], device float *y [[buffer(5)]],
-    constant LinearArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
+  user_annotation("resident threads: 768; early: weight")]] kernel void
+linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
+       device const ushort *bias [[buffer(2)]], device const float *add [[buffer(3)]],
+       device const float *gate [[buffer(4)]], device float *y [[buffer(5)]], constant LinearArgs &args [[buffer(6)]],
+       uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     linear_tile(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x,
                 at.y, OB_STAGE, OB_PLACE);
@@ -116,7 +118,8 @@ template <typename T>
 
 // `linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
+  user_annotation("resident threads: 768; early: weight, scales, biases")]] kernel void
 linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
               device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
               device const ushort *bias [[buffer(4)]], device const float *add [[buffer(5)]],
@@ -157,12 +160,14 @@ METAL_FUNC Output one_output(uint matrix, device float *y0, device float *y1, de
 // y_i = x · w_iᵀ + bias_i, i = 0, 1, 2. weight_i [outputs_i, inputs], x [rows, inputs], bias_i [outputs_i], read where
 // args says so; y_i [rows, outputs_i]. Grid: output tiles of all three × row tiles. Step `linear3`.
 template <typename T>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void linear3(
-    device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]], device const T *weight2 [[buffer(2)]],
-    device const float *x [[buffer(3)]], device const ushort *bias0 [[buffer(4)]],
-    device const ushort *bias1 [[buffer(5)]], device const ushort *bias2 [[buffer(6)]], device float *y0 [[buffer(7)]],
-    device float *y1 [[buffer(8)]], device float *y2 [[buffer(9)]], constant Linear3Args &args [[buffer(10)]],
-    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
+  user_annotation("resident threads: 768; early: weight0, weight1, weight2")]] kernel void
+linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(1)]],
+        device const T *weight2 [[buffer(2)]], device const float *x [[buffer(3)]],
+        device const ushort *bias0 [[buffer(4)]], device const ushort *bias1 [[buffer(5)]],
+        device const ushort *bias2 [[buffer(6)]], device float *y0 [[buffer(7)]], device float *y1 [[buffer(8)]],
+        device float *y2 [[buffer(9)]], constant Linear3Args &args [[buffer(10)]],
+        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
     linear_tile(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
@@ -172,7 +177,9 @@ template <typename T>
 
 // `linear3` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
+  user_annotation("resident threads: 768; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, "
+                  "scales2, biases2")]] kernel void
 linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
                device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
                device const S *scales1 [[buffer(4)]], device const S *biases1 [[buffer(5)]],

@@ -73,7 +73,8 @@ struct SimdRow {
 
 // sums[o · R + r] = w[o] · x.row[r].
 template <uint O, uint R, typename Row>
-METAL_FUNC void simd_products(thread const Row *w, bool, thread const Inputs<R> &x, Stage, Place, thread float *sums) {
+METAL_FUNC void simd_products(thread const Row *w, bool, thread const Inputs<R> &x, bool, Stage, Place,
+                              thread float *sums) {
     dots<O, R>(w, x, 0, 1, sums);
 }
 #else

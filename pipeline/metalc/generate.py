@@ -171,7 +171,8 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, isa: str) ->
         rows.append(
             f"  metallib_thunk::describe<{signature}::parameter<{position}>>("
             f"{_string(binding.parameter.name)}, {kind}, {binding.index}, "
-            f"{int(binding.constant)}, {len(fields)}, {members}),\n"
+            f"{int(binding.constant)}, {len(fields)}, {members}, "
+            f"{int(binding.parameter.name in kernel.notes.early)}),\n"
         )
     table = "nullptr"
     # A threadgroup's most threads, a simdgroup's lanes.

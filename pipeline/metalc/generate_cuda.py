@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import specialise, toolchain
+from . import specialise, toolchain, user_annotations
 from .errors import at
 from .generate import CUDA_THREADS, SPACES, plain
 from .kernels import Kernel
@@ -53,13 +53,23 @@ METAL_FUNC void metallib_kernel_{number}(A &&...a) {{
 {closed}}} }}
 extern "C" __global__ void __launch_bounds__({threads}) {symbol}({parameters}metallib_cuda_launch launch) {{
   metallib_cuda::begin();
-{memory}{arguments}  metallib_cuda::wait();
+{memory}{arguments}{body}}}
+#endif
+"""
+_BODY = """\
+  metallib_cuda::note(launch);
+  metallib_cuda::wait();
   metallib_cuda::started(launch);
   const metallib_cuda::thread_place at(launch);
   if (at.outside()) return;
   {kernel}({values});
-}}
-#endif
+"""
+# The last line is for threads that return early: a kernel that is done says to the next that those before it are, too.
+_EARLY_BODY = """\
+  metallib_cuda::note(launch);
+  const metallib_cuda::thread_place at(launch);
+  if (!at.outside()) {kernel}({values});
+  metallib_cuda::wait();
 """
 
 
@@ -81,9 +91,11 @@ def symbol(kernel: Kernel, number: int) -> str:
 
 def unit(shader: Shader, kernels: list[Kernel]) -> str:
     """CUDA C++ for one .metal file, to be compiled by NVRTC."""
+    user_annotations.check_waits(shader, kernels)
     seen: set[str] = set()
     undefine = "".join(f"#undef {word}\n" for word in SPACES)
     parts = [
+        _early(kernels),
         "".join(f"#define {define[2:].replace('=', ' ')}\n" for define in toolchain.defines(toolchain.CUDA)),
         _inlined("metal_system", seen),
         "namespace ob { namespace metallib_source {\n",
@@ -99,6 +111,15 @@ def unit(shader: Shader, kernels: list[Kernel]) -> str:
     ]
     parts += [_kernel(kernel, number) for number, kernel in enumerate(kernels)]
     return "".join(parts)
+
+
+def _early(kernels: list[Kernel]) -> str:
+    """Defines METALLIB_EARLY where a kernel is compiled that waits by itself, or all kernels of the unit are."""
+    numbers = [number for number, kernel in enumerate(kernels) if kernel.notes.early]
+    if not numbers:
+        return ""
+    named = "".join(f" || METALLIB_KERNEL == {number}" for number in numbers)
+    return f"#if !defined(METALLIB_KERNEL){named}\n#define METALLIB_EARLY\n#endif\n"
 
 
 def _inlined(name: str, seen: set[str]) -> str:
@@ -139,6 +160,7 @@ def _kernel(kernel: Kernel, number: int) -> str:
         constant = "true" if binding.constant else "false"
         arguments.append(f"  const metallib_cuda::argument<{kind}, {constant}> a{position}({source});\n")
         values.append(f"a{position}.get()")
+    body = _EARLY_BODY if kernel.notes.early else _BODY
     return _KERNEL.format(
         number=number,
         opened="".join(f"namespace {name} {{ " for name in kernel.scope),
@@ -149,15 +171,15 @@ def _kernel(kernel: Kernel, number: int) -> str:
         parameters="".join(parameters),
         memory=memory,
         arguments="".join(arguments),
-        kernel=f"{path}metallib_kernel_{number}",
-        values=", ".join(values),
+        body=body.format(kernel=f"{path}metallib_kernel_{number}", values=", ".join(values)),
     )
 
 
 def _bounds(kernel: Kernel) -> str:
     """What __launch_bounds__ takes: threads of a block and, where the shader says it, blocks per multiprocessor."""
     threads = kernel.max_threads or CUDA_THREADS
-    return f"{threads}, {max(kernel.resident // threads, 1)}" if kernel.resident else str(threads)
+    resident = kernel.notes.resident
+    return f"{threads}, {max(resident // threads, 1)}" if resident else str(threads)
 
 
 def table(units: Iterable[str], entries: Iterable[Entry]) -> str:

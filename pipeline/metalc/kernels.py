@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from . import user_annotations
 from .bindings import Binding, bind
 from .constants import integer
 from .errors import CompileError, at
@@ -43,7 +44,7 @@ class Kernel:
     file: str
     line: int
     max_threads: int | None  # per threadgroup, where the shader says it
-    resident: int  # threads of a core of a GPU that registers must suffice for, 0 where the shader does not say
+    notes: user_annotations.Annotations  # what [[user_annotation]] says
 
 
 def kernels(shader: Shader) -> list[Kernel]:
@@ -98,29 +99,20 @@ def _kernel(
     if source.result != "void":
         raise fail(f"kernel '{name}' returns {source.result or 'nothing'}; a kernel must return void")
     deduced = declaration.instantiation and "<" not in declaration.name
+    bindings = bind(shader, name, declaration.scope, source.parameters or ())
     return Kernel(
         name=name,
         base_name=declaration.base_name.split("::")[-1].strip(),
         call=_deduced(declaration) if deduced else _qualified(declaration),
         scope=declaration.scope,
-        bindings=bind(shader, name, declaration.scope, source.parameters or ()),
+        bindings=bindings,
         threadgroup_arrays=() if deduced else (primary or declaration).threadgroup_arrays,
         template=primary.template if primary is not None and declaration.instantiation and not deduced else "",
         file=declaration.file,
         line=declaration.line,
         max_threads=_max_threads(shader, (*declaration.attributes, *source.attributes)),
-        resident=_resident((*declaration.attributes, *source.attributes)),
+        notes=user_annotations.read((*declaration.attributes, *source.attributes), name, bindings),
     )
-
-
-def _resident(attributes: Sequence[Attribute]) -> int:
-    """The number n of [[user_annotation("resident threads: n")]]."""
-    said = (
-        re.fullmatch(r'"resident threads: (\d+)"', (a.argument or "").strip())
-        for a in attributes
-        if a.name == "user_annotation"
-    )
-    return max((int(number[1]) for number in said if number), default=0)
 
 
 def _max_threads(shader: Shader, attributes: Sequence[Attribute]) -> int | None:

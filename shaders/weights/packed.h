@@ -35,6 +35,8 @@ METAL_FUNC metal::float4 load_floats(device const float *p, uint left, uint done
 //
 //   span               columns that a lane takes at a time
 //   scaled             whether spans have scales, which come after their sums
+//   chains             sums of a span's products: one, which goes on from span to span, or those of even and of odd columns
+//   rolled             whether the code for a span is there once, and not once for each span in flight
 //   flight             spans that a simdgroup loads before it uses the first; own_flight: the same per row of an expert
 //   one, many          outputs that a simdgroup computes at a time, for one row of activations and for several
 //   gate_up, pair      the same for outputs of gate and of up; for several rows, whether both are computed together
@@ -42,13 +44,26 @@ METAL_FUNC metal::float4 load_floats(device const float *p, uint left, uint done
 //   fits(row)          whether its loads are aligned and its columns are whole spans
 template <typename Row>
 struct SimdChunks {
-    enum { span = 16, scaled = 0, flight = 1, own_flight = 1, one = 2, many = 1, gate_up = 1, pair = 1, down = 2 };
+    enum {
+        span = 16,
+        scaled = 0,
+        chains = 1,
+        rolled = 1,
+        flight = 1,
+        own_flight = 1,
+        one = 2,
+        many = 1,
+        gate_up = 1,
+        pair = 1,
+        down = 2
+    };
     static METAL_FUNC bool fits(Row) { return true; }
 };
 template <typename Row>
 struct SimdRow : SimdChunks<Row> {};
 
-// A span as a lane holds it. quad(j, 0) are columns 4j to 4j + 3. scaled(…) adds a span's sums to those of earlier spans.
+// A span as a lane holds it. quad(j) are columns 4j to 4j + 3. scaled(…) adds a span's sums to that of
+// earlier spans.
 // This version unpacks a chunk when it is loaded.
 template <typename Row>
 struct PackedChunk {
@@ -58,8 +73,8 @@ struct PackedChunk {
     METAL_FUNC void load(Row row, uint column) {
         lanes = row_lanes(row, column / 16);
     }
-    METAL_FUNC metal::float4 quad(uint j, uint) const { return lanes.v[j]; }
-    METAL_FUNC float scaled(float own, float, float) const { return own; }
+    METAL_FUNC metal::float4 quad(uint j) const { return lanes.v[j]; }
+    METAL_FUNC float scaled(thread const float *own, float, float) const { return own[0]; }
 };
 
 template <typename Row>
@@ -72,10 +87,12 @@ struct SimdRow<PlainRow<T>> {
     enum {
         span = 16 / sizeof(T),
         scaled = 0,
+        chains = 2,
+        rolled = 0,
         flight = 8,
         own_flight = 4,
         one = 2,
-        many = 1,
+        many = 2,
         gate_up = 2,
         pair = 2,
         down = 4
@@ -112,27 +129,31 @@ struct Packed<PlainRow<T>> {
             for (uint i = 0; i < 4; i++) words[i] = element_bits(row.data, column + i * 4 / sizeof(T), row.columns);
         }
     }
-    METAL_FUNC metal::float4 quad(uint j, uint) const { return elements(words, j, T(0)); }
-    METAL_FUNC float scaled(float own, float, float) const { return own; }
+    METAL_FUNC metal::float4 quad(uint j) const { return elements(words, j, T(0)); }
+    METAL_FUNC float scaled(thread const float *own, float, float acc) const { return acc + (own[0] + own[1]); }
 };
 
 // Integers of 4 or 8 bits
 
-// Integers 4j to 4j + 3 of sixteen bytes. An integer's bits, where they stand, become the mantissa of a number whose
-// last bit counts 1 there; what that number has beyond the integer is taken off. A conversion would be slower.
-// `zero` is 0, which no compiler knows: constants alone would be made anew for each use.
+// Integers 4j to 4j + 3 of sixteen bytes. Where they stand, an integer's bits are a subnormal of half, which counts 2^-24
+// or, for the odd ones of 4 bits, 2^-20. A conversion from half is exact; one from an integer would be slower.
+METAL_FUNC float small(uint q, uint high) { return float(metal::as_type<metal::half2>(q)[high]); }
+
 template <uint bits>
-METAL_FUNC metal::float4 integers(metal::uint4 q, uint j, uint zero) {
+METAL_FUNC metal::float4 integers(metal::uint4 q, uint j) {
     if (bits == 4) {
-        metal::uint4 w = metal::uint4(q[j / 2] >> 16 * (j % 2));
-        w = (w & metal::uint4(0xF, 0xF0, 0xF00, 0xF000)) |
-            (metal::uint4(0x4B000000, 0x49000000, 0x47000000, 0x45000000) + zero);
-        return metal::as_type<metal::float4>(w) - metal::float4(0x1p23f, 0x1p19f, 0x1p15f, 0x1p11f);
+        uint a = q[j / 2], b = a >> 8, high = j % 2;
+        return metal::float4(small(a & 0xF000F, high), small(a & 0xF000F0, high), small(b & 0xF000F, high),
+                             small(b & 0xF000F0, high));
     }
-    uint low = q[j], high = low >> 16;
-    metal::uint4 w = metal::uint4(low & 0xFF, low & 0xFF00, high & 0xFF, high & 0xFF00) |
-                     (metal::uint4(0x4B000000, 0x47000000, 0x4B000000, 0x47000000) + zero);
-    return metal::as_type<metal::float4>(w) - metal::float4(0x1p23f, 0x1p15f, 0x1p23f, 0x1p15f);
+    uint even = q[j] & 0xFF00FF, odd = q[j] >> 8 & 0xFF00FF;
+    return metal::float4(small(even, 0), small(odd, 0), small(even, 1), small(odd, 1));
+}
+
+// The sum of products with integers, from those of even and of odd columns.
+template <uint bits>
+METAL_FUNC float integer_sum(float even, float odd) {
+    return metal::fma(odd, bits == 4 ? 0x1p-4f : 1.0f, even) * 0x1p24f;
 }
 
 template <uint bits, typename S>
@@ -150,9 +171,10 @@ struct PackedIntegers {
         scale = row.scales[group];
         bias = row.biases[group];
     }
-    METAL_FUNC metal::float4 quad(uint j, uint zero) const { return integers<bits>(words, j, zero); }
-    METAL_FUNC float scaled(float own, float sum, float acc) const {
-        return metal::fma(stored_value(scale), own, metal::fma(stored_value(bias), sum, acc));
+    METAL_FUNC metal::float4 quad(uint j) const { return integers<bits>(words, j); }
+    METAL_FUNC float scaled(thread const float *own, float sum, float acc) const {
+        float product = integer_sum<bits>(own[0], own[1]);
+        return metal::fma(stored_value(scale), product, metal::fma(stored_value(bias), sum, acc));
     }
 };
 
@@ -161,11 +183,13 @@ struct SimdIntegers {
     enum {
         span = 128 / bits,
         scaled = 1,
+        chains = 2,
+        rolled = 1,
         flight = 4,
         own_flight = 1,
         one = 2,
-        many = 1,
-        gate_up = 2,
+        many = 2,
+        gate_up = 1,
         pair = 2,
         down = 8
     };

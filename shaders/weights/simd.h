@@ -7,6 +7,7 @@
 #ifndef OB_WEIGHTS_SIMD_H
 #define OB_WEIGHTS_SIMD_H
 
+#include "../early.h"
 #include "packed.h"
 
 // A lane's activations are neighbouring floats, and lanes that read theirs side by side would hit the same banks of
@@ -63,51 +64,52 @@ struct StagedInput {
     METAL_FUNC float sum(thread const float *) const { return stage.sums[span * width + lane]; }
 };
 
-// Staging goes in two steps, so that loads of weights can be issued between them: a thread loads OB_STAGE_BATCH float4
-// from number `first` on, and later stores them. The stage has `spans` spans of each lane from column `begin` on, for
-// R rows, with zeros behind the last column.
+// Staging goes in two steps, so that loads of weights can be issued between them: a thread loads OB_STAGE_BATCH
+// neighbouring float4 from number `first` on, and later stores them. The stage has `spans` spans of each lane from column
+// `begin` on, for R rows, with zeros behind the last column.
 #define OB_STAGE_BATCH 4
 
-template <bool aligned, uint quads, uint spans, uint R>
+template <uint quads, uint spans, uint R>
 METAL_FUNC void stage_load(thread const Inputs<R> &x, uint begin, uint columns, uint first, Place place,
                            thread metal::float4 *v) {
     uint row = spans * quads * place.width;  // float4 of a row
+    uint i = first + OB_STAGE_BATCH * place.thread_index, r = i / row, column = begin + i % row * 4;
+    device const float *p = x.row[0];
     OB_UNROLL
-    for (uint b = 0; b < OB_STAGE_BATCH; b++) {
-        uint i = first + b * place.threads + place.thread_index, r = i / row, column = begin + i % row * 4;
-        device const float *p = x.row[0];
-        OB_UNROLL
-        for (uint k = 1; k < R; k++) p = r == k ? x.row[k] : p;
+    for (uint k = 1; k < R; k++) p = r == k ? x.row[k] : p;
+    OB_UNROLL
+    for (uint b = 0; b < OB_STAGE_BATCH; b++, column += 4) {
         v[b] = metal::float4(0);
-        if (r < R && column < columns) v[b] = load_floats<aligned>(p + column, columns - column, 0);
+        if (r < R && column < columns) v[b] = *(device const metal::float4 *)(p + column);
     }
 }
 
+// A span that has a scale is one batch, or several of neighbouring lanes.
 template <uint quads, bool sums, uint spans, uint R>
 METAL_FUNC void stage_store(thread const metal::float4 *v, uint first, Stage stage, Place place) {
-    metal::float4 sum = metal::float4(total(v[0]), total(v[1]), total(v[2]), total(v[3]));
-    OB_UNROLL
-    for (ushort step = 1; step < quads; step *= 2) {
-        if (sums) sum = sum + metal::simd_shuffle_xor(sum, step);
-    }
+    uint i = first + OB_STAGE_BATCH * place.thread_index;
+    if (i >= R * spans * quads * place.width) return;
     OB_UNROLL
     for (uint b = 0; b < OB_STAGE_BATCH; b++) {
-        uint i = first + b * place.threads + place.thread_index;
-        uint lane = i / quads % place.width, span = i / quads / place.width;  // of all rows' spans
-        if (span >= R * spans) continue;
-        stage.quads[(span * quads + i % quads) * (place.width + 1) + lane] = v[b];
-        if (sums && i % quads == 0) stage.sums[span * place.width + lane] = sum[b];
+        uint lane = (i + b) / quads % place.width, span = (i + b) / quads / place.width;  // of all rows' spans
+        stage.quads[(span * quads + (i + b) % quads) * (place.width + 1) + lane] = v[b];
+    }
+    if (sums) {
+        float sum = (total(v[0]) + total(v[1])) + (total(v[2]) + total(v[3]));
+        OB_UNROLL
+        for (ushort step = 1; step < quads / OB_STAGE_BATCH; step *= 2) sum += metal::simd_shuffle_xor(sum, step);
+        if (i % quads == 0) stage.sums[i / quads] = sum;
     }
 }
 
 // acc[o · R + r] += the products of one span of O weight rows with R rows of activations.
 template <uint O, uint R, typename Row, typename X>
-METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint zero, thread float *acc) {
-    const uint quads = SimdRow<Row>::span / 4;
-    float own[O * R];
+METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, thread float *acc) {
+    const uint quads = SimdRow<Row>::span / 4, chains = SimdRow<Row>::chains;
+    float own[O * R * chains];
     float parts[R * 8];  // sums of the activations, four by four
     OB_UNROLL
-    for (uint i = 0; i < O * R; i++) own[i] = SimdRow<Row>::scaled ? 0 : acc[i];
+    for (uint i = 0; i < O * R * chains; i++) own[i] = chains > 1 ? 0 : acc[i];
     OB_UNROLL
     for (uint j = 0; j < quads; j++) {
         metal::float4 v[R];
@@ -118,11 +120,12 @@ METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint ze
         }
         OB_UNROLL
         for (uint o = 0; o < O; o++) {
-            metal::float4 weights = w[o].quad(j, zero);
+            metal::float4 weights = w[o].quad(j);
             OB_UNROLL
             for (uint r = 0; r < R; r++) {
+                thread float *sums = own + (o * R + r) * chains;
                 OB_UNROLL
-                for (uint c = 0; c < 4; c++) own[o * R + r] = metal::fma(weights[c], v[r][c], own[o * R + r]);
+                for (uint c = 0; c < 4; c++) sums[c % chains] = metal::fma(weights[c], v[r][c], sums[c % chains]);
             }
         }
     }
@@ -130,59 +133,83 @@ METAL_FUNC void add_span(thread const Packed<Row> *w, thread const X *x, uint ze
     for (uint r = 0; r < R; r++) {
         float sum = SimdRow<Row>::scaled ? x[r].sum(parts + r * 8) : 0;
         OB_UNROLL
-        for (uint o = 0; o < O; o++) acc[o * R + r] = w[o].scaled(own[o * R + r], sum, acc[o * R + r]);
+        for (uint o = 0; o < O; o++) acc[o * R + r] = w[o].scaled(own + (o * R + r) * chains, sum, acc[o * R + r]);
     }
 }
 
-// w[n · O + o] = the span of row o that a lane takes as its n-th from column `begin` on, for n < F; zeros behind the
-// last column. The loads are issued together: nothing is computed before a barrier that follows.
-template <bool aligned, uint F, uint O, typename Row>
-METAL_FUNC void load_spans(thread const Row *rows, bool active, uint begin, Place place, thread Packed<Row> *w) {
+// w[o] = the span of row o from `column` on; zeros behind the last column.
+template <bool aligned, uint O, typename Row>
+METAL_FUNC void load_span(thread const Row *rows, bool active, uint column, thread Packed<Row> *w) {
     OB_UNROLL
-    for (uint n = 0; n < F; n++) {
-        uint column = begin + (n * place.width + place.lane) * SimdRow<Row>::span;
-        OB_UNROLL
-        for (uint o = 0; o < O; o++) {
-            w[n * O + o].clear();
-            if (active && column < rows[o].columns) w[n * O + o].template load<aligned>(rows[o], column);
-        }
-    }
+    for (uint o = 0; o < O; o++) w[o].clear();
+    if (!active || column >= rows[0].columns) return;
+    OB_UNROLL
+    for (uint o = 0; o < O; o++) w[o].template load<aligned>(rows[o], column);
 }
 
-template <bool aligned, uint F, uint O, uint R, typename Row>
-METAL_FUNC void staged_products(thread const Row *rows, bool active, thread const Inputs<R> &x, Stage stage,
+// w[n · O + o] = span number n of row o from `column` on, for n < F.
+template <bool aligned, uint F, uint O, typename Row>
+METAL_FUNC void load_spans(thread const Row *rows, bool active, uint column, uint stride, thread Packed<Row> *w) {
+    OB_UNROLL
+    for (uint n = 0; n < F; n++) load_span<aligned, O>(rows, active, column + n * stride, w + n * O);
+}
+
+// The loads of F spans per row are in flight. Where the code of a span is there once, a span's place is filled anew as
+// soon as it has been used. Else all F are loaded together: a GPU waits for all loads of a loop, the newest, too.
+template <uint F, uint O, uint R, typename Row>
+METAL_FUNC void staged_products(thread const Row *rows, bool active, thread const Inputs<R> &x, bool again, Stage stage,
                                 Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4, spans = OB_STAGE_QUADS / quads / R;
-    uint columns = rows[0].columns, stride = span * place.width;
+    // A long body runs again and again, with its weights always in the first places: a GPU's core waits for code, too.
+    const bool rolled = SimdRow<Row>::rolled;
+    const uint step = rolled ? 1 : F;
+    uint columns = rows[0].columns, stride = span * place.width, own = place.lane * span;
+    bool staged = again && columns <= spans * stride;
+    Packed<Row> w[F * O];
     OB_UNROLL
     for (uint i = 0; i < O * R; i++) sums[i] = 0;
+    if (rolled) {
+        load_spans<true, F, O>(rows, active, own, stride, w);
+        wait_for_kernels();
+    }
+    OB_ROLLED
     for (uint begin = 0; begin < columns; begin += spans * stride) {
         // One row's spans end with the lanes that have columns; those of several rows have fixed places.
-        uint staged = R == 1 ? metal::min((columns - begin + stride - 1) / stride, spans) : R * spans;
-        uint count = staged * quads * place.width;
+        uint used = R == 1 ? metal::min((columns - begin + stride - 1) / stride, spans) : R * spans;
         metal::float4 v[OB_STAGE_BATCH];
-        Packed<Row> w[F * O];
-        stage_load<aligned, quads, spans, R>(x, begin, columns, 0, place, v);
-        load_spans<aligned, F, O>(rows, active, begin, place, w);
-        metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-        stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, 0, stage, place);
-        for (uint i = OB_STAGE_BATCH * place.threads; i < count; i += OB_STAGE_BATCH * place.threads) {
-            stage_load<aligned, quads, spans, R>(x, begin, columns, i, place, v);
-            stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, i, stage, place);
+        if (!rolled) load_spans<true, F, O>(rows, active, begin + own, stride, w);
+        if (!rolled && begin == 0) wait_for_kernels();
+        if (!staged) {
+            stage_load<quads, spans, R>(x, begin, columns, 0, place, v);
+            metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+            stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, 0, stage, place);
+            OB_ROLLED
+            for (uint i = OB_STAGE_BATCH * place.threads; i < used * quads * place.width;
+                 i += OB_STAGE_BATCH * place.threads) {
+                stage_load<quads, spans, R>(x, begin, columns, i, place, v);
+                stage_store<quads, SimdRow<Row>::scaled, spans, R>(v, i, stage, place);
+            }
+            metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
         }
-        metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-        for (uint first = 0; first < spans && begin + first * stride < columns; first += F) {
-            if (first != 0) {
-                load_spans<aligned, F, O>(rows, active, begin + first * stride, place, w);
+        OB_ROLLED
+        for (uint first = 0; first < spans && begin + first * stride < columns; first += step) {
+            if (!rolled && first != 0) {
+                load_spans<true, F, O>(rows, active, begin + first * stride + own, stride, w);
                 metal::simdgroup_barrier(metal::mem_flags::mem_none);
             }
             OB_UNROLL
-            for (uint n = 0; n < F; n++) {
-                if (begin + (first + n) * stride >= columns) continue;
+            for (uint n = 0; n < step; n++) {
+                uint column = begin + (first + n) * stride;
+                if (column >= columns) continue;
                 StagedInput<quads> in[R];
                 OB_UNROLL
                 for (uint r = 0; r < R; r++) in[r] = {stage, r * spans + first + n, place.lane, place.width};
-                add_span<O, R>(w + n * O, in, columns >> 31, sums);
+                add_span<O, R>(w + n * O, in, sums);
+                if (!rolled) continue;
+                OB_UNROLL
+                for (uint i = 0; i + O < F * O; i++) w[i] = w[i + O];
+                if (column + F * stride < columns)
+                    load_span<true, O>(rows, active, column + F * stride + own, w + (F - 1) * O);
             }
         }
     }
@@ -191,46 +218,59 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
 template <bool aligned, uint F, uint O, typename Row>
 METAL_FUNC void direct_products(thread const Row *rows, device const float *x, Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4;
-    uint columns = rows[0].columns, stride = span * place.width;
+    uint columns = rows[0].columns, stride = span * place.width, own = place.lane * span;
     OB_UNROLL
     for (uint o = 0; o < O; o++) sums[o] = 0;
+    OB_ROLLED
     for (uint begin = 0; begin < columns; begin += F * stride) {
         Packed<Row> w[F * O];
-        load_spans<aligned, F, O>(rows, true, begin, place, w);
+        load_spans<aligned, F, O>(rows, true, begin + own, stride, w);
         metal::simdgroup_barrier(metal::mem_flags::mem_none);
         OB_UNROLL
         for (uint n = 0; n < F; n++) {
             if (begin + n * stride >= columns) continue;
-            uint column = metal::min(begin + n * stride + place.lane * span, columns);
+            uint column = metal::min(begin + n * stride + own, columns);
             DirectInput<aligned, quads> in = {x + column, columns - column};
-            add_span<O, 1>(w + n * O, &in, columns >> 31, sums);
+            add_span<O, 1>(w + n * O, &in, sums);
         }
     }
 }
 
+// A lane's part of a product in memory that is not aligned: rare, so its code is short and apart where calls exist.
+template <typename Row>
+__attribute__((noinline)) float unaligned_product(Row row, device const float *x, Place place) {
+    float sum;
+    direct_products<false, 1, 1>(&row, x, place, &sum);
+    return sum;
+}
+
 // sums[o · R + r] = w[o] · x.row[r] for the rows of this simdgroup, in every lane. All simdgroups of a threadgroup call
-// this together, with the same x; one that is not active gets nothing useful.
+// this together, with the same x; one that is not active gets nothing useful. `again`: x and the stage are those of the
+// threadgroup's call before. Of what kernels write, nothing is read before wait_for_kernels(), which this calls.
 template <uint O, uint R, typename Row>
-METAL_FUNC void simd_products(thread const Row *w, bool active, thread const Inputs<R> &x, Stage stage, Place place,
-                              thread float *sums) {
-    const uint spans = OB_STAGE_QUADS * 4 / SimdRow<Row>::span / R, most = SimdRow<Row>::flight / O;
-    bool fits = true;
+METAL_FUNC void simd_products(thread const Row *w, bool active, thread const Inputs<R> &x, bool again, Stage stage,
+                              Place place, thread float *sums) {
+    const uint spans = OB_STAGE_QUADS * 4 / SimdRow<Row>::span / R;
+    const uint flight = SimdRow<Row>::flight / (R > 1 && SimdRow<Row>::rolled ? 2 : 1);
+    const uint most = flight > O ? flight / O : 1;
+    bool fits = w[0].columns > 0;
     for (uint o = 0; o < O; o++) fits = fits && SimdRow<Row>::fits(w[o]);
     for (uint r = 0; r < R; r++) fits = fits && is_aligned(x.row[r]);
     if (fits) {
-        staged_products<true, (most == 0 ? 1 : most > spans ? spans : most), O, R>(w, active, x, stage, place, sums);
+        staged_products<(SimdRow<Row>::rolled || most < spans ? most : spans), O, R>(w, active, x, again, stage, place,
+                                                                                     sums);
     } else {
+        wait_for_kernels();
         OB_ROLLED
         for (uint i = 0; i < O * R; i++) {
             Row row = w[0];
-            Inputs<1> in = {{x.row[0]}};
+            device const float *in = x.row[0];
             OB_UNROLL
             for (uint k = 1; k < O * R; k++) {
                 if (i / R == k / R) row = w[k / R];
-                if (i % R == k % R) in.row[0] = x.row[k % R];
+                if (i % R == k % R) in = x.row[k % R];
             }
-            float sum;
-            staged_products<false, 1, 1, 1>(&row, active, in, stage, place, &sum);
+            float sum = unaligned_product(row, in, place);
             OB_UNROLL
             for (uint k = 0; k < O * R; k++) sums[k] = i == k ? sum : sums[k];
         }
@@ -253,8 +293,7 @@ METAL_FUNC void own_products(thread const Row *w, device const float *x, Place p
             for (uint o = 1; o < O; o++) {
                 if (i == o) row = w[o];
             }
-            float sum;
-            direct_products<false, 1, 1>(&row, x, place, &sum);
+            float sum = unaligned_product(row, x, place);
             OB_UNROLL
             for (uint o = 0; o < O; o++) sums[o] = i == o ? sum : sums[o];
         }

@@ -4,7 +4,8 @@
 // Machine code is the path of such a library. FAKE_CUDA_FAIL has faults, each FUNCTION:NUMBER=RESULT: that call of that
 // function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
 // FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. FAKE_CUDA_MEMORY is the bytes of the memory,
-// of which nothing counts as used. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends.
+// of which nothing counts as used. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends;
+// with FAKE_CUDA_EDGES, the number of programmatic edges of graphs.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -36,6 +37,7 @@ static const char *const names[] = {
 #undef NAME
 };
 static atomic_uint counts[CALLS];
+static atomic_uint programmatic;  // edges of graphs
 static _Atomic CUresult broken;  // what every call gives that needs a context
 
 // ---- faults
@@ -70,6 +72,11 @@ __attribute__((destructor)) static void write_counts(void) {
     FILE *file = path != NULL ? fopen(path, "w") : NULL;
     for (int i = 0; file != NULL && i < CALLS; i++) fprintf(file, "%s %u\n", names[i], counts[i]);
     if (file != NULL) fclose(file);
+    path = getenv("FAKE_CUDA_EDGES");
+    file = path != NULL ? fopen(path, "w") : NULL;
+    if (file == NULL) return;
+    fprintf(file, "%u\n", programmatic);
+    fclose(file);
 }
 
 // ---- operations: what a stream does later
@@ -489,10 +496,11 @@ EXPORT CUresult cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const 
 EXPORT CUresult cuGraphAddDependencies_v2(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to,
                                           const CUgraphEdgeData *data, size_t count) {
     (void)graph;
-    (void)data;
     CALL(cuGraphAddDependencies);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if ((operation *)from[i] >= (operation *)to[i]) return INVALID_VALUE;
+        programmatic += data[i].type == CU_GRAPH_DEPENDENCY_PROGRAMMATIC;
+    }
     return SUCCESS;
 }
 EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph graph, unsigned long long flags) {

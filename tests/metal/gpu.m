@@ -3,7 +3,11 @@
 // prints what became of each.
 //
 //     gpu LIBRARY SCRATCH cuda:0 [COMMAND BUFFERS]
-#import "check.h"
+//     gpu LIBRARY SCRATCH cuda:0 early VALUES N
+//
+// The second form runs `total`, which reads its values early, behind `step`, which writes; VALUES and N say whether
+// `total` gets these from the buffer that `step` writes: 1, or 0.
+#import "indirect.h"
 
 // Runs `step` over a buffer that the GPU alone sees; the host reads it back.
 static NSString *failureOf(fixture *f, uint32_t value) {
@@ -57,11 +61,33 @@ static void letGo(fixture *f) {
     [f->device release];
 }
 
+static int early(fixture *f, int values, int n) {
+    id<MTLBuffer> from = zeroes(f, 4), to = zeroes(f, 4), own = zeroes(f, 4), one = zeroes(f, 4), sums = zeroes(f, 1);
+    ((uint32_t *)[own contents])[0] = ((uint32_t *)[one contents])[0] = 1;
+    id<MTLIndirectCommandBuffer> all = [newCommands(f, 2) autorelease];
+    record3([all indirectComputeCommandAtIndex:0], indirectState(f, @"step"), from, to, one, 0, 4);
+    id<MTLIndirectComputeCommand> second = [all indirectComputeCommandAtIndex:1];
+    record3(second, indirectState(f, @"total"), values ? to : own, sums, n ? to : one, 0, 1);
+    [second setBarrier];
+    id<MTLCommandBuffer> commands = [f->queue commandBuffer];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    [encoder executeCommandsInBuffer:all withRange:NSMakeRange(0, 2)];
+    [encoder endEncoding];
+    CHECK(f, "the sum is that of the values", finish(commands) && at(sums, 0) == 1);
+    return f->failed;
+}
+
 int main(int count, char **words) {
     NSAutoreleasePool *outer = start_foundation();
     fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
     int runs = count > 4 ? atoi(words[4]) : 20, good = 0;
     if (!openAgain(&f, f.name)) return 1;
+    if (count > 6) {
+        int failures = early(&f, atoi(words[5]), atoi(words[6]));
+        letGo(&f);
+        [outer drain];
+        return failures;
+    }
     for (int i = 0; i < runs; i++) {
         NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
         NSString *failure = failureOf(&f, (uint32_t)i);

@@ -186,13 +186,15 @@ static const metallib_member argument_members[] = {
 };
 
 #define READS(name, index, type, size)                                                                         \
-    {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL}
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL, 0}
+#define EARLY(name, index, type, size)                                                                         \
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 0, 0, type, size, size, 0, NULL, 1}
 #define WRITES(name, index, type, size)                                                                        \
-    {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+    {name, METALLIB_BUFFER, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL, 0}
 #define CONSTANT(name, index, type, size)                                                                      \
-    {name, METALLIB_BUFFER, index, METALLIB_READ, 1, 1, type, size, size, 0, NULL}
+    {name, METALLIB_BUFFER, index, METALLIB_READ, 1, 1, type, size, size, 0, NULL, 0}
 #define THREADGROUP(name, index, type, size)                                                                   \
-    {name, METALLIB_THREADGROUP, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL}
+    {name, METALLIB_THREADGROUP, index, METALLIB_READ_WRITE, 0, 0, type, size, size, 0, NULL, 0}
 
 static const metallib_argument add_arguments[] = {READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4),
                                                   WRITES("c", 2, FLOAT, 4), CONSTANT("n", 3, UINT, 4)};
@@ -203,7 +205,7 @@ static const metallib_argument nothing_arguments[] = {
     READS("a", 0, FLOAT, 4), READS("b", 1, FLOAT, 4), READS("c", 2, FLOAT, 4), READS("d", 3, FLOAT, 4),
     READS("e", 4, FLOAT, 4), READS("f", 5, FLOAT, 4), READS("g", 6, FLOAT, 4), WRITES("h", 7, FLOAT, 4)};
 static const metallib_argument paint_arguments[] = {
-    {"out", METALLIB_BUFFER, 0, METALLIB_WRITE, 0, 0, FLOAT4, 16, 16, 0, NULL},
+    {"out", METALLIB_BUFFER, 0, METALLIB_WRITE, 0, 0, FLOAT4, 16, 16, 0, NULL, 0},
     {"args", METALLIB_BUFFER, 1, METALLIB_READ, 1, 1, STRUCT, sizeof(arguments), _Alignof(arguments), 4,
      argument_members}};
 static const metallib_argument plan_arguments[] = {WRITES("counts", 0, UINT, 4), READS("wanted", 1, UINT, 4)};
@@ -215,7 +217,7 @@ static const metallib_argument stash_arguments[] = {WRITES("wrong", 0, UINT, 4),
                                                     THREADGROUP("t", 2, UCHAR, 1)};
 static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WRITES("to", 1, UINT, 4),
                                                    CONSTANT("value", 2, UINT, 4)};
-static const metallib_argument total_arguments[] = {READS("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
+static const metallib_argument total_arguments[] = {EARLY("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
                                                     CONSTANT("n", 2, UINT, 4)};
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
 

@@ -103,6 +103,16 @@ def test_calls_are_passed_on_and_counted(program, arguments, tmp_path):
     assert took["cuLaunchKernel"] >= 10 or took["cuGraphLaunch"] > 0
 
 
+@pytest.mark.parametrize("values, n, programmatic", [(0, 0, 1), (1, 0, 0), (0, 1, 0)])
+def test_what_a_kernel_reads_early_is_not_written_beside_it(values, n, programmatic, tmp_path):
+    """A kernel starts before the one ahead of it is done only where that writes nothing which it reads at once."""
+    library, edges = harness.build(PLAIN) / "library.metallib", tmp_path / "edges"
+    environment = {"FAKE_CUDA_EDGES": str(edges)}
+    done = harness.run(PLAIN, "gpu", library, tmp_path, "cuda:0", "early", values, n, **environment)
+    assert (done.returncode, done.stderr) == (0, "") and "FAILED" not in done.stdout, done.stdout
+    assert int(edges.read_text()) == programmatic
+
+
 def test_a_gpu_is_listed():
     """In a process of its own, for a driver is opened once per process."""
     harness.build(PLAIN)

@@ -78,7 +78,7 @@ def library(bundle):
 
 def signature(library, name):
     function = library.functions[name]
-    fields = ("kind", "index", "access", "constant", "reference", "type", "size", "alignment")
+    fields = ("kind", "index", "access", "constant", "reference", "type", "size", "alignment", "early")
     arguments = {
         argument: ([getattr(found, field) for field in fields], library.members(name, argument))
         for argument, found in library.arguments(name).items()
@@ -122,6 +122,72 @@ def test_a_shader_says_how_many_threads_share_a_core(tmp_path):
         ("128, 1", "one"),
         ("128, 6", "six"),
     ]
+
+
+EARLY = """
+inline void ready() {{ metal::metallib_wait(); }}
+template <typename T> T first(device const T *w) {{ T v = w[0]; {wait} return v; }}
+template <typename T> [[user_annotation("resident threads: 256; early: {early}")]] kernel void early(
+    device const T *weight [[buffer(0)]], device const T *x [[buffer(1)]], device T *y [[buffer(2)]]) {{
+    if (first(weight) > 1) y[0] = x[0];
+}}
+template [[host_name("early_f32")]] kernel decltype(early<float>) early<float>;
+kernel void late(device float *y [[buffer(0)]]) {{ y[0] = 1; }}
+"""
+
+
+def early_shader(wait="ready();", early="weight"):
+    return "#ifdef __METAL_CUDA__" + EARLY.format(wait=wait, early=early) + "#endif\n"
+
+
+def test_a_kernel_reads_early_what_it_says(tmp_path):
+    made = build(tmp_path, early_shader())
+    found = Library(made, CUDA)
+    flags = {name: {a: f.early for a, f in found.arguments(name).items()} for name in found.functions}
+    assert flags == {"early_f32": {"weight": 1, "x": 0, "y": 0}, "late": {"y": 0}}
+    (unit,) = units(made)
+    text = unit.read_text()
+    assert text.startswith("#if !defined(METALLIB_KERNEL) || METALLIB_KERNEL == 0\n#define METALLIB_EARLY\n#endif\n")
+    early, late = text[text.index("metal_early_f32(") :].split("#endif", 1)
+    assert early.index("metallib_kernel_0(") < early.index("metallib_cuda::wait();"), "also where threads return"
+    assert late.index("metallib_cuda::wait();") < late.index("metallib_kernel_1(", late.index("metal_late("))
+
+
+@compiles
+def test_early_reads_come_before_the_wait_and_others_behind(tmp_path):
+    (unit,) = units(build(tmp_path, early_shader()))
+    code = ptx(tmp_path, unit.read_text(), "sm_90a")
+    early = code[code.index(".entry metal_early_f32") :].split("\n}\n")[0]
+    steps = re.findall(r"griddepcontrol\.\w+|ld\.global\S*|st\.global\S*", early)
+    wait = steps.index("griddepcontrol.wait")
+    assert steps[:wait] == ["griddepcontrol.launch_dependents", "ld.global.f32"], steps
+    assert {"ld.global.f32", "st.global.f32"} <= set(steps[wait:]), steps
+    assert steps[-1] == "griddepcontrol.wait"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (
+            {"wait": ""},
+            "kernel 'early_f32' reads buffers early but never waits for the kernels ahead of it; call wait_",
+        ),
+        ({"early": "weight, z"}, "kernel 'early_f32' has no parameter 'device const ... z' to read early"),
+        ({"early": "y"}, "kernel 'early_f32' has no parameter 'device const ... y' to read early"),
+    ],
+)
+def test_a_kernel_that_reads_early_is_checked(wrong, message, tmp_path):
+    with pytest.raises(metalc.CompileError) as raised:
+        build(tmp_path, early_shader(**wrong))
+    assert re.match(rf".*shader\.metal:6: {re.escape(message)}", str(raised.value)), raised.value
+
+
+def test_projections_read_their_weights_early_and_nothing_else(library):
+    weights = re.compile(r"(weight|scales|biases)\d?")
+    for name in library.functions:
+        early = {argument for argument, found in library.arguments(name).items() if found.early}
+        plain = name.startswith(("linear_", "linear3_"))
+        assert early == {a for a in library.arguments(name) if plain and weights.fullmatch(a)}, name
 
 
 def test_the_table_says_where_each_kernel_stands(bundle, library):
@@ -237,8 +303,8 @@ def ptx(folder, text, arch):
 
 
 def assert_sound(code, arch):
-    waits, entries = code.count("griddepcontrol.wait"), len(re.findall(r"^\.visible \.entry", code, re.MULTILINE))
-    assert entries and waits == (entries if arch == "sm_90a" else 0)
+    waits = [entry.count("griddepcontrol.wait") for entry in re.split(r"^\.visible \.entry", code, flags=re.M)[1:]]
+    assert waits and (all(waits) if arch == "sm_90a" else not any(waits))
     assert not re.search(r"(add|mul|fma|div|sqrt)\S*\.ftz|(div|sqrt)\.(approx|full)", code), "subnormals, rounding"
 
 

@@ -21,6 +21,7 @@ class Argument(Structure):
         *((field, c_uint32) for field in ("kind", "index", "access", "constant", "reference")),
         *((field, c_uint32) for field in ("type", "size", "alignment", "member_count")),
         ("members", POINTER(Member)),
+        ("early", c_uint32),
     ]
 
 

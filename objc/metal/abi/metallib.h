@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 5
+#define METALLIB_ABI 6
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
 #define METALLIB_MAX_CONSTANTS 256   // function constants of a shader
@@ -38,6 +38,7 @@ typedef struct metallib_argument {
     uint32_t alignment;
     uint32_t member_count;  // of a struct element, else 0
     const metallib_member *members;
+    uint32_t early;  // 1 where the kernel may read it before the kernels ahead of it are done
 } metallib_argument;
 
 enum { METALLIB_UNUSED = 0, METALLIB_OPTIONAL = 1, METALLIB_REQUIRED = 2 };

@@ -21,10 +21,13 @@ typedef struct kept_graph {
     uint32_t first, count;
 } kept_graph;
 
-static bool is_constant(const metallib_argument *argument) { return argument->constant && argument->reference; }
+static bool is_early(const metallib_argument *argument) {
+    return argument->early || (argument->constant && argument->reference);
+}
 
-// A kernel reads its constant arguments before it waits for the kernels before it. So none of these may write them.
-static bool constants_stay(const obm_commands *commands, uint32_t first, uint32_t count) {
+// A kernel reads its constant arguments, and what its shader says, before it waits for the kernels before it. So none
+// of these may write them.
+static bool early_stay(const obm_commands *commands, uint32_t first, uint32_t count) {
     static uint64_t graphs;
     uint64_t mark = __atomic_add_fetch(&graphs, 1, __ATOMIC_RELAXED);
     for (int pass = 0; pass < 2; pass++) {
@@ -37,7 +40,7 @@ static bool constants_stay(const obm_commands *commands, uint32_t first, uint32_
                 if (argument->kind != METALLIB_BUFFER) continue;
                 cuda_memory *own = dispatch->bindings[argument->index].memory->own;
                 if (pass == 0 && argument->access != METALLIB_READ) own->written_in = mark;
-                if (pass == 1 && is_constant(argument) && own->written_in == mark) return false;
+                if (pass == 1 && is_early(argument) && own->written_in == mark) return false;
             }
         }
     }
@@ -86,7 +89,7 @@ static CUresult build(const cuda_context *context, const obm_commands *commands,
     CUresult result = driver->cuGraphCreate(&builder.graph, 0);
     if (result != CUDA_SUCCESS) return result;
     builder.nodes = malloc((kept->count + 1) * sizeof *builder.nodes);
-    builder.programmatic = context->major >= 9 && constants_stay(commands, kept->first, kept->count);
+    builder.programmatic = context->major >= 9 && early_stay(commands, kept->first, kept->count);
     if (builder.nodes == NULL) result = CUDA_ERROR_OUT_OF_MEMORY;
     for (uint32_t i = 0; i < kept->count && result == CUDA_SUCCESS; i++)
         result = add_command(&builder, &commands->list[kept->first + i], kept->first + i + 1);
