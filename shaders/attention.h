@@ -53,6 +53,7 @@ METAL_FUNC bool have_blocks(device const uint *table, uint first, uint count, co
                             Place place) {
     uint begin = first / OB_CACHE_BLOCK, end = (first + count + OB_CACHE_BLOCK - 1) / OB_CACHE_BLOCK;
     uint largest = 0;
+    OB_ROLLED
     for (uint entry = begin + place.lane; entry < end; entry += place.threads / place.groups)
         largest = metal::max(largest, table[entry < args.width ? entry : entry - args.width]);
     return metal::simd_max(largest) < args.blocks;

@@ -1,6 +1,7 @@
 // Grouped-query causal attention over the KV cache, for any number of positions.
 #include "attention_blocks.h"
 #include "attention_lanes.h"
+#include "early.h"
 
 using namespace metal;
 
@@ -19,7 +20,8 @@ using namespace metal;
 // A row fails with `step` if the caches do not have its slot, a block of the positions that it sees or, without a window,
 // its position. Its y is 0; with `split`, part 0 of its heads has a sum of weights below 0.
 template <typename C>
-[[max_total_threads_per_threadgroup(OB_ATTENTION_THREADS)]] kernel void attention(
+[[max_total_threads_per_threadgroup(OB_ATTENTION_THREADS),
+  user_annotation("early: blocks, slots, positions")]] kernel void attention(
     device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]], device const C *v_cache [[buffer(2)]],
     device const uint *blocks [[buffer(3)]], device const uint *slots [[buffer(4)]],
     device const uint *positions [[buffer(5)]], device const char *sinks [[buffer(6)]], device float *y [[buffer(7)]],
@@ -40,7 +42,9 @@ template <typename C>
     uint first = seen.last - (seen.count - 1), context = args.width * OB_CACHE_BLOCK;
     if (first >= context) first %= context;
     bool held = slot < args.slots && (args.window || position < context);
-    if (!held || !have_blocks(table, first, seen.count, args, place)) {
+    held = held && have_blocks(table, first, seen.count, args, place);
+    wait_for_kernels();
+    if (!held) {
         if (at.x == 0 && at.z == 0 && place.thread_index == 0) fail_row(status, row, args.step);
         if (!args.split) {
             for (uint i = place.thread_index; i < heads * args.v_dim; i += place.threads) own[i] = 0;

@@ -140,24 +140,25 @@ METAL_FUNC void attend_part(thread LaneHeads<E, H> &lane, AttentionHeads<C> all,
     for (uint i = 0; i < 2 * E * H; i++) lane.sums[i] = float4(0);
     LanePositions<2, E, C> positions, next;
     LaneBlocks<2> blocks;
-    uint j = begin + keys * place.group;
-    blocks.look(all, j + key, step, end, args);
-    if (ahead) {
-        next.template read<L, whole>(all, blocks, j + key, step, end, own, args);
-        blocks.look(all, j + key + 2 * step, step, end, args);
-    }
+    uint j = begin + keys * place.group, reading = j + key;
+    blocks.look(all, reading, step, end, args);
+    bool first = ahead;  // the first turn of the loop only reads
     OB_ROLLED
-    for (; j < end; j += 2 * step) {
-        uint following = j + key + 2 * step;
+    while (j < end) {
         if (ahead) {
-            positions = next;
-            next.template read<L, whole>(all, blocks, following, step, end, own, args);
-            blocks.look(all, following + 2 * step, step, end, args);
+            if (!first) positions = next;
+            next.template read<L, whole>(all, blocks, reading, step, end, own, args);
         } else {
-            positions.template read<L, whole>(all, blocks, j + key, step, end, own, args);
-            blocks.look(all, following, step, end, args);
+            positions.template read<L, whole>(all, blocks, reading, step, end, own, args);
+        }
+        reading += 2 * step;
+        blocks.look(all, reading, step, end, args);
+        if (first) {
+            first = false;
+            continue;
         }
         attend_positions<L>(lane, q, positions, args);
+        j += 2 * step;
     }
 }
 

@@ -92,6 +92,7 @@ METAL_FUNC void cache_store_row(device char *y, thread const X &x, uint dim, Pla
 // One simdgroup computes 1 / sqrt(mean(x²) + eps) of n numbers.
 METAL_FUNC float norm_scale(device const float *x, uint n, float eps, Place place) {
     float sum = 0;
+    OB_ROLLED
     for (uint i = place.lane; i < n; i += place.threads / place.groups) sum += x[i] * x[i];
     return metal::rsqrt(metal::simd_sum(sum) / float(n) + eps);
 }

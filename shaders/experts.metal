@@ -10,9 +10,11 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases,
     const uint O = SimdRow<typename W::Row>::gate_up;
     uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
     if (id >= args.experts) {
+        OB_ROLLED
         for (uint output = begin + place.thread_index; output < end; output += place.threads) h[output] = 0;
         return;
     }
+    OB_ROLLED
     for (uint first = begin; first < end; first += O * place.groups) {
         uint output = first + O * place.group;
         typename W::Row rows[2 * O];
@@ -143,11 +145,13 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
                           threadgroup DownMemory &memory, Place place) {
     const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
     uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
+    OB_ROLLED
     for (uint k = place.thread_index; k < args.top_k; k += place.threads) {
         memory.ids[k] = ids[k];
         memory.weights[k] = weights[k];
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+    OB_ROLLED
     for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
         uint k = i / blocks, first = i % blocks * O, id = memory.ids[k];
         if (id >= args.experts || first >= count) continue;
@@ -159,8 +163,10 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
             memory.products[k * OB_LINEAR_OUTPUTS + first + o] = sum_at<O>(sums, o);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+    OB_ROLLED
     for (uint o = place.thread_index; o < count; o += place.threads) {
         float sum = 0;
+        OB_ROLLED
         for (uint k = 0; k < args.top_k; k++) {
             uint id = memory.ids[k];
             if (id >= args.experts) continue;

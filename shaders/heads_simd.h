@@ -54,10 +54,9 @@ struct SimdHead {
         return clip > 0 && !metal::isnan(y) ? metal::min(metal::max(y, -clip), clip) : y;
     }
 
-    // One simdgroup stores the head in y, unless the row has no place there (`held`). `memory` has room for OB_HEAD_DIM
+    // The head by one simdgroup: a lane gets numbers `lane`, `lane` + OB_HEAD_LANES, … `memory` has room for OB_HEAD_DIM
     // numbers. All is read before the sum of squares is known.
-    template <typename Y>
-    METAL_FUNC void store(device Y *y, bool held, threadgroup float *memory, uint lane) {
+    METAL_FUNC void turn(thread float *numbers, threadgroup float *memory, uint lane) {
         float a[OB_HEAD_PAIRS], b[OB_HEAD_PAIRS], wa[OB_HEAD_PAIRS], wb[OB_HEAD_PAIRS];
         float c[OB_HEAD_PAIRS], s[OB_HEAD_PAIRS], squares = 0;
         uint first[OB_HEAD_PAIRS], second[OB_HEAD_PAIRS];
@@ -87,13 +86,11 @@ struct SimdHead {
             if (second[n] < dim) memory[second[n]] = turns ? v * c[n] + u * s[n] : v;
         }
         metal::simdgroup_barrier(metal::mem_flags::mem_threadgroup);
-        float numbers[2 * OB_HEAD_PAIRS];
         OB_UNROLL
         for (uint n = 0; n < 2 * OB_HEAD_PAIRS; n++) {
             uint i = lane + n * OB_HEAD_LANES;
             numbers[n] = i < dim ? memory[i] : 0.0f;
         }
-        if (held) store_numbers(y, numbers, dim, lane);
         metal::simdgroup_barrier(metal::mem_flags::mem_threadgroup);  // before the next head overwrites them
     }
 };

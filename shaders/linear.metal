@@ -59,12 +59,14 @@ METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output
     Inputs<R> in;
     for (uint r = 0; r < R; r++) in.row[r] = x + ulong(row + min(r, count - 1)) * inputs;
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, out.outputs);
+    OB_ROLLED
     for (uint begin = tile * OB_LINEAR_OUTPUTS, first = begin; first < end; first += O * place.groups) {
         uint output = first + O * place.group;
         typename W::Row rows[O];
         float sums[O * R];
         for (uint o = 0; o < O; o++) rows[o] = weight.row(min(output + o, end - 1));
         simd_products<O, R>(rows, output < end, in, first != begin, stage, place, sums);
+        OB_ROLLED
         for (uint i = place.lane; i < O * R; i += place.width) {
             uint o = output + i / R, r = i % R;
             if (o < end && r < count) write_output(out, row + r, o, sum_at<O * R>(sums, i));

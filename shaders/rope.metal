@@ -1,6 +1,7 @@
 // Rotary positions (Su et al. 2021), after the norm of queries and keys, and the write to the KV cache.
 #include "args.h"
 #include "cache.h"
+#include "early.h"
 #include "heads_simd.h"
 
 using namespace metal;
@@ -90,14 +91,15 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 // A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
-kernel void heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
-                           device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
-                           device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
-                           device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
-                           device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]],
-                           device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],
-                           device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
-                           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[user_annotation("early: slots, positions, blocks")]] kernel void
+heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
+               device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
+               device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
+               device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
+               device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]],
+               device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],
+               device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
+               uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
@@ -107,70 +109,62 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
     float scale = 1;
     uint scaled = OB_NONE;  // `scale` belongs to all queries (1), to all keys (0) or to neither
 #ifndef __METAL_CPU__
-    threadgroup float numbers[OB_ROPE_HEADS * OB_HEAD_DIM];
-    threadgroup float *memory = numbers + place.group * OB_HEAD_DIM;
+    threadgroup float memory[OB_ROPE_HEADS * OB_HEAD_DIM];
     bool simd = place.threads == OB_HEAD_LANES * place.groups && place.groups <= OB_ROPE_HEADS;
     bool fits = simd && dim <= OB_HEAD_DIM && v_dim <= OB_HEAD_DIM;
 #endif
+    uint position = positions[row];
+    OB_ROLLED
     for (uint head = at.x * OB_ROPE_HEADS + place.group; head < end; head += place.groups) {
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
-        uint position = positions[row];
         uint block = query ? 0 : cache_block(blocks, slots[row], position, args.ring != 0, args);
         bool held = block != OB_NONE;  // looked at late: the block is three reads away
         ulong to = (ulong(block) * args.kv_heads + kv) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
-        if (head >= args.heads + args.kv_heads) {
-            device const float *x = v + (ulong(row) * args.kv_heads + kv) * v_dim;
-#ifndef __METAL_CPU__
-            if (fits) {
-                bool norm = args.norm_values != 0;
-                SimdHead<T> values = {x, q_norm, x, norm, false, false, 0, v_dim, 1, args.eps, 0, args.clip};
-                values.store(v_cache + to * cache_row(v_cache, v_dim), held, memory, place.lane);
-            } else
-#endif
-            {
-                PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
-                if (held) cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
-            }
-            if (!held && head + 1 == all && place.lane == 0) fail_row(status, row, args.step);
-            continue;
-        }
+        bool value = head >= args.heads + args.kv_heads;
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
         device const float *first = (query ? q : k) + ulong(row) * heads * dim;
         device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
+        wait_for_kernels();
+        if (!held && head + 1 == all && place.lane == 0) fail_row(status, row, args.step);
+        if (together && !value && scaled != uint(query)) {
+            scale = norm_scale(first, heads * dim, args.eps, place);
+            scaled = uint(query);
+        }
+        device const float *x = value ? v + (ulong(row) * args.kv_heads + kv) * v_dim : first + own * dim;
 #ifndef __METAL_CPU__
-        if (fits) {
-            if (together && scaled != uint(query)) {
-                scale = norm_scale(first, heads * dim, args.eps, place);
-                scaled = uint(query);
-            }
-            SimdHead<T> turned = {first + own * dim,
+        if (fits) {  // one code for all heads: a GPU's core keeps little of it
+            uint numbers = value ? v_dim : dim;
+            SimdHead<T> turned = {x,
                                   weight,
                                   table + ulong(row) * 2 * args.half_dim,
-                                  args.norm == OB_NORM_HEAD,
-                                  args.norm != 0,
+                                  value ? args.norm_values != 0 : args.norm == OB_NORM_HEAD,
+                                  !value && args.norm != 0,
                                   args.interleaved != 0,
-                                  args.half_dim,
-                                  dim,
-                                  scale,
+                                  value ? 0 : args.half_dim,
+                                  numbers,
+                                  value ? 1 : scale,
                                   args.eps,
                                   args.weight_offset,
                                   args.clip};
+            float lanes[2 * OB_HEAD_PAIRS];
+            turned.turn(lanes, memory + place.group * OB_HEAD_DIM, place.lane);
             if (query) {
-                turned.store(q_out + (ulong(row) * args.heads + head) * dim, true, memory, place.lane);
-            } else {
-                turned.store(k_cache + to * cache_row(k_cache, dim), held, memory, place.lane);
+                store_numbers(q_out + (ulong(row) * args.heads + head) * dim, lanes, dim, place.lane);
+            } else if (held) {
+                device C *cache = value ? v_cache : k_cache;
+                store_numbers(cache + to * cache_row(cache, numbers), lanes, numbers, place.lane);
             }
             continue;
         }
 #endif
-        if (args.norm == OB_NORM_HEAD) {
-            scale = norm_scale(first + own * dim, dim, args.eps, place);
-        } else if (together && scaled != uint(query)) {
-            scale = norm_scale(first, heads * dim, args.eps, place);
-            scaled = uint(query);
+        if (value) {
+            PlainHead values = {x, args.norm_values ? norm_scale(x, v_dim, args.eps, place) : 1.0f, args.clip};
+            if (held) cache_store_row(v_cache + to * cache_row(v_cache, v_dim), values, v_dim, place);
+            continue;
         }
-        TurnedHead<T> turned = {first + own * dim,
+        if (args.norm == OB_NORM_HEAD) scale = norm_scale(x, dim, args.eps, place);
+        TurnedHead<T> turned = {x,
                                 weight,
                                 table + ulong(row) * 2 * args.half_dim,
                                 scale,

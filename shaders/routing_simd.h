@@ -49,6 +49,7 @@ struct SimdExperts {
             chosen.id[n] = OB_NONE;
             chosen.order[n] = 0;
         }
+        OB_ROLLED
         for (uint k = 0; k < count; k++) {
             uint most = top(), mine = OB_NONE;
             if (most == 0) break;

@@ -57,10 +57,9 @@ extern "C" __global__ void __launch_bounds__({threads}) {symbol}({parameters}met
 #endif
 """
 _BODY = """\
-  metallib_cuda::note(launch);
+  const metallib_cuda::thread_place at(launch);
   metallib_cuda::wait();
   metallib_cuda::started(launch);
-  const metallib_cuda::thread_place at(launch);
   if (at.outside()) return;
   {kernel}({values});
 """

@@ -55,6 +55,15 @@ struct DirectInput {
     }
 };
 
+// Has them in registers.
+template <uint quads>
+struct HeldInput {
+    metal::float4 quad[quads];
+    float whole;  // the sum of all
+    METAL_FUNC metal::float4 at(uint j) const { return quad[j]; }
+    METAL_FUNC float sum(thread const float *) const { return whole; }
+};
+
 // Reads them from the stage: span number `span` of those staged.
 template <uint quads>
 struct StagedInput {
@@ -215,6 +224,33 @@ METAL_FUNC void staged_products(thread const Row *rows, bool active, thread cons
     }
 }
 
+// sums[o] += the products of one span of O weight rows with `in`. Where the code of a span is long, it is there once: the
+// rows go through the first place one after the other.
+template <uint O, typename Row, typename X>
+METAL_FUNC void add_own_span(thread Packed<Row> *w, thread const X &in, thread float *sums) {
+    if (O == 1 || !SimdRow<Row>::rolled) return add_span<O, 1>(w, &in, sums);
+    const uint quads = SimdRow<Row>::span / 4;
+    HeldInput<quads> held;
+    float parts[8];
+    OB_UNROLL
+    for (uint j = 0; j < quads; j++) {
+        held.quad[j] = in.at(j);
+        parts[j] = total(held.quad[j]);
+    }
+    held.whole = SimdRow<Row>::scaled ? in.sum(parts) : 0;
+    OB_ROLLED
+    for (uint o = 0; o < O; o++) {
+        float sum = sums[0];
+        add_span<1, 1>(w, &held, &sum);
+        OB_UNROLL
+        for (uint i = 0; i + 1 < O; i++) {
+            w[i] = w[i + 1];
+            sums[i] = sums[i + 1];
+        }
+        sums[O - 1] = sum;
+    }
+}
+
 template <bool aligned, uint F, uint O, typename Row>
 METAL_FUNC void direct_products(thread const Row *rows, device const float *x, Place place, thread float *sums) {
     const uint span = SimdRow<Row>::span, quads = span / 4;
@@ -231,7 +267,7 @@ METAL_FUNC void direct_products(thread const Row *rows, device const float *x, P
             if (begin + n * stride >= columns) continue;
             uint column = metal::min(begin + n * stride + own, columns);
             DirectInput<aligned, quads> in = {x + column, columns - column};
-            add_span<O, 1>(w + n * O, &in, sums);
+            add_own_span<O>(w + n * O, in, sums);
         }
     }
 }

@@ -26,21 +26,21 @@ static bool is_early(const metallib_argument *argument) {
 }
 
 // A kernel reads its constant arguments, and what its shader says, before it waits for the kernels before it. So none
-// of these may write them.
+// of these may write them. Later ones may: the graph that comes next starts when this one is done.
 static bool early_stay(const obm_commands *commands, uint32_t first, uint32_t count) {
     static uint64_t graphs;
     uint64_t mark = __atomic_add_fetch(&graphs, 1, __ATOMIC_RELAXED);
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t i = first; i < first + count; i++) {
-            const obm_dispatch *dispatch = commands->list[i].dispatch;
-            if (dispatch == NULL) continue;
-            const metallib_signature *signature = dispatch->kernel->signature;
+    for (uint32_t i = first; i < first + count; i++) {
+        const obm_dispatch *dispatch = commands->list[i].dispatch;
+        if (dispatch == NULL) continue;
+        const metallib_signature *signature = dispatch->kernel->signature;
+        for (int writes = 0; writes < 2; writes++) {
             for (uint32_t a = 0; a < signature->argument_count; a++) {
                 const metallib_argument *argument = &signature->arguments[a];
                 if (argument->kind != METALLIB_BUFFER) continue;
                 cuda_memory *own = dispatch->bindings[argument->index].memory->own;
-                if (pass == 0 && argument->access != METALLIB_READ) own->written_in = mark;
-                if (pass == 1 && is_early(argument) && own->written_in == mark) return false;
+                if (writes && argument->access != METALLIB_READ) own->written_in = mark;
+                if (!writes && is_early(argument) && own->written_in == mark) return false;
             }
         }
     }
