@@ -21,12 +21,13 @@ using namespace metal;
 // its position. Its y is 0; with `split`, part 0 of its heads has a sum of weights below 0.
 template <typename C>
 [[max_total_threads_per_threadgroup(OB_ATTENTION_THREADS),
-  user_annotation("early: blocks, slots, positions")]] kernel void attention(
-    device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]], device const C *v_cache [[buffer(2)]],
-    device const uint *blocks [[buffer(3)]], device const uint *slots [[buffer(4)]],
-    device const uint *positions [[buffer(5)]], device const char *sinks [[buffer(6)]], device float *y [[buffer(7)]],
-    device atomic_uint *status [[buffer(8)]], constant AttentionArgs &args [[buffer(9)]],
-    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+  user_annotation("early: blocks, slots, positions")]] kernel void
+attention(device const float *q [[buffer(0)]], device const C *k_cache [[buffer(1)]],
+          device const C *v_cache [[buffer(2)]], device const uint *blocks [[buffer(3)]],
+          device const uint *slots [[buffer(4)]], device const uint *positions [[buffer(5)]],
+          device const char *sinks [[buffer(6)]], device float *y [[buffer(7)]],
+          device atomic_uint *status [[buffer(8)]], constant AttentionArgs &args [[buffer(9)]],
+          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup AttentionMemory memory;
     Place place = OB_PLACE;
     uint row = at.y;

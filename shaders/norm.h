@@ -4,6 +4,7 @@
 #define OB_NORM_H
 
 #include "args.h"
+#include "early.h"
 #include "pieces.h"
 #include "reduce.h"
 
@@ -166,6 +167,7 @@ METAL_FUNC float inverse_root(float sum, constant NormArgs &args) {
 // A row of any length, which is read twice: no dim is too long for registers.
 template <typename I, typename O>
 METAL_FUNC void norm_any_row(I input, O output, constant NormArgs &args, threadgroup float *partial, Place place) {
+    wait_for_kernels();
     PieceSum squares = piece_sum_of_none();
     uint first = OB_PIECE * place.thread_index, step = OB_PIECE * place.threads;
     for (uint i = first; i < args.dim; i += step) {
@@ -187,7 +189,8 @@ METAL_FUNC void norm_row(I input, O output, constant NormArgs &args, threadgroup
     norm_any_row(input, output, args, partial, place);
 }
 #else
-// A row of whole, aligned pieces, at most N per thread. Everything is read before the sum is known.
+// A row of whole, aligned pieces, at most N per thread. Everything is read before the sum is known, weights first: a
+// kernel whose factors are weights alone reads them early.
 template <uint N, typename I, typename O>
 METAL_FUNC void norm_pieces(I input, O output, constant NormArgs &args, threadgroup float *partial, Place place) {
     Piece v[N];
@@ -195,12 +198,13 @@ METAL_FUNC void norm_pieces(I input, O output, constant NormArgs &args, threadgr
     uint first = OB_PIECE * place.thread_index, step = OB_PIECE * place.threads;
     OB_UNROLL
     for (uint n = 0; n < N; n++) {
-        v[n] = piece_splat(0);
-        if (first + n * step < args.dim) v[n] = input.template at<true>(first + n * step, args.dim);
+        if (first + n * step < args.dim) factors[n] = output.template read<true>(first + n * step, args);
     }
+    wait_for_kernels();
     OB_UNROLL
     for (uint n = 0; n < N; n++) {
-        if (first + n * step < args.dim) factors[n] = output.template read<true>(first + n * step, args);
+        v[n] = piece_splat(0);
+        if (first + n * step < args.dim) v[n] = input.template at<true>(first + n * step, args.dim);
     }
     Piece squares = piece_splat(0);
     OB_UNROLL

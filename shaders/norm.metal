@@ -7,12 +7,14 @@
 using namespace metal;
 
 #define OB_NORM_KERNEL [[max_total_threads_per_threadgroup(OB_NORM_THREADS)]] kernel void
+#define OB_EARLY_NORM_KERNEL(names) \
+    [[max_total_threads_per_threadgroup(OB_NORM_THREADS), user_annotation("early: " names)]] kernel void
 
 // y = norm(x) · weight. x, y [rows, dim]; weight [dim]. Step `rms_norm`.
 template <typename T, typename W>
-OB_NORM_KERNEL rms_norm(device const T *x [[buffer(0)]], device const W *weight [[buffer(1)]],
-                        device T *y [[buffer(2)]], constant NormArgs &args [[buffer(3)]],
-                        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+OB_EARLY_NORM_KERNEL("weight")
+rms_norm(device const T *x [[buffer(0)]], device const W *weight [[buffer(1)]], device T *y [[buffer(2)]],
+         constant NormArgs &args [[buffer(3)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
@@ -22,11 +24,11 @@ OB_NORM_KERNEL rms_norm(device const T *x [[buffer(0)]], device const W *weight 
 // y_i = norm(x) · weight_i, i = 0, 1, 2: one input for each branch of a layer. x, y_i [rows, dim]; weight_i [dim].
 // Step `rms_norm3`.
 template <typename T, typename W>
-OB_NORM_KERNEL rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]],
-                         device const W *weight1 [[buffer(2)]], device const W *weight2 [[buffer(3)]],
-                         device T *y0 [[buffer(4)]], device T *y1 [[buffer(5)]], device T *y2 [[buffer(6)]],
-                         constant NormArgs &args [[buffer(7)]], uint3 at [[threadgroup_position_in_grid]],
-                         OB_PLACE_PARAMETERS) {
+OB_EARLY_NORM_KERNEL("weight0, weight1, weight2")
+rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]], device const W *weight1 [[buffer(2)]],
+          device const W *weight2 [[buffer(3)]], device T *y0 [[buffer(4)]], device T *y1 [[buffer(5)]],
+          device T *y2 [[buffer(6)]], constant NormArgs &args [[buffer(7)]], uint3 at [[threadgroup_position_in_grid]],
+          OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
@@ -38,10 +40,11 @@ OB_NORM_KERNEL rms_norm3(device const T *x [[buffer(0)]], device const W *weight
 // `sum` is bound but not written. It may be the same memory as residual or x: the thread that writes an element is the
 // only one that reads it. Step `fused_residual_norm`.
 template <typename T, typename W>
-OB_NORM_KERNEL fused_residual_norm(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
-                                   device const W *weight [[buffer(2)]], device T *sum [[buffer(3)]],
-                                   device T *y [[buffer(4)]], constant NormArgs &args [[buffer(5)]],
-                                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+OB_EARLY_NORM_KERNEL("weight")
+fused_residual_norm(device const T *residual [[buffer(0)]], device const T *x [[buffer(1)]],
+                    device const W *weight [[buffer(2)]], device T *sum [[buffer(3)]], device T *y [[buffer(4)]],
+                    constant NormArgs &args [[buffer(5)]], uint3 at [[threadgroup_position_in_grid]],
+                    OB_PLACE_PARAMETERS) {
     threadgroup float partial[32];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;

@@ -91,15 +91,13 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 // A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
-[[user_annotation("early: slots, positions, blocks")]] kernel void
-heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
-               device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
-               device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
-               device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
-               device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]],
-               device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],
-               device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
-               uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[user_annotation("early: slots, positions, blocks")]] kernel void heads_to_cache(
+    device const float *q [[buffer(0)]], device const float *k [[buffer(1)]], device const float *v [[buffer(2)]],
+    device const T *q_norm [[buffer(3)]], device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
+    device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
+    device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]], device C *k_cache [[buffer(10)]],
+    device C *v_cache [[buffer(11)]], device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
+    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
