@@ -28,7 +28,7 @@ pack() {
         strip -o "$1/programs/$each" "$built/$each"
     done
     cp "$built/count_cuda.so" "$1"
-    cp "$built/library.metallib/cuda.so" "$1/programs/library.metallib"
+    cp "$built/library.metallib/cuda.so" "$built/library.metallib/baseline.so" "$1/programs/library.metallib"
     cp tests/metal/library.cu "$1/programs/library.metallib/cuda"
     # The C library and the compiler's are the other machine's own.
     ldd pipeline/_core.abi3.so | awk '$3 ~ /^\// {print $3}' |
