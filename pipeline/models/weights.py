@@ -44,13 +44,14 @@ def qkv(load: Loader, attention: str, c: Shape) -> tuple[Stored, Stored, Stored]
 
 
 def attention_biases(
-    load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True
+    load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True, q_dim: int = 0
 ) -> tuple[MaybeBiases, Storage | None]:
     """(biases of query, key and value, bias of the output), None where the configuration has none. value: whether
-    values have a projection of their own; else their bias is that of the keys."""
+    values have a projection of their own; else their bias is that of the keys. q_dim: outputs of a query head, where they
+    are not head_dim."""
     inner: MaybeBiases = (None, None, None)
     if c.biased:
-        q = load.array(f"{attention}.q_proj.bias", (c.heads * head_dim,))
+        q = load.array(f"{attention}.q_proj.bias", (c.heads * (q_dim or head_dim),))
         k = load.array(f"{attention}.k_proj.bias", (kv_heads * head_dim,))
         inner = (q, k, load.array(f"{attention}.v_proj.bias", (kv_heads * head_dim,)) if value else k)
     return inner, load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.output_biased else None

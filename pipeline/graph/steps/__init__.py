@@ -9,9 +9,10 @@ from .experts import Experts
 from .latent import Latent
 from .linear import Linear
 from .norms import Norms
+from .recurrent import Recurrent
 from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Sampling):
+class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Recurrent, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""

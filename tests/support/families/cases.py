@@ -50,8 +50,10 @@ class Case:
 
     def centre(self, name: str) -> float:
         """What the elements of a vector are about."""
-        if name.endswith(("bias", "sinks")):
+        if name.endswith(("bias", "sinks", "conv1d.weight", "A_log")):
             return 0.0
+        if name.endswith("linear_attn.norm.weight"):
+            return 1.0
         if name == "model.norm.weight" and self.scaled_embedding:
             return 12.0 if self.model_type == "gemma4_text" else 6.0
         if self.model_type == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
@@ -85,6 +87,16 @@ _LATENT = {
     "routed_scaling_factor": 1.5,
     "n_group": 3,
     "topk_group": 2,
+}
+
+# Of Qwen3-Next and Qwen3.5: recurrent layers, the last one among them or not.
+_DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 48,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention", "linear_attention"],
+    "rope_parameters": _rope(1e6, partial_rotary_factor=0.25),
 }
 
 CASES = {
@@ -136,6 +148,52 @@ CASES = {
             "rope_parameters": _rope(1e6),
         },
         seed="4 ",
+    ),
+    "qwen3_next": Case(
+        "qwen3_next",
+        _DELTA
+        | {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "shared_expert_intermediate_size": 96,
+        },
+        zero_centred=True,
+    ),
+    "qwen3_5_moe_text": Case(
+        "qwen3_5_moe_text",
+        _DELTA
+        | {
+            "layer_types": [
+                "linear_attention",
+                "linear_attention",
+                "full_attention",
+                "linear_attention",
+                "full_attention",
+            ],
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 40,
+            "linear_conv_kernel_dim": 3,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "shared_expert_intermediate_size": 96,
+        },
+        zero_centred=True,
+    ),
+    "qwen3_5_text": Case(
+        "qwen3_5_text",
+        _DELTA
+        | {
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 64,
+            "intermediate_size": 288,
+            "tie_word_embeddings": True,
+        },
+        zero_centred=True,
     ),
     "mixtral": Case(
         "mixtral",

@@ -21,7 +21,7 @@ def values(case, name: str, shape) -> np.ndarray:
 
 
 def is_matrix(name: str, shape) -> bool:
-    return len(shape) > 1 and not name.endswith("bias")
+    return len(shape) > 1 and not name.endswith(("bias", "conv1d.weight"))
 
 
 def matrix(case, name: str, shape):
