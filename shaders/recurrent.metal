@@ -249,12 +249,24 @@ METAL_FUNC void delta_rows(DeltaInputs inputs, device const uint *links, device 
         if (!fresh && begin + j < end) kept[j].read(state + ulong(begin + j) * dim, dim, place);
     }
 #endif
-    for (uint r = row; r != OB_NONE; r = row_behind(links, r)) {
-        query.read(inputs.query(r), dim, place);
-        key.read(inputs.key(r), dim, place);
+    // What the next row needs is asked for while this one is computed, because it is far away.
+    KeyRow<N> next_query, next_key;
+    next_query.read(inputs.query(row), dim, place);
+    next_key.read(inputs.key(row), dim, place);
+    float next_decay = inputs.decay(row), next_beta = inputs.beta_of(row);
+    for (uint r = row; r != OB_NONE;) {
+        query = next_query;
+        key = next_key;
+        float decay = next_decay, beta = next_beta;
+        uint behind = row_behind(links, r);
+        if (behind != OB_NONE) {
+            next_query.read(inputs.query(behind), dim, place);
+            next_key.read(inputs.key(behind), dim, place);
+            next_decay = inputs.decay(behind);
+            next_beta = inputs.beta_of(behind);
+        }
         query.scale(rsqrt(query.dot(query) + args.eps) * args.scale);
         key.scale(rsqrt(key.dot(key) + args.eps));
-        float decay = inputs.decay(r), beta = inputs.beta_of(r);
         device const float *values = inputs.values(r);
         device float *to = y + (ulong(r) * args.value_heads + inputs.head) * args.value_dim;
 #ifdef __METAL_CPU__
@@ -278,6 +290,7 @@ METAL_FUNC void delta_rows(DeltaInputs inputs, device const uint *links, device 
             if (place.lane == 0) to[begin + j] = out;
         }
 #endif
+        r = behind;
     }
 #ifndef __METAL_CPU__
     OB_UNROLL
