@@ -63,8 +63,8 @@ class CacheLayer:
 
 @dataclass(frozen=True)
 class StateLayer:
-    """The state of one recurrent layer: for each slot f32 arrays of these shapes, however long the sequence is. A row of
-    position 0 begins with an empty one, so nobody clears it."""
+    """The state of one recurrent layer: for each slot f32 arrays of these shapes, however long the sequence is. A row
+    of position 0 begins with an empty one, so nobody clears it."""
 
     shapes: tuple[tuple[int, ...], ...]
 
@@ -116,8 +116,8 @@ class BlockTable:
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of every layer with attention, [blocks, kv_heads, CACHE_BLOCK, head_dim or v_dim], and the states of
-    every recurrent layer, [slots, …] f32; a sequence has a slot.
+    """Keys and values of every layer with attention, [blocks, kv_heads, CACHE_BLOCK, head_dim or v_dim], and the states
+    of every recurrent layer, [slots, …] f32; a sequence has a slot.
 
     Nothing is allocated before a chain uses it.
     """

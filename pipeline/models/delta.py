@@ -144,10 +144,10 @@ def norms_plus_one(checkpoint: Checkpoint) -> bool:
     if checkpoint.layout.norms_plus_one:
         return True
     shapes = (info.shape for name, info in checkpoint.tensors.items() if name.endswith(".conv1d.weight"))
-    return next((shape[-1] == 1 for shape in shapes), False)
+    return next((tuple(shape[-1:]) == (1,) for shape in shapes), False)
 
 
 def _taps_shape(load: Loader, prefix: str, c: Sizes) -> tuple[int, ...]:
     stored = load.checkpoint.tensors.get(f"{prefix}.conv1d.weight")
-    turned = stored is not None and stored.shape[-1:] == (1,)
+    turned = stored is not None and tuple(stored.shape[-1:]) == (1,)
     return (c.channels, c.taps, 1) if turned else (c.channels, 1, c.taps)

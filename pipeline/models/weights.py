@@ -47,8 +47,8 @@ def attention_biases(
     load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True, q_dim: int = 0
 ) -> tuple[MaybeBiases, Storage | None]:
     """(biases of query, key and value, bias of the output), None where the configuration has none. value: whether
-    values have a projection of their own; else their bias is that of the keys. q_dim: outputs of a query head, where they
-    are not head_dim."""
+    values have a projection of their own; else their bias is that of the keys. q_dim: outputs of a query head; 0 for
+    head_dim."""
     inner: MaybeBiases = (None, None, None)
     if c.biased:
         q = load.array(f"{attention}.q_proj.bias", (c.heads * (q_dim or head_dim),))

@@ -45,8 +45,8 @@ def test_the_shape_has_its_models_sizes():
 
 @pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name != "tiny"])
 def test_shapes_have_the_parameters_of_their_names(name):
-    """Billions in all, and active in a token: of the experts as many as it chooses, of the embedding a row. Qwen3-Next's
-    name says 3 of 3.6."""
+    """Billions in all, and active in a token: of the experts as many as it chooses, of the embedding a row.
+    Qwen3-Next's name says 3 of 3.6."""
     shape = shapes.cut_shape(name)
     total, active = re.fullmatch(r".*-(\d+)b-a(\d+)b", name).groups()
     c = shape.config

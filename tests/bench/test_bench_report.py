@@ -84,7 +84,7 @@ def made_report(peer_too):
         bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
         traffic=Traffic(shared=100, expert=10.0, row=1, windows={0: 2}, experts=4, top_k=2),
         results=results,
-        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01) | {"mlp": 0.0}, 0.1)],
+        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01) | {"mlp": 0.0, "recurrent": 0.0}, 0.1)],
         peer={"name": "llama.cpp", "version": "1"} if peer_too else None,
     )
 

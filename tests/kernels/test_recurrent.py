@@ -26,8 +26,8 @@ SIZES = [  # key heads, value heads, numbers of a key, of a value, taps; which w
 
 
 class Case:
-    """Three sequences at the slots 2, 0 and 3 of four, whose rows lie in any order. joint: queries, keys, values and gates
-    of a key head are one piece of a row, as in Qwen3-Next."""
+    """Three sequences at the slots 2, 0 and 3 of four, whose rows lie in any order. joint: queries, keys, values and
+    gates of a key head are one piece of a row, as in Qwen3-Next."""
 
     def __init__(self, sizes=SIZES[0], joint=False, lengths=(13, 1, 9), seed=0, rows=23):
         rng = np.random.default_rng(seed)
@@ -134,8 +134,8 @@ def cuts(case, seed=0):
 
 @each("sizes, joint", SIZES, [True, False])
 def test_against_the_definition(device, sizes, joint):
-    """In one piece, in sevens, token by token, with the rows of several sequences in one run: the same bits, also of the
-    states."""
+    """In one piece, in sevens, token by token, with the rows of several sequences in one run: the same bits, and the
+    same states."""
     case, first = Case(sizes, joint), None
     mixed, y, lasts = case.expected()
     for name, runs in cuts(case).items():

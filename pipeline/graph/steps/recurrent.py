@@ -55,8 +55,8 @@ class Recurrent(Step):
 
     def row_links(self, slots: Tensor, positions: Tensor, states: int, name: str = "row_links") -> Tensor:
         """For each row the rows of the positions before and behind it in its sequence: [R, 2] u32, once per run for all
-        layers. states: slots that the states have. A row whose slot has none fails, and a row whose position the run has
-        twice, or not all positions before it from the first one of its slot on; its results are 0."""
+        layers. states: slots that the states have. A row fails whose slot has none, whose position an earlier row has,
+        or where the run lacks a position between the first one of its slot and its own; its results are 0."""
         self.check_rows(slots, name, dtype="u32")
         self.check_rows(positions, name, dtype="u32")
         repeats = self.scratch(f"{name}.repeats", (self.rows,), "u32")
