@@ -4,6 +4,7 @@ attention with a gate on its output. Norms add 1 to their weight."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,9 +91,10 @@ class Qwen3Next(Decoder[Config, Layer]):
     config_class, layer_class = Config, Layer
     partial_rope = True
 
-    def prepare(self, fields: Fields) -> None:
-        super().prepare(fields)
-        self.offset = 0.0 if delta.norms_plus_one(self.checkpoint) else 1.0
+    @functools.cached_property
+    def offset(self) -> float:
+        """What norms add to their weight."""
+        return 0.0 if delta.norms_plus_one(self.checkpoint) else 1.0
 
     def cache_layers(self) -> Sequence[CachedLayer]:
         c = self.config

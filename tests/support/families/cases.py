@@ -61,6 +61,10 @@ class Case:
         return 0.0 if self.zero_centred else 1.0
 
     @property
+    def recurrent(self) -> bool:
+        return "linear_num_key_heads" in self.config
+
+    @property
     def scaled_embedding(self) -> bool:
         return self.model_type.startswith("gemma")
 
