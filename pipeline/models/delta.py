@@ -110,14 +110,15 @@ def layer(
         beta = alpha = pipe.linear(h, w.projections["ba"], name="in_proj_ba")
         own = c.sharing * c.value_dim  # values of a key head
         step = 2 * c.key_dim + 2 * own
-        parts = (Part(c.keys, c.key_dim, 0), Part(c.keys, c.key_dim, c.key_dim), Part(c.values, own, 2 * c.key_dim))
+        parts = [Part(c.keys, c.key_dim, 0), Part(c.keys, c.key_dim, c.key_dim), Part(c.values, own, 2 * c.key_dim)]
         gate_at = Spread(2 * c.key_dim + own, c.sharing, step)
         beta_at, alpha_at = Spread(0, c.sharing, 2 * c.sharing), Spread(c.sharing, c.sharing, 2 * c.sharing)
     else:
         names = [f"in_proj_{part}" for part in ("qkv", "b", "a")]
         qkv, beta, alpha = pipe.linear3(h, [w.projections[part] for part in ("qkv", "b", "a")], names)
         z = pipe.linear(h, w.projections["z"], name="in_proj_z")
-        parts, step, gate_at, beta_at, alpha_at = (), 0, Spread(), Spread(), Spread()
+        parts, step = [], 0
+        gate_at = beta_at = alpha_at = Spread()
     mixed = pipe.causal_conv(qkv, w.taps, taps_state, *of_rows, parts=parts, group=step)
     y = pipe.gated_delta(
         mixed,
