@@ -2,7 +2,7 @@
 //
 // A sequence has one state per layer, which lies at its slot. The rows of a run may belong to several sequences, in any
 // order: a threadgroup of a sequence's first row works on all of its rows, one behind another, and writes the state once.
-#include "recurrent.h"
+#include "recurrent_rows.h"
 
 using namespace metal;
 
@@ -159,178 +159,35 @@ METAL_FUNC void convolve(ConvInputs inputs, device const float *weight, device c
     }
 }
 
-// A row of the state of a value number: key_dim numbers in N pieces per lane, and a query or key in the same shape.
-template <uint N>
-struct KeyRow {
-    Piece p[N];
-
-    METAL_FUNC void read(device const float *x, uint dim, Place place) {
-        OB_UNROLL
-        for (uint n = 0; n < N; n++) {
-            uint i = OB_PIECE * (place.lane + n * place.width);
-            p[n] = i < dim ? piece_read<true>(x, i, dim) : piece_splat(0);
-        }
-    }
-
-    METAL_FUNC void write(device float *x, uint dim, Place place) const {
-        OB_UNROLL
-        for (uint n = 0; n < N; n++) {
-            uint i = OB_PIECE * (place.lane + n * place.width);
-            if (i < dim) piece_write<true>(x, i, dim, p[n]);
-        }
-    }
-
-    METAL_FUNC void clear() {
-        OB_UNROLL
-        for (uint n = 0; n < N; n++) p[n] = piece_splat(0);
-    }
-
-    METAL_FUNC float dot(thread const KeyRow &other) const {
-        Piece sum = piece_mul(p[0], other.p[0]);
-        OB_UNROLL
-        for (uint n = 1; n < N; n++) sum = piece_fma(p[n], other.p[n], sum);
-        return simd_sum(piece_sum(sum));
-    }
-
-    METAL_FUNC void scale(float factor) {
-        OB_UNROLL
-        for (uint n = 0; n < N; n++) p[n] = piece_mul(p[n], piece_splat(factor));
-    }
-
-    // One position: this row becomes decay · row + delta · key with delta = β · (value - decay · row · key).
-    METAL_FUNC float step(thread const KeyRow &query, thread const KeyRow &key, float value, float decay, float beta) {
-        float delta = beta * (value - decay * dot(key));
-        OB_UNROLL
-        for (uint n = 0; n < N; n++)
-            p[n] = piece_fma(key.p[n], piece_splat(delta), piece_mul(p[n], piece_splat(decay)));
-        return dot(query);
-    }
-};
-
-// What a value head reads of a row: β, the decay, its query, its key and its values.
+// What a value head of the delta rule reads of a row (StateRow).
 struct DeltaInputs {
+    enum { corrects = 1 };
     device const float *x, *beta, *alpha, *slope, *shift;
+    device float *y;
     constant DeltaArgs &args;
-    uint head;
+    uint head, key_dim;
+    float eps, scale, skip;
 
     METAL_FUNC device const float *row_of(uint row) const {
-        return x + ulong(row) * (2 * args.key_heads * args.key_dim + args.value_heads * args.value_dim);
+        return x + ulong(row) * (2 * args.key_heads * key_dim + args.value_heads * args.value_dim);
     }
-    METAL_FUNC uint key_head() const { return head / (args.value_heads / args.key_heads); }
-    METAL_FUNC device const float *query(uint row) const { return row_of(row) + key_head() * args.key_dim; }
-    METAL_FUNC device const float *key(uint row) const { return query(row) + args.key_heads * args.key_dim; }
+    METAL_FUNC device const float *query(uint row) const {
+        return row_of(row) + head / (args.value_heads / args.key_heads) * key_dim;
+    }
+    METAL_FUNC device const float *key(uint row) const { return query(row) + args.key_heads * key_dim; }
     METAL_FUNC device const float *values(uint row) const {
-        return row_of(row) + 2 * args.key_heads * args.key_dim + head * args.value_dim;
+        return row_of(row) + 2 * args.key_heads * key_dim + head * args.value_dim;
     }
-    METAL_FUNC float beta_of(uint row) const {
-        float b =
-            beta[ulong(row) * args.beta_row + args.beta_first + head / args.group * args.beta_step + head % args.group];
-        return gated(1.0f, b);
+    METAL_FUNC device float *result(uint row) const {
+        return y + (ulong(row) * args.value_heads + head) * args.value_dim;
     }
-    METAL_FUNC float decay(uint row) const {
-        float a = alpha[ulong(row) * args.alpha_row + args.alpha_first + head / args.group * args.alpha_step +
-                        head % args.group];
-        return exp(slope[head] * softplus(a + shift[head]));
+    METAL_FUNC Step step(uint row) const {
+        uint group = head / args.group, own = head % args.group;
+        float b = beta[ulong(row) * args.beta_row + args.beta_first + group * args.beta_step + own];
+        float a = alpha[ulong(row) * args.alpha_row + args.alpha_first + group * args.alpha_step + own];
+        return {exp(slope[head] * softplus(a + shift[head])), gated(1.0f, b)};
     }
 };
-
-// The rows of a sequence, for value numbers j to end - 1 of a head, by one simdgroup. A processor keeps the state where
-// it lies, in its first cache; a GPU keeps J rows of it in registers.
-template <uint N, uint J>
-METAL_FUNC void delta_rows(DeltaInputs inputs, device const uint *links, device float *state, device float *y,
-                           constant DeltaArgs &args, uint row, bool fresh, uint begin, uint end, Place place) {
-    uint dim = args.key_dim;
-    KeyRow<N> query, key;
-#ifndef __METAL_CPU__
-    KeyRow<N> kept[J];
-    OB_UNROLL
-    for (uint j = 0; j < J; j++) {
-        kept[j].clear();
-        if (!fresh && begin + j < end) kept[j].read(state + ulong(begin + j) * dim, dim, place);
-    }
-#endif
-    // What the next row needs is asked for while this one is computed, because it is far away.
-    KeyRow<N> next_query, next_key;
-    next_query.read(inputs.query(row), dim, place);
-    next_key.read(inputs.key(row), dim, place);
-    float next_decay = inputs.decay(row), next_beta = inputs.beta_of(row);
-    for (uint r = row; r != OB_NONE;) {
-        query = next_query;
-        key = next_key;
-        float decay = next_decay, beta = next_beta;
-        uint behind = row_behind(links, r);
-        if (behind != OB_NONE) {
-            next_query.read(inputs.query(behind), dim, place);
-            next_key.read(inputs.key(behind), dim, place);
-            next_decay = inputs.decay(behind);
-            next_beta = inputs.beta_of(behind);
-        }
-        query.scale(rsqrt(query.dot(query) + args.eps) * args.scale);
-        key.scale(rsqrt(key.dot(key) + args.eps));
-        device const float *values = inputs.values(r);
-        device float *to = y + (ulong(r) * args.value_heads + inputs.head) * args.value_dim;
-#ifdef __METAL_CPU__
-        for (uint j = begin; j < end; j++) {
-            KeyRow<N> kept;
-            device float *at = state + ulong(j) * dim;
-            if (fresh) {
-                kept.clear();
-            } else {
-                kept.read(at, dim, place);
-            }
-            to[j] = kept.step(query, key, values[j], decay, beta);
-            kept.write(at, dim, place);
-        }
-        fresh = false;
-#else
-        OB_UNROLL
-        for (uint j = 0; j < J; j++) {
-            if (begin + j >= end) break;
-            float out = kept[j].step(query, key, values[begin + j], decay, beta);
-            if (place.lane == 0) to[begin + j] = out;
-        }
-#endif
-        r = behind;
-    }
-#ifndef __METAL_CPU__
-    OB_UNROLL
-    for (uint j = 0; j < J; j++) {
-        if (begin + j < end) kept[j].write(state + ulong(begin + j) * dim, dim, place);
-    }
-#endif
-}
-
-// Σ x[i] · y[i] of a simdgroup, for rows of any length.
-METAL_FUNC float delta_dot(device const float *x, device const float *y, uint dim, Place place) {
-    float sum = 0;
-    for (uint i = place.lane; i < dim; i += place.width) sum = fma(x[i], y[i], sum);
-    return simd_sum(sum);
-}
-
-// The same for keys of any length: the state stays in memory, where each lane has its own numbers of a row.
-METAL_FUNC void delta_rows_any(DeltaInputs inputs, device const uint *links, device float *state, device float *y,
-                               constant DeltaArgs &args, uint row, bool fresh, uint begin, uint end, Place place) {
-    uint dim = args.key_dim;
-    for (uint r = row; r != OB_NONE; r = row_behind(links, r)) {
-        device const float *query = inputs.query(r), *key = inputs.key(r), *values = inputs.values(r);
-        float query_scale = rsqrt(delta_dot(query, query, dim, place) + args.eps) * args.scale;
-        float key_scale = rsqrt(delta_dot(key, key, dim, place) + args.eps);
-        float decay = inputs.decay(r), beta = inputs.beta_of(r);
-        device float *to = y + (ulong(r) * args.value_heads + inputs.head) * args.value_dim;
-        for (uint j = begin; j < end; j++) {
-            device float *kept = state + ulong(j) * dim;
-            float known = fresh ? 0.0f : delta_dot(kept, key, dim, place) * key_scale;
-            float delta = beta * (values[j] - decay * known), sum = 0;
-            for (uint i = place.lane; i < dim; i += place.width) {
-                kept[i] = fma(key[i] * key_scale, delta, fresh ? 0.0f : kept[i] * decay);
-                sum = fma(kept[i], query[i] * query_scale, sum);
-            }
-            sum = simd_sum(sum);
-            if (place.lane == 0) to[j] = sum;
-        }
-        fresh = false;
-    }
-}
 
 // The gated delta rule (Yang et al. 2025). For each position t of a sequence and each value head, with q and k of its key
 // head normed to length 1 (x / √(Σx² + eps)) and q multiplied by `scale`:
@@ -351,34 +208,12 @@ METAL_FUNC void delta_rows_any(DeltaInputs inputs, device const uint *links, dev
     if (row >= args.rows || !row_leads(links, row)) return;
     uint tiles = (args.value_dim + OB_DELTA_VALUES - 1) / OB_DELTA_VALUES, head = at.z / tiles;
     uint first = at.z % tiles * OB_DELTA_VALUES, end = min(first + OB_DELTA_VALUES, args.value_dim);
+    DeltaInputs inputs = {x, beta, alpha, slope, shift, y, args, head, args.key_dim, args.eps, args.scale, 0};
     if (row_fails(links, row)) {
-        device float *to = y + (ulong(row) * args.value_heads + head) * args.value_dim;
-        for (uint j = first + place.thread_index; j < end; j += place.threads) to[j] = 0;
+        for (uint j = first + place.thread_index; j < end; j += place.threads) inputs.result(row)[j] = 0;
         return;
     }
-    DeltaInputs inputs = {x, beta, alpha, slope, shift, args, head};
-    bool fresh = positions[row] == 0;
     state += (ulong(slots[row]) * args.value_heads + head) * args.value_dim * args.key_dim;
-#ifdef __METAL_CPU__
-    if (args.key_dim == 8 * OB_PIECE) {
-        delta_rows<8, 1>(inputs, links, state, y, args, row, fresh, first, end, place);
-        return;
-    }
-#else
-    const uint J = OB_DELTA_VALUES / (OB_DELTA_THREADS / 32);
-    uint most = OB_PIECE * place.width;
-    bool whole = args.key_dim % OB_PIECE == 0 && args.value_heads * args.value_dim % OB_PIECE == 0;
-    if (whole && pieces_aligned(x) && pieces_aligned(state) && args.key_dim <= 2 * most) {
-        for (uint j = first + J * place.group; j < end; j += J * place.groups) {
-            if (args.key_dim <= most) {
-                delta_rows<1, J>(inputs, links, state, y, args, row, fresh, j, min(j + J, end), place);
-            } else {
-                delta_rows<2, J>(inputs, links, state, y, args, row, fresh, j, min(j + J, end), place);
-            }
-        }
-        return;
-    }
-#endif
-    for (uint j = first + place.group; j < end; j += place.groups)
-        delta_rows_any(inputs, links, state, y, args, row, fresh, j, j + 1, place);
+    bool aligned = args.value_heads * args.value_dim % OB_PIECE == 0 && pieces_aligned(x);
+    state_head(inputs, links, state, row, positions[row], first, end, aligned, place);
 }

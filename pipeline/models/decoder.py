@@ -50,6 +50,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
     partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
+    final_norm_name  of the norm before the head
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -62,6 +63,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     layer_class: type[LayerT]
     rope: Rope
     partial_rope = False
+    final_norm_name = "model.norm"
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
@@ -73,7 +75,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         load = Loader(checkpoint, device)
         self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
-        self.final_norm = load.array("model.norm.weight", (c.hidden,))
+        self.final_norm = load.array(f"{self.final_norm_name}.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
         self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
         self.weights = tuple(load.storages)

@@ -41,11 +41,8 @@ class Sizes:
             value_heads % key_heads == 0,
             f"linear_num_value_heads = {value_heads} is no multiple of linear_num_key_heads = {key_heads}; it must be",
         )
-        taps = f.whole("linear_conv_kernel_dim", 4, most=MOST_TAPS)
-        if taps == 1:
-            raise f.unsupported("linear_conv_kernel_dim = 1")
         dims = (f.dim("linear_key_head_dim", 128), f.dim("linear_value_head_dim", 128))
-        return cls(hidden, key_heads, value_heads, *dims, taps, eps)
+        return cls(hidden, key_heads, value_heads, *dims, taps_of(f, "linear_conv_kernel_dim", 4), eps)
 
     @property
     def sharing(self) -> int:
@@ -82,12 +79,10 @@ class Weights:
         if not self.joint:
             names = {"qkv": c.channels, "z": c.values, "b": c.value_heads, "a": c.value_heads}
         self.projections = {name: load.matrix(f"{prefix}.in_proj_{name}", (n, c.hidden)) for name, n in names.items()}
-        self.taps = load.changed(
-            f"{prefix}.conv1d.weight", _taps_shape(load, prefix, c), (c.taps, c.channels), lambda taps: taps.squeeze().T
-        )
-        self.slope = load.changed(f"{prefix}.A_log", (c.value_heads,), (c.value_heads,), lambda a: -np.exp(a))
-        self.shift = load.changed(f"{prefix}.dt_bias", (c.value_heads,), (c.value_heads,), np.asarray)
-        self.norm = load.changed(f"{prefix}.norm.weight", (c.value_dim,), (c.value_dim,), np.asarray)
+        self.taps = taps(load, f"{prefix}.conv1d.weight", c.channels, c.taps)
+        self.slope = load.copied(f"{prefix}.A_log", (c.value_heads,), lambda a: -np.exp(a))
+        self.shift = load.copied(f"{prefix}.dt_bias", (c.value_heads,))
+        self.norm = load.copied(f"{prefix}.norm.weight", (c.value_dim,))
         self.output = load.matrix(f"{prefix}.out_proj", (c.hidden, c.values))
 
 
@@ -148,7 +143,17 @@ def norms_plus_one(checkpoint: Checkpoint) -> bool:
     return next((tuple(shape[-1:]) == (1,) for shape in shapes), False)
 
 
-def _taps_shape(load: Loader, prefix: str, c: Sizes) -> tuple[int, ...]:
-    stored = load.checkpoint.tensors.get(f"{prefix}.conv1d.weight")
-    turned = stored is not None and tuple(stored.shape[-1:]) == (1,)
-    return (c.channels, c.taps, 1) if turned else (c.channels, 1, c.taps)
+def taps_of(f: Fields, key: str, default: int) -> int:
+    """The taps of a convolution; with one it would have no state."""
+    count = f.whole(key, default, most=MOST_TAPS)
+    if count == 1:
+        raise f.unsupported(f"{key} = 1")
+    return count
+
+
+def taps(load: Loader, name: str, channels: int, count: int) -> Storage:
+    """The taps of a convolution as its kernel takes them, [count, channels]."""
+    stored = load.checkpoint.tensors.get(name)
+    turned = stored is not None and tuple(stored.shape[-1:]) == (1,)  # as MLX has them
+    shape = (channels, count, 1) if turned else (channels, 1, count)
+    return load.copied(name, shape, lambda values: values.reshape(channels, count).T, (count, channels))

@@ -124,11 +124,16 @@ class Loader:
             self._kept(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype])) for pick in picks
         )
 
-    def changed(
-        self, name: str, shape: tuple[int, ...], to: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]
+    def copied(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        change: Callable[[np.ndarray], np.ndarray] = np.asarray,
+        to: tuple[int, ...] | None = None,
     ) -> Storage:
         """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
         info = self._info(name, shape, _FLOATS)
+        to = shape if to is None else to
         self.repacked_bytes += 4 * math.prod(to)
         if isinstance(self.device, Survey):
             return Storage.empty(to, "f32")

@@ -57,18 +57,22 @@ def attention_biases(
     return inner, load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.output_biased else None
 
 
-def head_norms(load: Loader, attention: str, queries: int, keys: int) -> tuple[Storage, Storage]:
+def head_norms(
+    load: Loader, attention: str, queries: int, keys: int, names: tuple[str, str] = ("q_norm", "k_norm")
+) -> tuple[Storage, Storage]:
     """The weights of the norms of queries and of keys, which share a dtype."""
-    q, k = load.alike([(f"{attention}.q_norm.weight", (queries,)), (f"{attention}.k_norm.weight", (keys,))])
+    wanted = zip(names, (queries, keys))
+    q, k = load.alike([(f"{attention}.{name}.weight", (count,)) for name, count in wanted])
     return q, k
 
 
-def dense(load: Loader, mlp: str, dim: int, hidden: int) -> GateUpDown:
-    """gate, up [hidden, dim] and down [dim, hidden] of a gated MLP."""
+def dense(load: Loader, mlp: str, dim: int, hidden: int, names: Sequence[str] = GATE_UP_DOWN) -> GateUpDown:
+    """gate, up [hidden, dim] and down [dim, hidden] of a gated MLP, called `names`."""
+    gate, up, down = names
     return (
-        load.matrix(f"{mlp}.gate_proj", (hidden, dim)),
-        load.matrix(f"{mlp}.up_proj", (hidden, dim)),
-        load.matrix(f"{mlp}.down_proj", (dim, hidden)),
+        load.matrix(f"{mlp}.{gate}", (hidden, dim)),
+        load.matrix(f"{mlp}.{up}", (hidden, dim)),
+        load.matrix(f"{mlp}.{down}", (dim, hidden)),
     )
 
 

@@ -31,7 +31,8 @@ def requests(count):
     common, made = rng.integers(0, 61, 66).tolist(), []
     for index in range(count):
         text = common[: 66 if index % 2 else 5] + rng.integers(0, 61, int(rng.integers(1, 20))).tolist()
-        made.append(p.Request(index, tuple(text), int(rng.integers(1, 150 if index % 4 == 0 else 30)), 0.8 if index % 3 else 0.0, index))
+        length = int(rng.integers(1, 150 if index % 4 == 0 else 30))
+        made.append(p.Request(index, tuple(text), length, 0.8 if index % 3 else 0.0, index))
     return made
 
 

@@ -29,7 +29,7 @@ LEFT_OUT = {
     "vocab_size_per_layer_input",
 }
 # What the classes take besides their fields.
-_QWEN3_NEXT = {"partial_rotary_factor": 0.25, "full_attention_interval": 4}
+_QWEN3_NEXT: dict[str, Any] = {"partial_rotary_factor": 0.25, "full_attention_interval": 4}
 MORE = {
     "qwen3_next": _QWEN3_NEXT,
     "qwen3_5_moe_text": _QWEN3_NEXT,

@@ -6,6 +6,7 @@ step says otherwise. There is one file per family, as in shaders/. What a step m
 
 from .attention import Attention
 from .experts import Experts
+from .gates import Gates
 from .latent import Latent
 from .linear import Linear
 from .norms import Norms
@@ -14,5 +15,5 @@ from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Recurrent, Sampling):
+class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Recurrent, Gates, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""

@@ -1,4 +1,5 @@
-"""Layers with a recurrent state: the links between rows, the causal convolution, the gated delta rule; and gates."""
+"""Layers with a recurrent state: the links between rows, the causal convolution, the gated delta rule, the scan of
+Mamba-2."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 from ...device.core import _core
 from ...errors import BuildError, ShapeError
+from ..formats import LARGEST_F32
 from ..step import Step
 from ..tensors import Tensor, VectorLike
 
@@ -45,6 +47,16 @@ class Spread:
 
 
 TOGETHER = Spread()
+
+
+def check_spread(pipe: Step, tensor: Tensor, at: Spread, heads: int, dim: int, name: str) -> None:
+    """Demands that the rows of a tensor have `heads` heads of `dim` at these places."""
+    pipe.check_rows(tensor, name, tensor.shape[1])
+    if at.end(heads, dim) > tensor.shape[1]:
+        raise ShapeError(
+            f"{pipe.named(name)}: {heads} heads of {dim} at {at} do not lie in {tensor.name}, whose rows have "
+            f"{tensor.shape[1]}"
+        )
 
 
 class Recurrent(Step):
@@ -156,8 +168,8 @@ class Recurrent(Step):
         if heads % key_heads:
             raise ShapeError(f"{self.named(name)}: {heads} value heads do not divide over {key_heads} key heads")
         self.check_rows(x, name, 2 * key_heads * key_dim + heads * value_dim)
-        self._check_spread(beta, beta_at, heads, 1, name)
-        self._check_spread(alpha, alpha_at, heads, 1, name)
+        check_spread(self, beta, beta_at, heads, 1, name)
+        check_spread(self, alpha, alpha_at, heads, 1, name)
         if beta_at.grouped(heads) != alpha_at.grouped(heads):
             raise BuildError(f"{self.named(name)}: the groups of β and α differ; they must have as many heads")
         vectors = [
@@ -190,66 +202,60 @@ class Recurrent(Step):
         )
         return y
 
-    def gated_norm(
+    def ssm_scan(
         self,
         x: Tensor,
-        weight: VectorLike,
-        gate: Tensor,
-        eps: float = 1e-6,
+        dt: Tensor,
+        slope: VectorLike,
+        shift: VectorLike,
+        skip: VectorLike,
+        state: Tensor,
+        slots: Tensor,
+        positions: Tensor,
+        links: Tensor,
+        groups: int,
         *,
-        gate_at: Spread = TOGETHER,
-        name: str = "gated_norm",
+        dt_first: int = 0,
+        limits: tuple[float, float] = (0.0, math.inf),
+        name: str = "ssm_scan",
     ) -> Tensor:
-        """norm(x) · weight · silu(gate), head by head of x [R, heads · dim], for weight [dim] f32. gate_at: where a row
-        of `gate` has its heads."""
-        scale = self.vector(weight, self.named(f"{name}.weight"))
-        (dim,) = scale.shape
-        heads = x.shape[1] // dim
-        self.check_rows(x, name, heads * dim)
-        self._check_spread(gate, gate_at, heads, dim, name)
-        y = self.scratch(name, (self.rows, heads * dim))
-        constants = {
-            "rows": self.rows,
-            "heads": heads,
-            "dim": dim,
-            "gate_row": gate.shape[1],
-            "gate_first": gate_at.first,
-            "gate_group": gate_at.grouped(heads),
-            "gate_step": gate_at.step,
-            "eps": eps,
-        }
-        columns = math.ceil(heads / _core.GATED_HEADS)
-        self.add(name, "gated_norm", (x, scale, gate), (y,), constants, columns=columns)
-        return y
+        """The selective state space model of Mamba-2 (Dao & Gu 2024) over the positions of each sequence: [R, heads ·
+        head_dim].
 
-    def sigmoid_gate(
-        self, x: Tensor, gate: Tensor, heads: int, *, first: int = 0, step: int = 0, name: str = "sigmoid_gate"
-    ) -> Tensor:
-        """x · σ(gate), element by element of x [R, heads · dim]. The gates of a head begin at number first + head ·
-        step of a row of `gate`; step: 0 for dim."""
-        dim = x.shape[1] // heads
-        at = Spread(first, 1, step or dim)
-        self.check_rows(x, name, heads * dim)
-        self._check_spread(gate, at, heads, dim, name)
-        y = self.scratch(name, (self.rows, heads * dim))
-        constants = {
-            "rows": self.rows,
-            "heads": heads,
-            "dim": dim,
-            "gate_row": gate.shape[1],
-            "gate_first": at.first,
-            "gate_step": at.step,
-        }
-        self.add(name, "sigmoid_gate", (x, gate), (y,), constants, columns=math.ceil(heads / _core.GATED_HEADS))
+        x: the inputs of all heads, then B and C of `groups` groups. state S [slots, heads, head_dim, state_dim]. Per
+        position and head: t = softplus(dt + shift) within `limits`, S becomes exp(slope · t)·S + t·x Bᵀ, then
+        y = S·C + skip·x. dt: of a row the numbers from dt_first on. slope, shift, skip [heads] f32."""
+        _, heads, head_dim, state_dim = state.shape
+        self._check_state(state, name, heads, head_dim, state_dim)
+        self._check_rows_of_state(slots, positions, links, name)
+        if heads % groups:
+            raise ShapeError(f"{self.named(name)}: {heads} heads do not divide over {groups} groups")
+        self.check_rows(x, name, heads * head_dim + 2 * groups * state_dim)
+        check_spread(self, dt, Spread(dt_first), heads, 1, name)
+        vectors = [
+            self.float_vector(value, what, f"{name}.{what}", ((heads,),), name)
+            for value, what in ((slope, "slope"), (shift, "shift"), (skip, "skip"))
+        ]
+        y = self.scratch(name, (self.rows, heads * head_dim))
+        self.add(
+            name,
+            "ssm_scan",
+            (x, dt, *vectors, slots, positions, links),
+            (state, y),
+            {
+                "rows": self.rows,
+                "heads": heads,
+                "groups": groups,
+                "head_dim": head_dim,
+                "state_dim": state_dim,
+                "dt_row": dt.shape[1],
+                "dt_first": dt_first,
+                "least": min(limits[0], LARGEST_F32),
+                "most": min(limits[1], LARGEST_F32),
+            },
+            depth=heads * math.ceil(head_dim / _core.DELTA_VALUES),
+        )
         return y
-
-    def _check_spread(self, tensor: Tensor, at: Spread, heads: int, dim: int, name: str) -> None:
-        self.check_rows(tensor, name, tensor.shape[1])
-        if at.end(heads, dim) > tensor.shape[1]:
-            raise ShapeError(
-                f"{self.named(name)}: {heads} heads of {dim} at {at} do not lie in {tensor.name}, whose rows have "
-                f"{tensor.shape[1]}"
-            )
 
     def _check_state(self, state: Tensor, name: str, *shape: int) -> None:
         self.check_shape(state, name, state.shape[0], *shape)

@@ -20,6 +20,7 @@ COMMON = {
 }
 GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
+TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Case:
 
     def centre(self, name: str) -> float:
         """What the elements of a vector are about."""
-        if name.endswith(("bias", "sinks", "conv1d.weight", "A_log")):
+        if name.endswith(("bias", "sinks", *TAPS, "A_log")):
             return 0.0
         if name.endswith("linear_attn.norm.weight"):
             return 1.0
@@ -62,7 +63,7 @@ class Case:
 
     @property
     def recurrent(self) -> bool:
-        return "linear_num_key_heads" in self.config
+        return not {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"}.isdisjoint(self.config)
 
     @property
     def scaled_embedding(self) -> bool:
@@ -198,6 +199,56 @@ CASES = {
             "tie_word_embeddings": True,
         },
         zero_centred=True,
+    ),
+    "lfm2": Case(
+        "lfm2",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "intermediate_size": 288,
+            "block_multiple_of": 64,
+            "conv_L_cache": 4,
+            "conv_bias": True,
+            "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"],
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "lfm2_moe": Case(
+        "lfm2_moe",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "intermediate_size": 288,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96,
+            "num_dense_layers": 1,
+            "routed_scaling_factor": 1.5,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention", "conv"],
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "granitemoehybrid": Case(
+        "granitemoehybrid",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 96,
+            "shared_intermediate_size": 96,
+            "layer_types": ["mamba", "attention", "mamba", "mamba", "attention"],
+            "mamba_n_heads": 6,
+            "mamba_d_head": 64,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 128,
+            "mamba_expand": 2,
+            "embedding_multiplier": 6.0,
+            "attention_multiplier": 0.25,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 1.5,
+        },
     ),
     "mixtral": Case(
         "mixtral",
