@@ -8,7 +8,7 @@ using namespace metal;
 // Grid: tiles of OB_GATED_HEADS heads × rows; one simdgroup per head. Step `gated_norm`.
 [[max_total_threads_per_threadgroup(OB_GATED_THREADS)]] kernel void gated_norm(
     device const float *x [[buffer(0)]], device const float *weight [[buffer(1)]],
-    device const float *gate [[buffer(2)]], device float *y [[buffer(3)]], constant GatedNormArgs &args [[buffer(4)]],
+    device const float *gate [[buffer(2)]], device float *y [[buffer(3)]], constant NormGateArgs &args [[buffer(4)]],
     uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.dim;

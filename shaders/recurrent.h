@@ -2,7 +2,7 @@
 #ifndef OB_RECURRENT_H
 #define OB_RECURRENT_H
 
-#include "args.h"
+#include "recurrent_args.h"
 #include "epilogue.h"
 #include "pieces.h"
 
