@@ -76,6 +76,8 @@ NEEDED: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 0,
     },
     "deepseek_v2": {"num_experts_per_tok": 2, "head_dim": None},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
     "deepseek_v3": {"head_dim": None},
     "glm4_moe_lite": {"head_dim": None},
 }
@@ -131,6 +133,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
+    found["eps"] = getattr(c, "norm_eps", found["eps"])
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads

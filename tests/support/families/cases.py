@@ -244,11 +244,13 @@ CASES = {
             "mamba_n_groups": 2,
             "mamba_d_state": 128,
             "mamba_expand": 2,
+            "mamba_chunk_size": 16,
             "embedding_multiplier": 6.0,
             "attention_multiplier": 0.25,
             "residual_multiplier": 0.22,
             "logits_scaling": 1.5,
         },
+        seed="5 ",
     ),
     "mixtral": Case(
         "mixtral",
