@@ -20,6 +20,7 @@ COMMON = {
 }
 GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
+RECURRENT = {"linear_attention", "conv", "mamba"}  # layers that are
 TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
 
 
@@ -63,7 +64,7 @@ class Case:
 
     @property
     def recurrent(self) -> bool:
-        return not {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"}.isdisjoint(self.config)
+        return not RECURRENT.isdisjoint(self.config.get("layer_types", ()))
 
     @property
     def scaled_embedding(self) -> bool:

@@ -5,7 +5,7 @@ import json
 import re
 
 import numpy as np
-from support.families.cases import ALL
+from support.families.cases import ALL, TAPS
 from support.families.files import is_matrix, matrix, stored, values, write_safetensors
 from support.families.grid import BLOCK, Grid
 
@@ -25,7 +25,7 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
         found = ONE_BY_ONE.fullmatch(tensor)
         if not is_matrix(tensor, shape):
             array = values(case, tensor, shape)
-            vectors |= _recurrent(tensor, array) if case.recurrent else _apart(tensor, array)
+            vectors |= _recurrent(tensor, array, case.zero_centred) if case.recurrent else _apart(tensor, array)
         elif case.transposed(tensor):
             matrices |= _fused(tensor, matrix(case, tensor, (*shape[:-2], shape[-1], shape[-2])))
         elif found:
@@ -62,11 +62,12 @@ def _fused(tensor: str, grid: Grid) -> dict[str, Grid]:
     return {module: grid}
 
 
-def _recurrent(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
+def _recurrent(tensor: str, array: np.ndarray, centred: bool) -> dict[str, np.ndarray]:
     """mlx-lm turns the taps of a convolution, and adds the 1 to the weights of norms that add it."""
-    if tensor.endswith("conv1d.weight"):
+    if tensor.endswith(TAPS):
         return {tensor: np.ascontiguousarray(array.swapaxes(1, 2))}
-    return {tensor: array + 1 if tensor.endswith("norm.weight") and "linear_attn" not in tensor else array}
+    shifted = centred and tensor.endswith("norm.weight") and "linear_attn" not in tensor
+    return {tensor: array + 1 if shifted else array}
 
 
 def _apart(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
