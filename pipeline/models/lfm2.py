@@ -86,7 +86,8 @@ class Layer(DecoderLayer):
                 load, attention, c.head_dim, c.head_dim, ("q_layernorm", "k_layernorm")
             )
             self.o_proj = load.matrix(f"{attention}.out_proj", (c.hidden, c.heads * c.head_dim))
-        mlp, names = f"{prefix}.feed_forward", ("w1", "w3", "w2")
+        mlp = f"{prefix}.feed_forward"
+        names = weights.GATE_UP_DOWN if weights.has(load, f"{mlp}.gate_proj") else ("w1", "w3", "w2")  # MLX's or others
         self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden, names) if number < c.leading_dense else None
         if self.dense is None:
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))

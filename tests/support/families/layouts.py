@@ -33,11 +33,17 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
             stacks.setdefault(module, {})[int(found[2])] = matrix(case, tensor, shape)
         else:
             whole = matrix(case, tensor, shape)
-            matrices |= split(tensor.removesuffix(".weight"), whole) or _fused(tensor, whole)
+            matrices |= split(tensor.removesuffix(".weight"), whole) or _fused(_renamed(tensor, case), whole)
     for module, parts in stacks.items():
         grids = [parts[i] for i in range(len(parts))]
         matrices[module] = Grid(np.stack([grid.q for grid in grids]), np.stack([grid.scale for grid in grids]))
     return matrices, vectors
+
+
+def _renamed(tensor: str, case) -> str:
+    """mlx-lm calls the parts of LFM2-MoE's dense MLPs as those of its experts."""
+    *front, part, end = tensor.split(".")
+    return ".".join((*front, PARTS.get(part, part), end)) if case.model_type == "lfm2_moe" else tensor
 
 
 def rows(grid: Grid, rows: slice) -> Grid:
