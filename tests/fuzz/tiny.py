@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support import gguf_files
 from support.families import files, golden
-from support.families.cases import CASES
+from support.families.cases import ALL, CASES
 from support.families.gguf_layout import ARCHITECTURES, write_gguf
 from support.families.layouts import write_blocks, write_mlx
 
@@ -162,7 +162,7 @@ def described(name: str) -> dict:
     """The tiny configuration of a case, and the shapes of its tensors by transformers' names."""
     made = golden.load(name)[0]
     config = {key: SIZES.get(key, value) for key, value in made["config"].items()}
-    if CASES[name].recurrent:
+    if ALL[name].recurrent:
         config["layer_types"] = ["linear_attention", "full_attention"]
     if "kv_lora_rank" in config:
         config |= {"num_key_value_heads": 2} | ({} if made["config"]["q_lora_rank"] else {"q_lora_rank": None})
