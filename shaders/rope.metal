@@ -85,9 +85,9 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 }
 
 // q_out = turn(norm(q)); keys of (slot, position) = turn(norm(k)), values there = v, normed or not.
-// q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [blocks, kv_heads,
-// OB_CACHE_BLOCK, head_dim or v_dim], blocks [slots, width] (cache.h), a ring in a layer with a window. A norm covers one
-// head (weights [head_dim]) or all heads together (q_norm [heads · head_dim]).
+// q [rows, heads, q_head], of whose heads the first head_dim count, k [rows, kv_heads, head_dim], v [rows, kv_heads,
+// v_dim]; caches of C [blocks, kv_heads, OB_CACHE_BLOCK, head_dim or v_dim], blocks [slots, width] (cache.h), a ring in a
+// layer with a window. A norm covers one head (weights [head_dim]) or all heads together (q_norm [heads · head_dim]).
 // A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
@@ -121,7 +121,8 @@ template <typename T, typename C>
         ulong to = (ulong(block) * args.kv_heads + kv) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
         bool value = head >= args.heads + args.kv_heads;
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
-        device const float *first = (query ? q : k) + ulong(row) * heads * dim;
+        uint step = query ? args.q_head : dim;
+        device const float *first = (query ? q : k) + ulong(row) * heads * step;
         device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
         wait_for_kernels();
         if (!held && head + 1 == all && place.lane == 0) fail_row(status, row, args.step);
@@ -129,7 +130,7 @@ template <typename T, typename C>
             scale = norm_scale(first, heads * dim, args.eps, place);
             scaled = uint(query);
         }
-        device const float *x = value ? v + (ulong(row) * args.kv_heads + kv) * v_dim : first + own * dim;
+        device const float *x = value ? v + (ulong(row) * args.kv_heads + kv) * v_dim : first + own * step;
 #ifndef __METAL_CPU__
         if (fits) {  // one code for all heads: a GPU's core keeps little of it
             uint numbers = value ? v_dim : dim;

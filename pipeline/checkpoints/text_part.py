@@ -28,10 +28,16 @@ _GEMMA3: dict[str, Any] = {
     "query_pre_attn_scalar": 256,
 }
 # model_type -> that of the text part, and the keys that its text_config may leave out.
-WHOLES: dict[str, tuple[str, dict[str, Any]]] = {"gemma3": ("gemma3_text", _GEMMA3), "gemma4": ("gemma4_text", {})}
+WHOLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma3": ("gemma3_text", _GEMMA3),
+    "gemma4": ("gemma4_text", {}),
+    "qwen3_5": ("qwen3_5_text", {}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", {}),
+}
+FLAT = ("qwen3_5", "qwen3_5_moe")  # whose configuration may be that of the text part alone, as mlx-lm takes it
 PREFIXES = {"language_model.model.": "model.", "language_model.lm_head.": "lm_head.", "model.language_model.": "model."}
 OTHERS = re.compile(
-    r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
+    r"(model\.)?(visual|vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
 )
 OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
 
@@ -48,6 +54,8 @@ def text_part(
         return config, tensors
     model_type, left_out = WHOLES[whole]
     text = config.get("text_config")
+    if text is None and whole in FLAT:
+        text = {key: value for key, value in config.items() if key not in OUTER}
     if not isinstance(text, dict):
         raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
     own = {key: config[key] for key in OUTER if config.get(key) is not None}

@@ -29,7 +29,11 @@ LEFT_OUT = {
     "vocab_size_per_layer_input",
 }
 # What the classes take besides their fields.
+_QWEN3_NEXT: dict[str, Any] = {"partial_rotary_factor": 0.25, "full_attention_interval": 4}
 MORE = {
+    "qwen3_next": _QWEN3_NEXT,
+    "qwen3_5_moe_text": _QWEN3_NEXT,
+    "qwen3_5_text": _QWEN3_NEXT,
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "gemma3_text": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
@@ -72,10 +76,13 @@ NEEDED: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 0,
     },
     "deepseek_v2": {"num_experts_per_tok": 2, "head_dim": None},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
     "deepseek_v3": {"head_dim": None},
     "glm4_moe_lite": {"head_dim": None},
 }
 LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")  # whose heads have sizes of their own
+PARTIAL = ("glm4_moe", "gemma4_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")  # of a head a part turns
 LINEAR, PLAIN = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 500000.0}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -126,6 +133,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
+    found["eps"] = getattr(c, "norm_eps", found["eps"])
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads
@@ -134,7 +142,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     if model_type == "gemma4_text":
         found["kv_heads"] = config.get("num_key_value_heads", 4)
     turned = 2 * len(ropes[0]["inv_freq"])
-    if turned != found["head_dim"] and model_type not in ("glm4_moe", "gemma4_text"):  # as well
+    if turned != found["head_dim"] and model_type not in PARTIAL:  # as well
         return None
     return found | {"ropes": ropes}
 
@@ -181,7 +189,7 @@ def _frequencies(model_type: str, c: Any) -> list[dict[str, Any]]:
     """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
     import importlib
 
-    package = {"gemma3_text": "gemma3", "gemma4_text": "gemma4"}.get(model_type, model_type)
+    package = model_type.removesuffix("_text")
     module = importlib.import_module(f"transformers.models.{package}.modeling_{package}")
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)

@@ -6,12 +6,14 @@ step says otherwise. There is one file per family, as in shaders/. What a step m
 
 from .attention import Attention
 from .experts import Experts
+from .gates import Gates
 from .latent import Latent
 from .linear import Linear
 from .norms import Norms
+from .recurrent import Recurrent
 from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Sampling):
+class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Recurrent, Gates, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""
