@@ -38,7 +38,7 @@ class Feed:
         self.first_share = 0.0  # of the prompts, that had their rows or failed before the first job
         self.unknown = UnknownKeys()
         self._maker = maker
-        self._samples = samples
+        self._samples = samples  # 0: one row per prompt, whatever its line says
         self._rows = rows
         self._first: Prompt | None = None  # that failed
         self._early: IO[bytes] = tempfile.SpooledTemporaryFile(_HELD)  # prompts that failed before the first row
@@ -105,19 +105,21 @@ class Feed:
     def _made(self, prompt: Prompt) -> Job | Prompt | None:
         """The job of what is left of a prompt; None where nothing is left."""
         done = self._done(prompt)
-        samples = 1 if prompt.wanted is not None else prompt.samples or self._samples
-        if len(done) == samples:
+        if len(done) == self._count(prompt):
             self.kept += 1
             return None
         job = self._maker.make(prompt)
         return job.without(done) if done and isinstance(job, Job) else job
 
+    def _count(self, prompt: Prompt) -> int:
+        """How many rows a prompt has."""
+        return 1 if prompt.wanted is not None or not self._samples else prompt.samples or self._samples
+
     def _done(self, prompt: Prompt) -> set[int]:
         """The numbers of the prompt's rows that an earlier run wrote."""
         if self._rows is None or not len(self._rows) or prompt.error is not None:
             return set()
-        count = 1 if prompt.wanted is not None else prompt.samples or self._samples
-        rows = {sample: self._rows.find(key_of(prompt.index, sample)) for sample in range(count)}
+        rows = {sample: self._rows.find(key_of(prompt.index, sample)) for sample in range(self._count(prompt))}
         found = {sample: row for sample, row in rows.items() if row is not None}
         if found:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Listed
 
 from ..graph.transfers import Writes
 from ..models.decoder import Model
@@ -13,6 +12,7 @@ from .paging import Paging
 from .parts import Parts
 from .requests import Event, Failed, Handle, Prefilled, Stats, TraceEvent
 from .sampler import Features
+from .seats import Piece
 from .sequence import Sequence
 from .share import share
 
@@ -69,17 +69,21 @@ class Batch:
 
     # Between steps
 
-    def admits(self, text: Listed[int]) -> bool:
+    def admits(self, handle: Handle) -> bool:
         """Whether there are a slot and blocks for one more sequence."""
-        if not self._free or self.returning:
-            return False
-        return self.paging.fits(text, self._prompts, self._active)
+        return bool(self._free) and not self.returning and self._fits(self._of(handle))
+
+    def _fits(self, sequence: Sequence) -> bool:
+        return self.paging.fits(sequence.text, sequence.known, self._prompts, self._active)
 
     def join(self, handle: Handle) -> None:
         """Gives a request a slot."""
+        self._enter(self._of(handle))
+
+    def _of(self, handle: Handle) -> Sequence:
         request = handle.request
         length = min(request.max_tokens, self.parts.size.context - len(request.tokens))
-        self._enter(Sequence(handle, 0, length, list(request.tokens)))
+        return Sequence(handle, 0, length, list(request.tokens))
 
     def _enter(self, sequence: Sequence) -> None:
         sequence.slot, sequence.done, sequence.before = self._free.pop(), 0, sequence.text
@@ -97,7 +101,7 @@ class Batch:
             self._remove(sequence)
         self.returning = [sequence for sequence in self.returning if not sequence.ended]
         waiting, self.returning = self.returning, []
-        while waiting and self.admits(waiting[0].text):
+        while waiting and self._free and self._fits(waiting[0]):
             self._enter(waiting.pop(0))
         self.returning = waiting
         return events
@@ -158,14 +162,18 @@ class Batch:
             stats.prefix_tokens += found
             stats.prompt_tokens += found
         self.make_chains(features)
+        ends: list[Event] = []
+        for sequence in [each for each in self._prompts if not (each.left or each.length)]:
+            ends.append(sequence.finish("length"))  # of one token, which nothing scores
+            self._remove(sequence)
         with Writes(self._model.device) as writes:
             self._seat(writes, [sequence for sequence in self._prompts if not sequence.left], stats)
         if self._prompts:
             events = self._step_with_prompts(stats)
             if events is not None:
-                return events
+                return ends + events
         self._provide([], stats)
-        return self.decode(stats, joins) if self._active else []
+        return ends + (self.decode(stats, joins) if self._active else [])
 
     def _count(self) -> int:
         """The command buffers that were committed since the last call. It asks the device, which waits for a lock that
@@ -184,33 +192,38 @@ class Batch:
     def _step_with_prompts(self, stats: Stats) -> list[Event] | None:
         """Tokens of prompts go through, beside the rows that decode and those whose prompt ends here. None where there
         is no room for any of them."""
-        mixed = self.parts.mixed
-        alone = mixed is None
-        parts = self._provided(self.parts.prefill.rows if mixed is None else mixed.rows, stats)
-        if not (alone or self._active or any(count == sequence.left for sequence, count in parts)):
+        mixed, scores = self.parts.mixed, any(sequence.to_score for sequence in self._prompts)
+        alone = mixed is None or (self.parts.alone and not scores)
+        parts = self._provided(self.parts.prefill.rows if mixed is None or alone else mixed.rows, stats)
+        if not (alone or scores or self._active or any(count == sequence.left for sequence, count in parts)):
             alone, parts = True, self._provided(self.parts.prefill.rows, stats)
         if not parts:
             return None
         if mixed is None or alone:
             return self._step_of_prompts(parts, stats)
-        ready = [sequence for sequence, count in parts if count == sequence.left]
+        ready = [sequence for sequence, count in parts if count == sequence.left and sequence.length]
         rows, start = len(self._active) + len(ready), time.perf_counter()
+        scored, others = _pieces(parts)
         with Writes(self._model.device) as writes:
-            prompts = self.parts.seats.show(writes, rows, parts)
+            leading = rows
+            if self.parts.seats.features.scores:
+                leading += self.parts.seats.score(writes, rows, scored)
+            prompts = leading - rows + self.parts.seats.show(writes, leading, others)
             self._seat(writes, ready, stats)
         self._count()
-        mixed.run(rows, prompts)
+        mixed.run(leading, rows + prompts)
         stats.command_buffers += self._count()
         seconds = (time.perf_counter() - start) / (rows + prompts)
         stats.decode_seconds += rows * seconds
         stats.prefill_seconds += prompts * seconds
-        return self._went_through(parts, stats) + mixed.results.take(0, self._active, stats)
+        failed = mixed.results.score(rows, scored)
+        return failed + self._went_through(parts, stats) + mixed.results.take(0, self._active, stats)
 
     def _step_of_prompts(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
         """Tokens of prompts go through alone."""
         start = time.perf_counter()
         with Writes(self._model.device) as writes:
-            prompts = self.parts.seats.show(writes, self.parts.size.batch_size, parts)
+            prompts = self.parts.seats.show(writes, self.parts.size.batch_size, _pieces(parts)[1])
         self.parts.prefill.run(prompts)
         stats.prefill_seconds += time.perf_counter() - start
         return self._went_through(parts, stats)
@@ -220,10 +233,14 @@ class Batch:
         for sequence, count in parts:
             new = sequence.passed(count)
             stats.prompt_tokens += new
+            if sequence.ended:  # its keys and values are not to be trusted
+                continue
             self.paging.went_through(sequence, sequence.before, min(sequence.done, len(sequence.before) - 1))
             if new:
                 total = len(sequence.request.tokens)
                 events.append(Prefilled(sequence.request.index, new, min(sequence.done, total - 1), total))
+            if not (sequence.left or sequence.length):
+                events.append(sequence.finish("length"))
         return events
 
     # Blocks
@@ -243,7 +260,7 @@ class Batch:
         left, computed = [], set()
         for sequence in self._prompts:
             block = self.paging.next_block(sequence)
-            left.append(0 if block in computed else sequence.left)
+            left.append(0 if block in computed and not sequence.to_score else sequence.left)
             if block is not None:
                 computed.add(block)
         return left
@@ -261,3 +278,18 @@ class Batch:
                 self.returning.insert(0, youngest)
                 stats.preemptions += 1
         return stats.preemptions == before
+
+
+def _pieces(parts: list[tuple[Sequence, int]]) -> tuple[list[Piece], list[Piece]]:
+    """The tokens of a step that are scored, and those that are not."""
+    scored, others = [], []
+    for sequence, count in parts:
+        first, end = sequence.done, sequence.done + count
+        places = sequence.to_score
+        begin, stop = max(first, places.start), min(end, places.stop)
+        if begin >= stop:
+            others.append((sequence, range(first, end)))
+            continue
+        scored.append((sequence, range(begin, stop)))
+        others += [(sequence, rest) for rest in (range(first, begin), range(stop, end)) if rest]
+    return scored, others

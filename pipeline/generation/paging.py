@@ -61,13 +61,13 @@ class Paging:
     def _needed(table: BlockTable, positions: int) -> int:
         return min(math.ceil(positions / CACHE_BLOCK), table.width)
 
-    def fits(self, text: Listed[int], prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
+    def fits(self, text: Listed[int], known: int, prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
         """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one
-        more for each of `active` that grows."""
-        known = self._usable(self._tree.find(text[: len(text) - 1])) if self._shares else []
+        more for each of `active` that grows. known: of how many tokens it may take blocks that are there."""
+        there = self._usable(self._tree.find(text[:known])) if self._shares else []
         for at, table in enumerate(self._tables):
-            begin = self._seen_from(table, len(known) * CACHE_BLOCK)
-            used = sum(node.users[at] > 0 for node in known[begin:])
+            begin = self._seen_from(table, len(there) * CACHE_BLOCK)
+            used = sum(node.users[at] > 0 for node in there[begin:])
             others = sum(self._missing(at, sequence, len(sequence.before)) for sequence in prompts)
             others += sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active)
             if self._needed(table, len(text)) - used + others > self.free(at):
@@ -95,7 +95,7 @@ class Paging:
         first = sequence.done // CACHE_BLOCK
         if not self._shares or sequence.done % CACHE_BLOCK or len(held.blocks[0]) > first:
             return 0
-        found = self._usable(self._tree.find(text[: len(text) - 1]))
+        found = self._usable(self._tree.find(text[: sequence.known]))
         if len(found) <= first:
             return 0
         with Writes(self._device) as writes:
