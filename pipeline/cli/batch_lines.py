@@ -116,6 +116,8 @@ def _request(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) -
         raise PromptError(f"top_logprobs is for {CHATS}; for {COMPLETIONS} logprobs is the number")
     if chat and "top_logprobs" in body and not wants:
         raise PromptError("top_logprobs needs logprobs to be true")
+    if settings.get("max_tokens") == 0 and not echo:
+        raise PromptError("max_tokens 0: impossible without echo; give at least 1")
     if echo and (wants or settings.get("max_tokens") == 0):
         settings["prompt_logprobs"] = settings.get("logprobs", 0)
     prompt = replace(

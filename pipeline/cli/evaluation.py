@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import UsageError
-
-if TYPE_CHECKING:
-    from .settings import Settings
 
 __all__ = ["PERPLEXITY", "check_evaluation"]
 
@@ -38,7 +35,7 @@ _OF_GENERATION: dict[str, object] = {
 }
 
 
-def check_evaluation(settings: Settings) -> None:
+def check_evaluation(settings: Any) -> None:
     """Raises UsageError that names what does not go with --eval, or needs it."""
     if settings.eval is None:
         for option, value in (("--text", settings.text), ("--stride", settings.stride)):

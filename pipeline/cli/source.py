@@ -112,8 +112,10 @@ def read_whole(source: str) -> tuple[str, bytes]:
         return "standard input", _standard_input().read()
     try:
         return source, Path(source).read_bytes()
+    except FileNotFoundError:
+        raise PromptError(f"{source}: no such file; give a text file, or - for standard input") from None
     except OSError as error:
-        raise PromptError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise PromptError(f"{source}: cannot be read: {error.strerror or error}; give a text file") from error
 
 
 def _standard_input() -> BinaryIO:

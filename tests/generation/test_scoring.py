@@ -105,7 +105,11 @@ def test_memory_that_ends_loses_no_score(model, monkeypatch):
     """A sequence that gave up its blocks goes on where it was."""
     layers = model.cache_layers()
     monkeypatch.setattr(model, "end_tokens", ())
-    monkeypatch.setattr(model, "paged_cache", lambda slots, context, *more: Cache.paged(layers, slots, context, 9, *more))
+
+    def few(slots, context, *more):
+        return Cache.paged(layers, slots, context, 9, *more)
+
+    monkeypatch.setattr(model, "paged_cache", few)
     scheduler = Scheduler(model, batch_size=4, context=400, prompt_rows=16)
     requests = [
         p.Request(i, text(250 if i % 2 else 100, i), 60 if i % 2 else 150, sampling=Sampling(prompt_logprobs=i % 3))
