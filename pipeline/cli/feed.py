@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from ..checkpoints.tensor_info import quoted
 from ..errors import PromptError
 from .jobs import Job, JobMaker
+from .prompt import OPENAI
 from .prompts import Prompt, Prompts
 from .resuming import KeptRows
 from .rows import identity, key_of
+from .seen import Seen
 from .unknown_keys import UnknownKeys
 
 __all__ = ["AHEAD", "Feed"]
@@ -40,6 +43,7 @@ class Feed:
         self._maker = maker
         self._samples = samples  # 0: one row per prompt, whatever its line says
         self._rows = rows
+        self._names = Seen()  # of requests in OpenAI's dialect, whose rows are found by them
         self._first: Prompt | None = None  # that failed
         self._early: IO[bytes] = tempfile.SpooledTemporaryFile(_HELD)  # prompts that failed before the first row
         self._fail: Callable[[Prompt], None] = lambda prompt: pickle.dump(prompt, self._early)
@@ -85,6 +89,10 @@ class Feed:
         share = self.prompts.share
         while (prompt := self.prompts.take(seconds)) is not None:
             self.unknown.add(prompt)
+            if prompt.dialect == OPENAI and isinstance(prompt.id, str) and not self._names.add(prompt.id):
+                prompt = prompt.failed(
+                    f"custom_id {quoted(prompt.id[:80])} is that of an earlier line; each request needs its own"
+                )
             made = self._made(prompt)
             if isinstance(made, Job):
                 if not self.jobs:
