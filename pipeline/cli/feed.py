@@ -30,14 +30,15 @@ class Feed:
 
     ahead     jobs that were looked at before the first one runs
     all_here  whether those are all that there are
-    jobs      how many jobs there were so far, and `kept` how many prompts had all their rows already
+    jobs      how many jobs there were so far; `tokens` how many tokens of them go through
+    kept      how many prompts had all their rows already
     """
 
     def __init__(self, prompts: Prompts, maker: JobMaker, samples: int, rows: KeptRows | None = None) -> None:
         self.prompts = prompts
         self.ahead: deque[Job] = deque()
         self.all_here = False
-        self.jobs = self.kept = self.failed = 0
+        self.jobs = self.tokens = self.kept = self.failed = 0
         self.first_share = 0.0  # of the prompts, that had their rows or failed before the first job
         self.unknown = UnknownKeys()
         self._maker = maker
@@ -98,6 +99,7 @@ class Feed:
                 if not self.jobs:
                     self.first_share = share or 0.0
                 self.jobs += 1
+                self.tokens += made.through
                 return made
             share = self.prompts.share
             if made is not None:

@@ -15,7 +15,7 @@ from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.generator import Generator
-from ..generation.requests import Stats
+from ..generation.requests import Blocks, Stats
 from ..graph.plan import human
 from ..models.decoder import Decoder
 from .console import make_display
@@ -132,7 +132,14 @@ class _Run:
 
                 session = Session(feed, settings, tokenizer, writer, display, check, _shows(settings))
                 metrics = None if settings.metrics is None else Path(settings.metrics)
-                progress = Progress(display, feed, session, lambda: generator.stats if generator else Stats(), metrics)
+                progress = Progress(
+                    display,
+                    feed,
+                    session,
+                    lambda: generator.stats if generator else Stats(),
+                    metrics,
+                    lambda: generator.blocks if generator else Blocks(),
+                )
                 stack.callback(progress.close)
                 session.begin()
                 if generator is not None:

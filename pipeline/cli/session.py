@@ -27,11 +27,12 @@ _SAMPLE = 1 << 40  # what the numbers of the requests of one prompt are apart; s
 
 @dataclass
 class _Running:
-    """A job that runs. left: its texts that are not finished. rows: its rows so far. ends: how its texts ended; scores:
-    of its windows, by number."""
+    """A job that runs. left: its texts that are not finished; made: the tokens of those that are. rows: its rows so far.
+    ends: how its texts ended; scores: of its windows, by number."""
 
     job: Job
     left: int
+    made: int = 0
     failed: bool = False
     rows: list[Row] = field(default_factory=list)
     ends: dict[int, Finished] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Session:
         self.rows_failed = 0
         self.rows_finished = 0
         self.prefill_tokens = 0
+        self.ended = self.made = 0  # prompts that ran to an end, and the tokens that were generated for them
         self.scores = Perplexity(0, 0.0) if writer is None else writer.kept.scores  # of all texts
         self._feed = feed
         self._settings = settings
@@ -157,6 +159,7 @@ class Session:
     def finish(self, event: Finished) -> None:
         """A text of a prompt ran to its end."""
         running, sample = self._ended(event.index)
+        running.made += len(event.tokens)
         job = running.job
         if job.windows:
             running.scores[sample] = Perplexity(len(event.prompt_logprobs), -math.fsum(event.prompt_logprobs))
@@ -211,6 +214,8 @@ class Session:
             found = total(running.scores[sample] for sample in job.samples)
             self.scores = total((self.scores, found))
             self._write(running, scored_row(job.prompt, job.text, found))
+        self.ended += 1
+        self.made += running.made
         if running.failed:
             self.failed += 1
         else:

@@ -11,6 +11,7 @@ from ..device.device import Device
 from ..graph.transfers import Writes
 from ..models.cache import CACHE_BLOCK, BlockTable, Cache
 from .prefixes import Node, PrefixTree
+from .requests import Blocks
 from .sequence import Sequence
 
 
@@ -46,6 +47,12 @@ class Paging:
     def free(self, table: int) -> int:
         """Blocks that a sequence can have: free ones, and those that only the tree has."""
         return len(self._free[table]) + len(self._tree.idle[table])
+
+    @property
+    def blocks(self) -> Blocks:
+        """Of all tables together."""
+        kept, free = sum(map(len, self._tree.idle)), sum(map(len, self._free))
+        return Blocks(sum(table.blocks for table in self._tables) - kept - free, kept, free)
 
     @property
     def nbytes(self) -> int:

@@ -19,7 +19,7 @@ from ..models.fitting import CONTEXT_UNIT, Size
 from .batch import Batch
 from .flight import IN_FLIGHT
 from .parts import fitting_parts
-from .requests import Event, Failed, Finished, Handle, Request, Stats, TraceEvent
+from .requests import Blocks, Event, Failed, Finished, Handle, Request, Stats, TraceEvent
 from .sampler import Features
 from .settings import PROMPT_ROWS, Sampling
 
@@ -94,6 +94,11 @@ class Scheduler:
     def context(self) -> int:
         """Positions that a sequence may reach."""
         return self._batch.parts.size.context
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the KV cache, and who has them. For the thread that steps."""
+        return self._batch.paging.blocks
 
     # For any thread
 
