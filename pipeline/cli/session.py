@@ -27,7 +27,7 @@ _SAMPLE = 1 << 40  # what the numbers of the requests of one prompt are apart; s
 
 @dataclass
 class _Running:
-    """A job that runs. left: its texts that are not finished; made: the tokens of those that are. rows: its rows so far.
+    """A job that runs. left: its texts that are not finished; made: tokens of those that are. rows: its rows so far.
     ends: how its texts ended; scores: of its windows, by number."""
 
     job: Job
