@@ -69,7 +69,6 @@ class Expected:
         self._ends = ends
         self._given = {}  # number of the request → its tokens, and tokens of its prompt
         self._over = set()
-        self._joined = -1
         self.handles = {}
 
     def submitted(self, number, handle, kind):
@@ -93,7 +92,10 @@ class Expected:
                 self._check_end(event, tokens, handle, end)
         # Those that run, or gave up their slots, joined in the order in which they came.
         batch = scheduler._batch
-        known = [each.handle.number for each in (*batch.sequences, *batch.returning)]
+        running = [each.handle.number for each in batch.sequences]
+        back = [each.handle.number for each in batch.returning]  # the youngest gave up first, and come back last
+        known = running + back
+        assert back == sorted(back) and (not back or max(running, default=-1) < back[0])
         waiting = [handle.number for handle in scheduler._waiting]
         assert waiting == sorted(waiting) and (not waiting or max(known, default=-1) < waiting[0])
         assert len(batch.sequences) <= scheduler.batch_size
