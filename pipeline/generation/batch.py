@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Listed
 
 from ..graph.transfers import Writes
 from ..models.decoder import Model
@@ -46,8 +48,7 @@ class Batch:
             return
         self._use(self.parts.remade(features))
         with Writes(self._model.device) as writes:
-            for row, sequence in enumerate(self._active):
-                self.parts.seats.seat(writes, row, sequence)
+            self.parts.seats.seat(writes, 0, self._active)
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -71,24 +72,33 @@ class Batch:
 
     def admits(self, handle: Handle) -> bool:
         """Whether there are a slot and blocks for one more sequence."""
-        return bool(self._free) and not self.returning and self._fits(self._of(handle))
+        if not self._free or self.returning:
+            return False
+        return self.paging.fits(self._of(handle), self.paging.promised(self._prompts, self._active))
 
-    def _fits(self, sequence: Sequence) -> bool:
-        return self.paging.fits(sequence.text, sequence.known, self._prompts, self._active)
-
-    def join(self, handle: Handle) -> None:
-        """Gives a request a slot."""
-        self._enter(self._of(handle))
+    def join(self, waiting: deque[Handle]) -> None:
+        """Gives slots to those that wait, the first ones first, as long as there are slots and blocks."""
+        if not self._free or self.returning:
+            return
+        promised = self.paging.promised(self._prompts, self._active)
+        while waiting and self._free and self._enter(self._of(waiting[0]), promised):
+            waiting.popleft()
 
     def _of(self, handle: Handle) -> Sequence:
         request = handle.request
         length = min(request.max_tokens, self.parts.size.context - len(request.tokens))
         return Sequence(handle, 0, length, list(request.tokens))
 
-    def _enter(self, sequence: Sequence) -> None:
+    def _enter(self, sequence: Sequence, promised: list[int]) -> bool:
+        """Gives a sequence a slot, if there are blocks for it beside those that are `promised`, to which its own then
+        belong."""
+        if not self.paging.fits(sequence, promised):
+            return False
         sequence.slot, sequence.done, sequence.before = self._free.pop(), 0, sequence.text
         self.paging.begin(sequence)
         self._prompts.append(sequence)
+        promised[:] = [a + b for a, b in zip(promised, self.paging.promised([sequence], ()))]
+        return True
 
     def close_gaps(self) -> list[Event]:
         """Those that ended or were cancelled leave, and those that gave up their slots come back where there is room.
@@ -97,26 +107,30 @@ class Batch:
         for sequence in (*self.sequences, *self.returning):
             if sequence.handle.cancelled and not sequence.ended:
                 events.append(sequence.finish("cancelled"))
-        for sequence in [each for each in self.sequences if each.ended]:
-            self._remove(sequence)
+        self._remove([each for each in self.sequences if each.ended])
         self.returning = [sequence for sequence in self.returning if not sequence.ended]
-        waiting, self.returning = self.returning, []
-        while waiting and self._free and self._fits(waiting[0]):
-            self._enter(waiting.pop(0))
-        self.returning = waiting
+        if self.returning:
+            promised = self.paging.promised(self._prompts, self._active)
+            while self.returning and self._free and self._enter(self.returning[0], promised):
+                self.returning.pop(0)
         return events
 
-    def _remove(self, sequence: Sequence) -> None:
-        """Takes slot and blocks of a sequence; what is good of its blocks stays in the tree."""
-        if sequence in self._active:
-            self.parts.seats.move_up([row for row, each in enumerate(self._active) if each is not sequence])
-            self._active.remove(sequence)
-            if not isinstance(sequence.handle.end, Failed):
+    def _remove(self, sequences: Listed[Sequence]) -> None:
+        """Takes slots and blocks of sequences; what is good of their blocks stays in the tree. Rows move up once."""
+        if not sequences:
+            return
+        leaving = set(sequences)
+        decoded = leaving.intersection(self._active)
+        if decoded:
+            kept = [row for row, each in enumerate(self._active) if each not in leaving]
+            self.parts.seats.move_up(kept)
+            self._active = [self._active[row] for row in kept]
+        self._prompts = [each for each in self._prompts if each not in leaving]
+        for sequence in sequences:
+            if sequence in decoded and not isinstance(sequence.handle.end, Failed):
                 self.paging.went_through(sequence, sequence.text, sequence.positions - 1)
-        else:
-            self._prompts.remove(sequence)
-        self.paging.end(sequence)
-        self._free.append(sequence.slot)
+            self.paging.end(sequence)
+            self._free.append(sequence.slot)
 
     def leave(self, why: str, stats: Stats, spoiled: bool = False) -> None:
         """All sequences fail. spoiled: nobody knows what is in the cache."""
@@ -163,9 +177,9 @@ class Batch:
             stats.prompt_tokens += found
         self.make_chains(features)
         ends: list[Event] = []
-        for sequence in [each for each in self._prompts if not (each.left or each.length)]:
-            ends.append(sequence.finish("length"))  # of one token, which nothing scores
-            self._remove(sequence)
+        single = [each for each in self._prompts if not (each.left or each.length)]
+        ends += [sequence.finish("length") for sequence in single]  # of one token, which nothing scores
+        self._remove(single)
         with Writes(self._model.device) as writes:
             self._seat(writes, [sequence for sequence in self._prompts if not sequence.left], stats)
         if self._prompts:
@@ -183,11 +197,13 @@ class Batch:
 
     def _seat(self, writes: Writes, ready: list[Sequence], stats: Stats) -> None:
         """Gives rows to sequences, whose last prompt token goes through with the next step."""
-        for sequence in ready:
-            self.parts.seats.seat(writes, len(self._active), sequence)
-            self._active.append(sequence)
-            self._prompts.remove(sequence)
-            stats.prompt_tokens += sequence.passed(1)
+        if not ready:
+            return
+        self.parts.seats.seat(writes, len(self._active), ready)
+        self._active += ready
+        seated = set(ready)
+        self._prompts = [each for each in self._prompts if each not in seated]
+        stats.prompt_tokens += sum(sequence.passed(1) for sequence in ready)
 
     def _step_with_prompts(self, stats: Stats) -> list[Event] | None:
         """Tokens of prompts go through, beside the rows that decode and those whose prompt ends here. None where there
@@ -274,7 +290,7 @@ class Batch:
         for sequence, positions in wanted:
             while sequence in self.paging and not self.paging.extend(sequence, positions):
                 youngest = max(self.sequences, key=lambda each: each.handle.number)
-                self._remove(youngest)
+                self._remove([youngest])
                 self.returning.insert(0, youngest)
                 stats.preemptions += 1
         return stats.preemptions == before

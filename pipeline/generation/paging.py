@@ -68,16 +68,22 @@ class Paging:
     def _needed(table: BlockTable, positions: int) -> int:
         return min(math.ceil(positions / CACHE_BLOCK), table.width)
 
-    def fits(self, text: Listed[int], known: int, prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
-        """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one
-        more for each of `active` that grows. known: of how many tokens it may take blocks that are there."""
-        there = self._usable(self._tree.find(text[:known])) if self._shares else []
+    def promised(self, prompts: Listed[Sequence], active: Listed[Sequence]) -> list[int]:
+        """Blocks of each table for the rest of all `prompts`, and one more for each of `active` that grows."""
+        counts = []
+        for at in range(len(self._tables)):
+            others = sum(self._missing(at, sequence, len(sequence.before)) for sequence in prompts)
+            counts.append(others + sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active))
+        return counts
+
+    def fits(self, sequence: Sequence, promised: Listed[int]) -> bool:
+        """Whether there are blocks for one more sequence, beside those that are promised."""
+        text = sequence.text
+        there = self._usable(self._tree.find(text[: sequence.known])) if self._shares else []
         for at, table in enumerate(self._tables):
             begin = self._seen_from(table, len(there) * CACHE_BLOCK)
             used = sum(node.users[at] > 0 for node in there[begin:])
-            others = sum(self._missing(at, sequence, len(sequence.before)) for sequence in prompts)
-            others += sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active)
-            if self._needed(table, len(text)) - used + others > self.free(at):
+            if self._needed(table, len(text)) - used + promised[at] > self.free(at):
                 return False
         return True
 

@@ -180,8 +180,7 @@ class Scheduler:
             events.append(handle.end)
         events += batch.close_gaps()
         with self._submitting:
-            while self._waiting and batch.admits(self._waiting[0]):
-                batch.join(self._waiting.popleft())
+            batch.join(self._waiting)
         return events + batch.step(self.stats, self._joins)
 
     def _joins(self) -> bool:

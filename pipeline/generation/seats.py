@@ -30,15 +30,20 @@ class Seats:
         self.sampler = Sampler(features, decoding + (prompts if features.scores else 0), decoding, context)
         self._device = device
 
-    def seat(self, writes: Writes, row: int, sequence: Sequence) -> None:
-        """Puts a sequence into a row; its last token is the input of the next step."""
-        request, rows, tokens = sequence.request, self.rows, sequence.text
-        writes.add(rows.tokens, tokens[-1], row)
-        writes.add(rows.positions, len(tokens) - 1, row)
-        writes.add(rows.slots, sequence.slot, row)
-        writes.add(rows.temperatures, request.temperature, row)
-        writes.add(rows.seeds, (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF), row)
-        self.sampler.seat(writes, row, request.sampling, tokens, len(request.tokens), sequence.slot)
+    def seat(self, writes: Writes, row: int, sequences: Listed[Sequence]) -> None:
+        """Puts sequences into the rows from `row` on; their last tokens are the input of the next step."""
+        rows, requests = self.rows, [sequence.request for sequence in sequences]
+        writes.add(rows.tokens, [sequence.last for sequence in sequences], row)
+        writes.add(rows.positions, [sequence.positions - 1 for sequence in sequences], row)
+        writes.add(rows.slots, [sequence.slot for sequence in sequences], row)
+        writes.add(rows.temperatures, [request.temperature for request in requests], row)
+        seeds = [(request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF) for request in requests]
+        writes.add(rows.seeds, seeds, row)
+        if not self.sampler.state:
+            return
+        for at, sequence in enumerate(sequences, row):
+            request = sequence.request
+            self.sampler.seat(writes, at, request.sampling, sequence.text, len(request.tokens), sequence.slot)
 
     def show(self, writes: Writes, row: int, pieces: Iterable[Piece]) -> int:
         """Puts tokens of prompts into rows from `row` on; gives how many rows."""

@@ -33,6 +33,11 @@ class Sequence:
         return [*self.request.tokens, *self.tokens]
 
     @property
+    def last(self) -> int:
+        """The last token of the prompt and of those generated so far."""
+        return self.tokens[-1] if self.tokens else self.request.tokens[-1]
+
+    @property
     def positions(self) -> int:
         """Tokens of the prompt and those generated so far."""
         return len(self.request.tokens) + len(self.tokens)
