@@ -35,6 +35,8 @@ _EXPORTS = {
     "Generator": ".generation.generator",
     "Scheduler": ".generation.scheduler",
     "Request": ".generation.requests",
+    "score": ".generation.scoring",
+    "perplexity": ".generation.scoring",
     "errors": None,
     "generation": None,
     "ops": None,

@@ -290,6 +290,7 @@ struct SampleArgs {
     uint32_t step;      // a failing row reports this number
     uint32_t advance;   // 1: write the token and the next position for the next run
     uint32_t finite;    // 1: a row fails whose largest logit is +inf, which no model that works gives
+    uint32_t given;     // 1: rows may have a token that is given, whose log-probability alone is wanted
 };
 
 // The filter settings of one row. 0, 1 and 0 are off.
@@ -347,7 +348,7 @@ static_assert(sizeof(struct GateArgs) == 40, "GateArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct SampleArgs) == 52, "SampleArgs");
+static_assert(sizeof(struct SampleArgs) == 56, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");
 static_assert(sizeof(struct SampleStats) == 12, "SampleStats");

@@ -20,19 +20,26 @@ METAL_FUNC bool chooses(float top, float raw, constant SampleArgs &args) {
     return top != -INFINITY && !(args.finite && raw == INFINITY);
 }
 
+// Returns the token that the row is given, which it need not choose; OB_NONE where it has none.
+METAL_FUNC uint given_to(uint row, device const uint *given, constant SampleArgs &args) {
+    return args.given ? given[row] : uint(OB_NONE);
+}
+
 METAL_FUNC SampleResult failure(uint step) { return {OB_NONE, as_type<float>(step)}; }
 
 // result = argmax(logits) where temperature ≤ 0, else argmax((logits - top) / temperature + noise); and its
 // log-probability under softmax(logits). The lower index wins a tie.
-// logits [rows, vocab], temperature [rows], seeds [rows], result [rows]. One threadgroup per row, for vocabularies of
-// one part. Step `sample`.
+// logits [rows, vocab], temperature [rows], seeds [rows], given [rows], result [rows]. One threadgroup per row, for
+// vocabularies of one part. Step `sample`.
+// With args.given, a row whose `given` is no OB_NONE gives that token, whatever the draw would be.
 // A row with a failed step, or with no logit above -inf, gives OB_NONE and the number of the step; with args.finite, so
 // does one with a logit of +inf.
 kernel void sample(device const float *logits [[buffer(0)]], device const float *temperature [[buffer(1)]],
-                   device const uint2 *seeds [[buffer(2)]], device const uint *status [[buffer(3)]],
-                   device uint *tokens [[buffer(4)]], device uint *positions [[buffer(5)]],
-                   device SampleResult *result [[buffer(6)]], constant SampleArgs &args [[buffer(7)]],
-                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                   device const uint2 *seeds [[buffer(2)]], device const uint *given [[buffer(3)]],
+                   device const uint *status [[buffer(4)]], device uint *tokens [[buffer(5)]],
+                   device uint *positions [[buffer(6)]], device SampleResult *result [[buffer(7)]],
+                   constant SampleArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
+                   OB_PLACE_PARAMETERS) {
     threadgroup float partial[32], maxima[OB_SAMPLE_PART / OB_SAMPLE_BLOCK];
     threadgroup uint partial_id[32];
     Place place = OB_PLACE;
@@ -50,10 +57,12 @@ kernel void sample(device const float *logits [[buffer(0)]], device const float 
     }
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && chooses(top, top, args)) {
-        uint token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
-                                  maxima, partial, partial_id, place)
-                                 .id
-                           : first_of(x, args.vocab, top, partial_id, place);
+        uint token = given_to(row, given, args);
+        if (token == OB_NONE)
+            token = t > 0 ? draw(x, 0, args.vocab, top, t, seeds[row], positions[row], no_limit(), -OB_GUMBEL_LEAST,
+                                 maxima, partial, partial_id, place)
+                                .id
+                          : first_of(x, args.vocab, top, partial_id, place);
         if (token < args.vocab) out = {token, log_probability(x[token], top, sum)};
     }
     threadgroup_barrier(mem_flags::mem_device);  // every thread has read its position
@@ -164,15 +173,15 @@ METAL_FUNC uint best_draw(device const SampleStats *stats, device const SampleDr
 
 // result[row] = the best draw of the row's parts, or its largest logit, with its log-probability, as in `sample`.
 // stats, draws [rows, parts]; totals [rows]: the statistics of the unchanged logits, for rows with penalties;
-// result [rows]. One threadgroup per row. Step `sample`.
+// given, result [rows]. One threadgroup per row. Step `sample`.
 kernel void sample_merge(device const float *logits [[buffer(0)]], device const float *adjusted [[buffer(1)]],
                          device const SamplePenalty *penalties [[buffer(2)]],
                          device const SampleStats *totals [[buffer(3)]], device const SampleStats *stats [[buffer(4)]],
                          device const SampleDraw *draws [[buffer(5)]], device const float *temperature [[buffer(6)]],
-                         device const uint *status [[buffer(7)]], device uint *tokens [[buffer(8)]],
-                         device uint *positions [[buffer(9)]], device SampleResult *result [[buffer(10)]],
-                         constant SampleArgs &args [[buffer(11)]], uint3 at [[threadgroup_position_in_grid]],
-                         OB_PLACE_PARAMETERS) {
+                         device const uint *given [[buffer(7)]], device const uint *status [[buffer(8)]],
+                         device uint *tokens [[buffer(9)]], device uint *positions [[buffer(10)]],
+                         device SampleResult *result [[buffer(11)]], constant SampleArgs &args [[buffer(12)]],
+                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup uint partial_id[32];
     Place place = OB_PLACE;
     uint row = at.y, source = args.shared ? 0 : row, parts = parts_of(args.vocab);
@@ -186,10 +195,10 @@ kernel void sample_merge(device const float *logits [[buffer(0)]], device const 
     SampleStats all = total(stats, parts, 1);
     SampleResult out = failure(status[row] != 0 ? status[row] : args.step);
     if (status[row] == 0 && chooses(all.top, changed ? totals[row].top : all.top, args)) {
-        uint token = OB_NONE;
-        if (t > 0) {
+        uint token = given_to(row, given, args);
+        if (token == OB_NONE && t > 0) {
             token = best_draw(stats, draws, parts, all.top, t);
-        } else {
+        } else if (token == OB_NONE) {
             uint part = 0;
             while (part + 1 < parts && stats[part].top != all.top) part++;
             uint first = part * OB_SAMPLE_PART;

@@ -70,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         default=ORDERS[0],
         help="of the rows in --out at the end: input, or finished, which takes no second copy (default: %(default)s)",
     )
+    add("--eval", metavar="NAME", help="perplexity: score the texts of --prompts or --text, and generate nothing")
+    add("--text", metavar="FILE", type=file_path, help="with --eval: a file that is one text")
+    add(
+        "--stride",
+        metavar="N",
+        type=_whole,
+        help="with --eval: tokens from one window to the next; --context is the window (default: half of that)",
+    )
     add("--n", metavar="N", type=_whole, default=1, help="texts of each prompt, each with its own seed (default: 1)")
     add("--max-tokens", metavar="N", type=_whole, help=f"most tokens per prompt (default {MAX_TOKENS})")
     add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
@@ -123,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_whole,
         default=0,
         help="the N largest log-probabilities of each token, in the rows",
+    )
+    add(
+        "--prompt-logprobs",
+        metavar="N",
+        type=_whole,
+        help="log-probabilities of the prompts' tokens, and the N largest of each, in the rows",
     )
     add("--seed", metavar="S", type=_whole, help="for sampling (default: random, reported at the end)")
     add(

@@ -39,11 +39,11 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
     "tool_choice": ("auto",),
     "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
     "modalities": (["text"],),
 }
 _OF_COMPLETIONS = ("best_of", "echo", "suffix")
+_WITHOUT_ECHO = "prompt_logprobs"  # is what echo and logprobs say together here
 BODY_KEYS = (
     "messages",
     "prompt",
@@ -51,7 +51,8 @@ BODY_KEYS = (
     "top_logprobs",
     "n",
     "stop",
-    *ROW_KEYS,
+    "echo",
+    *(key for key in ROW_KEYS if key != _WITHOUT_ECHO),
     *CHAT_KEYS,
     *_WITHOUT_EFFECT,
     *_HARMLESS,
@@ -105,7 +106,9 @@ def _request(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) -
     if not chat and isinstance(body["prompt"], list) and any(not isinstance(each, int) for each in body["prompt"]):
         raise PromptError("body: prompt must be one string or one list of token ids; give each prompt its own line")
     settings = settings_of(body)
-    logprobs = body.get("logprobs")
+    logprobs, echo = body.get("logprobs"), body.get("echo", False)
+    if not isinstance(echo, bool):
+        raise PromptError("echo must be true or false")
     wants = logprobs is True if chat else logprobs is not None and logprobs is not False
     if chat and logprobs is not None and not isinstance(logprobs, bool):
         raise PromptError("logprobs must be true or false; top_logprobs is the number")
@@ -113,13 +116,17 @@ def _request(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) -
         raise PromptError(f"top_logprobs is for {CHATS}; for {COMPLETIONS} logprobs is the number")
     if chat and "top_logprobs" in body and not wants:
         raise PromptError("top_logprobs needs logprobs to be true")
+    if settings.get("max_tokens") == 0 and not echo:
+        raise PromptError("max_tokens 0: impossible without echo; give at least 1")
+    if echo and (wants or settings.get("max_tokens") == 0):
+        settings["prompt_logprobs"] = settings.get("logprobs", 0)
     prompt = replace(
         prompt,
         settings=settings,
         stop=stops_of(body.get("stop")),
         samples=samples_of(body.get("n")),
         chat=chat_values(body),
-        wanted=Wanted(chat, wants, digest),
+        wanted=Wanted(chat, wants, digest, echo),
     )
     return with_prompt(prompt, body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +56,8 @@ class BatchRows:
     def _choice(self, job: Job, index: int, end: Finished) -> dict[str, Any]:
         wanted = job.prompt.wanted
         text = cut(self._tokenizer.decode(end.tokens, job.before), job.stop)
+        if wanted is not None and wanted.echo:
+            text = job.text + text
         if wanted is not None and wanted.chat:
             logprobs = {"content": self._of_chat(job, end), "refusal": None} if wanted.logprobs else None
             message = {"role": "assistant", "content": text, "refusal": None}
@@ -72,14 +75,20 @@ class BatchRows:
 
     def _of_completion(self, job: Job, end: Finished) -> dict[str, Any]:
         pieces, place = self._pieces(job, end), 0
+        values, most = list(end.logprobs), list(end.top)
+        if job.prompt.wanted is not None and job.prompt.wanted.echo:
+            stream = self._tokenizer.stream()
+            pieces = [*(stream.push(token) for token in job.tokens), *pieces]
+            values = [math.nan, *end.prompt_logprobs, *values]  # nothing precedes the first token
+            most = [(), *end.prompt_top, *most] if most or end.prompt_top else []
         offsets = []
         for piece in pieces:
             offsets.append(place)
             place += len(piece)
-        tops = [{self._name(token): number(value) for token, value in top} for top in end.top]
+        tops = [{self._name(token): number(value) for token, value in top} or None for top in most]
         return {
             "tokens": pieces,
-            "token_logprobs": [number(value) for value in end.logprobs],
+            "token_logprobs": [number(value) for value in values],
             "top_logprobs": tops or None,
             "text_offset": offsets,
         }

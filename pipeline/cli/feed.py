@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from ..checkpoints.tensor_info import quoted
 from ..errors import PromptError
 from .jobs import Job, JobMaker
+from .prompt import OPENAI
 from .prompts import Prompt, Prompts
 from .resuming import KeptRows
 from .rows import identity, key_of
+from .seen import Seen
 from .unknown_keys import UnknownKeys
 
 __all__ = ["AHEAD", "Feed"]
@@ -27,19 +30,21 @@ class Feed:
 
     ahead     jobs that were looked at before the first one runs
     all_here  whether those are all that there are
-    jobs      how many jobs there were so far, and `kept` how many prompts had all their rows already
+    jobs      how many jobs there were so far; `tokens` how many tokens of them go through
+    kept      how many prompts had all their rows already
     """
 
     def __init__(self, prompts: Prompts, maker: JobMaker, samples: int, rows: KeptRows | None = None) -> None:
         self.prompts = prompts
         self.ahead: deque[Job] = deque()
         self.all_here = False
-        self.jobs = self.kept = self.failed = 0
+        self.jobs = self.tokens = self.kept = self.failed = 0
         self.first_share = 0.0  # of the prompts, that had their rows or failed before the first job
         self.unknown = UnknownKeys()
         self._maker = maker
-        self._samples = samples
+        self._samples = samples  # 0: one row per prompt, whatever its line says
         self._rows = rows
+        self._names = Seen()  # of requests in OpenAI's dialect, whose rows are found by them
         self._first: Prompt | None = None  # that failed
         self._early: IO[bytes] = tempfile.SpooledTemporaryFile(_HELD)  # prompts that failed before the first row
         self._fail: Callable[[Prompt], None] = lambda prompt: pickle.dump(prompt, self._early)
@@ -85,11 +90,16 @@ class Feed:
         share = self.prompts.share
         while (prompt := self.prompts.take(seconds)) is not None:
             self.unknown.add(prompt)
+            if prompt.dialect == OPENAI and isinstance(prompt.id, str) and not self._names.add(prompt.id):
+                prompt = prompt.failed(
+                    f"custom_id {quoted(prompt.id[:80])} is that of an earlier line; each request needs its own"
+                )
             made = self._made(prompt)
             if isinstance(made, Job):
                 if not self.jobs:
                     self.first_share = share or 0.0
                 self.jobs += 1
+                self.tokens += made.through
                 return made
             share = self.prompts.share
             if made is not None:
@@ -105,19 +115,21 @@ class Feed:
     def _made(self, prompt: Prompt) -> Job | Prompt | None:
         """The job of what is left of a prompt; None where nothing is left."""
         done = self._done(prompt)
-        samples = 1 if prompt.wanted is not None else prompt.samples or self._samples
-        if len(done) == samples:
+        if len(done) == self._count(prompt):
             self.kept += 1
             return None
         job = self._maker.make(prompt)
         return job.without(done) if done and isinstance(job, Job) else job
 
+    def _count(self, prompt: Prompt) -> int:
+        """How many rows a prompt has."""
+        return 1 if prompt.wanted is not None or not self._samples else prompt.samples or self._samples
+
     def _done(self, prompt: Prompt) -> set[int]:
         """The numbers of the prompt's rows that an earlier run wrote."""
         if self._rows is None or not len(self._rows) or prompt.error is not None:
             return set()
-        count = 1 if prompt.wanted is not None else prompt.samples or self._samples
-        rows = {sample: self._rows.find(key_of(prompt.index, sample)) for sample in range(count)}
+        rows = {sample: self._rows.find(key_of(prompt.index, sample)) for sample in range(self._count(prompt))}
         found = {sample: row for sample, row in rows.items() if row is not None}
         if found:
             try:

@@ -9,6 +9,7 @@ from typing import Any
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import CheckpointError, PromptError
+from ..generation.scoring import Window, windows
 from ..models.decoder import Decoder
 from .prompt import Prompt
 from .settings import MAX_TOKENS, CheckedSettings
@@ -28,6 +29,8 @@ class Job:
     answers      whether the generated text answers the prompt; else it continues it
     samples      the numbers of the texts that are still to be made of it
     of           how many texts are made of it in all
+    scored       whether its row has the log-probabilities of its tokens
+    windows      where nothing is made of it but its perplexity, the windows in which it goes through, one per sample
     """
 
     prompt: Prompt
@@ -39,6 +42,8 @@ class Job:
     answers: bool = False
     samples: tuple[int, ...] = (0,)
     of: int = 1
+    scored: bool = False
+    windows: tuple[Window, ...] = ()
 
     def without(self, samples: Set[int]) -> Job:
         """The job without texts that were made before."""
@@ -48,6 +53,25 @@ class Job:
     def before(self) -> tuple[int, ...]:
         """The tokens whose text the generated one continues."""
         return () if self.answers else self.tokens
+
+    @property
+    def positions(self) -> int:
+        """The most positions that a text of it may reach."""
+        if self.windows:
+            return max(window.end - window.begin for window in self.windows)
+        return len(self.tokens) + self.max_tokens
+
+    @property
+    def through(self) -> int:
+        """The tokens that go through the model for it, without those that are made."""
+        if self.windows:
+            return sum(window.end - window.begin for window in self.windows)
+        return len(self.tokens) * len(self.samples)
+
+    @property
+    def least_positions(self) -> int:
+        """To how many of them memory may lower that."""
+        return self.positions if self.windows else len(self.tokens) + self.least_tokens
 
 
 def is_conversation(prompt: Prompt, settings: CheckedSettings) -> bool:
@@ -130,40 +154,53 @@ class JobMaker:
             self._chat = self._open_chat()
         tokens = _tokens(prompt, self._tokenizer, settings, self._chat)
         self._check_tokens(tokens)
+        if settings.evaluates:
+            return self._evaluated(prompt, tokens)
         biases = prompt.settings.get("logit_bias", settings.logit_bias)
         outside = next((token for token in biases if token >= self._vocab_size), None)
         if outside is not None:
             raise PromptError(
                 f"logit_bias of token {outside}, which is not in the vocabulary; ids are below {self._vocab_size:,}"
             )
-        room = self.context - len(tokens)
-        if room < 1:
-            raise PromptError(self._too_many(len(tokens), room))
         stop = (*(settings.stop if prompt.stop is None else prompt.stop), *self._tokenizer.end_texts)
         named = prompt.settings.get("max_tokens", settings.max_tokens)
+        scored = prompt.settings.get("prompt_logprobs", settings.prompt_logprobs) is not None
+        if named == 0 and not scored:
+            raise PromptError("max_tokens 0: impossible without log-probabilities of the prompt; give at least 1")
+        room, least = self.context - len(tokens), 1 if named is None else min(named, 1)
+        if room < least:
+            raise PromptError(self._too_many(len(tokens), room, least))
         count = prompt.samples or settings.n
         return Job(
             prompt,
             self.text(prompt),
             tokens,
-            min(named or MAX_TOKENS, room),
-            min(named or 1, room),
+            min(MAX_TOKENS if named is None else named, room),
+            min(1 if named is None else named, room),
             stop,
             talks and not prompt.continues,
             tuple(range(count)),
             count,
+            scored,
         )
+
+    def _evaluated(self, prompt: Prompt, tokens: tuple[int, ...]) -> Job:
+        if prompt.wanted is not None:
+            raise PromptError("is a request of OpenAI's batch files; --eval takes texts")
+        stride = self._settings.stride or self.context
+        parts = tuple(windows(len(tokens), self.context, stride)) or (Window(0, 1, 1),)
+        return Job(prompt, self.text(prompt), tokens, 0, 0, samples=tuple(range(len(parts))), windows=parts)
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         outside = next((token for token in tokens if token >= self._vocab_size), None)
         if outside is not None:
             raise PromptError(f"token {outside} is not in the vocabulary; ids are below {self._vocab_size:,}")
 
-    def _too_many(self, count: int, room: int) -> str:
+    def _too_many(self, count: int, room: int, least: int) -> str:
         if self._settings.context is None and self.context < self._model_context:
-            fitting = f"; give --context {count + 1} or more" if count < self._model_context else ""
+            fits = count + least <= self._model_context
+            fitting = f"; give --context {count + least} or more" if fits else ""
             return f"{count:,} tokens are too many for the {self.context:,} positions that this run has{fitting}"
         whose = "a" if self._settings.context else "the model's"
-        return (
-            f"{count:,} tokens are too many for {whose} context of {self.context:,}; shorten it by {1 - room:,} or more"
-        )
+        more = f"shorten it by {least - room:,} or more"
+        return f"{count:,} tokens are too many for {whose} context of {self.context:,}; {more}"

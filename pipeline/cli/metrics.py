@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from ..generation.requests import Blocks
 from ..host import write_whole
 
 __all__ = ["Figures", "check_metrics", "to_text", "write_metrics"]
@@ -15,7 +16,12 @@ _BEGIN = "# HELP onebuf_"
 
 @dataclass(frozen=True)
 class Figures:
-    """A run so far. left: seconds that the rest may take; None where nobody knows."""
+    """A run so far.
+
+    prefix_tokens   those of `prompt_tokens` whose keys and values were in the cache already
+    left            seconds that the rest may take; None where nobody knows
+    rates           tokens of prompts and generated ones per second, since the figures before these
+    """
 
     finished: int
     failed: int
@@ -24,6 +30,10 @@ class Figures:
     generated_tokens: int
     seconds: float
     left: float | None
+    prefix_tokens: int = 0
+    preemptions: int = 0
+    blocks: Blocks = Blocks()
+    rates: tuple[float, float] = (0.0, 0.0)
 
 
 def to_text(figures: Figures) -> str:
@@ -39,6 +49,18 @@ def to_text(figures: Figures) -> str:
     add("prompts_running", "gauge", "Prompts that are on their way.", ("", figures.running))
     tokens = (('{kind="prompt"}', figures.prompt_tokens), ('{kind="generated"}', figures.generated_tokens))
     add("tokens_total", "counter", "Tokens of prompts that went through the model, and generated ones.", *tokens)
+    rates = (('{kind="prompt"}', figures.rates[0]), ('{kind="generated"}', figures.rates[1]))
+    add("tokens_per_second", "gauge", "The same, per second since the last version of this file.", *rates)
+    add(
+        "prefix_tokens_total",
+        "counter",
+        "Tokens of prompts that were in the cache already.",
+        ("", figures.prefix_tokens),
+    )
+    what = "Prompts that gave up their part of a full cache and were computed again."
+    add("preemptions_total", "counter", what, ("", figures.preemptions))
+    blocks = [(f'{{state="{state}"}}', count) for state, count in figures.blocks._asdict().items()]
+    add("cache_blocks", "gauge", "Blocks of the KV cache: of texts that run, kept for beginnings, and free.", *blocks)
     add("run_seconds", "gauge", "Time since the first prompt could run.", ("", round(figures.seconds, 3)))
     if figures.left is not None:
         add("left_seconds", "gauge", "Time that the rest may take.", ("", round(figures.left, 3)))

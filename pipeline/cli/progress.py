@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UsageError
-from ..generation.requests import Stats
+from ..generation.requests import Blocks, Stats
 from .display import Display
 from .feed import Feed
 from .metrics import Figures, write_metrics
+from .remaining import seconds_left
 from .session import Session
 
-__all__ = ["METRICS_SECONDS", "Progress", "duration", "seconds_left"]
+__all__ = ["METRICS_SECONDS", "Progress", "duration", "status_text"]
 
 METRICS_SECONDS = 5.0  # between two versions of the file
 
@@ -21,22 +22,28 @@ METRICS_SECONDS = 5.0  # between two versions of the file
 class Progress:
     """Looks at a run now and then. `look` is to be called often; it costs next to nothing where nothing is due.
 
-    stats: the cost of the run so far. metrics: the file of --metrics.
+    stats: the cost of the run so far. metrics: the file of --metrics. blocks: those of the cache.
     """
 
     def __init__(
-        self, display: Display, feed: Feed, session: Session, stats: Callable[[], Stats], metrics: Path | None
+        self,
+        display: Display,
+        feed: Feed,
+        session: Session,
+        stats: Callable[[], Stats],
+        metrics: Path | None,
+        blocks: Callable[[], Blocks] = Blocks,
     ) -> None:
         self._display = display
         self._feed = feed
         self._session = session
         self._stats = stats
         self._metrics = metrics
-        self._began = self._told = time.monotonic()
-        self._before = (0, 0)  # tokens of prompts and generated ones at the last status
-        self._written = 0.0
+        self._blocks = blocks
+        self._began = self._told = self._written = time.monotonic()
+        self._at_status, self._at_write = Rates(self._began), Rates(self._began)
         if metrics is not None:
-            write_metrics(metrics, self._figures())  # where it cannot be written, nothing has been run yet
+            write_metrics(metrics, self._figures((0.0, 0.0)))  # where it cannot be written, nothing has been run yet
 
     def look(self) -> None:
         now = time.monotonic()
@@ -55,12 +62,12 @@ class Progress:
         if self._metrics is None:
             return
         try:
-            write_metrics(self._metrics, self._figures())
+            write_metrics(self._metrics, self._figures(self._at_write.since(self._stats(), time.monotonic())))
         except UsageError as error:  # rows are what counts
             self._metrics = None
             self._display.note(f"{error}; it is not tried again")
 
-    def _figures(self) -> Figures:
+    def _figures(self, rates: tuple[float, float]) -> Figures:
         session, stats, seconds = self._session, self._stats(), time.monotonic() - self._began
         return Figures(
             session.rows_finished,
@@ -69,35 +76,48 @@ class Progress:
             int(stats.prompt_tokens),
             int(stats.generated_tokens),
             seconds,
-            seconds_left(self._feed, session, seconds),
+            seconds_left(self._feed, session, stats, seconds),
+            int(stats.prefix_tokens),
+            int(stats.preemptions),
+            self._blocks(),
+            rates,
         )
 
     def _tell(self, now: float) -> None:
-        figures, seconds = self._figures(), now - self._told
-        rates = [
-            f"{(count - before) / seconds:,.0f} tok/s"
-            for count, before in zip((figures.prompt_tokens, figures.generated_tokens), self._before)
-        ]
-        self._told, self._before = now, (figures.prompt_tokens, figures.generated_tokens)
+        self._told = now
+        figures = self._figures(self._at_status.since(self._stats(), now))
         left = "" if figures.left is None else f"about {duration(figures.left)} left"
-        failed = f", {figures.failed:,} failed" if figures.failed else ""
-        text = f"{figures.finished:,} rows done{failed}; {rates[0]} of prompts, {rates[1]} generated"
-        self._display.status(text, left)
+        self._display.status(status_text(figures), left)
 
 
-def seconds_left(feed: Feed, session: Session, seconds: float) -> float | None:
-    """The time that the rest takes, if its prompts are like those that are finished; None where nobody knows how many
-    there are, or none is finished."""
-    done = session.finished + session.failed
-    if not done or not feed.jobs:
-        return None
-    if feed.prompts.ended:
-        return seconds * (session.prompts - done) / done
-    share = feed.prompts.share
-    if share is None or share <= feed.first_share:
-        return None
-    done_share = (share - feed.first_share) * done / session.prompts
-    return seconds * (1 - feed.first_share - done_share) / done_share
+class Rates:
+    """Tokens per second between two looks at a run's cost."""
+
+    def __init__(self, now: float) -> None:
+        self._then = now
+        self._counts = (0.0, 0.0)
+
+    def since(self, stats: Stats, now: float) -> tuple[float, float]:
+        """Of prompts, and generated ones, since the last look."""
+        counts = float(stats.prompt_tokens), float(stats.generated_tokens)
+        seconds, before = now - self._then, self._counts
+        self._then, self._counts = now, counts
+        if seconds <= 0:
+            return 0.0, 0.0
+        return (counts[0] - before[0]) / seconds, (counts[1] - before[1]) / seconds
+
+
+def status_text(figures: Figures) -> str:
+    """The figures as one line; what there is none of is left out."""
+    parts = [f"{figures.finished:,} rows done" + (f", {figures.failed:,} failed" if figures.failed else "")]
+    prompts, generated = figures.rates
+    cached = f" ({figures.prefix_tokens / figures.prompt_tokens:.0%} in the cache)" if figures.prefix_tokens else ""
+    parts.append(f"{prompts:,.0f} tok/s of prompts{cached}, {generated:,.0f} tok/s generated")
+    blocks = sum(figures.blocks)
+    if blocks:
+        again = f", {figures.preemptions:,} computed again" if figures.preemptions else ""
+        parts.append(f"{figures.blocks.used / blocks:.0%} of the cache in use{again}")
+    return "; ".join(parts)
 
 
 def duration(seconds: float) -> str:

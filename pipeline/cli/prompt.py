@@ -19,11 +19,13 @@ class Wanted:
     chat      whether it is one of chat completions, else of completions
     logprobs  whether the row has log-probabilities
     digest    of the request, which tells it from others of the same custom_id
+    echo      whether the text begins with the prompt
     """
 
     chat: bool
     logprobs: bool
     digest: str
+    echo: bool = False
 
 
 @dataclass(frozen=True)

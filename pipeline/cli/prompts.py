@@ -6,9 +6,9 @@ from __future__ import annotations
 from ..errors import PromptError
 from .lines import parse_line
 from .prompt import Prompt
-from .source import Lines, open_lines
+from .source import Lines, open_lines, read_whole
 
-__all__ = ["OnePrompt", "Prompt", "PromptLines", "Prompts", "open_prompts"]
+__all__ = ["OnePrompt", "OneText", "Prompt", "PromptLines", "Prompts", "open_prompts"]
 
 
 class Prompts:
@@ -45,6 +45,24 @@ class OnePrompt(Prompts):
             return None
         self.ended = True
         return Prompt(0, 0, "--prompt", text=self._text)
+
+
+class OneText(Prompts):
+    """The prompt of `--text`: a whole file, or standard input for "-"."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def take(self, seconds: float | None) -> Prompt | None:
+        if self.ended:
+            return None
+        self.ended = True
+        name, content = read_whole(self._source)
+        try:
+            text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{name}: not UTF-8 at byte {error.start + 1}; save the file as UTF-8") from None
+        return Prompt(0, 0, name, text=text)
 
 
 class PromptLines(Prompts):

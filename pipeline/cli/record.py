@@ -23,6 +23,8 @@ _WORDS = (".json", ".jinja", ".model", ".txt")  # the files of a folder that say
 
 # Settings that decide what is in the rows, and the options that name them.
 _SETTINGS = (
+    "eval",
+    "stride",
     "chat",
     "system",
     "stop",
@@ -38,6 +40,7 @@ _SETTINGS = (
     "frequency_penalty",
     "logit_bias",
     "logprobs",
+    "prompt_logprobs",
     "seed",
     "context",
     "kv_cache",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import UsageError
+from ..generation.scoring import Perplexity
 from .rows import has_failed, row_identity, row_key
 
 __all__ = ["KeptRows", "digest", "read_rows"]
@@ -32,6 +34,8 @@ class KeptRows:
         self.starts = array("Q")
         self.lengths = array("I")
         self._digests = array("Q")
+        self._scored = array("Q")  # tokens, and the negative log-likelihood, where the rows have them
+        self._nll = array("d")
         self._order: np.ndarray | None = None
         self._claimed = np.zeros(0, bool)
 
@@ -42,6 +46,16 @@ class KeptRows:
     def lines(self) -> Iterator[tuple[int, int]]:
         """The (start, length) of each row."""
         return zip(self.starts, self.lengths)
+
+    @property
+    def scores(self) -> Perplexity:
+        """Of all texts that were scored."""
+        return Perplexity(sum(self._scored), sum(self._nll))
+
+    def score(self, tokens: int, nll: float) -> None:
+        """Says what the row has that was added last."""
+        self._scored.append(tokens)
+        self._nll.append(nll)
 
     def add(self, key: int, whose: int, start: int, length: int) -> None:
         self.keys.append(key)
@@ -57,6 +71,8 @@ class KeptRows:
         kept = KeptRows(self._path)
         for row in np.sort(first):
             kept.add(self.keys[row], self._digests[row], self.starts[row], self.lengths[row])
+            if self._scored:
+                kept.score(self._scored[row], self._nll[row])
         return kept
 
     def find(self, key: int) -> int | None:
@@ -106,6 +122,8 @@ def read_rows(stream: BinaryIO, path: Path) -> KeptRows:
             key = row_key(row)
             if not has_failed(row):
                 rows.add(key, digest(row_identity(row)), start, len(line))
+                if "nll" in row:
+                    rows.score(int(row["scored_tokens"]), math.inf if row["nll"] is None else float(row["nll"]))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise UsageError(
                 f"--resume: {path} line {number} is no row of a run; give the file of an earlier run to --out"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..errors import UsageError
+from ..generation.scoring import WINDOW
 from ..graph.memory import machine_bytes
 from ..models.decoder import Decoder
 from ..models.fitting import memory_left
 from .jobs import Job
 from .settings import OWN_MEMORY_BATCH, CheckedSettings
 
-__all__ = ["STREAM_CONTEXT", "check_context", "least_size", "wanted_size"]
+__all__ = ["STREAM_CONTEXT", "check_context", "evaluated", "least_size", "wanted_size"]
 
 # Positions of a sequence where the longest text is not known yet, because prompts still come.
 STREAM_CONTEXT = 8192
@@ -23,6 +25,15 @@ def check_context(settings: CheckedSettings, model: Decoder) -> None:
     """Raises UsageError where --context is more than the model has."""
     if settings.context is not None and settings.context > model.context:
         raise UsageError(f"--context {settings.context}: the model's context is {model.context:,}; give 1 to that")
+
+
+def evaluated(settings: CheckedSettings, model: Decoder) -> CheckedSettings:
+    """The settings of a run that scores texts: how long its windows are, and how far apart."""
+    window = settings.context or min(WINDOW, model.context)
+    stride = max(window // 2, 1) if settings.stride is None else settings.stride
+    if stride > window:
+        raise UsageError(f"--stride {stride}: tokens between windows of {window} would be left out; give 1 to {window}")
+    return replace(settings, context=window, stride=stride, prompt_logprobs=0)
 
 
 def wanted_size(
@@ -59,9 +70,9 @@ def wanted_size(
 def least_size(settings: CheckedSettings, wanted: tuple[int, int], jobs: Sequence[Job]) -> tuple[int, int]:
     """(batch size, context) to which `wanted` may be lowered where memory is short. What an option or a prompt's line
     names stays; every prompt keeps room for a token behind it."""
-    shortest = max(len(job.tokens) + job.least_tokens for job in jobs)
+    shortest = max(job.least_positions for job in jobs)
     return 1 if settings.batch_size is None else wanted[0], settings.context or shortest
 
 
 def _longest(jobs: Sequence[Job]) -> int:
-    return max(len(job.tokens) + job.max_tokens for job in jobs)
+    return max(job.positions for job in jobs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from .prompt import MOST_SAMPLES, OPENAI, Prompt
@@ -19,6 +20,7 @@ __all__ = [
     "identity",
     "key_of",
     "number",
+    "prompt_scores",
     "row_identity",
     "row_key",
 ]
@@ -78,11 +80,12 @@ def finished_row(
     reason: str,
     top: Sequence[Iterable[tuple[int, float]]] = (),
     sample: int | None = None,
+    scored: Mapping[str, Any] = MappingProxyType({}),
 ) -> Row:
     """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
     top: for each token the largest log-probabilities, as (token, log-probability), where asked for. sample: which of
-    the prompt's texts it has, where there are several.
+    the prompt's texts it has, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
     """
     row: Row = {"id": prompt.id, "index": prompt.index}
     if sample is not None:
@@ -95,8 +98,25 @@ def finished_row(
         "finish_reason": reason,
     }
     if top:
-        row["top_logprobs"] = [[[int(token), number(value)] for token, value in pairs] for pairs in top]
-    return row
+        row["top_logprobs"] = [_pairs(pairs) for pairs in top]
+    return row | dict(scored)
+
+
+def prompt_scores(
+    tokens: Sequence[int], logprobs: Sequence[float], top: Sequence[Iterable[tuple[int, float]]]
+) -> dict[str, Any]:
+    """The keys of a row for the log-probabilities of its prompt's `tokens`, all but the first of which have some."""
+    keys: dict[str, Any] = {
+        "prompt_tokens": [int(token) for token in tokens],
+        "prompt_logprobs": [None, *(number(value) for value in logprobs)],
+    }
+    if top:
+        keys["prompt_top_logprobs"] = [None, *(_pairs(pairs) for pairs in top)]
+    return keys
+
+
+def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float | None]]:
+    return [[int(token), number(value)] for token, value in pairs]
 
 
 def number(value: float) -> float | None:

@@ -15,7 +15,7 @@ from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.generator import Generator
-from ..generation.requests import Stats
+from ..generation.requests import Blocks, Stats
 from ..graph.plan import human
 from ..models.decoder import Decoder
 from .console import make_display
@@ -25,9 +25,9 @@ from .feed import Feed
 from .interrupt import Interrupt
 from .jobs import JobMaker
 from .progress import Progress
-from .prompts import OnePrompt, Prompts, open_prompts
+from .prompts import OnePrompt, OneText, Prompts, open_prompts
 from .record import check_record, read_record, record_of, record_path, write_record
-from .room import check_context, least_size, wanted_size
+from .room import check_context, evaluated, least_size, wanted_size
 from .row_file import RowWriter
 from .session import Session
 from .settings import ORDERS, STORY_PROMPT, CheckedSettings
@@ -73,6 +73,8 @@ class _Run:
             )
             load_seconds = time.perf_counter() - started
             check_context(settings, model)
+            if settings.evaluates:
+                settings = self._settings = evaluated(settings, model)
             self._note_unused(checkpoint)
             if settings.explain:
                 self._explain(model)
@@ -113,7 +115,8 @@ class _Run:
         settings, engine, display = self._settings, self._engine, self._display
         with ExitStack() as early:
             writer = self._writer(early, checkpoint) if settings.resume else None
-            feed = Feed(prompts, maker, settings.n, writer.kept if writer is not None else None)
+            samples = 0 if settings.evaluates else settings.n
+            feed = Feed(prompts, maker, samples, writer.kept if writer is not None else None)
             feed.look_ahead()
             self._note(feed, writer)
             generator, seconds = self._generator(model, feed) if feed.ahead else (None, 0.0)  # it may refuse
@@ -129,12 +132,19 @@ class _Run:
 
                 session = Session(feed, settings, tokenizer, writer, display, check, _shows(settings))
                 metrics = None if settings.metrics is None else Path(settings.metrics)
-                progress = Progress(display, feed, session, lambda: generator.stats if generator else Stats(), metrics)
+                progress = Progress(
+                    display,
+                    feed,
+                    session,
+                    lambda: generator.stats if generator else Stats(),
+                    metrics,
+                    lambda: generator.blocks if generator else Blocks(),
+                )
                 stack.callback(progress.close)
                 session.begin()
                 if generator is not None:
                     requests = session.requests(engine.Request)
-                    events = generator.run(list(requests) if feed.all_here else requests)
+                    events = generator.run(list(requests) if feed.all_here and not settings.evaluates else requests)
                     self._handle_events(events, session, check)
             self._note(feed)
         if settings.trace is not None:
@@ -241,9 +251,11 @@ class _Run:
 def _prompts(settings: CheckedSettings) -> Prompts:
     if settings.prompts is not None:
         return open_prompts(settings.prompts)
+    if settings.text is not None:
+        return OneText(settings.text)
     return OnePrompt(STORY_PROMPT if settings.prompt is None else settings.prompt)
 
 
 def _shows(settings: CheckedSettings) -> bool:
     """Whether rows are shown as texts."""
-    return not settings.streams and settings.out is None and not settings.json
+    return not (settings.streams or settings.evaluates or settings.json) and settings.out is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
+from ..generation.scoring import Perplexity
 from ..generation.stopping import StopText, cut, watch
 from .batch_rows import BatchRows
 from .display import Display
@@ -14,7 +16,8 @@ from .feed import Feed
 from .jobs import Job
 from .prompt import OPENAI, Prompt
 from .row_file import RowWriter
-from .rows import InOrder, Row, failed_row, finished_row
+from .rows import InOrder, Row, failed_row, finished_row, prompt_scores
+from .scored import scored_row, total
 from .settings import CheckedSettings, row_seed
 
 __all__ = ["Session"]
@@ -24,13 +27,16 @@ _SAMPLE = 1 << 40  # what the numbers of the requests of one prompt are apart; s
 
 @dataclass
 class _Running:
-    """A job that runs. left: its texts that are not finished. rows: its rows so far. ends: how its texts ended."""
+    """A job that runs. left: its texts that are not finished; made: tokens of those that are. rows: its rows so far.
+    ends: how its texts ended; scores: of its windows, by number."""
 
     job: Job
     left: int
+    made: int = 0
     failed: bool = False
     rows: list[Row] = field(default_factory=list)
     ends: dict[int, Finished] = field(default_factory=dict)
+    scores: dict[int, Perplexity] = field(default_factory=dict)
 
 
 class Session:
@@ -55,6 +61,8 @@ class Session:
         self.rows_failed = 0
         self.rows_finished = 0
         self.prefill_tokens = 0
+        self.ended = self.made = 0  # prompts that ran to an end, and the tokens that were generated for them
+        self.scores = Perplexity(0, 0.0) if writer is None else writer.kept.scores  # of all texts
         self._feed = feed
         self._settings = settings
         self._sampling = settings.sampling
@@ -85,7 +93,7 @@ class Session:
         """Shows the single prompt, and reports the prompts that cannot run."""
         feed = self._feed
         if feed.all_here:
-            tokens = sum(len(job.tokens) * len(job.samples) for job in feed.ahead)
+            tokens = sum(job.through for job in feed.ahead)
             most = sum(job.max_tokens * len(job.samples) for job in feed.ahead)
             self._display.start(len(feed.ahead), tokens, most)
         else:
@@ -118,6 +126,11 @@ class Session:
         seed = own.pop("seed", None)
         seed = row_seed(settings.seed, job.prompt.index) if seed is None else seed
         number = job.prompt.index + sample * _SAMPLE
+        if job.windows:
+            window = job.windows[sample]
+            self._unfilled[number] = window.end - window.begin
+            part = job.tokens[window.begin : window.end]
+            return request(number, part, 0, sampling=self._sampling, score_from=window.first - window.begin)
         sampling = replace(self._sampling, **own) if own else self._sampling
         self._unfilled[number] = len(job.tokens)
         return request(
@@ -146,14 +159,18 @@ class Session:
     def finish(self, event: Finished) -> None:
         """A text of a prompt ran to its end."""
         running, sample = self._ended(event.index)
+        running.made += len(event.tokens)
         job = running.job
-        if job.prompt.wanted is not None:
+        if job.windows:
+            running.scores[sample] = Perplexity(len(event.prompt_logprobs), -math.fsum(event.prompt_logprobs))
+        elif job.prompt.wanted is not None:
             running.ends[sample] = event
         else:
             text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
             which = sample if job.of > 1 else None
             tokens, logprobs, top = event.tokens, event.logprobs, event.top
-            row = finished_row(job.prompt, job.text, text, tokens, logprobs, event.reason, top, which)
+            scored = prompt_scores(job.tokens, event.prompt_logprobs, event.prompt_top) if job.scored else {}
+            row = finished_row(job.prompt, job.text, text, tokens, logprobs, event.reason, top, which, scored)
             self._write(running, row)
         if self._settings.streams and sample == 0:
             self._display.rest(self._shown.finish(self._stream.finish()))
@@ -164,7 +181,10 @@ class Session:
         """A text of a prompt failed while it ran."""
         running, sample = self._ended(event.index)
         job = running.job
-        if job.prompt.wanted is None:
+        if job.windows:
+            if not running.failed:
+                self._write(running, failed_row(job.prompt, event.error, job.text))
+        elif job.prompt.wanted is None:
             which = sample if job.of > 1 else None
             self._write(running, failed_row(job.prompt, event.error, job.text, which))
         elif not running.failed:
@@ -190,6 +210,12 @@ class Session:
         if job.prompt.wanted is not None and not running.failed:
             ends = [running.ends[sample] for sample in job.samples]
             self._write(running, self._batch.finished(job, ends))
+        if job.windows and not running.failed:
+            found = total(running.scores[sample] for sample in job.samples)
+            self.scores = total((self.scores, found))
+            self._write(running, scored_row(job.prompt, job.text, found))
+        self.ended += 1
+        self.made += running.made
         if running.failed:
             self.failed += 1
         else:

@@ -16,6 +16,7 @@ from ..generation.settings import PROMPT_ROWS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
+from .evaluation import check_evaluation
 from .metrics import check_metrics
 from .out_target import check_no_rows, check_unused
 from .prompt import MOST_SAMPLES
@@ -57,6 +58,9 @@ class Settings:
     model: Path | str | None = None
     prompt: str | None = None
     prompts: str | None = None
+    eval: str | None = None
+    text: str | None = None
+    stride: int | None = None
     chat: bool = False
     system: str | None = None
     stop: Sequence[str] = ()
@@ -78,6 +82,7 @@ class Settings:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int = 0
+    prompt_logprobs: int | None = None
     seed: int | None = None
     batch_size: int | None = None
     context: int | None = None
@@ -101,7 +106,12 @@ class Settings:
     @property
     def streams(self) -> bool:
         """Whether there is one text, which is shown as it is made."""
-        return self.prompts is None and self.n == 1
+        return self.prompts is None and self.n == 1 and not self.evaluates
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether texts are scored, and none is made."""
+        return self.eval is not None
 
     def checked(self) -> CheckedSettings:
         """The settings with every default filled in; UsageError says what is impossible, where, and how to fix it.
@@ -110,6 +120,7 @@ class Settings:
         """
         if self.prompt is not None and self.prompts is not None:
             raise UsageError("--prompt and --prompts: give only one of them")
+        check_evaluation(self)
         if self.system is not None and not self.chat:
             raise UsageError("--system: is part of a chat; give --chat, too")
         if self.resume and (self.prompts is None or self.out in (None, "-")):
@@ -118,7 +129,7 @@ class Settings:
             raise UsageError("--resume and --overwrite: one keeps the rows of --out, one loses them; give one of them")
         if self.overwrite and self.out in (None, "-"):
             raise UsageError("--overwrite: empties the file of rows; give --out FILE")
-        story = self.prompt is None and self.prompts is None
+        story = self.prompt is None and self.prompts is None and not self.evaluates
         if self.chat and story:
             raise UsageError("--chat: there is nothing to answer; give --prompt or --prompts")
         filled = {
@@ -152,7 +163,7 @@ def _check_values(settings: CheckedSettings) -> None:
     if not math.isfinite(temperature) or not 0 <= temperature <= MAX_TEMPERATURE:
         raise UsageError(f"--temperature {temperature:g}: impossible; give 0 (greedy) or a positive number like 0.7")
     for name in Sampling.__dataclass_fields__:
-        if name != "logit_bias":
+        if name != "logit_bias" and getattr(settings, name) is not None:
             check(name, getattr(settings, name), "--" + name.replace("_", "-"))
     try:
         check_stops(settings.stop)
@@ -162,14 +173,12 @@ def _check_values(settings: CheckedSettings) -> None:
         Sampling(logit_bias=settings.logit_bias)
     except UsageError as error:
         raise UsageError(f"--logit-bias: {error}") from None
-    sizes = (
-        ("--max-tokens", settings.max_tokens, None),
-        ("--batch-size", settings.batch_size, MAX_BATCH),
-        ("--context", settings.context, None),
-    )
+    sizes = (("--batch-size", settings.batch_size, MAX_BATCH), ("--context", settings.context, None))
     for option, count, most in sizes:
         if count is not None:
             _check_count(option, count, 1, most)
+    if settings.max_tokens is not None:
+        _check_count("--max-tokens", settings.max_tokens, 1 if settings.prompt_logprobs is None else 0, None)
     _check_count("--n", settings.n, 1, MOST_SAMPLES)
     if settings.order not in ORDERS:
         raise UsageError(f"--order {settings.order}: unknown; rows come in the order {' or '.join(ORDERS)}")
@@ -232,8 +241,9 @@ def _check_target(option: str, target: Path, settings: CheckedSettings) -> None:
         raise UsageError(f"{option} {target}: is a folder; give a file name")
     if not folder.is_dir():
         raise UsageError(f"{option} {target}: there is no folder {folder}; make it first")
-    if settings.prompts is not None and settings.prompts != "-" and _same(target, Path(settings.prompts)):
-        raise UsageError(f"{option} {target}: the same file as --prompts; give another one")
+    for name, source in (("--prompts", settings.prompts), ("--text", settings.text)):
+        if source is not None and source != "-" and _same(target, Path(source)):
+            raise UsageError(f"{option} {target}: the same file as {name}; give another one")
     check_unused(target, option)
     files = list(settings.model.iterdir()) if settings.model.is_dir() else [settings.model]
     if target.exists() and any(_same(target, file) for file in files):

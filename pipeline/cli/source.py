@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from ..errors import PromptError, UsageError
 
-__all__ = ["JSONL", "TEXT", "Lines", "open_lines"]
+__all__ = ["JSONL", "TEXT", "Lines", "open_lines", "read_whole"]
 
 TEXT, JSONL = ".txt", ".jsonl"
 BLOCK = 1 << 16  # bytes that are asked for at once
@@ -103,6 +103,19 @@ def open_lines(source: str) -> Lines:
     status = os.fstat(stream.fileno())
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return Lines(str(file), cast(BinaryIO, stream), {JSONL: True, TEXT: False}.get(suffix), size)
+
+
+def read_whole(source: str) -> tuple[str, bytes]:
+    """The name and the contents of the file `source`, or of standard input for "-". PromptError where it cannot be
+    read."""
+    if source == "-":
+        return "standard input", _standard_input().read()
+    try:
+        return source, Path(source).read_bytes()
+    except FileNotFoundError:
+        raise PromptError(f"{source}: no such file; give a text file, or - for standard input") from None
+    except OSError as error:
+        raise PromptError(f"{source}: cannot be read: {error.strerror or error}; give a text file") from error
 
 
 def _standard_input() -> BinaryIO:

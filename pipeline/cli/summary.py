@@ -7,6 +7,7 @@ import json
 from ..generation.requests import Stats
 from ..host import peak_memory
 from ..models.decoder import Decoder
+from .rows import number
 from .session import Session
 from .settings import CheckedSettings
 from .summary_table import Summary
@@ -24,6 +25,15 @@ def make_summary(
     prompt, and not in the rate of prefill.
     """
     counts = () if stats.expert_counts is None else stats.expert_counts
+    scores = {}
+    if settings.evaluates:
+        scores = {
+            "scored_tokens": session.scores.tokens,
+            "nll": number(session.scores.nll),
+            "perplexity": number(session.scores.value),
+            "window": settings.context,
+            "stride": settings.stride,
+        }
     return {
         "device": model.device.name,
         "isa": model.device.isa,
@@ -49,7 +59,7 @@ def make_summary(
         "batch_size": settings.batch_size,
         "kv_cache": settings.kv_cache,
         "expert_tokens": [[int(count) for count in layer] for layer in counts],
-    }
+    } | scores
 
 
 def to_json(summary: Summary) -> str:

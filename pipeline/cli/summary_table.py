@@ -38,6 +38,10 @@ def to_rows(summary: Summary, blocks: str = BLOCKS) -> list[tuple[str, str]]:
     ]
     if summary["seed"] is not None:
         rows.append(("seed", f"{summary['seed']}, temperature {summary['temperature']:g}"))
+    if "perplexity" in summary:
+        value = "too few tokens" if summary["perplexity"] is None else f"{summary['perplexity']:,.4f}"
+        how = f"{_plural(summary['scored_tokens'], 'token')}, window {summary['window']}, stride {summary['stride']}"
+        rows.append(("perplexity", f"{value} ({how})"))
     if summary["failed"]:
         rows.append(("failed", f"{summary['failed']} of {_plural(summary['prompts'], 'prompt')}"))
     return rows + expert_rows(summary["expert_tokens"], blocks)

@@ -16,6 +16,10 @@ _HOMES = {
     "Handle": ".requests",
     "Scheduler": ".scheduler",
     "Sampling": ".settings",
+    "Perplexity": ".scoring",
+    "Score": ".scoring",
+    "perplexity": ".scoring",
+    "score": ".scoring",
     "load_model": "..models.families",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
 
@@ -13,6 +14,7 @@ from .paging import Paging
 from .parts import Parts
 from .requests import Event, Failed, Handle, Prefilled, Stats, TraceEvent
 from .sampler import Features
+from .seats import Piece
 from .sequence import Sequence
 from .share import share
 
@@ -46,8 +48,7 @@ class Batch:
             return
         self._use(self.parts.remade(features))
         with Writes(self._model.device) as writes:
-            for row, sequence in enumerate(self._active):
-                self.parts.seats.seat(writes, row, sequence)
+            self.parts.seats.seat(writes, 0, self._active)
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -69,22 +70,35 @@ class Batch:
 
     # Between steps
 
-    def admits(self, text: Listed[int]) -> bool:
+    def admits(self, handle: Handle) -> bool:
         """Whether there are a slot and blocks for one more sequence."""
         if not self._free or self.returning:
             return False
-        return self.paging.fits(text, self._prompts, self._active)
+        return self.paging.fits(self._of(handle), self.paging.promised(self._prompts, self._active))
 
-    def join(self, handle: Handle) -> None:
-        """Gives a request a slot."""
+    def join(self, waiting: deque[Handle]) -> None:
+        """Gives slots to those that wait, the first ones first, as long as there are slots and blocks."""
+        if not self._free or self.returning:
+            return
+        promised = self.paging.promised(self._prompts, self._active)
+        while waiting and self._free and self._enter(self._of(waiting[0]), promised):
+            waiting.popleft()
+
+    def _of(self, handle: Handle) -> Sequence:
         request = handle.request
         length = min(request.max_tokens, self.parts.size.context - len(request.tokens))
-        self._enter(Sequence(handle, 0, length, list(request.tokens)))
+        return Sequence(handle, 0, length, list(request.tokens))
 
-    def _enter(self, sequence: Sequence) -> None:
+    def _enter(self, sequence: Sequence, promised: list[int]) -> bool:
+        """Gives a sequence a slot, if there are blocks for it beside those that are `promised`, to which its own then
+        belong."""
+        if not self.paging.fits(sequence, promised):
+            return False
         sequence.slot, sequence.done, sequence.before = self._free.pop(), 0, sequence.text
         self.paging.begin(sequence)
         self._prompts.append(sequence)
+        promised[:] = [a + b for a, b in zip(promised, self.paging.promised([sequence], ()))]
+        return True
 
     def close_gaps(self) -> list[Event]:
         """Those that ended or were cancelled leave, and those that gave up their slots come back where there is room.
@@ -93,26 +107,30 @@ class Batch:
         for sequence in (*self.sequences, *self.returning):
             if sequence.handle.cancelled and not sequence.ended:
                 events.append(sequence.finish("cancelled"))
-        for sequence in [each for each in self.sequences if each.ended]:
-            self._remove(sequence)
+        self._remove([each for each in self.sequences if each.ended])
         self.returning = [sequence for sequence in self.returning if not sequence.ended]
-        waiting, self.returning = self.returning, []
-        while waiting and self.admits(waiting[0].text):
-            self._enter(waiting.pop(0))
-        self.returning = waiting
+        if self.returning:
+            promised = self.paging.promised(self._prompts, self._active)
+            while self.returning and self._free and self._enter(self.returning[0], promised):
+                self.returning.pop(0)
         return events
 
-    def _remove(self, sequence: Sequence) -> None:
-        """Takes slot and blocks of a sequence; what is good of its blocks stays in the tree."""
-        if sequence in self._active:
-            self.parts.seats.move_up([row for row, each in enumerate(self._active) if each is not sequence])
-            self._active.remove(sequence)
-            if not isinstance(sequence.handle.end, Failed):
+    def _remove(self, sequences: Listed[Sequence]) -> None:
+        """Takes slots and blocks of sequences; what is good of their blocks stays in the tree. Rows move up once."""
+        if not sequences:
+            return
+        leaving = set(sequences)
+        decoded = leaving.intersection(self._active)
+        if decoded:
+            kept = [row for row, each in enumerate(self._active) if each not in leaving]
+            self.parts.seats.move_up(kept)
+            self._active = [self._active[row] for row in kept]
+        self._prompts = [each for each in self._prompts if each not in leaving]
+        for sequence in sequences:
+            if sequence in decoded and not isinstance(sequence.handle.end, Failed):
                 self.paging.went_through(sequence, sequence.text, sequence.positions - 1)
-        else:
-            self._prompts.remove(sequence)
-        self.paging.end(sequence)
-        self._free.append(sequence.slot)
+            self.paging.end(sequence)
+            self._free.append(sequence.slot)
 
     def leave(self, why: str, stats: Stats, spoiled: bool = False) -> None:
         """All sequences fail. spoiled: nobody knows what is in the cache."""
@@ -158,14 +176,18 @@ class Batch:
             stats.prefix_tokens += found
             stats.prompt_tokens += found
         self.make_chains(features)
+        ends: list[Event] = []
+        single = [each for each in self._prompts if not (each.left or each.length)]
+        ends += [sequence.finish("length") for sequence in single]  # of one token, which nothing scores
+        self._remove(single)
         with Writes(self._model.device) as writes:
             self._seat(writes, [sequence for sequence in self._prompts if not sequence.left], stats)
         if self._prompts:
             events = self._step_with_prompts(stats)
             if events is not None:
-                return events
+                return ends + events
         self._provide([], stats)
-        return self.decode(stats, joins) if self._active else []
+        return ends + (self.decode(stats, joins) if self._active else [])
 
     def _count(self) -> int:
         """The command buffers that were committed since the last call. It asks the device, which waits for a lock that
@@ -175,42 +197,49 @@ class Batch:
 
     def _seat(self, writes: Writes, ready: list[Sequence], stats: Stats) -> None:
         """Gives rows to sequences, whose last prompt token goes through with the next step."""
-        for sequence in ready:
-            self.parts.seats.seat(writes, len(self._active), sequence)
-            self._active.append(sequence)
-            self._prompts.remove(sequence)
-            stats.prompt_tokens += sequence.passed(1)
+        if not ready:
+            return
+        self.parts.seats.seat(writes, len(self._active), ready)
+        self._active += ready
+        seated = set(ready)
+        self._prompts = [each for each in self._prompts if each not in seated]
+        stats.prompt_tokens += sum(sequence.passed(1) for sequence in ready)
 
     def _step_with_prompts(self, stats: Stats) -> list[Event] | None:
         """Tokens of prompts go through, beside the rows that decode and those whose prompt ends here. None where there
         is no room for any of them."""
-        mixed = self.parts.mixed
-        alone = mixed is None
-        parts = self._provided(self.parts.prefill.rows if mixed is None else mixed.rows, stats)
-        if not (alone or self._active or any(count == sequence.left for sequence, count in parts)):
+        mixed, scores = self.parts.mixed, any(sequence.to_score for sequence in self._prompts)
+        alone = mixed is None or (self.parts.alone and not scores)
+        parts = self._provided(self.parts.prefill.rows if mixed is None or alone else mixed.rows, stats)
+        if not (alone or scores or self._active or any(count == sequence.left for sequence, count in parts)):
             alone, parts = True, self._provided(self.parts.prefill.rows, stats)
         if not parts:
             return None
         if mixed is None or alone:
             return self._step_of_prompts(parts, stats)
-        ready = [sequence for sequence, count in parts if count == sequence.left]
+        ready = [sequence for sequence, count in parts if count == sequence.left and sequence.length]
         rows, start = len(self._active) + len(ready), time.perf_counter()
+        scored, others = _pieces(parts)
         with Writes(self._model.device) as writes:
-            prompts = self.parts.seats.show(writes, rows, parts)
+            leading = rows
+            if self.parts.seats.features.scores:
+                leading += self.parts.seats.score(writes, rows, scored)
+            prompts = leading - rows + self.parts.seats.show(writes, leading, others)
             self._seat(writes, ready, stats)
         self._count()
-        mixed.run(rows, prompts)
+        mixed.run(leading, rows + prompts)
         stats.command_buffers += self._count()
         seconds = (time.perf_counter() - start) / (rows + prompts)
         stats.decode_seconds += rows * seconds
         stats.prefill_seconds += prompts * seconds
-        return self._went_through(parts, stats) + mixed.results.take(0, self._active, stats)
+        failed = mixed.results.score(rows, scored)
+        return failed + self._went_through(parts, stats) + mixed.results.take(0, self._active, stats)
 
     def _step_of_prompts(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
         """Tokens of prompts go through alone."""
         start = time.perf_counter()
         with Writes(self._model.device) as writes:
-            prompts = self.parts.seats.show(writes, self.parts.size.batch_size, parts)
+            prompts = self.parts.seats.show(writes, self.parts.size.batch_size, _pieces(parts)[1])
         self.parts.prefill.run(prompts)
         stats.prefill_seconds += time.perf_counter() - start
         return self._went_through(parts, stats)
@@ -220,10 +249,14 @@ class Batch:
         for sequence, count in parts:
             new = sequence.passed(count)
             stats.prompt_tokens += new
+            if sequence.ended:  # its keys and values are not to be trusted
+                continue
             self.paging.went_through(sequence, sequence.before, min(sequence.done, len(sequence.before) - 1))
             if new:
                 total = len(sequence.request.tokens)
                 events.append(Prefilled(sequence.request.index, new, min(sequence.done, total - 1), total))
+            if not (sequence.left or sequence.length):
+                events.append(sequence.finish("length"))
         return events
 
     # Blocks
@@ -243,7 +276,7 @@ class Batch:
         left, computed = [], set()
         for sequence in self._prompts:
             block = self.paging.next_block(sequence)
-            left.append(0 if block in computed else sequence.left)
+            left.append(0 if block in computed and not sequence.to_score else sequence.left)
             if block is not None:
                 computed.add(block)
         return left
@@ -257,7 +290,22 @@ class Batch:
         for sequence, positions in wanted:
             while sequence in self.paging and not self.paging.extend(sequence, positions):
                 youngest = max(self.sequences, key=lambda each: each.handle.number)
-                self._remove(youngest)
+                self._remove([youngest])
                 self.returning.insert(0, youngest)
                 stats.preemptions += 1
         return stats.preemptions == before
+
+
+def _pieces(parts: list[tuple[Sequence, int]]) -> tuple[list[Piece], list[Piece]]:
+    """The tokens of a step that are scored, and those that are not."""
+    scored, others = [], []
+    for sequence, count in parts:
+        first, end = sequence.done, sequence.done + count
+        places = sequence.to_score
+        begin, stop = max(first, places.start), min(end, places.stop)
+        if begin >= stop:
+            others.append((sequence, range(first, end)))
+            continue
+        scored.append((sequence, range(begin, stop)))
+        others += [(sequence, rest) for rest in (range(first, begin), range(stop, end)) if rest]
+    return scored, others

@@ -56,7 +56,7 @@ class Generator(Scheduler):
             self.expect(request.sampling for request in requests if request is not None)
         waiting, more = iter(requests), True
         while more or not self.idle:
-            while more and self.room > 0:
+            for _ in range(self.room if more else 0):
                 try:
                     request = next(waiting)
                 except StopIteration:

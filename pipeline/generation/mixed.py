@@ -12,20 +12,21 @@ from .results import Results
 
 class Mixed(PromptChain):
     """The chain in which the rows that decode lead, and tokens of prompts follow. The experts of the last layer and the
-    head see the leading rows alone."""
+    head see the leading rows alone. Tokens of prompts that are scored lead, too, behind the rows that decode."""
 
-    def run(self, leading: int, prompts: int) -> None:
-        """One step of the first `leading` rows, which decode, and of `prompts` rows behind them. Waits for it."""
-        self.chain.commit(leading + prompts, leading=leading).wait()
+    def run(self, leading: int, rows: int) -> None:
+        """One step of `rows` rows, of which the first `leading` ones decode or are scored. Waits for it."""
+        self.chain.commit(rows, leading=leading).wait()
 
     @functools.cached_property
     def results(self) -> Results:
         return Results(self.chain, self.model.end_tokens)
 
     def plan_of(self, rows: int) -> Plan:
-        leading = self.seats.decoding
-        pipe = Pipeline(self.model.device, rows=leading + rows, label="mixed", shows_status=False)
-        state = self.seats.rows.slice(0, leading + rows)
+        scores, decoding = self.seats.features.scores, self.seats.decoding
+        leading = decoding + rows if scores else decoding
+        pipe = Pipeline(self.model.device, rows=decoding + rows, label="mixed", shows_status=False)
+        state = self.seats.rows.slice(0, decoding + rows)
         logits = self.model.forward(pipe, state, self.cache, leading=leading)
         assert logits is not None
-        return pipe.plan(self.seats.sampler.add(pipe, logits, state, finite=True))
+        return pipe.plan(self.seats.sampler.add(pipe, logits, state, finite=True, scores=scores))

@@ -11,6 +11,7 @@ from ..device.device import Device
 from ..graph.transfers import Writes
 from ..models.cache import CACHE_BLOCK, BlockTable, Cache
 from .prefixes import Node, PrefixTree
+from .requests import Blocks
 from .sequence import Sequence
 
 
@@ -48,6 +49,12 @@ class Paging:
         return len(self._free[table]) + len(self._tree.idle[table])
 
     @property
+    def blocks(self) -> Blocks:
+        """Of all tables together."""
+        kept, free = sum(map(len, self._tree.idle)), sum(map(len, self._free))
+        return Blocks(sum(table.blocks for table in self._tables) - kept - free, kept, free)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the blocks that sequences have."""
         used = [table.blocks - self.free(i) for i, table in enumerate(self._tables)]
@@ -61,16 +68,22 @@ class Paging:
     def _needed(table: BlockTable, positions: int) -> int:
         return min(math.ceil(positions / CACHE_BLOCK), table.width)
 
-    def fits(self, text: Listed[int], prompts: Listed[Sequence], active: Listed[Sequence]) -> bool:
-        """Whether there are blocks for one more sequence with this text, for the rest of all `prompts`, and one
-        more for each of `active` that grows."""
-        known = self._usable(self._tree.find(text[: len(text) - 1])) if self._shares else []
-        for at, table in enumerate(self._tables):
-            begin = self._seen_from(table, len(known) * CACHE_BLOCK)
-            used = sum(node.users[at] > 0 for node in known[begin:])
+    def promised(self, prompts: Listed[Sequence], active: Listed[Sequence]) -> list[int]:
+        """Blocks of each table for the rest of all `prompts`, and one more for each of `active` that grows."""
+        counts = []
+        for at in range(len(self._tables)):
             others = sum(self._missing(at, sequence, len(sequence.before)) for sequence in prompts)
-            others += sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active)
-            if self._needed(table, len(text)) - used + others > self.free(at):
+            counts.append(others + sum(self._missing(at, sequence, sequence.most) > 0 for sequence in active))
+        return counts
+
+    def fits(self, sequence: Sequence, promised: Listed[int]) -> bool:
+        """Whether there are blocks for one more sequence, beside those that are promised."""
+        text = sequence.text
+        there = self._usable(self._tree.find(text[: sequence.known])) if self._shares else []
+        for at, table in enumerate(self._tables):
+            begin = self._seen_from(table, len(there) * CACHE_BLOCK)
+            used = sum(node.users[at] > 0 for node in there[begin:])
+            if self._needed(table, len(text)) - used + promised[at] > self.free(at):
                 return False
         return True
 
@@ -95,7 +108,7 @@ class Paging:
         first = sequence.done // CACHE_BLOCK
         if not self._shares or sequence.done % CACHE_BLOCK or len(held.blocks[0]) > first:
             return 0
-        found = self._usable(self._tree.find(text[: len(text) - 1]))
+        found = self._usable(self._tree.find(text[: sequence.known]))
         if len(found) <= first:
             return 0
         with Writes(self._device) as writes:

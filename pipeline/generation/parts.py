@@ -12,6 +12,7 @@ from .mixed import Mixed
 from .prefill import Prefill
 from .sampler import Features
 from .seats import Seats
+from .settings import PROMPT_ROWS
 
 
 class Parts:
@@ -30,7 +31,9 @@ class Parts:
         self.seats = Seats(model.device, size.batch_size, PREFILL_ROWS, size.context, features)
         self.decode = Decode(model, cache, self.seats, copies)
         # A sequence's last token may lead, and all of its rows are to fit a window's ring.
-        self.mixed = Mixed(model, cache, self.seats, min(prompt_rows, PREFILL_ROWS - 1)) if prompt_rows else None
+        most = min(prompt_rows or PROMPT_ROWS, PREFILL_ROWS - 1)
+        self.mixed = Mixed(model, cache, self.seats, most) if prompt_rows or features.scores else None
+        self.alone = not prompt_rows  # whether prompts that are not scored go through alone
         self.prefill = Prefill(model, cache, self.seats, PREFILL_ROWS)
 
     def remade(self, features: Features) -> Parts:

@@ -18,6 +18,9 @@ class Request:
     """A prompt to continue. temperature ≤ 0 is greedy; seed is that row's own, up to 64 bits; sampling
     has its other settings, the default all off. Raises UsageError naming a number that is impossible.
 
+    max_tokens: at least 1; 0 where only the prompt's log-probabilities are wanted (`Sampling.prompt_logprobs`).
+    score_from: the first token of the prompt that has one then. The first token of all has none: nothing precedes it.
+
     ends: called with each generated token, in order; the row ends with the one for which it is true. Where it raises an
     exception the row fails.
     """
@@ -29,10 +32,18 @@ class Request:
     seed: int = 0
     sampling: Sampling = Sampling()
     ends: Callable[[int], bool] | None = None
+    score_from: int = 1
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "temperature", "seed"):
-            check(name, getattr(self, name))
+            if name != "max_tokens" or not self.scores_alone:
+                check(name, getattr(self, name))
+        check("score_from", self.score_from)
+
+    @property
+    def scores_alone(self) -> bool:
+        """Whether nothing is generated: the log-probabilities of the prompt are all that is wanted."""
+        return type(self.max_tokens) is int and self.max_tokens == 0 and self.sampling.prompt_logprobs is not None
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ class Finished:
     """A row is complete; reason is "stop" (an end token, or `Request.ends`), "length" (max_tokens or the context) or
     "cancelled".
 
-    top: of each token, as in :class:`Token`; empty where the row asks for none.
+    top: of each token, as in :class:`Token`; empty where the row asks for none. prompt_logprobs, prompt_top: the same
+    of the prompt's tokens from `Request.score_from` on, where `Sampling.prompt_logprobs` asks for them.
     """
 
     index: int
@@ -70,6 +82,8 @@ class Finished:
     logprobs: list[float]
     reason: str
     top: list[Top] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top: list[Top] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,14 @@ class TraceEvent:
     start_seconds: float
     end_seconds: float
     command_buffer: int
+
+
+class Blocks(NamedTuple):
+    """The blocks of a cache: those that sequences have, those that only the prefix tree keeps, and free ones."""
+
+    used: int = 0
+    kept: int = 0
+    free: int = 0
 
 
 @dataclass

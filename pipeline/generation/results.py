@@ -11,6 +11,7 @@ import numpy as np
 from ..device.core import _core
 from ..graph.chain import Chain
 from .requests import Event, Failed, Stats, Token, Top
+from .seats import Piece
 from .sequence import Sequence
 
 
@@ -54,10 +55,30 @@ class Results:
             stats.readback_bytes += self._row_bytes * len(active)
         return events
 
+    def score(self, row: int, pieces: Listed[Piece]) -> list[Event]:
+        """Takes the log-probabilities of the tokens that rows from `row` on were given. The events of sequences that
+        fail by that."""
+        events: list[Event] = []
+        for sequence, places in pieces:
+            result, *more = (view[row : row + len(places)] for view in self._views[0])
+            row += len(places)
+            failed = result[result[:, 0] == _core.NONE]
+            if len(failed):
+                sequence.handle.end = Failed(sequence.request.index, self._chain.failure(int(failed[0, 1])))
+                events.append(sequence.handle.end)
+            sequence.scores += result[:, 1].view("float32").tolist()
+            count = sequence.request.sampling.prompt_logprobs
+            if count:
+                sequence.prompt_top += self._first([count] * len(places), more[0])
+        return events
+
+    def _largest(self, active: list[Sequence], top: np.ndarray) -> list[Top]:
+        """The largest log-probabilities that each row asks for."""
+        return self._first([sequence.request.sampling.logprobs for sequence in active], top)
+
     @staticmethod
-    def _largest(active: list[Sequence], top: np.ndarray) -> list[Top]:
-        """The largest log-probabilities that each row asks for, of [rows, n, 2] u32."""
-        counts = [sequence.request.sampling.logprobs for sequence in active]
+    def _first(counts: list[int], top: np.ndarray) -> list[Top]:
+        """The first so many of each row of [rows, n, 2] u32."""
         rows = zip(counts, top[..., 0].tolist(), top[..., 1].view("float32").tolist())
         return [
             tuple(pair for pair in zip(ids[:count], logprobs) if pair[0] != _core.NONE) for count, ids, logprobs in rows

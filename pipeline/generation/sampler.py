@@ -1,4 +1,4 @@
-"""The sampling end of a decode chain, with no more in it than its rows may use, and the rows' settings."""
+"""The sampling end of a chain, with no more in it than its rows may use, and the rows' settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..device.core import _core
 from ..graph.builder import Pipeline
 from ..graph.steps.sampling import Penalties
 from ..graph.tensors import Storage, Tensor
@@ -17,12 +18,14 @@ from .settings import Sampling
 
 @dataclass(frozen=True)
 class Features:
-    """The features that some row may use: filters, penalties with up to `biases` logit biases, `logprobs` per token."""
+    """The features that some row may use: filters, penalties with up to `biases` logit biases, `logprobs` per token,
+    and `scores`, the log-probabilities of prompts."""
 
     filters: bool = False
     penalties: bool = False
     biases: int = 0
     logprobs: int = 0
+    scores: bool = False
 
     @classmethod
     def of(cls, settings: Iterable[Sampling]) -> Features:
@@ -32,7 +35,8 @@ class Features:
             any(each.filters for each in settings),
             any(each.penalises for each in settings),
             max((len(each.logit_bias) for each in settings), default=0),
-            max((each.logprobs for each in settings), default=0),
+            max((max(each.logprobs, each.prompt_logprobs or 0) for each in settings), default=0),
+            any(each.prompt_logprobs is not None for each in settings),
         )
 
     def also(self, other: Features) -> Features:
@@ -42,12 +46,14 @@ class Features:
             self.penalties or other.penalties,
             max(self.biases, other.biases),
             max(self.logprobs, other.logprobs),
+            self.scores or other.scores,
         )
 
 
 class Sampler:
     """The state of up to `rows` rows on a device, and the steps that use it.
 
+    given: the next token of each row that is scored, which is not drawn then.
     history: the tokens of each slot, as penalties need them; without penalties there is none.
     """
 
@@ -61,16 +67,21 @@ class Sampler:
             self._storages["bias_ids"] = Storage.zeros((rows, max(features.biases, 1)), "u32")
             self._storages["bias_values"] = Storage.zeros((rows, max(features.biases, 1)))
             self._history = Storage.zeros((slots, context), "u32")
+        self._given = Storage.zeros((rows,), "u32")
 
     @property
     def state(self) -> tuple[Storage, ...]:
         """What each row has of its own, rows first."""
         return tuple(self._storages.values())
 
-    def add(self, pipe: Pipeline, logits: Tensor, rows: Rows, *, finite: bool = False) -> tuple[Tensor, ...]:
+    def add(
+        self, pipe: Pipeline, logits: Tensor, rows: Rows, *, finite: bool = False, scores: bool = False
+    ) -> tuple[Tensor, ...]:
         """Adds the steps; `rows` is the rows' other state. Gives the chain's outputs: the result, and where
-        log-probabilities are asked for, the largest ones. finite: a row fails whose logits hold +inf."""
-        state = {name: pipe.state(name, storage) for name, storage in self._storages.items()}
+        log-probabilities are asked for, the largest ones. finite: a row fails whose logits hold +inf. scores: rows may
+        be given their tokens."""
+        count = rows.tokens.shape[0]
+        state = {name: pipe.state(name, _first(storage, count)) for name, storage in self._storages.items()}
         penalties = None
         if self.features.penalties:
             penalties = Penalties(
@@ -90,6 +101,7 @@ class Sampler:
             penalties=penalties,
             logprobs=self.features.logprobs,
             finite=finite,
+            given=pipe.state("given", _first(self._given, count)) if scores else None,
         )
         return result if isinstance(result, tuple) else (result,)
 
@@ -101,18 +113,32 @@ class Sampler:
             writes.add(self._storages["filters"], filters, row)
         if not self.features.penalties:
             return
-        penalties = (
-            _bits(settings.repetition_penalty),
-            _bits(settings.presence_penalty),
-            _bits(settings.frequency_penalty),
-            settings.repetition_window,
-            prompt,
-            len(settings.logit_bias),
-        )
-        writes.add(self._storages["penalties"], penalties, row)
+        writes.add(self._storages["penalties"], _penalties(settings, prompt), row)
         writes.add(self._storages["bias_ids"], list(settings.logit_bias), row)
         writes.add(self._storages["bias_values"], list(settings.logit_bias.values()), row)
         writes.add(self._history, text, slot)
+
+    def give(self, writes: Writes, row: int, tokens: Sequence[int]) -> None:
+        """The rows before `row` draw their tokens, those from it on are given these."""
+        writes.add(self._given, [_core.NONE] * row + list(tokens), 0)
+        if tokens and self.features.penalties:
+            writes.add(self._storages["penalties"], [_penalties(Sampling(), 0)] * len(tokens), row)
+
+
+def _first(storage: Storage, rows: int) -> Storage:
+    return storage.slice(0, min(rows, storage.shape[0]))
+
+
+def _penalties(settings: Sampling, prompt: int) -> tuple[int, ...]:
+    """What the struct SamplePenalty has of a row."""
+    return (
+        _bits(settings.repetition_penalty),
+        _bits(settings.presence_penalty),
+        _bits(settings.frequency_penalty),
+        settings.repetition_window,
+        prompt,
+        len(settings.logit_bias),
+    )
 
 
 def _bits(value: float) -> int:

@@ -19,7 +19,7 @@ from ..models.fitting import CONTEXT_UNIT, Size
 from .batch import Batch
 from .flight import IN_FLIGHT
 from .parts import fitting_parts
-from .requests import Event, Failed, Finished, Handle, Request, Stats, TraceEvent
+from .requests import Blocks, Event, Failed, Finished, Handle, Request, Stats, TraceEvent
 from .sampler import Features
 from .settings import PROMPT_ROWS, Sampling
 
@@ -97,6 +97,11 @@ class Scheduler:
         """Positions that a sequence may reach."""
         return self._batch.parts.size.context
 
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of the KV cache, and who has them. For the thread that steps."""
+        return self._batch.paging.blocks
+
     # For any thread
 
     def submit(self, request: Request) -> Handle:
@@ -128,10 +133,10 @@ class Scheduler:
     def _check(self, request: Request) -> None:
         if not request.tokens:
             raise PromptError("an empty prompt has nothing to continue; give at least one token")
-        if len(request.tokens) > self.context - 1:
+        most = self.context if request.scores_alone else self.context - 1
+        if len(request.tokens) > most:
             raise PromptError(
-                f"{len(request.tokens)} prompt tokens do not fit a context of {self.context}; "
-                f"use at most {self.context - 1}"
+                f"{len(request.tokens)} prompt tokens do not fit a context of {self.context}; use at most {most}"
             )
         if not self._batch.paging.holds(min(len(request.tokens) + request.max_tokens, self.context)):
             raise PromptError(
@@ -177,8 +182,7 @@ class Scheduler:
             events.append(handle.end)
         events += batch.close_gaps()
         with self._submitting:
-            while self._waiting and batch.admits(self._waiting[0].request.tokens):
-                batch.join(self._waiting.popleft())
+            batch.join(self._waiting)
         return events + batch.step(self.stats, self._joins)
 
     def _joins(self) -> bool:
@@ -186,7 +190,7 @@ class Scheduler:
         if not (self._waiting or self._dropped):
             return False
         with self._submitting:
-            return bool(self._dropped) or bool(self._waiting and self._batch.admits(self._waiting[0].request.tokens))
+            return bool(self._dropped) or bool(self._waiting and self._batch.admits(self._waiting[0]))
 
     def expect(self, settings: Iterable[Sampling]) -> None:
         """Makes chains for requests with such settings, and for no more, if nothing runs."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Listed
+from typing import TypeAlias
 
 from ..device.device import Device
 from ..graph.placing import move_rows
@@ -10,6 +12,9 @@ from ..graph.transfers import Writes
 from ..models.row_state import Rows
 from .sampler import Features, Sampler
 from .sequence import Sequence
+
+Piece: TypeAlias = tuple[Sequence, range]
+"""Tokens of a sequence that go through before it decodes, by their positions."""
 
 
 class Seats:
@@ -22,32 +27,47 @@ class Seats:
         self.decoding, self.prompts = decoding, prompts
         self.features = features
         self.rows = Rows.zeros(decoding + prompts)
-        self.sampler = Sampler(features, decoding, decoding, context)
+        self.sampler = Sampler(features, decoding + (prompts if features.scores else 0), decoding, context)
         self._device = device
 
-    def seat(self, writes: Writes, row: int, sequence: Sequence) -> None:
-        """Puts a sequence into a row; its last token is the input of the next step."""
-        request, rows, tokens = sequence.request, self.rows, sequence.text
-        writes.add(rows.tokens, tokens[-1], row)
-        writes.add(rows.positions, len(tokens) - 1, row)
-        writes.add(rows.slots, sequence.slot, row)
-        writes.add(rows.temperatures, request.temperature, row)
-        writes.add(rows.seeds, (request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF), row)
-        self.sampler.seat(writes, row, request.sampling, tokens, len(request.tokens), sequence.slot)
+    def seat(self, writes: Writes, row: int, sequences: Listed[Sequence]) -> None:
+        """Puts sequences into the rows from `row` on; their last tokens are the input of the next step."""
+        rows, requests = self.rows, [sequence.request for sequence in sequences]
+        writes.add(rows.tokens, [sequence.last for sequence in sequences], row)
+        writes.add(rows.positions, [sequence.positions - 1 for sequence in sequences], row)
+        writes.add(rows.slots, [sequence.slot for sequence in sequences], row)
+        writes.add(rows.temperatures, [request.temperature for request in requests], row)
+        seeds = [(request.seed & 0xFFFFFFFF, request.seed >> 32 & 0xFFFFFFFF) for request in requests]
+        writes.add(rows.seeds, seeds, row)
+        if not self.sampler.state:
+            return
+        for at, sequence in enumerate(sequences, row):
+            request = sequence.request
+            self.sampler.seat(writes, at, request.sampling, sequence.text, len(request.tokens), sequence.slot)
 
-    def show(self, writes: Writes, row: int, parts: Iterable[tuple[Sequence, int]]) -> int:
-        """Puts tokens of prompts into rows from `row` on, of each sequence the next so many; gives how many rows."""
+    def show(self, writes: Writes, row: int, pieces: Iterable[Piece]) -> int:
+        """Puts tokens of prompts into rows from `row` on; gives how many rows."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
-        for sequence, count in parts:
-            tokens += sequence.before[sequence.done : sequence.done + count]
-            positions += range(sequence.done, sequence.done + count)
-            slots += [sequence.slot] * count
+        for sequence, places in pieces:
+            tokens += sequence.before[places.start : places.stop]
+            positions += places
+            slots += [sequence.slot] * len(places)
         writes.add(self.rows.tokens, tokens, row)
         writes.add(self.rows.positions, positions, row)
         writes.add(self.rows.slots, slots, row)
         return len(tokens)
+
+    def score(self, writes: Writes, row: int, pieces: Listed[Piece]) -> int:
+        """Puts tokens of prompts into rows from `row` on that are to be scored; gives how many rows. Those before `row`
+        decode."""
+        targets: list[int] = []
+        for sequence, places in pieces:
+            targets += sequence.before[places.start + 1 : places.stop + 1]
+        self.sampler.give(writes, row, targets)
+        writes.add(self.rows.temperatures, [0.0] * len(targets), row)
+        return self.show(writes, row, pieces)
 
     @property
     def nbytes(self) -> int:

@@ -20,6 +20,8 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: list[Top] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)  # log-probabilities of the prompt's tokens
+    prompt_top: list[Top] = field(default_factory=list)
 
     @property
     def request(self) -> Request:
@@ -29,6 +31,11 @@ class Sequence:
     def text(self) -> list[int]:
         """The tokens of the prompt and those generated so far."""
         return [*self.request.tokens, *self.tokens]
+
+    @property
+    def last(self) -> int:
+        """The last token of the prompt and of those generated so far."""
+        return self.tokens[-1] if self.tokens else self.request.tokens[-1]
 
     @property
     def positions(self) -> int:
@@ -61,6 +68,19 @@ class Sequence:
         self.counted += new
         return new
 
+    @property
+    def to_score(self) -> range:
+        """The positions of the tokens behind each of which the next token of the prompt is still to be scored."""
+        if self.request.sampling.prompt_logprobs is None:
+            return range(0)
+        return range(self.request.score_from - 1 + len(self.scores), len(self.request.tokens) - 1)
+
+    @property
+    def known(self) -> int:
+        """How many of its tokens need not go through if their keys and values are in the cache: what is still to be
+        scored must, and so must the last one."""
+        return min(self.positions - 1, self.to_score.start) if self.to_score else self.positions - 1
+
     def take(self, token: int, logprob: float, top: Top) -> None:
         """Appends a token, with which the sequence may end."""
         self.tokens.append(token)
@@ -80,6 +100,6 @@ class Sequence:
 
     def finish(self, reason: str) -> Finished:
         """Ends it with what it has."""
-        end = Finished(self.request.index, self.tokens, self.logprobs, reason, self.top)
+        end = Finished(self.request.index, self.tokens, self.logprobs, reason, self.top, self.scores, self.prompt_top)
         self.handle.end = end
         return end

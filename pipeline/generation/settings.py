@@ -51,9 +51,11 @@ RANGES = {
     "presence_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
     "frequency_penalty": Range(float, -LARGEST_F32, LARGEST_F32, note="; 0 is off"),
     "logprobs": Range(int, 0, 64, note="; 0 is off"),
+    "prompt_logprobs": Range(int, 0, 64),
     "uniform": Range(float, 0, 1, open_high=True),
     "seed": Range(int, 0, 2**64 - 1),
     "max_tokens": Range(int, 1),
+    "score_from": Range(int, 1),
     "step": Range(int, 0, 2**32 - 1),
 }
 
@@ -71,6 +73,7 @@ class Sampling:
     frequency_penalty    the same, times how often each was generated
     logit_bias     token → what is added to its logit; -inf forbids it
     logprobs       how many of the largest log-probabilities come with each token
+    prompt_logprobs      None, or the same for the prompt's tokens, each of which then has its log-probability
 
     Raises UsageError naming the setting and what it may be.
     """
@@ -84,10 +87,11 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int = 0
+    prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            if name != "logit_bias":
+            if name != "logit_bias" and (name, getattr(self, name)) != ("prompt_logprobs", None):
                 check(name, getattr(self, name))
         if not isinstance(self.logit_bias, Mapping):
             raise UsageError(f"logit_bias {self.logit_bias!r}: impossible; give a mapping from token ids to numbers")
@@ -133,8 +137,8 @@ def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError:
             raise UsageError('logit_bias: its keys are token ids, such as "17"') from None
     for name in ("temperature", "seed", "max_tokens"):
-        if name in found:
-            check(name, found[name])
+        if name in found and not (name == "max_tokens" and type(found[name]) is int and found[name] == 0):
+            check(name, found[name])  # whether 0 tokens are possible depends on what else is wanted
     Sampling(**{name: value for name, value in found.items() if name in Sampling.__dataclass_fields__})
     return found
 

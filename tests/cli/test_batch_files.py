@@ -5,12 +5,14 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.programs import fake, refuse, rows_of, run
 
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.cli.lines import parse_line
 from pipeline.cli.prompt import OPENAI, OWN, Prompt
+from pipeline.cli.seen import Seen
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools | tojson if tools }}assistant:"
@@ -95,7 +97,9 @@ def test_a_request():
         (request("r", CHAT, messages=[]), "messages must be"),
         (request("r", prompt=["a", "b"]), "each prompt its own line"),
         (request("r", prompt="a", stream=True), "'stream' in body cannot be honoured"),
-        (request("r", prompt="a", echo=True, best_of=3), "'echo', 'best_of' in body cannot be honoured"),
+        (request("r", prompt="a", suffix="a", best_of=3), "'suffix', 'best_of' in body cannot be honoured"),
+        (request("r", prompt="a", prompt_logprobs=3), "'prompt_logprobs' in body cannot be honoured"),
+        (request("r", CHAT, messages=HELLO, echo=True), "'echo' in body cannot be honoured"),
         (request("r", CHAT, messages=HELLO, echo=False), "'echo' in body"),
         (request("r", CHAT, messages=HELLO, response_format={"type": "json_object"}), "'response_format'"),
         (request("r", CHAT, messages=HELLO, tool_choice="required"), "'tool_choice'"),
@@ -221,6 +225,35 @@ def test_a_batch_goes_on(tmp_path):
     lines[2]["body"]["max_tokens"] = 3
     written(prompts, *lines)
     refuse("--prompts", prompts, "--out", out, "--resume", program=fake, words=["index 2", "another prompt"])
+
+
+def test_a_custom_id_belongs_to_one_request(tmp_path):
+    """The first line has it; the others fail, also where the first one cannot run, and where a run goes on."""
+    requests, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    body = {"prompt": "The fox", "max_tokens": 2}
+    names = ["a", "b", "a", "c", "b", "c"]
+    lines = [request(name, **(body if i != 3 else {"prompt": 5})) for i, name in enumerate(names)]
+    written(requests, *lines, request("", **body), {"prompt": "own", "id": "a"})
+    assert fake("--prompts", requests, "--out", out)[0] == 1
+    rows = rows_of(out)
+    errors = [row["error"]["message"] if row["error"] else None for row in rows]
+    assert [row["custom_id"] for row in rows] == [*names, "", None] and errors[:2] == [None, None]
+    for row, error in list(zip(rows, errors))[2:6]:
+        wanted = f'custom_id "{row["custom_id"]}" is that of an earlier line; each request needs its own'
+        assert error == wanted or row["id"] == "batch_req_3" and "prompt" in error
+    first = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(first[1:]))
+    assert fake("--prompts", requests, "--out", out, "--resume")[0] == 1
+    assert [row["error"] and row["error"]["message"] for row in rows_of(out)] == errors
+
+
+def test_names_take_a_few_bytes_each():
+    seen, rng = Seen(), np.random.default_rng(0)
+    names, before = [f"request-{number}" for number in rng.integers(0, 30_000, 60_000).tolist()], set()
+    for name in names:
+        assert seen.add(name) == (name not in before)
+        before.add(name)
+    assert seen.nbytes <= 8 * len(before)
 
 
 def test_a_bad_first_line_has_the_dialect_of_the_next(tmp_path):

@@ -17,8 +17,9 @@ from pipeline.cli import progress
 from pipeline.cli.console import PlainDisplay
 from pipeline.cli.display import Display
 from pipeline.cli.metrics import Figures, to_text
-from pipeline.cli.progress import Progress, duration, seconds_left
-from pipeline.generation.requests import Stats
+from pipeline.cli.progress import Progress, duration
+from pipeline.cli.remaining import seconds_left
+from pipeline.generation.requests import Blocks, Stats
 
 LINE = re.compile(r'onebuf_[a-z_]+(\{[a-z]+="[a-z]+"\})? [0-9.e+-]+')
 
@@ -35,7 +36,7 @@ def read_metrics(file):
 
 
 def test_the_format_of_metrics():
-    assert to_text(Figures(5, 1, 2, 30, 40, 1.5, None)) == (
+    assert to_text(Figures(5, 1, 2, 30, 40, 1.5, None, 12, 3, Blocks(4, 1, 9), (7.5, 8.0))) == (
         "# HELP onebuf_rows_total Rows that this run wrote.\n"
         "# TYPE onebuf_rows_total counter\n"
         'onebuf_rows_total{state="finished"} 5\n'
@@ -47,6 +48,21 @@ def test_the_format_of_metrics():
         "# TYPE onebuf_tokens_total counter\n"
         'onebuf_tokens_total{kind="prompt"} 30\n'
         'onebuf_tokens_total{kind="generated"} 40\n'
+        "# HELP onebuf_tokens_per_second The same, per second since the last version of this file.\n"
+        "# TYPE onebuf_tokens_per_second gauge\n"
+        'onebuf_tokens_per_second{kind="prompt"} 7.5\n'
+        'onebuf_tokens_per_second{kind="generated"} 8\n'
+        "# HELP onebuf_prefix_tokens_total Tokens of prompts that were in the cache already.\n"
+        "# TYPE onebuf_prefix_tokens_total counter\n"
+        "onebuf_prefix_tokens_total 12\n"
+        "# HELP onebuf_preemptions_total Prompts that gave up their part of a full cache and were computed again.\n"
+        "# TYPE onebuf_preemptions_total counter\n"
+        "onebuf_preemptions_total 3\n"
+        "# HELP onebuf_cache_blocks Blocks of the KV cache: of texts that run, kept for beginnings, and free.\n"
+        "# TYPE onebuf_cache_blocks gauge\n"
+        'onebuf_cache_blocks{state="used"} 4\n'
+        'onebuf_cache_blocks{state="kept"} 1\n'
+        'onebuf_cache_blocks{state="free"} 9\n'
         "# HELP onebuf_run_seconds Time since the first prompt could run.\n"
         "# TYPE onebuf_run_seconds gauge\n"
         "onebuf_run_seconds 1.5\n"
@@ -105,17 +121,18 @@ def followed(monkeypatch, display, metrics, share=None):
     """A Progress of a run with a clock of its own: (the progress, the clock, feed, session)."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
-    session = SimpleNamespace(finished=0, failed=0, rows_finished=0, rows_failed=0, running=0, prompts=0)
-    feed = SimpleNamespace(jobs=0, prompts=SimpleNamespace(ended=False, share=share), first_share=0.0)
+    session = SimpleNamespace(ended=0, made=0, rows_finished=0, rows_failed=0, running=0)
+    feed = SimpleNamespace(jobs=0, tokens=0, prompts=SimpleNamespace(ended=False, share=share), first_share=0.0)
     stats = Stats()
-    return Progress(display, feed, session, lambda: stats, metrics), clock, feed, session, stats
+    made = Progress(display, feed, session, lambda: stats, metrics, lambda: Blocks(3, 5, 4))
+    return made, clock, feed, session, stats
 
 
 def test_a_status_comes_now_and_then(monkeypatch):
     """None in the first half minute; rates are those since the last one."""
     err = io.StringIO()
     made, clock, feed, session, stats = followed(monkeypatch, PlainDisplay(None, err, False), None, 0.25)
-    session.finished = session.rows_finished = feed.jobs = session.prompts = 20
+    session.ended = session.rows_finished = feed.jobs = 20
     stats.prompt_tokens, stats.generated_tokens = 3000, 60
     clock.now += 29
     made.look()
@@ -124,14 +141,17 @@ def test_a_status_comes_now_and_then(monkeypatch):
     made.look()
     made.look()
     assert err.getvalue() == (
-        "onebuf: 20 rows done; 100 tok/s of prompts, 2 tok/s generated; about 90 s left\n".replace("90 s", "2 min")
+        "onebuf: 20 rows done; 100 tok/s of prompts, 2 tok/s generated; 25% of the cache in use; about 2 min left\n"
     )
-    session.rows_failed, stats.generated_tokens = 1, 150
+    session.rows_failed, stats.generated_tokens, stats.prefix_tokens, stats.preemptions = 1, 150, 1200, 2
     feed.prompts.share = None
     clock.now += 30
     made.look()
     last = err.getvalue().splitlines()[-1]
-    assert last == "onebuf: 20 rows done, 1 failed; 0 tok/s of prompts, 3 tok/s generated"
+    assert last == (
+        "onebuf: 20 rows done, 1 failed; 0 tok/s of prompts (40% in the cache), 3 tok/s generated; 25% of the cache in "
+        "use, 2 computed again"
+    )
 
 
 def test_metrics_that_fail_later_end_nothing(monkeypatch, tmp_path):
@@ -150,6 +170,18 @@ def test_metrics_that_fail_later_end_nothing(monkeypatch, tmp_path):
     assert len(notes) == 1 and "--metrics" in notes[0] and "not tried again" in notes[0]
 
 
+def test_metrics_of_rates_are_since_the_last_version(monkeypatch, tmp_path):
+    metrics = tmp_path / "m"
+    made, clock, _, _, stats = followed(monkeypatch, Display(), metrics)
+    for tokens, rate in ((500, 100.0), (1500, 200.0)):
+        stats.prompt_tokens = tokens
+        clock.now += 5
+        made.look()
+        found = read_metrics(metrics)
+        assert found['onebuf_tokens_per_second{kind="prompt"}'] == rate
+    assert found['onebuf_cache_blocks{state="used"}'] == 3
+
+
 @pytest.mark.parametrize(
     "ended, share, first, jobs, done, expected",
     [
@@ -163,9 +195,21 @@ def test_metrics_that_fail_later_end_nothing(monkeypatch, tmp_path):
     ],
 )
 def test_the_time_that_is_left(ended, share, first, jobs, done, expected):
-    feed = SimpleNamespace(jobs=jobs, prompts=SimpleNamespace(ended=ended, share=share), first_share=first)
-    session = SimpleNamespace(finished=done, failed=0, prompts=jobs)
-    assert seconds_left(feed, session, 100.0) == expected
+    """Whether or not anything is known of tokens: here all prompts and texts are equally long."""
+    prompts = SimpleNamespace(ended=ended, share=share)
+    feed = SimpleNamespace(jobs=jobs, tokens=8 * jobs, prompts=prompts, first_share=first)
+    session = SimpleNamespace(ended=done, made=5 * done)
+    stats = Stats(prompt_tokens=8 * done, generated_tokens=5 * done, prefill_seconds=10, decode_seconds=70)
+    assert seconds_left(feed, session, stats, 100.0) == expected
+    assert seconds_left(feed, session, Stats(), 100.0) == expected
+
+
+def test_the_time_that_is_left_is_that_of_tokens():
+    """Prompts that are read have known lengths, and their tokens cost less than those that are generated."""
+    feed = SimpleNamespace(jobs=4, tokens=1000, prompts=SimpleNamespace(ended=True, share=1.0), first_share=0.0)
+    session = SimpleNamespace(ended=1, made=20)  # of two that were begun
+    stats = Stats(prompt_tokens=600, generated_tokens=30, prefill_seconds=6, decode_seconds=30)
+    assert seconds_left(feed, session, stats, 72.0) == pytest.approx((400 * 6 / 600 + 50 * 1.0) * 2)
 
 
 def test_durations():

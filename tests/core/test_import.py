@@ -29,7 +29,8 @@ def test_nothing_ever_imports_a_framework():
 PUBLIC = {
     "pipeline": (
         "Blocks Buffer Chain Device Dispatch DispatchChain Finding Generator Kernel Library Pipeline Plan Quantized "
-        "Request Scheduler Storage Tensor checked errors generation load_model open_checkpoint open_device ops quantize"
+        "Request Scheduler Storage Tensor checked errors generation load_model open_checkpoint open_device ops "
+        "perplexity quantize score"
     ),
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
     "pipeline.checkpoints": (
@@ -38,8 +39,8 @@ PUBLIC = {
     "pipeline.graph": "Blocks Chain Mapped Pipeline Plan Quantized Storage Tensor Weight quantize",
     "pipeline.models": "Decoder DecoderLayer FAMILIES Model family_of load_model surveyed",
     "pipeline.generation": (
-        "Event Failed Finished Generator Handle Prefilled Request Sampling Scheduler Stats Token TraceEvent "
-        "cache_bytes load_model"
+        "Event Failed Finished Generator Handle Perplexity Prefilled Request Sampling Scheduler Score Stats Token "
+        "TraceEvent cache_bytes load_model perplexity score"
     ),
     "pipeline.ops": (
         "Sampled fused_moe_routing fused_norm_add fused_norm_add_scalar fused_residual_norm "

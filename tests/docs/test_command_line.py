@@ -46,11 +46,12 @@ def test_metrics():
 def test_requests_of_batch_files():
     """Every key of a body that changes a text, and those that are named as accepted or refused."""
     named = set(re.findall(r"`([a-z_]+)`", section("Prompts")))
-    assert {"messages", "prompt", "n", "max_completion_tokens", *ROW_KEYS, *CHAT_KEYS} <= named & set(BODY_KEYS)
+    settings = {*ROW_KEYS} - {"prompt_logprobs"}  # for which the interface has echo
+    assert {"messages", "prompt", "n", "max_completion_tokens", "echo", *settings, *CHAT_KEYS} <= named & set(BODY_KEYS)
 
 
 def test_summary():
-    assert first_cells("The summary") == set(summary())
+    assert first_cells("The summary") == set(summary(evaluation="perplexity"))
 
 
 def test_exit_codes():

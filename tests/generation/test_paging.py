@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from support.axes import each
+from support.scheduling import check_nothing_is_lost, few_blocks, windowed
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
@@ -13,13 +14,11 @@ from pipeline.generation.paging import Paging
 from pipeline.generation.requests import Finished, Handle, Prefilled
 from pipeline.generation.scheduler import Scheduler
 from pipeline.generation.sequence import Sequence
-from pipeline.graph.builder import Pipeline
 from pipeline.models.cache import CACHE_BLOCK, Cache, CacheLayer
 
 # Blocks are not about kernels.
 pytestmark = pytest.mark.one_processor
 CONTEXT = 400
-WINDOW = 48
 
 
 @pytest.fixture(scope="module")
@@ -28,29 +27,6 @@ def model(processor):
         model = p.load_model(checkpoint, device=processor)
         model.end_tokens = ()
         yield model
-
-
-def few_blocks(monkeypatch, model, blocks):
-    """Caches of so many blocks per table."""
-    monkeypatch.setattr(
-        model,
-        "paged_cache",
-        lambda slots, context, dtype, rows: Cache.paged(model.cache_layers(), slots, context, blocks, dtype, rows),
-    )
-
-
-def windowed(monkeypatch, model, layers):
-    """A window in the first `layers` layers, as families with two kinds of layers have."""
-    real, c = Pipeline.attention, model.config
-    plain = Pipeline.heads_to_cache
-
-    def of(pipe):
-        return WINDOW if int(pipe._scope[-1].split(".")[1]) < layers else 0
-
-    monkeypatch.setattr(Pipeline, "attention", lambda self, *a, **k: real(self, *a, **{**k, "window": of(self)}))
-    monkeypatch.setattr(Pipeline, "heads_to_cache", lambda self, *a, **k: plain(self, *a, **{**k, "window": of(self)}))
-    made = [CacheLayer(c.kv_heads, c.head_dim, window=WINDOW if i < layers else 0) for i in range(c.layers)]
-    monkeypatch.setattr(model, "cache_layers", lambda: made)
 
 
 def requests(count, common, seed=0):
@@ -76,20 +52,6 @@ def run(scheduler):
     while not scheduler.idle:
         events += scheduler.step()
     return events
-
-
-def check_nothing_is_lost(scheduler):
-    """All blocks are free, or in the tree alone."""
-    paging = scheduler._batch.paging
-    assert paging._held == {}
-    for at, table in enumerate(paging._tables):
-        known = [node.blocks[at] for node in paging._tree.idle[at]]
-        assert sorted(paging._free[at] + known) == list(range(table.blocks))
-    pending = list(paging._tree.root.children.values())
-    while pending:
-        node = pending.pop()
-        assert not any(node.users)
-        pending += node.children.values()
 
 
 @each("layers, kv_cache", [0, 3, 8], ["f16", "q8"])

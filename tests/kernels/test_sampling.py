@@ -10,7 +10,7 @@ from support.kernels import ELEMENTARY, ROUNDING, activations, assert_close
 
 import pipeline as p
 from pipeline.errors import RunError
-from pipeline.graph.tensors import Storage
+from pipeline.graph.tensors import Storage, as_storage
 
 pytestmark = pytest.mark.one_processor  # no step here has native kernels
 
@@ -102,6 +102,34 @@ def test_infinity_of_a_model_is_a_failure(device, vocab):
         tokens, logprobs = Sampler(device, 3, vocab, finite=True)(logits, temperature)
         assert tokens[1] == ref.NONE and logprobs.view(np.uint32)[1] == 1
         assert tokens[0] < vocab and tokens[2] < vocab and tokens[2] != 5
+
+
+@pytest.mark.parametrize("logprobs", [0, 3])
+@pytest.mark.parametrize("vocab", [33, 20_000])  # of one part, and of several
+def test_a_token_that_is_given_is_not_drawn(device, vocab, logprobs):
+    """It has its own log-probability, whatever the settings; rows beside it draw as they do alone."""
+    rng = np.random.default_rng(vocab)
+    logits = activations(rng, 6, vocab) * 4
+    given = np.array([ref.NONE, 0, vocab - 1, ref.NONE, vocab // 2, vocab], np.uint32)
+    pipe = p.Pipeline(device, rows=6)
+    state = [
+        pipe.state(name, as_storage(values))
+        for name, values in (
+            ("temperatures", np.array([0, 0, 0, 0.8, 0.8, 0], np.float32)),
+            ("seeds", rng.integers(0, 2**32, (6, 2), dtype=np.uint32)),
+            ("tokens", np.zeros(6, np.uint32)),
+            ("positions", np.arange(6, dtype=np.uint32)),
+        )
+    ]
+    x, results = pipe.input("logits", (6, vocab)), []
+    for number, tensor in enumerate((pipe.state("given", as_storage(given)), None)):
+        result = pipe.sample(x, *state, advance=False, name=f"sample{number}", logprobs=logprobs, given=tensor)
+        results.append(result[0] if logprobs else result)
+    with_given, drawn = pipe.build(results).run(logits=logits)
+    np.testing.assert_array_equal(with_given[[0, 3]], drawn[[0, 3]])
+    np.testing.assert_array_equal(with_given[[1, 2, 4], 0], given[[1, 2, 4]])
+    check_logprobs(given[[1, 2, 4]], with_given[[1, 2, 4], 1].view(np.float32), logits[[1, 2, 4]])
+    assert with_given[5, 0] == ref.NONE  # it is not in the vocabulary
 
 
 @pytest.mark.parametrize("bad", [NAN, -INF])

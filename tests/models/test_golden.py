@@ -67,9 +67,31 @@ def test_log_probabilities_under_teacher_forcing(story):
         tokens = entry["prompt_ids"] + entry["tokens"]
         logprobs = log_probabilities(model, tokens[:-1], kv_cache="f32")[len(entry["prompt_ids"]) - 1 :]
         errors.append(np.abs(np.take_along_axis(logprobs, np.array(entry["top5_ids"]), -1) - entry["top5_logprobs"]))
-    within = (np.concatenate(errors) <= LOGPROB).mean()
+    check_errors(model, np.concatenate(errors))
+
+
+def check_errors(model, errors):
+    within = (errors <= LOGPROB).mean()
     exact = not model.checkpoint.config.get("quantization") or not model.device.kernel("linear_q4_bf16").native
     assert within == 1 if exact else within > 0.9
+
+
+def test_scores_of_the_golden_texts(story):
+    """Each token's own log-probability, and the five largest, computed on the device."""
+    model, golden = story
+    texts, errors = [entry["prompt_ids"] + entry["tokens"] for entry in golden], []
+    scores = p.score(model, texts, top=5, batch_size=3, kv_cache="f32")
+    for entry, found in zip(golden, scores):
+        first = len(entry["prompt_ids"]) - 1
+        for own, top, tokens, values in zip(
+            found.logprobs[first:], found.top[first:], entry["top5_ids"], entry["top5_logprobs"], strict=True
+        ):
+            largest = [value for _, value in top]
+            assert largest == sorted(largest, reverse=True)
+            errors += np.abs(np.subtract(largest, values)).tolist()
+            errors.append(abs(own - values[0]))  # the texts are greedy
+            errors += [abs(dict(top)[token] - value) for token, value in zip(tokens[:1], values[:1])]
+    check_errors(model, np.array(errors))
 
 
 @pytest.mark.parametrize("kv_cache", DIVERGENCE)

@@ -16,7 +16,7 @@ import numpy
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline.errors import DeviceError  # noqa: E402
-from pipeline.generation.requests import Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
+from pipeline.generation.requests import Blocks, Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
 from pipeline.run import main  # noqa: E402
 
 TEXT = (
@@ -34,6 +34,7 @@ class Generator:
 
     def __init__(self, model, *, batch_size=1, context=None, trace=False, **others):
         self.model, self.batch_size, self.context, self.tracing = model, batch_size, context, trace
+        self.blocks = Blocks(1, 2, 5)
         self.stats = Stats(expert_counts=numpy.arange(1, 129).reshape(8, 16))
         self._sleep = float(os.environ.get("FAKE_SLEEP", "0"))
         self._failing = int(os.environ.get("FAKE_FAIL", "-1"))

@@ -45,6 +45,7 @@ class Sampling(Step):
         penalties: Penalties | None = None,
         logprobs: int = 0,
         finite: bool = False,
+        given: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Per row 8 bytes, [R, 2] u32: the token, and the bits of its f32 log-probability under
         softmax(logits).
@@ -57,24 +58,27 @@ class Sampling(Step):
 
         In this order, where given: `penalties` (bias, repetition, presence, frequency), temperature, and
         `filters` [R, 3] u32, struct SampleFilter (top-k, top-p, min-p). `logprobs` = n gives (result, top)
-        with top [R, n, 2] u32: the n largest of softmax(logits) and their log-probabilities' bits.
+        with top [R, n, 2] u32: the n largest of softmax(logits) and their log-probabilities' bits. A row of
+        `given` [R] u32 that is not OB_NONE is that row's token: its log-probability is wanted, and no draw.
         """
         args, shared = self._sampling(logits, temperature, name)
         self.check_rows(seeds, name, 2, dtype="u32")
         self.check_rows(positions, name, dtype="u32")
         args.update(advance=int(advance), filtered=int(filters is not None), tempered=int(filters is not None))
-        args["finite"] = int(finite)
+        args["finite"], args["given"] = int(finite), int(given is not None)
+        if given is not None:
+            self.check_rows(given, name, dtype="u32")
         if tokens is None:
             if advance or penalties:
                 raise BuildError(f"{self.named(name)}: there are no tokens to advance or to penalise")
             tokens = self.state(self.named(name + ".tokens"), Storage.zeros((self.rows,), "u32"))
         result = self.scratch(name, (self.rows, 2), "u32")
-        ends = ((tokens, positions, result), args)
+        last, ends = (self._bound(given, temperature), self.status()), ((tokens, positions, result), args)
         parts = math.ceil(args["vocab"] / _core.SAMPLE_PART)
         draws = self.scratch(name + ".draws", (self.rows, parts, 2), "u32")
         if filters is None and penalties is None and not logprobs and not shared:
             if parts == 1:
-                self.add(name, "sample", (logits, temperature, seeds, self.status()), *ends)
+                self.add(name, "sample", (logits, temperature, seeds, *last), *ends)
                 return result
             stats = self.scratch(name + ".stats", (self.rows, parts, 3))
             self.add(
@@ -86,10 +90,7 @@ class Sampling(Step):
                 columns=parts,
             )
             self.add(
-                name,
-                "sample_merge",
-                (logits, logits, temperature, stats, stats, draws, temperature, self.status()),
-                *ends,
+                name, "sample_merge", (logits, logits, temperature, stats, stats, draws, temperature, *last), *ends
             )
             return result
         if filters is not None:
@@ -127,9 +128,7 @@ class Sampling(Step):
             args,
             columns=parts,
         )
-        self.add(
-            name, "sample_merge", (logits, adjusted, rows, totals, stats, draws, temperature, self.status()), *ends
-        )
+        self.add(name, "sample_merge", (logits, adjusted, rows, totals, stats, draws, temperature, *last), *ends)
         return result if top is None else (result, top)
 
     def gumbel_sample(
@@ -183,6 +182,7 @@ class Sampling(Step):
             "step": self.failing_step(name),
             "advance": 0,
             "finite": 0,
+            "given": 0,
         }, shared
 
     @staticmethod
