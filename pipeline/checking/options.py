@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="INDEX=FILE.npy[:RTOL[:ATOL]]",
-        help="what a buffer must hold afterwards (default: integers exactly, floats within 1e-5 of their size)",
+        help="what a buffer must hold afterwards, also as values, VALUE,...:DTYPE, or zeros:SHAPE:DTYPE (default: "
+        "integers exactly, floats within 1e-5 of their size)",
     )
     add("--allow", action="append", default=[], metavar="KERNEL:LINE=REASON", help="a finding that is none")
     add("--allow-file", action="append", default=[], metavar="FILE", type=file_path, help="such lines in a file")
@@ -211,7 +212,7 @@ def _expected(texts: list[str], buffers: Collection[str]) -> list[Expected]:
 
     found = [parse_expected(text) for text in texts]
     for expected in found:
-        _known("--expect", expected.name, str(expected.file), buffers)
+        _known("--expect", expected.name, expected.source, buffers)
     return found
 
 

@@ -192,8 +192,8 @@ def _values(option: BufferOption, buffer: _core.Buffer) -> np.ndarray:
 def _difference(expected: Expected, options: RunOptions, buffers: dict[str, _core.Buffer]) -> Difference | None:
     option = options.buffers[expected.name]
     if expected.name not in buffers:
-        raise UsageError(f"--expect {expected.name}={expected.file}: no kernel has that buffer")
-    return difference(expected, _values(option, buffers[expected.name]), option.dtype)
+        raise UsageError(f"--expect {expected.name}={expected.source}: no kernel has that buffer")
+    return difference(expected, option, _values(option, buffers[expected.name]))
 
 
 def _written(options: RunOptions, kernels: list[KernelInfo], buffers: dict[str, _core.Buffer]) -> list[Contents]:
