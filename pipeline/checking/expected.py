@@ -111,13 +111,7 @@ def difference(expected: Expected, option: BufferOption, values: np.ndarray) -> 
         return None
     worst = int(np.argmax(np.where(wrong, off, -1.0)))
     return Difference(
-        expected.name,
-        expected.source,
-        int(wrong.sum()),
-        wrong.size,
-        worst,
-        float(found[worst]),
-        float(wanted[worst]),
+        expected.name, expected.source, int(wrong.sum()), wrong.size, worst, float(found[worst]), float(wanted[worst])
     )
 
 
@@ -130,7 +124,7 @@ def _comparable(expected: Expected, dtype: str, shape: tuple[int, ...]) -> None:
         raise UsageError(f"{where}: its shape is {_by(given)}, and the buffer's is {_by(shape)}")
     if dtype == "bfloat16":
         if expected.dtype not in ("bfloat16", "uint16", "float16", "float32", "float64"):
-            raise UsageError(f"{where}: its dtype is {expected.dtype}, and the buffer's is bfloat16; save it as float32")
+            raise UsageError(f"{where}: its dtype is {expected.dtype}, and the buffer's is {dtype}; save it as float32")
         return
     wide, narrow = (np.dtype("float32" if name == "bfloat16" else name) for name in (expected.dtype, dtype))
     if wide.kind != narrow.kind or wide.itemsize < narrow.itemsize:

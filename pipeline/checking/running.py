@@ -14,7 +14,6 @@ import numpy as np
 from ..device.core import _core
 from ..device.findings import Finding, finding
 from ..errors import BuildError, OnebufError, RunError, UsageError
-from ..host import CHECKER
 from . import constants
 from .allowed import Allowed, sorted_out
 from .bindings import check_bindings
@@ -24,7 +23,7 @@ from .expected import Difference, Expected, difference
 from .options import RunOptions
 from .shaders import ArgumentInfo, KernelInfo, Shader
 
-__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernels"]
+__all__ = ["Contents", "RunResult", "find_kernel", "run_kernels"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ class RunResult:
     def failed(self) -> bool:
         """Whether there is something to mend."""
         return bool(self.findings or self.differences)
-
-
-def open_checker(schedules: int = 0) -> _core.Device:
-    """The checker device alone, without the package's own shaders."""
-    return _core.open_device(CHECKER, schedules=schedules)
 
 
 def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader, KernelInfo]:
@@ -99,6 +93,7 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
                 threadgroup_memory=dispatch.threadgroup_memory,
             )
         )
+    device.findings.clear()  # of an earlier run
     completed = True
     try:
         with _plain_interrupts():

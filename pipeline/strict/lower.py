@@ -106,6 +106,8 @@ class _Lowering(Expressions, Variables, MemberFunctions):
             constant = constant or self.matches(at, "const")
             at = self.angle(at) + 1 if self.matches(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
+        if self.matches(at, "(") and (self.matches(at + 1, "&") or self.matches(at + 1, "*")):
+            return  # an array that a parameter points to
         if self.matches(at, "(") or "operator" in words:
             self.replace(self.tokens[index], None)  # of a function's result, which is a value
             return

@@ -116,7 +116,9 @@ def test_what_is_expected_without_a_file(capsys):
 )
 def test_types_that_may_be_expected(buffer, kept, good):
     np.save("kept.npy", kept)
-    option = parse_buffer(f"0={'1.5,2' if buffer in ('bfloat', 'half') else '1,1' if buffer == 'bool' else '1,2'}:{buffer}")
+    option = parse_buffer(
+        f"0={'1.5,2' if buffer in ('bfloat', 'half') else '1,1' if buffer == 'bool' else '1,2'}:{buffer}"
+    )
     expected = parse_expected("0=kept.npy:0")
     if good:
         assert difference(expected, option, option.values) is None
@@ -196,7 +198,10 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
         ([*BUFFERS, *PARTS, "--expect", "y=square.npy"], ["its shape is 4 x 4, and the buffer's is 16"]),
         ([*BUFFERS, *PARTS, "--expect", "y=1,2:float"], ["its shape is 2, and the buffer's is 16"]),
         ([*BUFFERS, *PARTS, "--expect", "y=ones:4,4:float"], ["its shape is 4 x 4, and the buffer's is 16"]),
-        ([*BUFFERS, *PARTS, "--expect", "y=whole.npy"], ["dtype is int64, and the buffer's is float32; save it as float32"]),
+        (
+            [*BUFFERS, *PARTS, "--expect", "y=whole.npy"],
+            ["dtype is int64, and the buffer's is float32; save it as float32"],
+        ),
         ([*BUFFERS, *PARTS, "--expect", "y=half.npy"], ["dtype is float16, and the buffer's is float32"]),
         ([*BUFFERS, *PARTS, "--expect", "y=ones:16:int"], ["dtype is int32, and the buffer's is float32"]),
         ([*BUFFERS, *PARTS, "--expect", "y=random:16:float"], ["INDEX=FILE.npy"]),
