@@ -115,6 +115,8 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if kernel.refused:
+            self._print(f"    cannot be run: {kernel.refused.partition(': ')[2]}", "yellow")
         for constant in kernel.constants:
             need = "needs a value" if constant.required else "may have a value"
             self._print(f"    function constant {constant.index}: {describe(constant)} {constant.name}, {need}")

@@ -61,6 +61,8 @@ def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader
     name, option = dispatch.kernel, dispatch.option
     found = [(shader, kernel) for shader in shaders for kernel in shader.kernels if kernel.name == name]
     if len(found) == 1:
+        if found[0][1].refused:
+            raise UsageError(f"{option}: {found[0][1].refused}")
         return found[0]
     if found:
         raise UsageError(f"{option}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")

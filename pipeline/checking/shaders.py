@@ -46,6 +46,7 @@ class KernelInfo:
     arguments: list[ArgumentInfo]
     positions: list[str]  # its other arguments, such as thread_position_in_grid
     constants: list[ConstantInfo]  # function constants that it uses
+    refused: str = ""  # why it cannot be run
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Compiled:
             folder = self._folder / f"{len(self._shaders)}.metallib"
             shader = self._shaders[key] = Shader(file, folder, [*include], [*defines])
             try:
-                metalc.build([file], folder, [CHECKER], include, defines=defines)
+                metalc.build([file], folder, [CHECKER], include, defines=defines, may_be_empty=True)
             except metalc.CompileError as error:
                 shader.error = str(error).splitlines()[0]
         return self._shaders[key]
@@ -114,9 +115,11 @@ class Compiled:
         if shader.kernels:
             return
         with Preprocessor(shader.include, shader.defines, CHECKER) as preprocessor:
-            found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file))
-        order = sorted(found, key=lambda kernel: (kernel.file != shader.file, kernel.file, kernel.line, kernel.name))
-        shader.kernels = [_describe(kernel, library) for kernel in order]
+            refused: list[parsed_kernels.Refused] = []
+            found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file), refused)
+        kernels = [_describe(kernel, library) for kernel in found]
+        kernels += [KernelInfo(each.name, each.file, each.line, [], [], [], each.message) for each in refused]
+        shader.kernels = sorted(kernels, key=lambda each: (each.file != shader.file, each.file, each.line, each.name))
 
 
 def _describe(parsed: parsed_kernels.Kernel, library: _core.Library) -> KernelInfo:
