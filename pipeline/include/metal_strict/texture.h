@@ -16,6 +16,7 @@ enum class min_filter { nearest, linear, bicubic };
 enum class compare_func { none, never, less, less_equal, greater, greater_equal, equal, not_equal, always };
 enum class border_color { transparent_black, opaque_black, opaque_white };
 enum class component { x, y, z, w };
+enum memory_coherence { memory_coherence_threadgroup, memory_coherence_device, memory_coherence_system };
 enum class reduction { weighted_average, minimum, maximum };
 
 #define STRICT_SAMPLED(name)     \
@@ -44,40 +45,40 @@ using four = vec<T, 4>;  // without a comma, which would end a macro's argument
     result name(A...) const;        \
     template <typename... A>        \
     result name(A...) const __constant;
-#define STRICT_TEXTURE(name, value, initial)              \
-    template <typename T, access a = access::initial>     \
-    struct name {                                         \
-        STRICT_METHOD(value, sample)                      \
-        STRICT_METHOD(value, read)                        \
-        STRICT_METHOD(void, write)                        \
-        STRICT_METHOD(four<T>, gather)                    \
-        STRICT_METHOD(T, sample_compare)                  \
-        STRICT_METHOD(four<T>, gather_compare)            \
-        STRICT_METHOD(float, calculate_clamped_lod)       \
-        STRICT_METHOD(float, calculate_unclamped_lod)     \
-        STRICT_METHOD(uint, get_width)                    \
-        STRICT_METHOD(uint, get_height)                   \
-        STRICT_METHOD(uint, get_depth)                    \
-        STRICT_METHOD(uint, get_array_size)               \
-        STRICT_METHOD(uint, get_num_mip_levels)           \
-        STRICT_METHOD(uint, get_num_samples)              \
-        STRICT_METHOD(void, fence)                        \
-        STRICT_METHOD(four<T>, atomic_load)               \
-        STRICT_METHOD(four<T>, atomic_exchange)           \
-        STRICT_METHOD(four<T>, atomic_fetch_add)          \
-        STRICT_METHOD(four<T>, atomic_fetch_sub)          \
-        STRICT_METHOD(four<T>, atomic_fetch_and)          \
-        STRICT_METHOD(four<T>, atomic_fetch_or)           \
-        STRICT_METHOD(four<T>, atomic_fetch_xor)          \
-        STRICT_METHOD(four<T>, atomic_fetch_min)          \
-        STRICT_METHOD(four<T>, atomic_fetch_max)          \
-        STRICT_METHOD(void, atomic_store)                 \
-        STRICT_METHOD(void, atomic_min)                   \
-        STRICT_METHOD(void, atomic_max)                   \
-        STRICT_METHOD(bool, atomic_compare_exchange_weak) \
-    };                                                    \
-    template <typename T, access a>                       \
-    bool is_null_texture(name<T, a>);
+#define STRICT_TEXTURE(name, value, initial)                                                             \
+    template <typename T, access a = access::initial, memory_coherence m = memory_coherence_threadgroup> \
+    struct name {                                                                                        \
+        STRICT_METHOD(value, sample)                                                                     \
+        STRICT_METHOD(value, read)                                                                       \
+        STRICT_METHOD(void, write)                                                                       \
+        STRICT_METHOD(four<T>, gather)                                                                   \
+        STRICT_METHOD(T, sample_compare)                                                                 \
+        STRICT_METHOD(four<T>, gather_compare)                                                           \
+        STRICT_METHOD(float, calculate_clamped_lod)                                                      \
+        STRICT_METHOD(float, calculate_unclamped_lod)                                                    \
+        STRICT_METHOD(uint, get_width)                                                                   \
+        STRICT_METHOD(uint, get_height)                                                                  \
+        STRICT_METHOD(uint, get_depth)                                                                   \
+        STRICT_METHOD(uint, get_array_size)                                                              \
+        STRICT_METHOD(uint, get_num_mip_levels)                                                          \
+        STRICT_METHOD(uint, get_num_samples)                                                             \
+        STRICT_METHOD(void, fence)                                                                       \
+        STRICT_METHOD(four<T>, atomic_load)                                                              \
+        STRICT_METHOD(four<T>, atomic_exchange)                                                          \
+        STRICT_METHOD(four<T>, atomic_fetch_add)                                                         \
+        STRICT_METHOD(four<T>, atomic_fetch_sub)                                                         \
+        STRICT_METHOD(four<T>, atomic_fetch_and)                                                         \
+        STRICT_METHOD(four<T>, atomic_fetch_or)                                                          \
+        STRICT_METHOD(four<T>, atomic_fetch_xor)                                                         \
+        STRICT_METHOD(four<T>, atomic_fetch_min)                                                         \
+        STRICT_METHOD(four<T>, atomic_fetch_max)                                                         \
+        STRICT_METHOD(void, atomic_store)                                                                \
+        STRICT_METHOD(void, atomic_min)                                                                  \
+        STRICT_METHOD(void, atomic_max)                                                                  \
+        STRICT_METHOD(bool, atomic_compare_exchange_weak)                                                \
+    };                                                                                                   \
+    template <typename T, access a, memory_coherence m>                                                  \
+    bool is_null_texture(name<T, a, m>);
 STRICT_TEXTURE(texture1d, four<T>, sample)
 STRICT_TEXTURE(texture1d_array, four<T>, sample)
 STRICT_TEXTURE(texture2d, four<T>, sample)
