@@ -221,7 +221,8 @@ struct Three {
     }
 };
 struct Buffer { uint n; };
-static inline void add(coherent device Buffer &to, coherent(device) device const uint *from, device coherent uint *out) {
+static inline void add(coherent device Buffer &to, coherent(device) device const uint *from,
+                       device coherent uint *out) {
     to.n += from[0];
     out[0] = to.n;
 }
