@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class _Entry:
     reason: str = ""  # why it is allowed
 
 
-def _entries(shaders: list[Shader], result: RunResult | None) -> Iterator[_Entry]:
+def _entries(shaders: Sequence[Shader], results: Sequence[RunResult]) -> Iterator[_Entry]:
     for shader in shaders:
         if shader.error is not None:
             file, line, text = _place(shader.error, shader.file)
@@ -40,21 +40,26 @@ def _entries(shaders: list[Shader], result: RunResult | None) -> Iterator[_Entry
             yield _Entry(
                 f"{shader.file} lint", f"lint/{each.rule}", "error", each.file, each.line, f"{each.message}; {each.fix}"
             )
-    if result is None:
-        return
-    case = _case(result)
-    for finding in result.findings:
-        yield _Entry(case, f"run/{finding.kind}", finding.severity, finding.file, finding.line, finding.message)
-    for finding, by in result.allowed:
-        yield _Entry(
-            case, f"run/{finding.kind}", finding.severity, finding.file, finding.line, finding.message, by.reason
-        )
-    for difference in result.differences:
-        yield _Entry(case, "run/difference", "error", result.kernels[0].file, result.kernels[0].line, str(difference))
+    for case, result in zip(_cases(results), results):
+        for finding in result.findings:
+            yield _Entry(case, f"run/{finding.kind}", finding.severity, finding.file, finding.line, finding.message)
+        for finding, by in result.allowed:
+            yield _Entry(
+                case, f"run/{finding.kind}", finding.severity, finding.file, finding.line, finding.message, by.reason
+            )
+        first = result.kernels[0]
+        for difference in result.differences:
+            yield _Entry(case, "run/difference", "error", first.file, first.line, str(difference))
 
 
-def _case(result: RunResult) -> str:
-    return "run " + ", ".join(kernel.name for kernel in result.kernels)
+def _cases(results: Sequence[RunResult]) -> list[str]:
+    """A name for each run, which no other has."""
+    names: list[str] = []
+    for result in results:
+        name = "run " + ", ".join(kernel.name for kernel in result.kernels)
+        count = sum(each == name or each.startswith(f"{name} (") for each in names)
+        names.append(f"{name} ({count + 1})" if count else name)
+    return names
 
 
 def _place(error: str, file: str) -> tuple[str, int, str]:
@@ -65,12 +70,12 @@ def _place(error: str, file: str) -> tuple[str, int, str]:
     return file, 0, error
 
 
-def junit(shaders: list[Shader], result: RunResult | None) -> str:
-    """A test case for each file that is compiled, for each that is linted, and for the run."""
+def junit(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
+    """A test case for each file that is compiled, for each that is linted, and for each run."""
     cases = [f"{shader.file} compiles" for shader in shaders]
     cases += [f"{shader.file} lint" for shader in shaders if shader.lint is not None]
-    cases += [] if result is None else [_case(result)]
-    wrong = [entry for entry in _entries(shaders, result) if not entry.reason]
+    cases += _cases(results)
+    wrong = [entry for entry in _entries(shaders, results) if not entry.reason]
     failures = sum(any(entry.case == case for entry in wrong) for case in cases)
     suite = ElementTree.Element("testsuite", name="onebuf check", tests=str(len(cases)), failures=str(failures))
     for case in cases:
@@ -83,9 +88,9 @@ def junit(shaders: list[Shader], result: RunResult | None) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def sarif(shaders: list[Shader], result: RunResult | None) -> str:
+def sarif(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
     """One result for each thing that was found; what is allowed has a suppression with its reason."""
-    entries = list(_entries(shaders, result))
+    entries = list(_entries(shaders, results))
     rules = sorted({entry.rule for entry in entries})
     driver = {"name": "onebuf check", "rules": [{"id": rule} for rule in rules]}
     run = {"tool": {"driver": driver}, "results": [_result(entry) for entry in entries]}

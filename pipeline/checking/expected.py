@@ -1,4 +1,4 @@
-"""Compares buffers after a run with files, within a tolerance: `--expect NAME=FILE.npy`."""
+"""Compares buffers after a run with what they must hold, within a tolerance: `--expect NAME=FILE.npy`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
-from .buffers import parse_buffer, shown
+from .buffers import KINDS, BufferOption, parse_buffer, shown
 
 __all__ = ["Difference", "Expected", "difference", "parse_expected"]
 
 RTOL, ATOL = 1e-5, 1e-8  # of floats, as numpy.allclose has them
-FORM = "INDEX=FILE.npy or INDEX=FILE.npy:RTOL or INDEX=FILE.npy:RTOL:ATOL"
+FORM = "INDEX=FILE.npy, INDEX=VALUE,...:DTYPE or INDEX=zeros|ones:SHAPE:DTYPE, each with :RTOL or :RTOL:ATOL behind it"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The values of one buffer; a value may be off by atol + rtol * its size. NaN equals NaN."""
+    """The values of one buffer; a value may be off by atol + rtol * its size. NaN equals NaN.
+
+    source   the file or the text that states the values
+    dtype    NumPy's name, or "bfloat16", whose `values` are numbers
+    shape    None where any shape of that many values will do
+    """
 
     name: str
-    file: Path
+    source: str
     values: np.ndarray
+    dtype: str
+    shape: tuple[int, ...] | None
     rtol: float
     atol: float
 
@@ -49,8 +56,10 @@ class Difference:
 def parse_expected(text: str) -> Expected:
     """The option that `text` states. UsageError says what is wrong with it."""
     name, equals, rest = text.partition("=")
-    file, *tolerances = rest.split(":")
-    if not equals or not name or not file.endswith(".npy") or len(tolerances) > 2:
+    words = rest.split(":")
+    count = 1 if words[0].endswith(".npy") else 3 if words[0] in KINDS else 2
+    source, tolerances = ":".join(words[:count]), words[count:]
+    if not equals or not name or len(words) < count or len(tolerances) > 2 or words[0] in ("empty", "random"):
         raise UsageError(f"--expect {text}: write {FORM}")
     try:
         limits = [float(each) for each in tolerances]
@@ -58,27 +67,39 @@ def parse_expected(text: str) -> Expected:
         limits = [-1.0]
     if not all(0 <= each < float("inf") for each in limits):
         raise UsageError(f"--expect {text}: a tolerance is a number from 0 on; write {FORM}")
+    values, dtype, shape = _of_file(source, text) if count == 1 else _stated(source, text)
+    rtol, atol = [*limits, *(RTOL, ATOL)[len(limits) :]]
+    return Expected(name, source, values, dtype, shape, rtol, atol if len(limits) != 1 else 0.0)
+
+
+def _of_file(file: str, text: str) -> tuple[np.ndarray, str, tuple[int, ...]]:
     try:
         values = np.load(Path(file).expanduser(), allow_pickle=False)
     except (OSError, ValueError, EOFError):  # an array that a buffer could hold has a message of its own
         values = parse_buffer(f"0={file}", f"--expect {text}").values
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise UsageError(f"--expect {text}: {file} has no numbers; save an array of them")
-    rtol, atol = [*limits, *(RTOL, ATOL)[len(limits) :]]
-    return Expected(name, Path(file), values, rtol, atol if len(limits) != 1 else 0.0)
+    return values, values.dtype.name, values.shape
 
 
-def difference(expected: Expected, values: np.ndarray, dtype: str) -> Difference | None:
+def _stated(source: str, text: str) -> tuple[np.ndarray, str, tuple[int, ...] | None]:
+    option = parse_buffer(f"0={source}", f"--expect {text}")
+    if option.values is None:  # a struct
+        raise UsageError(f"--expect {text}: write {FORM}")
+    shape = option.shape if source.split(":")[0] in KINDS else None
+    return shown(option.values, option.dtype), option.dtype, shape
+
+
+def difference(expected: Expected, option: BufferOption, values: np.ndarray) -> Difference | None:
     """How the values that a buffer holds differ; None where they do not. UsageError where they cannot be compared."""
-    found, wanted = shown(values, dtype).reshape(-1), expected.values.reshape(-1)
-    if found.size != wanted.size:
-        raise UsageError(
-            f"--expect {expected.name}={expected.file}: it has {wanted.size} values, and the buffer {found.size}"
-        )
-    exact = found.dtype.kind in "iub" and wanted.dtype.kind in "iub"
-    if exact:
-        off = (found != wanted).astype(np.float64) * np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    _comparable(expected, option.dtype, values.shape)
+    wanted = expected.values.reshape(-1)
+    if option.dtype == "bfloat16" and expected.dtype == "uint16":  # the bits, as --save writes them
+        wanted = shown(wanted, option.dtype)
+    found = shown(values, option.dtype).reshape(-1)
+    if found.dtype.kind in "iub":
         wrong = found != wanted
+        off = wrong * np.abs(found.astype(np.float64) - wanted.astype(np.float64))
     else:
         first, second = found.astype(np.float64), wanted.astype(np.float64)
         same = (first == second) | (np.isnan(first) & np.isnan(second))
@@ -90,11 +111,25 @@ def difference(expected: Expected, values: np.ndarray, dtype: str) -> Difference
         return None
     worst = int(np.argmax(np.where(wrong, off, -1.0)))
     return Difference(
-        expected.name,
-        str(expected.file),
-        int(wrong.sum()),
-        wrong.size,
-        worst,
-        float(found[worst]),
-        float(wanted[worst]),
+        expected.name, expected.source, int(wrong.sum()), wrong.size, worst, float(found[worst]), float(wanted[worst])
     )
+
+
+def _comparable(expected: Expected, dtype: str, shape: tuple[int, ...]) -> None:
+    """UsageError where the shape or the type is not the buffer's. A wider type of the same kind will do, as NumPy
+    computes with it."""
+    where = f"--expect {expected.name}={expected.source}"
+    if expected.shape not in (None, shape) or expected.values.size != int(np.prod(shape, dtype=np.int64)):
+        given = expected.values.shape if expected.shape is None else expected.shape
+        raise UsageError(f"{where}: its shape is {_by(given)}, and the buffer's is {_by(shape)}")
+    if dtype == "bfloat16":
+        if expected.dtype not in ("bfloat16", "uint16", "float16", "float32", "float64"):
+            raise UsageError(f"{where}: its dtype is {expected.dtype}, and the buffer's is {dtype}; save it as float32")
+        return
+    wide, narrow = (np.dtype("float32" if name == "bfloat16" else name) for name in (expected.dtype, dtype))
+    if wide.kind != narrow.kind or wide.itemsize < narrow.itemsize:
+        raise UsageError(f"{where}: its dtype is {expected.dtype}, and the buffer's is {dtype}; save it as {dtype}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "of a single number"

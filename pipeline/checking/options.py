@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .buffers import BufferOption
     from .expected import Expected
 
-__all__ = ["Options", "RunOptions", "parse_options"]
+__all__ = ["MOST_SCHEDULES", "Options", "RunOptions", "parse_case_words", "parse_options"]
 
 EPILOG = """\
 --buffer takes INDEX=FILE.npy; INDEX=zeros:SHAPE:DTYPE, ones: or empty: (which nothing has written);
@@ -49,7 +49,8 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """Checked options; `run` is None where no kernel is to be run. `junit` and `sarif` are files to write."""
+    """Checked options; `run` is None where no kernel is to be run. `junit` and `sarif` are files to write. `case_words`
+    are options for every run that the files state, None where those are not asked for (cases.py)."""
 
     files: list[str]
     include: list[str]
@@ -60,6 +61,7 @@ class Options:
     run: RunOptions | None
     junit: Path | None
     sarif: Path | None
+    case_words: list[str] | None
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -71,6 +73,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         raise UsageError(
             f"--compile-only and {'--run' if given.run else '--dispatch'} exclude each other; leave one out"
         )
+    if given.cases and (given.run is not None or given.dispatch or given.compile_only):
+        raise UsageError("--cases runs what the files state; leave out --run, --dispatch and --compile-only")
     return Options(
         files=given.files,
         include=given.include,
@@ -81,7 +85,13 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         run=_run(given),
         junit=_written("--junit", given.junit, given.files),
         sarif=_written("--sarif", given.sarif, given.files),
+        case_words=_case_words(given),
     )
+
+
+def parse_case_words(words: list[str]) -> list[str]:
+    """The `case_words` of options that name no file. UsageError says what to fix."""
+    return parse_options([*words, "--cases", "--", "a.metal"]).case_words or []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile-only", action="store_true", help="compile and nothing else")
     add("--json", action="store_true", help="print one JSON object")
     add("--run", metavar="KERNEL", help="run a kernel under the checker")
+    add("--cases", action="store_true", help="run what the files state in comments, // onebuf-check: --run ...")
     add("--grid", metavar="X,Y,Z", help="threads in all; Y and Z may be left out")
     add("--threadgroups", metavar="X,Y,Z", help="threadgroups instead of --grid")
     add("--threads", metavar="X,Y,Z", help="threads per threadgroup")
@@ -139,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="INDEX=FILE.npy[:RTOL[:ATOL]]",
-        help="what a buffer must hold afterwards (default: integers exactly, floats within 1e-5 of their size)",
+        help="what a buffer must hold afterwards, also as values, VALUE,...:DTYPE, or zeros:SHAPE:DTYPE (default: "
+        "integers exactly, floats within 1e-5 of their size)",
     )
     add("--allow", action="append", default=[], metavar="KERNEL:LINE=REASON", help="a finding that is none")
     add("--allow-file", action="append", default=[], metavar="FILE", type=file_path, help="such lines in a file")
@@ -157,13 +169,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _OF_RUN = ("grid", "threadgroups", "threads", "threadgroup_memory")
-_OF_ANY_RUN = ("buffer", "save", "expect", "constant", "allow", "allow_file", "schedules")
+_OF_ANY_RUN = ("buffer", "save", "expect", "constant")
+_OF_CASES = ("allow", "allow_file", "schedules")  # those of the files, too
+
+
+def _case_words(given: argparse.Namespace) -> list[str] | None:
+    """Options that hold for each case, in the words of the command line; paths hold from any folder."""
+    if not given.cases:
+        return None
+    words = [f"-I{Path(each).absolute()}" for each in given.include] + [f"-D{each}" for each in given.defines]
+    words += [f"--allow={each}" for each in given.allow]
+    words += [f"--allow-file={Path(each).absolute()}" for each in given.allow_file]
+    words += ["--no-lint"] if given.no_lint else []
+    return words + ([f"--schedules={given.schedules}"] if given.schedules else [])
 
 
 def _run(given: argparse.Namespace) -> RunOptions | None:
-    for option in () if given.run is not None else (*_OF_RUN, *(_OF_ANY_RUN if not given.dispatch else ())):
+    refused: tuple[str, ...] = () if given.run is not None else _OF_RUN
+    if given.run is None and not given.dispatch:
+        refused += _OF_ANY_RUN if given.cases else (*_OF_ANY_RUN, *_OF_CASES)
+    for option in refused:
         if getattr(given, option):
-            more = "" if option in _OF_RUN else " or --dispatch"
+            more = "" if option in _OF_RUN else ", --dispatch or --cases" if option in _OF_CASES else " or --dispatch"
             raise UsageError(f"--{option.replace('_', '-')} needs --run KERNEL{more}")
     if given.run is None and not given.dispatch:
         return None
@@ -211,7 +238,7 @@ def _expected(texts: list[str], buffers: Collection[str]) -> list[Expected]:
 
     found = [parse_expected(text) for text in texts]
     for expected in found:
-        _known("--expect", expected.name, str(expected.file), buffers)
+        _known("--expect", expected.name, expected.source, buffers)
     return found
 
 

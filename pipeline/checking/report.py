@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -45,29 +44,34 @@ class Sources:
 
 
 class Report:
-    """Writes to standard output, by rich where that is a terminal."""
+    """Writes to a stream, by rich where that is a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self._sources = Sources()
         self._terminal: Terminal | None = None
-        if is_live(sys.stdout):
+        if is_live(stream):
             from .terminal import Terminal  # brings rich along, which only a terminal needs
 
-            self._terminal = Terminal(sys.stdout)
+            self._terminal = Terminal(stream)
 
     def shader(self, shader: Shader) -> None:
         """Shows a file's kernels, then what the lint says of it."""
         for kernel in shader.kernels:
             self._kernel(kernel)
+        self.lint(shader)
+        count = len(shader.lint or ())
+        if shader.lint is not None:
+            self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
+
+    def lint(self, shader: Shader) -> None:
+        """Shows what the lint says of a file."""
         for diagnostic in shader.lint or ():
             self._print(f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}: ", "bold", end="")
             self._print(f"lint: {diagnostic.message}", "red")
             self._quote(diagnostic.file, diagnostic.line)
             if diagnostic.fix:
                 self._print(f"    To fix it: {diagnostic.fix}.")
-        count = len(shader.lint or ())
-        if shader.lint is not None:
-            self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
 
     def compiled(self, shader: Shader) -> None:
         """Shows that a file compiles."""
@@ -111,6 +115,8 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        if kernel.refused:
+            self._print(f"    cannot be run: {kernel.refused.partition(': ')[2]}", "yellow")
         for constant in kernel.constants:
             need = "needs a value" if constant.required else "may have a value"
             self._print(f"    function constant {constant.index}: {describe(constant)} {constant.name}, {need}")
@@ -145,13 +151,13 @@ class Report:
 
     def _print(self, text: str, style: str = "", end: str = "\n") -> None:
         if self._terminal is None:
-            print(text, end=end)
+            print(text, end=end, file=self._stream)
         else:
             self._terminal.print(text, style, end)
 
 
-def to_json(shaders: list[Shader], result: RunResult | None) -> str:
-    """The check as one JSON object, which docs/checking.md describes."""
+def to_json(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
+    """The check as one JSON object, which docs/checking.md describes. "run" is the first of "runs"."""
     files = [
         {
             "file": shader.file,
@@ -163,7 +169,8 @@ def to_json(shaders: list[Shader], result: RunResult | None) -> str:
         }
         for shader in shaders
     ]
-    return json.dumps({"files": files, "run": None if result is None else _run_json(result)}, indent=1)
+    runs = [_run_json(result) for result in results]
+    return json.dumps({"files": files, "run": runs[0] if runs else None, "runs": runs}, indent=1)
 
 
 def _kernel_json(kernel: KernelInfo) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 from ..device.core import _core
 from ..device.findings import Finding, finding
 from ..errors import BuildError, OnebufError, RunError, UsageError
-from ..host import CHECKER
 from . import constants
 from .allowed import Allowed, sorted_out
 from .bindings import check_bindings
@@ -24,7 +23,7 @@ from .expected import Difference, Expected, difference
 from .options import RunOptions
 from .shaders import ArgumentInfo, KernelInfo, Shader
 
-__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernels"]
+__all__ = ["Contents", "RunResult", "find_kernel", "run_kernels"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,13 @@ class RunResult:
         return bool(self.findings or self.differences)
 
 
-def open_checker(schedules: int = 0) -> _core.Device:
-    """The checker device alone, without the package's own shaders."""
-    return _core.open_device(CHECKER, schedules=schedules)
-
-
 def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader, KernelInfo]:
     """The one kernel of a dispatch's name. UsageError where there is none, or more than one."""
     name, option = dispatch.kernel, dispatch.option
     found = [(shader, kernel) for shader in shaders for kernel in shader.kernels if kernel.name == name]
     if len(found) == 1:
+        if found[0][1].refused:
+            raise UsageError(f"{option}: {found[0][1].refused}")
         return found[0]
     if found:
         raise UsageError(f"{option}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")
@@ -99,6 +95,7 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
                 threadgroup_memory=dispatch.threadgroup_memory,
             )
         )
+    device.findings.clear()  # of an earlier run
     completed = True
     try:
         with _plain_interrupts():
@@ -192,8 +189,8 @@ def _values(option: BufferOption, buffer: _core.Buffer) -> np.ndarray:
 def _difference(expected: Expected, options: RunOptions, buffers: dict[str, _core.Buffer]) -> Difference | None:
     option = options.buffers[expected.name]
     if expected.name not in buffers:
-        raise UsageError(f"--expect {expected.name}={expected.file}: no kernel has that buffer")
-    return difference(expected, _values(option, buffers[expected.name]), option.dtype)
+        raise UsageError(f"--expect {expected.name}={expected.source}: no kernel has that buffer")
+    return difference(expected, option, _values(option, buffers[expected.name]))
 
 
 def _written(options: RunOptions, kernels: list[KernelInfo], buffers: dict[str, _core.Buffer]) -> list[Contents]:

@@ -14,7 +14,7 @@ from ..metalc.parse import parse
 from ..metalc.preprocess import Preprocessor
 from .constants import ConstantInfo, placeholders
 
-__all__ = ["ArgumentInfo", "KernelInfo", "Shader", "compile_shader", "lint", "list_kernels"]
+__all__ = ["ArgumentInfo", "Compiled", "KernelInfo", "Shader", "open_checker"]
 
 
 @dataclass(frozen=True)
@@ -46,46 +46,80 @@ class KernelInfo:
     arguments: list[ArgumentInfo]
     positions: list[str]  # its other arguments, such as thread_position_in_grid
     constants: list[ConstantInfo]  # function constants that it uses
+    refused: str = ""  # why it cannot be run
 
 
 @dataclass
 class Shader:
-    """One file. `error` says why it does not compile; `lint` is None where it was not linted."""
+    """One file, compiled into the bundle `folder` with `include` and `defines`. `error` says why it does not compile;
+    `lint` is None where it was not linted. `library` is opened on the checker of `schedules`."""
 
     file: str
+    folder: Path
+    include: list[str]
+    defines: list[str]
     error: str | None = None
     lint: list[strict.Diagnostic] | None = None
     kernels: list[KernelInfo] = field(default_factory=list)
-    library: _core.Library | None = None  # opened on the checker device
+    library: _core.Library | None = None
+    schedules: int | None = None
 
 
-def compile_shader(file: str, folder: Path, include: Sequence[str], defines: Sequence[str]) -> Shader:
-    """Compiles a file into the bundle `folder`; the result tells of a mistake in it."""
-    try:
-        metalc.build([file], folder, [CHECKER], include, defines=defines)
-    except metalc.CompileError as error:
-        return Shader(file, error=str(error).splitlines()[0])
-    return Shader(file)
+def open_checker(schedules: int = 0) -> _core.Device:
+    """The checker device alone, without the package's own shaders."""
+    return _core.open_device(CHECKER, schedules=schedules)
 
 
-def lint(shader: Shader, include: Sequence[str], defines: Sequence[str]) -> None:
-    """Fills in what the lint says. strict.Unavailable where libclang is not installed."""
-    try:
-        # Apple's compiler numbers buffers without an index by itself.
-        shader.lint = strict.check([shader.file], include, defines, explicit_indices=False)
-    except metalc.CompileError as error:
-        shader.error = str(error).splitlines()[0]
+class Compiled:
+    """Files compiled below a folder, each once for the same folders of headers and the same macros, and the devices
+    that run them: one for each number of orders of threads."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shaders: dict[tuple[str, ...], Shader] = {}
+        self._devices: dict[int, _core.Device] = {}
 
-def list_kernels(
-    shader: Shader, device: _core.Device, folder: Path, include: Sequence[str], defines: Sequence[str]
-) -> None:
-    """Opens the compiled library and fills in the kernels, by their place in the file."""
-    shader.library = library = device.open_library(folder)
-    with Preprocessor(include, defines, CHECKER) as preprocessor:
-        found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file))
-    order = sorted(found, key=lambda kernel: (kernel.file != shader.file, kernel.file, kernel.line, kernel.name))
-    shader.kernels = [_describe(kernel, library) for kernel in order]
+    def shader(self, file: str, include: Sequence[str], defines: Sequence[str]) -> Shader:
+        """The file, compiled; the result tells of a mistake in it."""
+        key = (file, *(f"-I{each}" for each in include), *(f"-D{each}" for each in defines))
+        if key not in self._shaders:
+            folder = self._folder / f"{len(self._shaders)}.metallib"
+            shader = self._shaders[key] = Shader(file, folder, [*include], [*defines])
+            try:
+                metalc.build([file], folder, [CHECKER], include, defines=defines, may_be_empty=True)
+            except metalc.CompileError as error:
+                shader.error = str(error).splitlines()[0]
+        return self._shaders[key]
+
+    def device(self, schedules: int) -> _core.Device:
+        """The checker that tries so many orders of threads."""
+        if schedules not in self._devices:
+            self._devices[schedules] = open_checker(schedules)
+        return self._devices[schedules]
+
+    @staticmethod
+    def lint(shader: Shader) -> None:
+        """Fills in what the lint says. strict.Unavailable where libclang is not installed."""
+        try:
+            # Apple's compiler numbers buffers without an index by itself.
+            shader.lint = strict.check([shader.file], shader.include, shader.defines, explicit_indices=False)
+        except metalc.CompileError as error:
+            shader.error = str(error).splitlines()[0]
+
+    def list(self, shader: Shader, schedules: int) -> None:
+        """Opens the compiled library on a device and fills in the kernels, by their place in the file."""
+        if shader.schedules == schedules:
+            return
+        shader.library = library = self.device(schedules).open_library(shader.folder)
+        shader.schedules = schedules
+        if shader.kernels:
+            return
+        with Preprocessor(shader.include, shader.defines, CHECKER) as preprocessor:
+            refused: list[parsed_kernels.Refused] = []
+            found = parsed_kernels.kernels(parse(preprocessor.run(shader.file), shader.file), refused)
+        kernels = [_describe(kernel, library) for kernel in found]
+        kernels += [KernelInfo(each.name, each.file, each.line, [], [], [], each.message) for each in refused]
+        shader.kernels = sorted(kernels, key=lambda each: (each.file != shader.file, each.file, each.line, each.name))
 
 
 def _describe(parsed: parsed_kernels.Kernel, library: _core.Library) -> KernelInfo:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .constants import integer
-from .errors import CompileError, at
+from .errors import CompileError, RefusedArgument, at
 from .syntax import Parameter, Shader, Struct
 
 __all__ = ["POSITIONS", "Binding", "bind"]
@@ -57,6 +57,8 @@ UNSUPPORTED_TYPES = {
     "visible_function_table": "function tables are not supported; call the function or use a template",
     "imageblock": "imageblocks are not supported; pass a buffer",
 }
+# Kernels with these are left out of a library; shaders may name the types all the same.
+_LEFT_OUT = ("texture", "depth", "sampler")
 # Attributes that say nothing a processor needs to know.
 IGNORED = {"maybe_unused", "function_constant", "user", "access", "raster_order_group"}
 
@@ -115,6 +117,8 @@ def _binding(shader: Shader, kernel: str, scope: tuple[str, ...], parameter: Par
     label = f"parameter '{parameter.name}' of kernel '{kernel}'"
     meaning = None
     for attribute in parameter.attributes:
+        if attribute.name in _LEFT_OUT:
+            raise RefusedArgument(str(fail(f"{label}: {UNSUPPORTED[attribute.name]}")))
         if attribute.name in UNSUPPORTED:
             raise fail(f"{label}: {UNSUPPORTED[attribute.name]}")
         if attribute.name in ("buffer", "threadgroup") or attribute.name in POSITIONS:
@@ -126,15 +130,20 @@ def _binding(shader: Shader, kernel: str, scope: tuple[str, ...], parameter: Par
     words = set(parameter.words)
     indirect = not words.isdisjoint("*&[")  # an array is a pointer
     for word in parameter.words:
-        unsupported = _unsupported(word)
+        unsupported = unsupported_type(word)
         if unsupported:
-            raise fail(f"{label}: {unsupported}")
+            error = fail(f"{label}: {unsupported}")
+            raise RefusedArgument(str(error)) if word.startswith(_LEFT_OUT) else error
+    struct = _struct(shader, scope, parameter)
+    held = "" if struct is None else next(filter(None, map(unsupported_type, sorted(struct.types))), "")
+    if held:
+        raise RefusedArgument(str(fail(f"{label} has a member that no buffer can hold: {held}")))
     constant = "constant" in words
     if meaning is None:
         if not indirect:
             raise fail(f"{label} has no attribute; add one such as [[thread_position_in_grid]]")
         kind = "threadgroup" if "threadgroup" in words else "buffer"
-        return Binding(parameter, kind, AUTOMATIC, constant, _struct(shader, scope, parameter))
+        return Binding(parameter, kind, AUTOMATIC, constant, struct)
     if meaning.name in POSITIONS:
         if indirect:
             raise fail(f"{label}: [[{meaning.name}]] takes a value, not a pointer or reference")
@@ -146,10 +155,11 @@ def _binding(shader: Shader, kernel: str, scope: tuple[str, ...], parameter: Par
         raise fail(f"{label}: the index of [[{meaning.name}(n)]] must be an integer constant")
     if not 0 <= index <= MAX_INDEX:
         raise fail(f"{label}: index {index} of [[{meaning.name}({index})]] is outside 0 to {MAX_INDEX}")
-    return Binding(parameter, meaning.name, index, constant, _struct(shader, scope, parameter))
+    return Binding(parameter, meaning.name, index, constant, struct)
 
 
-def _unsupported(word: str) -> str | None:
+def unsupported_type(word: str) -> str | None:
+    """What to say of a word that names a type which no buffer can stand for."""
     for prefix, message in UNSUPPORTED_TYPES.items():
         rest = word.removeprefix(prefix)
         if rest != word and (not rest or prefix in ("texture", "depth") and rest[:1] in ("1", "2", "3", "c", "_")):

@@ -48,6 +48,7 @@ def build(
     done: Callable[[str], None] | None = None,
     archs: Sequence[str] = (),
     ahead: Sequence[str] = ("*",),
+    may_be_empty: bool = False,
 ) -> Path:
     """Compiles .metal files into the bundle `out` and returns its path.
 
@@ -66,6 +67,8 @@ def build(
         done: called after each object with words that name it.
         archs: GPU architectures that kernels are compiled for ahead of time, where `isas` has cuda.
         ahead: the names of these kernels, patterns as of a shell.
+        may_be_empty: whether all kernels may take what no device here can give them, such as textures. Such kernels
+            are left out of the bundle, and an error where there are no others.
 
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there, or, for `archs`, no NVRTC.
@@ -83,7 +86,7 @@ def build(
             units: dict[str, list[Unit]] = {}
             for isa in targets:
                 alike = next((other for other in units if toolchain.defines(other) == toolchain.defines(isa)), None)
-                units[isa] = units[alike] if alike else read_all(pool, names, include, defines, isa)
+                units[isa] = units[alike] if alike else read_all(pool, names, include, defines, isa, may_be_empty)
             pairs = [(unit, isa) for isa in targets for unit in units[isa]]
             pairs.sort(
                 key=lambda pair: len(pair[0].source), reverse=True

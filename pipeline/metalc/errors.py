@@ -1,6 +1,6 @@
-"""The one exception of the shader compiler."""
+"""The exceptions of the shader compiler."""
 
-__all__ = ["CompileError", "at"]
+__all__ = ["CompileError", "RefusedArgument", "at"]
 
 
 class CompileError(Exception):
@@ -8,6 +8,10 @@ class CompileError(Exception):
 
     The first line of the message is "file:line: what is wrong"; the compiler's own text may follow.
     """
+
+
+class RefusedArgument(CompileError):
+    """A kernel that takes what no device here can give it, such as a texture. The rest of its file may run."""
 
 
 def at(file: str, line: int, message: str) -> CompileError:

@@ -196,9 +196,10 @@ def library(functions: list[tuple[str, str]], isa: str) -> str:
     ids = [id for _, id in sorted(functions)]
     declarations = "".join(f"extern {_HIDDEN} const metallib_function metallib_function_{id};\n" for id in ids)
     rows = "".join(f"  metallib_function_{id},\n" for id in ids)
+    table = f"static const metallib_function functions[] = {{\n{rows}}};\n" if ids else ""
     return (
         f'#include "metallib.h"\n{"#include <metallib_calls>" if isa == CHECKER else ""}\n'
         f'extern "C" {{\n{declarations}}}\n'
-        f"static const metallib_function functions[] = {{\n{rows}}};\n"
-        f"const metallib ob_metallib = {{METALLIB_ABI, {len(ids)}, {_string(isa)}, functions}};\n"
+        f"{table}const metallib ob_metallib = "
+        f"{{METALLIB_ABI, {len(ids)}, {_string(isa)}, {'functions' if ids else 'nullptr'}}};\n"
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from . import user_annotations
 from .bindings import Binding, bind
 from .constants import integer
-from .errors import CompileError, at
+from .errors import CompileError, RefusedArgument, at
 from .syntax import Attribute, KernelDeclaration, Parameter, Shader
 
-__all__ = ["MAX_THREADS", "Kernel", "duplicate", "kernels"]
+__all__ = ["MAX_THREADS", "Kernel", "Refused", "duplicate", "kernels"]
 
 MAX_THREADS = 1024  # per threadgroup
 
@@ -47,8 +47,19 @@ class Kernel:
     notes: user_annotations.Annotations  # what [[user_annotation]] says
 
 
-def kernels(shader: Shader) -> list[Kernel]:
-    """The kernels a shader exports, sorted by name."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A kernel that no device here can run: it takes a texture or a sampler. `message` has its place."""
+
+    name: str
+    file: str
+    line: int
+    message: str
+
+
+def kernels(shader: Shader, refused: list[Refused] | None = None) -> list[Kernel]:
+    """The kernels a shader exports, sorted by name. Those that no device here can run go to `refused`; without that,
+    they are errors."""
     templates: dict[tuple[str, ...], list[KernelDeclaration]] = {}
     for declaration in shader.kernels:
         if declaration.template:
@@ -57,7 +68,14 @@ def kernels(shader: Shader) -> list[Kernel]:
     for declaration in shader.kernels:
         if declaration.template:
             continue
-        kernel = _kernel(shader, declaration, templates)
+        try:
+            kernel = _kernel(shader, declaration, templates)
+        except RefusedArgument as error:
+            if refused is None:
+                raise
+            name = declaration.host_name or declaration.base_name
+            refused.append(Refused(name, declaration.file, declaration.line, str(error)))
+            continue
         if kernel.name in found:
             raise duplicate(kernel, found[kernel.name])
         found[kernel.name] = kernel

@@ -49,7 +49,6 @@ _EMPTY = (
     "metal_numerics",
     "metal_assert",
     "metal_uniform",
-    "metal_texture",
     "metal_graphics",
     "metal_packed_vector",
     "metal_vector",

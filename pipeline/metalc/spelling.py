@@ -15,6 +15,7 @@ __all__ = ["Spelling"]
 _SWIZZLE = re.compile("[xyzw]{2,4}|[rgba]{2,4}")
 _DECIMAL = r"(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|0[xX][0-9a-fA-F.]+[pP][+-]?\d+"
 _FLOAT = re.compile(rf"(?P<value>{_DECIMAL})(?P<suffix>[hH]|bf|BF)?")
+_QUALIFIERS = ("device", "const", "volatile")
 _STOPS = frozenset("* & , ( ) ; { } = < >".split())
 
 
@@ -29,6 +30,7 @@ class Spelling:
     def run(self) -> None:
         """Makes all changes."""
         self._attributes()
+        self._coherent()
         self._doubled_const()
         self._swizzles()
         self._literals()
@@ -40,6 +42,14 @@ class Spelling:
         for index in range(len(self._stream.tokens) - 1):
             if self._stream.opens_attribute(index):
                 self._edits.replace(index, self._stream.pairs[index])
+
+    def _coherent(self) -> None:
+        """Removes `coherent` and `coherent(device)` where they stand before device memory."""
+        for index, token in enumerate(self._stream.tokens):
+            if token.text == "coherent" and token.kind == "word":
+                last = self._stream.pairs.get(index + 1, index) if self._stream.text(index + 1) == "(" else index
+                if self._stream.text(last + 1) in _QUALIFIERS or self._stream.text(index - 1) in _QUALIFIERS:
+                    self._edits.replace(index, last)
 
     def _doubled_const(self) -> None:
         """Keeps one of two words that mean const, which may not stand twice in C++."""

@@ -45,9 +45,12 @@ class TypeReader:
                 names = [token.text]
         names += [token.text for token in self._tokens[close + 1 : stop] if token.kind == "word"]
         fields = tuple(self._fields(opener + 1, close))
+        types = {token.text for token in self._tokens[opener + 1 : close] if token.kind == "word"} - set(fields)
+        known = {struct.name: struct for struct in self._shader.structs.values()}
+        types |= {word for inner in types & known.keys() for word in known[inner].types}
         for name in names:
             key = (*scope, name)
-            self._shader.structs[key] = Struct(name, scope, fields)
+            self._shader.structs[key] = Struct(name, scope, fields, frozenset(types))
 
     def _fields(self, index: int, end: int) -> Iterator[str]:
         """Names of the plain public data members of a struct."""

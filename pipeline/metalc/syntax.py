@@ -33,11 +33,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct and its plain public data members."""
+    """A struct, its plain public data members, and the words of their types, those of structs within it too."""
 
     name: str
     scope: tuple[str, ...]
     fields: tuple[str, ...]
+    types: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from . import generate, generate_cuda, toolchain
 from .errors import CompileError
-from .kernels import Kernel, duplicate, kernels
+from .kernels import Kernel, Refused, duplicate, kernels
 from .parse import parse
 from .preprocess import Preprocessor
 from .store import hash_of
@@ -33,6 +33,7 @@ class Unit:
     key: str
     source: str  # C++
     kernels: tuple[Kernel, ...]
+    refused: tuple[Refused, ...]
     cuda: str  # CUDA C++; empty but for cuda
 
     @property
@@ -41,12 +42,17 @@ class Unit:
 
 
 def read_all(
-    pool: Pool, files: Sequence[str], include: Sequence[str | os.PathLike[str]], defines: Sequence[str], isa: str
+    pool: Pool,
+    files: Sequence[str],
+    include: Sequence[str | os.PathLike[str]],
+    defines: Sequence[str],
+    isa: str,
+    may_be_empty: bool = False,
 ) -> list[Unit]:
-    """The units of all files; no two kernels have one name."""
+    """The units of all files; no two kernels have one name. `may_be_empty`: all kernels may be refused."""
     with Preprocessor(include, defines, isa) as preprocessor:
         units = list(pool.map(functools.partial(read, preprocessor, isa), files))
-    _check_names(units)
+    _check_names(units, may_be_empty)
     return units
 
 
@@ -54,18 +60,23 @@ def read(preprocessor: Preprocessor, isa: str, file: str) -> Unit:
     """The unit of one file."""
     text = preprocessor.run(file)
     shader = parse(text, file, instantiate=isa != toolchain.CUDA, turns=isa == toolchain.CHECKER)
-    found = kernels(shader)
+    refused: list[Refused] = []
+    found = kernels(shader, refused)
     key = hash_of(file, text)
     source = generate.translation_unit(shader, found, key, isa)
-    return Unit(file, key, source, tuple(found), generate_cuda.unit(shader, found) if isa == toolchain.CUDA else "")
+    cuda = generate_cuda.unit(shader, found) if isa == toolchain.CUDA else ""
+    return Unit(file, key, source, tuple(found), tuple(refused), cuda)
 
 
-def _check_names(units: list[Unit]) -> None:
+def _check_names(units: list[Unit], may_be_empty: bool) -> None:
     seen: dict[str, Kernel] = {}
     for unit in units:
         for kernel in unit.kernels:
             if kernel.name in seen:
                 raise duplicate(kernel, seen[kernel.name])
             seen[kernel.name] = kernel
-    if not seen:
+    refused = [each for unit in units for each in unit.refused]
+    if not seen and refused and not may_be_empty:
+        raise CompileError(refused[0].message)
+    if not seen and not refused:
         raise CompileError(f"{units[0].file}:1: no kernel found; declare one with `kernel void`")

@@ -71,8 +71,10 @@ class _Lowering(Expressions, Variables, MemberFunctions):
                 self._temporary(index)
             if token.kind != "word":
                 continue
-            if token.text == "kernel":
+            if token.text == "kernel" or (token.text in ("vertex", "fragment") and self._begins(index)):
                 self.replace(token, None)
+            elif token.text == "coherent":
+                self._coherent(index)
             elif token.text in _TAKEN:
                 self.replace(token, token.text + "_")
             elif token.text in MADE:
@@ -84,6 +86,18 @@ class _Lowering(Expressions, Variables, MemberFunctions):
             elif token.text in AGGREGATES:
                 self._aggregate(index)
         return Lowered(edit(self._text, self.changes), self.tokens, self.pairs, self.variables, self.temporaries)
+
+    def _begins(self, index: int) -> bool:
+        """Whether a declaration begins with a word that another word follows."""
+        before = self.tokens[index - 1].text if index else ";"
+        return before in OPENERS | {"]", ">"} and self.tokens[index + 1].kind == "word"
+
+    def _coherent(self, index: int) -> None:
+        """Removes `coherent` and `coherent(device)` where they stand before device memory."""
+        last = self.pairs.get(index + 1, index) if self.matches(index + 1, "(") else index
+        around = (self.tokens[index - 1 : index], self.tokens[last + 1 : last + 2])
+        if any(token.text in ("device", "const", "volatile") for tokens in around for token in tokens):
+            self.changes.append((self.tokens[index].start, self.tokens[last].end, None))
 
     def _number(self, token: Token) -> None:
         """Makes a float of 1.0, and one that becomes a bfloat of 1.0bf."""
@@ -106,6 +120,8 @@ class _Lowering(Expressions, Variables, MemberFunctions):
             constant = constant or self.matches(at, "const")
             at = self.angle(at) + 1 if self.matches(at, "<") else at + 1
         words = {token.text for token in self.tokens[index:at]}
+        if self.matches(at, "(") and (self.matches(at + 1, "&") or self.matches(at + 1, "*")):
+            return  # an array that a parameter points to
         if self.matches(at, "(") or "operator" in words:
             self.replace(self.tokens[index], None)  # of a function's result, which is a value
             return

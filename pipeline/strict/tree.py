@@ -143,6 +143,8 @@ class _Walk:
             return
         if "__constant" in _element(declared).get_canonical().spelling or "__constant" in _element(declared).spelling:
             return
+        if _element(declared).get_canonical().spelling.endswith("metal::sampler"):
+            return  # a constexpr sampler has no memory
         self._fail(
             cursor,
             "global-state",

@@ -248,6 +248,8 @@ def test_ob_isas_names_what_is_built(builder, monkeypatch):
     monkeypatch.setenv("OB_ISAS", f"{first},{CHECKER}")
     for goal in builder.GOALS:
         assert builder.parts_of(goal) == builder.Parts((first, CHECKER), ())
+    monkeypatch.setenv("OB_ISAS", "none")
+    assert all(builder.parts_of(goal) == builder.Parts((), ()) for goal in builder.GOALS)
     table = (ROOT / "docs/command-line.md").read_text()
     (row,) = [line for line in table.splitlines() if line.startswith("| `OB_ISAS` |")]
     assert all(f"`{isa}`" in row for isa in toolchain.ISA_FLAGS)

@@ -34,12 +34,13 @@ ROOMS = (
     "checking",
     "benching",
 )
-PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench")
+PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "pytest_plugin")
 
 # Imports within functions, and why they are there. They hide arrows, so there are few; each says its reason again where
 # it stands. What else is heavy hangs below one of these: a mistake on the command line is reported before it is loaded.
 COMMAND_LINE = "NumPy and the core, which a mistake on the command line need not wait for"
 RICH = "rich, which only a terminal needs"
+TESTS = "NumPy and the core, which tests without shaders need not wait for"
 OPTIONAL = "a package that may not be there"
 LATE = {
     ("run", "cli.running"): COMMAND_LINE,
@@ -52,6 +53,9 @@ LATE = {
     ("checking.options", "checking.buffers"): COMMAND_LINE,
     ("checking.options", "checking.expected"): COMMAND_LINE,
     ("checking.dispatches", "checking.buffers"): COMMAND_LINE,
+    ("pytest_plugin", "checking.pytest_items"): TESTS,
+    ("pytest_plugin", "checking.checkers"): TESTS,
+    ("pytest_plugin", "checking.options"): TESTS,
     ("cli.console", "cli.live"): RICH,
     ("benching.report", "benching.terminal"): RICH,
     ("checking.report", "checking.terminal"): RICH,

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402  (found through the line above)
 from support import divergent  # noqa: E402
 
 from pipeline import _core, metalc  # noqa: E402
-from pipeline.checking.running import open_checker  # noqa: E402
+from pipeline.checking.shaders import open_checker  # noqa: E402
 
 AT_ONCE = 50  # programs in one file
 

@@ -370,7 +370,7 @@ def test_bad_options(shader, capsys, arguments, words):
         ("kernel void f(device float *x [[buffer(0)]]) { x[0] = y; }", ["bad.metal:3", "y"]),
         ("static int f() { return 1; }", ["no kernel found"]),
         ("kernel int f(device float *x [[buffer(0)]]) { return 1; }", ["bad.metal:3", "must return void"]),
-        ("kernel void f(texture2d<float> x [[texture(0)]]) {}", ["bad.metal:3", "textures are not supported"]),
+        ("kernel void f(tensor<device half, dextents<int, 2>> t) {}", ["bad.metal:3", "tensors are not supported"]),
         ('#include "none.h"\nkernel void f() {}', ["bad.metal:3", "none.h"]),
     ],
 )
@@ -381,6 +381,41 @@ def test_files_that_do_not_compile(shader, capsys, text, words):
     assert "kernel total" in out  # the other file is still listed
     code, out, _ = run(capsys, "bad.metal", "--json")
     assert code == 2 and all(word in json.loads(out)["files"][0]["error"] for word in words)
+
+
+TEXTURES = """\
+#include <metal_stdlib>
+#include <metal_texture>
+using namespace metal;
+constexpr sampler linear(coord::normalized, address::clamp_to_edge, filter::linear);
+struct Images { array<texture2d<float>, 2> some; device float *out; };
+struct More { Images inner; };
+float4 fetch(texture2d<float> t, float2 at) { return t.sample(linear, at, level(0)) + t.gather(linear, at); }
+kernel void blur(texture2d<float, access::read_write> in [[texture(0)]], depth2d<float> d [[texture(1)]],
+                 sampler s [[sampler(0)]], uint2 at [[thread_position_in_grid]]) {
+    if (at.x < in.get_width()) in.write(in.read(at) * d.sample(s, float2(at)), at);
+    in.fence();
+}
+kernel void many(constant More &images [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+    images.inner.out[i] = images.inner.some[0].read(uint2(i, 0)).x;
+}
+kernel void doubled(device float *x [[buffer(0)]], uint i [[thread_position_in_grid]]) { x[i] *= 2; }
+"""
+RUN_DOUBLED = ["--run", "doubled", "--grid", 4, "--threads", 4, "--buffer", "0=1,2,3,4:float"]
+
+
+def test_kernels_of_a_file_with_textures_run(shader, capsys):
+    """Those that take a texture, also in a struct, are listed with the reason, and refused when they are to run."""
+    Path("images.metal").write_text(TEXTURES)
+    code, out, err = run(capsys, "images.metal", *RUN_DOUBLED, "--expect", "0=2,4,6,8:float")
+    assert (code, err) == (0, "") and "3 kernels, the lint finds nothing" in out
+    assert "cannot be run: parameter 'in' of kernel 'blur': textures are not supported; pass a buffer" in out
+    assert "parameter 'images' of kernel 'many' has a member that no buffer can hold: textures" in out
+    refused(capsys, "images.metal", "--run", "blur", "--grid", 4, "--threads", 4, words=["--run blur: images.metal:8:"])
+    Path("images.metal").write_text(TEXTURES.split("kernel void doubled")[0])
+    code, out, _ = run(capsys, "images.metal", "--json")
+    kernels = json.loads(out)["files"][0]["kernels"]
+    assert code == 0 and [(each["name"], bool(each["refused"])) for each in kernels] == [("blur", True), ("many", True)]
 
 
 # As a process

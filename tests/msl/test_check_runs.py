@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline import check
+from pipeline.checking.buffers import parse_buffer
+from pipeline.checking.expected import difference, parse_expected
+from pipeline.errors import UsageError
 
 SHADER = """\
 #include <metal_stdlib>
@@ -48,6 +51,9 @@ def folder(tmp_path, monkeypatch):
     np.save("x.npy", X)
     np.save("y.npy", Y.astype(np.float64))
     np.save("z.npy", np.array([Y.sum() * 1.001], np.float32))
+    np.save("square.npy", Y.reshape(4, 4))
+    np.save("whole.npy", Y.astype(np.int64))
+    np.save("half.npy", Y.astype(np.float16))
 
 
 def run(capsys, *arguments):
@@ -85,6 +91,41 @@ def test_what_is_expected_within_a_tolerance(capsys):
     code, out, _ = run(capsys, *BUFFERS, *PARTS, *TOTAL, "--expect", "z=z.npy:1e-4", "--json")
     (difference,) = json.loads(out)["run"]["differences"]
     assert code == 1 and (difference["name"], difference["count"], difference["worst"]) == ("z", 1, 0)
+
+
+def test_what_is_expected_without_a_file(capsys):
+    values = ",".join(map(str, Y))
+    assert run(capsys, *BUFFERS, *PARTS, "--expect", f"y={values}:float:0")[0] == 0
+    code, out, _ = run(capsys, *BUFFERS, *PARTS, "--expect", "y=zeros:16:float:0:100")
+    assert code == 1 and "values differ from zeros:16:float, most at [15]" in out
+    assert run(capsys, *BUFFERS, *PARTS, "--expect", "y=zeros:16:float:0:200")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "buffer, kept, good",
+    [
+        ("bfloat", np.array([1.5, 2], np.float32), True),
+        ("bfloat", np.array([0x3FC0, 0x4000], np.uint16), True),  # the bits, as --save writes them
+        ("bfloat", np.array([1, 2], np.int32), False),
+        ("half", np.array([1.5, 2]), True),  # an oracle's float64
+        ("int", np.array([1, 2]), True),  # NumPy's int64
+        ("uint", np.array([1, 2]), False),
+        ("long", np.array([1, 2], np.int32), False),
+        ("bool", np.array([1, 1], np.uint8), False),
+    ],
+)
+def test_types_that_may_be_expected(buffer, kept, good):
+    np.save("kept.npy", kept)
+    option = parse_buffer(
+        f"0={'1.5,2' if buffer in ('bfloat', 'half') else '1,1' if buffer == 'bool' else '1,2'}:{buffer}"
+    )
+    expected = parse_expected("0=kept.npy:0")
+    if good:
+        assert difference(expected, option, option.values) is None
+        assert difference(expected, option, option.values[::-1].copy()).count == 2
+    else:
+        with pytest.raises(UsageError, match=f"its dtype is {kept.dtype}, and the buffer's is {option.dtype}; save"):
+            difference(expected, option, option.values)
 
 
 def test_findings_may_be_allowed_with_a_reason(capsys):
@@ -153,7 +194,18 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
         ([*BUFFERS, "--buffer", "x=zeros:4:float", *PARTS], ["x is given twice"]),
         ([*BUFFERS, *PARTS, "--expect", "w=y.npy"], ["no --buffer has name w"]),
         ([*BUFFERS, *PARTS, "--expect", "y=none.npy"], ["none.npy", "no such file"]),
-        ([*BUFFERS, *PARTS, "--expect", "y=x.npy"], ["it has 64 values, and the buffer 16"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=x.npy"], ["its shape is 64, and the buffer's is 16"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=square.npy"], ["its shape is 4 x 4, and the buffer's is 16"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=1,2:float"], ["its shape is 2, and the buffer's is 16"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=ones:4,4:float"], ["its shape is 4 x 4, and the buffer's is 16"]),
+        (
+            [*BUFFERS, *PARTS, "--expect", "y=whole.npy"],
+            ["dtype is int64, and the buffer's is float32; save it as float32"],
+        ),
+        ([*BUFFERS, *PARTS, "--expect", "y=half.npy"], ["dtype is float16, and the buffer's is float32"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=ones:16:int"], ["dtype is int32, and the buffer's is float32"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=random:16:float"], ["INDEX=FILE.npy"]),
+        ([*BUFFERS, *PARTS, "--expect", "y=1"], ["INDEX=FILE.npy"]),
         ([*BUFFERS, *PARTS, "--expect", "y=y.npy:-1"], ["a tolerance is a number from 0 on"]),
         ([*BUFFERS, *PARTS, "--expect", "z=y.npy"], ["no kernel has that buffer"]),
         ([*BUFFERS, *PARTS, "--allow", "parts:7"], ["the reason must be there"]),

@@ -209,3 +209,34 @@ def test_conditionals_nest_and_keep_their_lines():
     assert found.count("\n") == 2 and found.count("arm<decltype(") == 14  # six, and those in the copies
     assert found.startswith("half r = a ? metal::metal_detail::arm<decltype(")
     assert found.endswith(",\n z = 0;") and "(f<b, c>(x)) :\n" in found and "> >" not in found
+
+
+LISTED = """
+struct Three {
+    float v[3];
+    thread Three &operator=(initializer_list<float> from) thread {
+        size_t k = 0;
+        for (float one : from) v[k++] = one;
+        return *this;
+    }
+};
+struct Buffer { uint n; };
+static inline void add(coherent device Buffer &to, coherent(device) device const uint *from,
+                       device coherent uint *out) {
+    to.n += from[0];
+    out[0] = to.n;
+}
+kernel void f(coherent device Buffer *b [[buffer(0)]], coherent(system) device uint *out [[buffer(1)]]) {
+    Three three;
+    three = {1, 2, 4};
+    uint coherent = uint(three.v[0] + three.v[1] + three.v[2]);
+    out[1] = coherent * 2;
+    add(b[0], out + 1, out);
+}
+"""
+
+
+def test_lists_and_coherent_memory(tmp_path):
+    b, out = np.array([3], np.uint32), np.zeros(2, np.uint32)
+    compile_text(tmp_path, LISTED).run("f", [b, out])
+    assert (b[0], out.tolist()) == (17, [17, 14])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import metalc
-from pipeline.checking.running import open_checker
+from pipeline.checking.shaders import open_checker
 from pipeline.device.core import _core
 from pipeline.device.findings import finding
 from support.paths import TESTS

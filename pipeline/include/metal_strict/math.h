@@ -149,12 +149,18 @@ STRICT_EVERY_FLOAT(STRICT_GEOMETRIES)
 #undef STRICT_GEOMETRIES
 #undef STRICT_GEOMETRY
 
+#define STRICT_GEOMETRIC                                                                              \
+    using metal::dot, metal::length, metal::length_squared, metal::distance, metal::distance_squared, \
+        metal::normalize, metal::reflect, metal::refract, metal::cross, metal::faceforward;
 namespace precise {
 STRICT_MATH
-}
+STRICT_GEOMETRIC
+}  // namespace precise
 namespace fast {
 STRICT_MATH
-}
+STRICT_GEOMETRIC
+}  // namespace fast
+#undef STRICT_GEOMETRIC
 }  // namespace metal
 #undef STRICT_MATH
 #undef STRICT_PARTS

@@ -17,6 +17,7 @@ struct matrix {
     constexpr vec<T, R> operator[](int i) const __constant { return columns[i]; }
     const __private vec<T, R> &operator[](int) const __private;
     __private vec<T, R> &operator[](int) __private;
+    const __generic vec<T, R> &operator[](int) const __generic;
     const __global vec<T, R> &operator[](int) const __global;
     __global vec<T, R> &operator[](int) __global;
     const __local vec<T, R> &operator[](int) const __local;

@@ -1,7 +1,19 @@
 // Type traits, and whatever else Metal has from C++'s standard library, in namespace metal.
 #pragma once
 
+namespace std {
+template <typename E>
+struct initializer_list {
+    const __private E *first;
+    unsigned long count;
+    const __private E *begin() const { return first; }
+    const __private E *end() const { return first + count; }
+    unsigned long size() const { return count; }
+};
+}  // namespace std
+
 namespace metal {
+using std::initializer_list;
 
 template <typename T, T v>
 struct integral_constant {
