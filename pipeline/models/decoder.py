@@ -78,7 +78,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens
-        self.vocab_size, self.context = c.vocab, c.context
+        self.vocab_size, self.context = c.vocab, self.longest()
 
     @property
     def device(self) -> Device:
@@ -115,6 +115,12 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.rope = Rope.read(
             fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
         )
+
+    def longest(self) -> int:
+        """The most positions of a text; fewer than max_position_embeddings where the model computes a longer one in
+        another way."""
+        ropes = [rope for rope in (*getattr(self, "ropes", ()), getattr(self, "rope", None)) if rope is not None]
+        return min([self.config.context, *(rope.positions for rope in ropes if rope.positions)])
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab] of all rows, or of the first `leading` ones, and

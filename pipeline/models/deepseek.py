@@ -1,10 +1,15 @@
-"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM) and GLM-4.7-Flash
-(Zhipu AI 2025; Glm4MoeLiteForCausalLM), which is V3 with defaults of its own: latent attention, leading dense layers,
-then mixtures of experts with groups and experts that every token takes."""
+"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM): latent attention,
+leading dense layers, then mixtures of experts with groups and experts that every token takes; and the families that
+differ from V3 in settings, each of which has a line in KINDS.
+
+DeepSeek-V3.2 and GLM-5 attend to the `index_topk` positions that an indexer chooses. It chooses all of them up to that
+length, and longer texts are refused.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..graph.builder import Pipeline
 from ..graph.steps.expert_layer import Mlp
@@ -21,7 +26,44 @@ from .row_state import Rows
 
 
 @dataclass(frozen=True)
+class Kind:
+    """How a family differs from DeepSeek-V3.
+
+    second       V2: softmax scores, biases of the MLPs
+    layer_types  whether mlp_layer_types says which layers are without experts
+    leading      the number of layers without experts where nothing says it
+    mixture      False: no layer has experts
+    indexed      whether an indexer chooses positions
+    interleaved  whether rope_interleave says that neighbours turn; else they always do
+    eps, scale   of norms and of the experts' weights, where nothing says it
+    """
+
+    second: bool = False
+    layer_types: bool = False
+    leading: int = 3
+    mixture: bool = True
+    indexed: bool = False
+    interleaved: bool = True
+    eps: float = 1e-6
+    scale: float = 1.0
+
+
+KINDS = {
+    "deepseek_v2": Kind(second=True, leading=0),
+    "deepseek_v3": Kind(),
+    "deepseek_v32": Kind(layer_types=True, indexed=True, interleaved=False, scale=2.5),
+    "glm4_moe_lite": Kind(layer_types=True, leading=1, eps=1e-5, scale=1.8),
+    "glm_moe_dsa": Kind(layer_types=True, indexed=True, interleaved=False, eps=1e-5, scale=2.5),
+    "joyai_llm_flash": Kind(),
+    "kimi_k2": Kind(),
+    "youtu": Kind(mixture=False),
+}
+
+
+@dataclass(frozen=True)
 class Config(Shape):
+    kind: Kind
+    seen: int  # positions up to which all are seen; 0: any number
     experts: int
     top_k: int
     expert_hidden: int
@@ -43,43 +85,63 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        kind = f.config["model_type"]
-        third, lite = kind != "deepseek_v2", kind == "glm4_moe_lite"
-        f.only(hidden_act="silu", moe_layer_freq=1, scoring_func="sigmoid" if third else "softmax")
-        method = (
-            f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
-        )
-        if not third:
-            f.only(norm_topk_prob=False)
-        hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
-        shape = f.shape(eps=1e-5 if lite else 1e-6)
+        kind = KINDS[f.config["model_type"]]
+        shape = f.shape(eps=kind.eps)
+        f.only(hidden_act="silu")
+        if kind.indexed:
+            f.check(f.config.get("q_lora_rank") is not None, "q_lora_rank = null; the indexer needs compressed queries")
+            f.kinds("layer_types", shape["layers"], ("indexed_attention",))
         return cls(
             **shape,
-            **f.mixture("n_routed_experts"),
-            expert_hidden=hidden,
-            shared_hidden=hidden * f.whole("n_shared_experts", 1),
+            kind=kind,
+            seen=f.whole("index_topk") if kind.indexed else 0,
+            **(cls._mixture(f, kind, shape["layers"]) if kind.mixture else NO_MIXTURE | cls._all_dense(shape["layers"])),
             mlp_hidden=f.whole("intermediate_size"),
-            dense=cls._dense(f, kind, shape["layers"]),
             q_rank=f.whole("q_lora_rank", 0),
             rank=f.whole("kv_lora_rank"),
             nope=f.dim("qk_nope_head_dim"),
             turning=f.dim("qk_rope_head_dim"),
             v_dim=f.dim("v_head_dim"),
-            scoring="sigmoid" if third else "softmax",
-            groups=f.whole("n_group", 1) if grouped else 1,
-            top_groups=f.whole("topk_group", 1) if grouped else 1,
-            norm_topk_prob=third and f.flag("norm_topk_prob", True),
-            scale=f.number("routed_scaling_factor", 1.8 if lite else 1.0),
+            scoring="softmax" if kind.second else "sigmoid",
             biased=f.flag("attention_bias"),
-            mlp_biased=not third and f.flag("mlp_bias"),
+            mlp_biased=kind.second and f.flag("mlp_bias"),
         )
 
     @staticmethod
-    def _dense(f: Fields, kind: str, layers: int) -> tuple[bool, ...]:
-        """Whether each layer is without experts."""
-        leading = f.whole("first_k_dense_replace", {"deepseek_v3": 3, "glm4_moe_lite": 1}.get(kind, 0), least=0)
-        kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse")) if kind == "glm4_moe_lite" else []
-        return tuple(each == "dense" for each in kinds) or tuple(layer < leading for layer in range(layers))
+    def _all_dense(layers: int) -> dict[str, Any]:
+        return {"dense": (True,) * layers}
+
+    @staticmethod
+    def _mixture(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:
+        f.only(moe_layer_freq=1, scoring_func="softmax" if kind.second else "sigmoid")
+        if kind.second:
+            method = f.choice("topk_method", "greedy", "group_limited_greedy")
+            f.only(norm_topk_prob=False)
+        else:
+            method = f.choice("topk_method", "noaux_tc")
+        hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
+        return {
+            **f.mixture("n_routed_experts"),
+            "expert_hidden": hidden,
+            "shared_hidden": hidden * f.whole("n_shared_experts", 1),
+            "dense": f.leading_dense(layers, kind.leading, listed=kind.layer_types),
+            "groups": f.whole("n_group", 1) if grouped else 1,
+            "top_groups": f.whole("topk_group", 1) if grouped else 1,
+            "norm_topk_prob": not kind.second and f.flag("norm_topk_prob", True),
+            "scale": f.number("routed_scaling_factor", kind.scale),
+        }
+
+
+NO_MIXTURE: dict[str, Any] = {
+    "experts": 1,
+    "top_k": 1,
+    "expert_hidden": 0,
+    "shared_hidden": 0,
+    "groups": 1,
+    "top_groups": 1,
+    "norm_topk_prob": False,
+    "scale": 1.0,
+}
 
 
 class Layer(DecoderLayer):
@@ -96,6 +158,8 @@ class Layer(DecoderLayer):
         self.kv_a_bias = load.array(f"{attention}.kv_a_proj_with_mqa.bias", (c.rank + c.turning,)) if c.biased else None
         self.kv_norm = load.array(f"{attention}.kv_a_layernorm.weight", (c.rank,))
         self.kv_b = self._kv_b(load, attention, c)
+        if c.kind.indexed:
+            load.checkpoint.pass_over(f"{attention}.indexer.")
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.v_dim))
         self.o_bias = load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.biased else None
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
@@ -105,7 +169,7 @@ class Layer(DecoderLayer):
         else:
             corrected = c.scoring == "sigmoid"
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
-            self.correction = load.array(f"{mlp}.gate.e_score_correction_bias", (c.experts,)) if corrected else None
+            self.correction = weights.correction(load, mlp, c.experts) if corrected else None
             self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
             self.biases = weights.dense_biases(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden, c.mlp_biased)
@@ -134,9 +198,12 @@ class Deepseek(Decoder[Config, Layer]):
             fields.config,
             self.config.turning,
             fields.source,
-            interleaved=fields.flag("rope_interleave", True),
+            interleaved=not self.config.kind.interleaved or fields.flag("rope_interleave", True),
             partial=False,
         )
+
+    def longest(self) -> int:
+        return min(super().longest(), self.config.seen or self.config.context)
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)

@@ -43,6 +43,15 @@ def qkv(load: Loader, attention: str, c: Shape) -> tuple[Stored, Stored, Stored]
     )
 
 
+def fused_qkv(load: Loader, attention: str, c: Shape, name: str = "qkv_proj") -> tuple[WeightLike, ...]:
+    """Query, key and value projections whose rows lie one behind another in one matrix; or apart, as some formats have
+    them."""
+    if not has(load, f"{attention}.{name}"):
+        return qkv(load, attention, c)
+    sizes = (c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim)
+    return load.split(f"{attention}.{name}", (sum(sizes), c.hidden), sizes)
+
+
 def attention_biases(
     load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True
 ) -> tuple[MaybeBiases, Storage | None]:
@@ -80,6 +89,15 @@ def dense_biases(load: Loader, mlp: str, dim: int, hidden: int, biased: bool) ->
         load.array(f"{mlp}.up_proj.bias", (hidden,)),
         load.array(f"{mlp}.down_proj.bias", (dim,)),
     )
+
+
+CORRECTIONS = ("gate.e_score_correction_bias", "e_score_correction_bias", "gate.expert_bias", "expert_bias")
+
+
+def correction(load: Loader, mlp: str, count: int) -> Storage:
+    """What is added to the scores of experts [count] where they are chosen, by whichever name it has."""
+    name = next((name for name in CORRECTIONS if load.has(f"{mlp}.{name}")), CORRECTIONS[0])
+    return load.array(f"{mlp}.{name}", (count,))
 
 
 def experts(

@@ -35,9 +35,11 @@ NOT_OF_A_CLASS = {
     "rope_scaling",
     # Features that published files name and that these families have not: any value but the usual one is refused.
     "attention_bias",
+    "clip_qkv",
     "mlp_bias",
     "moe_layer_freq",
     "norm_topk_prob",
+    "num_key_value_heads",
     "position_embedding_type",
     "scoring_func",
     "topk_method",

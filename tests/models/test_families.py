@@ -122,7 +122,7 @@ def test_dispatches(case, tmp_path):
 
 
 REFUSED = {
-    "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+    "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}},
     "qwen3_moe": {"hidden_act": "relu"},
     "mixtral": {"hidden_act": "gelu"},
     "olmoe": {"clip_qkv": 8.0},
@@ -142,7 +142,7 @@ def test_features_that_are_refused(case, key, tmp_path):
     files.write_folder(tmp_path, case, {"config": made["config"] | {key: REFUSED[case][key]}, "tensors": {}})
     with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(UnsupportedError) as refused:
         p.load_model(checkpoint)
-    word = key if key != "rope_parameters" else "longrope"
+    word = key if key != "rope_parameters" else "axial"
     assert word in str(refused.value) and "config.json" in str(refused.value)
 
 

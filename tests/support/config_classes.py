@@ -28,9 +28,19 @@ LEFT_OUT = {
     "use_cache",
     "vocab_size_per_layer_input",
 }
+# Families whose configuration is that of another one.
+LIKE = {"kimi_k2": "deepseek_v3", "joyai_llm_flash": "deepseek_v3"}
+# Where the code of a family lies, if not in a package of its name.
+CODE = {"gemma3_text": "gemma3", "gemma4_text": "gemma4", "internlm3": "llama", "iquestcoder": "llama"}
+# Families in which a part of a head may turn.
+PARTIAL = ("glm4_moe", "glm4v_moe_text", "gemma4_text", "phi3")
+# Classes that give rope_parameters their default when an object is made.
+MADE_LATER = ("gpt_oss", "gemma4_text", "ministral3")
 # What the classes take besides their fields.
 MORE = {
     "glm4_moe": {"partial_rotary_factor": 0.5},
+    "glm4v_moe_text": {"partial_rotary_factor": 0.5},
+    "solar_open": {"partial_rotary_factor": 1.0},
     "gemma3_text": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
 }
@@ -40,15 +50,17 @@ def class_defaults(model_type: str) -> dict[str, Any]:
     """The values of the keys of config.json that are absent, by the class's fields and by what it makes of them."""
     from transformers import CONFIG_MAPPING
 
-    made = CONFIG_MAPPING[model_type]
+    made = CONFIG_MAPPING[LIKE.get(model_type, model_type)]
     fields = {field.name: field for field in dataclasses.fields(made)}
     own = [name for name in made.__annotations__ if name in fields and name not in LEFT_OUT]
     found = {name: fields[name].default for name in own}
     if isinstance(made.default_theta, float) and model_type != "gemma4_text":
         found["rope_theta"] = made.default_theta
-    if found["rope_parameters"] is None and model_type in ("gpt_oss", "gemma4_text"):  # made when an object is
+    if found["rope_parameters"] is None and model_type in MADE_LATER:  # made when an object is
         rope = made().rope_parameters
-        found["rope_parameters"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+        found["rope_parameters"] = {
+            key: value for key, value in rope.items() if key != "rope_theta" or value != made.default_theta
+        }
     return found | MORE.get(model_type, {})
 
 
@@ -71,11 +83,19 @@ NEEDED: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "hidden_size_per_layer_input": 0,
     },
-    "deepseek_v2": {"num_experts_per_tok": 2, "head_dim": None},
-    "deepseek_v3": {"head_dim": None},
-    "glm4_moe_lite": {"head_dim": None},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
 }
-LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")  # whose heads have sizes of their own
+LATENT = (
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "joyai_llm_flash",
+    "kimi_k2",
+    "youtu",
+)  # whose heads have sizes of their own
 LINEAR, PLAIN = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 500000.0}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -106,7 +126,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def made_config(model_type: str, change: str) -> dict[str, Any]:
     """config.json of a case."""
-    config = {"model_type": model_type, **SMALL, **NEEDED.get(model_type, {}), **CHANGES[change]}
+    latent = {"head_dim": None} if model_type in LATENT else {}
+    config = {"model_type": model_type, **SMALL, **latent, **NEEDED.get(model_type, {}), **CHANGES[change]}
     return {key: None if value == "null" else value for key, value in config.items() if value is not None}
 
 
@@ -126,6 +147,8 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
+    if model_type == "ministral3" and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
+        return None
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads
@@ -134,7 +157,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     if model_type == "gemma4_text":
         found["kv_heads"] = config.get("num_key_value_heads", 4)
     turned = 2 * len(ropes[0]["inv_freq"])
-    if turned != found["head_dim"] and model_type not in ("glm4_moe", "gemma4_text"):  # as well
+    if turned != found["head_dim"] and model_type not in PARTIAL:  # as well
         return None
     return found | {"ropes": ropes}
 
@@ -181,7 +204,7 @@ def _frequencies(model_type: str, c: Any) -> list[dict[str, Any]]:
     """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
     import importlib
 
-    package = {"gemma3_text": "gemma3", "gemma4_text": "gemma4"}.get(model_type, model_type)
+    package = CODE.get(model_type, LIKE.get(model_type, model_type))
     module = importlib.import_module(f"transformers.models.{package}.modeling_{package}")
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)
