@@ -74,7 +74,8 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
         self.final_norm = load.array("model.norm.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
-        self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
+        self.load_more(load)
+        self.counts = Storage.zeros((c.layers, max(getattr(c, "experts", 1), 1)), "u32")
         self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens
@@ -121,6 +122,9 @@ class Decoder(Generic[ConfigT, LayerT]):
         another way."""
         ropes = [rope for rope in (*getattr(self, "ropes", ()), getattr(self, "rope", None)) if rope is not None]
         return min([self.config.context, *(rope.positions for rope in ropes if rope.positions)])
+
+    def load_more(self, load: Loader) -> None:
+        """Takes the weights that a family has besides its layers, the embedding, the last norm and the head."""
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab] of all rows, or of the first `leading` ones, and

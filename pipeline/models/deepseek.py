@@ -95,7 +95,7 @@ class Config(Shape):
             **shape,
             kind=kind,
             seen=f.whole("index_topk") if kind.indexed else 0,
-            **(cls._mixture(f, kind, shape["layers"]) if kind.mixture else NO_MIXTURE | cls._all_dense(shape["layers"])),
+            **(cls._mixture if kind.mixture else cls._dense)(f, kind, shape["layers"]),
             mlp_hidden=f.whole("intermediate_size"),
             q_rank=f.whole("q_lora_rank", 0),
             rank=f.whole("kv_lora_rank"),
@@ -108,8 +108,8 @@ class Config(Shape):
         )
 
     @staticmethod
-    def _all_dense(layers: int) -> dict[str, Any]:
-        return {"dense": (True,) * layers}
+    def _dense(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:
+        return NO_MIXTURE | {"dense": (True,) * layers}
 
     @staticmethod
     def _mixture(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:

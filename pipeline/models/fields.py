@@ -63,6 +63,12 @@ class Fields:
     def flag(self, key: str, default: bool = False) -> bool:
         return boolean(self.config, key, default, source=self.source)
 
+    def with_values(self, **values: object) -> Fields:
+        """The same configuration with other values."""
+        made = Fields(self.given, self.source)
+        made.config = self.config | values
+        return made
+
     def part(self, key: str) -> Fields:
         """The object at `key`; an empty one where there is none."""
         value = self.config.get(key)

@@ -337,7 +337,7 @@ VARIANTS = {
 _DENSE = {"intermediate_size": 288}
 _YARN = {"factor": 16.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0}
 _SHORT = {"original_max_position_embeddings": 96, "long_factor": [2.0] * 12}
-# Families that a file of another one computes, with settings of their own.
+# Further families: those that a file of another one computes, with settings of their own, and those that have a file.
 _SETTINGS = {
     "ministral": Case("ministral", _DENSE | {"sliding_window": 8, "layer_types": _WINDOWS}),
     "ministral3": Case(
@@ -411,7 +411,27 @@ _SETTINGS |= {
     ),
     "youtu": Case("youtu", {name: _INDEXED[name] for name in _SIZES} | {"rope_parameters": _rope(1e5)}),
 }
+_LOCAL = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 96}
+_SETTINGS |= {
+    "minimax_m2": Case("minimax_m2", _LOCAL | {"rotary_dim": 16, "rope_parameters": _rope(1e6)}),
+    "ernie4_5_moe": Case(
+        "ernie4_5_moe",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "moe_num_experts": 6,
+            "moe_k": 2,
+            "moe_intermediate_size": 96,
+            "moe_layer_interval": 2,
+        },
+    ),
+    "hunyuan_v1_dense": Case(
+        "hunyuan_v1_dense", _DENSE | {"rope_parameters": _rope(1e4, "dynamic", alpha=100.0, factor=1.0)}
+    ),
+    "hunyuan_v1_moe": Case("hunyuan_v1_moe", {"intermediate_size": 96, "num_experts": 6, "moe_topk": 2}),
+}
 # Of those: other weights, where two logits or two scores are too close to tell.
-_SEEDS = {"seed_oss": "3 "}
+_SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 "}
 VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
 ALL = CASES | VARIANTS
