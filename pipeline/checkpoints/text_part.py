@@ -50,6 +50,7 @@ class Whole:
 WHOLES = {
     "gemma3": Whole("gemma3_text", fixed=True, left_out=_GEMMA3),
     "gemma4": Whole("gemma4_text", fixed=True),
+    "gemma4_unified": Whole("gemma4_unified_text", fixed=True),
     "glm4v_moe": Whole("glm4v_moe_text", fixed=True),
     "kimi_k25": Whole("deepseek_v3", tied=True),
     "mistral3": Whole("mistral", tied=True),

@@ -39,6 +39,7 @@ FAMILIES = {  # model_type → "module.class"
     "gpt_oss": "gpt_oss.GptOss",
     "gemma3_text": "gemma3_text.Gemma3",
     "gemma4_text": "gemma4_text.Gemma4",
+    "gemma4_unified_text": "gemma4_text.Gemma4",
     "glm4_moe": "glm4_moe.Glm4Moe",
     "glm4v_moe_text": "glm4_moe.Glm4Moe",
     "solar_open": "glm4_moe.Glm4Moe",

@@ -49,6 +49,7 @@ class Fields:
     def __init__(self, config: dict[str, Any], source: str, *, class_defaults: bool = False) -> None:
         """class_defaults: whether keys that are absent have the values of transformers' configuration class."""
         self.given = config
+        self.class_defaults = class_defaults
         self.config = with_defaults(config) if class_defaults else config
         self.source = source
 

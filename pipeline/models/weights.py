@@ -114,9 +114,7 @@ def experts(
             )
         if has(load, f"{stack}.gate_up_proj"):
             if _inputs_first(load, f"{stack}.gate_up_proj", (count, dim, 2 * hidden)):
-                shape, sizes = (count, 2 * hidden, dim), (hidden, hidden)
-                gate, up = load.split(f"{stack}.gate_up_proj", shape, sizes, transposed=True)
-                return gate, up, load.transposed(f"{stack}.down_proj", (count, dim, hidden))
+                return _transposed_halves(load, stack, count, dim, hidden)
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
     if count > len(load.checkpoint.tensors) + FEW:  # before as many names are made
@@ -134,6 +132,11 @@ def _inputs_first(load: Loader, name: str, shape: tuple[int, ...]) -> bool:
     """Whether a stack is stored as [experts, inputs, outputs], which Qwen3-VL's published files are."""
     info = load.checkpoint.tensors.get(name)
     return info is not None and tuple(info.shape) == shape and shape[1] != shape[2]
+
+
+def _transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> GateUpDown:
+    gate, up = load.split(f"{stack}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), transposed=True)
+    return gate, up, load.transposed(f"{stack}.down_proj", (count, dim, hidden))
 
 
 def halves(load: Loader, gate_up: str, down: str, count: int, dim: int, hidden: int) -> GateUpDown:

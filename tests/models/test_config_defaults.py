@@ -113,7 +113,7 @@ def test_every_key_that_a_family_reads_has_its_default(name):
     read = set()
     family(config_classes.made_config(name, "small"), read)
     assert {"hidden_size", "num_hidden_layers", "rope_parameters", "rope_theta"} - read <= {"rope_theta"}
-    more = {"rope_theta"} if name == "gemma4_text" else set()  # its classes have one for each type of layer
+    more = {"rope_theta"} if name in config_classes.GEMMA4 else set()  # its classes have one for each type of layer
     assert read <= set(defaults.defaults_of(name)) | NOT_OF_A_CLASS | more
 
 

@@ -128,7 +128,7 @@ REFUSED = {
     "olmoe": {"clip_qkv": 8.0},
     "gpt_oss": {"swiglu_limit": 5.0},
     "gemma3_text": {"hidden_activation": "relu"},
-    "gemma4_text": {"hidden_size_per_layer_input": 32, "enable_moe_block": False},
+    "gemma4_text": {"use_bidirectional_attention": "all"},
     "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
     "glm4_moe": {"scoring_func": "softmax"},
     "glm4_moe_lite": {"scoring_func": "softmax", "topk_method": "greedy"},

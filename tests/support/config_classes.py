@@ -26,16 +26,16 @@ LEFT_OUT = {
     "router_aux_loss_coef",
     "router_jitter_noise",
     "use_cache",
-    "vocab_size_per_layer_input",
 }
 # Families whose configuration is that of another one.
 LIKE = {"kimi_k2": "deepseek_v3", "joyai_llm_flash": "deepseek_v3"}
 # Where the code of a family lies, if not in a package of its name.
 CODE = {"gemma3_text": "gemma3", "gemma4_text": "gemma4", "internlm3": "llama", "iquestcoder": "llama"}
+GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 # Families in which a part of a head may turn.
-PARTIAL = ("glm4_moe", "glm4v_moe_text", "minimax_m2", "gemma4_text", "phi3")
+PARTIAL = ("glm4_moe", "glm4v_moe_text", "minimax_m2", "phi3", *GEMMA4)
 # Classes that give rope_parameters their default when an object is made.
-MADE_LATER = ("gpt_oss", "gemma4_text", "ministral3")
+MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3")
 # What the classes take besides their fields.
 MORE = {
     "glm4_moe": {"partial_rotary_factor": 0.5},
@@ -43,6 +43,7 @@ MORE = {
     "solar_open": {"partial_rotary_factor": 1.0},
     "gemma3_text": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
+    "gemma4_unified_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
 }
 
 
@@ -54,7 +55,7 @@ def class_defaults(model_type: str) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(made)}
     own = [name for name in made.__annotations__ if name in fields and name not in LEFT_OUT]
     found = {name: fields[name].default for name in own}
-    if isinstance(made.default_theta, float) and model_type != "gemma4_text":
+    if isinstance(made.default_theta, float) and model_type not in GEMMA4:
         found["rope_theta"] = made.default_theta
     if found["rope_parameters"] is None and model_type in MADE_LATER:  # made when an object is
         rope = made().rope_parameters
@@ -152,9 +153,9 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads
-    first = getattr(c, "head_dim", None) if model_type != "gemma4_text" else config.get("head_dim", 256)
+    first = getattr(c, "head_dim", None) if model_type not in GEMMA4 else config.get("head_dim", 256)
     found["head_dim"] = first or c.hidden_size // heads
-    if model_type == "gemma4_text":
+    if model_type in GEMMA4:
         found["kv_heads"] = config.get("num_key_value_heads", 4)
     turned = 2 * len(ropes[0]["inv_freq"])
     if turned != found["head_dim"] and model_type not in PARTIAL:  # as well

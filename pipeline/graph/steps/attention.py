@@ -153,10 +153,12 @@ class Attention(Step):
         *,
         weight_offset: float = 0.0,
         interleaved: bool = False,
+        flat: bool = False,
         name: str = "heads",
     ) -> Tensor:
         """The heads of x [R, heads · head_dim], normed by the weights `norm` [head_dim] and turned, as
-        :meth:`heads_to_cache` does with queries: [R, heads, head_dim]. For heads that go to no cache."""
+        :meth:`heads_to_cache` does with queries: [R, heads, head_dim], or `flat`
+        as x. For heads that go to no cache."""
         width = x.shape[-1]
         self.check_rows(x, name, width)
         if heads < 1 or width % heads:
@@ -171,7 +173,7 @@ class Attention(Step):
         weight, kind = x, 0
         if norm is not None:
             weight, kind = self.float_vector(norm, "norm", f"{name}.norm", ((dim,),), name), _core.NORM_HEAD
-        y = self.scratch(name, (self.rows, heads, dim))
+        y = self.scratch(name, (self.rows, width) if flat else (self.rows, heads, dim))
         self.add(  # without keys and values: y stands for their caches, which are not touched
             name,
             f"heads_to_cache_{weight.dtype}_f32",

@@ -26,13 +26,15 @@ TIED = 1.0
 class Case:
     """model_type: of transformers; config: its arguments beside COMMON; zero_centred: norms add 1 to their weight;
     mxfp4: experts are on MXFP4's grid; seed: for other weights, where two
-    logits or two experts' scores are too close to tell."""
+    logits or two experts' scores are too close to tell; whole: what a model that sees, too, has beside its text_config,
+    which is `config` then."""
 
     model_type: str
     config: dict = field(default_factory=dict)
     zero_centred: bool = False
     mxfp4: bool = False
     seed: str = ""
+    whole: dict = field(default_factory=dict)
 
     def transposed(self, name: str) -> bool:
         """Whether transformers stores the matrix as [inputs, outputs]."""
@@ -40,7 +42,8 @@ class Case:
 
     @property
     def arguments(self) -> dict:
-        return {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
+        own = {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
+        return {"text_config": own, **self.whole} if self.whole else own
 
     def gain(self, name: str) -> float:
         """Of a matrix. An embedding that is the head, too, must not say most about its own token."""
@@ -53,8 +56,8 @@ class Case:
         if name.endswith(("bias", "sinks")):
             return 0.0
         if name == "model.norm.weight" and self.scaled_embedding:
-            return 12.0 if self.model_type == "gemma4_text" else 6.0
-        if self.model_type == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
+            return 12.0 if self.model_type.startswith("gemma4") else 6.0
+        if self.model_type.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             return 0.5  # its scores are not divided by anything
         return 0.0 if self.zero_centred else 1.0
 
@@ -431,7 +434,64 @@ _SETTINGS |= {
     ),
     "hunyuan_v1_moe": Case("hunyuan_v1_moe", {"intermediate_size": 96, "num_experts": 6, "moe_topk": 2}),
 }
+_GEMMA4 = {"enable_moe_block": False, "num_experts": None, "top_k_experts": None, "moe_intermediate_size": None}
+_UNIFIED = ("intermediate_size", "sliding_window", "layer_types", "global_head_dim", "rope_parameters")
+_SETTINGS |= {
+    "gemma4_dense": _variant("gemma4_text", _GEMMA4),
+    "gemma4_small": _variant(
+        "gemma4_text",
+        _GEMMA4
+        | {
+            "attention_k_eq_v": False,
+            "num_global_key_value_heads": None,
+            "hidden_size_per_layer_input": 32,
+            "vocab_size_per_layer_input": 61,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "layer_types": _WINDOWS[1:] + _WINDOWS[-1:],
+        },
+    ),
+    "gemma4_unified_text": Case(
+        "gemma4_unified_text",
+        {name: CASES["gemma4_text"].config[name] for name in _UNIFIED} | {"tie_word_embeddings": True},
+    ),
+}
+_SEEING = {
+    "vision_config": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "patch_size": 4,
+        "out_hidden_size": 256,
+    },
+    "tie_word_embeddings": False,
+}
+_DEEPSTACK = {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+_SETTINGS |= {
+    "glm4v_moe": Case(
+        "glm4v_moe",
+        _EXPERTS
+        | _DENSE
+        | {"rope_parameters": _rope(1e4, partial_rotary_factor=0.5, mrope_section=[4, 2, 2]), "attention_bias": True},
+        whole=_SEEING,
+    ),
+    "qwen3_vl_moe": Case(
+        "qwen3_vl_moe",
+        _DENSE
+        | {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96,
+            "rope_parameters": _rope(5e6, mrope_section=[6, 5, 5]),
+        },
+        whole=_SEEING
+        | {
+            "vision_config": _SEEING["vision_config"] | {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+        },
+    ),
+}
 # Of those: other weights, where two logits or two scores are too close to tell.
-_SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 "}
+_SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
 VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
 ALL = CASES | VARIANTS

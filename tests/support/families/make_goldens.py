@@ -39,7 +39,8 @@ def make(name: str, check: bool) -> None:
         golden = load(name)[0] if check else described(name, folder)
         write_folder(folder, name, golden)
         with margins_of_routers() as routers:
-            logits, chosen, margin = reference(folder, golden["config"]["vocab_size"])
+            config = golden["config"]
+            logits, chosen, margin = reference(folder, config.get("text_config", config)["vocab_size"])
     router = min(routers, default=np.inf)
     print(
         f"{name}: {len(golden['tensors'])} tensors, deviation of logits {logits.std():.2f}, margin of tokens "
@@ -63,11 +64,11 @@ def make(name: str, check: bool) -> None:
 def described(name: str, folder: Path) -> dict:
     """The configuration that transformers saves for the case, and names and shapes of its tensors."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     case = ALL[name]
     config = AutoConfig.for_model(case.model_type, **case.arguments)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    _class(bool(case.whole)).from_config(config, dtype=torch.float32).save_pretrained(folder)
     return {
         "config": json.loads((folder / "config.json").read_text()),
         "tensors": _shapes(folder / "model.safetensors"),
@@ -102,9 +103,9 @@ def reference(folder: Path, vocab: int):
     """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in
     float32."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model, report = AutoModelForCausalLM.from_pretrained(
+    sees = "text_config" in json.loads((folder / "config.json").read_text())
+    model, report = _class(sees).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     wrong = {kind: keys for kind, keys in report.items() if keys}
@@ -120,6 +121,12 @@ def reference(folder: Path, vocab: int):
             margin = min(margin, first - second)
             text.append(int(last.argmax()))
     return logits, text[PROMPT:], margin
+
+
+def _class(sees: bool):
+    import transformers
+
+    return transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
 
 
 def _shapes(file: Path) -> dict:
