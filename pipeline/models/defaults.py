@@ -16,7 +16,7 @@ __all__ = ["defaults_of", "with_defaults"]
 FILE = Path(__file__).parents[1] / "data" / "config_defaults.json"
 
 # Keys with which null says another thing than their absence: no window, one key-value head for each head and so on.
-NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank")
+NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank", "attention_value_scale")
 
 # Other names that a class takes for some keys.
 ALSO = {"internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"}}

@@ -46,6 +46,7 @@ NOT_OF_A_CLASS = {
     "qk_norm_type",
     "rotary_dim",
     "scoring_func",
+    "sliding_window_size",
     "topk_method",
     "use_cla",
     "use_mixed_mlp_moe",

@@ -33,7 +33,7 @@ LIKE = {"kimi_k2": "deepseek_v3", "joyai_llm_flash": "deepseek_v3"}
 CODE = {"gemma3_text": "gemma3", "gemma4_text": "gemma4", "internlm3": "llama", "iquestcoder": "llama"}
 GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 # Families in which a part of a head may turn.
-PARTIAL = ("glm4_moe", "glm4v_moe_text", "minimax_m2", "phi3", *GEMMA4)
+PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
 # Classes that give rope_parameters their default when an object is made.
 MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3")
 # What the classes take besides their fields.

@@ -491,6 +491,28 @@ _SETTINGS |= {
         },
     ),
 }
+_THREE = {"n_group": 3, "topk_group": 2, "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+_SETTINGS |= {
+    "olmo2": Case("olmo2", _DENSE | {"hidden_size": 192, "head_dim": "absent"}),
+    "olmo3": Case(
+        "olmo3",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "sliding_window": 8,
+            "layer_types": _WINDOWS,
+            "rope_parameters": {
+                "full_attention": _rope(5e5, "yarn", factor=4.0, original_max_position_embeddings=32),
+                "sliding_attention": _rope(5e5),
+            },
+        },
+    ),
+    "mimo_v2_flash": Case(
+        "mimo_v2_flash",
+        _DENSE | _THREE | {"v_head_dim": 24, "sliding_window": 8, "layer_types": _WINDOWS, "attention_bias": True},
+    ),
+}
 # Of those: other weights, where two logits or two scores are too close to tell.
 _SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
 VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
