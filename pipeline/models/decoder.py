@@ -49,6 +49,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
     partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
+    embedding      the name of the embedding
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -61,6 +62,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     layer_class: type[LayerT]
     rope: Rope
     partial_rope = False
+    embedding = "model.embed_tokens"
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
@@ -70,7 +72,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.prepare(fields)
         _check_layers(c.layers, checkpoint)
         load = Loader(checkpoint, device)
-        self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
+        self.embed = load.matrix(self.embedding, (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
         self.final_norm = load.array("model.norm.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))

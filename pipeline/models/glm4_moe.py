@@ -92,8 +92,6 @@ class Config(Shape):
     def read(cls, f: Fields) -> Config:
         kind = KINDS[f.config["model_type"]]
         f.only(hidden_act="silu", scoring_func="sigmoid", topk_method="noaux_tc")
-        if not kind.partial:
-            f.only(partial_rotary_factor=1.0)
         shape, hidden = f.shape(eps=1e-5), f.whole("moe_intermediate_size")
         experts, shared = kind.experts
         windows, dense = kind.windows(f, shape["layers"]), f.leading_dense(shape["layers"], listed=kind.layer_types)

@@ -60,7 +60,7 @@ class Olmo2(Decoder[Config, Layer]):
     def prepare(self, fields: Fields) -> None:
         if fields.config["model_type"] == "olmo2":
             super().prepare(fields)
-            self.ropes = (self.rope, self.rope)
+            self.ropes: tuple[Rope, ...] = (self.rope,)
             return
         config, dim = (
             fields.config | {"rope_parameters": self._parts(fields), "rope_scaling": None},
@@ -75,24 +75,21 @@ class Olmo2(Decoder[Config, Layer]):
     def _parts(f: Fields) -> dict[str, dict[str, Any]]:
         """The rotary embedding of each type of layer, as OLMo 3's class concludes it: it gives a common `rope_theta` to
         the first type that has none."""
-        given, scaling = f.part("rope_parameters").config, f.part("rope_scaling").config
-        full, sliding = (dict(f.part("rope_parameters").part(kind).config) for kind in (FULL, SLIDING))
+        given, scaling, made = f.part("rope_parameters"), f.part("rope_scaling").config, {}
         common = [f.given["rope_theta"]] if f.given.get("rope_theta") is not None else []
-        for part, kind in ((full | scaling, FULL), (sliding, SLIDING)):
+        for kind, more in ((FULL, scaling), (SLIDING, {})):
+            part = (given.part(kind).config or {"rope_type": "default"}) | more
             part.setdefault("rope_type", part.get("type", "default"))
             if part.get("rope_theta") is None:
                 part["rope_theta"] = common.pop() if common else 500000.0
-            given = given | {kind: part}
-        return {kind: given[kind] for kind in (FULL, SLIDING)}
+            made[kind] = part
+        return made
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         x = pipe.embed(at.tokens, self.embed)
-        names = ("rope_full", "rope_sliding")
         turns = [
-            pipe.rope_table(at.positions, rope, name)
-            for rope, name in zip(self.ropes, names)
-            if name == "rope_full" or any(c.windows)
+            pipe.rope_table(at.positions, rope, name) for rope, name in zip(self.ropes, ("rope_full", "rope_sliding"))
         ]
         for i, layer in enumerate(self.layers):
             last, window = i + 1 == c.layers, c.windows[i]

@@ -33,6 +33,14 @@ NOT_OF_A_CLASS = {
     "per_layer_config",  # which transformers writes itself
     "rope_interleave",
     "rope_scaling",
+    "hidden_size",  # and other sizes, which every file of a family outside of transformers gives
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_hidden_layers",
+    "vocab_size",
     # Features that published files name and that these families have not: any value but the usual one is refused.
     "attention_bias",
     "clip_qkv",

@@ -125,7 +125,7 @@ REFUSED = {
     "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}},
     "qwen3_moe": {"hidden_act": "relu"},
     "mixtral": {"hidden_act": "gelu"},
-    "olmoe": {"clip_qkv": 8.0},
+    "olmoe": {"hidden_act": "gelu"},
     "gpt_oss": {"swiglu_limit": 5.0},
     "gemma3_text": {"hidden_activation": "relu"},
     "gemma4_text": {"use_bidirectional_attention": "all"},

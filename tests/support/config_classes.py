@@ -36,6 +36,31 @@ GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
 # Classes that give rope_parameters their default when an object is made.
 MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3")
+# Families whose class lies beside their published weights: the keys that these may leave out. They give all sizes.
+OWN: dict[str, dict[str, Any]] = {
+    "bailing_moe": {
+        "hidden_act": "silu",
+        "head_dim": None,
+        "rms_norm_eps": 1e-06,
+        "tie_word_embeddings": False,
+        "rope_theta": 10000.0,
+        "use_bias": False,
+        "use_qkv_bias": False,
+        "use_qk_norm": False,
+        "norm_head": False,
+        "norm_softmax": False,
+        "norm_topk_prob": True,
+        "score_function": "softmax",
+        "n_group": 1,
+        "topk_group": 1,
+        "routed_scaling_factor": 1.0,
+        "first_k_dense_replace": 0,
+        "num_shared_experts": 0,
+        "moe_router_enable_expert_bias": False,
+        "moe_router_enable_shared_expert": True,
+        "moe_shared_expert_intermediate_size": None,
+    }
+}
 # What the classes take besides their fields.
 MORE = {
     "glm4_moe": {"partial_rotary_factor": 0.5},
@@ -51,6 +76,8 @@ def class_defaults(model_type: str) -> dict[str, Any]:
     """The values of the keys of config.json that are absent, by the class's fields and by what it makes of them."""
     from transformers import CONFIG_MAPPING
 
+    if model_type in OWN:
+        return OWN[model_type]
     made = CONFIG_MAPPING[LIKE.get(model_type, model_type)]
     fields = {field.name: field for field in dataclasses.fields(made)}
     own = [name for name in made.__annotations__ if name in fields and name not in LEFT_OUT]
@@ -85,6 +112,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 0,
     },
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "bailing_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
 }
 LATENT = (
@@ -137,7 +165,9 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     refuses it."""
     import transformers
 
-    made = transformers.CONFIG_MAPPING[model_type]
+    if model_type in OWN:
+        return None
+    made = transformers.CONFIG_MAPPING[LIKE.get(model_type, model_type)]
     try:
         c = made(
             **copy.deepcopy({key: value for key, value in config.items() if key != "model_type"})

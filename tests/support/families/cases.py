@@ -327,6 +327,7 @@ VARIANTS = {
     ),
     "mixtral_window": _variant("mixtral", {"sliding_window": 8}, "2 "),
     "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
+    "olmoe_clipped": _variant("olmoe", {"num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": 0.75}),
     "granitemoe_biases": _variant("granitemoe", _BIASED),
     "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
     "gemma3_biases": _variant("gemma3_text", _BIASED),
@@ -513,6 +514,28 @@ _SETTINGS |= {
         _DENSE | _THREE | {"v_head_dim": 24, "sliding_window": 8, "layer_types": _WINDOWS, "attention_bias": True},
     ),
 }
+_SETTINGS["bailing_moe"] = Case(
+    "bailing_moe",
+    _DENSE
+    | {
+        "hidden_size": 192,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 96,
+        "first_k_dense_replace": 1,
+        "n_group": 3,
+        "topk_group": 2,
+        "norm_topk_prob": True,
+        "score_function": "sigmoid",
+        "moe_router_enable_expert_bias": True,
+        "routed_scaling_factor": 2.5,
+        "use_qk_norm": True,
+        "partial_rotary_factor": 0.5,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 600000.0,
+    },
+)
 # Of those: other weights, where two logits or two scores are too close to tell.
 _SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
 VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
