@@ -13,6 +13,8 @@ from support.families.layouts import write_mlx
 
 import pipeline as p
 from pipeline.checkpoints.text_part import is_other_part
+from pipeline.errors import UsageError
+from pipeline.generation.requests import Failed
 
 # Devices know nothing of these settings.
 pytestmark = pytest.mark.one_processor
@@ -63,6 +65,19 @@ def test_a_bias_of_a_gguf_file(processor, tmp_path):
         model = p.load_model(checkpoint, device=processor)
         assert checkpoint.unused == () and model.config.biased and not model.config.output_biased
         assert np.isfinite(model.logits(tokens(5, 61), 5)).all()
+
+
+@pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa", "phi3"])
+def test_texts_that_would_be_computed_in_another_way(processor, name, tmp_path):
+    """An indexer that leaves positions out, and longrope's other factors, begin behind a length: it is the context."""
+    files.write_folder(tmp_path, name, golden.load(name)[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+    assert (model.config.context, model.context) == (128, 96)
+    with pytest.raises(UsageError, match="97"):
+        p.Generator(model, context=97)
+    events = list(p.Generator(model, context=96).run([p.Request(0, tuple([3] * 97), 1)]))
+    assert isinstance(events[-1], Failed)
 
 
 # Formats that differ within a layer

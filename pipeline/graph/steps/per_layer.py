@@ -48,6 +48,9 @@ class PerLayer(Latent, Norms):
         dim, hidden = gates.shape
         self.check_rows(x, name, hidden)
         self.check_shape(outs, name, hidden, dim)
+        if inputs.shape[1:] != (dim,) or inputs.shape[0] <= (self.rows - 1) * layers:
+            expected = f"(rows that {self.rows} rows of {layers} layers take, {dim})"
+            raise ShapeError(f"{self.named(name)}: {inputs.name} has shape {inputs.shape}, expected {expected}")
         stride = layers * dim
         gated = self.scratch(name + ".gate", (self.rows, stride))
         inner = self.scratch(name + ".inner", (self.rows, stride))
