@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..graph.builder import Pipeline
 from ..graph.steps.expert_layer import Mlp
-from ..graph.tensors import Tensor
+from ..graph.tensors import Storage, Tensor
 from . import weights
 from .cache import Cache
 from .decoder import Decoder, DecoderLayer
@@ -63,10 +63,17 @@ class Layer(DecoderLayer):
         self.dense = self._mlp(load, mlp, c, c.mlp_hidden) if c.dense[number] else None
         if self.dense is None:
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
-            name = f"{mlp}.moe_statics.e_score_correction_bias"
-            self.correction = load.array(name, (c.experts,), stored=(1, c.experts))
+            self.correction = self._correction(load, mlp, c)
             self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
             self.shared = self._mlp(load, f"{mlp}.shared_experts", c, c.shared_hidden) if c.shared_hidden else None
+
+    @staticmethod
+    def _correction(load: Loader, mlp: str, c: Config) -> Storage | None:
+        """What is added to the scores where experts are chosen; mlx-lm leaves it out."""
+        name = f"{mlp}.moe_statics.e_score_correction_bias"
+        if not load.has(name) and weights.has(load, f"{mlp}.switch_mlp.gate_proj"):
+            return None
+        return load.array(name, (c.experts,), stored=(1, c.experts))
 
     @staticmethod
     def _mlp(load: Loader, mlp: str, c: Config, hidden: int) -> Mlp:

@@ -131,6 +131,12 @@ REFUSED = {
     "gemma4_text": {"use_bidirectional_attention": "all"},
     "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
     "glm4_moe": {"scoring_func": "softmax"},
+    "iquestcoder": {"clip_qkv": 8.0, "use_sliding_window": True},
+    "internlm3": {"mlp_bias": False},
+    "ernie4_5_moe": {"moe_norm_min": 0.1},
+    "hunyuan_v1_moe": {"moe_topk": [2, 2, 2, 1, 2]},
+    "bailing_moe": {"use_bias": True, "norm_head": True, "score_function": "tanh"},
+    "gemma4_small": {"hidden_activation": "relu"},
     "glm4_moe_lite": {"scoring_func": "softmax", "topk_method": "greedy"},
 }
 
