@@ -30,7 +30,15 @@ LEFT_OUT = {
 # Families whose configuration is that of another one.
 LIKE = {"kimi_k2": "deepseek_v3", "joyai_llm_flash": "deepseek_v3"}
 # Where the code of a family lies, if not in a package of its name.
-CODE = {"gemma3_text": "gemma3", "gemma4_text": "gemma4", "internlm3": "llama", "iquestcoder": "llama"}
+CODE = {
+    "gemma3_text": "gemma3",
+    "gemma4_text": "gemma4",
+    "gemma4_unified_text": "gemma4_unified",
+    "glm4v_moe_text": "glm4v_moe",
+    "internlm3": "llama",
+    "iquestcoder": "llama",
+    "qwen3_vl_moe_text": "qwen3_vl_moe",
+}
 GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 # Families in which a part of a head may turn.
 PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
@@ -167,12 +175,12 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
 
     if model_type in OWN:
         return None
-    made = transformers.CONFIG_MAPPING[LIKE.get(model_type, model_type)]
+    made, code = transformers.CONFIG_MAPPING[LIKE.get(model_type, model_type)], _code(model_type)
     try:
         c = made(
             **copy.deepcopy({key: value for key, value in config.items() if key != "model_type"})
         )  # it writes there
-        ropes = _frequencies(model_type, c)
+        ropes = _frequencies(code, c)
     except Exception:  # whatever the strict classes raise
         return None
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
@@ -231,12 +239,16 @@ def _windows(c: Any) -> list[int]:
     return [window if kind == "sliding_attention" else 0 for kind in kinds]
 
 
-def _frequencies(model_type: str, c: Any) -> list[dict[str, Any]]:
-    """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
+def _code(model_type: str) -> Any:
+    """The module with the family's code."""
     import importlib
 
     package = CODE.get(model_type, LIKE.get(model_type, model_type))
-    module = importlib.import_module(f"transformers.models.{package}.modeling_{package}")
+    return importlib.import_module(f"transformers.models.{package}.modeling_{package}")
+
+
+def _frequencies(module: Any, c: Any) -> list[dict[str, Any]]:
+    """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)
     kinds = [f"{kind}_" for kind in ("full_attention", "sliding_attention") if hasattr(rope, f"{kind}_inv_freq")] or [
