@@ -129,6 +129,10 @@ class Checkpoint:
         """Tensors that nobody asked for: after a model was loaded, those that its family has no place for."""
         return tuple(name for name in self.tensors if name not in self._asked)
 
+    def pass_over(self, prefix: str) -> None:
+        """Tells that a family knows the tensors whose names begin so, and that what it computes needs none of them."""
+        self._asked |= {name for name in self.tensors if name.startswith(prefix)}
+
     def mapped(self, file: Path) -> mmap.mmap:
         """`file` as one read-only map, made on the first call and shared by the later ones."""
         if self._closed:

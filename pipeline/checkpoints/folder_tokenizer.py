@@ -197,9 +197,30 @@ _CLASSES: dict[str, tuple[dict[str, str], Callable[[Tokenizer, Config], None]]] 
     "GPTNeoXTokenizer": (_END_OF_TEXT | {"pad_token": "<|padding|>"}, _gpt_neox),
 }
 _CLASS_OF_MODEL = {
-    **dict.fromkeys(("qwen2", "qwen3", "qwen3_moe", "qwen2_moe"), "Qwen2Tokenizer"),
+    **dict.fromkeys(("qwen2", "qwen3", "qwen3_moe", "qwen2_moe", "qwen3_vl_moe_text"), "Qwen2Tokenizer"),
     **dict.fromkeys(("gemma3_text", "gemma3"), "GemmaTokenizer"),
     "olmoe": "GPTNeoXTokenizer",
 }
 # model_types for which AutoTokenizer takes the general class whatever tokenizer_config.json names
-_GENERAL = ("mistral", "mixtral", "granitemoe", "granitemoeshared", "glm4_moe")
+_GENERAL = (
+    "ernie4_5",
+    "ernie4_5_moe",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm4v_moe_text",
+    "granite",
+    "granitemoe",
+    "granitemoeshared",
+    "internlm3",
+    "iquestcoder",
+    "mimo_v2_flash",
+    "minimax_m2",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mistral4",
+    "mixtral",
+    "olmo2",
+    "olmo3",
+    "phi3",
+)

@@ -7,7 +7,8 @@ transformers and mlx-lm choose differently. The tensors of images and sound keep
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,46 @@ _GEMMA3: dict[str, Any] = {
     "sliding_window": 4096,
     "query_pre_attn_scalar": 256,
 }
-# model_type -> that of the text part, and the keys that its text_config may leave out.
-WHOLES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gemma3": ("gemma3_text", _GEMMA3),
-    "gemma4": ("gemma4_text", {}),
-    "qwen3_5": ("qwen3_5_text", {}),
-    "qwen3_5_moe": ("qwen3_5_moe_text", {}),
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A model of several parts.
+
+    text_type   the model_type of its text part where the text_config names none
+    fixed       whether it is that one whatever the text_config says
+    left_out    keys that the text_config may leave out
+    tied        whether the head is the embedding where the outer configuration does not say it; None: the text_config
+                says it, too
+    """
+
+    text_type: str
+    fixed: bool = False
+    left_out: dict[str, Any] = field(default_factory=dict)
+    tied: bool | None = None
+
+
+WHOLES = {
+    "gemma3": Whole("gemma3_text", fixed=True, left_out=_GEMMA3),
+    "gemma4": Whole("gemma4_text", fixed=True),
+    "gemma4_unified": Whole("gemma4_unified_text", fixed=True),
+    "glm4v_moe": Whole("glm4v_moe_text", fixed=True),
+    "kimi_k25": Whole("deepseek_v3", tied=True),
+    "mistral3": Whole("mistral", tied=True),
+    "qwen3_5": Whole("qwen3_5_text", fixed=True),
+    "qwen3_5_moe": Whole("qwen3_5_moe_text", fixed=True),
+    "qwen3_vl_moe": Whole("qwen3_vl_moe_text", fixed=True, tied=False),
 }
 FLAT = ("qwen3_5", "qwen3_5_moe")  # whose configuration may be that of the text part alone, as mlx-lm takes it
-PREFIXES = {"language_model.model.": "model.", "language_model.lm_head.": "lm_head.", "model.language_model.": "model."}
+PREFIXES = {
+    "language_model.model.blocks.": "model.layers.",  # as transformers saves Kimi K2.5
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "model.language_model.": "model.",
+}
 OTHERS = re.compile(
-    r"(model\.)?(visual|vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector)\."
+    r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector|mm_projector"
+    r"|visual)\."
 )
 OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
 
@@ -52,7 +82,7 @@ def text_part(
     whole = config.get("model_type")
     if not isinstance(whole, str) or whole not in WHOLES:
         return config, tensors
-    model_type, left_out = WHOLES[whole]
+    kind = WHOLES[whole]
     text = config.get("text_config")
     if text is None and whole in FLAT:
         text = {key: value for key, value in config.items() if key not in OUTER}
@@ -72,7 +102,15 @@ def text_part(
                 "part; download it again"
             )
         renamed[inner] = name, replace(info, name=inner)
-    return left_out | text | own | {"model_type": model_type}, {name: info for name, (_, info) in renamed.items()}
+    named = kind.text_type if kind.fixed else text.get("model_type", kind.text_type)
+    if kind.tied is not None:  # a head that is there is another one than the embedding, whatever is said
+        own["tie_word_embeddings"] = own.get("tie_word_embeddings", kind.tied) and not _has_head(renamed)
+    found = {name: info for name, (_, info) in renamed.items()}
+    return kind.left_out | text | own | {"model_type": named}, found
+
+
+def _has_head(names: Iterable[str]) -> bool:
+    return any(name.startswith("lm_head.") for name in names)
 
 
 def _both(outer: Any, inner: Any) -> Any:

@@ -50,6 +50,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     config_class   a Shape with the family's own fields, and `read(fields)`
     layer_class    the weights of one layer
     partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
+    embedding      the name of the embedding
     final_norm_name  of the norm before the head
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
@@ -63,6 +64,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     layer_class: type[LayerT]
     rope: Rope
     partial_rope = False
+    embedding = "model.embed_tokens"
     final_norm_name = "model.norm"
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
@@ -73,15 +75,16 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.prepare(fields)
         _check_layers(c.layers, checkpoint)
         load = Loader(checkpoint, device)
-        self.embed = load.matrix("model.embed_tokens", (c.vocab, c.hidden))
+        self.embed = load.matrix(self.embedding, (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
         self.final_norm = load.array(f"{self.final_norm_name}.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
-        self.counts = Storage.zeros((c.layers, getattr(c, "experts", 1)), "u32")
+        self.load_more(load)
+        self.counts = Storage.zeros((c.layers, max(getattr(c, "experts", 1), 1)), "u32")
         self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.end_tokens = checkpoint.end_tokens
-        self.vocab_size, self.context = c.vocab, c.context
+        self.vocab_size, self.context = c.vocab, self.longest()
 
     @property
     def device(self) -> Device:
@@ -118,6 +121,15 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.rope = Rope.read(
             fields.config, self.config.head_dim, fields.source, interleaved=pairs or None, partial=self.partial_rope
         )
+
+    def longest(self) -> int:
+        """The most positions of a text; fewer than max_position_embeddings where the model computes a longer one in
+        another way."""
+        ropes = [rope for rope in (*getattr(self, "ropes", ()), getattr(self, "rope", None)) if rope is not None]
+        return min([self.config.context, *(rope.positions for rope in ropes if rope.positions)])
+
+    def load_more(self, load: Loader) -> None:
+        """Takes the weights that a family has besides its layers, the embedding, the last norm and the head."""
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         """The forward pass in model order. Gives the logits [R, vocab] of all rows, or of the first `leading` ones, and

@@ -1,10 +1,15 @@
-"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM) and GLM-4.7-Flash
-(Zhipu AI 2025; Glm4MoeLiteForCausalLM), which is V3 with defaults of its own: latent attention, leading dense layers,
-then mixtures of experts with groups and experts that every token takes."""
+"""DeepSeek-V2 and -V3 (DeepSeek-AI 2024; transformers' DeepseekV2ForCausalLM, DeepseekV3ForCausalLM): latent attention,
+leading dense layers, then mixtures of experts with groups and experts that every token takes; and the families that
+differ from V3 in settings, each of which has a line in KINDS.
+
+DeepSeek-V3.2 and GLM-5 attend to the `index_topk` positions that an indexer chooses. It chooses all of them up to that
+length, and longer texts are refused.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..graph.builder import Pipeline
 from ..graph.steps.expert_layer import Mlp
@@ -16,12 +21,55 @@ from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
-from .rope import Rope
+from .query_scale import QueryScale
+from .rope import Rope, parameters
 from .row_state import Rows
 
 
 @dataclass(frozen=True)
+class Kind:
+    """How a family differs from DeepSeek-V3.
+
+    second       V2: weights of experts are not renormalised, biases of the MLPs
+    softmax      whether scores are that, and nothing corrects them; else they are sigmoids
+    scaled       whether queries grow with their position beyond the trained context
+    layer_types  whether mlp_layer_types says which layers are without experts
+    leading      the number of layers without experts where nothing says it
+    mixture      False: no layer has experts
+    indexed      whether an indexer chooses positions
+    interleaved  whether rope_interleave says that neighbours turn; else they always do
+    eps, scale   of norms and of the experts' weights, where nothing says it
+    """
+
+    second: bool = False
+    softmax: bool = False
+    scaled: bool = False
+    layer_types: bool = False
+    leading: int = 3
+    mixture: bool = True
+    indexed: bool = False
+    interleaved: bool = True
+    eps: float = 1e-6
+    scale: float = 1.0
+
+
+KINDS = {
+    "deepseek_v2": Kind(second=True, softmax=True, leading=0),
+    "deepseek_v3": Kind(),
+    "deepseek_v32": Kind(layer_types=True, indexed=True, interleaved=False, scale=2.5),
+    "glm4_moe_lite": Kind(layer_types=True, leading=1, eps=1e-5, scale=1.8),
+    "glm_moe_dsa": Kind(layer_types=True, indexed=True, interleaved=False, eps=1e-5, scale=2.5),
+    "joyai_llm_flash": Kind(),
+    "kimi_k2": Kind(),
+    "mistral4": Kind(softmax=True, scaled=True, leading=0),
+    "youtu": Kind(mixture=False),
+}
+
+
+@dataclass(frozen=True)
 class Config(Shape):
+    kind: Kind
+    seen: int  # positions up to which all are seen; 0: any number
     experts: int
     top_k: int
     expert_hidden: int
@@ -43,43 +91,63 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        kind = f.config["model_type"]
-        third, lite = kind != "deepseek_v2", kind == "glm4_moe_lite"
-        f.only(hidden_act="silu", moe_layer_freq=1, scoring_func="sigmoid" if third else "softmax")
-        method = (
-            f.choice("topk_method", "noaux_tc") if third else f.choice("topk_method", "greedy", "group_limited_greedy")
-        )
-        if not third:
-            f.only(norm_topk_prob=False)
-        hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
-        shape = f.shape(eps=1e-5 if lite else 1e-6)
+        kind = KINDS[f.config["model_type"]]
+        shape = f.shape(eps=kind.eps)
+        f.only(hidden_act="silu")
+        if kind.indexed:
+            f.check(f.config.get("q_lora_rank") is not None, "q_lora_rank = null; the indexer needs compressed queries")
+            f.kinds("layer_types", shape["layers"], ("indexed_attention",))
         return cls(
             **shape,
-            **f.mixture("n_routed_experts"),
-            expert_hidden=hidden,
-            shared_hidden=hidden * f.whole("n_shared_experts", 1),
+            kind=kind,
+            seen=f.whole("index_topk") if kind.indexed else 0,
+            **(cls._mixture if kind.mixture else cls._dense)(f, kind, shape["layers"]),
             mlp_hidden=f.whole("intermediate_size"),
-            dense=cls._dense(f, kind, shape["layers"]),
             q_rank=f.whole("q_lora_rank", 0),
             rank=f.whole("kv_lora_rank"),
             nope=f.dim("qk_nope_head_dim"),
             turning=f.dim("qk_rope_head_dim"),
             v_dim=f.dim("v_head_dim"),
-            scoring="sigmoid" if third else "softmax",
-            groups=f.whole("n_group", 1) if grouped else 1,
-            top_groups=f.whole("topk_group", 1) if grouped else 1,
-            norm_topk_prob=third and f.flag("norm_topk_prob", True),
-            scale=f.number("routed_scaling_factor", 1.8 if lite else 1.0),
+            scoring="softmax" if kind.softmax else "sigmoid",
             biased=f.flag("attention_bias"),
-            mlp_biased=not third and f.flag("mlp_bias"),
+            mlp_biased=kind.second and f.flag("mlp_bias"),
         )
 
     @staticmethod
-    def _dense(f: Fields, kind: str, layers: int) -> tuple[bool, ...]:
-        """Whether each layer is without experts."""
-        leading = f.whole("first_k_dense_replace", {"deepseek_v3": 3, "glm4_moe_lite": 1}.get(kind, 0), least=0)
-        kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse")) if kind == "glm4_moe_lite" else []
-        return tuple(each == "dense" for each in kinds) or tuple(layer < leading for layer in range(layers))
+    def _dense(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:
+        return NO_MIXTURE | {"dense": (True,) * layers}
+
+    @staticmethod
+    def _mixture(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:
+        f.only(moe_layer_freq=1, scoring_func="softmax" if kind.softmax else "sigmoid")
+        if kind.second:
+            method = f.choice("topk_method", "greedy", "group_limited_greedy")
+            f.only(norm_topk_prob=False)
+        else:
+            method = f.choice("topk_method", "noaux_tc")
+        hidden, grouped = f.whole("moe_intermediate_size"), method != "greedy"
+        return {
+            **f.mixture("n_routed_experts"),
+            "expert_hidden": hidden,
+            "shared_hidden": hidden * f.whole("n_shared_experts", 1),
+            "dense": f.leading_dense(layers, kind.leading, listed=kind.layer_types),
+            "groups": f.whole("n_group", 1) if grouped else 1,
+            "top_groups": f.whole("topk_group", 1) if grouped else 1,
+            "norm_topk_prob": not kind.second and f.flag("norm_topk_prob", True),
+            "scale": f.number("routed_scaling_factor", kind.scale),
+        }
+
+
+NO_MIXTURE: dict[str, Any] = {
+    "experts": 1,
+    "top_k": 1,
+    "expert_hidden": 0,
+    "shared_hidden": 0,
+    "groups": 1,
+    "top_groups": 1,
+    "norm_topk_prob": False,
+    "scale": 1.0,
+}
 
 
 class Layer(DecoderLayer):
@@ -96,6 +164,8 @@ class Layer(DecoderLayer):
         self.kv_a_bias = load.array(f"{attention}.kv_a_proj_with_mqa.bias", (c.rank + c.turning,)) if c.biased else None
         self.kv_norm = load.array(f"{attention}.kv_a_layernorm.weight", (c.rank,))
         self.kv_b = self._kv_b(load, attention, c)
+        if c.kind.indexed:
+            load.checkpoint.pass_over(f"{attention}.indexer.")
         self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.v_dim))
         self.o_bias = load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.biased else None
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
@@ -105,7 +175,7 @@ class Layer(DecoderLayer):
         else:
             corrected = c.scoring == "sigmoid"
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))
-            self.correction = load.array(f"{mlp}.gate.e_score_correction_bias", (c.experts,)) if corrected else None
+            self.correction = weights.correction(load, mlp, c.experts) if corrected else None
             self.experts = weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
             self.shared = weights.dense(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden)
             self.biases = weights.dense_biases(load, f"{mlp}.shared_experts", c.hidden, c.shared_hidden, c.mlp_biased)
@@ -130,19 +200,39 @@ class Deepseek(Decoder[Config, Layer]):
         return [CacheLayer(1, self.config.rank + self.config.turning, v_dim=0)] * self.config.layers
 
     def prepare(self, fields: Fields) -> None:
+        if self.config.kind.scaled:
+            fields = self._without_share(fields)
+        self.query_scale = QueryScale.read(fields) if self.config.kind.scaled else None
         self.rope = Rope.read(
             fields.config,
             self.config.turning,
             fields.source,
-            interleaved=fields.flag("rope_interleave", True),
+            interleaved=not self.config.kind.interleaved or fields.flag("rope_interleave", True),
             partial=False,
         )
+
+    def _without_share(self, f: Fields) -> Fields:
+        """Mistral 4 states the turning numbers as a share of a head besides."""
+        c, rope = self.config, parameters(f.config, f.source)
+        share = f.part("rope_parameters").number("partial_rotary_factor", c.turning / (c.nope + c.turning))
+        f.check(
+            int((c.nope + c.turning) * share) == c.turning,
+            f"partial_rotary_factor = {share:g} does not go with qk_rope_head_dim = {c.turning}",
+        )
+        rest = {key: value for key, value in rope.items() if key != "partial_rotary_factor"}
+        return f.with_values(rope_parameters=rest, rope_scaling=None, partial_rotary_factor=None)
+
+    def longest(self) -> int:
+        return min(super().longest(), self.config.seen or self.config.context)
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
         c, at = self.config, rows.tensors(pipe)
         scale = (c.nope + c.turning) ** -0.5 * self.rope.score_scale
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
+        scaled: dict[str, Any] = {}
+        if self.query_scale is not None:
+            scaled = {"scale": self.query_scale.most, "gate": self.query_scale.gate(pipe, at.positions)}
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
         for i, layer in enumerate(self.layers):
             last = i + 1 == c.layers
@@ -155,7 +245,7 @@ class Deepseek(Decoder[Config, Layer]):
                         pipe.linear(h, layer.q_a, layer.q_a_bias, name="q_a_proj"), layer.q_norm, name="q_norm"
                     )
                 )
-                q = pipe.linear(q, layer.q_b, name="q_proj")
+                q = pipe.linear(q, layer.q_b, name="q_proj", **scaled)
                 latent = pipe.linear(h, layer.kv_a, layer.kv_a_bias, name="kv_a_proj")
                 turned = pipe.latent_to_cache(
                     q,
@@ -189,7 +279,7 @@ class Deepseek(Decoder[Config, Layer]):
                         correction=layer.correction,
                         groups=c.groups,
                         top_groups=c.top_groups,
-                        group_score="top2" if c.scoring == "sigmoid" else "max",
+                        group_score="max" if c.kind.second else "top2",
                         scale=c.scale,
                     )
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases))

@@ -16,7 +16,10 @@ __all__ = ["defaults_of", "with_defaults"]
 FILE = Path(__file__).parents[1] / "data" / "config_defaults.json"
 
 # Keys with which null says another thing than their absence: no window, one key-value head for each head and so on.
-NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank")
+NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank", "attention_value_scale")
+
+# Other names that a class takes for some keys.
+ALSO = {"internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"}}
 
 
 @cache
@@ -32,5 +35,8 @@ def defaults_of(model_type: object) -> Mapping[str, Any]:
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration in which the keys that are absent have their values; null counts as absent for most."""
+    family = config.get("model_type")
+    also = ALSO.get(family, {}) if isinstance(family, str) else {}
+    config = {key: config[other] for key, other in also.items() if other in config} | dict(config)
     given = {key: value for key, value in config.items() if value is not None or key in NULL_SAYS_MORE}
     return {**config, **defaults_of(config.get("model_type")), **given}

@@ -49,6 +49,7 @@ class Fields:
     def __init__(self, config: dict[str, Any], source: str, *, class_defaults: bool = False) -> None:
         """class_defaults: whether keys that are absent have the values of transformers' configuration class."""
         self.given = config
+        self.class_defaults = class_defaults
         self.config = with_defaults(config) if class_defaults else config
         self.source = source
 
@@ -62,6 +63,12 @@ class Fields:
 
     def flag(self, key: str, default: bool = False) -> bool:
         return boolean(self.config, key, default, source=self.source)
+
+    def with_values(self, **values: object) -> Fields:
+        """The same configuration with other values."""
+        made = Fields(self.given, self.source)
+        made.config = self.config | values
+        return made
 
     def part(self, key: str) -> Fields:
         """The object at `key`; an empty one where there is none."""
@@ -121,7 +128,22 @@ class Fields:
         """Whether query, key and value have a bias (`biased`), and the output projection (`output_biased`), which has
         one where the family gives it `output` and the file, if it is GGUF, holds it."""
         biased = self.flag(key, default)
-        return {"biased": biased, "output_biased": biased and output and self.flag(OUTPUT_BIAS, True)}
+        return {"biased": biased, "output_biased": biased and output and self.has_output_bias}
+
+    @property
+    def has_output_bias(self) -> bool:
+        """False for a GGUF file without that tensor."""
+        return self.flag(OUTPUT_BIAS, True)
+
+    def turning(self, layers: int) -> tuple[bool, ...]:
+        """Whether each layer has rope: by `no_rope_layers`, which has 1 for yes, else all but one of
+        `no_rope_layer_interval`."""
+        given, every = self.config.get("no_rope_layers") or [], self.whole("no_rope_layer_interval", 4)
+        self.check(
+            isinstance(given, list) and (not given or len(given) >= layers) and all(each in (0, 1) for each in given),
+            f"no_rope_layers must be 0 or 1 for each of {layers} layers",
+        )
+        return tuple(bool(each) for each in given[:layers]) or tuple((i + 1) % every != 0 for i in range(layers))
 
     def windows(self, layers: int, slides: Callable[[int], bool], window: int | None = None) -> tuple[int, ...]:
         """The positions that each layer sees, 0 for all: by `layer_types`, else `window` where the layer `slides`."""
@@ -156,6 +178,13 @@ class Fields:
         )
         dense = set(listed)
         return tuple(number in dense or (number + 1) % step != 0 for number in range(layers))
+
+    def leading_dense(self, layers: int, default: int = 0, *, listed: bool) -> tuple[bool, ...]:
+        """Whether each layer is without experts: by `mlp_layer_types` where the family has it (`listed`), else the
+        first `first_k_dense_replace`."""
+        kinds = self.kinds("mlp_layer_types", layers, ("dense", "sparse")) if listed else []
+        leading = self.whole("first_k_dense_replace", default, least=0)
+        return tuple(kind == "dense" for kind in kinds) or tuple(layer < leading for layer in range(layers))
 
     def mixture(self, experts: str = "num_experts", top_k: str = "num_experts_per_tok") -> dict[str, Any]:
         """experts and top_k, by the keys that the family has for them; versions of transformers differ in the first."""

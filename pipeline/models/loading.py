@@ -42,9 +42,17 @@ class Loader:
         self.repacked_bytes = 0
         self.storages: list[Storage] = []
 
-    def array(self, name: str, shape: tuple[int, ...], dtypes: Sequence[str] = _FLOATS) -> Storage:
-        """A tensor as it is stored. CheckpointError when it is missing, misshapen or of another dtype."""
-        return self._storage([self._info(name, shape, dtypes)], shape)
+    def array(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtypes: Sequence[str] = _FLOATS,
+        *,
+        stored: tuple[int, ...] | None = None,
+    ) -> Storage:
+        """A tensor as it is stored: in `shape` or, if given, in the shape `stored` of as many numbers. CheckpointError
+        when it is missing, misshapen or of another dtype."""
+        return self._storage([self._info(name, stored or shape, dtypes)], shape)
 
     def alike(self, wanted: Sequence[tuple[str, tuple[int, ...]]]) -> list[Storage]:
         """Tensors (name, shape) that a kernel takes in one dtype: where they are stored in several, copies in f32."""

@@ -21,18 +21,20 @@ class Config(Shape):
     top_k: int
     expert_hidden: int
     norm_topk_prob: bool
+    clip: float  # queries, keys and values are cut off there; 0: nowhere
     biased: bool
     output_biased: bool
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", clip_qkv=None)
+        f.only(hidden_act="silu")
         return cls(
             **f.shape(eps=1e-5),
             **f.mixture(),
             **f.biases(),
             expert_hidden=f.whole("intermediate_size"),
             norm_topk_prob=f.flag("norm_topk_prob"),
+            clip=f.number("clip_qkv", 0.0),
         )
 
 
@@ -62,8 +64,9 @@ class Olmoe(Decoder[Config, Layer]):
             with pipe.scope(f"layers.{i}"):
                 kv = self.kv(pipe, cache, i)
                 q, k, v = pipe.linear3(h, layer.qkv, ("q_proj", "k_proj", "v_proj"), layer.qkv_bias)
+                norms = (layer.q_norm, layer.k_norm)
                 q = pipe.heads_to_cache(
-                    q, k, v, layer.q_norm, layer.k_norm, turn, at.slots, at.positions, *kv, c.eps, norm="all"
+                    q, k, v, *norms, turn, at.slots, at.positions, *kv, c.eps, norm="all", clip=c.clip
                 )
                 if last and not pipe.lead(leading):
                     return None

@@ -1,6 +1,6 @@
 """Qwen3-MoE (Qwen Team 2025; transformers' Qwen3MoeForCausalLM): norms before attention and experts,
 queries and keys normed per head, a mixture of experts with softmax routing in every layer that is not said to be
-without."""
+without. The text part of Qwen3-VL (Qwen3VLMoeForConditionalGeneration) is the same."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu")
+        sees = f.config["model_type"] == "qwen3_vl_moe_text"  # the text part of Qwen3-VL
         shape = f.shape()
         dense = f.dense_layers(shape["layers"])
         return cls(
@@ -39,9 +40,9 @@ class Config(Shape):
             **f.biases(),
             dense=dense,
             mlp_hidden=f.whole("intermediate_size") if any(dense) else 0,
-            window=f.switched_window(),
+            window=0 if sees else f.switched_window(),
             expert_hidden=f.whole("moe_intermediate_size"),
-            norm_topk_prob=f.flag("norm_topk_prob"),
+            norm_topk_prob=sees or f.flag("norm_topk_prob"),
         )
 
 

@@ -1,8 +1,8 @@
 """Rotary positions as configurations state them: frequencies, and the factor of cos and sin.
 
 The variants are those of transformers' `modeling_rope_utils`, by the same names and keys: default (Su et al. 2021),
-linear (Chen et al. 2023), llama3, yarn (Peng et al. 2023), proportional (Gemma 4). "factors" divides each frequency by
-a factor of its own, as GGUF files state llama3's.
+linear (Chen et al. 2023), dynamic, llama3, yarn (Peng et al. 2023), longrope (Ding et al. 2024), proportional
+(Gemma 4). "factors" divides each frequency by a factor of its own, as GGUF files state llama3's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..checkpoints.config import boolean, integer, number
+from ..checkpoints.config import boolean, integer, is_positive, number
 from ..errors import CheckpointError, UnsupportedError
 from ..printing import brief
 
@@ -26,6 +26,7 @@ class Rope:
     inv_freq: radians per position, f32 [rotary_dim / 2]. scale: of cos and sin (yarn's attention factor). rotary_dim:
     numbers of a head that turn, from the first on. interleaved: number 2i turns with 2i + 1, else i with
     i + rotary_dim / 2. score_scale: by which DeepSeek multiplies the scores besides (yarn's mscale_all_dim, squared).
+    positions: as far as these frequencies hold; 0 for any number of them.
     """
 
     inv_freq: np.ndarray
@@ -33,6 +34,7 @@ class Rope:
     rotary_dim: int = 0
     interleaved: bool = False
     score_scale: float = 1.0
+    positions: int = 0
 
     @classmethod
     def read(
@@ -54,7 +56,7 @@ class Rope:
         missing or impossible, UnsupportedError a variant.
         """
         rope = parameters(config, source, layer_type)
-        kind = rope.get("rope_type", rope.get("type", "default"))
+        kind = rope_type(rope)
         if not isinstance(kind, str) or kind not in _VARIANTS:
             raise UnsupportedError(
                 f"{source}: rope_type {brief(kind)} is not supported; use one of: {', '.join(_VARIANTS)}"
@@ -77,11 +79,14 @@ class Rope:
         theta = number(rope, "rope_theta", number(config, "rope_theta", theta, source=source), source=source)
         if theta <= 1:
             raise CheckpointError(f"{source}: rope_theta = {theta:g} must be above 1")
-        inv_freq, scale = _VARIANTS[kind](_Values(rope, config, source, head_dim, share, theta))
+        values = _Values(rope, config, source, head_dim, share, theta)
+        inv_freq, scale = _VARIANTS[kind](values)
         turned = _turned(inv_freq, head_dim, source)
         if interleaved is None:
             interleaved = boolean(config, "rope_interleave", False, source=source)
-        return cls(inv_freq.astype(np.float32), scale, turned, interleaved, _score_scale(rope, kind, source))
+        positions = values.trained if kind in ("longrope", "su") else 0
+        scores = _score_scale(rope, kind, source)
+        return cls(inv_freq.astype(np.float32), scale, turned, interleaved, scores, positions)
 
 
 def parameters(config: dict[str, Any], source: str, layer_type: str | None = None) -> dict[str, Any]:
@@ -102,6 +107,11 @@ def parameters(config: dict[str, Any], source: str, layer_type: str | None = Non
         return rope if nested or not _parts(given) else _flat(given, source, layer_type)
     rope = dict(part) if isinstance(part, dict) else {} if scaling else _flat(given, source, layer_type)
     return rope | scaling
+
+
+def rope_type(rope: dict[str, Any]) -> Any:
+    """The variant that such a part names."""
+    return rope.get("rope_type", rope.get("type", "default"))
 
 
 def _object(config: dict[str, Any], key: str, source: str) -> dict[str, Any]:
@@ -152,7 +162,7 @@ class _Values:
         return int(self.head_dim * self.share)
 
     @property
-    def trained(self) -> float:
+    def trained(self) -> int:
         """Positions that the model was trained for before its context was extended."""
         for table in (self.config, self.rope):
             if table.get("original_max_position_embeddings") is not None:
@@ -183,14 +193,29 @@ def _proportional(v: _Values) -> Turning:
     return frequencies, 1.0
 
 
-def _factors(v: _Values) -> Turning:
-    frequencies, factors = v.frequencies(), v.rope.get("factors")
+def _dynamic(v: _Values) -> Turning:
+    """As the default: the base grows beyond max_position_embeddings alone, and no text is longer here."""
+    v.number("factor")
+    return v.frequencies(), 1.0
+
+
+def _factors(v: _Values, key: str = "factors") -> Turning:
+    frequencies, factors = v.frequencies(), v.rope.get(key)
     given = factors if isinstance(factors, list) else []
-    positive = all(isinstance(factor, (int, float)) and factor > 0 for factor in given)
+    positive = all(type(factor) in (int, float) and is_positive(factor) for factor in given)
     if not positive or len(given) != len(frequencies):
-        found = f"{len(given)} of them" if isinstance(factors, list) else repr(factors)
-        raise CheckpointError(f"{v.source}: rope factors must be {len(frequencies)} numbers above 0, found {found}")
+        found = f"{len(given)} of them" if isinstance(factors, list) else brief(factors)
+        raise CheckpointError(f"{v.source}: rope {key} must be {len(frequencies)} numbers above 0, found {found}")
     return frequencies / np.asarray(given, np.float64), 1.0
+
+
+def _longrope(v: _Values) -> Turning:
+    """The factors of texts no longer than the trained context (Ding et al. 2024). With a longer text every key changes,
+    the earlier ones too, so such texts are refused: see Rope.positions."""
+    longest = integer(v.config, "max_position_embeddings", source=v.source)
+    factor = v.number("factor", longest / v.trained)
+    scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(v.trained))
+    return _factors(v, "short_factor")[0], v.number("attention_factor", scale)
 
 
 def _llama3(v: _Values) -> Turning:
@@ -252,4 +277,7 @@ _VARIANTS: dict[str, Callable[[_Values], Turning]] = {
     "yarn": _yarn,
     "proportional": _proportional,
     "factors": _factors,
+    "dynamic": _dynamic,
+    "longrope": _longrope,
+    "su": _longrope,  # its first name
 }

@@ -43,6 +43,15 @@ def qkv(load: Loader, attention: str, c: Shape) -> tuple[Stored, Stored, Stored]
     )
 
 
+def fused_qkv(load: Loader, attention: str, c: Shape, name: str = "qkv_proj") -> tuple[WeightLike, ...]:
+    """Query, key and value projections whose rows lie one behind another in one matrix; or apart, as some formats have
+    them."""
+    if not has(load, f"{attention}.{name}"):
+        return qkv(load, attention, c)
+    sizes = (c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim)
+    return load.split(f"{attention}.{name}", (sum(sizes), c.hidden), sizes)
+
+
 def attention_biases(
     load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True, q_dim: int = 0
 ) -> tuple[MaybeBiases, Storage | None]:
@@ -87,6 +96,15 @@ def dense_biases(load: Loader, mlp: str, dim: int, hidden: int, biased: bool) ->
     )
 
 
+CORRECTIONS = ("gate.e_score_correction_bias", "e_score_correction_bias", "gate.expert_bias", "expert_bias")
+
+
+def correction(load: Loader, mlp: str, count: int) -> Storage:
+    """What is added to the scores of experts [count] where they are chosen, by whichever name it has."""
+    name = next((name for name in CORRECTIONS if load.has(f"{mlp}.{name}")), CORRECTIONS[0])
+    return load.array(f"{mlp}.{name}", (count,))
+
+
 def experts(
     load: Loader, mlp: str, count: int, dim: int, hidden: int, names: Sequence[str] = GATE_UP_DOWN
 ) -> GateUpDown:
@@ -100,6 +118,8 @@ def experts(
                 load.matrix(f"{stack}.down_proj", (count, dim, hidden)),
             )
         if has(load, f"{stack}.gate_up_proj"):
+            if _inputs_first(load, f"{stack}.gate_up_proj", (count, dim, 2 * hidden)):
+                return _transposed_halves(load, stack, count, dim, hidden)
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
     if count > len(load.checkpoint.tensors) + FEW:  # before as many names are made
@@ -111,6 +131,17 @@ def experts(
         load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes)
     )
     return gate, up, down
+
+
+def _inputs_first(load: Loader, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a stack is stored as [experts, inputs, outputs], which Qwen3-VL's published files are."""
+    info = load.checkpoint.tensors.get(name)
+    return info is not None and tuple(info.shape) == shape and shape[1] != shape[2]
+
+
+def _transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> GateUpDown:
+    gate, up = load.split(f"{stack}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), transposed=True)
+    return gate, up, load.transposed(f"{stack}.down_proj", (count, dim, hidden))
 
 
 def halves(load: Loader, gate_up: str, down: str, count: int, dim: int, hidden: int) -> GateUpDown:

@@ -82,7 +82,7 @@ def test_weights_that_nobody_reads(dtype, bits, tensor, tmp_path, capfd):
     [
         ({"num_hidden_layers": 3}, "has no tensor"),
         ({"head_dim": 2**31 - 2}, "head_dim"),
-        ({"rope_parameters": {"rope_type": "longrope"}}, "longrope"),
+        ({"rope_parameters": {"rope_type": "axial"}}, "axial"),
         ({"hidden_act": "relu"}, "hidden_act"),
     ],
 )

@@ -39,12 +39,21 @@ NOT_OF_A_CLASS = {
     "rope_scaling",
     # Features that published files name and that these families have not: any value but the usual one is refused.
     "attention_bias",
+    "clip_qkv",
     "mlp_bias",
     "moe_layer_freq",
     "norm_topk_prob",
+    "moe_intermediate_size",
+    "num_shared_expert",
     "position_embedding_type",
+    "qk_norm_type",
+    "rotary_dim",
     "scoring_func",
+    "sliding_window_size",
     "topk_method",
+    "use_cla",
+    "use_mixed_mlp_moe",
+    "use_qk_norm",
     "use_sliding_window",
     "head_dim",
 }
@@ -108,8 +117,11 @@ def test_every_key_that_a_family_reads_has_its_default(name):
     read = set()
     family(config_classes.made_config(name, "small"), read)
     assert {"hidden_size", "num_hidden_layers", "rope_parameters", "rope_theta"} - read <= {"rope_theta"}
-    more = {"rope_theta"} if name == "gemma4_text" else set()  # its classes have one for each type of layer
-    assert read <= set(defaults.defaults_of(name)) | NOT_OF_A_CLASS | more
+    more = {"rope_theta"} if name in config_classes.GEMMA4 else set()  # its classes have one for each type of layer
+    if name in config_classes.OWN:  # whose files give all sizes
+        sizes = {*config_classes.SMALL, *config_classes.NEEDED[name], "intermediate_size"}
+        more = sizes | {"rope_parameters", "partial_rotary_factor"}
+    assert read - more <= set(defaults.defaults_of(name)) | NOT_OF_A_CLASS
 
 
 def test_absent_and_null():

@@ -122,15 +122,21 @@ def test_dispatches(case, tmp_path):
 
 
 REFUSED = {
-    "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+    "llama": {"hidden_act": "gelu", "rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}},
     "qwen3_moe": {"hidden_act": "relu"},
     "mixtral": {"hidden_act": "gelu"},
-    "olmoe": {"clip_qkv": 8.0},
+    "olmoe": {"hidden_act": "gelu"},
     "gpt_oss": {"swiglu_limit": 5.0},
     "gemma3_text": {"hidden_activation": "relu"},
-    "gemma4_text": {"hidden_size_per_layer_input": 32, "enable_moe_block": False},
+    "gemma4_text": {"use_bidirectional_attention": "all"},
     "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
     "glm4_moe": {"scoring_func": "softmax"},
+    "iquestcoder": {"clip_qkv": 8.0, "use_sliding_window": True},
+    "internlm3": {"mlp_bias": False},
+    "ernie4_5_moe": {"moe_norm_min": 0.1},
+    "hunyuan_v1_moe": {"moe_topk": [2, 2, 2, 1, 2]},
+    "bailing_moe": {"use_bias": True, "norm_head": True, "score_function": "tanh"},
+    "gemma4_small": {"hidden_activation": "relu"},
     "glm4_moe_lite": {"scoring_func": "softmax", "topk_method": "greedy"},
 }
 
@@ -142,7 +148,7 @@ def test_features_that_are_refused(case, key, tmp_path):
     files.write_folder(tmp_path, case, {"config": made["config"] | {key: REFUSED[case][key]}, "tensors": {}})
     with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(UnsupportedError) as refused:
         p.load_model(checkpoint)
-    word = key if key != "rope_parameters" else "longrope"
+    word = key if key != "rope_parameters" else "axial"
     assert word in str(refused.value) and "config.json" in str(refused.value)
 
 

@@ -28,6 +28,20 @@ def test_factors_divide_the_frequencies():
     np.testing.assert_allclose(made.inv_freq, 500.0 ** (-np.arange(3) / 3) / [1, 2, 32], rtol=1e-7)
 
 
+def test_dynamic_is_the_default_within_the_context():
+    ropes = ({"type": "dynamic", "factor": 2.0}, {})
+    made, plain = (Rope.read({"rope_scaling": rope, **BASE}, 16, "f") for rope in ropes)
+    assert (made.inv_freq == plain.inv_freq).all() and made.scale == 1 and not made.positions
+
+
+def test_longrope_holds_up_to_the_trained_context():
+    factors = {"short_factor": [1.0, 1.5, 2.0, 8.0], "long_factor": [9.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 100.0, "original_max_position_embeddings": 1024, **factors}
+    made = Rope.read({"rope_parameters": rope, **BASE}, 8, "f")
+    np.testing.assert_allclose(made.inv_freq, 100.0 ** (-np.arange(4) / 4) / [1, 1.5, 2, 8], rtol=1e-7)
+    assert made.positions == 1024 and made.scale == pytest.approx((1 + np.log(4) / np.log(1024)) ** 0.5)
+
+
 def test_what_a_family_says_where_the_configuration_does_not():
     assert Rope.read({}, 8, "f", theta=100.0).inv_freq[1] == np.float32(100.0**-0.25)
     assert Rope.read({"rope_theta": 16.0}, 8, "f", theta=100.0).inv_freq[1] == np.float32(0.5)
@@ -41,11 +55,17 @@ def test_what_a_family_says_where_the_configuration_does_not():
     "rope, error, words",
     [
         (
-            {"rope_type": "longrope"},
+            {"rope_type": "axial"},
             UnsupportedError,
-            "rope_type 'longrope' is not supported; use one of: default, linear, llama3",
+            "rope_type 'axial' is not supported; use one of: default, linear, llama3",
         ),
-        ({"type": "dynamic", "factor": 2.0}, UnsupportedError, "rope_type 'dynamic'"),
+        ({"rope_type": "longrope"}, CheckpointError, "rope short_factor must be 8 numbers above 0, found None"),
+        (
+            {"rope_type": "longrope", "short_factor": [True] * 8},
+            CheckpointError,
+            "rope short_factor must be 8 numbers above 0, found 8 of them",
+        ),
+        ({"type": "dynamic"}, CheckpointError, "has no 'factor', which must be a number above 0"),
         ({"rope_type": 7}, UnsupportedError, "rope_type 7"),
         ({"rope_type": ["yarn"]}, UnsupportedError, "rope_type ['yarn']"),
         (

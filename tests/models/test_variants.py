@@ -12,6 +12,9 @@ from support.families.grid import tokens
 from support.families.layouts import write_mlx
 
 import pipeline as p
+from pipeline.checkpoints.text_part import is_other_part
+from pipeline.errors import UsageError
+from pipeline.generation.requests import Failed
 
 # Devices know nothing of these settings.
 pytestmark = pytest.mark.one_processor
@@ -23,7 +26,7 @@ def difference(path, name, processor, rows=ROWS):
     """How far the logits are from those of transformers, at most."""
     with p.open_checkpoint(path) as checkpoint:
         model = p.load_model(checkpoint, device=processor)
-        assert checkpoint.unused == ()
+        assert all(is_other_part(tensor) for tensor in checkpoint.unused)
         expected = golden.load(name)[1]
         return np.abs(model.logits(tokens(golden.POSITIONS, expected.shape[1]), rows, "f32") - expected).max()
 
@@ -62,6 +65,19 @@ def test_a_bias_of_a_gguf_file(processor, tmp_path):
         model = p.load_model(checkpoint, device=processor)
         assert checkpoint.unused == () and model.config.biased and not model.config.output_biased
         assert np.isfinite(model.logits(tokens(5, 61), 5)).all()
+
+
+@pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa", "phi3"])
+def test_texts_that_would_be_computed_in_another_way(processor, name, tmp_path):
+    """An indexer that leaves positions out, and longrope's other factors, begin behind a length: it is the context."""
+    files.write_folder(tmp_path, name, golden.load(name)[0])
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        model = p.load_model(checkpoint, device=processor)
+    assert (model.config.context, model.context) == (128, 96)
+    with pytest.raises(UsageError, match="97"):
+        p.Generator(model, context=97)
+    events = list(p.Generator(model, context=96).run([p.Request(0, tuple([3] * 97), 1)]))
+    assert isinstance(events[-1], Failed)
 
 
 # Formats that differ within a layer

@@ -26,7 +26,53 @@ LEFT_OUT = {
     "router_aux_loss_coef",
     "router_jitter_noise",
     "use_cache",
-    "vocab_size_per_layer_input",
+}
+# Families whose configuration is that of another one.
+LIKE = {"kimi_k2": "deepseek_v3", "joyai_llm_flash": "deepseek_v3"}
+# Where the code of a family lies, if not in a package of its name.
+CODE = {
+    "gemma3_text": "gemma3",
+    "gemma4_text": "gemma4",
+    "gemma4_unified_text": "gemma4_unified",
+    "glm4v_moe_text": "glm4v_moe",
+    "internlm3": "llama",
+    "iquestcoder": "llama",
+    "qwen3_5_moe_text": "qwen3_5_moe",
+    "qwen3_5_text": "qwen3_5",
+    "qwen3_vl_moe_text": "qwen3_vl_moe",
+}
+GEMMA4 = ("gemma4_text", "gemma4_unified_text")
+# Families in which a part of a head may turn.
+PARTIAL = (
+    *("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4),
+    *("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text"),
+)
+# Classes that give rope_parameters their default when an object is made.
+MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3", "mistral4")
+# Families whose class lies beside their published weights: the keys that these may leave out. They give all sizes.
+OWN: dict[str, dict[str, Any]] = {
+    "bailing_moe": {
+        "hidden_act": "silu",
+        "head_dim": None,
+        "rms_norm_eps": 1e-06,
+        "tie_word_embeddings": False,
+        "rope_theta": 10000.0,
+        "use_bias": False,
+        "use_qkv_bias": False,
+        "use_qk_norm": False,
+        "norm_head": False,
+        "norm_softmax": False,
+        "norm_topk_prob": True,
+        "score_function": "softmax",
+        "n_group": 1,
+        "topk_group": 1,
+        "routed_scaling_factor": 1.0,
+        "first_k_dense_replace": 0,
+        "num_shared_experts": 0,
+        "moe_router_enable_expert_bias": False,
+        "moe_router_enable_shared_expert": True,
+        "moe_shared_expert_intermediate_size": None,
+    }
 }
 # What the classes take besides their fields.
 _QWEN3_NEXT: dict[str, Any] = {"partial_rotary_factor": 0.25, "full_attention_interval": 4}
@@ -35,8 +81,11 @@ MORE = {
     "qwen3_5_moe_text": _QWEN3_NEXT,
     "qwen3_5_text": _QWEN3_NEXT,
     "glm4_moe": {"partial_rotary_factor": 0.5},
+    "glm4v_moe_text": {"partial_rotary_factor": 0.5},
+    "solar_open": {"partial_rotary_factor": 1.0},
     "gemma3_text": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
+    "gemma4_unified_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
 }
 
 
@@ -44,15 +93,20 @@ def class_defaults(model_type: str) -> dict[str, Any]:
     """The values of the keys of config.json that are absent, by the class's fields and by what it makes of them."""
     from transformers import CONFIG_MAPPING
 
-    made = CONFIG_MAPPING[model_type]
+    if model_type in OWN:
+        return OWN[model_type]
+    made = CONFIG_MAPPING[LIKE.get(model_type, model_type)]
     fields = {field.name: field for field in dataclasses.fields(made)}
     own = [name for name in made.__annotations__ if name in fields and name not in LEFT_OUT]
     found = {name: fields[name].default for name in own}
-    if isinstance(made.default_theta, float) and model_type != "gemma4_text":
+    if isinstance(made.default_theta, float) and model_type not in GEMMA4:
         found["rope_theta"] = made.default_theta
-    if found["rope_parameters"] is None and model_type in ("gpt_oss", "gemma4_text"):  # made when an object is
+    if found["rope_parameters"] is None and model_type in MADE_LATER:  # made when an object is
         rope = made().rope_parameters
-        found["rope_parameters"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+        given = {"rope_theta": made.default_theta, "partial_rotary_factor": rope.get("partial_rotary_factor")}
+        if model_type != "mistral4":  # whose share follows from other sizes
+            given.pop("partial_rotary_factor")
+        found["rope_parameters"] = {key: value for key, value in rope.items() if given.get(key) != value}
     return found | MORE.get(model_type, {})
 
 
@@ -76,13 +130,24 @@ NEEDED: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 0,
     },
     "deepseek_v2": {"num_experts_per_tok": 2, "head_dim": None},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
     "deepseek_v3": {"head_dim": None},
     "glm4_moe_lite": {"head_dim": None},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
+    "bailing_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
 }
-LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")  # whose heads have sizes of their own
-PARTIAL = ("glm4_moe", "gemma4_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")  # of a head a part turns
+LATENT = (
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "joyai_llm_flash",
+    "kimi_k2",
+    "mistral4",
+    "youtu",
+)  # whose heads have sizes of their own
 LINEAR, PLAIN = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 500000.0}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -113,7 +178,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def made_config(model_type: str, change: str) -> dict[str, Any]:
     """config.json of a case."""
-    config = {"model_type": model_type, **SMALL, **NEEDED.get(model_type, {}), **CHANGES[change]}
+    latent = {"head_dim": None} if model_type in LATENT else {}
+    config = {"model_type": model_type, **SMALL, **latent, **NEEDED.get(model_type, {}), **CHANGES[change]}
     return {key: None if value == "null" else value for key, value in config.items() if value is not None}
 
 
@@ -122,24 +188,28 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     refuses it."""
     import transformers
 
-    made = transformers.CONFIG_MAPPING[model_type]
+    if model_type in OWN:
+        return None
+    made, code = transformers.CONFIG_MAPPING[LIKE.get(model_type, model_type)], _code(model_type)
     try:
         c = made(
             **copy.deepcopy({key: value for key, value in config.items() if key != "model_type"})
         )  # it writes there
-        ropes = _frequencies(model_type, c)
+        ropes = _frequencies(code, c)
     except Exception:  # whatever the strict classes raise
         return None
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
     found["eps"] = getattr(c, "norm_eps", found["eps"])
+    if model_type in ("ministral3", "mistral4") and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
+        return None
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads
-    first = getattr(c, "head_dim", None) if model_type != "gemma4_text" else config.get("head_dim", 256)
+    first = getattr(c, "head_dim", None) if model_type not in GEMMA4 else config.get("head_dim", 256)
     found["head_dim"] = first or c.hidden_size // heads
-    if model_type == "gemma4_text":
+    if model_type in GEMMA4:
         found["kv_heads"] = config.get("num_key_value_heads", 4)
     turned = 2 * len(ropes[0]["inv_freq"])
     if turned != found["head_dim"] and model_type not in PARTIAL:  # as well
@@ -185,12 +255,16 @@ def _windows(c: Any) -> list[int]:
     return [window if kind == "sliding_attention" else 0 for kind in kinds]
 
 
-def _frequencies(model_type: str, c: Any) -> list[dict[str, Any]]:
-    """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
+def _code(model_type: str) -> Any:
+    """The module with the family's code."""
     import importlib
 
-    package = model_type.removesuffix("_text")
-    module = importlib.import_module(f"transformers.models.{package}.modeling_{package}")
+    package = CODE.get(model_type, LIKE.get(model_type, model_type))
+    return importlib.import_module(f"transformers.models.{package}.modeling_{package}")
+
+
+def _frequencies(module: Any, c: Any) -> list[dict[str, Any]]:
+    """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)
     kinds = [f"{kind}_" for kind in ("full_attention", "sliding_attention") if hasattr(rope, f"{kind}_inv_freq")] or [

@@ -4,16 +4,14 @@ Shapes in docstrings are [rows, ...]; R is the pipeline's number of rows. Activa
 step says otherwise. There is one file per family, as in shaders/. What a step may use is in `graph/step.py`.
 """
 
-from .attention import Attention
 from .experts import Experts
 from .gates import Gates
-from .latent import Latent
 from .linear import Linear
-from .norms import Norms
+from .per_layer import PerLayer
 from .recurrent import Recurrent
 from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(Norms, Routing, Experts, Linear, Latent, Attention, Recurrent, Gates, Sampling):
+class Steps(PerLayer, Routing, Experts, Linear, Recurrent, Gates, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""

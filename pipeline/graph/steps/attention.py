@@ -101,15 +101,15 @@ class Attention(Step):
         """
         _, kv_heads, _, dim = k_cache.shape
         q_head = q_head or dim
-        v_dim, heads = v_cache.shape[3], q.shape[1] // q_head
+        v_dim, heads = v_cache.shape[3], q.shape[1] if len(q.shape) == 3 else q.shape[1] // q_head
         if (q_norm is None) != (k_norm is None):
             raise BuildError(f"{self.named(name)}: only one of q_norm and k_norm is given; give both or neither")
         if norm not in NORMS:
             raise BuildError(f"{self.named(name)}: norm={norm!r} is not possible; use {' or '.join(map(repr, NORMS))}")
         if q_head < dim or (norm == "all" and q_head > dim):
             raise BuildError(f"{self.named(name)}: heads of {dim} do not lie {q_head} apart, with norm={norm!r}")
-        self.check_rows(q, name, heads * q_head)
-        self.check_rows(k, name, kv_heads * dim)
+        self._check_heads(q, heads, q_head, name)
+        self._check_heads(k, kv_heads, dim, name)
         self.check_rows(v, name, kv_heads * v_dim)
         self._check_caches(heads, k_cache, v_cache, name)
         sizes = self._table_sizes(blocks, k_cache, name)
@@ -146,6 +146,66 @@ class Attention(Step):
                 "clip": clip,
             },
             columns=math.ceil((heads + 2 * kv_heads) / _core.ROPE_HEADS),
+        )
+        return y
+
+    def heads(
+        self,
+        x: Tensor,
+        heads: int,
+        norm: VectorLike | None = None,
+        table: Tensor | None = None,
+        eps: float = 1e-6,
+        *,
+        weight_offset: float = 0.0,
+        interleaved: bool = False,
+        flat: bool = False,
+        name: str = "heads",
+    ) -> Tensor:
+        """The heads of x [R, heads · head_dim], normed by the weights `norm` [head_dim] and turned, as
+        :meth:`heads_to_cache` does with queries: [R, heads, head_dim], or `flat`
+        as x. For heads that go to no cache."""
+        width = x.shape[-1]
+        self.check_rows(x, name, width)
+        if heads < 1 or width % heads:
+            raise ShapeError(f"{self.named(name)}: {x.name} has {width} numbers, which are not {heads} heads")
+        dim, half = width // heads, 0
+        if table is not None:
+            half = table.shape[-1]
+            self.check_rows(table, name, 2, half)
+            if 2 * half > dim:
+                turns = f"{table.name} turns {2 * half} numbers of a head"
+                raise ShapeError(f"{self.named(name)}: {turns}, which has {dim}")
+        weight, kind = x, 0
+        if norm is not None:
+            weight, kind = self.float_vector(norm, "norm", f"{name}.norm", ((dim,),), name), _core.NORM_HEAD
+        y = self.scratch(name, (self.rows, width) if flat else (self.rows, heads, dim))
+        self.add(  # without keys and values: y stands for their caches, which are not touched
+            name,
+            f"heads_to_cache_{weight.dtype}_f32",
+            (x, x, x, weight, weight, x if table is None else table, x, x, x),
+            (y, y, y, self.status()),
+            {
+                "rows": self.rows,
+                "heads": heads,
+                "kv_heads": 0,
+                "head_dim": dim,
+                "q_head": dim,
+                "v_dim": dim,
+                "slots": 1,
+                "width": 1,
+                "blocks": 1,
+                "ring": 0,
+                "step": self.failing_step(name, NO_PLACE),
+                "half_dim": half,
+                "interleaved": int(interleaved),
+                "norm": kind,
+                "norm_values": 0,
+                "eps": eps,
+                "weight_offset": weight_offset,
+                "clip": 0.0,
+            },
+            columns=math.ceil(heads / _core.ROPE_HEADS),
         )
         return y
 
@@ -259,6 +319,10 @@ class Attention(Step):
         if q.dtype != k.dtype:
             raise DTypeError(f"{self.named(name)}: q_norm is {q.dtype}, k_norm {k.dtype}; they must agree")
         return q, k, _core.NORM_HEAD if norm == "head" else _core.NORM_ALL
+
+    def _check_heads(self, x: Tensor, heads: int, dim: int, name: str) -> None:
+        """Demands [R, heads · dim], or the heads apart."""
+        self.check_rows(x, name, *((heads, dim) if len(x.shape) == 3 else (heads * dim,)))
 
     def _table_sizes(self, blocks: Tensor, cache: Tensor, name: str) -> dict[str, int]:
         """The sizes of a block table [slots, width] and of its cache, as kernels take them."""

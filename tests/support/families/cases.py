@@ -28,13 +28,15 @@ TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no mat
 class Case:
     """model_type: of transformers; config: its arguments beside COMMON; zero_centred: norms add 1 to their weight;
     mxfp4: experts are on MXFP4's grid; seed: for other weights, where two
-    logits or two experts' scores are too close to tell."""
+    logits or two experts' scores are too close to tell; whole: what a model that sees, too, has beside its text_config,
+    which is `config` then."""
 
     model_type: str
     config: dict = field(default_factory=dict)
     zero_centred: bool = False
     mxfp4: bool = False
     seed: str = ""
+    whole: dict = field(default_factory=dict)
 
     def transposed(self, name: str) -> bool:
         """Whether transformers stores the matrix as [inputs, outputs]."""
@@ -42,7 +44,13 @@ class Case:
 
     @property
     def arguments(self) -> dict:
-        return {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
+        own = {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
+        return {"text_config": own, **self.whole} if self.whole else own
+
+    @property
+    def text_type(self) -> str:
+        """The model_type of the text part."""
+        return self.config.get("model_type", self.model_type + ("_text" if self.whole else ""))
 
     def gain(self, name: str) -> float:
         """Of a matrix. An embedding that is the head, too, must not say most about its own token."""
@@ -57,8 +65,8 @@ class Case:
         if name.endswith("linear_attn.norm.weight"):
             return 1.0
         if name == "model.norm.weight" and self.scaled_embedding:
-            return 12.0 if self.model_type == "gemma4_text" else 6.0
-        if self.model_type == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
+            return 12.0 if self.model_type.startswith("gemma4") else 6.0
+        if self.model_type.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             return 0.5  # its scores are not divided by anything
         return 0.0 if self.zero_centred else 1.0
 
@@ -440,6 +448,7 @@ VARIANTS = {
     ),
     "mixtral_window": _variant("mixtral", {"sliding_window": 8}, "2 "),
     "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
+    "olmoe_clipped": _variant("olmoe", {"num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": 0.75}),
     "granitemoe_biases": _variant("granitemoe", _BIASED),
     "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
     "gemma3_biases": _variant("gemma3_text", _BIASED),
@@ -450,4 +459,225 @@ VARIANTS = {
         "glm4_moe_lite", {"mlp_layer_types": ["dense", "sparse", "dense", "sparse", "sparse"]}
     ),
 }
+_DENSE = {"intermediate_size": 288}
+_YARN = {"factor": 16.0, "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0}
+_SHORT = {"original_max_position_embeddings": 96, "long_factor": [2.0] * 12}
+# Further families: those that a file of another one computes, with settings of their own, and those that have a file.
+_SETTINGS = {
+    "ministral": Case("ministral", _DENSE | {"sliding_window": 8, "layer_types": _WINDOWS}),
+    "ministral3": Case(
+        "ministral3", _DENSE | {"rope_parameters": _rope(1e6, "yarn", llama_4_scaling_beta=0.25, **_YARN)}
+    ),
+    "seed_oss": Case("seed_oss", _DENSE | {"attention_out_bias": True, "mlp_bias": True, "head_dim": 24}),
+    "internlm3": Case(
+        "internlm3",
+        _DENSE
+        | {"hidden_size": 192}
+        | _BIASED
+        | {"mlp_bias": True, "rope_parameters": _rope(5e4, "dynamic", factor=6.0)},
+    ),
+    "iquestcoder": Case("iquestcoder", _DENSE | {"hidden_size": 192} | {"rope_parameters": _rope(5e5)}),
+    "ernie4_5": Case("ernie4_5", _DENSE | {"use_bias": True, "rope_parameters": _rope(5e5)}),
+    "smollm3": Case("smollm3", _DENSE | {"hidden_size": 192, "head_dim": "absent", "no_rope_layers": [1, 0, 1, 1, 0]}),
+    "phi3": Case(
+        "phi3",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "original_max_position_embeddings": 96,
+            "rope_parameters": _rope(
+                1e4,
+                "longrope",
+                partial_rotary_factor=0.75,
+                short_factor=[1.0, 1.0, 1.125, 1.25, 1.25, 1.5, 1.5, 2.0, 2.25, 2.5, 3.0, 4.0],
+                **_SHORT,
+            ),
+        },
+    ),
+    "granite": Case(
+        "granite",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "embedding_multiplier": 4.0,
+            "attention_multiplier": 0.125,
+            "residual_multiplier": 0.25,
+            "logits_scaling": 1.5,
+        },
+    ),
+}
+_EXPERTS = {
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 96,
+    "n_group": 3,
+    "topk_group": 2,
+}
+_SIZES = ("head_dim", "num_key_value_heads", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim")
+_SIZES += ("v_head_dim", "intermediate_size")
+_INDEXED = _LATENT | {"q_lora_rank": 96, "index_head_dim": 32, "index_n_heads": 4, "index_topk": 96}
+_SETTINGS |= {
+    "solar_open": Case("solar_open", _EXPERTS | _BIASED | {"rope_parameters": _rope(1e5)}),
+    "dots1": Case(
+        "dots1", _EXPERTS | _DENSE | {"first_k_dense_replace": 1, "sliding_window": 8, "layer_types": _WINDOWS}
+    ),
+    "exaone_moe": Case(
+        "exaone_moe",
+        {name: value for name, value in (_EXPERTS | _DENSE).items() if not name.startswith("n_")}
+        | {"num_experts": 6, "num_shared_experts": 1, "n_group": 3, "sliding_window": 8, "layer_types": _WINDOWS},
+    ),
+    "deepseek_v32": Case("deepseek_v32", _INDEXED | {"rope_parameters": _rope(1e4)}),
+    "glm_moe_dsa": Case(
+        "glm_moe_dsa",
+        _INDEXED | {"mlp_layer_types": ["dense", "sparse", "dense", "sparse", "sparse"], "rope_parameters": _rope(1e6)},
+    ),
+    "youtu": Case("youtu", {name: _INDEXED[name] for name in _SIZES} | {"rope_parameters": _rope(1e5)}),
+}
+_LOCAL = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 96}
+_SETTINGS |= {
+    "minimax_m2": Case("minimax_m2", _LOCAL | {"rotary_dim": 16, "rope_parameters": _rope(1e6)}),
+    "ernie4_5_moe": Case(
+        "ernie4_5_moe",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "moe_num_experts": 6,
+            "moe_k": 2,
+            "moe_intermediate_size": 96,
+            "moe_layer_interval": 2,
+        },
+    ),
+    "hunyuan_v1_dense": Case(
+        "hunyuan_v1_dense", _DENSE | {"rope_parameters": _rope(1e4, "dynamic", alpha=100.0, factor=1.0)}
+    ),
+    "hunyuan_v1_moe": Case("hunyuan_v1_moe", {"intermediate_size": 96, "num_experts": 6, "moe_topk": 2}),
+}
+_GEMMA4 = {"enable_moe_block": False, "num_experts": None, "top_k_experts": None, "moe_intermediate_size": None}
+_UNIFIED = ("intermediate_size", "sliding_window", "layer_types", "global_head_dim", "rope_parameters")
+_SETTINGS |= {
+    "gemma4_dense": _variant("gemma4_text", _GEMMA4),
+    "gemma4_small": _variant(
+        "gemma4_text",
+        _GEMMA4
+        | {
+            "attention_k_eq_v": False,
+            "num_global_key_value_heads": None,
+            "hidden_size_per_layer_input": 32,
+            "vocab_size_per_layer_input": 61,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "layer_types": _WINDOWS[1:] + _WINDOWS[-1:],
+        },
+    ),
+    "gemma4_unified_text": Case(
+        "gemma4_unified_text",
+        {name: CASES["gemma4_text"].config[name] for name in _UNIFIED} | {"tie_word_embeddings": True},
+    ),
+}
+_SEEING = {
+    "vision_config": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "patch_size": 4,
+        "out_hidden_size": 256,
+    },
+    "tie_word_embeddings": False,
+}
+_PIXTRAL = {
+    "model_type": "pixtral",
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "image_size": 8,
+    "patch_size": 4,
+}
+_SETTINGS["mistral4"] = Case(
+    "mistral3",
+    _LATENT
+    | {
+        "model_type": "mistral4",
+        "q_lora_rank": 96,
+        "rope_parameters": _rope(1e4, "yarn", llama_4_scaling_beta=0.25, **_YARN),
+    },
+    whole={"vision_config": _PIXTRAL, "tie_word_embeddings": False},
+)
+_DEEPSTACK = {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+_SETTINGS |= {
+    "glm4v_moe": Case(
+        "glm4v_moe",
+        _EXPERTS
+        | _DENSE
+        | {"rope_parameters": _rope(1e4, partial_rotary_factor=0.5, mrope_section=[4, 2, 2]), "attention_bias": True},
+        whole=_SEEING,
+    ),
+    "qwen3_vl_moe": Case(
+        "qwen3_vl_moe",
+        _DENSE
+        | {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96,
+            "rope_parameters": _rope(5e6, mrope_section=[6, 5, 5]),
+        },
+        whole=_SEEING
+        | {
+            "vision_config": _SEEING["vision_config"] | {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+        },
+    ),
+}
+_THREE = {"n_group": 3, "topk_group": 2, "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+_SETTINGS |= {
+    "olmo2": Case("olmo2", _DENSE | {"hidden_size": 192, "head_dim": "absent"}),
+    "olmo3": Case(
+        "olmo3",
+        _DENSE
+        | {
+            "hidden_size": 192,
+            "head_dim": "absent",
+            "sliding_window": 8,
+            "layer_types": _WINDOWS,
+            "rope_parameters": {
+                "full_attention": _rope(5e5, "yarn", factor=4.0, original_max_position_embeddings=32),
+                "sliding_attention": _rope(5e5),
+            },
+        },
+    ),
+    "mimo_v2_flash": Case(
+        "mimo_v2_flash",
+        _DENSE | _THREE | {"v_head_dim": 24, "sliding_window": 8, "layer_types": _WINDOWS, "attention_bias": True},
+    ),
+}
+_SETTINGS["bailing_moe"] = Case(
+    "bailing_moe",
+    _DENSE
+    | {
+        "hidden_size": 192,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 96,
+        "first_k_dense_replace": 1,
+        "n_group": 3,
+        "topk_group": 2,
+        "norm_topk_prob": True,
+        "score_function": "sigmoid",
+        "moe_router_enable_expert_bias": True,
+        "routed_scaling_factor": 2.5,
+        "use_qk_norm": True,
+        "partial_rotary_factor": 0.5,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 600000.0,
+    },
+)
+# Of those: other weights, where two logits or two scores are too close to tell.
+_SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
+VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
 ALL = CASES | VARIANTS

@@ -6,7 +6,8 @@ For each case of cases.py: transformers makes the model and saves it, which tell
 checkpoint. The checkpoint is written anew with weights that follow from those, transformers loads that, and what it
 computes in float32 is kept: the logits after each of 64 tokens, and 32 tokens chosen greedily after the first 8 of
 them. A case in which rounding would decide, the token or the expert, is refused: it needs another seed. --check only
-says whether the files that there are hold. Needs torch and transformers.
+says whether the files that there are hold. Needs torch and transformers; mlx-lm for families
+that transformers has not.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import numpy as np
 TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS))
 
+from support.config_classes import OWN  # noqa: E402
 from support.families.cases import ALL, CASES  # noqa: E402
 from support.families.files import write_folder  # noqa: E402
 from support.families.golden import GREEDY, POSITIONS, PROMPT, load, save  # noqa: E402
@@ -39,7 +41,8 @@ def make(name: str, check: bool) -> None:
         golden = load(name)[0] if check else described(name, folder)
         write_folder(folder, name, golden)
         with margins_of_routers() as routers:
-            logits, chosen, margin = reference(folder, golden["config"]["vocab_size"])
+            config = golden["config"]
+            logits, chosen, margin = reference(folder, config.get("text_config", config)["vocab_size"])
     router = min(routers, default=np.inf)
     print(
         f"{name}: {len(golden['tensors'])} tensors, deviation of logits {logits.std():.2f}, margin of tokens "
@@ -62,12 +65,14 @@ def make(name: str, check: bool) -> None:
 
 def described(name: str, folder: Path) -> dict:
     """The configuration that transformers saves for the case, and names and shapes of its tensors."""
+    if ALL[name].model_type in OWN:
+        return _described_by_mlx(ALL[name])
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     case = ALL[name]
     config = AutoConfig.for_model(case.model_type, **case.arguments)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    _class(bool(case.whole)).from_config(config, dtype=torch.float32).save_pretrained(folder)
     return {
         "config": json.loads((folder / "config.json").read_text()),
         "tensors": _shapes(folder / "model.safetensors"),
@@ -102,24 +107,68 @@ def reference(folder: Path, vocab: int):
     """(logits [64, vocab], 32 greedy tokens, smallest margin) of the checkpoint in `folder` by transformers in
     float32."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model, report = AutoModelForCausalLM.from_pretrained(
+    config = json.loads((folder / "config.json").read_text())
+    if config["model_type"] in OWN:
+        return _greedy(_logits_by_mlx(folder, config), vocab)
+    sees = "text_config" in config
+    model, report = _class(sees).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     wrong = {kind: keys for kind, keys in report.items() if keys}
     if wrong:
         sys.exit(f"{folder}: transformers does not take the checkpoint: {wrong}")
+    model.eval()
     with torch.no_grad():
-        sequence = tokens(POSITIONS, vocab)
-        logits = model.eval()(torch.tensor([sequence])).logits[0].numpy()
-        text, margin = sequence[:PROMPT], np.inf
-        while len(text) < PROMPT + GREEDY:
-            last = model(torch.tensor([text]), use_cache=False).logits[0, -1].numpy()
-            second, first = np.sort(last)[-2:]
-            margin = min(margin, first - second)
-            text.append(int(last.argmax()))
+        return _greedy(lambda text: model(torch.tensor([text]), use_cache=False).logits[0].numpy(), vocab)
+
+
+def _greedy(logits_of, vocab: int):
+    """The same of a function that gives the logits of each token of a text."""
+    sequence = tokens(POSITIONS, vocab)
+    logits = logits_of(sequence)
+    text, margin = sequence[:PROMPT], np.inf
+    while len(text) < PROMPT + GREEDY:
+        last = logits_of(text)[-1]
+        second, first = np.sort(last)[-2:]
+        margin = min(margin, first - second)
+        text.append(int(last.argmax()))
     return logits, text[PROMPT:], margin
+
+
+# Families that transformers has not, by mlx-lm
+
+
+def _described_by_mlx(case) -> dict:
+    from mlx.utils import tree_flatten
+
+    config = case.arguments | {"model_type": case.model_type}
+    shapes = {name: list(value.shape) for name, value in tree_flatten(_mlx_model(config).parameters())}
+    return {"config": config, "tensors": shapes}
+
+
+def _logits_by_mlx(folder: Path, config: dict):
+    import mlx.core as mx
+
+    model = _mlx_model(config)
+    model.load_weights(str(folder / "model.safetensors"))
+    return lambda text: np.array(model(mx.array([text])))[0]
+
+
+def _mlx_model(config: dict):
+    import importlib
+
+    import mlx.core as mx
+
+    mx.set_default_device(mx.cpu)
+    module = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
+    return module.Model(module.ModelArgs.from_dict(config))
+
+
+def _class(sees: bool):
+    import transformers
+
+    return transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
 
 
 def _shapes(file: Path) -> dict:
