@@ -174,6 +174,9 @@ cdef extern from "args.h":
         OB_F32
         OB_F16
         OB_BF16
+        OB_CONV_CHANNELS
+        OB_DELTA_VALUES
+        OB_GATED_HEADS
         OB_MAX_TOP_K
         OB_NOT_STORED
         OB_STORED_F32

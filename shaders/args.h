@@ -48,6 +48,15 @@
 #define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
 #define OB_ATTENTION_MERGE_THREADS 128
 
+// Layers with a recurrent state: a threadgroup of causal_conv works on OB_CONV_CHANNELS channels, one of gated_delta on
+// OB_DELTA_VALUES value numbers of a head, one of gated_norm and of sigmoid_gate on OB_GATED_HEADS heads.
+#define OB_CONV_CHANNELS 256
+#define OB_CONV_THREADS 64
+#define OB_DELTA_VALUES 32
+#define OB_DELTA_THREADS 128
+#define OB_GATED_HEADS 4
+#define OB_GATED_THREADS (32 * OB_GATED_HEADS)
+
 // The largest top_k that the routing accepts.
 #define OB_MAX_TOP_K 64
 // Threads of a GPU's threadgroup that routes a row: one simdgroup.
@@ -128,6 +137,7 @@ struct RopeTableArgs {
 
 struct HeadArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
+    uint32_t q_head;                 // elements of q from one head to the next; more than head_dim: gates lie between
     uint32_t slots, width;           // slots of the block table, and entries that each has
     uint32_t blocks;                 // blocks that the caches have
     uint32_t ring;                   // 1: entries are used round and round
@@ -175,6 +185,51 @@ struct HeadLinearArgs {
     uint32_t columns;               // columns of the matrix
     uint32_t transposed;
     uint32_t group_size;
+};
+
+struct LinkArgs {
+    uint32_t rows;
+    uint32_t slots;  // that the states have
+    uint32_t step;   // a failing row reports this number
+};
+
+// Channels come in up to three parts, such as queries, keys and values. Part p begins with channel begin_p; its heads
+// have head_p channels. Channel c of the part is element first_p + c / head_p · group + c % head_p of a row of x.
+struct ConvArgs {
+    uint32_t rows, channels;
+    uint32_t width;  // taps: the last inputs that an output sees, its own among them
+    uint32_t x_row;  // elements of x from one row to the next
+    uint32_t begin1, begin2;
+    uint32_t head0, head1, head2;
+    uint32_t first0, first1, first2;
+    uint32_t group;
+    uint32_t whole;  // 1: sixteen neighbouring channels are neighbours in x, too
+    uint32_t has_bias;
+    uint32_t silu;  // 1: outputs go through silu
+};
+
+// Key head h / (value_heads / key_heads) belongs to value head h. Number h of a row of β, or of α, is element
+// first + h / group · step + h % group.
+struct DeltaArgs {
+    uint32_t rows, key_heads, value_heads, key_dim, value_dim;
+    uint32_t group;
+    uint32_t beta_row, beta_first, beta_step;
+    uint32_t alpha_row, alpha_first, alpha_step;
+    float eps;    // of the norm of queries and keys
+    float scale;  // of queries
+};
+
+// Number d of head h of the gates is element first + h / group · step + h % group · dim + d of a row of the gates.
+struct GatedNormArgs {
+    uint32_t rows, heads, dim;
+    uint32_t gate_row, gate_first, gate_group, gate_step;
+    float eps;
+};
+
+// The gate of number d of head h is element first + h · step + d of a row of the gates.
+struct SigmoidGateArgs {
+    uint32_t rows, heads, dim;
+    uint32_t gate_row, gate_first, gate_step;
 };
 
 struct RouteArgs {
@@ -267,10 +322,15 @@ static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
-static_assert(sizeof(struct HeadArgs) == 68, "HeadArgs");
+static_assert(sizeof(struct HeadArgs) == 72, "HeadArgs");
 static_assert(sizeof(struct AttentionArgs) == 68, "AttentionArgs");
 static_assert(sizeof(struct LatentArgs) == 44, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
+static_assert(sizeof(struct LinkArgs) == 12, "LinkArgs");
+static_assert(sizeof(struct ConvArgs) == 64, "ConvArgs");
+static_assert(sizeof(struct DeltaArgs) == 56, "DeltaArgs");
+static_assert(sizeof(struct GatedNormArgs) == 32, "GatedNormArgs");
+static_assert(sizeof(struct SigmoidGateArgs) == 24, "SigmoidGateArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");

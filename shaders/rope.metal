@@ -84,9 +84,9 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 }
 
 // q_out = turn(norm(q)); keys of (slot, position) = turn(norm(k)), values there = v, normed or not.
-// q [rows, heads, head_dim], k [rows, kv_heads, head_dim], v [rows, kv_heads, v_dim]; caches of C [blocks, kv_heads,
-// OB_CACHE_BLOCK, head_dim or v_dim], blocks [slots, width] (cache.h), a ring in a layer with a window. A norm covers one
-// head (weights [head_dim]) or all heads together (q_norm [heads · head_dim]).
+// q [rows, heads, q_head], of whose heads the first head_dim count, k [rows, kv_heads, head_dim], v [rows, kv_heads,
+// v_dim]; caches of C [blocks, kv_heads, OB_CACHE_BLOCK, head_dim or v_dim], blocks [slots, width] (cache.h), a ring in a
+// layer with a window. A norm covers one head (weights [head_dim]) or all heads together (q_norm [heads · head_dim]).
 // A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
@@ -136,7 +136,8 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
             continue;
         }
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
-        device const float *first = (query ? q : k) + ulong(row) * heads * dim;
+        uint step = query ? args.q_head : dim;
+        device const float *first = (query ? q : k) + ulong(row) * heads * step;
         device const T *weight = (query ? q_norm : k_norm) + (together ? own * dim : 0);
 #ifndef __METAL_CPU__
         if (fits) {
@@ -144,7 +145,7 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
                 scale = norm_scale(first, heads * dim, args.eps, place);
                 scaled = uint(query);
             }
-            SimdHead<T> turned = {first + own * dim,
+            SimdHead<T> turned = {first + own * step,
                                   weight,
                                   table + ulong(row) * 2 * args.half_dim,
                                   args.norm == OB_NORM_HEAD,
@@ -165,12 +166,12 @@ kernel void heads_to_cache(device const float *q [[buffer(0)]], device const flo
         }
 #endif
         if (args.norm == OB_NORM_HEAD) {
-            scale = norm_scale(first + own * dim, dim, args.eps, place);
+            scale = norm_scale(first + own * step, dim, args.eps, place);
         } else if (together && scaled != uint(query)) {
             scale = norm_scale(first, heads * dim, args.eps, place);
             scaled = uint(query);
         }
-        TurnedHead<T> turned = {first + own * dim,
+        TurnedHead<T> turned = {first + own * step,
                                 weight,
                                 table + ulong(row) * 2 * args.half_dim,
                                 scale,

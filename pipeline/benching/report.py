@@ -79,6 +79,7 @@ def to_json(report: Report) -> str:
                 "position_bytes": traffic.position,
                 "experts": traffic.experts,
                 "top_k": traffic.top_k,
+                "state_bytes": traffic.state,
                 "windows": [
                     {"positions": window, "position_bytes": nbytes} for window, nbytes in traffic.windows.items()
                 ],

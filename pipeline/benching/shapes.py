@@ -29,6 +29,27 @@ _QWEN3_MOE: dict[str, Any] = {
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
 }
+_QWEN3_NEXT: dict[str, Any] = {
+    "head_dim": 256,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "hidden_size": 2048,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "full_attention_interval": 4,
+    "partial_rotary_factor": 0.25,
+    "rope_theta": 1e7,
+    "max_position_embeddings": 262144,
+    "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "attention_bias": False,
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-30b-a3b": _QWEN3_MOE
     | {
@@ -65,6 +86,25 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_experts": 160,
         "max_position_embeddings": 262144,
         "rope_theta": 1e7,
+    },
+    "qwen3.5-35b-a3b": _QWEN3_NEXT
+    | {
+        "model_type": "qwen3_5_moe_text",
+        "architectures": ["Qwen3_5MoeForCausalLM"],
+        "num_hidden_layers": 40,
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+        "vocab_size": 248320,
+    },
+    "qwen3-next-80b-a3b": _QWEN3_NEXT
+    | {
+        "model_type": "qwen3_next",
+        "architectures": ["Qwen3NextForCausalLM"],
+        "num_hidden_layers": 48,
+        "intermediate_size": 5120,
+        "num_experts": 512,
+        "num_experts_per_tok": 10,
+        "vocab_size": 151936,
     },
 }
 
@@ -129,36 +169,71 @@ class Shape:
     def tensors(self) -> Iterator[TensorSpec]:
         """All tensors, in the order of the file."""
         c = self.config
-        hidden, heads = c["hidden_size"], c["num_attention_heads"] * c["head_dim"]
-        kv, experts, inner = c["num_key_value_heads"] * c["head_dim"], c["num_experts"], c["moe_intermediate_size"]
+        hidden = c["hidden_size"]
         yield from self._matrix("model.embed_tokens", (self.vocab, hidden))
         for i in range(self.layers):
             layer = f"model.layers.{i}"
             yield _ones(f"{layer}.input_layernorm", hidden)
-            for name, outputs, inputs in (
-                ("q_proj", heads, hidden),
-                ("k_proj", kv, hidden),
-                ("v_proj", kv, hidden),
-                ("o_proj", hidden, heads),
-            ):
-                yield from self._matrix(f"{layer}.self_attn.{name}", (outputs, inputs))
-            yield _ones(f"{layer}.self_attn.q_norm", c["head_dim"])
-            yield _ones(f"{layer}.self_attn.k_norm", c["head_dim"])
+            every = c.get("full_attention_interval", 1)  # of so many layers one has attention, the others are recurrent
+            yield from self._attention(f"{layer}.self_attn") if (i + 1) % every == 0 else self._delta(layer)
             yield _ones(f"{layer}.post_attention_layernorm", hidden)
-            yield from self._matrix(f"{layer}.mlp.gate", (experts, hidden), ROUTER_BITS)
-            if self.bits == 16:
-                yield _normal(f"{layer}.mlp.experts.gate_up_proj", (experts, 2 * inner, hidden))
-                yield _normal(f"{layer}.mlp.experts.down_proj", (experts, hidden, inner))
-                continue
-            for name, outputs, inputs in (
-                ("gate_proj", inner, hidden),
-                ("up_proj", inner, hidden),
-                ("down_proj", hidden, inner),
-            ):
-                yield from self._matrix(f"{layer}.mlp.switch_mlp.{name}", (experts, outputs, inputs))
+            yield from self._mixture(f"{layer}.mlp")
         yield _ones("model.norm", hidden)
         if not c["tie_word_embeddings"]:
             yield from self._matrix("lm_head", (self.vocab, hidden))
+
+    def _attention(self, module: str) -> Iterator[TensorSpec]:
+        c = self.config
+        hidden, heads = c["hidden_size"], c["num_attention_heads"] * c["head_dim"]
+        kv, gated = c["num_key_value_heads"] * c["head_dim"], 2 if "full_attention_interval" in c else 1
+        for name, outputs, inputs in (
+            ("q_proj", gated * heads, hidden),
+            ("k_proj", kv, hidden),
+            ("v_proj", kv, hidden),
+            ("o_proj", hidden, heads),
+        ):
+            yield from self._matrix(f"{module}.{name}", (outputs, inputs))
+        yield _ones(f"{module}.q_norm", c["head_dim"])
+        yield _ones(f"{module}.k_norm", c["head_dim"])
+
+    def _delta(self, layer: str) -> Iterator[TensorSpec]:
+        """A layer with the gated delta rule, as Qwen3-Next and Qwen3.5 have it."""
+        c, module = self.config, f"{layer}.linear_attn"
+        heads, hidden = c["linear_num_value_heads"], c["hidden_size"]
+        keys, values = c["linear_num_key_heads"] * c["linear_key_head_dim"], heads * c["linear_value_head_dim"]
+        parts = {"qkv": 2 * keys + values, "z": values, "b": heads, "a": heads}
+        if c["model_type"] == "qwen3_next":
+            parts = {"qkvz": 2 * keys + 2 * values, "ba": 2 * heads}
+        for name, outputs in parts.items():
+            yield from self._matrix(f"{module}.in_proj_{name}", (outputs, hidden))
+        channels, taps = 2 * keys + values, c["linear_conv_kernel_dim"]
+        shape = (channels, 1, taps) if self.bits == 16 else (channels, taps, 1)
+        yield TensorSpec(f"{module}.conv1d.weight", "BF16", shape, "normal", inputs=taps)
+        yield TensorSpec(f"{module}.A_log", "BF16", (heads,), "normal", inputs=1)
+        yield TensorSpec(f"{module}.dt_bias", "BF16", (heads,), "normal", inputs=1)
+        yield _ones(f"{module}.norm", c["linear_value_head_dim"])
+        yield from self._matrix(f"{module}.out_proj", (hidden, values))
+
+    def _mixture(self, module: str) -> Iterator[TensorSpec]:
+        c = self.config
+        experts, hidden, inner = c["num_experts"], c["hidden_size"], c["moe_intermediate_size"]
+        yield from self._matrix(f"{module}.gate", (experts, hidden), ROUTER_BITS)
+        shared = c.get("shared_expert_intermediate_size")
+        if shared:
+            yield from self._matrix(f"{module}.shared_expert.gate_proj", (shared, hidden))
+            yield from self._matrix(f"{module}.shared_expert.up_proj", (shared, hidden))
+            yield from self._matrix(f"{module}.shared_expert.down_proj", (hidden, shared))
+            yield from self._matrix(f"{module}.shared_expert_gate", (1, hidden), ROUTER_BITS)
+        if self.bits == 16:
+            yield _normal(f"{module}.experts.gate_up_proj", (experts, 2 * inner, hidden))
+            yield _normal(f"{module}.experts.down_proj", (experts, hidden, inner))
+            return
+        for name, outputs, inputs in (
+            ("gate_proj", inner, hidden),
+            ("up_proj", inner, hidden),
+            ("down_proj", hidden, inner),
+        ):
+            yield from self._matrix(f"{module}.switch_mlp.{name}", (experts, outputs, inputs))
 
     def _matrix(self, module: str, shape: tuple[int, ...], bits: int | None = None) -> Iterator[TensorSpec]:
         if self.bits == 16:
@@ -172,7 +247,8 @@ class Shape:
             return self.config | {"torch_dtype": "bfloat16"}
         router = {"group_size": GROUP_SIZE, "bits": ROUTER_BITS}
         quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": self.bits, "mode": "affine"}
-        quantization |= {f"model.layers.{i}.mlp.gate": router for i in range(self.layers)}
+        routers = [spec.name for spec in self.tensors() if spec.role == "words" and spec.bits == ROUTER_BITS]
+        quantization |= {name.removesuffix(".weight"): router for name in routers}
         return self.config | {"quantization": quantization}
 
 

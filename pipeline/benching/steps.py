@@ -12,7 +12,7 @@ from .workloads import Onebuf, Prompts, Workload, run
 __all__ = ["GROUPS", "StepTimes", "group_of", "time_steps"]
 
 STEPS = 16  # traced decode steps, after one that warms up
-GROUPS = ("router", "experts", "mlp", "projections", "attention", "norms", "head", "sampling", "other")
+GROUPS = ("router", "experts", "mlp", "projections", "attention", "recurrent", "norms", "head", "sampling", "other")
 _GROUP_OF_STEP = {  # by the name's first two parts, or its first one
     "router": "router",
     "experts": "experts",
@@ -24,6 +24,11 @@ _GROUP_OF_STEP = {  # by the name's first two parts, or its first one
     "latent_to_cache": "attention",
     "attention": "attention",
     "attention.merge": "attention",
+    "gate": "attention",
+    "row_links": "recurrent",
+    "causal_conv": "recurrent",
+    "gated_delta": "recurrent",
+    "gated_norm": "recurrent",
     "rope_table": "attention",
     "rope_full": "attention",
     "rope_sliding": "attention",
@@ -64,6 +69,8 @@ def group_of(step: str) -> str:
     """The group of a step's name, such as "layers.3.experts.gate_up"."""
     first, *rest = re.sub(r"^layers\.\d+\.", "", step).split(".")
     found = _GROUP_OF_STEP.get(".".join([first, *rest[:1]])) or _GROUP_OF_STEP.get(first)
+    if found is None and first.startswith("in_proj"):
+        return "projections"
     return found or _GROUP_OF_SUFFIX.get(first.rpartition("_")[2], "other")
 
 

@@ -24,6 +24,7 @@ class Traffic:
     windows   one position of the KV cache, in the layers that see so many positions: {window, 0 for all: bytes}
     experts   experts per layer; 0 in a dense model
     top_k     experts that a token chooses
+    state     the state of one row's sequence, in all recurrent layers
     """
 
     shared: int
@@ -32,6 +33,7 @@ class Traffic:
     windows: dict[int, int]
     experts: int = 0
     top_k: int = 0
+    state: int = 0
 
     @property
     def position(self) -> int:
@@ -44,7 +46,7 @@ class Traffic:
 
     def step(self, batch: int, cache: float) -> float:
         """The least bytes that a step of `batch` rows reads, where each row reads `cache` bytes of keys and values."""
-        return self.shared + self.distinct_experts(batch) * self.expert + batch * (self.row + cache)
+        return self.shared + self.distinct_experts(batch) * self.expert + batch * (self.row + self.state + cache)
 
     def per_token(self, batch: int, cache: float) -> float:
         """The least bytes that such a step reads per row."""
@@ -71,9 +73,10 @@ def traffic(model: Decoder, kv_cache: str = CACHE_DTYPES[0]) -> Traffic:
             stacks.add(weights)
         elif dispatch.kernel != "rope_table":  # its frequencies come from the configuration
             shared.add(weights)
-    windows = {table.window: table.position_bytes for table in model.cache(1, 1, kv_cache).tables}
+    cache = model.cache(1, 1, kv_cache)
+    windows = {table.window: table.position_bytes for table in cache.tables}
     expert = stacks.nbytes / experts if experts else 0.0
-    return Traffic(shared.nbytes, expert, row, windows, experts, top_k)
+    return Traffic(shared.nbytes, expert, row, windows, experts, top_k, cache.state_bytes)
 
 
 class _Memory:

@@ -54,6 +54,8 @@ WHOLES = {
     "glm4v_moe": Whole("glm4v_moe_text", fixed=True),
     "kimi_k25": Whole("deepseek_v3", tied=True),
     "mistral3": Whole("mistral", tied=True),
+    "qwen3_5": Whole("qwen3_5_text", fixed=True),
+    "qwen3_5_moe": Whole("qwen3_5_moe_text", fixed=True),
     "qwen3_vl_moe": Whole("qwen3_vl_moe_text", fixed=True, tied=False),
 }
 PREFIXES = {

@@ -93,8 +93,9 @@ def _memory(model: Decoder | None, context: int | None, kv_cache: str) -> dict[s
         "repacked_bytes": model.repacked_bytes,
         "kv_cache_dtype": kv_cache,
         "context": positions,
-        "kv_cache_bytes": cache.nbytes,
+        "kv_cache_bytes": cache.nbytes - cache.state_bytes,
         "kv_cache_bytes_per_position": sum(table.position_bytes for table in cache.tables),
+        "state_bytes": cache.state_bytes,
     }
 
 

@@ -76,6 +76,10 @@ def _memory(facts: dict[str, Any]) -> list[tuple[str, str]]:
                 f"from {human(position)} at its first position",
             )
         )
+        if memory["state_bytes"]:
+            rows.append(
+                ("", f"recurrent layers: {human(memory['state_bytes'])} of state per sequence, whatever its length")
+            )
     if active is not None:
         cache = f", and up to {human(memory['kv_cache_bytes'])} of KV cache" if memory is not None else ""
         rows.append(("active", f"{human(active['weight_bytes'])} of weights per token{cache}"))

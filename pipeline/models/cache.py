@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -61,6 +62,22 @@ class CacheLayer:
 
 
 @dataclass(frozen=True)
+class StateLayer:
+    """The state of one recurrent layer: for each slot f32 arrays of these shapes, however long the sequence is. A row
+    of position 0 begins with an empty one, so nobody clears it."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes per slot."""
+        return sum(nbytes_of(shape, "f32") for shape in self.shapes)
+
+
+Layer: TypeAlias = CacheLayer | StateLayer
+
+
+@dataclass(frozen=True)
 class BlockTable:
     """Which blocks the slots of a cache have, in all layers that see the same positions.
 
@@ -99,7 +116,8 @@ class BlockTable:
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of every layer, [blocks, kv_heads, CACHE_BLOCK, head_dim or v_dim]; a sequence has a slot.
+    """Keys and values of every layer with attention, [blocks, kv_heads, CACHE_BLOCK, head_dim or v_dim], and the states
+    of every recurrent layer, [slots, …] f32; a sequence has a slot.
 
     Nothing is allocated before a chain uses it.
     """
@@ -109,11 +127,13 @@ class Cache:
     keys: tuple[Storage, ...]
     values: tuple[Storage, ...]  # the keys themselves where values lie within them
     tables: tuple[BlockTable, ...]  # one for each window of the layers, 0 first
-    windows: tuple[int, ...]  # of each layer
+    windows: tuple[int, ...]  # of each layer that has keys
+    states: tuple[tuple[Storage, ...], ...] = ()  # of each recurrent layer
+    places: tuple[int, ...] = ()  # of each layer among those of its kind
 
     @classmethod
     def empty(
-        cls, layers: Sequence[CacheLayer], slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = 1
+        cls, layers: Sequence[Layer], slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = 1
     ) -> Cache:
         """A cache for sequences of up to `context` positions and chains of up to `rows` rows of one sequence, in which
         each slot has all blocks that it can use.
@@ -124,7 +144,7 @@ class Cache:
     @classmethod
     def paged(
         cls,
-        layers: Sequence[CacheLayer],
+        layers: Sequence[Layer],
         slots: int,
         context: int,
         blocks: int | Mapping[int, int],
@@ -135,23 +155,22 @@ class Cache:
 
         blocks: how many there are for the layers of each window, or one number for all; a window that is not named has
         enough for all slots. Raises UsageError for a dtype that no kernel reads."""
-        given = blocks if isinstance(blocks, Mapping) else dict.fromkeys((layer.window for layer in layers), blocks)
+        given = (
+            blocks
+            if isinstance(blocks, Mapping)
+            else dict.fromkeys((layer.window for layer in _with_keys(layers)), blocks)
+        )
         return cls._make(layers, slots, context, given, dtype, rows)
 
     @classmethod
     def _make(
-        cls,
-        layers: Sequence[CacheLayer],
-        slots: int,
-        context: int,
-        blocks: Mapping[int, int] | None,
-        dtype: str,
-        rows: int,
+        cls, layers: Sequence[Layer], slots: int, context: int, blocks: Mapping[int, int] | None, dtype: str, rows: int
     ) -> Cache:
         if dtype not in CACHE_DTYPES:
             raise UsageError(f"a KV cache of {dtype} is not possible; use one of {', '.join(CACHE_DTYPES)}")
         tables: dict[int, BlockTable] = {}
-        for layer in sorted(layers, key=lambda layer: layer.window):
+        attending = _with_keys(layers)
+        for layer in sorted(attending, key=lambda layer: layer.window):
             window, own = layer.window, sum(nbytes_of(shape, dtype) for shape in layer.shapes(1))
             if window in tables:
                 tables[window] = replace(tables[window], block_bytes=tables[window].block_bytes + own)
@@ -162,12 +181,21 @@ class Cache:
                 raise UsageError(f"a KV cache of {count} blocks is not possible; use 1 or more")
             tables[window] = BlockTable(window, count, own, _table(slots, width, full=blocks is None))
         keys, values = [], []
-        for layer in layers:
+        for layer in attending:
             own_keys, *own_values = (Storage.empty(s, dtype) for s in layer.shapes(tables[layer.window].blocks))
             keys.append(own_keys)
             values.append(own_values[0] if own_values else own_keys)
-        windows = tuple(layer.window for layer in layers)
-        return cls(slots, context, tuple(keys), tuple(values), tuple(tables.values()), windows)
+        recurrent = [layer for layer in layers if isinstance(layer, StateLayer)]
+        return cls(
+            slots,
+            context,
+            tuple(keys),
+            tuple(values),
+            tuple(tables.values()),
+            tuple(layer.window for layer in attending),
+            tuple(tuple(Storage.empty((slots, *shape), "f32") for shape in layer.shapes) for layer in recurrent),
+            tuple(sum(type(other) is type(layer) for other in layers[:i]) for i, layer in enumerate(layers)),
+        )
 
     @property
     def dtype(self) -> str:
@@ -175,11 +203,28 @@ class Cache:
 
     @property
     def nbytes(self) -> int:
-        return sum(table.blocks * table.block_bytes for table in self.tables)
+        return sum(table.blocks * table.block_bytes for table in self.tables) + self.state_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states of recurrent layers, for all slots."""
+        return sum(storage.nbytes for layer in self.states for storage in layer)
+
+    def kv(self, layer: int) -> tuple[Storage, Storage]:
+        """The caches of keys and of values of a layer."""
+        return self.keys[self.places[layer]], self.values[self.places[layer]]
+
+    def state(self, layer: int) -> tuple[Storage, ...]:
+        """The states of a recurrent layer."""
+        return self.states[self.places[layer]]
 
     def table(self, layer: int) -> BlockTable:
         """The block table of a layer."""
-        return next(table for table in self.tables if table.window == self.windows[layer])
+        return next(table for table in self.tables if table.window == self.windows[self.places[layer]])
+
+
+def _with_keys(layers: Sequence[Layer]) -> list[CacheLayer]:
+    return [layer for layer in layers if isinstance(layer, CacheLayer)]
 
 
 def _table(slots: int, width: int, *, full: bool) -> Storage:

@@ -20,6 +20,7 @@ from ..graph.placing import place
 from ..graph.tensors import Storage, Tensor
 from ..graph.transfers import Writes
 from .cache import PREFILL_ROWS, Cache, CacheLayer
+from .cache import Layer as CachedLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
@@ -50,6 +51,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     layer_class    the weights of one layer
     partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
     embedding      the name of the embedding
+    final_norm_name  of the norm before the head
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -63,6 +65,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     rope: Rope
     partial_rope = False
     embedding = "model.embed_tokens"
+    final_norm_name = "model.norm"
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
         self.checkpoint = checkpoint
@@ -74,7 +77,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         load = Loader(checkpoint, device)
         self.embed = load.matrix(self.embedding, (c.vocab, c.hidden))
         self.layers = [self.layer_class(load, f"model.layers.{i}", c, i) for i in range(c.layers)]
-        self.final_norm = load.array("model.norm.weight", (c.hidden,))
+        self.final_norm = load.array(f"{self.final_norm_name}.weight", (c.hidden,))
         self.head = self.embed if c.tied else load.matrix("lm_head", (c.vocab, c.hidden))
         self.load_more(load)
         self.counts = Storage.zeros((c.layers, max(getattr(c, "experts", 1), 1)), "u32")
@@ -134,8 +137,8 @@ class Decoder(Generic[ConfigT, LayerT]):
         of a prompt's earlier tokens nothing else is wanted."""
         raise NotImplementedError
 
-    def cache_layers(self) -> list[CacheLayer]:
-        """The cache of each layer; a family whose layers differ says so here."""
+    def cache_layers(self) -> Sequence[CachedLayer]:
+        """The cache of each layer, or its state where it is recurrent; a family whose layers differ says so here."""
         return [CacheLayer(self.config.kv_heads, self.config.head_dim)] * self.config.layers
 
     def cache(self, slots: int, context: int, dtype: str = CACHE_DTYPES[0], rows: int = PREFILL_ROWS) -> Cache:
@@ -149,9 +152,10 @@ class Decoder(Generic[ConfigT, LayerT]):
 
     def kv(self, pipe: Pipeline, cache: Cache, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """The caches of keys and of values of a layer, and its block table."""
+        keys, values = cache.kv(layer)
         return (
-            pipe.state("k_cache", cache.keys[layer]),
-            pipe.state("v_cache", cache.values[layer]),
+            pipe.state("k_cache", keys),
+            pipe.state("v_cache", values),
             pipe.state("blocks", cache.table(layer).storage),
         )
 
@@ -160,13 +164,14 @@ class Decoder(Generic[ConfigT, LayerT]):
         return pipe.state("counts", self.counts.part(layer))
 
     def next_norm(
-        self, pipe: Pipeline, x: Tensor, y: Tensor, layer: int, eps: float | None = None
+        self, pipe: Pipeline, x: Tensor, y: Tensor, layer: int, eps: float | None = None, *, weight_offset: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """The sum x + y behind `layer`, and the sum normed for the next layer, or behind the last one for the head."""
         norm, name = self.final_norm, "final_norm"
         if layer + 1 < self.config.layers:
             norm, name = self.layers[layer + 1].input_norm, f"layers.{layer + 1}.input_norm"
-        return pipe.fused_residual_norm(x, y, norm, self.config.eps if eps is None else eps, name=name)
+        eps = self.config.eps if eps is None else eps
+        return pipe.fused_residual_norm(x, y, norm, eps, name=name, weight_offset=weight_offset)
 
     @property
     def dispatches_per_layer(self) -> int:

@@ -60,18 +60,22 @@ class Layer(DecoderLayer):
         self.o_proj = load.matrix(f"{prefix}.self_attn.o_proj", (c.hidden, c.heads * c.head_dim))
         self.post_norm = load.array(f"{prefix}.post_attention_layernorm.weight", (c.hidden,))
         self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
-        self.experts = (
-            weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", c.experts, c.hidden, c.expert_hidden)
-            if weights.has(load, f"{mlp}.input_linear")
-            else weights.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
-        )
-        self.shared = self._shared(load, f"{prefix}.shared_mlp", c) if c.shared_hidden else None
+        self.experts = experts(load, mlp, c.experts, c.hidden, c.expert_hidden)
+        self.shared = shared_mlp(load, f"{prefix}.shared_mlp", c.hidden, c.shared_hidden) if c.shared_hidden else None
 
-    @staticmethod
-    def _shared(load: Loader, mlp: str, c: Config) -> weights.GateUpDown:
-        if weights.has(load, f"{mlp}.gate_proj"):  # GGUF
-            return weights.dense(load, mlp, c.hidden, c.shared_hidden)
-        return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, c.hidden, c.shared_hidden)
+
+def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int) -> weights.GateUpDown:
+    """gate, up and down of the experts, gate and up in one stack as transformers has them."""
+    if weights.has(load, f"{mlp}.input_linear"):
+        return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", count, dim, hidden)
+    return weights.experts(load, mlp, count, dim, hidden)
+
+
+def shared_mlp(load: Loader, mlp: str, dim: int, hidden: int) -> weights.GateUpDown:
+    """gate, up and down of the MLP that every row takes."""
+    if weights.has(load, f"{mlp}.gate_proj"):  # GGUF
+        return weights.dense(load, mlp, dim, hidden)
+    return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", 0, dim, hidden)
 
 
 class GraniteMoe(Decoder[Config, Layer]):

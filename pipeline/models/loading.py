@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -130,6 +131,22 @@ class Loader:
         return tuple(
             self._kept(Storage.of(np.ascontiguousarray(values[..., pick]), _DTYPES[info.dtype])) for pick in picks
         )
+
+    def copied(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        change: Callable[[np.ndarray], np.ndarray] = np.asarray,
+        to: tuple[int, ...] | None = None,
+    ) -> Storage:
+        """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
+        info = self._info(name, shape, _FLOATS)
+        to = shape if to is None else to
+        self.repacked_bytes += 4 * math.prod(to)
+        if isinstance(self.device, Survey):
+            return Storage.empty(to, "f32")
+        values = change(_as_f32(self.checkpoint.view(info.name), info.dtype))
+        return self._kept(Storage.of(np.ascontiguousarray(values.reshape(to), np.float32)))
 
     def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
         """The matrix `name` as transformers stores MXFP4: NAME_blocks of 16 bytes per 32 inputs, which are MLX's words,

@@ -53,30 +53,35 @@ def fused_qkv(load: Loader, attention: str, c: Shape, name: str = "qkv_proj") ->
 
 
 def attention_biases(
-    load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True
+    load: Loader, attention: str, c: Biased, kv_heads: int, head_dim: int, *, value: bool = True, q_dim: int = 0
 ) -> tuple[MaybeBiases, Storage | None]:
     """(biases of query, key and value, bias of the output), None where the configuration has none. value: whether
-    values have a projection of their own; else their bias is that of the keys."""
+    values have a projection of their own; else their bias is that of the keys. q_dim: outputs of a query head; 0 for
+    head_dim."""
     inner: MaybeBiases = (None, None, None)
     if c.biased:
-        q = load.array(f"{attention}.q_proj.bias", (c.heads * head_dim,))
+        q = load.array(f"{attention}.q_proj.bias", (c.heads * (q_dim or head_dim),))
         k = load.array(f"{attention}.k_proj.bias", (kv_heads * head_dim,))
         inner = (q, k, load.array(f"{attention}.v_proj.bias", (kv_heads * head_dim,)) if value else k)
     return inner, load.array(f"{attention}.o_proj.bias", (c.hidden,)) if c.output_biased else None
 
 
-def head_norms(load: Loader, attention: str, queries: int, keys: int) -> tuple[Storage, Storage]:
+def head_norms(
+    load: Loader, attention: str, queries: int, keys: int, names: tuple[str, str] = ("q_norm", "k_norm")
+) -> tuple[Storage, Storage]:
     """The weights of the norms of queries and of keys, which share a dtype."""
-    q, k = load.alike([(f"{attention}.q_norm.weight", (queries,)), (f"{attention}.k_norm.weight", (keys,))])
+    wanted = zip(names, (queries, keys))
+    q, k = load.alike([(f"{attention}.{name}.weight", (count,)) for name, count in wanted])
     return q, k
 
 
-def dense(load: Loader, mlp: str, dim: int, hidden: int) -> GateUpDown:
-    """gate, up [hidden, dim] and down [dim, hidden] of a gated MLP."""
+def dense(load: Loader, mlp: str, dim: int, hidden: int, names: Sequence[str] = GATE_UP_DOWN) -> GateUpDown:
+    """gate, up [hidden, dim] and down [dim, hidden] of a gated MLP, called `names`."""
+    gate, up, down = names
     return (
-        load.matrix(f"{mlp}.gate_proj", (hidden, dim)),
-        load.matrix(f"{mlp}.up_proj", (hidden, dim)),
-        load.matrix(f"{mlp}.down_proj", (dim, hidden)),
+        load.matrix(f"{mlp}.{gate}", (hidden, dim)),
+        load.matrix(f"{mlp}.{up}", (hidden, dim)),
+        load.matrix(f"{mlp}.{down}", (dim, hidden)),
     )
 
 

@@ -35,6 +35,12 @@ GROUPS = {
     "layers.11.o_proj": "projections",
     "layers.0.heads_to_cache": "attention",
     "layers.0.attention": "attention",
+    "layers.3.gate": "attention",
+    "layers.0.in_proj_qkv+in_proj_b+in_proj_a": "projections",
+    "row_links.repeats": "recurrent",
+    "layers.0.causal_conv": "recurrent",
+    "layers.0.gated_delta": "recurrent",
+    "layers.0.gated_norm": "recurrent",
     "rope_table": "attention",
     "layers.0.router.logits": "router",
     "layers.0.router": "router",
@@ -78,7 +84,7 @@ def made_report(peer_too):
         bandwidth=bandwidth.Bandwidth("kernel", 1 << 20, [1000.0, 4000.0, 2000.0]),
         traffic=Traffic(shared=100, expert=10.0, row=1, windows={0: 2}, experts=4, top_k=2),
         results=results,
-        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01) | {"mlp": 0.0}, 0.1)],
+        steps=[steps.StepTimes(work, dict.fromkeys(steps.GROUPS, 0.01) | {"mlp": 0.0, "recurrent": 0.0}, 0.1)],
         peer={"name": "llama.cpp", "version": "1"} if peer_too else None,
     )
 

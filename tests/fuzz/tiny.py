@@ -46,6 +46,10 @@ SIZES = {
     "qk_rope_head_dim": 16,
     "v_head_dim": 32,
     "layer_types": ["sliding_attention", "full_attention"],
+    "linear_num_key_heads": 1,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
     "per_layer_config": {"1": {"head_dim": 64, "num_key_value_heads": 1}},
 }
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
@@ -153,6 +157,8 @@ def described(name: str) -> dict:
     """The tiny configuration of a case, and the shapes of its tensors by transformers' names."""
     made = golden.load(name)[0]
     config = {key: SIZES.get(key, value) for key, value in made["config"].items()}
+    if "linear_num_key_heads" in config:
+        config["layer_types"] = ["linear_attention", "full_attention"]
     if "kv_lora_rank" in config:
         config |= {"num_key_value_heads": 2} | ({} if made["config"]["q_lora_rank"] else {"q_lora_rank": None})
     if config.get("head_dim") is not None and "kv_lora_rank" in config:

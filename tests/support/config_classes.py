@@ -37,11 +37,14 @@ CODE = {
     "glm4v_moe_text": "glm4v_moe",
     "internlm3": "llama",
     "iquestcoder": "llama",
+    "qwen3_5_moe_text": "qwen3_5_moe",
+    "qwen3_5_text": "qwen3_5",
     "qwen3_vl_moe_text": "qwen3_vl_moe",
 }
 GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 # Families in which a part of a head may turn.
 PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
+PARTIAL += ("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")
 # Classes that give rope_parameters their default when an object is made.
 MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3")
 # Families whose class lies beside their published weights: the keys that these may leave out. They give all sizes.
@@ -70,7 +73,11 @@ OWN: dict[str, dict[str, Any]] = {
     }
 }
 # What the classes take besides their fields.
+_QWEN3_NEXT: dict[str, Any] = {"partial_rotary_factor": 0.25, "full_attention_interval": 4}
 MORE = {
+    "qwen3_next": _QWEN3_NEXT,
+    "qwen3_5_moe_text": _QWEN3_NEXT,
+    "qwen3_5_text": _QWEN3_NEXT,
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4v_moe_text": {"partial_rotary_factor": 0.5},
     "solar_open": {"partial_rotary_factor": 1.0},

@@ -262,3 +262,26 @@ def chi_square_z(counts, probabilities, least=10):
     freedom = full.sum() - 1
     statistic = ((seen - merged)[full] ** 2 / merged[full]).sum()
     return ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / np.sqrt(2 / (9 * freedom))
+
+
+def causal_conv(x, taps, bias=None, act=None):
+    """x [T, C] of one sequence, taps [width, C]: y[t] = act(bias + Σ_d taps[width - 1 - d] · x[t - d])."""
+    width = len(taps)
+    padded = np.concatenate([np.zeros((width - 1, x.shape[1])), x.astype(np.float64)])
+    y = sum(taps[i] * padded[i : i + len(x)] for i in range(width)) + (0 if bias is None else bias)
+    return (act or silu)(y)
+
+
+def gated_delta(q, k, v, beta, decay, eps=1e-6):
+    """q, k [T, heads, key_dim], v [T, heads, value_dim], beta, decay [T, heads] of one sequence: (y as v, the states
+    [heads, value_dim, key_dim] behind each position)."""
+    q, k = (x / np.sqrt((x * x).sum(-1, keepdims=True) + eps) for x in (q.astype(np.float64), k.astype(np.float64)))
+    state = np.zeros((v.shape[1], v.shape[2], k.shape[2]))
+    y, states = np.empty(v.shape), []
+    for t in range(len(q)):
+        state = decay[t][:, None, None] * state
+        delta = beta[t][:, None] * (v[t] - np.einsum("hvk,hk->hv", state, k[t]))
+        state = state + delta[:, :, None] * k[t][:, None, :]
+        y[t] = np.einsum("hvk,hk->hv", state, q[t]) * q.shape[2] ** -0.5
+        states.append(state)
+    return y, states

@@ -5,11 +5,13 @@ step says otherwise. There is one file per family, as in shaders/. What a step m
 """
 
 from .experts import Experts
+from .gates import Gates
 from .linear import Linear
 from .per_layer import PerLayer
+from .recurrent import Recurrent
 from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(PerLayer, Routing, Experts, Linear, Sampling):
+class Steps(PerLayer, Routing, Experts, Linear, Recurrent, Gates, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""

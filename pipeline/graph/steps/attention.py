@@ -82,6 +82,7 @@ class Attention(Step):
         clip: float = 0.0,
         interleaved: bool = False,
         window: int = 0,
+        q_head: int = 0,
         name: str = "heads_to_cache",
     ) -> Tensor:
         """Gives the queries [R, heads, head_dim], normed and turned to their positions. Puts keys, after the same,
@@ -94,16 +95,20 @@ class Attention(Step):
         normed too, without weights. clip: where above 0, normed numbers are cut off at ±clip.
         table: of `rope_table`; its 2 · half_dim turn, from the first on, the rest of a head stays. Number i goes with
         i + half_dim; interleaved: 2i with 2i + 1. None: no position is in the heads.
-        window: where above 0 a slot is a ring: entries of the table are taken modulo `width`.
+        window: where above 0 a slot is a ring: entries of the table are taken modulo `width`. q_head: numbers of q from
+        one head to the next, of which the first head_dim are the query; 0 for head_dim.
         A row whose slot, position or block the caches do not have fails.
         """
         _, kv_heads, _, dim = k_cache.shape
-        v_dim, heads = v_cache.shape[3], q.shape[1] if len(q.shape) == 3 else q.shape[1] // dim
+        q_head = q_head or dim
+        v_dim, heads = v_cache.shape[3], q.shape[1] if len(q.shape) == 3 else q.shape[1] // q_head
         if (q_norm is None) != (k_norm is None):
             raise BuildError(f"{self.named(name)}: only one of q_norm and k_norm is given; give both or neither")
         if norm not in NORMS:
             raise BuildError(f"{self.named(name)}: norm={norm!r} is not possible; use {' or '.join(map(repr, NORMS))}")
-        self._check_heads(q, heads, dim, name)
+        if q_head < dim or (norm == "all" and q_head > dim):
+            raise BuildError(f"{self.named(name)}: heads of {dim} do not lie {q_head} apart, with norm={norm!r}")
+        self._check_heads(q, heads, q_head, name)
         self._check_heads(k, kv_heads, dim, name)
         self.check_rows(v, name, kv_heads * v_dim)
         self._check_caches(heads, k_cache, v_cache, name)
@@ -128,6 +133,7 @@ class Attention(Step):
                 "kv_heads": kv_heads,
                 "head_dim": dim,
                 "v_dim": v_dim,
+                "q_head": q_head,
                 **sizes,
                 "ring": int(window > 0),
                 "step": self.failing_step(name, NO_PLACE),
@@ -184,6 +190,7 @@ class Attention(Step):
                 "heads": heads,
                 "kv_heads": 0,
                 "head_dim": dim,
+                "q_head": dim,
                 "v_dim": dim,
                 "slots": 1,
                 "width": 1,

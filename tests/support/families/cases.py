@@ -20,6 +20,7 @@ COMMON = {
 }
 GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
+TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,19 @@ class Case:
 
     def centre(self, name: str) -> float:
         """What the elements of a vector are about."""
-        if name.endswith(("bias", "sinks")):
+        if name.endswith(("bias", "sinks", *TAPS, "A_log")):
             return 0.0
+        if name.endswith("linear_attn.norm.weight"):
+            return 1.0
         if name == "model.norm.weight" and self.scaled_embedding:
             return 12.0 if self.model_type.startswith("gemma4") else 6.0
         if self.model_type.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             return 0.5  # its scores are not divided by anything
         return 0.0 if self.zero_centred else 1.0
+
+    @property
+    def recurrent(self) -> bool:
+        return not {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"}.isdisjoint(self.config)
 
     @property
     def scaled_embedding(self) -> bool:
@@ -88,6 +95,16 @@ _LATENT = {
     "routed_scaling_factor": 1.5,
     "n_group": 3,
     "topk_group": 2,
+}
+
+# Of Qwen3-Next and Qwen3.5: recurrent layers, the last one among them or not.
+_DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 48,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention", "linear_attention"],
+    "rope_parameters": _rope(1e6, partial_rotary_factor=0.25),
 }
 
 CASES = {
@@ -139,6 +156,102 @@ CASES = {
             "rope_parameters": _rope(1e6),
         },
         seed="4 ",
+    ),
+    "qwen3_next": Case(
+        "qwen3_next",
+        _DELTA
+        | {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "shared_expert_intermediate_size": 96,
+        },
+        zero_centred=True,
+    ),
+    "qwen3_5_moe_text": Case(
+        "qwen3_5_moe_text",
+        _DELTA
+        | {
+            "layer_types": [
+                "linear_attention",
+                "linear_attention",
+                "full_attention",
+                "linear_attention",
+                "full_attention",
+            ],
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 40,
+            "linear_conv_kernel_dim": 3,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "shared_expert_intermediate_size": 96,
+        },
+        zero_centred=True,
+    ),
+    "qwen3_5_text": Case(
+        "qwen3_5_text",
+        _DELTA
+        | {
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 64,
+            "intermediate_size": 288,
+            "tie_word_embeddings": True,
+        },
+        zero_centred=True,
+    ),
+    "lfm2": Case(
+        "lfm2",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "intermediate_size": 288,
+            "block_multiple_of": 64,
+            "conv_L_cache": 4,
+            "conv_bias": True,
+            "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"],
+            "tie_word_embeddings": True,
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "lfm2_moe": Case(
+        "lfm2_moe",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "intermediate_size": 288,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 96,
+            "num_dense_layers": 1,
+            "routed_scaling_factor": 1.5,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention", "conv"],
+            "rope_parameters": _rope(1e6),
+        },
+    ),
+    "granitemoehybrid": Case(
+        "granitemoehybrid",
+        {
+            "head_dim": "absent",
+            "hidden_size": 192,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 96,
+            "shared_intermediate_size": 96,
+            "layer_types": ["mamba", "attention", "mamba", "mamba", "attention"],
+            "mamba_n_heads": 6,
+            "mamba_d_head": 64,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 128,
+            "mamba_expand": 2,
+            "embedding_multiplier": 6.0,
+            "attention_multiplier": 0.25,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 1.5,
+        },
     ),
     "mixtral": Case(
         "mixtral",

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 from support import reference as ref
-from support.families.cases import ALL
+from support.families.cases import ALL, TAPS
 from support.families.grid import grid, vector
 
 DTYPES = {"F32": np.float32, "F16": np.float16}
@@ -21,7 +21,7 @@ def values(case, name: str, shape) -> np.ndarray:
 
 
 def is_matrix(name: str, shape) -> bool:
-    return len(shape) > 1 and not name.endswith("bias")
+    return len(shape) > 1 and not name.endswith(("bias", *TAPS))
 
 
 def matrix(case, name: str, shape):

@@ -24,7 +24,8 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
     for tensor, shape in golden["tensors"].items():
         found = ONE_BY_ONE.fullmatch(tensor)
         if not is_matrix(tensor, shape):
-            vectors |= _apart(tensor, values(case, tensor, shape))
+            array = values(case, tensor, shape)
+            vectors |= _recurrent(tensor, array) if case.recurrent else _apart(tensor, array)
         elif case.transposed(tensor):
             matrices |= _fused(tensor, matrix(case, tensor, (*shape[:-2], shape[-1], shape[-2])))
         elif found:
@@ -59,6 +60,13 @@ def _fused(tensor: str, grid: Grid) -> dict[str, Grid]:
     if module.endswith(".experts.down_proj") and "mlp" not in module:
         return {module.replace("down_proj", "switch_glu.down_proj"): grid}
     return {module: grid}
+
+
+def _recurrent(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """mlx-lm turns the taps of a convolution, and adds the 1 to the weights of norms that add it."""
+    if tensor.endswith("conv1d.weight"):
+        return {tensor: np.ascontiguousarray(array.swapaxes(1, 2))}
+    return {tensor: array + 1 if tensor.endswith("norm.weight") and "linear_attn" not in tensor else array}
 
 
 def _apart(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
