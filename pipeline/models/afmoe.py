@@ -33,7 +33,7 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu", score_func="sigmoid", route_norm=True, n_group=1, topk_group=1)
+        f.only(hidden_act="silu", score_func="sigmoid", route_norm=True)
         shape, hidden = f.shape(eps=1e-5), f.whole("moe_intermediate_size")
         leading, every = f.whole("num_dense_layers", 0, least=0), f.whole("global_attn_every_n_layers", 4)
         windows, local = (

@@ -40,8 +40,6 @@ NOT_OF_A_CLASS = {
     "moe_layer_freq",
     "norm_topk_prob",
     "moe_intermediate_size",
-    "n_group",
-    "topk_group",
     "num_shared_expert",
     "position_embedding_type",
     "qk_norm_type",
