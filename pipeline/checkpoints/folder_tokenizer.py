@@ -218,6 +218,7 @@ _GENERAL = (
     "ministral",
     "ministral3",
     "mistral",
+    "mistral4",
     "mixtral",
     "olmo2",
     "olmo3",

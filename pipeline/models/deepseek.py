@@ -21,7 +21,8 @@ from .cache import Cache, CacheLayer
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
-from .rope import Rope
+from .query_scale import QueryScale
+from .rope import Rope, parameters
 from .row_state import Rows
 
 
@@ -29,7 +30,9 @@ from .row_state import Rows
 class Kind:
     """How a family differs from DeepSeek-V3.
 
-    second       V2: softmax scores, biases of the MLPs
+    second       V2: weights of experts are not renormalised, biases of the MLPs
+    softmax      whether scores are that, and nothing corrects them; else they are sigmoids
+    scaled       whether queries grow with their position beyond the trained context
     layer_types  whether mlp_layer_types says which layers are without experts
     leading      the number of layers without experts where nothing says it
     mixture      False: no layer has experts
@@ -39,6 +42,8 @@ class Kind:
     """
 
     second: bool = False
+    softmax: bool = False
+    scaled: bool = False
     layer_types: bool = False
     leading: int = 3
     mixture: bool = True
@@ -49,13 +54,14 @@ class Kind:
 
 
 KINDS = {
-    "deepseek_v2": Kind(second=True, leading=0),
+    "deepseek_v2": Kind(second=True, softmax=True, leading=0),
     "deepseek_v3": Kind(),
     "deepseek_v32": Kind(layer_types=True, indexed=True, interleaved=False, scale=2.5),
     "glm4_moe_lite": Kind(layer_types=True, leading=1, eps=1e-5, scale=1.8),
     "glm_moe_dsa": Kind(layer_types=True, indexed=True, interleaved=False, eps=1e-5, scale=2.5),
     "joyai_llm_flash": Kind(),
     "kimi_k2": Kind(),
+    "mistral4": Kind(softmax=True, scaled=True, leading=0),
     "youtu": Kind(mixture=False),
 }
 
@@ -102,7 +108,7 @@ class Config(Shape):
             nope=f.dim("qk_nope_head_dim"),
             turning=f.dim("qk_rope_head_dim"),
             v_dim=f.dim("v_head_dim"),
-            scoring="softmax" if kind.second else "sigmoid",
+            scoring="softmax" if kind.softmax else "sigmoid",
             biased=f.flag("attention_bias"),
             mlp_biased=kind.second and f.flag("mlp_bias"),
         )
@@ -113,7 +119,7 @@ class Config(Shape):
 
     @staticmethod
     def _mixture(f: Fields, kind: Kind, layers: int) -> dict[str, Any]:
-        f.only(moe_layer_freq=1, scoring_func="softmax" if kind.second else "sigmoid")
+        f.only(moe_layer_freq=1, scoring_func="softmax" if kind.softmax else "sigmoid")
         if kind.second:
             method = f.choice("topk_method", "greedy", "group_limited_greedy")
             f.only(norm_topk_prob=False)
@@ -194,6 +200,9 @@ class Deepseek(Decoder[Config, Layer]):
         return [CacheLayer(1, self.config.rank + self.config.turning, v_dim=0)] * self.config.layers
 
     def prepare(self, fields: Fields) -> None:
+        if self.config.kind.scaled:
+            fields = self._without_share(fields)
+        self.query_scale = QueryScale.read(fields) if self.config.kind.scaled else None
         self.rope = Rope.read(
             fields.config,
             self.config.turning,
@@ -201,6 +210,17 @@ class Deepseek(Decoder[Config, Layer]):
             interleaved=not self.config.kind.interleaved or fields.flag("rope_interleave", True),
             partial=False,
         )
+
+    def _without_share(self, f: Fields) -> Fields:
+        """Mistral 4 states the turning numbers as a share of a head besides."""
+        c, rope = self.config, parameters(f.config, f.source)
+        share = f.part("rope_parameters").number("partial_rotary_factor", c.turning / (c.nope + c.turning))
+        f.check(
+            int((c.nope + c.turning) * share) == c.turning,
+            f"partial_rotary_factor = {share:g} does not go with qk_rope_head_dim = {c.turning}",
+        )
+        rest = {key: value for key, value in rope.items() if key != "partial_rotary_factor"}
+        return f.with_values(rope_parameters=rest, rope_scaling=None, partial_rotary_factor=None)
 
     def longest(self) -> int:
         return min(super().longest(), self.config.seen or self.config.context)
@@ -210,6 +230,9 @@ class Deepseek(Decoder[Config, Layer]):
         scale = (c.nope + c.turning) ** -0.5 * self.rope.score_scale
         x = pipe.embed(at.tokens, self.embed)
         turn = pipe.rope_table(at.positions, self.rope)
+        scaled: dict[str, Any] = {}
+        if self.query_scale is not None:
+            scaled = {"scale": self.query_scale.most, "gate": self.query_scale.gate(pipe, at.positions)}
         h = pipe.rms_norm(x, self.layers[0].input_norm, c.eps, name="layers.0.input_norm")
         for i, layer in enumerate(self.layers):
             last = i + 1 == c.layers
@@ -222,7 +245,7 @@ class Deepseek(Decoder[Config, Layer]):
                         pipe.linear(h, layer.q_a, layer.q_a_bias, name="q_a_proj"), layer.q_norm, name="q_norm"
                     )
                 )
-                q = pipe.linear(q, layer.q_b, name="q_proj")
+                q = pipe.linear(q, layer.q_b, name="q_proj", **scaled)
                 latent = pipe.linear(h, layer.kv_a, layer.kv_a_bias, name="kv_a_proj")
                 turned = pipe.latent_to_cache(
                     q,
@@ -256,7 +279,7 @@ class Deepseek(Decoder[Config, Layer]):
                         correction=layer.correction,
                         groups=c.groups,
                         top_groups=c.top_groups,
-                        group_score="top2" if c.scoring == "sigmoid" else "max",
+                        group_score="max" if c.kind.second else "top2",
                         scale=c.scale,
                     )
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases))

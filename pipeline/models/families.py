@@ -67,6 +67,7 @@ FAMILIES = {  # model_type → "module.class"
     "glm_moe_dsa": "deepseek.Deepseek",
     "joyai_llm_flash": "deepseek.Deepseek",
     "kimi_k2": "deepseek.Deepseek",
+    "mistral4": "deepseek.Deepseek",
     "youtu": "deepseek.Deepseek",
 }
 

@@ -46,8 +46,7 @@ class Config(Shape):
         windows = f.windows(shape["layers"], lambda layer: (layer + 1) % 6 != 0)
         windows = (*windows[:-1], 0)  # the last layer sees all positions, whatever is said
         f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
-        own = f.part("per_layer_config").part(str(windows.index(0)))  # as transformers writes it since 5.20
-        heads = own.whole("num_key_value_heads", f.whole("num_global_key_value_heads", shape["kv_heads"]))
+        global_heads, global_dim = cls._global(f, str(windows.index(0)), shape["kv_heads"], shape["head_dim"])
         plain = f.config["model_type"] == "gemma4_unified_text"  # whose class has neither experts nor inputs of layers
         layer_dim = 0 if plain else f.whole("hidden_size_per_layer_input", 0, least=0)
         return cls(
@@ -61,10 +60,20 @@ class Config(Shape):
             layer_dim=layer_dim,
             layer_vocab=f.whole("vocab_size_per_layer_input", shape["vocab"]) if layer_dim else 0,
             keys_are_values=same,
-            global_kv_heads=heads if same else shape["kv_heads"],
-            global_head_dim=own.dim("head_dim", f.dim("global_head_dim", 512)),
+            global_kv_heads=global_heads,
+            global_head_dim=global_dim,
             logit_softcap=f.number("final_logit_softcapping", 0.0),
         )
+
+    @staticmethod
+    def _global(f: Fields, layer: str, kv_heads: int, head_dim: int) -> tuple[int, int]:
+        """(key-value heads, head_dim) of layers that see all positions: what `per_layer_config`, which transformers
+        writes since 5.20, says otherwise of such a `layer`; else by the keys of published files."""
+        if f.config.get("per_layer_config") is not None:
+            own = f.part("per_layer_config").part(layer)
+            return own.whole("num_key_value_heads", kv_heads), own.dim("head_dim", head_dim)
+        heads = f.whole("num_global_key_value_heads", kv_heads) if f.flag("attention_k_eq_v") else kv_heads
+        return heads, f.dim("global_head_dim", 512)
 
     @staticmethod
     def _mixture(f: Fields, plain: bool) -> dict[str, Any]:

@@ -43,8 +43,9 @@ def _last_layers(f: Fields, layers: int) -> tuple[int, ...]:
 
 
 def _without_rope(f: Fields, layers: int) -> tuple[int, ...]:
-    turning = f.turning(layers)
-    return f.windows(layers, lambda layer: not turning[layer], f.switched_window())
+    turning, listed = f.turning(layers), bool(f.config.get("layer_types"))
+    window = f.whole("sliding_window", 0, least=0) if listed else f.switched_window()  # a list asks no switch
+    return f.windows(layers, lambda layer: not turning[layer], window)
 
 
 @dataclass(frozen=True)

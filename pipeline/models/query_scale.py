@@ -1,5 +1,5 @@
 """Queries that grow with their position beyond the trained context, so that attention stays as sharp (Llama 4,
-Ministral 3): s(p) = 1 + beta · log(1 + floor(p / trained))."""
+Ministral 3, Mistral 4): s(p) = 1 + beta · log(1 + floor(p / trained))."""
 
 from __future__ import annotations
 

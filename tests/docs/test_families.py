@@ -28,7 +28,7 @@ def test_every_family_is_in_one_of_the_tables():
     assert {name: row[1].strip("`") for name, row in rows.items()} == {
         name: FAMILIES[name].split(".")[0] + ".py" for name in rows
     }
-    models = {case.model_type + ("_text" if case.whole else "") for case in ALL.values()} | set(LIKE)
+    models = {case.text_type for case in ALL.values()} | set(LIKE)
     assert set(rows) <= models
 
 

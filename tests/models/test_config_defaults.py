@@ -140,6 +140,15 @@ def test_gemma3_as_the_part_of_a_whole():
     assert _GEMMA3.items() <= defaults.defaults_of("gemma3_text").items()
 
 
+@pytest.mark.parametrize(
+    "said, sizes", [({}, (2, 16)), ({"5": {"head_dim": 24}}, (2, 24)), ({"5": {"num_key_value_heads": 1}}, (1, 16))]
+)
+def test_gemma4_layers_differ_in_what_is_said_of_them(said, sizes):
+    """transformers writes nothing where layers that see all positions are as large as the others."""
+    made = family(config_classes.made_config("gemma4_text", "small") | {"per_layer_config": said})[0]
+    assert (made.global_kv_heads, made.global_head_dim) == sizes
+
+
 # transformers as the other side
 
 

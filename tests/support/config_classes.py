@@ -46,7 +46,7 @@ GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
 PARTIAL += ("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")
 # Classes that give rope_parameters their default when an object is made.
-MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3")
+MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3", "mistral4")
 # Families whose class lies beside their published weights: the keys that these may leave out. They give all sizes.
 OWN: dict[str, dict[str, Any]] = {
     "bailing_moe": {
@@ -101,9 +101,10 @@ def class_defaults(model_type: str) -> dict[str, Any]:
         found["rope_theta"] = made.default_theta
     if found["rope_parameters"] is None and model_type in MADE_LATER:  # made when an object is
         rope = made().rope_parameters
-        found["rope_parameters"] = {
-            key: value for key, value in rope.items() if key != "rope_theta" or value != made.default_theta
-        }
+        given = {"rope_theta": made.default_theta, "partial_rotary_factor": rope.get("partial_rotary_factor")}
+        if model_type != "mistral4":  # whose share follows from other sizes
+            given.pop("partial_rotary_factor")
+        found["rope_parameters"] = {key: value for key, value in rope.items() if given.get(key) != value}
     return found | MORE.get(model_type, {})
 
 
@@ -138,6 +139,7 @@ LATENT = (
     "glm_moe_dsa",
     "joyai_llm_flash",
     "kimi_k2",
+    "mistral4",
     "youtu",
 )  # whose heads have sizes of their own
 LINEAR, PLAIN = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default", "rope_theta": 500000.0}
@@ -193,7 +195,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
-    if model_type == "ministral3" and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
+    if model_type in ("ministral3", "mistral4") and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
         return None
     if found["kv_heads"] is None:  # its attention would fail
         return None

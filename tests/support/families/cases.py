@@ -46,6 +46,11 @@ class Case:
         own = {name: value for name, value in (COMMON | self.config).items() if value != "absent"}
         return {"text_config": own, **self.whole} if self.whole else own
 
+    @property
+    def text_type(self) -> str:
+        """The model_type of the text part."""
+        return self.config.get("model_type", self.model_type + ("_text" if self.whole else ""))
+
     def gain(self, name: str) -> float:
         """Of a matrix. An embedding that is the head, too, must not say most about its own token."""
         if "embed_tokens" in name and self.arguments["tie_word_embeddings"]:
@@ -581,6 +586,26 @@ _SEEING = {
     },
     "tie_word_embeddings": False,
 }
+_PIXTRAL = {
+    "model_type": "pixtral",
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "image_size": 8,
+    "patch_size": 4,
+}
+_SETTINGS["mistral4"] = Case(
+    "mistral3",
+    _LATENT
+    | {
+        "model_type": "mistral4",
+        "q_lora_rank": 96,
+        "rope_parameters": _rope(1e4, "yarn", llama_4_scaling_beta=0.25, **_YARN),
+    },
+    whole={"vision_config": _PIXTRAL, "tie_word_embeddings": False},
+)
 _DEEPSTACK = {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
 _SETTINGS |= {
     "glm4v_moe": Case(
