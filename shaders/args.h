@@ -48,8 +48,8 @@
 #define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
 #define OB_ATTENTION_MERGE_THREADS 128
 
-// Layers with a recurrent state: a threadgroup of causal_conv works on OB_CONV_CHANNELS channels, one of gated_delta on
-// OB_DELTA_VALUES value numbers of a head, one of gated_norm and of sigmoid_gate on OB_GATED_HEADS heads.
+// Layers with a recurrent state: a threadgroup of causal_conv works on OB_CONV_CHANNELS channels, one of gated_delta and
+// of ssm_scan on OB_DELTA_VALUES value numbers of a head, one of gated_norm and of gate_heads on OB_GATED_HEADS heads.
 #define OB_CONV_CHANNELS 256
 #define OB_CONV_THREADS 64
 #define OB_DELTA_VALUES 32
@@ -219,17 +219,29 @@ struct DeltaArgs {
     float scale;  // of queries
 };
 
+// B and C of group h / (heads / groups) belong to head h. dt of head h is element dt_first + h of a row, and is limited to
+// least … most.
+struct ScanArgs {
+    uint32_t rows, heads, groups, head_dim, state_dim;
+    uint32_t dt_row, dt_first;
+    float least, most;
+};
+
 // Number d of head h of the gates is element first + h / group · step + h % group · dim + d of a row of the gates.
-struct GatedNormArgs {
+struct NormGateArgs {
     uint32_t rows, heads, dim;
     uint32_t gate_row, gate_first, gate_group, gate_step;
+    uint32_t weight_step;   // elements of the weight from one head to the next; 0: one for all heads
+    uint32_t gates_inputs;  // 1: inputs are gated, and then normed
     float eps;
 };
 
-// The gate of number d of head h is element first + h · step + d of a row of the gates.
-struct SigmoidGateArgs {
+// Number d of head h is element first + h · step + d of a row, of x and of the gates.
+struct GateArgs {
     uint32_t rows, heads, dim;
+    uint32_t x_row, x_first, x_step;
     uint32_t gate_row, gate_first, gate_step;
+    uint32_t sigmoid;  // 1: the gate is σ(number); 0: the number itself
 };
 
 struct RouteArgs {
@@ -329,8 +341,9 @@ static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct LinkArgs) == 12, "LinkArgs");
 static_assert(sizeof(struct ConvArgs) == 64, "ConvArgs");
 static_assert(sizeof(struct DeltaArgs) == 56, "DeltaArgs");
-static_assert(sizeof(struct GatedNormArgs) == 32, "GatedNormArgs");
-static_assert(sizeof(struct SigmoidGateArgs) == 24, "SigmoidGateArgs");
+static_assert(sizeof(struct ScanArgs) == 36, "ScanArgs");
+static_assert(sizeof(struct NormGateArgs) == 40, "NormGateArgs");
+static_assert(sizeof(struct GateArgs) == 40, "GateArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");

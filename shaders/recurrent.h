@@ -2,7 +2,7 @@
 #ifndef OB_RECURRENT_H
 #define OB_RECURRENT_H
 
-#include "recurrent_args.h"
+#include "args.h"
 #include "epilogue.h"
 #include "pieces.h"
 

@@ -21,6 +21,7 @@ HOT = (
         "heads_to_cache_bf16_f32",
         "rope_table",
     ),
+    *("row_repeats", "row_links", "causal_conv", "gated_delta", "gated_norm", "gate_heads"),
     *("clear_status", "experts_combine", "group_experts", "draw_part", "filter_limit", "logits_part"),
     *("sample", "sample_merge", "sample_part"),
 )

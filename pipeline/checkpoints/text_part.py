@@ -58,6 +58,7 @@ WHOLES = {
     "qwen3_5_moe": Whole("qwen3_5_moe_text", fixed=True),
     "qwen3_vl_moe": Whole("qwen3_vl_moe_text", fixed=True, tied=False),
 }
+FLAT = ("qwen3_5", "qwen3_5_moe")  # whose configuration may be that of the text part alone, as mlx-lm takes it
 PREFIXES = {
     "language_model.model.blocks.": "model.layers.",  # as transformers saves Kimi K2.5
     "language_model.model.": "model.",
@@ -83,6 +84,8 @@ def text_part(
         return config, tensors
     kind = WHOLES[whole]
     text = config.get("text_config")
+    if text is None and whole in FLAT:
+        text = {key: value for key, value in config.items() if key not in OUTER}
     if not isinstance(text, dict):
         raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
     own = {key: config[key] for key in OUTER if config.get(key) is not None}

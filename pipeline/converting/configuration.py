@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .families import FAMILIES
+
 __all__ = ["converted_config", "earlier_keys"]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -12,6 +14,9 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 def converted_config(config: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """The configuration, sorted as mlx-lm writes it, with the quantisation table under both of its names."""
     kept = {key: value for key, value in config.items() if key != "_name_or_path"}
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is not None and family.model_type is not None:
+        kept["model_type"] = family.model_type
     earlier = {key: value for key, value in earlier_keys(config).items() if key not in kept}
     return dict(sorted((earlier | kept | {"quantization": table, "quantization_config": table}).items()))
 

@@ -6,7 +6,7 @@ An entry states what mlx-lm's model file of that name does when it loads (`sanit
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.text_part import is_other_part
@@ -28,6 +28,9 @@ class Family:
     whole      modules that it never quantises
     latent     kv_b_proj becomes embed_q and unembed_out
     clamped    gpt-oss: gate and up alternate, row by row
+    taps       weights of convolutions, whose last two dimensions are exchanged
+    centred    weights of norms to which 1 is added
+    model_type  what the configuration says instead
     """
 
     stacked: str | None = None
@@ -39,12 +42,25 @@ class Family:
     whole: str | None = None
     latent: bool = False
     clamped: bool = False
+    taps: str | None = None
+    centred: str | None = None
+    model_type: str | None = None
 
 
 SAME = (("gate_proj", "gate_proj"), ("up_proj", "up_proj"), ("down_proj", "down_proj"))
 ALONE = r"(.*\.mlp)\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)"
+_W = (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj"))
 DENSE = Family()
 MIXTURE = Family(stacked=ALONE, projections=SAME)
+_QWEN3_NEXT = Family(
+    stacked=ALONE,
+    projections=SAME,
+    halves=r"(.*\.mlp)\.experts\.gate_up_proj",
+    renamed=((r"\.experts\.down_proj$", ".switch_mlp.down_proj.weight"),),
+    precise=r"mlp\.gate$|shared_expert_gate$",
+    taps=r"\.conv1d\.weight$",
+    centred=r"(\.(input_layernorm|post_attention_layernorm|q_norm|k_norm)|^model\.norm)\.weight$",
+)
 SIGMOID = Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$")
 
 FAMILIES = {
@@ -56,10 +72,18 @@ FAMILIES = {
     "olmoe": MIXTURE,
     "qwen2_moe": MIXTURE,
     "qwen3_moe": Family(stacked=ALONE, projections=SAME, precise=r"mlp\.gate$"),
-    "mixtral": Family(
-        stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)",
-        projections=(("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")),
+    "qwen3_next": _QWEN3_NEXT,
+    "qwen3_5_moe_text": replace(_QWEN3_NEXT, model_type="qwen3_5_moe"),
+    "qwen3_5_text": Family(taps=_QWEN3_NEXT.taps, centred=_QWEN3_NEXT.centred, model_type="qwen3_5"),
+    "lfm2": Family(taps=r"\.conv\.weight$"),
+    "lfm2_moe": Family(
+        stacked=r"(.*\.feed_forward)\.experts\.(\d+)\.(w1|w2|w3)",
+        projections=_W,
+        renamed=tuple((rf"\.{old}\.weight$", f".{new}.weight") for old, new in _W),
+        precise=r"feed_forward\.gate$",
+        taps=r"\.conv\.weight$",
     ),
+    "mixtral": Family(stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)", projections=_W),
     "granitemoe": Family(
         halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
         renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
@@ -88,6 +112,7 @@ def left_out(name: str, config: dict[str, Any]) -> bool:
     return (
         ROTARY in name
         or is_other_part(name)
+        or name.startswith("mtp.")
         or (name.startswith("lm_head.") and config.get("tie_word_embeddings") is True)
         or (layer is not None and int(layer[1]) >= config["num_hidden_layers"])
     )

@@ -25,11 +25,13 @@ MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a stored tensor: an index of its array, the last two dimensions exchanged where `transposed`."""
+    """A part of a stored tensor: an index of its array, the last two dimensions exchanged where `transposed`, and
+    `added` to each number."""
 
     tensor: TensorInfo
     index: tuple[int | slice, ...] = ()
     transposed: bool = False
+    added: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,6 +87,10 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
             f"{source}: model_type {brief(model_type)} cannot be converted; these can: {', '.join(FAMILIES)}"
         )
     integer(config, "num_hidden_layers", source=source)
+    if any(
+        re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in checkpoint.tensors.items()
+    ):
+        family = replace(family, centred=None)  # mlx-lm's: the 1 is there
     scaled = [name for name in checkpoint.tensors if name.endswith((".scales", ".weight_scale_inv"))]
     if scaled:
         raise UnsupportedError(
@@ -134,7 +140,14 @@ def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list
 
 
 def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any], source: str) -> list[Output] | None:
-    """The outputs of a tensor that is cut or turned; None for one that is at most renamed."""
+    """The outputs of a tensor that is cut, turned or changed; None for one that is at most renamed."""
+    if family.taps and re.search(family.taps, name):
+        channels, one, taps = _shape(info, 3)
+        if taps == 1:  # it is so already
+            return [_one(name, info)]
+        return [Output(name, info.dtype, (channels, taps, one), (Piece(info, (), True),))]
+    if family.centred and re.search(family.centred, name) and info.dtype in NUMPY:
+        return [Output(name, info.dtype, info.shape, (Piece(info, added=1.0),))]
     if family.halves and (match := re.fullmatch(family.halves, name)):
         experts, rows, _ = _shape(info, 3, even=1)
         return [

@@ -15,7 +15,7 @@ from ..checkpoints.config import Quantization
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError
 from ..printing import brief
-from .affine import quantize
+from .affine import from_float32, quantize, to_float32
 from .journal import Journal
 from .shards import Shard
 from .tensors import Output, Piece
@@ -92,6 +92,9 @@ class Writer:
     def _matrix(self, piece: Piece) -> np.ndarray:
         """The piece as it is stored, [rows, …] or a vector."""
         array = self._checkpoint.view(piece.tensor.name)[piece.index]
+        if piece.added:
+            numbers = to_float32(array, piece.tensor.dtype) + np.float32(piece.added)
+            array = from_float32(numbers, piece.tensor.dtype)
         return np.ascontiguousarray(array.swapaxes(-1, -2)) if piece.transposed else array
 
     def _copy(self, array: np.ndarray, file: int, places: Sequence[int]) -> list[int]:

@@ -77,7 +77,9 @@ class Layer(DecoderLayer):
             self.qkv = weights.qkv(load, attention, c)
             self.qkv_bias, self.o_bias = weights.attention_biases(load, attention, c, c.kv_heads, c.head_dim)
             self.o_proj = load.matrix(f"{attention}.o_proj", (c.hidden, c.heads * c.head_dim))
-        self.shared = granitemoe.shared_mlp(load, f"{prefix}.shared_mlp", c.hidden, c.shared_hidden)
+        plain = weights.has(load, f"{prefix}.mlp.gate_proj")  # as MLX has it where there are no experts
+        shared = f"{prefix}.mlp" if plain else f"{prefix}.shared_mlp"
+        self.shared = granitemoe.shared_mlp(load, shared, c.hidden, c.shared_hidden)
         if c.sparse:
             self.gate = load.matrix(f"{mlp}.router.layer", (c.experts, c.hidden))
             self.experts = granitemoe.experts(load, mlp, c.experts, c.hidden, c.expert_hidden)

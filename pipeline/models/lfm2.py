@@ -36,7 +36,6 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu")
         shape, mixture = f.shape(tied=True), f.config.get("model_type") == "lfm2_moe"
         layers = shape["layers"]
         kinds = f.kinds("layer_types", layers, (*CONVOLUTION, FULL))
@@ -58,9 +57,9 @@ class Config(Shape):
             mlp_hidden=f.whole("intermediate_size") if mixture else _mlp_hidden(f),
             leading_dense=f.whole("num_dense_layers", 2, least=0) if mixture else layers,
             expert_hidden=f.whole("moe_intermediate_size") if mixture else 0,
-            norm_topk_prob=f.flag("norm_topk_prob", True),
-            corrected=f.flag("use_expert_bias", True),
-            scale=f.number("routed_scaling_factor", 1.0),
+            norm_topk_prob=mixture and f.flag("norm_topk_prob", True),
+            corrected=mixture and f.flag("use_expert_bias", True),
+            scale=f.number("routed_scaling_factor", 1.0) if mixture else 1.0,
         )
 
 
@@ -87,7 +86,8 @@ class Layer(DecoderLayer):
                 load, attention, c.head_dim, c.head_dim, ("q_layernorm", "k_layernorm")
             )
             self.o_proj = load.matrix(f"{attention}.out_proj", (c.hidden, c.heads * c.head_dim))
-        mlp, names = f"{prefix}.feed_forward", ("w1", "w3", "w2")
+        mlp = f"{prefix}.feed_forward"
+        names = weights.GATE_UP_DOWN if weights.has(load, f"{mlp}.gate_proj") else ("w1", "w3", "w2")  # MLX's or others
         self.dense = weights.dense(load, mlp, c.hidden, c.mlp_hidden, names) if number < c.leading_dense else None
         if self.dense is None:
             self.gate = load.matrix(f"{mlp}.gate", (c.experts, c.hidden))

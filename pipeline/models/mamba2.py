@@ -17,6 +17,8 @@ from .fields import MOST_HEADS, Fields
 from .loading import Loader
 from .row_state import RowTensors
 
+INFINITY = {"__float__": "Infinity"}  # as transformers writes it
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -66,8 +68,9 @@ def _limits(f: Fields) -> tuple[float, float]:
     given = f.config.get("time_step_limit")
     if given is None:
         return 0.0, math.inf
-    pair = [float(n) for n in given if isinstance(n, (int, float))] if isinstance(given, list) else []
-    right = len(pair) == 2 and len(given) == 2 and 0 <= pair[0] <= pair[1]
+    found = [math.inf if n == INFINITY else n for n in given] if isinstance(given, list) else []
+    pair = [float(n) for n in found if isinstance(n, (int, float)) and abs(n) >= 0]
+    right = len(pair) == len(found) == 2 and 0 <= pair[0] <= pair[1]
     f.check(right, f"time_step_limit = {brief(given)} must be two numbers from 0 on, the smaller first")
     return pair[0], pair[1]
 

@@ -37,7 +37,7 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(hidden_act="silu")
+        f.only(hidden_act="silu", attn_output_gate=True)
         shape, mixture = f.shape(head_dim=256), f.config.get("model_type") != "qwen3_5_text"
         layers = shape["layers"]
         every = f.whole("full_attention_interval", 4)

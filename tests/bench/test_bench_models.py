@@ -39,11 +39,16 @@ def unread(monkeypatch):
 def groups_of(config) -> set[str]:
     """The groups of steps that a model of that configuration has: experts, dense layers or branches, shared experts."""
     experts = {"num_experts", "num_local_experts", "n_routed_experts"} & set(config)
-    dense = {"first_k_dense_replace", "shared_expert_intermediate_size", "shared_intermediate_size"} & set(config)
+    dense = {
+        "first_k_dense_replace",
+        "num_dense_layers",
+        "shared_expert_intermediate_size",
+        "shared_intermediate_size",
+    } & set(config)
     routed, plain = {"router", "experts"} if experts else set(), {"mlp"} if dense or not experts else set()
     layers = config.get("mlp_layer_types", ["dense"] if config["model_type"] == "glm4_moe_lite" else [])
     both = {"mlp"} if config["model_type"] == "gemma4_text" or "dense" in layers else set()
-    recurrent = {"recurrent"} if "linear_num_key_heads" in config else set()
+    recurrent = {"recurrent"} if {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"} & set(config) else set()
     return {"projections", "attention", "norms", "head", "sampling", "other"} | routed | plain | both | recurrent
 
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from fuzz import tiny
+from support import reference as ref
 from support.families.cases import ALL, CASES
 from support.families.files import write_folder, write_safetensors
 
@@ -29,6 +30,22 @@ def test_every_family(name, processor, tmp_path):
         assert checkpoint.unused == ()
         assert isinstance(list(generator.run([p.Request(0, (3, 4, 5), 2)]))[-1], Finished)
     assert any(name.endswith(".scales") for name in checkpoint.tensors)
+
+
+def test_what_mlx_has_otherwise_in_recurrent_layers(tmp_path):
+    """The taps of a convolution are turned, and norms have the 1 that they add."""
+    made = tiny.described("qwen3_5_text")
+    write_folder(tmp_path / "hf", "qwen3_5_text", made, "BF16")
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(tiny.BYTE_LEVEL))
+    assert convert.main([str(tmp_path / "hf"), str(tmp_path / "out"), "--group-size", "32"]) == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "qwen3_5"
+    layer, names = "model.layers.0.", ("input_layernorm.weight", "linear_attn.norm.weight", "linear_attn.A_log")
+    with p.open_checkpoint(tmp_path / "hf") as source, p.open_checkpoint(tmp_path / "out") as made:
+        for name, added in zip(names, (1, 0, 0)):
+            before, after = (ref.from_bf16(each.view(layer + name)) for each in (source, made))
+            assert (after == ref.from_bf16(ref.bf16_bits(before + np.float32(added)))).all()
+        taps = layer + "linear_attn.conv1d.weight"
+        assert (made.view(taps) == source.view(taps).swapaxes(1, 2)).all()
 
 
 def test_all_of_them():

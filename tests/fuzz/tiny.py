@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support import gguf_files
 from support.families import files, golden
-from support.families.cases import CASES
+from support.families.cases import ALL, CASES
 from support.families.gguf_layout import ARCHITECTURES, write_gguf
 from support.families.layouts import write_blocks, write_mlx
 
@@ -50,6 +50,11 @@ SIZES = {
     "linear_num_value_heads": 2,
     "linear_key_head_dim": 32,
     "linear_value_head_dim": 32,
+    "mamba_n_heads": 4,
+    "mamba_n_groups": 1,
+    "mamba_d_head": 32,
+    "mamba_d_state": 32,
+    "num_dense_layers": 1,
     "per_layer_config": {"1": {"head_dim": 64, "num_key_value_heads": 1}},
 }
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
@@ -157,7 +162,7 @@ def described(name: str) -> dict:
     """The tiny configuration of a case, and the shapes of its tensors by transformers' names."""
     made = golden.load(name)[0]
     config = {key: SIZES.get(key, value) for key, value in made["config"].items()}
-    if "linear_num_key_heads" in config:
+    if ALL[name].recurrent:
         config["layer_types"] = ["linear_attention", "full_attention"]
     if "kv_lora_rank" in config:
         config |= {"num_key_value_heads": 2} | ({} if made["config"]["q_lora_rank"] else {"q_lora_rank": None})

@@ -177,6 +177,46 @@ def test_rows_that_do_not_fit(device):
     assert (y[[0, 1, 7, 8, 9]] == good[[0, 1, 7, 8, 9]]).all()
 
 
+SCANS = [  # heads, groups, numbers of a head, of the state
+    (6, 2, 48, 32),
+    (3, 3, 33, 128),
+    (2, 1, 6, 144),
+    (4, 2, 5, 10),
+]
+
+
+@each("sizes", SCANS)
+def test_scan(device, sizes):
+    """Mamba-2, in one piece in any order and in pieces: the same bits, near the definition."""
+    heads, groups, dim, states = sizes
+    rng, total = np.random.default_rng(0), 17
+    x, dt = activations(rng, total, heads * dim + 2 * groups * states), activations(rng, total, heads + 3)
+    slope, shift, skip = -np.exp(activations(rng, heads)), activations(rng, heads), activations(rng, heads)
+    slots, positions = np.repeat([1, 0], [12, 5]).astype(np.uint32), np.r_[:12, :5].astype(np.uint32)
+    found = []
+    for runs in ([rng.permutation(total)], [np.r_[:7], np.r_[7:9, 12:15], np.r_[9:12, 15:17]]):
+        kept, y = Storage.empty((2, heads, dim, states)), np.empty((total, heads * dim), np.float32)
+
+        def steps(pipe, x, dt, slots, positions, kept=kept):
+            links = pipe.row_links(slots, positions, 2)
+            state = pipe.state("ssm_state", kept)
+            rows = (slots, positions, links)
+            return pipe.ssm_scan(x, dt, slope, shift, skip, state, *rows, groups, dt_first=3, limits=(0.1, 2.0))
+
+        for index in runs:
+            inputs = {"x": x[index], "dt": dt[index], "slots": slots[index], "positions": positions[index]}
+            y[index] = run(device, len(index), steps, **inputs)
+        found.append((y.tobytes(), kept.read(device).tobytes()))
+    assert found[0] == found[1]
+    limited = np.clip(np.log1p(np.exp(dt[:, 3:].astype(np.float64) + shift)), 0.1, 2.0)
+    for slot, rows in ((1, slice(0, 12)), (0, slice(12, 17))):
+        parts = np.split(x[rows].astype(np.float64), [heads * dim, heads * dim + groups * states], axis=1)
+        b, c = (np.repeat(part.reshape(-1, groups, states), heads // groups, axis=1) for part in parts[1:])
+        expected, state = ref.ssm_scan(parts[0].reshape(-1, heads, dim), b, c, limited[rows], slope, skip)
+        assert_close(y[rows], expected.reshape(len(expected), -1), BOUND * np.abs(expected).max())
+        assert_close(kept.read(device)[slot], state, BOUND * np.abs(state).max())
+
+
 @each("heads, dim, group", [1, 5, 9], [3, 48, 260], [1, 3])
 def test_gated_norm(device, heads, dim, group):
     rng = np.random.default_rng(0)
@@ -199,6 +239,30 @@ def test_sigmoid_gate(device, heads, dim):
     )
     expected = x.astype(np.float64).reshape(3, heads, dim) * ref.sigmoid(gate.reshape(3, heads, 2, dim)[:, :, 1])
     assert_close(found.reshape(expected.shape), expected, ELEMENTARY * np.abs(expected))
+
+
+@each("heads, dim", [1, 4], [3, 48, 260])
+def test_a_norm_of_gated_inputs(device, heads, dim):
+    """Mamba-2's, with weights of its own for each head."""
+    rng = np.random.default_rng(0)
+    x, weight, gate = (activations(rng, *shape) for shape in ((3, heads * dim), (heads * dim,), (3, heads * dim)))
+    found = run(
+        device,
+        3,
+        lambda pipe, x, gate: pipe.gated_norm(x, weight, gate, heads=heads, gates_inputs=True),
+        x=x,
+        gate=gate,
+    )
+    gated = (x * ref.silu(gate.astype(np.float64))).reshape(3, heads, dim)
+    expected = ref.rms_norm(gated, None, 1e-6) * weight.reshape(heads, dim)
+    assert_close(found.reshape(expected.shape), expected, ELEMENTARY * np.abs(expected))
+
+
+def test_product(device):
+    """Of two parts of one row, as LFM2 multiplies them."""
+    x = activations(np.random.default_rng(0), 3, 30)
+    found = run(device, 3, lambda pipe, x: pipe.product(x, x, 10, y_first=20), x=x)
+    assert (found == x[:, :10] * x[:, 20:]).all()
 
 
 def test_shapes_are_checked():

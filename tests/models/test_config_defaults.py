@@ -30,6 +30,10 @@ NOT_OF_A_CLASS = {
     "first_k_dense_replace",
     "original_max_position_embeddings",  # an attribute that any file may add
     "partial_rotary_factor",
+    "attn_output_gate",  # of Qwen3.5's published files
+    "block_ff_dim",  # LFM2's older files have these two
+    "tie_embedding",
+    "rms_norm_eps",  # LFM2's is norm_eps
     "per_layer_config",  # which transformers writes itself
     "rope_interleave",
     "rope_scaling",

@@ -130,6 +130,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "bailing_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
 }
 LATENT = (
     "deepseek_v2",
@@ -197,6 +199,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found["windows"] = _windows(c)
     if model_type in ("ministral3", "mistral4") and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
         return None
+    found["eps"] = getattr(c, "norm_eps", found["eps"])
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads

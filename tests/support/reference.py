@@ -272,6 +272,18 @@ def causal_conv(x, taps, bias=None, act=None):
     return (act or silu)(y)
 
 
+def ssm_scan(x, b, c, t, slope, skip):
+    """x [T, heads, head_dim], b, c [T, heads, state_dim], t [T, heads] of one sequence: (y as x, the last state [heads,
+    head_dim, state_dim])."""
+    state = np.zeros((x.shape[1], x.shape[2], b.shape[2]))
+    y = np.empty(x.shape)
+    for i in range(len(x)):
+        state = np.exp(slope * t[i])[:, None, None] * state
+        state = state + t[i][:, None, None] * x[i][:, :, None] * b[i][:, None, :]
+        y[i] = np.einsum("hpn,hn->hp", state, c[i]) + skip[:, None] * x[i]
+    return y, state
+
+
 def gated_delta(q, k, v, beta, decay, eps=1e-6):
     """q, k [T, heads, key_dim], v [T, heads, value_dim], beta, decay [T, heads] of one sequence: (y as v, the states
     [heads, value_dim, key_dim] behind each position)."""

@@ -20,6 +20,7 @@ COMMON = {
 }
 GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
+RECURRENT = {"linear_attention", "conv", "mamba"}  # layers that are
 TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
 
 
@@ -71,7 +72,7 @@ class Case:
 
     @property
     def recurrent(self) -> bool:
-        return not {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"}.isdisjoint(self.config)
+        return not RECURRENT.isdisjoint(self.config.get("layer_types", ()))
 
     @property
     def scaled_embedding(self) -> bool:
@@ -252,11 +253,13 @@ CASES = {
             "mamba_n_groups": 2,
             "mamba_d_state": 128,
             "mamba_expand": 2,
+            "mamba_chunk_size": 16,
             "embedding_multiplier": 6.0,
             "attention_multiplier": 0.25,
             "residual_multiplier": 0.22,
             "logits_scaling": 1.5,
         },
+        seed="5 ",
     ),
     "mixtral": Case(
         "mixtral",

@@ -5,7 +5,7 @@ import json
 import re
 
 import numpy as np
-from support.families.cases import ALL
+from support.families.cases import ALL, TAPS
 from support.families.files import is_matrix, matrix, stored, values, write_safetensors
 from support.families.grid import BLOCK, Grid
 
@@ -25,7 +25,7 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
         found = ONE_BY_ONE.fullmatch(tensor)
         if not is_matrix(tensor, shape):
             array = values(case, tensor, shape)
-            vectors |= _recurrent(tensor, array) if case.recurrent else _apart(tensor, array)
+            vectors |= _recurrent(tensor, array, case.zero_centred) if case.recurrent else _apart(tensor, array)
         elif case.transposed(tensor):
             matrices |= _fused(tensor, matrix(case, tensor, (*shape[:-2], shape[-1], shape[-2])))
         elif found:
@@ -33,11 +33,17 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
             stacks.setdefault(module, {})[int(found[2])] = matrix(case, tensor, shape)
         else:
             whole = matrix(case, tensor, shape)
-            matrices |= split(tensor.removesuffix(".weight"), whole) or _fused(tensor, whole)
+            matrices |= split(tensor.removesuffix(".weight"), whole) or _fused(_renamed(tensor, case), whole)
     for module, parts in stacks.items():
         grids = [parts[i] for i in range(len(parts))]
         matrices[module] = Grid(np.stack([grid.q for grid in grids]), np.stack([grid.scale for grid in grids]))
     return matrices, vectors
+
+
+def _renamed(tensor: str, case) -> str:
+    """mlx-lm calls the parts of LFM2-MoE's dense MLPs as those of its experts."""
+    *front, part, end = tensor.split(".")
+    return ".".join((*front, PARTS.get(part, part), end)) if case.model_type == "lfm2_moe" else tensor
 
 
 def rows(grid: Grid, rows: slice) -> Grid:
@@ -62,11 +68,12 @@ def _fused(tensor: str, grid: Grid) -> dict[str, Grid]:
     return {module: grid}
 
 
-def _recurrent(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
+def _recurrent(tensor: str, array: np.ndarray, centred: bool) -> dict[str, np.ndarray]:
     """mlx-lm turns the taps of a convolution, and adds the 1 to the weights of norms that add it."""
-    if tensor.endswith("conv1d.weight"):
+    if tensor.endswith(TAPS):
         return {tensor: np.ascontiguousarray(array.swapaxes(1, 2))}
-    return {tensor: array + 1 if tensor.endswith("norm.weight") and "linear_attn" not in tensor else array}
+    shifted = centred and tensor.endswith("norm.weight") and "linear_attn" not in tensor
+    return {tensor: array + 1 if shifted else array}
 
 
 def _apart(tensor: str, array: np.ndarray) -> dict[str, np.ndarray]:
