@@ -54,6 +54,7 @@ FAMILIES = {  # model_type → "module.class"
     "dots1": "glm4_moe.Glm4Moe",
     "exaone_moe": "glm4_moe.Glm4Moe",
     "mimo_v2_flash": "mimo_v2_flash.MiMoV2Flash",
+    "afmoe": "afmoe.Afmoe",
     "bailing_moe": "bailing_moe.BailingMoe",
     "minimax_m2": "minimax_m2.MiniMaxM2",
     "ernie4_5_moe": "ernie4_5_moe.Ernie45Moe",

@@ -48,6 +48,8 @@ NOT_OF_A_CLASS = {
     "position_embedding_type",
     "qk_norm_type",
     "rotary_dim",
+    "route_norm",
+    "score_func",
     "scoring_func",
     "sliding_window_size",
     "topk_method",

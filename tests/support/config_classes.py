@@ -43,10 +43,8 @@ CODE = {
 }
 GEMMA4 = ("gemma4_text", "gemma4_unified_text")
 # Families in which a part of a head may turn.
-PARTIAL = (
-    *("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4),
-    *("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text"),
-)
+PARTIAL = ("glm4_moe", "glm4v_moe_text", "mimo_v2_flash", "minimax_m2", "phi3", *GEMMA4)
+PARTIAL += ("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")
 # Classes that give rope_parameters their default when an object is made.
 MADE_LATER = ("gpt_oss", "gemma4_text", "gemma4_unified_text", "ministral3", "mistral4")
 # Families whose class lies beside their published weights: the keys that these may leave out. They give all sizes.
@@ -129,13 +127,11 @@ NEEDED: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "hidden_size_per_layer_input": 0,
     },
-    "deepseek_v2": {"num_experts_per_tok": 2, "head_dim": None},
-    "deepseek_v3": {"head_dim": None},
-    "glm4_moe_lite": {"head_dim": None},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
+    "deepseek_v2": {"num_experts_per_tok": 2},
     "bailing_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 3},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3, "mamba_n_heads": 4},
 }
 LATENT = (
     "deepseek_v2",
@@ -201,9 +197,9 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found = {name: getattr(c, key, None) for name, key in FIELDS.items()}
     found |= {name: getattr(c, key) for name, key in MORE_FIELDS.items() if hasattr(c, key)}
     found["windows"] = _windows(c)
-    found["eps"] = getattr(c, "norm_eps", found["eps"])
     if model_type in ("ministral3", "mistral4") and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
         return None
+    found["eps"] = getattr(c, "norm_eps", found["eps"])
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads

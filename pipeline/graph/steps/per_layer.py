@@ -7,11 +7,12 @@ from ...device.core import _core
 from ...errors import BuildError, ShapeError
 from ..tensors import Storage, Tensor, VectorLike
 from ..weights import WeightLike
+from .heads import Heads
 from .latent import Latent
 from .norms import Norms
 
 
-class PerLayer(Latent, Norms):
+class PerLayer(Latent, Heads, Norms):
     def layer_inputs(
         self, embedded: Tensor, projected: Tensor, norm: VectorLike, layers: int, eps: float, name: str = "layer_inputs"
     ) -> list[Tensor]:

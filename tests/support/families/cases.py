@@ -655,6 +655,21 @@ _SETTINGS |= {
         _DENSE | _THREE | {"v_head_dim": 24, "sliding_window": 8, "layer_types": _WINDOWS, "attention_bias": True},
     ),
 }
+_SETTINGS["afmoe"] = Case(
+    "afmoe",
+    _DENSE
+    | {
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 96,
+        "num_dense_layers": 1,
+        "sliding_window": 8,
+        "layer_types": _WINDOWS,
+        "route_scale": 1.5,
+        "mup_enabled": True,
+    },
+)
 _SETTINGS["bailing_moe"] = Case(
     "bailing_moe",
     _DENSE
