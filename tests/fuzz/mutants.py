@@ -53,6 +53,10 @@ _DECLARED = re.compile(r"\b(?:float|half|int|uint|atomic_u?int)\d? \w+$")  # an 
 MORE = {
     ("routing_maximum", "route"): [{"sizes": line(128)}],
     ("races", "last_writer_wins"): [{"buffers": [np.where(np.arange(64) % 3, 1, -1).astype(F), np.zeros(64, U)]}],
+    ("scatter_by_expert", "mark_tokens"): [{"buffers": [np.array([5, 9, 2, 5], U), Empty(8, U), one(8)]}],
+    ("results", "places_by_atomics"): [
+        {"buffers": [(np.arange(256) % 3 > 0).astype(U), np.zeros(1, U), np.zeros(256, U)]}
+    ],
     ("results", "zero_by_zero"): [{"buffers": [np.arange(1, 9, dtype=F), Empty(8), one(8)]}],
     ("inverse_cdf", "draw"): [
         {"buffers": [np.full(600, 1 / 600, F), Empty(600), Empty(1, U), one(600), one(u, F)]} for u in (0.9, 2)
