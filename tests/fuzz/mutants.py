@@ -54,6 +54,7 @@ MORE = {
     ("routing_maximum", "route"): [{"sizes": line(128)}],
     ("races", "last_writer_wins"): [{"buffers": [np.where(np.arange(64) % 3, 1, -1).astype(F), np.zeros(64, U)]}],
     ("scatter_by_expert", "mark_tokens"): [{"buffers": [np.array([5, 9, 2, 5], U), Empty(8, U), one(8)]}],
+    ("races", "bits_of_a_word"): [{"buffers": [np.arange(64, dtype=U) % 2, np.zeros(2, U)]}],
     ("results", "places_by_atomics"): [
         {"buffers": [(np.arange(256) % 3 > 0).astype(U), np.zeros(1, U), np.zeros(256, U)]}
     ],
