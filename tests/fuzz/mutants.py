@@ -68,6 +68,7 @@ EQUAL = (
     ("in_one_branch", "threadgroup_barrier", "", "each thread reads what it wrote itself"),
     ("in_a_loop", "threadgroup_barrier", "", "nothing reads the count"),
     ("in_a_loop", "atomic_store", "", "nothing reads the count"),
+    ("in_a_loop", "for (uint k", "one more", "nothing reads the count"),
     ("sum_of_all", "threadgroup_barrier", "", "each thread reads what it wrote itself"),
     ("sum_of_all", "if (i == 0)", "other side", "all lanes have the sum"),
     ("total", "if (i == 0)", "other side", "all threads have the sum"),
