@@ -18,6 +18,7 @@ import argparse
 import http.client
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -38,10 +39,10 @@ from pipeline.generation import Failed, Finished  # noqa: E402
 Job = list[tuple[list[int], int]]  # the tokens of each prompt, and how many new ones
 
 
-def job_of(vocab: int, rows: int, seed: int) -> Job:
-    """Prompts of 10 to 1,500 tokens, with 5 to 300 new ones."""
+def job_of(vocab: int, rows: int, seed: int, context: int) -> Job:
+    """Prompts of 10 to 1,500 tokens, as far as the context goes, with 5 to 300 new ones."""
     rng = np.random.default_rng(seed)
-    lengths = np.exp(rng.uniform(np.log(10), np.log(1500), rows)).astype(int)
+    lengths = np.exp(rng.uniform(np.log(10), np.log(1500), rows)).astype(int).clip(max=context - 301)
     return [(rng.integers(100, vocab, length).tolist(), int(rng.integers(5, 301))) for length in lengths]
 
 
@@ -168,7 +169,7 @@ def measure(options: argparse.Namespace) -> None:
         processes += [started(ours, ports["onebuf"]), started(theirs, ports["llama.cpp"])]
         rates: dict[str, list[float]] = {name: [] for name in ports}
         for repeat in range(options.repeats + 1):
-            job = job_of(vocab, options.rows if repeat else options.slots, repeat)
+            job = job_of(vocab, options.rows if repeat else options.slots, repeat, options.context)
             tokens = sum(len(prompt) + count for prompt, count in job)
             for name, port in ports.items():
                 seconds = client(port, job, options.slots)
@@ -184,7 +185,12 @@ def measure(options: argparse.Namespace) -> None:
             process.terminate()
 
 
+def end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, end)  # so that the servers end, too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a .gguf file")
     parser.add_argument("--llama-server", help="the program")

@@ -83,7 +83,7 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
         check_bindings(kernel, dispatch, options.buffers)
         for index, name in dispatch.bindings.items():
             if name not in buffers:
-                buffers[name] = _buffer(device, options.buffers[name], core, _argument(kernel, index).name)
+                buffers[name] = _buffer(device, options.buffers[name], core, _argument(kernel, index))
         dispatches.append(
             _core.Dispatch(
                 core,
@@ -154,9 +154,14 @@ def _argument(kernel: KernelInfo, index: int) -> ArgumentInfo:
     return next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
 
 
-def _buffer(device: _core.Device, option: BufferOption, kernel: _core.Kernel, argument: str) -> _core.Buffer:
+def _buffer(device: _core.Device, option: BufferOption, kernel: _core.Kernel, argument: ArgumentInfo) -> _core.Buffer:
+    if option.members is not None and not argument.members:
+        raise UsageError(
+            f"--buffer {option.name}: '{argument.name}' ({argument.type}) has no members that numbers fill: it is no "
+            "struct, or one with pointers, an argument buffer, which the checker cannot fill"
+        )
     try:
-        packed = None if option.members is None else kernel.pack(argument, option.members)
+        packed = None if option.members is None else kernel.pack(argument.name, option.members)
         buffer = device.buffer(option.nbytes if packed is None else len(packed))
     except OnebufError as error:
         raise UsageError(f"--buffer {option.name}: {error}") from None

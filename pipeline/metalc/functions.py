@@ -41,7 +41,9 @@ class KernelReader:
                 attributes += self._stream.attributes(position)
                 position = self._pairs[position] + 1
             elif self._stream.matches(position, "(") and position in self._pairs:
-                if opener is None and self._tokens[position - 1].text not in NOT_CALLS:
+                before = self._tokens[position - 1]
+                named = before.kind == "word" or before.text == ">"  # else a cast in template arguments
+                if opener is None and named and before.text not in NOT_CALLS:
                     opener = position
                 position = self._pairs[position] + 1
             elif self._stream.matches(position, "template", "<"):

@@ -49,18 +49,25 @@ CHANGES = (
     ("other reduction", r"simd_sum\(", "simd_max("),
 )
 _DECLARED = re.compile(r"\b(?:float|half|int|uint|atomic_u?int)\d? \w+$")  # an array's size is no index
-# What runs where the sizes or the values of a case would not reach a guard.
-WIDER = {
-    "route": {"sizes": line(128)},
-    "last_writer_wins": {"buffers": [np.where(np.arange(64) % 3, 1, -1).astype(F), np.zeros(64, U)]},
-    "zero_by_zero": {"buffers": [np.arange(1, 9, dtype=F), Empty(8), one(8)]},
-    "draw": {"buffers": [np.full(600, 1 / 600, F), Empty(600), Empty(1, U), one(600), one(0.9, F)]},
+RISING = (np.arange(1, 601) / 180300).astype(F)  # adds up to one
+# What runs, too, where a case's own sizes or values do not reach a guard.
+MORE = {
+    ("routing_maximum", "route"): [{"sizes": line(128)}],
+    ("races", "last_writer_wins"): [{"buffers": [np.where(np.arange(64) % 3, 1, -1).astype(F), np.zeros(64, U)]}],
+    ("scatter_by_expert", "mark_tokens"): [{"buffers": [np.array([5, 9, 2, 5], U), Empty(8, U), one(8)]}],
+    ("races", "bits_of_a_word"): [{"buffers": [np.arange(64, dtype=U) % 2, np.zeros(2, U)]}],
+    ("results", "places_by_atomics"): [
+        {"buffers": [(np.arange(256) % 3 > 0).astype(U), np.zeros(1, U), np.zeros(256, U)]}
+    ],
+    ("results", "zero_by_zero"): [{"buffers": [np.arange(1, 9, dtype=F), Empty(8), one(8)]}],
+    ("inverse_cdf", "draw"): [{"buffers": [RISING, Empty(600), Empty(1, U), one(600), one(u, F)]} for u in (0.9, 2)],
 }
 # Changes that no result can show: (kernel, words of the line, words of the change, or all); why.
 EQUAL = (
     ("in_one_branch", "threadgroup_barrier", "", "each thread reads what it wrote itself"),
     ("in_a_loop", "threadgroup_barrier", "", "nothing reads the count"),
     ("in_a_loop", "atomic_store", "", "nothing reads the count"),
+    ("in_a_loop", "for (uint k", "one more", "nothing reads the count"),
     ("sum_of_all", "threadgroup_barrier", "", "each thread reads what it wrote itself"),
     ("sum_of_all", "if (i == 0)", "other side", "all lanes have the sum"),
     ("total", "if (i == 0)", "other side", "all threads have the sum"),
@@ -93,7 +100,6 @@ def mutants() -> Iterator[Mutant]:
         if (case.file, case.kernel) in seen:
             continue
         seen.add((case.file, case.kernel))
-        case = replace(case, **WIDER.get(case.kernel, {}))
         text = right(case)
         start = re.search(rf"\bkernel void {case.kernel}\(", text).end()
         following = re.compile(r"\bkernel void ").search(text, start)
@@ -118,16 +124,23 @@ class Judge:
 
     def shown_by(self, mutant: Mutant) -> str:
         """What shows the change; "" where nothing does."""
-        expected = self._run(mutant.case, right(mutant.case), str(mutant.case))[1]
+        case = mutant.case
+        for number, other in enumerate([{}, *MORE.get((case.file, case.kernel), [])]):
+            by = self._shown_by(replace(case, **other), mutant.text, f"{case} {number}")
+            if by:
+                return by
+        return "lint" if strict.check([self._folder / f"m{self._count}.metal"]) else ""
+
+    def _shown_by(self, case: Case, text: str, key: str) -> str:
+        expected = self._run(case, right(case), key)[1]
         try:
-            kinds, held = self._run(mutant.case, mutant.text, "")
+            kinds, held = self._run(case, text, "")
         except metalc.CompileError:
             return "compiler"
         if kinds:
             return kinds[0]
-        if not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(held, expected)):
-            return "values"
-        return "lint" if strict.check([self._folder / f"m{self._count}.metal"]) else ""
+        same = all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(held, expected))
+        return "" if same else "values"
 
     def _run(self, case: Case, text: str, key: str) -> tuple[list[str], list[np.ndarray]]:
         if key in self._right:

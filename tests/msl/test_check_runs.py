@@ -33,6 +33,12 @@ kernel void total(device const float *y [[buffer(0)]], device float *z [[buffer(
     if (i == 0) z[0] = sum;
 }
 """
+TABLE = """
+struct Table { device float *rows [[id(0)]]; uint n [[id(1)]]; };
+kernel void table(constant Table &t [[buffer(0)]], device float *y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+    y[i] = t.rows[i];
+}
+"""
 WRITE, READ = (
     next(n for n, line in enumerate(SHADER.splitlines(), 1) if text in line) for text in ("s[i] = y[i]", "sum += s[k]")
 )
@@ -47,7 +53,7 @@ TOTAL = ["--dispatch", "total threadgroups=1 threads=16 0=y 1=z 2=16:uint memory
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("sums.metal").write_text(SHADER)
+    Path("sums.metal").write_text(SHADER + TABLE)
     np.save("x.npy", X)
     np.save("y.npy", Y.astype(np.float64))
     np.save("z.npy", np.array([Y.sum() * 1.001], np.float32))
@@ -189,7 +195,7 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
         ([*BUFFERS, "--dispatch", "parts grid=4 threads=4 0=x 1=y 2=1:float3"], ["no dtype 'float3'"]),
         ([*BUFFERS, "--dispatch", "parts grid=4 threads=4 0=x 1=y"], ["'args' (constant Args &) needs 2="]),
         ([*BUFFERS, "--dispatch", "parts grid=4 threads=4 0=x 1=y 2=args 3=z"], ["3", "no buffer argument"]),
-        ([*BUFFERS, "--dispatch", "none grid=4 threads=4"], ["no such kernel", "parts, total"]),
+        ([*BUFFERS, "--dispatch", "none grid=4 threads=4"], ["no such kernel", "parts, total, table"]),
         ([*BUFFERS, "--dispatch", "total grid=4 threads=4 0=y 1=z 2=1:uint"], ["'s'", "needs memory=0:BYTES"]),
         ([*BUFFERS, "--buffer", "x=zeros:4:float", *PARTS], ["x is given twice"]),
         ([*BUFFERS, *PARTS, "--expect", "w=y.npy"], ["no --buffer has name w"]),
@@ -213,6 +219,14 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
         ([*BUFFERS, *PARTS, "--junit", "no/out.xml"], ["no folder no"]),
         ([*BUFFERS, *PARTS, "--sarif", "sums.metal"], ["sums.metal", "is a shader"]),
         (["--run", "parts", "--grid", "4", "--threads", "4", "--buffer", "0=struct:n"], ["struct:MEMBER=VALUE"]),
+        (
+            [*BUFFERS, "--dispatch", "table grid=4 threads=4 0=struct:n=4 1=y"],
+            ["'t' (constant Table &)", "with pointers"],
+        ),
+        (
+            [*BUFFERS, "--dispatch", "table grid=4 threads=4 0=4,4:ulong 1=struct:n=4"],
+            ["'y' (device float *)", "no struct"],
+        ),
     ],
 )
 def test_mistakes_are_one_line(capsys, arguments, words):

@@ -211,6 +211,24 @@ def test_conditionals_nest_and_keep_their_lines():
     assert found.endswith(",\n z = 0;") and "(f<b, c>(x)) :\n" in found and "> >" not in found
 
 
+CAST = """
+template <typename T, const int N, const bool twice, bool more = false>
+[[kernel, max_total_threads_per_threadgroup(N * 32)]] void f(device T *x [[buffer(0)]]) {
+    x[0] = T(N) * (twice ? 2 : 1) + more;
+}
+template [[host_name("once")]] [[kernel]] decltype(f<float, 3, (bool)0>) f<float, 3, (bool)0>;
+template [[host_name("twice")]] [[kernel]] decltype(f<float, 3, (bool)1, (1 < 2)>) f<float, 3, (bool)1, (1 < 2)>;
+"""
+
+
+def test_casts_among_the_arguments_of_a_template(tmp_path):
+    library = compile_text(tmp_path, CAST)
+    for name, value in (("once", 3), ("twice", 7)):
+        x = np.zeros(1, np.float32)
+        library.run(name, [x])
+        assert x[0] == value
+
+
 LISTED = """
 struct Three {
     float v[3];
