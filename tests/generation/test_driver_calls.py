@@ -49,6 +49,7 @@ def test_a_token_is_one_launch_of_a_graph_on_cuda(counter, tmp_path):
     few_of = ("cuMemHost", "cuMemFreeHost", "cuStream")  # for blocks of the cache, one in 64 tokens; they are kept
     assert {name: count for name, count in more.items() if count > 5 and name.startswith(few_of)} == {}
     assert {name: count for name, count in more.items() if count > 0 and not name.startswith(per_call + few_of)} == {}
-    assert more["cuCtxCreate"] == 0 and more["cuEventCreate"] < TOKENS // 8  # when one is destroyed, no one says
+    # Events are kept. How many there are depends on how many uploads of weights are under way at once.
+    assert more["cuCtxCreate"] == 0 and more["cuEventCreate"] < TOKENS
     # One marks the end of a token's work, and where the GPU had run out of work, one more marks where the next begins.
     assert TOKENS <= more["cuEventRecord"] <= 2 * TOKENS
