@@ -2,9 +2,9 @@
 
     python benchmarks/gpu_order.py --bits 4 16
 
-Both chains have the same dispatches, each of which waits for the one before. Grouped, a kernel runs for all layers before
-the next one does, so that its code stays where the GPU's cores keep it; what comes out means nothing. Prints the device's
-time per token of both, and the time per dispatch of each kernel alone.
+Both chains have the same dispatches, each of which waits for the one before. Grouped, a kernel runs for all layers
+before the next one does, so that its code stays where the GPU's cores keep it; what comes out means nothing. Prints the
+device's time per token of both, and the time per dispatch of each kernel alone.
 """
 
 from __future__ import annotations
