@@ -1,7 +1,7 @@
 // A driver of CUDA that passes every call on to another one and counts it: what a program asks of a real GPU's driver.
 //
 // OB_CUDA_DRIVER names this library. It passes calls on to libcuda.so.1, or to the library that COUNT_CUDA_DRIVER names,
-// and writes the calls of each function to the file COUNT_CUDA_FILE when the process ends.
+// and writes the calls of each function to the file COUNT_CUDA_FILE when the process ends, or calls write_counts().
 #include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ __attribute__((constructor)) static void find_targets(void) {
     for (int i = 0; driver != NULL && i < CALLS; i++) *(void **)&targets[i] = dlsym(driver, functions[i].symbol);
 }
 
-__attribute__((destructor)) static void write_counts(void) {
+__attribute__((destructor, visibility("default"))) void write_counts(void) {
     const char *path = getenv("COUNT_CUDA_FILE");
     FILE *file = path != NULL ? fopen(path, "w") : NULL;
     for (int i = 0; file != NULL && i < CALLS; i++) fprintf(file, "%s %u\n", functions[i].name, counts[i]);
