@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..generation.requests import Blocks
+from ..generation.usage import Blocks
 from ..host import write_whole
 
 __all__ = ["Figures", "check_metrics", "to_text", "write_metrics"]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UsageError
-from ..generation.requests import Blocks, Stats
+from ..generation.requests import Stats
+from ..generation.usage import Blocks
 from .display import Display
 from .feed import Feed
 from .metrics import Figures, write_metrics

@@ -15,7 +15,8 @@ from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.tensor_info import listed
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.generator import Generator
-from ..generation.requests import Blocks, Stats
+from ..generation.requests import Stats
+from ..generation.usage import Blocks
 from ..graph.plan import human
 from ..models.decoder import Decoder
 from .console import make_display

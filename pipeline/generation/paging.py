@@ -11,8 +11,8 @@ from ..device.device import Device
 from ..graph.transfers import Writes
 from ..models.cache import CACHE_BLOCK, BlockTable, Cache
 from .prefixes import Node, PrefixTree
-from .requests import Blocks
 from .sequence import Sequence
+from .usage import Blocks
 
 
 class Held:

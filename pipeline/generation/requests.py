@@ -121,14 +121,6 @@ class TraceEvent:
     command_buffer: int
 
 
-class Blocks(NamedTuple):
-    """The blocks of a cache: those that sequences have, those that only the prefix tree keeps, and free ones."""
-
-    used: int = 0
-    kept: int = 0
-    free: int = 0
-
-
 @dataclass
 class Stats:
     """The cost of a run. The numbers of decode leave prefill out. A step in which tokens of prompts go through beside

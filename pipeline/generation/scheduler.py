@@ -19,9 +19,10 @@ from ..models.fitting import CONTEXT_UNIT, Size
 from .batch import Batch
 from .flight import IN_FLIGHT
 from .parts import fitting_parts
-from .requests import Blocks, Event, Failed, Finished, Handle, Request, Stats, TraceEvent
+from .requests import Event, Failed, Finished, Handle, Request, Stats, TraceEvent
 from .sampler import Features
 from .settings import PROMPT_ROWS, Sampling
+from .usage import Blocks
 
 ABANDONED = "was abandoned before it ended"
 

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import specialise, toolchain, user_annotations
+from . import specialise, toolchain
 from .errors import at
 from .generate import CUDA_THREADS, SPACES, plain
 from .kernels import Kernel
 from .syntax import Shader
+from .waits import check_waits
 
 __all__ = ["Entry", "symbol", "table", "unit"]
 
@@ -90,7 +91,7 @@ def symbol(kernel: Kernel, number: int) -> str:
 
 def unit(shader: Shader, kernels: list[Kernel]) -> str:
     """CUDA C++ for one .metal file, to be compiled by NVRTC."""
-    user_annotations.check_waits(shader, kernels)
+    check_waits(shader, kernels)
     seen: set[str] = set()
     undefine = "".join(f"#undef {word}\n" for word in SPACES)
     parts = [

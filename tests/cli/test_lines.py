@@ -60,7 +60,7 @@ def test_names_of_openai(line, settings):
 @pytest.mark.parametrize(
     "line, word",
     [
-        ({"max_tokens": 0}, "max_tokens 0"),
+        ({"max_tokens": -2}, "max_tokens -2"),
         ({"max_tokens": 1.5}, "max_tokens 1.5"),
         ({"max_tokens": "5"}, "max_tokens '5'"),
         ({"max_tokens": True}, "max_tokens True"),

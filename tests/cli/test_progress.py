@@ -19,7 +19,8 @@ from pipeline.cli.display import Display
 from pipeline.cli.metrics import Figures, to_text
 from pipeline.cli.progress import Progress, duration
 from pipeline.cli.remaining import seconds_left
-from pipeline.generation.requests import Blocks, Stats
+from pipeline.generation.requests import Stats
+from pipeline.generation.usage import Blocks
 
 LINE = re.compile(r'onebuf_[a-z_]+(\{[a-z]+="[a-z]+"\})? [0-9.e+-]+')
 

@@ -182,12 +182,19 @@ def test_a_kernel_that_reads_early_is_checked(wrong, message, tmp_path):
     assert re.match(rf".*shader\.metal:6: {re.escape(message)}", str(raised.value)), raised.value
 
 
-def test_projections_read_their_weights_early_and_nothing_else(library):
-    weights = re.compile(r"(weight|scales|biases)\d?")
+# The kernels that read early, and what: weights, and the places of rows, which no kernel ahead of them writes.
+EARLY_READS = {
+    r"linear3?_.*": r"(weight|scales|biases)\d?",
+    r"(rms_norm|rms_norm3|fused_residual_norm)_b?f\d+_b?f\d+": r"weight\d?",
+    r"attention_(f16|f32|q8)|heads_to_cache_.*": "slots|positions|blocks",
+}
+
+
+def test_kernels_read_early_what_none_ahead_of_them_writes(library):
     for name in library.functions:
         early = {argument for argument, found in library.arguments(name).items() if found.early}
-        plain = name.startswith(("linear_", "linear3_"))
-        assert early == {a for a in library.arguments(name) if plain and weights.fullmatch(a)}, name
+        reads = next((reads for kernels, reads in EARLY_READS.items() if re.fullmatch(kernels, name)), "nothing")
+        assert early == {argument for argument in library.arguments(name) if re.fullmatch(reads, argument)}, name
 
 
 def test_the_table_says_where_each_kernel_stands(bundle, library):

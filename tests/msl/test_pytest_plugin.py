@@ -59,7 +59,7 @@ def project(pytester):
             path = pytester.path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        return pytester.runpytest_inprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
+        return pytester.runpytest_subprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
 
     return run
 

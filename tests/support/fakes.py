@@ -16,7 +16,8 @@ import numpy
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipeline.errors import DeviceError  # noqa: E402
-from pipeline.generation.requests import Blocks, Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
+from pipeline.generation.requests import Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
+from pipeline.generation.usage import Blocks  # noqa: E402
 from pipeline.run import main  # noqa: E402
 
 TEXT = (
