@@ -1,4 +1,4 @@
-"""What the order of kernels costs a GPU: a token's dispatches in the order of the model, and grouped by kernel.
+"""Measures what the order of kernels costs a GPU: a token's dispatches in the order of the model, or grouped by kernel.
 
     python benchmarks/gpu_order.py --bits 4 16
 

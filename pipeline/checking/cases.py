@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """What a file states. `options` compile and lint the file itself."""
+    """The options and cases that a file states. `options` are those to compile and lint the file itself with."""
 
     options: Options
     cases: list[Case]

@@ -1,4 +1,4 @@
-"""What a run of tests has compiled and opened: shaders, and the devices of tests that run kernels of their own."""
+"""This file keeps what a run of tests has compiled and opened: shaders, and the devices of tests that run kernels."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ __all__ = ["ShaderFile", "ShaderItem"]
 
 
 class Failed(Exception):
-    """What was found, as text for people."""
+    """A shader failed; the message has the findings, as text for people."""
 
 
 class ShaderFile(pytest.File):

@@ -99,7 +99,7 @@ class Rates:
         self._counts = (0.0, 0.0)
 
     def since(self, stats: Stats, now: float) -> tuple[float, float]:
-        """Of prompts, and generated ones, since the last look."""
+        """Gives the tokens of prompts, and the generated ones, per second since the last call."""
         counts = float(stats.prompt_tokens), float(stats.generated_tokens)
         seconds, before = now - self._then, self._counts
         self._then, self._counts = now, counts

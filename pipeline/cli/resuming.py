@@ -49,7 +49,7 @@ class KeptRows:
 
     @property
     def scores(self) -> Perplexity:
-        """Of all texts that were scored."""
+        """The perplexity of all texts that were scored."""
         return Perplexity(sum(self._scored), sum(self._nll))
 
     def score(self, tokens: int, nll: float) -> None:

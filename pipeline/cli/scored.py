@@ -1,4 +1,4 @@
-"""What --eval perplexity gives: a row per text, and the perplexity of all of them together."""
+"""This file makes the rows of --eval perplexity, one per text, and the perplexity of all texts together."""
 
 from __future__ import annotations
 

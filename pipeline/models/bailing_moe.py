@@ -13,6 +13,7 @@ from .cache import Cache
 from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .routing import route
 from .row_state import Rows
 
 
@@ -105,19 +106,7 @@ class BailingMoe(Decoder[Config, Layer]):
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.moe_router(
-                        h,
-                        layer.gate,
-                        c.top_k,
-                        c.norm_topk_prob,
-                        self.count(pipe, i),
-                        scoring=c.scoring,
-                        correction=layer.correction,
-                        groups=c.groups,
-                        top_groups=c.top_groups,
-                        group_score="top2",
-                        scale=c.scale,
-                    )
+                    ids, mix = route(pipe, h, layer, c, self.count(pipe, i), c.scoring)
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")

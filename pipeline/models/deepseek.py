@@ -23,6 +23,7 @@ from .fields import Fields, Shape
 from .loading import Loader
 from .query_scale import QueryScale
 from .rope import Rope, parameters
+from .routing import route
 from .row_state import Rows
 
 
@@ -269,18 +270,8 @@ class Deepseek(Decoder[Config, Layer]):
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense, biases=layer.biases)
                 else:
-                    ids, mix = pipe.moe_router(
-                        h,
-                        layer.gate,
-                        c.top_k,
-                        c.norm_topk_prob,
-                        self.count(pipe, i),
-                        scoring=c.scoring,
-                        correction=layer.correction,
-                        groups=c.groups,
-                        top_groups=c.top_groups,
-                        group_score="max" if c.kind.second else "top2",
-                        scale=c.scale,
+                    ids, mix = route(
+                        pipe, h, layer, c, self.count(pipe, i), c.scoring, "max" if c.kind.second else "top2"
                     )
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=Mlp(*layer.shared, biases=layer.biases))
             x, h = self.next_norm(pipe, x, y, i)

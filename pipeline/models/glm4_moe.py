@@ -15,6 +15,7 @@ from .decoder import Decoder, DecoderLayer
 from .fields import Fields, Shape
 from .loading import Loader
 from .rope import Rope
+from .routing import route
 from .row_state import Rows
 
 
@@ -179,19 +180,7 @@ class Glm4Moe(Decoder[Config, Layer]):
                 if layer.dense is not None:
                     y = pipe.mlp(h, *layer.dense)
                 else:
-                    ids, mix = pipe.moe_router(
-                        h,
-                        layer.gate,
-                        c.top_k,
-                        c.norm_topk_prob,
-                        self.count(pipe, i),
-                        scoring="sigmoid",
-                        correction=layer.correction,
-                        groups=c.groups,
-                        top_groups=c.top_groups,
-                        group_score="top2",
-                        scale=c.scale,
-                    )
+                    ids, mix = route(pipe, h, layer, c, self.count(pipe, i))
                     y = pipe.experts(h, ids, mix, *layer.experts, shared=layer.shared)
             x, h = self.next_norm(pipe, x, y, i)
         return pipe.linear(h, self.head, name="logits")
