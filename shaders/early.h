@@ -1,6 +1,6 @@
-// What a kernel reads before the kernels ahead of it are done. A GPU may start a kernel while the ones before still run.
-// A kernel whose user_annotation says "early: names" reads the buffers of these names at once: weights, which no kernel
-// writes. Before it reads or writes anything else that is not in the constant address space, it calls this.
+// A GPU may start a kernel while the ones ahead of it still run. A kernel whose user_annotation says "early: names" reads
+// the buffers of these names at once: weights and the places of rows, which none of those writes. Before it reads or writes
+// anything else that is not in the constant address space, it calls wait_for_kernels().
 #ifndef OB_EARLY_H
 #define OB_EARLY_H
 

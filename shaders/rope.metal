@@ -117,7 +117,7 @@ template <typename T, typename C>
         bool query = head < args.heads;
         uint kv = query ? 0 : (head - args.heads) % args.kv_heads;
         uint block = query ? 0 : cache_block(blocks, slots[row], position, args.ring != 0, args);
-        bool held = block != OB_NONE;  // looked at late: the block is three reads away
+        bool held = block != OB_NONE;
         ulong to = (ulong(block) * args.kv_heads + kv) * OB_CACHE_BLOCK + position % OB_CACHE_BLOCK;
         bool value = head >= args.heads + args.kv_heads;
         uint heads = query ? args.heads : args.kv_heads, own = query ? head : kv;
