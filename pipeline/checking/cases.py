@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UsageError
-from .options import Options, parse_options
+from .options import Options, parse_case_words, parse_options
 
 __all__ = ["Case", "Cases", "read_cases"]
 
 MARK = "onebuf-check:"
 _FIRST = re.compile(rf"\s*//+\s*{MARK}(?P<words>.*)")
 _NEXT = re.compile(r"\s*//+\s*(?P<words>--?[A-Za-z].*)")
+_LOOSE = re.compile(r"onebuf[- ]?check\s*:", re.IGNORECASE)  # meant to be the mark, perhaps
 _FORBIDDEN = ("--cases", "--compile-only", "--json", "--junit", "--sarif", "--help", "-h")
 
 
@@ -58,6 +59,7 @@ def read_cases(file: str, given: Sequence[str]) -> Cases:
             runs.append((line, words))
         else:
             of_file += words
+    parse_case_words([*given])  # what is wrong there is no fault of the file
     own = _without_run(_parsed(file, 0, [*given, *of_file]))
     return Cases(own, [Case(line, _parsed(file, line, [*given, *of_file, *words])) for line, words in runs])
 
@@ -75,6 +77,8 @@ def _stated(file: str) -> list[tuple[int, list[str]]]:
         match = first or (_NEXT.fullmatch(text) if open_comment else None)
         open_comment = match is not None
         if match is None:
+            if _LOOSE.search(text):
+                raise UsageError(f"{file}:{number}: a case must begin its line with // {MARK}")
             continue
         try:
             words = shlex.split(match["words"])

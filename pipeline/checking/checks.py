@@ -11,7 +11,7 @@ from ..cli.program import complain
 from ..errors import BuildError, CompileError, OnebufError, RunError, UsageError
 from . import report, running
 from .cases import MARK, Case, Cases, read_cases
-from .exchange import junit, sarif, write
+from .exchange import Failure, junit, sarif, write
 from .options import Options
 from .shaders import Compiled, Shader
 
@@ -32,6 +32,7 @@ class _Check:
         self._report = report.Report(sys.stdout)
         self._results: list[running.RunResult] = []
         self._failed = False  # told already
+        self._failures: list[Failure] = []  # of cases
 
     def run(self) -> bool | None:
         options = self._options
@@ -45,9 +46,9 @@ class _Check:
         if options.json:
             print(report.to_json(shaders, self._results))
         if options.junit is not None:
-            write(options.junit, junit(shaders, self._results))
+            write(options.junit, junit(shaders, self._results, self._failures))
         if options.sarif is not None:
-            write(options.sarif, sarif(shaders, self._results))
+            write(options.sarif, sarif(shaders, self._results, self._failures))
         if self._failed:
             return None
         return any(shader.lint for shader in shaders) or any(result.failed for result in self._results)
@@ -58,8 +59,12 @@ class _Check:
         try:
             return read_cases(file, self._options.case_words)
         except UsageError as error:
-            self._complain(str(error))
+            self._cannot_run(file, error)
             return Cases(self._options, [])
+
+    def _cannot_run(self, file: str, error: OnebufError) -> None:
+        self._failures.append(Failure(file, str(error)))
+        self._complain(str(error))
 
     def _complain(self, text: str) -> None:
         self._failed = True
@@ -105,7 +110,7 @@ class _Check:
         try:
             self._add(run_case(self._compiled, file, case))
         except OnebufError as error:
-            self._complain(str(error))
+            self._cannot_run(file, error)
 
     def _add(self, result: running.RunResult) -> None:
         self._results.append(result)

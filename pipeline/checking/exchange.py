@@ -13,7 +13,7 @@ from ..errors import UsageError
 from .running import RunResult
 from .shaders import Shader
 
-__all__ = ["junit", "sarif", "write"]
+__all__ = ["Failure", "junit", "sarif", "write"]
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -31,7 +31,23 @@ class _Entry:
     reason: str = ""  # why it is allowed
 
 
-def _entries(shaders: Sequence[Shader], results: Sequence[RunResult]) -> Iterator[_Entry]:
+@dataclass(frozen=True)
+class Failure:
+    """A case of a file that could not run, or comments that state none; `text` begins with its place."""
+
+    file: str
+    text: str
+
+    @property
+    def case(self) -> str:
+        file, line, _ = _place(self.text, self.file)
+        return f"{file}:{line} runs" if line else f"{file} states its runs"
+
+
+def _entries(shaders: Sequence[Shader], results: Sequence[RunResult], failures: Sequence[Failure]) -> Iterator[_Entry]:
+    for failure in failures:
+        file, line, text = _place(failure.text, failure.file)
+        yield _Entry(failure.case, "case", "error", file, line, text)
     for shader in shaders:
         if shader.error is not None:
             file, line, text = _place(shader.error, shader.file)
@@ -70,14 +86,15 @@ def _place(error: str, file: str) -> tuple[str, int, str]:
     return file, 0, error
 
 
-def junit(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
-    """A test case for each file that is compiled, for each that is linted, and for each run."""
+def junit(shaders: Sequence[Shader], results: Sequence[RunResult], failures: Sequence[Failure] = ()) -> str:
+    """A test case for each file that is compiled, for each that is linted, and for each run or failure to run."""
     cases = [f"{shader.file} compiles" for shader in shaders]
     cases += [f"{shader.file} lint" for shader in shaders if shader.lint is not None]
     cases += _cases(results)
-    wrong = [entry for entry in _entries(shaders, results) if not entry.reason]
-    failures = sum(any(entry.case == case for entry in wrong) for case in cases)
-    suite = ElementTree.Element("testsuite", name="onebuf check", tests=str(len(cases)), failures=str(failures))
+    cases += dict.fromkeys(failure.case for failure in failures)
+    wrong = [entry for entry in _entries(shaders, results, failures) if not entry.reason]
+    count = sum(any(entry.case == case for entry in wrong) for case in cases)
+    suite = ElementTree.Element("testsuite", name="onebuf check", tests=str(len(cases)), failures=str(count))
     for case in cases:
         element = ElementTree.SubElement(suite, "testcase", classname="onebuf.check", name=case)
         mine = [entry for entry in wrong if entry.case == case]
@@ -88,9 +105,9 @@ def junit(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def sarif(shaders: Sequence[Shader], results: Sequence[RunResult]) -> str:
+def sarif(shaders: Sequence[Shader], results: Sequence[RunResult], failures: Sequence[Failure] = ()) -> str:
     """One result for each thing that was found; what is allowed has a suppression with its reason."""
-    entries = list(_entries(shaders, results))
+    entries = list(_entries(shaders, results, failures))
     rules = sorted({entry.rule for entry in entries})
     driver = {"name": "onebuf check", "rules": [{"id": rule} for rule in rules]}
     run = {"tool": {"driver": driver}, "results": [_result(entry) for entry in entries]}

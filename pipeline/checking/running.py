@@ -21,9 +21,9 @@ from .buffers import BufferOption, storage
 from .dispatches import DispatchOption
 from .expected import Difference, Expected, difference
 from .options import RunOptions
-from .shaders import ArgumentInfo, KernelInfo, Shader
+from .shaders import ArgumentInfo, KernelInfo, Shader, open_checker
 
-__all__ = ["Contents", "RunResult", "find_kernel", "run_kernels"]
+__all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernels"]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def from_request(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
     if not isinstance(body, dict):
         return prompt.failed("body must be an object, the request")
     try:
-        digest = hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=12).hexdigest()
+        asked = json.dumps([name, body], sort_keys=True)
+        digest = hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
         chat = _is_chat(line, body)
         prompt = replace(prompt, wanted=Wanted(chat, False, digest))
         if isinstance(body.get("prompt"), str):

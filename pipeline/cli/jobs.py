@@ -187,6 +187,8 @@ class JobMaker:
     def _evaluated(self, prompt: Prompt, tokens: tuple[int, ...]) -> Job:
         if prompt.wanted is not None:
             raise PromptError("is a request of OpenAI's batch files; --eval takes texts")
+        if self._settings.text is not None and len(tokens) < 2:
+            raise PromptError(f"a text of {len(tokens)} tokens has no perplexity; give at least 2")
         stride = self._settings.stride or self.context
         parts = tuple(windows(len(tokens), self.context, stride)) or (Window(0, 1, 1),)
         return Job(prompt, self.text(prompt), tokens, 0, 0, samples=tuple(range(len(parts))), windows=parts)

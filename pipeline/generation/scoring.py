@@ -44,7 +44,7 @@ class Score:
     @property
     def nll(self) -> float:
         """The negative log-likelihood of the text behind its first token, in nats."""
-        return -math.fsum(self.logprobs)
+        return 0.0 - math.fsum(self.logprobs)
 
 
 class Perplexity(NamedTuple):
@@ -112,7 +112,7 @@ def perplexity(
         for index, (begin, end, first) in enumerate(windows(len(tokens), window, stride))
     ]
     found = [value for end in _ends(generator, requests) for value in end.prompt_logprobs]
-    return Perplexity(len(found), -math.fsum(found))
+    return Perplexity(len(found), 0.0 - math.fsum(found))
 
 
 def _ends(generator: Generator, requests: Sequence[Request]) -> list[Finished]:

@@ -24,6 +24,10 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu", scoring_func="sigmoid", use_qk_norm=True, qk_norm_type="per_layer")
+        f.only(use_routing_bias=True, shared_intermediate_size=0)
+        kinds = f.config.get("attn_type_list")
+        if kinds is not None and (not isinstance(kinds, list) or any(kind != 1 for kind in kinds)):
+            raise f.unsupported("attn_type_list", "; it must have 1 for each layer, which is full attention")
         return cls(**f.shape(), **f.mixture("num_local_experts"), expert_hidden=f.whole("intermediate_size"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -138,6 +139,7 @@ def test_a_text_of_one_token(tmp_path):
         (["--eval", "bleu", "--text", "x"], "--eval bleu: unknown; give perplexity"),
         (["--eval", "perplexity"], "give either --prompts FILE, each a text of its own, or --text FILE"),
         (["--eval", "perplexity", "--text", "missing.md"], "missing.md: no such file"),
+        (["--eval", "perplexity", "--text", os.devnull], "a text of 1 tokens has no perplexity; give at least 2"),
         (["--eval", "perplexity", "--text", "x", "--temperature", 1], "--temperature: changes nothing with --eval"),
         (["--eval", "perplexity", "--text", "x", "--stop", "a"], "--stop: changes nothing with --eval"),
         (["--eval", "perplexity", "--text", "x", "--out", "y.jsonl"], "--out: has a row per prompt"),

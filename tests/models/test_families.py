@@ -134,6 +134,7 @@ REFUSED = {
     "gemma4_text": {"use_bidirectional_attention": "all"},
     "deepseek_v2": {"topk_method": "other", "norm_topk_prob": True},
     "glm4_moe": {"scoring_func": "softmax"},
+    "minimax_m2": {"use_routing_bias": False, "shared_intermediate_size": 64, "attn_type_list": [1, 0, 1, 1, 1]},
     "iquestcoder": {"clip_qkv": 8.0, "use_sliding_window": True},
     "internlm3": {"mlp_bias": False},
     "ernie4_5_moe": {"moe_norm_min": 0.1},

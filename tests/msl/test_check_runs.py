@@ -178,6 +178,30 @@ def test_a_file_that_does_not_compile_is_in_the_reports(capsys):
     assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
 
 
+CASES = "kernel void f(device float *x [[buffer(0)]]) { x[0] = 1; }\n"
+
+
+@pytest.mark.parametrize(
+    "comment, case",
+    [
+        ("// onebuf-check: --run none --grid 1 --threads 1", "sums.metal:4 runs"),
+        ("// onebuf-check: --run f --grid 1 --threads 1", "sums.metal:4 runs"),
+        ("// onebuf-check: --run 'f", "sums.metal:4 runs"),
+        ("/* onebuf-check: --run f */", "sums.metal:4 runs"),
+        ("// Onebuf-Check: --run f", "sums.metal:4 runs"),
+        ("int one;  // onebuf-check: --run f", "sums.metal:4 runs"),
+    ],
+)
+def test_a_case_that_cannot_run_is_in_the_reports(comment, case, capsys):
+    Path("sums.metal").write_text(f"#include <metal_stdlib>\nusing namespace metal;\n{CASES}{comment}\n")
+    code, _, err = run(capsys, "--cases", "--junit", "out.xml", "--sarif", "out.sarif")
+    suite = ElementTree.parse("out.xml").getroot()
+    failed = [each.get("name") for each in suite if each.find("failure") is not None]
+    assert code == 2 and "sums.metal:4: " in err and failed == [case] and suite.get("failures") == "1"
+    (result,) = json.loads(Path("out.sarif").read_text())["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 4}
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
