@@ -61,7 +61,8 @@ def test_every_family(capsys, tmp_path, stored_as):
     found, config = json.loads(out), golden.load(name)[0]["config"]
     assert [(each["kind"], each["batch"]) for each in found["results"]] == [("pp", 1), ("pp", 5), ("tg", 1), ("tg", 5)]
     alone, batch = (each["active_bytes_per_token"] for each in found["results"][2:])
-    most = 1.01 * found["model"]["bytes"]  # small vectors of recurrent layers are read as f32
+    widened = 1.01 if "recurrent" in groups_of(config) else 1  # their small vectors are read as f32
+    most = widened * found["model"]["bytes"]
     assert 0 < batch < alone < most + found["active"]["state_bytes"] + 3 * found["active"]["position_bytes"]
     assert found["model"]["name"] == (tmp_path.name if kind == "bf16" else "model.gguf")
     for traced in found["steps"]:

@@ -24,15 +24,14 @@ def tokens_on(device, *settings, prompt=PROMPT, count=COUNT):
         ]
 
 
-@pytest.mark.parametrize("threads, count", [(1024, 2), (96, 4)])  # large threadgroups take twice the time
-def test_the_storyteller_is_clean_and_says_what_the_cpu_says(threads, count):
+@pytest.mark.parametrize("threads", [1024, 96])
+def test_the_storyteller_is_clean_and_says_what_the_cpu_says(threads):
     checker = p.open_device("checker", threads=threads)
-    expected = tokens_on(p.open_device("cpu"), (0.0, Sampling()), count=count)
-    assert tokens_on(checker, (0.0, Sampling()), count=count) == expected
+    assert tokens_on(checker, (0.0, Sampling())) == tokens_on(p.open_device("cpu"), (0.0, Sampling()))
     assert [str(finding) for finding in checker.findings] == []
 
 
-@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("rows", [1, 3, 6])
 def test_a_prefill_that_fills_no_tile_is_clean(rows):
     """Projections take four rows at a time; what is not a row of the run is neither read nor written."""
     checker, prompt = p.open_device("checker", threads=64), [9, 8, 7, 6, 5, 4, 3][: rows + 1]  # the last one is decoded
@@ -47,9 +46,6 @@ def test_a_batch_with_settings_of_its_own_is_clean():
         (0.8, Sampling(top_k=40, top_p=0.9)),
         (0.9, Sampling(repetition_penalty=1.2, logprobs=3)),
     ]
-    checker, short = (
-        p.open_device("checker", threads=64),
-        {"prompt": [1, 2], "count": 3},
-    )  # a step of three rows is long
-    assert tokens_on(checker, *settings, **short) == tokens_on(p.open_device("cpu"), *settings, **short)
+    checker = p.open_device("checker", threads=64)
+    assert tokens_on(checker, *settings) == tokens_on(p.open_device("cpu"), *settings)
     assert [str(finding) for finding in checker.findings] == []
