@@ -39,6 +39,7 @@ NOT_OF_A_CLASS = {
     "rope_scaling",
     # Features that published files name and that these families have not: any value but the usual one is refused.
     "attention_bias",
+    "attn_type_list",
     "clip_qkv",
     "mlp_bias",
     "moe_layer_freq",
@@ -51,11 +52,13 @@ NOT_OF_A_CLASS = {
     "route_norm",
     "score_func",
     "scoring_func",
+    "shared_intermediate_size",
     "sliding_window_size",
     "topk_method",
     "use_cla",
     "use_mixed_mlp_moe",
     "use_qk_norm",
+    "use_routing_bias",
     "use_sliding_window",
     "head_dim",
 }
