@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import PromptError, UsageError
 from ..generation.settings import ROW_KEYS
-from .conversations import CHAT_KEYS, chat_values
+from ..language.conversations import CHAT_KEYS, chat_values
 from .line_values import samples_of, settings_of, stops_of, with_prompt
 from .prompt import Prompt, Wanted
 

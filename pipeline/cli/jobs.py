@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import CheckpointError, PromptError
 from ..generation.scoring import Window, windows
+from ..language.conversations import rendered
 from ..models.decoder import Decoder
 from .prompt import Prompt
 from .settings import MAX_TOKENS, CheckedSettings
@@ -93,19 +93,7 @@ def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: CheckedSettings, cha
         messages = ({"role": "system", "content": settings.system}, *messages)
     variables = dict(prompt.chat)
     variables = variables.pop("chat_template_kwargs", {}) | variables
-    return tokenizer.encode(_rendered(chat, messages, variables), complete=True)
-
-
-def _rendered(chat: Chat, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
-    """The conversation's text. Some templates tell a call of tools by its lack of content; others fail on it, and get
-    an empty one."""
-    try:
-        return chat.render(messages, **variables)
-    except CheckpointError:
-        if all(message.get("content") is not None for message in messages):
-            raise
-        filled = [message if message.get("content") is not None else {**message, "content": ""} for message in messages]
-        return chat.render(filled, **variables)
+    return tokenizer.encode(rendered(chat, messages, variables), complete=True)
 
 
 class JobMaker:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import PromptError, UsageError
 from ..generation.settings import ROW_KEYS
+from ..language.conversations import CHAT_KEYS, chat_values
 from .batch_lines import from_request
-from .conversations import CHAT_KEYS, chat_values
 from .line_values import PROMPTS, samples_of, settings_of, stops_of, with_prompt
 from .prompt import OPENAI, OWN, Prompt
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.scoring import Perplexity
+from ..generation.settings import row_seed
 from ..generation.stopping import StopText, cut, watch
 from .batch_rows import BatchRows
 from .display import Display
@@ -18,7 +19,7 @@ from .prompt import OPENAI, Prompt
 from .row_file import RowWriter
 from .rows import InOrder, Row, failed_row, finished_row, prompt_scores
 from .scored import scored_row, total
-from .settings import CheckedSettings, row_seed
+from .settings import CheckedSettings
 
 __all__ = ["Session"]
 

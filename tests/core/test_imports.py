@@ -27,6 +27,7 @@ ROOMS = (
     "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
+    "language",
     "ops",
     "cli",
     "converting",
