@@ -30,12 +30,13 @@ ROOMS = (
     "language",
     "ops",
     "cli",
+    "serving",
     "converting",
     "inspecting",
     "checking",
     "benching",
 )
-PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "pytest_plugin")
+PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "serve", "pytest_plugin")
 
 # Imports within functions, and why they are there. They hide arrows, so there are few; each says its reason again where
 # it stands. What else is heavy hangs below one of these: a mistake on the command line is reported before it is loaded.
@@ -51,6 +52,7 @@ LATE = {
     ("check", "checking.checks"): COMMAND_LINE,
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,
+    ("serve", "serving.running"): COMMAND_LINE,
     ("checking.options", "checking.buffers"): COMMAND_LINE,
     ("checking.options", "checking.expected"): COMMAND_LINE,
     ("checking.dispatches", "checking.buffers"): COMMAND_LINE,
@@ -67,6 +69,9 @@ LATE = {
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
     ("benching.torch_peer", "torch"): OPTIONAL,
+    ("serving.app", "starlette"): OPTIONAL,
+    ("serving.running", "starlette"): OPTIONAL,
+    ("serving.running", "uvicorn"): OPTIONAL,
     ("benching.torch_peer", "transformers"): OPTIONAL,
 }
 
@@ -199,7 +204,19 @@ def test_every_module_loads():
 
 
 # Packages that a machine which runs tests may lack: what needs one is skipped, and the rest of its file runs.
-MAY_BE_ABSENT = {"gguf", "ml_dtypes", "mlx", "mlx_lm", "llama_cpp", "torch", "transformers", "clang"}
+MAY_BE_ABSENT = {
+    "gguf",
+    "ml_dtypes",
+    "mlx",
+    "mlx_lm",
+    "llama_cpp",
+    "torch",
+    "transformers",
+    "clang",
+    "starlette",
+    "uvicorn",
+    "openai",
+}
 TREE = PACKAGE.parent
 
 
