@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -28,14 +29,18 @@ _Result = TypeVar("_Result")
 class Driver:
     """Steps a scheduler in a thread of its own, which begins with the first request and rests where there is none.
 
-    A listener is called in that thread, and must return at once. With `post` it is called where that brings it: all
-    events of a step go there with one call, so that an event loop is woken once per step.
+    A listener is called in that thread, and must return at once. With `post` it is called where that brings it. Events
+    go there together, at least every `pace` seconds and whenever a text ends, so that an event loop is not woken for
+    every token of a fast model.
 
     Threads: everything here is for any thread. The scheduler belongs to the driver: nobody else steps it.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, pace: float = 0.0) -> None:
         self.scheduler = scheduler
+        self._pace = pace
+        self._posted: dict[Post, list[_Item]] = {}  # what waits to be brought
+        self._brought = 0.0  # when that happened last
         self._news = threading.Condition()
         self._numbers = itertools.count()
         self._listeners: dict[int, tuple[Handle, Listener, Post | None]] = {}
@@ -122,7 +127,8 @@ class Driver:
             return ends
 
     def _hand_out(self, events: Iterable[Event]) -> None:
-        posted: dict[Post | None, list[_Item]] = {}
+        direct: list[_Item] = []
+        due = False
         with self._news:  # whoever submits a request holds this until its listener is known
             for event in events:
                 found = self._listeners.get(event.index)
@@ -130,10 +136,19 @@ class Driver:
                     continue
                 if isinstance(event, (Finished, Failed)):
                     del self._listeners[event.index]
-                posted.setdefault(found[2], []).append((found[1], event))
-        _call(posted.pop(None, ()))
+                    due = True
+                _, listener, post = found
+                items = direct if post is None else self._posted.setdefault(post, [])
+                items.append((listener, event))
+        _call(direct)
+        now = time.monotonic()
+        if self._posted and (due or now - self._brought >= self._pace):
+            self._brought = now
+            self._bring()
+
+    def _bring(self) -> None:
+        posted, self._posted = self._posted, {}
         for post, items in posted.items():
-            assert post is not None
             try:
                 post(_call, items)
             except RuntimeError:  # the event loop was closed: nobody waits for these any more
