@@ -117,7 +117,7 @@ def mixed_step(model: Path, slots: int, prompt: int, context: int) -> tuple[floa
         for _ in range(10):
             scheduler.step()
         times = []
-        for repeat in range(5):
+        for _ in range(5):
             handle = scheduler.submit(p.Request(99, tuple(rng.integers(1, 4000, prompt).tolist()), 1))
             steps = 0
             while handle.end is None:
