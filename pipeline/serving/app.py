@@ -32,11 +32,10 @@ class _Post:
 
 def make_app(service: Service, options: Options) -> Callable[[Any, Receive, Send], Awaitable[None]]:
     """An ASGI application."""
-    # An extra: a mistake in the options need not wait for it, nor do other programs need it.
-    from starlette.applications import Starlette
-    from starlette.responses import FileResponse, PlainTextResponse
-    from starlette.routing import Mount, Route
-    from starlette.staticfiles import StaticFiles
+    from starlette.applications import Starlette  # an extra, which other programs do not need
+    from starlette.responses import FileResponse, PlainTextResponse  # the same
+    from starlette.routing import Mount, Route  # the same
+    from starlette.staticfiles import StaticFiles  # the same
 
     entry = {"id": service.name, "object": "model", "created": service.created, "owned_by": "onebuf"}
 

@@ -14,10 +14,9 @@ from ..generation.settings import OWN_MEMORY_BATCH, PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES
 
-__all__ = ["BATCH", "KEY_VARIABLE", "Options", "is_loopback", "parse_arguments"]
+__all__ = ["BATCH", "Options", "is_loopback", "parse_arguments"]
 
 BATCH = 16  # texts at the same time on a device that shares the host's memory
-KEY_VARIABLE = "OB_API_KEY"
 HOST, PORT = "127.0.0.1", 8000
 REQUESTS, BODY, DRAIN = 256, 8, 30.0
 EPILOG = """\
@@ -53,7 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     values = vars(_parser().parse_args(arguments))
     own = {name: values.pop(name) for name in ("host", "port", "name", "api_key", "max_requests", "max_body", "drain")}
     settings = Settings(**values, prompts="-").checked()
-    key = own["api_key"] if own["api_key"] is not None else os.environ.get(KEY_VARIABLE)
+    key = own["api_key"] if own["api_key"] is not None else os.environ.get("OB_API_KEY")
     if key is not None and (not key or not key.isascii() or not key.isprintable() or " " in key):
         raise UsageError("--api-key: must be one word of printable ASCII characters")
     for name, least, most in (("port", 0, 65535), ("max_requests", 1, 10**6), ("max_body", 1, 1024)):
@@ -87,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", metavar="ADDRESS", default=HOST, help="where to listen (default: %(default)s, this machine alone)")
     add("--port", metavar="N", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
     add("--name", metavar="NAME", help="what clients call the model (default: its folder or file)")
-    add("--api-key", metavar="KEY", help=f"what clients must send (default: {KEY_VARIABLE}, else nothing)")
+    add("--api-key", metavar="KEY", help="what clients must send (default: OB_API_KEY, else nothing)")
     add(
         "--max-requests",
         metavar="N",
