@@ -70,6 +70,11 @@ class Tokenizer:
         found: int | None = self._tokenizer.token_to_id(text)
         return found
 
+    def to_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def is_special(self, token: int) -> bool:
         """Whether decoding leaves the token out."""
         return self._tokenizer.id_to_token(token) is not None and self._decoding.name(token) is None

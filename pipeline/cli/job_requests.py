@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Request
@@ -24,6 +25,7 @@ def request_of(
     temperature = own.pop("temperature", settings.temperature)
     seed = own.pop("seed", None)
     seed = row_seed(settings.seed, job.prompt.index) if seed is None else seed
+    more: dict[str, Any] = {"grammar": job.grammar} if job.grammar is not None else {}
     return kind(
         number,
         job.tokens,
@@ -32,4 +34,5 @@ def request_of(
         row_seed(seed, sample - 1) if sample else seed,
         replace(settings.sampling, **own) if own else settings.sampling,
         watch(tokenizer, job.stop, job.before),
+        **more,
     )

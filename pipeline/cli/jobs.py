@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import CheckpointError, PromptError
+from ..generation.grammar import Grammar
 from ..generation.scoring import Window, windows
 from ..language.conversations import rendered
+from ..language.grammars import Grammars
 from ..models.decoder import Decoder
 from .prompt import Prompt
 from .settings import MAX_TOKENS, CheckedSettings
@@ -30,6 +32,7 @@ class Job:
     samples      the numbers of the texts that are still to be made of it
     of           how many texts are made of it in all
     scored       whether its row has the log-probabilities of its tokens
+    grammar      what its texts must be
     windows      where nothing is made of it but its perplexity, the windows in which it goes through, one per sample
     """
 
@@ -44,6 +47,7 @@ class Job:
     of: int = 1
     scored: bool = False
     windows: tuple[Window, ...] = ()
+    grammar: Grammar | None = None
 
     def without(self, samples: Set[int]) -> Job:
         """The job without texts that were made before."""
@@ -111,6 +115,7 @@ class JobMaker:
         self._settings = settings
         self._open_chat = open_chat
         self._chat: Chat | None = None
+        self._grammars = Grammars(tokenizer, model.vocab_size, model.end_tokens)
         self.context = settings.context or model.context
 
     def text(self, prompt: Prompt) -> str:
@@ -127,7 +132,7 @@ class JobMaker:
             return prompt
         try:
             return self._made(prompt)
-        except (PromptError, CheckpointError) as error:  # of its conversation, which the template cannot render
+        except (PromptError, CheckpointError) as error:  # such as one of a template that cannot render it
             return prompt.failed(str(error))
 
     def close(self) -> None:
@@ -170,6 +175,7 @@ class JobMaker:
             tuple(range(count)),
             count,
             scored,
+            grammar=None if prompt.guide is None else self._grammars.compiled(*prompt.guide),
         )
 
     def _evaluated(self, prompt: Prompt, tokens: tuple[int, ...]) -> Job:

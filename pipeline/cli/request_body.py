@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import PromptError
 from ..generation.settings import ROW_KEYS
 from ..language.conversations import CHAT_KEYS, chat_values
+from .guides import GUIDE_KEYS, guide_of
 from .line_values import samples_of, settings_of, stops_of, with_prompt
 from .prompt import Prompt, Wanted
 
@@ -33,7 +34,6 @@ _WITHOUT_EFFECT = (  # on a text: who asks, and how the answer is stored, billed
 # Keys that ask for nothing with these values, and cannot be honoured with others.
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "stream": (False,),
-    "response_format": ({"type": "text"},),
     "tool_choice": ("auto",),
     "best_of": (1,),
     "suffix": ("",),
@@ -51,6 +51,7 @@ BODY_KEYS = (
     "echo",
     *(key for key in ROW_KEYS if key != _WITHOUT_ECHO),
     *CHAT_KEYS,
+    *GUIDE_KEYS,
     *_WITHOUT_EFFECT,
     *_HARMLESS,
 )
@@ -90,6 +91,7 @@ def from_body(prompt: Prompt, body: Mapping[str, Any], chat: bool, digest: str) 
         samples=samples_of(body.get("n")),
         chat=chat_values(body),
         wanted=Wanted(chat, wants, digest, echo),
+        guide=guide_of(body),
     )
     return with_prompt(prompt, body)
 

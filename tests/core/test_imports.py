@@ -69,6 +69,7 @@ LATE = {
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
     ("benching.torch_peer", "torch"): OPTIONAL,
+    ("language.grammars", "llguidance"): OPTIONAL,
     ("serving.app", "starlette"): OPTIONAL,
     ("serving.running", "starlette"): OPTIONAL,
     ("serving.running", "uvicorn"): OPTIONAL,
