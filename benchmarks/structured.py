@@ -28,6 +28,7 @@ from pipeline.language.grammars import Grammars
 
 # Every text is bounded: a text that ends at its last token is not valid, whatever it would have become.
 WORD: dict[str, Any] = {"type": "string", "maxLength": 20}
+INTEGER: dict[str, Any] = {"type": "integer", "minimum": -1000, "maximum": 1000}
 NUMBER: dict[str, Any] = {"type": "number", "minimum": -1000, "maximum": 1000, "multipleOf": 0.25}
 
 
@@ -43,29 +44,29 @@ def arrays(items: Any, least: int = 0, most: int = 3) -> dict[str, Any]:
 TREE = {"$ref": "#/$defs/node", "$defs": {"node": objects(name=WORD, children=arrays({"$ref": "#/$defs/node"}, 0, 2))}}
 LIST = {
     "$ref": "#/$defs/list",
-    "$defs": {"list": {"anyOf": [{"type": "null"}, objects(value={"type": "integer"}, next={"$ref": "#/$defs/list"})]}},
+    "$defs": {"list": {"anyOf": [{"type": "null"}, objects(value=INTEGER, next={"$ref": "#/$defs/list"})]}},
 }
 SCHEMAS: dict[str, dict[str, Any]] = {
     "flat": objects(name=WORD, age={"type": "integer", "minimum": 0, "maximum": 120}),
     "enum": objects(kind={"enum": ["cat", "dog", "fox"]}, size={"enum": [1, 2.5, None, "large"]}),
-    "nested": objects(who=objects(name=WORD, home=objects(town=WORD, number={"type": "integer"}))),
+    "nested": objects(who=objects(name=WORD, home=objects(town=WORD, number=INTEGER))),
     "array": arrays(WORD, 1, 4),
     "numbers": arrays(NUMBER, 2, 5),
     "bounded": objects(low={"type": "integer", "minimum": -5, "maximum": 5}, high=NUMBER | {"minimum": 0.5}),
     "booleans": objects(a={"type": "boolean"}, b={"type": "null"}, c={"const": "fixed"}),
     "unicode": objects(größe={"enum": ["groß", "größer", "日本語", "🦊"]}, имя=WORD),
-    "any of": objects(value={"anyOf": [{"type": "integer"}, WORD, {"type": "boolean"}]}),
+    "any of": objects(value={"anyOf": [INTEGER, WORD, {"type": "boolean"}]}),
     "tree": TREE,
     "list": LIST,
-    "optional": objects(False, a=WORD, b={"type": "integer"}, c={"type": "boolean"}),
+    "optional": objects(False, a=WORD, b=INTEGER, c={"type": "boolean"}),
     "pattern": objects(code={"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"}),
     "date": objects(day={"type": "string", "format": "date"}, id={"type": "string", "format": "uuid"}),
-    "tuple": {"type": "array", "prefixItems": [WORD, {"type": "integer"}], "items": False, "minItems": 2},
-    "map": {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 3},
+    "tuple": {"type": "array", "prefixItems": [WORD, INTEGER], "items": False, "minItems": 2},
+    "map": {"type": "object", "patternProperties": {"^[a-z]{1,8}$": INTEGER}, "additionalProperties": False},
     "definitions": {**objects(a={"$ref": "#/$defs/p"}, b={"$ref": "#/$defs/p"}), "$defs": {"p": objects(x=WORD)}},
     "lengths": objects(s={"type": "string", "minLength": 5, "maxLength": 12}),
-    "deep": objects(a=objects(b=objects(c=objects(d=objects(e=arrays(objects(f={"type": "integer"}), 1, 2)))))),
-    "call": objects(name={"const": "get_weather"}, arguments=objects(city=WORD, days={"type": "integer"})),
+    "deep": objects(a=objects(b=objects(c=objects(d=objects(e=arrays(objects(f=INTEGER), 1, 2)))))),
+    "call": objects(name={"const": "get_weather"}, arguments=objects(city=WORD, days=INTEGER)),
 }
 
 

@@ -217,6 +217,8 @@ MAY_BE_ABSENT = {
     "starlette",
     "uvicorn",
     "openai",
+    "llguidance",
+    "jsonschema",
 }
 TREE = PACKAGE.parent
 

@@ -73,12 +73,8 @@ def test_draws_stay_within(device, settings):
 
 
 def test_one_token_and_none(device):
-    from pipeline.errors import RunError
-
-    logits = np.zeros((2, 70), np.float32)
-    only = np.arange(70) == 69
+    """A mask with one token leaves no choice. One with none fails its row alone, with the number of the step."""
+    logits, only = np.zeros((2, 70), np.float32), np.arange(70) == 69
     assert draw(device, logits, [only, only])[0].tolist() == [69, 69]
-    with pytest.raises(RunError, match="row 1"):
-        tokens, _ = draw(device, logits, [only, only & False])
-        if tokens[1] == p._core.NONE & 0xFFFFFFFF or tokens[1] == 0xFFFFFFFF:
-            raise RunError("row 1")  # its eight bytes say so
+    tokens, steps = draw(device, logits, [only, only & False])
+    assert tokens.tolist() == [69, p._core.NONE] and steps.view(np.uint32)[1] > 0
