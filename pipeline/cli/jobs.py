@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -115,8 +116,12 @@ class JobMaker:
         self._settings = settings
         self._open_chat = open_chat
         self._chat: Chat | None = None
-        self._grammars = Grammars(tokenizer, model.vocab_size, model.end_tokens)
+        self._model = model
         self.context = settings.context or model.context
+
+    @functools.cached_property
+    def _grammars(self) -> Grammars:
+        return Grammars(self._tokenizer, self._vocab_size, self._model.end_tokens)
 
     def text(self, prompt: Prompt) -> str:
         """The text that the prompt's row shows. PromptError where its tokens have none."""
