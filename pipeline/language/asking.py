@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoints.tokenizer import Tokenizer
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..generation.driver import Driver
 from ..generation.requests import Event, Failed, Finished, Request
 from ..generation.settings import Sampling, row_seed
 from ..generation.stopping import check_stops, cut, watch
+from .grammars import KINDS, Grammars
 from .prompts import Begin
 from .texts import Growing, Text
 
@@ -49,16 +50,25 @@ def ask(
     temperature: float = 0.0,
     seed: int | None = None,
     stop: str | Sequence[str] = (),
-    **sampling: Any,
+    grammars: Grammars | None = None,
+    **others: Any,
 ) -> Asked:
     """What a caller asks for behind a prompt, the one of that number among several: each has a seed of its own.
-    UsageError names a setting that is impossible; TypeError one that does not exist."""
+    UsageError names a setting that is impossible; TypeError one that does not exist.
+
+    grammars: compiles what the text must be, which one of grammars.KINDS among the settings says."""
+    kinds = [kind for kind in KINDS if others.get(kind) is not None]
+    if len(kinds) > 1:
+        raise UsageError(f"{' and '.join(kinds)}: a text can have one grammar; give one of them")
+    guides = {kind: others.pop(kind, None) for kind in KINDS}
+    grammar = grammars.compiled(kinds[0], guides[kinds[0]]) if kinds and grammars is not None else None
     stops = (*check_stops([stop] if isinstance(stop, str) else stop), *tokenizer.end_texts)
     if seed is None:
         seed = secrets.randbits(63)
     seed = row_seed(seed, number - 1) if number else seed
     ends = watch(tokenizer, stops, () if begin.answers else begin.tokens)
-    return Asked(Request(0, begin.tokens, max_tokens, temperature, seed, Sampling(**sampling), ends), begin, stops)
+    request = Request(0, begin.tokens, max_tokens, temperature, seed, Sampling(**others), ends=ends, grammar=grammar)
+    return Asked(request, begin, stops)
 
 
 class Work:

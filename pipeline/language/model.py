@@ -14,6 +14,7 @@ from ..generation.requests import Finished, Request
 from ..generation.scheduler import Scheduler
 from ..generation.scoring import Score, score_request
 from .asking import Asked, Work, ask
+from .grammars import Grammars
 from .prompts import Begin, Messages, Prompt, begin_of, conversation, is_several
 from .streams import AsyncStream, Stream
 from .texts import Growing, Text
@@ -33,6 +34,8 @@ class LanguageModel:
     temperature  0 chooses the most probable token (the default), above 0 samples
     seed         of sampling (default: random)
     stop         a string, or several, at which a text ends
+    json_schema, regex, choice, grammar   what the text must be: one of a schema, an expression, a list of texts, and a
+                 grammar in Lark's form or in GBNF; the package llguidance is needed
 
     Threads: everything is for any thread and any event loop at the same time. The texts of all callers share the steps
     of one scheduler, and no text depends on the others. Methods that begin with `a` are for `await` and `async for`.
@@ -43,6 +46,7 @@ class LanguageModel:
         self.tokenizer: Tokenizer = checkpoint.tokenizer()
         self.driver = Driver(scheduler)
         self._chat = checkpoint.chat()
+        self._grammars = Grammars(self.tokenizer, scheduler.model.vocab_size, scheduler.model.end_tokens)
 
     @property
     def context(self) -> int:
@@ -120,7 +124,7 @@ class LanguageModel:
         return begin_of(prompt, self.tokenizer, self._chat, template)
 
     def _asked(self, number: int, begin: Begin, settings: Mapping[str, Any]) -> Asked:
-        return ask(begin, self.tokenizer, number, **settings)
+        return ask(begin, self.tokenizer, number, grammars=self._grammars, **settings)
 
     def _scoring(self, text: Any, top: int) -> Work:
         begins = [begin for _, begin in self._begins(text)]

@@ -13,7 +13,9 @@ from ..errors import PromptError, UsageError
 from ..language.tool_formats import ToolFormat
 from .errors import ApiError
 
-__all__ = ["Asked", "read_asked"]
+__all__ = ["MOST_PROMPTS", "Asked", "read_asked"]
+
+MOST_PROMPTS = 4096  # of one request; the seeds of prompts without one follow from their numbers
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def read_asked(
     prompts = body.get("prompt")
     several = isinstance(prompts, list) and bool(prompts) and not all(type(each) is int for each in prompts)
     bodies = [body | {"prompt": each} for each in prompts] if isinstance(prompts, list) and several else [body]
+    if len(bodies) > MOST_PROMPTS:
+        raise ApiError(400, f"{len(bodies):,} prompts are too many; give at most {MOST_PROMPTS:,}", param="prompt")
     if len(bodies) > 1 and body.get("echo"):
         raise ApiError(400, "echo is for one prompt; give each prompt a request of its own", param="echo")
     try:

@@ -47,6 +47,7 @@ def serve(options: Options) -> None:
         batch = settings.batch_size or (BATCH if model.device.unified else None)
         scheduler = made_scheduler(model, batch, settings.context, settings.kv_cache, settings.prompt_rows)
         name = options.name or settings.model.resolve().name
+        chat.most_stopped = None
         chat.source = name  # messages of its templates go to clients, who need not know folders
         driver = Driver(scheduler, PACE_SECONDS)
         service = Service(options, name, tokenizer, chat, driver, to_stderr)

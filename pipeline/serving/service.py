@@ -18,7 +18,7 @@ from ..cli.jobs import JobMaker
 from ..errors import ClosedError, OnebufError, PromptError
 from ..generation.driver import Driver
 from ..language.tool_formats import tool_format
-from .asked import Asked, read_asked
+from .asked import MOST_PROMPTS, Asked, read_asked
 from .errors import ApiError, Gone
 from .figures import Meter
 from .options import Options
@@ -48,7 +48,7 @@ class Service:
         self._maker = JobMaker(tokenizer, driver.scheduler.model, options.settings, lambda: chat)
         self._maker.context = driver.scheduler.context
         self._replies = Replies(name, tokenizer, self._form)
-        self._numbers = itertools.count(secrets.randbits(32))
+        self._numbers = itertools.count()
 
     async def answer(self, chat: bool, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request, whatever it is."""
@@ -84,7 +84,7 @@ class Service:
     async def _asked(self, body: dict[str, Any], chat: bool) -> Asked:
         if chat and not self.talks:
             raise ApiError(400, "this model has no chat template; use /v1/completions", code="no_chat_template")
-        number = next(self._numbers)
+        number = next(self._numbers) * MOST_PROMPTS
         # In another thread: a template is rendered in a process, and a long prompt takes its time.
         asked = await asyncio.to_thread(read_asked, body, chat, self.name, number, self._maker, self._form)
         if asked.texts > self._options.requests:

@@ -122,3 +122,13 @@ def test_without_the_package(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(UsageError, match="pip install onebuf"):
         found.compiled("regex", "no such yet")
+
+
+def test_texts_of_a_language_model(model):
+    assert all(json.loads(text)["n"] == 3 for text in model.generate(["A", "B"], json_schema=SCHEMA, temperature=1.0))
+    with model.stream("The fox", choice=["one", "two"]) as stream:
+        assert "".join(stream) in ("one", "two") and stream.result.finish_reason == "stop"
+    with pytest.raises(UsageError, match="one grammar"):
+        model.generate("x", regex="a", choice=["b"])
+    with pytest.raises(PromptError, match="regex"):
+        model.generate("x", regex="(a")
