@@ -38,8 +38,8 @@ class Chat:
     source      for messages: the file that the templates come from
     templates   name -> template; most checkpoints have "default" alone
     special     the texts of the special tokens by the names that templates have for them: "bos_token" -> "<s>"
-    most_stopped   renderings that take too long, after which no more are tried; None where conversations come from many,
-                and those of one are not to keep the others from theirs
+    most_stopped   renderings that take too long, after which no more are tried; None where conversations come from
+                many, and those of one are not to keep the others from theirs
     """
 
     def __init__(self, source: Path | str, templates: Mapping[str, str], special: Mapping[str, str]) -> None:
