@@ -58,8 +58,10 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def open(self, address):
+        self.value("window.isOld = true")
         self.call("Page.navigate", url=address)
-        self.wait("document.readyState == 'complete' && document.body.dataset.state == 'ready'")
+        self.wait("!window.isOld && document.readyState == 'complete' && document.body.dataset.state == 'ready'")
+        self.wait("document.activeElement.id == 'text' && document.hasFocus()")
 
     def value(self, expression):
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -69,7 +71,9 @@ class Page:
     def wait(self, expression, seconds=20):
         until = time.monotonic() + seconds
         while not self.value(expression):
-            assert time.monotonic() < until, f"never: {expression}"
+            if time.monotonic() > until:
+                shown = self.value("[document.body.dataset.state, document.body.innerText, document.activeElement.id]")
+                raise AssertionError(f"never: {expression}; the page: {shown}, {self.problems}")
             time.sleep(0.02)
 
     def type(self, text):

@@ -41,9 +41,9 @@ async function* chunks(response) {
   }
 }
 
-function request(text) {
+function request() {
   const settings = {
-    model: about.model, stream: true, stream_options: { include_usage: true },
+    ...(about.model ? { model: about.model } : {}), stream: true, stream_options: { include_usage: true },
     temperature: Number($("temperature").value), max_tokens: Number($("tokens").value),
   };
   if (about.chat) return ["v1/chat/completions", { ...settings, messages }];
@@ -63,7 +63,8 @@ async function send() {
   busy(true);
   const began = performance.now();
   try {
-    const [path, body] = request(text);
+    await known; // how the model is called, and whether it talks
+    const [path, body] = request();
     const response = await fetch(path, {
       method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal,
     });
@@ -166,4 +167,4 @@ $("new").addEventListener("click", () => {
   $("text").focus();
 });
 busy(false);
-look();
+const known = look();
