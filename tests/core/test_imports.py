@@ -223,6 +223,7 @@ MAY_BE_ABSENT = {
 TREE = PACKAGE.parent
 
 
+@cache
 def at_once(path: Path) -> set[str]:
     """What a file imports when it is imported, as dotted names that may end in a name of the last module."""
     found = set()
