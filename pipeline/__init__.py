@@ -1,6 +1,7 @@
 """Onebuf: mixture-of-experts transformers with one command buffer per token.
 
     import pipeline as p
+    print(p.load("path/to/checkpoint").generate("Once upon a time"))
     pipe = p.Pipeline(device="auto", rows=4)
 
 Names are loaded when first used, so importing the package costs next to nothing.
@@ -31,6 +32,7 @@ _EXPORTS = {
     "Quantized": ".graph.weights",
     "quantize": ".graph.weights",
     "open_checkpoint": ".checkpoints.opening",
+    "load": ".language.loading",
     "load_model": ".models.families",
     "Generator": ".generation.generator",
     "Scheduler": ".generation.scheduler",
@@ -39,6 +41,7 @@ _EXPORTS = {
     "perplexity": ".generation.scoring",
     "errors": None,
     "generation": None,
+    "language": None,
     "ops": None,
 }
 

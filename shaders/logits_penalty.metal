@@ -1,19 +1,40 @@
-// Logit biases, then the penalties: repetition (Keskar et al. 2019), presence and frequency. They change a few logits
-// per row, on a copy. Rows without biases and penalties have no copy.
+// Masks and logit biases, then the penalties: repetition (Keskar et al. 2019), presence and frequency. They change logits
+// on a copy. Rows without any of these have no copy.
 #include "sampling.h"
 
 using namespace metal;
 
-// adjusted = logits, for rows with biases or penalties. Both [rows, vocab]. Grid: parts × rows. Step `sample`.
+// The bit of SamplePenalty.biases that says that a row has a mask; the others count its biases.
+// pipeline/graph/steps/sampling.py has it, too.
+constant uint masked_bit = 0x80000000u;
+
+// Returns 16 logits, of which those whose bit in `bits` is 0 are -inf.
+METAL_FUNC Lanes masked(Lanes x, uint bits) {
+    if (bits == 0xFFFF) return x;
+    if (bits == 0) return lanes_splat(-INFINITY);
+    thread float values[16];
+    lanes_store(values, x);
+    for (uint j = 0; j < 16; j++) values[j] = bits >> j & 1 ? values[j] : -INFINITY;
+    return lanes_load(values);
+}
+
+// adjusted = logits, for rows with a mask, biases or penalties; -inf where the row's mask has a 0. Both [rows, vocab].
+// masks [rows, vocab / 32 rounded up]: a bit per token, the lowest of a word first. They are read for rows with a mask
+// alone. Grid: parts × rows. Step `sample`.
 kernel void penalty_copy(device const float *logits [[buffer(0)]], device const SamplePenalty *penalties [[buffer(1)]],
-                         device float *adjusted [[buffer(2)]], constant SampleArgs &args [[buffer(3)]],
-                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+                         device const uint *masks [[buffer(2)]], device float *adjusted [[buffer(3)]],
+                         constant SampleArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
+                         OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     if (at.y >= args.rows || !adjusts(penalties[at.y])) return;
+    bool has_mask = (penalties[at.y].biases & masked_bit) != 0;
     ulong start = ulong(at.y) * args.vocab + at.x * OB_SAMPLE_PART;
+    ulong word = ulong(at.y) * ((args.vocab + 31) / 32) + at.x * (OB_SAMPLE_PART / 32);
     uint n = part_length(args.vocab, at.x);
     for (uint i = 16 * place.thread_index; i < n; i += 16 * place.threads) {
-        lanes_write(adjusted + start, i, n, lanes_read(logits + start, i, n));
+        Lanes x = lanes_read(logits + start, i, n);
+        if (has_mask) x = masked(x, masks[word + i / 32] >> i % 32 & 0xFFFF);
+        lanes_write(adjusted + start, i, n, x);
     }
 }
 
@@ -46,7 +67,7 @@ kernel void penalty_apply(device const SamplePenalty *penalties [[buffer(0)]],
         if (place.thread_index == 0) fail_row(status, row, args.step);
         return;
     }
-    uint count = min(positions[row], args.context - 1) + 1, biases = min(p.biases, args.biases);
+    uint count = min(positions[row], args.context - 1) + 1, biases = min(p.biases & ~masked_bit, args.biases);
     history += ulong(slots[row]) * args.context;
     marks += ulong(row) * args.vocab;
     adjusted += ulong(row) * args.vocab;

@@ -38,6 +38,8 @@ class Chat:
     source      for messages: the file that the templates come from
     templates   name -> template; most checkpoints have "default" alone
     special     the texts of the special tokens by the names that templates have for them: "bos_token" -> "<s>"
+    most_stopped   renderings that take too long, after which no more are tried; None where conversations come from
+                many, and those of one are not to keep the others from theirs
     """
 
     def __init__(self, source: Path | str, templates: Mapping[str, str], special: Mapping[str, str]) -> None:
@@ -45,6 +47,7 @@ class Chat:
         self.templates = dict(templates)
         self.special = dict(special)
         self._worker: subprocess.Popen[bytes] | None = None
+        self.most_stopped: int | None = MAX_STOPPED
         self._stopped = 0
         self._asking = threading.Lock()  # one conversation goes through the process at a time
 
@@ -133,7 +136,7 @@ class Chat:
             worker.communicate()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._stopped >= MAX_STOPPED:
+        if self.most_stopped is not None and self._stopped >= self.most_stopped:
             raise self._failed(
                 f"was stopped {self._stopped} times because it took more than 5 s; it is not tried again"
             )

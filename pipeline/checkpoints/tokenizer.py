@@ -63,7 +63,17 @@ class Tokenizer:
 
     def knows(self, text: str) -> bool:
         """Whether a token has this text."""
-        return self._tokenizer.token_to_id(text) is not None
+        return self.id_of(text) is not None
+
+    def id_of(self, text: str) -> int | None:
+        """The token that has this text; None where there is none."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
+    def to_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json."""
+        text: str = self._tokenizer.to_str()
+        return text
 
     def is_special(self, token: int) -> bool:
         """Whether decoding leaves the token out."""

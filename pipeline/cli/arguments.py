@@ -2,11 +2,11 @@
 
 import argparse
 
-from ..generation.settings import PROMPT_ROWS
+from ..generation.settings import OWN_MEMORY_BATCH, PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
 from .program import Parser, file_path
-from .settings import MAX_TOKENS, ORDERS, OWN_MEMORY_BATCH, STORY_TEMPERATURE, CheckedSettings, Settings
+from .settings import MAX_TOKENS, ORDERS, STORY_TEMPERATURE, CheckedSettings, Settings
 
 __all__ = ["parse_arguments"]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+import functools
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..checkpoints.chat import Chat
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import CheckpointError, PromptError
+from ..generation.grammar import Grammar
 from ..generation.scoring import Window, windows
+from ..language.conversations import rendered
+from ..language.grammars import Grammars
 from ..models.decoder import Decoder
 from .prompt import Prompt
 from .settings import MAX_TOKENS, CheckedSettings
@@ -30,6 +33,7 @@ class Job:
     samples      the numbers of the texts that are still to be made of it
     of           how many texts are made of it in all
     scored       whether its row has the log-probabilities of its tokens
+    grammar      what its texts must be
     windows      where nothing is made of it but its perplexity, the windows in which it goes through, one per sample
     """
 
@@ -44,6 +48,7 @@ class Job:
     of: int = 1
     scored: bool = False
     windows: tuple[Window, ...] = ()
+    grammar: Grammar | None = None
 
     def without(self, samples: Set[int]) -> Job:
         """The job without texts that were made before."""
@@ -93,19 +98,7 @@ def _tokens(prompt: Prompt, tokenizer: Tokenizer, settings: CheckedSettings, cha
         messages = ({"role": "system", "content": settings.system}, *messages)
     variables = dict(prompt.chat)
     variables = variables.pop("chat_template_kwargs", {}) | variables
-    return tokenizer.encode(_rendered(chat, messages, variables), complete=True)
-
-
-def _rendered(chat: Chat, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
-    """The conversation's text. Some templates tell a call of tools by its lack of content; others fail on it, and get
-    an empty one."""
-    try:
-        return chat.render(messages, **variables)
-    except CheckpointError:
-        if all(message.get("content") is not None for message in messages):
-            raise
-        filled = [message if message.get("content") is not None else {**message, "content": ""} for message in messages]
-        return chat.render(filled, **variables)
+    return tokenizer.encode(rendered(chat, messages, variables), complete=True)
 
 
 class JobMaker:
@@ -123,7 +116,12 @@ class JobMaker:
         self._settings = settings
         self._open_chat = open_chat
         self._chat: Chat | None = None
+        self._model = model
         self.context = settings.context or model.context
+
+    @functools.cached_property
+    def _grammars(self) -> Grammars:
+        return Grammars(self._tokenizer, self._vocab_size, self._model.end_tokens)
 
     def text(self, prompt: Prompt) -> str:
         """The text that the prompt's row shows. PromptError where its tokens have none."""
@@ -139,7 +137,7 @@ class JobMaker:
             return prompt
         try:
             return self._made(prompt)
-        except (PromptError, CheckpointError) as error:  # of its conversation, which the template cannot render
+        except (PromptError, CheckpointError) as error:  # such as one of a template that cannot render it
             return prompt.failed(str(error))
 
     def close(self) -> None:
@@ -182,6 +180,7 @@ class JobMaker:
             tuple(range(count)),
             count,
             scored,
+            grammar=None if prompt.guide is None else self._grammars.compiled(*prompt.guide),
         )
 
     def _evaluated(self, prompt: Prompt, tokens: tuple[int, ...]) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import PromptError, UsageError
 from ..generation.settings import row_settings
 from ..generation.stopping import check_stops
-from .conversations import checked_messages, shown_text
+from ..language.conversations import checked_messages, shown_text
 from .prompt import MOST_SAMPLES, Prompt
 
 __all__ = ["PROMPTS", "samples_of", "settings_of", "stops_of", "with_prompt"]

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import PromptError, UsageError
 from ..generation.settings import ROW_KEYS
+from ..language.conversations import CHAT_KEYS, chat_values
 from .batch_lines import from_request
-from .conversations import CHAT_KEYS, chat_values
+from .guides import GUIDE_KEYS, guide_of
 from .line_values import PROMPTS, samples_of, settings_of, stops_of, with_prompt
 from .prompt import OPENAI, OWN, Prompt
 
@@ -17,7 +18,7 @@ __all__ = ["LINE_KEYS", "parse_line"]
 
 _ALIASES = ("custom_id", "max_completion_tokens", "top_logprobs")  # of OpenAI's interface, for keys of ours
 
-LINE_KEYS = ("id", *PROMPTS, "stop", "n", *ROW_KEYS, *CHAT_KEYS, *_ALIASES)  # all that a line may have
+LINE_KEYS = ("id", *PROMPTS, "stop", "n", *ROW_KEYS, *CHAT_KEYS, *GUIDE_KEYS, *_ALIASES)  # all that a line may have
 
 
 def parse_line(line: bytes, is_jsonl: bool, prompt: Prompt, dialect: str = "") -> Prompt:
@@ -71,6 +72,7 @@ def _from_object(prompt: Prompt, line: dict[str, Any]) -> Prompt:
             stop=stops_of(line.get("stop")),
             samples=samples_of(line.get("n")),
             chat=chat_values(line),
+            guide=guide_of(line),
         )
         return with_prompt(prompt, line)
     except (PromptError, UsageError) as error:

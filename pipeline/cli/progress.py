@@ -12,6 +12,7 @@ from ..generation.usage import Blocks
 from .display import Display
 from .feed import Feed
 from .metrics import Figures, write_metrics
+from .rates import Rates
 from .remaining import seconds_left
 from .session import Session
 
@@ -89,23 +90,6 @@ class Progress:
         figures = self._figures(self._at_status.since(self._stats(), now))
         left = "" if figures.left is None else f"about {duration(figures.left)} left"
         self._display.status(status_text(figures), left)
-
-
-class Rates:
-    """Tokens per second between two looks at a run's cost."""
-
-    def __init__(self, now: float) -> None:
-        self._then = now
-        self._counts = (0.0, 0.0)
-
-    def since(self, stats: Stats, now: float) -> tuple[float, float]:
-        """Gives the tokens of prompts, and the generated ones, per second since the last call."""
-        counts = float(stats.prompt_tokens), float(stats.generated_tokens)
-        seconds, before = now - self._then, self._counts
-        self._then, self._counts = now, counts
-        if seconds <= 0:
-            return 0.0, 0.0
-        return (counts[0] - before[0]) / seconds, (counts[1] - before[1]) / seconds
 
 
 def status_text(figures: Figures) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .guides import Guide
+
 __all__ = ["MOST_SAMPLES", "OPENAI", "OWN", "Prompt", "Wanted"]
 
 OWN, OPENAI = "onebuf", "openai"  # the dialects of lines and rows
@@ -43,6 +45,7 @@ class Prompt:
     unknown    keys of its line that mean nothing here
     dialect    of its line: OWN or OPENAI, or "" where the line does not tell
     wanted     of a request in OpenAI's dialect
+    guide      what its texts must be
     """
 
     index: int
@@ -59,6 +62,7 @@ class Prompt:
     unknown: tuple[str, ...] = ()
     dialect: str = ""
     wanted: Wanted | None = None
+    guide: Guide | None = None
 
     def failed(self, error: str) -> Prompt:
         """This prompt, as one that cannot be used."""

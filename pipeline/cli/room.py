@@ -7,18 +7,13 @@ from dataclasses import replace
 
 from ..errors import UsageError
 from ..generation.scoring import WINDOW
-from ..graph.memory import machine_bytes
+from ..generation.settings import OWN_MEMORY_BATCH
+from ..generation.sizes import open_context
 from ..models.decoder import Decoder
-from ..models.fitting import memory_left
 from .jobs import Job
-from .settings import OWN_MEMORY_BATCH, CheckedSettings
+from .settings import CheckedSettings
 
-__all__ = ["STREAM_CONTEXT", "check_context", "evaluated", "least_size", "wanted_size"]
-
-# Positions of a sequence where the longest text is not known yet, because prompts still come.
-STREAM_CONTEXT = 8192
-# Of the machine's memory, or of what weights leave of a device's own, such a cache takes one part of so many at most.
-_MACHINE_SHARE, _DEVICE_SHARE = 8, 2
+__all__ = ["check_context", "evaluated", "least_size", "wanted_size"]
 
 
 def check_context(settings: CheckedSettings, model: Decoder) -> None:
@@ -57,14 +52,7 @@ def wanted_size(
         return min(batch_size, sum(len(job.samples) for job in jobs)), settings.context or longest
     if settings.context is not None:
         return batch_size, settings.context
-    context = min(model.context, max(STREAM_CONTEXT, longest))
-    if model.device.unified:
-        room = machine_bytes() // _MACHINE_SHARE
-    else:
-        room = (memory_left(model.device) - model.unplaced_bytes) // _DEVICE_SHARE
-    while context > longest and cache_bytes(batch_size, context) > room:
-        context = max(context // 2, longest)
-    return batch_size, context
+    return batch_size, open_context(model, batch_size, longest, cache_bytes)
 
 
 def least_size(settings: CheckedSettings, wanted: tuple[int, int], jobs: Sequence[Job]) -> tuple[int, int]:

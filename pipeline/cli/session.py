@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.scoring import Perplexity
-from ..generation.stopping import StopText, cut, watch
+from ..generation.stopping import StopText, cut
 from .batch_rows import BatchRows
 from .display import Display
 from .feed import Feed
+from .job_requests import request_of
 from .jobs import Job
 from .prompt import OPENAI, Prompt
 from .row_file import RowWriter
 from .rows import InOrder, Row, failed_row, finished_row, prompt_scores
 from .scored import scored_row, total
-from .settings import CheckedSettings, row_seed
+from .settings import CheckedSettings
 
 __all__ = ["Session"]
 
@@ -120,28 +121,14 @@ class Session:
                 yield None
 
     def _request(self, request: type[Request], job: Job, sample: int) -> Request:
-        settings, own = self._settings, dict(job.prompt.settings)
-        own.pop("max_tokens", None)  # is the job's
-        temperature = own.pop("temperature", settings.temperature)
-        seed = own.pop("seed", None)
-        seed = row_seed(settings.seed, job.prompt.index) if seed is None else seed
         number = job.prompt.index + sample * _SAMPLE
         if job.windows:
             window = job.windows[sample]
             self._unfilled[number] = window.end - window.begin
             part = job.tokens[window.begin : window.end]
             return request(number, part, 0, sampling=self._sampling, score_from=window.first - window.begin)
-        sampling = replace(self._sampling, **own) if own else self._sampling
         self._unfilled[number] = len(job.tokens)
-        return request(
-            number,
-            job.tokens,
-            job.max_tokens,
-            temperature,
-            row_seed(seed, sample - 1) if sample else seed,
-            sampling,
-            watch(self._tokenizer, job.stop, job.before),
-        )
+        return request_of(job, sample, number, self._settings, self._tokenizer, request)
 
     def prefilled(self, event: Prefilled) -> None:
         """`event.tokens` more tokens of a prompt went through the model."""

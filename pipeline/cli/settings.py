@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoints.named import model_path
 from ..checkpoints.storyteller import builtin_model
 from ..errors import UsageError
-from ..generation.settings import PROMPT_ROWS, Sampling, check
+from ..generation.settings import PROMPT_ROWS, SEEDS, Sampling, check
 from ..generation.stopping import check_stops
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
@@ -28,14 +28,12 @@ __all__ = [
     "MAX_THREADS",
     "MAX_TOKENS",
     "ORDERS",
-    "OWN_MEMORY_BATCH",
     "STORY_PROMPT",
     "STORY_TEMPERATURE",
     "CheckedSettings",
     "Settings",
     "check_cache",
     "check_isa",
-    "row_seed",
 ]
 
 ORDERS = ("input", "finished")  # of the rows in --out, at the end
@@ -44,10 +42,7 @@ STORY_TEMPERATURE = 0.7
 MAX_TOKENS = 512
 MAX_THREADS = 1024
 MAX_BATCH = 4096
-OWN_MEMORY_BATCH = 32  # sequences on a device that has memory of its own, where --batch-size does not say
 MAX_TEMPERATURE = 1e6
-
-_SEEDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -184,7 +179,7 @@ def _check_values(settings: CheckedSettings) -> None:
         raise UsageError(f"--order {settings.order}: unknown; rows come in the order {' or '.join(ORDERS)}")
     _check_count("--prompt-rows", settings.prompt_rows, 0, None)
     _check_count("--threads", settings.threads, 0, MAX_THREADS)
-    if not 0 <= seed < _SEEDS:
+    if not 0 <= seed < SEEDS:
         raise UsageError(f"--seed {seed}: out of range; give a whole number from 0 to 2**64 - 1")
     if not is_device(device) and device != LIST:
         raise UsageError(f"--device {device}: unknown; devices are {', '.join(DEVICES)}; {LIST} shows those there are")
@@ -257,14 +252,3 @@ def _same(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)
     return one.resolve() == other.resolve()
-
-
-def row_seed(seed: int, index: int) -> int:
-    """The seed of prompt `index`. It does not depend on the batch, and its neighbours' seeds are unrelated to it.
-
-    SplitMix64 (Steele, Lea, Flood 2014) at position index + 1 of the stream that starts at `seed`.
-    """
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % _SEEDS
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % _SEEDS
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % _SEEDS
-    return z ^ (z >> 31)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from ..checkpoints.tensor_info import quoted
-from .batch_lines import BODY_KEYS
 from .lines import LINE_KEYS
 from .prompt import OPENAI, Prompt
+from .request_body import BODY_KEYS
 
 __all__ = ["NAMED_KEYS", "UnknownKeys"]
 

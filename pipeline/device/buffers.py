@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,7 +11,7 @@ from numpy.typing import DTypeLike
 from ..errors import DTypeError
 from .core import _core
 
-__all__ = ["Buffer", "empty_buffer", "new_buffer"]
+__all__ = ["Buffer", "empty_buffer", "host_array", "new_buffer"]
 
 
 class Buffer:
@@ -34,13 +35,31 @@ class Buffer:
     def nbytes(self) -> int:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """The memory for another library, without a copy (`torch.from_dlpack(buffer)`)."""
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self.array.__dlpack_device__()
+        return int(kind), int(number)
+
     def __repr__(self) -> str:
         return f"Buffer({self.dtype} {self.shape})"
 
 
-def new_buffer(device: _core.Device, array: np.ndarray) -> Buffer:
+def host_array(value: Any) -> np.ndarray:
+    """An array, of whatever library: by DLPack without a copy where it lies on the host, else as NumPy reads it."""
+    if isinstance(value, (np.ndarray, np.generic)) or not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError):  # of a kind that NumPy lacks, or on a device
+        return np.asarray(value)
+
+
+def new_buffer(device: _core.Device, array: Any) -> Buffer:
     """A Buffer that holds a copy of the array."""
-    values = np.asarray(array)
+    values = host_array(array)
     buffer = empty_buffer(device, values.shape, values.dtype)
     buffer.array[...] = values
     return buffer

@@ -40,7 +40,7 @@ class Batch:
     def _use(self, parts: Parts) -> None:
         self.parts = parts
         parts.decode.prepare()
-        self._flight = Flight(parts.decode, self._trace)
+        self._flight = Flight(parts.decode, self._trace, parts.seats.mask)
 
     def make_chains(self, features: Features) -> None:
         """Makes the chains anew where they are for other features, and seats all rows again. The cache stays."""
@@ -171,7 +171,8 @@ class Batch:
         """A step when nothing is in flight."""
         features = self.parts.seats.features
         for sequence in self._prompts:
-            features = features.also(Features.of([sequence.request.sampling]))
+            request = sequence.request
+            features = features.also(Features.of([request.sampling], request.grammar is not None))
             found = sequence.passed(self.paging.advance(sequence))
             stats.prefix_tokens += found
             stats.prompt_tokens += found
@@ -227,6 +228,7 @@ class Batch:
             prompts = leading - rows + self.parts.seats.show(writes, leading, others)
             self._seat(writes, ready, stats)
         self._count()
+        self.parts.seats.mask(self._active)
         mixed.run(leading, rows + prompts)
         stats.command_buffers += self._count()
         seconds = (time.perf_counter() - start) / (rows + prompts)

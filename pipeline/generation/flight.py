@@ -18,9 +18,11 @@ IN_FLIGHT = 2
 
 class Flight:
     """The decode steps in flight. `trace` takes the times of their dispatches; each step has then completed when it is
-    committed."""
+    committed. mask: called before a step with rows that have grammars. Such a step is not committed ahead: which tokens
+    are allowed follows from the last one."""
 
-    def __init__(self, decode: Decode, trace: list[TraceEvent] | None) -> None:
+    def __init__(self, decode: Decode, trace: list[TraceEvent] | None, mask: Callable[[list[Sequence]], None]) -> None:
+        self._mask = mask
         self._decode = decode
         self._trace = trace
         self._most = IN_FLIGHT if trace is None else 1
@@ -55,10 +57,13 @@ class Flight:
 
     def _fill(self, active: list[Sequence], stats: Stats, ready: Callable[[int], bool]) -> None:
         """Commits steps, none beyond an end that is known."""
-        steps = min(self._most, min(sequence.room for sequence in active))
+        masked = any(sequence.request.grammar is not None for sequence in active)
+        steps = min(1 if masked else self._most, min(sequence.room for sequence in active))
         while len(self._pending) < steps and ready(len(self._pending)):
             if not self._pending:
                 self._clock = time.perf_counter()
+            if masked:
+                self._mask(active)
             self._pending.append((self._commit(len(active), stats), self._steps))
             self._steps += 1
 

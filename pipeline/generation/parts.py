@@ -28,7 +28,7 @@ class Parts:
         self._model, self._prompt_rows, self._copies = model, prompt_rows, copies
         self.size = size
         self.cache = cache
-        self.seats = Seats(model.device, size.batch_size, PREFILL_ROWS, size.context, features)
+        self.seats = Seats(model.device, size.batch_size, PREFILL_ROWS, size.context, features, model.vocab_size)
         self.decode = Decode(model, cache, self.seats, copies)
         # A sequence's last token may lead, and all of its rows are to fit a window's ring.
         most = min(prompt_rows or PROMPT_ROWS, PREFILL_ROWS - 1)

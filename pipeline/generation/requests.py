@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from .grammar import Grammar
 from .settings import Sampling, check
 
 Top: TypeAlias = tuple[tuple[int, float], ...]  # (token, log-probability) of the largest ones
@@ -23,6 +24,8 @@ class Request:
 
     ends: called with each generated token, in order; the row ends with the one for which it is true. Where it raises an
     exception the row fails.
+
+    grammar: what the text must be; the device then draws none but tokens that it allows.
     """
 
     index: int
@@ -33,6 +36,7 @@ class Request:
     sampling: Sampling = Sampling()
     ends: Callable[[int], bool] | None = None
     score_from: int = 1
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "temperature", "seed"):

@@ -38,7 +38,8 @@ class Results:
                 continue
             live += 1
             if token == _core.NONE:
-                handle.end = Failed(handle.request.index, self._chain.failure(int(result[row, 1])))
+                stuck = sequence.matcher.error if sequence.matcher is not None else None
+                handle.end = Failed(handle.request.index, stuck or self._chain.failure(int(result[row, 1])))
                 ends += 1
             elif token in self._end_tokens:
                 sequence.finish("stop")

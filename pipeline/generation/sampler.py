@@ -9,7 +9,7 @@ import numpy as np
 
 from ..device.core import _core
 from ..graph.builder import Pipeline
-from ..graph.steps.sampling import Penalties
+from ..graph.steps.sampling import MASKED, Penalties
 from ..graph.tensors import Storage, Tensor
 from ..graph.transfers import Writes
 from ..models.row_state import Rows
@@ -19,24 +19,26 @@ from .settings import Sampling
 @dataclass(frozen=True)
 class Features:
     """The features that some row may use: filters, penalties with up to `biases` logit biases, `logprobs` per token,
-    and `scores`, the log-probabilities of prompts."""
+    `scores`, the log-probabilities of prompts, and `masks` of the tokens that a grammar allows."""
 
     filters: bool = False
     penalties: bool = False
     biases: int = 0
     logprobs: int = 0
     scores: bool = False
+    masks: bool = False
 
     @classmethod
-    def of(cls, settings: Iterable[Sampling]) -> Features:
-        """The features that rows with these settings use."""
+    def of(cls, settings: Iterable[Sampling], masks: bool = False) -> Features:
+        """The features that rows with these settings use. A mask goes the way of the penalties."""
         settings = list(settings)
         return cls(
             any(each.filters for each in settings),
-            any(each.penalises for each in settings),
+            masks or any(each.penalises for each in settings),
             max((len(each.logit_bias) for each in settings), default=0),
             max((max(each.logprobs, each.prompt_logprobs or 0) for each in settings), default=0),
             any(each.prompt_logprobs is not None for each in settings),
+            masks,
         )
 
     def also(self, other: Features) -> Features:
@@ -47,6 +49,7 @@ class Features:
             max(self.biases, other.biases),
             max(self.logprobs, other.logprobs),
             self.scores or other.scores,
+            self.masks or other.masks,
         )
 
 
@@ -55,9 +58,10 @@ class Sampler:
 
     given: the next token of each row that is scored, which is not drawn then.
     history: the tokens of each slot, as penalties need them; without penalties there is none.
+    masks: of the rows' next tokens, where the host sees them and writes them before each step.
     """
 
-    def __init__(self, features: Features, rows: int, slots: int, context: int) -> None:
+    def __init__(self, features: Features, rows: int, slots: int, context: int, vocab: int = 0) -> None:
         self.features = features
         self._storages: dict[str, Storage] = {}
         if features.filters:
@@ -68,6 +72,7 @@ class Sampler:
             self._storages["bias_values"] = Storage.zeros((rows, max(features.biases, 1)))
             self._history = Storage.zeros((slots, context), "u32")
         self._given = Storage.zeros((rows,), "u32")
+        self.masks = Storage.zeros((rows, -(-vocab // 32)), "u32", shared=True) if features.masks else None
 
     @property
     def state(self) -> tuple[Storage, ...]:
@@ -90,6 +95,7 @@ class Sampler:
                 state["bias_values"],
                 pipe.state("history", self._history),
                 pipe.state("slots", rows.slots),
+                pipe.state("masks", _first(self.masks, count)) if self.masks is not None else None,
             )
         result = pipe.sample(
             logits,
@@ -105,15 +111,24 @@ class Sampler:
         )
         return result if isinstance(result, tuple) else (result,)
 
-    def seat(self, writes: Writes, row: int, settings: Sampling, text: Sequence[int], prompt: int, slot: int) -> None:
+    def seat(
+        self,
+        writes: Writes,
+        row: int,
+        settings: Sampling,
+        text: Sequence[int],
+        prompt: int,
+        slot: int,
+        masked: bool = False,
+    ) -> None:
         """Puts a row's settings in place, and its tokens, of which the first `prompt` are the prompt's, into the
-        history of its slot."""
+        history of its slot. masked: whether it has a mask."""
         if self.features.filters:
             filters = settings.top_k, _bits(settings.top_p), _bits(settings.min_p)
             writes.add(self._storages["filters"], filters, row)
         if not self.features.penalties:
             return
-        writes.add(self._storages["penalties"], _penalties(settings, prompt), row)
+        writes.add(self._storages["penalties"], _penalties(settings, prompt, masked), row)
         writes.add(self._storages["bias_ids"], list(settings.logit_bias), row)
         writes.add(self._storages["bias_values"], list(settings.logit_bias.values()), row)
         writes.add(self._history, text, slot)
@@ -129,7 +144,7 @@ def _first(storage: Storage, rows: int) -> Storage:
     return storage.slice(0, min(rows, storage.shape[0]))
 
 
-def _penalties(settings: Sampling, prompt: int) -> tuple[int, ...]:
+def _penalties(settings: Sampling, prompt: int, masked: bool = False) -> tuple[int, ...]:
     """What the struct SamplePenalty has of a row."""
     return (
         _bits(settings.repetition_penalty),
@@ -137,7 +152,7 @@ def _penalties(settings: Sampling, prompt: int) -> tuple[int, ...]:
         _bits(settings.frequency_penalty),
         settings.repetition_window,
         prompt,
-        len(settings.logit_bias),
+        len(settings.logit_bias) | (MASKED if masked else 0),
     )
 
 

@@ -23,11 +23,13 @@ class Seats:
     A row is seated, decodes step by step, and ends. Rows move, and new ones are seated, when no step is in flight.
     """
 
-    def __init__(self, device: Device, decoding: int, prompts: int, context: int, features: Features) -> None:
+    def __init__(
+        self, device: Device, decoding: int, prompts: int, context: int, features: Features, vocab: int = 0
+    ) -> None:
         self.decoding, self.prompts = decoding, prompts
         self.features = features
         self.rows = Rows.zeros(decoding + prompts)
-        self.sampler = Sampler(features, decoding + (prompts if features.scores else 0), decoding, context)
+        self.sampler = Sampler(features, decoding + (prompts if features.scores else 0), decoding, context, vocab)
         self._device = device
 
     def seat(self, writes: Writes, row: int, sequences: Listed[Sequence]) -> None:
@@ -43,7 +45,17 @@ class Seats:
             return
         for at, sequence in enumerate(sequences, row):
             request = sequence.request
-            self.sampler.seat(writes, at, request.sampling, sequence.text, len(request.tokens), sequence.slot)
+            masked = request.grammar is not None
+            self.sampler.seat(writes, at, request.sampling, sequence.text, len(request.tokens), sequence.slot, masked)
+
+    def mask(self, sequences: Listed[Sequence]) -> None:
+        """Writes the masks of the next tokens of the rows that decode, while nothing is in flight."""
+        if self.sampler.masks is None:
+            return
+        masks = self.sampler.masks.numpy(self._device)
+        for row, sequence in enumerate(sequences):
+            if sequence.matcher is not None:
+                sequence.matcher.fill(masks[row])
 
     def show(self, writes: Writes, row: int, pieces: Iterable[Piece]) -> int:
         """Puts tokens of prompts into rows from `row` on; gives how many rows."""

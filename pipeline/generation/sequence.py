@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
+from .grammar import Matcher
 from .requests import Failed, Finished, Handle, Request, Top
 
 
@@ -22,6 +24,12 @@ class Sequence:
     top: list[Top] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)  # log-probabilities of the prompt's tokens
     prompt_top: list[Top] = field(default_factory=list)
+
+    @functools.cached_property
+    def matcher(self) -> Matcher | None:
+        """Where it is in its request's grammar."""
+        grammar = self.request.grammar
+        return grammar.begin() if grammar is not None else None
 
     @property
     def request(self) -> Request:
@@ -93,6 +101,8 @@ class Sequence:
             what = f"{type(error).__name__}: {error}"
             self.handle.end = Failed(self.request.index, f"its function `ends` raised {what}")
             return
+        if self.matcher is not None:
+            stops = self.matcher.take(token) or stops
         if stops:
             self.finish("stop")
         elif len(self.tokens) >= self.length:

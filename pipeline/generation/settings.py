@@ -13,6 +13,9 @@ from ..graph.formats import LARGEST_F32
 
 # Tokens of prompts that go through in a step beside rows that decode, where nothing else is asked for.
 PROMPT_ROWS = 256
+# Sequences on a device that has memory of its own, where nobody says.
+OWN_MEMORY_BATCH = 32
+SEEDS = 2**64  # there are so many
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ RANGES = {
     "logprobs": Range(int, 0, 64, note="; 0 is off"),
     "prompt_logprobs": Range(int, 0, 64),
     "uniform": Range(float, 0, 1, open_high=True),
-    "seed": Range(int, 0, 2**64 - 1),
+    "seed": Range(int, 0, SEEDS - 1),
     "max_tokens": Range(int, 1),
     "score_from": Range(int, 1),
     "step": Range(int, 0, 2**32 - 1),
@@ -144,3 +147,14 @@ def row_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ROW_KEYS = (*Sampling.__dataclass_fields__, "temperature", "seed", "max_tokens")
+
+
+def row_seed(seed: int, index: int) -> int:
+    """The seed of prompt `index`. It does not depend on the batch, and its neighbours' seeds are unrelated to it.
+
+    SplitMix64 (Steele, Lea, Flood 2014) at position index + 1 of the stream that starts at `seed`.
+    """
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) % SEEDS
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % SEEDS
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % SEEDS
+    return z ^ (z >> 31)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..device.buffers import host_array
 from ..device.core import _core
 from ..device.device import Device
 from ..errors import BuildError, DTypeError, RunError, ShapeError
@@ -170,7 +171,7 @@ class Chain:
                 f"got {', '.join(inputs) or 'none'}"
             )
         for name, given in inputs.items():
-            value, tensor = np.asarray(given), self.plan.inputs[name]
+            value, tensor = host_array(given), self.plan.inputs[name]
             if value.shape != tensor.shape:
                 raise ShapeError(f"input {name} has shape {value.shape}, expected {tensor.shape}")
             bits = value.dtype == view_dtype(tensor.dtype)  # bf16 as uint16

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..device.buffers import host_array
 from ..device.device import Device, open_device
 from ..errors import BuildError, DTypeError, ShapeError
 from ..graph.builder import Pipeline
@@ -68,7 +69,7 @@ def as_array(op: str, name: str, value: ArrayLike, bits: str | None) -> np.ndarr
     """The argument as an array of a dtype that kernels know. Raises DTypeError naming it."""
     if bits not in (None, "bf16"):
         raise BuildError(f'{op}: bits = {bits!r}; choose "bf16", or None for no arrays of bits')
-    array = np.asarray(value)
+    array = host_array(value)
     if array.dtype == np.uint16 and bits is None:
         raise DTypeError(f'{op}: {name} is uint16; say bits="bf16" if it holds the bits of bfloat16')
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..device.buffers import host_array
 from ..device.device import Device
 from ..errors import BuildError, ShapeError
 from ..graph.builder import Pipeline
@@ -107,7 +108,7 @@ def _norm_add(
         return built
 
     (result,) = call.run(op, arrays, build, tuple(settings.values()), device=device, bits=bits)
-    return result.view(np.asarray(residual).dtype)
+    return result.view(host_array(residual).dtype)
 
 
 def _residual_norm(

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..device.buffers import host_array
 from ..device.core import _core
 from ..device.device import Device
 from ..errors import DTypeError, RunError, ShapeError, UsageError
@@ -119,7 +120,7 @@ def _logits(op: str, logits: ArrayLike) -> tuple[np.ndarray, int]:
 def _rows(op: str, name: str, value: ArrayLike, rows: int, dtype: DTypeLike) -> np.ndarray:
     """A setting as [rows] of the dtype. An error names it, its value and its range."""
     allowed = RANGES[name]
-    array = np.asarray(value)
+    array = host_array(value)
     if array.dtype.kind not in ("iu" if allowed.kind is int else "iuf"):
         if not (name == "seed" and array.dtype == object and all(isinstance(each, int) for each in array.flat)):
             raise DTypeError(f"{op}: {name} is {value!r:.60}, expected {allowed}")

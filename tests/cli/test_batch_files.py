@@ -101,7 +101,7 @@ def test_a_request():
         (request("r", prompt="a", prompt_logprobs=3), "'prompt_logprobs' in body cannot be honoured"),
         (request("r", CHAT, messages=HELLO, echo=True), "'echo' in body cannot be honoured"),
         (request("r", CHAT, messages=HELLO, echo=False), "'echo' in body"),
-        (request("r", CHAT, messages=HELLO, response_format={"type": "json_object"}), "'response_format'"),
+        (request("r", CHAT, messages=HELLO, response_format={"type": "json_schema"}), "response_format"),
         (request("r", CHAT, messages=HELLO, tool_choice="required"), "'tool_choice'"),
         (request("r", prompt="a", temprature=1), "'temprature'"),
         (request("r", prompt="a", n=0), "n 0: impossible"),

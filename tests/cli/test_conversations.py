@@ -8,8 +8,8 @@ import pytest
 from support.programs import fake, refuse, rows_of
 
 from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.cli.conversations import chat_values, checked_messages
 from pipeline.errors import PromptError
+from pipeline.language.conversations import chat_values, checked_messages
 
 # It writes the conversation as JSON, so that the prompt's tokens tell what it was given.
 TEMPLATE = (

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.cli.arguments import parse_arguments
-from pipeline.cli.settings import STORY_PROMPT, STORY_TEMPERATURE, Settings, row_seed
+from pipeline.cli.settings import STORY_PROMPT, STORY_TEMPERATURE, Settings
 from pipeline.errors import UsageError
+from pipeline.generation.settings import row_seed
 
 
 def refuse(*arguments, words=()):

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 from support.programs import FAKE, fake, finish, refuse, rows_of, run, start, within
 
-from pipeline.cli import feed, room
+from pipeline.cli import feed
 from pipeline.cli.jobs import Job, JobMaker
 from pipeline.cli.prompt import Prompt
-from pipeline.cli.room import STREAM_CONTEXT, wanted_size
+from pipeline.cli.room import wanted_size
 from pipeline.cli.settings import Settings
 from pipeline.cli.source import BLOCK, Lines
+from pipeline.generation import sizes
+from pipeline.generation.sizes import STREAM_CONTEXT
 from pipeline.graph.memory import machine_bytes
 
 
@@ -144,7 +146,7 @@ def test_a_context_for_prompts_that_nobody_has_seen(monkeypatch):
     assert size(longest=STREAM_CONTEXT + 5) == (4, STREAM_CONTEXT + 5)
     unit = machine_bytes() // 4 // STREAM_CONTEXT  # such a cache would fill the memory: an eighth of it is taken
     assert size(unit=unit) == (4, STREAM_CONTEXT // 8)
-    monkeypatch.setattr(room, "memory_left", lambda device: 1000 + 4 * STREAM_CONTEXT)  # half is left for other things
+    monkeypatch.setattr(sizes, "memory_left", lambda device: 1000 + 4 * STREAM_CONTEXT)  # half is left for other things
     assert size(unified=False) == (4, STREAM_CONTEXT // 2) and size(unified=False, all_here=True) == (1, 20)
     assert size(unit=machine_bytes()) == (4, 20)
 

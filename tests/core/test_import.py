@@ -29,8 +29,8 @@ def test_nothing_ever_imports_a_framework():
 PUBLIC = {
     "pipeline": (
         "Blocks Buffer Chain Device Dispatch DispatchChain Finding Generator Kernel Library Pipeline Plan Quantized "
-        "Request Scheduler Storage Tensor checked errors generation load_model open_checkpoint open_device ops "
-        "perplexity quantize score"
+        "Request Scheduler Storage Tensor checked errors generation language load load_model open_checkpoint "
+        "open_device ops perplexity quantize score"
     ),
     "pipeline.device": ("Access Buffer Device Dispatch DispatchChain Finding KINDS Kernel Library checked open_device"),
     "pipeline.checkpoints": (
@@ -42,6 +42,7 @@ PUBLIC = {
         "Event Failed Finished Generator Handle Perplexity Prefilled Request Sampling Scheduler Score Stats Token "
         "TraceEvent cache_bytes load_model perplexity score"
     ),
+    "pipeline.language": "AsyncStream LanguageModel Stream Text load",
     "pipeline.ops": (
         "Sampled fused_moe_routing fused_norm_add fused_norm_add_scalar fused_residual_norm "
         "fused_residual_norm_scalar gumbel_sample moe_softmax_topk softmax_sample"

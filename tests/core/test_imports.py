@@ -27,14 +27,16 @@ ROOMS = (
     "storyteller",  # one name of checkpoints, where programs of others look for it
     "models",
     "generation",
+    "language",
     "ops",
     "cli",
+    "serving",
     "converting",
     "inspecting",
     "checking",
     "benching",
 )
-PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "pytest_plugin")
+PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "serve", "pytest_plugin")
 
 # Imports within functions, and why they are there. They hide arrows, so there are few; each says its reason again where
 # it stands. What else is heavy hangs below one of these: a mistake on the command line is reported before it is loaded.
@@ -50,6 +52,7 @@ LATE = {
     ("check", "checking.checks"): COMMAND_LINE,
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,
+    ("serve", "serving.running"): COMMAND_LINE,
     ("checking.options", "checking.buffers"): COMMAND_LINE,
     ("checking.options", "checking.expected"): COMMAND_LINE,
     ("checking.dispatches", "checking.buffers"): COMMAND_LINE,
@@ -66,6 +69,10 @@ LATE = {
     ("benching.llama_cpp", "llama_cpp"): OPTIONAL,
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
     ("benching.torch_peer", "torch"): OPTIONAL,
+    ("language.grammars", "llguidance"): OPTIONAL,
+    ("serving.app", "starlette"): OPTIONAL,
+    ("serving.running", "starlette"): OPTIONAL,
+    ("serving.running", "uvicorn"): OPTIONAL,
     ("benching.torch_peer", "transformers"): OPTIONAL,
 }
 
@@ -198,10 +205,25 @@ def test_every_module_loads():
 
 
 # Packages that a machine which runs tests may lack: what needs one is skipped, and the rest of its file runs.
-MAY_BE_ABSENT = {"gguf", "ml_dtypes", "mlx", "mlx_lm", "llama_cpp", "torch", "transformers", "clang"}
+MAY_BE_ABSENT = {
+    "gguf",
+    "ml_dtypes",
+    "mlx",
+    "mlx_lm",
+    "llama_cpp",
+    "torch",
+    "transformers",
+    "clang",
+    "starlette",
+    "uvicorn",
+    "openai",
+    "llguidance",
+    "jsonschema",
+}
 TREE = PACKAGE.parent
 
 
+@cache
 def at_once(path: Path) -> set[str]:
     """What a file imports when it is imported, as dotted names that may end in a name of the last module."""
     found = set()

@@ -9,13 +9,13 @@ from support.summaries import summary
 
 from pipeline import run
 from pipeline.cli import arguments
-from pipeline.cli.batch_lines import BODY_KEYS
-from pipeline.cli.conversations import CHAT_KEYS
 from pipeline.cli.lines import LINE_KEYS
 from pipeline.cli.metrics import Figures, to_text
 from pipeline.cli.prompts import Prompt
+from pipeline.cli.request_body import BODY_KEYS
 from pipeline.cli.rows import failed_row
 from pipeline.generation.settings import ROW_KEYS
+from pipeline.language.conversations import CHAT_KEYS
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 

@@ -12,6 +12,7 @@ from ..step import Step
 from ..tensors import Storage, Tensor
 
 SampleArgs: TypeAlias = dict[str, int]  # the struct of that name in shaders/args.h
+MASKED = 1 << 31  # of SamplePenalty.biases: the row has a mask; shaders/logits_penalty.metal has it, too
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Penalties:
 
     rows [R, 6] u32: struct SamplePenalty of shaders/args.h. bias_ids [R, n] u32 with bias_values [R, n]
     f32. history [slots, context] u32 has the token at each position of each row's slot; the row's
-    current token is put there by the step.
+    current token is put there by the step. masks [R, vocab / 32 rounded up] u32, for rows whose number of biases has
+    the bit MASKED: a bit per token, the lowest of a word first; a token whose bit is 0 cannot be drawn.
     """
 
     rows: Tensor
@@ -28,6 +30,7 @@ class Penalties:
     bias_values: Tensor
     history: Tensor
     slots: Tensor
+    masks: Tensor | None = None
 
 
 class Sampling(Step):
@@ -56,7 +59,7 @@ class Sampling(Step):
         step's number; with `finite` so does a row with a logit of +inf, which only a model that is damaged
         gives. logits [1, vocab] are every row's.
 
-        In this order, where given: `penalties` (bias, repetition, presence, frequency), temperature, and
+        In this order, where given: `penalties` (mask, bias, repetition, presence, frequency), temperature, and
         `filters` [R, 3] u32, struct SampleFilter (top-k, top-p, min-p). `logprobs` = n gives (result, top)
         with top [R, n, 2] u32: the n largest of softmax(logits) and their log-probabilities' bits. A row of
         `given` [R] u32 that is not OB_NONE is that row's token: its log-probability is wanted, and no draw.
@@ -253,10 +256,13 @@ class Sampling(Step):
         adjusted = self.scratch(name + ".adjusted", logits.shape)
         totals = self.scratch(name + ".totals", (self.rows, 3))
         marks = self.state(self.named(name + ".marks"), Storage.zeros(logits.shape, "u32"))
+        masks = penalties.masks
+        if masks is not None:
+            self.check_rows(masks, name, math.ceil(args["vocab"] / 32), dtype="u32")
         self.add(
             name + ".copy",
             "penalty_copy",
-            (logits, penalties.rows),
+            (logits, penalties.rows, self._bound(masks, penalties.rows)),
             (adjusted,),
             args,
             columns=math.ceil(args["vocab"] / _core.SAMPLE_PART),

@@ -1,14 +1,15 @@
-"""The conversations of prompt files: what a line may say of one, checked and brought into the form of templates."""
+"""Conversations: what callers and lines of files may say of one, checked and brought into the form of templates."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import PromptError
+from ..checkpoints.chat import Chat
+from ..errors import CheckpointError, PromptError
 
-__all__ = ["CHAT_KEYS", "chat_values", "checked_messages", "shown_text"]
+__all__ = ["CHAT_KEYS", "chat_values", "checked_messages", "rendered", "shown_text"]
 
 CHAT_KEYS = (
     "tools",
@@ -64,6 +65,18 @@ def chat_values(line: Mapping[str, Any]) -> dict[str, Any]:
     if continues and prompts:
         raise PromptError("has both add_generation_prompt and continue_final_message; leave one out")
     return found
+
+
+def rendered(chat: Chat, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+    """The conversation's text. Some templates tell a call of tools by its lack of content; others fail on it, and get
+    an empty one."""
+    try:
+        return chat.render(messages, **variables)
+    except CheckpointError:
+        if all(message.get("content") is not None for message in messages):
+            raise
+        filled = [message if message.get("content") is not None else {**message, "content": ""} for message in messages]
+        return chat.render(filled, **variables)
 
 
 def _continues(values: Mapping[str, Any]) -> bool:

@@ -1,0 +1,116 @@
+"""What a body asks for: its prompts as jobs, and how the answer is to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..cli.jobs import Job, JobMaker
+from ..cli.prompt import OPENAI, Prompt
+from ..cli.request_body import from_body
+from ..errors import PromptError, UsageError
+from ..language.tool_formats import ToolFormat
+from .errors import ApiError
+
+__all__ = ["MOST_PROMPTS", "Asked", "read_asked"]
+
+MOST_PROMPTS = 4096  # of one request; the seeds of prompts without one follow from their numbers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """jobs: one per prompt. stream: the answer comes in pieces; usage: with the tokens that it took. tools: those that
+    may be called."""
+
+    jobs: tuple[Job, ...]
+    chat: bool
+    stream: bool = False
+    usage: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def texts(self) -> int:
+        return sum(len(job.samples) for job in self.jobs)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(job.tokens) for job in self.jobs)
+
+
+def read_asked(
+    body: Mapping[str, Any], chat: bool, name: str, number: int, maker: JobMaker, form: ToolFormat | None
+) -> Asked:
+    """What the body of request `number` asks of the model `name`. ApiError where it cannot be had."""
+    body = {key: value for key, value in body.items() if value is not None}
+    model = body.get("model", name)
+    if model != name:
+        shown = f" {model[:80]!r}" if isinstance(model, str) else ""
+        raise ApiError(
+            404, f"there is no model{shown}; this server has {name!r}", code="model_not_found", param="model"
+        )
+    stream, usage = _stream(body)
+    body.pop("stream", None)
+    _choose_tools(body, form)
+    prompts = body.get("prompt")
+    several = isinstance(prompts, list) and bool(prompts) and not all(type(each) is int for each in prompts)
+    bodies = [body | {"prompt": each} for each in prompts] if isinstance(prompts, list) and several else [body]
+    if len(bodies) > MOST_PROMPTS:
+        raise ApiError(400, f"{len(bodies):,} prompts are too many; give at most {MOST_PROMPTS:,}", param="prompt")
+    if len(bodies) > 1 and body.get("echo"):
+        raise ApiError(400, "echo is for one prompt; give each prompt a request of its own", param="echo")
+    try:
+        jobs = tuple(_job(each, chat, number, at, maker) for at, each in enumerate(bodies))
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
+    return Asked(jobs, chat, stream, usage, tuple(body.get("tools", ())) if chat else ())
+
+
+def _job(body: Mapping[str, Any], chat: bool, number: int, at: int, maker: JobMaker) -> Job:
+    prompt = Prompt(number, number, f"request {number}", dialect=OPENAI)
+    if isinstance(body.get("prompt"), str):
+        prompt = replace(prompt, text=body["prompt"])
+    try:
+        prompt = from_body(prompt, body, chat, "")
+    except (PromptError, UsageError) as error:
+        raise ApiError(400, str(error)) from None
+    made = maker.make(prompt)
+    if isinstance(made, Job):
+        return made if not at else replace(made, prompt=replace(made.prompt, index=number + at))
+    message = made.error or ""
+    raise ApiError(400, message, code="context_length_exceeded" if "are too many for" in message else None)
+
+
+def _stream(body: Mapping[str, Any]) -> tuple[bool, bool]:
+    stream, options = body.get("stream", False), body.get("stream_options", {})
+    if not isinstance(stream, bool):
+        raise ApiError(400, "stream must be true or false", param="stream")
+    if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+        raise ApiError(400, 'stream_options must be an object such as {"include_usage": true}', param="stream_options")
+    if options and not stream:
+        raise ApiError(400, "stream_options is for streams; leave it out, or set stream", param="stream_options")
+    return stream, options.get("include_usage", False)
+
+
+def _choose_tools(body: dict[str, Any], form: ToolFormat | None) -> None:
+    """Brings tools into the form that templates take, and leaves out what asks for none of them."""
+    if body.get("tool_choice") == "none":
+        body.pop("tools", None)
+        del body["tool_choice"]
+    tools = body.get("tools")
+    if tools == []:
+        del body["tools"]
+    elif isinstance(tools, list):
+        _check_tools(tools)
+        if form is None:
+            message = "the form in which this model calls tools is not known here; leave tools out"
+            raise ApiError(400, message, param="tools")
+
+
+def _check_tools(tools: Sequence[object]) -> None:
+    for tool in tools:
+        function = (
+            tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
+        )
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            raise ApiError(400, 'tools: each is {"type": "function", "function": {"name": ...}}', param="tools")
