@@ -125,8 +125,8 @@ def read_rows(stream: BinaryIO, path: Path, scores: bool = False) -> KeptRows:
                 rows.add(key, digest(row_identity(row)), start, len(line))
                 if ("nll" in row) != scores:
                     raise UsageError(
-                        f"--resume: {path} line {number} is {'no row' if scores else 'a row'} of --eval, which this run "
-                        f"{'has' if scores else 'has not'}; give another file to --out"
+                        f"--resume: {path} line {number} is {'no row' if scores else 'a row'} of --eval, which this "
+                        f"run {'has' if scores else 'has not'}; give another file to --out"
                     )
                 if scores:
                     rows.score(int(row["scored_tokens"]), math.inf if row["nll"] is None else float(row["nll"]))
