@@ -84,8 +84,8 @@ def finished_row(
 ) -> Row:
     """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
-    top: for each token the largest log-probabilities, as (token, log-probability); None where nobody asks. sample: which
-    of the prompt's texts it has, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
+    top: for each token the largest log-probabilities, as (token, log-probability); None where nobody asks. sample: the
+    number of the prompt's text, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
     """
     row: Row = {"id": prompt.id, "index": prompt.index}
     if sample is not None:
