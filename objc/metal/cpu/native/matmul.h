@@ -242,7 +242,7 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
     const char *next = (const char *)w.words + first[0] * stride + ahead;  // the next tile, as a rule
     for (uint32_t g = 0; g < groups; g++, next += share) {
         uint32_t from = window(g / 8 * 8, groups);
-        prefetch_ahead(next, share);
+        for (size_t line = 0; line < share; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
 #if OB_HAS_512
         if (g % 8 == 0)
             load_scales(w.scales, first, groups, from, scale), load_scales(w.biases, first, groups, from, bias);
