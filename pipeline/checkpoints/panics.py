@@ -7,6 +7,7 @@ with what the tokenizer's file put into the message.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -46,8 +47,8 @@ def _held_back() -> Iterator[None]:
             yield
             return
         stack.callback(os.close, stderr)
-        kept = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-        os.dup2(kept.fileno(), 2)
+        kept = _file_of(os.getpid())
+        os.dup2(kept, 2)
         panicked = False
         try:
             yield
@@ -59,8 +60,20 @@ def _held_back() -> Iterator[None]:
                 with contextlib.suppress(OSError, ValueError):
                     sys.stderr.flush()
             os.dup2(stderr, 2)
-            kept.seek(0)
-            text = b"" if panicked else kept.read()
-            if text:
-                with contextlib.suppress(OSError):
-                    os.write(2, text)
+            size = os.lseek(kept, 0, os.SEEK_CUR)
+            if size:
+                text = os.pread(kept, size, 0)
+                os.lseek(kept, 0, os.SEEK_SET)
+                os.ftruncate(kept, 0)
+                if not panicked:
+                    with contextlib.suppress(OSError):
+                        os.write(2, text)
+
+
+@functools.lru_cache(maxsize=1)
+def _file_of(process: int) -> int:
+    """An empty file without a name. One serves all calls of a process, since making one costs more than most of them; a
+    process that is forked has its own, because both would write at one place."""
+    file, name = tempfile.mkstemp()
+    os.unlink(name)
+    return file

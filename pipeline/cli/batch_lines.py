@@ -31,12 +31,12 @@ def from_request(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
     try:
         asked = json.dumps([name, body], sort_keys=True)
         digest = hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
+        if not isinstance(name, str) or not name:
+            raise PromptError("custom_id must be a string, by which the row is found")
         chat = _is_chat(line, body)
         prompt = replace(prompt, wanted=Wanted(chat, False, digest))
         if isinstance(body.get("prompt"), str):
             prompt = replace(prompt, text=body["prompt"])
-        if not isinstance(name, str) or not name:
-            raise PromptError("custom_id must be a string, by which the row is found")
         unknown = [key for key in line if key not in _LINE]
         return from_body(replace(prompt, unknown=tuple(unknown)), body, chat, digest)
     except RecursionError:
@@ -46,11 +46,11 @@ def from_request(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
 
 
 def _is_chat(line: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    if line.get("method") not in (None, "POST"):
-        raise PromptError('method must be "POST"')
+    if line.get("method") != "POST":
+        raise PromptError('method must be "POST"' + ("" if "method" in line else ", and is not there"))
     url = line.get("url")
     if url is None:
-        return "messages" in body
+        raise PromptError(f"url is not there; give {CHATS if 'messages' in body else COMPLETIONS}")
     if url not in (CHATS, COMPLETIONS):
         raise PromptError(f"url: only {CHATS} and {COMPLETIONS} can be answered here")
     return bool(url == CHATS)

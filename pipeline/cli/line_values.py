@@ -24,14 +24,15 @@ def with_prompt(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
     if given == ["messages"]:
         messages = checked_messages(line["messages"])
         return replace(prompt, messages=messages, text=shown_text(messages[-1]))
-    tokens = line.get("tokens")
+    key, wanted = "tokens", "a list of token ids"
     if isinstance(line.get("prompt"), list):  # as OpenAI's completions allow it
-        tokens = line["prompt"]
-    if tokens is not None:
+        key, wanted = "prompt", "one string or one list of token ids; give each prompt its own line"
+    tokens = line.get(key)
+    if tokens is not None and (key == "tokens" or isinstance(tokens, list)):
         if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
-            raise PromptError("tokens must be a list of token ids")
+            raise PromptError(f"{key} must be {wanted}")
         if not tokens:
-            raise PromptError("tokens is empty; give at least one token")
+            raise PromptError(f"{key} is empty; give at least one token")
         return replace(prompt, tokens=tuple(tokens))
     if not isinstance(line.get("prompt"), str):
         raise PromptError("has neither prompt (a string) nor tokens (a list of ids) nor messages")

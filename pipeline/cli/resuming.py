@@ -105,11 +105,12 @@ class KeptRows:
         )
 
 
-def read_rows(stream: BinaryIO, path: Path) -> KeptRows:
-    """The rows of prompts that an earlier run finished, in the order of the file.
+def read_rows(stream: BinaryIO, path: Path, scores: bool = False) -> KeptRows:
+    """The rows of prompts that an earlier run finished, in the order of the file. `scores`: they are those of --eval.
 
     Left out are rows with `error`, whose prompts run again, and the end of a line that its run did not write to its
-    end. UsageError where the file has anything else.
+    end. UsageError where the file has anything else, such as rows of
+    the other kind.
     """
     rows = KeptRows(path)
     position = 0
@@ -122,7 +123,12 @@ def read_rows(stream: BinaryIO, path: Path) -> KeptRows:
             key = row_key(row)
             if not has_failed(row):
                 rows.add(key, digest(row_identity(row)), start, len(line))
-                if "nll" in row:
+                if ("nll" in row) != scores:
+                    raise UsageError(
+                        f"--resume: {path} line {number} is {'no row' if scores else 'a row'} of --eval, which this "
+                        f"run {'has' if scores else 'has not'}; give another file to --out"
+                    )
+                if scores:
                     rows.score(int(row["scored_tokens"]), math.inf if row["nll"] is None else float(row["nll"]))
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise UsageError(

@@ -37,7 +37,7 @@ class RowWriter:
 
     A file that has something is refused; with `overwrite` it is emptied, and with `resume` it keeps the rows of prompts
     that an earlier run finished, `kept`. It is locked until the writer is closed; UsageError where another run has it.
-    in_order: rows are put in input order at the end.
+    in_order: rows are put in input order at the end. scores: they are those of --eval.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class RowWriter:
         resume: bool = False,
         overwrite: bool = False,
         in_order: bool = True,
+        scores: bool = False,
     ) -> None:
         self.kept = KeptRows(Path())
         if stream is None:
@@ -54,7 +55,7 @@ class RowWriter:
                 raise ValueError("RowWriter: give a path or a stream")
             stream = _open(path)
             if resume:
-                stream, self.kept = _keep_rows(path, stream)
+                stream, self.kept = _keep_rows(path, stream, scores)
             elif is_file(stream.fileno()):
                 _empty(path, stream, overwrite)
         else:
@@ -185,11 +186,11 @@ def _put_in_order(path: Path, stream: BinaryIO, lengths: np.ndarray, order: np.n
         pass
 
 
-def _keep_rows(path: Path, stream: BinaryIO) -> tuple[BinaryIO, KeptRows]:
+def _keep_rows(path: Path, stream: BinaryIO, scores: bool) -> tuple[BinaryIO, KeptRows]:
     """The file with nothing but the rows of finished prompts, and those rows."""
     try:
         with open(path, "rb") as source:
-            rows = read_rows(source, path)
+            rows = read_rows(source, path, scores)
         size = sum(rows.lengths)
         if size != os.fstat(stream.fileno()).st_size:
             if not len(rows) or rows.starts[-1] + rows.lengths[-1] == size:  # which takes no room on the disk

@@ -78,14 +78,14 @@ def finished_row(
     tokens: Iterable[int],
     logprobs: Iterable[float],
     reason: str,
-    top: Sequence[Iterable[tuple[int, float]]] = (),
+    top: Sequence[Iterable[tuple[int, float]]] | None = None,
     sample: int | None = None,
     scored: Mapping[str, Any] = MappingProxyType({}),
 ) -> Row:
     """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
-    top: for each token the largest log-probabilities, as (token, log-probability), where asked for. sample: which of
-    the prompt's texts it has, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
+    top: for each token the largest log-probabilities, as (token, log-probability); None where nobody asks. sample: the
+    number of the prompt's text, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
     """
     row: Row = {"id": prompt.id, "index": prompt.index}
     if sample is not None:
@@ -97,20 +97,23 @@ def finished_row(
         "logprobs": [number(value) for value in logprobs],
         "finish_reason": reason,
     }
-    if top:
+    if top is not None:
         row["top_logprobs"] = [_pairs(pairs) for pairs in top]
     return row | dict(scored)
 
 
 def prompt_scores(
-    tokens: Sequence[int], logprobs: Sequence[float], top: Sequence[Iterable[tuple[int, float]]]
+    tokens: Sequence[int], logprobs: Sequence[float], top: Sequence[Iterable[tuple[int, float]]] | None
 ) -> dict[str, Any]:
-    """The keys of a row for the log-probabilities of its prompt's `tokens`, all but the first of which have some."""
+    """The keys of a row for the log-probabilities of its prompt's `tokens`, all but the first of which have some.
+
+    top: as in :func:`finished_row`.
+    """
     keys: dict[str, Any] = {
         "prompt_tokens": [int(token) for token in tokens],
         "prompt_logprobs": [None, *(number(value) for value in logprobs)],
     }
-    if top:
+    if top is not None:
         keys["prompt_top_logprobs"] = [None, *(_pairs(pairs) for pairs in top)]
     return keys
 

@@ -178,7 +178,9 @@ class _Run:
         if before is not None:
             check_record(path, before, record)
         in_order = settings.order == ORDERS[0]
-        writer = RowWriter(path, resume=settings.resume, overwrite=settings.overwrite, in_order=in_order)
+        writer = RowWriter(
+            path, resume=settings.resume, overwrite=settings.overwrite, in_order=in_order, scores=settings.evaluates
+        )
         stack.enter_context(writer)
         if before is None:
             if writer.rows:

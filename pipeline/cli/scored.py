@@ -8,7 +8,7 @@ from ..generation.scoring import Perplexity
 from .prompt import Prompt
 from .rows import Row, number
 
-__all__ = ["scored_row", "total"]
+__all__ = ["failed_score", "scored_row", "total"]
 
 
 def total(scores: Iterable[Perplexity]) -> Perplexity:
@@ -28,4 +28,18 @@ def scored_row(prompt: Prompt, text: str, score: Perplexity) -> Row:
         "scored_tokens": score.tokens,
         "nll": number(score.nll),
         "perplexity": number(score.value),
+    }
+
+
+def failed_score(prompt: Prompt, error: str, text: str | None = None) -> Row:
+    """The row of a text that was not scored, or not to its end: the same keys, and `error`."""
+    shown = prompt.text if text is None else text
+    return {
+        "id": prompt.id,
+        "index": prompt.index,
+        "prompt": shown,
+        "scored_tokens": 0,
+        "nll": None,
+        "perplexity": None,
+        "error": error,
     }

@@ -18,7 +18,7 @@ from .jobs import Job
 from .prompt import OPENAI, Prompt
 from .row_file import RowWriter
 from .rows import InOrder, Row, failed_row, finished_row, prompt_scores
-from .scored import scored_row, total
+from .scored import failed_score, scored_row, total
 from .settings import CheckedSettings
 
 __all__ = ["Session"]
@@ -155,8 +155,12 @@ class Session:
         else:
             text = cut(self._tokenizer.decode(event.tokens, job.before), job.stop)
             which = sample if job.of > 1 else None
-            tokens, logprobs, top = event.tokens, event.logprobs, event.top
-            scored = prompt_scores(job.tokens, event.prompt_logprobs, event.prompt_top) if job.scored else {}
+            tokens, logprobs = event.tokens, event.logprobs
+            top = event.top if self._most(job, "logprobs") else None
+            scored = {}
+            if job.scored:
+                likely = event.prompt_top if self._most(job, "prompt_logprobs") else None
+                scored = prompt_scores(job.tokens, event.prompt_logprobs, likely)
             row = finished_row(job.prompt, job.text, text, tokens, logprobs, event.reason, top, which, scored)
             self._write(running, row)
         if self._settings.streams and sample == 0:
@@ -164,13 +168,17 @@ class Session:
         self._close_if_done(running)
         self._display.done(len(event.tokens), job.max_tokens)
 
+    def _most(self, job: Job, name: str) -> int:
+        """How many probable tokens a prompt's row has in each place."""
+        return job.prompt.settings.get(name, getattr(self._settings, name)) or 0
+
     def fail(self, event: Failed) -> None:
         """A text of a prompt failed while it ran."""
         running, sample = self._ended(event.index)
         job = running.job
         if job.windows:
             if not running.failed:
-                self._write(running, failed_row(job.prompt, event.error, job.text))
+                self._write(running, failed_score(job.prompt, event.error, job.text))
         elif job.prompt.wanted is None:
             which = sample if job.of > 1 else None
             self._write(running, failed_row(job.prompt, event.error, job.text, which))
@@ -210,8 +218,13 @@ class Session:
         self._show(job.prompt.index, running.rows, job)
 
     def _fail_unused(self, prompt: Prompt) -> None:
-        is_request = OPENAI in (prompt.dialect, self._feed.prompts.dialect)
-        row = self._batch.failed(prompt, prompt.error or "") if is_request else failed_row(prompt, prompt.error or "")
+        error = prompt.error or ""
+        if OPENAI in (prompt.dialect, self._feed.prompts.dialect):
+            row = self._batch.failed(prompt, error)
+        elif self._settings.evaluates:
+            row = failed_score(prompt, error)
+        else:
+            row = failed_row(prompt, error)
         if self._writer is not None:
             self._writer.add(row)
         self.failed += 1

@@ -136,6 +136,12 @@ class Settings:
         complete = CheckedSettings(**(vars(self) | filled))
         _check_values(complete)
         _check_targets(complete)
+        for option, given in (
+            ("--logprobs", self.logprobs > 0),
+            ("--prompt-logprobs", self.prompt_logprobs is not None),
+        ):
+            if given and self.out is None:
+                raise UsageError(f"{option}: is part of rows; give --out, too")
         return complete if self.seed is not None else replace(complete, seed=self._own_seed())
 
     def _own_seed(self) -> int:

@@ -108,6 +108,8 @@ BAD_LINES = [
     ('{"tokens": [1.0]}', "token ids"),
     ('{"tokens": [true]}', "token ids"),
     ('{"tokens": "1 2"}', "token ids"),
+    ('{"prompt": ["a", "b"]}', "prompt must be one string or one list of token ids"),
+    ('{"prompt": []}', "prompt is empty"),
     ('{"prompt": "a", "id": 1.5}', "id must"),
     ('{"prompt": "a", "id": [1]}', "id must"),
     ('{"prompt": "a", "id": true}', "id must"),

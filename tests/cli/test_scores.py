@@ -57,9 +57,46 @@ def test_rows_with_log_probabilities_of_prompts(tmp_path):
     assert "prompt_top_logprobs" not in own and len(own["prompt_logprobs"]) == len(own["prompt_tokens"])
 
 
+def test_rows_have_the_keys_that_were_asked_for_where_nothing_stands_in_them(tmp_path):
+    lines = written(
+        tmp_path / "p.jsonl",
+        {"tokens": [3], "prompt_logprobs": 3, "logprobs": 2, "max_tokens": 0},
+        {"tokens": [3], "prompt_logprobs": 0, "max_tokens": 0},
+    )
+    assert run("--prompts", lines, "--out", tmp_path / "o.jsonl")[0] == 0
+    many, none = rows_of(tmp_path / "o.jsonl")
+    assert many["prompt_logprobs"] == [None] == many["prompt_top_logprobs"] and many["top_logprobs"] == []
+    assert none["prompt_logprobs"] == [None] and not {"prompt_top_logprobs", "top_logprobs"} & set(none)
+
+
+def test_rows_of_texts_that_cannot_be_scored_have_the_keys_of_scores(tmp_path):
+    texts, out = written(tmp_path / "p.jsonl", {"prompt": STORIES[0]}, {"tokens": [9999999]}), tmp_path / "o.jsonl"
+    assert run("--eval", "perplexity", "--prompts", texts, "--out", out)[0] == 1
+    scored, failed = rows_of(out)
+    assert set(failed) == {*scored, "error"} and failed["scored_tokens"] == 0 and failed["nll"] is None
+
+
+def test_rows_of_scores_and_of_texts_do_not_mix(tmp_path):
+    """With their record and without it, in both directions."""
+    texts = written(tmp_path / "p.txt", STORIES[0])
+    for made, other, words in (
+        (["--eval", "perplexity"], ["--max-tokens", 1], ("a row of --eval, which this run has not", '"perplexity"')),
+        (["--max-tokens", 1], ["--eval", "perplexity"], ("no row of --eval, which this run has", "was not given")),
+    ):
+        out = tmp_path / f"{len(made[0])}.jsonl"
+        assert run("--prompts", texts, "--out", out, *made)[0] == 0
+        code, _, err = run("--prompts", texts, "--out", out, "--resume", *other)
+        assert code == 2 and f"--eval was {'not given' if made[0] != '--eval' else words[1]}" in err
+        assert "--prompt-logprobs" not in err and "--context" not in err
+        (tmp_path / f"{out.name}.run").unlink()
+        code, _, err = run("--prompts", texts, "--out", out, "--resume", *other)
+        assert code == 2 and f"line 1 is {words[0]}" in err
+
+
 def test_echo(tmp_path):
     def request(name, **body):
-        return {"custom_id": name, "url": "/v1/completions", "body": {"prompt": "The fox", "max_tokens": 3, **body}}
+        body = {"prompt": "The fox", "max_tokens": 3, **body}
+        return {"custom_id": name, "method": "POST", "url": "/v1/completions", "body": body}
 
     requests = written(
         tmp_path / "p.jsonl",
@@ -150,6 +187,8 @@ def test_a_text_of_one_token(tmp_path):
         (["--stride", 4], "--stride: is for texts that are scored"),
         (["--max-tokens", 0], "--max-tokens 0: too small; give at least 1"),
         (["--prompt-logprobs", 65], "--prompt-logprobs 65: impossible"),
+        (["--prompt", "a", "--prompt-logprobs", 0], "--prompt-logprobs: is part of rows; give --out, too"),
+        (["--prompt", "a", "--logprobs", 2, "--json"], "--logprobs: is part of rows; give --out, too"),
     ],
 )
 def test_what_does_not_go_together(arguments, word):

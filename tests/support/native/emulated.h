@@ -42,6 +42,16 @@ inline V add_pairs(V sum, V a, V b) {
     return s.template vector<V>();
 }
 
+// vpdpbusd: bytes of a without a sign times those of b with one.
+inline __m512i add_quads(__m512i sum, __m512i a, __m512i b) {
+    Lanes<16> s(sum);
+    uint8_t x[64];
+    int8_t y[64];
+    memcpy(x, &a, sizeof x), memcpy(y, &b, sizeof y);
+    for (int i = 0; i < 64; i++) s.words[i / 4] += x[i] * y[i];
+    return s.vector<__m512i>();
+}
+
 inline __m512i splat(int32_t x) { return (__m512i)(Words{} + x); }
 inline __m512i load(const void *p) {
     __m512i v;
@@ -160,6 +170,7 @@ inline void multiply_tiles(int to, int a, int b) {
 
 #undef _mm512_srli_epi16  // without optimisation these two are macros
 #undef _mm512_slli_epi32
+#undef _mm512_dpbusd_epi32
 #undef _mm512_dpwssd_epi32
 #undef _mm256_dpwssd_epi32
 #undef _mm512_inserti64x4
@@ -199,6 +210,7 @@ inline void multiply_tiles(int to, int a, int b) {
 #define _mm512_add_ps(a, b) OB_EACH_FLOAT(_mm256_add_ps(x, y), a, b, b)
 #define _mm512_fmadd_ps(a, b, c) OB_EACH_FLOAT(_mm256_fmadd_ps(x, y, z), a, b, c)
 #define _mm512_madd_epi16(a, b) emulated::add_pairs<16>(emulated::splat(0), a, b)
+#define _mm512_dpbusd_epi32(sum, a, b) emulated::add_quads(sum, a, b)
 #define _mm512_dpwssd_epi32(sum, a, b) emulated::add_pairs<16, __m512i>(sum, a, b)
 #define _mm256_dpwssd_epi32(sum, a, b) emulated::add_pairs<8, __m256i>(sum, a, b)
 

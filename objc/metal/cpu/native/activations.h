@@ -11,16 +11,16 @@
 namespace OB_NAMESPACE {
 
 enum { BLOCK = 64, BLOCK_PAIRS = 32 };       // columns that are stored together, and their pairs
-enum { LEAST_TILE_ROWS = 8, MOST_FEW = 6 };  // rows: fewer go through vectors; more are never apart
+enum { LEAST_TILE_ROWS = 8, MOST_FEW = 6 };  // rows: fewer never go through tiles; more are never apart
 
 // Rows of activations in the order in which unpacking leaves weights: pairs of 16-bit integers, block by
 // block, all rows of a block behind each other. 4-bit weights come eight to a word d, as pairs
 // j = (8d + j, 8d + j + 4), and stand in the order [j][d]. 8-bit weights come four to a word: pairs
 // (4d + j, 4d + j + 2), in the order [half of the block][j][d].
 //
-// Where tiles multiply them, a row's block is two planes of 64 bytes instead, in the order of columns: the
-// signed high bytes, then the unsigned low bytes. With 4-bit weights, of each eight columns those with even
-// numbers come first, as unpacking leaves them.
+// For products of bytes, of tiles or of VNNI (quads.h), a row's block is two planes of 64 bytes instead, in the
+// order of columns: the signed high bytes, then the unsigned low bytes. With 4-bit weights, of each eight columns
+// those with even numbers come first, as unpacking leaves them.
 struct Activations {
     int32_t *pairs;  // columns that fill the last block are 0
     float *scales;   // of groups
@@ -30,7 +30,7 @@ struct Activations {
     // kernels that go from block to block of a row. More rows lie together, all of a block and of a group
     // behind each other. From one to the next, in elements:
     size_t block_step, row_step, scale_step, row_scale_step;
-    bool apart;
+    bool apart, planes;
 
     enum { SLACK = 3 * 4 * BLOCK_PAIRS };  // four blocks are read together, the last of which may not be there
 
@@ -45,17 +45,15 @@ struct Activations {
         return r;
     }
 
-    bool planes() const { return OB_HAS_TILES && !apart && rows >= LEAST_TILE_ROWS; }
-
     static size_t bytes(uint32_t rows, uint32_t inputs, uint32_t group) {
         size_t all = (size_t)rows * (blocks(inputs) * 4 * BLOCK_PAIRS + (inputs / group + 8) * 8);
         return (all + SLACK + 63) / 64 * 64;
     }
 
-    // Lays the arrays out at `memory`, up to `few` rows apart; gives what is behind them.
-    char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_, uint32_t few) {
+    // Lays the arrays out at `memory`, up to `few` rows apart, and more as planes or not; gives what is behind them.
+    char *place(char *memory, uint32_t rows_, uint32_t inputs_, uint32_t group_, uint32_t few, bool planes_) {
         rows = rows_, inputs = inputs_, group = group_, groups = inputs / group;
-        apart = rows <= few;
+        apart = rows <= few, planes = planes_ && !apart;
         block_step = apart ? (size_t)BLOCK_PAIRS : (size_t)rows * BLOCK_PAIRS;
         row_step = apart ? (size_t)blocks(inputs) * BLOCK_PAIRS : (size_t)BLOCK_PAIRS;
         scale_step = apart ? 1 : rows, row_scale_step = apart ? groups + 8 : 1;
@@ -118,7 +116,7 @@ OB_INLINE void store_planes(int32_t *block, int half, __m256i a, __m256i b) {
 template <int bits>
 OB_INLINE void store_half(const Activations &to, uint32_t column, uint32_t row, __m256i a, __m256i b) {
     int32_t *block = to.at(column / BLOCK, row);
-    if (to.planes()) store_planes<bits>(block, column % BLOCK != 0, a, b);
+    if (to.planes) store_planes<bits>(block, column % BLOCK != 0, a, b);
     else store_pairs<bits>(block, column % BLOCK != 0, a, b);
 }
 

@@ -52,7 +52,9 @@ static bool quantise_for(const Activations &to, uint32_t row, const float *x) {
         if (!q.start(x, 32)) return false;
         __m256i low = _mm256_setzero_si256(), high = low;
         __m256i a = q.sixteen(x, low), b = q.sixteen(x + 16, high);
-        store_order<F>(to.at(column / BLOCK, row), column % BLOCK != 0, !to.apart, a, b);
+        int32_t *block = to.at(column / BLOCK, row);
+        if (to.planes) store_planes<F::ORDER == WORDS ? 4 : 8>(block, column % BLOCK != 0, a, b);
+        else store_order<F>(block, column % BLOCK != 0, !to.apart, a, b);
         for (uint32_t i = 0; i < 32 / F::GROUP; i++) {
             __m256i total = F::GROUP == 32 ? _mm256_add_epi32(low, high) : i == 0 ? low : high;
             size_t at = to.scale_at(slot(column / F::GROUP + i), row);

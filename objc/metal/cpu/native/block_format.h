@@ -36,6 +36,7 @@ struct BlockFormat {
     static constexpr Order ORDER = order;            // of columns in pairs()
     static constexpr bool LANES = order != NATURAL;  // whether halves of vectors are groups
     static constexpr bool APART = apart;             // scales are bytes in an array of their own
+    static constexpr bool SMALL = true;              // integers below 128: bytes with a sign or without, as it suits
 };
 
 OB_INLINE __m256i load_bytes(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }

@@ -70,6 +70,7 @@ struct BlockQ5_1 : BlockFormat<32, 24, 32, HALVES> {
 
 // Integers with a sign, and 128 more so that none is negative.
 struct BlockQ8_0 : BlockFormat<32, 34, 32, NATURAL> {
+    static constexpr bool SMALL = false;
     OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
         const __m256i sign = _mm256_set1_epi8(-128);
         const uint8_t *first = at.block + 2 * BYTES * i + 2;

@@ -21,7 +21,8 @@ struct Blocks {
         : data((const uint8_t *)b[0]), scales(F::APART ? (const uint8_t *)b[1] : nullptr), columns(columns_),
           groups(columns_ / F::GROUP) {}
     static uint32_t group_of(uint32_t) { return F::GROUP; }
-    static uint32_t few(uint32_t) { return MOST_FEW; }
+    static uint32_t few(uint32_t) { return planes(3) ? 2 : MOST_FEW; }
+    static bool planes(uint32_t) { return OB_HAS_VNNI && F::SMALL; }
     static bool fits(uint32_t columns, uint32_t) { return columns % F::COLUMNS == 0; }
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 

@@ -193,6 +193,15 @@ struct GroupRows {
     }
 };
 
+// Reads `share` bytes of the next tile ahead. A line now and then from further on keeps the processor's own reading ahead
+// at work, which ends at every page.
+OB_INLINE void prefetch_ahead(const char *next, size_t share) {
+    for (size_t line = 0; line < share; line += 64) {
+        _mm_prefetch(next + line, _MM_HINT_T0);
+        if (line % 256 == 0) _mm_prefetch(next + line + 8192, _MM_HINT_T1);
+    }
+}
+
 template <int R, typename Work>
 OB_INLINE void multiply_count(uint32_t count, const Work &work, uint32_t row) {
     if constexpr (R > 1) {
@@ -267,6 +276,8 @@ OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], 
 
 #if OB_HAS_TILES
 #include "tiles.h"
+#elif OB_HAS_VNNI
+#include "quads.h"
 #endif
 
 namespace OB_NAMESPACE {
@@ -274,10 +285,10 @@ namespace OB_NAMESPACE {
 template <int bits, typename S, int group>
 OB_INLINE void multiply_any(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
 #if OB_HAS_TILES
-    if (x.planes()) {
-        multiply_by_tiles<bits, S, group>(w, first, x, y);
-        return;
-    }
+    if (x.planes && x.rows >= LEAST_TILE_ROWS) return multiply_by_tiles<bits, S, group>(w, first, x, y);
+#endif
+#if OB_HAS_VNNI
+    if constexpr (bits == 4) return multiply_by_quads<S, group>(w, first, x, y);
 #endif
     multiply_tile<bits, S, group>(w, first, x, y);
 }

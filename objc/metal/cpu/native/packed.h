@@ -44,7 +44,12 @@ struct Packed {
     // Columns of a scale, of a kernel whose arguments say `group`, and whether rows of so many are handled.
     static uint32_t group_of(uint32_t group) { return group; }
     // So many rows of activations, at most MOST_FEW, do not make up for unpacking weights for all.
-    static uint32_t few(uint32_t group) { return group == 32 ? 4 : 2; }
+    static uint32_t few(uint32_t group) {
+        if (OB_HAS_VNNI && bits == 4) return 1;
+        return group == 32 ? 4 : 2;
+    }
+    // Whether products of more rows are products of bytes: of 8-bit weights, which have no sign, those of tiles alone.
+    static bool planes(uint32_t rows) { return bits == 4 ? OB_HAS_VNNI : OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
     static bool fits(uint32_t columns, uint32_t group) {
         return (group == 32 || group == 64 || group == 128) && columns % group == 0;
     }

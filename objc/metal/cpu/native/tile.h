@@ -59,7 +59,7 @@ OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, floa
 // Lays out activations for products with matrices W of a kernel whose arguments say `group`.
 template <typename W>
 OB_INLINE char *place(Activations &a, char *memory, uint32_t rows, uint32_t inputs, uint32_t group) {
-    return a.place(memory, rows, inputs, W::group_of(group), W::few(group));
+    return a.place(memory, rows, inputs, W::group_of(group), W::few(group), W::planes(rows));
 }
 
 // How many rows go through together: as many as stay in the second cache. 0 where not even four fit the

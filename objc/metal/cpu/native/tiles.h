@@ -9,7 +9,7 @@
 #ifndef OB_NATIVE_TILES_H
 #define OB_NATIVE_TILES_H
 
-#include "matmul.h"
+#include "quads.h"
 
 namespace OB_NAMESPACE {
 
@@ -89,27 +89,6 @@ static __attribute__((noinline, unused)) void add_dots(const Sums16 &s, uint32_t
     else if (depth == 3) add_depth<3>(s, row, end);
     else if (depth == 2) add_depth<2>(s, row, end);
     else add_depth<1>(s, row, end);
-}
-
-// A group of the weights as tiles take it: for each four columns, in the order of Activations, a quad of bytes for
-// each row of weights.
-template <int bits, int group>
-OB_INLINE void unpack_quads(const uint8_t *const words[2], size_t stride, int32_t (*quads)[TILE]) {
-    enum { SIZE = bits == 4 && group == 32 ? 16 : 32, COLUMNS = SIZE * 8 / bits };
-    const __m512i low = _mm512_set1_epi32(0x0F0F0F0F);
-    for (int c = 0; c < group; c += COLUMNS) {
-        const uint8_t *sides[2] = {words[0] + c * bits / 8, words[1] + c * bits / 8};
-        __m512i v[8];
-        load_words<SIZE>(sides, stride, v);
-        for (int i = 0; i < SIZE / 4; i++) {
-            if (bits == 8) {
-                _mm512_store_si512(*quads++, v[i]);
-            } else {
-                _mm512_store_si512(*quads++, _mm512_and_si512(v[i], low));
-                _mm512_store_si512(*quads++, _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low));
-            }
-        }
-    }
 }
 
 // x has a group of the rows, from its high bytes on.
