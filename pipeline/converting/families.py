@@ -61,6 +61,11 @@ _QWEN3_NEXT = Family(
     taps=r"\.conv1d\.weight$",
     centred=r"(\.(input_layernorm|post_attention_layernorm|q_norm|k_norm)|^model\.norm)\.weight$",
 )
+_NEMOTRON = (
+    (r"^model\.embed_tokens\.", "backbone.embeddings."),
+    (r"^model\.norm\.", "backbone.norm_f."),
+    (r"^model\.", "backbone."),
+)
 SIGMOID = Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$")
 
 FAMILIES = {
@@ -82,6 +87,13 @@ FAMILIES = {
         renamed=tuple((rf"\.{old}\.weight$", f".{new}.weight") for old, new in _W),
         precise=r"feed_forward\.gate$",
         taps=r"\.conv\.weight$",
+    ),
+    "nemotron_h": Family(
+        stacked=r"(.*\.mixer)\.experts\.(\d+)\.(up_proj|down_proj)",
+        projections=(("up_proj", "fc1"), ("down_proj", "fc2")),
+        renamed=_NEMOTRON,
+        whole=r"\.mixer\.gate$",
+        taps=r"\.conv1d\.weight$",
     ),
     "mixtral": Family(stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)", projections=_W),
     "granitemoe": Family(

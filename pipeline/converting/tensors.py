@@ -107,7 +107,8 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
             )
     outputs = _stacks(tensors, family, source) if family.stacked else []
     for name, info in tensors.items():
-        outputs += _special(name, info, family, config, source) or [_one(_renamed(name, family), info)]
+        outputs += _special(name, info, family, config, source) or [_one(name, info)]
+    outputs = [replace(output, name=_renamed(output.name, family)) for output in outputs]
     _check_names(outputs, checkpoint.path)
     return sorted((_quantised(output, family, scheme) for output in outputs), key=_natural)
 

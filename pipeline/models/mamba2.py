@@ -1,4 +1,4 @@
-"""The layer of Mamba-2 (Dao & Gu 2024), as Granite 4 has it: its sizes, its weights and its steps."""
+"""The layer of Mamba-2 (Dao & Gu 2024), as Granite 4 and Nemotron-H have it: its sizes, its weights and its steps."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Sizes:
     conv_biased: bool
     biased: bool  # the projections
     limits: tuple[float, float]  # of dt
+    norm_groups: int = 1  # parts of a row that are normed apart
 
     @classmethod
     def read(cls, f: Fields, hidden: int, eps: float) -> Sizes:
@@ -111,5 +112,5 @@ def layer(
     y = pipe.ssm_scan(mixed, parts, w.slope, w.shift, w.skip, state, *of_rows, c.groups, dt_first=dt, limits=c.limits)
     if not pipe.lead(leading):
         return None
-    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=1, gate_at=Spread(), gates_inputs=True)
+    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=c.norm_groups, gate_at=Spread(), gates_inputs=True)
     return pipe.linear(y, w.output, w.output_bias, name="out_proj")
