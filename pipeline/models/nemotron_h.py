@@ -1,5 +1,5 @@
-"""Nemotron-H and Nemotron 3 (NVIDIA 2025; transformers' NemotronHForCausalLM): a layer is one branch behind one norm, which
-is Mamba-2, attention without positions, an MLP, or a mixture of experts. MLPs have no gate: down(relu(up(x))²)."""
+"""Nemotron-H and Nemotron 3 (NVIDIA 2025; transformers' NemotronHForCausalLM): a layer is one branch behind one norm.
+It is Mamba-2, attention without positions, an MLP, or a mixture of experts. MLPs have no gate: down(relu(up(x))²)."""
 
 from __future__ import annotations
 

@@ -154,15 +154,15 @@ def test_activations_and_biases(device, weights, activation, bias):
 def test_one_matrix_for_gate_and_up(device, format, grouped):
     """An MLP without a gate: relu². With the bits that two copies of the matrix give."""
     rng = np.random.default_rng(4)
-    layer = Layer(rng, 5, 96, 64, format, activation="relu", bias="f32")
-    layer.up_values, inputs = layer.gate_values, layer.inputs(rng, 7, 2)
+    layer = Layer(rng, 3, 32, 32, format, activation="relu", bias="f32")
+    layer.up_values, inputs = layer.gate_values, layer.inputs(rng, 5, 2)
     layer.biases = (layer.biases[0], layer.biases[0], layer.biases[2])
     layer.bias_values = (layer.bias_values[0], layer.bias_values[0], layer.bias_values[2])
     layer.up = layer.gate
-    y = run(device, 7, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    y = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
     layer.check(device, y, **inputs)
-    layer.up = Layer(np.random.default_rng(4), 5, 96, 64, format).gate
-    again = run(device, 7, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.up = Layer(np.random.default_rng(4), 3, 32, 32, format).gate
+    again = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
     assert again.tobytes() == y.tobytes()
 
 
@@ -170,7 +170,7 @@ def test_one_matrix_for_gate_and_up(device, format, grouped):
 def test_weights_that_count_on_inputs(device, format, grouped, activation):
     """Each expert gets the row times its weight; the row's result is the sum of theirs."""
     rng = np.random.default_rng(5)
-    layer = Layer(rng, 5, 96, 64, format, activation=activation)
+    layer = Layer(rng, 3, 32, 32, format, activation=activation)
     inputs = layer.inputs(rng, 6, 3)
     inputs["ids"][2, 1] = ref.NONE
 
