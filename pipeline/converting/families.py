@@ -23,6 +23,8 @@ class Family:
     stacked    modules of single experts: the expression finds the part of the name before them, the expert's number
                and its projection; `projections` names the stack's, below `stack`
     halves     a stack of gate and up in one tensor, the gate's rows first
+    joined     a matrix of gate and up, the gate's rows first, whose halves go below `stack`
+    plain      the layout where the configuration has no experts
     renamed    expressions and what the name becomes
     precise    modules that mlx-lm stores in 8 bits, in groups of 64
     whole      modules that it never quantises
@@ -37,6 +39,8 @@ class Family:
     stack: str = "switch_mlp"
     projections: tuple[tuple[str, str], ...] = ()
     halves: str | None = None
+    joined: str | None = None
+    plain: Family | None = None
     renamed: tuple[tuple[str, str], ...] = ()
     precise: str | None = None
     whole: str | None = None
@@ -100,6 +104,18 @@ FAMILIES = {
         halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
         renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
         precise=r"block_sparse_moe\.router\.layer$|self_attn\.o_proj$|mlp\.down_proj$|^lm_head$",
+    ),
+    "granitemoehybrid": Family(
+        halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
+        renamed=((r"\.block_sparse_moe\.output_linear\.weight$", ".block_sparse_moe.switch_mlp.down_proj.weight"),),
+        precise=r"router\.layer$",
+        taps=r"\.conv1d\.weight$",
+        plain=Family(
+            joined=r"(.*)\.shared_mlp\.input_linear\.weight",
+            stack="mlp",
+            renamed=((r"\.shared_mlp\.output_linear\.weight$", ".mlp.down_proj.weight"),),
+            taps=r"\.conv1d\.weight$",
+        ),
     ),
     "gemma4_text": Family(
         halves=r"(.*\.experts)\.gate_up_proj",

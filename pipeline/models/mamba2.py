@@ -22,7 +22,7 @@ INFINITY = {"__float__": "Infinity"}  # as transformers writes it
 
 @dataclass(frozen=True)
 class Sizes:
-    """Head h belongs to group h // (heads / groups)."""
+    """Head h belongs to group h // (heads / groups). The outputs of each group are normed apart."""
 
     hidden: int
     heads: int
@@ -34,7 +34,6 @@ class Sizes:
     conv_biased: bool
     biased: bool  # the projections
     limits: tuple[float, float]  # of dt
-    norm_groups: int = 1  # parts of a row that are normed apart
 
     @classmethod
     def read(cls, f: Fields, hidden: int, eps: float) -> Sizes:
@@ -112,5 +111,5 @@ def layer(
     y = pipe.ssm_scan(mixed, parts, w.slope, w.shift, w.skip, state, *of_rows, c.groups, dt_first=dt, limits=c.limits)
     if not pipe.lead(leading):
         return None
-    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=c.norm_groups, gate_at=Spread(), gates_inputs=True)
+    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=c.groups, gate_at=Spread(), gates_inputs=True)
     return pipe.linear(y, w.output, w.output_bias, name="out_proj")

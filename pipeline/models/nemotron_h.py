@@ -98,7 +98,6 @@ def _mamba(f: Fields, shape: dict[str, Any]) -> mamba2.Sizes:
         f.flag("use_conv_bias", True),
         f.flag("use_bias"),
         (f.number("time_step_min", 0.0) if f.config.get("time_step_min") else 0.0, math.inf),
-        norm_groups=groups,
     )
 
 

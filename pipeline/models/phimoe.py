@@ -33,7 +33,6 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         f.only(hidden_act="silu")
-        f.check(f.config.get("sliding_window") != 0, "sliding_window = 0 leaves no position to see; use null for all")
         mixture = f.mixture("num_local_experts") | {"top_k": 2}
         f.check(mixture["experts"] > 1, "num_local_experts = 1, but two experts are chosen; it must be at least 2")
         jitter = 0.0 if f.config.get("router_jitter_noise") == 0 else f.number("router_jitter_noise", 0.01)
@@ -43,7 +42,7 @@ class Config(Shape):
             **f.biases(),
             expert_hidden=f.whole("intermediate_size"),
             distance=2 * jitter,
-            window=f.whole("sliding_window", 0, least=0),
+            window=f.window(),
             head_biased=f.flag("lm_head_bias"),
         )
 

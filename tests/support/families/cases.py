@@ -263,7 +263,6 @@ CASES = {
             "residual_multiplier": 0.22,
             "logits_scaling": 1.5,
         },
-        seed="5 ",
     ),
     "nemotron_h": Case(
         "nemotron_h",
@@ -471,6 +470,10 @@ VARIANTS = {
     "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
     "olmoe_clipped": _variant("olmoe", {"num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": 0.75}),
     "granitemoe_biases": _variant("granitemoe", _BIASED),
+    "granitemoehybrid_dense": _variant(
+        "granitemoehybrid",
+        {"num_local_experts": 0, "num_experts_per_tok": 0, "mamba_proj_bias": True, "position_embedding_type": "rope"},
+    ),
     "nemotron_h_latent": _variant("nemotron_h", _LATENT_EXPERTS | {"time_step_min": 0.5, "norm_topk_prob": False}),
     "nemotron_h_dense": _variant(
         "nemotron_h",
