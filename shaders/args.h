@@ -214,8 +214,11 @@ struct ConvArgs {
     uint32_t silu;  // 1: outputs go through silu
 };
 
-// Key head h / (value_heads / key_heads) belongs to value head h. Number h of a row of β, or of α, is element
+// Key head h / (value_heads / key_heads) belongs to value head h, or with the bit OB_TILED in key_heads, which is no part
+// of the number, key head h % key_heads. Number h of a row of β, or of α, is element
 // first + h / group · step + h % group.
+#define OB_TILED 0x80000000u
+
 struct DeltaArgs {
     uint32_t rows, key_heads, value_heads, key_dim, value_dim;
     uint32_t group;

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..graph.builder import Pipeline
 from ..graph.steps.recurrent import Part, Spread
 from ..graph.tensors import Storage, Tensor
@@ -84,10 +82,13 @@ class Weights:
         self.output_bias = load.array(f"{prefix}.out_proj.bias", (c.hidden,)) if c.biased else None
         self.taps = delta.taps(load, f"{prefix}.conv1d.weight", c.channels, c.taps)
         self.bias = load.copied(f"{prefix}.conv1d.bias", (c.channels,)) if c.conv_biased else None
-        self.slope = load.copied(f"{prefix}.A_log", (c.heads,), lambda a: -np.exp(a))
+        self.slope = delta.slopes(load, f"{prefix}.A_log", c.heads)
         self.shift = load.copied(f"{prefix}.dt_bias", (c.heads,))
-        self.skip = load.copied(f"{prefix}.D", (c.heads,))
-        self.norm = load.copied(f"{prefix}.norm.weight", (c.inner,))
+        self.skip = load.copied(f"{prefix}.D", delta.per_head(load, f"{prefix}.D", c.heads), to=(c.heads,))
+        norm = f"{prefix}.norm.weight"  # GGUF files have the groups apart
+        stored = load.checkpoint.tensors.get(norm)
+        apart = stored is not None and len(stored.shape) == 2
+        self.norm = load.copied(norm, (c.groups, c.inner // c.groups) if apart else (c.inner,), to=(c.inner,))
 
 
 def layer(

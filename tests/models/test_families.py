@@ -97,8 +97,8 @@ def test_formats(stored_as, processor, tmp_path):
         model = p.load_model(checkpoint, device=processor)
         assert checkpoint.unused == ()
         check(model, name, 7)
-        if storage.startswith("Q"):
-            assert model.repacked_bytes == 0
+        if storage.startswith("Q"):  # a recurrent layer's vectors are copied
+            assert model.repacked_bytes < (model.mapped_bytes / 20 if CASES[name].recurrent else 1)
 
 
 def test_blocks_of_mxfp4(processor, tmp_path):

@@ -114,6 +114,13 @@ _DELTA = {
     "rope_parameters": _rope(1e6, partial_rotary_factor=0.25),
 }
 
+
+def _kinds(pattern: str) -> list[str]:
+    """Of the layers of Nemotron-H."""
+    words = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
+    return [words[sign] for sign in pattern]
+
+
 # Of Nemotron-H: a scan whose rows are no multiple of the hidden size.
 _MAMBA = {"mamba_num_heads": 6, "mamba_head_dim": 48, "n_groups": 3, "ssm_state_size": 40, "chunk_size": 16}
 
@@ -191,7 +198,7 @@ CASES = {
             ],
             "linear_num_value_heads": 4,
             "linear_key_head_dim": 24,
-            "linear_value_head_dim": 40,
+            "linear_value_head_dim": 64,
             "linear_conv_kernel_dim": 3,
             "num_experts": 6,
             "num_experts_per_tok": 2,
@@ -268,7 +275,7 @@ CASES = {
         "nemotron_h",
         {
             "num_hidden_layers": "absent",
-            "layers_block_type": ["linear_attention", "moe", "full_attention", "linear_attention", "mlp", "moe"],
+            "layers_block_type": _kinds("MEM*EM*E"),
             "n_routed_experts": 6,
             "num_experts_per_tok": 2,
             "n_group": 3,
@@ -474,16 +481,13 @@ VARIANTS = {
         "granitemoehybrid",
         {"num_local_experts": 0, "num_experts_per_tok": 0, "mamba_proj_bias": True, "position_embedding_type": "rope"},
     ),
-    "nemotron_h_latent": _variant("nemotron_h", _LATENT_EXPERTS | {"time_step_min": 0.5, "norm_topk_prob": False}),
+    "nemotron_h_latent": _variant(
+        "nemotron_h",
+        _LATENT_EXPERTS | {"layers_block_type": _kinds("ME*M-E"), "time_step_min": 0.5, "norm_topk_prob": False},
+    ),
     "nemotron_h_dense": _variant(
         "nemotron_h",
-        {
-            "layers_block_type": ["mlp", "full_attention", "mlp", "linear_attention", "full_attention"],
-            "conv_kernel": 3,
-            "head_dim": 40,
-            "n_groups": 1,
-            "mamba_head_dim": 24,
-        },
+        {"layers_block_type": _kinds("-*-M*"), "conv_kernel": 3, "head_dim": 40, "n_groups": 1, "mamba_head_dim": 24},
     ),
     "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
     "gemma3_biases": _variant("gemma3_text", _BIASED),

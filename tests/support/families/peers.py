@@ -82,6 +82,33 @@ VARIANTS = {
         },
         {},
     ),
+    # keys and values of one length
+    "qwen3_next": (
+        "llama_cpp",
+        {"linear_value_head_dim": 32},
+        {
+            "in_proj_qkvz.weight": [512, 256],
+            "conv1d.weight": [320, 1, 4],
+            "linear_attn.norm.weight": [32],
+            "out_proj.weight": [256, 192],
+        },
+    ),
+    "qwen3_5_moe_text": (
+        "llama_cpp",
+        {"linear_key_head_dim": 64},
+        {"in_proj_qkv.weight": [512, 256], "conv1d.weight": [512, 1, 3]},
+    ),
+    "qwen3_5_text": (
+        "llama_cpp",
+        {"linear_value_head_dim": 128},
+        {
+            "in_proj_qkv.weight": [640, 256],
+            "in_proj_z.weight": [384, 256],
+            "conv1d.weight": [640, 1, 4],
+            "linear_attn.norm.weight": [128],
+            "out_proj.weight": [256, 384],
+        },
+    ),
     # windows in layers that follow no period
     "gemma3_text": (
         "mlx_lm",
