@@ -174,7 +174,7 @@ def taps(load: Loader, name: str, channels: int, count: int) -> Storage:
     """The taps of a convolution as its kernel takes them, [count, channels]."""
     stored = load.checkpoint.tensors.get(name)
     turned = stored is not None and tuple(stored.shape[-1:]) == (1,)  # as MLX has them
-    shape = (channels, count, 1) if turned else (channels, 1, count)
+    shape: tuple[int, ...] = (channels, count, 1) if turned else (channels, 1, count)
     if stored is not None and len(stored.shape) == 2:  # GGUF
         shape = channels, count
     return load.copied(name, shape, lambda values: values.reshape(channels, count).T, (count, channels))

@@ -94,6 +94,7 @@ _GRANITE = {
     "logits_scaling": "logit_scale",
     "shared_intermediate_size": "expert_shared_feed_forward_length",
 }
+_LFM2 = {"norm_eps": "attention.layer_norm_rms_epsilon", "conv_L_cache": "shortconv.l_cache"}
 _NEMOTRON = Family(
     "nemotron_h",
     names.NEMOTRON_H,
@@ -177,6 +178,16 @@ FAMILIES = {
         _SILU,
         ("ssm.inner_size", "ssm.time_step_rank"),
         layout=Layout(rope_pairs=True, slopes=True),
+    ),
+    "lfm2": Family("lfm2", names.LFM2, _LFM2, {"block_auto_adjust_ff_dim": False}),
+    "lfm2moe": Family(
+        "lfm2_moe",
+        names.LFM2,
+        _LFM2
+        | _QWEN
+        | {"num_dense_layers": "leading_dense_block_count", "routed_scaling_factor": "expert_weights_scale"},
+        {"num_dense_layers": 0, "norm_topk_prob": True},
+        _EXPERTS,
     ),
     "nemotron_h": _NEMOTRON,
     "nemotron_h_moe": _NEMOTRON,

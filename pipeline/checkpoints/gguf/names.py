@@ -9,6 +9,7 @@ from collections.abc import Mapping
 __all__ = ["tensor_name"]
 
 MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+MODEL |= {"token_embd_norm": "model.embedding_norm"}  # LFM2's last norm
 
 ATTENTION = {
     "attn_q": "self_attn.q_proj",
@@ -119,6 +120,22 @@ _MAMBA = {
     "ssm_norm": "norm",
     "ssm_out": "out_proj",
 }
+LFM2 = (
+    {stem: f"self_attn.{name}_proj" for stem, name in (("attn_q", "q"), ("attn_k", "k"), ("attn_v", "v"))}
+    | {stem: name.replace("mlp", "feed_forward") for stem, name in DENSE.items()}
+    | _experts("feed_forward.gate", "feed_forward.switch_mlp")
+    | {
+        "attn_norm": "operator_norm",
+        "ffn_norm": "ffn_norm",
+        "attn_output": "self_attn.out_proj",
+        "attn_q_norm": "self_attn.q_layernorm",
+        "attn_k_norm": "self_attn.k_layernorm",
+        "shortconv.conv": "conv.conv",
+        "shortconv.in_proj": "conv.in_proj",
+        "shortconv.out_proj": "conv.out_proj",
+        "exp_probs_b.bias": "feed_forward.expert_bias",
+    }
+)
 GRANITE_HYBRID = GRANITE_MOE | {stem: f"mamba.{name}" for stem, name in _MAMBA.items()}
 NEMOTRON_H = {
     "attn_norm": "norm",

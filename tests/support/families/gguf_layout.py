@@ -33,6 +33,8 @@ ARCHITECTURES = {
     "qwen3_5_text": "qwen35",
     "granitemoehybrid": "granitehybrid",
     "nemotron_h": "nemotron_h_moe",
+    "lfm2": "lfm2",
+    "lfm2_moe": "lfm2moe",
 }
 NO_ROPE = {"rope_theta": 1e4, "rope_type": "default"}
 
@@ -163,7 +165,8 @@ def _gguf_name(tensor: str, names: dict[str, str]) -> str:
     parts = tensor.split(".")
     layer, rest = (f"blk.{parts[2]}.", ".".join(parts[3:])) if tensor.startswith("model.layers.") else ("", tensor)
     if rest in names:  # a matrix, by its module; or a name with its suffix, or without any
-        return layer + names[rest] + ("" if "." in names[rest] or names[rest] in BARE else ".weight")
+        whole = names[rest].endswith((".bias", ".scale", ".weight")) or names[rest] in BARE
+        return layer + names[rest] + ("" if whole else ".weight")
     module, _, suffix = rest.rpartition(".")
     return f"{layer}{names[module]}.{suffix}"
 

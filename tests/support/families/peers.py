@@ -109,6 +109,9 @@ VARIANTS = {
             "out_proj.weight": [256, 384],
         },
     ),
+    # a convolution without biases; weights of experts that nothing scales
+    "lfm2": ("llama_cpp", {"conv_bias": False}, {"conv.bias": None, "in_proj.bias": None, "out_proj.bias": None}),
+    "lfm2_moe": ("llama_cpp", {"routed_scaling_factor": 1.0}, {}),
     # windows in layers that follow no period
     "gemma3_text": (
         "mlx_lm",
@@ -249,6 +252,7 @@ def made_for(name: str, package: str) -> dict:
         tensor: next((size for end, size in shapes.items() if tensor.endswith(end)), shape)
         for tensor, shape in made["tensors"].items()
     }
+    sizes = {tensor: size for tensor, size in sizes.items() if size is not None}  # None: the peer has no such tensor
     made = {"config": made["config"] | config, "tensors": sizes}
     return made | {"tensors": sizes | _further(sizes, golden.load(name)[0]["config"], made["config"])}
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from support import gguf_files as files
+from support.families.cases import TAPS
 from support.families.grid import Grid
 
 from pipeline.checkpoints.text_part import RENAMED, text_name
@@ -19,11 +20,21 @@ def rearranged(family, matrices: dict[str, Grid], vectors: dict, config: dict) -
                 made[name.replace("qkvz", part)] = Grid(grid.q[rows], grid.scale[rows])
         else:
             made[name] = grid
+    made = {_usual(name): grid for name, grid in made.items()}
     changed = {text_name(name, prefixes): value for name, value in vectors.items()}
     if family.layout.tiled:
         made = {name: _tiled_matrix(name, grid, sizes) for name, grid in made.items()}
         changed = {name: _tiled_vector(name, value, sizes) for name, value in changed.items()}
     return made, {name: _vector(name, value, config, sizes is None) for name, value in changed.items()}
+
+
+def _usual(name: str) -> str:
+    """LFM2's parts of an MLP have other names than those of most."""
+    module, _, part = name.rpartition(".")
+    return f"{module}.{PARTS[part]}" if part in PARTS and module.endswith("feed_forward") else name
+
+
+PARTS = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
 
 
 class _Sizes:
@@ -72,7 +83,7 @@ def _tiled_vector(name: str, value: np.ndarray, sizes: _Sizes) -> np.ndarray:
 
 
 def _vector(name: str, value: np.ndarray, config: dict, mamba: bool) -> np.ndarray:
-    if name.endswith("conv1d.weight"):
+    if name.endswith(TAPS):
         return np.ascontiguousarray(value.reshape(len(value), -1))
     if name.endswith("A_log"):
         value = -np.exp(value)
@@ -98,6 +109,12 @@ def metadata(architecture: str, config: dict) -> dict:
     kinds = config.get("layers_block_type") or config.get("layer_types") or []
     heads = [config["num_key_value_heads"] * (kind in ("full_attention", "attention")) for kind in kinds]
     counts = {"attention.head_count_kv": files.array(files.U32, heads)}
+    if architecture.startswith("lfm2"):
+        length, multiple = config["intermediate_size"], config.get("block_multiple_of", 1)
+        if config.get("block_auto_adjust_ff_dim"):
+            length = -(-int(2 * length / 3) // multiple) * multiple
+        keys = {"shortconv.l_cache": config["conv_L_cache"], "feed_forward_length": length}
+        return counts | keys | ({"expert_gating_func": 2} if architecture == "lfm2moe" else {})
     if architecture == "granitehybrid":
         inner, turns = config["mamba_expand"] * config["hidden_size"], config["position_embedding_type"] == "rope"
         return counts | {"ssm.inner_size": inner, "rope.scaling.finetuned": turns}
