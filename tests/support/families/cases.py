@@ -18,7 +18,7 @@ COMMON = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
-GAINS = {"embed_tokens": 16.0, "embeddings": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
+GAINS = {"embed_tokens": 16.0, "backbone.embeddings": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
 RECURRENT = {"linear_attention", "conv", "mamba"}  # layers that are
 TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
