@@ -97,6 +97,7 @@ def main() -> int:
     add("--context", type=int, default=128)
     add("--tokens", type=int, default=128)
     add("--batch", type=int, nargs="+", default=[1])
+    add("--prefill", type=int, nargs="*", default=[], help="measure prompts of so many tokens, too")
     add("--repeats", type=int, default=5)
     add("--kv-cache", default="f16")
     add("--folder", type=Path, default=Path("/dev/shm"))
@@ -120,7 +121,29 @@ def main() -> int:
         head = sum(info.nbytes for name, info in checkpoint.tensors.items() if name.startswith("lm_head."))
         for batch in options.batch:
             show(options, model, batch, reader, shape.layers, head)
+        for tokens in options.prefill:
+            show_prefill(options, model, tokens)
     return 0
+
+
+def show_prefill(options, model, tokens: int) -> None:
+    """Measures and prints the processing of a prompt."""
+    work = Workload("pp", tokens, 1, 0)
+    prompts = work.prompts(0, model.vocab_size)
+    with closing(Onebuf(model, 0.7, 0, options.kv_cache)) as side:
+        side.prepare(work)
+        side.measure(work, prompts)
+        seconds = [side.measure(work, prompts) for _ in range(options.repeats)]
+        if options.steps:
+            from pipeline.benching.steps import time_steps
+
+            print(time_steps(side, work, prompts, statistics.median(seconds)))
+    speeds = [work.total / s for s in seconds]
+    print(
+        f"{options.shape}, {options.bits} bits, {options.layers} layers, prefill of {tokens}: "
+        f"{statistics.median(speeds):.0f} tok/s (runs {', '.join(f'{s:.0f}' for s in speeds)})",
+        flush=True,
+    )
 
 
 def show(options, model, batch: int, reader, distinct: int, head: int) -> None:

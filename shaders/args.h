@@ -16,6 +16,9 @@
 // Threads of a GPU's threadgroup for a tile of a projection, and for a tile of the experts' sums.
 #define OB_LINEAR_THREADS 256
 #define OB_DOWN_THREADS 512
+// The same for weights in MLX's affine format.
+#define OB_AFFINE_THREADS 128
+#define OB_AFFINE_DOWN_THREADS 768
 
 // Threads of a GPU's threadgroup that norms a row.
 #define OB_NORM_THREADS 512

@@ -3,17 +3,11 @@
 
 using namespace metal;
 
-// h = act(gate · x, up · x) of one (row, k) pair for a tile of outputs; 0 where there is no expert.
+// h = act(gate · x, up · x) of one (row, k) pair for outputs begin … end - 1.
 template <typename W>
-METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
-                             constant ExpertArgs &args, Stage stage, Place place) {
+METAL_FUNC void gate_up_any(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint begin,
+                            uint end, constant ExpertArgs &args, Stage stage, Place place) {
     const uint O = SimdRow<typename W::Row>::gate_up;
-    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
-    if (id >= args.experts) {
-        OB_ROLLED
-        for (uint output = begin + place.thread_index; output < end; output += place.threads) h[output] = 0;
-        return;
-    }
     OB_ROLLED
     for (uint first = begin; first < end; first += O * place.groups) {
         uint output = first + O * place.group;
@@ -30,6 +24,48 @@ METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases,
             h[output + o] = activated(g, u, biases, id, output + o, args);
         }
     }
+}
+
+#ifdef __METAL_CUDA__
+// The same by tensor cores.
+template <bool aligned, typename W>
+METAL_FUNC void gate_up_tensor(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint begin,
+                               uint end, constant ExpertArgs &args, Stage stage, Place place) {
+    typedef GateUpTile<W, aligned> Tile;
+    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
+    Tile products(gate, up, id, begin, end, args, place);
+    products.template multiply<false>(TensorInputs{x, 0}, 1, memory, place);
+    uint o = place.thread_index;
+    if (begin + o < end)
+        h[begin + o] = activated(products.product(0, 0, o, memory), products.product(1, 0, o, memory), biases, id,
+                                 begin + o, args);
+}
+
+#endif
+
+// The outputs of a tile; 0 where there is no expert.
+template <typename W>
+METAL_FUNC void gate_up_tile(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint tile,
+                             constant ExpertArgs &args, Stage stage, Place place) {
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    if (id >= args.experts) {
+        OB_ROLLED
+        for (uint output = begin + place.thread_index; output < end; output += place.threads) h[output] = 0;
+        return;
+    }
+#ifdef __METAL_CUDA__
+    if constexpr (TensorRow<typename W::Row>::exists) {
+        if (!tensors_fit(gate, place)) {
+            metallib_apart([=] { gate_up_any(gate, up, x, biases, h, id, begin, end, args, stage, place); });
+        } else if (tensors_aligned(gate, x) && tensors_aligned(up, x)) {
+            gate_up_tensor<true>(gate, up, x, biases, h, id, begin, end, args, stage, place);
+        } else {
+            metallib_apart([=] { gate_up_tensor<false>(gate, up, x, biases, h, id, begin, end, args, stage, place); });
+        }
+        return;
+    }
+#endif
+    gate_up_any(gate, up, x, biases, h, id, begin, end, args, stage, place);
 }
 
 // An id that is neither an expert nor OB_NONE makes its row fail. The pair's first tile reports it.
@@ -61,7 +97,7 @@ experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(
 
 // `experts_gate_up` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS), user_annotation("resident threads: 512")]] kernel void
 experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                        device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
                        device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
@@ -70,14 +106,14 @@ experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *ga
                        device float *h [[buffer(10)]], device atomic_uint *status [[buffer(11)]],
                        constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
                        OB_PLACE_PARAMETERS) {
-    OB_STAGE_MEMORY;
+    OB_AFFINE_STAGE_MEMORY;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
     gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                  Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
-                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
+                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
@@ -98,7 +134,14 @@ struct DownMemory {
 #ifndef __METAL_CPU__
     uint ids[OB_MAX_TOP_K];
     float weights[OB_MAX_TOP_K];
-    float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];
+    float products[OB_MAX_TOP_K * OB_LINEAR_OUTPUTS];  // by tensor cores: those of shares
+#endif
+};
+
+// For weights in MLX's affine format.
+struct AffineDownMemory : DownMemory {
+#ifdef __METAL_CUDA__
+    TensorStage<1> stages[OB_AFFINE_DOWN_THREADS / 32];
 #endif
 };
 
@@ -137,20 +180,39 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
     }
 }
 #else
-// Computes a tile of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]). Simdgroups share the products of all
-// experts with blocks of outputs; then threads add them up, with k in order.
-template <typename W>
-METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
-                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
-                          threadgroup DownMemory &memory, Place place) {
-    const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
-    uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
+// y = Σ_k weight[k] · (product of k + bias), with k in order; a product is the sum of `shares` numbers.
+METAL_FUNC void add_experts(uint shares, device const ushort *bias, device float *y, uint begin, uint count,
+                            constant ExpertArgs &args, threadgroup DownMemory &memory, Place place) {
+    threadgroup_barrier(mem_flags::mem_threadgroup);
     OB_ROLLED
-    for (uint k = place.thread_index; k < args.top_k; k += place.threads) {
-        memory.ids[k] = ids[k];
-        memory.weights[k] = weights[k];
+    for (uint i = place.thread_index; i < args.top_k * OB_LINEAR_OUTPUTS; i += place.threads) {
+        uint k = i / OB_LINEAR_OUTPUTS, o = i % OB_LINEAR_OUTPUTS, id = memory.ids[k];
+        if (id >= args.experts || o >= count) continue;
+        threadgroup float *parts = memory.products + k * shares * OB_LINEAR_OUTPUTS + o;
+        float product = 0;
+        OB_ROLLED
+        for (uint share = 0; share < shares; share++) product += parts[share * OB_LINEAR_OUTPUTS];
+        parts[0] = add_bias(product, bias, args.bias, ulong(id) * args.outputs + begin + o);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+    OB_ROLLED
+    for (uint o = place.thread_index; o < count; o += place.threads) {
+        float sum = 0;
+        OB_ROLLED
+        for (uint k = 0; k < args.top_k; k++) {
+            if (memory.ids[k] < args.experts)
+                sum = add_expert(sum, memory.weights[k], memory.products[k * shares * OB_LINEAR_OUTPUTS + o]);
+        }
+        y[begin + o] = sum;
+    }
+}
+
+// Computes outputs begin to begin + count - 1 of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]). Simdgroups share
+// the products of all experts with blocks of outputs; then threads add them up, with k in order.
+template <typename W>
+METAL_FUNC void down_any(W down, device const float *h, device const ushort *bias, device float *y, uint begin,
+                         uint count, constant ExpertArgs &args, threadgroup DownMemory &memory, Place place) {
+    const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
     OB_ROLLED
     for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
         uint k = i / blocks, first = i % blocks * O, id = memory.ids[k];
@@ -162,20 +224,74 @@ METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids,
         for (uint o = place.lane; o < O; o += place.width)
             memory.products[k * OB_LINEAR_OUTPUTS + first + o] = sum_at<O>(sums, o);
     }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
+    add_experts(1, bias, y, begin, count, args, memory, place);
+}
+
+#ifdef __METAL_CUDA__
+// The same by tensor cores. A simdgroup has the chunks that are one share of an expert's product, then those of another;
+// see weights/tensor_tile.h.
+template <bool aligned, typename W>
+METAL_FUNC void down_tensor(W down, device const float *h, device const ushort *bias, device float *y, uint begin,
+                            uint count, constant ExpertArgs &args, threadgroup AffineDownMemory &memory, Place place) {
+    typedef typename W::Row Row;
+    typedef TensorRow<Row> Tensor;
+    threadgroup TensorStage<1> &stage = memory.stages[place.group];
+    uint chunks = args.inputs / Tensor::chunk, shares = min(chunks, uint(OB_TENSOR_SHARES)), all = args.top_k * shares;
+    uint lane = place.lane, output = lane / 4;
     OB_ROLLED
-    for (uint o = place.thread_index; o < count; o += place.threads) {
-        float sum = 0;
+    for (uint share = place.group; share < all; share += place.groups) {
+        uint k = share / shares, id = memory.ids[k];
+        if (id >= args.experts) continue;
+        Row rows[2];
+        for (uint i = 0; i < 2; i++)
+            rows[i] = down.row(ulong(id) * args.outputs + begin + min(output + 8 * i, count - 1));
+        float sums[2] = {0, 0};
         OB_ROLLED
-        for (uint k = 0; k < args.top_k; k++) {
-            uint id = memory.ids[k];
-            if (id >= args.experts) continue;
-            float product = memory.products[k * OB_LINEAR_OUTPUTS + o];
-            product = add_bias(product, bias, args.bias, ulong(id) * args.outputs + begin + o);
-            sum = add_expert(sum, memory.weights[k], product);
+        for (uint chunk = share % shares; chunk < chunks; chunk += OB_TENSOR_SHARES) {
+            Tensor held;
+            held.template load<aligned>(rows, chunk, lane);
+            metal::metallib_barrier();
+            stage_octet<Tensor, aligned>(h + ulong(k) * args.inputs + chunk * Tensor::chunk, 0, stage, lane);
+            metal::metallib_barrier();
+            float own[2];
+            held.multiply(stage, 1, lane, own);
+            for (uint r = 0; r < 2; r++) sums[r] += own[r];
         }
-        y[begin + o] = sum;
+        for (uint r = 0; r < 2; r++) {
+            if (lane % 4 == 0) memory.products[share * OB_LINEAR_OUTPUTS + output + 8 * r] = sums[r];
+        }
     }
+    add_experts(shares, bias, y, begin, count, args, memory, place);
+}
+
+#endif
+
+template <typename W, typename Memory>
+METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
+                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
+                          threadgroup Memory &memory, Place place) {
+    uint begin = tile * OB_LINEAR_OUTPUTS, count = min(uint(OB_LINEAR_OUTPUTS), args.outputs - begin);
+    OB_ROLLED
+    for (uint k = place.thread_index; k < args.top_k; k += place.threads) {
+        memory.ids[k] = ids[k];
+        memory.weights[k] = weights[k];
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+#ifdef __METAL_CUDA__
+    typedef TensorRow<typename W::Row> Tensor;
+    if constexpr (Tensor::exists) {
+        uint shares = min(args.inputs / Tensor::chunk, uint(OB_TENSOR_SHARES));
+        if (!Tensor::fits(down.row(0)) || args.top_k * shares > OB_MAX_TOP_K) {
+            metallib_apart([=, &memory] { down_any(down, h, bias, y, begin, count, args, memory, place); });
+        } else if (tensors_aligned(down, h)) {
+            down_tensor<true>(down, h, bias, y, begin, count, args, memory, place);
+        } else {
+            metallib_apart([=, &memory] { down_tensor<false>(down, h, bias, y, begin, count, args, memory, place); });
+        }
+        return;
+    }
+#endif
+    down_any(down, h, bias, y, begin, count, args, memory, place);
 }
 #endif
 
@@ -196,12 +312,12 @@ template <typename T>
 
 // `experts_down` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_DOWN_THREADS)]] kernel void experts_down_affine(
+[[max_total_threads_per_threadgroup(OB_AFFINE_DOWN_THREADS)]] kernel void experts_down_affine(
     device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]], device const S *biases [[buffer(2)]],
     device const float *h [[buffer(3)]], device const uint *ids [[buffer(4)]],
     device const float *weights [[buffer(5)]], device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]],
     constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup DownMemory memory;
+    threadgroup AffineDownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
     down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,

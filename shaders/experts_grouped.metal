@@ -96,12 +96,9 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
 }
 
 template <typename W>
-METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs,
-                               device const uint *offsets, Biases biases, device float *h, uint3 at,
-                               constant ExpertArgs &args, Stage stage, Place place) {
-    if (at.y >= args.experts) return;
-    Group group = {0, args.rows};
-    if (!args.dense) group = group_of(offsets, at.y, args);
+METAL_FUNC void gate_up_any(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
+                            device float *h, Group group, uint3 at, constant ExpertArgs &args, Stage stage,
+                            Place place) {
     for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         if (count == 1) {
@@ -110,6 +107,71 @@ METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const
             gate_up_rows<OB_LINEAR_ROWS>(gate, up, x, pairs, biases, h, i, count, at.y, at.x, args, stage, place);
         }
     }
+}
+
+#ifdef __METAL_CUDA__
+// The rows of the pairs from a position on.
+struct PairInputs {
+    device const float *x;
+    device const uint *pairs;
+    uint first, inputs, pair_count, top_k;
+    bool dense;
+    METAL_FUNC device const float *row(uint r) const {
+        uint i = first + r;
+        return x + ulong(dense ? i : min(pairs[i], pair_count - 1) / top_k) * inputs;
+    }
+};
+
+// All positions of an expert by tensor cores.
+template <bool aligned, typename W>
+METAL_FUNC void gate_up_tensor(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
+                               device float *h, Group group, uint3 at, constant ExpertArgs &args, Stage stage,
+                               Place place) {
+    typedef GateUpTile<W, aligned> Tile;
+    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
+    uint begin = at.x * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    Tile products(gate, up, at.y, begin, end, args, place);
+    PairInputs inputs = {x, pairs, group.begin, args.inputs, args.rows * args.top_k, args.top_k, args.dense != 0};
+    OB_ROLLED
+    while (true) {
+        uint count = min(uint(OB_TENSOR_ROWS), group.end - inputs.first);
+        products.template multiply<false>(inputs, count, memory, place);
+        OB_ROLLED
+        for (uint i = place.thread_index; i < count * OB_LINEAR_OUTPUTS; i += place.threads) {
+            uint r = i / OB_LINEAR_OUTPUTS, o = i % OB_LINEAR_OUTPUTS;
+            if (begin + o >= end) continue;
+            float g = products.product(0, r, o, memory), u = products.product(1, r, o, memory);
+            h[ulong(inputs.first + r) * args.outputs + begin + o] = activated(g, u, biases, at.y, begin + o, args);
+        }
+        inputs.first += count;
+        if (inputs.first >= group.end) return;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+}
+#endif
+
+template <typename W>
+METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs,
+                               device const uint *offsets, Biases biases, device float *h, uint3 at,
+                               constant ExpertArgs &args, Stage stage, Place place) {
+    if (at.y >= args.experts) return;
+    Group group = {0, args.rows};
+    if (!args.dense) group = group_of(offsets, at.y, args);
+    if (group.begin >= group.end) return;
+#ifdef __METAL_CUDA__
+    if constexpr (TensorRow<typename W::Row>::exists) {
+        if (!tensors_fit(gate, place)) {
+            metallib_apart([=] { gate_up_any(gate, up, x, pairs, biases, h, group, at, args, stage, place); });
+        } else if (tensors_aligned(gate, x) && tensors_aligned(up, x)) {
+            gate_up_tensor<true>(gate, up, x, pairs, biases, h, group, at, args, stage, place);
+        } else {
+            metallib_apart(
+                [=] { gate_up_tensor<false>(gate, up, x, pairs, biases, h, group, at, args, stage, place); });
+        }
+        return;
+    }
+#endif
+    gate_up_any(gate, up, x, pairs, biases, h, group, at, args, stage, place);
 }
 
 // h[i] = act(gate[e] · x[row] + gate_bias[e], up[e] · x[row] + up_bias[e]), where pairs[i] is a pair of that row and e.
@@ -130,7 +192,7 @@ experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [
 
 // `experts_gate_up_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS), user_annotation("resident threads: 512")]] kernel void
 experts_gate_up_grouped_affine(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
                                device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
                                device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
@@ -139,10 +201,10 @@ experts_gate_up_grouped_affine(device const uint *gate [[buffer(0)]], device con
                                device const ushort *up_bias [[buffer(10)]], device float *h [[buffer(11)]],
                                constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
                                OB_PLACE_PARAMETERS) {
-    OB_STAGE_MEMORY;
+    OB_AFFINE_STAGE_MEMORY;
     gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
                    Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
-                   Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
+                   Biases{gate_bias, up_bias}, h, at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // `experts_activate` by position: those behind the last expert's pairs, which nothing wrote, are left alone.
@@ -184,21 +246,74 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
 }
 
 template <typename W>
+METAL_FUNC void down_any(W down, device const float *h, device const uint *pairs, device const ushort *bias,
+                         device float *z, ulong first, Group group, uint tile, constant ExpertArgs &args, Stage stage,
+                         Place place) {
+    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
+        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
+        device const float *in = h + ulong(i) * args.inputs;
+        if (count == 1) {
+            down_rows<1>(down, in, pairs + i, bias, z, count, first, tile, args, stage, place);
+        } else {
+            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, bias, z, count, first, tile, args, stage, place);
+        }
+    }
+}
+
+#ifdef __METAL_CUDA__
+// The same by tensor cores.
+template <bool aligned, typename W>
+METAL_FUNC void down_tensor(W down, device const float *h, device const uint *pairs, device const ushort *bias,
+                            device float *z, ulong first, Group group, uint tile, constant ExpertArgs &args,
+                            Stage stage, Place place) {
+    typedef TensorTile<1, OB_TENSOR_SHARES, typename W::Row, aligned> Tile;
+    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
+    Tile products;
+    for (uint i = 0; i < 2; i++) products.rows[0][i] = down.row(first + min(begin + place.lane / 4 + 8 * i, end - 1));
+    products.begin(args.inputs);
+    uint first_position = group.begin;
+    OB_ROLLED
+    while (true) {
+        uint count = min(uint(OB_TENSOR_ROWS), group.end - first_position);
+        device const float *in = h + ulong(first_position) * args.inputs;
+        products.template multiply<false>(TensorInputs{in, args.inputs}, count, memory, place);
+        OB_ROLLED
+        for (uint i = place.thread_index; i < count * OB_LINEAR_OUTPUTS; i += place.threads) {
+            uint r = i / OB_LINEAR_OUTPUTS, o = i % OB_LINEAR_OUTPUTS;
+            if (begin + o >= end) continue;
+            z[ulong(pair_at(pairs, first_position + r, args)) * args.outputs + begin + o] =
+                add_bias(products.product(0, r, o, memory), bias, args.bias, first + begin + o);
+        }
+        first_position += count;
+        if (first_position >= group.end) return;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+}
+#endif
+
+template <typename W>
 METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
                             device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args,
                             Stage stage, Place place) {
     if (at.y >= args.experts) return;
     ulong first = ulong(at.y) * args.outputs;
     Group group = group_of(offsets, at.y, args);
-    for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
-        uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
-        device const float *in = h + ulong(i) * args.inputs;
-        if (count == 1) {
-            down_rows<1>(down, in, pairs + i, bias, z, count, first, at.x, args, stage, place);
+    if (group.begin >= group.end) return;
+#ifdef __METAL_CUDA__
+    if constexpr (TensorRow<typename W::Row>::exists) {
+        if (!tensors_fit(down, place)) {
+            metallib_apart([=] { down_any(down, h, pairs, bias, z, first, group, at.x, args, stage, place); });
+        } else if (tensors_aligned(down, h)) {
+            down_tensor<true>(down, h, pairs, bias, z, first, group, at.x, args, stage, place);
         } else {
-            down_rows<OB_LINEAR_ROWS>(down, in, pairs + i, bias, z, count, first, at.x, args, stage, place);
+            metallib_apart(
+                [=] { down_tensor<false>(down, h, pairs, bias, z, first, group, at.x, args, stage, place); });
         }
+        return;
     }
+#endif
+    down_any(down, h, pairs, bias, z, first, group, at.x, args, stage, place);
 }
 
 // z[pairs[i]] = down[e] · h[i] + bias[e], where e is the expert of pairs[i].
@@ -217,16 +332,16 @@ experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [
 
 // `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS), user_annotation("resident threads: 768")]] kernel void
+[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS), user_annotation("resident threads: 512")]] kernel void
 experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
                             device const S *biases [[buffer(2)]], device const float *h [[buffer(3)]],
                             device const uint *pairs [[buffer(4)]], device const uint *offsets [[buffer(5)]],
                             device const ushort *bias [[buffer(6)]], device float *z [[buffer(7)]],
                             constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
-    OB_STAGE_MEMORY;
+    OB_AFFINE_STAGE_MEMORY;
     down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
-                args, OB_STAGE, OB_PLACE);
+                args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.

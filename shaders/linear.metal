@@ -24,7 +24,7 @@ METAL_FUNC void linear_block(W weight, device const float *x, thread const Outpu
 
 // Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
 // inputs. A row's result is the same, whether it is computed alone or with others.
-template <typename W>
+template <uint, typename W>
 METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
                             uint row_tile, Stage, Place place) {
     uint first = row_tile * OB_LINEAR_ROWS;
@@ -74,22 +74,76 @@ METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output
     }
 }
 
-// Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
-// inputs. A row's result is the same, whether it is computed alone or with others.
+// Computes a tile of OB_LINEAR_OUTPUTS outputs for `count` ≤ OB_LINEAR_ROWS rows from `row` on. Simdgroups share the
+// outputs, lanes share the inputs. A row's result is the same, whether it is computed alone or with others.
 template <typename W>
+METAL_FUNC void linear_any(W weight, device const float *x, thread const Output &out, uint row, uint count, uint inputs,
+                           uint tile, Stage stage, Place place) {
+    typedef SimdRow<typename W::Row> Outputs;
+    if (count == 1) {
+        linear_rows<Outputs::one, 1>(weight, x, out, row, count, inputs, tile, stage, place);
+    } else if (count == 2) {
+        linear_rows<Outputs::many, 2>(weight, x, out, row, count, inputs, tile, stage, place);
+    } else {
+        linear_rows<Outputs::many, 4>(weight, x, out, row, count, inputs, tile, stage, place);
+    }
+}
+
+#ifdef __METAL_CUDA__
+// A tile by tensor cores, for `count` ≤ OB_TENSOR_ROWS rows.
+template <uint shares, bool aligned, typename W>
+METAL_FUNC void linear_tensor(W weight, device const float *x, thread const Output &out, uint row, uint count,
+                              uint inputs, uint tile, Stage stage, Place place) {
+    typedef TensorTile<1, shares, typename W::Row, aligned> Tile;
+    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
+    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, out.outputs);
+    Tile products;
+    for (uint i = 0; i < 2; i++) products.rows[0][i] = weight.row(min(begin + place.lane / 4 + 8 * i, end - 1));
+    products.begin(inputs);
+    products.template multiply<true>(TensorInputs{x + ulong(row) * inputs, inputs}, count, memory, place);
+    uint o = place.thread_index % OB_LINEAR_OUTPUTS;
+    OB_ROLLED
+    for (uint r = place.thread_index / OB_LINEAR_OUTPUTS; r < count; r += place.threads / OB_LINEAR_OUTPUTS) {
+        if (begin + o < end) write_output(out, row + r, begin + o, products.product(0, r, o, memory));
+    }
+}
+
+// Row tiles that one threadgroup computes by tensor cores, in place of those behind it: as many as leave a GPU busy.
+METAL_FUNC uint tensor_row_tiles(uint rows, uint outputs) {
+    uint tiles = (rows + OB_LINEAR_ROWS - 1) / OB_LINEAR_ROWS * ((outputs + OB_LINEAR_OUTPUTS - 1) / OB_LINEAR_OUTPUTS);
+    return clamp(tiles / OB_TENSOR_BUSY, 1u, uint(OB_TENSOR_ROWS / OB_LINEAR_ROWS));
+}
+#endif
+
+// shares: simdgroups of the threadgroup.
+template <uint shares, typename W>
 METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
                             uint row_tile, Stage stage, Place place) {
-    typedef SimdRow<typename W::Row> Outputs;
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
     uint count = min(rows - first, uint(OB_LINEAR_ROWS));
-    if (count == 1) {
-        linear_rows<Outputs::one, 1>(weight, x, out, first, count, inputs, tile, stage, place);
-    } else if (count == 2) {
-        linear_rows<Outputs::many, 2>(weight, x, out, first, count, inputs, tile, stage, place);
-    } else {
-        linear_rows<Outputs::many, 4>(weight, x, out, first, count, inputs, tile, stage, place);
+#ifdef __METAL_CUDA__
+    typedef TensorRow<typename W::Row> Tensor;
+    if constexpr (Tensor::exists) {
+        typename W::Row row = weight.row(0);
+        if (!Tensor::fits(row) || place.groups != shares) {
+            metallib_apart([=] { linear_any(weight, x, out, first, count, inputs, tile, stage, place); });
+            return;
+        }
+        uint merged = tensor_row_tiles(rows, out.outputs) * OB_LINEAR_ROWS;
+        first = row_tile * merged;
+        if (first >= rows) return;
+        count = min(rows - first, merged);
+        if (Tensor::is_aligned(row) && is_aligned(x)) {
+            linear_tensor<shares, true>(weight, x, out, first, count, inputs, tile, stage, place);
+        } else {
+            metallib_apart(
+                [=] { linear_tensor<shares, false>(weight, x, out, first, count, inputs, tile, stage, place); });
+        }
+        return;
     }
+#endif
+    linear_any(weight, x, out, first, count, inputs, tile, stage, place);
 }
 #endif
 
@@ -114,22 +168,23 @@ linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]]
        device const float *gate [[buffer(4)]], device float *y [[buffer(5)]], constant LinearArgs &args [[buffer(6)]],
        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
-    linear_tile(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x,
-                at.y, OB_STAGE, OB_PLACE);
+    linear_tile<OB_LINEAR_THREADS / 32>(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args),
+                                        args.rows, args.inputs, at.x, at.y, OB_STAGE, OB_PLACE);
 }
 
 // `linear` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
 [[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
-  user_annotation("resident threads: 768; early: weight, scales, biases")]] kernel void
+  user_annotation("resident threads: 512; early: weight, scales, biases")]] kernel void
 linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
               device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
               device const ushort *bias [[buffer(4)]], device const float *add [[buffer(5)]],
               device const float *gate [[buffer(6)]], device float *y [[buffer(7)]],
               constant LinearArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    OB_STAGE_MEMORY;
-    linear_tile(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
-                linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y, OB_STAGE, OB_PLACE);
+    OB_AFFINE_STAGE_MEMORY;
+    linear_tile<OB_LINEAR_THREADS / 32>(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
+                                        linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y,
+                                        OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // linear3 multiplies one input by three matrices, such as query, key and value, in one dispatch. The grid has the
@@ -172,15 +227,15 @@ linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(
         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
-    linear_tile(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
-                one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile, at.y, OB_STAGE,
-                OB_PLACE);
+    linear_tile<OB_LINEAR_THREADS / 32>(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
+                                        one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
+                                        args.inputs, tile, at.y, OB_STAGE, OB_PLACE);
 }
 
 // `linear3` for weights in MLX's affine format: packed integers, scales and biases.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
-  user_annotation("resident threads: 768; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, "
+[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS),
+  user_annotation("resident threads: 512; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, "
                   "scales2, biases2")]] kernel void
 linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
                device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
@@ -192,12 +247,12 @@ linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0
                device float *y1 [[buffer(14)]], device float *y2 [[buffer(15)]],
                constant Linear3Args &args [[buffer(16)]], uint3 at [[threadgroup_position_in_grid]],
                OB_PLACE_PARAMETERS) {
-    OB_STAGE_MEMORY;
+    OB_AFFINE_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
     Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
                            one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
-    linear_tile(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, args.inputs, tile,
-                at.y, OB_STAGE, OB_PLACE);
+    linear_tile<OB_AFFINE_THREADS / 32>(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
+                                        args.inputs, tile, at.y, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                   \

@@ -65,6 +65,8 @@ struct Stage {};
 #define OB_STAGE_MEMORY
 #define OB_STAGE \
     Stage {}
+#define OB_AFFINE_STAGE_MEMORY
+#define OB_AFFINE_STAGE OB_STAGE
 
 template <typename Row>
 struct SimdRow {
@@ -78,6 +80,9 @@ METAL_FUNC void simd_products(thread const Row *w, bool, thread const Inputs<R> 
     dots<O, R>(w, x, 0, 1, sums);
 }
 #else
+#ifdef __METAL_CUDA__
+#include "weights/tensor_tile.h"
+#endif
 struct Stage {
     threadgroup metal::float4 *quads;
     threadgroup float *sums;

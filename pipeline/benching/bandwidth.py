@@ -77,14 +77,17 @@ class Bandwidth:
 
 
 class Reader:
-    """Reads a buffer of `nbytes` with all threads, pass after pass."""
+    """Reads a buffer of `nbytes` with all threads, pass after pass.
 
-    def __init__(self, device: Device, nbytes: int | None = None) -> None:
+    private: it is in the device's own memory, where it has some; else in memory that the host sees, too, which such a
+    device reads over its link."""
+
+    def __init__(self, device: Device, nbytes: int | None = None, *, private: bool = True) -> None:
         if nbytes is None:
             nbytes = buffer_bytes() if device.unified else min(OWN_BYTES, max(LEAST_BYTES, device.free_bytes() // 2))
         nbytes = -(-nbytes // MIB) * MIB
         try:
-            self._read = _kernel_reader(device, nbytes)
+            self._read = _kernel_reader(device, nbytes, private)
             how = "kernel"
         except CompileError:
             self._read = _numpy_reader(device.threads or cores(), nbytes)
@@ -108,11 +111,11 @@ def buffer_bytes() -> int:
     return max(sizes)
 
 
-def _kernel_reader(device: Device, nbytes: int) -> Callable[[], float]:
+def _kernel_reader(device: Device, nbytes: int, private: bool) -> Callable[[], float]:
     library = device.core.compile(SOURCE)
     kernel = library.kernel("read_words")
     parts = nbytes // (4 * PART_WORDS)
-    data, sums = device.core.buffer(nbytes, private=True), device.core.buffer(4 * parts)
+    data, sums = device.core.buffer(nbytes, private=private), device.core.buffer(4 * parts)
     fill = library.kernel("fill_words")  # it also gives every page memory of its own
     threads = min(THREADS, kernel.threads, fill.threads)
     device.core.chain(

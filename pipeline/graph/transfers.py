@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
@@ -108,17 +109,18 @@ def upload(device: Device, copies: Iterable[Copy], progress: Callable[[int], Non
     `progress` gets the bytes of each piece. While a piece is copied, the system reads the next one from its file.
     """
     pieces = list(_pieces(copies))
-    for piece, following in zip(pieces, [*pieces[1:], None]):
-        if following is not None:
-            _advise(following, "MADV_WILLNEED")
-        views = [copy.view() for copy in piece]
-        try:
-            device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
-        finally:
-            for view in views:  # so that the map can be closed
-                view.release()
-        _advise(piece, "MADV_DONTNEED")
-        progress(sum(copy.nbytes for copy in piece))
+    with ThreadPoolExecutor(1) as beside:  # pages are given back while the next piece is copied
+        for piece, following in zip(pieces, [*pieces[1:], None]):
+            if following is not None:
+                _advise(following, "MADV_WILLNEED")
+            views = [copy.view() for copy in piece]
+            try:
+                device.core.upload([(copy.buffer, copy.at, view) for copy, view in zip(piece, views)])
+            finally:
+                for view in views:  # so that the map can be closed
+                    view.release()
+            beside.submit(_advise, piece, "MADV_DONTNEED")
+            progress(sum(copy.nbytes for copy in piece))
 
 
 def _pieces(copies: Iterable[Copy]) -> Iterator[list[Copy]]:

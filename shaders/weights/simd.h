@@ -19,6 +19,25 @@
     threadgroup float stage_sums[OB_STAGE_QUADS * 32 / 4]
 #define OB_STAGE \
     Stage { stage_quads, stage_sums }
+// A kernel for MLX's affine format uses its stage so, or as the memory of tensor cores.
+#ifdef __METAL_CUDA__
+struct AffineStage {
+    metal::float4 quads[OB_STAGE_QUADS * 33];
+    float sums[OB_STAGE_QUADS * 32 / 4];
+    metal::float4 more[1200];
+};
+METAL_FUNC Stage stage_in(threadgroup AffineStage &memory) { return {memory.quads, memory.sums}; }
+template <typename Memory>
+METAL_FUNC threadgroup Memory &tensor_memory(Stage stage) {
+    static_assert(sizeof(Memory) <= sizeof(AffineStage), "the stage has room");
+    return *reinterpret_cast<threadgroup Memory *>(stage.quads);
+}
+#define OB_AFFINE_STAGE_MEMORY threadgroup AffineStage affine_stage
+#define OB_AFFINE_STAGE stage_in(affine_stage)
+#else
+#define OB_AFFINE_STAGE_MEMORY OB_STAGE_MEMORY
+#define OB_AFFINE_STAGE OB_STAGE
+#endif
 
 // Each of n numbers becomes its sum over the lanes of the simdgroup.
 template <uint n>

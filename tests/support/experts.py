@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import Blocks, Quantized
 from support import reference as ref
-from support.kernels import DOT, activations, assert_close, has_native, matrix, stored, stored_activations
+from support.kernels import DOT, activation_steps, activations, assert_close, matrix, stored, stored_activations
 
 
 class Layer:
@@ -82,7 +82,7 @@ class Layer:
         g, u = (weight @ x + bias[expert] for weight, bias in zip((gate, up), self.bias_values))
         inner, extra = ref.activate(g, u, self.activation), float(self.activation == "swiglu_oai")
         second = stored_activations(device, inner * (1 + DOT), self.down, down, "experts_down")
-        if not any(has_native(device, "experts_gate_up", weight) for weight in (self.gate, self.up)):
+        if not any(activation_steps(device, "experts_gate_up", weight) for weight in (self.gate, self.up)):
             return second
         dg = stored_activations(device, x, self.gate, gate, "experts_gate_up") + DOT * np.abs(g)
         du = stored_activations(device, x, self.up, up, "experts_gate_up") + DOT * np.abs(u)

@@ -105,13 +105,31 @@ def has_native(device, kernel, weight):
     return device.kernel(f"{kernel}_{as_weight(weight, kernel).format}").native
 
 
+def activation_steps(device, kernel, weight):
+    """Steps from 0 to a group's largest activation where a kernel makes them integers of 16 bits; 0: it does not."""
+    if not isinstance(weight, (Blocks, Quantized)):
+        return 0
+    if has_native(device, kernel, weight):
+        return 32767
+    return 32512 if on_tensor_cores(device, weight) else 0
+
+
+def on_tensor_cores(device, weight):
+    """Whether tensor cores make products with this matrix: see shaders/weights/tensor.h."""
+    if device.name.partition(":")[0] != "cuda" or not isinstance(weight, Quantized) or weight.group_size != 64:
+        return False
+    words = weight.weight.shape[-1]  # of 32 bits
+    return weight.bits in (4, 8) and weight.biases is not None and words % 32 == 0 and words >= 96
+
+
 def stored_activations(device, x, weight, values, kernel="linear"):
-    """What it may cost that native kernels multiply quantised weights by 16-bit activations: half a step of a
-    group's largest element, times each weight's size. 0 where the shader runs, or weights are floats."""
-    if not isinstance(weight, (Blocks, Quantized)) or not has_native(device, kernel, weight):
+    """What it may cost that kernels multiply quantised weights by 16-bit activations: half a step of a
+    group's largest element, times each weight's size. 0 where they do not, or weights are floats."""
+    count = activation_steps(device, kernel, weight)
+    if count == 0:
         return 0
     group = 32 if isinstance(weight, Blocks) else weight.group_size
-    steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / 32767
+    steps = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, group).max(-1) / count
     return np.repeat(steps, group, -1) / 2 @ np.abs(values).swapaxes(-1, -2)
 
 
