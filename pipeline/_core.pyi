@@ -40,6 +40,8 @@ NONE: Final[int]
 STORED: Final[dict[str | None, int]]
 ACTIVATIONS: Final[dict[str, int]]
 GATE_ALONE: Final[int]
+CHUNKED: Final[int]
+TILED: Final[int]
 
 class Handle:
     """One object of the core, which ``close()`` gives back."""

@@ -42,8 +42,9 @@ MAX_LOGPROBS = OB_MAX_LOGPROBS
 NONE = <uint32_t>OB_NONE
 # How a bias is stored, by dtype, and what gate and up become, by name.
 STORED = {None: OB_NOT_STORED, "f32": OB_STORED_F32, "f16": OB_STORED_F16, "bf16": OB_STORED_BF16}
-ACTIVATIONS = {"silu": OB_SILU, "gelu_tanh": OB_GELU_TANH, "swiglu_oai": OB_SWIGLU_OAI}
+ACTIVATIONS = {"silu": OB_SILU, "gelu_tanh": OB_GELU_TANH, "swiglu_oai": OB_SWIGLU_OAI, "relu": OB_RELU}
 GATE_ALONE = OB_GATE_ALONE
+CHUNKED, TILED = <uint32_t>OB_CHUNKED, <uint32_t>OB_TILED
 
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",

@@ -186,6 +186,9 @@ cdef extern from "args.h":
         OB_GELU_TANH
         OB_SWIGLU_OAI
         OB_GATE_ALONE
+        OB_RELU
+        OB_CHUNKED
+        OB_TILED
         OB_SAMPLE_PART
         OB_SAMPLE_BLOCK
         OB_SAMPLE_LIST

@@ -82,12 +82,14 @@
 #define OB_STORED_F16 2
 #define OB_STORED_BF16 3
 
-// The activation joins gate and up: silu(gate) · up, gelu(gate) · up by the tanh formula, or the form of gpt-oss.
+// The activation joins gate and up: silu(gate) · up, gelu(gate) · up by the tanh formula, the form of gpt-oss, or
+// relu(gate) · up, which is relu² of an MLP without a gate: its gate and up are one matrix.
 // OB_GATE_ALONE is the gate itself: up counts for nothing, and `experts_activate` joins the two later.
 #define OB_SILU 0
 #define OB_GELU_TANH 1
 #define OB_SWIGLU_OAI 2  // min(gate, limit) · σ(alpha · gate) · (up within ± limit, plus 1)
 #define OB_GATE_ALONE 3
+#define OB_RELU 4
 #define OB_SWIGLU_ALPHA 1.702f
 #define OB_SWIGLU_LIMIT 7.0f
 
@@ -152,17 +154,21 @@ struct HeadArgs {
     float clip;  // above 0: numbers are limited to ±clip
 };
 
+#define OB_CHUNKED 0x80000000u
+
 struct AttentionArgs {
     uint32_t rows, heads, kv_heads, head_dim, v_dim;
     uint32_t v_row;         // numbers in a row of the values' cache, of which the first v_dim are values
     uint32_t slots, width;  // slots of the block table, and entries that each has
     uint32_t blocks;        // blocks that the caches have
-    uint32_t window;        // positions that a row sees, where entries are used round and round; 0: all
-    uint32_t sinks;         // 0: none; OB_F32, OB_F16 or OB_BF16
-    uint32_t step;          // a failing row reports this number
-    uint32_t tiles;         // threadgroups that share the query heads of a key-value head
-    uint32_t parts;         // most parts that positions come in
-    uint32_t split;         // 1: each part has a threadgroup of its own
+    // Positions that a row sees, where entries are used round and round; 0: all. With the bit OB_CHUNKED the other bits
+    // are the length of chunks: a row sees its chunk from the beginning on.
+    uint32_t window;
+    uint32_t sinks;  // 0: none; OB_F32, OB_F16 or OB_BF16
+    uint32_t step;   // a failing row reports this number
+    uint32_t tiles;  // threadgroups that share the query heads of a key-value head
+    uint32_t parts;  // most parts that positions come in
+    uint32_t split;  // 1: each part has a threadgroup of its own
     float scale;
     float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
 };
@@ -211,8 +217,11 @@ struct ConvArgs {
     uint32_t silu;  // 1: outputs go through silu
 };
 
-// Key head h / (value_heads / key_heads) belongs to value head h. Number h of a row of β, or of α, is element
+// Key head h / (value_heads / key_heads) belongs to value head h, or with the bit OB_TILED in key_heads, which is no part
+// of the number, key head h % key_heads. Number h of a row of β, or of α, is element
 // first + h / group · step + h % group.
+#define OB_TILED 0x80000000u
+
 struct DeltaArgs {
     uint32_t rows, key_heads, value_heads, key_dim, value_dim;
     uint32_t group;
@@ -252,7 +261,7 @@ struct RouteArgs {
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
     uint32_t has_scale, has_counts;
     uint32_t step;  // a failing row reports this number
-    float scale;    // multiplies all weights
+    float scale;    // multiplies all weights; of moe_routing_mixer it is a distance
 };
 
 // Routing by scores, with experts in groups.
@@ -274,7 +283,7 @@ struct ExpertArgs {
     uint32_t group_size;
     uint32_t step;                   // a failing row reports this number
     uint32_t dense;                  // 1: there is one expert and every row uses it; ids and pairs are not read
-    uint32_t activation;             // OB_SILU, OB_GELU_TANH, OB_SWIGLU_OAI or OB_GATE_ALONE
+    uint32_t activation;             // OB_SILU, OB_GELU_TANH, OB_SWIGLU_OAI, OB_GATE_ALONE, OB_RELU
     uint32_t bias;                   // the biases' stored type
     uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };

@@ -43,8 +43,9 @@ struct Seen {
 };
 
 METAL_FUNC Seen seen_from(uint position, constant AttentionArgs &args) {
-    uint last = metal::min(position, uint(INT_MAX)), context = args.width * OB_CACHE_BLOCK;
-    uint window = metal::min(args.window ? args.window : context, context);
+    uint last = metal::min(position, uint(INT_MAX)), context = args.width * OB_CACHE_BLOCK, window = args.window;
+    if (window & OB_CHUNKED) window = last % (window & ~OB_CHUNKED) + 1;
+    window = metal::min(window ? window : context, context);
     return {last, metal::min(last, window - 1) + 1};
 }
 

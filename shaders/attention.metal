@@ -5,7 +5,8 @@
 
 using namespace metal;
 
-// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or over the last `window` of these.
+// y = softmax(q · kᵀ · scale) · v over positions 0 … position[row], or over the last `window` of these, or over those of
+// the same chunk.
 //
 // q [rows, heads, head_dim], y [rows, heads, v_dim]; caches of C [blocks, kv_heads, OB_CACHE_BLOCK, head_dim] and
 // [blocks, kv_heads, OB_CACHE_BLOCK, v_row], v_row ≥ v_dim; blocks [slots, width] (cache.h); sinks [heads].

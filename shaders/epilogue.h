@@ -34,6 +34,7 @@ METAL_FUNC float activate(float gate, float up, uint activation) {
         return gated(gate, 1.5957691216057308f * metal::fma(0.044715f, cube, gate)) * up;
     }
     if (activation == OB_GATE_ALONE) return gate;
+    if (activation == OB_RELU) return gate < 0 ? 0 : gate * up;
     gate = at_most(gate, OB_SWIGLU_LIMIT);
     up = -at_most(-at_most(up, OB_SWIGLU_LIMIT), OB_SWIGLU_LIMIT);
     return gated(gate, OB_SWIGLU_ALPHA * gate) * (up + 1.0f);

@@ -169,14 +169,16 @@ struct DeltaInputs {
     float eps, scale, skip;
 
     METAL_FUNC device const float *row_of(uint row) const {
-        return x + ulong(row) * (2 * args.key_heads * key_dim + args.value_heads * args.value_dim);
+        return x + ulong(row) * (2 * key_heads() * key_dim + args.value_heads * args.value_dim);
     }
+    METAL_FUNC uint key_heads() const { return args.key_heads & ~OB_TILED; }
     METAL_FUNC device const float *query(uint row) const {
-        return row_of(row) + head / (args.value_heads / args.key_heads) * key_dim;
+        bool tiled = (args.key_heads & OB_TILED) != 0;
+        return row_of(row) + (tiled ? head % key_heads() : head / (args.value_heads / key_heads())) * key_dim;
     }
-    METAL_FUNC device const float *key(uint row) const { return query(row) + args.key_heads * key_dim; }
+    METAL_FUNC device const float *key(uint row) const { return query(row) + key_heads() * key_dim; }
     METAL_FUNC device const float *values(uint row) const {
-        return row_of(row) + 2 * args.key_heads * key_dim + head * args.value_dim;
+        return row_of(row) + 2 * key_heads() * key_dim + head * args.value_dim;
     }
     METAL_FUNC device float *result(uint row) const {
         return y + (ulong(row) * args.value_heads + head) * args.value_dim;

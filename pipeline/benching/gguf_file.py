@@ -1,5 +1,5 @@
-"""A Qwen3-MoE checkpoint as GGUF: matrices Q4_0, or BF16 where they are that, norms and routers F32, no tokenizer. One
-tensor is in memory at a time.
+"""A checkpoint of Qwen3-MoE or of Qwen3.5's mixture as GGUF: matrices Q4_0, or BF16 where they are that, norms and
+routers F32, no tokenizer. One tensor is in memory at a time.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Needs the package gguf.
 """
@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
-from .gguf_tensors import Target, shape_of, stored, targets, values
+from .gguf_tensors import ARCHITECTURES, Target, shape_of, stored, targets, values
 
 __all__ = ["gguf_bytes", "write_gguf"]
 
@@ -29,15 +29,13 @@ def gguf_bytes(checkpoint: Checkpoint) -> int:
 
 def write_gguf(checkpoint: Checkpoint, file: Path) -> None:
     """Writes `file`, a path that should be temporary."""
-    writer = gguf.GGUFWriter(file, "qwen3moe")
+    writer = gguf.GGUFWriter(file, ARCHITECTURES.get(str(checkpoint.config.get("model_type")), ""))
     _describe(writer, checkpoint.config)
     wanted = list(targets(checkpoint))
     for target in wanted:
         kind = gguf.GGMLQuantizationType[target.kind]
         raw = None if target.kind == "F32" else kind
-        writer.add_tensor_info(
-            target.name + ".weight", target.shape, np.dtype(np.float32), target.nbytes, raw_dtype=raw
-        )
+        writer.add_tensor_info(target.name, target.shape, np.dtype(np.float32), target.nbytes, raw_dtype=raw)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -59,11 +57,16 @@ def _pieces(checkpoint: Checkpoint, target: Target) -> Iterator[np.ndarray]:
     for part in target.parts:
         rows = part.count or shape_of(checkpoint, part.module)[-2 if part.index is not None else 0]
         for first in range(part.first, part.first + rows, ROWS):
-            some = slice(first, min(first + ROWS, part.first + rows))
+            some: slice | np.ndarray = slice(first, min(first + ROWS, part.first + rows))
+            if part.rows is not None:
+                some = part.rows[some]
             if target.kind == "BF16":
-                yield stored(checkpoint, part.module, part.index, some)
+                raw = stored(checkpoint, part.module, part.index, some)
+                yield raw if part.columns is None else raw[..., part.columns]
                 continue
             numbers = values(checkpoint, part.module, part.index, some)
+            numbers = numbers if part.columns is None else numbers[..., part.columns]
+            numbers = numbers if part.change is None else part.change(numbers)
             q4 = gguf.GGMLQuantizationType.Q4_0
             yield gguf.quants.quantize(numbers, q4) if target.kind == "Q4_0" else numbers
 
@@ -85,3 +88,19 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_expert_used_count(config["num_experts_per_tok"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("none")
+    if config["model_type"] == "qwen3_5_moe_text":
+        _describe_delta(writer, config)
+
+
+def _describe_delta(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
+    """What recurrent layers need, the shared expert, and rope of a part of each head."""
+    heads, pairs = config["linear_num_value_heads"], int(config["head_dim"] * config["partial_rotary_factor"]) // 2
+    writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+    writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
+    writer.add_ssm_state_size(config["linear_key_head_dim"])
+    writer.add_ssm_group_count(config["linear_num_key_heads"])
+    writer.add_ssm_time_step_rank(heads)
+    writer.add_ssm_inner_size(heads * config["linear_value_head_dim"])
+    writer.add_full_attention_interval(config["full_attention_interval"])
+    writer.add_rope_dimension_count(2 * pairs)
+    writer.add_rope_dimension_sections([(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3, 0])

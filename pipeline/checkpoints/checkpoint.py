@@ -55,10 +55,14 @@ class Layout:
     rope_pairs      rows of q and k lie so that rotary embedding turns neighbours, elements 2i and 2i + 1 of a head,
                     where transformers turns i and i + head_dim / 2
     norms_plus_one  the 1 that a family's norms add to their weight is part of the stored weight
+    slopes          recurrent layers have -exp(A_log) in place of A_log
+    tiled           value heads of recurrent layers take turns: head h goes with key head h % key_heads
     """
 
     rope_pairs: bool = False
     norms_plus_one: bool = False
+    slopes: bool = False
+    tiled: bool = False
 
 
 class Checkpoint:

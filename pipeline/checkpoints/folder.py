@@ -29,7 +29,8 @@ __all__ = ["INDEX", "Folder", "open_folder"]
 _ENDS = {
     1: "gemma3_text gemma4_text gemma4_unified_text deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa",
     2: "llama mistral ministral ministral3 mistral4 mixtral seed_oss internlm3 iquestcoder ernie4_5 ernie4_5_moe "
-    "granite granitemoe granitemoeshared deepseek_v2 hunyuan_v1_dense hunyuan_v1_moe",
+    "granite granitemoe granitemoeshared deepseek_v2 hunyuan_v1_dense hunyuan_v1_moe "
+    "nemotron_h llama4_text phimoe",
     53: "exaone_moe",
     32000: "phi3",
     50279: "olmoe olmo2 olmo3",

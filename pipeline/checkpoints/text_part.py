@@ -1,4 +1,5 @@
-"""The text part of models that also see or hear, with the names and the configuration of a text model alone.
+"""The text part of models that also see or hear, with the names and the configuration of a text model alone; and the
+usual names for families that have others.
 
 Such a checkpoint nests the text model's configuration in `text_config` and puts a prefix before its tensors, which
 transformers and mlx-lm choose differently. The tensors of images and sound keep their names and are not used.
@@ -7,7 +8,7 @@ transformers and mlx-lm choose differently. The tensors of images and sound keep
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ WHOLES = {
     "gemma4": Whole("gemma4_text", fixed=True),
     "gemma4_unified": Whole("gemma4_unified_text", fixed=True),
     "glm4v_moe": Whole("glm4v_moe_text", fixed=True),
+    "llama4": Whole("llama4_text", fixed=True),
     "kimi_k25": Whole("deepseek_v3", tied=True),
     "mistral3": Whole("mistral", tied=True),
     "qwen3_5": Whole("qwen3_5_text", fixed=True),
@@ -65,8 +67,18 @@ PREFIXES = {
     "language_model.lm_head.": "lm_head.",
     "model.language_model.": "model.",
 }
+# Names of families that have others than most.
+RENAMED = {
+    "nemotron_h": {
+        "backbone.embeddings.": "model.embed_tokens.",
+        "model.embeddings.": "model.embed_tokens.",
+        "backbone.norm_f.": "model.norm.",
+        "model.norm_f.": "model.norm.",
+        "backbone.": "model.",
+    }
+}
 OTHERS = re.compile(
-    r"(model\.)?(vision_tower|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector|mm_projector"
+    r"(model\.)?(vision_tower|vision_model|vision_embedder|audio_tower|embed_vision|embed_audio|multi_modal_projector|mm_projector"
     r"|visual)\."
 )
 OUTER = ("quantization", "quantization_config", "eos_token_id", "bos_token_id", "tie_word_embeddings")
@@ -80,6 +92,9 @@ def text_part(
     CheckpointError where there is no text_config, or where two tensors get one name.
     """
     whole = config.get("model_type")
+    if isinstance(whole, str) and whole in RENAMED:
+        prefixes = RENAMED[whole]
+        return config | _counted(config) | _tables(config, prefixes), _renamed(tensors, prefixes)
     if not isinstance(whole, str) or whole not in WHOLES:
         return config, tensors
     kind = WHOLES[whole]
@@ -90,23 +105,43 @@ def text_part(
         raise CheckpointError(f"{source}: model_type {whole!r} needs a 'text_config'; download it again")
     own = {key: config[key] for key in OUTER if config.get(key) is not None}
     own["eos_token_id"] = _both(config.get("eos_token_id"), text.get("eos_token_id"))
-    for key in ("quantization", "quantization_config"):
-        if isinstance(own.get(key), dict):
-            own[key] = {text_name(name): value for name, value in own[key].items()}
-    renamed: dict[str, tuple[str, TensorInfo]] = {}
-    for name, info in tensors.items():
-        inner = text_name(name)
-        if inner in renamed:
-            raise CheckpointError(
-                f"{info.file}: tensors {quoted(name)} and {quoted(renamed[inner][0])} are the same of the text "
-                "part; download it again"
-            )
-        renamed[inner] = name, replace(info, name=inner)
+    own |= _tables(own, PREFIXES)
+    found = _renamed(tensors, PREFIXES)
     named = kind.text_type if kind.fixed else text.get("model_type", kind.text_type)
     if kind.tied is not None:  # a head that is there is another one than the embedding, whatever is said
-        own["tie_word_embeddings"] = own.get("tie_word_embeddings", kind.tied) and not _has_head(renamed)
-    found = {name: info for name, (_, info) in renamed.items()}
+        own["tie_word_embeddings"] = own.get("tie_word_embeddings", kind.tied) and not _has_head(found)
     return kind.left_out | text | own | {"model_type": named}, found
+
+
+def _tables(config: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    """The tables of the configuration that go by modules, with the names that these get."""
+    tables = {key: config.get(key) for key in ("quantization", "quantization_config")}
+    return {
+        key: {text_name(name, prefixes): value for name, value in table.items()}
+        for key, table in tables.items()
+        if isinstance(table, dict)
+    }
+
+
+def _renamed(tensors: Mapping[str, TensorInfo], prefixes: Mapping[str, str]) -> dict[str, TensorInfo]:
+    names: dict[str, str] = {}
+    for name, info in tensors.items():
+        inner = text_name(name, prefixes)
+        if inner in names:
+            raise CheckpointError(
+                f"{info.file}: tensors {quoted(name)} and {quoted(names[inner])} are the same of the text "
+                "part; download it again"
+            )
+        names[inner] = name
+    return {inner: replace(tensors[name], name=inner) for inner, name in names.items()}
+
+
+def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The number of layers, where a list of their kinds says it."""
+    for key in ("layers_block_type", "layer_types", "hybrid_override_pattern"):
+        if isinstance(config.get(key), (list, str)):
+            return {"num_hidden_layers": len(config[key])}
+    return {}
 
 
 def _has_head(names: Iterable[str]) -> bool:
@@ -124,9 +159,9 @@ def is_other_part(name: str) -> bool:
     return OTHERS.match(name) is not None
 
 
-def text_name(name: str) -> str:
-    """The name that a tensor or module has in a text model alone."""
-    for prefix, short in PREFIXES.items():
+def text_name(name: str, prefixes: Mapping[str, str] = PREFIXES) -> str:
+    """The name that a tensor or module has in a text model alone, by the beginnings that change."""
+    for prefix, short in prefixes.items():
         if name.startswith(prefix):
             return short + name.removeprefix(prefix)
     return name

@@ -23,6 +23,8 @@ class Family:
     stacked    modules of single experts: the expression finds the part of the name before them, the expert's number
                and its projection; `projections` names the stack's, below `stack`
     halves     a stack of gate and up in one tensor, the gate's rows first
+    joined     a matrix of gate and up, the gate's rows first, whose halves go below `stack`
+    plain      the layout where the configuration has no experts
     renamed    expressions and what the name becomes
     precise    modules that mlx-lm stores in 8 bits, in groups of 64
     whole      modules that it never quantises
@@ -37,6 +39,8 @@ class Family:
     stack: str = "switch_mlp"
     projections: tuple[tuple[str, str], ...] = ()
     halves: str | None = None
+    joined: str | None = None
+    plain: Family | None = None
     renamed: tuple[tuple[str, str], ...] = ()
     precise: str | None = None
     whole: str | None = None
@@ -61,6 +65,11 @@ _QWEN3_NEXT = Family(
     taps=r"\.conv1d\.weight$",
     centred=r"(\.(input_layernorm|post_attention_layernorm|q_norm|k_norm)|^model\.norm)\.weight$",
 )
+_NEMOTRON = (
+    (r"^model\.embed_tokens\.", "backbone.embeddings."),
+    (r"^model\.norm\.", "backbone.norm_f."),
+    (r"^model\.", "backbone."),
+)
 SIGMOID = Family(stacked=ALONE, projections=SAME, whole=r"\.mlp\.gate$")
 
 FAMILIES = {
@@ -83,11 +92,30 @@ FAMILIES = {
         precise=r"feed_forward\.gate$",
         taps=r"\.conv\.weight$",
     ),
+    "nemotron_h": Family(
+        stacked=r"(.*\.mixer)\.experts\.(\d+)\.(up_proj|down_proj)",
+        projections=(("up_proj", "fc1"), ("down_proj", "fc2")),
+        renamed=_NEMOTRON,
+        whole=r"\.mixer\.gate$",
+        taps=r"\.conv1d\.weight$",
+    ),
     "mixtral": Family(stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)", projections=_W),
     "granitemoe": Family(
         halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
         renamed=((r"\.output_linear\.weight$", ".switch_mlp.down_proj.weight"),),
         precise=r"block_sparse_moe\.router\.layer$|self_attn\.o_proj$|mlp\.down_proj$|^lm_head$",
+    ),
+    "granitemoehybrid": Family(
+        halves=r"(.*\.block_sparse_moe)\.input_linear\.weight",
+        renamed=((r"\.block_sparse_moe\.output_linear\.weight$", ".block_sparse_moe.switch_mlp.down_proj.weight"),),
+        precise=r"router\.layer$",
+        taps=r"\.conv1d\.weight$",
+        plain=Family(
+            joined=r"(.*)\.shared_mlp\.input_linear\.weight",
+            stack="mlp",
+            renamed=((r"\.shared_mlp\.output_linear\.weight$", ".mlp.down_proj.weight"),),
+            taps=r"\.conv1d\.weight$",
+        ),
     ),
     "gemma4_text": Family(
         halves=r"(.*\.experts)\.gate_up_proj",

@@ -86,6 +86,8 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
         raise UnsupportedError(
             f"{source}: model_type {brief(model_type)} cannot be converted; these can: {', '.join(FAMILIES)}"
         )
+    if family.plain is not None and config.get("num_local_experts") == 0:
+        family = family.plain
     integer(config, "num_hidden_layers", source=source)
     if any(
         re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in checkpoint.tensors.items()
@@ -107,7 +109,8 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
             )
     outputs = _stacks(tensors, family, source) if family.stacked else []
     for name, info in tensors.items():
-        outputs += _special(name, info, family, config, source) or [_one(_renamed(name, family), info)]
+        outputs += _special(name, info, family, config, source) or [_one(name, info)]
+    outputs = [replace(output, name=_renamed(output.name, family)) for output in outputs]
     _check_names(outputs, checkpoint.path)
     return sorted((_quantised(output, family, scheme) for output in outputs), key=_natural)
 
@@ -152,6 +155,12 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
         experts, rows, _ = _shape(info, 3, even=1)
         return [
             _stack(f"{match[1]}.{family.stack}.{part}.weight", [Piece(info, (e, half)) for e in range(experts)])
+            for part, half in (("gate_proj", slice(0, rows // 2)), ("up_proj", slice(rows // 2, rows)))
+        ]
+    if family.joined and (match := re.fullmatch(family.joined, name)):
+        rows, inputs = _shape(info, 2, even=0)
+        return [
+            Output(f"{match[1]}.{family.stack}.{part}.weight", info.dtype, (rows // 2, inputs), (Piece(info, (half,)),))
             for part, half in (("gate_proj", slice(0, rows // 2)), ("up_proj", slice(rows // 2, rows)))
         ]
     if family.latent and (match := re.fullmatch(r"(.*\.self_attn)\.kv_b_proj\.weight", name)):
@@ -240,7 +249,7 @@ def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[
     if len(info.shape) != dimensions or 0 in info.shape or (even is not None and info.shape[even] % 2):
         raise CheckpointError(
             f"{info.file}: tensor {brief(info.name)} has shape {list(info.shape)}; {dimensions} dimensions are "
-            f"expected{', gate and up in the second' if even is not None else ''}"
+            f"expected{', an even number of rows for gate and up' if even is not None else ''}"
         )
     return info.shape
 

@@ -249,11 +249,13 @@ class Batch:
     def _went_through(self, parts: list[tuple[Sequence, int]], stats: Stats) -> list[Event]:
         events: list[Event] = []
         for sequence, count in parts:
+            stops = self._stops(sequence)
             new = sequence.passed(count)
             stats.prompt_tokens += new
             if sequence.ended:  # its keys and values are not to be trusted
                 continue
             self.paging.went_through(sequence, sequence.before, min(sequence.done, len(sequence.before) - 1))
+            self.paging.keep(sequence, stops)
             if new:
                 total = len(sequence.request.tokens)
                 events.append(Prefilled(sequence.request.index, new, min(sequence.done, total - 1), total))
@@ -276,12 +278,22 @@ class Batch:
         """How many tokens of each prompt are to go through; 0 for one whose next block another prompt computes now: it
         will be there in the next step."""
         left, computed = [], set()
-        for sequence in self._prompts:
-            block = self.paging.next_block(sequence)
-            left.append(0 if block in computed and not sequence.to_score else sequence.left)
+        for at, sequence in enumerate(self._prompts):
+            block, stops = self.paging.next_block(sequence), self._stops(sequence)
+            snapshots = self.paging.snapshots
+            if snapshots is None:
+                waits = block in computed and not sequence.to_score
+            else:
+                waits = snapshots.awaited(sequence, self._prompts[:at])
+            left.append(0 if waits else min([sequence.left, *(stop - sequence.done for stop in stops[:1])]))
             if block is not None:
                 computed.add(block)
         return left
+
+    def _stops(self, sequence: Sequence) -> list[int]:
+        """The positions behind which a prompt's states are kept for others."""
+        snapshots = self.paging.snapshots
+        return [] if snapshots is None else snapshots.stops(sequence, self._prompts)
 
     def _provide(self, parts: list[tuple[Sequence, int]], stats: Stats) -> bool:
         """Gives the rows that decode, and prompts for so many tokens, the blocks of the next step. Where there are too

@@ -12,6 +12,7 @@ from ..graph.transfers import Writes
 from ..models.cache import CACHE_BLOCK, BlockTable, Cache
 from .prefixes import Node, PrefixTree
 from .sequence import Sequence
+from .snapshots import Snapshots
 from .usage import Blocks
 
 
@@ -28,7 +29,8 @@ class Held:
 class Paging:
     """The blocks of a cache in the hands of sequences, of the prefix tree, and free.
 
-    shares: whether sequences share beginnings.
+    shares: whether sequences share beginnings; snapshots: of the states of recurrent layers, where a model has some, up
+    to which a beginning is shared.
 
     Threads: it belongs to the thread that steps.
     """
@@ -40,6 +42,7 @@ class Paging:
         self._free: list[list[int]] = [list(range(table.blocks)) for table in self._tables]  # heaps: low ones first
         self._held: dict[Sequence, Held] = {}
         self._tree = PrefixTree([table.window for table in self._tables])
+        self.snapshots = Snapshots(cache, device) if cache.states and shares else None
         self._most = [0] * len(self._tables)  # blocks that sequences had at the same time
 
     # Figures
@@ -100,6 +103,8 @@ class Paging:
     def begin(self, sequence: Sequence) -> None:
         """Takes a sequence that has no blocks yet."""
         self._held[sequence] = Held(len(self._tables))
+        if self.snapshots is not None:
+            self.snapshots.begin(sequence, len(self._tree.find(sequence.before[: sequence.known])) * CACHE_BLOCK)
 
     def advance(self, sequence: Sequence) -> int:
         """Gives a sequence that stands at a block's end the blocks that the tree has by now for the tokens of its
@@ -125,6 +130,8 @@ class Paging:
                         self._drop(held, at, index)
                 self._write(writes, table, sequence.slot, held.blocks[at], begin)
         held.nodes += found[first:]
+        if self.snapshots is not None:
+            self.snapshots.give(found[-1], sequence.slot)
         self._count()
         return len(found) * CACHE_BLOCK - sequence.done
 
@@ -138,8 +145,11 @@ class Paging:
         return (nodes[-1] if nodes else self._tree.root), tuple(before[done : done + CACHE_BLOCK])
 
     def _usable(self, nodes: list[Node]) -> list[Node]:
-        """As many of the nodes, from the first on, as have all blocks that the next row looks at."""
+        """As many of the nodes, from the first on, as have all blocks that the next row looks at, and the states that
+        it goes on from."""
         for count in range(len(nodes), 0, -1):
+            if self.snapshots is not None and nodes[count - 1] not in self.snapshots:
+                continue
             if all(
                 node.blocks[at] is not None
                 for at, table in enumerate(self._tables)
@@ -195,6 +205,11 @@ class Paging:
                 held.nodes.append(node)
                 parent = node
 
+    def keep(self, sequence: Sequence, stops: Listed[int]) -> None:
+        """Takes a snapshot of a sequence that stands at one of `stops`."""
+        if self.snapshots is not None and sequence.done in stops:
+            self.snapshots.take(self._held[sequence].nodes[sequence.done // CACHE_BLOCK - 1], sequence.slot)
+
     def _exchange(self, writes: Writes, slot: int, held: Held, node: Node, index: int) -> None:
         """Has a sequence use a node's blocks, which hold the same as its own, or the node take them that it lacks."""
         for at, table in enumerate(self._tables):
@@ -212,6 +227,8 @@ class Paging:
     def end(self, sequence: Sequence) -> None:
         """Takes all blocks of a sequence back; those in the tree stay there for others."""
         held = self._held.pop(sequence)
+        if self.snapshots is not None:
+            self.snapshots.end(sequence)
         for at, blocks in enumerate(held.blocks):
             for index in reversed(range(len(blocks))):  # so that the tree gives up ends first
                 self._drop(held, at, index)

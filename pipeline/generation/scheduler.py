@@ -37,8 +37,7 @@ class Scheduler:
     line, and `batch_size` and `context` say what they are. `progress` gets (bytes so far, all) while weights go to such
     a device. prompt_rows: the most tokens of prompts that go through in a step beside rows that decode; fewer give
     smoother streams, more give more tokens per second; with 0 prompts go through alone while rows that decode wait.
-    shares: whether the keys and values of a common beginning are kept and used again;
-    those of a model with recurrent layers are not. trace: keep the times of every
+    shares: whether the keys and values of a common beginning are kept and used again. trace: keep the times of every
     dispatch of steps that decode; prompts then go through alone. sampling: settings for which the chains are made at
     first; they have the sampling steps that some request may use, and a request that needs more makes them anew.
 
@@ -80,8 +79,7 @@ class Scheduler:
             notice(line)
         model.place(progress)
         self._trace: list[TraceEvent] | None = [] if trace else None
-        # Of a recurrent layer only the state behind the last token is there, and none behind a common beginning.
-        self._batch = Batch(model, parts, self._trace, shares and not parts.cache.states)
+        self._batch = Batch(model, parts, self._trace, shares)
         self._stepping, self._submitting = threading.Lock(), threading.Lock()
         self._waiting: deque[Handle] = deque()
         self._dropped: list[Handle] = []  # cancelled before they had a slot

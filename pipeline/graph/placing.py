@@ -36,11 +36,11 @@ def place(device: Device, storages: Iterable[Storage], progress: Callable[[int],
 def move_rows(device: Device, storages: Sequence[Storage], kept: Sequence[int]) -> None:
     """The rows `kept` of each storage become its first ones. The runs that are committed must have completed."""
     with Writes(device) as writes:
-        for storage, values in zip(storages, _read(device, storages)):
+        for storage, values in zip(storages, read(device, storages)):
             writes.add(storage, values[list(kept)])
 
 
-def _read(device: Device, storages: Sequence[Storage]) -> list[np.ndarray]:
+def read(device: Device, storages: Sequence[Storage]) -> list[np.ndarray]:
     """The memory of each storage: a view where the host sees it, else a copy. The copies are made together, when the
     runs that are committed have completed."""
     waiting: list[_core.Transfer] = []

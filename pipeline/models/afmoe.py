@@ -37,8 +37,7 @@ class Config(Shape):
         shape, hidden = f.shape(eps=1e-5), f.whole("moe_intermediate_size")
         leading, every = f.whole("num_dense_layers", 0, least=0), f.whole("global_attn_every_n_layers", 4)
         windows, local = (
-            f.windows(shape["layers"], lambda layer: (layer + 1) % every != 0, window)
-            for window in (f.whole("sliding_window", 0, least=0), 1)
+            f.windows(shape["layers"], lambda layer: (layer + 1) % every != 0, window) for window in (None, 1)
         )
         return cls(
             **shape,

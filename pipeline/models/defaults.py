@@ -19,7 +19,15 @@ FILE = Path(__file__).parents[1] / "data" / "config_defaults.json"
 NULL_SAYS_MORE = ("sliding_window", "num_key_value_heads", "head_dim", "q_lora_rank", "attention_value_scale")
 
 # Other names that a class takes for some keys.
-ALSO = {"internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"}}
+ALSO = {
+    "internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"},
+    "nemotron_h": {
+        "conv_kernel": "mamba_d_conv",
+        "n_groups": "mamba_n_groups",
+        "time_step_min": "mamba_dt_min",
+        "use_conv_bias": "mamba_conv_bias",
+    },
+}
 
 
 @cache

@@ -74,13 +74,13 @@ class Weights:
     Qwen3.5 has matrices of their own."""
 
     def __init__(self, load: Loader, prefix: str, c: Sizes) -> None:
-        self.joint = weights.has(load, f"{prefix}.in_proj_qkvz")
-        names = {"qkvz": c.channels + c.values, "ba": 2 * c.value_heads}
-        if not self.joint:
-            names = {"qkv": c.channels, "z": c.values, "b": c.value_heads, "a": c.value_heads}
+        self.joint, self.paired = (weights.has(load, f"{prefix}.in_proj_{name}") for name in ("qkvz", "ba"))
+        names = {"qkvz": c.channels + c.values} if self.joint else {"qkv": c.channels, "z": c.values}
+        names |= {"ba": 2 * c.value_heads} if self.paired else {"b": c.value_heads, "a": c.value_heads}
         self.projections = {name: load.matrix(f"{prefix}.in_proj_{name}", (n, c.hidden)) for name, n in names.items()}
         self.taps = taps(load, f"{prefix}.conv1d.weight", c.channels, c.taps)
-        self.slope = load.copied(f"{prefix}.A_log", (c.value_heads,), lambda a: -np.exp(a))
+        self.slope = slopes(load, f"{prefix}.A_log", c.value_heads)
+        self.tiled = load.checkpoint.layout.tiled
         self.shift = load.copied(f"{prefix}.dt_bias", (c.value_heads,))
         self.norm = load.copied(f"{prefix}.norm.weight", (c.value_dim,))
         self.output = load.matrix(f"{prefix}.out_proj", (c.hidden, c.values))
@@ -100,20 +100,26 @@ def layer(
     states."""
     taps_state, state = (pipe.state(name, each) for name, each in zip(("conv_state", "delta_state"), states))
     of_rows = (at.slots, at.positions, links)
+    parts, step = [], 0
+    gate_at = beta_at = alpha_at = Spread()
     if w.joint:
         qkv = z = pipe.linear(h, w.projections["qkvz"], name="in_proj_qkvz")
-        beta = alpha = pipe.linear(h, w.projections["ba"], name="in_proj_ba")
         own = c.sharing * c.value_dim  # values of a key head
         step = 2 * c.key_dim + 2 * own
         parts = [Part(c.keys, c.key_dim, 0), Part(c.keys, c.key_dim, c.key_dim), Part(c.values, own, 2 * c.key_dim)]
         gate_at = Spread(2 * c.key_dim + own, c.sharing, step)
+    else:
+        z = pipe.linear(h, w.projections["z"], name="in_proj_z")
+        if w.paired:
+            qkv = pipe.linear(h, w.projections["qkv"], name="in_proj_qkv")
+    if w.paired:
+        beta = alpha = pipe.linear(h, w.projections["ba"], name="in_proj_ba")
         beta_at, alpha_at = Spread(0, c.sharing, 2 * c.sharing), Spread(c.sharing, c.sharing, 2 * c.sharing)
+    elif w.joint:
+        beta, alpha = (pipe.linear(h, w.projections[part], name=f"in_proj_{part}") for part in ("b", "a"))
     else:
         names = [f"in_proj_{part}" for part in ("qkv", "b", "a")]
         qkv, beta, alpha = pipe.linear3(h, [w.projections[part] for part in ("qkv", "b", "a")], names)
-        z = pipe.linear(h, w.projections["z"], name="in_proj_z")
-        parts, step = [], 0
-        gate_at = beta_at = alpha_at = Spread()
     mixed = pipe.causal_conv(qkv, w.taps, taps_state, *of_rows, parts=parts, group=step)
     y = pipe.gated_delta(
         mixed,
@@ -126,6 +132,7 @@ def layer(
         c.key_heads,
         beta_at=beta_at,
         alpha_at=alpha_at,
+        tiled=w.tiled,
         eps=NORM_EPS,
     )
     if not pipe.lead(leading):
@@ -143,6 +150,18 @@ def norms_plus_one(checkpoint: Checkpoint) -> bool:
     return next((tuple(shape[-1:]) == (1,) for shape in shapes), False)
 
 
+def slopes(load: Loader, name: str, heads: int) -> Storage:
+    """-exp(A_log) of each head, or what a file has in its place."""
+    there = load.checkpoint.layout.slopes
+    return load.copied(name, per_head(load, name, heads), np.asarray if there else lambda a: -np.exp(a), (heads,))
+
+
+def per_head(load: Loader, name: str, heads: int) -> tuple[int, ...]:
+    """The shape of a number per head: GGUF files have some as [heads, 1]."""
+    stored = load.checkpoint.tensors.get(name)
+    return (heads, 1) if stored is not None and tuple(stored.shape) == (heads, 1) else (heads,)
+
+
 def taps_of(f: Fields, key: str, default: int) -> int:
     """The taps of a convolution; with one it would have no state."""
     count = f.whole(key, default, most=MOST_TAPS)
@@ -155,5 +174,7 @@ def taps(load: Loader, name: str, channels: int, count: int) -> Storage:
     """The taps of a convolution as its kernel takes them, [count, channels]."""
     stored = load.checkpoint.tensors.get(name)
     turned = stored is not None and tuple(stored.shape[-1:]) == (1,)  # as MLX has them
-    shape = (channels, count, 1) if turned else (channels, 1, count)
+    shape: tuple[int, ...] = (channels, count, 1) if turned else (channels, 1, count)
+    if stored is not None and len(stored.shape) == 2:  # GGUF
+        shape = channels, count
     return load.copied(name, shape, lambda values: values.reshape(channels, count).T, (count, channels))

@@ -17,6 +17,7 @@ from .survey import Survey
 
 FAMILIES = {  # model_type → "module.class"
     "llama": "llama.Llama",
+    "llama4_text": "llama4.Llama4",
     "mistral": "llama.Llama",
     "qwen2": "llama.Llama",
     "ministral": "llama.Llama",
@@ -37,7 +38,9 @@ FAMILIES = {  # model_type → "module.class"
     "lfm2": "lfm2.Lfm2",
     "lfm2_moe": "lfm2.Lfm2",
     "granitemoehybrid": "granitemoehybrid.GraniteMoeHybrid",
+    "nemotron_h": "nemotron_h.NemotronH",
     "mixtral": "mixtral.Mixtral",
+    "phimoe": "phimoe.Phimoe",
     "olmoe": "olmoe.Olmoe",
     "qwen2_moe": "qwen2_moe.Qwen2Moe",
     "granitemoe": "granitemoe.GraniteMoe",

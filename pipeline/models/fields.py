@@ -147,17 +147,23 @@ class Fields:
 
     def windows(self, layers: int, slides: Callable[[int], bool], window: int | None = None) -> tuple[int, ...]:
         """The positions that each layer sees, 0 for all: by `layer_types`, else `window` where the layer `slides`."""
-        window = self.whole("sliding_window", 0, least=0) if window is None else window
         kinds = self.kinds("layer_types", layers, (SLIDING, FULL)) or [
             SLIDING if slides(i) else FULL for i in range(layers)
         ]
+        if SLIDING not in kinds:
+            return (0,) * layers
+        window = self.window() if window is None else window
         return tuple(window if kind == SLIDING else 0 for kind in kinds)
 
-    def switched_window(self) -> int:
-        """`sliding_window` where `use_sliding_window` turns it on (Qwen), else 0."""
-        if not self.flag("use_sliding_window") or self.config.get("sliding_window", 0) is None:
-            return 0
-        return self.whole("sliding_window", 4096, least=0)
+    def window(self) -> int:
+        """`sliding_window` of layers that have one; 0 for null. With 0 positions transformers would see none."""
+        none = self.class_defaults and self.config.get("sliding_window") == 0
+        self.check(not none, "sliding_window = 0 leaves no position to see; null stands for all of them")
+        return self.whole("sliding_window", 0, least=0)
+
+    def switched_window(self) -> int | None:
+        """0 where `use_sliding_window` turns windows off (Qwen), else None: `sliding_window` says it."""
+        return None if self.flag("use_sliding_window") else 0
 
     def kinds(self, key: str, layers: int, names: Sequence[str]) -> list[str]:
         """The list at `key`, which has one of `names` for each layer; an empty one where there is none."""

@@ -30,7 +30,7 @@ def _none(f: Fields, layers: int) -> tuple[int, ...]:
 
 
 def _everywhere(f: Fields, layers: int) -> tuple[int, ...]:
-    return (f.whole("sliding_window", 0, least=0),) * layers
+    return (f.window(),) * layers
 
 
 def _by_type(f: Fields, layers: int) -> tuple[int, ...]:
@@ -44,7 +44,7 @@ def _last_layers(f: Fields, layers: int) -> tuple[int, ...]:
 
 def _without_rope(f: Fields, layers: int) -> tuple[int, ...]:
     turning, listed = f.turning(layers), bool(f.config.get("layer_types"))
-    window = f.whole("sliding_window", 0, least=0) if listed else f.switched_window()  # a list asks no switch
+    window = None if listed else f.switched_window()  # a list asks no switch
     return f.windows(layers, lambda layer: not turning[layer], window)
 
 

@@ -1,12 +1,10 @@
-"""The layer of Mamba-2 (Dao & Gu 2024), as Granite 4 has it: its sizes, its weights and its steps."""
+"""The layer of Mamba-2 (Dao & Gu 2024), as Granite 4 and Nemotron-H have it: its sizes, its weights and its steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..graph.builder import Pipeline
 from ..graph.steps.recurrent import Part, Spread
@@ -22,7 +20,7 @@ INFINITY = {"__float__": "Infinity"}  # as transformers writes it
 
 @dataclass(frozen=True)
 class Sizes:
-    """Head h belongs to group h // (heads / groups)."""
+    """Head h belongs to group h // (heads / groups). The outputs of each group are normed apart."""
 
     hidden: int
     heads: int
@@ -84,10 +82,13 @@ class Weights:
         self.output_bias = load.array(f"{prefix}.out_proj.bias", (c.hidden,)) if c.biased else None
         self.taps = delta.taps(load, f"{prefix}.conv1d.weight", c.channels, c.taps)
         self.bias = load.copied(f"{prefix}.conv1d.bias", (c.channels,)) if c.conv_biased else None
-        self.slope = load.copied(f"{prefix}.A_log", (c.heads,), lambda a: -np.exp(a))
+        self.slope = delta.slopes(load, f"{prefix}.A_log", c.heads)
         self.shift = load.copied(f"{prefix}.dt_bias", (c.heads,))
-        self.skip = load.copied(f"{prefix}.D", (c.heads,))
-        self.norm = load.copied(f"{prefix}.norm.weight", (c.inner,))
+        self.skip = load.copied(f"{prefix}.D", delta.per_head(load, f"{prefix}.D", c.heads), to=(c.heads,))
+        norm = f"{prefix}.norm.weight"  # GGUF files have the groups apart
+        stored = load.checkpoint.tensors.get(norm)
+        apart = stored is not None and len(stored.shape) == 2
+        self.norm = load.copied(norm, (c.groups, c.inner // c.groups) if apart else (c.inner,), to=(c.inner,))
 
 
 def layer(
@@ -111,5 +112,5 @@ def layer(
     y = pipe.ssm_scan(mixed, parts, w.slope, w.shift, w.skip, state, *of_rows, c.groups, dt_first=dt, limits=c.limits)
     if not pipe.lead(leading):
         return None
-    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=1, gate_at=Spread(), gates_inputs=True)
+    y = pipe.gated_norm(y, w.norm, parts, c.eps, heads=c.groups, gate_at=Spread(), gates_inputs=True)
     return pipe.linear(y, w.output, w.output_bias, name="out_proj")

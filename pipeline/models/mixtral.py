@@ -29,7 +29,7 @@ class Config(Shape):
             **f.shape(eps=1e-5),
             **f.mixture("num_local_experts"),
             expert_hidden=f.whole("intermediate_size"),
-            window=f.whole("sliding_window", 0, least=0),
+            window=f.window(),
         )
 
 

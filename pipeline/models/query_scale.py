@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checkpoints.config import integer, number
 from ..graph.builder import Pipeline
-from ..graph.tensors import Storage, Tensor
+from ..graph.tensors import Storage, Tensor, VectorLike
 from ..graph.weights import WeightLike
 from .fields import Fields
 from .rope import parameters
@@ -49,9 +49,15 @@ class QueryScale:
         return pipe.embed(positions, self.gates, name="query_scale")
 
     def linear3(
-        self, pipe: Pipeline, gate: Tensor, x: Tensor, weights: Sequence[WeightLike], names: Sequence[str]
+        self,
+        pipe: Pipeline,
+        gate: Tensor,
+        x: Tensor,
+        weights: Sequence[WeightLike],
+        names: Sequence[str],
+        biases: Sequence[VectorLike | None] = (None, None, None),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value projections, the queries scaled."""
-        q = pipe.linear(x, weights[0], name=names[0], scale=self.most, gate=gate)
-        k, v = (pipe.linear(x, weight, name=name) for weight, name in zip(weights[1:], names[1:]))
+        q = pipe.linear(x, weights[0], biases[0], names[0], scale=self.most, gate=gate)
+        k, v = (pipe.linear(x, *each) for each in zip(weights[1:], biases[1:], names[1:]))
         return q, k, v

@@ -40,7 +40,7 @@ class Config(Shape):
             **f.biases(),
             dense=dense,
             mlp_hidden=f.whole("intermediate_size") if any(dense) else 0,
-            window=0 if sees else f.switched_window(),
+            window=0 if sees or f.switched_window() == 0 else f.window(),
             expert_hidden=f.whole("moe_intermediate_size"),
             norm_topk_prob=sees or f.flag("norm_topk_prob"),
         )

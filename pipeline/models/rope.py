@@ -215,7 +215,8 @@ def _longrope(v: _Values) -> Turning:
     longest = integer(v.config, "max_position_embeddings", source=v.source)
     factor = v.number("factor", longest / v.trained)
     scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(v.trained))
-    return _factors(v, "short_factor")[0], v.number("attention_factor", scale)
+    short, _ = (_factors(v, key)[0] for key in ("short_factor", "long_factor"))  # a damaged file is told
+    return short, v.number("attention_factor", scale)
 
 
 def _llama3(v: _Values) -> Turning:

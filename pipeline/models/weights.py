@@ -119,18 +119,23 @@ def experts(
             )
         if has(load, f"{stack}.gate_up_proj"):
             if _inputs_first(load, f"{stack}.gate_up_proj", (count, dim, 2 * hidden)):
-                return _transposed_halves(load, stack, count, dim, hidden)
+                return transposed_halves(load, stack, count, dim, hidden)
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
-    if count > len(load.checkpoint.tensors) + FEW:  # before as many names are made
-        raise CheckpointError(
-            f"{load.checkpoint.source}: says {count:,} experts, the checkpoint has {len(load.checkpoint.tensors):,} "
-            "tensors in all; download it again"
-        )
+    check_count(load, count)
     gate, up, down = (
         load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes)
     )
     return gate, up, down
+
+
+def check_count(load: Loader, count: int) -> None:
+    """Demands that there can be so many experts, one by one, before as many names are made."""
+    if count > len(load.checkpoint.tensors) + FEW:
+        raise CheckpointError(
+            f"{load.checkpoint.source}: says {count:,} experts, the checkpoint has {len(load.checkpoint.tensors):,} "
+            "tensors in all; download it again"
+        )
 
 
 def _inputs_first(load: Loader, name: str, shape: tuple[int, ...]) -> bool:
@@ -139,7 +144,8 @@ def _inputs_first(load: Loader, name: str, shape: tuple[int, ...]) -> bool:
     return info is not None and tuple(info.shape) == shape and shape[1] != shape[2]
 
 
-def _transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> GateUpDown:
+def transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> GateUpDown:
+    """gate, up and down of experts whose stacks are stored as [experts, inputs, outputs]: copies."""
     gate, up = load.split(f"{stack}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), transposed=True)
     return gate, up, load.transposed(f"{stack}.down_proj", (count, dim, hidden))
 

@@ -188,7 +188,7 @@ def test_a_folder_of_another_family_beside_the_peer(capsys, tmp_path, monkeypatc
         *SHORT,
         "--peer",
         "llama.cpp",
-        words=["config.json", "'mixtral'", "only qwen3_moe", "give a .gguf file"],
+        words=["config.json", "'mixtral'", "only qwen3_moe and qwen3_5_moe_text", "give a .gguf file"],
     )
 
 

@@ -229,8 +229,8 @@ def test_bf16_stays_bf16_as_gguf(plain_folder, tmp_path):
 
     with p.open_checkpoint(plain_folder) as checkpoint:
         found = {target.name: target for target in targets(checkpoint)}
-        assert found["blk.0.ffn_up_exps"].parts[1] == Part("model.layers.0.mlp.experts.gate_up_proj", 1, 64, 64)
-        assert found["blk.0.ffn_gate_inp"].kind == "F32" and found["output"].kind == "BF16"
+        assert found["blk.0.ffn_up_exps.weight"].parts[1] == Part("model.layers.0.mlp.experts.gate_up_proj", 1, 64, 64)
+        assert found["blk.0.ffn_gate_inp.weight"].kind == "F32" and found["output.weight"].kind == "BF16"
         write_gguf(checkpoint, tmp_path / "model.gguf")
         assert gguf_bytes(checkpoint) >= (tmp_path / "model.gguf").stat().st_size
         stack = checkpoint.view("model.layers.1.mlp.experts.gate_up_proj")
@@ -242,6 +242,25 @@ def test_bf16_stays_bf16_as_gguf(plain_folder, tmp_path):
         logits = p.load_model(checkpoint).logits(tokens)
     with p.open_checkpoint(tmp_path / "model.gguf") as checkpoint:
         assert np.allclose(p.load_model(checkpoint).logits(tokens), logits, atol=1e-3)
+
+
+def test_recurrent_layers_as_gguf(tmp_path):
+    """Value heads take turns there, norms contain the 1 that they add, and the model says the same."""
+    pytest.importorskip("gguf")
+    from pipeline.benching.gguf_file import write_gguf
+
+    sizes = {"hidden_size": 128, "num_hidden_layers": 4, "vocab_size": 256, "head_dim": 32, "num_experts": 8}
+    sizes |= {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64, "num_experts_per_tok": 8}
+    sizes |= {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 32}
+    shape = shapes.Shape("tiny", shapes.SHAPES["qwen3.5-35b-a3b"] | sizes | {"linear_value_head_dim": 32}, 16)
+    folder, tokens = weights.ensure_checkpoint(shape, lambda line: None, tmp_path), [5, 9, 2, 77, 30]
+    with p.open_checkpoint(folder) as checkpoint:
+        write_gguf(checkpoint, tmp_path / "model.gguf")
+        logits = p.load_model(checkpoint).logits(tokens)
+    with p.open_checkpoint(tmp_path / "model.gguf") as checkpoint:
+        found = p.load_model(checkpoint).logits(tokens)
+        assert checkpoint.unused == ()
+    assert np.allclose(found, logits, atol=1e-3)
 
 
 # torch

@@ -16,7 +16,11 @@ from pipeline.converting.families import FAMILIES
 from pipeline.generation.requests import Finished
 
 pytestmark = pytest.mark.one_processor
-CONVERTIBLE = [name for name in (*CASES, "llama_biases", "qwen3_moe_dense") if ALL[name].model_type in FAMILIES]
+CONVERTIBLE = [
+    name
+    for name in (*CASES, "llama_biases", "qwen3_moe_dense", "granitemoehybrid_dense")
+    if ALL[name].model_type in FAMILIES
+]
 
 
 @pytest.mark.parametrize("name", CONVERTIBLE)

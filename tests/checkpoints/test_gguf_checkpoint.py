@@ -337,11 +337,260 @@ CASES = {
             "rope_parameters": PLAIN_ROPE | {"partial_rotary_factor": 0.5},
         },
     ),
+    "qwen3next": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            rope__dimension_count=8,
+            expert_shared_feed_forward_length=48,
+        ),
+        {
+            "model_type": "qwen3_next",
+            "hidden_act": "silu",
+            "norm_topk_prob": True,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "linear_conv_kernel_dim": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 48,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen35moe": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            expert_shared_feed_forward_length=48,
+        ),
+        {
+            "model_type": "qwen3_5_moe_text",
+            "hidden_act": "silu",
+            "norm_topk_prob": True,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "linear_conv_kernel_dim": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 48,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen35": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            rope__dimension_count=16,
+        ),
+        {
+            "model_type": "qwen3_5_text",
+            "hidden_act": "silu",
+            "norm_topk_prob": True,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "linear_conv_kernel_dim": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "granitehybrid": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__scale=0.125,
+        ),
+        {
+            "model_type": "granitemoehybrid",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "attention_multiplier": 0.125,
+            "mamba_d_conv": 4,
+            "mamba_n_heads": 4,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layer_types": ["mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 96,
+            "mamba_d_head": 32,
+            "mamba_expand": 2,
+            "mamba_conv_bias": True,
+            "position_embedding_type": "nope",
+        },
+    ),
+    "lfm2": (
+        dict(feed_forward_length=96, attention__head_count_kv=2, shortconv__l_cache=3),
+        {
+            "model_type": "lfm2",
+            "block_auto_adjust_ff_dim": False,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "norm_eps": 0.0009765625,
+            "conv_L_cache": 3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layer_types": ["conv", "full_attention"],
+            "conv_bias": False,
+            "use_expert_bias": False,
+            "tie_embedding": True,
+        },
+    ),
+    "lfm2moe": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            shortconv__l_cache=3,
+            leading_dense_block_count=1,
+        ),
+        {
+            "model_type": "lfm2_moe",
+            "num_dense_layers": 1,
+            "norm_topk_prob": True,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "norm_eps": 0.0009765625,
+            "conv_L_cache": 3,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layer_types": ["conv", "full_attention"],
+            "conv_bias": False,
+            "use_expert_bias": True,
+            "tie_embedding": True,
+        },
+    ),
+    "nemotron_h": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+        ),
+        {
+            "model_type": "nemotron_h",
+            "norm_topk_prob": False,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "layer_norm_epsilon": 0.0009765625,
+            "conv_kernel": 4,
+            "mamba_num_heads": 4,
+            "n_groups": 2,
+            "ssm_state_size": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layers_block_type": ["linear_attention", "full_attention"],
+            "mamba_head_dim": 32,
+            "use_conv_bias": False,
+            "use_bias": False,
+        },
+    ),
+    "nemotron_h_moe": (
+        dict(
+            ssm__conv_kernel=4,
+            ssm__state_size=16,
+            ssm__group_count=2,
+            ssm__time_step_rank=4,
+            ssm__inner_size=128,
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=32,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            expert_shared_feed_forward_length=48,
+            expert_weights_norm=True,
+            expert_weights_scale=2.5,
+        ),
+        {
+            "model_type": "nemotron_h",
+            "norm_topk_prob": True,
+            "intermediate_size": 32,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "layer_norm_epsilon": 0.0009765625,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "moe_shared_expert_intermediate_size": 48,
+            "routed_scaling_factor": 2.5,
+            "conv_kernel": 4,
+            "mamba_num_heads": 4,
+            "n_groups": 2,
+            "ssm_state_size": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layers_block_type": ["moe", "full_attention"],
+            "mamba_head_dim": 32,
+            "use_conv_bias": False,
+            "use_bias": False,
+        },
+    ),
 }
 TENSORS = {
     "gemma4": [("rope_freqs.weight", (32,), 0)],
     "deepseek2": [("blk.1.exp_probs_b.bias", (8,), 0)],
     "glm4moe": [("blk.0.attn_q_norm.weight", (32,), 0)],
+    "qwen3next": [("blk.1.attn_q.weight", (64, 64), 0)],
+    "qwen35moe": [("blk.1.attn_q.weight", (64, 64), 0)],
+    "qwen35": [("blk.1.attn_q.weight", (64, 64), 0)],
+    "granitehybrid": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.0.ssm_conv1d.bias", (192,), 0)],
+    "lfm2": [("blk.1.attn_q.weight", (64, 64), 0)],
+    "lfm2moe": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.1.exp_probs_b.bias", (8,), 0)],
+    "nemotron_h": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.0.ssm_in.weight", (64, 324), 0)],
+    "nemotron_h_moe": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.0.ffn_gate_inp.weight", (64, 8), 0)],
 }
 
 
@@ -350,6 +599,10 @@ def data_of(family: str) -> bytes | None:
     if family != "gemma4":
         return None
     return bytes(64 * 10 * 4) + numpy.array([1.0] * 8 + [1e30] * 24, numpy.float32).tobytes()
+
+
+DELTA = ("qwen3next", "qwen35", "qwen35moe")
+MAMBA = ("granitehybrid", "nemotron_h", "nemotron_h_moe")
 
 
 def test_every_family_has_a_case():
@@ -363,8 +616,12 @@ def test_configuration(file, family):
     checkpoint = opened(file, metadata(architecture, **keys), TENSORS.get(family, ()), data=data_of(family))
     assert checkpoint.config == COMMON | expected
     assert checkpoint.architecture == architecture and checkpoint.source == str(file)
-    turned = Layout(rope_pairs=family in ("llama", "mixtral", "granitemoe"), norms_plus_one=family == "gemma3")
-    assert checkpoint.layout == turned
+    assert checkpoint.layout == Layout(
+        rope_pairs=family in ("llama", "mixtral", "granitemoe", "granitehybrid"),
+        norms_plus_one=family in ("gemma3", *DELTA),
+        slopes=family in (*DELTA, *MAMBA),
+        tiled=family in ("qwen35", "qwen35moe"),
+    )
 
 
 def test_head_and_biases(file):
@@ -526,6 +783,9 @@ def test_names_without_a_place_stay(name):
     assert tensor_name(name, FAMILIES["llama"].names) == name
 
 
+NEMOTRON = [
+    f"model.layers.{{}}.mixer.{name}" for name in ("in_proj", "conv1d", "norm", "out_proj", "up_proj", "q_proj")
+]
 HF_NAMES = {
     "llama": [
         "model.layers.{}.self_attn.q_proj",
@@ -575,6 +835,47 @@ HF_NAMES = {
         "model.layers.{}.mlp.gate",
         "model.layers.{}.post_attention_layernorm",
     ],
+    "qwen3next": [
+        "model.layers.{}.linear_attn.conv1d",
+        "model.layers.{}.linear_attn.norm",
+        "model.layers.{}.linear_attn.out_proj",
+        "model.layers.{}.post_attention_layernorm",
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.shared_expert_gate",
+    ],
+    "qwen35moe": [
+        "model.layers.{}.linear_attn.conv1d",
+        "model.layers.{}.linear_attn.norm",
+        "model.layers.{}.linear_attn.out_proj",
+        "model.layers.{}.post_attention_layernorm",
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.gate",
+    ],
+    "qwen35": [
+        "model.layers.{}.linear_attn.conv1d",
+        "model.layers.{}.linear_attn.norm",
+        "model.layers.{}.linear_attn.out_proj",
+        "model.layers.{}.post_attention_layernorm",
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.up_proj",
+    ],
+    "granitehybrid": [
+        "model.layers.{}.mamba.in_proj",
+        "model.layers.{}.mamba.conv1d",
+        "model.layers.{}.mamba.norm",
+        "model.layers.{}.mamba.out_proj",
+        "model.layers.{}.block_sparse_moe.router.layer",
+    ],
+    "lfm2": [
+        "model.layers.{}.operator_norm",
+        "model.layers.{}.conv.in_proj",
+        "model.layers.{}.conv.out_proj",
+        "model.layers.{}.self_attn.q_layernorm",
+        "model.layers.{}.self_attn.out_proj",
+    ],
+    "lfm2moe": ["model.layers.{}.conv.in_proj", "model.layers.{}.feed_forward.gate"],
+    "nemotron_h": NEMOTRON,
+    "nemotron_h_moe": [*NEMOTRON, "model.layers.{}.mixer.gate", "model.layers.{}.mixer.shared_experts.up_proj"],
 }
 
 
@@ -584,8 +885,10 @@ def test_names_are_the_ones_that_the_gguf_package_started_from(family):
     architecture = "llama" if family == "mixtral" else family
     arch = next(kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == architecture)
     table = package.get_tensor_name_map(arch, 3)
-    for name in [*(name.format(2) for name in HF_NAMES[family]), "model.embed_tokens", "model.norm"]:
-        theirs = table.get_name(name + ".weight", try_suffixes=(".weight",))
+    norm = "model.embedding_norm" if family.startswith("lfm2") else "model.norm"
+    for name in [*(name.format(2) for name in HF_NAMES[family]), "model.embed_tokens", norm]:
+        listed = name.replace("model.layers", "backbone.layers") if "mixer" in name else name
+        theirs = table.get_name(listed + ".weight", try_suffixes=(".weight",))
         assert theirs is not None, f"the package has no name for {name}"
         assert tensor_name(theirs, FAMILIES[family].names) == name + ".weight"
 

@@ -52,8 +52,41 @@ def test_a_batch_gives_what_each_has_alone(model, alone, prompt_rows):
     generator = p.Generator(model, batch_size=4, context=CONTEXT, prompt_rows=prompt_rows)
     asked = requests(9)
     assert ends(generator.run(asked)) == alone
-    assert generator.stats.prefix_tokens == 0  # a common beginning is not kept
+    assert generator.stats.prefix_tokens >= 2 * 64  # four prompts have a block in common, and two of them came early
     assert ends(generator.run(asked)) == alone
+
+
+def test_prompts_go_on_from_a_snapshot(model):
+    """The first prompt's states are kept where a step ends, the second one's where it leaves the first, and the third
+    one goes on from there; those that come together wait for the first of them."""
+    rng = np.random.default_rng(2)
+    begin = rng.integers(0, 61, 200).tolist()
+    asked = [
+        p.Request(i, tuple(begin[:length] + [i, 5, 7]), 6, 0.7, i) for i, length in enumerate((200, 130, 200, 140))
+    ]
+    plain = p.Generator(model, batch_size=1, context=CONTEXT, shares=False)
+    expected = ends(plain.run(asked))
+    assert plain.stats.prefix_tokens == 0
+    one_by_one = p.Generator(model, batch_size=1, context=CONTEXT)
+    known = []
+    for request in asked:
+        before = one_by_one.stats.prefix_tokens
+        assert ends(one_by_one.run([request]))[request.index] == expected[request.index]
+        known.append(one_by_one.stats.prefix_tokens - before)
+    assert known == [0, 0, 128, 128]
+    together = p.Generator(model, batch_size=4, context=CONTEXT)
+    assert ends(together.run(asked)) == expected
+    assert together.stats.prefix_tokens >= 3 * 128
+
+
+def test_few_snapshots_are_kept(model):
+    """The longest unused go first; what has none is computed again."""
+    rng, generator = np.random.default_rng(3), p.Generator(model, batch_size=1, context=CONTEXT)
+    beginnings = [rng.integers(0, 61, 70).tolist() for _ in range(7)]
+    asked = [p.Request(i, tuple([*beginnings[i % 7], i]), 2) for i in range(35)]
+    expected = ends(p.Generator(model, batch_size=1, context=CONTEXT, shares=False).run(asked))
+    assert ends(generator.run(asked)) == expected
+    assert len(generator._batch.paging.snapshots._kept) <= 4
 
 
 def test_what_was_given_up_or_cancelled_leaves_no_trace(model, alone, monkeypatch):

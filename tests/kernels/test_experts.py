@@ -13,6 +13,7 @@ from support.kernels import (
     FORMATS_AND_GROUPS,
     ONE_OF_EACH_KIND,
     PLAIN_FORMATS,
+    assert_close,
     assert_rows_alone,
     guarded_chain,
     matrix,
@@ -23,6 +24,8 @@ import pipeline as p
 from pipeline.errors import BuildError, DTypeError, RunError, ShapeError
 from pipeline.graph.tensors import Storage, Tensor, as_storage
 from pipeline.graph.weights import Quantized, Weight
+
+FEW_FORMATS = [("bf16", 0), ("q4_bf16", 32), ("gguf_q5_0", 32)]
 
 
 @each("format", axis(FORMATS_AND_GROUPS, daily=ONE_OF_EACH_KIND))  # all of them: test_experts_grouped.py
@@ -135,7 +138,7 @@ def test_ids_that_are_no_experts_read_no_weights(device, bad, format):
 @pairs(
     "weights, activation, bias",
     [("bf16", 0, 31, 17), ("q4_bf16", 32, 96, 64), ("q8_f16", 32, 32, 32)],
-    ["silu", "gelu_tanh", "swiglu_oai"],
+    ["silu", "gelu_tanh", "swiglu_oai", "relu"],
     [None, "f32", "f16", "bf16"],
 )
 def test_activations_and_biases(device, weights, activation, bias):
@@ -147,13 +150,55 @@ def test_activations_and_biases(device, weights, activation, bias):
     layer.check(device, run(device, 5, layer.steps, **inputs), **inputs)
 
 
+@each("format, grouped", FEW_FORMATS, [False, True])
+def test_one_matrix_for_gate_and_up(device, format, grouped):
+    """An MLP without a gate: relu². With the bits that two copies of the matrix give."""
+    rng = np.random.default_rng(4)
+    layer = Layer(rng, 3, 32, 32, format, activation="relu", bias="f32")
+    layer.up_values, inputs = layer.gate_values, layer.inputs(rng, 5, 2)
+    layer.biases = (layer.biases[0], layer.biases[0], layer.biases[2])
+    layer.bias_values = (layer.bias_values[0], layer.bias_values[0], layer.bias_values[2])
+    layer.up = layer.gate
+    y = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    layer.check(device, y, **inputs)
+    layer.up = Layer(np.random.default_rng(4), 3, 32, 32, format).gate
+    again = run(device, 5, lambda pipe, **given: layer.steps(pipe, **given, grouped=grouped), **inputs)
+    assert again.tobytes() == y.tobytes()
+
+
+@each("format, grouped, activation", FEW_FORMATS, [False, True], ["silu", "relu"])
+def test_weights_that_count_on_inputs(device, format, grouped, activation):
+    """Each expert gets the row times its weight; the row's result is the sum of theirs."""
+    rng = np.random.default_rng(5)
+    layer = Layer(rng, 3, 32, 32, format, activation=activation)
+    inputs = layer.inputs(rng, 6, 3)
+    inputs["ids"][2, 1] = ref.NONE
+
+    def steps(pipe, **given):
+        stacks = layer.gate, layer.up, layer.down
+        return pipe.experts(*given.values(), *stacks, activation=activation, **options)
+
+    options = {"grouped": grouped, "scales_inputs": True}
+    y = run(device, 6, steps, **inputs)
+    expected, alone = np.zeros_like(y), np.ones((6, 1), np.float32)
+    for k in range(3):
+        part = {"h": inputs["h"] * inputs["weights"][:, k : k + 1], "ids": inputs["ids"][:, k : k + 1]}
+        values = (layer.gate_values, layer.up_values, layer.down_values)
+        expected += ref.experts(
+            **part, weights=alone, **dict(zip(("gate", "up", "down"), values)), activation=activation
+        )
+    assert_close(y, expected, 2e-4 * np.abs(expected).max())  # 16-bit activations cost a tenth of it, a weight all
+    options["grouped"] = not grouped
+    assert run(device, 6, steps, **inputs).tobytes() == y.tobytes()
+
+
 @given(
     experts=st.integers(1, 7),
     rows=st.integers(1, 9),
     hidden=st.integers(1, 40),
     dim=st.integers(1, 40),
     bias=st.sampled_from([None, *PLAIN_FORMATS]),
-    activation=st.sampled_from(["silu", "gelu_tanh", "swiglu_oai"]),
+    activation=st.sampled_from(["silu", "gelu_tanh", "swiglu_oai", "relu"]),
     grouped=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -170,6 +215,10 @@ def test_activations_and_biases_of_any_size(device, experts, rows, hidden, dim, 
     [("f32", 0), ("q4_f32", 32)],
     [False, True],
     [
+        ("relu", 100, 2, 200),
+        ("relu", -100, 2, 0),
+        ("relu", np.nan, 1, np.nan),
+        ("relu", -np.inf, 1, 0),
         ("gelu_tanh", 100, 2, 200),
         ("gelu_tanh", -100, 2, 0),
         ("gelu_tanh", 1e15, 1, 1e15),
@@ -239,7 +288,12 @@ def inner_of(pipe, y):
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"activation": "relu"}, BuildError, r"experts: activation = 'relu'; choose silu, gelu_tanh, swiglu_oai"),
+        ({"activation": "tanh"}, BuildError, r"experts: activation = 'tanh'; choose silu, gelu_tanh, swiglu_oai, relu"),
+        (
+            {"scales_inputs": True, "biases": (np.zeros((6, 5), np.float32), None, None)},
+            BuildError,
+            "experts: scales_inputs goes without biases of gate and up",
+        ),
         (
             {"biases": (None, None, np.zeros((6, 5), np.float32))},
             ShapeError,

@@ -168,7 +168,7 @@ def test_every_format(device, format):
 @pairs(
     "format, activation, bias",
     [("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)],
-    ["silu", "gelu_tanh", "swiglu_oai"],
+    ["silu", "gelu_tanh", "swiglu_oai", "relu"],
     [None, "f32", "bf16"],
 )
 def test_activations_and_biases(device, format, activation, bias):

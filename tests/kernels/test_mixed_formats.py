@@ -9,7 +9,7 @@ from support.reference import NONE
 
 from pipeline.graph.steps.experts import GROUPED_ROWS
 
-ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai")
+ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai", "relu")
 # (gate, up): other bits, other groups, other scales, other blocks, other numbers.
 MIXED = [
     (("q4_bf16", 64), ("q8_f16", 64)),

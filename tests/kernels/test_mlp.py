@@ -32,7 +32,7 @@ from pipeline.graph.steps.experts import GROUPED_ROWS, Mlp
 FORMATS = axis(
     [("f32", 0), ("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)], daily=[("bf16", 0), ("q4_bf16", 32), ("q8_f16", 32)]
 )
-ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai")
+ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai", "relu")
 
 
 # Projections
@@ -282,8 +282,8 @@ def test_what_an_mlp_refuses():
     x, up, down = pipe.input("x", (2, 4)), np.zeros((5, 4), np.float32), np.zeros((4, 5), np.float32)
     with pytest.raises(ShapeError, match=r"mlp: mlp.up_proj.weight has shape \(1, 4, 5\), expected \(1, 5, 4\)"):
         pipe.mlp(x, up, down, down)
-    with pytest.raises(BuildError, match="mlp: activation = 'relu'; choose silu, gelu_tanh, swiglu_oai"):
-        pipe.mlp(x, up, up, down, "relu")
+    with pytest.raises(BuildError, match="mlp: activation = 'tanh'; choose silu, gelu_tanh, swiglu_oai, relu"):
+        pipe.mlp(x, up, up, down, "tanh")
     with pytest.raises(ShapeError, match=r"mlp.gate: the bias has shape \(4,\), expected \(5,\)"):
         pipe.mlp(x, up, up, down, biases=(np.zeros(4, np.float32),) * 3)
 

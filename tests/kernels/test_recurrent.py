@@ -152,6 +152,29 @@ def test_against_the_definition(device, sizes, joint):
         assert np.isfinite(states[0][0]).all()  # the longest sequence has had all inputs
 
 
+def test_value_heads_that_take_turns(device):
+    """Head h goes with key head h % key_heads: the bits of the same heads in the other order."""
+    rng, (keys, heads, key_dim, value_dim, rows) = np.random.default_rng(5), (2, 6, 32, 16, 5)
+    turns = np.arange(heads).reshape(keys, -1).T.reshape(-1)
+    shared, values = activations(rng, rows, 2 * keys * key_dim), activations(rng, rows, heads, value_dim)
+    beta, alpha = (activations(rng, rows, heads) for _ in range(2))
+    slope, shift = -np.exp(activations(rng, heads)), activations(rng, heads)
+
+    def result(order, tiled):
+        def steps(pipe, x, beta, alpha, slots, positions):
+            state = pipe.state("delta_state", Storage.zeros((1, heads, value_dim, key_dim), "f32"))
+            at = slots, positions, pipe.row_links(slots, positions, 1)
+            vectors = slope[order], shift[order]
+            return pipe.gated_delta(x, beta, alpha, *vectors, state, *at, keys, tiled=tiled)
+
+        x = np.concatenate([shared, values[:, order].reshape(rows, -1)], axis=1)
+        places = {"slots": np.zeros(rows, np.uint32), "positions": np.arange(rows, dtype=np.uint32)}
+        y = run(device, rows, steps, x=x, beta=beta[:, order], alpha=alpha[:, order], **places)
+        return y.reshape(rows, heads, value_dim)
+
+    assert (result(turns, True) == result(np.arange(heads), False)[:, turns]).all()
+
+
 def test_a_slot_is_used_again(device):
     """The row of position 0 begins with nothing, whatever is in the slot; other slots keep what they have."""
     case = Case()

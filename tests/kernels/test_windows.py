@@ -111,6 +111,30 @@ def test_a_chunk_of_a_prompt_wraps_around(device, heads, window, cache):
             assert alone[0].tobytes() == together[row].tobytes()
 
 
+@each("heads, chunk, cache", [(4, 2, 24), (16, 2, 80), (5, 5, 16)], [1, 5, 64, 90, 128], CACHES)
+def test_chunks(device, heads, chunk, cache):
+    """Rows of two sequences, mixed, across the ends of chunks: each sees its own chunk up to itself, in a ring, and
+    gives the bits that it gives alone in a cache of everything."""
+    heads, kv_heads, dim = heads
+    rng = np.random.default_rng(heads)
+    history, rows = History(rng, 2, kv_heads, 420, dim, cache=cache), 19
+    for first in (chunk - 3,) if device.name == "checker" else (chunk - 3, 250):
+        first = max(first, 0)
+        slots = [1] * 12 + [0] * 7
+        positions = [*range(first, first + 12), *range(first // 2, first // 2 + 7)]
+        q = activations(rng, rows, heads, dim)
+        ring = history.storages(chunk + rows - 1, ends=[first // 2 + 7, first + 12])
+        together = attend(device, q, ring, slots, positions, window=chunk, chunked=True)
+        for row, position in enumerate(positions):
+            seen = position % chunk + 1
+            check(together[row : row + 1], q[row : row + 1], history, [slots[row]], [position], window=seen)
+        for row in (2, 3, 18):
+            one = slice(row, row + 1)
+            everything = history.storages(420)
+            alone = attend(device, q[one], everything, slots[one], positions[one], window=chunk, chunked=True)
+            assert alone[0].tobytes() == together[row].tobytes()
+
+
 def test_a_window_of_everything_is_no_window(device):
     rng = np.random.default_rng(3)
     history = History(rng, 1, 2, 300, 32)

@@ -97,8 +97,8 @@ def test_formats(stored_as, processor, tmp_path):
         model = p.load_model(checkpoint, device=processor)
         assert checkpoint.unused == ()
         check(model, name, 7)
-        if storage.startswith("Q"):
-            assert model.repacked_bytes == 0
+        if storage.startswith("Q"):  # a recurrent layer's vectors are copied
+            assert model.repacked_bytes < (model.mapped_bytes / 20 if CASES[name].recurrent else 1)
 
 
 def test_blocks_of_mxfp4(processor, tmp_path):
@@ -129,6 +129,9 @@ REFUSED = {
     "qwen3_next": {"hidden_act": "gelu", "linear_conv_kernel_dim": 1, "attn_output_gate": False},
     "lfm2": {"conv_L_cache": 1},
     "granitemoehybrid": {"mamba_d_conv": 1, "position_embedding_type": "alibi"},
+    "nemotron_h": {"mlp_hidden_act": "silu", "mamba_hidden_act": "relu", "conv_kernel": 1},
+    "llama4_text": {"hidden_act": "gelu"},
+    "phimoe": {"hidden_act": "gelu"},
     "gpt_oss": {"swiglu_limit": 5.0},
     "gemma3_text": {"hidden_activation": "relu"},
     "gemma4_text": {"use_bidirectional_attention": "all"},

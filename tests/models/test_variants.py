@@ -13,7 +13,7 @@ from support.families.layouts import write_mlx
 
 import pipeline as p
 from pipeline.checkpoints.text_part import is_other_part
-from pipeline.errors import UsageError
+from pipeline.errors import CheckpointError, UsageError
 from pipeline.generation.requests import Failed
 
 # Devices know nothing of these settings.
@@ -65,6 +65,29 @@ def test_a_bias_of_a_gguf_file(processor, tmp_path):
         model = p.load_model(checkpoint, device=processor)
         assert checkpoint.unused == () and model.config.biased and not model.config.output_biased
         assert np.isfinite(model.logits(tokens(5, 61), 5)).all()
+
+
+@pytest.mark.parametrize("name", ["mistral", "phi3", "mixtral_window", "qwen2_window", "qwen3_moe_dense", "gpt_oss"])
+def test_a_window_of_no_position(name, tmp_path):
+    made = golden.load(name)[0]
+    files.write_folder(tmp_path, name, {"config": made["config"] | {"sliding_window": 0}, "tensors": {}})
+    with (
+        p.open_checkpoint(tmp_path) as checkpoint,
+        pytest.raises(CheckpointError, match="sliding_window = 0 leaves no"),
+    ):
+        p.load_model(checkpoint)
+
+
+@pytest.mark.parametrize("factors", [None, [], [0.0] * 12, [1.0] * 11])
+@pytest.mark.parametrize("key", ["short_factor", "long_factor"])
+def test_factors_of_longrope(key, factors, tmp_path):
+    """Both lists must be whole, though the longer texts are refused that need the second one."""
+    made = golden.load("phi3")[0]
+    rope = made["config"]["rope_parameters"] | {key: factors}
+    config = made["config"] | {"rope_parameters": rope}
+    files.write_folder(tmp_path, "phi3", {"config": config, "tensors": {}})
+    with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(CheckpointError, match=f"rope {key} must be 12 numb"):
+        p.load_model(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa", "phi3"])

@@ -36,6 +36,7 @@ CODE = {
     "gemma4_unified_text": "gemma4_unified",
     "glm4v_moe_text": "glm4v_moe",
     "internlm3": "llama",
+    "llama4_text": "llama4",
     "iquestcoder": "llama",
     "qwen3_5_moe_text": "qwen3_5_moe",
     "qwen3_5_text": "qwen3_5",
@@ -80,6 +81,7 @@ MORE = {
     "qwen3_5_text": _QWEN3_NEXT,
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4v_moe_text": {"partial_rotary_factor": 0.5},
+    "phimoe": {"router_jitter_noise": 0.01},  # it chooses experts, too
     "solar_open": {"partial_rotary_factor": 1.0},
     "gemma3_text": {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6},
     "gemma4_text": {"global_head_dim": 512, "num_global_key_value_heads": None},
@@ -99,7 +101,7 @@ def class_defaults(model_type: str) -> dict[str, Any]:
     found = {name: fields[name].default for name in own}
     if isinstance(made.default_theta, float) and model_type not in GEMMA4:
         found["rope_theta"] = made.default_theta
-    if found["rope_parameters"] is None and model_type in MADE_LATER:  # made when an object is
+    if found.get("rope_parameters", 0) is None and model_type in MADE_LATER:  # made when an object is
         rope = made().rope_parameters
         given = {"rope_theta": made.default_theta, "partial_rotary_factor": rope.get("partial_rotary_factor")}
         if model_type != "mistral4":  # whose share follows from other sizes
@@ -199,7 +201,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found["windows"] = _windows(c)
     if model_type in ("ministral3", "mistral4") and c.rope_parameters.get("llama_4_scaling_beta") is None:  # as well
         return None
-    found["eps"] = getattr(c, "norm_eps", found["eps"])
+    found["eps"] = getattr(c, "norm_eps", getattr(c, "layer_norm_epsilon", found["eps"]))
     if found["kv_heads"] is None:  # its attention would fail
         return None
     heads = c.num_attention_heads
@@ -207,7 +209,7 @@ def expected(model_type: str, config: dict[str, Any]) -> dict[str, Any] | None:
     found["head_dim"] = first or c.hidden_size // heads
     if model_type in GEMMA4:
         found["kv_heads"] = config.get("num_key_value_heads", 4)
-    turned = 2 * len(ropes[0]["inv_freq"])
+    turned = 2 * len(ropes[0]["inv_freq"]) if ropes else found["head_dim"]
     if turned != found["head_dim"] and model_type not in PARTIAL:  # as well
         return None
     return found | {"ropes": ropes}
@@ -262,6 +264,8 @@ def _code(model_type: str) -> Any:
 def _frequencies(module: Any, c: Any) -> list[dict[str, Any]]:
     """The rotary embedding's frequencies and scale, one for each type of layer where these differ."""
     names = [name for name in vars(module) if name.endswith("RotaryEmbedding") and "Vision" not in name]
+    if not names:  # nothing turns
+        return []
     rope = getattr(module, sorted(names, key=lambda name: ("Text" not in name, name))[0])(c)
     kinds = [f"{kind}_" for kind in ("full_attention", "sliding_attention") if hasattr(rope, f"{kind}_inv_freq")] or [
         ""

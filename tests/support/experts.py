@@ -13,7 +13,7 @@ class Layer:
     theirs, biases [experts, outputs]."""
 
     # How steep a gate's part can be, and how large up's against up itself.
-    SLOPE = {"silu": 1.1, "gelu_tanh": 1.13, "swiglu_oai": 1.1}
+    SLOPE = {"silu": 1.1, "gelu_tanh": 1.13, "swiglu_oai": 1.1, "relu": 1.0}
 
     def __init__(
         self,

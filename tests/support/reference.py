@@ -100,9 +100,11 @@ def sigmoid(x):
 
 def activate(gate, up, activation="silu"):
     """What gate and up become: silu(gate) · up; gelu(gate) · up (Hendrycks & Gimpel 2016, the tanh formula);
-    gpt-oss's, with limits of 7."""
+    relu(gate) · up; gpt-oss's, with limits of 7."""
     if activation == "silu":
         return silu(gate) * up
+    if activation == "relu":
+        return np.where(gate < 0, 0.0, gate * up)
     if activation == "gelu_tanh":
         return 0.5 * gate * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
     gate, up = np.minimum(gate, 7), np.clip(up, -7, 7)

@@ -7,66 +7,31 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import CheckpointError
-from ..config import is_positive
 from ..files import open_file
-from ..tensor_info import quoted
+from . import recurrent
 from .families import COMMON, NEEDED, Family
 from .header import Header
+from .metadata import MAX_LAYERS, Metadata
 from .values import FIX, Array
 
-__all__ = ["Metadata", "make_config"]
+__all__ = ["make_config"]
 
-MAX_LAYERS = 4096
 _SIGMOID = 2  # of llama.cpp's gating functions
 _UNTURNED = 1e20  # frequencies divided by this much or more do not turn at all
-
-
-class Metadata:
-    """The values of one architecture, read by their keys without it; where one is wrong, errors name file and key."""
-
-    def __init__(self, header: Header, architecture: str) -> None:
-        self.header = header
-        self.architecture = architecture
-
-    def get(self, key: str, default: object = None) -> Any:
-        """The value; an array as a list, or as its element where all are equal."""
-        value: Any = self.header.metadata.get(f"{self.architecture}.{key}", default)
-        if isinstance(value, Array):
-            if len(value) > MAX_LAYERS:
-                raise self.error(key, f"one value, or one for each of at most {MAX_LAYERS:,} layers", value)
-            value = list(value)
-            if value and all(item == value[0] for item in value):
-                return value[0]
-        return value
-
-    def whole(self, key: str, default: int | None = None) -> int:
-        value = self.get(key, default)
-        if type(value) is not int or not 0 <= value < 2**31:
-            raise self.error(key, "a whole number", value)
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.get(key, default)
-        if not is_positive(value):
-            raise self.error(key, "a number above 0 (1e-18 to 1e18)", value)
-        return float(value)
-
-    def error(self, key: str, wanted: str, found: object) -> CheckpointError:
-        what = "is missing" if found is None else f"holds {quoted(found)}"
-        return CheckpointError(
-            f'{self.header.file}: key "{self.architecture}.{key}" {what}, it must be {wanted}; {FIX}'
-        )
 
 
 def make_config(header: Header, architecture: str, family: Family) -> dict[str, Any]:
     """The configuration with transformers' keys. CheckpointError names a key that is missing or impossible."""
     values = Metadata(header, architecture)
     for key in (*NEEDED, *family.needed):
-        if values.get(key) is None:
+        other = family.instead.get(key)
+        if values.get(key) is None and (other is None or values.get(other) is None):
             raise values.error(key, "there", None)
     config: dict[str, Any] = {"model_type": family.model_type} | dict(family.fixed)
     for name, key in (COMMON | dict(family.keys)).items():
         value = values.get(key)
+        if value is None and key in family.instead:
+            value = values.get(family.instead[key])
         if value is not None:
             config[name] = value
     config["num_hidden_layers"] = _layers(values)
@@ -256,4 +221,11 @@ _SPECIAL: dict[str, Callable[[Metadata, Mapping[str, Any]], dict[str, Any]]] = {
     "deepseek_v2": _deepseek,
     "glm4_moe": _glm4_moe,
     "granitemoe": _granite,
+    "granitemoehybrid": recurrent.granite_hybrid,
+    "lfm2": recurrent.lfm2,
+    "lfm2_moe": recurrent.lfm2,
+    "nemotron_h": recurrent.nemotron,
+    "qwen3_next": recurrent.delta,
+    "qwen3_5_moe_text": recurrent.delta,
+    "qwen3_5_text": recurrent.delta,
 }

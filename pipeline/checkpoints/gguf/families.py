@@ -22,6 +22,7 @@ class Family:
     keys         config.json's key -> GGUF's; a key that is absent in the file stays absent: the family has a default
     fixed        config.json's values that GGUF leaves to the architecture
     needed       GGUF's keys that must be there besides those that all families need
+    instead      other keys of some of these
     window       one layer of so many sees everything and the others a window, where the file does not say
     layout       how llama.cpp changed the weights
     """
@@ -31,6 +32,7 @@ class Family:
     keys: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
     window: int = 0
     layout: Layout = Layout()
 
@@ -84,6 +86,60 @@ _SILU = {"hidden_act": "silu"}
 _GELU = {"hidden_activation": "gelu_pytorch_tanh"}
 _PAIRS = Layout(rope_pairs=True)
 
+
+_GRANITE = {
+    "attention_multiplier": "attention.scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "logits_scaling": "logit_scale",
+    "shared_intermediate_size": "expert_shared_feed_forward_length",
+}
+_LFM2 = {"norm_eps": "attention.layer_norm_rms_epsilon", "conv_L_cache": "shortconv.l_cache"}
+_NEMOTRON = Family(
+    "nemotron_h",
+    names.NEMOTRON_H,
+    {
+        "layer_norm_epsilon": "attention.layer_norm_rms_epsilon",
+        "n_routed_experts": "expert_count",
+        "num_experts_per_tok": "expert_used_count",
+        "moe_intermediate_size": "expert_feed_forward_length",
+        "moe_shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+        "moe_latent_size": "moe_latent_size",
+        "norm_topk_prob": "expert_weights_norm",
+        "routed_scaling_factor": "expert_weights_scale",
+        "n_group": "expert_group_count",
+        "topk_group": "expert_group_used_count",
+        "conv_kernel": "ssm.conv_kernel",
+        "mamba_num_heads": "ssm.time_step_rank",
+        "n_groups": "ssm.group_count",
+        "ssm_state_size": "ssm.state_size",
+    },
+    {"norm_topk_prob": False},
+    ("ssm.inner_size", "ssm.time_step_rank"),
+    {"attention.layer_norm_rms_epsilon": "attention.layer_norm_epsilon"},
+    layout=Layout(slopes=True),
+)
+
+
+def _qwen3_next(model_type: str, *, tiled: bool = False, experts: bool = True) -> Family:
+    keys = {
+        "linear_conv_kernel_dim": "ssm.conv_kernel",
+        "linear_num_key_heads": "ssm.group_count",
+        "linear_num_value_heads": "ssm.time_step_rank",
+        "linear_key_head_dim": "ssm.state_size",
+    }
+    if experts:
+        keys |= _QWEN | {"shared_expert_intermediate_size": "expert_shared_feed_forward_length"}
+    return Family(
+        model_type,
+        names.QWEN3_NEXT,
+        keys,
+        _SILU | {"norm_topk_prob": True},
+        ("ssm.inner_size", *(_EXPERTS if experts else ())),
+        layout=Layout(norms_plus_one=True, slopes=True, tiled=tiled),
+    )
+
+
 FAMILIES = {
     "llama": Family("llama", names.LLAMA, fixed=_SILU, layout=_PAIRS),
     "mixtral": Family("mixtral", names.MIXTRAL, _LOCAL, _SILU, _EXPERTS, layout=_PAIRS),
@@ -97,6 +153,9 @@ FAMILIES = {
         _EXPERTS,
     ),
     "qwen3moe": Family("qwen3_moe", names.MOE, _QWEN, _SILU | {"norm_topk_prob": True}, _EXPERTS),
+    "qwen3next": _qwen3_next("qwen3_next"),
+    "qwen35moe": _qwen3_next("qwen3_5_moe_text", tiled=True),
+    "qwen35": _qwen3_next("qwen3_5_text", tiled=True, experts=False),
     "olmoe": Family(
         "olmoe",
         names.MOE,
@@ -104,21 +163,34 @@ FAMILIES = {
         _SILU | {"norm_topk_prob": False},
         _EXPERTS,
     ),
-    "granitemoe": Family(
-        "granitemoe",
-        names.GRANITE_MOE,
+    "granitemoe": Family("granitemoe", names.GRANITE_MOE, _LOCAL | _GRANITE, _SILU, _EXPERTS, layout=_PAIRS),
+    "granitehybrid": Family(
+        "granitemoehybrid",
+        names.GRANITE_HYBRID,
         _LOCAL
+        | _GRANITE
         | {
-            "attention_multiplier": "attention.scale",
-            "embedding_multiplier": "embedding_scale",
-            "residual_multiplier": "residual_scale",
-            "logits_scaling": "logit_scale",
-            "shared_intermediate_size": "expert_shared_feed_forward_length",
+            "mamba_d_conv": "ssm.conv_kernel",
+            "mamba_n_heads": "ssm.time_step_rank",
+            "mamba_n_groups": "ssm.group_count",
+            "mamba_d_state": "ssm.state_size",
         },
         _SILU,
-        _EXPERTS,
-        layout=_PAIRS,
+        ("ssm.inner_size", "ssm.time_step_rank"),
+        layout=Layout(rope_pairs=True, slopes=True),
     ),
+    "lfm2": Family("lfm2", names.LFM2, _LFM2, {"block_auto_adjust_ff_dim": False}),
+    "lfm2moe": Family(
+        "lfm2_moe",
+        names.LFM2,
+        _LFM2
+        | _QWEN
+        | {"num_dense_layers": "leading_dense_block_count", "routed_scaling_factor": "expert_weights_scale"},
+        {"num_dense_layers": 0, "norm_topk_prob": True},
+        _EXPERTS,
+    ),
+    "nemotron_h": _NEMOTRON,
+    "nemotron_h_moe": _NEMOTRON,
     "gpt-oss": Family(
         "gpt_oss",
         names.GPT_OSS,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 __all__ = ["tensor_name"]
 
 MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+MODEL |= {"token_embd_norm": "model.embedding_norm"}  # LFM2's last norm
 
 ATTENTION = {
     "attn_q": "self_attn.q_proj",
@@ -89,6 +90,69 @@ GEMMA4 = (
     }
 )
 
+BARE = ("ssm_a", "ssm_d")  # tensors whose names have no suffix
+
+# Recurrent layers: the gated delta rule, whose A is -exp(A_log).
+DELTA = {
+    "attn_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "attn_qkv": "linear_attn.in_proj_qkv",
+    "attn_gate": "linear_attn.in_proj_z",
+    "ssm_in": "linear_attn.in_proj_qkvz",
+    "ssm_ba": "linear_attn.in_proj_ba",
+    "ssm_beta": "linear_attn.in_proj_b",
+    "ssm_alpha": "linear_attn.in_proj_a",
+    "ssm_conv1d": "linear_attn.conv1d",
+    "ssm_dt.bias": "linear_attn.dt_bias",
+    "ssm_a": "linear_attn.A_log",
+    "ssm_norm": "linear_attn.norm",
+    "ssm_out": "linear_attn.out_proj",
+}
+QWEN3_NEXT = {stem: name for stem, name in QWEN2_MOE.items() if stem != "ffn_norm"} | DELTA
+
+# Mamba-2.
+_MAMBA = {
+    "ssm_in": "in_proj",
+    "ssm_conv1d": "conv1d",
+    "ssm_dt.bias": "dt_bias",
+    "ssm_a": "A_log",
+    "ssm_d": "D",
+    "ssm_norm": "norm",
+    "ssm_out": "out_proj",
+}
+LFM2 = (
+    {stem: f"self_attn.{name}_proj" for stem, name in (("attn_q", "q"), ("attn_k", "k"), ("attn_v", "v"))}
+    | {stem: name.replace("mlp", "feed_forward") for stem, name in DENSE.items()}
+    | _experts("feed_forward.gate", "feed_forward.switch_mlp")
+    | {
+        "attn_norm": "operator_norm",
+        "ffn_norm": "ffn_norm",
+        "attn_output": "self_attn.out_proj",
+        "attn_q_norm": "self_attn.q_layernorm",
+        "attn_k_norm": "self_attn.k_layernorm",
+        "shortconv.conv": "conv.conv",
+        "shortconv.in_proj": "conv.in_proj",
+        "shortconv.out_proj": "conv.out_proj",
+        "exp_probs_b.bias": "feed_forward.expert_bias",
+    }
+)
+GRANITE_HYBRID = GRANITE_MOE | {stem: f"mamba.{name}" for stem, name in _MAMBA.items()}
+NEMOTRON_H = {
+    "attn_norm": "norm",
+    **{stem: name.replace("self_attn", "mixer") for stem, name in ATTENTION.items()},
+    **{stem: f"mixer.{name}" for stem, name in _MAMBA.items()},
+    "ffn_up": "mixer.up_proj",
+    "ffn_down": "mixer.down_proj",
+    "ffn_gate_inp": "mixer.gate",
+    "exp_probs_b.bias": "mixer.gate.e_score_correction_bias",
+    "ffn_up_exps": "mixer.switch_mlp.fc1",
+    "ffn_down_exps": "mixer.switch_mlp.fc2",
+    "ffn_up_shexp": "mixer.shared_experts.up_proj",
+    "ffn_down_shexp": "mixer.shared_experts.down_proj",
+    "ffn_latent_down": "mixer.fc1_latent_proj",
+    "ffn_latent_up": "mixer.fc2_latent_proj",
+}
+
 _MIXTRAL_PARTS = {"ffn_gate": "w1", "ffn_down": "w2", "ffn_up": "w3"}
 
 
@@ -101,7 +165,7 @@ def tensor_name(name: str, block: Mapping[str, str]) -> str:
     if not index.isdecimal() or str(int(index)) != index:
         return name
     layer, (stem, _, suffix) = f"model.layers.{index}", rest.rpartition(".")
-    if stem and rest in block:
+    if rest in block and (stem or rest in BARE):
         return f"{layer}.{block[rest]}"
     if stem in block:
         return f"{layer}.{block[stem]}.{suffix}"

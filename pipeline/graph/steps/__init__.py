@@ -6,12 +6,13 @@ step says otherwise. There is one file per family, as in shaders/. What a step m
 
 from .experts import Experts
 from .gates import Gates
+from .layer_norm import LayerNorms
 from .linear import Linear
+from .mixer import Mixer
 from .per_layer import PerLayer
 from .recurrent import Recurrent
-from .routing import Routing
 from .sampling import Sampling
 
 
-class Steps(PerLayer, Routing, Experts, Linear, Recurrent, Gates, Sampling):
+class Steps(PerLayer, LayerNorms, Mixer, Experts, Linear, Recurrent, Gates, Sampling):
     """All step families together. :class:`pipeline.Pipeline` derives from it."""

@@ -160,6 +160,7 @@ class Attention(Step):
         scale: float | None = None,
         *,
         window: int = 0,
+        chunked: bool = False,
         sinks: VectorLike | None = None,
         softcap: float = 0.0,
         v_dim: int = 0,
@@ -171,7 +172,8 @@ class Attention(Step):
 
         window: where above 0, only the last that many positions, the row's own among them; a slot is a ring
         then, whose entries are taken modulo `width`: it needs window + the most rows of a chain - 1 positions,
-        or all positions that there are. sinks [heads] f32, f16 or bf16: a score more for each head, whose weight
+        or all positions that there are. chunked: the window is the length of chunks, into which positions are divided,
+        and a row sees its own chunk alone. sinks [heads] f32, f16 or bf16: a score more for each head, whose weight
         has no value. softcap: where above 0, scores s become softcap · tanh(s / softcap). v_dim: values are the first
         that many numbers of their cache's rows, which may be the keys' (default: all). A row fails if the caches do not
         have its slot, a block of the positions that it sees or, without a window, its position.
@@ -182,7 +184,7 @@ class Attention(Step):
         self.check_rows(q, name, heads, dim)
         self._check_caches(heads, k_cache, v_cache, name)
         sizes = self._table_sizes(blocks, k_cache, name)
-        if not 0 <= window < 2**32:
+        if not 0 <= window < 2**32 or (chunked and not window):
             raise BuildError(f"{self.named(name)}: a window of {window} positions is not possible; use 0 for none")
         if v_dim > v_row:
             raise ShapeError(f"{self.named(name)}: {v_dim} values do not fit {v_cache.name}, whose rows have {v_row}")
@@ -204,7 +206,7 @@ class Attention(Step):
             "v_dim": v_dim,
             "v_row": v_row,
             **sizes,
-            "window": window,
+            "window": min(window, _core.CHUNKED - 1) + chunked * _core.CHUNKED,
             "sinks": kind,
             "step": self.failing_step(name, NO_PLACE),
             "tiles": tiles,

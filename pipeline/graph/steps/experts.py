@@ -33,18 +33,21 @@ class Experts(Linear):
         activation: str = "silu",
         biases: Biases | None = None,
         shared: Mlp | Sequence[WeightLike] | None = None,
+        scales_inputs: bool = False,
         grouped: bool | None = None,
     ) -> Tensor:
-        """Σ_k weights[k] · down(act(gate(h), up(h))) over the chosen experts: [R, dim].
+        """Σ_k weights[k] · down(act(gate(h), up(h))) over the chosen experts: [R, dim]; scales_inputs: Σ_k
+        down(act(gate(weights[k] · h), up(weights[k] · h))).
 
         gate_proj, up_proj [experts, hidden, dim], down_proj [experts, dim, hidden]; ids never leave the
         device. OB_NONE among the ids adds nothing; any other id that is no expert fails the row.
 
-        gate_proj and up_proj may differ in format; it then takes two dispatches more, and twice the products.
+        gate_proj and up_proj may differ in format; it then takes two dispatches more, and twice the products. So does
+        scales_inputs, which goes without biases of gate and up.
 
-        `activation`: "silu" and "gelu_tanh" act on the gate, which up multiplies; "swiglu_oai" is
-        gpt-oss's. `biases` of gate, up and down: [experts, outputs] each. `shared`: the weights of an Mlp, which is
-        added.
+        `activation`: "silu", "gelu_tanh" and "relu" act on the gate, which up multiplies; "swiglu_oai" is
+        gpt-oss's. An MLP without a gate, whose activation is relu², has "relu" and one matrix for both. `biases` of
+        gate, up and down: [experts, outputs] each. `shared`: the weights of an Mlp, which is added.
 
         `grouped` goes expert by expert, in two dispatches more, so that an expert's weights are read once for all of
         its rows; otherwise row by row. The default follows the number of rows. Both give the same bits.
@@ -63,9 +66,12 @@ class Experts(Linear):
         self.check_rows(ids, name, top_k, dtype="u32")
         self.check_rows(weights, name, top_k)
         layer = self._layer(h, gate, up, activation, biases, name, top_k)
+        if scales_inputs and any(layer.stored[:2]):
+            raise BuildError(f"{self.named(name)}: scales_inputs goes without biases of gate and up")
+        scales = weights if scales_inputs else None
         if grouped is None:
             grouped = self.rows >= GROUPED_ROWS
-        y = (self._by_expert if grouped else self._by_row)(h, ids, weights, layer, down, name)
+        y = (self._by_expert if grouped else self._by_row)(h, ids, weights, scales, layer, down, name)
         return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
 
     def mlp(
@@ -123,10 +129,12 @@ class Experts(Linear):
         height: int = 0,
         depth: int = 1,
         offsets: Tensor | None = None,
-    ) -> None:
+        scales: Tensor | None = None,
+    ) -> Tensor | None:
         """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
         `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
-        offsets: those of the pairs, where they are in the order of experts."""
+        offsets: those of the pairs, where they are in the order of experts. scales: weights of pairs that count on the
+        inputs; what is left for the outputs comes back."""
         gate_bias, up_bias, _ = layer.biases
 
         def add(
@@ -143,9 +151,9 @@ class Experts(Linear):
                 depth=depth,
             )
 
-        if layer.alike:
+        if layer.alike and scales is None:
             add(layer.gate, layer.up, gate_bias, up_bias, layer.into, inner, "gate_up")
-            return
+            return None
         products = []
         for weight, bias, stored, part in zip(
             (layer.gate, layer.up), (gate_bias, up_bias), layer.stored, ("gate", "up")
@@ -153,8 +161,16 @@ class Experts(Linear):
             y = self.scratch(f"{name}.{part}", inner.shape)
             add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
             products.append(y)
-        kernel, ends = ("experts_activate", []) if offsets is None else ("experts_activate_grouped", [offsets])
-        self.add(name + ".activate", kernel, [*products, *ends], (inner,), layer.into, depth=layer.into["top_k"])
+        grouped, ends = ("", []) if offsets is None else ("_grouped", [offsets])
+        depth = layer.into["top_k"]
+        if scales is None:
+            reads = [*products, *ends]
+            self.add(f"{name}.activate", f"experts_activate{grouped}", reads, (inner,), layer.into, depth=depth)
+            return None
+        ones = self.scratch(f"{name}.ones", scales.shape)
+        reads = [*products, scales, *([] if offsets is None else [reads[1]]), *ends]
+        self.add(f"{name}.activate", f"experts_scale{grouped}", reads, (inner, ones), layer.into, depth=depth)
+        return ones
 
     def _layer(
         self,
@@ -187,16 +203,27 @@ class Experts(Linear):
         }
         return ExpertLayer(gate, up, tensors, stored, constants)
 
-    def _by_row(self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str) -> Tensor:
+    def _by_row(
+        self,
+        h: Tensor,
+        ids: Tensor,
+        weights: Tensor,
+        scales: Tensor | None,
+        layer: ExpertLayer,
+        down: Weight,
+        name: str,
+    ) -> Tensor:
         (_, dim, hidden), tile = down.shape, _core.LINEAR_OUTPUTS
         inner = self.scratch(name + ".inner", (*ids.shape, hidden))
         columns, depth = math.ceil(hidden / tile), ids.shape[1]
-        self._gate_up(layer, "", (h, ids), inner, (self.status(),), name, columns=columns, depth=depth)
+        left = self._gate_up(
+            layer, "", (h, ids), inner, (self.status(),), name, columns=columns, depth=depth, scales=scales
+        )
         y = self.scratch(name, (self.rows, dim))
         self.add(
             name + ".down",
             kernel_name("experts_down", down.format),
-            (*down.parts, inner, ids, weights, layer.biases[2]),
+            (*down.parts, inner, ids, weights if left is None else left, layer.biases[2]),
             (y,),
             layer.out(down),
             columns=math.ceil(dim / tile),
@@ -204,7 +231,14 @@ class Experts(Linear):
         return y
 
     def _by_expert(
-        self, h: Tensor, ids: Tensor, weights: Tensor, layer: ExpertLayer, down: Weight, name: str
+        self,
+        h: Tensor,
+        ids: Tensor,
+        weights: Tensor,
+        scales: Tensor | None,
+        layer: ExpertLayer,
+        down: Weight,
+        name: str,
     ) -> Tensor:
         (count, dim, hidden), tile, size = down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
         pairs = self.scratch(name + ".pairs", (size,), "u32")
@@ -213,7 +247,9 @@ class Experts(Linear):
         inner = self.scratch(name + ".inner", (size, hidden))  # in the order of pairs
         columns = math.ceil(hidden / tile)
         reads = (h, pairs, offsets)
-        self._gate_up(layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets)
+        left = self._gate_up(
+            layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets, scales=scales
+        )
         products = self.scratch(name + ".products", (*ids.shape, dim))
         self.add(
             name + ".down",
@@ -225,7 +261,8 @@ class Experts(Linear):
             height=count,
         )
         y = self.scratch(name, (self.rows, dim))
-        self.add(name + ".combine", "experts_combine", (products, ids, weights), (y,), layer.out(down))
+        mix = weights if left is None else left
+        self.add(name + ".combine", "experts_combine", (products, ids, mix), (y,), layer.out(down))
         return y
 
     def _stack(self, value: WeightLike, name: str) -> Weight:

@@ -152,6 +152,7 @@ class Recurrent(Step):
         *,
         beta_at: Spread = TOGETHER,
         alpha_at: Spread = TOGETHER,
+        tiled: bool = False,
         eps: float = 1e-6,
         name: str = "gated_delta",
     ) -> Tensor:
@@ -160,7 +161,8 @@ class Recurrent(Step):
         x: queries and keys of `key_heads` heads, then values of value_heads, a multiple. state S [slots, value_heads,
         value_dim, key_dim]. Per position and value head: S becomes d·S + σ(β) (v - d·S·k) kᵀ with the decay
         d = exp(slope · softplus(α + shift)), then y = S·q. k and q are normed to length 1, as x / √(Σx² + eps), and q
-        is divided by √key_dim. slope, shift [value_heads] f32. beta_at, alpha_at: where a row of `beta` and of `alpha`
+        is divided by √key_dim. Value heads of one key head lie together; tiled: value head h has key head
+        h % key_heads. slope, shift [value_heads] f32. beta_at, alpha_at: where a row of `beta` and of `alpha`
         has them."""
         _, heads, value_dim, key_dim = state.shape
         self._check_state(state, name, heads, value_dim, key_dim)
@@ -184,7 +186,7 @@ class Recurrent(Step):
             (state, y),
             {
                 "rows": self.rows,
-                "key_heads": key_heads,
+                "key_heads": key_heads + tiled * _core.TILED,
                 "value_heads": heads,
                 "key_dim": key_dim,
                 "value_dim": value_dim,

@@ -18,7 +18,7 @@ COMMON = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
-GAINS = {"embed_tokens": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
+GAINS = {"embed_tokens": 16.0, "backbone.embeddings": 16.0, "lm_head": 1.5, "gate.weight": 2.0, "router": 2.0}
 TIED = 1.0
 RECURRENT = {"linear_attention", "conv", "mamba"}  # layers that are
 TAPS = ("conv1d.weight", "conv.conv.weight")  # of convolutions: they are no matrices
@@ -72,7 +72,8 @@ class Case:
 
     @property
     def recurrent(self) -> bool:
-        return not RECURRENT.isdisjoint(self.config.get("layer_types", ()))
+        kinds = self.config.get("layer_types", self.config.get("layers_block_type", ()))
+        return not RECURRENT.isdisjoint(kinds)
 
     @property
     def scaled_embedding(self) -> bool:
@@ -112,6 +113,16 @@ _DELTA = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention", "linear_attention"],
     "rope_parameters": _rope(1e6, partial_rotary_factor=0.25),
 }
+
+
+def _kinds(pattern: str) -> list[str]:
+    """Of the layers of Nemotron-H."""
+    words = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
+    return [words[sign] for sign in pattern]
+
+
+# Of Nemotron-H: a scan whose rows are no multiple of the hidden size.
+_MAMBA = {"mamba_num_heads": 6, "mamba_head_dim": 48, "n_groups": 3, "ssm_state_size": 40, "chunk_size": 16}
 
 CASES = {
     "llama": Case(
@@ -187,7 +198,7 @@ CASES = {
             ],
             "linear_num_value_heads": 4,
             "linear_key_head_dim": 24,
-            "linear_value_head_dim": 40,
+            "linear_value_head_dim": 64,
             "linear_conv_kernel_dim": 3,
             "num_experts": 6,
             "num_experts_per_tok": 2,
@@ -259,7 +270,22 @@ CASES = {
             "residual_multiplier": 0.22,
             "logits_scaling": 1.5,
         },
-        seed="5 ",
+    ),
+    "nemotron_h": Case(
+        "nemotron_h",
+        {
+            "num_hidden_layers": "absent",
+            "layers_block_type": _kinds("MEM*EM*E"),
+            "n_routed_experts": 6,
+            "num_experts_per_tok": 2,
+            "n_group": 3,
+            "topk_group": 2,
+            "routed_scaling_factor": 1.5,
+            "intermediate_size": 288,
+            "moe_intermediate_size": 256,
+            "moe_shared_expert_intermediate_size": 96,
+            **_MAMBA,
+        },
     ),
     "mixtral": Case(
         "mixtral",
@@ -434,6 +460,7 @@ def _variant(name: str, config: dict, seed: str = "") -> Case:
     return replace(case, config=case.config | config, seed=seed)
 
 
+_LATENT_EXPERTS = {"moe_latent_size": 96, "mlp_bias": True, "use_bias": True, "use_conv_bias": False}
 _SWITCHED = {"use_sliding_window": True, "sliding_window": 8}
 _BIASED = {"attention_bias": True}
 
@@ -450,6 +477,18 @@ VARIANTS = {
     "olmoe_biases": _variant("olmoe", _BIASED | {"num_experts": 6, "num_experts_per_tok": 2}),
     "olmoe_clipped": _variant("olmoe", {"num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": 0.75}),
     "granitemoe_biases": _variant("granitemoe", _BIASED),
+    "granitemoehybrid_dense": _variant(
+        "granitemoehybrid",
+        {"num_local_experts": 0, "num_experts_per_tok": 0, "mamba_proj_bias": True, "position_embedding_type": "rope"},
+    ),
+    "nemotron_h_latent": _variant(
+        "nemotron_h",
+        _LATENT_EXPERTS | {"layers_block_type": _kinds("ME*M-E"), "time_step_min": 0.5, "norm_topk_prob": False},
+    ),
+    "nemotron_h_dense": _variant(
+        "nemotron_h",
+        {"layers_block_type": _kinds("-*-M*"), "conv_kernel": 3, "head_dim": 40, "n_groups": 1, "mamba_head_dim": 24},
+    ),
     "gpt_oss_unbiased": _variant("gpt_oss", {"attention_bias": False}),
     "gemma3_biases": _variant("gemma3_text", _BIASED),
     "gemma4_biases": _variant("gemma4_text", _BIASED),
@@ -670,6 +709,62 @@ _SETTINGS["afmoe"] = Case(
         "mup_enabled": True,
     },
 )
+_LLAMA4 = {
+    "intermediate_size": 96,
+    "intermediate_size_mlp": 288,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_layers": [1, 2, 4],
+    "no_rope_layers": [1, 0, 1, 1, 0],
+    "attention_chunk_size": 9,
+    "floor_scale": 8,
+}
+_MSCALES = {"short_mscale": 1.25, "long_mscale": 1.5, "original_max_position_embeddings": 96, "long_factor": [2.0] * 16}
+_SETTINGS |= {
+    "llama4_text": Case("llama4_text", _LLAMA4 | {"rope_parameters": _rope(5e5)}),
+    "llama4_plain": Case(
+        "llama4_text",
+        _LLAMA4
+        | _BIASED
+        | {"use_qk_norm": False, "attn_temperature_tuning": False, "moe_layers": None, "interleave_moe_layer_step": 2}
+        | {"num_experts_per_tok": 1, "attention_chunk_size": None, "rope_parameters": _rope(1e4)},
+    ),
+    "llama4_chunks": Case(
+        "llama4_text",
+        _LLAMA4
+        | {
+            "layer_types": ["chunked_attention", "chunked_attention", *["full_attention"] * 2, "chunked_attention"],
+            "attention_chunk_size": 65,
+            "attn_scale": 0.5,
+            "num_key_value_heads": 1,
+            "rope_parameters": _rope(5e5, "yarn", factor=4.0, original_max_position_embeddings=32),
+        },
+    ),
+    "phimoe": Case(
+        "phimoe",
+        {
+            "num_local_experts": 6,
+            "intermediate_size": 96,
+            "original_max_position_embeddings": 96,
+            "rope_parameters": _rope(1e6, "longrope", short_factor=[1.0 + i / 8 for i in range(16)], **_MSCALES),
+        },
+    ),
+    "phimoe_biases": Case(
+        "phimoe",
+        {
+            "hidden_size": 232,
+            "head_dim": 24,
+            "num_local_experts": 16,
+            "intermediate_size": 56,
+            "lm_head_bias": True,
+            "sliding_window": 8,
+            "router_jitter_noise": 0.2,
+            "rope_parameters": _rope(1e4),
+        }
+        | _BIASED,
+    ),
+    "phimoe_sharp": Case("phimoe", _LOCAL | {"num_key_value_heads": 6, "router_jitter_noise": 0.0}),
+}
 _SETTINGS["bailing_moe"] = Case(
     "bailing_moe",
     _DENSE
@@ -693,6 +788,6 @@ _SETTINGS["bailing_moe"] = Case(
     },
 )
 # Of those: other weights, where two logits or two scores are too close to tell.
-_SEEDS = {"seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
+_SEEDS = {"phimoe": "2 ", "seed_oss": "3 ", "minimax_m2": "2 ", "glm4v_moe": "2 "}
 VARIANTS |= {name: replace(case, seed=_SEEDS.get(name, case.seed)) for name, case in _SETTINGS.items()}
 ALL = CASES | VARIANTS

@@ -3,12 +3,13 @@ Q4_K."""
 
 import numpy as np
 from support import gguf_files as files
+from support.families import recurrent
 from support.families.cases import CASES
 from support.families.grid import Grid
 from support.families.layouts import ROUTERS, latent, modules, rows
 
 from pipeline.checkpoints.gguf.families import COMMON, FAMILIES
-from pipeline.checkpoints.gguf.names import MODEL
+from pipeline.checkpoints.gguf.names import BARE, MODEL
 
 F32 = 0
 ARCHITECTURES = {
@@ -27,7 +28,15 @@ ARCHITECTURES = {
     "deepseek_v3": "deepseek2",
     "deepseek_v2": "deepseek2",
     "gemma4_text": "gemma4",
+    "qwen3_next": "qwen3next",
+    "qwen3_5_moe_text": "qwen35moe",
+    "qwen3_5_text": "qwen35",
+    "granitemoehybrid": "granitehybrid",
+    "nemotron_h": "nemotron_h_moe",
+    "lfm2": "lfm2",
+    "lfm2_moe": "lfm2moe",
 }
+NO_ROPE = {"rope_theta": 1e4, "rope_type": "default"}
 
 
 def write_gguf(
@@ -38,11 +47,13 @@ def write_gguf(
     key = ARCHITECTURES[name]
     family, config = FAMILIES[key], golden["config"]
     matrices, vectors = modules(name, golden, lambda module, grid: _split(name, module, grid, config))
+    if CASES[name].recurrent:
+        matrices, vectors = recurrent.rearranged(family, matrices, vectors, config)
     names = {known: stem for stem, known in family.names.items()} | {known: stem for stem, known in MODEL.items()}
     tensors, data = [], b""
     for tensor, values in (matrices | vectors).items():
         stem = _gguf_name(tensor, names)
-        extra = family.layout.norms_plus_one and stem.endswith("norm.weight")
+        extra = family.layout.norms_plus_one and stem.endswith("norm.weight") and not CASES[name].recurrent
         own = (kinds or {}).get(stem.split(".")[-2], kind)
         type_, raw = _stored(tensor, values, own, config, family.layout.rope_pairs, float(extra))
         shape = (values.q if isinstance(values, Grid) else values).shape
@@ -76,6 +87,7 @@ def _metadata(name: str, family, config: dict) -> dict:
     key = ARCHITECTURES[name]
     architecture = "llama" if key == "mixtral" else key
     keys = {gguf: config[name] for name, gguf in (COMMON | dict(family.keys)).items() if config.get(name) is not None}
+    keys |= recurrent.metadata(key, config)
     if "num_local_experts" in config or "n_routed_experts" in config:
         keys["expert_count"] = config.get("num_local_experts", config.get("n_routed_experts"))
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
@@ -85,7 +97,7 @@ def _metadata(name: str, family, config: dict) -> dict:
         "rope.dimension_count": head_dim,
         "vocab_size": config["vocab_size"],
     }
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters", NO_ROPE)
     full = rope.get("full_attention", rope)
     keys["rope.freq_base"] = float(full["rope_theta"])
     if "sliding_attention" in rope:
@@ -152,8 +164,9 @@ def _two_kinds_of_heads(config: dict) -> dict:
 def _gguf_name(tensor: str, names: dict[str, str]) -> str:
     parts = tensor.split(".")
     layer, rest = (f"blk.{parts[2]}.", ".".join(parts[3:])) if tensor.startswith("model.layers.") else ("", tensor)
-    if rest in names:  # a matrix, by its module; or a name with its suffix
-        return layer + names[rest] + ("" if "." in names[rest] else ".weight")
+    if rest in names:  # a matrix, by its module; or a name with its suffix, or without any
+        whole = names[rest].endswith((".bias", ".scale", ".weight")) or names[rest] in BARE
+        return layer + names[rest] + ("" if whole else ".weight")
     module, _, suffix = rest.rpartition(".")
     return f"{layer}{names[module]}.{suffix}"
 
@@ -215,7 +228,7 @@ def _factors(config: dict) -> bytes:
     """What each frequency is divided by where that differs, which GGUF files hold as a tensor."""
     from pipeline.models.rope import Rope
 
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters", NO_ROPE)
     full = rope.get("full_attention", rope)
     if full["rope_type"] == "proportional":
         pairs = next(iter(config["per_layer_config"].values()))["head_dim"] // 2

@@ -14,6 +14,7 @@ from pipeline.converting.families import FAMILIES, Family
 
 ONE_BY_ONE = re.compile(r"(.*)\.experts\.(\d+)\.(\w+)\.weight")
 PARTS = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+UNGATED = {"up_proj": "fc1", "down_proj": "fc2"}  # of Nemotron-H
 ROUTERS = (".gate", ".router", "router.layer", "router.proj", "shared_expert_gate")
 
 
@@ -29,7 +30,8 @@ def modules(name: str, golden: dict, split=lambda module, grid: None) -> tuple[d
         elif case.transposed(tensor):
             matrices |= _fused(tensor, matrix(case, tensor, (*shape[:-2], shape[-1], shape[-2])))
         elif found:
-            module = f"{found[1]}.switch_mlp.{PARTS.get(found[3], found[3])}"
+            parts = UNGATED if case.model_type == "nemotron_h" else PARTS
+            module = f"{found[1]}.switch_mlp.{parts.get(found[3], found[3])}"
             stacks.setdefault(module, {})[int(found[2])] = matrix(case, tensor, shape)
         else:
             whole = matrix(case, tensor, shape)

@@ -82,6 +82,36 @@ VARIANTS = {
         },
         {},
     ),
+    # keys and values of one length
+    "qwen3_next": (
+        "llama_cpp",
+        {"linear_value_head_dim": 32},
+        {
+            "in_proj_qkvz.weight": [512, 256],
+            "conv1d.weight": [320, 1, 4],
+            "linear_attn.norm.weight": [32],
+            "out_proj.weight": [256, 192],
+        },
+    ),
+    "qwen3_5_moe_text": (
+        "llama_cpp",
+        {"linear_key_head_dim": 64},
+        {"in_proj_qkv.weight": [512, 256], "conv1d.weight": [512, 1, 3]},
+    ),
+    "qwen3_5_text": (
+        "llama_cpp",
+        {"linear_value_head_dim": 128},
+        {
+            "in_proj_qkv.weight": [640, 256],
+            "in_proj_z.weight": [384, 256],
+            "conv1d.weight": [640, 1, 4],
+            "linear_attn.norm.weight": [128],
+            "out_proj.weight": [256, 384],
+        },
+    ),
+    # a convolution without biases; weights of experts that nothing scales
+    "lfm2": ("llama_cpp", {"conv_bias": False}, {"conv.bias": None, "in_proj.bias": None, "out_proj.bias": None}),
+    "lfm2_moe": ("llama_cpp", {"routed_scaling_factor": 1.0}, {}),
     # windows in layers that follow no period
     "gemma3_text": (
         "mlx_lm",
@@ -222,6 +252,7 @@ def made_for(name: str, package: str) -> dict:
         tensor: next((size for end, size in shapes.items() if tensor.endswith(end)), shape)
         for tensor, shape in made["tensors"].items()
     }
+    sizes = {tensor: size for tensor, size in sizes.items() if size is not None}  # None: the peer has no such tensor
     made = {"config": made["config"] | config, "tensors": sizes}
     return made | {"tensors": sizes | _further(sizes, golden.load(name)[0]["config"], made["config"])}
 

@@ -87,7 +87,9 @@ struct Attention {
     uint32_t count(uint32_t row) const { return least(positions[row], (uint32_t)INT32_MAX) + 1; }
 
     uint32_t start(uint32_t row) const {
-        return count(row) - least(count(row), args.window ? least(args.window, context()) : context());
+        uint32_t seen = count(row), window = args.window;
+        if (window & OB_CHUNKED) window = (seen - 1) % (window & ~OB_CHUNKED) + 1;
+        return seen - least(seen, window ? least(window, context()) : context());
     }
 
     static uint32_t tile(uint32_t queries) { return queries >= 4 ? 4 : queries >= 2 ? 2 : 1; }

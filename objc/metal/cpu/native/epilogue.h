@@ -35,6 +35,8 @@ static __attribute__((noinline)) __m256 activate_otherwise(__m256 gate, __m256 u
         return _mm256_mul_ps(gated(gate, _mm256_mul_ps(_mm256_set1_ps(1.5957691216057308f), u)), up);
     }
     if (activation == OB_GATE_ALONE) return gate;
+    if (activation == OB_RELU)  // NaN stays: it is not below 0
+        return _mm256_andnot_ps(_mm256_cmp_ps(gate, _mm256_setzero_ps(), _CMP_LT_OQ), _mm256_mul_ps(gate, up));
     const __m256 limit = _mm256_set1_ps(OB_SWIGLU_LIMIT);
     gate = _mm256_min_ps(limit, gate);  // NaN stays: it is the second
     up = _mm256_max_ps(_mm256_set1_ps(-OB_SWIGLU_LIMIT), _mm256_min_ps(limit, up));

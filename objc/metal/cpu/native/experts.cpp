@@ -23,6 +23,9 @@ struct GateUp {
 
     uint32_t id(size_t pair) const { return args.dense ? 0 : ids[pair]; }
 
+    // Whether gate and up are one matrix, as in an MLP without a gate: its products are needed once.
+    bool one() const { return launch->buffers[0] == launch->buffers[W::BINDINGS]; }
+
     // Tiles tile … end - 1 of one pair of row and expert.
     void pair(uint32_t id, size_t pair, uint32_t tile, uint32_t end, const Activations &a) const {
         W g = gate.matrix(id, args.expert_rows), u = up.matrix(id, args.expert_rows);
@@ -32,8 +35,9 @@ struct GateUp {
             float y[TILE];
             for (int half = 0; half < 2; half++) {
                 if (at.count[half] == 0) continue;
-                __m256 gates = g_bias.add(matvec(g, at.first[half], a), at.first[half]);
-                __m256 ups = u_bias.add(matvec(u, at.first[half], a), at.first[half]);
+                __m256 of_gate = matvec(g, at.first[half], a);
+                __m256 of_up = one() ? of_gate : matvec(u, at.first[half], a);
+                __m256 gates = g_bias.add(of_gate, at.first[half]), ups = u_bias.add(of_up, at.first[half]);
                 _mm256_storeu_ps(y + 8 * half, activate(gates, ups, args.activation));
             }
             at.store(h + pair * args.outputs, y);

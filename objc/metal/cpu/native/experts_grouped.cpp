@@ -43,6 +43,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
     const float *x = (const float *)b[0];
     const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
     const Groups groups = {pairs, args.dense ? NULL : offsets, args.dense ? args.rows : args.rows * args.top_k};
+    const bool one = matrices[0] == matrices[W::BINDINGS];  // gate and up (experts.cpp)
     const Bias gate_biases = {b[3], args.bias}, up_biases = {b[4], args.bias};
     float *h = (float *)b[5];
     each_expert(
@@ -54,7 +55,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
                 uint32_t rows = least(together, last - i);
                 Activations a;
                 float (*g)[TILE] = (float (*)[TILE])place<W>(a, (char *)scratch, rows, args.inputs, args.group_size);
-                float (*u)[TILE] = g + PARTS * rows;
+                float (*u)[TILE] = one ? g : g + PARTS * rows;
                 uint64_t bad = quantise_all<W>(a, rows, [&](uint32_t r) {
                     return x + (size_t)(args.dense ? i + r : groups.pair(i + r) / args.top_k) * args.inputs;
                 });
@@ -62,7 +63,7 @@ static void gate_up(const metallib_launch *launch, uint32_t first, uint32_t coun
                 for (uint32_t t = tile; t < end; t++) {
                     Tile at(t, args.outputs);
                     multiply(gate, at, a, g);
-                    multiply(up, at, a, u);
+                    if (!one) multiply(up, at, a, u);
                     for (uint32_t r = 0; r < rows; r++) {
                         if (has(bad, r)) continue;
                         float y[TILE];
