@@ -47,7 +47,7 @@ GATE_ALONE = OB_GATE_ALONE
 
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",
-                      81: "q", 85: "Q"}
+                      60: "Q", 81: "q", 85: "Q"}
 
 cdef dict _EXCEPTIONS = {OB_DEVICE: _errors.DeviceError, OB_COMPILE: _errors.CompileError,
                          OB_ARGUMENT: _errors.BuildError, OB_MEMORY: _errors.DeviceError,

@@ -5,7 +5,8 @@ cdef class Argument:
     """What a kernel's signature says of one argument.
 
     name; index of [[buffer(n)]] or [[threadgroup(n)]]; threadgroup; writes; size and alignment of
-    an element in bytes; members, as {name: (offset, MTLDataType)} for a struct.
+    an element in bytes; members, as {name: (offset, MTLDataType)} for a struct; counts, as {name: elements} of the
+    members that are arrays; pointers, as {name: (writes, size of an element)} of those that point to memory.
     """
     cdef readonly str name
     cdef readonly int index
@@ -14,6 +15,8 @@ cdef class Argument:
     cdef readonly int size
     cdef readonly int alignment
     cdef readonly dict members
+    cdef readonly dict counts
+    cdef readonly dict pointers
 
     def __repr__(self):
         access = "threadgroup" if self.threadgroup else "writes" if self.writes else "reads"
@@ -43,11 +46,16 @@ cdef class Kernel(Handle):
                 argument.writes = info.writes
                 argument.size = info.size
                 argument.alignment = info.alignment
-                argument.members = {}
+                argument.members, argument.counts, argument.pointers = {}, {}, {}
                 for j in range(info.members):
                     if ob_kernel_member(kernel, i, j, &member, &error) != 0:
                         _raise(&error)
-                    argument.members[member.name.decode("utf-8", "replace")] = (member.offset, member.type)
+                    label = member.name.decode("utf-8", "replace")
+                    argument.members[label] = (member.offset, member.type)
+                    if member.count > 1:
+                        argument.counts[label] = member.count
+                    if member.size > 0:
+                        argument.pointers[label] = (bool(member.writes), member.size)
                 found.append(argument)
         finally:
             self.leave()
@@ -82,7 +90,8 @@ cdef class Kernel(Handle):
         return None
 
     def pack(self, str name, values):
-        """Bytes of the struct argument `name` with every member set from the mapping `values`."""
+        """Bytes of the struct argument `name` with every member set from the mapping `values`: a number, or a sequence
+        of numbers for a member that is an array. A pointer is a number, Buffer.address or 0."""
         argument = self.argument(name)
         if argument is None or not argument.members:
             raise _errors.BuildError(f"kernel {self.name}: no struct argument called {name}")
@@ -93,8 +102,13 @@ cdef class Kernel(Handle):
         for member, (offset, code) in argument.members.items():
             if code not in _FORMATS:
                 raise _errors.BuildError(f"kernel {self.name}: {name}.{member} is not a scalar")
+            count = argument.counts.get(member, 1)
+            if count > 1 and (not isinstance(values[member], (list, tuple)) or len(values[member]) != count):
+                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} takes a list of {count} values, "
+                                         f"not {values[member]!r}")
             try:
-                _struct.pack_into("<" + _FORMATS[code], packed, offset, values[member])
+                _struct.pack_into(f"<{count}{_FORMATS[code]}", packed, offset,
+                                  *(values[member] if count > 1 else (values[member],)))
             except _struct.error as error:
                 raise _errors.BuildError(f"kernel {self.name}: {name}.{member} = "
                                          f"{values[member]!r} does not fit: {error}") from None

@@ -4,6 +4,8 @@
 #import "OBKernel.h"
 #import "onebuf.h"
 
+enum { OB_COUNTS_BYTES = 12 };  // of an indirect dispatch's counts
+
 typedef struct OBDispatch {
     OBKernel *kernel;
     id<MTLComputePipelineState> state;
@@ -14,6 +16,8 @@ typedef struct OBDispatch {
     NSUInteger structSlot;  // of the struct argument; NSNotFound without one
     MTLSize threadgroups, threads;
     MTLSize grid;  // threads in all, which then count instead of threadgroups; width 0: they do
+    id<MTLBuffer> indirect;  // has the counts of threadgroups, at indirectOffset; nil: they are known
+    NSUInteger indirectOffset;
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
     NSUInteger memorySlots;
     NSUInteger rowsPerThreadgroup;

@@ -34,6 +34,12 @@ class Buffer:
     def nbytes(self) -> int:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
+    @property
+    def gpu_address(self) -> int:
+        """What a pointer to the memory is on the device, for structs that a program lays out itself. A dispatch that
+        reaches it by such an address names it in `resources`."""
+        return self.core.address
+
     def __repr__(self) -> str:
         return f"Buffer({self.dtype} {self.shape})"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..host import cores
-from . import cuda, generate, nvrtc, toolchain
+from . import cuda, generate, nvrtc, slots, toolchain
 from .cache import build_folder, prune
 from .diagnostics import summary
 from .errors import CompileError
@@ -191,7 +191,8 @@ def _link(folder: Path, options: Iterable[str], units: Sequence[Unit], objects: 
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
     flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
-    source = generate.library(functions, isa)
+    encoded = [f"{unit.key}_{n}" for unit in units for n, k in enumerate(unit.kernels) if slots.any_of(k)]
+    source = generate.library(functions, isa) + slots.library(encoded)
     if isa == toolchain.CUDA:
         source += cuda.table(units)
     return _product(folder, source, command, [str(o) for o in objects], ".so")

@@ -4,7 +4,7 @@
 
 #include "CheckState.h"
 
-enum { CELL = 4, LARGEST_LIBRARY = 256 << 20 };
+enum { CELL = 4, LARGEST_LIBRARY = 256 << 20, LARGEST_NULL = 1 << 16 };
 
 // An address belongs to one of these.
 typedef struct {
@@ -38,23 +38,34 @@ static check_finding access_finding(check_state *state, check_kind kind, const p
     return finding;
 }
 
-// False where no argument or variable has the address in its window.
+// Says where an address is that lies `at` bytes from what is bound.
+static void set_place(place *where, const check_binding *binding, ptrdiff_t at) {
+    where->at = at;
+    where->shadow = binding->memory;
+    where->offset = binding->offset + (size_t)at;
+    where->length = binding->length;
+    where->writable = binding->writes;
+    where->space = CHECK_DEVICE;
+    where->name = binding->name;
+    where->index = binding->index == CHECK_NO_INDEX ? -1 : (int32_t)binding->index;
+}
+
+static bool find_reached(const check_state *state, uintptr_t address, place *where) {
+    const check_binding *binding = check_reached(state->dispatch, address);
+    if (binding != NULL) set_place(where, binding, (ptrdiff_t)(address - (uintptr_t)binding->memory->apart));
+    return binding != NULL;
+}
+
+// False where no argument or variable has the address in its window, and no argument buffer points there.
 static bool find_place(check_state *state, uintptr_t address, place *where) {
     where->address = (const void *)address;
     size_t from = address - (uintptr_t)state->windows.base;
-    if (from >= (size_t)state->windows.count << CHECK_WINDOW_BITS) return false;
+    if (from >= (size_t)state->windows.count << CHECK_WINDOW_BITS) return find_reached(state, address, where);
     size_t window = from >> CHECK_WINDOW_BITS;
     if (window < METALLIB_MAX_BUFFERS) {
         if (state->slots[window] < 0) return false;
         const check_binding *binding = &state->dispatch->bindings[state->slots[window]];
-        where->at = (ptrdiff_t)(address - (uintptr_t)state->addresses[window]);
-        where->shadow = binding->memory;
-        where->offset = binding->offset + (size_t)where->at;
-        where->length = binding->length;
-        where->writable = binding->argument->access != METALLIB_READ;
-        where->space = CHECK_DEVICE;
-        where->name = binding->argument->name;
-        where->index = (int32_t)binding->argument->index;
+        set_place(where, binding, (ptrdiff_t)(address - (uintptr_t)state->addresses[window]));
         return true;
     }
     check_group *group = state->running->group;
@@ -82,7 +93,16 @@ static __attribute__((noinline)) void wild(check_state *state, const void *addre
     finding.here.pc = pc;
     finding.here.write = (flags & METALLIB_ACCESS_WRITE) != 0;
     finding.size = size;
-    snprintf(finding.text, sizeof finding.text, "the address %p belongs to nothing that is bound", address);
+    char name[sizeof finding.name];
+    if ((uintptr_t)address < LARGEST_NULL) {
+        snprintf(finding.text, sizeof finding.text, "%zu bytes behind a null pointer", (size_t)address);
+        finding.pointer = CHECK_NULL;
+    } else if (check_pointer_to(state->dispatch, address, name, sizeof name)) {
+        snprintf(finding.text, sizeof finding.text, "'%s' points to memory that useResource does not name", name);
+        finding.pointer = CHECK_NOT_USED;
+    } else {
+        snprintf(finding.text, sizeof finding.text, "the address %p belongs to nothing that is bound", address);
+    }
     check_findings_add(&state->findings, &finding);
     check_stop(state);
 }
@@ -116,7 +136,7 @@ static inline bool is_before(const check_state *state, const check_record *recor
     if (record->segment < state->phase_segment) return true;
     if (record->segment != now->segment) {
         if (record->segment >= state->run_segment) return check_heard_of(state->running->group, record);
-        return record->segment >= state->dispatch_segment;
+        return record->segment >= state->dispatch_segment || record->segment == state->dispatch->counts_segment;
     }
     if (record->thread == now->thread || record->epoch != now->epoch) return true;
     return record->thread / CHECK_WIDTH == now->thread / CHECK_WIDTH && record->step != now->step;

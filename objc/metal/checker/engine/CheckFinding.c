@@ -151,6 +151,10 @@ static const char *remedy_of_race(const check_finding *finding) {
 const char *check_remedy(const check_finding *finding) {
     switch (finding->kind) {
     case CHECK_OUT_OF_BOUNDS:
+        if (finding->pointer == CHECK_NULL) return "set the pointer, or ask for null first";
+        if (finding->pointer == CHECK_NOT_USED)
+            return "call useResource for the buffer before the dispatch, and keep it until the command buffer is done";
+        if (finding->pointer == CHECK_COUNTS) return "limit the counts where they are written";
         return "guard the index, or bind more";
     case CHECK_UNINITIALISED:
         return "write it first, and put a barrier between where another thread does";

@@ -25,6 +25,8 @@ typedef enum {
     CHECK_KINDS,
 } check_kind;
 
+enum { CHECK_NULL = 1, CHECK_NOT_USED, CHECK_COUNTS };
+
 // One of the two accesses, or the only one.
 typedef struct check_side {
     const char *kernel, *label, *library;  // of the dispatch; NULL where there is no such side
@@ -44,6 +46,7 @@ typedef struct check_finding {
     bool threadgroup;  // memory
     bool lanes;        // both sides, every time, are lanes of one simdgroup
     bool alone;        // that is the only one of its threadgroup
+    int pointer;       // what is wrong with one that an access went through, or with counts: CHECK_NULL and so on
     bool same_value;   // both sides, every time, write the value that is there
     uint64_t offset;   // bytes from the start of what is bound
     uint64_t length;   // bytes bound

@@ -98,6 +98,11 @@ check_finding check_finding_here(check_state *state, check_kind kind) {
     return finding;
 }
 
+void check_name_finding(check_finding *finding, const check_binding *binding) {
+    snprintf(finding->name, sizeof finding->name, "%s", binding->name);
+    finding->index = binding->index == CHECK_NO_INDEX ? -1 : (int32_t)binding->index;
+}
+
 // Threadgroup memory
 
 check_variable *check_add_variable(check_state *state, check_group *group, const char *name, uint32_t size,
@@ -171,13 +176,13 @@ static uint32_t scalar_of(uint32_t type) { return type < HALF ? FLOAT : type < B
 static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
                             bool (*wanted)(const char *, uint32_t)) {
     const check_binding *binding = &state->dispatch->bindings[number];
-    uint32_t size = float_size(binding->argument->type);
+    uint32_t size = float_size(binding->type);
     if (size == 0 || binding->memory == NULL) return -1;
-    const char *view = binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes;
+    const char *view = check_memory_view(binding->memory);
     for (size_t at = binding->offset; at + size <= binding->offset + binding->length; at += size) {
         const check_cell *cell = &binding->memory->cells[at / 4];
         bool there = own ? cell->writes[0].segment >= state->run_segment : binding->memory->written[at / 4] != 0;
-        if (there && wanted(view + at, scalar_of(binding->argument->type))) return (ptrdiff_t)(at - binding->offset);
+        if (there && wanted(view + at, scalar_of(binding->type))) return (ptrdiff_t)(at - binding->offset);
     }
     return -1;
 }
@@ -185,7 +190,7 @@ static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
 static bool is_output(const check_binding *binding) {
-    return binding->argument->access != METALLIB_READ && binding->memory != NULL;
+    return binding->writes && binding->memory != NULL;
 }
 
 // Whether an argument of the kind asked for holds what is not finite.
@@ -201,8 +206,7 @@ static bool holds_odd(const check_state *state, bool outputs) {
 static void look_for_nan(check_state *state, bool odd) {
     const check_dispatch *dispatch = state->dispatch;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        ptrdiff_t at =
-            dispatch->bindings[i].argument->access == METALLIB_READ ? -1 : find_value(state, i, true, is_nan);
+        ptrdiff_t at = dispatch->bindings[i].writes ? find_value(state, i, true, is_nan) : -1;
         if (at < 0) continue;
         if (odd || holds_odd(state, false)) return;
         const check_binding *binding = &dispatch->bindings[i];
@@ -210,11 +214,10 @@ static void look_for_nan(check_state *state, bool odd) {
         check_finding finding = check_finding_here(state, CHECK_NAN);
         check_side_of_record(&finding.here, state, record);
         finding.here.write = true;
-        snprintf(finding.name, sizeof finding.name, "%s", binding->argument->name);
-        finding.index = (int32_t)binding->argument->index;
+        check_name_finding(&finding, binding);
         finding.offset = (uint64_t)at;
         finding.length = binding->length;
-        finding.size = float_size(binding->argument->type);
+        finding.size = float_size(binding->type);
         check_findings_add(&state->findings, &finding);
         return;
     }
@@ -231,7 +234,7 @@ void check_begin_phase(check_state *state) {
     state->past_count = 0;
 }
 
-static bool note_past(check_state *state) {
+bool check_note_past(check_state *state, uint32_t first, const uint32_t threadgroups[3], const uint32_t threads[3]) {
     if (state->past_count == state->past_room) {
         size_t room = state->past_room == 0 ? 64 : 2 * state->past_room;
         check_past *past = realloc(state->past, room * sizeof *past);
@@ -244,21 +247,21 @@ static bool note_past(check_state *state) {
     }
     check_past *past = &state->past[state->past_count++];
     const check_dispatch *dispatch = state->dispatch;
-    *past = (check_past){.first = state->run_segment,
+    *past = (check_past){.first = first,
                          .kernel = dispatch->signature->name,
                          .label = dispatch->recorded->label,
                          .library = dispatch->code->library};
-    memcpy(past->threadgroups, state->launch->threadgroups, sizeof past->threadgroups);
-    memcpy(past->threads, state->launch->threads, sizeof past->threads);
+    memcpy(past->threadgroups, threadgroups, sizeof past->threadgroups);
+    memcpy(past->threads, threads, sizeof past->threads);
     return true;
 }
 
 static bool place_bindings(check_state *state, void **buffers) {
     const check_dispatch *dispatch = state->dispatch;
     memset(state->slots, -1, sizeof state->slots);
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
+    for (uint32_t i = 0; i < dispatch->argument_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
-        uint32_t index = binding->argument->index;
+        uint32_t index = binding->index;
         if (binding->memory == NULL) {
             state->addresses[index] = check_windows_fill(&state->windows, index, binding->length);
             if (state->addresses[index] != NULL) memcpy(state->addresses[index], binding->bytes, binding->length);
@@ -271,6 +274,8 @@ static bool place_bindings(check_state *state, void **buffers) {
         state->slots[index] = (int8_t)i;
         buffers[index] = state->addresses[index];
     }
+    for (uint32_t i = dispatch->argument_count; i < dispatch->binding_count; i++)
+        check_memory_take_over(dispatch->bindings[i].memory, dispatch->command_buffer);
     return true;
 }
 
@@ -280,8 +285,7 @@ static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (!is_output(binding)) continue;
-        char *view =
-            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
+        char *view = check_memory_view(binding->memory) + binding->offset;
         if (copy != NULL && back) memcpy(view, copy + total, binding->length);
         else if (copy != NULL) memcpy(copy + total, view, binding->length);
         total += binding->length;
@@ -295,8 +299,7 @@ static void report_difference(check_state *state, const char *first, uint32_t or
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (!is_output(binding)) continue;
-        const char *view =
-            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
+        const char *view = check_memory_view(binding->memory) + binding->offset;
         size_t k = 0;
         while (k < binding->length && first[at + k] == view[k]) k++;
         if (k < binding->length) {
@@ -306,8 +309,7 @@ static void report_difference(check_state *state, const char *first, uint32_t or
             check_finding finding = check_finding_here(state, CHECK_ORDER_DEPENDENT);
             check_side_of_record(&finding.here, state, record);
             finding.here.write = true;
-            snprintf(finding.name, sizeof finding.name, "%s", binding->argument->name);
-            finding.index = (int32_t)binding->argument->index;
+            check_name_finding(&finding, binding);
             finding.offset = k;
             finding.length = binding->length;
             snprintf(finding.text, sizeof finding.text, "order %u of its threads gives another result than the first",
@@ -326,7 +328,7 @@ static bool run_order(check_state *state, uint32_t order) {
     state->message_count = 0;
     state->next_segment += state->group_count;
     state->running = NULL;
-    if (!note_past(state)) return false;
+    if (!check_note_past(state, state->run_segment, state->launch->threadgroups, state->launch->threads)) return false;
     check_run_threads(state);
     state->running = NULL;
     return !state->failed;
@@ -357,7 +359,7 @@ static bool run_orders(check_state *state) {
     return done;
 }
 
-bool check_run(const check_dispatch *dispatch) {
+bool check_run(check_dispatch *dispatch) {
     check_state *state = dispatch->state, *outer = check_current;
     void *buffers[METALLIB_MAX_BUFFERS] = {NULL};
     const metallib_launch *launch = &dispatch->recorded->launch;
@@ -373,6 +375,7 @@ bool check_run(const check_dispatch *dispatch) {
         check_findings_lose(&state->findings);
         return false;
     }
+    check_name_reached(dispatch);
     check_current = state;
     bool odd = holds_odd(state, true), watched = check_watch_stacks(), done = run_orders(state);
     if (watched) check_leave_stacks();
@@ -383,7 +386,7 @@ bool check_run(const check_dispatch *dispatch) {
         const check_binding *binding = &dispatch->bindings[i];
         if (binding->memory != NULL)
             check_memory_give_back(binding->memory, binding->offset,
-                                   binding->argument->access == METALLIB_READ ? 0 : binding->length);
+                                   binding->writes ? binding->length : 0);
     }
     return done;
 }

@@ -151,6 +151,9 @@ struct check_state {
 // The state of the dispatch that this system thread runs.
 extern __thread check_state *check_current;
 
+// Notes which dispatch the segments from `first` on belong to. False when there is no memory left.
+bool check_note_past(check_state *state, uint32_t first, const uint32_t threadgroups[3], const uint32_t threads[3]);
+
 // The thread that runs gives way. It has said before what it waits for.
 void check_wait(check_state *state);
 
@@ -185,6 +188,7 @@ bool check_heard_of(const check_group *group, const check_record *record);
 
 // A finding about the running thread, ready to be filled in.
 check_finding check_finding_here(check_state *state, check_kind kind);
+void check_name_finding(check_finding *finding, const check_binding *binding);
 void check_side_of_fiber(check_side *side, const check_state *state, const check_fiber *fiber);
 
 // The same for an access in the past.
@@ -196,6 +200,15 @@ bool check_defer(check_state *state, const check_finding *finding, const void *a
 
 // Adds the findings that wait for their write to be done. The thread has made no other access since.
 void check_settle(check_state *state);
+
+// Names the bindings that argument buffers point to.
+void check_name_reached(check_dispatch *dispatch);
+
+// The one of them that an address belongs to; NULL: none.
+const check_binding *check_reached(const check_dispatch *dispatch, uintptr_t address);
+
+// Names a member of an argument buffer that points to somewhere near the address. False where none does.
+bool check_pointer_to(const check_dispatch *dispatch, const void *address, char *name, size_t length);
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
