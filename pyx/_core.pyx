@@ -133,9 +133,8 @@ cdef bytes _packed_constant(str kernel, constant, given):
             values = list(values)
             if len(values) != count:
                 raise ValueError
-            if code == 121:  # the upper half of a float's bits, rounded to even
-                bits = [_struct.unpack("<I", _struct.pack("<f", value))[0] for value in values]
-                values = [(word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF for word in bits]
+            if code == 121:
+                values = [_bfloat(value) for value in values]
             values += [values[0]] * (count == 3)  # a vector of three has the size of four
             return _struct.pack(f"<{len(values)}{format}", *values)
         except (TypeError, ValueError, OverflowError, _struct.error):

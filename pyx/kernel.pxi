@@ -90,8 +90,8 @@ cdef class Kernel(Handle):
         return None
 
     def pack(self, str name, values):
-        """Bytes of the struct argument `name` with every member set from the mapping `values`: a number, or a sequence
-        of numbers for a member that is an array. A pointer is a number, Buffer.address or 0."""
+        """Bytes of the struct argument `name` with every member set from the mapping `values`: a number, or a list of
+        numbers for a vector or an array. A pointer is a number, Buffer.address or 0."""
         argument = self.argument(name)
         if argument is None or not argument.members:
             raise _errors.BuildError(f"kernel {self.name}: no struct argument called {name}")
@@ -100,16 +100,29 @@ cdef class Kernel(Handle):
                                      f"{', '.join(argument.members)}, got {', '.join(values)}")
         packed = bytearray(argument.size)
         for member, (offset, code) in argument.members.items():
-            if code not in _FORMATS:
-                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} is not a scalar")
-            count = argument.counts.get(member, 1)
-            if count > 1 and (not isinstance(values[member], (list, tuple)) or len(values[member]) != count):
-                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} takes a list of {count} values, "
-                                         f"not {values[member]!r}")
-            try:
-                _struct.pack_into(f"<{count}{_FORMATS[code]}", packed, offset,
-                                  *(values[member] if count > 1 else (values[member],)))
-            except _struct.error as error:
-                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} = "
-                                         f"{values[member]!r} does not fit: {error}") from None
+            self._pack_member(packed, f"{name}.{member}", offset, code, argument.counts.get(member, 1), values[member])
         return bytes(packed)
+
+    def _pack_member(self, packed, str label, offset, code, count, value):
+        """One member: a scalar, a vector, or an array of either."""
+        scalar = max((known for known in (*_FORMATS, 121) if known <= code), default=0)
+        lanes = code - scalar + 1
+        if scalar == 0 or lanes > 4 or (count > 1 and lanes == 3):
+            raise _errors.BuildError(f"kernel {self.name}: {label} is not a scalar, a vector, or an array of them")
+        several = count * lanes > 1
+        if several and (not isinstance(value, (list, tuple)) or len(value) != count * lanes):
+            raise _errors.BuildError(f"kernel {self.name}: {label} takes a list of {count * lanes} values")
+        try:
+            given = value if several else (value,)
+            if scalar == 121:
+                given = [_bfloat(each) for each in given]
+            _struct.pack_into(f"<{count * lanes}{_FORMATS.get(scalar, 'H')}", packed, offset, *given)
+        except (_struct.error, TypeError, OverflowError) as error:
+            shown = " ".join(repr(value).split())
+            raise _errors.BuildError(f"kernel {self.name}: {label} = {shown} does not fit: {error}") from None
+
+
+def _bfloat(value):
+    """The upper half of a float's bits, rounded to even."""
+    word = _struct.unpack("<I", _struct.pack("<f", value))[0]
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF

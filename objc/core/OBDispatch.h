@@ -15,7 +15,7 @@ typedef struct OBDispatch {
     NSUInteger slots;       // of buffers, up to the last that is bound
     NSUInteger structSlot;  // of the struct argument; NSNotFound without one
     MTLSize threadgroups, threads;
-    MTLSize grid;  // threads in all, which then count instead of threadgroups; width 0: they do
+    MTLSize grid;            // threads in all, which then count instead of threadgroups; width 0: they do
     id<MTLBuffer> indirect;  // has the counts of threadgroups, at indirectOffset; nil: they are known
     NSUInteger indirectOffset;
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];

@@ -82,6 +82,8 @@ class Report:
         self._print("")
         for dispatch in result.options.dispatches:
             grid = f"{_by(dispatch.grid)} {'threads' if dispatch.by_threads else 'threadgroups'}"
+            if dispatch.counts is not None:
+                grid = f"as many threadgroups as buffer {dispatch.counts[0]} says"
             self._print(
                 f"{dispatch.kernel}: {grid} in threadgroups of {_by(dispatch.threads)}, "
                 f"{_plural(result.options.schedules, 'order')} of threads",
@@ -115,6 +117,10 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for argument in kernel.arguments:
+            if argument.pointers:
+                members = [f"{name} ({'read-write' if w else 'read'})" for name, (w, _) in argument.pointers.items()]
+                self._print(f"    {argument.name} points to memory with {', '.join(members)}")
         if kernel.refused:
             self._print(f"    cannot be run: {kernel.refused.partition(': ')[2]}", "yellow")
         for constant in kernel.constants:

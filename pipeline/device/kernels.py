@@ -176,12 +176,14 @@ class Dispatch:
                 bindings.append((argument.index, raw.core, 0, raw.nbytes))
         if (threadgroups is None) == (grid is None):
             raise BuildError(f"kernel {kernel.name}: give either threadgroups or grid, the threads in all")
-        counts = (threadgroups.core, 0) if isinstance(threadgroups, Buffer) else None
+        counts = None
+        if isinstance(threadgroups, Buffer):
+            counts, threadgroups = (threadgroups.core, 0), 1
         self.core = _core.Dispatch(
             kernel.core,
             bindings,
             packed,
-            (1, 1, 1) if counts or threadgroups is None else three(kernel.name, "threadgroups", threadgroups),
+            three(kernel.name, "threadgroups", 1 if threadgroups is None else threadgroups),
             label=label,
             grid=three(kernel.name, "grid", grid) if grid is not None else None,
             threads=three(kernel.name, "threads", threads) if threads is not None else None,

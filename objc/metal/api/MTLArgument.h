@@ -138,7 +138,7 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
 
 @property(readonly) MTLDataType elementType;
 @property(readonly) NSUInteger arrayLength;
-@property(readonly) NSUInteger stride;  // bytes
+@property(readonly) NSUInteger stride;               // bytes
 @property(readonly) NSUInteger argumentIndexStride;  // 1 in an argument buffer, else 0
 
 - (MTLStructType *)elementStructType;    // nil

@@ -46,8 +46,7 @@
 }
 
 - (void)setArgumentBuffer:(id<MTLBuffer>)argumentBuffer offset:(NSUInteger)offset {
-    NSString *fault =
-        OBMFaultOfBuffer(argumentBuffer, (OBMDevice *)[_function device], offset, [self encodedLength]);
+    NSString *fault = OBMFaultOfBuffer(argumentBuffer, (OBMDevice *)[_function device], offset, [self encodedLength]);
     if (fault != nil) OBMRaise(@"setArgumentBuffer: %@", fault);
     if (offset % [self alignment] != 0) {
         OBMRaise(@"setArgumentBuffer: the offset %lu is not a multiple of the alignment %lu", (unsigned long)offset,

@@ -52,7 +52,7 @@ typedef struct obm_dispatch {
     const obm_memory *indirect;  // has three counts of threadgroups when the phase starts; NULL: launch has them
     size_t indirect_offset;
     const obm_use *uses;  // NULL: none
-    const char *label;  // of the innermost debug group, else of the encoder, else NULL
+    const char *label;    // of the innermost debug group, else of the encoder, else NULL
 } obm_dispatch;
 
 // A copy of `size` bytes, or a fill with `value` where there is no source.

@@ -92,7 +92,10 @@ static bool resolve_phase(void *context, obm_recording *recording, obm_phase *ph
     for (obm_dispatch *recorded = phase->first; recorded != NULL; recorded = recorded->next) {
         uint32_t counts[3];
         if (recorded->indirect == NULL) continue;
+        // Looking at memory gives it pages, which must not count as written by the host.
+        check_memory_take_over(recorded->indirect->own, checker->command_buffer);
         obm_indirect_counts(recorded, counts);
+        check_memory_give_back(recorded->indirect->own, 0, 0);
         if (obm_dispatch_resolve(recording, recorded, counts)) continue;
         check_dispatch dispatch = dispatch_of(checker, recording, recorded);
         check_indirect_too_many(&dispatch, counts, recorded->indirect->own, recorded->indirect_offset);

@@ -4,7 +4,7 @@
 
 #include "CheckState.h"
 
-enum { CELL = 4, LARGEST_LIBRARY = 256 << 20, LARGEST_NULL = 1 << 16 };
+enum { CELL = 4, LARGEST_LIBRARY = 256 << 20 };
 
 // An address belongs to one of these.
 typedef struct {
@@ -93,16 +93,7 @@ static __attribute__((noinline)) void wild(check_state *state, const void *addre
     finding.here.pc = pc;
     finding.here.write = (flags & METALLIB_ACCESS_WRITE) != 0;
     finding.size = size;
-    char name[sizeof finding.name];
-    if ((uintptr_t)address < LARGEST_NULL) {
-        snprintf(finding.text, sizeof finding.text, "%zu bytes behind a null pointer", (size_t)address);
-        finding.pointer = CHECK_NULL;
-    } else if (check_pointer_to(state->dispatch, address, name, sizeof name)) {
-        snprintf(finding.text, sizeof finding.text, "'%s' points to memory that useResource does not name", name);
-        finding.pointer = CHECK_NOT_USED;
-    } else {
-        snprintf(finding.text, sizeof finding.text, "the address %p belongs to nothing that is bound", address);
-    }
+    check_explain_wild(state->dispatch, &finding, address);
     check_findings_add(&state->findings, &finding);
     check_stop(state);
 }

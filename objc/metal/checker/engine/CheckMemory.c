@@ -64,8 +64,8 @@ char *check_memory_apart(check_memory *memory) {
     size_t window = (size_t)1 << CHECK_WINDOW_BITS;
     char *base = mmap(NULL, window, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return NULL;
-    apart = mmap(base + window / 2, memory->pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->file,
-                 0);
+    apart =
+        mmap(base + window / 2, memory->pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->file, 0);
     if (apart != MAP_FAILED &&
         __atomic_compare_exchange_n(&memory->apart, &before, apart, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         return apart;

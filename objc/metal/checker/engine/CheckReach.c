@@ -4,7 +4,7 @@
 
 #include "CheckState.h"
 
-enum { POINTER = 60, MOST_ELEMENTS = 64 };  // MTLDataTypePointer; structs of an array that are looked at
+enum { POINTER = 60, MOST_ELEMENTS = 64, LARGEST_NULL = 1 << 16 };  // MTLDataTypePointer; structs of an array
 
 // A pointer in an argument buffer.
 typedef struct {
@@ -95,9 +95,17 @@ static bool is_near(const void *address, uint64_t value) {
     return value > to ? value - to < reach : to - value < reach;
 }
 
-bool check_pointer_to(const check_dispatch *dispatch, const void *address, char *name, size_t length) {
+void check_explain_wild(const check_dispatch *dispatch, check_finding *finding, const void *address) {
     pointer found;
-    if (!find_pointer(dispatch, is_near, address, &found)) return false;
-    name_pointer(&found, found.binding, name, length);
-    return true;
+    if ((uintptr_t)address < LARGEST_NULL) {
+        snprintf(finding->text, sizeof finding->text, "%zu bytes behind a null pointer", (size_t)address);
+        finding->pointer = CHECK_NULL;
+    } else if (find_pointer(dispatch, is_near, address, &found)) {
+        char name[sizeof finding->name];
+        name_pointer(&found, found.binding, name, sizeof name);
+        snprintf(finding->text, sizeof finding->text, "'%s' points to memory that useResource does not name", name);
+        finding->pointer = CHECK_NOT_USED;
+    } else {
+        snprintf(finding->text, sizeof finding->text, "the address %p belongs to nothing that is bound", address);
+    }
 }

@@ -189,9 +189,7 @@ static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
 
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
-static bool is_output(const check_binding *binding) {
-    return binding->writes && binding->memory != NULL;
-}
+static bool is_output(const check_binding *binding) { return binding->writes && binding->memory != NULL; }
 
 // Whether an argument of the kind asked for holds what is not finite.
 static bool holds_odd(const check_state *state, bool outputs) {
@@ -385,8 +383,7 @@ bool check_run(check_dispatch *dispatch) {
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (binding->memory != NULL)
-            check_memory_give_back(binding->memory, binding->offset,
-                                   binding->writes ? binding->length : 0);
+            check_memory_give_back(binding->memory, binding->offset, binding->writes ? binding->length : 0);
     }
     return done;
 }

@@ -17,10 +17,10 @@ typedef struct check_state check_state;
 // The code of a kernel on this device: obm_kernel's `code` points to it.
 typedef struct check_code {
     metallib_entry entry;
-    const char *library;    // the file that it is in
-    const char *base;       // where that is loaded
-    metallib_loop **loops;  // the innermost loop of the thread that runs; NULL: the code does not tell
-    uint32_t *turns;        // of all its loops, since it waited last; NULL likewise
+    const char *library;          // the file that it is in
+    const char *base;             // where that is loaded
+    metallib_loop **loops;        // the innermost loop of the thread that runs; NULL: the code does not tell
+    uint32_t *turns;              // of all its loops, since it waited last; NULL likewise
     const metallib_slots *slots;  // of its argument buffers; NULL: it has none
 } check_code;
 
@@ -28,11 +28,11 @@ enum { CHECK_NO_INDEX = METALLIB_MAX_BUFFERS };
 
 // A buffer, or bytes, that are bound to one argument; or a buffer that an argument buffer may point to.
 typedef struct check_binding {
-    const char *name;   // of the argument, or of the member that points to it
-    uint32_t index;     // n of [[buffer(n)]], of the struct for a member; CHECK_NO_INDEX: not known
-    uint32_t type;      // MTLDataType of its elements; 0: not known
-    bool writes;        // the kernel may
-    char reached[64];   // the name of a member
+    const char *name;      // of the argument, or of the member that points to it
+    uint32_t index;        // n of [[buffer(n)]], of the struct for a member; CHECK_NO_INDEX: not known
+    uint32_t type;         // MTLDataType of its elements; 0: not known
+    bool writes;           // the kernel may
+    char reached[64];      // the name of a member
     check_memory *memory;  // NULL: `bytes` are the constant itself
     const char *bytes;
     size_t offset, length;

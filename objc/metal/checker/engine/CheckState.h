@@ -207,8 +207,8 @@ void check_name_reached(check_dispatch *dispatch);
 // The one of them that an address belongs to; NULL: none.
 const check_binding *check_reached(const check_dispatch *dispatch, uintptr_t address);
 
-// Names a member of an argument buffer that points to somewhere near the address. False where none does.
-bool check_pointer_to(const check_dispatch *dispatch, const void *address, char *name, size_t length);
+// Says what is wrong with an address that belongs to nothing: a null pointer, or memory that useResource does not name.
+void check_explain_wild(const check_dispatch *dispatch, check_finding *finding, const void *address);
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
