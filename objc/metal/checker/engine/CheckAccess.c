@@ -170,8 +170,27 @@ static inline void remember_write(check_cell *cell, const check_record *now) {
     }
 }
 
-static inline void check_cell_access(check_state *state, check_cell *cell, uint8_t *written, const check_record *now,
-                                     const place *where, uint32_t size, uint32_t flags) {
+// A read of what nothing wrote is told once. A trial puts other values there.
+static inline void check_unwritten(check_state *state, size_t at, const check_record *now, const place *where,
+                                   uint32_t size, uint32_t flags) {
+    uint8_t *written = &where->shadow->written[at / CELL];
+    if (__builtin_expect(state->trial.on, 0)) {
+        uint8_t unwritten = now->mask & (uint8_t)(~*written | *written >> CHECK_TOLD);
+        // The cell may begin before what is accessed.
+        char *bytes = (char *)(uintptr_t)where->address + (ptrdiff_t)(at - where->offset);
+        if (unwritten != 0) check_trial_read(state, bytes, unwritten, now->pc);
+    } else if ((now->mask & ~*written) != 0) {
+        check_note_unwritten(state, now->pc);
+        report(state, CHECK_UNINITIALISED, where, size, flags & ~METALLIB_ACCESS_WRITE, now->pc, NULL, false);
+        *written |= (uint8_t)(now->mask & ~*written) << CHECK_TOLD | now->mask;
+    }
+}
+
+// `at` is where the cell begins.
+static inline void check_cell_access(check_state *state, size_t at, const check_record *now, const place *where,
+                                     uint32_t size, uint32_t flags) {
+    check_cell *cell = &where->shadow->cells[at / CELL];
+    uint8_t *written = &where->shadow->written[at / CELL];
     bool writes = (flags & METALLIB_ACCESS_WRITE) != 0;
     for (int i = 0; i < 2; i++) {
         if (conflicts(state, &cell->writes[i], now)) {
@@ -185,12 +204,9 @@ static inline void check_cell_access(check_state *state, check_cell *cell, uint8
             memset(&cell->reads[i], 0, sizeof cell->reads[i]);
         }
     }
-    if ((flags & METALLIB_ACCESS_READ) != 0 && (now->mask & ~*written) != 0) {
-        report(state, CHECK_UNINITIALISED, where, size, flags & ~METALLIB_ACCESS_WRITE, now->pc, NULL, false);
-        *written |= now->mask;
-    }
+    if ((flags & METALLIB_ACCESS_READ) != 0) check_unwritten(state, at, now, where, size, flags);
     if (writes) {
-        *written |= now->mask;
+        *written = (*written | now->mask) & (uint8_t)~(now->mask << CHECK_TOLD);
         remember_write(cell, now);
     } else {
         remember_read(state, cell, now);
@@ -210,7 +226,7 @@ static void watch(check_state *state, const place *where, uint32_t size, uint32_
     while (at < end) {
         size_t cell = at / CELL, stop = (cell + 1) * CELL < end ? (cell + 1) * CELL : end;
         now.mask = (uint8_t)(((1u << (stop - at)) - 1) << at % CELL);
-        check_cell_access(state, &where->shadow->cells[cell], &where->shadow->written[cell], &now, where, size, flags);
+        check_cell_access(state, cell * CELL, &now, where, size, flags);
         at = stop;
     }
 }
@@ -262,6 +278,7 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
         outside(state, &where, size, flags, offset);
     if (!where.writable && (flags & METALLIB_ACCESS_WRITE) != 0)
         report(state, CHECK_READ_ONLY, &where, size, flags, offset, NULL, false);
+    if (state->trial.on) check_trial_access(state, address, flags, offset);
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
     if (flags & METALLIB_ACCESS_ATOMIC) {
         check_atomic(state, (uintptr_t)address, flags);

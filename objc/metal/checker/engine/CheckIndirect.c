@@ -54,7 +54,7 @@ bool check_indirect(check_dispatch *dispatch, check_memory *memory, size_t offse
     begin(dispatch);
     check_memory_take_over(memory, dispatch->command_buffer);
     for (size_t cell = offset / CELL; cell < offset / CELL + COUNTS; cell++) {
-        if (memory->written[cell] == ALL) continue;
+        if ((memory->written[cell] & ALL) == ALL) continue;
         check_finding finding = finding_about(state, CHECK_UNINITIALISED, offset, memory->length);
         snprintf(finding.text, sizeof finding.text, "nothing has written them");
         check_findings_add(&state->findings, &finding);

@@ -100,7 +100,8 @@ static void look_at(check_memory *memory, size_t page, bool by_host) {
         memory->touched[page] = WHOLE;
     } else if (by_host) {
         for (size_t at = begin; at < end; at++) {
-            if (memory->bytes[at] != 0) memory->written[at / CELL] |= (uint8_t)(1 << at % CELL);
+            uint8_t *written = &memory->written[at / CELL], bit = (uint8_t)(1 << at % CELL);
+            if (memory->bytes[at] != 0) *written = (*written | bit) & (uint8_t)~(bit << CHECK_TOLD);
         }
     }
 }

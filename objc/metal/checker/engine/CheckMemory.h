@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 enum { CHECK_DEVICE, CHECK_THREADGROUP, CHECK_SPACES };
+enum { CHECK_TOLD = 4 };  // a finding told that they were read and never written
 
 // An access as the cells remember it; all zero: none.
 typedef struct check_record {
@@ -36,7 +37,7 @@ typedef struct check_memory {
     size_t shadowed;  // bytes that there are cells for
     int file;         // that the pages belong to; -1: they have none
     check_cell *cells;
-    uint8_t *written;  // a bit for each of four bytes
+    uint8_t *written;  // a bit for each of four bytes; and CHECK_TOLD higher, one for bytes that only count as written
     uint8_t *touched;  // what is known of each page; 0: it had no memory when last looked at
     size_t pages;
     char *apart;    // its address in argument buffers, with nothing near it; NULL: nobody has asked

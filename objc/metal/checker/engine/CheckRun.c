@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "CheckOutputs.h"
 #include "CheckState.h"
 
 enum { FLOAT = 3, HALF = 16, BFLOAT = 121, LARGEST_CELLS = 1 << 20 };
@@ -189,12 +190,11 @@ static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
 
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
-static bool is_output(const check_binding *binding) { return binding->writes && binding->memory != NULL; }
-
 // Whether an argument of the kind asked for holds what is not finite.
 static bool holds_odd(const check_state *state, bool outputs) {
     for (uint32_t i = 0; i < state->dispatch->binding_count; i++) {
-        if (is_output(&state->dispatch->bindings[i]) == outputs && find_value(state, i, false, is_not_finite) >= 0)
+        if (check_is_output(&state->dispatch->bindings[i]) == outputs &&
+            find_value(state, i, false, is_not_finite) >= 0)
             return true;
     }
     return false;
@@ -277,49 +277,10 @@ static bool place_bindings(check_state *state, void **buffers) {
     return true;
 }
 
-// Copies the contents of the writable bindings, one after another.
-static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back) {
-    size_t total = 0;
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        const check_binding *binding = &dispatch->bindings[i];
-        if (!is_output(binding)) continue;
-        char *view = check_memory_view(binding->memory) + binding->offset;
-        if (copy != NULL && back) memcpy(view, copy + total, binding->length);
-        else if (copy != NULL) memcpy(copy + total, view, binding->length);
-        total += binding->length;
-    }
-    return total;
-}
-
-static void report_difference(check_state *state, const char *first, uint32_t order) {
-    const check_dispatch *dispatch = state->dispatch;
-    size_t at = 0;
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        const check_binding *binding = &dispatch->bindings[i];
-        if (!is_output(binding)) continue;
-        const char *view = check_memory_view(binding->memory) + binding->offset;
-        size_t k = 0;
-        while (k < binding->length && first[at + k] == view[k]) k++;
-        if (k < binding->length) {
-            const check_record *record = &binding->memory->cells[(binding->offset + k) / 4].writes[0];
-            if (record->segment == 0 && check_findings_any(&state->findings, dispatch->owner))
-                return;  // a race is what explains it
-            check_finding finding = check_finding_here(state, CHECK_ORDER_DEPENDENT);
-            check_side_of_record(&finding.here, state, record);
-            finding.here.write = true;
-            check_name_finding(&finding, binding);
-            finding.offset = k;
-            finding.length = binding->length;
-            snprintf(finding.text, sizeof finding.text, "order %u of its threads gives another result than the first",
-                     order);
-            check_findings_add(&state->findings, &finding);
-            return;
-        }
-        at += binding->length;
-    }
-}
-
-static bool run_order(check_state *state, uint32_t order) {
+bool check_run_order(check_state *state, uint32_t number) {
+    // The first order is a random one; those by place come next.
+    static const uint32_t begin[3] = {2, CHECK_FIRST_COME, CHECK_LAST_COME};
+    uint32_t order = number < 3 ? begin[number] : number;
     state->order = order;
     state->random = 0x9E3779B97F4A7C15ull * (order + 1);
     state->run_segment = state->next_segment;
@@ -334,26 +295,25 @@ static bool run_order(check_state *state, uint32_t order) {
 
 // Each order starts from the same memory; the last one's result stays.
 static bool run_orders(check_state *state) {
-    size_t length = copy_written(state->dispatch, NULL, false);
-    char *before = NULL, *first = NULL;
-    bool done = true;
-    if (state->schedules > 1) {
-        before = malloc(length + 1);
-        first = malloc(length + 1);
-        if (before != NULL && first != NULL) copy_written(state->dispatch, before, false);
-        else check_findings_lose(&state->findings);
+    check_outputs before = {0}, first = {0};
+    bool several = state->schedules > 1, done = true;
+    if (several && !(check_outputs_make(state->dispatch, &before) && check_outputs_make(state->dispatch, &first))) {
+        check_findings_lose(&state->findings);
+        several = false;
     }
-    for (uint32_t order = 0; done && order < (first == NULL || before == NULL ? 1 : state->schedules); order++) {
-        if (order > 0) copy_written(state->dispatch, before, true);
-        // The first order is a random one; those by place come next.
-        static const uint32_t begin[3] = {2, CHECK_FIRST_COME, CHECK_LAST_COME};
-        done = run_order(state, order < 3 ? begin[order] : order);
-        if (first == NULL || !done) continue;
-        if (order == 0) copy_written(state->dispatch, first, false);
-        else report_difference(state, first, order);
+    state->trial.site_count = 0;
+    state->trial.too_many = false;
+    if (several) check_outputs_save(state->dispatch, &before);
+    for (uint32_t order = 0; done && order < (several ? state->schedules : 1); order++) {
+        if (order > 0) check_outputs_restore_bytes(state->dispatch, &before);
+        done = check_run_order(state, order);
+        if (!several || !done) continue;
+        if (order == 0) check_outputs_save(state->dispatch, &first);
+        else check_report_difference(state, &first, order);
     }
-    free(before);
-    free(first);
+    if (several && done && state->trial.site_count > 0) check_try_values(state, &before);
+    check_outputs_free(&before);
+    check_outputs_free(&first);
     return done;
 }
 

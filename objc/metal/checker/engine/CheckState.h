@@ -3,6 +3,7 @@
 #define CHECK_STATE_H
 
 #include "CheckFiber.h"
+#include "CheckOutputs.h"
 #include "CheckRun.h"
 
 enum {
@@ -112,11 +113,32 @@ typedef struct check_pending {
     char before[16];
 } check_pending;
 
+// A byte that a trial changed, and what was there.
+typedef struct check_undo {
+    char *address, value;
+} check_undo;
+
+// Places of a dispatch that read what nothing wrote, and a run of it with other values there.
+enum { CHECK_SITES = 8 };
+typedef struct check_trial {
+    uint32_t sites[CHECK_SITES];  // in the code
+    uint32_t site_count;
+    bool too_many;  // to try them
+    bool on;
+    uint32_t site;            // that reads another value
+    int pattern;              // of its bytes
+    uint64_t hash, accesses;  // that tell one run from another
+    uint64_t budget;          // of accesses
+    check_undo *undo;
+    uint32_t undone;
+} check_trial;
+
 struct check_state {
     check_windows windows;
     check_stacks stacks;
     check_findings findings;
     check_pending pending;  // of the thread that runs
+    check_trial trial;
     uint32_t schedules;
     uint64_t random;
     uint64_t command_buffers;  // so far
@@ -160,8 +182,19 @@ void check_wait(check_state *state);
 // Stops the threadgroup of the thread that runs; does not return.
 void check_stop(check_state *state) __attribute__((noreturn));
 
-// Runs all threadgroups of the dispatch in one order.
+// Runs all threadgroups of the dispatch in one order, which state->order names.
 void check_run_threads(check_state *state);
+
+// The same in order `number`, as a run of its own. False if a thread had to be stopped.
+bool check_run_order(check_state *state, uint32_t number);
+
+// A read of what nothing wrote, at a place in the code; and all of them tried with other values when the dispatch is done.
+void check_note_unwritten(check_state *state, uint32_t pc);
+void check_try_values(check_state *state, check_outputs *before);
+
+// In a trial: each access, and each read of bytes of a cell that nothing wrote.
+void check_trial_access(check_state *state, const void *address, uint32_t flags, uint32_t pc);
+void check_trial_read(check_state *state, char *bytes, uint8_t mask, uint32_t pc);
 
 uint32_t check_random(check_state *state, uint32_t below);
 
