@@ -91,8 +91,10 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 
 
 def parse_case_words(words: list[str]) -> list[str]:
-    """The `case_words` of options that name no file. UsageError says what to fix."""
-    return parse_options([*words, "--cases", "--", "a.metal"]).case_words or []
+    """The `case_words` of options that name no file. UsageError says what to fix, also in files that they name."""
+    found = parse_options([*words, "--cases", "--", "a.metal"]).case_words or []
+    parse_options([*found, "--run=a", "--grid=1", "--threads=1", "--", "a.metal"])
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,7 +62,10 @@ class Report:
         self.lint(shader)
         count = len(shader.lint or ())
         if shader.lint is not None:
-            self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
+            kernels = _plural(len(shader.kernels), "kernel") if shader.kernels else "no compute kernels"
+            self._print(f"{shader.file}: {kernels}, the lint finds {count or 'nothing'}")
+        elif not shader.kernels:
+            self._print(f"{shader.file}: no compute kernels")
 
     def lint(self, shader: Shader) -> None:
         """Shows what the lint says of a file."""

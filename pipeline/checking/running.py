@@ -70,6 +70,8 @@ def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader
     if found:
         raise UsageError(f"{option}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")
     names = [kernel.name for shader in shaders for kernel in shader.kernels]
+    if not names:
+        raise UsageError(f"{option}: {' and '.join(each.file for each in shaders)}: no compute kernels there")
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     raise UsageError(f"{option}: no such kernel; there {'are' if len(names) > 1 else 'is'} {shown}")
 

@@ -67,8 +67,8 @@ def build(
         done: called after each object with words that name it.
         archs: GPU architectures that kernels are compiled for ahead of time, where `isas` has cuda.
         ahead: the names of these kernels, patterns as of a shell.
-        may_be_empty: whether all kernels may take what no device here can give them, such as textures. Such kernels
-            are left out of the bundle, and an error where there are no others.
+        may_be_empty: whether there may be no kernels, or only such as take what no device here can give them, like
+            textures. Such kernels are left out of the bundle, and it is an error where there are no others.
 
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there, or, for `archs`, no NVRTC.
