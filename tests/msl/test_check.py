@@ -366,8 +366,11 @@ def test_bad_options(shader, capsys, arguments, words):
 
 DRAWING = """\
 struct Corner { float4 position [[position]]; float2 at; };
-vertex Corner corner(uint id [[vertex_id]], device const float2 *p [[buffer(0)]]) { return {float4(p[id], 0, 1), p[id]}; }
+vertex Corner corner(uint id [[vertex_id]], device const float2 *p [[buffer(0)]]) {
+    return {float4(p[id], 0, 1), p[id]};
+}
 fragment float4 color(Corner in [[stage_in]], texture2d<float> t [[texture(0)]], sampler s [[sampler(0)]]) {
+    if (fwidth(in.at.x) + dfdx(in.at.y) + dfdy(in.at.y) > 1) discard_fragment();
     return t.sample(s, in.at);
 }
 """

@@ -35,6 +35,8 @@ USED = {
     "trip_count": "float s = 0; for (uint k = 0; k < (as_type<uint>(x[i]) & 7); k++) s += 1; y[i] = s;",
     "own_memory_used": "GROUP y[i] = s[i];",
     "too_far": "y[min(as_type<uint>(x[i]), 70u)] = 1;",
+    "if_it_is_large": "y[i] = max(y[i] + 1, x[i]);",
+    "if_it_is_small": "y[i] = min(y[i] - 1, x[i]);",
     "its_own_output": "y[i] = y[i] + 1;",
 }
 BOTH = "y[i] = x[i];\n volatile float v = x[i + 1];"

@@ -7,8 +7,8 @@
 
 enum { CELL = 4, MOST_UNDONE = 1 << 16, SLACK = 1 << 16 };
 
-// In place of the values: no bits, all of them (NaN, -1), and middling numbers.
-static const unsigned char PATTERNS[] = {0x00, 0xFF, 0x3F};
+// In place of the values: no bits, all of them (NaN, -1), and middling, very large and very small numbers.
+static const unsigned char PATTERNS[] = {0x00, 0xFF, 0x3F, 0x7F, 0xFE};
 enum { COUNT = sizeof PATTERNS };
 
 void check_note_unwritten(check_state *state, uint32_t pc) {
