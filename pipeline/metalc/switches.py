@@ -19,7 +19,7 @@ _NO_CALLS = frozenset(("if", "for", "while", "switch", "return", "sizeof", "case
 
 
 class Switches:
-    """Adds its changes to `edits`. Switches in `constant`, bodies that may be computed while compiling, are left alone."""
+    """Adds its changes to `edits`, but for switches in `constant`, bodies that may be computed while compiling."""
 
     def __init__(self, edits: Edits, constant: Sequence[tuple[int, int]]) -> None:
         self._edits = edits
