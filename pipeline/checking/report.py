@@ -199,7 +199,13 @@ def _run_json(result: RunResult) -> dict[str, Any]:
         "by_threads": first.by_threads,
         "threads": first.threads,
         "dispatches": [
-            {"kernel": each.kernel, "grid": each.grid, "by_threads": each.by_threads, "threads": each.threads}
+            {
+                "kernel": each.kernel,
+                "grid": each.grid,
+                "by_threads": each.by_threads,
+                "counts": each.counts,
+                "threads": each.threads,
+            }
             for each in options.dispatches
         ],
         "schedules": options.schedules,

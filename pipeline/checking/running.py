@@ -115,6 +115,7 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
     findings, allowed, unused = sorted_out(map(finding, device.findings), options.allowed)
     differences = [_difference(each, options, memory.made) for each in options.expect]
     notes = [note for dispatch in options.dispatches for note in _notes(dispatch)]
+    notes += [note for dispatch in options.dispatches for note in _empty(memory, dispatch)]
     notes += [f"--allow {each}: nothing was found there" for each in unused]
     found_differences = [each for each in differences if each is not None]
     written = _written(options, kernels, memory)
@@ -167,6 +168,17 @@ def _notes(dispatch: DispatchOption) -> list[str]:
         f"{option}{asked} counts threads: no threadgroup has more than {most} of its {full}, so nothing shows what "
         f"the others would do. For {math.prod(dispatch.grid)} whole threadgroups write {other}{asked}"
     ]
+
+
+def _empty(memory: Memory, dispatch: DispatchOption) -> Iterator[str]:
+    """A note where the counts of an indirect dispatch are none, as far as the end of the run shows."""
+    if dispatch.counts is None:
+        return
+    name, offset = dispatch.counts
+    counts = np.frombuffer(memoryview(memory.made[name]), np.uint32, 3, offset)
+    if not counts.all():
+        held = ",".join(map(str, counts))
+        yield f"buffer {name} has {held} threadgroups for {dispatch.kernel} at the end; with these, nothing runs"
 
 
 def _specialised(shader: Shader, kernel: KernelInfo, values: Mapping[str, object]) -> _core.Kernel:

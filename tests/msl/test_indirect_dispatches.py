@@ -144,6 +144,12 @@ def test_run_takes_counts_at_an_offset(tmp_path, monkeypatch, capsys):
     assert code == 0, out
 
 
+def test_a_note_says_that_nothing_ran(tmp_path, monkeypatch, capsys):
+    words = ["--run", "visit", "--threads", "1", "--buffer", "0=zeros:4:uint", "--buffer", "c=0,1,1:uint"]
+    code, out = command(tmp_path, monkeypatch, capsys, *words, "--threadgroups", "c")
+    assert code == 0 and "note: buffer c has 0,1,1 threadgroups for visit at the end; with these, nothing runs." in out
+
+
 @pytest.mark.parametrize(
     "counts, message",
     [
