@@ -113,7 +113,9 @@ class Constant:
     def required(self) -> bool: ...
 
 class Argument:
-    """One argument of a kernel, as its signature has it. `members` is {name: (offset, MTLDataType)} for a struct."""
+    """One argument of a kernel, as its signature has it. `members` is {name: (offset, MTLDataType)} for a struct,
+    `counts` {name: elements} of those that are arrays, `pointers` {name: (writes, size of an element)} of those that
+    point to memory."""
 
     @property
     def name(self) -> str: ...
@@ -129,6 +131,10 @@ class Argument:
     def alignment(self) -> int: ...
     @property
     def members(self) -> dict[str, tuple[int, DataType]]: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def pointers(self) -> dict[str, tuple[bool, int]]: ...
 
 class Kernel(Handle):
     @property
@@ -142,11 +148,13 @@ class Kernel(Handle):
     @property
     def native(self) -> bool: ...
     def argument(self, name: str) -> Argument | None: ...
-    def pack(self, name: str, values: Mapping[str, float]) -> bytes: ...
+    def pack(self, name: str, values: Mapping[str, float | Sequence[float]]) -> bytes: ...
 
 class Buffer(Handle):
     @property
     def nbytes(self) -> int: ...
+    @property
+    def address(self) -> int: ...
     @property
     def private(self) -> bool: ...
     @property
@@ -174,6 +182,8 @@ class Dispatch:
     threads: Size | None
     threadgroup_memory: dict[int, int]
     leading: bool
+    uses: tuple[tuple[Buffer, bool], ...]
+    counts: tuple[Buffer, int] | None
 
     def __init__(
         self,
@@ -189,6 +199,8 @@ class Dispatch:
         threads: Sequence[int] | None = None,
         threadgroup_memory: Mapping[int, int] | None = None,
         leading: bool = False,
+        uses: Iterable[tuple[Buffer, bool]] = (),
+        counts: tuple[Buffer, int] | None = None,
     ) -> None: ...
 
 class Chain(Handle):

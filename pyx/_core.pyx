@@ -48,7 +48,7 @@ CHUNKED, TILED = <uint32_t>OB_CHUNKED, <uint32_t>OB_TILED
 
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",
-                      81: "q", 85: "Q"}
+                      60: "Q", 81: "q", 85: "Q"}
 
 cdef dict _EXCEPTIONS = {OB_DEVICE: _errors.DeviceError, OB_COMPILE: _errors.CompileError,
                          OB_ARGUMENT: _errors.BuildError, OB_MEMORY: _errors.DeviceError,
@@ -134,9 +134,8 @@ cdef bytes _packed_constant(str kernel, constant, given):
             values = list(values)
             if len(values) != count:
                 raise ValueError
-            if code == 121:  # the upper half of a float's bits, rounded to even
-                bits = [_struct.unpack("<I", _struct.pack("<f", value))[0] for value in values]
-                values = [(word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF for word in bits]
+            if code == 121:
+                values = [_bfloat(value) for value in values]
             values += [values[0]] * (count == 3)  # a vector of three has the size of four
             return _struct.pack(f"<{len(values)}{format}", *values)
         except (TypeError, ValueError, OverflowError, _struct.error):

@@ -23,6 +23,15 @@ cdef class Buffer(Handle):
         return length
 
     @property
+    def address(self):
+        """What a pointer to the memory is in an argument buffer. MemoryError where the device cannot give one."""
+        cdef uint64_t address = ob_buffer_address(<ob_buffer *>self.enter())
+        self.leave()
+        if address == 0:
+            raise MemoryError("the device has no address for this buffer")
+        return address
+
+    @property
     def private(self):
         """Whether the host does not see the memory."""
         cdef void *contents = ob_buffer_contents(<ob_buffer *>self.enter())

@@ -13,14 +13,17 @@ class Dispatch:
     what the constants have there, or fewer where the run asks for fewer.
     threads: (x, y, z) of a threadgroup; without, as many as the kernel allows. grid: (x, y, z) threads
     in all, which then count instead of threadgroups; those at the edges may be smaller.
+    uses: (Buffer, whether it is written) of all memory that is reached by an address in an argument buffer.
+    counts: (Buffer, offset) of three uint32 there, which are the threadgroups when the dispatch starts, or None.
     threadgroup_memory: {slot: bytes} of every threadgroup argument. leading: whether it goes by the leading rows
     of a run instead of all.
     """
     __slots__ = ("kernel", "bindings", "constants", "threadgroups", "rows_per_threadgroup", "label", "rows_member",
-                 "grid", "threads", "threadgroup_memory", "leading")
+                 "grid", "threads", "threadgroup_memory", "leading", "uses", "counts")
 
     def __init__(self, kernel, bindings, constants=None, threadgroups=(1, 1, 1), rows_per_threadgroup=0, label="", *,
-                 rows_member=None, grid=None, threads=None, threadgroup_memory=None, leading=False):
+                 rows_member=None, grid=None, threads=None, threadgroup_memory=None, leading=False, uses=(),
+                 counts=None):
         self.kernel = kernel
         self.bindings = tuple(bindings)
         self.constants = constants
@@ -32,6 +35,8 @@ class Dispatch:
         self.threads = tuple(threads) if threads is not None else None
         self.threadgroup_memory = dict(threadgroup_memory or {})
         self.leading = leading
+        self.uses = tuple(uses)
+        self.counts = counts
 
 
 cdef _chain(Device device, list dispatches, str label):
@@ -114,7 +119,34 @@ cdef size_t _describe(dispatch, ob_dispatch *out, ob_binding *bindings, size_t n
     _describe_memory(dispatch, out, keep)
     out.rows_per_threadgroup = dispatch.rows_per_threadgroup
     out.leading = dispatch.leading
+    _describe_reached(dispatch, out, keep, entered)
     return next
+
+
+cdef _describe_reached(dispatch, ob_dispatch *out, list keep, list entered):
+    cdef Buffer buffer
+    cdef bytearray room
+    cdef ob_use *uses
+    if dispatch.uses:
+        room = bytearray(len(dispatch.uses) * sizeof(ob_use))
+        keep.append(room)
+        uses = <ob_use *><char *>room
+        for i, (handed, writes) in enumerate(dispatch.uses):
+            buffer = <Buffer?>handed
+            if writes and buffer.readonly:
+                raise _errors.BuildError(f"{dispatch.label} ({dispatch.kernel.name}): memory that an argument buffer "
+                                         "points to is written, but its buffer wraps read-only memory")
+            uses[i].buffer = <ob_buffer *>buffer.enter()
+            uses[i].writes = bool(writes)
+            entered.append(buffer)
+        out.uses = uses
+        out.use_count = len(dispatch.uses)
+    if dispatch.counts is not None:
+        handed, offset = dispatch.counts
+        buffer = <Buffer?>handed
+        out.indirect = <ob_buffer *>buffer.enter()
+        out.indirect_offset = offset
+        entered.append(buffer)
 
 
 cdef _describe_memory(dispatch, ob_dispatch *out, list keep):

@@ -5,7 +5,8 @@ cdef class Argument:
     """What a kernel's signature says of one argument.
 
     name; index of [[buffer(n)]] or [[threadgroup(n)]]; threadgroup; writes; size and alignment of
-    an element in bytes; members, as {name: (offset, MTLDataType)} for a struct.
+    an element in bytes; members, as {name: (offset, MTLDataType)} for a struct; counts, as {name: elements} of the
+    members that are arrays; pointers, as {name: (writes, size of an element)} of those that point to memory.
     """
     cdef readonly str name
     cdef readonly int index
@@ -14,6 +15,8 @@ cdef class Argument:
     cdef readonly int size
     cdef readonly int alignment
     cdef readonly dict members
+    cdef readonly dict counts
+    cdef readonly dict pointers
 
     def __repr__(self):
         access = "threadgroup" if self.threadgroup else "writes" if self.writes else "reads"
@@ -43,11 +46,16 @@ cdef class Kernel(Handle):
                 argument.writes = info.writes
                 argument.size = info.size
                 argument.alignment = info.alignment
-                argument.members = {}
+                argument.members, argument.counts, argument.pointers = {}, {}, {}
                 for j in range(info.members):
                     if ob_kernel_member(kernel, i, j, &member, &error) != 0:
                         _raise(&error)
-                    argument.members[member.name.decode("utf-8", "replace")] = (member.offset, member.type)
+                    label = member.name.decode("utf-8", "replace")
+                    argument.members[label] = (member.offset, member.type)
+                    if member.count > 1:
+                        argument.counts[label] = member.count
+                    if member.size > 0:
+                        argument.pointers[label] = (bool(member.writes), member.size)
                 found.append(argument)
         finally:
             self.leave()
@@ -82,7 +90,8 @@ cdef class Kernel(Handle):
         return None
 
     def pack(self, str name, values):
-        """Bytes of the struct argument `name` with every member set from the mapping `values`."""
+        """Bytes of the struct argument `name` with every member set from the mapping `values`: a number, or a list of
+        numbers for a vector or an array. A pointer is a number, Buffer.address or 0."""
         argument = self.argument(name)
         if argument is None or not argument.members:
             raise _errors.BuildError(f"kernel {self.name}: no struct argument called {name}")
@@ -91,11 +100,29 @@ cdef class Kernel(Handle):
                                      f"{', '.join(argument.members)}, got {', '.join(values)}")
         packed = bytearray(argument.size)
         for member, (offset, code) in argument.members.items():
-            if code not in _FORMATS:
-                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} is not a scalar")
-            try:
-                _struct.pack_into("<" + _FORMATS[code], packed, offset, values[member])
-            except _struct.error as error:
-                raise _errors.BuildError(f"kernel {self.name}: {name}.{member} = "
-                                         f"{values[member]!r} does not fit: {error}") from None
+            self._pack_member(packed, f"{name}.{member}", offset, code, argument.counts.get(member, 1), values[member])
         return bytes(packed)
+
+    def _pack_member(self, packed, str label, offset, code, count, value):
+        """One member: a scalar, a vector, or an array of either."""
+        scalar = max((known for known in (*_FORMATS, 121) if known <= code), default=0)
+        lanes = code - scalar + 1
+        if scalar == 0 or lanes > 4 or (count > 1 and lanes == 3):
+            raise _errors.BuildError(f"kernel {self.name}: {label} is not a scalar, a vector, or an array of them")
+        several = count * lanes > 1
+        if several and (not isinstance(value, (list, tuple)) or len(value) != count * lanes):
+            raise _errors.BuildError(f"kernel {self.name}: {label} takes a list of {count * lanes} values")
+        try:
+            given = value if several else (value,)
+            if scalar == 121:
+                given = [_bfloat(each) for each in given]
+            _struct.pack_into(f"<{count * lanes}{_FORMATS.get(scalar, 'H')}", packed, offset, *given)
+        except (_struct.error, TypeError, OverflowError) as error:
+            shown = " ".join(repr(value).split())
+            raise _errors.BuildError(f"kernel {self.name}: {label} = {shown} does not fit: {error}") from None
+
+
+def _bfloat(value):
+    """The upper half of a float's bits, rounded to even."""
+    word = _struct.unpack("<I", _struct.pack("<f", value))[0]
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16 & 0xFFFF

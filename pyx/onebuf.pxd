@@ -50,6 +50,9 @@ cdef extern from "core/onebuf.h" nogil:
         char name[64]
         uint32_t offset
         uint32_t type
+        uint32_t count
+        uint32_t size
+        uint32_t writes
 
     ctypedef struct ob_constant:
         char name[64]
@@ -67,6 +70,10 @@ cdef extern from "core/onebuf.h" nogil:
         uint64_t offset
         uint64_t length
         uint32_t slot
+
+    ctypedef struct ob_use:
+        ob_buffer *buffer
+        uint32_t writes
 
     ctypedef struct ob_transfer:
         ob_buffer *buffer
@@ -90,6 +97,10 @@ cdef extern from "core/onebuf.h" nogil:
         uint32_t threadgroup_memory_count
         uint32_t rows_per_threadgroup
         uint32_t leading
+        const ob_use *uses
+        uint32_t use_count
+        ob_buffer *indirect
+        uint64_t indirect_offset
 
     ctypedef struct ob_rows:
         uint32_t all
@@ -126,6 +137,7 @@ cdef extern from "core/onebuf.h" nogil:
     ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error)
     void *ob_buffer_contents(ob_buffer *buffer)
     uint64_t ob_buffer_length(ob_buffer *buffer)
+    uint64_t ob_buffer_address(ob_buffer *buffer)
     int ob_buffer_write(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)
     int ob_buffer_read(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)
     int ob_buffer_upload(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error)

@@ -15,6 +15,7 @@
     OBStructArguments *_structs;
     OBPreparedRuns *_prepared;
     NSMutableArray *_retained;
+    NSMutableArray *_read, *_written;  // buffers that dispatches reach by address; nil: none
     NSMutableArray *_labels;
 }
 

@@ -67,6 +67,8 @@ typedef struct {
 
 - (void)dealloc {
     [_prepared release];
+    [_read release];
+    [_written release];
     free(_dispatches);
     [_structs release];
     [_retained release];
@@ -98,6 +100,12 @@ typedef struct {
     [_labels addObject:OBLabelOfDispatch(dispatch)];
     [_retained addObject:(id)dispatch->kernel];
     for (uint32_t i = 0; i < dispatch->binding_count; i++) [_retained addObject:(id)dispatch->bindings[i].buffer];
+    if (dispatch->indirect != NULL) [_retained addObject:(id)dispatch->indirect];
+    for (uint32_t i = 0; i < dispatch->use_count; i++) {
+        NSMutableArray **list = dispatch->uses[i].writes ? &_written : &_read;
+        if (*list == nil) *list = [[NSMutableArray alloc] init];
+        [*list addObject:(id)dispatch->uses[i].buffer];
+    }
     return YES;
 }
 
@@ -115,7 +123,7 @@ typedef struct {
 
 - (BOOL)planBarriers:(const ob_dispatch *)dispatches error:(NSError **)error {
     NSUInteger total = 0;
-    for (NSUInteger i = 0; i < _count; i++) total += dispatches[i].binding_count;
+    for (NSUInteger i = 0; i < _count; i++) total += dispatches[i].binding_count + dispatches[i].use_count + 1;
     OBAccess *accesses = malloc((total + 1) * sizeof *accesses);
     size_t *first = malloc((_count + 1) * sizeof *first);
     ptrdiff_t *conflicts = malloc(_count * sizeof *conflicts);
@@ -127,6 +135,16 @@ typedef struct {
             const ob_binding *binding = &dispatches[i].bindings[b];
             OBAccess access = {(uintptr_t)binding->buffer, binding->offset, binding->offset + binding->length,
                                [_dispatches[i].kernel bufferArgumentAtSlot:binding->slot]->writes};
+            accesses[n++] = access;
+        }
+        if (dispatches[i].indirect != NULL) {
+            uint64_t begin = dispatches[i].indirect_offset;
+            OBAccess access = {(uintptr_t)dispatches[i].indirect, begin, begin + OB_COUNTS_BYTES, false};
+            accesses[n++] = access;
+        }
+        for (uint32_t u = 0; u < dispatches[i].use_count; u++) {
+            const ob_use *use = &dispatches[i].uses[u];
+            OBAccess access = {(uintptr_t)use->buffer, 0, [(id<MTLBuffer>)use->buffer length], use->writes != 0};
             accesses[n++] = access;
         }
     }
@@ -160,11 +178,24 @@ static void encodeDispatch(OBEncoding *run, const OBDispatch *dispatch, NSString
         if (dispatch->threadgroupMemory[i] > 0)
             [encoder setThreadgroupMemoryLength:dispatch->threadgroupMemory[i] atIndex:i];
     }
-    if (dispatch->grid.width > 0) [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
-    else
+    if (dispatch->indirect != nil) {
+        [encoder dispatchThreadgroupsWithIndirectBuffer:dispatch->indirect
+                                   indirectBufferOffset:dispatch->indirectOffset
+                                  threadsPerThreadgroup:dispatch->threads];
+    } else if (dispatch->grid.width > 0) {
+        [encoder dispatchThreads:dispatch->grid threadsPerThreadgroup:dispatch->threads];
+    } else {
         [encoder dispatchThreadgroups:OBThreadgroupsForRows(dispatch, [run->prepared rows])
                 threadsPerThreadgroup:dispatch->threads];
+    }
     if (measured != nil) [encoder popDebugGroup];
+}
+
+// Names what dispatches reach by address.
+- (void)useResourcesIn:(id<MTLComputeCommandEncoder>)encoder {
+    for (id<MTLBuffer> buffer in _read) [encoder useResource:buffer usage:MTLResourceUsageRead];
+    for (id<MTLBuffer> buffer in _written)
+        [encoder useResource:buffer usage:MTLResourceUsageRead | MTLResourceUsageWrite];
 }
 
 static double now(void) {
@@ -191,6 +222,7 @@ static double now(void) {
     [commands setLabel:_label];
     id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+    [self useResourcesIn:encoder];
     id<MTLIndirectCommandBuffer> recorded = [prepared commands];
     if (recorded != nil) [encoder executeCommandsInBuffer:recorded withRange:NSMakeRange(0, _count)];
     else [self encode:encoder prepared:prepared];
@@ -213,6 +245,7 @@ static double now(void) {
             OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
             return NO;
         }
+        [self useResourcesIn:encoder];
         encoding.encoder = encoder;
         encoding.state = nil;
         encodeDispatch(&encoding, &_dispatches[i], [_device measures] ? [_labels objectAtIndex:i] : nil);

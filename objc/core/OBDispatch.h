@@ -4,6 +4,8 @@
 #import "OBKernel.h"
 #import "onebuf.h"
 
+enum { OB_COUNTS_BYTES = 12 };  // of an indirect dispatch's counts
+
 typedef struct OBDispatch {
     OBKernel *kernel;
     id<MTLComputePipelineState> state;
@@ -13,7 +15,9 @@ typedef struct OBDispatch {
     NSUInteger slots;       // of buffers, up to the last that is bound
     NSUInteger structSlot;  // of the struct argument; NSNotFound without one
     MTLSize threadgroups, threads;
-    MTLSize grid;  // threads in all, which then count instead of threadgroups; width 0: they do
+    MTLSize grid;            // threads in all, which then count instead of threadgroups; width 0: they do
+    id<MTLBuffer> indirect;  // has the counts of threadgroups, at indirectOffset; nil: they are known
+    NSUInteger indirectOffset;
     NSUInteger threadgroupMemory[OB_MAX_BINDINGS];
     NSUInteger memorySlots;
     NSUInteger rowsPerThreadgroup;

@@ -80,6 +80,20 @@ static NSString *faultOfStruct(const ob_dispatch *dispatch) {
                                       (unsigned long long)dispatch->byte_count, (unsigned long long)argument->size];
 }
 
+static NSString *faultOfIndirect(const ob_dispatch *dispatch) {
+    NSUInteger length = [(id<MTLBuffer>)dispatch->indirect length];
+    if (dispatch->indirect == NULL) return nil;
+    if (dispatch->grid[0] != 0 || dispatch->rows_per_threadgroup != 0)
+        return @"counts of threadgroups in memory leave no room for a grid or for rows";
+    if (dispatch->indirect_offset % sizeof(uint32_t) == 0 && length >= OB_COUNTS_BYTES &&
+        dispatch->indirect_offset <= length - OB_COUNTS_BYTES) {
+        return nil;
+    }
+    return [NSString stringWithFormat:@"three counts of threadgroups at offset %llu are not within a buffer of %llu "
+                                      @"bytes, at a multiple of 4",
+                                      (unsigned long long)dispatch->indirect_offset, (unsigned long long)length];
+}
+
 BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError **error) {
     OBKernel *kernel = (OBKernel *)dispatch->kernel;
     *laidOut = (OBDispatch){.kernel = kernel,
@@ -88,11 +102,14 @@ BOOL OBLayOutDispatch(OBDispatch *laidOut, const ob_dispatch *dispatch, NSError 
                             .threadgroups = sizeFrom(dispatch->threadgroups),
                             .threads = sizeFrom(dispatch->threads),
                             .grid = sizeFrom(dispatch->grid),
+                            .indirect = (id<MTLBuffer>)dispatch->indirect,
+                            .indirectOffset = (NSUInteger)dispatch->indirect_offset,
                             .rowsPerThreadgroup = dispatch->rows_per_threadgroup,
                             .leading = dispatch->leading != 0,
                             .conflict = -1};
     if (laidOut->threads.width == 0) laidOut->threads = MTLSizeMake([kernel threadsPerThreadgroup], 1, 1);
     if (!refuse(dispatch, @": ", faultOfSizes(laidOut), error)) return NO;
+    if (!refuse(dispatch, @": ", faultOfIndirect(dispatch), error)) return NO;
     if (!refuse(dispatch, @": ", layOutThreadgroupMemory(laidOut, dispatch), error)) return NO;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const ob_binding *binding = &dispatch->bindings[i];

@@ -20,7 +20,10 @@ typedef struct {
 typedef struct {
     NSString *name;
     NSUInteger offset;
-    MTLDataType type;
+    MTLDataType type;  // of an element where it is an array
+    NSUInteger count;  // of an array, else 1
+    NSUInteger size;   // of an element that it points to; 0 where it is no pointer
+    BOOL writes;       // it points to what is not const
 } OBMember;
 
 @interface OBKernel : NSObject {

@@ -101,7 +101,17 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     if (member >= [members count])
         [NSException raise:NSRangeException format:@"kernel '%@': member out of range", _name];
     MTLStructMember *found = [members objectAtIndex:member];
-    OBMember result = {[found name], [found offset], [found dataType]};
+    MTLArrayType *array = [found arrayType];
+    MTLPointerType *pointer = array != nil ? [array elementPointerType] : [found pointerType];
+    OBMember result = {.name = [found name], .offset = [found offset], .type = [found dataType], .count = 1};
+    if (array != nil) {
+        result.type = [array elementType];
+        result.count = [array arrayLength];
+    }
+    if (pointer != nil) {
+        result.size = [pointer dataSize];
+        result.writes = [pointer access] != MTLBindingAccessReadOnly;
+    }
     return result;
 }
 

@@ -63,7 +63,8 @@
         uint32_t *most = dispatches[i].leading ? &runs->_most.leading : &runs->_most.all;
         NSUInteger rows = OBRowsOfDispatch(&dispatches[i]);
         if (rows > *most) *most = (uint32_t)rows;
-        if (![dispatches[i].state supportIndirectCommandBuffers]) runs->_recorded = NO;
+        // Commands have no counts of threadgroups in memory.
+        if (![dispatches[i].state supportIndirectCommandBuffers] || dispatches[i].indirect != nil) runs->_recorded = NO;
     }
     return runs;
 }

@@ -60,10 +60,14 @@ typedef struct {
     uint32_t members;  // of a struct
 } ob_argument;
 
+// `size` is of an element that a pointer points to, 0 for a member that is no pointer; `writes` is 1 unless that is const.
 typedef struct {
     char name[64];
     uint32_t offset;
-    uint32_t type;  // MTLDataType
+    uint32_t type;   // MTLDataType, of an element where it is an array
+    uint32_t count;  // of an array, else 1
+    uint32_t size;
+    uint32_t writes;
 } ob_member;
 
 // A function constant that a kernel uses; `required` unless the shader asks whether it is defined.
@@ -88,6 +92,12 @@ typedef struct {
     uint32_t slot;  // n of [[buffer(n)]]
 } ob_binding;
 
+// A buffer that a dispatch reaches by its address, which stands in an argument buffer. Hazards are found on all of it.
+typedef struct {
+    ob_buffer *buffer;
+    uint32_t writes;
+} ob_use;
+
 // `length` bytes of a buffer from `offset` on, and the host's memory that gives or takes them.
 typedef struct {
     ob_buffer *buffer;
@@ -111,6 +121,10 @@ typedef struct {
     uint32_t threadgroup_memory_count;
     uint32_t rows_per_threadgroup;  // 0: the grid does not go by rows
     uint32_t leading;               // 1: it goes by the leading rows of a run
+    const ob_use *uses;
+    uint32_t use_count;
+    ob_buffer *indirect;  // has three uint32 counts of threadgroups at the offset, which count instead; NULL: not so
+    uint64_t indirect_offset;
 } ob_dispatch;
 
 // The rows of a run. Dispatches go by all of them, or by the first few, which lead; never by more than they were made
@@ -166,6 +180,9 @@ ob_buffer *ob_buffer_new(ob_device *device, uint64_t length, int storage, ob_err
 ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_error *error);
 void *ob_buffer_contents(ob_buffer *buffer);
 uint64_t ob_buffer_length(ob_buffer *buffer);
+
+// What a pointer to the buffer is in an argument buffer; 0 when the device cannot give one.
+uint64_t ob_buffer_address(ob_buffer *buffer);
 
 // Moves bytes between the host and buffers of the device; all transfers of a call share one command buffer, or need
 // none where the host sees the buffers. 0, or -1 and the error. A write does not wait: what was committed before may

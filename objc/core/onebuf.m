@@ -254,6 +254,9 @@ int ob_kernel_member(ob_kernel *kernel, size_t argument, size_t index, ob_member
     copyText(out->name, sizeof out->name, member.name);
     out->offset = (uint32_t)member.offset;
     out->type = (uint32_t)member.type;
+    out->count = (uint32_t)member.count;
+    out->size = (uint32_t)member.size;
+    out->writes = member.writes;
     status = 0;
     OB_END(error)
     return status;
@@ -293,6 +296,8 @@ ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_e
 void *ob_buffer_contents(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer contents]; }
 
 uint64_t ob_buffer_length(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer length]; }
+
+uint64_t ob_buffer_address(ob_buffer *buffer) { return [(id<MTLBuffer>)buffer gpuAddress]; }
 
 #define OB_TRANSFER(name, method)                                                                   \
     int name(ob_device *device, const ob_transfer *transfers, size_t count, ob_error *error) {      \

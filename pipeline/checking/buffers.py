@@ -1,8 +1,9 @@
 """The forms of `--buffer INDEX=...`, and the bytes that each stands for."""
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ KINDS = ("zeros", "ones", "random", "empty")
 MOST_BYTES = 1 << 32
 FORM = (
     "INDEX=FILE.npy, INDEX=zeros|ones|empty:SHAPE:DTYPE, INDEX=random:SHAPE:DTYPE[:SEED], INDEX=VALUE,...:DTYPE "
-    "or INDEX=struct:MEMBER=VALUE,..."
+    "or INDEX=struct:MEMBER=VALUE|BUFFER,..."
 )
 STRUCT = "struct"
 
@@ -44,7 +45,7 @@ class BufferOption:
 
     dtype    a name of NumPy's, or "bfloat16", whose `values` are bits; or "struct"
     values   None for memory that nothing writes before the kernel
-    members  of a struct, whose layout the kernel's signature has
+    members  of a struct, whose layout the kernel's signature has: numbers, or names of buffers that they point to
     name     what --dispatch, --save and --expect call it: its index, unless it was given a name
     """
 
@@ -52,7 +53,7 @@ class BufferOption:
     shape: tuple[int, ...]
     dtype: str
     values: np.ndarray | None
-    members: Mapping[str, float] | None = None
+    members: Mapping[str, Sequence[float | str]] | None = None
     name: str = ""
 
     @property
@@ -105,23 +106,29 @@ def _parse(index: int, what: str) -> BufferOption:
     return _values(index, kind, parts[0])
 
 
-def _members(text: str) -> dict[str, float]:
-    members: dict[str, float] = {}
+def _members(text: str) -> dict[str, Sequence[float | str]]:
+    members: dict[str, Sequence[float | str]] = {}
     for part in text.split(","):
-        name, _, value = part.partition("=")
+        name, _, values = part.partition("=")
         try:
-            number = {"true": 1, "false": 0}.get(value.lower())
-            members[name.strip()] = number if number is not None else _number(value)
+            members[name.strip()] = [_member(value.strip()) for value in values.split(":")]
         except ValueError:
-            raise UsageError(f"{part!r}: write struct:MEMBER=VALUE,..., as in struct:n=1000,scale=0.5") from None
+            raise UsageError(
+                f"{part!r}: write struct:MEMBER=VALUE,..., as in struct:n=1000,scale=0.5; VALUE:VALUE:... for an array"
+            ) from None
     return members
 
 
-def _number(text: str) -> float:
-    try:
+def _member(text: str) -> float | str:
+    """A number, or the name of a buffer."""
+    with contextlib.suppress(ValueError):
         return int(text, 0)
-    except ValueError:
+    with contextlib.suppress(ValueError):
         return float(text)
+    known = {"true": 1, "false": 0}.get(text.lower())
+    if known is None and not re.fullmatch(r"[A-Za-z_]\w*", text):
+        raise ValueError
+    return text if known is None else known
 
 
 def _shape(text: str, itemsize: int) -> tuple[int, ...]:

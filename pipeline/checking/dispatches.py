@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["FORM", "MOST_INDEX", "DispatchOption", "count", "memory", "parse_dispatch", "run_dispatch", "sizes"]
 
 MOST_INDEX, MEMORY_MULTIPLE, MOST_GRID = 30, 16, 1 << 32
-FORM = "'KERNEL grid=X,Y,Z|threadgroups=X,Y,Z threads=X,Y,Z INDEX=BUFFER|INDEX=VALUE,...:DTYPE ... memory=INDEX:BYTES'"
+FORM = (
+    "'KERNEL grid=X,Y,Z|threadgroups=X,Y,Z|threadgroups=BUFFER[:OFFSET] threads=X,Y,Z "
+    "INDEX=BUFFER|INDEX=VALUE,...:DTYPE ... memory=INDEX:BYTES'"
+)
 
 
 @dataclass(frozen=True)
 class DispatchOption:
-    """A kernel to run. `grid` counts threads if `by_threads`, else threadgroups; `bindings` names buffers by index."""
+    """A kernel to run. `grid` counts threads if `by_threads`, else threadgroups; `counts` names a buffer and an offset
+    where these stand instead; `bindings` names buffers by index."""
 
     option: str  # as it was given, for messages
     kernel: str
@@ -30,6 +35,7 @@ class DispatchOption:
     threads: tuple[int, int, int]
     bindings: dict[int, str]
     threadgroup_memory: dict[int, int]
+    counts: tuple[str, int] | None = None
 
 
 def run_dispatch(given: argparse.Namespace, buffers: dict[str, BufferOption]) -> DispatchOption:
@@ -39,9 +45,14 @@ def run_dispatch(given: argparse.Namespace, buffers: dict[str, BufferOption]) ->
     if given.threads is None:
         raise UsageError("--run needs --threads X,Y,Z, the size of a threadgroup")
     by_threads = given.grid is not None
+    where = counts("--threadgroups", given.threadgroups or "", buffers)
+    pointed = {value for each in buffers.values() for values in (each.members or {}).values() for value in values}
     for name in buffers:
-        if not name.isdecimal():
-            raise UsageError(f"--buffer {name}: with --run, a buffer is named by its index; names are for --dispatch")
+        if not name.isdecimal() and name not in pointed and (where is None or name != where[0]):
+            raise UsageError(
+                f"--buffer {name}: with --run, a buffer is named by its index, unless a struct or --threadgroups "
+                "names it"
+            )
     held: dict[int, int] = {}
     for text in given.threadgroup_memory:
         index, length = memory("--threadgroup-memory", text, "=")
@@ -51,12 +62,34 @@ def run_dispatch(given: argparse.Namespace, buffers: dict[str, BufferOption]) ->
     return DispatchOption(
         option=f"--run {given.run}",
         kernel=given.run,
-        grid=sizes("--grid", given.grid) if by_threads else sizes("--threadgroups", given.threadgroups),
+        grid=_grid(given, by_threads, where),
+        counts=where,
         by_threads=by_threads,
         threads=sizes("--threads", given.threads),
-        bindings={int(name): name for name in buffers},
+        bindings={int(name): name for name in buffers if name.isdecimal()},
         threadgroup_memory=held,
     )
+
+
+def _grid(given: argparse.Namespace, by_threads: bool, where: tuple[str, int] | None) -> tuple[int, int, int]:
+    if where is not None:
+        return 1, 1, 1
+    return sizes("--grid", given.grid) if by_threads else sizes("--threadgroups", given.threadgroups)
+
+
+def counts(option: str, text: str, buffers: Collection[str]) -> tuple[str, int] | None:
+    """The buffer and the offset where the counts of threadgroups stand; None where the text has them."""
+    if not re.match(r"[A-Za-z_]", text):
+        return None
+    found = re.fullmatch(r"(\w+)(?::(\d{1,10}))?", text)
+    if found is None:
+        raise UsageError(f"{option} {text}: write BUFFER or BUFFER:OFFSET, where the counts of threadgroups are")
+    if found[1] not in buffers:
+        raise UsageError(f"{option} {text}: no --buffer has the name {found[1]}")
+    offset = int(found[2] or 0)
+    if offset % 4:
+        raise UsageError(f"{option} {text}: the offset is a multiple of 4 bytes")
+    return found[1], offset
 
 
 def parse_dispatch(
@@ -77,7 +110,9 @@ def parse_dispatch(
         if key in ("grid", "threadgroups"):
             if result.grid[0]:
                 raise UsageError(f"{option}: give one of grid= and threadgroups=, once")
-            result = replace(result, grid=sizes(f"{option}: {key}", value), by_threads=key == "grid")
+            where = counts(f"{option}: {key}", value, buffers) if key == "threadgroups" else None
+            grid = (1, 1, 1) if where is not None else sizes(f"{option}: {key}", value)
+            result = replace(result, grid=grid, by_threads=key == "grid", counts=where)
         elif key == "threads":
             result = replace(result, threads=sizes(f"{option}: threads", value))
         elif key == "memory":

@@ -22,7 +22,8 @@ __all__ = ["MOST_SCHEDULES", "Options", "RunOptions", "parse_case_words", "parse
 EPILOG = """\
 --buffer takes INDEX=FILE.npy; INDEX=zeros:SHAPE:DTYPE, ones: or empty: (which nothing has written);
 INDEX=random:SHAPE:DTYPE[:SEED]; values, INDEX=VALUE,...:DTYPE, such as 2=1000:uint; and a struct by its
-members, INDEX=struct:MEMBER=VALUE,.... With --dispatch, a buffer has a name: NAME=... Examples:
+members, INDEX=struct:MEMBER=VALUE,..., where a member that points to memory takes the name of a buffer,
+NAME=.... With --dispatch, every buffer has a name. Examples:
   python -m pipeline.check sum.metal --run total --grid 1024 --threads 256 \\
       --buffer 0=random:1024:float --buffer 1=empty:4:float --buffer 2=1024:uint
   python -m pipeline.check sum.metal --buffer x=random:1024:float --buffer y=empty:4:float \\
@@ -90,8 +91,10 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 
 
 def parse_case_words(words: list[str]) -> list[str]:
-    """The `case_words` of options that name no file. UsageError says what to fix."""
-    return parse_options([*words, "--cases", "--", "a.metal"]).case_words or []
+    """The `case_words` of options that name no file. UsageError says what to fix, also in files that they name."""
+    found = parse_options([*words, "--cases", "--", "a.metal"]).case_words or []
+    parse_options([*found, "--run=a", "--grid=1", "--threads=1", "--", "a.metal"])
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", metavar="KERNEL", help="run a kernel under the checker")
     add("--cases", action="store_true", help="run what the files state in comments, // onebuf-check: --run ...")
     add("--grid", metavar="X,Y,Z", help="threads in all; Y and Z may be left out")
-    add("--threadgroups", metavar="X,Y,Z", help="threadgroups instead of --grid")
+    add(
+        "--threadgroups",
+        metavar="X,Y,Z|BUFFER[:OFFSET]",
+        help="threadgroups instead of --grid, or the buffer that has their counts",
+    )
     add("--threads", metavar="X,Y,Z", help="threads per threadgroup")
     add(
         "--threadgroup-memory",
@@ -194,7 +201,7 @@ def _run(given: argparse.Namespace) -> RunOptions | None:
             raise UsageError(f"--{option.replace('_', '-')} needs --run KERNEL{more}")
     if given.run is None and not given.dispatch:
         return None
-    buffers = _buffers(given.buffer, named=bool(given.dispatch))
+    buffers = _buffers(given.buffer)
     if given.run is not None:
         dispatches = [run_dispatch(given, buffers)]
     else:
@@ -216,17 +223,18 @@ def _run(given: argparse.Namespace) -> RunOptions | None:
     )
 
 
-def _buffers(texts: list[str], *, named: bool) -> dict[str, BufferOption]:
+def _buffers(texts: list[str]) -> dict[str, BufferOption]:
     if not texts:
         return {}
     from .buffers import parse_buffer  # brings NumPy along, which other options do not need
 
     result: dict[str, BufferOption] = {}
-    for option in (parse_buffer(text, named=named) for text in texts):
+    for option in (parse_buffer(text, named=True) for text in texts):
         if option.index > MOST_INDEX:
             raise UsageError(f"--buffer: index {option.index} is not possible; use 0 to {MOST_INDEX}")
         if option.name in result:
-            raise UsageError(f"--buffer: {'' if named else 'index '}{option.name} is given twice; leave one out")
+            what = "index " if option.name.isdecimal() else ""
+            raise UsageError(f"--buffer: {what}{option.name} is given twice; leave one out")
         result[option.name] = option
     return result
 

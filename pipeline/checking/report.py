@@ -62,7 +62,10 @@ class Report:
         self.lint(shader)
         count = len(shader.lint or ())
         if shader.lint is not None:
-            self._print(f"{shader.file}: {_plural(len(shader.kernels), 'kernel')}, the lint finds {count or 'nothing'}")
+            kernels = _plural(len(shader.kernels), "kernel") if shader.kernels else "no compute kernels"
+            self._print(f"{shader.file}: {kernels}, the lint finds {count or 'nothing'}")
+        elif not shader.kernels:
+            self._print(f"{shader.file}: no compute kernels")
 
     def lint(self, shader: Shader) -> None:
         """Shows what the lint says of a file."""
@@ -82,6 +85,8 @@ class Report:
         self._print("")
         for dispatch in result.options.dispatches:
             grid = f"{_by(dispatch.grid)} {'threads' if dispatch.by_threads else 'threadgroups'}"
+            if dispatch.counts is not None:
+                grid = f"as many threadgroups as buffer {dispatch.counts[0]} says"
             self._print(
                 f"{dispatch.kernel}: {grid} in threadgroups of {_by(dispatch.threads)}, "
                 f"{_plural(result.options.schedules, 'order')} of threads",
@@ -115,6 +120,10 @@ class Report:
             widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
             for row in (COLUMNS, *rows) if rows else ():
                 self._print("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for argument in kernel.arguments:
+            if argument.pointers:
+                members = [f"{name} ({'read-write' if w else 'read'})" for name, (w, _) in argument.pointers.items()]
+                self._print(f"    {argument.name} points to memory with {', '.join(members)}")
         if kernel.refused:
             self._print(f"    cannot be run: {kernel.refused.partition(': ')[2]}", "yellow")
         for constant in kernel.constants:
@@ -190,7 +199,13 @@ def _run_json(result: RunResult) -> dict[str, Any]:
         "by_threads": first.by_threads,
         "threads": first.threads,
         "dispatches": [
-            {"kernel": each.kernel, "grid": each.grid, "by_threads": each.by_threads, "threads": each.threads}
+            {
+                "kernel": each.kernel,
+                "grid": each.grid,
+                "by_threads": each.by_threads,
+                "counts": each.counts,
+                "threads": each.threads,
+            }
             for each in options.dispatches
         ],
         "schedules": options.schedules,

@@ -13,15 +13,18 @@ import numpy as np
 
 from ..device.core import _core
 from ..device.findings import Finding, finding
-from ..errors import BuildError, OnebufError, RunError, UsageError
+from ..errors import BuildError, RunError, UsageError
 from . import constants
 from .allowed import Allowed, sorted_out
 from .bindings import check_bindings
 from .buffers import BufferOption, storage
 from .dispatches import DispatchOption
 from .expected import Difference, Expected, difference
+from .memory import Memory
 from .options import RunOptions
 from .shaders import ArgumentInfo, KernelInfo, Shader, open_checker
+
+COUNTS_BYTES = 12  # three uint32
 
 __all__ = ["Contents", "RunResult", "find_kernel", "open_checker", "run_kernels"]
 
@@ -67,6 +70,8 @@ def find_kernel(shaders: list[Shader], dispatch: DispatchOption) -> tuple[Shader
     if found:
         raise UsageError(f"{option}: {' and '.join(shader.file for shader, _ in found)} have it; give one of them")
     names = [kernel.name for shader in shaders for kernel in shader.kernels]
+    if not names:
+        raise UsageError(f"{option}: {' and '.join(each.file for each in shaders)}: no compute kernels there")
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     raise UsageError(f"{option}: no such kernel; there {'are' if len(names) > 1 else 'is'} {shown}")
 
@@ -75,24 +80,26 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
     """Runs the kernels of the options. UsageError says what is missing or does not fit."""
     found = [find_kernel(shaders, dispatch) for dispatch in options.dispatches]
     _check_constants(options, [kernel for _, kernel in found])
-    buffers: dict[str, _core.Buffer] = {}
+    memory = Memory(device, options)
     dispatches = []
     for dispatch, (shader, kernel) in zip(options.dispatches, found):
         given = {name: text for name, text in options.constants.items() if _uses(kernel, name)}
         core = _specialised(shader, kernel, constants.values(kernel.name, kernel.constants, given))
         check_bindings(kernel, dispatch, options.buffers)
-        for index, name in dispatch.bindings.items():
-            if name not in buffers:
-                buffers[name] = _buffer(device, options.buffers[name], core, _argument(kernel, index))
+        bound = {
+            index: memory.argument(name, core, _argument(kernel, index)) for index, name in dispatch.bindings.items()
+        }
         dispatches.append(
             _core.Dispatch(
                 core,
-                [(index, buffers[name], 0, buffers[name].nbytes) for index, name in dispatch.bindings.items()],
+                [(index, buffer, 0, buffer.nbytes) for index, buffer in bound.items()],
                 label=kernel.name,
                 threadgroups=(1, 1, 1) if dispatch.by_threads else dispatch.grid,
                 grid=dispatch.grid if dispatch.by_threads else None,
                 threads=dispatch.threads,
                 threadgroup_memory=dispatch.threadgroup_memory,
+                uses=_uses_of(memory, kernel, dispatch),
+                counts=None if dispatch.counts is None else _counts(memory, dispatch),
             )
         )
     device.findings.clear()  # of an earlier run
@@ -106,13 +113,35 @@ def run_kernels(device: _core.Device, shaders: list[Shader], options: RunOptions
             raise
     kernels = [kernel for _, kernel in found]
     findings, allowed, unused = sorted_out(map(finding, device.findings), options.allowed)
-    differences = [_difference(each, options, buffers) for each in options.expect]
+    differences = [_difference(each, options, memory.made) for each in options.expect]
     notes = [note for dispatch in options.dispatches for note in _notes(dispatch)]
+    notes += [note for dispatch in options.dispatches for note in _empty(memory, dispatch)]
     notes += [f"--allow {each}: nothing was found there" for each in unused]
     found_differences = [each for each in differences if each is not None]
-    written = _written(options, kernels, buffers)
-    _save(options, buffers)
+    written = _written(options, kernels, memory)
+    _save(options, memory.made)
     return RunResult(kernels, options, completed, findings, allowed, found_differences, notes, written)
+
+
+def _uses_of(memory: Memory, kernel: KernelInfo, dispatch: DispatchOption) -> list[tuple[_core.Buffer, bool]]:
+    """What the structs of a dispatch point to, and whether it may be written."""
+    return [
+        (memory.made[name], writes)
+        for index, struct in dispatch.bindings.items()
+        for name, writes in memory.pointed(struct, _argument(kernel, index)).values()
+    ]
+
+
+def _counts(memory: Memory, dispatch: DispatchOption) -> tuple[_core.Buffer, int]:
+    assert dispatch.counts is not None
+    name, offset = dispatch.counts
+    buffer = memory.plain(name)
+    if offset + COUNTS_BYTES > buffer.nbytes:
+        raise UsageError(
+            f"{dispatch.option}: --buffer {name} has {buffer.nbytes} bytes; three counts of threadgroups at offset "
+            f"{offset} take {COUNTS_BYTES}"
+        )
+    return buffer, offset
 
 
 def _uses(kernel: KernelInfo, name: str) -> bool:
@@ -141,6 +170,17 @@ def _notes(dispatch: DispatchOption) -> list[str]:
     ]
 
 
+def _empty(memory: Memory, dispatch: DispatchOption) -> Iterator[str]:
+    """A note where the counts of an indirect dispatch are none, as far as the end of the run shows."""
+    if dispatch.counts is None:
+        return
+    name, offset = dispatch.counts
+    counts = np.frombuffer(memoryview(memory.made[name]), np.uint32, 3, offset)
+    if not counts.all():
+        held = ",".join(map(str, counts))
+        yield f"buffer {name} has {held} threadgroups for {dispatch.kernel} at the end; with these, nothing runs"
+
+
 def _specialised(shader: Shader, kernel: KernelInfo, values: Mapping[str, object]) -> _core.Kernel:
     if shader.library is None:
         raise ValueError(f"{shader.file}: list_kernels was not called")
@@ -152,25 +192,6 @@ def _specialised(shader: Shader, kernel: KernelInfo, values: Mapping[str, object
 
 def _argument(kernel: KernelInfo, index: int) -> ArgumentInfo:
     return next(each for each in kernel.arguments if each.kind == "buffer" and each.index == index)
-
-
-def _buffer(device: _core.Device, option: BufferOption, kernel: _core.Kernel, argument: ArgumentInfo) -> _core.Buffer:
-    if option.members is not None and not argument.members:
-        raise UsageError(
-            f"--buffer {option.name}: '{argument.name}' ({argument.type}) has no members that numbers fill: it is no "
-            "struct, or one with pointers, an argument buffer, which the checker cannot fill"
-        )
-    try:
-        packed = None if option.members is None else kernel.pack(argument.name, option.members)
-        buffer = device.buffer(option.nbytes if packed is None else len(packed))
-    except OnebufError as error:
-        raise UsageError(f"--buffer {option.name}: {error}") from None
-    if packed is not None:
-        memoryview(buffer).cast("B")[:] = packed
-    elif option.values is not None:
-        view = np.frombuffer(memoryview(buffer), storage(option.dtype))
-        view[:] = np.asarray(option.values).reshape(-1)
-    return buffer
 
 
 @contextmanager
@@ -198,17 +219,25 @@ def _difference(expected: Expected, options: RunOptions, buffers: dict[str, _cor
     return difference(expected, option, _values(option, buffers[expected.name]))
 
 
-def _written(options: RunOptions, kernels: list[KernelInfo], buffers: dict[str, _core.Buffer]) -> list[Contents]:
+def _written(options: RunOptions, kernels: list[KernelInfo], memory: Memory) -> list[Contents]:
     """The buffers that a kernel may write, each once."""
     found: dict[str, Contents] = {}
+
+    def add(name: str, index: int, argument: str) -> None:
+        option = options.buffers[name]
+        values = _values(option, memory.made[name])
+        found.setdefault(name, Contents(name, index, argument, option.dtype, values))
+
     for kernel, dispatch in zip(kernels, options.dispatches):
         for argument in kernel.arguments:
-            if argument.access != "read-write" or argument.index not in dispatch.bindings:
+            if argument.index not in dispatch.bindings or argument.kind != "buffer":
                 continue
-            name = dispatch.bindings[argument.index]
-            option = options.buffers[name]
-            values = _values(option, buffers[name])
-            found.setdefault(name, Contents(name, argument.index, argument.name, option.dtype, values))
+            bound = dispatch.bindings[argument.index]
+            if argument.access == "read-write":
+                add(bound, argument.index, argument.name)
+            for label, (name, writes) in memory.pointed(bound, argument).items():
+                if writes:
+                    add(name, argument.index, f"{argument.name}.{label}")
     return list(found.values())
 
 

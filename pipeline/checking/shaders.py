@@ -24,6 +24,8 @@ class ArgumentInfo:
     type              as it is declared
     size, alignment   in bytes, of the values that it points to
     members           names and offsets of a struct's members
+    counts            elements of those that are arrays
+    pointers          of those that point to memory: whether it may be written, and the size of an element
     """
 
     name: str
@@ -34,6 +36,8 @@ class ArgumentInfo:
     size: int
     alignment: int
     members: dict[str, int]
+    counts: dict[str, int]
+    pointers: dict[str, tuple[bool, int]]
 
 
 @dataclass(frozen=True)
@@ -150,4 +154,6 @@ def _argument(reflected: _core.Argument, types: Mapping[str, str]) -> ArgumentIn
         reflected.size,
         reflected.alignment,
         {name: offset for name, (offset, _) in reflected.members.items()},
+        reflected.counts,
+        reflected.pointers,
     )

@@ -43,6 +43,12 @@ class Buffer:
         kind, number = self.array.__dlpack_device__()
         return int(kind), int(number)
 
+    @property
+    def gpu_address(self) -> int:
+        """What a pointer to the memory is on the device, for structs that a program lays out itself. A dispatch that
+        reaches it by such an address names it in `resources`."""
+        return self.core.address
+
     def __repr__(self) -> str:
         return f"Buffer({self.dtype} {self.shape})"
 

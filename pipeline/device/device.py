@@ -38,10 +38,8 @@ class Device:
         self._kernels: dict[str, _core.Kernel] = {}
         self._wrapped: weakref.WeakValueDictionary[int, _core.Buffer] = weakref.WeakValueDictionary()
         self._wrapping = threading.Lock()
-        kind = core.name.partition(":")[0]
-        library = resources.shader_library(kind if kind in (CHECKER, CUDA) else core.isa)
-        self._library = core.open_library(library) if library else core.compile(resources.shader_text())
-        self._bundle = library if kind == CUDA else None
+        self._opening = threading.Lock()
+        self._opened: _core.Library | None = None
 
     @property
     def name(self) -> str:
@@ -98,13 +96,29 @@ class Device:
     def kernel(self, name: str) -> _core.Kernel:
         """The core's handle on a built-in kernel. Raises CompileError when there is none of that name."""
         if name not in self._kernels:
-            self._kernels[name] = self._library.kernel(name)
+            self._kernels[name] = self._library().kernel(name)
         return self._kernels[name]
 
     def prepare(self, names: Iterable[str]) -> None:
         """Makes built-in kernels ready side by side, where each would be compiled when it is first asked for."""
-        if self._bundle is not None:
-            gpu_kernels.compile_ahead(self._bundle, self.isa, set(names) - self._kernels.keys())
+        bundle = resources.shader_library(CUDA) if self._kind == CUDA else None
+        if bundle is not None:
+            gpu_kernels.compile_ahead(bundle, self.isa, set(names) - self._kernels.keys())
+
+    @property
+    def _kind(self) -> str:
+        return self.core.name.partition(":")[0]
+
+    def _library(self) -> _core.Library:
+        """The built-in shaders, opened when one of them is first needed: kernels of one's own do without."""
+        with self._opening:
+            if self._opened is None:
+                kind = self._kind
+                library = resources.shader_library(kind if kind in (CHECKER, CUDA) else self.core.isa)
+                self._opened = (
+                    self.core.open_library(library) if library else self.core.compile(resources.shader_text())
+                )
+            return self._opened
 
     def compile(self, source: str) -> Library:
         """A library from Metal Shading Language text. Raises CompileError with the messages."""

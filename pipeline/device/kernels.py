@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from ..errors import BuildError, RunError
+from . import records
 from .buffers import Buffer, new_buffer
 from .core import _core
+from .records import Record
 from .signature import Sizes, Value, check_count, check_names, check_value, three
 
 __all__ = ["Dispatch", "DispatchChain", "Kernel", "Library"]
 
-StructOrValue: TypeAlias = Mapping[str, float] | np.ndarray | np.generic
-"""A struct argument's members by name, or one value with a dtype, such as np.uint32(4)."""
+StructOrValue: TypeAlias = Record | Sequence[Record] | np.ndarray | np.generic
+"""A struct argument's members by name, several structs, or one value with a dtype, such as np.uint32(4)."""
 
 
 class Library:
@@ -74,20 +76,26 @@ class Kernel:
     def run(
         self,
         *values: Value,
-        threadgroups: Sizes | None = None,
+        threadgroups: Sizes | Buffer | None = None,
         grid: Sizes | None = None,
         threads: Sizes | None = None,
         constants: Mapping[str, StructOrValue] | None = None,
         threadgroup_memory: Mapping[str, int] | None = None,
+        resources: Iterable[Buffer] = (),
     ) -> tuple[np.ndarray, ...]:
-        """Runs the kernel once and waits. Gives the arrays that it writes, in the order of its arguments.
+        """Runs the kernel once and waits. Gives the arrays that it writes, in the order of its arguments, then those
+        that structs point to.
 
         values: the buffer arguments in the order of their slots, but for those in `constants`. An array is copied
         to the device, and back where the kernel writes it: the given array itself has the results, as has the
         ``array`` of a :class:`Buffer`. A scalar is a NumPy value such as ``np.uint32(4)``.
-        threadgroups: how many; grid: how many threads in all, instead. threads: of a threadgroup, by default as many
-        as the kernel allows. Each is x, (x, y) or (x, y, z).
-        constants: {argument: {member: number}} for struct arguments, or {argument: value with a dtype}.
+        threadgroups: how many, or a Buffer of three uint32 that hold it when the kernel starts; grid: how many threads
+        in all, instead. threads: of a threadgroup, by default as many as the kernel allows. Each is x, (x, y) or
+        (x, y, z).
+        constants: {argument: {member: number}} for struct arguments, or {argument: value with a dtype}. A member that
+        points to memory takes an array or a :class:`Buffer`, or None; one that is an array takes a list. For an array
+        of structs, give a list of them.
+        resources: memory whose ``gpu_address`` the program itself put where the kernel finds it.
         threadgroup_memory: {argument: bytes} for ``[[threadgroup(n)]]`` arguments, whose length the host gives.
 
         Raises ShapeError, DTypeError or BuildError for a call that does not fit the kernel's signature, before it runs;
@@ -101,6 +109,7 @@ class Kernel:
             threads=threads,
             constants=constants,
             threadgroup_memory=threadgroup_memory,
+            resources=resources,
             _in_place=True,
         )
         self._device.chain([dispatch.core], self.name).run()
@@ -110,6 +119,10 @@ class Kernel:
                 if isinstance(value, np.ndarray):
                     np.copyto(value, buffer.array)
                 written.append(value if isinstance(value, np.ndarray) else buffer.array)
+        for given, buffer in dispatch.pointed:
+            if isinstance(given, np.ndarray):
+                np.copyto(given, buffer.array)
+            written.append(given if isinstance(given, np.ndarray) else buffer.array)
         return tuple(written)
 
 
@@ -123,11 +136,12 @@ class Dispatch:
         self,
         kernel: Kernel,
         *values: Value,
-        threadgroups: Sizes | None = None,
+        threadgroups: Sizes | Buffer | None = None,
         grid: Sizes | None = None,
         threads: Sizes | None = None,
         constants: Mapping[str, StructOrValue] | None = None,
         threadgroup_memory: Mapping[str, int] | None = None,
+        resources: Iterable[Buffer] = (),
         label: str = "",
         _in_place: bool = False,  # arrays that the kernel writes are copied back by the caller
     ) -> None:
@@ -143,33 +157,40 @@ class Dispatch:
         ]
         bindings = [(each.index, made.core, 0, made.nbytes) for each, made in zip(self.positional, self.buffers)]
         packed = None
+        uses = [(each, True) for each in resources]
+        self.pointed: list[tuple[np.ndarray | Buffer, Buffer]] = []  # given, and the memory that stands for it
         for name, constant in given.items():
             argument = next(each for each in kernel._buffers if each.name == name)
-            if isinstance(constant, Mapping) and packed is None:
-                packed = (argument.index, kernel.core.pack(name, constant))
+            if not isinstance(constant, (Mapping, list, tuple)):
+                check_value(kernel.name, argument, constant, may_write=False)
+                raw = new_buffer(kernel._device, np.asarray(constant))
+                bindings.append((argument.index, raw.core, 0, raw.nbytes))
                 continue
-            raw = self._constant(argument, constant)
-            bindings.append((argument.index, raw.core, 0, raw.nbytes))
+            made = records.pack(kernel._device, kernel.core, argument, constant, may_write=_in_place)
+            uses += made.uses
+            self.pointed += made.written
+            if packed is None and not argument.writes and len(made.data) == argument.size:
+                packed = (argument.index, made.data)  # these bytes travel with the dispatch
+            else:
+                raw = new_buffer(kernel._device, np.frombuffer(made.data, np.uint8))
+                bindings.append((argument.index, raw.core, 0, raw.nbytes))
         if (threadgroups is None) == (grid is None):
             raise BuildError(f"kernel {kernel.name}: give either threadgroups or grid, the threads in all")
+        counts = None
+        if isinstance(threadgroups, Buffer):
+            counts, threadgroups = (threadgroups.core, 0), 1
         self.core = _core.Dispatch(
             kernel.core,
             bindings,
             packed,
-            three(kernel.name, "threadgroups", threadgroups) if threadgroups is not None else (1, 1, 1),
+            three(kernel.name, "threadgroups", 1 if threadgroups is None else threadgroups),
             label=label,
             grid=three(kernel.name, "grid", grid) if grid is not None else None,
             threads=three(kernel.name, "threads", threads) if threads is not None else None,
             threadgroup_memory=self._threadgroup_memory(threadgroup_memory or {}),
+            uses=[(each.core, writes) for each, writes in uses],
+            counts=counts,
         )
-
-    def _constant(self, argument: _core.Argument, value: StructOrValue) -> Buffer:
-        """A constant in memory of its own, for arguments beyond the one whose bytes travel with the dispatch."""
-        if isinstance(value, Mapping):
-            packed = self.kernel.core.pack(argument.name, value)
-            return new_buffer(self.kernel._device, np.frombuffer(packed, np.uint8))
-        check_value(self.kernel.name, argument, value, may_write=False)
-        return new_buffer(self.kernel._device, np.asarray(value))
 
     def _threadgroup_memory(self, given: Mapping[str, int]) -> dict[int, int]:
         kernel = self.kernel

@@ -11,7 +11,7 @@ from ..errors import BuildError, DTypeError, ShapeError
 from .buffers import Buffer
 from .core import _core
 
-__all__ = ["Sizes", "Value", "check_count", "check_names", "check_value", "three"]
+__all__ = ["Sizes", "Value", "check_count", "check_elements", "check_names", "check_value", "three"]
 
 Sizes: TypeAlias = int | Sequence[int]
 """x, (x, y) or (x, y, z); what is left out is 1."""
@@ -41,29 +41,37 @@ def check_names(kernel: str, given: Iterable[str], known: Sequence[str], what: s
 def check_value(kernel: str, argument: _core.Argument, value: object, *, may_write: bool) -> None:
     """Demands that an argument of a kernel can be bound to the value: elements of its size, and memory to write."""
     where = f"kernel {kernel}: {argument.name} [[buffer({argument.index})]]"
-    if isinstance(value, Buffer):
-        if value.nbytes < argument.size:
-            raise ShapeError(f"{where} needs {argument.size} bytes or more, the buffer has {value.nbytes}")
-        return
-    if not isinstance(value, (np.ndarray, np.generic)):
+    if not isinstance(value, (Buffer, np.ndarray, np.generic)):
         raise DTypeError(
             f"{where} is {type(value).__name__}; give a NumPy array or value, such as np.uint32(4), or a Buffer"
         )
-    if argument.writes and not may_write:
-        raise BuildError(f"{where} is written; give device.buffer(array), whose .array shows the result")
-    if argument.writes and not (isinstance(value, np.ndarray) and value.flags.writeable):
-        raise BuildError(f"{where} is written; give an array that can be written, or a Buffer")
-    if not value.nbytes:
-        raise ShapeError(f"{where} has shape {value.shape}; give one element or more")
-    if argument.members and value.dtype.names is None:
+    if argument.members and not isinstance(value, Buffer) and value.dtype.names is None:
         raise DTypeError(
             f"{where} is a struct of {', '.join(argument.members)}, not {value.dtype}; "
             "give its members in constants, or an array of records"
         )
+    check_elements(where, value, argument.size, writes=argument.writes, may_write=may_write)
+
+
+def check_elements(
+    where: str, value: np.ndarray | np.generic | Buffer, size: int, *, writes: bool, may_write: bool
+) -> None:
+    """Demands elements of `size` bytes, and memory that can be written where the kernel does; `may_write`: an array
+    is copied back. Bytes may be anything."""
+    if isinstance(value, Buffer):
+        if value.nbytes < size:
+            raise ShapeError(f"{where} needs {size} bytes or more, the buffer has {value.nbytes}")
+        return
+    if writes and not may_write:
+        raise BuildError(f"{where} is written; give device.buffer(array), whose .array shows the result")
+    if writes and not (isinstance(value, np.ndarray) and value.flags.writeable):
+        raise BuildError(f"{where} is written; give an array that can be written, or a Buffer")
+    if not value.nbytes:
+        raise ShapeError(f"{where} has shape {value.shape}; give one element or more")
     last = value.shape[-1] if value.shape else 1
-    if argument.size not in (value.dtype.itemsize, value.dtype.itemsize * last):
+    if size not in (value.dtype.itemsize, value.dtype.itemsize * last):
         raise DTypeError(
-            f"{where} has elements of {argument.size} bytes, the array is {value.dtype} {value.shape}, "
+            f"{where} has elements of {size} bytes, the array is {value.dtype} {value.shape}, "
             f"of {value.dtype.itemsize}; convert it, or give a vector's numbers as its last axis"
         )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..host import cores
-from . import cuda, generate, nvrtc, toolchain
+from . import cuda, generate, nvrtc, slots, toolchain
 from .cache import build_folder, prune
 from .diagnostics import summary
 from .errors import CompileError
@@ -67,8 +67,8 @@ def build(
         done: called after each object with words that name it.
         archs: GPU architectures that kernels are compiled for ahead of time, where `isas` has cuda.
         ahead: the names of these kernels, patterns as of a shell.
-        may_be_empty: whether all kernels may take what no device here can give them, such as textures. Such kernels
-            are left out of the bundle, and an error where there are no others.
+        may_be_empty: whether there may be no kernels, or only such as take what no device here can give them, like
+            textures. Such kernels are left out of the bundle, and it is an error where there are no others.
 
     Raises:
         CompileError: a shader is wrong, or no C++ compiler is there, or, for `archs`, no NVRTC.
@@ -191,7 +191,8 @@ def _link(folder: Path, options: Iterable[str], units: Sequence[Unit], objects: 
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
     flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
-    source = generate.library(functions, isa)
+    encoded = [f"{unit.key}_{n}" for unit in units for n, k in enumerate(unit.kernels) if slots.any_of(k)]
+    source = generate.library(functions, isa) + slots.library(encoded)
     if isa == toolchain.CUDA:
         source += cuda.table(units)
     return _product(folder, source, command, [str(o) for o in objects], ".so")

@@ -3,7 +3,7 @@
 import json
 
 from ..host import CHECKER, CUDA
-from . import specialise
+from . import slots, specialise
 from .bindings import POSITIONS
 from .kernels import MAX_THREADS, Kernel
 from .syntax import Shader
@@ -182,7 +182,7 @@ def _reflection(shader: Shader, kernel: Kernel, id: str, path: str, isa: str) ->
     if rows:
         table = f"metallib_arguments_{id}"
         parts += [f"static constexpr metallib_argument {table}[] = {{\n", *rows, "};\n"]
-    parts.append(specialise.kernel_table(shader, kernel, id))
+    parts += [specialise.kernel_table(shader, kernel, id), slots.kernel_table(kernel, id, signature)]
     parts.append(
         f'extern "C" {{ extern {_HIDDEN} const metallib_function metallib_function_{id} = {{\n'
         f"  {{{_string(kernel.name)}, {table}, {len(rows)}, {size}, {length}, {specialise.table(shader, id)}}}, "

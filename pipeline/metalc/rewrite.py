@@ -15,6 +15,7 @@ from .function_constants import FunctionConstants
 from .loops import Loops
 from .spelling import Spelling
 from .stream import TokenStream
+from .switches import Switches
 from .syntax import Shader
 from .tokens import Token
 
@@ -36,6 +37,7 @@ def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True, turns
     declarations.run()
     if turns:
         Loops(edits, declarations.constant_bodies).run()
+        Switches(edits, declarations.constant_bodies).run()
     Spelling(edits, shader).run()
     constants.flags()
     return edits.changes

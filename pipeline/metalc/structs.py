@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from .constants import integer
@@ -44,16 +45,20 @@ class TypeReader:
             if token.kind == "word" and token.text not in ("typedef", "struct", "final"):
                 names = [token.text]
         names += [token.text for token in self._tokens[close + 1 : stop] if token.kind == "word"]
-        fields = tuple(self._fields(opener + 1, close))
+        found = list(self._fields(opener + 1, close))
+        fields, ids = tuple(name for name, _ in found), tuple(id for _, id in found)
         types = {token.text for token in self._tokens[opener + 1 : close] if token.kind == "word"} - set(fields)
         known = {struct.name: struct for struct in self._shader.structs.values()}
         types |= {word for inner in types & known.keys() for word in known[inner].types}
+        encoded = any(token.text == "*" for token in self._tokens[opener + 1 : close]) or any(
+            id is not None for id in ids
+        )
         for name in names:
             key = (*scope, name)
-            self._shader.structs[key] = Struct(name, scope, fields, frozenset(types))
+            self._shader.structs[key] = Struct(name, scope, fields, frozenset(types), ids, encoded)
 
-    def _fields(self, index: int, end: int) -> Iterator[str]:
-        """Names of the plain public data members of a struct."""
+    def _fields(self, index: int, end: int) -> Iterator[tuple[str, int | None]]:
+        """Names and ids of the plain public data members of a struct."""
         public = True
         while index < end:
             if self._stream.matches(index + 1, ":") and self._tokens[index].text in ("public", "private", "protected"):
@@ -61,18 +66,34 @@ class TypeReader:
                 index += 2
                 continue
             stop = self._stream.extent(index, end)
-            if public and _NO_FIELD.isdisjoint(token.text for token in self._tokens[index:stop]):
-                yield from self._declared_fields(index, stop)
+            plain, id = self._without_attributes(index, stop)
+            if public and _NO_FIELD.isdisjoint(self._tokens[position].text for position in plain):
+                yield from ((name, id) for name in self._declared_fields(plain))
             index = stop
 
-    def _declared_fields(self, index: int, stop: int) -> Iterator[str]:
+    def _without_attributes(self, index: int, stop: int) -> tuple[list[int], int | None]:
+        """The tokens of a declaration that stand outside [[...]], and the n of [[id(n)]]."""
+        plain: list[int] = []
+        id = None
+        while index < stop:
+            if not self._stream.opens_attribute(index):
+                plain.append(index)
+                index += 1
+                continue
+            for attribute in self._stream.attributes(index):
+                if attribute.name == "id":
+                    id = integer(attribute.argument or "", self._shader.enumerators)
+            index = self._pairs[index] + 1
+        return plain, id
+
+    def _declared_fields(self, plain: list[int]) -> Iterator[str]:
         depth = 0
-        for position in range(index + 1, stop):
+        for before, position in itertools.pairwise(plain):
             text = self._tokens[position].text
             depth += (text == "<") - (text == ">")
             if depth == 0 and text in (";", ",", "[", "=", "{"):
-                if self._tokens[position - 1].kind == "word":
-                    yield self._tokens[position - 1].text
+                if self._tokens[before].kind == "word":
+                    yield self._tokens[before].text
                 if text in ("=", "{"):
                     return
 

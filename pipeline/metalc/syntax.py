@@ -33,12 +33,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct, its plain public data members, and the words of their types, those of structs within it too."""
+    """A struct, its plain public data members, and the words of their types, those of structs within it too.
+
+    ids      what [[id(n)]] says of each member; None where it has none
+    encoded  whether a host sets it as an argument buffer: a member points to memory, or has an id
+    """
 
     name: str
     scope: tuple[str, ...]
     fields: tuple[str, ...]
     types: frozenset[str] = frozenset()
+    ids: tuple[int | None, ...] = ()
+    encoded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

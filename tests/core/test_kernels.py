@@ -5,7 +5,8 @@ import pytest
 from support.axes import axis, each
 
 import pipeline as p
-from pipeline.errors import BuildError, CompileError, DTypeError, FindingsError, RunError, ShapeError
+from pipeline.device import resources
+from pipeline.errors import BuildError, CompileError, DTypeError, FindingsError, OnebufError, RunError, ShapeError
 
 SOURCE = """
 #include <metal_stdlib>
@@ -261,3 +262,17 @@ def test_check_forgets_what_it_told():
     with pytest.raises(FindingsError, match="uninitialised read"):
         device.check()
     device.check()
+
+
+def test_kernels_of_ones_own_need_no_built_in_shaders(monkeypatch):
+    def missing(isa=""):
+        raise OnebufError("no compiled shaders there")
+
+    monkeypatch.setattr(resources, "shader_library", missing)
+    with p.checked() as device:
+        (counts,) = (
+            device.compile(SOURCE).kernel("counted").run(np.zeros(4, np.uint32), np.uint32(2), grid=4, threads=4)
+        )
+        assert counts.tolist() == [2] * 4
+        with pytest.raises(OnebufError, match="no compiled shaders there"):
+            device.kernel("clear_status")

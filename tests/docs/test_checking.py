@@ -44,22 +44,26 @@ def test_commands(number, tmp_path):
 
 
 def test_python(tmp_path):
-    code, _ = (text for kind, text in BLOCKS if kind == "python")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("out of bounds | 5 | x | (") and "guard the index" in done.stdout
+    first, _, last = (text for kind, text in BLOCKS if kind == "python")
+    shown = []
+    for code in (first, last):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        shown.append(done.stdout)
+    assert shown[0].startswith("out of bounds | 5 | x | (") and "guard the index" in shown[0]
+    assert shown[1] == "120.0 []\n"
 
 
 def test_pytest(tmp_path):
     """The suite passes; with an index that goes too far it fails and says where."""
-    _, code = (text for kind, text in BLOCKS if kind == "python")
+    _, code, _ = (text for kind, text in BLOCKS if kind == "python")
     for text, words in ((code, "1 passed"), (code.replace("2 * x[i];", "2 * x[i + 1];"), "out of bounds")):
         (tmp_path / "test_doubled.py").write_text(text)
         done = subprocess.run(

@@ -45,7 +45,9 @@ def open_bundle(bundle):
         patch.setenv("OB_NATIVE", "1")
         patch.setattr(resources, "shader_library", lambda isa: bundle)
         try:
-            return p.open_device("cpu", threads=2)
+            device = p.open_device("cpu", threads=2)
+            device.kernel("clear_status")  # opens the bundle
+            return device
         except OnebufError as error:
             pytest.skip(str(error))
 

@@ -106,6 +106,34 @@ static void commands(fixture *f, bench *b) {
     CHECK(f, "a barrier orders commands", [runCommands(b, YES) logs] == nil);
 }
 
+// A dispatch that writes b->to, and beside it one whose counts are in `counts`.
+static id<MTLCommandBuffer> runIndirect(bench *b, id<MTLBuffer> counts) {
+    id<MTLCommandBuffer> commands = [b->queue commandBuffer];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    encode(b, encoder, @"good");
+    [encoder setBuffer:b->from offset:0 atIndex:1];
+    [encoder dispatchThreadgroupsWithIndirectBuffer:counts
+                               indirectBufferOffset:0
+                              threadsPerThreadgroup:MTLSizeMake(THREADS, 1, 1)];
+    [encoder endEncoding];
+    [commands commit];
+    [commands waitUntilCompleted];
+    return commands;
+}
+
+static void indirect(bench *b, fixture *f) {
+    uint32_t *to = [b->to contents];
+    to[0] = to[1] = to[2] = 1;
+    CHECK(f, "counts that a dispatch of the same phase writes are a race",
+          says(runIndirect(b, b->to), @"race between dispatches", @"'counts of threadgroups'"));
+    id<MTLBuffer> own = [[b->library device] newBufferWithLength:12 options:MTLResourceStorageModeShared];
+    CHECK(f, "counts that nothing wrote are found",
+          says(runIndirect(b, own), @"uninitialised read", @"'counts of threadgroups'"));
+    memset([own contents], 1, 12);
+    CHECK(f, "so are counts that no grid has", says(runIndirect(b, own), @"out of bounds", @"2^32 - 1 threads"));
+    [own release];
+}
+
 int main(int count, char **arguments) {
     NSAutoreleasePool *pool = start_foundation();
     fixture all = {.path = count > 1 ? arguments[1] : ""};
@@ -120,6 +148,7 @@ int main(int count, char **arguments) {
     kernels(&all, &b);
     chains(&all, &b);
     commands(&all, &b);
+    indirect(&b, &all);
     [b.from release];
     [b.to release];
     [b.library release];

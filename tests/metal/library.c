@@ -70,6 +70,22 @@ static void visit(const metallib_launch *l, uint32_t first, uint32_t count) {
     FOR_EACH_THREAD(l, first, count, { counts[id.x + l->grid[0] * (id.y + l->grid[1] * id.z)] += 1; })
 }
 
+// to[0][i] = from[i] + value, to[1][i] = from[i] - value, where i is the threadgroup.
+typedef struct {
+    const uint32_t *from;
+    uint32_t *to[2];
+    uint32_t value;
+} pointers;
+
+static void visit_pointers(const metallib_launch *l, uint32_t first, uint32_t count) {
+    RANGE(l, first, count);
+    const pointers *all = l->buffers[0];
+    for (uint32_t i = first; i < first + count; i++) {
+        all->to[0][i] = all->from[i] + all->value;
+        all->to[1][i] = all->from[i] - all->value;
+    }
+}
+
 // sizes[0..8] = threadgroups, threads per threadgroup and threads of the grid, as the kernel sees them.
 static void sizes(const metallib_launch *l, uint32_t first, uint32_t count) {
     RANGE(l, first, count);
@@ -161,7 +177,7 @@ static void last(const metallib_launch *l, uint32_t first, uint32_t count) {
     *(uint32_t *)l->buffers[30] = *(const uint32_t *)l->buffers[29];
 }
 
-enum { UINT = 33, FLOAT = 3, FLOAT4 = 6, STRUCT = 1, UCHAR = 49, HALF = 16 };
+enum { UINT = 33, FLOAT = 3, FLOAT4 = 6, STRUCT = 1, POINTER = 60, UCHAR = 49, HALF = 16 };
 
 typedef struct {
     uint32_t rows;
@@ -220,6 +236,17 @@ static const metallib_argument step_arguments[] = {READS("from", 0, UINT, 4), WR
 static const metallib_argument total_arguments[] = {EARLY("values", 0, UINT, 4), WRITES("sums", 1, UINT, 4),
                                                     CONSTANT("n", 2, UINT, 4)};
 static const metallib_argument visit_arguments[] = {WRITES("counts", 0, UINT, 4)};
+static const metallib_member pointer_members[] = {{"from", offsetof(pointers, from), POINTER, 1},
+                                                  {"to", offsetof(pointers, to), POINTER, 2},
+                                                  {"value", offsetof(pointers, value), UINT, 1}};
+static const metallib_argument visit_pointers_arguments[] = {{"all", METALLIB_BUFFER, 0, METALLIB_READ, 1, 1, STRUCT,
+                                                              sizeof(pointers), _Alignof(pointers), 3,
+                                                              pointer_members, 0}};
+static const metallib_slot pointer_slots[] = {{0, 0, 0, METALLIB_READ, UINT, 4, 4},
+                                              {0, 1, 1, METALLIB_READ_WRITE, UINT, 4, 4},
+                                              {0, 2, 3, METALLIB_READ, UINT, 0, 0}};
+static const metallib_slots pointer_table = {"visit_pointers", 3, pointer_slots};
+const metallib_slots *const ob_metallib_slots[] = {&pointer_table, NULL};
 
 #define FUNCTION(name, threads, width, length)                                                                 \
     {{#name, name##_arguments, sizeof name##_arguments / sizeof *name##_arguments, threads, width, length, NULL, 0}, name}
@@ -228,6 +255,7 @@ static const metallib_function functions[] = {
     FUNCTION(add, 64, 1, 0),    FUNCTION(last, 1, 1, 0), FUNCTION(meet, 1, 1, 0),   FUNCTION(nothing, 1, 1, 0),
     FUNCTION(paint, 1, 1, 0),   FUNCTION(plan, 1, 1, 0), FUNCTION(sizes, 64, 4, 0), FUNCTION(spin, 1, 1, 0),
     FUNCTION(stash, 1, 1, 256), FUNCTION(step, 1, 1, 0), FUNCTION(total, 1, 1, 0),  FUNCTION(visit, 64, 4, 0),
+    FUNCTION(visit_pointers, 1, 1, 0),
 };
 
 #ifndef ABI
@@ -248,6 +276,7 @@ static const metallib_cuda_function cuda_functions[] = {
     CUDA_FUNCTION(add, 0),   CUDA_FUNCTION(last, 1),  CUDA_FUNCTION(meet, 2),  CUDA_FUNCTION(nothing, 3),
     CUDA_FUNCTION(paint, 4), CUDA_FUNCTION(plan, 5),  CUDA_FUNCTION(sizes, 6), CUDA_FUNCTION(spin, 7),
     CUDA_FUNCTION(stash, 8), CUDA_FUNCTION(step, 9),  CUDA_FUNCTION(total, 10), CUDA_FUNCTION(visit, 11),
+    CUDA_FUNCTION(visit_pointers, 12),
 };
 
 const metallib_cuda ob_metallib_cuda = {ABI, 1, units, cuda_functions};

@@ -138,3 +138,17 @@ KERNEL(11, visit, uint *counts) {
     if (inside(l, id)) counts[id[0] + l.grid[0] * (id[1] + l.grid[1] * id[2])] += 1;
 }
 #endif
+#if !defined(METALLIB_KERNEL) || METALLIB_KERNEL == 12
+struct pointers {
+    const uint *from;
+    uint *to[2];
+    uint value;
+};
+
+KERNEL(12, visit_pointers, const pointers *all) {
+    uint id[3], i = threadgroup_index();
+    if (!inside(l, id)) return;
+    all->to[0][i] = all->from[i] + all->value;
+    all->to[1][i] = all->from[i] - all->value;
+}
+#endif

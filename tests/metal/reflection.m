@@ -27,7 +27,7 @@ static void device(fixture *f) {
 static void functions(fixture *f) {
     NSArray *names = [f->library functionNames];
     CHECK(f, "a library lists its functions",
-          [names count] == 12 && [names containsObject:@"add"] && [names containsObject:@"visit"]);
+          [names count] == 13 && [names containsObject:@"add"] && [names containsObject:@"visit"]);
     CHECK(f, "a library is executable",
           [f->library type] == MTLLibraryTypeExecutable && [f->library installName] == nil);
     id<MTLFunction> function = [f->library newFunctionWithName:@"paint"];

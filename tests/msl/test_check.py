@@ -364,11 +364,34 @@ def test_bad_options(shader, capsys, arguments, words):
     refused(capsys, *arguments, words=words)
 
 
+DRAWING = """\
+struct Corner { float4 position [[position]]; float2 at; };
+vertex Corner corner(uint id [[vertex_id]], device const float2 *p [[buffer(0)]]) {
+    return {float4(p[id], 0, 1), p[id]};
+}
+fragment float4 color(Corner in [[stage_in]], texture2d<float> t [[texture(0)]], sampler s [[sampler(0)]]) {
+    if (fwidth(in.at.x) + dfdx(in.at.y) + dfdy(in.at.y) > 1) discard_fragment();
+    return t.sample(s, in.at);
+}
+"""
+
+
+@pytest.mark.parametrize("text", [DRAWING, "static int f() { return 1; }\n"])
+def test_files_without_compute_kernels(capsys, text):
+    Path("draw.metal").write_text(f"#include <metal_stdlib>\nusing namespace metal;\n{text}")
+    assert check.main(["draw.metal"]) == 0
+    assert capsys.readouterr().out == "draw.metal: no compute kernels, the lint finds nothing\n"
+    assert check.main(["draw.metal", "--no-lint", "--cases"]) == 0
+    assert capsys.readouterr().out == "draw.metal: no compute kernels\n"
+    refused(
+        capsys, "draw.metal", "--run", "f", "--grid", "1", "--threads", "1", words=["draw.metal: no compute kernels"]
+    )
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
         ("kernel void f(device float *x [[buffer(0)]]) { x[0] = y; }", ["bad.metal:3", "y"]),
-        ("static int f() { return 1; }", ["no kernel found"]),
         ("kernel int f(device float *x [[buffer(0)]]) { return 1; }", ["bad.metal:3", "must return void"]),
         ("kernel void f(tensor<device half, dextents<int, 2>> t) {}", ["bad.metal:3", "tensors are not supported"]),
         ('#include "none.h"\nkernel void f() {}', ["bad.metal:3", "none.h"]),

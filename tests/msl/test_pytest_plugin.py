@@ -203,3 +203,18 @@ def test_it_costs_other_tests_nothing(pytester):
 def test_the_package_names_it():
     text = (ROOT / "pyproject.toml").read_text()
     assert '[project.entry-points.pytest11]\nonebuf-check = "pipeline.pytest_plugin"\n' in text
+
+
+def test_files_without_compute_kernels_pass(project):
+    text = "#include <metal_stdlib>\nusing namespace metal;\n"
+    text += "fragment float4 red(float4 at [[position]]) { return float4(1, 0, 0, 1); }\n"
+    result = project({"shaders/draw.metal": text}, "-v", ini="onebuf_check = shaders")
+    assert [each for each in outcomes(result).values()] == ["PASSED"] * 3
+
+
+def test_a_list_of_what_is_allowed_that_is_not_there(project):
+    ini = "onebuf_check = a b\nonebuf_check_options = --allow-file none.txt"
+    result = project({"a/good.metal": GOOD, "b/good.metal": GOOD}, ini=ini)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in result.stderr.str().splitlines() if line]
+    assert len(lines) == 1 and "onebuf_check_options" in lines[0] and "none.txt: No such file" in lines[0]

@@ -15,8 +15,12 @@ HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"
 KERNEL = """kernel void {name}(device const uint *x [[buffer(0)]], device uint *y [[buffer(1)]],
     uint i [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {{
     threadgroup uint shared[{threads}];
+    threadgroup atomic_uint tally[{tallies}];
+    if (i < {tallies}) atomic_store_explicit(&tally[i], 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
     uint a = x[i], b = i, c = x[i] ^ lane;
 """
+TALLIES = 4  # counters of the threadgroup
 
 
 class Generator:
@@ -27,28 +31,52 @@ class Generator:
         self.count = 0
 
     def program(self):
-        """(helpers, statements): each helper is a function of two values that may meet other lanes."""
+        """(helpers, statements): each helper is a function of two values that may meet other lanes. Lanes leave the
+        kernel only behind the last barrier."""
         self.helpers = []
         for number in range(self.draw.randrange(3)):
             self.helpers.append((f"helper{number}", self._block(2, loop=False, returns=True, calls=False)))
         body = []
         for _ in range(self.draw.randrange(2, 5)):
-            body += self._block(0, loop=False, returns=False, calls=True)
-            if self.draw.random() < 0.5:
-                body.append(("exchange", self.draw.choice(VARIABLES), self.draw.randrange(1, THREADS)))
-        return self.helpers, body
+            body += self._segment()
+            if self.draw.random() < 0.3:
+                rounds = [*self._segment(), self._exchange()]
+                body.append(("rounds", self._new(), self.draw.randrange(2, 4), rounds))
+        for slot in range(TALLIES):
+            body.append(("count", self.draw.choice(VARIABLES), slot))
+        return self.helpers, body + self._block(0, loop=False, returns=False, calls=True, leaves=True)
 
-    def _block(self, depth, *, loop, returns, calls):
-        return [
-            self._statement(depth, loop=loop, returns=returns, calls=calls) for _ in range(self.draw.randrange(1, 4))
-        ]
+    def _segment(self):
+        """Statements at which all lanes come together again."""
+        body = self._block(0, loop=False, returns=False, calls=True, tallies=True)
+        if self.draw.random() < 0.5:
+            body.append(self._exchange())
+        if self.draw.random() < 0.3:
+            kind = self.draw.choice(("xor", "down", "up"))
+            body.append(
+                ("shuffle", kind, self.draw.choice(VARIABLES), self.draw.choice(VARIABLES), 1 << self.draw.randrange(5))
+            )
+        return body
+
+    def _exchange(self):
+        return ("exchange", self.draw.choice(VARIABLES), self.draw.randrange(1, THREADS))
+
+    def _block(self, depth, **where):
+        return [self._statement(depth, **where) for _ in range(self.draw.randrange(1, 4))]
 
     def _statement(self, depth, **where):
         kinds = ["set"] * 2 + ["meet"] * 4
         if depth < 4:
-            kinds += ["if"] * 3 + ["for"] * 2 + ["while", "do", "switch", "waterfall", "forever"]
+            kinds += ["if"] * 3 + ["for"] * 2 + ["while", "do", "switch", "switch", "waterfall", "forever", "stride"]
+            kinds += ["choose"]
         if where["loop"]:
-            kinds += ["continue", "break"] * 2
+            kinds += ["continue"] * 2
+        if where["loop"] is True:
+            kinds += ["break"] * 2
+        if where.get("tallies"):
+            kinds += ["tally"]
+        if where.get("leaves"):
+            kinds += ["leave"]
         if where["returns"]:
             kinds += ["return"]
         if where["calls"] and self.helpers:
@@ -99,8 +127,8 @@ class Generator:
 
     def _if(self, depth, **where):
         condition = self._condition()
-        if self.draw.random() < 0.2:
-            condition = ("and any", condition, self._condition())
+        if self.draw.random() < 0.3:
+            condition = (self.draw.choice(("and any", "or any")), condition, self._condition())
         other = self._block(depth, **where) if self.draw.random() < 0.5 else []
         return ("if", condition, self._block(depth, **where), other)
 
@@ -125,9 +153,25 @@ class Generator:
         return ("waterfall", self._new(), self.draw.choice(VARIABLES), self._meet(depth), self._inside(depth, where))
 
     def _switch(self, depth, **where):
-        where = {**where, "loop": False} if self.draw.random() < 0.5 else where
-        inside = {**where, "loop": False}  # a break would leave the switch
-        return ("switch", self._number(), [self._block(depth, **inside) for _ in range(self.draw.randrange(2, 4))])
+        """Each case says whether it falls through to the next. A break would leave the switch, a continue the turn."""
+        inside = {**where, "loop": "continue" if where["loop"] else False}
+        cases = [(self._block(depth, **inside), self.draw.random() < 0.4) for _ in range(self.draw.randrange(2, 5))]
+        return ("switch", self._number(), cases)
+
+    def _stride(self, depth, **where):
+        """A loop whose lanes begin and step differently."""
+        return ("stride", self._new(), self._leaf(), self._leaf(), self._inside(depth, where))
+
+    def _choose(self, depth, **where):
+        """`first += condition ? (second += met) : (third ^= number)`."""
+        names = self.draw.sample(VARIABLES, 3)
+        return ("choose", self._condition(), names, self._meeting(), self._number())
+
+    def _tally(self, depth, **where):
+        return ("tally", self.draw.randrange(TALLIES), self._leaf())
+
+    def _leave(self, depth, **where):
+        return ("if", self._condition(), [("leave", self._leaf())], [])
 
     def _inside(self, depth, where):
         return self._block(depth, **{**where, "loop": True})
@@ -144,6 +188,9 @@ class Generator:
 
 # Metal
 
+# At an end of the simdgroup, a lane gets its own value: Metal leaves that of the plain ones open.
+SHUFFLES = {"xor": "simd_shuffle_xor", "down": "simd_shuffle_rotate_down", "up": "simd_shuffle_rotate_up"}
+
 
 def text(name, program):
     """The kernel `name`, with its helpers."""
@@ -152,7 +199,7 @@ def text(name, program):
     for helper, statements in helpers:
         parts.append(f"uint {name}_{helper}(uint a, uint b, uint lane) {{\n    uint c = a + b;\n")
         parts.append(_texts(name, helpers, statements, 1) + "    return c;\n}\n")
-    parts.append(KERNEL.format(name=name, threads=THREADS) + _texts(name, helpers, body, 1))
+    parts.append(KERNEL.format(name=name, threads=THREADS, tallies=TALLIES) + _texts(name, helpers, body, 1))
     return "".join(parts) + "    y[i] = a + 3 * b + 7 * c;\n}\n"
 
 
@@ -165,8 +212,9 @@ def _number_text(node):
 
 def _condition_text(node):
     kind, first, *rest = node
-    if kind == "and any":
-        return f"{_condition_text(first)} && simd_any({_condition_text(rest[0])})"
+    if kind in ("and any", "or any"):
+        sign = {"and any": "&&", "or any": "||"}[kind]
+        return f"{_condition_text(first)} {sign} simd_any({_condition_text(rest[0])})"
     value = _number_text(first)
     return {
         "bits": f"({value} & {rest[0]}u) == {rest[1]}u",
@@ -226,9 +274,30 @@ def _statement_text(name, helpers, node, indent):
         return f"{head}{meet}{space}    }}\n{inside(rest[3])}{space}}}\n"
     if kind == "switch":
         labels = [f"case {n}" for n in range(len(rest[1]) - 1)] + ["default"]
-        bodies = [f"{{\n{inside(each)}{space}    break;\n{space}}}\n" for each in rest[1]]
+        ends = ["" if falls else f"{space}    break;\n" for _, falls in rest[1]]
+        bodies = [f"{{\n{inside(each)}{end}{space}}}\n" for (each, _), end in zip(rest[1], ends)]
         cases = "".join(f"{space}{label}: {body}" for label, body in zip(labels, bodies))
         return f"{space}switch ({_number_text(rest[0])} & 3u) {{\n{cases}{space}}}\n"
+    if kind == "stride":
+        k, start, step = rest[0], _number_text(rest[1]), _number_text(rest[2])
+        head = f"for (uint {k} = {start} & 3u; {k} < 5; {k} += 1 + ({step} & 1u))"
+        return f"{space}{head} {{\n{inside(rest[3])}{space}}}\n"
+    if kind == "choose":
+        first, second, third = rest[1]
+        chosen = f"({second} += {_meeting_text(rest[2])}) : ({third} ^= {_number_text(rest[3])})"
+        return f"{space}{first} += {_condition_text(rest[0])} ? {chosen};\n"
+    if kind == "tally":
+        add = f"atomic_fetch_add_explicit(&tally[{rest[0]}], {_number_text(rest[1])}, memory_order_relaxed)"
+        return f"{space}{add};\n"
+    if kind == "count":
+        barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+        return f"{space}{barrier}\n{space}{rest[0]} += atomic_load_explicit(&tally[{rest[1]}], memory_order_relaxed);\n"
+    if kind == "shuffle":
+        return f"{space}{rest[1]} += {SHUFFLES[rest[0]]}({rest[2]}, ushort({rest[3]}));\n"
+    if kind == "rounds":
+        return f"{space}for (uint {rest[0]} = 0; {rest[0]} < {rest[1]}; {rest[0]}++) {{\n{inside(rest[2])}{space}}}\n"
+    if kind == "leave":
+        return f"{space}{{ y[i] = {_number_text(rest[0])}; return; }}\n"
     if kind == "exchange":
         barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);"
         read = f"{rest[0]} += shared[(i + {rest[1]}u) % {THREADS}u];"
@@ -244,8 +313,9 @@ def _statement_text(name, helpers, node, indent):
 class Lockstep:
     """One simdgroup: variables are arrays of lanes, a mask says which of them are there."""
 
-    def __init__(self, helpers, variables):
-        self.helpers, self.lanes = helpers, variables
+    def __init__(self, helpers, variables, tally):
+        self.helpers, self.lanes, self.tally = helpers, variables, tally
+        self.there, self.given = np.ones(WIDTH, bool), np.zeros(WIDTH, np.uint32)  # not left; what those who left gave
         self.lane = np.arange(WIDTH, dtype=np.uint32)
 
     def run(self, statements, mask):
@@ -274,6 +344,10 @@ class Lockstep:
         if kind == "and any":
             holds = self._holds(first, mask)
             return holds & bool((self._holds(rest[0], mask & holds) & mask & holds).any())
+        if kind == "or any":
+            holds = self._holds(first, mask)
+            others = mask & ~holds
+            return holds | bool((self._holds(rest[0], others) & others).any())
         value = self._value(first)
         if kind == "bits":
             return (value & rest[0]) == rest[1]
@@ -319,7 +393,7 @@ class Lockstep:
 
     def _call(self, mask, name, number, first, second):
         a, b = self._value(first), self._value(second)
-        inner = Lockstep(self.helpers, {"a": a.copy(), "b": b.copy(), "c": a + b})
+        inner = Lockstep(self.helpers, {"a": a.copy(), "b": b.copy(), "c": a + b}, self.tally)
         inner.result = np.zeros(WIDTH, np.uint32)
         ended = inner.run(self.helpers[number][1], mask.copy())
         result = np.where(ended, inner.lanes["c"], inner.result)
@@ -336,10 +410,36 @@ class Lockstep:
 
     def _switch(self, mask, node, cases):
         number = np.minimum(self._value(node) & 3, len(cases) - 1)
-        ended = np.zeros(WIDTH, bool)
-        for n, body in enumerate(cases):
-            ended |= self.run(body, mask & (number == n))
-        return ended
+        ended, fallen = np.zeros(WIDTH, bool), np.zeros(WIDTH, bool)
+        for n, (body, falls) in enumerate(cases):
+            done = self.run(body, mask & (number == n) | fallen)
+            fallen = done if falls else np.zeros(WIDTH, bool)
+            ended |= np.zeros(WIDTH, bool) if falls else done
+        return ended | fallen
+
+    def _choose(self, mask, condition, names, meeting, node):
+        first, second, third = names
+        holds = self._holds(condition, mask)
+        chosen, other = mask & holds, mask & ~holds
+        if chosen.any():
+            self._store(second, self.lanes[second] + self._met(meeting, chosen), chosen)
+        self._store(third, self.lanes[third] ^ self._value(node), other)
+        self._store(first, self.lanes[first] + np.where(holds, self.lanes[second], self.lanes[third]), mask)
+        return mask
+
+    def _tally(self, mask, slot, node):
+        self.tally[slot] += np.sum(self._value(node)[mask], dtype=np.uint32)
+        return mask
+
+    def _leave(self, mask, node):
+        self.given = np.where(mask, self._value(node), self.given)
+        self.there &= ~mask
+        return np.zeros(WIDTH, bool)
+
+    def _shuffle(self, mask, kind, name, value, by):
+        lane = {"xor": self.lane ^ by, "down": (self.lane + by) % WIDTH, "up": (self.lane - by) % WIDTH}[kind]
+        self._store(name, self.lanes[name] + self.lanes[value][lane], mask)
+        return mask
 
     def _continue(self, mask):
         self.waiting[-1][0][:] |= mask
@@ -370,6 +470,17 @@ class Lockstep:
             mask, out = self._turn(body, go)
             left |= out
             count += 1
+
+    def _stride(self, mask, k, start, step, body):
+        at, left = self._value(start) & 3, np.zeros(WIDTH, bool)
+        while True:
+            go = mask & (at < 5)
+            left |= mask & ~go
+            if not go.any():
+                return left
+            mask, out = self._turn(body, go)
+            left |= out
+            at = at + 1 + (self._value(step) & 1)
 
     def _while(self, mask, k, condition, body):
         count, left = 0, np.zeros(WIDTH, bool)
@@ -423,22 +534,31 @@ class Lockstep:
 def expected(program, x):
     """What y holds after the kernel ran with THREADS threads on x."""
     helpers, body = program
-    groups = []
+    groups, tally = [], np.zeros(TALLIES, np.uint32)
     for start in range(0, THREADS, WIDTH):
         i, lane = np.arange(start, start + WIDTH, dtype=np.uint32), np.arange(WIDTH, dtype=np.uint32)
         values = x[start : start + WIDTH]
-        groups.append(Lockstep(helpers, {"a": values.copy(), "b": i, "c": values ^ lane}))
-    for statement in body:  # no lane leaves the kernel early
-        if statement[0] == "exchange":
-            _, name, step = statement
-            shared = np.concatenate([group.lanes[name] for group in groups])
-            moved = np.roll(shared, -step)
+        groups.append(Lockstep(helpers, {"a": values.copy(), "b": i, "c": values ^ lane}, tally))
+    with np.errstate(over="ignore"):
+        _run_together(groups, body)
+        results = [g.lanes["a"] + np.uint32(3) * g.lanes["b"] + np.uint32(7) * g.lanes["c"] for g in groups]
+        return np.concatenate([np.where(g.there, result, g.given) for g, result in zip(groups, results)])
+
+
+def _run_together(groups, body):
+    """Runs what all simdgroups come to, statement by statement."""
+    for kind, *rest in body:
+        if kind == "rounds":
+            for _ in range(rest[1]):
+                _run_together(groups, rest[2])
+        elif kind == "exchange":
+            name, step = rest
+            moved = np.roll(np.concatenate([group.lanes[name] for group in groups]), -step)
             for number, group in enumerate(groups):
                 group.lanes[name] = group.lanes[name] + moved[number * WIDTH : (number + 1) * WIDTH]
-            continue
-        for group in groups:
-            group.run([statement], np.ones(WIDTH, bool))
-    with np.errstate(over="ignore"):
-        return np.concatenate(
-            [g.lanes["a"] + np.uint32(3) * g.lanes["b"] + np.uint32(7) * g.lanes["c"] for g in groups]
-        )
+        elif kind == "count":
+            for group in groups:
+                group.lanes[rest[0]] = group.lanes[rest[0]] + group.tally[rest[1]]
+        else:
+            for group in groups:
+                group.run([(kind, *rest)], group.there.copy())

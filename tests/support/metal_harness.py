@@ -28,6 +28,7 @@ from support.locks import alone_in  # noqa: E402
 DEVICES = ("cpu", "checker", "cuda:0")
 PROGRAMS = dict.fromkeys(
     (
+        "argument_buffers",
         "order",
         "dispatch",
         "buffers",
@@ -42,7 +43,7 @@ PROGRAMS = dict.fromkeys(
     DEVICES,
 ) | {"costs": ("cpu",), "checker": ("checker",)}
 LEFT_OUT = [("thread", "checker")]  # the thread sanitizer does not follow the fibers of that device
-KERNELS = 12  # of library.c
+KERNELS = 13  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
 

@@ -41,6 +41,26 @@ typedef struct metallib_argument {
     uint32_t early;  // 1 where the kernel may read it before the kernels ahead of it are done
 } metallib_argument;
 
+// A member of an argument buffer, which is a struct with members that point to memory.
+typedef struct metallib_slot {
+    uint32_t argument;         // n of the struct's [[buffer(n)]]
+    uint32_t member;           // its place among the struct's members
+    uint32_t id;               // n of [[id(n)]], or of the place; elements of an array follow it
+    uint32_t access;           // to the memory that it points to
+    uint32_t type;             // MTLDataType of an element there
+    uint32_t size, alignment;  // of an element; 0 where the member is no pointer
+} metallib_slot;
+
+// Those of a function.
+typedef struct metallib_slots {
+    const char *function;
+    uint32_t count;
+    const metallib_slot *slots;
+} metallib_slots;
+
+// Ends with NULL. A library without argument buffers has no such table.
+extern __attribute__((visibility("default"))) const metallib_slots *const ob_metallib_slots[];
+
 enum { METALLIB_UNUSED = 0, METALLIB_OPTIONAL = 1, METALLIB_REQUIRED = 2 };
 
 // A function constant. `type` is an MTLDataType value; `use` is the function's: one that asks whether it is defined

@@ -104,16 +104,18 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
     NSUInteger _offset;
     MTLDataType _dataType;
     MTLArrayType *_arrayType;
+    MTLPointerType *_pointerType;
+    NSUInteger _argumentIndex;
 }
 
 @property(readonly) NSString *name;
 @property(readonly) NSUInteger offset;  // bytes from the start of the struct
 @property(readonly) MTLDataType dataType;
-@property(readonly) NSUInteger argumentIndex;
+@property(readonly) NSUInteger argumentIndex;  // n of [[id(n)]] in an argument buffer; 0 elsewhere
 
 - (MTLStructType *)structType;    // nil: members of members are not reflected
 - (MTLArrayType *)arrayType;      // nil unless dataType is MTLDataTypeArray
-- (MTLPointerType *)pointerType;  // nil
+- (MTLPointerType *)pointerType;  // nil unless dataType is MTLDataTypePointer
 
 @end
 
@@ -131,16 +133,17 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
     MTLDataType _elementType;
     NSUInteger _arrayLength;
     NSUInteger _stride;
+    MTLPointerType *_elementPointerType;
 }
 
 @property(readonly) MTLDataType elementType;
 @property(readonly) NSUInteger arrayLength;
-@property(readonly) NSUInteger stride;  // bytes
-@property(readonly) NSUInteger argumentIndexStride;
+@property(readonly) NSUInteger stride;               // bytes
+@property(readonly) NSUInteger argumentIndexStride;  // 1 in an argument buffer, else 0
 
 - (MTLStructType *)elementStructType;    // nil
 - (MTLArrayType *)elementArrayType;      // nil
-- (MTLPointerType *)elementPointerType;  // nil
+- (MTLPointerType *)elementPointerType;  // nil unless the elements are pointers
 
 @end
 

@@ -28,14 +28,16 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 
 @implementation MTLStructMember
 
-- (id)initWithMember:(const metallib_member *)member {
+- (id)initWithMember:(const metallib_member *)member slot:(const metallib_slot *)slot {
     self = [super init];
     if (self == nil) return nil;
     _name = [[NSString alloc] initWithUTF8String:member->name];
     _offset = member->offset;
     _dataType = (MTLDataType)member->type;
+    if (slot != NULL) _argumentIndex = slot->id;
+    if (slot != NULL && slot->size != 0) _pointerType = [[MTLPointerType alloc] initWithSlot:slot];
     if (member->count > 1) {
-        _arrayType = [[MTLArrayType alloc] initWithElement:_dataType length:member->count];
+        _arrayType = [[MTLArrayType alloc] initWithElement:_dataType length:member->count pointerType:_pointerType];
         _dataType = MTLDataTypeArray;
     }
     return self;
@@ -44,6 +46,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 - (void)dealloc {
     [_name release];
     [_arrayType release];
+    [_pointerType release];
     [super dealloc];
 }
 
@@ -57,7 +60,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return _dataType;
 }
 - (NSUInteger)argumentIndex {
-    return 0;
+    return _argumentIndex;
 }
 - (MTLStructType *)structType {
     return nil;
@@ -66,19 +69,27 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return _arrayType;
 }
 - (MTLPointerType *)pointerType {
-    return nil;
+    return _arrayType == nil ? _pointerType : nil;
 }
 
 @end
 
 @implementation MTLStructType
 
-- (id)initWithMembers:(const metallib_member *)members count:(NSUInteger)count {
+static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_argument *argument, uint32_t member) {
+    for (uint32_t i = 0; slots != NULL && i < slots->count; i++) {
+        if (slots->slots[i].argument == argument->index && slots->slots[i].member == member) return &slots->slots[i];
+    }
+    return NULL;
+}
+
+- (id)initWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots {
     self = [super init];
     if (self == nil) return nil;
-    NSMutableArray *list = [[NSMutableArray alloc] initWithCapacity:count];
-    for (NSUInteger i = 0; i < count; i++) {
-        MTLStructMember *member = [[MTLStructMember alloc] initWithMember:&members[i]];
+    NSMutableArray *list = [[NSMutableArray alloc] initWithCapacity:argument->member_count];
+    for (uint32_t i = 0; i < argument->member_count; i++) {
+        const metallib_slot *slot = slotOf(slots, argument, i);
+        MTLStructMember *member = [[MTLStructMember alloc] initWithMember:&argument->members[i] slot:slot];
         [list addObject:member];
         [member release];
     }
@@ -107,14 +118,20 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 
 @implementation MTLArrayType
 
-- (id)initWithElement:(MTLDataType)element length:(NSUInteger)length {
+- (id)initWithElement:(MTLDataType)element length:(NSUInteger)length pointerType:(MTLPointerType *)pointerType {
     self = [super init];
     if (self == nil) return nil;
     _dataType = MTLDataTypeArray;
     _elementType = element;
     _arrayLength = length;
-    _stride = dataTypeSize(element);
+    _stride = element == MTLDataTypePointer ? sizeof(uint64_t) : dataTypeSize(element);
+    _elementPointerType = [pointerType retain];
     return self;
+}
+
+- (void)dealloc {
+    [_elementPointerType release];
+    [super dealloc];
 }
 
 - (MTLDataType)elementType {
@@ -127,7 +144,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return _stride;
 }
 - (NSUInteger)argumentIndexStride {
-    return 0;
+    return _elementPointerType != nil ? 1 : 0;
 }
 - (MTLStructType *)elementStructType {
     return nil;
@@ -136,7 +153,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return nil;
 }
 - (MTLPointerType *)elementPointerType {
-    return nil;
+    return _elementPointerType;
 }
 
 @end
@@ -154,6 +171,17 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     _alignment = argument->alignment;
     _dataSize = argument->size;
     _elementStructType = [structType retain];
+    return self;
+}
+
+- (id)initWithSlot:(const metallib_slot *)slot {
+    self = [super init];
+    if (self == nil) return nil;
+    _dataType = MTLDataTypePointer;
+    _elementType = (MTLDataType)slot->type;
+    _access = (MTLBindingAccess)slot->access;
+    _alignment = slot->alignment;
+    _dataSize = slot->size;
     return self;
 }
 

@@ -2,6 +2,7 @@
 #import "MTLArgument.h"
 #import "MTLFunctionConstantValues.h"
 
+@protocol MTLArgumentEncoder;
 @protocol MTLDevice;
 @protocol MTLFunction;
 
@@ -77,6 +78,9 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 @property(readonly) MTLFunctionType functionType;
 @property(readonly) NSString *name;
 @property(readonly) NSDictionary *functionConstantsDictionary;  // of MTLFunctionConstant, by name
+
+// The argument at [[buffer(n)]] must be a struct with members that point to memory.
+- (id<MTLArgumentEncoder>)newArgumentEncoderWithBufferIndex:(NSUInteger)bufferIndex;
 
 @end
 

@@ -4,6 +4,7 @@
 #import "MTLTypes.h"
 
 #import "MTLArgument.h"
+#import "MTLArgumentEncoder.h"
 #import "MTLBlitCommandEncoder.h"
 #import "MTLBlitPass.h"
 #import "MTLBuffer.h"

@@ -12,8 +12,9 @@
     NSUInteger _dataSize;
 }
 
-// An OBMBufferBinding or an OBMThreadgroupBinding, owned by the caller.
-+ (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument;
+// An OBMBufferBinding or an OBMThreadgroupBinding, owned by the caller. `slots` are those of the kernel; NULL: it has
+// none.
++ (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots;
 
 @end
 

@@ -4,7 +4,8 @@
 
 @implementation OBMBinding
 
-- (id)initWithArgument:(const metallib_argument *)argument {
+- (id)initWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots {
+    (void)slots;
     self = [super init];
     if (self == nil) return nil;
     _name = [[NSString alloc] initWithUTF8String:argument->name];
@@ -16,9 +17,9 @@
     return self;
 }
 
-+ (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument {
++ (OBMBinding *)newBindingWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots {
     BOOL buffer = argument->kind == METALLIB_BUFFER;
-    return [(buffer ? [OBMBufferBinding alloc] : [OBMThreadgroupBinding alloc]) initWithArgument:argument];
+    return [(buffer ? [OBMBufferBinding alloc] : [OBMThreadgroupBinding alloc]) initWithArgument:argument slots:slots];
 }
 
 - (void)dealloc {
@@ -49,12 +50,12 @@
 
 @implementation OBMBufferBinding
 
-- (id)initWithArgument:(const metallib_argument *)argument {
-    self = [super initWithArgument:argument];
+- (id)initWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots {
+    self = [super initWithArgument:argument slots:slots];
     if (self == nil) return nil;
     _dataType = (MTLDataType)argument->type;
     if (argument->member_count > 0) {
-        _structType = [[MTLStructType alloc] initWithMembers:argument->members count:argument->member_count];
+        _structType = [[MTLStructType alloc] initWithArgument:argument slots:slots];
     }
     _pointerType = [[MTLPointerType alloc] initWithElement:_dataType structType:_structType argument:argument];
     return self;

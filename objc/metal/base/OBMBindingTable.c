@@ -18,6 +18,7 @@ bool obm_table_snapshot(const obm_binding_table *table, const obm_kernel *kernel
     dispatch->launch.thread = NULL;
     dispatch->launch.constants = kernel->constants;
     dispatch->indirect = NULL;
+    dispatch->uses = NULL;
     dispatch->label = NULL;
     obm_dispatch_place_arrays(dispatch, executor);
     void **addresses = (void **)dispatch->launch.buffers;

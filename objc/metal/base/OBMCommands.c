@@ -5,7 +5,8 @@
 #include "OBMBindingTable.h"
 
 // A copy of what is recorded. What the executor keeps for a dispatch is its own to fill in.
-static obm_dispatch *copy(const obm_dispatch *recorded, obm_recording *recording, const char *label) {
+static obm_dispatch *copy(const obm_dispatch *recorded, obm_recording *recording, const char *label,
+                          const obm_use *uses) {
     const obm_executor *executor = recording->executor;
     size_t size = obm_dispatch_size(executor, recorded->kernel), own = executor->dispatch_size;
     obm_dispatch *dispatch = obm_arena_take(&recording->arena, size);
@@ -14,16 +15,17 @@ static obm_dispatch *copy(const obm_dispatch *recorded, obm_recording *recording
     obm_dispatch_place_arrays(dispatch, executor);
     memcpy((char *)dispatch + own, (const char *)recorded + own, size - own);
     dispatch->label = label;
+    dispatch->uses = uses;
     return dispatch;
 }
 
 static obm_phase *expand(const obm_command *command, uint32_t count, obm_recording *recording, obm_phase *phase,
-                         const char *label) {
+                         const char *label, const obm_use *uses) {
     for (const obm_command *end = command + count; command < end; command++) {
         if (command->barrier) phase = NULL;
         if (command->dispatch == NULL) continue;
         if (phase == NULL) phase = obm_recording_add_phase(recording, OBM_PHASE_DISPATCHES);
-        obm_dispatch *dispatch = copy(command->dispatch, recording, label);
+        obm_dispatch *dispatch = copy(command->dispatch, recording, label, uses);
         if (phase == NULL || dispatch == NULL) {
             obm_recording_fail_for_memory(recording);
             return NULL;
@@ -34,8 +36,9 @@ static obm_phase *expand(const obm_command *command, uint32_t count, obm_recordi
 }
 
 obm_phase *obm_commands_execute(obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
-                                obm_phase *phase, const char *label) {
-    if (!recording->executor->takes_commands) return expand(commands->list + first, count, recording, phase, label);
+                                obm_phase *phase, const char *label, const obm_use *uses) {
+    if (!recording->executor->takes_commands)
+        return expand(commands->list + first, count, recording, phase, label, uses);
     obm_phase *own = obm_recording_add_phase(recording, OBM_PHASE_COMMANDS);
     if (own == NULL) {
         obm_recording_fail_for_memory(recording);

@@ -22,9 +22,9 @@ struct obm_commands {
 
 // Lets a recording execute `count` commands from `first` on. If the executor takes commands, they are a phase of their
 // own. Else their dispatches are copied into the recording: they begin in `phase`, if it is not NULL, and each barrier
-// opens a phase; `label` is theirs. Returns the phase that a dispatch after them may share, or NULL. When there is no
+// opens a phase; `label` and `uses` are theirs. Returns the phase that a dispatch after them may share, or NULL. When there is no
 // memory left, the recording fails.
 obm_phase *obm_commands_execute(obm_commands *commands, uint32_t first, uint32_t count, obm_recording *recording,
-                                obm_phase *phase, const char *label);
+                                obm_phase *phase, const char *label, const obm_use *uses);
 
 #endif

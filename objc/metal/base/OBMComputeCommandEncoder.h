@@ -14,6 +14,7 @@
     obm_phase *_phase;           // that the next dispatch joins; NULL: it opens one
     NSMutableArray *_groups;     // open debug groups
     const char *_dispatchLabel;  // in the arena
+    const obm_use *_uses;        // likewise, the latest first
     obm_binding_table _table;
     obm_bound _buffers[METALLIB_MAX_BUFFERS];  // the table's
 }

@@ -162,6 +162,7 @@ static obm_dispatch *addDispatch(OBMComputeCommandEncoder *self, NSString *metho
         [self misuseOfBindingsFor:method];
     }
     dispatch->label = self->_dispatchLabel;
+    dispatch->uses = self->_uses;
     obm_phase_append(self->_phase, dispatch);
     if (self->_dispatchType == MTLDispatchTypeSerial) self->_phase = NULL;
     return dispatch;
@@ -224,7 +225,7 @@ static void encode(OBMComputeCommandEncoder *self, const OBMSizes *sizes, NSStri
     if ([buffer lacksMemory]) [self failForMemory];
     if (_retains) [_commandBuffer keep:buffer];
     _phase = obm_commands_execute(&buffer->_commands, (uint32_t)executionRange.location,
-                                  (uint32_t)executionRange.length, _recording, _phase, _dispatchLabel);
+                                  (uint32_t)executionRange.length, _recording, _phase, _dispatchLabel, _uses);
     if (_dispatchType == MTLDispatchTypeSerial) _phase = NULL;
 }
 
@@ -255,6 +256,15 @@ static void encode(OBMComputeCommandEncoder *self, const OBMSizes *sizes, NSStri
         [self misuseIn:@"useResources" format:@"usage 0x%lx neither reads nor writes", (unsigned long)usage];
     }
     for (NSUInteger i = 0; _retains && i < count; i++) [_commandBuffer keep:resources[i]];
+    for (NSUInteger i = 0; i < count; i++) {
+        obm_use *use = obm_arena_take(&_recording->arena, sizeof *use);
+        if (use == NULL) {
+            [self failForMemory];
+            return;
+        }
+        *use = (obm_use){_uses, &((OBMBuffer *)resources[i])->_memory, (usage & MTLResourceUsageWrite) != 0};
+        _uses = use;
+    }
 }
 
 - (void)useResource:(id<MTLResource>)resource usage:(MTLResourceUsage)usage {

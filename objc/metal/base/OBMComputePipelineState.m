@@ -71,8 +71,9 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
 
 - (MTLComputePipelineReflection *)reflection {
     NSMutableArray *bindings = [NSMutableArray array];
+    const metallib_slots *slots = [_function slots];
     for (uint32_t i = 0; i < _kernel.signature->argument_count; i++) {
-        OBMBinding *binding = [OBMBinding newBindingWithArgument:&_kernel.signature->arguments[i]];
+        OBMBinding *binding = [OBMBinding newBindingWithArgument:&_kernel.signature->arguments[i] slots:slots];
         [bindings addObject:binding];
         [binding release];
     }

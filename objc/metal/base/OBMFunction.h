@@ -20,6 +20,9 @@
 
 - (const metallib_function *)function;
 
+// Those of its argument buffers; NULL: it has none.
+- (const metallib_slots *)slots;
+
 // As metallib_launch has them; NULL: none.
 - (const void *const *)constantValues;
 

@@ -3,6 +3,7 @@
 #import <stdlib.h>
 #import <string.h>
 
+#import "OBMArgumentEncoder.h"
 #import "OBMError.h"
 #import "OBMLibrary.h"
 #import "metal/api/MTLFunctionConstantPrivate.h"
@@ -74,6 +75,12 @@
     return ![self failForMissing:error];
 }
 
+- (const metallib_slots *)slots {
+    return [_library slotsOfFunction:_function];
+}
+- (id<MTLArgumentEncoder>)newArgumentEncoderWithBufferIndex:(NSUInteger)bufferIndex {
+    return [[OBMArgumentEncoder alloc] initWithFunction:self index:bufferIndex];
+}
 - (const void *const *)constantValues {
     return _values;
 }

@@ -11,6 +11,7 @@
     OBMDevice *_device;
     void *_handle;  // of dlopen
     const metallib *_library;
+    const metallib_slots *const *_slots;  // of functions that have argument buffers; NULL: none has
 }
 
 // Opens the first of the device's object names that the folder has. nil and an error if the folder is missing, has
@@ -22,6 +23,9 @@
               source:(NSString *)source
              options:(MTLCompileOptions *)options
                error:(NSError **)error;
+
+// NULL: it has no argument buffers.
+- (const metallib_slots *)slotsOfFunction:(const metallib_function *)function;
 
 // A device may do these in its own way, in a class of its own. The first says whether the object itself has the code of
 // its functions. The second is called once, when the object is open and its tables are found right; NO when there is no

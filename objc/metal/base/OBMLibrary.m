@@ -1,6 +1,7 @@
 #import "OBMLibrary.h"
 
 #import <dlfcn.h>
+#import <string.h>
 #import <sys/stat.h>
 
 #import "OBMCompiler.h"
@@ -57,6 +58,7 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
         return NO;
     }
     const char *problem = obm_metallib_problem(_library, [self hasEntries]);
+    _slots = dlsym(_handle, "ob_metallib_slots");
     if (problem == NULL) return YES;
     OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: damaged, it has %s; compile it again",
                 path, problem);
@@ -92,6 +94,13 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
     if (_handle != NULL) dlclose(_handle);
     [_device release];
     [super dealloc];
+}
+
+- (const metallib_slots *)slotsOfFunction:(const metallib_function *)function {
+    for (const metallib_slots *const *slots = _slots; slots != NULL && *slots != NULL; slots++) {
+        if (strcmp((*slots)->function, function->signature.name) == 0) return *slots;
+    }
+    return NULL;
 }
 
 - (BOOL)hasEntries {

@@ -61,7 +61,7 @@ bool obm_phase_resolve(obm_recording *recording, obm_phase *phase) {
     for (obm_dispatch *dispatch = phase->first; dispatch != NULL; dispatch = dispatch->next) {
         uint32_t counts[3];
         if (dispatch->indirect == NULL) continue;
-        memcpy(counts, dispatch->indirect->bytes + dispatch->indirect_offset, sizeof counts);
+        obm_indirect_counts(dispatch, counts);
         if (!obm_dispatch_resolve(recording, dispatch, counts)) return false;
     }
     return true;

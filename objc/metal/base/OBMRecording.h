@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "OBMArena.h"
 #include "OBMAtomic.h"
@@ -35,6 +36,13 @@ typedef struct obm_binding {
     size_t length;             // bytes that are meant
 } obm_binding;
 
+// Memory that a dispatch may reach by an address in an argument buffer, as useResource: names it.
+typedef struct obm_use {
+    const struct obm_use *next;
+    const obm_memory *memory;
+    bool writes;
+} obm_use;
+
 typedef struct obm_dispatch {
     struct obm_dispatch *next;
     const obm_kernel *kernel;
@@ -43,7 +51,8 @@ typedef struct obm_dispatch {
     const uint32_t *threadgroup_lengths;  // bytes by [[threadgroup(n)]]: the kernel's threadgroup_slots of them
     const obm_memory *indirect;  // has three counts of threadgroups when the phase starts; NULL: launch has them
     size_t indirect_offset;
-    const char *label;  // of the innermost debug group, else of the encoder, else NULL
+    const obm_use *uses;  // NULL: none
+    const char *label;    // of the innermost debug group, else of the encoder, else NULL
 } obm_dispatch;
 
 // A copy of `size` bytes, or a fill with `value` where there is no source.
@@ -172,6 +181,11 @@ void obm_recording_fail_for_memory(obm_recording *recording);
 // For executors, when a phase starts: reads the sizes of its indirect dispatches. False, and the recording fails, if
 // one is too large.
 bool obm_phase_resolve(obm_recording *recording, obm_phase *phase);
+
+// The counts of one dispatch, from the host's view of its memory.
+static inline void obm_indirect_counts(const obm_dispatch *dispatch, uint32_t counts[3]) {
+    memcpy(counts, dispatch->indirect->bytes + dispatch->indirect_offset, 3 * sizeof *counts);
+}
 
 // The same for one dispatch, whose three counts of threadgroups were read already.
 bool obm_dispatch_resolve(obm_recording *recording, obm_dispatch *dispatch, const uint32_t counts[3]);

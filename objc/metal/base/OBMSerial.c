@@ -41,6 +41,11 @@ static void look_again(void *context) {
     if (obm_order_alive(&serial->order)) start(serial, obm_order_next(&serial->order));
 }
 
+static bool resolve(const obm_serial *serial, obm_recording *recording, obm_phase *phase) {
+    if (!phase->indirect || serial->work.resolve == NULL) return obm_phase_resolve(recording, phase);
+    return serial->work.resolve(serial->work.context, recording, phase);
+}
+
 // Runs a recording to its end, or until it waits for an event.
 static void run(obm_serial *serial, obm_recording *recording) {
     bool fresh = recording->blocked_on == NULL;
@@ -57,7 +62,7 @@ static void run(obm_serial *serial, obm_recording *recording) {
             return;
         } else if (phase->kind == OBM_PHASE_BLIT) {
             obm_blit_run(phase->blit, 0, phase->blit->size);
-        } else if (obm_phase_resolve(recording, phase)) {
+        } else if (resolve(serial, recording, phase)) {
             serial->work.run(serial->work.context, recording, phase);
         } else {
             break;

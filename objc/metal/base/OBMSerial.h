@@ -15,6 +15,9 @@ typedef struct obm_serial_work {
     // A recording begins, before its first phase.
     void (*begin)(void *context, obm_recording *recording);
 
+    // A phase has indirect dispatches: reads their sizes, as obm_phase_resolve does, which is called where this is NULL.
+    bool (*resolve)(void *context, obm_recording *recording, obm_phase *phase);
+
     // Runs the dispatches of a phase, whose sizes are known, or its commands. What goes wrong fails the recording.
     void (*run)(void *context, obm_recording *recording, const obm_phase *phase);
 

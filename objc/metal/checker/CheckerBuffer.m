@@ -28,6 +28,11 @@
     return [self initWithDevice:device watched:check_memory_new(length, memory) options:options];
 }
 
+// With nothing near it, so that a kernel which goes beyond the buffer meets no other.
+- (uint64_t)gpuAddress {
+    return (uint64_t)(uintptr_t)check_memory_apart(_memory.own);
+}
+
 - (void)dealloc {
     if (_memory.own != NULL) {
         [(CheckerDevice *)_device forget:_memory.own];

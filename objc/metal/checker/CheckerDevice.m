@@ -26,6 +26,7 @@ OBMDevice *CheckerNewDevice(void) { return [[CheckerDevice alloc] init]; }
 
 - (void)dealloc {
     obm_serial_destroy(_executor);
+    checker_context_clear(&_context);
     check_state_free(_context.state);
     [super dealloc];
 }

@@ -9,7 +9,11 @@
 typedef struct checker_context {
     check_state *state;
     uint64_t command_buffer;  // the number of the one that runs
+    check_binding *bindings;  // of the dispatch that runs
+    size_t room;
 } checker_context;
+
+void checker_context_clear(checker_context *context);
 
 // NULL when there is no memory left.
 obm_serial *checker_executor_create(checker_context *context);

@@ -158,7 +158,7 @@ static NSString *position(const uint32_t at[3]) {
         BOOL group = [[_details objectForKey:@"space"] isEqualToString:@"threadgroup"];
         [out appendFormat:@", '%@'", name];
         if (index != nil) [out appendFormat:@" at %@ index %@", group ? @"threadgroup" : @"buffer", index];
-        else [out appendString:@" in threadgroup memory"];
+        else if (group) [out appendString:@" in threadgroup memory"];
         if ([_details objectForKey:@"size"] != nil)
             [out appendFormat:@", %@ bytes at offset %@ of %@", [_details objectForKey:@"size"],
                               [_details objectForKey:@"offset"], [_details objectForKey:@"length"]];

@@ -16,7 +16,12 @@
     _codes = calloc(_library->function_count + 1, sizeof *_codes);
     if (_codes == NULL || dladdr(_library, &object) == 0) return NO;
     for (uint32_t i = 0; i < _library->function_count; i++)
-        _codes[i] = (check_code){_library->functions[i].entry, object.dli_fname, object.dli_fbase, loops, turns};
+        _codes[i] = (check_code){.entry = _library->functions[i].entry,
+                                 .library = object.dli_fname,
+                                 .base = object.dli_fbase,
+                                 .loops = loops,
+                                 .turns = turns,
+                                 .slots = [self slotsOfFunction:&_library->functions[i]]};
     return YES;
 }
 

@@ -98,4 +98,19 @@ STRICT_TEXTURE(depthcube_array, T, sample)
 #undef STRICT_TEXTURE
 #undef STRICT_METHOD
 
+// What only fragment functions call.
+METAL_FUNC void discard_fragment() {}
+template <typename T>
+METAL_FUNC T dfdx(T) {
+    return T{};
+}
+template <typename T>
+METAL_FUNC T dfdy(T) {
+    return T{};
+}
+template <typename T>
+METAL_FUNC T fwidth(T) {
+    return T{};
+}
+
 }  // namespace metal

@@ -38,23 +38,34 @@ static check_finding access_finding(check_state *state, check_kind kind, const p
     return finding;
 }
 
-// False where no argument or variable has the address in its window.
+// Says where an address is that lies `at` bytes from what is bound.
+static void set_place(place *where, const check_binding *binding, ptrdiff_t at) {
+    where->at = at;
+    where->shadow = binding->memory;
+    where->offset = binding->offset + (size_t)at;
+    where->length = binding->length;
+    where->writable = binding->writes;
+    where->space = CHECK_DEVICE;
+    where->name = binding->name;
+    where->index = binding->index == CHECK_NO_INDEX ? -1 : (int32_t)binding->index;
+}
+
+static bool find_reached(const check_state *state, uintptr_t address, place *where) {
+    const check_binding *binding = check_reached(state->dispatch, address);
+    if (binding != NULL) set_place(where, binding, (ptrdiff_t)(address - (uintptr_t)binding->memory->apart));
+    return binding != NULL;
+}
+
+// False where no argument or variable has the address in its window, and no argument buffer points there.
 static bool find_place(check_state *state, uintptr_t address, place *where) {
     where->address = (const void *)address;
     size_t from = address - (uintptr_t)state->windows.base;
-    if (from >= (size_t)state->windows.count << CHECK_WINDOW_BITS) return false;
+    if (from >= (size_t)state->windows.count << CHECK_WINDOW_BITS) return find_reached(state, address, where);
     size_t window = from >> CHECK_WINDOW_BITS;
     if (window < METALLIB_MAX_BUFFERS) {
         if (state->slots[window] < 0) return false;
         const check_binding *binding = &state->dispatch->bindings[state->slots[window]];
-        where->at = (ptrdiff_t)(address - (uintptr_t)state->addresses[window]);
-        where->shadow = binding->memory;
-        where->offset = binding->offset + (size_t)where->at;
-        where->length = binding->length;
-        where->writable = binding->argument->access != METALLIB_READ;
-        where->space = CHECK_DEVICE;
-        where->name = binding->argument->name;
-        where->index = (int32_t)binding->argument->index;
+        set_place(where, binding, (ptrdiff_t)(address - (uintptr_t)state->addresses[window]));
         return true;
     }
     check_group *group = state->running->group;
@@ -82,7 +93,7 @@ static __attribute__((noinline)) void wild(check_state *state, const void *addre
     finding.here.pc = pc;
     finding.here.write = (flags & METALLIB_ACCESS_WRITE) != 0;
     finding.size = size;
-    snprintf(finding.text, sizeof finding.text, "the address %p belongs to nothing that is bound", address);
+    check_explain_wild(state->dispatch, &finding, address);
     check_findings_add(&state->findings, &finding);
     check_stop(state);
 }
@@ -116,7 +127,7 @@ static inline bool is_before(const check_state *state, const check_record *recor
     if (record->segment < state->phase_segment) return true;
     if (record->segment != now->segment) {
         if (record->segment >= state->run_segment) return check_heard_of(state->running->group, record);
-        return record->segment >= state->dispatch_segment;
+        return record->segment >= state->dispatch_segment || record->segment == state->dispatch->counts_segment;
     }
     if (record->thread == now->thread || record->epoch != now->epoch) return true;
     return record->thread / CHECK_WIDTH == now->thread / CHECK_WIDTH && record->step != now->step;
@@ -159,8 +170,27 @@ static inline void remember_write(check_cell *cell, const check_record *now) {
     }
 }
 
-static inline void check_cell_access(check_state *state, check_cell *cell, uint8_t *written, const check_record *now,
-                                     const place *where, uint32_t size, uint32_t flags) {
+// A read of what nothing wrote is told once. A trial puts other values there.
+static inline void check_unwritten(check_state *state, size_t at, const check_record *now, const place *where,
+                                   uint32_t size, uint32_t flags) {
+    uint8_t *written = &where->shadow->written[at / CELL];
+    if (__builtin_expect(state->trial.on, 0)) {
+        uint8_t unwritten = now->mask & (uint8_t)(~*written | *written >> CHECK_TOLD);
+        // The cell may begin before what is accessed.
+        char *bytes = (char *)(uintptr_t)where->address + (ptrdiff_t)(at - where->offset);
+        if (unwritten != 0) check_trial_read(state, bytes, unwritten, now->pc);
+    } else if ((now->mask & ~*written) != 0) {
+        check_note_unwritten(state, now->pc);
+        report(state, CHECK_UNINITIALISED, where, size, flags & ~METALLIB_ACCESS_WRITE, now->pc, NULL, false);
+        *written |= (uint8_t)(now->mask & ~*written) << CHECK_TOLD | now->mask;
+    }
+}
+
+// `at` is where the cell begins.
+static inline void check_cell_access(check_state *state, size_t at, const check_record *now, const place *where,
+                                     uint32_t size, uint32_t flags) {
+    check_cell *cell = &where->shadow->cells[at / CELL];
+    uint8_t *written = &where->shadow->written[at / CELL];
     bool writes = (flags & METALLIB_ACCESS_WRITE) != 0;
     for (int i = 0; i < 2; i++) {
         if (conflicts(state, &cell->writes[i], now)) {
@@ -174,12 +204,9 @@ static inline void check_cell_access(check_state *state, check_cell *cell, uint8
             memset(&cell->reads[i], 0, sizeof cell->reads[i]);
         }
     }
-    if ((flags & METALLIB_ACCESS_READ) != 0 && (now->mask & ~*written) != 0) {
-        report(state, CHECK_UNINITIALISED, where, size, flags & ~METALLIB_ACCESS_WRITE, now->pc, NULL, false);
-        *written |= now->mask;
-    }
+    if ((flags & METALLIB_ACCESS_READ) != 0) check_unwritten(state, at, now, where, size, flags);
     if (writes) {
-        *written |= now->mask;
+        *written = (*written | now->mask) & (uint8_t)~(now->mask << CHECK_TOLD);
         remember_write(cell, now);
     } else {
         remember_read(state, cell, now);
@@ -199,7 +226,7 @@ static void watch(check_state *state, const place *where, uint32_t size, uint32_
     while (at < end) {
         size_t cell = at / CELL, stop = (cell + 1) * CELL < end ? (cell + 1) * CELL : end;
         now.mask = (uint8_t)(((1u << (stop - at)) - 1) << at % CELL);
-        check_cell_access(state, &where->shadow->cells[cell], &where->shadow->written[cell], &now, where, size, flags);
+        check_cell_access(state, cell * CELL, &now, where, size, flags);
         at = stop;
     }
 }
@@ -251,6 +278,7 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
         outside(state, &where, size, flags, offset);
     if (!where.writable && (flags & METALLIB_ACCESS_WRITE) != 0)
         report(state, CHECK_READ_ONLY, &where, size, flags, offset, NULL, false);
+    if (state->trial.on) check_trial_access(state, address, flags, offset);
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
     if (flags & METALLIB_ACCESS_ATOMIC) {
         check_atomic(state, (uintptr_t)address, flags);

@@ -49,8 +49,20 @@ static void add(check_findings *findings, const check_finding *finding) {
 }
 
 void check_findings_add(check_findings *findings, const check_finding *finding) {
+    if (findings->quiet) return;
     pthread_mutex_lock(&findings->lock);
     add(findings, finding);
+    pthread_mutex_unlock(&findings->lock);
+}
+
+void check_findings_grade(check_findings *findings, const void *owner, uint32_t pc, bool idle) {
+    pthread_mutex_lock(&findings->lock);
+    for (size_t i = 0; i < findings->count; i++) {
+        check_finding *finding = &findings->list[i];
+        if (finding->kind != CHECK_UNINITIALISED || finding->owner != owner || finding->here.pc != pc) continue;
+        finding->idle = idle && (finding->idle || !finding->graded);
+        finding->graded = true;
+    }
     pthread_mutex_unlock(&findings->lock);
 }
 
@@ -125,7 +137,7 @@ const char *check_kind_name(check_kind kind) {
 
 bool check_warns(const check_finding *finding) {
     if (finding->kind == CHECK_RACE && finding->lanes && !finding->alone) return true;
-    return finding->same_value || finding->kind == CHECK_NAN || finding->kind == CHECK_INACTIVE_LANE;
+    return finding->same_value || finding->idle || finding->kind == CHECK_NAN || finding->kind == CHECK_INACTIVE_LANE;
 }
 
 // [device or threadgroup memory][threads of different simdgroups, of one, of the only one]
@@ -151,8 +163,13 @@ static const char *remedy_of_race(const check_finding *finding) {
 const char *check_remedy(const check_finding *finding) {
     switch (finding->kind) {
     case CHECK_OUT_OF_BOUNDS:
+        if (finding->pointer == CHECK_NULL) return "set the pointer, or ask for null first";
+        if (finding->pointer == CHECK_NOT_USED)
+            return "call useResource for the buffer before the dispatch, and keep it until the command buffer is done";
+        if (finding->pointer == CHECK_COUNTS) return "limit the counts where they are written";
         return "guard the index, or bind more";
     case CHECK_UNINITIALISED:
+        if (finding->idle) return "leave the read out, or write the value first: so far nothing depends on it";
         return "write it first, and put a barrier between where another thread does";
     case CHECK_RACE:
         return remedy_of_race(finding);

@@ -25,6 +25,8 @@ typedef enum {
     CHECK_KINDS,
 } check_kind;
 
+enum { CHECK_NULL = 1, CHECK_NOT_USED, CHECK_COUNTS };
+
 // One of the two accesses, or the only one.
 typedef struct check_side {
     const char *kernel, *label, *library;  // of the dispatch; NULL where there is no such side
@@ -39,16 +41,18 @@ typedef struct check_side {
 typedef struct check_finding {
     check_kind kind;
     check_side here, there;
-    char name[64];     // of the argument or variable
-    int32_t index;     // of its slot; -1: a threadgroup variable or none
-    bool threadgroup;  // memory
-    bool lanes;        // both sides, every time, are lanes of one simdgroup
-    bool alone;        // that is the only one of its threadgroup
-    bool same_value;   // both sides, every time, write the value that is there
-    uint64_t offset;   // bytes from the start of what is bound
-    uint64_t length;   // bytes bound
-    uint32_t size;     // bytes accessed
-    char text[192];    // what else there is to say
+    char name[64];      // of the argument or variable
+    int32_t index;      // of its slot; -1: a threadgroup variable or none
+    bool threadgroup;   // memory
+    bool lanes;         // both sides, every time, are lanes of one simdgroup
+    bool alone;         // that is the only one of its threadgroup
+    int pointer;        // what is wrong with one that an access went through, or with counts: CHECK_NULL and so on
+    bool graded, idle;  // a read of what nothing wrote was tried with other values; nothing depends on them, every time
+    bool same_value;    // both sides, every time, write the value that is there
+    uint64_t offset;    // bytes from the start of what is bound
+    uint64_t length;    // bytes bound
+    uint32_t size;      // bytes accessed
+    char text[192];     // what else there is to say
     uint64_t count;
     const void *owner;  // the command buffer
 } check_finding;
@@ -56,12 +60,16 @@ typedef struct check_finding {
 typedef struct check_findings {
     check_finding *list;
     size_t count, room;
+    bool quiet;            // none is added for now
     bool lost;             // there was no memory for a finding, or to look for one
     pthread_mutex_t lock;  // one command buffer may run while another's are taken
 } check_findings;
 
 // Adds a finding, or counts an equal one up.
 void check_findings_add(check_findings *findings, const check_finding *finding);
+
+// Says of reads of what nothing wrote, at a place in the code, whether nothing depends on the value.
+void check_findings_grade(check_findings *findings, const void *owner, uint32_t pc, bool idle);
 
 bool check_findings_any(check_findings *findings, const void *owner);
 

@@ -54,8 +54,32 @@ check_memory *check_memory_new(size_t length, void *host) {
     return memory;
 }
 
+static char *window_of(const check_memory *memory) {
+    return __atomic_load_n(&memory->apart, __ATOMIC_ACQUIRE) - ((size_t)1 << (CHECK_WINDOW_BITS - 1));
+}
+
+char *check_memory_apart(check_memory *memory) {
+    char *apart = __atomic_load_n(&memory->apart, __ATOMIC_ACQUIRE), *before = NULL;
+    if (apart != NULL) return apart;
+    size_t window = (size_t)1 << CHECK_WINDOW_BITS;
+    char *base = mmap(NULL, window, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    apart =
+        mmap(base + window / 2, memory->pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory->file, 0);
+    if (apart != MAP_FAILED &&
+        __atomic_compare_exchange_n(&memory->apart, &before, apart, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return apart;
+    munmap(base, window);
+    return before;  // of a thread that was faster
+}
+
+bool check_memory_is_near(const check_memory *memory, uint64_t address) {
+    return memory->apart != NULL && address - (uint64_t)(uintptr_t)window_of(memory) < (uint64_t)1 << CHECK_WINDOW_BITS;
+}
+
 void check_memory_free(check_memory *memory) {
     if (memory == NULL) return;
+    if (memory->apart != NULL) munmap(window_of(memory), (size_t)1 << CHECK_WINDOW_BITS);
     char *view = memory->mirror != NULL ? memory->mirror : memory->bytes;
     if (memory->file >= 0 && view != NULL) munmap(view, memory->pages * PAGE);
     if (memory->file >= 0) close(memory->file);
@@ -76,7 +100,8 @@ static void look_at(check_memory *memory, size_t page, bool by_host) {
         memory->touched[page] = WHOLE;
     } else if (by_host) {
         for (size_t at = begin; at < end; at++) {
-            if (memory->bytes[at] != 0) memory->written[at / CELL] |= (uint8_t)(1 << at % CELL);
+            uint8_t *written = &memory->written[at / CELL], bit = (uint8_t)(1 << at % CELL);
+            if (memory->bytes[at] != 0) *written = (*written | bit) & (uint8_t)~(bit << CHECK_TOLD);
         }
     }
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 enum { CHECK_DEVICE, CHECK_THREADGROUP, CHECK_SPACES };
+enum { CHECK_TOLD = 4 };  // a finding told that they were read and never written
 
 // An access as the cells remember it; all zero: none.
 typedef struct check_record {
@@ -36,9 +37,10 @@ typedef struct check_memory {
     size_t shadowed;  // bytes that there are cells for
     int file;         // that the pages belong to; -1: they have none
     check_cell *cells;
-    uint8_t *written;  // a bit for each of four bytes
+    uint8_t *written;  // a bit for each of four bytes; and CHECK_TOLD higher, one for bytes that only count as written
     uint8_t *touched;  // what is known of each page; 0: it had no memory when last looked at
     size_t pages;
+    char *apart;    // its address in argument buffers, with nothing near it; NULL: nobody has asked
     uint64_t seen;  // the command buffer that has taken over what the host wrote
 } check_memory;
 
@@ -46,6 +48,17 @@ typedef struct check_memory {
 // caller's, all of it written.
 check_memory *check_memory_new(size_t length, void *host);
 void check_memory_free(check_memory *memory);
+
+// The address by which argument buffers reach it, the same each time; NULL when it cannot be mapped. Any thread may ask.
+char *check_memory_apart(check_memory *memory);
+
+// Whether an address is in the window around that one.
+bool check_memory_is_near(const check_memory *memory, uint64_t address);
+
+// What kernels see of it, from the host.
+static inline char *check_memory_view(const check_memory *memory) {
+    return memory->mirror != NULL ? memory->mirror : memory->bytes;
+}
 
 // Cells for memory without pages of its own, such as a threadgroup's.
 bool check_memory_shadow(check_memory *memory, size_t length);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "CheckOutputs.h"
 #include "CheckState.h"
 
 enum { FLOAT = 3, HALF = 16, BFLOAT = 121, LARGEST_CELLS = 1 << 20 };
@@ -98,6 +99,11 @@ check_finding check_finding_here(check_state *state, check_kind kind) {
     return finding;
 }
 
+void check_name_finding(check_finding *finding, const check_binding *binding) {
+    snprintf(finding->name, sizeof finding->name, "%s", binding->name);
+    finding->index = binding->index == CHECK_NO_INDEX ? -1 : (int32_t)binding->index;
+}
+
 // Threadgroup memory
 
 check_variable *check_add_variable(check_state *state, check_group *group, const char *name, uint32_t size,
@@ -171,27 +177,24 @@ static uint32_t scalar_of(uint32_t type) { return type < HALF ? FLOAT : type < B
 static ptrdiff_t find_value(const check_state *state, uint32_t number, bool own,
                             bool (*wanted)(const char *, uint32_t)) {
     const check_binding *binding = &state->dispatch->bindings[number];
-    uint32_t size = float_size(binding->argument->type);
+    uint32_t size = float_size(binding->type);
     if (size == 0 || binding->memory == NULL) return -1;
-    const char *view = binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes;
+    const char *view = check_memory_view(binding->memory);
     for (size_t at = binding->offset; at + size <= binding->offset + binding->length; at += size) {
         const check_cell *cell = &binding->memory->cells[at / 4];
         bool there = own ? cell->writes[0].segment >= state->run_segment : binding->memory->written[at / 4] != 0;
-        if (there && wanted(view + at, scalar_of(binding->argument->type))) return (ptrdiff_t)(at - binding->offset);
+        if (there && wanted(view + at, scalar_of(binding->type))) return (ptrdiff_t)(at - binding->offset);
     }
     return -1;
 }
 
 static bool is_not_finite(const char *bytes, uint32_t type) { return !is_finite(bytes, type); }
 
-static bool is_output(const check_binding *binding) {
-    return binding->argument->access != METALLIB_READ && binding->memory != NULL;
-}
-
 // Whether an argument of the kind asked for holds what is not finite.
 static bool holds_odd(const check_state *state, bool outputs) {
     for (uint32_t i = 0; i < state->dispatch->binding_count; i++) {
-        if (is_output(&state->dispatch->bindings[i]) == outputs && find_value(state, i, false, is_not_finite) >= 0)
+        if (check_is_output(&state->dispatch->bindings[i]) == outputs &&
+            find_value(state, i, false, is_not_finite) >= 0)
             return true;
     }
     return false;
@@ -201,8 +204,7 @@ static bool holds_odd(const check_state *state, bool outputs) {
 static void look_for_nan(check_state *state, bool odd) {
     const check_dispatch *dispatch = state->dispatch;
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        ptrdiff_t at =
-            dispatch->bindings[i].argument->access == METALLIB_READ ? -1 : find_value(state, i, true, is_nan);
+        ptrdiff_t at = dispatch->bindings[i].writes ? find_value(state, i, true, is_nan) : -1;
         if (at < 0) continue;
         if (odd || holds_odd(state, false)) return;
         const check_binding *binding = &dispatch->bindings[i];
@@ -210,11 +212,10 @@ static void look_for_nan(check_state *state, bool odd) {
         check_finding finding = check_finding_here(state, CHECK_NAN);
         check_side_of_record(&finding.here, state, record);
         finding.here.write = true;
-        snprintf(finding.name, sizeof finding.name, "%s", binding->argument->name);
-        finding.index = (int32_t)binding->argument->index;
+        check_name_finding(&finding, binding);
         finding.offset = (uint64_t)at;
         finding.length = binding->length;
-        finding.size = float_size(binding->argument->type);
+        finding.size = float_size(binding->type);
         check_findings_add(&state->findings, &finding);
         return;
     }
@@ -231,7 +232,7 @@ void check_begin_phase(check_state *state) {
     state->past_count = 0;
 }
 
-static bool note_past(check_state *state) {
+bool check_note_past(check_state *state, uint32_t first, const uint32_t threadgroups[3], const uint32_t threads[3]) {
     if (state->past_count == state->past_room) {
         size_t room = state->past_room == 0 ? 64 : 2 * state->past_room;
         check_past *past = realloc(state->past, room * sizeof *past);
@@ -244,21 +245,21 @@ static bool note_past(check_state *state) {
     }
     check_past *past = &state->past[state->past_count++];
     const check_dispatch *dispatch = state->dispatch;
-    *past = (check_past){.first = state->run_segment,
+    *past = (check_past){.first = first,
                          .kernel = dispatch->signature->name,
                          .label = dispatch->recorded->label,
                          .library = dispatch->code->library};
-    memcpy(past->threadgroups, state->launch->threadgroups, sizeof past->threadgroups);
-    memcpy(past->threads, state->launch->threads, sizeof past->threads);
+    memcpy(past->threadgroups, threadgroups, sizeof past->threadgroups);
+    memcpy(past->threads, threads, sizeof past->threads);
     return true;
 }
 
 static bool place_bindings(check_state *state, void **buffers) {
     const check_dispatch *dispatch = state->dispatch;
     memset(state->slots, -1, sizeof state->slots);
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
+    for (uint32_t i = 0; i < dispatch->argument_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
-        uint32_t index = binding->argument->index;
+        uint32_t index = binding->index;
         if (binding->memory == NULL) {
             state->addresses[index] = check_windows_fill(&state->windows, index, binding->length);
             if (state->addresses[index] != NULL) memcpy(state->addresses[index], binding->bytes, binding->length);
@@ -271,62 +272,22 @@ static bool place_bindings(check_state *state, void **buffers) {
         state->slots[index] = (int8_t)i;
         buffers[index] = state->addresses[index];
     }
+    for (uint32_t i = dispatch->argument_count; i < dispatch->binding_count; i++)
+        check_memory_take_over(dispatch->bindings[i].memory, dispatch->command_buffer);
     return true;
 }
 
-// Copies the contents of the writable bindings, one after another.
-static size_t copy_written(const check_dispatch *dispatch, char *copy, bool back) {
-    size_t total = 0;
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        const check_binding *binding = &dispatch->bindings[i];
-        if (!is_output(binding)) continue;
-        char *view =
-            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
-        if (copy != NULL && back) memcpy(view, copy + total, binding->length);
-        else if (copy != NULL) memcpy(copy + total, view, binding->length);
-        total += binding->length;
-    }
-    return total;
-}
-
-static void report_difference(check_state *state, const char *first, uint32_t order) {
-    const check_dispatch *dispatch = state->dispatch;
-    size_t at = 0;
-    for (uint32_t i = 0; i < dispatch->binding_count; i++) {
-        const check_binding *binding = &dispatch->bindings[i];
-        if (!is_output(binding)) continue;
-        const char *view =
-            (binding->memory->mirror != NULL ? binding->memory->mirror : binding->memory->bytes) + binding->offset;
-        size_t k = 0;
-        while (k < binding->length && first[at + k] == view[k]) k++;
-        if (k < binding->length) {
-            const check_record *record = &binding->memory->cells[(binding->offset + k) / 4].writes[0];
-            if (record->segment == 0 && check_findings_any(&state->findings, dispatch->owner))
-                return;  // a race is what explains it
-            check_finding finding = check_finding_here(state, CHECK_ORDER_DEPENDENT);
-            check_side_of_record(&finding.here, state, record);
-            finding.here.write = true;
-            snprintf(finding.name, sizeof finding.name, "%s", binding->argument->name);
-            finding.index = (int32_t)binding->argument->index;
-            finding.offset = k;
-            finding.length = binding->length;
-            snprintf(finding.text, sizeof finding.text, "order %u of its threads gives another result than the first",
-                     order);
-            check_findings_add(&state->findings, &finding);
-            return;
-        }
-        at += binding->length;
-    }
-}
-
-static bool run_order(check_state *state, uint32_t order) {
+bool check_run_order(check_state *state, uint32_t number) {
+    // The first order is a random one; those by place come next.
+    static const uint32_t begin[3] = {2, CHECK_FIRST_COME, CHECK_LAST_COME};
+    uint32_t order = number < 3 ? begin[number] : number;
     state->order = order;
     state->random = 0x9E3779B97F4A7C15ull * (order + 1);
     state->run_segment = state->next_segment;
     state->message_count = 0;
     state->next_segment += state->group_count;
     state->running = NULL;
-    if (!note_past(state)) return false;
+    if (!check_note_past(state, state->run_segment, state->launch->threadgroups, state->launch->threads)) return false;
     check_run_threads(state);
     state->running = NULL;
     return !state->failed;
@@ -334,30 +295,29 @@ static bool run_order(check_state *state, uint32_t order) {
 
 // Each order starts from the same memory; the last one's result stays.
 static bool run_orders(check_state *state) {
-    size_t length = copy_written(state->dispatch, NULL, false);
-    char *before = NULL, *first = NULL;
-    bool done = true;
-    if (state->schedules > 1) {
-        before = malloc(length + 1);
-        first = malloc(length + 1);
-        if (before != NULL && first != NULL) copy_written(state->dispatch, before, false);
-        else check_findings_lose(&state->findings);
+    check_outputs before = {0}, first = {0};
+    bool several = state->schedules > 1, done = true;
+    if (several && !(check_outputs_make(state->dispatch, &before) && check_outputs_make(state->dispatch, &first))) {
+        check_findings_lose(&state->findings);
+        several = false;
     }
-    for (uint32_t order = 0; done && order < (first == NULL || before == NULL ? 1 : state->schedules); order++) {
-        if (order > 0) copy_written(state->dispatch, before, true);
-        // The first order is a random one; those by place come next.
-        static const uint32_t begin[3] = {2, CHECK_FIRST_COME, CHECK_LAST_COME};
-        done = run_order(state, order < 3 ? begin[order] : order);
-        if (first == NULL || !done) continue;
-        if (order == 0) copy_written(state->dispatch, first, false);
-        else report_difference(state, first, order);
+    state->trial.site_count = 0;
+    state->trial.too_many = false;
+    if (several) check_outputs_save(state->dispatch, &before);
+    for (uint32_t order = 0; done && order < (several ? state->schedules : 1); order++) {
+        if (order > 0) check_outputs_restore_bytes(state->dispatch, &before);
+        done = check_run_order(state, order);
+        if (!several || !done) continue;
+        if (order == 0) check_outputs_save(state->dispatch, &first);
+        else check_report_difference(state, &first, order);
     }
-    free(before);
-    free(first);
+    if (several && done && state->trial.site_count > 0) check_try_values(state, &before);
+    check_outputs_free(&before);
+    check_outputs_free(&first);
     return done;
 }
 
-bool check_run(const check_dispatch *dispatch) {
+bool check_run(check_dispatch *dispatch) {
     check_state *state = dispatch->state, *outer = check_current;
     void *buffers[METALLIB_MAX_BUFFERS] = {NULL};
     const metallib_launch *launch = &dispatch->recorded->launch;
@@ -373,6 +333,7 @@ bool check_run(const check_dispatch *dispatch) {
         check_findings_lose(&state->findings);
         return false;
     }
+    check_name_reached(dispatch);
     check_current = state;
     bool odd = holds_odd(state, true), watched = check_watch_stacks(), done = run_orders(state);
     if (watched) check_leave_stacks();
@@ -382,8 +343,7 @@ bool check_run(const check_dispatch *dispatch) {
     for (uint32_t i = 0; i < dispatch->binding_count; i++) {
         const check_binding *binding = &dispatch->bindings[i];
         if (binding->memory != NULL)
-            check_memory_give_back(binding->memory, binding->offset,
-                                   binding->argument->access == METALLIB_READ ? 0 : binding->length);
+            check_memory_give_back(binding->memory, binding->offset, binding->writes ? binding->length : 0);
     }
     return done;
 }

@@ -17,15 +17,22 @@ typedef struct check_state check_state;
 // The code of a kernel on this device: obm_kernel's `code` points to it.
 typedef struct check_code {
     metallib_entry entry;
-    const char *library;    // the file that it is in
-    const char *base;       // where that is loaded
-    metallib_loop **loops;  // the innermost loop of the thread that runs; NULL: the code does not tell
-    uint32_t *turns;        // of all its loops, since it waited last; NULL likewise
+    const char *library;          // the file that it is in
+    const char *base;             // where that is loaded
+    metallib_loop **loops;        // the innermost loop of the thread that runs; NULL: the code does not tell
+    uint32_t *turns;              // of all its loops, since it waited last; NULL likewise
+    const metallib_slots *slots;  // of its argument buffers; NULL: it has none
 } check_code;
 
-// A buffer, or bytes, that are bound to one argument.
+enum { CHECK_NO_INDEX = METALLIB_MAX_BUFFERS };
+
+// A buffer, or bytes, that are bound to one argument; or a buffer that an argument buffer may point to.
 typedef struct check_binding {
-    const metallib_argument *argument;
+    const char *name;      // of the argument, or of the member that points to it
+    uint32_t index;        // n of [[buffer(n)]], of the struct for a member; CHECK_NO_INDEX: not known
+    uint32_t type;         // MTLDataType of its elements; 0: not known
+    bool writes;           // the kernel may
+    char reached[64];      // the name of a member
     check_memory *memory;  // NULL: `bytes` are the constant itself
     const char *bytes;
     size_t offset, length;
@@ -39,8 +46,10 @@ typedef struct check_dispatch {
     const check_code *code;
     const void *owner;        // the recording, to which findings belong
     uint64_t command_buffer;  // its number
+    uint32_t counts_segment;  // that stands for reading the counts of an indirect dispatch; 0: it is none
+    uint32_t argument_count;  // the bindings of arguments come first, then what argument buffers may point to
     uint32_t binding_count;
-    check_binding bindings[METALLIB_MAX_BUFFERS];
+    check_binding *bindings;
 } check_dispatch;
 
 check_state *check_state_new(void);
@@ -60,7 +69,14 @@ uint64_t check_new_command_buffer(check_state *state);
 void check_begin_phase(check_state *state);
 
 // Runs a dispatch of at least one threadgroup. False if a thread had to be stopped; a finding says why.
-bool check_run(const check_dispatch *dispatch);
+bool check_run(check_dispatch *dispatch);
+
+// The same dispatch, before it runs, takes its counts of threadgroups from memory. False when there is no memory left.
+bool check_indirect(check_dispatch *dispatch, check_memory *memory, size_t offset);
+
+// It cannot run, because the counts there are too large.
+void check_indirect_too_many(check_dispatch *dispatch, const uint32_t counts[3], const check_memory *memory,
+                             size_t offset);
 
 extern const metallib_checker check_calls;
 

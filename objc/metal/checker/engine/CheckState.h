@@ -3,6 +3,7 @@
 #define CHECK_STATE_H
 
 #include "CheckFiber.h"
+#include "CheckOutputs.h"
 #include "CheckRun.h"
 
 enum {
@@ -112,11 +113,32 @@ typedef struct check_pending {
     char before[16];
 } check_pending;
 
+// A byte that a trial changed, and what was there.
+typedef struct check_undo {
+    char *address, value;
+} check_undo;
+
+// Places of a dispatch that read what nothing wrote, and a run of it with other values there.
+enum { CHECK_SITES = 8 };
+typedef struct check_trial {
+    uint32_t sites[CHECK_SITES];  // in the code
+    uint32_t site_count;
+    bool too_many;  // to try them
+    bool on;
+    uint32_t site;            // that reads another value
+    int pattern;              // of its bytes
+    uint64_t hash, accesses;  // that tell one run from another
+    uint64_t budget;          // of accesses
+    check_undo *undo;
+    uint32_t undone;
+} check_trial;
+
 struct check_state {
     check_windows windows;
     check_stacks stacks;
     check_findings findings;
     check_pending pending;  // of the thread that runs
+    check_trial trial;
     uint32_t schedules;
     uint64_t random;
     uint64_t command_buffers;  // so far
@@ -151,14 +173,28 @@ struct check_state {
 // The state of the dispatch that this system thread runs.
 extern __thread check_state *check_current;
 
+// Notes which dispatch the segments from `first` on belong to. False when there is no memory left.
+bool check_note_past(check_state *state, uint32_t first, const uint32_t threadgroups[3], const uint32_t threads[3]);
+
 // The thread that runs gives way. It has said before what it waits for.
 void check_wait(check_state *state);
 
 // Stops the threadgroup of the thread that runs; does not return.
 void check_stop(check_state *state) __attribute__((noreturn));
 
-// Runs all threadgroups of the dispatch in one order.
+// Runs all threadgroups of the dispatch in one order, which state->order names.
 void check_run_threads(check_state *state);
+
+// The same in order `number`, as a run of its own. False if a thread had to be stopped.
+bool check_run_order(check_state *state, uint32_t number);
+
+// A read of what nothing wrote, at a place in the code; and all of them tried with other values when the dispatch is done.
+void check_note_unwritten(check_state *state, uint32_t pc);
+void check_try_values(check_state *state, check_outputs *before);
+
+// In a trial: each access, and each read of bytes of a cell that nothing wrote.
+void check_trial_access(check_state *state, const void *address, uint32_t flags, uint32_t pc);
+void check_trial_read(check_state *state, char *bytes, uint8_t mask, uint32_t pc);
 
 uint32_t check_random(check_state *state, uint32_t below);
 
@@ -185,6 +221,7 @@ bool check_heard_of(const check_group *group, const check_record *record);
 
 // A finding about the running thread, ready to be filled in.
 check_finding check_finding_here(check_state *state, check_kind kind);
+void check_name_finding(check_finding *finding, const check_binding *binding);
 void check_side_of_fiber(check_side *side, const check_state *state, const check_fiber *fiber);
 
 // The same for an access in the past.
@@ -196,6 +233,15 @@ bool check_defer(check_state *state, const check_finding *finding, const void *a
 
 // Adds the findings that wait for their write to be done. The thread has made no other access since.
 void check_settle(check_state *state);
+
+// Names the bindings that argument buffers point to.
+void check_name_reached(check_dispatch *dispatch);
+
+// The one of them that an address belongs to; NULL: none.
+const check_binding *check_reached(const check_dispatch *dispatch, uintptr_t address);
+
+// Says what is wrong with an address that belongs to nothing: a null pointer, or memory that useResource does not name.
+void check_explain_wild(const check_dispatch *dispatch, check_finding *finding, const void *address);
 
 void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc);
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at);
