@@ -36,8 +36,15 @@ def unread(monkeypatch):
     monkeypatch.setattr(bandwidth, "Reader", Unread)
 
 
+COMMON = {"projections", "attention", "norms", "head", "sampling", "other"}
+
+
 def groups_of(config) -> set[str]:
     """The groups of steps that a model of that configuration has: experts, dense layers or branches, shared experts."""
+    if "layers_block_type" in config:  # Nemotron-H's blocks are one thing each
+        kinds = set(config["layers_block_type"])
+        named = {"moe": {"router", "experts", "mlp"}, "mlp": {"mlp"}, "linear_attention": {"recurrent"}}
+        return COMMON.union(*(named.get(kind, set()) for kind in kinds))
     experts = {"num_experts", "num_local_experts", "n_routed_experts"} & set(config)
     dense = {
         "first_k_dense_replace",
@@ -49,7 +56,7 @@ def groups_of(config) -> set[str]:
     layers = config.get("mlp_layer_types", ["dense"] if config["model_type"] == "glm4_moe_lite" else [])
     both = {"mlp"} if config["model_type"] == "gemma4_text" or "dense" in layers else set()
     recurrent = {"recurrent"} if {"linear_num_key_heads", "conv_L_cache", "mamba_n_heads"} & set(config) else set()
-    return {"projections", "attention", "norms", "head", "sampling", "other"} | routed | plain | both | recurrent
+    return COMMON | routed | plain | both | recurrent
 
 
 @each("stored_as", axis(KINDS, daily=DAILY))
@@ -194,7 +201,7 @@ def test_a_folder_of_another_family_beside_the_peer(capsys, tmp_path, monkeypatc
 
 def test_tensors_for_the_peer(tiny_folder):
     with p.open_checkpoint(tiny_folder) as checkpoint:
-        found = {target.name: target for target in targets(checkpoint)}
+        found = {target.name.removesuffix(".weight"): target for target in targets(checkpoint)}
         assert found["token_embd"].shape == found["output"].shape == (256, 128)
         assert found["blk.0.ffn_down_exps"].shape == (8, 128, 64) and len(found["blk.0.ffn_down_exps"].parts) == 8
         assert found["token_embd"].nbytes == 256 * 128 * 4.5 / 8
