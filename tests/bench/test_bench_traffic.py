@@ -18,7 +18,7 @@ from pipeline.inspecting.facts import active
 
 EXPERT = re.compile(r"\.(switch_mlp|experts)\.|\.block_sparse_moe\.(in|out)put_linear\.")
 # Vectors and taps of recurrent layers, which the kernels take in float32, whatever the file has.
-WIDENED = re.compile(r"\.conv(1d)?\.(weight|bias)$|\.(A_log|dt_bias|D)$|\.(linear_attn|mamba)\.norm\.weight$")
+WIDENED = re.compile(r"\.conv(1d)?\.(weight|bias)$|\.(A_log|dt_bias|D)$|\.(linear_attn|mamba|mixer)\.norm\.weight$")
 STORED = [
     (name, kind)
     for name in CASES

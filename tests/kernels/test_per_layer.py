@@ -74,9 +74,9 @@ def test_inputs_of_layers(processor):
             "which are not of 5 layers",
         ),
         (
-            lambda pipe, x: pipe.gated_input(x, np.ones((4, 12), "f4"), x, np.ones((12, 4), "f4"), 3, "relu"),
+            lambda pipe, x: pipe.gated_input(x, np.ones((4, 12), "f4"), x, np.ones((12, 4), "f4"), 3, "mish"),
             BuildError,
-            "activation = 'relu'; choose",
+            "activation = 'mish'; choose",
         ),
         (
             lambda pipe, x: pipe.gated_input(x, np.ones((4, 12), "f4"), x, np.ones((12, 4), "f4"), 3),
