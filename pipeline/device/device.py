@@ -40,6 +40,8 @@ class Device:
         self._wrapping = threading.Lock()
         self._opening = threading.Lock()
         self._opened: _core.Library | None = None
+        if self._kind != CHECKER:
+            self._library()
 
     @property
     def name(self) -> str:
@@ -110,7 +112,8 @@ class Device:
         return self.core.name.partition(":")[0]
 
     def _library(self) -> _core.Library:
-        """The built-in shaders, opened when one of them is first needed: kernels of one's own do without."""
+        """The built-in shaders. Those of the checker, which take minutes to compile, are opened when one is first
+        needed: kernels of one's own do without."""
         with self._opening:
             if self._opened is None:
                 kind = self._kind

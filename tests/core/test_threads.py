@@ -143,7 +143,7 @@ def test_conversations_of_several_threads_do_not_mix():
     assert found == {i: [f"<{i}.{j}>" for j in range(20)] for i in range(4)}
 
 
-PACKAGES = ("", ".device", ".checkpoints", ".graph", ".models", ".generation", ".ops")
+PACKAGES = ("", ".device", ".checkpoints", ".graph", ".models", ".generation", ".language", ".ops")
 
 
 def test_the_page_has_every_public_class():

@@ -45,9 +45,7 @@ def open_bundle(bundle):
         patch.setenv("OB_NATIVE", "1")
         patch.setattr(resources, "shader_library", lambda isa: bundle)
         try:
-            device = p.open_device("cpu", threads=2)
-            device.kernel("clear_status")  # opens the bundle
-            return device
+            return p.open_device("cpu", threads=2)
         except OnebufError as error:
             pytest.skip(str(error))
 

@@ -43,7 +43,7 @@ def model(tmp_path_factory):
         for target in targets(checkpoint):
             array = np.concatenate([values(checkpoint, part.module, part.index).reshape(-1) for part in target.parts])
             kind = F16 if len(target.shape) > 1 else F32
-            tensors.append((f"{target.name}.weight", target.shape[::-1], kind))
+            tensors.append((target.name, target.shape[::-1], kind))
             data += array.astype(np.float16 if kind == F16 else np.float32).tobytes()
             data += bytes(-len(data) % 32)
     file.write_bytes(files.gguf(metadata, tensors, data))

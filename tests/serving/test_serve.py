@@ -81,7 +81,10 @@ def test_answers_are_those_of_a_batch_file(client, folder, tmp_path):
         ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 5, "seed": 3, "temperature": 1.0, "n": 2}),
         ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 4, "temperature": 0, "logprobs": True}),
     ]
-    lines = [{"custom_id": str(i), "url": url, "body": {"model": "m", **body}} for i, (url, body) in enumerate(asked)]
+    lines = [
+        {"custom_id": str(i), "method": "POST", "url": url, "body": {"model": "m", **body}}
+        for i, (url, body) in enumerate(asked)
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run("--model", folder, "--prompts", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")[0] == 0
     for (url, body), row in zip(asked, rows_of(tmp_path / "out.jsonl")):

@@ -102,10 +102,16 @@ def test_a_guide_that_is_wrong_is_its_requests_error(client, more, word):
 
 
 def test_batch_rows(folder, tmp_path):
-    lines = [{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "x", "response_format": FORMAT}}]
-    lines.append({"custom_id": "b", "body": {"messages": HELLO, "guided_regex": "[0-9]{3}"}})
-    lines.append({"custom_id": "c", "body": {"prompt": "x", "guided_regex": "(a"}})
-    lines.append({"custom_id": "d", "body": {"prompt": "The fox", "max_tokens": 3}})
+    bodies = {
+        "a": ("completions", {"prompt": "x", "response_format": FORMAT}),
+        "b": ("chat/completions", {"messages": HELLO, "guided_regex": "[0-9]{3}"}),
+        "c": ("completions", {"prompt": "x", "guided_regex": "(a"}),
+        "d": ("completions", {"prompt": "The fox", "max_tokens": 3}),
+    }
+    lines = [
+        {"custom_id": name, "method": "POST", "url": f"/v1/{path}", "body": body}
+        for name, (path, body) in bodies.items()
+    ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     arguments = ("--model", folder, "--batch-size", 3, "--temperature", 1, "--seed", 5)
     assert run(*arguments, "--prompts", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")[0] == 1
