@@ -292,7 +292,7 @@ def test_a_device_that_is_not_built_yet_is_built_when_a_shader_is_needed(small_t
     assert run(sys.executable, "tools/builder.py", plain, cwd=small_tree, OB_ISAS="").returncode == 0
     before = {path.name: path.stat().st_ino for path in bundle.glob("*.so")}
     assert list(before) == [f"{plain}.so"]
-    code = "import pipeline; d = pipeline.open_device('checker'); d.kernel('clear_status'); print(d.name)"
+    code = "import pipeline; d = pipeline.open_device('checker'); d.kernel('penalty_copy'); print(d.name)"
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(small_tree), "OB_ISAS": ""}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -312,7 +312,7 @@ def test_a_device_that_cannot_be_built_says_why_in_its_last_line(small_tree):
     bundle = small_tree / "pipeline/onebuf.metallib"
     (bundle / "checker.so").unlink(missing_ok=True)
     bundle.mkdir(exist_ok=True)
-    code = "import pipeline; pipeline.open_device('checker').kernel('clear_status')"
+    code = "import pipeline; pipeline.open_device('checker').kernel('penalty_copy')"
     done = run_python(code, small_tree, CXX="no-such-compiler")
     assert "CXX=no-such-compiler" in done.stderr
     assert done.stderr.endswith("what checker needs did not build, as said above: run make build\n")
