@@ -1,4 +1,4 @@
-"""What the model thought of instead of each token."""
+"""Prints each token with the tokens that were likeliest in its place."""
 
 import pipeline
 

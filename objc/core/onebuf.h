@@ -181,7 +181,7 @@ ob_buffer *ob_buffer_wrap(ob_device *device, void *memory, uint64_t length, ob_e
 void *ob_buffer_contents(ob_buffer *buffer);
 uint64_t ob_buffer_length(ob_buffer *buffer);
 
-// What a pointer to the buffer is in an argument buffer; 0 when the device cannot give one.
+// Returns the address that stands for the buffer in an argument buffer, or 0 if the device gives none.
 uint64_t ob_buffer_address(ob_buffer *buffer);
 
 // Moves bytes between the host and buffers of the device; all transfers of a call share one command buffer, or need

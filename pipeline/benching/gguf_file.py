@@ -93,7 +93,7 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
 
 
 def _describe_delta(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    """What recurrent layers need, the shared expert, and rope of a part of each head."""
+    """Writes the keys that describe recurrent layers, the shared expert, and rope on a part of each head."""
     heads, pairs = config["linear_num_value_heads"], int(config["head_dim"] * config["partial_rotary_factor"]) // 2
     writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
     writer.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])

@@ -49,13 +49,14 @@ typedef struct check_memory {
 check_memory *check_memory_new(size_t length, void *host);
 void check_memory_free(check_memory *memory);
 
-// The address by which argument buffers reach it, the same each time; NULL when it cannot be mapped. Any thread may ask.
+// Returns the address by which argument buffers reach it, which is the same each time, or NULL when it cannot be mapped.
+// Any thread may ask.
 char *check_memory_apart(check_memory *memory);
 
-// Whether an address is in the window around that one.
+// Returns whether an address is in the window around that one.
 bool check_memory_is_near(const check_memory *memory, uint64_t address);
 
-// What kernels see of it, from the host.
+// Returns the bytes that kernels see, at an address that the host may use.
 static inline char *check_memory_view(const check_memory *memory) {
     return memory->mirror != NULL ? memory->mirror : memory->bytes;
 }

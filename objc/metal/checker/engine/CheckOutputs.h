@@ -1,4 +1,4 @@
-// What a dispatch may write: saved, brought back, and compared.
+// This file saves what a dispatch may write, brings it back, and compares it.
 #ifndef CHECK_OUTPUTS_H
 #define CHECK_OUTPUTS_H
 
@@ -18,10 +18,10 @@ void check_outputs_free(check_outputs *outputs);
 void check_outputs_save(const check_dispatch *dispatch, check_outputs *outputs);
 void check_outputs_restore(const check_dispatch *dispatch, const check_outputs *outputs);
 
-// The same, without what is known of who wrote them.
+// This brings back the bytes alone, and not what is known of who wrote them.
 void check_outputs_restore_bytes(const check_dispatch *dispatch, const check_outputs *outputs);
 
-// Whether the bytes are what was saved.
+// Returns whether the bytes are those that were saved.
 bool check_outputs_are(const check_dispatch *dispatch, const check_outputs *outputs);
 
 // Finds an output that order number `order` of the threads left with other bytes than were saved.

@@ -71,7 +71,7 @@ void check_begin_phase(check_state *state);
 // Runs a dispatch of at least one threadgroup. False if a thread had to be stopped; a finding says why.
 bool check_run(check_dispatch *dispatch);
 
-// The same dispatch, before it runs, takes its counts of threadgroups from memory. False when there is no memory left.
+// Before a dispatch runs, this reads its counts of threadgroups from memory. It returns false when no memory is left.
 bool check_indirect(check_dispatch *dispatch, check_memory *memory, size_t offset);
 
 // It cannot run, because the counts there are too large.

@@ -185,7 +185,7 @@ void check_stop(check_state *state) __attribute__((noreturn));
 // Runs all threadgroups of the dispatch in one order, which state->order names.
 void check_run_threads(check_state *state);
 
-// The same in order `number`, as a run of its own. False if a thread had to be stopped.
+// This does the same in order `number`, as a run of its own. It returns false if a thread had to be stopped.
 bool check_run_order(check_state *state, uint32_t number);
 
 // A read of what nothing wrote, at a place in the code; and all of them tried with other values when the dispatch is done.
