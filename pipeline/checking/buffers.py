@@ -110,6 +110,8 @@ def _members(text: str) -> dict[str, Sequence[float | str]]:
     members: dict[str, Sequence[float | str]] = {}
     for part in text.split(","):
         name, _, values = part.partition("=")
+        if name.strip() in members:
+            raise UsageError(f"struct:{text}: {name.strip()} is given twice; give it once")
         try:
             members[name.strip()] = [_member(value.strip()) for value in values.split(":")]
         except ValueError:

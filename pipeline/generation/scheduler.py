@@ -62,6 +62,9 @@ class Scheduler:
         least: tuple[int, int] | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
+        for name, value in (("context", context), ("batch size", batch_size), ("rows for prompts", prompt_rows)):
+            if value is not None and not hasattr(value, "__index__"):
+                raise UsageError(f"{name} {value!r} is not possible; use a whole number")
         if context is not None and not 1 <= context <= model.context:
             raise UsageError(f"a context of {context} is not possible; the model has {model.context}")
         if batch_size < 1:

@@ -64,8 +64,8 @@ def _sparse(f: Fields, layers: int) -> tuple[bool, ...]:
     listed, step = f.config.get("moe_layers"), f.whole("interleave_moe_layer_step", 1)
     if listed is None:
         return tuple((layer + 1) % step == 0 for layer in range(layers))
-    right = isinstance(listed, list) and all(type(number) is int for number in listed)
-    f.check(right, f"moe_layers = {brief(listed)} is no list of layers; it is needed")
+    right = isinstance(listed, list) and all(type(number) is int and 0 <= number < layers for number in listed)
+    f.check(right, f"moe_layers = {brief(listed)} is no list of layers from 0 to {layers - 1}; it is needed")
     return tuple(layer in listed for layer in range(layers))
 
 

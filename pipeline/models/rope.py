@@ -214,6 +214,8 @@ def _longrope(v: _Values) -> Turning:
     the earlier ones too, so such texts are refused: see Rope.positions."""
     longest = integer(v.config, "max_position_embeddings", source=v.source)
     factor = v.number("factor", longest / v.trained)
+    if v.trained < 2:
+        raise CheckpointError(f"{v.source}: original_max_position_embeddings {v.trained}: longrope needs 2 or more")
     scale = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(v.trained))
     short, _ = (_factors(v, key)[0] for key in ("short_factor", "long_factor"))  # a damaged file is told
     return short, v.number("attention_factor", scale)

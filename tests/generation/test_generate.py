@@ -71,6 +71,8 @@ def test_impossible_requests(change, message):
         (dict(context=0), "a context of 0 is not possible; the model has 1024"),
         (dict(context=1025), "a context of 1025 is not possible"),
         (dict(batch_size=0), "batch size 0 is not possible"),
+        (dict(batch_size=1.5), "batch size 1.5 is not possible; use a whole number"),
+        (dict(context=1.5), "context 1.5 is not possible; use a whole number"),
         (dict(kv_cache="bf16"), "a KV cache of bf16 is not possible; use one of f16, f32, q8"),
     ],
 )

@@ -40,6 +40,8 @@ def test_longrope_holds_up_to_the_trained_context():
     made = Rope.read({"rope_parameters": rope, **BASE}, 8, "f")
     np.testing.assert_allclose(made.inv_freq, 100.0 ** (-np.arange(4) / 4) / [1, 1.5, 2, 8], rtol=1e-7)
     assert made.positions == 1024 and made.scale == pytest.approx((1 + np.log(4) / np.log(1024)) ** 0.5)
+    with pytest.raises(CheckpointError, match="original_max_position_embeddings 1: longrope needs 2 or more"):
+        Rope.read({"rope_parameters": rope | {"original_max_position_embeddings": 1}, **BASE}, 8, "f")
 
 
 def test_what_a_family_says_where_the_configuration_does_not():

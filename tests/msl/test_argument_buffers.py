@@ -263,6 +263,7 @@ def test_an_array_member_takes_several(run):
     "words, message",
     [
         (["0=struct:x=x,y=y,inner=i,n=8"], "args.x: no --buffer has the name x"),
+        (["0=struct:n=8,x=x,n=4"], "n is given twice; give it once"),
         (["0=struct:x=7,y=0,inner=0,n=8"], "args.x points to memory; give the name of a --buffer, as in x=weights"),
         (["0=struct:x=0,y=0,inner=0,n=x", "x=1:float"], "args.n takes a number, not the name 'x'"),
         (["0=struct:x=0,y=0,inner=x,n=1", "x=1:float"], "--buffer x has 4 bytes, and one element has 8"),
