@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from support.paths import ROOT
 
+import pipeline.checking.pytest_items
+import pipeline.checking.running  # noqa: F401  (see `project`)
+
 pytest_plugins = ["pytester"]
 
 DOUBLED = """\
@@ -50,7 +53,8 @@ def test_clean(onebuf_checker):
 
 @pytest.fixture
 def project(pytester):
-    """Writes shaders and settings, then runs pytest with the plugin."""
+    """Writes shaders and settings, then runs pytest with the plugin, in this process: another one takes a second to
+    import what this one has. What pytest would import anew must be there before."""
     pytester.makepyfile(test_other="def test_other(): pass")
 
     def run(shaders, *arguments, ini=""):
@@ -59,7 +63,7 @@ def project(pytester):
             path = pytester.path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        return pytester.runpytest_subprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
+        return pytester.runpytest_inprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
 
     return run
 
