@@ -169,6 +169,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
+    resources.check_system()
     os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):
         resources.name_gpu_compiler()

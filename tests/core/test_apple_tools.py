@@ -6,6 +6,9 @@ import subprocess
 import pytest
 from support.paths import ROOT
 
+from pipeline.device import resources
+from pipeline.errors import DeviceError
+
 
 @pytest.fixture
 def tools(monkeypatch):
@@ -49,6 +52,17 @@ def test_shaders_are_compiled_as_the_first_version_that_has_bfloat(tools, tmp_pa
     (compiled,) = [line for line in lines if " -c " in line]
     assert "-std=metal3.1" in compiled and "-fno-fast-math" in compiled
     assert (tmp_path / "out.metallib").read_text() == "made\n"
+
+
+@pytest.mark.parametrize("release, refused", [("13.6.9", True), ("14.0", False), ("26.1", False)])
+def test_a_system_without_bfloat_is_named(release, refused, monkeypatch):
+    monkeypatch.setattr(resources.sys, "platform", "darwin")
+    monkeypatch.setattr(resources.platform, "mac_ver", lambda: (release, ("", "", ""), "arm64"))
+    if refused:
+        with pytest.raises(DeviceError, match="macOS 13.6.9: its Metal has no bfloat; update to macOS 14 or newer"):
+            resources.check_system()
+    else:
+        resources.check_system()
 
 
 def test_the_core_links_the_frameworks_that_a_program_without_a_window_needs(tools, monkeypatch):

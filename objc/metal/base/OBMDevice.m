@@ -103,9 +103,10 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
 static uint64_t limit(const char *name, uint64_t own) {
     uint64_t value = obm_limit(name, own);
     if (value == 0) {
-        OBMRaise(@"OB_LIMITS is '%s': set it to limits such as maxBufferLength=1073741824, with spaces between them, or "
-                 @"unset it",
-                 getenv("OB_LIMITS"));
+        OBMRaise(
+            @"OB_LIMITS is '%s': set it to limits such as maxBufferLength=1073741824, with spaces between them, or "
+            @"unset it",
+            getenv("OB_LIMITS"));
     }
     return value;
 }
