@@ -18,7 +18,7 @@ import numpy as np
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import PromptError, UsageError
 
-__all__ = ["KINDS", "Grammars"]
+__all__ = ["KINDS", "Compiled", "Grammars"]
 
 KINDS = ("json_schema", "regex", "grammar", "choice")
 KEPT = 256  # compiled grammars
@@ -35,10 +35,10 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer, vocab: int, end_tokens: Sequence[int]) -> None:
         self._tokenizer, self._vocab, self._ends = tokenizer, vocab, list(end_tokens)
-        self._kept: OrderedDict[tuple[str, str], _Compiled] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compiled(self, kind: str, value: object) -> _Compiled:
+    def compiled(self, kind: str, value: object) -> Compiled:
         """The grammar of a kind: a schema as an object (True: any JSON), an expression, a grammar in Lark's or GBNF's
         form, or a list of texts. PromptError where it cannot be compiled, UsageError without the package."""
         text = value if isinstance(value, str) else json.dumps(value)
@@ -64,7 +64,7 @@ class Grammars:
         except Exception as error:  # the package raises plain ones
             raise UsageError(f"the tokenizer of this model cannot be used with grammars: {error}") from error
 
-    def _compile(self, kind: str, value: object, text: str) -> _Compiled:
+    def _compile(self, kind: str, value: object, text: str) -> Compiled:
         package, core = _package(), self._core
         try:
             grammar = _grammar(package, kind, value, text)
@@ -73,7 +73,7 @@ class Grammars:
         matcher = package.LLMatcher(core, grammar, log_level=0)
         if matcher.is_error():
             raise PromptError(f"{kind}: cannot be compiled: {_line(matcher.get_error())}")
-        return _Compiled(matcher, kind)
+        return Compiled(matcher, kind, value)
 
 
 def _grammar(package: Any, kind: str, value: object, text: str) -> str:
@@ -92,14 +92,16 @@ def _grammar(package: Any, kind: str, value: object, text: str) -> str:
     return str(matcher.grammar_from_regex(value) if kind == "regex" else package.grammar_from("grammar", value))
 
 
-class _Compiled:
-    """A compiled grammar. Each text begins with a copy of its matcher."""
+class Compiled:
+    """A compiled grammar. Each text begins with a copy of its matcher. `kind` and `value` are what it was compiled from,
+    which is all that another process needs to compile the same."""
 
-    def __init__(self, matcher: Any, kind: str) -> None:
-        self._matcher, self._kind = matcher, kind
+    def __init__(self, matcher: Any, kind: str, value: object) -> None:
+        self.kind, self.value = kind, value
+        self._matcher = matcher
 
     def begin(self) -> _Text:
-        return _Text(self._matcher.deep_copy(), self._kind)
+        return _Text(self._matcher.deep_copy(), self.kind)
 
 
 class _Text:
