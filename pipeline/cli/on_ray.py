@@ -24,7 +24,7 @@ def check_ray(settings: Any) -> None:
     host, colon, port = settings.ray.rpartition(":")
     if settings.ray not in (AUTO, LOCAL) and not (host and colon and port.isdecimal() and 0 < int(port) < 1 << 16):
         raise UsageError(
-            f"--ray {settings.ray:.80}: no address; give HOST:PORT of a Ray head such as 10.0.0.1:6379, {AUTO} or {LOCAL}"
+            f"--ray {settings.ray:.80}: no address; give {AUTO}, {LOCAL}, or HOST:PORT of a head such as 10.0.0.1:6379"
         )
     if "://" in settings.ray:
         raise UsageError(f"--ray {settings.ray:.80}: give HOST:PORT alone, and run this on a machine of that Ray")

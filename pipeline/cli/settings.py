@@ -18,8 +18,8 @@ from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
 from .evaluation import check_evaluation
 from .metrics import check_metrics
-from .out_target import check_no_rows, check_unused
 from .on_ray import check_ray
+from .out_target import check_no_rows, check_unused
 from .prompt import MOST_SAMPLES
 from .record import record_path, recorded_seed
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,8 +45,8 @@ def places(nodes: list[dict[str, Any]], device: str, per_machine: int | None) ->
     if not found and device != CUDA:
         found = [place for node in alive for place in _cpu_places(node, per_machine or 1)]
     if not found:
-        what = "GPU" if device == CUDA else "processor"
-        raise UsageError(f"--ray: no machine of this Ray offers a {what}; see `ray status`, and ray start --num-{what[0].lower()}pus")
+        what = "GPU" if device == CUDA else "CPU"
+        raise UsageError(f"--ray: no machine of this Ray offers a {what}; `ray status` shows what it has")
     return found
 
 
@@ -86,7 +86,7 @@ class Cluster:
             max_concurrency=MOST_CALLS,
             scheduling_strategy=where,
         )
-        return Actor(self._ray, made.remote(replace(setup, **on_gpu)))  # type: ignore[arg-type]
+        return Actor(self._ray, made.remote(replace(setup, **on_gpu)))
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -96,10 +96,10 @@ class Cluster:
             _check_reachable(address)
         quiet = {"log_to_driver": False, "logging_level": "CRITICAL", "include_dashboard": False}
         try:
-            with _own_signals():
+            with _own_signals(), _silent():
                 self._ray.init(address=None if address == AUTO else address, **quiet)
         except Exception as error:  # of many kinds: versions that differ, a head that is no head
-            raise UsageError(f"--ray {address}: {_line(error)}") from error
+            raise UsageError(f"--ray {address}: {_reason(error)}") from error
 
 
 class Actor:
@@ -161,11 +161,38 @@ def _own_signals() -> Iterator[None]:
     before: dict[signal.Signals, Any] = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
-    restore: Callable[[], None] = lambda: [signal.signal(*each) for each in before.items()] and None
     try:
         yield
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drops what Ray's native code writes to standard error while it tries: the exception says why it failed."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 10:
+        causes.append(cause)
+    if any(type(cause).__name__ == "AuthenticationError" or "AuthToken" in str(cause) for cause in causes):
+        return "asks for a token; set RAY_AUTH_MODE=token, and give the token as Ray's documentation says"
+    return _line(error)
 
 
 def _line(error: object) -> str:

@@ -97,7 +97,8 @@ class Crew:
     # Beginning
 
     def load(self) -> Report:
-        """Has all workers load the model. The report of the first that has; the others go on. UsageError where none can."""
+        """Has all workers load the model. The report of the first that has; the others go on with it. UsageError where
+        none can."""
         for member in self._members:
             self._call(member, "load")
         began, told = time.monotonic(), False
@@ -280,5 +281,7 @@ class Crew:
         if not self._members:
             if self._size is None:
                 raise UsageError(f"--ray: no worker can run: {self._refused}")
-            raise RunError(f"no worker of Ray is left: {self._refused}; finished rows are in --out: go on with --resume")
+            raise RunError(
+                f"no worker of Ray is left: {self._refused}; finished rows are in --out: go on with --resume"
+            )
         self.notice(f"goes on without the worker on {member.where}: {reason}")
