@@ -39,8 +39,8 @@ def _main(arguments: list[str] | None, engine: Engine | None) -> int:
     if settings.ray is not None and engine is None:
         from .ray.engine import RayEngine  # the same
 
-        with RayEngine(settings) as engine:
-            return OK if run(settings, engine) else SOME_FAILED
+        with RayEngine(settings) as machines:
+            return OK if run(settings, machines.engine) else SOME_FAILED
     return OK if run(settings, engine) else SOME_FAILED
 
 

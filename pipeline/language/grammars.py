@@ -93,8 +93,8 @@ def _grammar(package: Any, kind: str, value: object, text: str) -> str:
 
 
 class Compiled:
-    """A compiled grammar. Each text begins with a copy of its matcher. `kind` and `value` are what it was compiled from:
-    all that another process needs to compile the same."""
+    """A compiled grammar. Each text begins with a copy of its matcher. Another process needs no more than `kind` and
+    `value` to compile the same."""
 
     def __init__(self, matcher: Any, kind: str, value: object) -> None:
         self.kind, self.value = kind, value

@@ -282,6 +282,6 @@ class Crew:
             if self._size is None:
                 raise UsageError(f"--ray: no worker can run: {self._refused}")
             raise RunError(
-                f"no worker of Ray is left: {self._refused}; finished rows are in --out: go on with --resume"
+                f"no worker of Ray is left: {self._refused}; finished rows are in --out, go on with --resume"
             )
         self.notice(f"goes on without the worker on {member.where}: {reason}")

@@ -87,12 +87,7 @@ class Generate:
         """The text of each prompt, or why it has none. They run together."""
         calls = [self._model.agenerate(prompt, **each) for prompt, each in zip(prompts, settings)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
-        for end in ends:
-            if not isinstance(end, (Text, OnebufError)):
-                raise (
-                    end if isinstance(end, BaseException) else UsageError("a row has several prompts; it can have one")
-                )
-        return ends
+        return [_text_or_error(end) for end in ends]
 
     def _row(self, batch: Mapping[str, Any], row: int) -> dict[str, Any]:
         """The settings of a row."""
@@ -110,6 +105,15 @@ class Generate:
         there = [name for name in made if name in batch]
         if there:
             raise UsageError(f"there is a column {there[0]!r} already; give another name with into=")
+
+
+def _text_or_error(end: object) -> Text | OnebufError:
+    """How a row ended. What no row is to blame for is raised."""
+    if isinstance(end, (Text, OnebufError)):
+        return end
+    if isinstance(end, BaseException):
+        raise end
+    return UsageError("has several prompts; a row can have one")
 
 
 def _plain(value: Any) -> Any:

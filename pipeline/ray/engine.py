@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from .. import __version__
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.storyteller import NAME, builtin_model
+from ..cli.engine import Engine
 from ..cli.record import model_digest
 from ..cli.settings import CheckedSettings
 from ..generation.generator import cache_bytes
@@ -119,6 +120,11 @@ class RayEngine:
     def __enter__(self) -> Self:
         return self
 
+    @property
+    def engine(self) -> Engine:
+        """Itself: its models and generators have what a run uses of those of this machine."""
+        return cast(Engine, self)
+
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
@@ -138,7 +144,8 @@ class RayEngine:
         places = cluster.places(device, settings.ray_actors)
         crew = Crew([(place.name, cluster.actor(place, setup)) for place in places], _note)
         self._stack.callback(crew.close)
-        _note(f"{len(places)} workers on {len({place.node for place in places})} machines of Ray")
+        machines = len({place.node for place in places})
+        _note(f"Ray: {len(places)} worker{'s' * (len(places) > 1)} on {machines} machine{'s' * (machines > 1)}")
         return RemoteModel(paper, crew.load(), crew)
 
 

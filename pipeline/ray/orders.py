@@ -125,7 +125,7 @@ class Answer(NamedTuple):
 def total(figures: list[Figures], workers: int) -> Stats:
     """What all lives of so many workers did together. The seconds are those of a worker on average, so that amounts
     over seconds are rates of all workers."""
-    sums = dict(zip(_COUNTED, map(sum, zip(*(each.counted for each in figures)))))
+    sums: dict[str, float] = dict(zip(_COUNTED, map(sum, zip(*(each.counted for each in figures)))))
     for name in ("prefill_seconds", "decode_seconds"):
         sums[name] = sums.get(name, 0.0) / max(workers, 1)
     return Stats(**sums)  # type: ignore[arg-type]  # whole numbers, but for the seconds
