@@ -184,11 +184,12 @@ class Crew:
         if room is not None and self._size is not None:
             room = replace(room, wanted=self._size, least=self._size)  # the rows of all have the same room
         for member in list(self._members):
-            waits = member.again_at is not None and now >= member.again_at
-            if room is None and waits:
+            rested = member.again_at is not None and now >= member.again_at
+            loaded = member.again_at is None and member.report is not None
+            if room is None and rested:
                 member.again_at = None
                 self._call(member, "load")
-            elif room is not None and not member.ready and not member.asked and (member.report or waits):
+            elif room is not None and not member.ready and not member.asked and (loaded or rested):
                 member.asked, member.again_at = True, None
                 self._call(member, "prepare", room)
                 if self._size is None:

@@ -18,7 +18,7 @@ class LocalHand:
 
     def __init__(self, setup, lives=10, dies_with=()):
         self.setup, self.lives, self.dies_with = setup, lives, set(dies_with)
-        self.answered, self.most, self.calls = [], 0, set()
+        self.answered, self.most, self.calls, self.lock = [], 0, set(), threading.Lock()
         self._begin()
 
     def _begin(self):
@@ -32,7 +32,8 @@ class LocalHand:
         if self.lives < 0:
             future.set_exception(Died("gone"))
             return future
-        self.calls.add(future)
+        with self.lock:
+            self.calls.add(future)
         self.most = max(self.most, len(self.calls))
         if name == "answer" and arguments[0].request.index in self.dies_with:
             self.die()
@@ -42,15 +43,18 @@ class LocalHand:
         return future
 
     def _take(self, future, name, inner):
-        if future in self.calls and not inner.cancelled():
+        with self.lock:
+            if future not in self.calls:
+                return
             self.calls.discard(future)
-            if name == "answer" and inner.result() is not None:
-                self.answered.append(inner.result().end.index)
-            future.set_result(inner.result())
+        if name == "answer" and inner.result() is not None:
+            self.answered.append(inner.result().end.index)
+        future.set_result(inner.result())
 
     def die(self):
         """The process ends with all that was on its way, and another one begins."""
-        calls, self.calls = self.calls, set()
+        with self.lock:
+            calls, self.calls = self.calls, set()
         self._begin()
         for future in calls:
             future.set_exception(Died("killed"))
@@ -65,4 +69,8 @@ class LocalHand:
         return str(error)
 
     def kill(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.lives = -1
+        with self.lock:
+            calls, self.calls = self.calls, set()
+        for future in calls:
+            future.set_exception(Died("gone"))
