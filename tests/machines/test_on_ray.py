@@ -12,7 +12,7 @@ from support.programs import finish, refuse, rows_of, run, start
 pytest.importorskip("ray")
 from support import rays  # noqa: E402  # it starts what the package has
 
-ROWS = 80
+ROWS = 50
 OPTIONS = ["--temperature", 0.8, "--seed", 3, "--batch-size", 2]
 
 
@@ -33,7 +33,7 @@ def address(folder):
 def prompts(tmp_path_factory):
     file = tmp_path_factory.mktemp("rows") / "p.jsonl"
     bias = {"0": -100}  # no text ends by itself
-    lines = [{"prompt": f"Once {i}", "max_tokens": 120 + i % 9, "logit_bias": bias} for i in range(ROWS)]
+    lines = [{"prompt": f"Once {i}", "max_tokens": 90 + i % 9, "logit_bias": bias} for i in range(ROWS)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return file
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from support.paths import ROOT
@@ -41,8 +41,8 @@ def _node(folder, name, *arguments):
             time.sleep(0.05)
         yield
     finally:
-        process.terminate()
-        process.wait(SECONDS)
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -51,6 +51,7 @@ def machines(folder):
     port, host = _free_port(), socket.gethostbyname(socket.gethostname())
     with ExitStack() as stack:
         head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        stack.callback(lambda: [kill(process) for process in _processes(folder)])  # they would take their time
         stack.enter_context(_node(folder, "head", *head))
         address = _address(folder) or f"{host}:{port}"
         stack.enter_context(_node(folder, "other", f"--address={address}"))
@@ -66,11 +67,16 @@ def _address(folder):
 
 def workers(folder):
     """The processes of this Ray's actors."""
+    return _processes(folder, b"ray::Worker")
+
+
+def _processes(folder, name=b""):
+    """Those of this Ray whose command begins so, without this one."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdecimal() and (entry / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                if f"{MARK}={folder}".encode() in (entry / "environ").read_bytes():
+            if entry.name.isdecimal() and (entry / "cmdline").read_bytes().startswith(name):
+                if f"{MARK}={folder}\0".encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
         except OSError:  # it has ended
             continue
@@ -78,4 +84,5 @@ def workers(folder):
 
 
 def kill(process):
-    os.kill(process, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
