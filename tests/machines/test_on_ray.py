@@ -12,7 +12,7 @@ from support.programs import finish, refuse, rows_of, run, start
 pytest.importorskip("ray")
 from support import rays  # noqa: E402  # it starts what the package has
 
-ROWS = 50
+ROWS = 80
 OPTIONS = ["--temperature", 0.8, "--seed", 3, "--batch-size", 2]
 
 
@@ -47,11 +47,11 @@ def wanted(prompts):
 
 
 def begin(folder, address, prompts, out, *more):
-    """A run that has written some rows."""
+    """A run that has written some rows, and has both of its actors."""
     options = ["--prompts", prompts, *OPTIONS, "--out", out, "--ray", address, *more]
     process = start(["-m", "pipeline.run"], options, rays.environment(folder))
     end = time.monotonic() + 60
-    while not out.exists() or out.read_bytes().count(b"\n") < 5:
+    while not out.exists() or out.read_bytes().count(b"\n") < 5 or len(rays.workers(folder)) < 2:
         assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.01)
     return process
@@ -61,12 +61,10 @@ def test_a_killed_worker_and_a_killed_run(folder, address, prompts, wanted, tmp_
     """Of two actors on two machines one is killed in mid-run; then the run itself, and another one goes on with it."""
     out = tmp_path / "killed.jsonl"
     process = begin(folder, address, prompts, out)
-    actors = rays.workers(folder)
-    rays.kill(actors[0])
+    rays.kill(max(rays.workers(folder), key=rays.ticks))  # one that is at work
     code, text, err = finish(process)
     assert code == 0 and text == "" and rows_of(out) == wanted
     assert "Ray: 2 workers on 2 machines" in err and "died; the rows that it had run again" in err
-    assert len(actors) == 2
 
     out = tmp_path / "driver.jsonl"
     process = begin(folder, address, prompts, out)

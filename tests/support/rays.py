@@ -83,6 +83,11 @@ def _processes(folder, name=b""):
     return found
 
 
+def ticks(process):
+    """The processor's time that a process had."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()[11])
+
+
 def kill(process):
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
