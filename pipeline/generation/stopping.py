@@ -15,6 +15,8 @@ MAX_STOPS, MAX_CHARACTERS = 64, 1000
 
 def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
     """The stop strings, once each. Raises UsageError, without the option's name, for one that is impossible."""
+    if not isinstance(stops, (list, tuple)) or not all(isinstance(text, str) for text in stops):
+        raise UsageError(f"{stops!r:.60} cannot stop a text; give a string or a list of strings")
     stops = tuple(dict.fromkeys(stops))
     if len(stops) > MAX_STOPS:
         raise UsageError(f"{len(stops)} stop strings are too many; give at most {MAX_STOPS}")

@@ -41,7 +41,10 @@ class Grammars:
     def compiled(self, kind: str, value: object) -> Compiled:
         """The grammar of a kind: a schema as an object (True: any JSON), an expression, a grammar in Lark's or GBNF's
         form, or a list of texts. PromptError where it cannot be compiled, UsageError without the package."""
-        text = value if isinstance(value, str) else json.dumps(value)
+        try:
+            text = value if isinstance(value, str) else json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PromptError(f"{kind}: is no JSON: {_line(error)}") from None
         with self._lock:
             found = self._kept.get((kind, text))
             if found is None:
@@ -73,7 +76,15 @@ class Grammars:
         matcher = package.LLMatcher(core, grammar, log_level=0)
         if matcher.is_error():
             raise PromptError(f"{kind}: cannot be compiled: {_line(matcher.get_error())}")
-        return Compiled(matcher, kind, value)
+        compiled = Compiled(matcher, kind, value)
+        begin = compiled.begin()  # some, such as {"$ref": "#"}, compile and cannot begin
+        begin.fill(np.zeros(-(-self._vocab // 32), np.uint32))
+        if begin.error is not None:
+            reason = _line(begin.error).rpartition(": ")[2]
+            raise PromptError(
+                f"{kind}: no text can be found for it ({reason}); perhaps it refers to itself without end"
+            )
+        return compiled
 
 
 def _grammar(package: Any, kind: str, value: object, text: str) -> str:

@@ -74,7 +74,10 @@ def _job(body: Mapping[str, Any], chat: bool, number: int, at: int, maker: JobMa
         prompt = from_body(prompt, body, chat, "")
     except (PromptError, UsageError) as error:
         raise ApiError(400, str(error)) from None
-    made = maker.make(prompt)
+    try:
+        made = maker.make(prompt)
+    except UsageError as error:  # such as a package that this server lacks
+        raise ApiError(400, str(error)) from None
     if isinstance(made, Job):
         return made if not at else replace(made, prompt=replace(made.prompt, index=number + at))
     message = made.error or ""
