@@ -236,7 +236,8 @@ class Crew:
             member.ready, member.asked = True, False
             self._size = self._size or found
         elif sent is not None:  # the worker was begun anew before the order came to it
-            self._rest(member, "")
+            if member.ready:  # else it is known
+                self._rest(member, "its process was begun anew")
             self._again.append(sent)
         return None
 

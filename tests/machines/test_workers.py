@@ -22,6 +22,7 @@ from pipeline.generation.stopping import watch
 from pipeline.language.grammars import Grammars
 from pipeline.ray import Generate, cluster, crew, engine
 from pipeline.ray.orders import Order, Room, Setup, Size
+from pipeline.ray.worker import Worker
 
 BATCH = 2
 
@@ -113,6 +114,18 @@ def test_rows_of_a_dead_worker_run_elsewhere():
     counts, stats = made.expert_counts(), made.stats
     assert counts.shape[0] > 1 and counts.sum() > 0
     assert stats.generated_tokens >= sum(map(len, ends.values())) and sum(made.blocks) > 0
+
+
+def test_a_worker_that_was_begun_anew_unnoticed():
+    """Orders that come to the new process before it is prepared go out again."""
+    hands = [LocalHand(setup()), LocalHand(setup())]
+    made, ends = made_crew(*hands), {}
+    for answer in made.run(iter(orders(30))):
+        if answer is not None:
+            ends[answer.end.index] = answer.end.tokens
+            if len(ends) == 6:
+                hands[1].worker = Worker(hands[1].setup)
+    assert ends == alone(30) and len(made) == 2
 
 
 def test_a_row_with_which_workers_die():
