@@ -5,7 +5,6 @@ import pickle
 import re
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from support.crews import LocalHand
 from support.programs import finish, refuse, rows_of, run, start
@@ -15,12 +14,12 @@ from pipeline import run as program
 from pipeline.checkpoints.opening import open_checkpoint
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.cli.record import model_digest
-from pipeline.errors import CheckpointError, RunError, UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.generation.requests import Failed, Finished, Request
 from pipeline.generation.settings import Sampling
 from pipeline.generation.stopping import watch
 from pipeline.language.grammars import Grammars
-from pipeline.ray import Generate, cluster, crew, engine
+from pipeline.ray import cluster, crew, engine
 from pipeline.ray.orders import Order, Room, Setup, Size
 from pipeline.ray.worker import Worker
 
@@ -290,51 +289,3 @@ def test_without_the_package(tmp_path):
     code = "import sys; sys.modules['ray'] = None; from pipeline.run import main; sys.exit(main(sys.argv[1:]))"
     options = ["--prompts", tmp_path / "p.txt", "--ray", "local"]
     refuse(*options, words=["--ray", "pip install onebuf[ray]"], program=lambda *a: finish(start(["-c", code], a)))
-
-
-# The stage for Ray Data
-
-
-@pytest.fixture(scope="module")
-def stage():
-    return Generate(device="cpu", threads=1, rows=4, context=100, max_tokens=6, temperature=0.9, seed=5)
-
-
-def test_the_stage_makes_the_texts_of_a_run(stage, tmp_path):
-    prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
-    texts = ["The fox", "Once", "Two dogs"]
-    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
-    assert run("--prompts", prompts, "--out", out, "--max-tokens", 6, "--temperature", 0.9, "--seed", 5)[0] == 0
-    batch = {"prompt": np.array(texts, object), "index": np.arange(3), "kept": np.array([1, 2, 3])}
-    made = stage(batch)
-    assert list(made["generated"]) == [row["text"] for row in rows_of(out)]
-    assert list(made["generated_tokens"]) == [row["tokens"] for row in rows_of(out)]
-    assert list(made["generated_reason"]) == ["length"] * 3 and list(made["generated_error"]) == [None] * 3
-    assert made["kept"] is batch["kept"]
-
-
-def test_a_row_has_its_own_settings_and_fails_alone(stage):
-    batch = {
-        "prompt": np.array([[5, 6], [5, 10**6], [5, 6]], object),
-        "max_tokens": np.array([2.0, 3.0, np.nan]),
-        "stop": np.array([None, "x", None], object),
-    }
-    batch["max_tokens"] = batch["max_tokens"].astype(object)
-    batch["max_tokens"][:2] = [2, 3]
-    made = stage(batch)
-    assert [len(tokens) for tokens in made["generated_tokens"]] == [2, 0, 6]
-    assert "1000000" in made["generated_error"][1] and made["generated"][1] is None
-
-
-@pytest.mark.parametrize(
-    "batch, words",
-    [({"text": []}, "no column 'prompt'"), ({"prompt": [], "generated": []}, "into="), ([], "mapping of columns")],
-)
-def test_batches_that_the_stage_cannot_use(stage, batch, words):
-    with pytest.raises(UsageError, match=words):
-        stage(batch)
-
-
-def test_a_stage_without_a_model():
-    with pytest.raises(CheckpointError, match="nowhere"):
-        Generate("/nowhere")
