@@ -52,13 +52,14 @@ ROPES: tuple[dict[str, Any], ...] = (
 WRONG: tuple[Any, ...] = ("wrong", [3], {"a": 1}, True, -3, 1.5)
 
 
-def changes(config: Mapping[str, Any], skip: Container[str]) -> Iterator[tuple[str, Any]]:
-    """(key, value): each key of `config` and of WORTH_TRYING with values other than its own."""
+def changes(config: Mapping[str, Any], skip: Container[str], *, wrong: bool) -> Iterator[tuple[str, Any]]:
+    """(key, value): each key of `config` and of WORTH_TRYING with values other than its own; also with values of a
+    `wrong` type."""
     for key in sorted({*config, *WORTH_TRYING}):
         if key in skip or key.startswith("_"):
             continue
         own, seen = config.get(key), []
-        for value in (*_others(key, own), *WRONG):
+        for value in (*_others(key, own), *(WRONG if wrong else ())):
             known = any(type(value) is type(each) and value == each for each in (*seen, own))
             if not known:
                 seen.append(value)

@@ -126,7 +126,7 @@ def _moved(theirs: np.ndarray, base: np.ndarray) -> float:
     return float(np.abs(theirs - base).max()) if theirs.shape == base.shape else np.inf
 
 
-def configurations(case: Case) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def configurations(case: Case, *, wrong: bool) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """(key, value, configuration) for each change of one key."""
     from transformers import AutoConfig
 
@@ -135,19 +135,19 @@ def configurations(case: Case) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     inner = {"model_type": case.text_type, **base["text_config"]} if nested else base
     known = AutoConfig.for_model(inner["model_type"]).to_dict()
     rest = {key: value for key, value in inner.items() if key != "model_type"}
-    for key, value in changes(known | rest, skip=SAYS_NOTHING):
+    for key, value in changes(known | rest, SAYS_NOTHING, wrong=wrong):
         changed = {**inner, key: value}
         yield key, value, base | {"text_config": changed} if nested else changed
 
 
-def run(name: str, show: set[str], only: str) -> Counter[str]:
+def run(name: str, show: set[str], only: str, *, wrong: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
     case = ALL[name]
     text = tokens(POSITIONS, 50)
     with tempfile.TemporaryDirectory() as folder:
         reference = Reference(case, Path(folder))
         base = reference.logits({"model_type": case.model_type, **case.arguments}, text)
-        for key, value, config in configurations(case):
+        for key, value, config in configurations(case, wrong=wrong):
             if only and key != only:
                 continue
             outcome, says = compare(reference, config, text, base)
@@ -162,6 +162,7 @@ def main() -> int:
     parser.add_argument("families", nargs="*", help="names of cases.py (default: all)")
     parser.add_argument("--key", default="", help="this key alone")
     parser.add_argument("--refused", action="store_true", help="tell what transformers computes and is refused")
+    parser.add_argument("--wrong", action="store_true", help="also values of a wrong type: three times as many")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     import torch
@@ -173,7 +174,7 @@ def main() -> int:
     show = {"ignored", "loads", "crashes", *(["refused"] if options.refused else [])}
     total: Counter[str] = Counter()
     for name in options.families or [name for name in ALL if ALL[name].model_type not in OWN]:
-        counts = run(name, show, options.key)
+        counts = run(name, show, options.key, wrong=options.wrong)
         print(f"{name}: {dict(counts)}", flush=True)
         total += counts
     print(dict(total))
