@@ -45,7 +45,6 @@ class Config(Shape):
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
         windows = f.windows(shape["layers"], lambda layer: (layer + 1) % 6 != 0)
         windows = (*windows[:-1], 0)  # the last layer sees all positions, whatever is said
-        f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
         global_heads, global_dim = cls._global(f, str(windows.index(0)), shape["kv_heads"], shape["head_dim"])
         plain = f.config["model_type"] == "gemma4_unified_text"  # whose class has neither experts nor inputs of layers
         layer_dim = 0 if plain else f.whole("hidden_size_per_layer_input", 0, least=0)
