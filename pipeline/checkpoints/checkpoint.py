@@ -130,8 +130,9 @@ class Checkpoint:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Tensors that nobody asked for: after a model was loaded, those that its family has no place for."""
-        return tuple(name for name in self.tensors if name not in self._asked)
+        """Tensors that nobody asked for: after a model was loaded, those that its family has no place for. A tensor
+        without numbers, as of no shared experts, is none of them."""
+        return tuple(name for name, info in self.tensors.items() if name not in self._asked and info.nbytes)
 
     def pass_over(self, prefix: str) -> None:
         """Tells that a family knows the tensors whose names begin so, and that what it computes needs none of them."""

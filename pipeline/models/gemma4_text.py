@@ -156,8 +156,8 @@ class Gemma4(Decoder[Config, Layer]):
     def prepare(self, fields: Fields) -> None:
         c, config = self.config, fields.config | {"rope_scaling": None}  # transformers does not look at it here
         self.ropes = (
-            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(config, c.head_dim, fields.source, SLIDING),
+            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6, partial=False),
+            Rope.read(config, c.head_dim, fields.source, SLIDING, partial=False),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:
