@@ -40,8 +40,6 @@ class Config(Shape):
     def read(cls, f: Fields) -> Config:
         f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
-        if not f.class_defaults:
-            f.only(hidden_size_per_layer_input=0, num_kv_shared_layers=0)  # in GGUF files
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
         windows = f.windows(shape["layers"], lambda layer: (layer + 1) % 6 != 0)
         windows = (*windows[:-1], 0)  # the last layer sees all positions, whatever is said
