@@ -73,6 +73,7 @@ class Checkpoint:
     config       the configuration with the keys of transformers' config.json
     layout       how the weights differ from transformers'
     class_defaults   whether keys that the configuration leaves out have the values of transformers' configuration class
+    instead      what the file could be where it says something unknown; empty where a family may know it
     tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
     end_tokens   the ids that end a text
     bos_token    the id that a prompt starts with, None where it needs none
@@ -81,6 +82,7 @@ class Checkpoint:
 
     layout = Layout()
     class_defaults = True
+    instead: tuple[str, ...] = ()
     note: str | None = None
 
     def __init__(

@@ -40,7 +40,9 @@ class GgufCheckpoint(Checkpoint):
         self.architecture = _architecture(main)
         family = FAMILIES.get(family_key(self.architecture, self.metadata))
         config = {"model_type": self.architecture} if family is None else make_config(main, self.architecture, family)
-        if family is not None:
+        if family is None:
+            self.instead = tuple(FAMILIES)
+        else:
             self.layout = family.layout
         renamed = _renamed(main.file, tensors, family.names if family else {})
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
