@@ -16,7 +16,7 @@ from support.paths import DATA
 
 from pipeline.checkpoints.checkpoint import Layout
 from pipeline.checkpoints.text_part import _GEMMA3
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, UnsupportedError
 from pipeline.models import decoder, defaults, key_types
 from pipeline.models.families import FAMILIES
 from pipeline.models.fields import Fields
@@ -187,6 +187,34 @@ def test_gemma4_layers_differ_in_what_is_said_of_them(said, sizes):
     """transformers writes nothing where layers that see all positions are as large as the others."""
     made = family(config_classes.made_config("gemma4_text", "small") | {"per_layer_config": said})[0]
     assert (made.global_kv_heads, made.global_head_dim) == sizes
+
+
+def small(name, **changes):
+    return family(config_classes.made_config(name, "small") | changes)
+
+
+def test_layers_of_one_kind():
+    """Gemma 4 without windows; MiMo, whose layers with windows have twice as many key-value heads."""
+    assert small("gemma4_text", layer_types=["full_attention"] * 6)[0].windows == (0,) * 6
+    alone = {"layer_types": ["full_attention"] * 6, "num_key_value_heads": 4}
+    assert small("mimo_v2_flash", **alone)[0].windows == (0,) * 6
+    with pytest.raises(CheckpointError, match="twice num_key_value_heads"):
+        small("mimo_v2_flash", num_key_value_heads=4)
+
+
+def test_latent_heads_have_no_size_by_the_hidden_one():
+    assert small("youtu", hidden_size=76)[0].hidden == 76
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "gemma4_text"])
+def test_a_share_of_the_head_is_for_proportional_rope_alone(name):
+    """As transformers computes these families' own rope."""
+    part = {"rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5}
+    whole = small(name, rope_parameters={"full_attention": part, "sliding_attention": part})[1]
+    assert all(rope.rotary_dim == len(rope.inv_freq) * 2 and not (rope.inv_freq == 0).any() for rope in whole)
+    yarn = {"rope_theta": 1e4, "rope_type": "yarn", "factor": 4.0, "truncate": False}
+    with pytest.raises(UnsupportedError, match="truncate = false of full_attention"):
+        small(name, rope_parameters={"full_attention": yarn, "sliding_attention": part})
 
 
 # transformers as the other side
