@@ -73,6 +73,7 @@ class Checkpoint:
     config       the configuration with the keys of transformers' config.json
     layout       how the weights differ from transformers'
     class_defaults   whether keys that the configuration leaves out have the values of transformers' configuration class
+    instead      what the file could be where it says something unknown; empty where a family may know it
     tensors      name -> TensorInfo, over all files; names as transformers or MLX give them
     end_tokens   the ids that end a text
     bos_token    the id that a prompt starts with, None where it needs none
@@ -81,6 +82,7 @@ class Checkpoint:
 
     layout = Layout()
     class_defaults = True
+    instead: tuple[str, ...] = ()
     note: str | None = None
 
     def __init__(
@@ -131,8 +133,9 @@ class Checkpoint:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Tensors that nobody asked for: after a model was loaded, those that its family has no place for."""
-        return tuple(name for name in self.tensors if name not in self._asked)
+        """Tensors that nobody asked for: after a model was loaded, those that its family has no place for. A tensor
+        without numbers, as of no shared experts, is none of them."""
+        return tuple(name for name, info in self.tensors.items() if name not in self._asked and info.nbytes)
 
     def pass_over(self, prefix: str) -> None:
         """Tells that a family knows the tensors whose names begin so, and that what it computes needs none of them."""

@@ -137,10 +137,12 @@ def _renamed(tensors: Mapping[str, TensorInfo], prefixes: Mapping[str, str]) -> 
 
 
 def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The number of layers, where a list of their kinds says it."""
+    """The number of layers, where a list of their kinds says it. Beside a pattern of signs the number that is given
+    stays: the family compares the two."""
     for key in ("layers_block_type", "layer_types", "hybrid_override_pattern"):
         if isinstance(config.get(key), (list, str)):
-            return {"num_hidden_layers": len(config[key])}
+            kept = key == "hybrid_override_pattern" and config.get("num_hidden_layers") is not None
+            return {} if kept else {"num_hidden_layers": len(config[key])}
     return {}
 
 

@@ -93,7 +93,7 @@ class Config(Shape):
     @classmethod
     def read(cls, f: Fields) -> Config:
         kind = KINDS[f.config["model_type"]]
-        shape = f.shape(eps=kind.eps)
+        shape = f.with_values(head_dim=f.dim("qk_rope_head_dim")).shape(eps=kind.eps)  # other keys say the rest
         f.only(hidden_act="silu")
         if kind.indexed:
             f.check(f.config.get("q_lora_rank") is not None, "q_lora_rank = null; the indexer needs compressed queries")

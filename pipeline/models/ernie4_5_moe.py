@@ -73,7 +73,9 @@ class Layer(DecoderLayer):
         name = f"{mlp}.moe_statics.e_score_correction_bias"
         if not load.has(name) and weights.has(load, f"{mlp}.switch_mlp.gate_proj"):
             return None
-        return load.array(name, (c.experts,), stored=(1, c.experts))
+        stored = load.checkpoint.tensors.get(name)
+        flat = stored is not None and len(stored.shape) == 1  # in GGUF files
+        return load.array(name, (c.experts,), stored=None if flat else (1, c.experts))
 
     @staticmethod
     def _mlp(load: Loader, mlp: str, c: Config, hidden: int) -> Mlp:

@@ -98,10 +98,9 @@ def load_model(
 def family_of(checkpoint: Checkpoint) -> type[Model]:
     """The class of the checkpoint's family. Raises UnsupportedError where there is none."""
     family = checkpoint.config.get("model_type")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise UnsupportedError(
-            f"{checkpoint.source}: model_type {brief(family)} is not supported; use one of: {', '.join(FAMILIES)}"
-        )
+    if not isinstance(family, str) or family not in FAMILIES or checkpoint.instead:
+        known = ", ".join(checkpoint.instead or FAMILIES)
+        raise UnsupportedError(f"{checkpoint.source}: model_type {brief(family)} is not supported; use one of: {known}")
     module, name = FAMILIES[family].split(".")
     found: type[Model] = getattr(importlib.import_module(f".{module}", __package__), name)
     return found

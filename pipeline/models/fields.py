@@ -11,6 +11,7 @@ from ..device.core import _core
 from ..errors import CheckpointError, UnsupportedError
 from ..printing import brief
 from .defaults import with_defaults
+from .key_types import check_types
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -52,6 +53,8 @@ class Fields:
         self.class_defaults = class_defaults
         self.config = with_defaults(config) if class_defaults else config
         self.source = source
+        if class_defaults:
+            check_types(config, source)
 
     def whole(self, key: str, *default: int, least: int = 1, most: int = 2**31 - 1) -> int:
         value = integer(self.config, key, *default, least=least, source=self.source)

@@ -69,8 +69,8 @@ class Gemma3(Decoder[Config, Layer]):
         parts |= {kind: given[kind] for kind in parts if isinstance(given, dict) and given.get(kind)}
         config = fields.config | {"rope_parameters": parts}
         self.ropes = (
-            Rope.read(config, dim, fields.source, FULL, theta=1e6),
-            Rope.read(config, dim, fields.source, SLIDING),
+            Rope.read(config, dim, fields.source, FULL, theta=1e6, partial=False),
+            Rope.read(config, dim, fields.source, SLIDING, partial=False),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:

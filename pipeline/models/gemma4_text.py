@@ -40,12 +40,9 @@ class Config(Shape):
     def read(cls, f: Fields) -> Config:
         f.choice("use_bidirectional_attention", "vision")  # among the tokens of an image
         f.choice("hidden_activation", "gelu_pytorch_tanh")
-        if not f.class_defaults:
-            f.only(hidden_size_per_layer_input=0, num_kv_shared_layers=0)  # in GGUF files
         shape, same = f.shape(tied=True, head_dim=256), f.flag("attention_k_eq_v")
         windows = f.windows(shape["layers"], lambda layer: (layer + 1) % 6 != 0)
         windows = (*windows[:-1], 0)  # the last layer sees all positions, whatever is said
-        f.check(0 in windows and any(windows), "layer_types must have layers with a window and layers without")
         global_heads, global_dim = cls._global(f, str(windows.index(0)), shape["kv_heads"], shape["head_dim"])
         plain = f.config["model_type"] == "gemma4_unified_text"  # whose class has neither experts nor inputs of layers
         layer_dim = 0 if plain else f.whole("hidden_size_per_layer_input", 0, least=0)
@@ -157,8 +154,8 @@ class Gemma4(Decoder[Config, Layer]):
     def prepare(self, fields: Fields) -> None:
         c, config = self.config, fields.config | {"rope_scaling": None}  # transformers does not look at it here
         self.ropes = (
-            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6),
-            Rope.read(config, c.head_dim, fields.source, SLIDING),
+            Rope.read(config, c.global_head_dim, fields.source, "full_attention", theta=1e6, partial=False),
+            Rope.read(config, c.head_dim, fields.source, SLIDING, partial=False),
         )
 
     def forward(self, pipe: Pipeline, rows: Rows, cache: Cache, *, leading: int | None = None) -> Tensor | None:

@@ -41,7 +41,7 @@ class Config(Shape):
         f.only(hidden_act="silu")
         shape = f.shape(eps=1e-5)
         layers, sparse = shape["layers"], _sparse(f, shape["layers"])
-        turning, chunk = f.turning(layers), f.whole("attention_chunk_size", 0, least=0)
+        turning, chunk = f.turning(layers), f.whole("attention_chunk_size", 0)
         kinds = f.kinds("layer_types", layers, (CHUNKED, FULL)) or [
             CHUNKED if turns and chunk else FULL for turns in turning
         ]

@@ -16,6 +16,7 @@ from .loading import Loader
 from .row_state import RowTensors
 
 INFINITY = {"__float__": "Infinity"}  # as transformers writes it
+NO_LIMITS = (0.0, math.inf)  # of dt
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Sizes:
         )
         taps = delta.taps_of(f, "mamba_d_conv", 4)
         flags = (f.flag("mamba_conv_bias", True), f.flag("mamba_proj_bias"))
-        return cls(hidden, heads, dim, groups, f.dim("mamba_d_state", 256), taps, eps, *flags, _limits(f))
+        return cls(hidden, heads, dim, groups, f.dim("mamba_d_state", 256), taps, eps, *flags, limits_of(f))
 
     @property
     def inner(self) -> int:
@@ -62,10 +63,11 @@ class Sizes:
         return (self.taps - 1, self.channels), (self.heads, self.head_dim, self.state_dim)
 
 
-def _limits(f: Fields) -> tuple[float, float]:
+def limits_of(f: Fields) -> tuple[float, float]:
+    """The bounds of dt."""
     given = f.config.get("time_step_limit")
     if given is None:
-        return 0.0, math.inf
+        return NO_LIMITS
     found = [math.inf if n == INFINITY else n for n in given] if isinstance(given, list) else []
     pair = [float(n) for n in found if isinstance(n, (int, float)) and abs(n) >= 0]
     right = len(pair) == len(found) == 2 and 0 <= pair[0] <= pair[1]

@@ -46,8 +46,9 @@ class Config(Shape):
         window = seen + 1 if seen else f.whole("sliding_window")
         kinds = f.kinds("mlp_layer_types", layers, ("dense", "sparse")) or ["dense", *["sparse"] * (layers - 1)]
         dense = tuple(kind == "dense" for kind in kinds)
+        windows = f.windows(layers, lambda layer: layer > 0 and (layer + 1) % 6 != 0, window)
         f.check(
-            shape["heads"] % (2 * shape["kv_heads"]) == 0,
+            not any(windows) or shape["heads"] % (2 * shape["kv_heads"]) == 0,
             f"num_attention_heads = {shape['heads']} must be a multiple of twice num_key_value_heads = "
             f"{shape['kv_heads']}, which layers with a window have",
         )
@@ -64,7 +65,7 @@ class Config(Shape):
             norm_topk_prob=f.flag("norm_topk_prob", True),
             scale=f.number("routed_scaling_factor", 1.0),
             value_scale=f.number("attention_value_scale", 1.0),
-            windows=f.windows(layers, lambda layer: layer > 0 and (layer + 1) % 6 != 0, window),
+            windows=windows,
         )
 
     def kv_heads_of(self, layer: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..graph.builder import Pipeline
@@ -46,10 +46,12 @@ class Config(Shape):
 
     @classmethod
     def read(cls, f: Fields) -> Config:
-        f.only(mlp_hidden_act="relu2", mamba_hidden_act="silu")
+        f.only(mlp_hidden_act="relu2", mamba_hidden_act="silu", sliding_window=None)
         kinds = _kinds(f)
         shape = f.with_values(num_hidden_layers=len(kinds), rms_norm_eps=f.number("layer_norm_epsilon", 1e-5)).shape()
         sparse = SPARSE in kinds
+        if sparse:
+            f.only(n_shared_experts=1)
         return cls(
             **shape | {"tied": False},  # its head is never the embedding, whatever is said
             **(f.mixture("n_routed_experts") if sparse else {"experts": 1, "top_k": 1}),
@@ -70,23 +72,35 @@ class Config(Shape):
 
 def _kinds(f: Fields) -> tuple[str, ...]:
     """What each layer is: by a list of words, else by a sign for each."""
-    listed = f.config.get("layers_block_type") or f.config.get("layer_types")
-    pattern = f.config.get("hybrid_override_pattern")
-    if listed is None and pattern is not None:
-        listed = [SIGNS.get(sign, sign) for sign in pattern] if isinstance(pattern, (str, list)) else pattern
-    if listed is None:
+    key = "layers_block_type" if f.config.get("layers_block_type") else "layer_types"
+    listed, pattern = f.config.get(key), f.config.get("hybrid_override_pattern")
+    signs = [SIGNS.get(sign, sign) for sign in pattern] if isinstance(pattern, (str, list)) else pattern
+    if listed is None and signs is None:
         listed = list(SIGNS.values())
-    kinds = [WORDS.get(kind, kind) for kind in listed if isinstance(kind, str)] if isinstance(listed, list) else []
-    if not kinds or len(kinds) != len(listed) or not set(kinds) <= set(SIGNS.values()):
-        names = ", ".join(sorted(SIGNS.values()))
-        f.check(False, f"layers_block_type = {brief(listed)} must name one of {names} for each layer")
+    kinds = _words(f, key, signs if listed is None else listed)
+    if signs is not None:
+        same = _words(f, "hybrid_override_pattern", signs) == kinds
+        f.check(same, f"hybrid_override_pattern = {brief(pattern)} contradicts {key}; they must name the same layers")
+        said = f.whole("num_hidden_layers", len(kinds))
+        f.check(said == len(kinds), f"num_hidden_layers = {said}, but hybrid_override_pattern names {len(kinds)}")
     f.check(FULL in kinds, f"layers_block_type has no {FULL} among {len(kinds)} layers; at least one is needed")
     return tuple(kinds)
+
+
+def _words(f: Fields, key: str, listed: object) -> list[str]:
+    """The kinds that a list at `key` names."""
+    kinds = [WORDS.get(kind, kind) for kind in listed if isinstance(kind, str)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or not kinds or len(kinds) != len(listed) or not set(kinds) <= set(SIGNS.values()):
+        names = ", ".join(sorted(SIGNS.values()))
+        f.check(False, f"{key} = {brief(listed)} must name one of {names} for each layer")
+    return kinds
 
 
 def _mamba(f: Fields, shape: dict[str, Any]) -> mamba2.Sizes:
     heads, groups = f.whole("mamba_num_heads", 128, most=MOST_HEADS), f.whole("n_groups", 8, most=MOST_HEADS)
     f.check(heads % groups == 0, f"mamba_num_heads = {heads} do not divide over n_groups = {groups}; they must")
+    if mamba2.limits_of(f) != mamba2.NO_LIMITS:  # the published code has them, transformers' has not
+        raise f.unsupported(f"time_step_limit = {brief(f.config['time_step_limit'])}", "; use [0, Infinity]")
     return mamba2.Sizes(
         shape["hidden"],
         heads,
@@ -151,9 +165,7 @@ class Layer(DecoderLayer):
         elif kind == FULL:
             self.qkv = weights.qkv(load, mixer, c)
             self.o_proj = load.matrix(f"{mixer}.o_proj", (c.hidden, c.heads * c.head_dim))
-            there = load.has(f"{mixer}.q_proj.bias")  # transformers has none, whatever is said
-            biases = replace(c, biased=c.biased and there, output_biased=c.output_biased and there)
-            self.qkv_bias, self.o_bias = weights.attention_biases(load, mixer, biases, c.kv_heads, c.head_dim)
+            self.qkv_bias, self.o_bias = weights.attention_biases(load, mixer, c, c.kv_heads, c.head_dim)
         elif kind == DENSE:
             self.mlp = Ungated.read(load, mixer, c.hidden, c.mlp_hidden, biased=c.mlp_biased)
         else:

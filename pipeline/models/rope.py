@@ -69,7 +69,11 @@ class Rope:
         )
         if share > 1:
             raise CheckpointError(f"{source}: partial_rotary_factor = {share:g}, but no more than 1 of a head can turn")
-        if not partial:
+        if layer_type is not None and kind == "yarn" and rope.get("truncate") is False:
+            raise UnsupportedError(
+                f"{source}: truncate = false of {layer_type} alone is not supported; transformers does not look at it"
+            )
+        if not partial and kind != "proportional":
             if share < 1 and kind != "default":
                 raise UnsupportedError(
                     f"{source}: partial_rotary_factor = {share:g} and rope_type {kind!r} together are not supported "

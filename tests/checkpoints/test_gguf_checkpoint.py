@@ -578,6 +578,344 @@ CASES = {
             "use_bias": False,
         },
     ),
+    "granite": (
+        dict(
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__scale=0.125,
+            embedding_scale=4.0,
+            residual_scale=0.25,
+            logit_scale=1.5,
+        ),
+        {
+            "model_type": "granite",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "attention_multiplier": 0.125,
+            "embedding_multiplier": 4.0,
+            "residual_multiplier": 0.25,
+            "logits_scaling": 1.5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "ernie4_5": (
+        dict(feed_forward_length=96, attention__head_count_kv=2, attention__key_length=32),
+        {
+            "model_type": "ernie4_5",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "use_bias": False,
+        },
+    ),
+    "seed_oss": (
+        dict(feed_forward_length=96, attention__head_count_kv=2, attention__key_length=32),
+        {
+            "model_type": "seed_oss",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "attention_bias": True,
+            "qkv_bias": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "attention_out_bias": False,
+        },
+    ),
+    "smollm3": (
+        dict(feed_forward_length=96, attention__head_count_kv=2),
+        {
+            "model_type": "smollm3",
+            "hidden_act": "silu",
+            "no_rope_layer_interval": 4,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "olmo2": (
+        dict(feed_forward_length=96, attention__head_count_kv=2, attention__sliding_window=8, rope__freq_base=500000.0),
+        {
+            "model_type": "olmo3",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "sliding_window": 8,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 500000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+            },
+            "layer_types": ["sliding_attention", "sliding_attention"],
+        },
+    ),
+    "phi3": (
+        dict(
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__sliding_window=0,
+            rope__dimension_count=8,
+            rope__scaling__original_context_length=64,
+        ),
+        {
+            "model_type": "phi3",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "sliding_window": 0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "minimax-m2": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            rope__dimension_count=16,
+            attention__key_length=32,
+            expert_gating_func=2,
+        ),
+        {
+            "model_type": "minimax_m2",
+            "hidden_act": "silu",
+            "intermediate_size": 32,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "rotary_dim": 16,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "ernie4_5-moe": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            interleave_moe_layer_step=2,
+            leading_dense_block_count=1,
+            expert_shared_count=2,
+        ),
+        {
+            "model_type": "ernie4_5_moe",
+            "hidden_act": "silu",
+            "moe_layer_start_index": 1,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "moe_num_experts": 8,
+            "moe_k": 2,
+            "moe_intermediate_size": 32,
+            "moe_layer_interval": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "moe_num_shared_experts": 2,
+            "use_bias": False,
+        },
+    ),
+    "hunyuan-dense": (
+        dict(feed_forward_length=96, attention__head_count_kv=2, attention__key_length=32),
+        {
+            "model_type": "hunyuan_v1_dense",
+            "hidden_act": "silu",
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "hunyuan-moe": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            expert_shared_feed_forward_length=32,
+            attention__key_length=32,
+        ),
+        {
+            "model_type": "hunyuan_v1_moe",
+            "hidden_act": "silu",
+            "intermediate_size": 32,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": 8,
+            "moe_topk": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "bailingmoe2": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            rope__dimension_count=16,
+            attention__key_length=32,
+            expert_gating_func=2,
+            leading_dense_block_count=1,
+            expert_weights_scale=2.5,
+            expert_weights_norm=True,
+            expert_group_count=4,
+            expert_group_used_count=2,
+        ),
+        {
+            "model_type": "bailing_moe",
+            "hidden_act": "silu",
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 2.5,
+            "n_group": 4,
+            "topk_group": 2,
+            "first_k_dense_replace": 1,
+            "use_qk_norm": True,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+            "num_shared_experts": 1,
+            "moe_shared_expert_intermediate_size": 64,
+            "score_function": "sigmoid",
+            "moe_router_enable_expert_bias": True,
+        },
+    ),
+    "dots1": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            expert_gating_func=2,
+            leading_dense_block_count=1,
+            expert_shared_count=2,
+        ),
+        {
+            "model_type": "dots1",
+            "hidden_act": "silu",
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.0,
+            "n_group": 1,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "n_routed_experts": 8,
+            "n_shared_experts": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    "exaone-moe": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            expert_gating_func=2,
+            leading_dense_block_count=1,
+            expert_shared_count=1,
+            attention__sliding_window=8,
+        ),
+        {
+            "model_type": "exaone_moe",
+            "hidden_act": "silu",
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.0,
+            "n_group": 1,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "sliding_window": 8,
+            "num_shared_experts": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layer_types": ["sliding_attention", "sliding_attention"],
+        },
+    ),
+    "afmoe": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            attention__key_length=32,
+            leading_dense_block_count=1,
+            expert_shared_count=1,
+            attention__sliding_window=8,
+            expert_weights_norm=True,
+            expert_weights_scale=1.5,
+        ),
+        {
+            "model_type": "afmoe",
+            "hidden_act": "silu",
+            "num_dense_layers": 1,
+            "route_norm": True,
+            "mup_enabled": True,
+            "intermediate_size": 96,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.5,
+            "first_k_dense_replace": 1,
+            "sliding_window": 8,
+            "num_shared_experts": 1,
+            "route_scale": 1.5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "layer_types": ["sliding_attention", "sliding_attention"],
+        },
+    ),
+    "llama4": (
+        dict(
+            expert_count=8,
+            expert_used_count=2,
+            expert_feed_forward_length=32,
+            feed_forward_length=96,
+            attention__head_count_kv=2,
+            interleave_moe_layer_step=2,
+            rope__freq_base=500000.0,
+        ),
+        {
+            "model_type": "llama4_text",
+            "hidden_act": "silu",
+            "attention_chunk_size": 8192,
+            "attn_temperature_tuning": True,
+            "floor_scale": 8192,
+            "attn_scale": 0.1,
+            "no_rope_layer_interval": 4,
+            "intermediate_size": 32,
+            "num_key_value_heads": 2,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "intermediate_size_mlp": 96,
+            "interleave_moe_layer_step": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+            "use_qk_norm": True,
+        },
+    ),
 }
 TENSORS = {
     "gemma4": [("rope_freqs.weight", (32,), 0)],
@@ -591,6 +929,12 @@ TENSORS = {
     "lfm2moe": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.1.exp_probs_b.bias", (8,), 0)],
     "nemotron_h": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.0.ssm_in.weight", (64, 324), 0)],
     "nemotron_h_moe": [("blk.1.attn_q.weight", (64, 64), 0), ("blk.0.ffn_gate_inp.weight", (64, 8), 0)],
+    "seed_oss": [("blk.0.attn_q.bias", (64,), 0)],
+    "ernie4_5-moe": [("blk.1.ffn_gate_shexp.weight", (64, 64), 0)],
+    "bailingmoe2": [("blk.1.ffn_gate_shexp.weight", (64, 64), 0), ("blk.1.exp_probs_b.bias", (8,), 0)],
+    "dots1": [("blk.1.exp_probs_b.bias", (8,), 0)],
+    "exaone-moe": [("blk.1.exp_probs_b.bias", (8,), 0)],
+    "afmoe": [("blk.1.exp_probs_b.bias", (8,), 0)],
 }
 
 
@@ -617,7 +961,7 @@ def test_configuration(file, family):
     assert checkpoint.config == COMMON | expected
     assert checkpoint.architecture == architecture and checkpoint.source == str(file)
     assert checkpoint.layout == Layout(
-        rope_pairs=family in ("llama", "mixtral", "granitemoe", "granitehybrid"),
+        rope_pairs=family in ("llama", "mixtral", "granitemoe", "granitehybrid", "granite", "smollm3"),
         norms_plus_one=family in ("gemma3", *DELTA),
         slopes=family in (*DELTA, *MAMBA),
         tiled=family in ("qwen35", "qwen35moe"),
@@ -709,8 +1053,15 @@ def test_one_value_a_layer_is_one_value_where_they_agree(file):
 def test_unknown_architecture_is_named_when_a_model_is_loaded(file):
     checkpoint = opened(file, metadata("falcon"))
     assert checkpoint.config == {"model_type": "falcon"} and set(checkpoint.tensors) == {"model.embed_tokens.weight"}
-    with pytest.raises(UnsupportedError, match="model.gguf: model_type 'falcon' is not supported"):
+    with pytest.raises(UnsupportedError, match="model.gguf: model_type 'falcon' is not supported; use one of: llama, "):
         load_model(checkpoint)
+
+
+def test_architecture_that_is_called_as_a_family_and_has_no_table(file):
+    """transformers' Phi-3.5-MoE runs; llama.cpp's routes in another way."""
+    assert "phimoe" not in FAMILIES
+    with pytest.raises(UnsupportedError, match="'phimoe' is not supported; use one of: .*minimax-m2"):
+        load_model(opened(file, metadata("phimoe")))
 
 
 @pytest.mark.parametrize(
@@ -874,6 +1225,59 @@ HF_NAMES = {
         "model.layers.{}.self_attn.out_proj",
     ],
     "lfm2moe": ["model.layers.{}.conv.in_proj", "model.layers.{}.feed_forward.gate"],
+    "granite": [
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.down_proj",
+        "model.layers.{}.post_attention_layernorm",
+    ],
+    "ernie4_5": [
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.down_proj",
+        "model.layers.{}.post_attention_layernorm",
+    ],
+    "seed_oss": [
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.down_proj",
+        "model.layers.{}.post_attention_layernorm",
+    ],
+    "smollm3": [
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.mlp.down_proj",
+        "model.layers.{}.post_attention_layernorm",
+    ],
+    "olmo2": [
+        "model.layers.{}.self_attn.k_norm",
+        "model.layers.{}.post_attention_layernorm",
+        "model.layers.{}.post_feedforward_layernorm",
+    ],
+    "phi3": ["model.layers.{}.self_attn.qkv_proj", "model.layers.{}.mlp.gate_up_proj"],
+    "minimax-m2": ["model.layers.{}.self_attn.q_norm", "model.layers.{}.block_sparse_moe.gate"],
+    "ernie4_5-moe": ["model.layers.{}.mlp.gate", "model.layers.{}.mlp.shared_experts.up_proj"],
+    "hunyuan-dense": ["model.layers.{}.self_attn.query_layernorm", "model.layers.{}.mlp.down_proj"],
+    "hunyuan-moe": [
+        "model.layers.{}.self_attn.key_layernorm",
+        "model.layers.{}.mlp.gate.wg",
+        "model.layers.{}.mlp.shared_mlp.up_proj",
+    ],
+    "bailingmoe2": [
+        "model.layers.{}.attention.query_key_value",
+        "model.layers.{}.attention.dense",
+        "model.layers.{}.attention.query_layernorm",
+        "model.layers.{}.mlp.gate",
+    ],
+    "dots1": ["model.layers.{}.mlp.gate", "model.layers.{}.mlp.shared_experts.down_proj"],
+    "exaone-moe": ["model.layers.{}.mlp.gate", "model.layers.{}.mlp.shared_experts.down_proj"],
+    "afmoe": [
+        "model.layers.{}.self_attn.gate_proj",
+        "model.layers.{}.mlp.router.gate",
+        "model.layers.{}.pre_mlp_layernorm",
+        "model.layers.{}.post_mlp_layernorm",
+    ],
+    "llama4": [
+        "model.layers.{}.feed_forward.router",
+        "model.layers.{}.feed_forward.shared_expert.up_proj",
+        "model.layers.{}.feed_forward.down_proj",
+    ],
     "nemotron_h": NEMOTRON,
     "nemotron_h_moe": [*NEMOTRON, "model.layers.{}.mixer.gate", "model.layers.{}.mixer.shared_experts.up_proj"],
 }
@@ -886,7 +1290,8 @@ def test_names_are_the_ones_that_the_gguf_package_started_from(family):
     arch = next(kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == architecture)
     table = package.get_tensor_name_map(arch, 3)
     norm = "model.embedding_norm" if family.startswith("lfm2") else "model.norm"
-    for name in [*(name.format(2) for name in HF_NAMES[family]), "model.embed_tokens", norm]:
+    embedding = "model.word_embeddings" if family == "bailingmoe2" else "model.embed_tokens"
+    for name in [*(name.format(2) for name in HF_NAMES[family]), embedding, norm]:
         listed = name.replace("model.layers", "backbone.layers") if "mixer" in name else name
         theirs = table.get_name(listed + ".weight", try_suffixes=(".weight",))
         assert theirs is not None, f"the package has no name for {name}"

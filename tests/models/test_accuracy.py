@@ -17,6 +17,8 @@ FLOAT32_KL = 1e-10  # nats: what the shaders may, with a KV cache of f32; unless
 TRANSFORMERS = 5e-5  # of a log-probability: transformers computes in float32, and golden.json has five decimals
 SETTINGS = [("", "1", "f16"), ("", "1", "f32")] if sys.platform == "darwin" else accuracy.cpu_settings()
 
+BEST = next(setting for setting in reversed(SETTINGS) if setting[1] == "1")
+
 
 @pytest.fixture(scope="module")
 def checkpoint():
@@ -67,7 +69,11 @@ def test_the_oracle_gives_the_log_probabilities_of_transformers(oracle):
 @pytest.mark.parametrize("path", accuracy.PATHS)
 def test_distributions(model, setting, texts, expected, path):
     isa, _, kv_cache = setting
-    count = 1 if isa == "baseline" or kv_cache == "f32" else len(texts)  # slow, no native kernels; a bound with room
+    count = len(texts)
+    if isa == "baseline" or kv_cache == "f32":  # slow, no native kernels; a bound with room
+        count = 1
+    elif path == "decode" and setting != BEST:  # the best one has all texts, and test_rows.py holds rows apart
+        count = 2
     divergence = kl_divergence(expected[:count], accuracy.PATHS[path](model, texts[:count], kv_cache))
     assert divergence.mean() <= (MEAN_KL if kv_cache == "f16" else FLOAT32_KL)
 

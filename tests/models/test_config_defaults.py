@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support import config_classes
+from support import config_classes, config_types
 from support.paths import DATA
 
 from pipeline.checkpoints.checkpoint import Layout
 from pipeline.checkpoints.text_part import _GEMMA3
-from pipeline.models import decoder, defaults
+from pipeline.errors import CheckpointError, UnsupportedError
+from pipeline.models import decoder, defaults, key_types
 from pipeline.models.families import FAMILIES
 from pipeline.models.fields import Fields
 
@@ -134,6 +135,33 @@ def test_every_key_that_a_family_reads_has_its_default(name):
     assert read - more <= set(defaults.defaults_of(name)) | NOT_OF_A_CLASS
 
 
+WRONG = {"bool": True, "int": 3, "float": 1.5, "str": "wrong", "list": [3], "dict": {"a": 1}}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_values_of_a_wrong_type_are_refused(name):
+    """Whether the forward pass asks for the key or not; transformers' classes refuse them, too."""
+    config, table = config_classes.made_config(name, "small"), json.loads(key_types.FILE.read_text())
+    asked = [(key, table[key]) for key in defaults.defaults_of(name) if key in table]
+    assert len(asked) > 10
+    for key, kinds in [*asked, ("rope_scaling", ["dict"]), ("rope_theta", ["float"])]:
+        for kind, value in WRONG.items():
+            if kind not in kinds and not (kind == "int" and "float" in kinds):
+                with pytest.raises(CheckpointError, match=f"config.json: '{key}' must be"):
+                    Fields(config | {key: value}, "config.json", class_defaults=True)
+        Fields(config | {key: None}, "config.json", class_defaults=True)
+
+
+@pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("inner, kinds", key_types.OF_ROPE.items())
+def test_values_of_a_wrong_type_about_rope_are_refused(key, inner, kinds):
+    for part in (lambda value: {inner: value}, lambda value: {"full_attention": {inner: value}}):
+        for kind, value in WRONG.items():
+            if kind not in kinds and not (kind == "int" and "float" in kinds) and kind != "dict":
+                with pytest.raises(CheckpointError, match=f"{key}: '{inner}' must be"):
+                    Fields({"model_type": "phimoe", key: part(value)}, "config.json", class_defaults=True)
+
+
 def test_absent_and_null():
     absent = defaults.with_defaults({"model_type": "mistral"})
     assert (absent["sliding_window"], absent["num_key_value_heads"]) == (4096, 8)
@@ -161,6 +189,34 @@ def test_gemma4_layers_differ_in_what_is_said_of_them(said, sizes):
     assert (made.global_kv_heads, made.global_head_dim) == sizes
 
 
+def small(name, **changes):
+    return family(config_classes.made_config(name, "small") | changes)
+
+
+def test_layers_of_one_kind():
+    """Gemma 4 without windows; MiMo, whose layers with windows have twice as many key-value heads."""
+    assert small("gemma4_text", layer_types=["full_attention"] * 6)[0].windows == (0,) * 6
+    alone = {"layer_types": ["full_attention"] * 6, "num_key_value_heads": 4}
+    assert small("mimo_v2_flash", **alone)[0].windows == (0,) * 6
+    with pytest.raises(CheckpointError, match="twice num_key_value_heads"):
+        small("mimo_v2_flash", num_key_value_heads=4)
+
+
+def test_latent_heads_have_no_size_by_the_hidden_one():
+    assert small("youtu", hidden_size=76)[0].hidden == 76
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "gemma4_text"])
+def test_a_share_of_the_head_is_for_proportional_rope_alone(name):
+    """As transformers computes these families' own rope."""
+    part = {"rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5}
+    whole = small(name, rope_parameters={"full_attention": part, "sliding_attention": part})[1]
+    assert all(rope.rotary_dim == len(rope.inv_freq) * 2 and not (rope.inv_freq == 0).any() for rope in whole)
+    yarn = {"rope_theta": 1e4, "rope_type": "yarn", "factor": 4.0, "truncate": False}
+    with pytest.raises(UnsupportedError, match="truncate = false of full_attention"):
+        small(name, rope_parameters={"full_attention": yarn, "sliding_attention": part})
+
+
 # transformers as the other side
 
 
@@ -172,6 +228,11 @@ def transformers():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_table_is_that_of_the_classes(transformers, name):
     assert defaults.defaults_of(name) == config_classes.class_defaults(name)
+
+
+def test_the_types_are_those_of_the_classes(transformers):
+    pytest.importorskip("torch", reason="torch is not installed")
+    assert json.loads(key_types.FILE.read_text()) == config_types.class_types()
 
 
 def test_the_cases_are_what_transformers_makes_of_them(transformers):

@@ -129,7 +129,14 @@ REFUSED = {
     "qwen3_next": {"hidden_act": "gelu", "linear_conv_kernel_dim": 1, "attn_output_gate": False},
     "lfm2": {"conv_L_cache": 1},
     "granitemoehybrid": {"mamba_d_conv": 1, "position_embedding_type": "alibi"},
-    "nemotron_h": {"mlp_hidden_act": "silu", "mamba_hidden_act": "relu", "conv_kernel": 1},
+    "nemotron_h": {
+        "mlp_hidden_act": "silu",
+        "mamba_hidden_act": "relu",
+        "conv_kernel": 1,
+        "time_step_limit": [0.0, 0.5],
+        "n_shared_experts": 2,
+        "sliding_window": 8,
+    },
     "llama4_text": {"hidden_act": "gelu"},
     "phimoe": {"hidden_act": "gelu"},
     "gpt_oss": {"swiglu_limit": 5.0},
@@ -157,6 +164,28 @@ def test_features_that_are_refused(case, key, tmp_path):
         p.load_model(checkpoint)
     word = key if key != "rope_parameters" else "axial"
     assert word in str(refused.value) and "config.json" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"hybrid_override_pattern": "MEM*EM*M"}, "contradicts layers_block_type"),
+        ({"hybrid_override_pattern": "MEM*"}, "contradicts layers_block_type"),
+        (
+            {"hybrid_override_pattern": "ME*", "layers_block_type": None, "num_hidden_layers": 4},
+            "num_hidden_layers = 4",
+        ),
+        ({"attention_bias": True}, "layers.3.mixer.q_proj.bias"),
+    ],
+)
+def test_nemotron_h_says_no_two_things(written, changes, word, tmp_path):
+    """Of its layers, nor of biases for which there is no tensor."""
+    folder = written("nemotron_h")
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with p.open_checkpoint(tmp_path) as checkpoint, pytest.raises(CheckpointError, match=word):
+        p.load_model(checkpoint)
 
 
 def test_tensors_that_are_wrong(tmp_path):

@@ -40,11 +40,14 @@ class GgufCheckpoint(Checkpoint):
         self.architecture = _architecture(main)
         family = FAMILIES.get(family_key(self.architecture, self.metadata))
         config = {"model_type": self.architecture} if family is None else make_config(main, self.architecture, family)
-        if family is not None:
+        if family is None:
+            self.instead = tuple(FAMILIES)
+        else:
             self.layout = family.layout
         renamed = _renamed(main.file, tensors, family.names if family else {})
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
-        self._asked.add("rope_freqs.weight")  # the configuration has its factors
+        # The configuration has their numbers.
+        self._asked |= {f"rope_{name}.weight" for name in ("freqs", "factors_short", "factors_long")}
         self._vocabulary = Vocabulary(main.file, self.metadata)
         self._ends: tuple[int, ...] | None = None  # found when asked for: it reads the whole vocabulary
 

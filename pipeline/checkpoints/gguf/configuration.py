@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...errors import CheckpointError
-from ..files import open_file
+from . import further_values as further
 from . import recurrent
 from .families import COMMON, NEEDED, Family
 from .header import Header
 from .metadata import MAX_LAYERS, Metadata
-from .values import FIX, Array
+from .rope_factors import rope_factors
+from .values import Array
 
 __all__ = ["make_config"]
 
@@ -69,9 +68,10 @@ def _rope(values: Metadata, family: Family) -> dict[str, Any]:
     full = {"rope_type": "default", "rope_theta": values.number("rope.freq_base", 10000.0)} | _scaling(values)
     if not family.window:
         return {"rope_parameters": full}
-    if family.model_type == "gpt_oss":  # one for all layers; its range of frequencies is not rounded to whole ones
-        return {"rope_parameters": full | {"truncate": False}}
-    theta = values.number("rope.freq_base_swa", 10000.0)
+    if family.one_rope:  # gpt-oss's range of frequencies is not rounded to whole ones
+        return {"rope_parameters": full | ({"truncate": False} if family.model_type == "gpt_oss" else {})}
+    of_all = 10000.0 if family.model_type.startswith("gemma") else values.number("rope.freq_base", 10000.0)
+    theta = values.number("rope.freq_base_swa", of_all)
     return {
         "rope_parameters": {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": theta}}
     }
@@ -81,7 +81,7 @@ def _scaling(values: Metadata) -> dict[str, Any]:
     kind, factor = values.get("rope.scaling.type", "none"), values.get("rope.scaling.factor")
     if kind == "none" and values.get("rope.scale_linear") not in (None, 0.0, 1.0):  # files of 2023
         kind, factor = "linear", values.get("rope.scale_linear")
-    factors = _factors(values)
+    factors = rope_factors(values)
     if factors and kind in ("none", "linear"):
         return {"rope_type": "factors", "factors": factors}
     if kind == "linear":
@@ -104,28 +104,6 @@ def _yarn(values: Metadata) -> dict[str, Any]:
     if scale is not None:  # DeepSeek: a tenth of mscale_all_dim, with which mscale agrees in all its models
         found["mscale"] = found["mscale_all_dim"] = round(values.number("rope.scaling.yarn_log_multiplier") / 0.1, 6)
     return found
-
-
-def _factors(values: Metadata) -> list[float]:
-    """The divisor of each frequency, where the file says (llama3's scaling, and Gemma 4's in part)."""
-    info = values.header.tensors.get("rope_freqs.weight")
-    if info is None:
-        return []
-    if info.dtype != "F32" or len(info.shape) != 1 or info.nbytes > 1 << 16:
-        raise CheckpointError(
-            f'{info.file}: tensor "rope_freqs.weight" is {info.dtype} {list(info.shape)}, '
-            f"expected F32 with a value for each frequency; {FIX}"
-        )
-    try:
-        with open_file(info.file) as stream:
-            stream.seek(info.offset)
-            raw = stream.read(info.nbytes)
-    except OSError as error:
-        raise CheckpointError(f"{info.file}: cannot be read: {error.strerror or error}") from error
-    factors = [value for (value,) in struct.iter_unpack("<f", raw[: len(raw) // 4 * 4])]
-    if len(factors) != info.shape[0] or not all(factor > 0 for factor in factors):
-        raise CheckpointError(f'{info.file}: tensor "rope_freqs.weight" holds factors that are not above 0; {FIX}')
-    return factors
 
 
 # Windows of attention
@@ -166,8 +144,16 @@ def _gemma4(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
         full |= {"rope_type": "proportional", "partial_rotary_factor": turned / len(factors)}
     found: dict[str, Any] = {
         "rope_parameters": config["rope_parameters"] | {"full_attention": full},
-        "enable_moe_block": "num_experts" in config,
+        "enable_moe_block": bool(config.get("num_experts")),
     }
+    lengths = config.get("intermediate_size")
+    if isinstance(lengths, list):  # layers without keys of their own have an MLP that is twice as wide
+        found |= {"intermediate_size": min(lengths), "use_double_wide_mlp": True}
+        if set(lengths) != {min(lengths), 2 * min(lengths)}:
+            raise values.error("feed_forward_length", "one length and its double", lengths)
+    embedding = values.header.tensors.get("per_layer_token_embd.weight")
+    if embedding is not None and len(embedding.shape) == 2:
+        found["vocab_size_per_layer_input"] = embedding.shape[0]
     heads, types = config.get("num_key_value_heads"), config.get("layer_types", [])
     if isinstance(heads, list):  # one number for the layers with a window, one for the others
         sides = {kind: {n for n, own in zip(heads, types) if own == kind} for kind in set(types)}
@@ -177,6 +163,10 @@ def _gemma4(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
         found["num_global_key_value_heads"] = next(iter(sides.get("full_attention", heads[:1])))
     full_layers = [i for i, kind in enumerate(types) if kind == "full_attention"]
     found["attention_k_eq_v"] = bool(full_layers) and f"blk.{full_layers[0]}.attn_v.weight" not in values.header.tensors
+    if full_layers and "num_global_key_value_heads" in found and not found["attention_k_eq_v"]:
+        own = {"num_key_value_heads": found["num_global_key_value_heads"]}
+        own |= {"head_dim": values.whole("attention.key_length")}
+        found["per_layer_config"] = {str(full_layers[0]): own}
     return found
 
 
@@ -221,6 +211,17 @@ _SPECIAL: dict[str, Callable[[Metadata, Mapping[str, Any]], dict[str, Any]]] = {
     "deepseek_v2": _deepseek,
     "glm4_moe": _glm4_moe,
     "granitemoe": _granite,
+    "afmoe": further.sigmoid_alone,
+    "bailing_moe": further.bailing,
+    "dots1": further.sigmoid_alone,
+    "ernie4_5": further.biased,
+    "ernie4_5_moe": further.ernie,
+    "exaone_moe": further.sigmoid_alone,
+    "llama4_text": further.llama4,
+    "minimax_m2": further.sigmoid_alone,
+    "olmo2": further.olmo2,
+    "phi3": further.phi3,
+    "seed_oss": further.seed_oss,
     "granitemoehybrid": recurrent.granite_hybrid,
     "lfm2": recurrent.lfm2,
     "lfm2_moe": recurrent.lfm2,

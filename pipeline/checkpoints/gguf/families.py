@@ -4,37 +4,14 @@ Keys are written without the architecture in front: "block_count" is "qwen3moe.b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoint import Layout
 from . import names
+from .family import Family
+from .further import FURTHER
 
 __all__ = ["COMMON", "FAMILIES", "NEEDED", "Family", "family_key"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One family.
-
-    model_type   as in config.json
-    names        the tensors of a block, GGUF's name -> transformers' or MLX's
-    keys         config.json's key -> GGUF's; a key that is absent in the file stays absent: the family has a default
-    fixed        config.json's values that GGUF leaves to the architecture
-    needed       GGUF's keys that must be there besides those that all families need
-    instead      other keys of some of these
-    window       one layer of so many sees everything and the others a window, where the file does not say
-    layout       how llama.cpp changed the weights
-    """
-
-    model_type: str
-    names: Mapping[str, str]
-    keys: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, object] = field(default_factory=dict)
-    needed: tuple[str, ...] = ()
-    instead: Mapping[str, str] = field(default_factory=dict)
-    window: int = 0
-    layout: Layout = Layout()
 
 
 NEEDED = (
@@ -198,6 +175,7 @@ FAMILIES = {
         _SILU | {"swiglu_alpha": 1.702, "swiglu_limit": 7.0},
         _EXPERTS,
         window=2,
+        one_rope=True,
     ),
     "gemma3": Family(
         "gemma3_text",
@@ -237,7 +215,7 @@ FAMILIES = {
         (*_EXPERTS, "attention.kv_lora_rank", "rope.dimension_count", "attention.key_length", "attention.value_length"),
     ),
     "glm4moe": Family("glm4_moe", names.GLM4_MOE, _ROUTED, _SILU | _ROUTED_DEFAULTS, _EXPERTS),
-}
+} | FURTHER
 
 
 def family_key(architecture: str, metadata: Mapping[str, object]) -> str:

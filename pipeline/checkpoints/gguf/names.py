@@ -10,6 +10,11 @@ __all__ = ["tensor_name"]
 
 MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 MODEL |= {"token_embd_norm": "model.embedding_norm"}  # LFM2's last norm
+MODEL |= {  # Gemma 4's inputs of each layer
+    "per_layer_token_embd": "model.embed_tokens_per_layer",
+    "per_layer_model_proj": "model.per_layer_model_projection",
+    "per_layer_proj_norm": "model.per_layer_projection_norm",
+}
 
 ATTENTION = {
     "attn_q": "self_attn.q_proj",
@@ -87,7 +92,48 @@ GEMMA4 = (
         "post_ffw_norm_2": "post_feedforward_layernorm_2",
         "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
         "layer_output_scale.weight": "layer_scalar",
+        "inp_gate": "per_layer_input_gate",
+        "proj": "per_layer_projection",
+        "post_norm": "post_per_layer_input_norm",
     }
+)
+
+# Further families. A name of the table MODEL may have another one here.
+SEED_OSS = {stem: name for stem, name in LLAMA.items() if stem != "ffn_norm"}
+SEED_OSS |= {"post_attention_norm": "post_attention_layernorm"}
+OLMO2 = ATTENTION | DENSE
+OLMO2 |= {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+PHI3 = LLAMA | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+MINIMAX_M2 = (
+    ATTENTION
+    | NORMS
+    | _experts("block_sparse_moe.gate", "block_sparse_moe.switch_mlp")
+    | {"exp_probs_b.bias": "block_sparse_moe.e_score_correction_bias"}
+)
+ERNIE_MOE = CORRECTED | {"exp_probs_b.bias": "mlp.moe_statics.e_score_correction_bias"}
+HUNYUAN = (
+    LLAMA
+    | _experts("mlp.gate.wg", "mlp.switch_mlp")
+    | _shared("mlp.shared_mlp")
+    | {"attn_q_norm": "self_attn.query_layernorm", "attn_k_norm": "self_attn.key_layernorm"}
+)
+BAILING = (
+    {stem: name.replace("self_attn", "attention") for stem, name in CORRECTED.items()}
+    | {"attn_qkv": "attention.query_key_value", "attn_output": "attention.dense"}
+    | {"attn_q_norm": "attention.query_layernorm", "attn_k_norm": "attention.key_layernorm"}
+    | {"exp_probs_b.bias": "mlp.gate.expert_bias", "token_embd": "model.word_embeddings"}
+)
+AFMOE = (
+    OLMO2
+    | {"attn_norm": "input_layernorm", "ffn_norm": "pre_mlp_layernorm", "post_ffw_norm": "post_mlp_layernorm"}
+    | {"attn_gate": "self_attn.gate_proj", "exp_probs_b.bias": "mlp.expert_bias"}
+    | _experts("mlp.router.gate", "mlp.switch_mlp")
+    | _shared("mlp.shared_experts")
+)
+LLAMA4 = (
+    {stem: name.replace("mlp.", "feed_forward.") for stem, name in LLAMA.items()}
+    | _experts("feed_forward.router", "feed_forward.switch_mlp")
+    | _shared("feed_forward.shared_expert")
 )
 
 BARE = ("ssm_a", "ssm_d")  # tensors whose names have no suffix
@@ -160,7 +206,8 @@ def tensor_name(name: str, block: Mapping[str, str]) -> str:
     """The name that families know for GGUF's `name`, by a table of names in a block; where there is none, `name`."""
     if not name.startswith("blk."):
         stem, dot, suffix = name.rpartition(".")
-        return f"{MODEL[stem]}.{suffix}" if dot and stem in MODEL else name
+        known = {stem: block[stem] for stem in MODEL if stem in block}
+        return f"{(MODEL | known)[stem]}.{suffix}" if dot and stem in MODEL else name
     _, index, rest = name.split(".", 2) if name.count(".") > 1 else ("", "", "")
     if not index.isdecimal() or str(int(index)) != index:
         return name

@@ -61,6 +61,13 @@ _DEEPSEEK3 = (
     + _SPACES,
 )
 
+# Digits in groups of three, counted from the last one; and the scripts that AFMoE's tokenizer takes apart.
+_GROUPS_OF_THREE = r"\p{N}{1,2}(?=(?:\p{N}{3})+(?!\p{N}))|\p{N}{3}|\p{N}{1,2}"
+_ASIAN = _code_points(
+    "4e00-9fff 3400-4dbf f900-faff 3040-309f 30a0-30ff ff65-ff9f 2f00-2fdf e40-e7f e80-eff 1780-17ff 1000-109f "
+    "aa60-aa7f a9e0-a9ff ac00-d7af 1100-11ff"
+)
+
 _KINDS = {
     # For files that name no kind: a guess that fits many models and none exactly.
     ("default", ""): Kind((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
@@ -108,6 +115,14 @@ _KINDS = {
         (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",)
     ),
     ("seed-coder",): Kind((_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|" + _SPACES,)),
+    ("afmoe",): Kind((_GROUPS_OF_THREE, f"[{_ASIAN}]+", _DEEPSEEK3[2])),
+    ("exaone-moe",): Kind(
+        (
+            _CONTRACTIONS
+            + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|"
+            + r"\s*[\r\n]|\s+(?!\S)|\s+",
+        )
+    ),
     ("viking",): Kind((r" ?[^(\s|.,!?…。，、।۔،)]+", r"\p{N}")),
     ("poro-chat", "bloom", "gpt3-finnish"): Kind((r" ?[^(\s|.,!?…。，、।۔،)]+",)),
 }

@@ -3,8 +3,8 @@ Q4_K."""
 
 import numpy as np
 from support import gguf_files as files
-from support.families import recurrent
-from support.families.cases import CASES
+from support.families import further, recurrent
+from support.families.cases import ALL, CASES
 from support.families.grid import Grid
 from support.families.layouts import ROUTERS, latent, modules, rows
 
@@ -36,6 +36,23 @@ ARCHITECTURES = {
     "lfm2": "lfm2",
     "lfm2_moe": "lfm2moe",
 }
+# Variants whose settings such a file can say.
+ARCHITECTURES |= {
+    "granite": "granite",
+    "ernie4_5": "ernie4_5",
+    "olmo2": "olmo2",
+    "olmo3": "olmo2",
+    "phi3": "phi3",
+    "minimax_m2": "minimax-m2",
+    "ernie4_5_moe": "ernie4_5-moe",
+    "hunyuan_v1_dense": "hunyuan-dense",
+    "hunyuan_v1_moe": "hunyuan-moe",
+    "bailing_moe": "bailingmoe2",
+    "exaone_moe": "exaone-moe",
+    "afmoe": "afmoe",
+    "gemma4_dense": "gemma4",
+    "gemma4_small": "gemma4",
+}
 NO_ROPE = {"rope_theta": 1e4, "rope_type": "default"}
 
 
@@ -47,22 +64,21 @@ def write_gguf(
     key = ARCHITECTURES[name]
     family, config = FAMILIES[key], golden["config"]
     matrices, vectors = modules(name, golden, lambda module, grid: _split(name, module, grid, config))
-    if CASES[name].recurrent:
+    if ALL[name].recurrent:
         matrices, vectors = recurrent.rearranged(family, matrices, vectors, config)
     names = {known: stem for stem, known in family.names.items()} | {known: stem for stem, known in MODEL.items()}
     tensors, data = [], b""
     for tensor, values in (matrices | vectors).items():
         stem = _gguf_name(tensor, names)
-        extra = family.layout.norms_plus_one and stem.endswith("norm.weight") and not CASES[name].recurrent
+        extra = family.layout.norms_plus_one and stem.endswith("norm.weight") and not ALL[name].recurrent
         own = (kinds or {}).get(stem.split(".")[-2], kind)
         type_, raw = _stored(tensor, values, own, config, family.layout.rope_pairs, float(extra))
         shape = (values.q if isinstance(values, Grid) else values).shape
         shape = shape[1:] if tensor.endswith("shared_expert_gate") else shape
         tensors.append((stem, shape[::-1], type_))
         data += raw + bytes(-len(raw) % 32)
-    raw = _factors(config)
-    if raw:
-        tensors.append(("rope_freqs.weight", (len(raw) // 4,), F32))
+    for factors, raw in _factors(config).items():
+        tensors.append((f"{factors}.weight", (len(raw) // 4,), F32))
         data += raw + bytes(-len(raw) % 32)
     file.write_bytes(files.gguf(_metadata(name, family, config) | (metadata or {}), tensors, data))
 
@@ -73,7 +89,9 @@ def _split(name: str, module: str, grid: Grid, config: dict):
         return latent(module, grid, config)
     if name == "gemma4_text" and ".experts." in module:
         return {module: grid}
-    if ".shared_mlp." in module:
+    if module.endswith(".mlp.gate.gate_proj"):  # MLX's name of a router
+        return {module.removesuffix(".gate_proj"): grid}
+    if module.endswith(("shared_mlp.input_linear", "shared_mlp.output_linear")):
         half, mlp = grid.q.shape[-2] // 2, module.rpartition(".")[0]
         return (
             {f"{mlp}.down_proj": grid}
@@ -87,7 +105,7 @@ def _metadata(name: str, family, config: dict) -> dict:
     key = ARCHITECTURES[name]
     architecture = "llama" if key == "mixtral" else key
     keys = {gguf: config[name] for name, gguf in (COMMON | dict(family.keys)).items() if config.get(name) is not None}
-    keys |= recurrent.metadata(key, config)
+    keys |= recurrent.metadata(key, config) if ALL[name].recurrent else {}
     if "num_local_experts" in config or "n_routed_experts" in config:
         keys["expert_count"] = config.get("num_local_experts", config.get("n_routed_experts"))
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
@@ -108,6 +126,7 @@ def _metadata(name: str, family, config: dict) -> dict:
         keys["rope.scaling.original_context_length"] = full["original_max_position_embeddings"]
     if "partial_rotary_factor" in full:
         keys["rope.dimension_count"] = int(head_dim * full["partial_rotary_factor"])
+    keys |= further.metadata(key, config, full, head_dim)
     if config.get("layer_types") and config.get("sliding_window"):
         keys["attention.sliding_window_pattern"] = files.array(
             files.BOOL, [t.startswith("slid") for t in config["layer_types"]]
@@ -117,8 +136,6 @@ def _metadata(name: str, family, config: dict) -> dict:
     if key == "deepseek2":
         keys |= _latent_sizes(config, absorbed=name == "deepseek_v3")
         keys["rope.scaling.yarn_log_multiplier"] = full.get("mscale_all_dim", 0.0) / 10
-    if key == "gemma4":
-        keys |= _two_kinds_of_heads(config)
     floats = ("epsilon", "scale", "clamp", "softcapping", "freq_base", "freq_base_swa", "factor", "multiplier")
     typed = {
         gguf: float(value) if gguf.endswith(floats) else value
@@ -143,27 +160,11 @@ def _latent_sizes(config: dict, *, absorbed: bool) -> dict:
     )
 
 
-def _two_kinds_of_heads(config: dict) -> dict:
-    """Gemma 4: sizes with "_swa" are those of layers with a window."""
-    own = config["per_layer_config"]
-    heads = [own.get(str(i), config)["num_key_value_heads"] for i in range(config["num_hidden_layers"])]
-    wide, narrow = next(iter(own.values()))["head_dim"], config["head_dim"]
-    return {
-        "attention.head_count_kv": files.array(files.U32, heads),
-        "attention.key_length": wide,
-        "attention.value_length": wide,
-        "attention.key_length_swa": narrow,
-        "attention.value_length_swa": narrow,
-        "rope.dimension_count": wide,
-        "rope.dimension_count_swa": narrow,
-        "attention.shared_kv_layers": 0,
-        "embedding_length_per_layer_input": 0,
-    }
-
-
 def _gguf_name(tensor: str, names: dict[str, str]) -> str:
     parts = tensor.split(".")
     layer, rest = (f"blk.{parts[2]}.", ".".join(parts[3:])) if tensor.startswith("model.layers.") else ("", tensor)
+    if rest not in names:  # EXAONE has it beside the router
+        rest = rest.replace("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias")
     if rest in names:  # a matrix, by its module; or a name with its suffix, or without any
         whole = names[rest].endswith((".bias", ".scale", ".weight")) or names[rest] in BARE
         return layer + names[rest] + ("" if whole else ".weight")
@@ -224,17 +225,21 @@ def _mxfp4(grid: Grid) -> bytes:
     return blocks.tobytes()
 
 
-def _factors(config: dict) -> bytes:
-    """What each frequency is divided by where that differs, which GGUF files hold as a tensor."""
+def _factors(config: dict) -> dict[str, bytes]:
+    """What each frequency is divided by where that differs, which GGUF files hold as tensors."""
     from pipeline.models.rope import Rope
 
     rope = config.get("rope_parameters", NO_ROPE)
     full = rope.get("full_attention", rope)
     if full["rope_type"] == "proportional":
         pairs = next(iter(config["per_layer_config"].values()))["head_dim"] // 2
-        return np.where(np.arange(pairs) < int(full["partial_rotary_factor"] * pairs), 1, 1e30).astype("<f4").tobytes()
+        divisors = np.where(np.arange(pairs) < int(full["partial_rotary_factor"] * pairs), 1, 1e30)
+        return {"rope_freqs": divisors.astype("<f4").tobytes()}
+    if full["rope_type"] == "longrope":
+        parts = ("short", "long")
+        return {f"rope_factors_{part}": np.asarray(full[f"{part}_factor"], "<f4").tobytes() for part in parts}
     if full["rope_type"] != "llama3":
-        return b""
+        return {}
     scaled = Rope.read(config, config["head_dim"], "config.json").inv_freq
     plain = float(rope["rope_theta"]) ** (-np.arange(0, config["head_dim"], 2) / config["head_dim"])
-    return (plain / scaled).astype("<f4").tobytes()
+    return {"rope_freqs": (plain / scaled).astype("<f4").tobytes()}
