@@ -1,4 +1,4 @@
-"""The pytest plugin `onebuf-check`: tests of Metal shaders, as docs/checking-in-tests.md shows them.
+"""The pytest plugin `onebuf-check`: tests of Metal shaders, as docs/checking-in-projects.md shows them.
 
     [tool.pytest.ini_options]
     onebuf_check = ["shaders"]

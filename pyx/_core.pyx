@@ -49,6 +49,9 @@ CHUNKED, TILED = <uint32_t>OB_CHUNKED, <uint32_t>OB_TILED
 # struct-module formats of the scalar MTLDataTypes that a struct argument may have.
 cdef dict _FORMATS = {3: "f", 16: "e", 29: "i", 33: "I", 37: "h", 41: "H", 45: "b", 49: "B", 53: "?",
                       60: "Q", 81: "q", 85: "Q"}
+cdef dict _NAMES = {3: "float", 16: "half", 29: "int", 33: "uint", 37: "short", 41: "ushort", 45: "char", 49: "uchar",
+                    53: "bool", 60: "a pointer", 81: "long", 85: "ulong", 121: "bfloat"}
+cdef dict _LARGEST = {"float": 3.4028234e38, "half": 65504, "bfloat": 3.3895e38}
 
 cdef dict _EXCEPTIONS = {OB_DEVICE: _errors.DeviceError, OB_COMPILE: _errors.CompileError,
                          OB_ARGUMENT: _errors.BuildError, OB_MEMORY: _errors.DeviceError,

@@ -117,9 +117,33 @@ cdef class Kernel(Handle):
             if scalar == 121:
                 given = [_bfloat(each) for each in given]
             _struct.pack_into(f"<{count * lanes}{_FORMATS.get(scalar, 'H')}", packed, offset, *given)
-        except (_struct.error, TypeError, OverflowError) as error:
-            shown = " ".join(repr(value).split())
-            raise _errors.BuildError(f"kernel {self.name}: {label} = {shown} does not fit: {error}") from None
+        except (_struct.error, TypeError, OverflowError, ValueError):
+            raise _errors.BuildError(f"kernel {self.name}: {label}{_misfit(scalar, value)}") from None
+
+
+def _misfit(scalar, value):
+    """What is wrong with a value, or with one of several, for a scalar type: the end of a line that names its place."""
+    kind = _NAMES[scalar]
+    for each in value if isinstance(value, (list, tuple)) else (value,):
+        shown = " ".join(repr(each).split())
+        try:
+            number = float(each)
+        except (TypeError, ValueError, OverflowError):
+            number = float("inf") if isinstance(each, int) else None
+        if number is None or isinstance(each, str):
+            return f" takes a number, not {shown}"
+        if kind in _LARGEST:
+            if abs(number) > _LARGEST[kind]:
+                return f" = {shown} does not fit {kind}, whose largest number is {_LARGEST[kind]:g}"
+            continue
+        if not hasattr(each, "__index__"):
+            return f" takes a whole number, not {shown}"
+        bits = 8 * _struct.calcsize("<" + _FORMATS[scalar])
+        least = 0 if _FORMATS[scalar].isupper() else -(1 << bits - 1)
+        most = least + (1 << bits) - 1
+        if not least <= each <= most:
+            return f" = {shown} does not fit {kind}, which holds {least} to {most}"
+    return f" takes one number, not {' '.join(repr(value).split())}"
 
 
 def _bfloat(value):

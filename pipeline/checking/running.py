@@ -160,13 +160,13 @@ def _notes(dispatch: DispatchOption) -> list[str]:
     most = math.prod(map(min, dispatch.grid, dispatch.threads)) if dispatch.by_threads else full
     if 2 * most > full:
         return []
-    asked = ",".join(map(str, dispatch.grid))
+    asked, count = ",".join(map(str, dispatch.grid)), math.prod(dispatch.grid)
     option, other = (
         ("grid=", "threadgroups=") if dispatch.option.startswith("--dispatch") else ("--grid ", "--threadgroups ")
     )
     return [
         f"{option}{asked} counts threads: no threadgroup has more than {most} of its {full}, so nothing shows what "
-        f"the others would do. For {math.prod(dispatch.grid)} whole threadgroups write {other}{asked}"
+        f"the others would do. For {count} whole threadgroup{'' if count == 1 else 's'} write {other}{asked}"
     ]
 
 

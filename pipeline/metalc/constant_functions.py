@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .edits import Edits
+from .places import Function
 
 __all__ = ["ConstantFunctions"]
 
@@ -49,6 +50,11 @@ class ConstantFunctions:
         constant = any(self._stream.text(at) == "constexpr" for at in range(index, name))
         text = self._stream.join(name, name + 2) if self._stream.text(name) == "operator" else self._stream.text(name)
         self._functions.append(_Function(text, constant, template, constructor, index, name, tail, body))
+
+    @property
+    def all(self) -> list[Function]:
+        """All functions with a body."""
+        return [Function(each.text, each.name + 1, each.body) for each in self._functions]
 
     @property
     def bodies(self) -> list[tuple[int, int]]:

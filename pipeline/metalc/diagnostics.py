@@ -21,6 +21,14 @@ _NAME = re.compile(r"([A-Za-z_]\w*)(?=\(|<|$)")
 _SYSTEM = ("/usr/include/", "/usr/lib/", "/Library/Developer/", "/Applications/Xcode", "<")
 
 
+_ASSERTED = re.compile(r"^static (?:assertion|_assert) failed(?: due to requirement '.*?')?: ")
+_OPERANDS = re.compile(r"^invalid operands (?:of types|to binary expression \()\s*[‘'](?P<type>.*?)[’']")
+_OPERATOR = re.compile(r"^no match for ‘operator.*?’ \(operand types? (?:is|are) ‘(?P<type>.*?)’")
+_NO_CALL = re.compile(r"^no matching function for call to ‘(?P<name>[\w:<>, ]*?)\((?P<types>.*)\)’$")
+_MANY_CALLS = re.compile(r"^call of overloaded ‘(?P<name>[\w:<>, ]*?)\((?P<types>.*)\)’ is ambiguous$")
+_VECTOR = re.compile(r"\bvec<(\w+), (\d)>")
+
+
 def summary(text: str, *own: str) -> str:
     """The first error as "file:line: message", at the nearest place outside the folders `own`.
 
@@ -34,18 +42,39 @@ def summary(text: str, *own: str) -> str:
             continue
         said = _INSIDE.sub("", error["text"].removeprefix("#error "))
         if not _foreign(error["file"], own):
-            return f"{error['file']}:{error['line']}: {said}"
+            return f"{error['file']}:{error['line']}: {_worded(said)}"
         way = _way(lines, number)
         place = next((found for found in map(_PLACE.match, way) if found and not _foreign(found["file"], own)), None)
         if place is None:
             every = (pattern.match(other) for pattern in (_PLACE, _INCLUDED) for other in lines)
             place = next((found for found in every if found and not _foreign(found["file"], own)), error)
         called = _called(way, own)
-        return f"{place['file']}:{place['line']}: {said}{f' (in {called})' if called else ''}"
+        return f"{place['file']}:{place['line']}: {_worded(said, called)}"
     for line in lines:
         if _LINKER.search(line):
             return f"metalc: {line}"
     return f"metalc: {lines[0]}" if lines else "metalc: the C++ compiler failed without a message"
+
+
+def _worded(said: str, called: str = "") -> str:
+    """The error in words about the shader. `called`: the function of this package's in which it came up."""
+    operand = _OPERATOR.match(said) or _OPERANDS.match(said) if called else None
+    if operand:
+        return f"{called} takes no {_types(operand['type'])}"
+    if call := _NO_CALL.match(said):
+        said = f"no form of {_types(call['name'])} takes ({_types(call['types'])})"
+    elif call := _MANY_CALLS.match(said):
+        said = f"several forms of {_types(call['name'])} take ({_types(call['types'])})"
+    elif called:
+        said = _ASSERTED.sub("", said)
+    return f"{said} (in {called})" if called and called not in said else said
+
+
+def _types(text: str) -> str:
+    """Types as a shader writes them."""
+    text = re.sub(r"&(?=,|$)", "", text.replace("metal::", ""))
+    text = re.sub(r"^(\w+)::(?:vec|\1)$", r"\1", _VECTOR.sub(r"\1\2", text))  # a constructor
+    return text.replace("*", " *")
 
 
 def _way(lines: list[str], number: int) -> list[str]:

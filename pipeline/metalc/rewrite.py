@@ -13,9 +13,9 @@ from .constant_functions import ConstantFunctions
 from .edits import Change, Edits
 from .function_constants import FunctionConstants
 from .loops import Loops
+from .places import Function, Places
 from .spelling import Spelling
 from .stream import TokenStream
-from .switches import Switches
 from .syntax import Shader
 from .tokens import Token
 
@@ -30,14 +30,16 @@ _FUNDAMENTAL = ("float", "int", "uint", "bool", "half", "char", "short", "long",
 
 def rewrite(stream: TokenStream, shader: Shader, instantiate: bool = True, turns: bool = False) -> list[Change]:
     """The changes of a shader's text. Function constants are added to the shader. Without `instantiate`, explicit
-    instantiations are left out: only templates that something uses are compiled. With `turns`, loops count theirs."""
+    instantiations are left out: only templates that something uses are compiled. With `turns`, loops count theirs,
+    and statements have numbers."""
     edits = Edits(stream)
     constants = FunctionConstants(edits, shader)
     declarations = _Declarations(edits, constants, instantiate)
     declarations.run()
     if turns:
-        Loops(edits, declarations.constant_bodies).run()
-        Switches(edits, declarations.constant_bodies).run()
+        places = Places(edits, declarations.functions, declarations.constant_bodies)
+        Loops(edits, places, places.constant).run()
+        places.run()
     Spelling(edits, shader).run()
     constants.flags()
     return edits.changes
@@ -57,6 +59,11 @@ class _Declarations:
         # (parameter types, end) of the functions of one name in one scope
         self._overloads: dict[tuple[tuple[str, ...], str], list[tuple[tuple[tuple[str, ...], ...], int]]] = {}
         self._types: set[tuple[str, ...]] = set()  # the paths that are types
+
+    @property
+    def functions(self) -> list[Function]:
+        """All functions with a body."""
+        return self._constant_functions.all
 
     @property
     def constant_bodies(self) -> list[tuple[int, int]]:

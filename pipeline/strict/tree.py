@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from clang.cindex import Config, CursorKind, StorageClass, TypeKind
+from clang.cindex import CursorKind, StorageClass, TypeKind, conf
 
 from .diagnostic import ReportPlace
 from .engine import NAME, TranslationUnit
@@ -218,7 +218,7 @@ class _Walk:
         """The functions that a call may reach."""
         if cursor.referenced is not None:
             target = cursor.referenced
-            original = Config().lib.clang_getSpecializedCursorTemplate(target)
+            original = conf.lib.clang_getSpecializedCursorTemplate(target)
             return [original if original is not None and original.kind != CursorKind.INVALID_FILE else target]
         for child in cursor.get_children():
             found = [c for c in child.walk_preorder() if c.kind == CursorKind.OVERLOADED_DECL_REF]
@@ -226,8 +226,8 @@ class _Walk:
                 return []
             if "<" in "".join(token.spelling for token in child.get_tokens()):
                 return []  # another instantiation
-            count = Config().lib.clang_getNumOverloadedDecls(found[0])
-            return [Config().lib.clang_getOverloadedDecl(found[0], 0)] if count == 1 else []
+            count = conf.lib.clang_getNumOverloadedDecls(found[0])
+            return [conf.lib.clang_getOverloadedDecl(found[0], 0)] if count == 1 else []
         return []
 
     def _recursion(self) -> None:

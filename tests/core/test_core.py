@@ -192,8 +192,18 @@ def test_reflection_and_packing(library):
     assert kernel.pack("args", {"n": 3, "factor": 0.5}) == np.uint32(3).tobytes() + np.float32(0.5).tobytes()
     with pytest.raises(BuildError, match="members n, factor"):
         kernel.pack("args", {"n": 3})
-    with pytest.raises(BuildError, match="args.n = -1 does not fit"):
-        kernel.pack("args", {"n": -1, "factor": 1})
+    for n, factor, words in [
+        (-1, 1, "args.n = -1 does not fit uint, which holds 0 to 4294967295"),
+        (2**32, 1, "args.n = 4294967296 does not fit uint, which holds 0 to 4294967295"),
+        (1.5, 1, "args.n takes a whole number, not 1.5"),
+        ("x", 1, "args.n takes a number, not 'x'"),
+        ([1, 2], 1, "args.n takes one number, not [1, 2]"),
+        (1, 1e60, "args.factor = 1e+60 does not fit float, whose largest number is 3.40282e+38"),
+        (1, 10**400, "does not fit float, whose largest number is 3.40282e+38"),
+    ]:
+        with pytest.raises(BuildError) as caught:
+            kernel.pack("args", {"n": n, "factor": factor})
+        assert words in str(caught.value)
     with pytest.raises(BuildError, match="no struct argument called other"):
         kernel.pack("other", {})
 

@@ -96,7 +96,7 @@ def test_a_chunk_of_a_prompt_wraps_around(device, heads, window, cache):
     heads, kv_heads, dim = heads
     rng = np.random.default_rng(heads)
     history, rows = History(rng, 2, kv_heads, 420, dim, cache=cache), 19
-    for first in (77, 250) if device.name == "checker" else (0, 77, 250, 400):
+    for first in (250,) if device.name == "checker" else (0, 77, 250, 400):
         slots = [1] * 12 + [0] * 7
         positions = [*range(first, first + 12), *range(first // 2, first // 2 + 7)]
         q = activations(rng, rows, heads, dim)
@@ -188,6 +188,8 @@ def test_positions_beyond_all_stay_within_the_ring(device, position):
 )
 def test_everything_together(device, heads, group, dim, v_dim, window, count, rows, sunk, softcap, cache, seed):
     rng = np.random.default_rng(seed)
+    if device.name == "checker":  # which sees what two key heads and three rows do wrong
+        heads, rows = min(heads, 2), min(rows, 3)
     rows = min(rows, count)
     history = History(rng, 1, heads, count, dim, v_dim, cache)
     q = activations(rng, rows, heads * group, dim)

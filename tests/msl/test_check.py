@@ -377,7 +377,8 @@ fragment float4 color(Corner in [[stage_in]], texture2d<float> t [[texture(0)]],
 
 
 @pytest.mark.parametrize("text", [DRAWING, "static int f() { return 1; }\n"])
-def test_files_without_compute_kernels(capsys, text):
+def test_files_without_compute_kernels(capsys, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
     Path("draw.metal").write_text(f"#include <metal_stdlib>\nusing namespace metal;\n{text}")
     assert check.main(["draw.metal"]) == 0
     assert capsys.readouterr().out == "draw.metal: no compute kernels, the lint finds nothing\n"

@@ -83,7 +83,7 @@ def test_a_struct_by_its_members_in_a_single_run(capsys):
     assert code == 0 and json.loads(out)["run"]["written"][0]["first_values"] == Y.tolist()
     for members, words in (
         ("n=4,scale=1", "has the members n, scale, shift"),
-        ("n=-4,scale=1,shift=0", "does not fit"),
+        ("n=-4,scale=1,shift=0", ".n = -4 does not fit uint, which holds 0 to 4294967295"),
     ):
         code, _, err = run(capsys, *arguments, "--buffer", f"2=struct:{members}")
         assert code == 2 and words in err and err.count("\n") == 1

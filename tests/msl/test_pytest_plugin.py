@@ -1,5 +1,6 @@
 """The pytest plugin: which shaders it collects, what fails, what is allowed, and that it costs other tests nothing."""
 
+import gc
 import re
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import sys
 import numpy as np
 import pytest
 from support.paths import ROOT
+
+import pipeline.checking.pytest_items
+import pipeline.checking.running  # noqa: F401  (see `project`)
 
 pytest_plugins = ["pytester"]
 
@@ -50,7 +54,8 @@ def test_clean(onebuf_checker):
 
 @pytest.fixture
 def project(pytester):
-    """Writes shaders and settings, then runs pytest with the plugin."""
+    """Writes shaders and settings, then runs pytest with the plugin, in this process: another one takes a second to
+    import what this one has. What pytest would import anew must be there before."""
     pytester.makepyfile(test_other="def test_other(): pass")
 
     def run(shaders, *arguments, ini=""):
@@ -59,7 +64,8 @@ def project(pytester):
             path = pytester.path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        return pytester.runpytest_subprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
+        gc.collect()  # a process has room for ten checkers, and one of an earlier run may be in a cycle
+        return pytester.runpytest_inprocess("-p", "no:onebuf-check", "-p", "pipeline.pytest_plugin", *arguments)
 
     return run
 

@@ -12,12 +12,13 @@ extern "C" {
 enum { METALLIB_ACCESS_READ = 1, METALLIB_ACCESS_WRITE = 2, METALLIB_ACCESS_ATOMIC = 4 };
 enum { METALLIB_LANES = 32, METALLIB_VALUE = 64 };  // lanes of a simdgroup; bytes of what one can give
 
-// A loop that a thread is in: on the thread's stack, from where the loop begins until it is left. Turns count by two,
-// so that a loop's condition and its body have numbers of their own; they begin with 2.
+// A loop or a function that a thread is in: on the thread's stack, from where it begins until it is left. Turns count by
+// two, so that a loop's condition and its body have numbers of their own; they begin with 2.
 typedef struct metallib_loop {
     struct metallib_loop *outer;
     const void *place;  // in the code, before the loop
-    uint32_t turn;
+    uint32_t turn;      // 0: a function
+    uint32_t at;        // the statement in this turn or function, in the order of the source; 0: before the first
 } metallib_loop;
 
 // Where in the shader a call stands.
@@ -47,13 +48,13 @@ typedef struct metallib_checker {
 // Set by whoever loads the library, before it runs a kernel of it.
 extern __attribute__((visibility("default"))) const metallib_checker *metallib_checker_calls;
 
-// The innermost loop of the thread that runs. Whoever changes threads keeps it for each.
-extern __attribute__((visibility("default"))) metallib_loop *metallib_checker_loops;
+// The innermost loop or function of the thread that runs. Whoever changes threads keeps it for each.
+extern __attribute__((visibility("default"))) metallib_loop *metallib_checker_places;
 
 // Turns of all loops of the thread that runs, since it went on last.
 extern __attribute__((visibility("default"))) uint32_t metallib_checker_turns;
 
-// A loop begins, and is left: kernels call these, in their own library.
+// A loop or a function begins, and is left: kernels call these, in their own library.
 __attribute__((visibility("hidden"))) void metallib_enter_loop(metallib_loop *loop);
 __attribute__((visibility("hidden"))) void metallib_leave_loop(metallib_loop *loop);
 

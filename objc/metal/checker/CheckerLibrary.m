@@ -10,7 +10,7 @@
     (void)path;
     Dl_info object;
     const metallib_checker **calls = dlsym(_handle, "metallib_checker_calls");
-    metallib_loop **loops = dlsym(_handle, "metallib_checker_loops");
+    metallib_loop **loops = dlsym(_handle, "metallib_checker_places");
     uint32_t *turns = dlsym(_handle, "metallib_checker_turns");
     if (calls != NULL) *calls = &check_calls;
     _codes = calloc(_library->function_count + 1, sizeof *_codes);

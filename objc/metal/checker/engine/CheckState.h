@@ -12,7 +12,7 @@ enum {
     CHECK_THREADGROUP_MEMORY = 32768,
     CHECK_SIMDGROUPS = CHECK_MAX_THREADS / CHECK_WIDTH,
     CHECK_READY_ROOM = 2 * CHECK_IN_FLIGHT * CHECK_MAX_THREADS,
-    CHECK_DEPTH = 32,  // calls within calls, and loops within loops, that are told apart
+    CHECK_DEPTH = 64,  // calls within calls, and loops within loops, that are told apart
     CHECK_MANY_SPINS = 64,
     CHECK_MAX_SPINS = 1 << 17,
     CHECK_MAX_REPEATS = 1 << 24,
@@ -27,7 +27,8 @@ typedef struct check_group check_group;
 // A step on the way from a kernel to where its thread waits: a loop that it is in, or a call.
 typedef struct check_step {
     const void *place;  // in the code
-    uint32_t turn;      // of a loop; 0: a call
+    uint32_t turn;      // of a loop; 0: a call or a function
+    uint32_t at;        // the statement in a turn or function; 0: a call
 } check_step;
 
 // A thread of a kernel.

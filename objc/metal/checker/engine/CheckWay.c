@@ -27,18 +27,19 @@ void check_note_way(const check_state *state, const void *innermost) {
         const frame *called = frames[--frame_count];
         while (loop_count > 0 && (uintptr_t)loops[loop_count - 1] > (uintptr_t)called && self->depth < CHECK_DEPTH) {
             loop = loops[--loop_count];
-            self->way[self->depth++] = (check_step){loop->place, loop->turn};
+            self->way[self->depth++] = (check_step){loop->place, loop->turn, loop->at};
         }
-        if (self->depth < CHECK_DEPTH) self->way[self->depth++] = (check_step){called->back, 0};
+        if (self->depth < CHECK_DEPTH) self->way[self->depth++] = (check_step){called->back, 0, 0};
     }
 }
 
-// Which of two waiting threads is behind the other: in an earlier turn of a loop, or at a place that comes first in the
-// code as the compiler laid it out, which is as it was written.
+// Which of two waiting threads is behind the other: in an earlier turn of a loop, or at a statement that comes first in
+// the source. Within one statement the place in the code as the compiler laid it out decides.
 int check_order_of(const check_fiber *a, const check_fiber *b) {
     for (uint32_t i = 0; i < a->depth && i < b->depth; i++) {
         if (a->way[i].place != b->way[i].place) return (uintptr_t)a->way[i].place < (uintptr_t)b->way[i].place ? -1 : 1;
         if (a->way[i].turn != b->way[i].turn) return a->way[i].turn < b->way[i].turn ? -1 : 1;
+        if (a->way[i].at != b->way[i].at) return a->way[i].at < b->way[i].at ? -1 : 1;
     }
     return (int)a->depth - (int)b->depth;
 }
