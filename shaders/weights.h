@@ -11,7 +11,9 @@
 
 #include "weights/affine.h"
 #include "weights/blocks.h"
+#include "weights/blocks_shared.h"
 #include "weights/plain.h"
+#include "weights/shared.h"
 #include "args.h"
 #include "reduce.h"
 
@@ -95,7 +97,8 @@ struct Stage {
     EACH(f32, float)           \
     EACH(f16, half)            \
     EACH(bf16, bfloat)         \
-    OB_BLOCK_FORMATS(EACH)
+    OB_BLOCK_FORMATS(EACH)     \
+    OB_SHARED_BLOCKS(EACH)
 
 // EACH(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
 #define OB_AFFINE_FORMATS(EACH) \

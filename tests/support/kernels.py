@@ -44,7 +44,7 @@ FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
 FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
 
 # One of each kind of format, for the checker: plain, affine, affine whose integers cross words, blocks of 32 and
-# of 256.
+# of 256, blocks whose kernels share their code.
 ONE_OF_EACH_KIND = (
     ("f32", 0),
     ("bf16", 0),
@@ -52,6 +52,7 @@ ONE_OF_EACH_KIND = (
     ("q6_f16", 32),
     ("gguf_q5_0", 32),
     ("gguf_q4_k", 256),
+    ("gguf_iq4_xs", 256),
     ("mxfp4", 32),
 )
 # Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and

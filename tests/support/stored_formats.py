@@ -20,7 +20,12 @@ HALVES = {
     "Q4_K": {0: 1 / 512, 2: 1 / 64},
     "Q5_K": {0: 1 / 1024, 2: 1 / 64},
     "Q6_K": {208: 1 / 2048},
+    "IQ4_NL": {0: 1 / 128},
+    "IQ4_XS": {0: 1 / 2048},
+    "Q2_K": {80: 1 / 16, 82: 1 / 16},
+    "Q3_K": {108: 1 / 64},
 }
+IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
@@ -132,6 +137,37 @@ def _q6_k(b):
     return q.reshape(-1, 16, 16) * scales.astype(np.float32)[..., None]
 
 
+def _iq4_nl(b):
+    return IQ4[_low_high(b[:, 2:], 1)] * _half(b, 0)
+
+
+def _iq4_xs(b):
+    low = _low_high(b[:, 4:8, None], 2).reshape(-1, 8)
+    high = b[:, 2:4].copy().view(np.uint16) >> np.arange(0, 16, 2, dtype=np.uint16) & 3
+    scales = (low | high << 4).astype(np.float32) - 32
+    codes = _low_high(b[:, 8:].reshape(-1, 8, 16), 2)
+    return IQ4[codes] * (_half(b, 0) * scales)[..., None]
+
+
+def _two_bits(q):
+    """Columns [blocks, 8, 32] of 64 bytes: per half block, byte i has those of i, i + 32, i + 64 and i + 96."""
+    return (q.reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3).reshape(-1, 8, 32)
+
+
+def _q2_k(b):
+    scale, least = _half(b, 80) * (b[:, :16] & 15), _half(b, 82) * (b[:, :16] >> 4)
+    return _two_bits(b[:, 16:80]).reshape(-1, 16, 16) * scale[..., None] - least[..., None]
+
+
+def _q3_k(b):
+    third = b[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    q = (_two_bits(b[:, 32:96]) | third << 2).astype(np.float32) - 4
+    low = _low_high(b[:, 96:104], 1)
+    high = (b[:, None, 104:108] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3).reshape(-1, 16)
+    scales = _half(b, 108) * ((low | high << 4).astype(np.float32) - 32)
+    return q.reshape(-1, 16, 16) * scales[..., None]
+
+
 _DECODERS = {
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
@@ -142,4 +178,8 @@ _DECODERS = {
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
 }
