@@ -40,7 +40,8 @@ kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S
                          device const S *biases [[buffer(2)]], device const uint *tokens [[buffer(3)]],
                          device float *y [[buffer(4)]], constant EmbedArgs &args [[buffer(5)]],
                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    embed_row(Affine<bits, S>(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y, OB_PLACE);
+    embed_row(AffineOf<bits, S>::of(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y,
+              OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T) template [[host_name("embed_" #name)]] kernel decltype(embed<T>) embed<T>;

@@ -111,9 +111,10 @@ experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *ga
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
-    gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
-                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_AFFINE_STAGE, OB_PLACE);
+    gate_up_tile(AffineOf<bits, S>::of(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                 AffineOf<bits, S>::of(up, up_scales, up_biases, args.inputs, args.group_size),
+                 x + ulong(at.y) * args.inputs, Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args,
+                 OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
@@ -320,8 +321,8 @@ template <uint bits, typename S>
     threadgroup AffineDownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
-    down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
-              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
+    down_tile(AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs,
+              ids + pair, weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                                              \

@@ -202,8 +202,8 @@ experts_gate_up_grouped_affine(device const uint *gate [[buffer(0)]], device con
                                constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
                                OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                   Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
+    gate_up_expert(AffineOf<bits, S>::of(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                   AffineOf<bits, S>::of(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
                    Biases{gate_bias, up_bias}, h, at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
@@ -340,8 +340,8 @@ experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const 
                             constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
-                args, OB_AFFINE_STAGE, OB_PLACE);
+    down_expert(AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z,
+                at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.

@@ -137,7 +137,8 @@ kernel void head_linear_affine(device const uint *weight [[buffer(0)]], device c
                                device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
                                device float *y [[buffer(4)]], constant HeadLinearArgs &args [[buffer(5)]],
                                uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    head_tile(Affine<bits, S>(weight, scales, biases, args.columns, args.group_size), x, y, at.x, at.y, args, OB_PLACE);
+    head_tile(AffineOf<bits, S>::of(weight, scales, biases, args.columns, args.group_size), x, y, at.x, at.y, args,
+              OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T) \

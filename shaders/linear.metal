@@ -188,7 +188,7 @@ linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[
               device const float *gate [[buffer(6)]], device float *y [[buffer(7)]],
               constant LinearArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    linear_tile<OB_LINEAR_THREADS / 32>(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
+    linear_tile<OB_LINEAR_THREADS / 32>(AffineOf<bits, S>::of(weight, scales, biases, args.inputs, args.group_size), x,
                                         linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y,
                                         OB_AFFINE_STAGE, OB_PLACE);
 }
@@ -255,8 +255,9 @@ linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0
                OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
-    Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
-                           one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
+    typename AffineOf<bits, S>::Matrix weight =
+        AffineOf<bits, S>::of(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
+                              one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
     linear_tile<OB_AFFINE_THREADS / 32>(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
                                         args.inputs, tile, at.y, OB_AFFINE_STAGE, OB_PLACE);
 }

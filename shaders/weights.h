@@ -10,6 +10,7 @@
 #define OB_WEIGHTS_H
 
 #include "weights/affine.h"
+#include "weights/affine_shared.h"
 #include "weights/blocks.h"
 #include "weights/blocks_shared.h"
 #include "weights/plain.h"
@@ -114,6 +115,7 @@ struct Stage {
     EACH(q8_f32, 8, float)      \
     EACH(q8_f16, 8, half)       \
     EACH(q8_bf16, 8, bfloat)    \
-    EACH(mxfp4, 4, E8M0)
+    EACH(mxfp4, 4, E8M0)        \
+    OB_SHARED_AFFINE(EACH)
 
 #endif

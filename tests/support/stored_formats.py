@@ -6,7 +6,7 @@ Each decoder computes in float32 what is exact in it but for one rounding, where
 
 import numpy as np
 
-from pipeline.graph.formats import BLOCKS
+from pipeline.graph.formats import BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK
 from pipeline.graph.weights import Blocks, Quantized
 
 # Where a block's halves lie, in bytes, and how large they are to be for weights of about 1.
@@ -54,18 +54,38 @@ def block_matrix(rng, shape, kind: str):
     return Blocks(data, kind), decode(data, kind).astype(np.float64)
 
 
-def mx_matrix(rng, shape):
-    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] // 8), np.uint32)
-    scales = rng.integers(120, 129, (*shape[:-1], shape[-1] // 32)).astype(np.uint8)
-    return Quantized(words, scales, None, 4, 32), decode_mx(words, scales).astype(np.float64)
+def float_matrix(rng, shape, mode: str):
+    """Weights of about 1, of one of MLX's modes or fp8."""
+    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] * bits // 32), np.uint32)
+    if bits == 8:  # all ones would be NaN
+        words &= np.uint32(0xBFBFBFBF)
+    groups = (*shape[:-1], shape[-1] // group)
+    low, high = (48, 60) if mode == "nvfp4" else (120, 129)
+    scales = rng.integers(low, high, groups).astype(np.uint8)
+    if mode == "fp8":
+        scales = rng.normal(size=groups).astype(np.float32)
+    return Quantized(words, scales, None, bits, group), decode_floats(words, scales, mode).astype(np.float64)
 
 
-def decode_mx(words, scales):
-    codes = _low_high(np.ascontiguousarray(words).view(np.uint8)[..., None], axis=-1).reshape(*words.shape[:-1], -1)
+def decode_floats(words, scales, mode: str):
+    """float32 of one of MLX's modes whose weights are small floats, or of fp8."""
+    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+    raw = np.ascontiguousarray(words).view(np.uint8)
+    codes = raw if bits == 8 else _low_high(raw[..., None], axis=-1).reshape(*words.shape[:-1], -1)
     with np.errstate(all="ignore"):
-        return E2M1[codes] * np.repeat(np.ldexp(np.float32(1), scales.astype(int) - 127), 32, axis=-1).astype(
-            np.float32
-        )
+        power = scales if mode == "fp8" else e4m3(scales)
+        if mode.startswith("mx"):
+            power = np.ldexp(np.float32(1), scales.astype(int) - 127)
+        return (e4m3(codes) if bits == 8 else E2M1[codes]) * np.repeat(power, group, axis=-1).astype(np.float32)
+
+
+def e4m3(bits):
+    bits = bits.astype(int)
+    exponent, mantissa = bits >> 3 & 15, bits & 7
+    size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7))
+    # Of the largest exponent only the last number is NaN.
+    return np.where(bits & 127 == 127, np.nan, np.where(bits & 128, -size, size)).astype(np.float32)
 
 
 def _half(blocks, offset: int):
