@@ -15,4 +15,4 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
 COPY --from=build /opt/onebuf /opt/onebuf
 ENV PATH=/opt/onebuf/bin:$PATH
 WORKDIR /src
-ENTRYPOINT ["onebuf-check"]
+ENTRYPOINT ["onebuf", "check"]

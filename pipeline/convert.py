@@ -34,7 +34,7 @@ def _main(arguments: list[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.convert",
+        "convert",
         description="Writes an MLX checkpoint, quantised as mlx-lm does it, from a Hugging Face one.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -36,7 +36,7 @@ def _main(arguments: list[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.inspect",
+        "inspect",
         description="Says what a checkpoint is, what memory it takes, what one token reads of it, and what of it is "
         "unsupported.",
         epilog=EPILOG,

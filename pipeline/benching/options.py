@@ -84,7 +84,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.bench",
+        "bench",
         description="Measure prompt processing and text generation, and the share of the machine's bandwidth that they "
         "use.",
         epilog=EPILOG,

@@ -99,7 +99,7 @@ def parse_case_words(words: list[str]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.check",
+        "check",
         description="Compiles and lints Metal compute shaders, lists their kernels, and runs one, watched thread by "
         "thread.",
         epilog=EPILOG,

@@ -1,7 +1,9 @@
 """The command line of `python -m pipeline.run`, turned into checked settings."""
 
 import argparse
+import os
 
+from ..errors import UsageError
 from ..generation.settings import OWN_MEMORY_BATCH, PROMPT_ROWS
 from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, LIST
@@ -18,12 +20,39 @@ exit codes: 0 all prompts ran; 1 some prompts failed (their rows have "error"), 
 
 def parse_arguments(arguments: list[str] | None = None) -> CheckedSettings:
     """Checked settings from `arguments` (default: the process's own). UsageError says what to fix."""
-    return Settings(**vars(_parser().parse_args(arguments))).checked()
+    # argparse loses a positional argument that stands behind an option (Python 3.11), so the words are what it leaves.
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    cut = rest.index("--") if "--" in rest else len(rest)
+    options = [word for word in rest[:cut] if word.startswith("-") and word != "-"]
+    if options:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    words = rest[:cut] + rest[cut + 1 :]
+    if words:
+        given.prompt = _one_prompt(words, given.prompt)
+    return Settings(**vars(given)).checked()
+
+
+def _one_prompt(words: list[str], prompt: str | None) -> str:
+    """The prompt where it stands without an option. UsageError where something else is likelier to be meant."""
+    first = _short(words[0])
+    if prompt is not None:
+        raise UsageError(
+            f"{first}: what is it, beside --prompt {_short(prompt)}? put a prompt of several words in quotes"
+        )
+    if len(words) > 1:
+        raise UsageError(f"{first} {_short(words[1])}: one prompt is one word; put a prompt of several words in quotes")
+    if not any(map(str.isspace, words[0])) and os.path.exists(words[0]):
+        raise UsageError(
+            f"{first}: is a file or folder; give it to --model or --prompts, or to --prompt if it is the text"
+        )
+    return words[0]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.run",
+        "run",
+        usage="%(prog)s [OPTION ...] [PROMPT]",
         description="Generate text with a mixture-of-experts model. With no argument: a story by the built-in model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         type=file_path,
         help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)",
     )
-    add("--prompt", metavar="TEXT", help="one prompt")
+    add("--prompt", metavar="TEXT", help="one prompt; it may stand without --prompt, too")
     add(
         "--prompts",
         metavar="FILE",
@@ -80,7 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--n", metavar="N", type=_whole, default=1, help="texts of each prompt, each with its own seed (default: 1)")
     add("--max-tokens", metavar="N", type=_whole, help=f"most tokens per prompt (default {MAX_TOKENS})")
-    add("--temperature", metavar="T", type=_number, help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})")
+    add(
+        *("--temp", "--temperature"),
+        dest="temperature",
+        metavar="T",
+        type=_number,
+        help=f"0 is greedy (default: 0; for a story {STORY_TEMPERATURE})",
+    )
     add("--top-k", metavar="K", type=_whole, default=0, help="sample from the K largest (default: 0, off)")
     add(
         "--top-p",

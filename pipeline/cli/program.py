@@ -49,6 +49,11 @@ class Parser(argparse.ArgumentParser):
     that the value was forgotten.
     """
 
+    def __init__(self, program: str, **options: Any) -> None:
+        """`program` is the name of the module; the usage line says it as it was called."""
+        command = os.path.basename(sys.argv[0]) == "onebuf"
+        super().__init__(prog=f"onebuf {program}" if command else f"python -m pipeline.{program}", **options)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
 

@@ -70,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipeline.serve",
+        "serve",
         description="Serve a model to OpenAI's clients, with a page to talk to it. Needs pip install onebuf[serve].",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -64,7 +64,7 @@ def test_a_value_that_is_not_there():
 
 
 def test_arguments_after_two_dashes():
-    parser = Parser()
+    parser = Parser("run")
     parser.add_argument("--stop")
     parser.add_argument("files", nargs="*")
     parsed = parser.parse_args(["--stop", "-a", "--", "--stop", "-b"])

@@ -36,7 +36,7 @@ ROOMS = (
     "checking",
     "benching",
 )
-PROGRAMS = ("__init__", "__main__", "run", "check", "convert", "inspect", "bench", "serve", "pytest_plugin")
+PROGRAMS = ("__init__", "__main__", "commands", "run", "check", "convert", "inspect", "bench", "serve", "pytest_plugin")
 
 # Imports within functions, and why they are there. They hide arrows, so there are few; each says its reason again where
 # it stands. What else is heavy hangs below one of these: a mistake on the command line is reported before it is loaded.
@@ -53,6 +53,7 @@ LATE = {
     ("convert", "converting.running"): COMMAND_LINE,
     ("inspect", "inspecting.running"): COMMAND_LINE,
     ("serve", "serving.running"): COMMAND_LINE,
+    ("commands", "cli.version"): COMMAND_LINE,
     ("checking.options", "checking.buffers"): COMMAND_LINE,
     ("checking.options", "checking.expected"): COMMAND_LINE,
     ("checking.dispatches", "checking.buffers"): COMMAND_LINE,

@@ -56,20 +56,25 @@ def check(allocations, outcomes, least, errors=0.8):
     assert any("memory" in line for line in lines)
 
 
-@pytest.mark.parametrize("when", ["once", "good"])
-def test_a_story(hook, when):
-    check(*inject(hook, "story", when), least=150)
+# Half of a story's allocations fail once, the other half for good. One that fails takes a whole story.
+HALVES = [("once", 0, 2), ("good", 1, 2)]
+ALL = [pytest.param(when, 0, 1, marks=pytest.mark.exhaustive) for when in ("once", "good")]
 
 
-@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("when, first, step", HALVES + ALL)
+def test_a_story(hook, when, first, step):
+    check(*inject(hook, "story", when, first=first, step=step), least=150)
+
+
+@pytest.mark.parametrize("step", [211, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_story_with_what_libraries_ask_for(hook, step):
     check(*inject(hook, "story", "once", "whole", 5, step), least=2000)
 
 
-@pytest.mark.parametrize("when", ["once", "good"])
-def test_a_kernel_on_the_checker(hook, when):
+@pytest.mark.parametrize("when, first, step", HALVES + ALL)
+def test_a_kernel_on_the_checker(hook, when, first, step):
     # One in six takes the findings of a run, which stay with the checker until there is memory for them.
-    check(*inject(hook, "checked", when), least=15, errors=0.7)
+    check(*inject(hook, "checked", when, first=first, step=step), least=15, errors=0.7)
 
 
 @pytest.mark.parametrize("when", ["once", "good"])

@@ -48,7 +48,7 @@ def test_settings_exist():
 
 @pytest.mark.parametrize("kind", ["cmake", "swift", "rust", "yaml"])
 def test_every_language_calls_the_cases(kind):
-    assert "onebuf-check" in BLOCKS[kind] and ("--cases" in BLOCKS[kind] or kind == "yaml")
+    assert "onebuf" in BLOCKS[kind] and ("--cases" in BLOCKS[kind] or kind == "yaml")
 
 
 def test_the_action_has_the_inputs_that_the_page_gives():
@@ -69,8 +69,8 @@ def test_the_action_checks(tmp_path, files, code):
         (tmp_path / "shaders" / "deep" / "bad.metal").write_text(bad)
     bin_ = tmp_path / "onebuf" / "bin"
     bin_.mkdir(parents=True)
-    (bin_ / "onebuf-check").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pipeline.check "$@"\n')
-    (bin_ / "onebuf-check").chmod(0o755)
+    (bin_ / "onebuf").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pipeline.commands "$@"\n')
+    (bin_ / "onebuf").chmod(0o755)
     (step,) = [step for step in ACTION["runs"]["steps"] if step.get("id") == "check"]
     inputs = {name: each.get("default", "") for name, each in ACTION["inputs"].items()} | {"files": files}
     env = {name: inputs[re.search(r"inputs\.(\w+)", text)[1]] for name, text in step["env"].items()}
@@ -89,4 +89,4 @@ def test_the_container_file_installs_what_the_build_asks_for():
     for package in ("g++", "gobjc", "libgnustep-base-dev", "python3-dev"):
         assert package in text and f"`{package}`" in PAGE
         assert any(package in step["run"] for step in ACTION["runs"]["steps"])
-    assert "OB_ISAS=none" in text and 'ENTRYPOINT ["onebuf-check"]' in text
+    assert "OB_ISAS=none" in text and 'ENTRYPOINT ["onebuf", "check"]' in text

@@ -31,7 +31,9 @@ def first_cells(title: str) -> set[str]:
 
 def test_options():
     actions = arguments._parser()._actions
-    assert {cell.split()[0] for cell in first_cells("Options")} == {action.option_strings[-1] for action in actions}
+    assert {cell.split()[0] for cell in first_cells("Options")} == {
+        name for action in actions for name in action.option_strings if name.startswith("--")
+    }
 
 
 def test_rows():

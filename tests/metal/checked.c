@@ -52,8 +52,8 @@ static void lanes(const metallib_launch *l, uint32_t first, uint32_t count) {
 }
 
 static const metallib_argument arguments[] = {
-    {"from", METALLIB_BUFFER, 0, METALLIB_READ, 0, 0, FLOAT, 4, 4, 0, NULL},
-    {"to", METALLIB_BUFFER, 1, METALLIB_READ_WRITE, 0, 0, FLOAT, 4, 4, 0, NULL},
+    {"from", METALLIB_BUFFER, 0, METALLIB_READ, 0, 0, FLOAT, 4, 4, 0, NULL, 0},
+    {"to", METALLIB_BUFFER, 1, METALLIB_READ_WRITE, 0, 0, FLOAT, 4, 4, 0, NULL, 0},
 };
 
 #define FUNCTION(name) {{#name, arguments, 2, 1024, METALLIB_LANES, 0, NULL, 0}, name}

@@ -223,7 +223,7 @@ static const metallib_argument nothing_arguments[] = {
 static const metallib_argument paint_arguments[] = {
     {"out", METALLIB_BUFFER, 0, METALLIB_WRITE, 0, 0, FLOAT4, 16, 16, 0, NULL, 0},
     {"args", METALLIB_BUFFER, 1, METALLIB_READ, 1, 1, STRUCT, sizeof(arguments), _Alignof(arguments), 4,
-     argument_members}};
+     argument_members, 0}};
 static const metallib_argument plan_arguments[] = {WRITES("counts", 0, UINT, 4), READS("wanted", 1, UINT, 4)};
 static const metallib_argument sizes_arguments[] = {WRITES("sizes", 0, UINT, 4)};
 static const metallib_argument spin_arguments[] = {WRITES("done", 0, UINT, 4),

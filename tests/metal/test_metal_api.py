@@ -21,16 +21,7 @@ PLAIN = harness.VARIANTS["plain"]
 ISA = harness.native_isas()[0]
 
 
-@pytest.mark.parametrize(
-    "variant, program, device",
-    [
-        (variant, program, device)
-        for variant in harness.VARIANTS
-        for program, devices in harness.PROGRAMS.items()
-        for device in devices
-        if (variant, device) not in harness.LEFT_OUT
-    ],
-)
+@pytest.mark.parametrize("variant, program, device", harness.runs())
 def test_program(variant, program, device, tmp_path):
     variant = harness.VARIANTS[variant]
     library = harness.build(variant) / ("checked.metallib" if program == "checker" else "library.metallib")

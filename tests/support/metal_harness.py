@@ -42,7 +42,8 @@ PROGRAMS = dict.fromkeys(
     ),
     DEVICES,
 ) | {"costs": ("cpu",), "checker": ("checker",)}
-LEFT_OUT = [("thread", "checker")]  # the thread sanitizer does not follow the fibers of that device
+# The thread sanitizer takes a second to start: it gets what several threads work at.
+CONCURRENT = ("order", "dispatch", "buffers", "commands", "indirect", "events", "fork")
 KERNELS = 13  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
@@ -83,6 +84,18 @@ def native_isas() -> list[str]:
 def stand_in() -> list[Path]:
     """The sources of the Metal API."""
     return sorted(path for suffix in ("m", "c") for path in (ROOT / "objc" / "metal").rglob(f"*.{suffix}"))
+
+
+def runs() -> list[tuple[str, str, str]]:
+    """Each program on each of its devices plainly and under each sanitizer that has something to say of it."""
+    return [
+        (variant, program, device)
+        for variant in VARIANTS
+        for program, devices in PROGRAMS.items()
+        for device in devices
+        # The thread sanitizer does not follow the fibers of the checker.
+        if variant != "thread" or (program in CONCURRENT and device != "checker")
+    ]
 
 
 @functools.cache
