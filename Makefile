@@ -1,11 +1,12 @@
 # make run    tells a story; ARGS='--prompt "Once upon a time"' are the program's arguments
 # make test   runs the test suite on every core; PYTEST_ARGS='-k rope' are pytest's
 # make build  compiles what a run on this processor needs, where it changed
+# make docs   builds the site of the documents, with a page per public name, in build/site
 # make wheel  puts a wheel for every processor of this kind into dist/
 # make clean  removes everything that was built, .venv included
 # Each of them first installs whatever is missing.
 
-.PHONY: run test build wheel clean
+.PHONY: run test build docs wheel clean
 PYTHON_IN_VENV = .venv/bin/python
 
 build:
@@ -17,6 +18,10 @@ run: build
 test:
 	@tools/setup.sh test
 	@$(PYTHON_IN_VENV) -m pytest -n auto --dist worksteal --durations=15 $(PYTEST_ARGS)
+
+docs:
+	@tools/setup.sh test
+	@$(PYTHON_IN_VENV) -m mkdocs build -q
 
 wheel: build
 	@$(PYTHON_IN_VENV) tools/builder.py wheel

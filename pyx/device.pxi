@@ -178,11 +178,13 @@ cdef class Device(Handle):
             _raise(&error)
         return _own(Buffer, pointer)
 
-    def wrap(self, memory):
-        """A Buffer over `memory` without a copy; it stays referenced as long as the Buffer.
+    def wrap(self, memory, uint64_t begin=0, end=None):
+        """A Buffer over the bytes `begin` to `end` of `memory` (None: all that follow) without a copy; it stays
+        referenced as long as the Buffer.
 
-        `memory` offers the buffer protocol and starts on a page: a memory map, or an array whose
-        address and size are multiples of PAGE_SIZE. Raises DeviceError otherwise.
+        `memory` offers the buffer protocol and starts on a page: a memory map, or an array whose address is a multiple
+        of PAGE_SIZE. `begin` and the length are such multiples, too. Raises DeviceError otherwise, and where the device
+        takes no buffer of that length.
         """
         cdef ob_error error
         cdef ob_buffer *pointer
@@ -191,9 +193,14 @@ cdef class Device(Handle):
         PyObject_GetBuffer(memory, &buffer.source, PyBUF_SIMPLE)
         buffer.wrapped = True
         length = buffer.source.len
+        if end is not None:
+            length = min(length, <uint64_t>end)
+        if begin > length:
+            raise _errors.DeviceError(f"bytes {begin} to {length} of memory cannot be wrapped: none are there")
+        length -= begin
         if isinstance(memory, _mmap.mmap):  # a map owns its last page to the end
             length = (length + <uint64_t>PAGE_SIZE - 1) // <uint64_t>PAGE_SIZE * <uint64_t>PAGE_SIZE
-        pointer = ob_buffer_wrap(<ob_device *>self.enter(), buffer.source.buf, length, &error)
+        pointer = ob_buffer_wrap(<ob_device *>self.enter(), <char *>buffer.source.buf + begin, length, &error)
         self.leave()
         if pointer == NULL:
             _raise(&error)

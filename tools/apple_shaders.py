@@ -8,11 +8,15 @@ from pathlib import Path
 import objects
 
 XCRUN = ["xcrun", "-sdk", "macosx"]
+STANDARD = "-std=metal3.1"  # the first with bfloat
 
 
 def available() -> bool:
-    """Whether the compiler is there; where it is not, shaders are compiled when a device is opened."""
-    return subprocess.run([*XCRUN, "-f", "metal"], capture_output=True).returncode == 0
+    """Whether the compiler runs; where it does not, shaders are compiled when a device is opened.
+
+    Xcode 26 has a `metal` that only says how to download the compiler, so that finding it is not enough.
+    """
+    return subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode == 0
 
 
 def build(shop: objects.Workshop, sources: list[Path], out: Path, pool: objects.Pool) -> None:
@@ -22,7 +26,7 @@ def build(shop: objects.Workshop, sources: list[Path], out: Path, pool: objects.
 
     def compile(source: Path) -> Path:
         part, deps = shop.folder / f"{source.stem}.air", shop.folder / f"{source.stem}.air.d"
-        command = [*XCRUN, "metal", "-O2", "-fno-fast-math", "-MMD", "-MF", str(deps), "-c"]
+        command = [*XCRUN, "metal", STANDARD, "-O2", "-fno-fast-math", "-MMD", "-MF", str(deps), "-c"]
         shop.make(part, [*command, str(source), "-o", str(part)], [source], deps)
         return part
 

@@ -133,7 +133,8 @@ def _apple() -> Toolchain:
     if subprocess.run(["xcode-select", "-p"], capture_output=True).returncode:
         raise ToolchainError("no Xcode command line tools: run xcode-select --install")
     compiler = shlex.split(os.environ.get("CC", "clang"))
-    frameworks = ["-framework", "Foundation", "-framework", "Metal"]
+    # Without CoreGraphics, a program of the command line gets no device from MTLCreateSystemDefaultDevice.
+    frameworks = [word for name in ("Foundation", "Metal", "CoreGraphics") for word in ("-framework", name)]
     return Toolchain(
         compiler,
         COMMON_FLAGS,

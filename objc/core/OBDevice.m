@@ -16,13 +16,23 @@ static BOOL isDefault(NSString *name) {
     return areAlike(name, @"auto") || (OBSystemDeviceName != nil && areAlike(name, OBSystemDeviceName));
 }
 
+// The system has no default for a program without a window, such as one that runs over a network; any device then does.
+static id<MTLDevice> copyDefaultDevice(void) {
+    id<MTLDevice> device = MTLCreateSystemDefaultDevice();
+    if (device != nil) return device;
+    NSArray *devices = MTLCopyAllDevices();
+    if ([devices count] > 0) device = [[devices objectAtIndex:0] retain];
+    [devices release];
+    return device;
+}
+
 static id<MTLDevice> copyDeviceNamed(NSString *name) {
-    return isDefault(name) ? MTLCreateSystemDefaultDevice() : OBCopyDeviceNamed(name);
+    return isDefault(name) ? copyDefaultDevice() : OBCopyDeviceNamed(name);
 }
 
 + (NSArray *)deviceNames {
     NSMutableArray *names = [NSMutableArray array];
-    id<MTLDevice> first = OBSystemDeviceName != nil ? MTLCreateSystemDefaultDevice() : nil;
+    id<MTLDevice> first = OBSystemDeviceName != nil ? copyDefaultDevice() : nil;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         BOOL isFirst = first != nil && [[device name] isEqual:[first name]];
@@ -163,6 +173,7 @@ static NSString *reasonOfMissing(NSString *name) {
 - (OBLibrary *)libraryWithSource:(NSString *)source error:(NSError **)error {
     MTLCompileOptions *options = [[[MTLCompileOptions alloc] init] autorelease];
     [options setFastMathEnabled:NO];
+    [options setLanguageVersion:MTLLanguageVersion3_1];  // the first with bfloat
     NSError *cause = nil;
     id<MTLLibrary> compiled = [_device newLibraryWithSource:source options:options error:&cause];
     if (compiled == nil) {
@@ -212,6 +223,10 @@ static NSString *reasonOfMissing(NSString *name) {
         return OBFail(error, OBErrorMemory,
                       @"memory at %p of %llu bytes cannot be wrapped: both must be multiples of the page size %llu",
                       memory, (unsigned long long)length, (unsigned long long)page);
+    }
+    if (length > [_device maxBufferLength]) {
+        return OBFail(error, OBErrorMemory, @"a buffer over %llu bytes is not possible; the device takes up to %llu",
+                      (unsigned long long)length, (unsigned long long)[_device maxBufferLength]);
     }
     id<MTLBuffer> buffer = [_device newBufferWithBytesNoCopy:memory
                                                       length:length

@@ -93,6 +93,7 @@ class Checkpoint:
         self._quantization = quantization_table(config, self.source)
         self._sizes = sizes  # bytes of each file when its header was checked
         self._maps: dict[Path, FileMap] = {}
+        self._borders: dict[Path, tuple[int, ...]] = {}
         self._asked: set[str] = set()
         self._closed = False
 
@@ -147,6 +148,13 @@ class Checkpoint:
             self._maps[file] = self._map(file)
         self._maps[file].watch(file)
         return self._maps[file]
+
+    def borders(self, file: Path) -> tuple[int, ...]:
+        """Where the tensors of `file` begin, in order; bytes from the file's beginning."""
+        if file not in self._borders:
+            begins = {info.offset for info in self.tensors.values() if info.file == file}
+            self._borders[file] = tuple(sorted(begins))
+        return self._borders[file]
 
     def _map(self, file: Path) -> FileMap:
         try:

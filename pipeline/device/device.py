@@ -22,6 +22,7 @@ from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
 from .kernels import Dispatch, DispatchChain, Library
+from .windows import window_of, windows
 
 
 class Device:
@@ -36,7 +37,8 @@ class Device:
         self.core = core
         self.unified = core.unified  # the device's memory is the host's
         self._kernels: dict[str, _core.Kernel] = {}
-        self._wrapped: weakref.WeakValueDictionary[int, _core.Buffer] = weakref.WeakValueDictionary()
+        self._wrapped: weakref.WeakValueDictionary[tuple[int, int], _core.Buffer] = weakref.WeakValueDictionary()
+        self._longest = core.max_buffer // mmap.PAGESIZE * mmap.PAGESIZE
         self._wrapping = threading.Lock()
         self._opening = threading.Lock()
         self._opened: _core.Library | None = None
@@ -139,14 +141,20 @@ class Device:
         """Several kernels in one command buffer. Raises BuildError naming the dispatch that does not fit."""
         return DispatchChain(self.core, dispatches, label)
 
-    def wrapped(self, memory: mmap.mmap) -> _core.Buffer:
-        """The Buffer over a memory map: the same one as long as it is in use. A file that is mapped again, because it
-        was opened again, is another map."""
+    def wrapped(self, memory: mmap.mmap, begin: int = 0, borders: Sequence[int] = ()) -> tuple[_core.Buffer, int]:
+        """The Buffer over a memory map, and the place in it of byte `begin` of the map.
+
+        The same Buffer as long as it is in use; a file that is mapped again, because it was opened again, is another
+        map. A map that is longer than the device's longest buffer has several Buffers, which part at `borders`, where
+        its tensors begin. Raises DeviceError where a tensor alone is too long.
+        """
         with self._wrapping:
-            buffer = self._wrapped.get(id(memory))  # a Buffer keeps its memory, so the id is no other's
+            first, end = window_of(windows(len(memory), borders, self._longest), begin)
+            key = id(memory), first  # a Buffer keeps its memory, so the id is no other's
+            buffer = self._wrapped.get(key)
             if buffer is None:
-                buffer = self._wrapped[id(memory)] = self.core.wrap(memory)
-            return buffer
+                buffer = self._wrapped[key] = self.core.wrap(memory, first, end)
+            return buffer, begin - first
 
 
 def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa: str | None = None) -> Device:
@@ -161,6 +169,7 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
+    resources.check_system()
     os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):
         resources.name_gpu_compiler()

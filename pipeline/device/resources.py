@@ -4,16 +4,18 @@ the package is imported from a checkout.
 
 import importlib.util
 import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from ..errors import OnebufError
+from ..errors import DeviceError, OnebufError
 from ..host import CHECKER, CUDA, GENERIC
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TREE = _PACKAGE.parent
+OLDEST_MACOS = 14
 _SHADERS_ALONE = ("baseline", GENERIC, CHECKER, CUDA)  # the rest have native kernels too
 
 
@@ -49,6 +51,13 @@ def _add(library: Path, isa: str) -> None:
     command = [sys.executable, str(builder), isa]
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.__stderr__).returncode:
         raise OnebufError(f"{library}: what {isa} needs did not build, as said above: run make build")
+
+
+def check_system() -> None:
+    """Raises DeviceError on a macOS that is too old: its Metal has no bfloat, which a compiler would say in pages."""
+    release = platform.mac_ver()[0]
+    if sys.platform == "darwin" and int(release.partition(".")[0] or 0) < OLDEST_MACOS:
+        raise DeviceError(f"macOS {release}: its Metal has no bfloat; update to macOS {OLDEST_MACOS} or newer")
 
 
 def name_gpu_compiler() -> None:

@@ -54,11 +54,13 @@ def read_memory(device: Device, memory: Memory, shape: Sequence[int], dtype: str
 
 @dataclass(frozen=True)
 class Mapped:
-    """A range of a memory map; `key` names the map where two ranges are compared."""
+    """A range of a memory map; `key` names the map where two ranges are compared. `borders` are the places, in order,
+    at which the map may be cut for a device whose longest buffer is shorter."""
 
     key: Hashable
     memory: mmap.mmap
     offset: int  # bytes
+    borders: Sequence[int] = ()
 
 
 class Storage:
@@ -133,7 +135,8 @@ class Storage:
 
     def _allocate(self, device: Device) -> Memory:
         if len(self._mapped) == 1 and device.unified:
-            return device.wrapped(self._mapped[0].memory), self._mapped[0].offset
+            only = self._mapped[0]
+            return device.wrapped(only.memory, only.offset, only.borders)
         memory = self.reserve(device)
         if self._mapped:
             upload(device, self.copies(memory))

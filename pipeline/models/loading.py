@@ -273,7 +273,7 @@ class Loader:
         return self._kept(storage)
 
     def _mapped(self, info: TensorInfo) -> Mapped:
-        return Mapped(info.file, self.checkpoint.mapped(info.file), info.offset)
+        return Mapped(info.file, self.checkpoint.mapped(info.file), info.offset, self.checkpoint.borders(info.file))
 
     def _kept(self, storage: Storage) -> Storage:
         self.storages.append(storage)

@@ -102,9 +102,9 @@ def test_gumbel_sample_is_the_largest_with_noise(device, vocab, temperature):
     np.testing.assert_allclose(logprobs, logprob_of(logits, tokens), atol=LOGPROB)
 
 
-def test_gumbel_sample_over_a_million_draws():
+def test_gumbel_sample_over_many_draws():
     """Chi-square at Qwen's vocabulary: 1,600 tokens in reach, in its first and last block and anywhere."""
-    count, rng = 10**6, np.random.default_rng(2)
+    count, rng = 3 * 10**5, np.random.default_rng(2)
     row = np.full(QWEN_VOCAB, -60, np.float32)
     for block in (0, QWEN_VOCAB // 64 - 1, *rng.permutation(QWEN_VOCAB // 64)[:23]):
         row[64 * block : 64 * block + 64] = rng.normal(size=64) * 1.5
@@ -248,8 +248,9 @@ def test_top_k_at_every_size(top_k):
 
 def test_odd_values_under_filters(device):
     row = np.array([[np.nan, 1, np.inf, 0, np.inf, -np.inf, np.nan, 5]], np.float32)
+    count = 4 if device.name == "checker" else 20
     for filters in ({"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.5}, {"top_k": 1}):
-        tokens, logprobs = ops.gumbel_sample(np.repeat(row, 20, 0), 1.0, np.arange(20), device=device, **filters)
+        tokens, logprobs = ops.gumbel_sample(np.repeat(row, count, 0), 1.0, np.arange(count), device=device, **filters)
         assert set(tokens.tolist()) <= ({2} if filters in ({"top_p": 0.5}, {"top_k": 1}) else {2, 4})
         assert (logprobs == np.float32(-np.log(2))).all()
     row = np.array([[np.nan, -0.0, 0.0, -1e-45, -np.inf]], np.float32)

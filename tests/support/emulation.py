@@ -14,7 +14,8 @@ from support.paths import ROOT
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import objects  # noqa: E402  (found through the line above)
+import native_kernels  # noqa: E402  (found through the line above)
+import objects  # noqa: E402
 
 from pipeline.device import resources  # noqa: E402
 from pipeline.metalc import toolchain  # noqa: E402
@@ -26,6 +27,11 @@ FLAGS = (
     "-std=c++17 -O0 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-strict-aliasing -ffp-contract=off "
     f"-Wno-psabi -march=x86-64-v3 -DOB_EMULATE -Iobjc -I{NATIVE} -Iobjc/metal -Ishaders -Itests/support/native"
 ).split()
+
+
+def is_here(isa: str) -> bool:
+    """Whether the processor has it, and the library is built for it."""
+    return isa in native_kernels.runnable_isas() and (resources.shader_library() / f"native/{isa}.so").exists()
 
 
 def bundle_for(isa: str) -> Path:

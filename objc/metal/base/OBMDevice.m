@@ -11,6 +11,7 @@
 #import "OBMFence.h"
 #import "OBMIndirectCommandBuffer.h"
 #import "OBMLibrary.h"
+#import "OBMLimits.h"
 #import "metal/api/MTLComputePipeline.h"
 
 enum { DEFAULT_COMMAND_BUFFERS = 64 };
@@ -99,12 +100,25 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
 - (NSUInteger)maxThreadgroupMemoryLength {
     return OBM_MAX_THREADGROUP_MEMORY;
 }
+static uint64_t limit(const char *name, uint64_t own) {
+    uint64_t value = obm_limit(name, own);
+    if (value == 0) {
+        OBMRaise(
+            @"OB_LIMITS is '%s': set it to limits such as maxBufferLength=1073741824, with spaces between them, or "
+            @"unset it",
+            getenv("OB_LIMITS"));
+    }
+    return value;
+}
+
+static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE); }
+
 - (uint64_t)recommendedMaxWorkingSetSize {
-    return [self maxBufferLength] / 4 * 3;
+    return limit("recommendedMaxWorkingSetSize", hostMemory() / 4 * 3);
 }
 
 - (NSUInteger)maxBufferLength {
-    return (NSUInteger)sysconf(_SC_PHYS_PAGES) * (NSUInteger)sysconf(_SC_PAGESIZE);
+    return (NSUInteger)limit("maxBufferLength", hostMemory());
 }
 
 - (MTLSize)maxThreadsPerThreadgroup {
