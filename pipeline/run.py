@@ -36,6 +36,11 @@ def _main(arguments: list[str] | None, engine: Engine | None) -> int:
         return OK
     from .cli.running import run  # loads NumPy and the core, for which a mistake in the options need not wait
 
+    if settings.ray is not None and engine is None:
+        from .ray.engine import RayEngine  # the same
+
+        with RayEngine(settings) as machines:
+            return OK if run(settings, machines.engine) else SOME_FAILED
     return OK if run(settings, engine) else SOME_FAILED
 
 

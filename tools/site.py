@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "pipeline.ops")
+PACKAGES = ("pipeline", "pipeline.ops", "pipeline.ray")
 
 sys.path.insert(0, str(ROOT))
 

@@ -211,6 +211,17 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the figures of the run there, in Prometheus's text format, renewed every few seconds",
     )
     add("--json", action="store_true", help="print only a summary, as JSON")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="spread the rows of --prompts over the machines of Ray: HOST:PORT of its head, auto or local",
+    )
+    add(
+        "--ray-actors",
+        metavar="N",
+        type=_whole,
+        help="with --ray: actors on each machine where they run on processors (default: 1); of GPUs each has one",
+    )
     return parser
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import IO
 
 from ..checkpoints.tensor_info import quoted
-from ..errors import PromptError
+from ..errors import PromptError, UsageError
 from .jobs import Job, JobMaker
 from .prompt import OPENAI
 from .prompts import Prompt, Prompts
@@ -118,7 +118,10 @@ class Feed:
         if len(done) == self._count(prompt):
             self.kept += 1
             return None
-        job = self._maker.make(prompt)
+        try:
+            job = self._maker.make(prompt)
+        except UsageError as error:  # such as a package that is missing: it is so for all lines of this kind
+            raise UsageError(f"{prompt.where}: {error}") from error
         return job.without(done) if done and isinstance(job, Job) else job
 
     def _count(self, prompt: Prompt) -> int:

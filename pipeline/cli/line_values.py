@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 from ..errors import PromptError, UsageError
@@ -29,14 +31,26 @@ def with_prompt(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
         key, wanted = "prompt", "one string or one list of token ids; give each prompt its own line"
     tokens = line.get(key)
     if tokens is not None and (key == "tokens" or isinstance(tokens, list)):
-        if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
-            raise PromptError(f"{key} must be {wanted}")
+        if not isinstance(tokens, list):
+            raise PromptError(f"{key} must be {wanted}; it is {_shown(tokens)}")
+        wrong = next((at for at, token in enumerate(tokens) if type(token) is not int or token < 0), None)
+        if wrong is not None:
+            which = f"item {wrong + 1} of {len(tokens):,} is {_shown(tokens[wrong])}"
+            raise PromptError(f"{key} must be {wanted}; {which}, and ids are whole numbers of at least 0")
         if not tokens:
             raise PromptError(f"{key} is empty; give at least one token")
         return replace(prompt, tokens=tuple(tokens))
+    if not isinstance(line.get("prompt", ""), (str, NoneType)):
+        raise PromptError(f"prompt must be a string; it is {_shown(line['prompt'])}")
     if not isinstance(line.get("prompt"), str):
         raise PromptError("has neither prompt (a string) nor tokens (a list of ids) nor messages")
     return prompt
+
+
+def _shown(value: object) -> str:
+    """A value as JSON has it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def settings_of(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from ..checkpoints.tensor_info import quoted
 from ..errors import PromptError, UsageError
 from ..generation.settings import ROW_KEYS
 from ..language.conversations import CHAT_KEYS, chat_values
@@ -32,7 +33,9 @@ def parse_line(line: bytes, is_jsonl: bool, prompt: Prompt, dialect: str = "") -
     if not is_jsonl:
         return replace(prompt, text=text, dialect=OWN)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
+    except PromptError as error:
+        return prompt.failed(str(error))
     except json.JSONDecodeError as error:
         return prompt.failed(f"not JSON at column {error.colno}: {error.msg}; write one object per line")
     except (ValueError, RecursionError):  # a number too long to convert, arrays nested too deeply
@@ -50,6 +53,16 @@ def parse_line(line: bytes, is_jsonl: bool, prompt: Prompt, dialect: str = "") -
             "is a request of OpenAI's batch files, but the lines before it are not; put it into another file"
         )
     return from_request(prompt, value) if is_request else _from_object(prompt, value)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a line. PromptError where a key is there twice: one of the two would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise PromptError(f"has the key {quoted(twice[:80])} twice in one object; leave one out")
+    return made
 
 
 def _named(prompt: Prompt, name: object) -> Prompt:

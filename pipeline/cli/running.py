@@ -240,6 +240,7 @@ class _Run:
             self._engine.Token: session.token,
             self._engine.Finished: session.finish,
             self._engine.Failed: session.fail,
+            type(None): lambda event: None,  # nothing happened for a while, on machines that are elsewhere
         }
         try:
             for event in events:

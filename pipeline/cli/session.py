@@ -183,7 +183,7 @@ class Session:
             which = sample if job.of > 1 else None
             self._write(running, failed_row(job.prompt, event.error, job.text, which))
         elif not running.failed:
-            self._write(running, self._batch.failed(job.prompt, event.error, while_running=True))
+            self._write(running, self._batch.failed(job.prompt, event.error, while_running=not event.asked))
         if not running.failed:
             self._display.warn(f"{job.prompt.where}: {event.error}")
         running.failed = True

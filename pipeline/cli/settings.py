@@ -18,6 +18,7 @@ from ..graph.formats import CACHE_DTYPES
 from ..host import DEVICES, INSTRUCTION_SETS, LIST, is_device
 from .evaluation import check_evaluation
 from .metrics import check_metrics
+from .on_ray import check_ray
 from .out_target import check_no_rows, check_unused
 from .prompt import MOST_SAMPLES
 from .record import record_path, recorded_seed
@@ -88,6 +89,8 @@ class Settings:
     kv_cache: str = CACHE_DTYPES[0]
     explain: bool = False
     json: bool = False
+    ray: str | None = None
+    ray_actors: int | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -116,6 +119,7 @@ class Settings:
         if self.prompt is not None and self.prompts is not None:
             raise UsageError("--prompt and --prompts: give only one of them")
         check_evaluation(self)
+        check_ray(self)
         if self.system is not None and not self.chat:
             raise UsageError("--system: is part of a chat; give --chat, too")
         if self.resume and (self.prompts is None or self.out in (None, "-")):

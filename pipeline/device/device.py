@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import mmap
+import numbers
 import os
 import shlex
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from types import NoneType
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import isolated
-from ..errors import FindingsError, RunError
+from ..errors import FindingsError, RunError, UsageError
 from ..host import CHECKER, CUDA
 from . import gpu_kernels, resources
 from .buffers import Buffer, empty_buffer, new_buffer
@@ -169,6 +171,11 @@ def open_device(name: str = "auto", *, threads: int = 0, schedules: int = 0, isa
     Raises DeviceError, which lists the choices, when there is no such device or instruction set, and
     UsageError for a setting that the device cannot have.
     """
+    if not isinstance(name, str) or not isinstance(isa, (str, NoneType)):
+        raise UsageError(f"device {name!r:.60}, isa {isa!r:.60}: impossible; give names, such as cpu and avx2")
+    for setting, count in (("threads", threads), ("schedules", schedules)):
+        if not isinstance(count, numbers.Integral):
+            raise UsageError(f"{setting} {count!r:.60}: impossible; give a whole number")
     resources.check_system()
     os.environ.setdefault("OB_METALC", shlex.join(isolated.command("metalc")))
     if name.partition(":")[0] in ("auto", CUDA):

@@ -53,7 +53,7 @@ class Generator(Scheduler):
         counts, device = self.model.counts, self.model.device
         counts.write(device, np.zeros(counts.shape, np.uint32))
         if isinstance(requests, Listed):
-            self.expect(request.sampling for request in requests if request is not None)
+            self.expect(request for request in requests if request is not None)
         waiting, more = iter(requests), True
         while more or not self.idle:
             for _ in range(self.room if more else 0):

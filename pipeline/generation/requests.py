@@ -92,10 +92,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A row that cannot go on, and why."""
+    """A row that cannot go on, and why. asked: it is what its request asks for that cannot be had."""
 
     index: int
     error: str
+    asked: bool = False
 
 
 class Handle:

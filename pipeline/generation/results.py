@@ -39,7 +39,8 @@ class Results:
             live += 1
             if token == _core.NONE:
                 stuck = sequence.matcher.error if sequence.matcher is not None else None
-                handle.end = Failed(handle.request.index, stuck or self._chain.failure(int(result[row, 1])))
+                why = stuck or self._chain.failure(int(result[row, 1]))
+                handle.end = Failed(handle.request.index, why, asked=stuck is not None)
                 ends += 1
             elif token in self._end_tokens:
                 sequence.finish("stop")

@@ -194,11 +194,13 @@ class Scheduler:
         with self._submitting:
             return bool(self._dropped) or bool(self._waiting and self._batch.admits(self._waiting[0]))
 
-    def expect(self, settings: Iterable[Sampling]) -> None:
-        """Makes chains for requests with such settings, and for no more, if nothing runs."""
+    def expect(self, requests: Iterable[Request]) -> None:
+        """Makes chains for what such requests need, and for no more, if nothing runs."""
+        requests = list(requests)
         with self._stepping:
             if not self._batch.has_sequences:
-                self._batch.make_chains(Features.of(settings))
+                masks = any(request.grammar is not None for request in requests)
+                self._batch.make_chains(Features.of((request.sampling for request in requests), masks))
 
     def abandon(self) -> None:
         """Fails all requests, and waits for the steps that are in flight. There are no events of that."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from collections.abc import Sequence as Listed
 from typing import TypeAlias
+
+import numpy as np
 
 from ..device.device import Device
 from ..graph.placing import move_rows
@@ -50,12 +53,15 @@ class Seats:
 
     def mask(self, sequences: Listed[Sequence]) -> None:
         """Writes the masks of the next tokens of the rows that decode, while nothing is in flight."""
-        if self.sampler.masks is None:
-            return
-        masks = self.sampler.masks.numpy(self._device)
+        masks = self._masks
         for row, sequence in enumerate(sequences):
             if sequence.matcher is not None:
                 sequence.matcher.fill(masks[row])
+
+    @functools.cached_property
+    def _masks(self) -> list[np.ndarray]:
+        """That of each row; a view is not made again for every step, in which the device waits."""
+        return [] if self.sampler.masks is None else list(self.sampler.masks.numpy(self._device))
 
     def show(self, writes: Writes, row: int, pieces: Iterable[Piece]) -> int:
         """Puts tokens of prompts into rows from `row` on; gives how many rows."""

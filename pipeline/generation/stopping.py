@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -15,6 +15,8 @@ MAX_STOPS, MAX_CHARACTERS = 64, 1000
 
 def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
     """The stop strings, once each. Raises UsageError, without the option's name, for one that is impossible."""
+    if not isinstance(stops, (list, tuple)) or not all(isinstance(text, str) for text in stops):
+        raise UsageError(f"{stops!r:.60} cannot stop a text; give a string or a list of strings")
     stops = tuple(dict.fromkeys(stops))
     if len(stops) > MAX_STOPS:
         raise UsageError(f"{len(stops)} stop strings are too many; give at most {MAX_STOPS}")
@@ -72,15 +74,19 @@ class StopText:
         return 0
 
 
-def watch(tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> Callable[[int], bool] | None:
+class Watch:
     """A :attr:`Request.ends` for a row that goes on from the tokens `after`: it takes the row's tokens one by one and
-    tells when their text has a stop string."""
-    if not stops:
-        return None
-    stream, text = tokenizer.stream(after), StopText(stops)
+    tells when their text has a stop string. `stops` and `after` are all that another process needs to make the same."""
 
-    def ends(token: int) -> bool:
-        text.push(stream.push(token))
-        return text.found or text.ends_with(stream.open())
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> None:
+        self.stops, self.after = stops, after
+        self._stream, self._text = tokenizer.stream(after), StopText(stops)
 
-    return ends
+    def __call__(self, token: int) -> bool:
+        self._text.push(self._stream.push(token))
+        return self._text.found or self._text.ends_with(self._stream.open())
+
+
+def watch(tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> Watch | None:
+    """The Watch of a row; None where nothing stops it."""
+    return Watch(tokenizer, stops, after) if stops else None

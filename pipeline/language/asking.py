@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from ..checkpoints.tokenizer import Tokenizer
 from ..errors import RunError, UsageError
 from ..generation.driver import Driver
 from ..generation.requests import Event, Failed, Finished, Request
-from ..generation.settings import Sampling, row_seed
+from ..generation.settings import Sampling, check, row_seed
 from ..generation.stopping import check_stops, cut, watch
 from .grammars import KINDS, Grammars
 from .prompts import Begin
@@ -41,34 +41,34 @@ class Asked:
         return Text.of(cut(tokenizer.decode(end.tokens, before), self.stops), end, len(self.begin.tokens))
 
 
-def ask(
-    begin: Begin,
-    tokenizer: Tokenizer,
-    number: int = 0,
-    *,
-    max_tokens: int = MAX_TOKENS,
-    temperature: float = 0.0,
-    seed: int | None = None,
-    stop: str | Sequence[str] = (),
-    grammars: Grammars | None = None,
-    **others: Any,
-) -> Asked:
+def ask(begin: Begin, tokenizer: Tokenizer, number: int, grammars: Grammars, settings: Mapping[str, Any]) -> Asked:
     """What a caller asks for behind a prompt, the one of that number among several: each has a seed of its own.
     UsageError names a setting that is impossible; TypeError one that does not exist.
 
     grammars: compiles what the text must be, which one of grammars.KINDS among the settings says."""
-    kinds = [kind for kind in KINDS if others.get(kind) is not None]
+    settings = dict(settings)
+    for name in settings:
+        if name not in _SETTINGS:
+            raise TypeError(f"{name!r} is no setting of a text; settings are {', '.join(_SETTINGS)}")
+    kinds = [kind for kind in KINDS if settings.get(kind) is not None]
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(kinds)}: a text can have one grammar; give one of them")
-    guides = {kind: others.pop(kind, None) for kind in KINDS}
-    grammar = grammars.compiled(kinds[0], guides[kinds[0]]) if kinds and grammars is not None else None
-    stops = (*check_stops([stop] if isinstance(stop, str) else stop), *tokenizer.end_texts)
+    guides = {kind: settings.pop(kind, None) for kind in KINDS}
+    grammar = grammars.compiled(kinds[0], guides[kinds[0]]) if kinds else None
+    stop = settings.pop("stop", None)
+    stops = (*check_stops([stop] if isinstance(stop, str) else () if stop is None else stop), *tokenizer.end_texts)
+    max_tokens, temperature = settings.pop("max_tokens", MAX_TOKENS), settings.pop("temperature", 0.0)
+    seed = settings.pop("seed", None)
     if seed is None:
         seed = secrets.randbits(63)
+    check("seed", seed)
     seed = row_seed(seed, number - 1) if number else seed
     ends = watch(tokenizer, stops, () if begin.answers else begin.tokens)
-    request = Request(0, begin.tokens, max_tokens, temperature, seed, Sampling(**others), ends=ends, grammar=grammar)
+    request = Request(0, begin.tokens, max_tokens, temperature, seed, Sampling(**settings), ends=ends, grammar=grammar)
     return Asked(request, begin, stops)
+
+
+_SETTINGS = ("max_tokens", "temperature", "seed", "stop", *Sampling.__dataclass_fields__, *KINDS)
 
 
 class Work:

@@ -18,7 +18,7 @@ import numpy as np
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import PromptError, UsageError
 
-__all__ = ["KINDS", "Grammars"]
+__all__ = ["KINDS", "Compiled", "Grammars"]
 
 KINDS = ("json_schema", "regex", "grammar", "choice")
 KEPT = 256  # compiled grammars
@@ -35,13 +35,16 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer, vocab: int, end_tokens: Sequence[int]) -> None:
         self._tokenizer, self._vocab, self._ends = tokenizer, vocab, list(end_tokens)
-        self._kept: OrderedDict[tuple[str, str], _Compiled] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compiled(self, kind: str, value: object) -> _Compiled:
+    def compiled(self, kind: str, value: object) -> Compiled:
         """The grammar of a kind: a schema as an object (True: any JSON), an expression, a grammar in Lark's or GBNF's
         form, or a list of texts. PromptError where it cannot be compiled, UsageError without the package."""
-        text = value if isinstance(value, str) else json.dumps(value)
+        try:
+            text = value if isinstance(value, str) else json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PromptError(f"{kind}: is no JSON: {_line(error)}") from None
         with self._lock:
             found = self._kept.get((kind, text))
             if found is None:
@@ -64,7 +67,7 @@ class Grammars:
         except Exception as error:  # the package raises plain ones
             raise UsageError(f"the tokenizer of this model cannot be used with grammars: {error}") from error
 
-    def _compile(self, kind: str, value: object, text: str) -> _Compiled:
+    def _compile(self, kind: str, value: object, text: str) -> Compiled:
         package, core = _package(), self._core
         try:
             grammar = _grammar(package, kind, value, text)
@@ -73,7 +76,15 @@ class Grammars:
         matcher = package.LLMatcher(core, grammar, log_level=0)
         if matcher.is_error():
             raise PromptError(f"{kind}: cannot be compiled: {_line(matcher.get_error())}")
-        return _Compiled(matcher, kind)
+        compiled = Compiled(matcher, kind, value)
+        begin = compiled.begin()  # some, such as {"$ref": "#"}, compile and cannot begin
+        begin.fill(np.zeros(-(-self._vocab // 32), np.uint32))
+        if begin.error is not None:
+            reason = _line(begin.error).rpartition(": ")[2]
+            raise PromptError(
+                f"{kind}: no text can be found for it ({reason}); perhaps it refers to itself without end"
+            )
+        return compiled
 
 
 def _grammar(package: Any, kind: str, value: object, text: str) -> str:
@@ -92,14 +103,16 @@ def _grammar(package: Any, kind: str, value: object, text: str) -> str:
     return str(matcher.grammar_from_regex(value) if kind == "regex" else package.grammar_from("grammar", value))
 
 
-class _Compiled:
-    """A compiled grammar. Each text begins with a copy of its matcher."""
+class Compiled:
+    """A compiled grammar. Each text begins with a copy of its matcher. Another process needs no more than `kind` and
+    `value` to compile the same."""
 
-    def __init__(self, matcher: Any, kind: str) -> None:
-        self._matcher, self._kind = matcher, kind
+    def __init__(self, matcher: Any, kind: str, value: object) -> None:
+        self.kind, self.value = kind, value
+        self._matcher = matcher
 
     def begin(self) -> _Text:
-        return _Text(self._matcher.deep_copy(), self._kind)
+        return _Text(self._matcher.deep_copy(), self.kind)
 
 
 class _Text:

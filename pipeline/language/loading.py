@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 
 from ..checkpoints.named import model_path
 from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.storyteller import NAME
 from ..device.device import Device
+from ..errors import UsageError
 from ..generation.generator import cache_bytes
 from ..generation.scheduler import Scheduler
 from ..generation.settings import OWN_MEMORY_BATCH, PROMPT_ROWS
@@ -39,6 +43,13 @@ def load(
     by default the model's, or fewer where memory is short. The other options are those of
     :func:`pipeline.load_model` and :class:`pipeline.Scheduler`. Raises what these raise.
     """
+    _check("path", path, (str, os.PathLike), "a folder, a file or a name")
+    _check("device", device, (str, Device), "the name of a device, or one that is open")
+    _check("isa", isa, (str, NoneType), "the name of an instruction set")
+    for name, number in (("threads", threads), ("prompt_rows", prompt_rows)):
+        _check(name, number, Integral, "a whole number")
+    for name, size in (("batch_size", batch_size), ("context", context)):
+        _check(name, size, (Integral, NoneType), "a whole number")
     checkpoint = open_checkpoint(model_path(path))
     try:
         model = load_model(checkpoint, device=device, threads=threads, isa=isa)
@@ -46,6 +57,12 @@ def load(
     except BaseException:
         checkpoint.close()
         raise
+
+
+def _check(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Raises UsageError for a value of another kind."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise UsageError(f"{name} {value!r:.60}: impossible; give {wanted}")
 
 
 def made_scheduler(

@@ -121,10 +121,10 @@ class LanguageModel:
         return list(enumerate(map(self._begin, prompt if is_several(prompt) else [prompt])))
 
     def _begin(self, prompt: Any, template: Mapping[str, Any] = NOTHING) -> Begin:
-        return begin_of(prompt, self.tokenizer, self._chat, template)
+        return begin_of(prompt, self.tokenizer, self._chat, template, self.driver.scheduler.model.vocab_size)
 
     def _asked(self, number: int, begin: Begin, settings: Mapping[str, Any]) -> Asked:
-        return ask(begin, self.tokenizer, number, grammars=self._grammars, **settings)
+        return ask(begin, self.tokenizer, number, self._grammars, settings)
 
     def _scoring(self, text: Any, top: int) -> Work:
         begins = [begin for _, begin in self._begins(text)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["HARMONY", "Call", "ToolFormat", "tool_format"]
+__all__ = ["HARMONY", "HERMES", "LLAMA", "MISTRAL", "QWEN_XML", "Call", "ToolFormat", "tool_format"]
 
 
 class Call(NamedTuple):

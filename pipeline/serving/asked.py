@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..checkpoints.tokenizer import Tokenizer
+from ..cli.guides import GUIDE_KEYS
 from ..cli.jobs import Job, JobMaker
 from ..cli.prompt import OPENAI, Prompt
 from ..cli.request_body import from_body
 from ..errors import PromptError, UsageError
 from ..language.tool_formats import ToolFormat
+from ..language.tool_grammars import tool_grammar
 from .errors import ApiError
 
 __all__ = ["MOST_PROMPTS", "Asked", "read_asked"]
@@ -39,7 +42,13 @@ class Asked:
 
 
 def read_asked(
-    body: Mapping[str, Any], chat: bool, name: str, number: int, maker: JobMaker, form: ToolFormat | None
+    body: Mapping[str, Any],
+    chat: bool,
+    name: str,
+    number: int,
+    maker: JobMaker,
+    form: ToolFormat | None,
+    tokenizer: Tokenizer,
 ) -> Asked:
     """What the body of request `number` asks of the model `name`. ApiError where it cannot be had."""
     body = {key: value for key, value in body.items() if value is not None}
@@ -51,7 +60,7 @@ def read_asked(
         )
     stream, usage = _stream(body)
     body.pop("stream", None)
-    _choose_tools(body, form)
+    forced = _choose_tools(body, form, tokenizer)
     prompts = body.get("prompt")
     several = isinstance(prompts, list) and bool(prompts) and not all(type(each) is int for each in prompts)
     bodies = [body | {"prompt": each} for each in prompts] if isinstance(prompts, list) and several else [body]
@@ -63,6 +72,10 @@ def read_asked(
         jobs = tuple(_job(each, chat, number, at, maker) for at, each in enumerate(bodies))
     except RecursionError:
         raise ApiError(400, "the body is nested too deeply") from None
+    except ApiError as error:
+        if forced and error.message.startswith("grammar"):  # which the client knows nothing of
+            raise _no_choice(f"cannot be had: {error.message}") from None
+        raise
     return Asked(jobs, chat, stream, usage, tuple(body.get("tools", ())) if chat else ())
 
 
@@ -74,7 +87,10 @@ def _job(body: Mapping[str, Any], chat: bool, number: int, at: int, maker: JobMa
         prompt = from_body(prompt, body, chat, "")
     except (PromptError, UsageError) as error:
         raise ApiError(400, str(error)) from None
-    made = maker.make(prompt)
+    try:
+        made = maker.make(prompt)
+    except UsageError as error:  # such as a package that this server lacks
+        raise ApiError(400, str(error)) from None
     if isinstance(made, Job):
         return made if not at else replace(made, prompt=replace(made.prompt, index=number + at))
     message = made.error or ""
@@ -92,11 +108,12 @@ def _stream(body: Mapping[str, Any]) -> tuple[bool, bool]:
     return stream, options.get("include_usage", False)
 
 
-def _choose_tools(body: dict[str, Any], form: ToolFormat | None) -> None:
-    """Brings tools into the form that templates take, and leaves out what asks for none of them."""
-    if body.get("tool_choice") == "none":
+def _choose_tools(body: dict[str, Any], form: ToolFormat | None, tokenizer: Tokenizer) -> bool:
+    """Brings tools into the form that templates take, and leaves out what asks for none of them. Whether a call is
+    forced: the body then has a grammar of it."""
+    choice = body.pop("tool_choice", "auto")
+    if choice == "none":
         body.pop("tools", None)
-        del body["tool_choice"]
     tools = body.get("tools")
     if tools == []:
         del body["tools"]
@@ -105,6 +122,38 @@ def _choose_tools(body: dict[str, Any], form: ToolFormat | None) -> None:
         if form is None:
             message = "the form in which this model calls tools is not known here; leave tools out"
             raise ApiError(400, message, param="tools")
+    wanted = _forced(choice, tools if isinstance(tools, list) else [])
+    if not wanted or form is None:
+        return False
+    guided = next((key for key in GUIDE_KEYS if key in body), None)
+    if guided is not None:
+        raise _no_choice(f"a call has a form of its own; leave {guided} out")
+    several = choice == "required" and body.get("parallel_tool_calls", True) is True
+    try:
+        body["guided_grammar"] = tool_grammar(form, wanted, tokenizer, several)
+    except PromptError as error:
+        raise ApiError(400, str(error), param="tools") from None
+    return True
+
+
+def _forced(choice: object, tools: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The tools of which one must be called; none where nothing is forced."""
+    if choice in ("none", "auto"):
+        return []
+    name = None
+    if isinstance(choice, dict) and choice.get("type") == "function" and isinstance(choice.get("function"), dict):
+        name = choice["function"].get("name")
+    if choice != "required" and not isinstance(name, str):
+        form = '{"type": "function", "function": {"name": ...}}'
+        raise _no_choice(f'must be "none", "auto", "required" or {form}')
+    found = [tool for tool in tools if name is None or tool["function"]["name"] == name]
+    if not found:
+        raise _no_choice("needs tools" if name is None else f"there is no tool {name[:80]!r} in tools")
+    return found
+
+
+def _no_choice(message: str) -> ApiError:
+    return ApiError(400, f"tool_choice: {message}", param="tool_choice")
 
 
 def _check_tools(tools: Sequence[object]) -> None:

@@ -33,7 +33,7 @@ class Replies:
         async for items in texts.events():
             for number, event in items:
                 if isinstance(event, Failed):
-                    raise ApiError(500, event.error)
+                    raise _problem(event)
                 if isinstance(event, Finished):
                     ends[number] = event
         choices = [self._choice(key, asked, job, number, ends[number]) for number, job in enumerate(texts.jobs)]
@@ -81,7 +81,7 @@ class Replies:
                 events = [event for of, event in items if of == number]
                 failed = next((event for event in events if isinstance(event, Failed)), None)
                 if failed is not None:
-                    yield [ApiError(500, failed.error).body]
+                    yield [_problem(failed).body]
                     return
                 chunks += [head | {"choices": [choice]} | more for choice in growing[number].take(events)]
             if chunks:
@@ -152,6 +152,10 @@ class _Growing:
         self._place += sum(map(len, pieces))
         reason = end.reason if end is not None else None
         return [{"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}]
+
+
+def _problem(failed: Failed) -> ApiError:
+    return ApiError(400 if failed.asked else 500, failed.error)
 
 
 def _delta(parts: list[Part]) -> dict[str, Any]:

@@ -86,7 +86,9 @@ class Service:
             raise ApiError(400, "this model has no chat template; use /v1/completions", code="no_chat_template")
         number = next(self._numbers) * MOST_PROMPTS
         # In another thread: a template is rendered in a process, and a long prompt takes its time.
-        asked = await asyncio.to_thread(read_asked, body, chat, self.name, number, self._maker, self._form)
+        asked = await asyncio.to_thread(
+            read_asked, body, chat, self.name, number, self._maker, self._form, self._tokenizer
+        )
         if asked.texts > self._options.requests:
             raise ApiError(400, f"{asked.texts} texts are more than the {self._options.requests} of this server")
         return asked

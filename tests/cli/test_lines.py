@@ -1,10 +1,12 @@
 """The keys of a line of a prompt file: those of every setting, those of OpenAI's interface, and unknown ones."""
 
 import json
+import sys
 
 import pytest
 from support.programs import fake, rows_of, run
 
+from pipeline import run as program
 from pipeline.cli.lines import parse_line
 from pipeline.cli.prompts import Prompt
 from pipeline.cli.unknown_keys import NAMED_KEYS, UnknownKeys
@@ -121,3 +123,12 @@ def test_no_note_where_all_is_known(tmp_path):
     prompts = tmp_path / "p.txt"
     prompts.write_text('{"temprature": 1}\n')
     assert "mean nothing" not in fake("--prompts", prompts, "--json")[2]  # a text is not JSON
+
+
+def test_a_package_that_is_missing_is_told_with_the_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"prompt": "a"}\n{"prompt": "b", "guided_regex": "b+"}\n')
+    assert program.main(["--prompts", str(file), "--max-tokens", "2"]) == 2
+    err = capsys.readouterr().err
+    assert "p.jsonl line 2: grammars need the package llguidance: pip install onebuf[structured]" in err

@@ -7,11 +7,12 @@ import sys
 import pytest
 from support.paths import ROOT
 
-from pipeline import bench, check, convert, inspect
+from pipeline import convert, inspect
 from pipeline.benching import options as bench_options
 from pipeline.checking.options import parse_options
 from pipeline.cli.arguments import _parser, parse_arguments
 from pipeline.cli.program import Parser
+from pipeline.commands import COMMANDS
 from pipeline.errors import UsageError
 
 DASHES = ["---", "--", "-", "-x", "--- a", "-1e-5", "--stopp", "-\n"]
@@ -169,7 +170,9 @@ def test_others_keep_the_current_folder(tmp_path):
 
 
 def test_every_program_is_a_command():
-    text = (ROOT / "pyproject.toml").read_text()
-    for program in (bench, check, convert, inspect):
-        name = program.__name__.removeprefix("pipeline.")
-        assert f'onebuf-{name} = "pipeline.{name}:main"' in text
+    """All that `python -m` starts, but for what the package starts for itself."""
+    assert 'onebuf = "pipeline.commands:main"' in (ROOT / "pyproject.toml").read_text()
+    programs = {
+        file.stem for file in (ROOT / "pipeline").glob("*.py") if 'if __name__ == "__main__"' in file.read_text()
+    }
+    assert programs - {"__main__", "commands", "isolated"} == set(COMMANDS)

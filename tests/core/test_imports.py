@@ -31,6 +31,7 @@ ROOMS = (
     "ops",
     "cli",
     "serving",
+    "ray",
     "converting",
     "inspecting",
     "checking",
@@ -47,6 +48,7 @@ OPTIONAL = "a package that may not be there"
 LATE = {
     ("run", "cli.running"): COMMAND_LINE,
     ("run", "cli.devices"): COMMAND_LINE,
+    ("run", "ray.engine"): COMMAND_LINE,
     ("bench", "benching.running"): COMMAND_LINE,
     ("bench", "cli.devices"): COMMAND_LINE,
     ("check", "checking.checks"): COMMAND_LINE,
@@ -71,6 +73,7 @@ LATE = {
     ("benching.llama_cpp", "benching.gguf_file"): OPTIONAL,
     ("benching.torch_peer", "torch"): OPTIONAL,
     ("language.grammars", "llguidance"): OPTIONAL,
+    ("ray.cluster", "ray"): OPTIONAL,
     ("serving.app", "starlette"): OPTIONAL,
     ("serving.running", "starlette"): OPTIONAL,
     ("serving.running", "uvicorn"): OPTIONAL,
@@ -219,6 +222,7 @@ MAY_BE_ABSENT = {
     "uvicorn",
     "openai",
     "llguidance",
+    "ray",
     "jsonschema",
 }
 TREE = PACKAGE.parent

@@ -24,7 +24,7 @@ def test_it_builds_strictly_with_every_public_name(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     site = tmp_path / "site"
-    for package in ("pipeline", "pipeline.ops"):
+    for package in ("pipeline", "pipeline.ops", "pipeline.ray"):
         module = importlib.import_module(package)
         for name in module.__all__:
             page = shown(site / "api" / f"{package}.{name}" / "index.html")

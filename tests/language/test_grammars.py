@@ -132,3 +132,19 @@ def test_texts_of_a_language_model(model):
         model.generate("x", regex="a", choice=["b"])
     with pytest.raises(PromptError, match="regex"):
         model.generate("x", regex="(a")
+
+
+def test_a_run_makes_its_chains_once(model, found):
+    """Those of all requests of a list, with their masks; the next run of such requests needs no others."""
+    import pipeline
+
+    generator = pipeline.Generator(model.driver.scheduler.model, context=60)
+    grammar = found.compiled("choice", ["fox", "owl"])
+    made = []
+    generator._batch.make_chains, make = (
+        lambda features: (made.append(features), make(features)),
+        generator._batch.make_chains,
+    )
+    for number in range(2):
+        list(generator.run([pipeline.Request(number, (5, 6), 9, grammar=grammar)]))
+        assert len({each for each in made}) == 1 and made[0].masks

@@ -208,3 +208,59 @@ def test_golden_text(processor):
         text = loaded.generate(case["prompt_ids"], max_tokens=20)
     expected = certain(case)[:20]
     assert text.tokens[: len(expected)] == expected and np.isfinite(text.logprobs).all()
+
+
+@pytest.mark.parametrize(
+    "prompt, settings, kind, words",
+    [
+        ([2**70], {}, PromptError, "token 1180591620717411303424 is not in the vocabulary"),
+        ([-1], {}, PromptError, "token -1"),
+        ([True], {}, PromptError, "token True"),
+        ("x", {"stop": 5}, UsageError, "5 cannot stop a text; give a string or a list of strings"),
+        ("x", {"stop": ["a", None]}, UsageError, "cannot stop a text"),
+        ("x", {"stop": {"a": 1}}, UsageError, "cannot stop a text"),
+        ("x", {"bogus": 1}, TypeError, "'bogus' is no setting of a text; settings are max_tokens, .*, choice"),
+        ("x", {"number": 1}, TypeError, "'number' is no setting"),
+        ("x", {"grammars": 1}, TypeError, "'grammars' is no setting"),
+        ("x", {"json_schema": {"a": {1}}}, PromptError, "json_schema: is no JSON"),
+    ],
+)
+def test_what_a_caller_may_get_wrong(model, prompt, settings, kind, words):
+    """One line of one of the errors that are documented, from every method."""
+    asked = {"max_tokens": 2} | settings
+    for call in (
+        lambda: model.generate(prompt, **asked),
+        lambda: list(model.stream(prompt, **asked)),
+        lambda: asyncio.run(model.agenerate(prompt, **asked)),
+        lambda: asyncio.run(anext(model.astream(prompt, **asked))),
+    ):
+        with pytest.raises(kind, match=words) as raised:
+            call()
+        assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_numpy_are_token_ids(model):
+    assert model.generate(list(np.array([5, 6])), max_tokens=3) == model.generate([5, 6], max_tokens=3)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"device": 5}, "device 5: impossible; give the name of a device"),
+        ({"path": 5}, "path 5"),
+        ({"isa": 5}, "isa 5"),
+        ({"threads": "x"}, "threads 'x': impossible; give a whole number"),
+        ({"threads": 1.5}, "threads 1.5"),
+        ({"batch_size": True}, "batch_size True"),
+        ({"context": "8"}, "context '8'"),
+        ({"prompt_rows": None}, "prompt_rows None"),
+    ],
+)
+def test_what_cannot_be_loaded(settings, words):
+    with pytest.raises(UsageError, match=words):
+        pipeline.load(**settings)
+
+
+def test_a_template_that_is_no_mapping(model):
+    with pytest.raises(UsageError, match="template 5: impossible; give a mapping"):
+        model.chat("Hello", template=5)

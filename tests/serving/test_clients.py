@@ -38,6 +38,24 @@ def test_langchain(address):
     assert langchain.OpenAI(**common).invoke("The fox")
 
 
+def test_langchains_tools_that_must_be_called(address):
+    langchain = pytest.importorskip("langchain_openai")
+    pytest.importorskip("llguidance")
+    chat = langchain.ChatOpenAI(base_url=address + "/v1", api_key="x", model="teller", max_tokens=150, seed=3)
+    schema = {
+        "title": "animal",
+        "description": "An animal.",
+        "type": "object",
+        "properties": {"kind": {"enum": ["cat", "fox"]}, "legs": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["kind", "legs"],
+        "additionalProperties": False,
+    }
+    found = chat.with_structured_output(schema, method="function_calling").invoke("Which animal?")
+    assert found["kind"] in ("cat", "fox") and 0 <= found["legs"] <= 9
+    (call,) = chat.bind_tools([schema], tool_choice="any", parallel_tool_calls=False).invoke("Which?").tool_calls
+    assert call["name"] == "animal" and call["args"]["kind"] in ("cat", "fox")
+
+
 @pytest.mark.parametrize("model", ["chat", "text"])
 def test_llm(address, model, tmp_path):
     pytest.importorskip("llm")

@@ -27,6 +27,14 @@ SCHEMA = {
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "animal", "strict": True, "schema": SCHEMA}}
 
+# It begins, and has no end.
+ENDLESS = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#/properties/a"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -90,14 +98,20 @@ def test_an_object_and_guides(client):
         ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"response_format": 5}, "response_format"),
         ({"guided_json": {"type": "nothing"}}, "json_schema"),
+        ({"guided_json": {"$ref": "#"}}, "no text can be found for it"),
+        ({"guided_json": ENDLESS, "max_tokens": 50}, "json_schema: cannot go on"),
+        ({"guided_json": ENDLESS, "max_tokens": 50, "stream": True}, "json_schema: cannot go on"),
         ({"guided_regex": "(a"}, "regex"),
         ({"guided_choice": "a"}, "choice"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, "both"),
     ],
 )
 def test_a_guide_that_is_wrong_is_its_requests_error(client, more, word):
-    with pytest.raises(openai.BadRequestError, match=word):
-        client.chat.completions.create(model="teller", messages=HELLO, extra_body=more)
+    wrong = openai.APIError if more.get("stream") else openai.BadRequestError  # a stream has its status by then
+    with pytest.raises(wrong, match=word) as raised:
+        stream = more.get("stream", False)
+        list(client.chat.completions.create(model="teller", messages=HELLO, stream=stream, extra_body=more))
+    assert raised.value.type == "invalid_request_error"
     assert client.completions.create(model="teller", prompt="The", max_tokens=2).choices
 
 

@@ -3,90 +3,23 @@
 import json
 
 import pytest
-import tokenizers
+from support.tool_forms import ASKED, HERMES, SAYS, TEMPLATES, TOOLS, form_tokenizer, parts_of
 
 from pipeline.checkpoints.chat import Chat
-from pipeline.checkpoints.storyteller import builtin_model
-from pipeline.checkpoints.tokenizer import Tokenizer
 from pipeline.language.answers import Answer
 from pipeline.language.tool_formats import HARMONY, tool_format
 
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "parameters": {
-                "type": "object",
-                "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-                "required": ["city"],
-            },
-        },
-    }
-]
-ASKED = {"city": "Köln", "days": 2}
-TEMPLATES = {
-    "hermes": "{{ tools }}<tool_call>{{ messages[-1].content }}",
-    "qwen_xml": "{{ tools }}<tool_call><function=f><parameter=x>{{ messages[-1].content }}",
-    "llama": '{{ tools }}<|start_header_id|>"parameters"<|python_tag|>{{ messages[-1].content }}',
-    "mistral": "{{ tools }}[TOOL_CALLS]{{ messages[-1].content }}",
-    "harmony": "{{ tools }}<|start|>assistant<|channel|>{{ messages[-1].content }}",
-}
-ARGUMENTS = json.dumps(ASKED, ensure_ascii=False)
-HERMES = f'<tool_call>\n{{"name": "get_weather", "arguments": {ARGUMENTS}}}\n</tool_call>'
-XML = (
-    "<tool_call>\n<function=get_weather>\n<parameter=city>\nKöln\n</parameter>\n<parameter=days>\n2\n</parameter>\n"
-    "</function>\n</tool_call>"
-)
-LLAMA = f'{{"name": "get_weather", "parameters": {ARGUMENTS}}}'
-MISTRAL = f'[TOOL_CALLS][{{"name": "get_weather", "arguments": {ARGUMENTS}}}]'
-COMMENTARY = f"<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{ARGUMENTS}"
-SAYS = [  # form, what the model says, content, calls, reasoning
-    ("hermes", HERMES, None, 1, ""),
-    ("hermes", f"Let me look.\n{HERMES}\n{HERMES}", "Let me look.", 2, ""),
-    ("hermes", "It is <b>warm</b>.", "It is <b>warm</b>.", 0, ""),
-    ("hermes", "<tool_call>\nnot JSON\n</tool_call>", "<tool_call>\nnot JSON\n</tool_call>", 0, ""),
-    ("qwen_xml", XML, None, 1, ""),
-    ("qwen_xml", f"I look. {XML}\n{XML}", "I look.", 2, ""),
-    ("llama", LLAMA, None, 1, ""),
-    ("llama", f"<|python_tag|>{LLAMA}; {LLAMA}", None, 2, ""),
-    ("llama", "Use {braces}, please.", "Use {braces}, please.", 0, ""),
-    ("llama", "{braces} first", "{braces} first", 0, ""),
-    ("mistral", MISTRAL, None, 1, ""),
-    ("mistral", f"[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}", None, 2, ""),
-    ("mistral", "A fox.", "A fox.", 0, ""),
-    (
-        "harmony",
-        f"<|channel|>analysis<|message|>I need it.<|end|><|start|>assistant{COMMENTARY}",
-        None,
-        1,
-        "I need it.",
-    ),
-    (
-        "harmony",
-        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hi",
-        "Hi",
-        0,
-        "Hm.",
-    ),
-    ("harmony", "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant" + COMMENTARY, "I look.", 1, ""),
-    ("harmony", "Just a text.", "Just a text.", 0, ""),
+BAD_CHOICES = [
+    ("always", "must be"),
+    (5, "must be"),
+    ({"type": "function"}, "must be"),
+    ({"type": "function", "function": {"name": "fly"}}, "no tool 'fly'"),
 ]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """The built-in one, with the special tokens of all forms; hermes's are ordinary text, as where a vocabulary has
-    none of them."""
-    core = tokenizers.Tokenizer.from_file(str(builtin_model() / "tokenizer.json"))
-    names = "<|python_tag|> [TOOL_CALLS] [ARGS] <|channel|> <|message|> <|constrain|> <|start|> <|end|>".split()
-    core.add_special_tokens([tokenizers.AddedToken(name, special=True) for name in names])
-    return Tokenizer(core)
-
-
-def parts_of(tokenizer, form, says, tools=TOOLS, stops=()):
-    answer = Answer(tokenizer, (), stops, form, tools)
-    return [part for token in tokenizer.encode(says, complete=True) for part in answer.push(token)[1]] + answer.finish()
+    return form_tokenizer()
 
 
 @pytest.mark.parametrize("name, says, content, calls, reasoning", SAYS)
@@ -156,5 +89,7 @@ def test_the_client_sees_them(tokenizer, name, says, content, calls, reasoning):
         assert b"get_weather" in tokenizer.decode(driver.asked[0].tokens).encode()  # the template had the tools
         none = client.chat.completions.create(**asked, tool_choice="none")
         assert not none.choices[0].message.tool_calls or name == "harmony"
-        with pytest.raises(openai.BadRequestError, match="tool_choice"):
-            client.chat.completions.create(**asked, tool_choice="required")
+        for choice, words in BAD_CHOICES:
+            with pytest.raises(openai.BadRequestError, match=words) as wrong:
+                client.chat.completions.create(**asked, extra_body={"tool_choice": choice})
+            assert wrong.value.param == "tool_choice"
