@@ -15,8 +15,8 @@ kernel void clear_status(device uint *status [[buffer(0)]], constant StatusArgs 
 // y[row, :] = weight[token[row], :] · scale. A token outside the vocabulary gives zeros: the row failed in an earlier
 // run.
 template <typename W>
-METAL_FUNC void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
-                          Place place) {
+OB_SHARED void embed_row(W weight, device const uint *tokens, device float *y, constant EmbedArgs &args, uint row,
+                         Place place) {
     if (row >= args.rows) return;
     uint token = tokens[row];
     for (uint chunk = place.thread_index; 16 * chunk < args.dim; chunk += place.threads) {
@@ -31,7 +31,7 @@ template <typename T>
 kernel void embed(device const T *weight [[buffer(0)]], device const uint *tokens [[buffer(1)]],
                   device float *y [[buffer(2)]], constant EmbedArgs &args [[buffer(3)]],
                   uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    embed_row(Plain<T>(weight, args.dim), tokens, y, args, at.y, OB_PLACE);
+    embed_row(matrix_of(weight, args.dim), tokens, y, args, at.y, OB_PLACE);
 }
 
 // `embed` for weights in MLX's affine format: packed integers, scales and biases.
@@ -40,7 +40,8 @@ kernel void embed_affine(device const uint *weight [[buffer(0)]], device const S
                          device const S *biases [[buffer(2)]], device const uint *tokens [[buffer(3)]],
                          device float *y [[buffer(4)]], constant EmbedArgs &args [[buffer(5)]],
                          uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    embed_row(Affine<bits, S>(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y, OB_PLACE);
+    embed_row(AffineOf<bits, S>::of(weight, scales, biases, args.dim, args.group_size), tokens, y, args, at.y,
+              OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T) template [[host_name("embed_" #name)]] kernel decltype(embed<T>) embed<T>;

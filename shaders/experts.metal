@@ -5,8 +5,8 @@ using namespace metal;
 
 // h = act(gate · x, up · x) of one (row, k) pair for outputs begin … end - 1.
 template <typename W>
-METAL_FUNC void gate_up_any(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint begin,
-                            uint end, constant ExpertArgs &args, Stage stage, Place place) {
+OB_SHARED void gate_up_any(W gate, W up, device const float *x, Biases biases, device float *h, uint id, uint begin,
+                           uint end, constant ExpertArgs &args, Stage stage, Place place) {
     const uint O = SimdRow<typename W::Row>::gate_up;
     OB_ROLLED
     for (uint first = begin; first < end; first += O * place.groups) {
@@ -91,7 +91,7 @@ experts_gate_up(device const T *gate [[buffer(0)]], device const T *up [[buffer(
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
-    gate_up_tile(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x + ulong(at.y) * args.inputs,
+    gate_up_tile(matrix_of(gate, args.inputs), matrix_of(up, args.inputs), x + ulong(at.y) * args.inputs,
                  Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_STAGE, OB_PLACE);
 }
 
@@ -111,9 +111,10 @@ experts_gate_up_affine(device const uint *gate [[buffer(0)]], device const S *ga
     ulong pair = ulong(at.y) * args.top_k + at.z;
     uint id = args.dense ? 0 : ids[pair];
     check_id(id, at.y, at.x, status, args, OB_PLACE);
-    gate_up_tile(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                 Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x + ulong(at.y) * args.inputs,
-                 Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args, OB_AFFINE_STAGE, OB_PLACE);
+    gate_up_tile(AffineOf<bits, S>::of(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                 AffineOf<bits, S>::of(up, up_scales, up_biases, args.inputs, args.group_size),
+                 x + ulong(at.y) * args.inputs, Biases{gate_bias, up_bias}, h + pair * args.outputs, id, at.x, args,
+                 OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // h[pair] = act(gate[pair], up[pair]), all [rows · top_k, outputs]: gate and up where their weights differ in format,
@@ -167,9 +168,9 @@ METAL_FUNC void down_block(W down, device const float *h, device const uint *ids
 }
 
 template <typename W>
-METAL_FUNC void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
-                          device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
-                          threadgroup DownMemory &, Place place) {
+OB_SHARED void down_tile(W down, device const float *h, device const uint *ids, device const float *weights,
+                         device const ushort *bias, device float *y, uint tile, constant ExpertArgs &args,
+                         threadgroup DownMemory &, Place place) {
     uint end = min((tile + 1) * OB_LINEAR_OUTPUTS, args.outputs), block = OB_LINEAR_BLOCK;
     for (uint output = tile * OB_LINEAR_OUTPUTS; output < end; output += block) {
         if (output + block <= end) {
@@ -210,8 +211,8 @@ METAL_FUNC void add_experts(uint shares, device const ushort *bias, device float
 // Computes outputs begin to begin + count - 1 of y = Σ_k weight[k] · (down[id[k]] · h[k] + bias[id[k]]). Simdgroups share
 // the products of all experts with blocks of outputs; then threads add them up, with k in order.
 template <typename W>
-METAL_FUNC void down_any(W down, device const float *h, device const ushort *bias, device float *y, uint begin,
-                         uint count, constant ExpertArgs &args, threadgroup DownMemory &memory, Place place) {
+OB_SHARED void down_any(W down, device const float *h, device const ushort *bias, device float *y, uint begin,
+                        uint count, constant ExpertArgs &args, threadgroup DownMemory &memory, Place place) {
     const uint O = SimdRow<typename W::Row>::down, blocks = OB_LINEAR_OUTPUTS / O;
     OB_ROLLED
     for (uint i = place.group; i < blocks * args.top_k; i += place.groups) {
@@ -306,7 +307,7 @@ template <typename T>
     threadgroup DownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
-    down_tile(Plain<T>(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair, bias,
+    down_tile(matrix_of(down, args.inputs), h + pair * args.inputs, ids + pair, weights + pair, bias,
               y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
 }
 
@@ -320,8 +321,8 @@ template <uint bits, typename S>
     threadgroup AffineDownMemory memory;
     if (at.y >= args.rows) return;
     ulong pair = ulong(at.y) * args.top_k;
-    down_tile(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs, ids + pair,
-              weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
+    down_tile(AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size), h + pair * args.inputs,
+              ids + pair, weights + pair, bias, y + ulong(at.y) * args.outputs, at.x, args, memory, OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T)                                                                              \

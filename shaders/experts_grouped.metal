@@ -96,9 +96,9 @@ METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const u
 }
 
 template <typename W>
-METAL_FUNC void gate_up_any(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
-                            device float *h, Group group, uint3 at, constant ExpertArgs &args, Stage stage,
-                            Place place) {
+OB_SHARED void gate_up_any(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
+                           device float *h, Group group, uint3 at, constant ExpertArgs &args, Stage stage,
+                           Place place) {
     for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         if (count == 1) {
@@ -186,7 +186,7 @@ experts_gate_up_grouped(device const T *gate [[buffer(0)]], device const T *up [
                         constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                         OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
-    gate_up_expert(Plain<T>(gate, args.inputs), Plain<T>(up, args.inputs), x, pairs, offsets,
+    gate_up_expert(matrix_of(gate, args.inputs), matrix_of(up, args.inputs), x, pairs, offsets,
                    Biases{gate_bias, up_bias}, h, at, args, OB_STAGE, OB_PLACE);
 }
 
@@ -202,8 +202,8 @@ experts_gate_up_grouped_affine(device const uint *gate [[buffer(0)]], device con
                                constant ExpertArgs &args [[buffer(12)]], uint3 at [[threadgroup_position_in_grid]],
                                OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    gate_up_expert(Affine<bits, S>(gate, gate_scales, gate_biases, args.inputs, args.group_size),
-                   Affine<bits, S>(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
+    gate_up_expert(AffineOf<bits, S>::of(gate, gate_scales, gate_biases, args.inputs, args.group_size),
+                   AffineOf<bits, S>::of(up, up_scales, up_biases, args.inputs, args.group_size), x, pairs, offsets,
                    Biases{gate_bias, up_bias}, h, at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
@@ -246,9 +246,9 @@ METAL_FUNC void down_rows(W down, device const float *h, device const uint *pair
 }
 
 template <typename W>
-METAL_FUNC void down_any(W down, device const float *h, device const uint *pairs, device const ushort *bias,
-                         device float *z, ulong first, Group group, uint tile, constant ExpertArgs &args, Stage stage,
-                         Place place) {
+OB_SHARED void down_any(W down, device const float *h, device const uint *pairs, device const ushort *bias,
+                        device float *z, ulong first, Group group, uint tile, constant ExpertArgs &args, Stage stage,
+                        Place place) {
     for (uint i = group.begin; i < group.end; i += OB_LINEAR_ROWS) {
         uint count = min(uint(OB_LINEAR_ROWS), group.end - i);
         device const float *in = h + ulong(i) * args.inputs;
@@ -327,7 +327,7 @@ experts_down_grouped(device const T *down [[buffer(0)]], device const float *h [
                      constant ExpertArgs &args [[buffer(6)]], uint3 at [[threadgroup_position_in_grid]],
                      OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
-    down_expert(Plain<T>(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_STAGE, OB_PLACE);
+    down_expert(matrix_of(down, args.inputs), h, pairs, offsets, bias, z, at, args, OB_STAGE, OB_PLACE);
 }
 
 // `experts_down_grouped` for weights in MLX's affine format: packed integers, scales and biases.
@@ -340,8 +340,8 @@ experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const 
                             constant ExpertArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]],
                             OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    down_expert(Affine<bits, S>(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z, at,
-                args, OB_AFFINE_STAGE, OB_PLACE);
+    down_expert(AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z,
+                at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
 
 // y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.

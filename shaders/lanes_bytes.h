@@ -48,11 +48,13 @@ METAL_FUNC LanesBytes lanes_field(LanesBytes a, uint shift, uint mask) {
     return a;
 }
 
-// Returns low + 16 · high per byte, high < 16.
+// Returns low + 2^bits · high per byte, low < 2^bits and high < 16.
+template <uint bits>
 METAL_FUNC LanesBytes lanes_join(LanesBytes low, LanesBytes high) {
-    for (uint i = 0; i < 16; i++) low.v[i / 4][i % 4] = uchar(low.v[i / 4][i % 4] + 16 * high.v[i / 4][i % 4]);
+    for (uint i = 0; i < 16; i++) low.v[i / 4][i % 4] = uchar(low.v[i / 4][i % 4] + (high.v[i / 4][i % 4] << bits));
     return low;
 }
+METAL_FUNC LanesBytes lanes_join(LanesBytes low, LanesBytes high) { return lanes_join<4>(low, high); }
 
 // Returns a - b per byte; a result below 0 is meant as a signed byte.
 METAL_FUNC LanesBytes lanes_less_by(LanesBytes a, uint b) {
@@ -67,6 +69,15 @@ METAL_FUNC LanesBytes lanes_e2m1(LanesBytes a) {
         uint code = a.v[i / 4][i % 4], size = code & 7;
         uint twice = size < 2 ? size : (2 + (size & 1)) << (size / 2 - 1);
         a.v[i / 4][i % 4] = uchar(code & 8 ? 0 - twice : twice);
+    }
+    return a;
+}
+
+// Returns byte a of the eight bytes `low` for a < 8, and of the eight bytes `high` for a from 8 to 15.
+METAL_FUNC LanesBytes lanes_lookup(LanesBytes a, ulong low, ulong high) {
+    for (uint i = 0; i < 16; i++) {
+        uint code = a.v[i / 4][i % 4];
+        a.v[i / 4][i % 4] = uchar((code < 8 ? low : high) >> code % 8 * 8);
     }
     return a;
 }

@@ -109,8 +109,8 @@ METAL_FUNC void head_rows(W weight, device const float *x, device float *y, uint
 
 // Computes a tile of OB_LINEAR_ROWS rows of one head.
 template <typename W>
-METAL_FUNC void head_tile(W weight, device const float *x, device float *y, uint head, uint tile,
-                          constant HeadLinearArgs &args, Place place) {
+OB_SHARED void head_tile(W weight, device const float *x, device float *y, uint head, uint tile,
+                         constant HeadLinearArgs &args, Place place) {
     uint first = tile * OB_LINEAR_ROWS;
     if (first >= args.rows) return;
     if (args.rows - first >= OB_LINEAR_ROWS) {
@@ -128,7 +128,7 @@ template <typename T>
 kernel void head_linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]],
                         device float *y [[buffer(2)]], constant HeadLinearArgs &args [[buffer(3)]],
                         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    head_tile(Plain<T>(weight, args.columns), x, y, at.x, at.y, args, OB_PLACE);
+    head_tile(matrix_of(weight, args.columns), x, y, at.x, at.y, args, OB_PLACE);
 }
 
 // `head_linear` for weights in MLX's affine format: packed integers, scales and biases.
@@ -137,7 +137,8 @@ kernel void head_linear_affine(device const uint *weight [[buffer(0)]], device c
                                device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
                                device float *y [[buffer(4)]], constant HeadLinearArgs &args [[buffer(5)]],
                                uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    head_tile(Affine<bits, S>(weight, scales, biases, args.columns, args.group_size), x, y, at.x, at.y, args, OB_PLACE);
+    head_tile(AffineOf<bits, S>::of(weight, scales, biases, args.columns, args.group_size), x, y, at.x, at.y, args,
+              OB_PLACE);
 }
 
 #define OB_INSTANTIATE(name, T) \

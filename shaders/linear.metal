@@ -24,9 +24,9 @@ METAL_FUNC void linear_block(W weight, device const float *x, thread const Outpu
 
 // Computes a tile of OB_LINEAR_OUTPUTS outputs for OB_LINEAR_ROWS rows. Simdgroups share the outputs, lanes share the
 // inputs. A row's result is the same, whether it is computed alone or with others.
-template <uint, typename W>
-METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
-                            uint row_tile, Stage, Place place) {
+template <typename W>
+OB_SHARED void linear_any(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile, uint row_tile,
+                          Place place) {
     uint first = row_tile * OB_LINEAR_ROWS;
     if (first >= rows) return;
     uint last = min(first + OB_LINEAR_ROWS, rows);
@@ -50,6 +50,12 @@ METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint ro
             }
         }
     }
+}
+
+template <uint, typename W>
+METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint rows, uint inputs, uint tile,
+                            uint row_tile, Stage, Place place) {
+    linear_any(weight, x, out, rows, inputs, tile, row_tile, place);
 }
 #else
 // Computes a tile of OB_LINEAR_OUTPUTS outputs for `count` ≤ R rows from `row` on. Missing rows repeat the last one.
@@ -77,8 +83,8 @@ METAL_FUNC void linear_rows(W weight, device const float *x, thread const Output
 // Computes a tile of OB_LINEAR_OUTPUTS outputs for `count` ≤ OB_LINEAR_ROWS rows from `row` on. Simdgroups share the
 // outputs, lanes share the inputs. A row's result is the same, whether it is computed alone or with others.
 template <typename W>
-METAL_FUNC void linear_any(W weight, device const float *x, thread const Output &out, uint row, uint count, uint inputs,
-                           uint tile, Stage stage, Place place) {
+OB_SHARED void linear_any(W weight, device const float *x, thread const Output &out, uint row, uint count, uint inputs,
+                          uint tile, Stage stage, Place place) {
     typedef SimdRow<typename W::Row> Outputs;
     if (count == 1) {
         linear_rows<Outputs::one, 1>(weight, x, out, row, count, inputs, tile, stage, place);
@@ -168,7 +174,7 @@ linear(device const T *weight [[buffer(0)]], device const float *x [[buffer(1)]]
        device const float *gate [[buffer(4)]], device float *y [[buffer(5)]], constant LinearArgs &args [[buffer(6)]],
        uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
-    linear_tile<OB_LINEAR_THREADS / 32>(Plain<T>(weight, args.inputs), x, linear_output(y, bias, add, gate, args),
+    linear_tile<OB_LINEAR_THREADS / 32>(matrix_of(weight, args.inputs), x, linear_output(y, bias, add, gate, args),
                                         args.rows, args.inputs, at.x, at.y, OB_STAGE, OB_PLACE);
 }
 
@@ -182,7 +188,7 @@ linear_affine(device const uint *weight [[buffer(0)]], device const S *scales [[
               device const float *gate [[buffer(6)]], device float *y [[buffer(7)]],
               constant LinearArgs &args [[buffer(8)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
-    linear_tile<OB_LINEAR_THREADS / 32>(Affine<bits, S>(weight, scales, biases, args.inputs, args.group_size), x,
+    linear_tile<OB_LINEAR_THREADS / 32>(AffineOf<bits, S>::of(weight, scales, biases, args.inputs, args.group_size), x,
                                         linear_output(y, bias, add, gate, args), args.rows, args.inputs, at.x, at.y,
                                         OB_AFFINE_STAGE, OB_PLACE);
 }
@@ -227,7 +233,7 @@ linear3(device const T *weight0 [[buffer(0)]], device const T *weight1 [[buffer(
         uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     OB_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
-    linear_tile<OB_LINEAR_THREADS / 32>(Plain<T>(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
+    linear_tile<OB_LINEAR_THREADS / 32>(matrix_of(one_of(matrix, weight0, weight1, weight2), args.inputs), x,
                                         one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
                                         args.inputs, tile, at.y, OB_STAGE, OB_PLACE);
 }
@@ -249,8 +255,9 @@ linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0
                OB_PLACE_PARAMETERS) {
     OB_AFFINE_STAGE_MEMORY;
     uint tile = at.x, matrix = matrix_of(tile, args);
-    Affine<bits, S> weight(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
-                           one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
+    typename AffineOf<bits, S>::Matrix weight =
+        AffineOf<bits, S>::of(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
+                              one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
     linear_tile<OB_AFFINE_THREADS / 32>(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
                                         args.inputs, tile, at.y, OB_AFFINE_STAGE, OB_PLACE);
 }

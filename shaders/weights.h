@@ -10,8 +10,11 @@
 #define OB_WEIGHTS_H
 
 #include "weights/affine.h"
+#include "weights/affine_shared.h"
 #include "weights/blocks.h"
+#include "weights/blocks_shared.h"
 #include "weights/plain.h"
+#include "weights/shared.h"
 #include "args.h"
 #include "reduce.h"
 
@@ -95,7 +98,8 @@ struct Stage {
     EACH(f32, float)           \
     EACH(f16, half)            \
     EACH(bf16, bfloat)         \
-    OB_BLOCK_FORMATS(EACH)
+    OB_BLOCK_FORMATS(EACH)     \
+    OB_SHARED_BLOCKS(EACH)
 
 // EACH(name, bits, type of the scales). MLX's MX formats have scales but no biases; their scales are bound as biases, too.
 #define OB_AFFINE_FORMATS(EACH) \
@@ -111,6 +115,7 @@ struct Stage {
     EACH(q8_f32, 8, float)      \
     EACH(q8_f16, 8, half)       \
     EACH(q8_bf16, 8, bfloat)    \
-    EACH(mxfp4, 4, E8M0)
+    EACH(mxfp4, 4, E8M0)        \
+    OB_SHARED_AFFINE(EACH)
 
 #endif

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedError
-from ..graph.formats import AFFINE_BITS, GROUP_SIZES
+from ..graph.formats import AFFINE_BITS, FLOAT_MODES, FP8_BLOCK, GROUP_SIZES
 from ..printing import one_line
 from .files import read_file
 
@@ -129,9 +129,18 @@ def quantization_table(config: Mapping[str, Any], source: str) -> dict[str, Any]
         raise CheckpointError(f"{source}: 'quantization' must be an object, found {_kind(table)}")
     if table.get("quant_method") == "mxfp4":
         return None  # gpt-oss as Hugging Face stores it: blocks and scales under names of their own
+    if table.get("quant_method") == "fp8" and "weight_block_size" in table:
+        if table["weight_block_size"] != [FP8_BLOCK, FP8_BLOCK] or table.get("fmt", "e4m3") != "e4m3":
+            raise UnsupportedError(
+                f"{source}: fp8 with weight_block_size {_kind(table['weight_block_size'])} and fmt "
+                f"{_kind(table.get('fmt', 'e4m3'))} is not supported; it is for [{FP8_BLOCK}, {FP8_BLOCK}] and e4m3"
+            )
+        return None  # the dtype of a tensor and the scales beside it say the rest
     if "quant_method" in table:
         method = _kind(table["quant_method"])
-        raise UnsupportedError(f"{source}: quantisation method {method} is not supported; use bf16 or MLX affine")
+        raise UnsupportedError(
+            f"{source}: quantisation method {method} is not supported; use bf16, one of MLX's formats or GGUF"
+        )
     return table
 
 
@@ -149,19 +158,20 @@ def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, sou
     if not isinstance(entry, dict):
         raise CheckpointError(f"{where} must be an object or false, found {_kind(entry)}")
     mode = entry.get("mode", "affine")
-    bits, group_size = entry.get("bits", table.get("bits")), entry.get("group_size", table.get("group_size"))
-    if isinstance(mode, str) and mode in _DEFAULTS:  # null, which mlx-lm's mixed recipes write, is MLX's own default
+    bits, group_size = entry.get("bits"), entry.get("group_size")
+    if isinstance(mode, str) and mode in _DEFAULTS:  # what it lacks, or null, is MLX's default, not the table's
         bits = _DEFAULTS[mode][0] if bits is None else bits
         group_size = _DEFAULTS[mode][1] if group_size is None else group_size
-    if mode == "mxfp4":
-        if (bits, group_size) != (4, 32):
+    if isinstance(mode, str) and mode in FLOAT_MODES:
+        if (bits, group_size) != FLOAT_MODES[mode]:
+            its_bits, its_size = FLOAT_MODES[mode]
             raise CheckpointError(
-                f"{where} has mode mxfp4 with {_kind(bits)} bits in groups of {_kind(group_size)}; "
-                "it is 4 bits in groups of 32"
+                f"{where} has mode {mode} with {_kind(bits)} bits in groups of {_kind(group_size)}; "
+                f"it is {its_bits} bits in groups of {its_size}"
             )
-        return Quantization(4, 32, mode)
+        return Quantization(*FLOAT_MODES[mode], mode)
     if mode != "affine":
-        raise UnsupportedError(f"{where} has mode {_kind(mode)}; supported: affine, mxfp4")
+        raise UnsupportedError(f"{where} has mode {_kind(mode)}; supported: {_list(_DEFAULTS)}")
     if type(bits) is not int or bits not in AFFINE_BITS:
         raise UnsupportedError(f"{where} has {_kind(bits)} bits; supported: {_list(AFFINE_BITS)}")
     if type(group_size) is not int or group_size not in GROUP_SIZES:
@@ -169,8 +179,8 @@ def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, sou
     return Quantization(bits, group_size)
 
 
-_DEFAULTS = {"affine": (4, 64), "mxfp4": (4, 32)}  # mode -> bits and group size
+_DEFAULTS = {"affine": (4, 64), **FLOAT_MODES}  # mode -> bits and group size
 
 
-def _list(values: Iterable[int]) -> str:
+def _list(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values)

@@ -12,6 +12,8 @@ that. MLX's GPU kernels round ties away from zero and count 0 as a weight of eve
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -58,12 +60,13 @@ def pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint32]:
         return codes.view("<u4")
     if bits == 4:
         return (codes[0::2] | codes[1::2] << 4).view("<u4")
-    together = 24 // bits  # codes of 3 and 6 bits fill three bytes together
-    parts = codes.reshape(-1, together).astype("<u4")
+    nbytes = math.lcm(bits, 8) // 8  # the fewest that codes fill together: 1, 3, 5 or 3 for 2, 3, 5 or 6 bits
+    together = nbytes * 8 // bits
+    parts = codes.reshape(-1, together).astype("<u8")
     filled = parts[:, 0]
     for i in range(1, together):
-        filled = filled | parts[:, i] << np.uint32(bits * i)
-    return np.ascontiguousarray(filled.view(np.uint8).reshape(-1, 4)[:, :3]).reshape(-1).view("<u4")
+        filled = filled | parts[:, i] << np.uint64(bits * i)
+    return np.ascontiguousarray(filled.view(np.uint8).reshape(-1, 8)[:, :nbytes]).reshape(-1).view("<u4")
 
 
 def to_float32(stored: np.ndarray, dtype: str) -> npt.NDArray[np.float32]:

@@ -25,11 +25,14 @@ _NUMPY_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint32"
 _VIEWS = {"f32": "float32", "f16": "float16", "bf16": "uint16", "u32": "uint32", "u8": "uint8", "q8": "uint8"}
 
 # MLX's affine formats that kernels read: bits per weight, and weights that share a scale and a bias.
-AFFINE_BITS = (3, 4, 6, 8)
+AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
-# MX's 4-bit format, mxfp4: numbers that share an exponent.
-MX_BITS, MX_GROUP_SIZE = 4, 32
+# MLX's other modes: bits of a weight, which is a small float, and weights that share a scale of eight bits.
+FLOAT_MODES = {"mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
+
+# Weights of eight bits as checkpoints of PyTorch have them: so many of a row, and of a column, share a scale in f32.
+FP8_BITS, FP8_BLOCK = 8, 128
 
 # GGUF's types that kernels read: columns and bytes of one block.
 BLOCKS = {
@@ -42,11 +45,15 @@ BLOCKS = {
     "Q4_K": (256, 144),
     "Q5_K": (256, 176),
     "Q6_K": (256, 210),
+    "IQ4_NL": (32, 18),
+    "IQ4_XS": (256, 136),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
 }
 
 
 def either(values: tuple[object, ...], word: str = "or") -> str:
-    """The values as a message lists them: (3, 4, 6, 8) → "3, 4, 6 or 8"."""
+    """The values as a message lists them: (3, 4, 8) → "3, 4 or 8"."""
     *most, last = map(str, values)
     return f"{', '.join(most)} {word} {last}" if most else last
 

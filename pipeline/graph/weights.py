@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import BuildError, DTypeError, ShapeError, UsageError
-from .formats import AFFINE_BITS, BLOCKS, FLOATS, GROUP_SIZES, MX_BITS, MX_GROUP_SIZE, either
+from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, FP8_BITS, FP8_BLOCK, GROUP_SIZES, either
 from .kernel_names import affine_format, block_format
 from .tensors import Shape, Storage, Tensor, as_storage
 
@@ -21,7 +21,8 @@ class Weight:
     """A matrix, or a stack of them, in a stored format that the kernels read as it is.
 
     parts holds the array of elements or of GGUF's blocks ("gguf_…"), or MLX's packed words, scales and biases
-    ("q4_…", "mxfp4", whose scales stand for the biases that it has not). shape is logical: [..., outputs, inputs].
+    ("q4_…"; "mxfp4" and others, whose scales stand for the biases that they have not). shape is logical: [..., outputs,
+    inputs].
 
     A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
     own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
@@ -50,8 +51,10 @@ class Quantized:
     """A matrix that MLX quantised (mlx.core.quantize), as arrays or Storages.
 
     weight: packed words u32 [..., outputs, inputs · bits / 32]; scales, biases [..., outputs, inputs / group_size].
-    affine: w = q · scale + bias for each group, scales and biases in f32, f16 or bf16. Where biases are None it is
-    MX's 4-bit format, mxfp4: groups of 32 E2M1 numbers, scales u8 the exponents of powers of two (E8M0).
+    affine: w = q · scale + bias for each group, scales and biases in f32, f16 or bf16. Where biases are None, weights
+    are small floats with scales u8. mxfp4: 4 bits (E2M1), groups of 32, scales the exponents of powers of two (E8M0).
+    mxfp8: the same of 8 bits (E4M3). nvfp4: 4 bits (E2M1), groups of 16, scales E4M3. fp8, which is not MLX's: 8 bits
+    (E4M3), groups of 128, scales f32.
     """
 
     weight: Storage | ArrayLike
@@ -117,7 +120,7 @@ def as_weight(value: WeightLike, name: str) -> Weight:
     if isinstance(value, Weight):
         return value
     if isinstance(value, Quantized):
-        return _mx_weight(value, name) if value.biases is None else _quantized_weight(value, name)
+        return _float_weight(value, name) if value.biases is None else _quantized_weight(value, name)
     if isinstance(value, Blocks):
         return _block_weight(value, name)
     storage = as_storage(value)
@@ -149,18 +152,22 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
     return Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
 
 
-def _mx_weight(value: Quantized, name: str) -> Weight:
+def _float_weight(value: Quantized, name: str) -> Weight:
     words, scales = as_storage(value.weight), as_storage(value.scales)
-    if (value.bits, value.group_size) != (MX_BITS, MX_GROUP_SIZE):
+    modes = {**FLOAT_MODES, "fp8": (FP8_BITS, FP8_BLOCK)}
+    mode = next((mode for mode, sizes in modes.items() if sizes == (value.bits, value.group_size)), None)
+    if mode is None:
+        known = (f"{bits} bits in groups of {size} ({mode})" for mode, (bits, size) in modes.items())
         raise BuildError(
-            f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; "
-            f"of the MX formats mxfp4 is supported, {MX_BITS} bits in groups of {MX_GROUP_SIZE}"
+            f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; use {either(tuple(known))}"
         )
-    if scales.dtype != "u8":
-        raise DTypeError(f"{name}: scales of mxfp4 are u8, not {scales.dtype}")
+    dtype = "f32" if mode == "fp8" else "u8"
+    if scales.dtype != dtype:
+        raise DTypeError(f"{name}: scales of {mode} are {dtype}, not {scales.dtype}")
     shape = _packed_shape(words, scales, value, name)
-    part = Tensor(name + ".scales", scales.shape, "u8", scales, "weight")
-    return Weight(name, shape, "mxfp4", (Tensor(name, words.shape, "u32", words, "weight"), part, part), MX_GROUP_SIZE)
+    part = Tensor(name + ".scales", scales.shape, dtype, scales, "weight")
+    parts = (Tensor(name, words.shape, "u32", words, "weight"), part, part)
+    return Weight(name, shape, mode, parts, value.group_size)
 
 
 def _packed_shape(words: Storage, scales: Storage, value: Quantized, name: str) -> Shape:

@@ -10,7 +10,7 @@ from typing import Any
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import OnebufError, UsageError
-from ..graph.formats import CACHE_DTYPES
+from ..graph.formats import CACHE_DTYPES, FLOAT_MODES
 from ..models.decoder import Decoder
 from ..models.families import surveyed
 
@@ -78,7 +78,9 @@ def _stored(checkpoint: Checkpoint, name: str, info: TensorInfo) -> str:
         return "MLX, another scheme"
     if scheme is None:
         return info.dtype
-    return "MLX mxfp4" if scheme.mode == "mxfp4" else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
+    return (
+        f"MLX {scheme.mode}" if scheme.mode in FLOAT_MODES else f"MLX {scheme.bits} bits, groups of {scheme.group_size}"
+    )
 
 
 def _memory(model: Decoder | None, context: int | None, kv_cache: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from ..checkpoints.config import Quantization
 from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device
 from ..errors import CheckpointError, UnsupportedError
-from ..graph.formats import AFFINE_BITS, BLOCKS, GROUP_SIZES, ITEM_SIZES, MX_BITS, MX_GROUP_SIZE, either
+from ..graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK, GROUP_SIZES, ITEM_SIZES, either
 from ..graph.tensors import Mapped, Shape, Storage
 from ..graph.weights import Blocks, Quantized, Weight, as_weight, split_rows
 from .survey import Survey
@@ -151,11 +151,12 @@ class Loader:
     def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
         """The matrix `name` as transformers stores MXFP4: NAME_blocks of 16 bytes per 32 inputs, which are MLX's words,
         and NAME_scales."""
-        groups = shape[-1] // MX_GROUP_SIZE
+        bits, group_size = FLOAT_MODES["mxfp4"]
+        groups = shape[-1] // group_size
         blocks = self._info(f"{name}_blocks", (*shape[:-1], groups, 16), ("U8",))
         scales = self._info(f"{name}_scales", (*shape[:-1], groups), ("U8",))
         words = self._storage([replace(blocks, dtype="U32")], (*shape[:-1], 4 * groups))
-        return Quantized(words, self._storage([scales], scales.shape), bits=MX_BITS, group_size=MX_GROUP_SIZE)
+        return Quantized(words, self._storage([scales], scales.shape), bits=bits, group_size=group_size)
 
     def has(self, name: str) -> bool:
         return name in self.checkpoint.tensors
@@ -164,7 +165,11 @@ class Loader:
         """One matrix, or several of `shape` that become `full`."""
         if scheme is not None:
             return self._quantized(modules, shape, full, scheme)
-        infos = [self._info(self._name(module), shape, (*_FLOATS, *BLOCKS)) for module in modules]
+        scales = [f"{self._name(module)}_scale_inv" for module in modules]
+        known = (*_FLOATS, *BLOCKS, *(("F8_E4M3",) if all(map(self.has, scales)) else ()))
+        infos = [self._info(self._name(module), shape, known) for module in modules]
+        if infos[0].dtype == "F8_E4M3":
+            return self._fp8(infos, scales, shape, full)
         if infos[0].dtype not in BLOCKS:
             return self._storage(infos, full)
         columns, nbytes = BLOCKS[infos[0].dtype]
@@ -175,25 +180,46 @@ class Loader:
             )
         return Blocks(self._storage(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
 
+    def _fp8(self, infos: Sequence[TensorInfo], scales: Sequence[str], shape: Shape, full: Shape) -> Quantized:
+        """Weights of eight bits with a scale per block, as DeepSeek V3 was published. The kernels read the weights
+        where they lie; each row gets copies of its blocks' scales, some three bytes per hundred of the weights."""
+        rows, inputs = shape[-2:]
+        if inputs % FP8_BLOCK:
+            raise UnsupportedError(
+                f"{infos[0].file}: tensor {infos[0].name!r} has rows of {inputs:,}, which are not whole blocks of "
+                f"{FP8_BLOCK}; use the model in bf16"
+            )
+        blocks = (*shape[:-2], -(-rows // FP8_BLOCK), inputs // FP8_BLOCK)
+        found = [self._info(name, blocks, ("F32",)) for name in scales]
+        words = self._storage([replace(info, dtype="U32") for info in infos], (*full[:-1], inputs // 4))
+        to = (*full[:-1], inputs // FP8_BLOCK)
+        self.repacked_bytes += 4 * math.prod(to)
+        if isinstance(self.device, Survey):
+            return Quantized(words, Storage.empty(to, "f32"), bits=FP8_BITS, group_size=FP8_BLOCK)
+        values = np.empty((len(found), *shape[:-1], to[-1]), np.float32)
+        for value, info in zip(values, found):
+            value[:] = np.repeat(self.checkpoint.view(info.name), FP8_BLOCK, axis=-2)[..., :rows, :]
+        return Quantized(words, self._kept(Storage.of(values.reshape(to))), bits=FP8_BITS, group_size=FP8_BLOCK)
+
     def _name(self, module: str) -> str:
         """The tensor of a module; some families' stacks of experts have no suffix."""
         return module if self.has(module) and not self.has(f"{module}.weight") else f"{module}.weight"
 
     def _quantized(self, modules: list[str], shape: Shape, full: Shape, scheme: Quantization) -> Quantized:
-        inputs = shape[-1]
-        if scheme.bits not in AFFINE_BITS or scheme.group_size not in GROUP_SIZES:
+        inputs, floats = shape[-1], scheme.mode in FLOAT_MODES
+        if not floats and (scheme.bits not in AFFINE_BITS or scheme.group_size not in GROUP_SIZES):
             raise UnsupportedError(
                 f"{modules[0]}: {scheme.bits} bits in groups of {scheme.group_size} are not supported; "
                 f"use {either(AFFINE_BITS)} bits in groups of {either(GROUP_SIZES)}"
             )
         if inputs % scheme.group_size:
             raise CheckpointError(f"{modules[0]}: {inputs} inputs are not whole groups of {scheme.group_size}")
-        groups, mx = inputs // scheme.group_size, scheme.mode == "mxfp4"
+        groups = inputs // scheme.group_size
         widths: dict[str, tuple[int, Sequence[str]]] = {
             "weight": (inputs * scheme.bits // 32, ("U32",)),
-            "scales": (groups, ("U8",) if mx else _FLOATS),
+            "scales": (groups, ("U8",) if floats else _FLOATS),
         }
-        if not mx:
+        if not floats:
             widths["biases"] = groups, _FLOATS
         parts = {}
         for part, (width, dtypes) in widths.items():

@@ -1,7 +1,9 @@
 // MLX's quantisation (mlx.core.quantize). A row is a whole number of groups. Integers are packed lowest bits first.
 //
-//   affine, 3, 4, 6 or 8 bits   w = q · scale + bias for each group of 32, 64 or 128
-//   mxfp4                       w = E2M1 code · 2^(e - 127) for each 32 (OCP Microscaling Formats 1.0)
+//   affine, 2 to 6 or 8 bits   w = q · scale + bias for each group of 32, 64 or 128
+//   mxfp4                      w = E2M1 code · 2^(e - 127) for each 32 (OCP Microscaling Formats 1.0)
+//   mxfp8                      w = E4M3 number · 2^(e - 127) for each 32 (the same)
+//   nvfp4                      w = E2M1 code · E4M3 scale for each 16
 #ifndef OB_WEIGHTS_AFFINE_H
 #define OB_WEIGHTS_AFFINE_H
 
@@ -11,6 +13,18 @@
 struct E8M0 {
     uchar e;
 };
+
+// An E4M3 number: a sign, four bits of exponent and three of mantissa.
+struct E4M3 {
+    uchar bits;
+};
+
+// Returns it. There is no infinity, and of the largest exponent only the last number is NaN. Where they stand, its bits are
+// a half that counts 2^-8.
+METAL_FUNC float e4m3_value(uint bits) {
+    if ((bits & 127) == 127) return NAN;
+    return 256.0f * stored_value(metal::as_type<half>(ushort((bits & 127) << 7 | (bits & 128) << 8)));
+}
 
 template <typename S>
 METAL_FUNC GroupScale group_scale(device const S *scales, device const S *biases, uint g) {
@@ -22,6 +36,10 @@ METAL_FUNC GroupScale group_scale(device const E8M0 *scales, device const E8M0 *
     return {e == 0 ? half_power(0) : 0.5f * metal::as_type<float>(e << 23), 0};  // half: lanes_e2m1 doubles the value
 }
 
+METAL_FUNC GroupScale group_scale(device const E4M3 *scales, device const E4M3 *, uint g) {
+    return {0.5f * e4m3_value(scales[g].bits), 0};
+}
+
 // Returns the sixteen integers of a chunk.
 template <uint bits>
 METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
@@ -30,6 +48,12 @@ METAL_FUNC Lanes unpack(device const uint *words, uint chunk) {
     if (bits == 6) {
         device const uint *p = words + 3 * chunk;
         return lanes_convert(lanes_spread<6>(p[0] | ulong(p[1]) << 32, p[1] >> 16 | ulong(p[2]) << 16));
+    }
+    if (bits == 2) return lanes_convert(lanes_spread<2>(words[chunk], words[chunk] >> 16));
+    if (bits == 5) {
+        device const ushort *p = (device const ushort *)words + 5 * chunk;
+        ulong low = ulong(p[0] | uint(p[1]) << 16) | ulong(p[2]) << 32, high = p[3] | uint(p[4]) << 16;
+        return lanes_convert(lanes_spread<5>(low, high << 8 | p[2] >> 8));
     }
     device const ushort *p = (device const ushort *)words + 3 * chunk;
     ulong all = ulong(p[0] | uint(p[1]) << 16) | ulong(p[2]) << 32;
@@ -87,6 +111,16 @@ struct Affine {
         r.columns = columns;
         r.group = group;
         return r;
+    }
+};
+
+// A kernel's matrix of the format, from its bindings.
+template <uint bits, typename S>
+struct AffineOf {
+    typedef Affine<bits, S> Matrix;
+    static METAL_FUNC Matrix of(device const uint *data, device const S *scales, device const S *biases, uint columns,
+                                uint group) {
+        return Matrix(data, scales, biases, columns, group);
     }
 };
 

@@ -66,6 +66,11 @@ struct Plain {
     }
 };
 
+template <typename T>
+METAL_FUNC Plain<T> matrix_of(device const T *data, uint columns) {
+    return Plain<T>(data, columns);
+}
+
 #define OB_BLOCK_FORMATS(EACH)   \
     EACH(gguf_q4_0, BlockQ4_0)   \
     EACH(gguf_q4_1, BlockQ4_1)   \

@@ -200,6 +200,14 @@ def test_overrides(folder):
     assert found == {"x": Quantization(8, 32), "y": None, "z": Quantization(4, 64), "w": Quantization(8, 64), "v": None}
 
 
+def test_what_an_entry_lacks_is_mlxs_default(folder):
+    """Also where null stands, as mixed recipes write it: the table's own numbers are those of another mode."""
+    table = {"bits": 8, "group_size": 32, "x": {"mode": "nvfp4", "bits": None}, "y": {"group_size": None, "bits": 5}}
+    with quantized(folder, table | {"z": {"mode": "mxfp8", "group_size": 32}}) as checkpoint:
+        found = {module: checkpoint.quantization(module) for module in "xyz"}
+    assert found == {"x": Quantization(4, 16, "nvfp4"), "y": Quantization(5, 64), "z": Quantization(8, 32, "mxfp8")}
+
+
 def test_mxfp4(folder):
     table = {"bits": 4, "group_size": 32, "mode": "mxfp4", "x": {"bits": 6, "group_size": 64}, "y": {"mode": "mxfp4"}}
     with quantized(folder, table) as checkpoint:
@@ -228,6 +236,15 @@ def test_another_method(folder):
         quantized(folder, {"quant_method": "gptq", "bits": 4}, "quantization_config")
 
 
+@pytest.mark.parametrize("change", [{"weight_block_size": [64, 128]}, {"weight_block_size": None}, {"fmt": "e5m2"}])
+def test_fp8_of_another_kind(folder, change):
+    table = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
+    with quantized(folder, table, "quantization_config") as checkpoint:
+        assert checkpoint.quantization("w") is None
+    with pytest.raises(UnsupportedError, match=r"it is for \[128, 128\] and e4m3"):
+        quantized(folder, table | change, "quantization_config")
+
+
 def test_blocks_with_names_of_their_own(folder):
     """gpt-oss as Hugging Face stores it: the method that config.json names asks nothing of modules with scales."""
     (folder / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "mxfp4"}}))
@@ -238,12 +255,11 @@ def test_blocks_with_names_of_their_own(folder):
 @pytest.mark.parametrize(
     "table, word",
     [
-        ({"bits": 2, "group_size": 64}, "2 bits"),
+        ({"bits": 7, "group_size": 64}, "7 bits"),
         ({"bits": 4, "group_size": 48}, "group size 48"),
-        ({"bits": 8, "group_size": 32, "mode": "mxfp8"}, "mxfp8"),
+        ({"bits": 8, "group_size": 32, "mode": "mxfp9"}, 'mode "mxfp9"; supported: affine, mxfp4, mxfp8, nvfp4'),
         ({"bits": 4.0, "group_size": 64}, "4.0 bits"),
-        ({"bits": 4, "group_size": 64, "x": {"bits": 5}}, "5 bits"),
-        ({"bits": 4, "group_size": 64, "x": {"bits": 4, "mode": "nvfp4"}}, "nvfp4"),
+        ({"bits": 4, "group_size": 64, "x": {"bits": 1}}, "1 bits"),
     ],
 )
 def test_unsupported_quantization(folder, table, word):

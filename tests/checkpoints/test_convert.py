@@ -19,6 +19,7 @@ from pipeline.converting import conversion
 from pipeline.converting.affine import from_float32, pack, quantize, to_float32
 from pipeline.converting.configuration import earlier_keys
 from pipeline.errors import CheckpointError, UnsupportedError
+from pipeline.graph.formats import AFFINE_BITS
 
 GOLDEN = golden("converted")
 NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -36,13 +37,13 @@ def digest(data) -> str:
     return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()[:16]
 
 
-@pairs("dtype, bits, group", NUMPY, (3, 4, 6, 8), (32, 64, 128))
+@pairs("dtype, bits, group", NUMPY, AFFINE_BITS, (32, 64, 128))
 def test_arithmetic_is_that_of_mlx(dtype, bits, group):
     found = quantize(values("affine", (64, 512), dtype), dtype, bits, group)
     assert [digest(part) for part in found] == GOLDEN["affine"][f"{dtype}/{bits}/{group}"]
 
 
-@each("bits, dtype", (3, 4, 6, 8), NUMPY)
+@each("bits, dtype", AFFINE_BITS, NUMPY)
 def test_arithmetic_against_mlx_itself(bits, dtype):
     mx = pytest.importorskip("mlx.core")
     rng = np.random.default_rng(bits)
@@ -55,14 +56,14 @@ def test_arithmetic_against_mlx_itself(bits, dtype):
             assert mine.tobytes() == np.array(theirs.view(mx.uint8)).tobytes()
 
 
-@pytest.mark.parametrize("bits", (3, 4, 6, 8))
+@pytest.mark.parametrize("bits", AFFINE_BITS)
 def test_codes_are_one_stream_of_bits(bits):
     codes = np.random.default_rng(bits).integers(0, 2**bits, 96, np.uint8)
     number = sum(int(code) << (bits * i) for i, code in enumerate(codes))
     assert pack(codes, bits).tobytes() == number.to_bytes(96 * bits // 8, "little")
 
 
-@pytest.mark.parametrize("bits", (3, 4, 6, 8))
+@pytest.mark.parametrize("bits", AFFINE_BITS)
 def test_error_is_at_most_half_a_step(bits):
     """And what MLX promises beside that: the end further from zero, and zero itself, come back exactly."""
     weights = np.random.default_rng(bits).normal(size=(16, 128)).astype(np.float32)

@@ -271,7 +271,7 @@ def test_no_home_folder(tmp_path):
 
 @pytest.mark.parametrize("bits", [0, -1, 2, 5, 16, 4.0, True, None, "4"])
 def test_bits_that_cannot_be(bits):
-    with pytest.raises(UsageError, match="bits = .* is not possible; use 3, 4, 6 or 8"):
+    with pytest.raises(UsageError, match="bits = .* is not possible; use 2, 3, 4, 5, 6 or 8"):
         p.quantize(np.zeros((2, 64)), bits)
 
 

@@ -277,7 +277,7 @@ def test_missing_tensor(model):
         ({"model_type": "llama9"}, ["llama9", "qwen3_moe"]),
         ({"model_type": None}, ["model_type"]),
         ({"model_type": ["x"]}, ["model_type"]),
-        ({"quantization": {"bits": 5, "group_size": 64}}, ["5 bits"]),
+        ({"quantization": {"bits": 7, "group_size": 64}}, ["7 bits"]),
         ({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}, ["mxfp4"]),
         ({"quantization": None, "quantization_config": {"quant_method": "awq"}}, ["awq"]),
         ({"num_experts": "many"}, ["num_experts"]),

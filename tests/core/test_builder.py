@@ -108,7 +108,7 @@ def test_an_output_must_be_made():
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        (dict(bits=5), BuildError, "5 bits are not supported; use 3, 4, 6 or 8"),
+        (dict(bits=7), BuildError, "7 bits are not supported; use 2, 3, 4, 5, 6 or 8"),
         (dict(group_size=48), BuildError, "groups of 48"),
         (dict(scales=np.zeros((8, 3), np.float32)), ShapeError, "need scales and biases"),
         (dict(biases=np.zeros((8, 4), np.float16)), DTypeError, "share one of"),

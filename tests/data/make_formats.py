@@ -4,8 +4,8 @@
     python tests/data/make_formats.py
 
 The arrays of GGUF's types are NAME.data (bytes) and NAME.values; MLX's are NAME.words, NAME.scales, NAME.biases and
-NAME.values, NAME as affine_BITS_GROUP or mxfp4. MLX computes in the type of its scales: they are given as float32 here,
-of so few bits that a product with them is exact, and so stand for float32, float16 and bfloat16 alike.
+NAME.values, NAME as affine_BITS_GROUP, mxfp4, mxfp8 or nvfp4. MLX computes in the type of its scales: they are given
+as float32 here, of so few bits that a product with them is exact, and so stand for float32, float16 and bfloat16 alike.
 """
 
 import sys
@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 from support.stored_formats import random_blocks  # noqa: E402
 
-from pipeline.graph.formats import AFFINE_BITS, BLOCKS, GROUP_SIZES  # noqa: E402
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, GROUP_SIZES  # noqa: E402
 
 
 def few_bits(rng, shape):
@@ -46,10 +46,15 @@ def main() -> None:
                 f"{name}.biases": biases,
                 f"{name}.values": np.array(values),
             }
-    words = rng.integers(0, 2**32, (16, 32), np.uint32)
-    scales = np.arange(128, dtype=np.uint8).reshape(16, 8) * 2 + 1  # 1, 3, … 255
-    values = mx.dequantize(mx.array(words), mx.array(scales), None, 32, 4, mode="mxfp4", dtype=mx.float32)
-    found |= {"mxfp4.words": words, "mxfp4.scales": scales, "mxfp4.values": np.array(values)}
+    for mode, (bits, group) in FLOAT_MODES.items():
+        # Every scale, and every one of E8M0 from 1 on, in steps of two: 1, 3, … 255.
+        scales = np.arange(128, dtype=np.uint8) * 2 + 1 if mode.startswith("mx") else np.arange(256, dtype=np.uint8)
+        words = rng.integers(0, 2**32, (16, len(scales) // 16 * group * bits // 32), np.uint32)
+        if bits == 8:
+            words[0] = np.arange(256, dtype=np.uint8).view("<u4")  # every number
+        scales = scales.reshape(16, -1)
+        values = mx.dequantize(mx.array(words), mx.array(scales), None, group, bits, mode=mode, dtype=mx.float32)
+        found |= {f"{mode}.words": words, f"{mode}.scales": scales, f"{mode}.values": np.array(values)}
     np.savez_compressed(HERE / "formats.npz", **found)
 
 

@@ -21,7 +21,8 @@ def named():
 
 
 def test_formats():
-    headers = (ROOT / "shaders/weights.h").read_text() + (ROOT / "shaders/weights/blocks.h").read_text()
+    files = ("weights.h", "weights/blocks.h", "weights/blocks_shared.h", "weights/affine_shared.h")
+    headers = "".join((ROOT / "shaders" / file).read_text() for file in files)
     assert set(re.findall(r"\bEACH\((\w+),", headers)) - {"name"} == named()
 
 

@@ -72,6 +72,16 @@ GGUF_PARTS = [
         {"version": 2},
     ),
     (
+        _metadata("qwen3", attention__head_count_kv=2, feed_forward_length=96) | TOKENIZER,
+        [
+            ("token_embd.weight", (64, 13), files.TYPES["IQ4_NL"]),
+            ("blk.0.attn_q.weight", (256, 2), files.TYPES["IQ4_XS"]),
+            ("blk.0.ffn_up.weight", (256, 3), files.TYPES["Q3_K"]),
+            ("blk.1.ffn_down.weight", (512, 1), files.TYPES["Q2_K"]),
+        ],
+        {},
+    ),
+    (
         {"general.alignment": 64}
         | _metadata(
             "gemma3", attention__sliding_window=8, attention__sliding_window_pattern=files.array(7, [True, False])

@@ -24,6 +24,7 @@ from support.kernels import (
 )
 
 import pipeline as p
+from pipeline.graph.formats import AFFINE_BITS
 
 ROW_TILE = 4  # rows that one threadgroup takes: a run of fewer rows works in whole tiles
 
@@ -167,7 +168,7 @@ def test_quantize_is_what_the_kernels_read(device):
     rng = np.random.default_rng(8)
     dense = rng.normal(size=(17, 128)).astype(np.float32)
     identity = np.eye(128, dtype=np.float32)
-    for bits in (3, 4, 6, 8):
+    for bits in AFFINE_BITS:
         for group in (32, 64, 128):
             y = run(device, 128, linear(p.quantize(dense, bits, group)), x=identity)
             spread = dense.reshape(17, -1, group)

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support import reference as ref
+from support import stored_formats
+from support.converting.sources import write_safetensors
 from support.kernels import DOT, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
 from pipeline.benching import gguf_tensors
 from pipeline.errors import CheckpointError, ShapeError, UnsupportedError
+from pipeline.graph.formats import AFFINE_BITS
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import as_weight, split_rows
 from pipeline.models.loading import Loader
@@ -130,6 +133,48 @@ def test_scales_of_mxfp4_are_bytes(loader):
         load.matrix("w", (6, 64))
 
 
+def fp8(rng, tensors, name, outputs, inputs):
+    """Adds a matrix of eight bits to `tensors`, and gives its values."""
+    codes = rng.integers(0, 256, (outputs, inputs)).astype(np.uint8)
+    scales = np.ldexp(rng.integers(1, 2**24, (-(-outputs // 128), inputs // 128)).astype(np.float32), -30)
+    tensors[f"{name}.weight"], tensors[f"{name}.weight_scale_inv"] = ("F8_E4M3", codes), ("F32", scales)
+    spread = np.repeat(np.repeat(scales, 128, 0)[:outputs], 128, 1)
+    return stored_formats.e4m3(codes) * spread
+
+
+def test_fp8_with_a_scale_per_block(tmp_path, processor):
+    """Of matrices whose rows are no whole blocks, and of experts that lie apart; NaN among them."""
+    rng, tensors = np.random.default_rng(3), {}
+    values = [fp8(rng, tensors, name, 130, 256) for name in ("w", "e.0", "e.1")]
+    write_safetensors(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text('{"model_type": "none"}')
+    load = Loader(p.open_checkpoint(tmp_path), processor)
+    weight = as_weight(load.matrix("w", (130, 256)), "w")
+    assert weight.format == "fp8" and (load.mapped_bytes, load.repacked_bytes) == (130 * 256, 130 * 2 * 4)
+    stack = as_weight(load.stack(["e.0", "e.1"], (130, 256)), "e")
+    assert load.repacked_bytes == 130 * (256 + 3 * 2 * 4 + 256)
+    tokens = np.arange(130, dtype=np.uint32)
+    found = run(processor, 130, lambda pipe, tokens: pipe.embed(tokens, weight), tokens=tokens)
+    np.testing.assert_array_equal(found, values[0])
+    assert [part.storage.shape for part in stack.parts] == [(2, 130, 64), (2, 130, 2), (2, 130, 2)]
+    scales = stack.parts[1].storage.read(processor)
+    for i in range(2):
+        expected = np.repeat(tensors[f"e.{i}.weight_scale_inv"][1], 128, 0)[:130]
+        np.testing.assert_array_equal(np.asarray(scales).reshape(2, 130, 2)[i], expected)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_fp8_that_does_not_fit(tmp_path, processor, left_out):
+    tensors = {"w.weight": ("F8_E4M3", np.zeros((4, 192), np.uint8))}
+    if not left_out:
+        tensors["w.weight_scale_inv"] = "F32", np.ones((1, 1), np.float32)
+    write_safetensors(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text('{"model_type": "none"}')
+    message = "'w.weight' is F8_E4M3" if left_out else "rows of 192, which are not whole blocks of 128"
+    with pytest.raises(UnsupportedError, match=message):
+        Loader(p.open_checkpoint(tmp_path), processor).matrix("w", (4, 192))
+
+
 @pytest.mark.parametrize("bits", [3, 6])
 def test_words_that_do_not_fit_their_bits(loader, bits):
     tensors = {
@@ -173,7 +218,7 @@ def test_a_survey_copies_nothing(loader, tmp_path):
     assert "absent" in str(survey.problems[0])
 
 
-@pytest.mark.parametrize("bits", [3, 4, 6, 8])
+@pytest.mark.parametrize("bits", AFFINE_BITS)
 def test_values_that_are_written_as_gguf(loader, bits):
     made = p.quantize(np.random.default_rng(bits).normal(size=(5, 128)), bits, 64)
     tensors = {"w.weight": made.weight, "w.scales": made.scales, "w.biases": made.biases}

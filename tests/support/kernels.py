@@ -7,12 +7,12 @@ import pytest
 
 import pipeline as p
 from pipeline.graph.chain import Chain
-from pipeline.graph.formats import BLOCKS, dtype_of
+from pipeline.graph.formats import BLOCKS, FLOAT_MODES, dtype_of
 from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import Blocks, Quantized, as_weight
 from support import reference as ref
 from support.axes import axis
-from support.stored_formats import block_matrix, mx_matrix
+from support.stored_formats import block_matrix, float_matrix
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
 ROUNDING = 2.0**-24
@@ -33,25 +33,28 @@ TINY = 2.0**-126
 PLAIN_FORMATS = ("f32", "f16", "bf16")
 AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
 GROUPS = (32, 64, 128)
+FLOAT_FORMATS = (*((mode, group) for mode, (_, group) in FLOAT_MODES.items()), ("fp8", 128))
 BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
 # Formats of one group size each, or where no combination with groups is special.
 OTHER_FORMATS = tuple(
-    (f"q{bits}_{scales}", group) for bits in (3, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64))
+    (f"q{bits}_{scales}", group) for bits in (2, 3, 5, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64))
 )
-OTHER_FORMATS += BLOCK_FORMATS
+OTHER_FORMATS += (*BLOCK_FORMATS, *FLOAT_FORMATS[1:])
 # Every format, and the quantised ones with their groups.
 FORMATS_AND_GROUPS = tuple((name, 0) for name in PLAIN_FORMATS)
 FORMATS_AND_GROUPS += tuple((f, g) for f in AFFINE_FORMATS for g in GROUPS) + OTHER_FORMATS
 
 # One of each kind of format, for the checker: plain, affine, affine whose integers cross words, blocks of 32 and
-# of 256.
+# of 256, and those whose kernels share their code.
 ONE_OF_EACH_KIND = (
     ("f32", 0),
     ("bf16", 0),
     ("q4_bf16", 64),
     ("q6_f16", 32),
+    ("q5_f16", 32),
     ("gguf_q5_0", 32),
     ("gguf_q4_k", 256),
+    ("gguf_iq4_xs", 256),
     ("mxfp4", 32),
 )
 # Every number of bits with every group size; scales' dtypes take turns. All formats: test_linear.py and
@@ -62,8 +65,8 @@ FORMATS = axis(
     daily=(
         *FORMATS_AND_GROUPS[:3],
         *(("q4_f32", 128), ("q4_f16", 32), ("q4_bf16", 64), ("q8_f32", 32), ("q8_f16", 64), ("q8_bf16", 128)),
-        *(("q3_f32", 128), ("q3_bf16", 64), ("q6_f16", 32)),
-        *BLOCK_FORMATS,
+        *(("q2_f16", 32), ("q3_f32", 128), ("q3_bf16", 64), ("q5_f16", 32), ("q6_f16", 32)),
+        *(*BLOCK_FORMATS, *FLOAT_FORMATS[1:]),
     ),
 )
 
@@ -84,8 +87,8 @@ def matrix(rng, shape, format, group=64):
     """(what a step takes as weight, its float64 values): random, of `shape` [..., outputs, inputs]."""
     if format.startswith("gguf_"):
         return block_matrix(rng, shape, next(kind for kind in BLOCKS if f"gguf_{kind.lower()}" == format))
-    if format == "mxfp4":
-        return mx_matrix(rng, shape)
+    if format in dict(FLOAT_FORMATS):
+        return float_matrix(rng, shape, format)
     if not format.startswith("q"):
         return stored(rng.normal(size=shape), format)
     bits, scales = int(format[1]), format[3:]

@@ -6,7 +6,7 @@ Each decoder computes in float32 what is exact in it but for one rounding, where
 
 import numpy as np
 
-from pipeline.graph.formats import BLOCKS
+from pipeline.graph.formats import BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK
 from pipeline.graph.weights import Blocks, Quantized
 
 # Where a block's halves lie, in bytes, and how large they are to be for weights of about 1.
@@ -20,7 +20,12 @@ HALVES = {
     "Q4_K": {0: 1 / 512, 2: 1 / 64},
     "Q5_K": {0: 1 / 1024, 2: 1 / 64},
     "Q6_K": {208: 1 / 2048},
+    "IQ4_NL": {0: 1 / 128},
+    "IQ4_XS": {0: 1 / 2048},
+    "Q2_K": {80: 1 / 16, 82: 1 / 16},
+    "Q3_K": {108: 1 / 64},
 }
+IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
@@ -49,18 +54,38 @@ def block_matrix(rng, shape, kind: str):
     return Blocks(data, kind), decode(data, kind).astype(np.float64)
 
 
-def mx_matrix(rng, shape):
-    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] // 8), np.uint32)
-    scales = rng.integers(120, 129, (*shape[:-1], shape[-1] // 32)).astype(np.uint8)
-    return Quantized(words, scales, None, 4, 32), decode_mx(words, scales).astype(np.float64)
+def float_matrix(rng, shape, mode: str):
+    """Weights of about 1, of one of MLX's modes or fp8."""
+    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+    words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] * bits // 32), np.uint32)
+    if bits == 8:  # all ones would be NaN
+        words &= np.uint32(0xBFBFBFBF)
+    groups = (*shape[:-1], shape[-1] // group)
+    low, high = (48, 60) if mode == "nvfp4" else (120, 129)
+    scales = rng.integers(low, high, groups).astype(np.uint8)
+    if mode == "fp8":
+        scales = rng.normal(size=groups).astype(np.float32)
+    return Quantized(words, scales, None, bits, group), decode_floats(words, scales, mode).astype(np.float64)
 
 
-def decode_mx(words, scales):
-    codes = _low_high(np.ascontiguousarray(words).view(np.uint8)[..., None], axis=-1).reshape(*words.shape[:-1], -1)
+def decode_floats(words, scales, mode: str):
+    """float32 of one of MLX's modes whose weights are small floats, or of fp8."""
+    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+    raw = np.ascontiguousarray(words).view(np.uint8)
+    codes = raw if bits == 8 else _low_high(raw[..., None], axis=-1).reshape(*words.shape[:-1], -1)
     with np.errstate(all="ignore"):
-        return E2M1[codes] * np.repeat(np.ldexp(np.float32(1), scales.astype(int) - 127), 32, axis=-1).astype(
-            np.float32
-        )
+        power = scales if mode == "fp8" else e4m3(scales)
+        if mode.startswith("mx"):
+            power = np.ldexp(np.float32(1), scales.astype(int) - 127)
+        return (e4m3(codes) if bits == 8 else E2M1[codes]) * np.repeat(power, group, axis=-1).astype(np.float32)
+
+
+def e4m3(bits):
+    bits = bits.astype(int)
+    exponent, mantissa = bits >> 3 & 15, bits & 7
+    size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7))
+    # Of the largest exponent only the last number is NaN.
+    return np.where(bits & 127 == 127, np.nan, np.where(bits & 128, -size, size)).astype(np.float32)
 
 
 def _half(blocks, offset: int):
@@ -132,6 +157,37 @@ def _q6_k(b):
     return q.reshape(-1, 16, 16) * scales.astype(np.float32)[..., None]
 
 
+def _iq4_nl(b):
+    return IQ4[_low_high(b[:, 2:], 1)] * _half(b, 0)
+
+
+def _iq4_xs(b):
+    low = _low_high(b[:, 4:8, None], 2).reshape(-1, 8)
+    high = b[:, 2:4].copy().view(np.uint16) >> np.arange(0, 16, 2, dtype=np.uint16) & 3
+    scales = (low | high << 4).astype(np.float32) - 32
+    codes = _low_high(b[:, 8:].reshape(-1, 8, 16), 2)
+    return IQ4[codes] * (_half(b, 0) * scales)[..., None]
+
+
+def _two_bits(q):
+    """Columns [blocks, 8, 32] of 64 bytes: per half block, byte i has those of i, i + 32, i + 64 and i + 96."""
+    return (q.reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3).reshape(-1, 8, 32)
+
+
+def _q2_k(b):
+    scale, least = _half(b, 80) * (b[:, :16] & 15), _half(b, 82) * (b[:, :16] >> 4)
+    return _two_bits(b[:, 16:80]).reshape(-1, 16, 16) * scale[..., None] - least[..., None]
+
+
+def _q3_k(b):
+    third = b[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    q = (_two_bits(b[:, 32:96]) | third << 2).astype(np.float32) - 4
+    low = _low_high(b[:, 96:104], 1)
+    high = (b[:, None, 104:108] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3).reshape(-1, 16)
+    scales = _half(b, 108) * ((low | high << 4).astype(np.float32) - 32)
+    return q.reshape(-1, 16, 16) * scales[..., None]
+
+
 _DECODERS = {
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
@@ -142,4 +198,8 @@ _DECODERS = {
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
 }

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.checkpoints.safetensors import read_header
 from pipeline.converting.configuration import earlier_keys
+from pipeline.graph.formats import AFFINE_BITS
 
 FILE = Path(__file__).resolve().parents[2] / "data" / "converted.json"
 SHARED = dict(
@@ -76,7 +77,7 @@ CASES = {
     "glm4_moe": ROUTED | dict(head_dim=32, n_group=1),
     "glm4_moe_lite": ROUTED | LATENT | dict(n_group=1),
 }
-BITS, GROUPS, DTYPES = (3, 4, 6, 8), (32, 64, 128), {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
+GROUPS, DTYPES = (32, 64, 128), {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
 def digest(data: bytes) -> str:
@@ -93,7 +94,7 @@ def affine() -> dict:
     for dtype, kind in DTYPES.items():
         bits_of = values("affine", (64, 512), dtype)
         matrix = mx.array(bits_of).view(kind) if dtype == "BF16" else mx.array(bits_of)
-        for bits in BITS:
+        for bits in AFFINE_BITS:
             for group in GROUPS:
                 found[f"{dtype}/{bits}/{group}"] = [
                     digest(raw(part)) for part in mx.quantize(matrix, group_size=group, bits=bits)

@@ -33,6 +33,7 @@ def write_safetensors(file: Path, tensors: dict) -> None:
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
     file.write_bytes(len(raw).to_bytes(8, "little") + raw + b"".join(array.tobytes() for _, array in tensors.values()))
 
 

@@ -111,6 +111,28 @@ struct BlockMXFP4 : BlockFormat<32, 17, 32, HALVES> {
     }
 };
 
+// Codes of four bits for integers with a sign, and 127 more so that none is negative.
+OB_INLINE void four_bit_levels(__m256i v, __m256i &low, __m256i &high) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i values =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 23, 44, 62, 78, 92, 105, 117, (char)128, (char)140, (char)152,
+                                                  (char)165, (char)180, (char)196, (char)216, (char)240));
+    low = _mm256_shuffle_epi8(values, _mm256_and_si256(v, mask));
+    high = _mm256_shuffle_epi8(values, _mm256_and_si256(_mm256_srli_epi16(v, 4), mask));
+}
+
+struct BlockIQ4_NL : BlockFormat<32, 18, 32, HALVES> {
+    static constexpr bool SMALL = false;
+    OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
+        four_bit_levels(block_nibbles<BYTES, 2>(at.block, i), a, b);
+    }
+    OB_BYTE_FORMAT(BlockIQ4_NL)
+    OB_INLINE void scales(Place at, __m256 &scale, __m256 &bias) {
+        scale = eight_halves<BYTES>(at.block);
+        bias = times(scale, -127);
+    }
+};
+
 // MLX's: words and scales are arrays of their own (see shaders/weights/affine.h).
 struct WordsMXFP4 : BlockFormat<32, 16, 32, WORDS, true> {
     OB_INLINE void columns(Place at, uint32_t i, __m256i &a, __m256i &b) {
