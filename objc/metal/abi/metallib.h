@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define METALLIB_ABI 6
+#define METALLIB_ABI 7
 #define METALLIB_MAX_BUFFERS 31      // Metal's limit on [[buffer(n)]]
 #define METALLIB_MAX_THREADGROUP 31  // and on [[threadgroup(n)]]
 #define METALLIB_MAX_CONSTANTS 256   // function constants of a shader
