@@ -19,7 +19,7 @@ _CORE = __name__.partition(".")[0] + "._core"
 
 
 class FileMap(mmap.mmap):
-    """A map that is watched (objc/core/OBFileMaps.h) from the first :meth:`watch` with the core on, as long as it
+    """A map that is watched (objc/core/OBFileMaps.h) from the first `watch` with the core on, as long as it
     lives."""
 
     _watch: Any = None

@@ -56,7 +56,7 @@ def has_failed(row: Row) -> bool:
 
 
 def row_identity(row: Any) -> tuple[str | int, str]:
-    """Names the prompt of a row in a file, as :func:`identity` names that of a job."""
+    """Names the prompt of a row in a file, as `identity` names that of a job."""
     if "custom_id" in row:
         return row["custom_id"], row["response"]["request_id"].removeprefix(ASKED)
     if not isinstance(row["prompt"], str):
@@ -85,7 +85,7 @@ def finished_row(
     """The row of a prompt that ran. A log-probability that is no number is null, because JSON has no NaN.
 
     top: for each token the largest log-probabilities, as (token, log-probability); None where nobody asks. sample: the
-    number of the prompt's text, where there are several. scored: what :func:`prompt_scores` gives, where asked for.
+    number of the prompt's text, where there are several. scored: what `prompt_scores` gives, where asked for.
     """
     row: Row = {"id": prompt.id, "index": prompt.index}
     if sample is not None:
@@ -107,7 +107,7 @@ def prompt_scores(
 ) -> dict[str, Any]:
     """The keys of a row for the log-probabilities of its prompt's `tokens`, all but the first of which have some.
 
-    top: as in :func:`finished_row`.
+    top: as in `finished_row`.
     """
     keys: dict[str, Any] = {
         "prompt_tokens": [int(token) for token in tokens],

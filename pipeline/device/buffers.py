@@ -15,7 +15,7 @@ __all__ = ["Buffer", "empty_buffer", "host_array", "new_buffer"]
 
 
 class Buffer:
-    """Memory of a device that stays from run to run, seen by the host as an array. See :meth:`Device.buffer`.
+    """Memory of a device that stays from run to run, seen by the host as an array. See `Device.buffer`.
 
     Threads: writing `array` while a command buffer that uses the memory is in flight is a race, as on any device.
     """

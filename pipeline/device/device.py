@@ -28,7 +28,7 @@ from .windows import window_of, windows
 
 
 class Device:
-    """A device and the kernels of the built-in shaders on it. See :func:`open_device`.
+    """A device and the kernels of the built-in shaders on it. See `open_device`.
 
     Threads: a device may be shared by threads; its command buffers execute in the order of their commits. Two
     threads that need a kernel for the first time at the same time may both compile it, which does no harm. `findings`

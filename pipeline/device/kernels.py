@@ -22,7 +22,7 @@ StructOrValue: TypeAlias = Record | Sequence[Record] | np.ndarray | np.generic
 
 
 class Library:
-    """Compiled Metal Shading Language. See :meth:`Device.compile`.
+    """Compiled Metal Shading Language. See `Device.compile`.
 
     Threads: a library and its kernels never change, so that threads may share them.
     """
@@ -88,12 +88,12 @@ class Kernel:
 
         values: the buffer arguments in the order of their slots, but for those in `constants`. An array is copied
         to the device, and back where the kernel writes it: the given array itself has the results, as has the
-        ``array`` of a :class:`Buffer`. A scalar is a NumPy value such as ``np.uint32(4)``.
+        ``array`` of a `Buffer`. A scalar is a NumPy value such as ``np.uint32(4)``.
         threadgroups: how many, or a Buffer of three uint32 that hold it when the kernel starts; grid: how many threads
         in all, instead. threads: of a threadgroup, by default as many as the kernel allows. Each is x, (x, y) or
         (x, y, z).
         constants: {argument: {member: number}} for struct arguments, or {argument: value with a dtype}. A member that
-        points to memory takes an array or a :class:`Buffer`, or None; one that is an array takes a list. For an array
+        points to memory takes an array or a `Buffer`, or None; one that is an array takes a list. For an array
         of structs, give a list of them.
         resources: memory whose ``gpu_address`` the program itself put where the kernel finds it.
         threadgroup_memory: {argument: bytes} for ``[[threadgroup(n)]]`` arguments, whose length the host gives.
@@ -127,9 +127,9 @@ class Kernel:
 
 
 class Dispatch:
-    """One kernel and its arguments, for :meth:`Device.chain`.
+    """One kernel and its arguments, for `Device.chain`.
 
-    The arguments are those of :meth:`Kernel.run`; memory that the kernel writes must be a :class:`Buffer`.
+    The arguments are those of `Kernel.run`; memory that the kernel writes must be a `Buffer`.
     """
 
     def __init__(
@@ -207,9 +207,9 @@ class Dispatch:
 class DispatchChain:
     """Dispatches that run as one command buffer, in their order, with barriers where one needs another's results.
 
-    Made by :meth:`Device.chain`.
+    Made by `Device.chain`.
 
-    Threads: a chain runs for one caller at a time, because its memory exists once; :meth:`run` raises RunError where
+    Threads: a chain runs for one caller at a time, because its memory exists once; `run` raises RunError where
     another thread is in it. Read what it wrote before another thread may run it again.
     """
 

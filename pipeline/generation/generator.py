@@ -26,9 +26,9 @@ def cache_bytes(model: Model, batch_size: int, context: int, kv_cache: str = CAC
 
 
 class Generator(Scheduler):
-    """A :class:`Scheduler` that is given all requests of a run, as it has room for them. It takes the same settings.
+    """A `Scheduler` that is given all requests of a run, as it has room for them. It takes the same settings.
 
-    Threads: a generator has one cache and one set of rows, so it serves one run at a time; :meth:`run` raises
+    Threads: a generator has one cache and one set of rows, so it serves one run at a time; `run` raises
     UsageError where an earlier run has neither ended nor been closed. A run may be continued in another thread as long
     as only one thread at a time asks it for events. Generators of their own may run in threads of their own, also on
     one model; their `stats.expert_counts` then count the choices of all of them.

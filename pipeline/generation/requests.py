@@ -77,7 +77,7 @@ class Finished:
     """A row is complete; reason is "stop" (an end token, or `Request.ends`), "length" (max_tokens or the context) or
     "cancelled".
 
-    top: of each token, as in :class:`Token`; empty where the row asks for none. prompt_logprobs, prompt_top: the same
+    top: of each token, as in `Token`; empty where the row asks for none. prompt_logprobs, prompt_top: the same
     of the prompt's tokens from `Request.score_from` on, where `Sampling.prompt_logprobs` asks for them.
     """
 

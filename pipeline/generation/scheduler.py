@@ -41,9 +41,9 @@ class Scheduler:
     dispatch of steps that decode; prompts then go through alone. sampling: settings for which the chains are made at
     first; they have the sampling steps that some request may use, and a request that needs more makes them anew.
 
-    Each :meth:`step` is one command buffer. The tokens of a request depend on it alone, and not on what runs beside it.
+    Each `step` is one command buffer. The tokens of a request depend on it alone, and not on what runs beside it.
 
-    Threads: :meth:`submit` and :meth:`cancel` are for any thread, also while another is in :meth:`step`. Steps are made
+    Threads: `submit` and `cancel` are for any thread, also while another is in `step`. Steps are made
     by one thread at a time; a second one waits. A scheduler has a cache and rows of its own; several may use one model.
     """
 

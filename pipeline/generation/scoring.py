@@ -85,7 +85,7 @@ def score(
 ) -> list[Score]:
     """The scores of texts, each a list of tokens. PromptError where one is empty or longer than the context.
 
-    options: others of :class:`Generator`, such as `batch_size`."""
+    options: others of `Generator`, such as `batch_size`."""
     texts = list(texts)
     longest = max((len(text) for text in texts), default=1)
     generator = Generator(model, context=context or max(1, min(longest, model.context)), **options)
@@ -99,7 +99,7 @@ def perplexity(
     """The perplexity of one text of any length, in windows of `window` tokens (default: WINDOW, or the model's context
     where that is less), each `stride` behind the last one (default: half of that).
 
-    options: others of :class:`Generator`, such as `kv_cache`."""
+    options: others of `Generator`, such as `kv_cache`."""
     window = min(WINDOW, model.context) if window is None else window
     stride = max(window // 2, 1) if stride is None else stride
     if not 2 <= window <= model.context:

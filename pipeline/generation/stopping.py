@@ -75,7 +75,7 @@ class StopText:
 
 
 class Watch:
-    """A :attr:`Request.ends` for a row that goes on from the tokens `after`: it takes the row's tokens one by one and
+    """A `Request.ends` for a row that goes on from the tokens `after`: it takes the row's tokens one by one and
     tells when their text has a stop string. `stops` and `after` are all that another process needs to make the same."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> None:

@@ -17,9 +17,9 @@ class Pipeline(Steps):
     """A list of steps over `rows` rows, built into one chain: one command buffer per run.
 
     Rows are whatever goes through together: the tokens of a prompt, the sequences of a batch. Steps
-    (:class:`pipeline.graph.steps.Steps`) return tensors; weights are NumPy arrays, Storages or Quantized.
-    Nothing reaches a device before :meth:`build`. shows_status: whether the host looks at the status of rows after
-    a run, as :meth:`pipeline.Chain.run` does; where it does not, the status may be where only the device sees it.
+    (`pipeline.graph.steps.Steps`) return tensors; weights are NumPy arrays, Storages or Quantized.
+    Nothing reaches a device before `build`. shows_status: whether the host looks at the status of rows after
+    a run, as `pipeline.Chain.run` does; where it does not, the status may be where only the device sees it.
 
     Threads: a pipeline is built by one thread at a time; the order of its steps is the order of the calls.
     """
@@ -91,7 +91,7 @@ class Pipeline(Steps):
         )
 
     def build(self, outputs: Tensor | Iterable[Tensor], copies: int = 1) -> Chain:
-        """A :class:`pipeline.Chain` that gives `outputs` (a tensor or several) at each run, each of
+        """A `pipeline.Chain` that gives `outputs` (a tensor or several) at each run, each of
         `copies` in memory of its own.
 
         Raises BuildError when an output is made by no step, DeviceError when the device is unknown.

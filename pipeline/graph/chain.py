@@ -18,7 +18,7 @@ from .transfers import Memory
 
 
 class Chain:
-    """The result of :meth:`Pipeline.build`. Each run is one command buffer: one commit, one wait.
+    """The result of `Pipeline.build`. Each run is one command buffer: one commit, one wait.
 
     ``print(chain)`` shows every dispatch with its reads, writes and barrier.
 
@@ -26,8 +26,8 @@ class Chain:
     host still reads of another, so that runs may be committed ahead: they execute in commit order.
 
     Threads: the inputs, the scratch memory and the outputs of a chain exist once (outputs once per copy), so it
-    serves one caller at a time. :meth:`run` raises RunError where another thread is in it. :meth:`commit` and
-    :meth:`view` do not look: their caller keeps other threads away until it has read the outputs. Different chains
+    serves one caller at a time. `run` raises RunError where another thread is in it. `commit` and
+    `view` do not look: their caller keeps other threads away until it has read the outputs. Different chains
     may run in different threads, also where they share weights; where they share state, such as a KV cache, their
     runs execute in commit order.
     """
@@ -73,7 +73,7 @@ class Chain:
     def commit(self, rows: int = 0, copy: int = 0, leading: int = 0) -> _core.Run:
         """Commits without waiting; returns the Run. The caller then decides when to write inputs and read outputs.
 
-        leading: how many rows the steps behind :meth:`Pipeline.lead` run; 0 for as many as `rows`."""
+        leading: how many rows the steps behind `Pipeline.lead` run; 0 for as many as `rows`."""
         if not 0 <= rows <= self.plan.rows:
             raise ShapeError(f"{self.plan.label} has {self.plan.rows} rows, not {rows}")
         if leading > (rows or self.plan.rows):
@@ -82,7 +82,7 @@ class Chain:
 
     def view(self, tensor: Tensor, copy: int = 0) -> np.ndarray:
         """A tensor's memory as a NumPy array, without a copy. Scratch holds it only if it is an output. On a device
-        that has memory of its own, the host sees inputs and outputs only; :meth:`read` copies any other tensor."""
+        that has memory of its own, the host sees inputs and outputs only; `read` copies any other tensor."""
         return self._view(tensor, copy)
 
     def read(self, tensor: Tensor, copy: int = 0) -> np.ndarray:

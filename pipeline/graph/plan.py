@@ -43,7 +43,7 @@ class Dispatch:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The dispatches that :meth:`Pipeline.build` runs, with barriers and memory. Pure: printing it needs no device.
+    """The dispatches that `Pipeline.build` runs, with barriers and memory. Pure: printing it needs no device.
 
     Threads: a plan never changes, so that any number of threads may use it.
     """

@@ -1,7 +1,7 @@
 """The base of all step families: what a step may use to check its arguments and to add its dispatches.
 
-A step, such as :meth:`Linear.linear`, is a method of a family in `steps/`; every family derives from :class:`Step`,
-and :class:`pipeline.Pipeline` derives from all of them. A step reaches the pipeline through the names here and through
+A step, such as `Linear.linear`, is a method of a family in `steps/`; every family derives from `Step`,
+and `pipeline.Pipeline` derives from all of them. A step reaches the pipeline through the names here and through
 nothing else; a helper that more than one family needs stands here, too.
 """
 

@@ -68,8 +68,8 @@ class Storage:
 
     Built from an array (copied to the device once), from ranges of memory maps, or from a shape alone. It has memory on
     a device from the first chain that uses it there. A single range is never copied where device and host share their
-    memory. On a device that has memory of its own, a Storage is private to it, and the host reaches it by :meth:`read`
-    and :meth:`write`; `shared`: it stays where the host sees it, for what the host writes before each run.
+    memory. On a device that has memory of its own, a Storage is private to it, and the host reaches it by `read`
+    and `write`; `shared`: it stays where the host sees it, for what the host writes before each run.
 
     Threads: any thread may use a Storage, and all of them get the same memory on a device. Writing the memory while a
     run that uses it is in flight is a race.
@@ -127,7 +127,7 @@ class Storage:
         return view_shape(self.shape, self.dtype)
 
     def on(self, device: Device) -> Memory:
-        """(Buffer, byte offset) of this memory on a :class:`pipeline.Device`."""
+        """(Buffer, byte offset) of this memory on a `pipeline.Device`."""
         with self._allocating:
             if device not in self._memory:
                 self._memory[device] = self._allocate(device)
@@ -145,7 +145,7 @@ class Storage:
         return memory
 
     def reserve(self, device: Device) -> Memory:
-        """New memory that nobody has written. It becomes the Storage's own by :meth:`place`."""
+        """New memory that nobody has written. It becomes the Storage's own by `place`."""
         return device.core.buffer(max(self.nbytes, 16), private=not self._shared), 0
 
     def place(self, device: Device, memory: Memory) -> None:
@@ -213,7 +213,7 @@ class Storage:
         return read_memory(device, self.on(device), self.shape, self.dtype)
 
     def write(self, device: Device, values: ArrayLike, at: int | Sequence[int] = ()) -> None:
-        """Writes `values`, row by row, from the element self[at] on; see :class:`Writes` for several of them."""
+        """Writes `values`, row by row, from the element self[at] on; see `Writes` for several of them."""
         with Writes(device) as writes:
             writes.add(self, values, at)
 

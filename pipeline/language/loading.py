@@ -41,7 +41,7 @@ def load(
 
     batch_size: how many texts run at the same time; others wait. context: positions of a prompt and its text together;
     by default the model's, or fewer where memory is short. The other options are those of
-    :func:`pipeline.load_model` and :class:`pipeline.Scheduler`. Raises what these raise.
+    `pipeline.load_model` and `pipeline.Scheduler`. Raises what these raise.
     """
     _check("path", path, (str, os.PathLike), "a folder, a file or a name")
     _check("device", device, (str, Device), "the name of a device, or one that is open")

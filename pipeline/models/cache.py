@@ -151,7 +151,7 @@ class Cache:
         dtype: str = CACHE_DTYPES[0],
         rows: int = 1,
     ) -> Cache:
-        """A cache whose slots have no block yet: :meth:`BlockTable.write` gives them some.
+        """A cache whose slots have no block yet: `BlockTable.write` gives them some.
 
         blocks: how many there are for the layers of each window, or one number for all; a window that is not named has
         enough for all slots. Raises UsageError for a dtype that no kernel reads."""

@@ -21,7 +21,7 @@ from ..printing import brief
 
 @dataclass(frozen=True, eq=False)
 class Rope:
-    """A rotary embedding, as :meth:`pipeline.Pipeline.rope_table` takes it.
+    """A rotary embedding, as `pipeline.Pipeline.rope_table` takes it.
 
     inv_freq: radians per position, f32 [rotary_dim / 2]. scale: of cos and sin (yarn's attention factor). rotary_dim:
     numbers of a head that turn, from the first on. interleaved: number 2i turns with 2i + 1, else i with

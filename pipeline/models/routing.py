@@ -44,7 +44,7 @@ def route(
     scoring: str = "sigmoid",
     group_score: str = "top2",
 ) -> tuple[Tensor, Tensor]:
-    """The experts of each row and their weights, as :meth:`pipeline.Pipeline.moe_router` gives them."""
+    """The experts of each row and their weights, as `pipeline.Pipeline.moe_router` gives them."""
     return pipe.moe_router(
         h,
         layer.gate,

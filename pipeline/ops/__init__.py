@@ -4,7 +4,7 @@
     ids, weights = ops.moe_softmax_topk(logits, top_k=8)
 
 Each call is one command buffer. `device` is a name ("auto": the system's default) or a
-:class:`pipeline.Device`; named devices stay open, and the chain of a shape is kept, so a repeated call
+`pipeline.Device`; named devices stay open, and the chain of a shape is kept, so a repeated call
 only copies and runs. Calls may come from several threads: those of one shape wait for each other.
 
 Arrays are float32, or bfloat16 where a function says so: either ml_dtypes.bfloat16, or its bits in

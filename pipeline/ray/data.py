@@ -32,7 +32,7 @@ class Generate:
             batch_size=256,
         )
 
-    model    a path that every machine has, or a name, as for :func:`pipeline.load`, which has the other options, too
+    model    a path that every machine has, or a name, as for `pipeline.load`, which has the other options, too
     prompt   the column of prompts: texts, lists of token ids, or conversations
     into     the column for texts. `into` + "_tokens" gets their tokens, `into` + "_reason" why they end, and
              `into` + "_error" why a row has none, else null

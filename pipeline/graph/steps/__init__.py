@@ -15,4 +15,4 @@ from .sampling import Sampling
 
 
 class Steps(PerLayer, LayerNorms, Mixer, Experts, Linear, Recurrent, Gates, Sampling):
-    """All step families together. :class:`pipeline.Pipeline` derives from it."""
+    """All step families together. `pipeline.Pipeline` derives from it."""

@@ -34,7 +34,7 @@ def attention_parts(window: int, context: int) -> int:
 
 @runtime_checkable
 class Frequencies(Protocol):
-    """The part of a :class:`pipeline.models.rope.Rope` that the table needs."""
+    """The part of a `pipeline.models.rope.Rope` that the table needs."""
 
     @property
     def inv_freq(self) -> Storage | ArrayLike: ...
@@ -45,7 +45,7 @@ class Frequencies(Protocol):
 class Attention(Step):
     def rope_table(self, positions: Tensor, rope: Frequencies | VectorLike, name: str = "rope_table") -> Tensor:
         """cos and sin of positions [R] u32 · inv_freq [half_dim], times the rope's scale: [R, 2, half_dim],
-        once per run. `rope`: a :class:`pipeline.models.rope.Rope`, or inv_freq alone."""
+        once per run. `rope`: a `pipeline.models.rope.Rope`, or inv_freq alone."""
         self.check_rows(positions, name, dtype="u32")
         given: VectorLike
         scale = 1.0
@@ -168,7 +168,7 @@ class Attention(Step):
     ) -> Tensor:
         """Causal grouped-query attention of q [R, heads, head_dim] over each row's slot, positions 0 to
         its own: [R, heads · v_dim]. `scale` defaults to 1 / sqrt(head_dim). Caches and block table as in
-        :meth:`heads_to_cache`; a row's bits do not depend on which blocks it has.
+        `heads_to_cache`; a row's bits do not depend on which blocks it has.
 
         window: where above 0, only the last that many positions, the row's own among them; a slot is a ring
         then, whose entries are taken modulo `width`: it needs window + the most rows of a chain - 1 positions,

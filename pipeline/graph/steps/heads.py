@@ -26,7 +26,7 @@ class Heads(Step):
         name: str = "heads",
     ) -> Tensor:
         """The heads of x [R, heads · head_dim], normed by the weights `norm` [head_dim] and turned, as
-        :meth:`heads_to_cache` does with queries: [R, heads, head_dim], or `flat`
+        `heads_to_cache` does with queries: [R, heads, head_dim], or `flat`
         as x. For heads that go to no cache."""
         width = x.shape[-1]
         self.check_rows(x, name, width)

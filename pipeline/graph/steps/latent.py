@@ -39,7 +39,7 @@ class Latent(Attention):
     ) -> Tensor:
         """Puts kv [R, rank + rope] into the cache [blocks, 1, CACHE_BLOCK, rank + rope] at each row's slot and
         position: the first `rank` normed with weights `norm` [rank], the others turned by `table` (of `rope_table`).
-        blocks: the block table, as in :meth:`heads_to_cache`. A row whose slot, position or block the cache does not
+        blocks: the block table, as in `heads_to_cache`. A row whose slot, position or block the cache does not
         have fails.
 
         Gives the queries that `latent_attention` completes, [R, heads, rank + rope]: of q [R, heads · (nope + rope)]
@@ -98,7 +98,7 @@ class Latent(Attention):
 
         kv_b: the matrix [heads · (nope + v_dim), rank] from a compressed row to each head's keys, then values. The
         queries are multiplied by its keys' part ("absorbed"), so that a score is a product with the row itself, and its
-        values' part by the weighted sum of rows. Or the two parts, as :class:`KeysValues`. scale: of the scores,
+        values' part by the weighted sum of rows. Or the two parts, as `KeysValues`. scale: of the scores,
         (nope + rope)^-½ and yarn's factor. Three dispatches."""
         _, heads, dim = turned.shape
         split = isinstance(kv_b, KeysValues)

@@ -14,7 +14,7 @@ class Mixer(Routing):
 
         The weight of an expert is its softmax among those near it: of logit x with (top - x) / max(|x|, top) ≤
         `distance`, for the second one without the first. NaN is never chosen; a row with no logit above -inf fails.
-        `counts` as for :meth:`fused_moe_routing`."""
+        `counts` as for `fused_moe_routing`."""
         experts = self._experts_of(logits, 2, name)
         status, counted = self.status(), self._counted(counts, experts, name)
         ids, weights = self._chosen(2, name)

@@ -17,7 +17,7 @@ class PerLayer(Latent, Heads, Norms):
         self, embedded: Tensor, projected: Tensor, norm: VectorLike, layers: int, eps: float, name: str = "layer_inputs"
     ) -> list[Tensor]:
         """embedded + norm(projected), both [R, layers · dim], where a norm covers the `dim` numbers of one layer
-        (weights [dim]). Gives one tensor for each layer, as :meth:`gated_input` takes it. Two dispatches."""
+        (weights [dim]). Gives one tensor for each layer, as `gated_input` takes it. Two dispatches."""
         width = embedded.shape[-1]
         if layers < 1 or width % layers:
             raise ShapeError(
