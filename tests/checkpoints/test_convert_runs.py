@@ -251,7 +251,7 @@ def test_a_disk_without_room(source, tmp_path, monkeypatch):
 
 
 def test_bad_arguments(source, tmp_path):
-    one_line(program(source, tmp_path / "out", "--bits", 5), "--bits")
+    one_line(program(source, tmp_path / "out", "--bits", 7), "--bits")
     one_line(program(source, tmp_path / "out", "--group-size", 48), "--group-size")
     one_line(program(tmp_path / "nothing", tmp_path / "out"), "no such folder")
     one_line(program(source, source), "is not empty")

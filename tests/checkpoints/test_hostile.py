@@ -186,9 +186,9 @@ def with_names(folder, name):
     end = 8 + int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8:end])
     size = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-    header[name] = {"dtype": "U8", "shape": [0], "data_offsets": [size, size]}
+    header[name] = {"dtype": "U8", "shape": [1], "data_offsets": [size, size + 1]}
     text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[end:])
+    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[end:] + b"0")
 
 
 def test_names_of_tensors(folder, capfd):
@@ -269,7 +269,7 @@ def test_no_home_folder(tmp_path):
     assert done.returncode == 0 and "no home folder is known; set OB_CACHE" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("bits", [0, -1, 2, 5, 16, 4.0, True, None, "4"])
+@pytest.mark.parametrize("bits", [0, -1, 1, 7, 16, 4.0, True, None, "4"])
 def test_bits_that_cannot_be(bits):
     with pytest.raises(UsageError, match="bits = .* is not possible; use 2, 3, 4, 5, 6 or 8"):
         p.quantize(np.zeros((2, 64)), bits)

@@ -76,7 +76,7 @@ def test_impossible_value(option, value, word):
     "arguments, word",
     [
         (["--nonsense"], "--nonsense"),
-        (["stray"], "stray"),
+        (["stray", "words"], "'stray' 'words': one prompt is one word"),
         (["--prompt"], "expected one argument"),
         (["--max", "3"], "--max"),
         (["--prompt", "a", "--prompts", "b.txt"], "only one"),

@@ -14,7 +14,9 @@ from pipeline.graph.formats import BLOCKS
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, EXPERT_HIDDEN, VOCAB = 256, 4, 2, 64, 5, 256, 70
 KINDS = tuple(BLOCKS)
-RELATIVE = 1e-4  # of the largest logit: float32 in another order through nine layers
+# Of the largest logit: native kernels and tensor cores make integers of 16 bits of activations. Over 65 models of other
+# random weights, of one type and of all, it was 2.9e-4 at most, and no type stood out.
+ROUNDED = 5e-4
 
 METADATA = {"general.architecture": "qwen3moe"} | {
     f"qwen3moe.{key}": value
@@ -91,7 +93,10 @@ def test_logits_are_those_of_the_decoded_weights(processor, model, rows):
     with p.open_checkpoint(model) as checkpoint, p.open_checkpoint(model.with_name("floats.gguf")) as decoded:
         found = p.load_model(checkpoint, device=processor).logits(tokens, rows, "f32")
         expected = p.load_model(decoded, device=processor).logits(tokens, rows, "f32")
-    assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
+    if processor.name == "cpu" and processor.threads == 1:  # the shaders alone: a decoded weight is the same number
+        assert found.tobytes() == expected.tobytes()
+    else:
+        assert np.abs(found - expected).max() <= ROUNDED * np.abs(expected).max()
 
 
 def test_nothing_is_copied_or_left_over(processor, model):
@@ -114,11 +119,13 @@ def broken(tmp_path, name, shape, number, size):
 
 
 def test_a_type_that_no_kernel_reads_is_named(tmp_path):
-    with broken(tmp_path, "blk.3.attn_v", (KV_HEADS * HEAD_DIM, HIDDEN), 10, (256, 84)) as checkpoint:
+    with broken(tmp_path, "blk.3.attn_v", (KV_HEADS * HEAD_DIM, HIDDEN), 16, (256, 66)) as checkpoint:
         with pytest.raises(UnsupportedError) as caught:
             p.load_model(checkpoint)
     message = str(caught.value)
-    assert "'model.layers.3.self_attn.v_proj.weight' is Q2_K" in message and "Q4_K" in message and "\n" not in message
+    assert (
+        "'model.layers.3.self_attn.v_proj.weight' is IQ2_XXS" in message and "Q4_K" in message and "\n" not in message
+    )
 
 
 def test_experts_of_another_shape_are_named(tmp_path):

@@ -28,7 +28,7 @@ def library(tmp_path_factory):
 
 
 def test_table_names_abi_isa_and_functions_in_order(library):
-    assert library.table.abi == 6
+    assert library.table.abi == 7
     assert library.table.isa.decode() == runnable_isas()[-1]
     names = list(library.functions)
     assert names == sorted(names)

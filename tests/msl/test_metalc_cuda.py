@@ -87,7 +87,7 @@ def signature(library, name):
 
 
 # The kernels that have memory for tensor cores besides.
-AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp4)")
+AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp8)")
 
 
 def test_reflection_is_that_of_the_checker(library):
@@ -350,7 +350,7 @@ def test_the_sample_has_every_template_and_weight_format(library, bundle):
     chosen = [names[number] for names in files for number in sample(names)]
     assert {template(name) for name in chosen} == {template(name) for name in library.functions}
     formats = [name.removeprefix("linear_") for name in library.functions if name.startswith("linear_")]
-    assert len(formats) == 25 and {f"embed_{each}" for each in formats} <= set(chosen)
+    assert len(formats) == 38 and {f"embed_{each}" for each in formats} <= set(chosen)
 
 
 FEATURES = """
