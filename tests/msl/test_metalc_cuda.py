@@ -291,7 +291,7 @@ def part_of(unit, numbers):
 
 def template(name):
     """A kernel's name without the formats of weights, scales, activations and caches."""
-    return re.sub(r"(_(gguf_\w+|mxfp4|q\d|b?f16|f32))+$", "", name)
+    return re.sub(r"(_(gguf_\w+|mxfp[48]|nvfp4|fp8|q\d|b?f16|f32))+$", "", name)
 
 
 def sample(names):
