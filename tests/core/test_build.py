@@ -131,8 +131,9 @@ def test_install_replaces_by_renaming_and_only_what_differs(objects, tmp_path):
 
 
 def test_jobs_of_the_lowest_rank_come_first(objects):
-    pool, begun, order = objects.Pool(workers=1), threading.Event(), []
-    first = pool.submit(5, begun.wait)  # the worker is busy until all others wait in the queue
+    pool, busy, begun, order = objects.Pool(workers=1), threading.Event(), threading.Event(), []
+    first = pool.submit(5, lambda: (busy.set(), begun.wait()))  # the worker is busy until all others wait in the queue
+    assert busy.wait(10)
     jobs = [pool.submit(rank, order.append, (rank, number)) for number, rank in enumerate([2, 0, 1, 0])]
     begun.set()
     for job in (first, *jobs):
