@@ -18,7 +18,7 @@ from .errors import UsageError
 __all__ = ["COMMANDS", "OK", "SHELLS", "main"]
 
 OK = 0
-# What each does; each is a module of the same name with a function `main`.
+# Each command, and what it does. A module of the same name has the function `main` that runs it.
 COMMANDS = {
     "run": "generates text, from one prompt or from files of them",
     "serve": "puts a model behind OpenAI's interface, with a page to talk to it",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
 from ..errors import CheckpointError
 
-__all__ = ["MOST_JSON_BYTES", "exists", "open_file", "read_file"]
+__all__ = ["MOST_JSON_BYTES", "exists", "open_file", "read_file", "repeated_key"]
 
 MOST_JSON_BYTES = 100_000_000  # as much as safetensors allows for a header
 
@@ -24,6 +25,16 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def repeated_key(pairs: Iterable[tuple[str, object]]) -> str | None:
+    """The first key of a JSON object that is there twice, where `json` would keep the last one; None where none is."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
 
 
 def exists(path: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import CheckpointError
-from .files import open_file
+from .files import open_file, repeated_key
 from .tensor_info import TensorInfo, quoted
 
 __all__ = ["DTYPE_BITS", "Header", "read_header"]
@@ -105,12 +105,9 @@ def _parse(file: Path, raw: bytes) -> dict[str, Any]:
     """The header as a dictionary; a name that comes twice is refused, where `json` would keep the last one."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in keys:
-                raise CheckpointError(f"{file}: header: {quoted(key)} appears twice; {_FIX}")
-            keys[key] = value
-        return keys
+        if (key := repeated_key(pairs)) is not None:
+            raise CheckpointError(f"{file}: header: {quoted(key)} appears twice; {_FIX}")
+        return dict(pairs)
 
     if not raw.startswith(b"{"):
         raise CheckpointError(f"{file}: not a safetensors file: its header does not start with a brace; {_FIX}")

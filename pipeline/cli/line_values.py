@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import NoneType
@@ -12,6 +11,7 @@ from ..errors import PromptError, UsageError
 from ..generation.settings import row_settings
 from ..generation.stopping import check_stops
 from ..language.conversations import checked_messages, shown_text
+from ..printing import one_line, to_json
 from .prompt import MOST_SAMPLES, Prompt
 
 __all__ = ["PROMPTS", "samples_of", "settings_of", "stops_of", "with_prompt"]
@@ -49,8 +49,7 @@ def with_prompt(prompt: Prompt, line: Mapping[str, Any]) -> Prompt:
 
 def _shown(value: object) -> str:
     """A value as JSON has it."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return one_line(to_json(value), 40)
 
 
 def settings_of(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from ..checkpoints.files import repeated_key
 from ..checkpoints.tensor_info import quoted
 from ..errors import PromptError, UsageError
 from ..generation.settings import ROW_KEYS
@@ -57,12 +58,9 @@ def parse_line(line: bytes, is_jsonl: bool, prompt: Prompt, dialect: str = "") -
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a line. PromptError where a key is there twice: one of the two would be lost."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise PromptError(f"has the key {quoted(twice[:80])} twice in one object; leave one out")
-    return made
+    if (key := repeated_key(pairs)) is not None:
+        raise PromptError(f"has the key {quoted(key[:80])} twice in one object; leave one out")
+    return dict(pairs)
 
 
 def _named(prompt: Prompt, name: object) -> Prompt:

@@ -28,7 +28,7 @@ class LanguageModel:
     """A loaded checkpoint with its tokenizer, made by `pipeline.load`. It is a context manager.
 
     Prompts are texts, lists of token ids, or conversations (lists of messages); a list of prompts gives a list of
-    texts, which are generated together. Settings are those of `~pipeline.generation.Sampling` and:
+    texts, which are generated together. Settings are those of `pipeline.generation.Sampling` and:
 
     max_tokens   the most that are generated (512; the context is a limit, too)
     temperature  0 chooses the most probable token (the default), above 0 samples
@@ -108,7 +108,7 @@ class LanguageModel:
         return work.asked[0].text(self.tokenizer, (await work.done())[0])
 
     def score(self, text: Any, *, top: int = 0) -> Any:
-        """The `~pipeline.generation.Score` of a text or of tokens: the log-probabilities that the model gives
+        """The `pipeline.generation.Score` of a text or of tokens: the log-probabilities that the model gives
         them. A list of texts gives a list. top: how many of the most probable tokens come with each place."""
         return self._scores(text, self._scoring(text, top).wait())
 

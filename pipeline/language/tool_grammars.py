@@ -78,16 +78,19 @@ def _listed(several: bool, between: str) -> str:
     return f"call ({between} call){{0,{MOST_CALLS - 1}}}" if several else "call"
 
 
-def _hermes(tools: Tools, mark: _Marks, several: bool) -> str:
+def _tagged(mark: _Marks, several: bool) -> list[str]:
+    """The rules of calls between tags."""
     start = _listed(several, _text("\n")).replace("call", "outer")
     outer = f"outer: {mark('<tool_call>')} {_text(chr(10))} call {_text(chr(10))} {mark('</tool_call>')}"
-    return "\n".join([f"start: {start}", outer, _any(tools), *_objects(tools, "arguments")])
+    return [f"start: {start}", outer]
+
+
+def _hermes(tools: Tools, mark: _Marks, several: bool) -> str:
+    return "\n".join([*_tagged(mark, several), _any(tools), *_objects(tools, "arguments")])
 
 
 def _qwen_xml(tools: Tools, mark: _Marks, several: bool) -> str:
-    start = _listed(several, _text("\n")).replace("call", "outer")
-    outer = f"outer: {mark('<tool_call>')} {_text(chr(10))} call {_text(chr(10))} {mark('</tool_call>')}"
-    rules = [f"start: {start}", outer, _any(tools), "text[lazy]: /(?s:.*)\\n<\\/parameter>\\n/"]
+    rules = [*_tagged(mark, several), _any(tools), "text[lazy]: /(?s:.*)\\n<\\/parameter>\\n/"]
     for number, (name, schema) in enumerate(tools):
         parts = [_text(f"<function={name}>\n")]
         properties = schema.get("properties")

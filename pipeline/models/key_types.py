@@ -28,8 +28,9 @@ WORDS = {
     "list": "a list",
     "dict": "an object",
 }
-# Of every family: keys that the classes take beside their fields, and the parts of the objects about rope.
+# Every family may have these keys beside the fields of its class.
 EVERYWHERE = {"rope_scaling": ("dict",), "rope_theta": ("float",), "partial_rotary_factor": ("float",)}
+# The objects about rope have these keys.
 OF_ROPE = {
     "rope_type": ("str",),
     "type": ("str",),

@@ -66,7 +66,7 @@ class _Sent:
 
 @dataclass(frozen=True)
 class _News:
-    """What a call has come to."""
+    """A call of a worker that has ended: its future has the result, or the error."""
 
     member: _Member
     name: str

@@ -16,6 +16,19 @@
 
 enum { DEFAULT_COMMAND_BUFFERS = 64 };
 
+static uint64_t limit(const char *name, uint64_t own) {
+    uint64_t value = obm_limit(name, own);
+    if (value == 0) {
+        OBMRaise(
+            @"OB_LIMITS is '%s': set it to limits such as maxBufferLength=1073741824, with spaces between them, or "
+            @"unset it",
+            getenv("OB_LIMITS"));
+    }
+    return value;
+}
+
+static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE); }
+
 @implementation OBMDevice
 
 - (id)init {
@@ -100,19 +113,6 @@ enum { DEFAULT_COMMAND_BUFFERS = 64 };
 - (NSUInteger)maxThreadgroupMemoryLength {
     return OBM_MAX_THREADGROUP_MEMORY;
 }
-static uint64_t limit(const char *name, uint64_t own) {
-    uint64_t value = obm_limit(name, own);
-    if (value == 0) {
-        OBMRaise(
-            @"OB_LIMITS is '%s': set it to limits such as maxBufferLength=1073741824, with spaces between them, or "
-            @"unset it",
-            getenv("OB_LIMITS"));
-    }
-    return value;
-}
-
-static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE); }
-
 - (uint64_t)recommendedMaxWorkingSetSize {
     return limit("recommendedMaxWorkingSetSize", hostMemory() / 4 * 3);
 }

@@ -65,13 +65,11 @@ def _vocabulary(values: Metadata) -> int:
 
 
 def _rope(values: Metadata, family: Family) -> dict[str, Any]:
-    full = {"rope_type": "default", "rope_theta": values.number("rope.freq_base", 10000.0)} | _scaling(values)
-    if not family.window:
+    base = values.number("rope.freq_base", 10000.0)
+    full = {"rope_type": "default", "rope_theta": base} | _scaling(values)
+    if not family.window or family.one_rope:
         return {"rope_parameters": full}
-    if family.one_rope:  # gpt-oss's range of frequencies is not rounded to whole ones
-        return {"rope_parameters": full | ({"truncate": False} if family.model_type == "gpt_oss" else {})}
-    of_all = 10000.0 if family.model_type.startswith("gemma") else values.number("rope.freq_base", 10000.0)
-    theta = values.number("rope.freq_base_swa", of_all)
+    theta = values.number("rope.freq_base_swa", base if family.theta is None else family.theta)
     return {
         "rope_parameters": {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": theta}}
     }
@@ -206,6 +204,7 @@ def _granite(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _SPECIAL: dict[str, Callable[[Metadata, Mapping[str, Any]], dict[str, Any]]] = {
+    "gpt_oss": further.gpt_oss,
     "gemma3_text": _gemma3,
     "gemma4_text": _gemma4,
     "deepseek_v2": _deepseek,

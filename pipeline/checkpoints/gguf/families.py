@@ -183,6 +183,7 @@ FAMILIES = {
         {"sliding_window": "attention.sliding_window", "final_logit_softcapping": "final_logit_softcapping"},
         _GELU,
         window=6,
+        theta=10000.0,
         layout=Layout(norms_plus_one=True),
     ),
     "gemma4": Family(
@@ -201,6 +202,7 @@ FAMILIES = {
         },
         _GELU,
         window=6,
+        theta=10000.0,
     ),
     "deepseek2": Family(
         "deepseek_v2",

@@ -1,4 +1,4 @@
-"""What a family of GGUF files is described by."""
+"""The description of a family of GGUF files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ class Family:
     instead      other keys of some of these
     window       one layer of so many sees everything and the others a window, where the file does not say
     one_rope     whether layers with a window have the rope of the others
+    theta        rope's base in layers with a window, where the file does not say; None: that of the others
     layout       how llama.cpp changed the weights
     """
 
@@ -31,4 +32,5 @@ class Family:
     instead: Mapping[str, str] = field(default_factory=dict)
     window: int = 0
     one_rope: bool = False
+    theta: float | None = None
     layout: Layout = Layout()

@@ -1,4 +1,4 @@
-"""What further families need from a GGUF file beside the tables: values that follow from others, or from tensors."""
+"""Values of configurations that no table gives: they follow from other values of a GGUF file, or from its tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .metadata import Metadata
 from .rope_factors import rope_factors
 
-__all__ = ["bailing", "biased", "ernie", "llama4", "olmo2", "phi3", "seed_oss", "sigmoid_alone"]
+__all__ = ["bailing", "biased", "ernie", "gpt_oss", "llama4", "olmo2", "phi3", "seed_oss", "sigmoid_alone"]
 
 SOFTMAX, SIGMOID = 1, 2  # of llama.cpp's gating functions
 WITHOUT_NORMS = 128  # experts of the Llama 4 whose heads are not normed
@@ -48,6 +48,11 @@ def ernie(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
     if not hidden or shared % hidden:
         raise values.error("expert_feed_forward_length", f"a divisor of {shared}, the rows of ffn_gate_shexp", hidden)
     return {"moe_num_shared_experts": shared // hidden} | biased(values, config)
+
+
+def gpt_oss(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Yarn's range of frequencies is not rounded to whole ones."""
+    return {"rope_parameters": config["rope_parameters"] | {"truncate": False}}
 
 
 def bailing(values: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
