@@ -57,6 +57,8 @@ def _program(name: str, words: list[str]) -> int:
 
 def _own(first: str, rest: list[str]) -> int:
     open_streams()
+    if rest and first.startswith("-"):
+        raise UsageError(f"{first} stands alone; leave out {rest[0][:40]!r}")
     if first in ("-h", "--help"):
         width = max(map(len, [*COMMANDS, "completion"]))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())

@@ -87,10 +87,9 @@ class _Run:
         if checkpoint.note is not None:
             self._display.note(f"{self._settings.model.name}: {checkpoint.note}")
         if checkpoint.unused:
-            self._display.note(
-                f"{self._settings.model.name}: {len(checkpoint.unused)} tensors have no place in this family and are "
-                f"not used: {listed(checkpoint.unused)}"
-            )
+            count = len(checkpoint.unused)
+            what = "1 tensor has no place in this family and is" if count == 1 else f"{count} tensors have none and are"
+            self._display.note(f"{self._settings.model.name}: {what} not used: {listed(checkpoint.unused)}")
 
     def _explain(self, model: Decoder) -> None:
         settings = self._settings

@@ -137,9 +137,11 @@ class _Text:
 
 
 def _line(error: object) -> str:
-    """The first line of a message, which may have the whole grammar behind it."""
+    """The first line of a message, which may have the whole grammar behind it; with the error of an expression, which
+    comes below a picture of it."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "it is empty"
+    reason = next((line.partition(":")[2] for line in lines[1:] if line.lstrip().startswith("error:")), "")
+    return (lines[0][:300] + reason[:200]) if lines else "it is empty"
 
 
 def _package() -> Any:

@@ -10,6 +10,7 @@ from ..checkpoints.tokenizer import Tokenizer
 from ..errors import PromptError
 from .grammars import JSON_OPTIONS
 from .tool_formats import HARMONY, HERMES, LLAMA, MISTRAL, QWEN_XML, ToolFormat
+from .tool_limits import check_tool, text_rule
 
 __all__ = ["tool_grammar"]
 
@@ -22,8 +23,10 @@ Tools = Sequence[tuple[str, Mapping[str, Any]]]
 def tool_grammar(form: ToolFormat, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, several: bool) -> str:
     """The grammar of a text that is a call of one of the tools, or where `several` may come, of one and more.
 
-    PromptError where the parameters of a tool are no schema."""
+    PromptError where the parameters of a tool are no schema, or where the form cannot hold a call to them."""
     functions = [_function(tool) for tool in tools]
+    for name, schema in functions:
+        check_tool(form, name, schema)
     return _RULES[form.name](functions, _Marks(tokenizer), several)
 
 
@@ -108,10 +111,8 @@ def _value(value: Mapping[str, Any], schema: Mapping[str, Any], rules: list[str]
     """The value of a parameter and what ends it. A text stands as it is, everything else as JSON."""
     end = _text("\n</parameter>\n")
     if value.get("type") == "string":
-        enum = value.get("enum")
-        if isinstance(enum, list) and enum and all(isinstance(each, str) for each in enum):
-            return f"({' | '.join(map(_text, enum))}) {end}"
-        return "text"
+        own = text_rule(value)
+        return "text" if own is None else f"{own} {end}"
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     rules.append(f"json_{rule}: {_json(shared | dict(value))}")
     return f"json_{rule} {end}"

@@ -29,7 +29,15 @@ WORDS = {
     "dict": "an object",
 }
 # Every family may have these keys beside the fields of its class.
-EVERYWHERE = {"rope_scaling": ("dict",), "rope_theta": ("float",), "partial_rotary_factor": ("float",)}
+EVERYWHERE: dict[str, tuple[str, ...]] = {
+    "rope_scaling": ("dict",),
+    "rope_theta": ("float",),
+    "partial_rotary_factor": ("float",),
+    "bos_token_id": ("int",),
+    "eos_token_id": ("int", "list"),
+    "pad_token_id": ("int",),
+    "use_cache": ("bool",),
+}
 # The objects about rope have these keys.
 OF_ROPE = {
     "rope_type": ("str",),
@@ -54,7 +62,7 @@ def check_types(config: Mapping[str, Any], source: str) -> None:
     """CheckpointError for the first key that the family's class knows and whose value has another type."""
     known = defaults_of(config.get("model_type"))
     for key, value in config.items():
-        kinds = _table().get(key, ()) if key in known else EVERYWHERE.get(key, ())
+        kinds = (_table().get(key, ()) if key in known else ()) or EVERYWHERE.get(key, ())
         _check(key, value, kinds, source)
         if key in ("rope_parameters", "rope_scaling"):
             for name, part in (value or {}).items():

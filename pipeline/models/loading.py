@@ -166,9 +166,14 @@ class Loader:
         if scheme is not None:
             return self._quantized(modules, shape, full, scheme)
         scales = [f"{self._name(module)}_scale_inv" for module in modules]
-        known = (*_FLOATS, *BLOCKS, *(("F8_E4M3",) if all(map(self.has, scales)) else ()))
-        infos = [self._info(self._name(module), shape, known) for module in modules]
+        infos = [self._info(self._name(module), shape, (*_FLOATS, *BLOCKS, "F8_E4M3")) for module in modules]
         if infos[0].dtype == "F8_E4M3":
+            missing = next((name for name in scales if not self.has(name)), None)
+            if missing is not None:
+                raise UnsupportedError(
+                    f"{infos[0].file}: tensor {infos[0].name!r} is F8_E4M3, and there is no {missing!r}: fp8 is "
+                    f"supported with a scale for each block of {FP8_BLOCK} × {FP8_BLOCK}; use the model in bf16"
+                )
             return self._fp8(infos, scales, shape, full)
         if infos[0].dtype not in BLOCKS:
             return self._storage(infos, full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any
 
 from ..checkpoints.tokenizer import Tokenizer
@@ -112,6 +113,8 @@ def _choose_tools(body: dict[str, Any], form: ToolFormat | None, tokenizer: Toke
     """Brings tools into the form that templates take, and leaves out what asks for none of them. Whether a call is
     forced: the body then has a grammar of it."""
     choice = body.pop("tool_choice", "auto")
+    if not isinstance(body.get("parallel_tool_calls", None), (bool, NoneType)):
+        raise ApiError(400, "parallel_tool_calls must be true or false", param="parallel_tool_calls")
     if choice == "none":
         body.pop("tools", None)
     tools = body.get("tools")
@@ -128,7 +131,7 @@ def _choose_tools(body: dict[str, Any], form: ToolFormat | None, tokenizer: Toke
     guided = next((key for key in GUIDE_KEYS if key in body), None)
     if guided is not None:
         raise _no_choice(f"a call has a form of its own; leave {guided} out")
-    several = choice == "required" and body.get("parallel_tool_calls", True) is True
+    several = choice == "required" and body.get("parallel_tool_calls") is not False
     try:
         body["guided_grammar"] = tool_grammar(form, wanted, tokenizer, several)
     except PromptError as error:

@@ -52,6 +52,7 @@ def test_help_names_every_command(capsys):
     [
         (["rnu"], "'rnu' is no command; they are run, serve, bench, check, inspect, convert; do you mean run?"),
         (["A fox"], "'A fox' is no command;.*a prompt goes to onebuf run \"A fox\""),
+        (["--version", "words"], "--version stands alone; leave out 'words'"),
         (["completion"], "completion: name one shell of bash or zsh or fish"),
         (["completion", "tcsh"], "completion: name one shell of"),
     ],

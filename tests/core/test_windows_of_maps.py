@@ -72,7 +72,7 @@ def test_a_tensor_that_no_buffer_takes_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "maxBufferLength", "maxBufferLength=", "maxBufferLength=0", "maxBufferLength=9G"]
+    "text", ["x", "maxBufferLength", "maxBufferLength=", "maxBufferLength=0", "maxBufferLength=9G", "maxbufferlength=9"]
 )
 def test_limits_that_are_none_are_named(text):
     command = [sys.executable, "-m", "pipeline.run", "--device", "cpu", "--max-tokens", "1"]

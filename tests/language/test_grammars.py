@@ -100,6 +100,11 @@ def test_what_cannot_be_compiled(found, kind, value):
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
+def test_the_reason_of_an_expression_is_told(found):
+    with pytest.raises(PromptError, match=r"regex.*unclosed group"):
+        found.compiled("regex", "(")
+
+
 def test_compiled_once(found):
     assert found.compiled("json_schema", SCHEMA) is found.compiled("json_schema", dict(SCHEMA))
     assert found.compiled("regex", "a+") is not found.compiled("regex", "b+")

@@ -170,7 +170,11 @@ def test_fp8_that_does_not_fit(tmp_path, processor, left_out):
         tensors["w.weight_scale_inv"] = "F32", np.ones((1, 1), np.float32)
     write_safetensors(tmp_path / "model.safetensors", tensors)
     (tmp_path / "config.json").write_text('{"model_type": "none"}')
-    message = "'w.weight' is F8_E4M3" if left_out else "rows of 192, which are not whole blocks of 128"
+    message = (
+        "'w.weight' is F8_E4M3, and there is no 'w.weight_scale_inv'"
+        if left_out
+        else "rows of 192, which are not whole blocks of 128"
+    )
     with pytest.raises(UnsupportedError, match=message):
         Loader(p.open_checkpoint(tmp_path), processor).matrix("w", (4, 192))
 

@@ -217,3 +217,28 @@ kernel void divide(device const uint *x [[buffer(0)]], device uint *y [[buffer(1
         chain_of(checker, source, "divide", [given, made], 3).run()
     assert np.frombuffer(made, np.uint32).tolist() == [4, 0, 3]
     assert [(finding.kind, finding.line) for finding in checker.findings] == [("division by zero", 6)]
+
+
+WAIT = "threadgroup_barrier(mem_flags::mem_threadgroup)"
+
+
+@pytest.mark.parametrize(
+    "statement, other",
+    [
+        ("if (i < 32) wait(); else wait();", True),
+        (f"if (i < 32) {WAIT}; else {WAIT};", True),
+        ("for (uint k = 0; k < 2; k++) { if (i < 32) wait(); else wait(); }", True),
+        ("if (n < 32) wait(); else wait();", False),  # all threads go one way
+        ("for (uint k = 0; k < 2; k++) { if (i < 32) y[i] = 2; wait(); } wait();", False),
+        ("if (i < 32) { y[i] = simd_sum(1.0f); } wait();", False),
+    ],
+)
+def test_barriers_of_one_line_are_told_apart(checker, statement, other):
+    arguments = "device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]"
+    kernel = (
+        f"kernel void k({arguments}, uint n [[threadgroup_position_in_grid]]) {{ y[i] = 1; {statement} y[i] = 3; }}"
+    )
+    source = HEADER + f"void wait() {{ {WAIT}; }}\n{kernel}"
+    chain_of(checker, source, "k", [buffer_of(checker, np.zeros(64, np.float32))]).run()
+    found = {finding.kind for finding in checker.findings}
+    assert found == ({"divergent barrier"} if other else set())

@@ -110,6 +110,51 @@ def test_a_tool_whose_parameters_are_no_schema(tokenizer):
         tool_grammar(HARMONY, [{"function": {"name": "f", "parameters": 5}}], tokenizer, False)
 
 
+def of(*properties, **schema):
+    return {"type": "object", "properties": dict(properties), "required": [key for key, _ in properties]} | schema
+
+
+TEXTS = of(
+    ("short", {"type": "string", "maxLength": 3, "minLength": 1}),
+    ("number", {"type": "string", "pattern": "^[0-9]{2}$"}),
+    ("part", {"type": "string", "pattern": "^a/b[0-9]?$"}),
+    ("same", {"type": "string", "const": "12"}),
+)
+
+
+def test_texts_without_quotation_marks_keep_their_bounds(tokenizer):
+    form, tools = tool_format([TEMPLATES["qwen_xml"]]), [{"function": {"name": "f", "parameters": TEXTS}}]
+    grammar = compiled(tokenizer, form, tools, several=False)
+    for seed in range(8):
+        (call,) = form.parse(tokenizer.decode(walk(tokenizer, grammar, seed)), tools)
+        value = json.loads(call.arguments)
+        assert 1 <= len(value["short"]) <= 3 and value["number"].isdecimal() and len(value["number"]) == 2
+        assert value["part"].startswith("a/b") and value["same"] == "12"
+
+
+@pytest.mark.parametrize(
+    "forms, name, parameters, wanted",
+    [
+        (TEMPLATES, "f", {"type": "string", "maxLength": 5}, "parameters of 'f' must have the type object"),
+        (TEMPLATES, "f", {"type": "array"}, "must have the type object"),
+        (["hermes"], "f", of(("e", {"const": "</tool_call>\n<tool_call>"})), "has the text '<tool_call>'"),
+        (["mistral"], "f", of(("e", {"const": "][TOOL_CALLS]f[ARGS]{}"})), r"has the text '\[TOOL_CALLS\]'"),
+        (["qwen_xml"], "f", of(("e", {"const": {"q": "</function>"}})), "has the text '</function>'"),
+        (["qwen_xml"], "g>h", of(), "the name 'g>h' cannot stand in a tag"),
+        (["qwen_xml"], "f", of(("a>b", {})), "the name 'a>b' cannot stand in a tag"),
+        (["qwen_xml"], "f", of(anyOf=[{"required": ["x"]}]), "asks for 'anyOf'"),
+        (["qwen_xml"], "f", of(required=["gone"]), "asks for 'gone'"),
+        (["qwen_xml"], "f", of(("e", {"type": "string", "not": {}})), "asks for 'e: not'"),
+        (["qwen_xml"], "f", of(("e", {"type": "string", "pattern": "a", "maxLength": 3})), "several bounds of a text"),
+    ],
+)
+def test_what_a_form_cannot_be_held_to_is_refused(tokenizer, forms, name, parameters, wanted):
+    tools = [{"function": {"name": name, "parameters": parameters}}]
+    for form in forms:
+        with pytest.raises(PromptError, match=wanted):
+            tool_grammar(tool_format([TEMPLATES[form]]), tools, tokenizer, True)
+
+
 @pytest.fixture(scope="module")
 def hermes():
     """A client of the built-in model, whose template teaches hermes's form."""
@@ -150,9 +195,13 @@ def test_a_model_that_must_call(hermes, choice):
     [
         ({"tools": []}, "tool_choice: needs tools"),
         ({"response_format": {"type": "json_object"}}, "leave response_format out"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "x"}}}]}, "cannot be had"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": of(("a", {"type": "x"}))}}]},
+            "cannot be had",
+        ),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "#"}}}]}, "cannot go on"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "parameters of 'f'"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls must be true or false"),
     ],
 )
 def test_a_call_that_cannot_be_forced(hermes, more, words):

@@ -2,8 +2,18 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const char *const known[] = {"maxBufferLength", "recommendedMaxWorkingSetSize"};
+
+static bool is_known(const char *name, size_t length) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (length == strlen(known[i]) && strncmp(name, known[i], length) == 0) return true;
+    }
+    return false;
+}
 
 uint64_t obm_limit(const char *name, uint64_t own) {
     const char *text = getenv("OB_LIMITS");
@@ -11,7 +21,7 @@ uint64_t obm_limit(const char *name, uint64_t own) {
         length = strspn(text, " ");
         if (length > 0) continue;
         size_t named = strcspn(text, "= ");
-        if (named == 0 || text[named] != '=' || !isdigit((unsigned char)text[named + 1])) return 0;
+        if (!is_known(text, named) || text[named] != '=' || !isdigit((unsigned char)text[named + 1])) return 0;
         char *end;
         errno = 0;
         unsigned long long value = strtoull(text + named + 1, &end, 10);

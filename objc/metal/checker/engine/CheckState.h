@@ -205,8 +205,9 @@ void check_note_way(const check_state *state, const void *innermost);
 // Which of two waiting threads is behind the other, below 0: the first; 0: they are at one place in the same turns.
 int check_order_of(const check_fiber *a, const check_fiber *b);
 
-// Whether two threads at one barrier are in the same turns of the loops around it.
-bool check_same_turns(const check_fiber *a, const check_fiber *b);
+// How two threads differ that wait at a barrier of one line: by a turn of a loop around it, or by a statement on the way.
+typedef enum { CHECK_SAME, CHECK_OTHER_TURN, CHECK_OTHER_STATEMENT } check_difference;
+check_difference check_difference_of(const check_fiber *a, const check_fiber *b);
 
 // From one to the other, a thread whose stack overflows is stopped with a finding. False: there was no memory.
 bool check_watch_stacks(void);

@@ -146,11 +146,13 @@ static void resolve_barrier(check_state *state, check_group *group) {
             if (ended == NULL) ended = fiber;
         } else if (first == NULL) {
             first = fiber;
-        } else if (!same_place(fiber, first)) {
-            report_barrier(state, first, fiber, "threads of the threadgroup wait at different barriers");
-            break;
-        } else if (!check_same_turns(fiber, first)) {
-            report_barrier(state, first, fiber, "threads of the threadgroup wait here in different turns of a loop");
+        } else {
+            check_difference found = check_difference_of(fiber, first);
+            bool other = !same_place(fiber, first) || found == CHECK_OTHER_STATEMENT;
+            if (!other && found == CHECK_SAME) continue;
+            report_barrier(state, first, fiber,
+                           other ? "threads of the threadgroup wait at different barriers"
+                                 : "threads of the threadgroup wait here in different turns of a loop");
             break;
         }
     }

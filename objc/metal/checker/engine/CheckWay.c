@@ -33,6 +33,8 @@ void check_note_way(const check_state *state, const void *innermost) {
     }
 }
 
+static bool is_call(const check_step *step) { return step->turn == 0 && step->at == 0; }
+
 // Which of two waiting threads is behind the other: in an earlier turn of a loop, or at a statement that comes first in
 // the source. Within one statement the place in the code as the compiler laid it out decides.
 int check_order_of(const check_fiber *a, const check_fiber *b) {
@@ -44,13 +46,14 @@ int check_order_of(const check_fiber *a, const check_fiber *b) {
     return (int)a->depth - (int)b->depth;
 }
 
-// Whether two threads at one barrier are in the same turns of the loops around it.
-bool check_same_turns(const check_fiber *a, const check_fiber *b) {
+// How the ways of two threads to one line differ. Places in the code do not count: the compiler may copy a barrier.
+check_difference check_difference_of(const check_fiber *a, const check_fiber *b) {
     uint32_t i = 0, k = 0;
     for (;; i++, k++) {
-        while (i < a->depth && a->way[i].turn == 0) i++;
-        while (k < b->depth && b->way[k].turn == 0) k++;
-        if (i == a->depth || k == b->depth) return i == a->depth && k == b->depth;
-        if (a->way[i].turn != b->way[k].turn) return false;
+        while (i < a->depth && is_call(&a->way[i])) i++;
+        while (k < b->depth && is_call(&b->way[k])) k++;
+        if (i == a->depth || k == b->depth) return i == a->depth && k == b->depth ? CHECK_SAME : CHECK_OTHER_STATEMENT;
+        if (a->way[i].turn != b->way[k].turn) return CHECK_OTHER_TURN;
+        if (a->way[i].at != b->way[k].at) return CHECK_OTHER_STATEMENT;
     }
 }
