@@ -162,7 +162,7 @@ def test_nothing_is_copied_before_the_last_tensor_is_known_to_fit(folder, monkey
 def test_extra_tensors_are_named_when_a_model_runs(folder):
     rewrite(folder, lambda arrays: arrays.update({"model.extra.weight": arrays["model.norm.weight"]}))
     code, _, err = run("--model", folder, "--prompt", "The fox", "--max-tokens", 2)
-    assert code == 0 and "1 tensors have no place" in err and "model.extra.weight" in err
+    assert code == 0 and "1 tensor has no place" in err and "model.extra.weight" in err
 
 
 def test_many_problems_are_counted(folder):
