@@ -119,12 +119,12 @@ def broken(tmp_path, name, shape, number, size):
 
 
 def test_a_type_that_no_kernel_reads_is_named(tmp_path):
-    with broken(tmp_path, "blk.3.attn_v", (KV_HEADS * HEAD_DIM, HIDDEN), 16, (256, 66)) as checkpoint:
+    with broken(tmp_path, "blk.3.attn_v", (KV_HEADS * HEAD_DIM, HIDDEN), 15, (256, 292)) as checkpoint:
         with pytest.raises(UnsupportedError) as caught:
             p.load_model(checkpoint)
     message = str(caught.value)
     assert (
-        "'model.layers.3.self_attn.v_proj.weight' is IQ2_XXS" in message and "Q4_K" in message and "\n" not in message
+        "'model.layers.3.self_attn.v_proj.weight' is Q8_K" in message and "Q4_K" in message and "\n" not in message
     )
 
 
