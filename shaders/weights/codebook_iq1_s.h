@@ -1,5 +1,5 @@
-// The codebook of IQ1_S and IQ1_M: 2048 entries of eight weights, two bits each, the first in the lowest. These number
-// -1, 0 and 1. tests/data/make_codebooks.py makes this file.
+// The codebook of IQ1_S and IQ1_M: 2048 entries of eight weights, two bits each, the first in the lowest.
+// These number -1, 0 and 1. tests/data/make_codebooks.py makes this file.
 #ifndef OB_WEIGHTS_CODEBOOK_IQ1_S_H
 #define OB_WEIGHTS_CODEBOOK_IQ1_S_H
 

@@ -1,5 +1,5 @@
-// The codebook of IQ2_XS: 512 entries of eight weights, two bits each, the first in the lowest. These number
-// 8, 25 and 43. tests/data/make_codebooks.py makes this file.
+// The codebook of IQ2_XS: 512 entries of eight weights, two bits each, the first in the lowest.
+// These number 8, 25 and 43. tests/data/make_codebooks.py makes this file.
 #ifndef OB_WEIGHTS_CODEBOOK_IQ2_XS_H
 #define OB_WEIGHTS_CODEBOOK_IQ2_XS_H
 

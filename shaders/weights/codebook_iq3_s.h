@@ -1,5 +1,5 @@
-// The codebook of IQ3_S: 512 entries of four weights, three bits each, the first in the lowest. These number
-// 1, 3, 5, 7, 9, 11, 13 and 15. tests/data/make_codebooks.py makes this file.
+// The codebook of IQ3_S: 512 entries of four weights, three bits each, the first in the lowest.
+// These number 1, 3, 5, 7, 9, 11, 13 and 15. tests/data/make_codebooks.py makes this file.
 #ifndef OB_WEIGHTS_CODEBOOK_IQ3_S_H
 #define OB_WEIGHTS_CODEBOOK_IQ3_S_H
 

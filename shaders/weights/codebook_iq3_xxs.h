@@ -1,5 +1,5 @@
-// The codebook of IQ3_XXS: 256 entries of four weights, three bits each, the first in the lowest. These number
-// 4, 12, 20, 28, 36, 44, 52 and 62. tests/data/make_codebooks.py makes this file.
+// The codebook of IQ3_XXS: 256 entries of four weights, three bits each, the first in the lowest.
+// These number 4, 12, 20, 28, 36, 44, 52 and 62. tests/data/make_codebooks.py makes this file.
 #ifndef OB_WEIGHTS_CODEBOOK_IQ3_XXS_H
 #define OB_WEIGHTS_CODEBOOK_IQ3_XXS_H
 

@@ -212,9 +212,7 @@ def test_stored_types_that_no_kernel_reads(tmp_path):
     file.write_bytes(changed)
     found = facts(file)
     assert [kind["type"] for kind in found["tensors"]] == ["Q8_K"]
-    assert any(
-        "'model.embed_tokens.weight' is Q8_K, which is not supported" in text for text in found["unsupported"]
-    )
+    assert any("'model.embed_tokens.weight' is Q8_K, which is not supported" in text for text in found["unsupported"])
     assert any("has no tensor 'model.layers.1.mlp.gate.weight'" in text for text in found["unsupported"])
     with p.open_checkpoint(file) as checkpoint, pytest.raises(CheckpointError, match="Q8_K") as caught:
         load_model(checkpoint)

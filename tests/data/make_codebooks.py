@@ -17,8 +17,8 @@ SHADERS = HERE.parent.parent / "shaders" / "weights"
 # IQ1_M has the codebook of IQ1_S.
 TYPES = ("IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 HEADER = """\
-// The codebook of {users}: {entries} entries of {weights} weights, {bits} bits each, the first in the lowest. These number
-// {magnitudes}. tests/data/make_codebooks.py makes this file.
+// The codebook of {users}: {entries} entries of {weights} weights, {bits} bits each, the first in the lowest.
+// These number {magnitudes}. tests/data/make_codebooks.py makes this file.
 #ifndef OB_WEIGHTS_CODEBOOK_{kind}_H
 #define OB_WEIGHTS_CODEBOOK_{kind}_H
 

@@ -3,7 +3,9 @@
     pip install gguf 'mlx[cpu]' llama-cpp-python
     python tests/data/make_formats.py
 
-llama-cpp-python brings ggml, for the types that the package gguf does not dequantise; LLAMA_CPP_LIB_PATH names its folder.
+llama-cpp-python brings ggml, for the types that the package gguf does not dequantise; LLAMA_CPP_LIB_PATH names its
+folder.
+
 The arrays of GGUF's types are NAME.data (bytes) and NAME.values; MLX's are NAME.words, NAME.scales, NAME.biases and
 NAME.values, NAME as affine_BITS_GROUP, mxfp4, mxfp8 or nvfp4. MLX computes in the type of its scales: they are given
 as float32 here, of so few bits that a product with them is exact, and so stand for float32, float16 and bfloat16 alike.

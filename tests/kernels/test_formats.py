@@ -6,8 +6,8 @@ asked again where it is there.
 
 import numpy as np
 import pytest
-from support import reference as ref
 from data import make_codebooks
+from support import reference as ref
 from support.axes import pairs
 from support.coded_formats import CODEBOOKS, codebook
 from support.kernels import PLAIN_FORMATS, run, stored

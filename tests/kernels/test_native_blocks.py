@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 from support.axes import axis, pairs
-from support.kernels import NATIVE_BLOCKS, DOT, activations, assert_close, matrix, run, stored_activations
+from support.kernels import DOT, NATIVE_BLOCKS, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
 from pipeline.graph.formats import BLOCKS

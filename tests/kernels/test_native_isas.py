@@ -13,7 +13,7 @@ import pytest
 from support import emulation
 from support.axes import axis, each, pairs
 from support.experts import Layer
-from support.kernels import AFFINE_FORMATS, NATIVE_BLOCKS, GROUPS, activations, matrix, run
+from support.kernels import AFFINE_FORMATS, GROUPS, NATIVE_BLOCKS, activations, matrix, run
 from support.paths import ROOT
 
 import pipeline as p

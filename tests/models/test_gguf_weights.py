@@ -123,9 +123,7 @@ def test_a_type_that_no_kernel_reads_is_named(tmp_path):
         with pytest.raises(UnsupportedError) as caught:
             p.load_model(checkpoint)
     message = str(caught.value)
-    assert (
-        "'model.layers.3.self_attn.v_proj.weight' is Q8_K" in message and "Q4_K" in message and "\n" not in message
-    )
+    assert "'model.layers.3.self_attn.v_proj.weight' is Q8_K" in message and "Q4_K" in message and "\n" not in message
 
 
 def test_experts_of_another_shape_are_named(tmp_path):
@@ -134,6 +132,52 @@ def test_experts_of_another_shape_are_named(tmp_path):
             CheckpointError, match=r"model.layers.1.mlp.switch_mlp.up_proj.weight.* has shape \[5, 256, 128\]"
         ):
             p.load_model(checkpoint)
+
+
+def test_experts_that_lie_apart_may_differ_in_format(processor, tmp_path):
+    """A mixture as its first files had it, each expert's matrices in types of their own: mixed, not refused."""
+    rng, tensors, data, floats, plain = np.random.default_rng(11), [], b"", [], b""
+    kinds = ("Q4_K", "IQ3_S", "Q4_K", "NVFP4", "IQ3_S")
+    apart = [
+        (f"blk.0.ffn_{name}.{expert}", (EXPERT_HIDDEN, HIDDEN), kinds[(expert + (name == "down")) % 5])
+        for name in ("gate", "up", "down")
+        for expert in range(EXPERTS)
+    ]
+    whole = [entry for entry in shapes(["Q8_0"]) if "exps" not in entry[0] and "_norm" not in entry[0][5:]]
+    norms = [("output_norm", (HIDDEN,), None)] + [(f"blk.0.{name}_norm", (HIDDEN,), None) for name in ("attn", "ffn")]
+    for name, shape, kind in (*whole, *norms, *apart):
+        if kind is None:
+            values = rng.normal(size=shape).astype(np.float32)
+            raw = values.tobytes()
+        else:
+            blocks = random_blocks(rng, shape, kind, -4)
+            values, raw = decode(blocks, kind), blocks.tobytes()
+        tensors.append((f"{name}.weight", shape[::-1], 0 if kind is None else files.TYPES[kind]))
+        floats.append((f"{name}.weight", shape[::-1], 0))
+        data += raw + bytes(-len(raw) % 32)
+        plain += values.tobytes() + bytes(-values.nbytes % 32)
+    metadata = files.llama(
+        1,
+        **{
+            "llama.embedding_length": HIDDEN,
+            "llama.feed_forward_length": EXPERT_HIDDEN,
+            "llama.expert_count": EXPERTS,
+            "llama.expert_used_count": 3,
+        },
+    )
+    (tmp_path / "mixed.gguf").write_bytes(files.gguf(metadata, tensors, data))
+    (tmp_path / "floats.gguf").write_bytes(files.gguf(metadata, floats, plain))
+    tokens = rng.integers(0, VOCAB, 9).tolist()
+    with p.open_checkpoint(tmp_path / "mixed.gguf") as mixed, p.open_checkpoint(tmp_path / "floats.gguf") as decoded:
+        loaded = p.load_model(mixed, device=processor)
+        found, expected = (
+            model.logits(tokens, 4, "f32") for model in (loaded, p.load_model(decoded, device=processor))
+        )
+        assert mixed.unused == ()
+    if processor.name == "cpu" and processor.threads == 1:
+        assert found.tobytes() == expected.tobytes()
+    else:
+        assert np.abs(found - expected).max() <= ROUNDED * np.abs(expected).max()
 
 
 def test_a_stack_stored_one_by_one_is_put_together(processor):
@@ -145,11 +189,12 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
 
         def __init__(self):
             rng = np.random.default_rng(3)
-            self.data = self.tensors = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
+            self.data = {f"e.{i}.weight": random_blocks(rng, (4, 64), "Q5_1") for i in range(3)}
             self.begins, self.map = {}, mmap.mmap(-1, mmap.PAGESIZE)
             for i, (name, blocks) in enumerate(self.data.items()):
                 self.begins[name] = 1000 * i
                 self.map[1000 * i : 1000 * i + blocks.nbytes] = blocks.tobytes()
+            self.tensors = {name: self.tensor(name) for name in self.data}
 
         def quantization(self, module):
             return None
@@ -167,6 +212,6 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
 
     apart = Apart()
     load = Loader(apart, processor)
-    stack = load.stack([f"e.{i}" for i in range(3)], (4, 64))
+    (stack,) = load.stacks([[f"e.{i}" for i in range(3)]], [(4, 64)])
     assert stack.type == "Q5_1" and load.repacked_bytes == 3 * 4 * 48 and load.mapped_bytes == 0
     np.testing.assert_array_equal(stack.data.read(processor), np.stack(list(apart.data.values())))

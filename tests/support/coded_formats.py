@@ -90,7 +90,9 @@ def _iq2_xxs(b):
 
 def _iq2_xs(b):
     q = _shorts(b, 2, 66)
-    return _product(_half(b, 0) * (_bits(b[:, 66:74], (0, 4), 15) + 0.5) / 4, codebook("iq2_xs")[q & 511], _even(q >> 9))
+    return _product(
+        _half(b, 0) * (_bits(b[:, 66:74], (0, 4), 15) + 0.5) / 4, codebook("iq2_xs")[q & 511], _even(q >> 9)
+    )
 
 
 def _iq2_s(b):
