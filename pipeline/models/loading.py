@@ -269,6 +269,12 @@ class Loader:
                 f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
                 f"supported: {', '.join(dtypes)}"
             )
+        scale = f"{name.removesuffix('.weight')}.scale"
+        if info.dtype in BLOCKS and self.has(scale):
+            raise UnsupportedError(
+                f"{info.file}: tensor {name!r} ({info.dtype}) has a scale of its own, {scale!r}, which is not "
+                "supported; convert the model to a type without one"
+            )
         return info
 
     def _storage(self, infos: Sequence[TensorInfo], shape: Shape) -> Storage:
