@@ -37,8 +37,12 @@ GROUPS = (32, 64, 128)
 FLOAT_FORMATS = (*((mode, group) for mode, (_, group) in FLOAT_MODES.items()), ("fp8", 128))
 BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
 # Those that native kernels read; the others are decoded by one function for all, and multiplied by one code.
-NATIVE_BLOCKS = tuple(block for block in BLOCK_FORMATS if block[0] not in {f"gguf_{kind.lower()}" for kind in HALVES})
-DAILY_BLOCKS = (*NATIVE_BLOCKS, ("gguf_iq3_s", 256), ("gguf_q1_0", 128), ("gguf_nvfp4", 64))
+NATIVE_BLOCKS = tuple(
+    block
+    for block in BLOCK_FORMATS
+    if block[0] in ("gguf_iq3_s", "gguf_iq2_s") or block[0] not in {f"gguf_{kind.lower()}" for kind in HALVES}
+)
+DAILY_BLOCKS = (*NATIVE_BLOCKS, ("gguf_iq1_m", 256), ("gguf_q1_0", 128), ("gguf_nvfp4", 64))
 # Formats of one group size each, or where no combination with groups is special.
 OTHER_FORMATS = tuple(
     (f"q{bits}_{scales}", group) for bits in (2, 3, 5, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64))
