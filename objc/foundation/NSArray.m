@@ -70,7 +70,8 @@ static NSUInteger countOf(id first, va_list more) {
         _objects = obf_zeroed(count, sizeof *_objects);
         for (; _count < count; _count++) {
             if (objects[_count] == nil)
-                [NSException raise:NSInvalidArgumentException format:@"object %lu of an array is nil", (unsigned long)_count];
+                [NSException raise:NSInvalidArgumentException
+                            format:@"object %lu of an array is nil", (unsigned long)_count];
             _objects[_count] = [objects[_count] retain];
         }
     } @catch (NSException *exception) {
@@ -159,7 +160,7 @@ static NSUInteger countOf(id first, va_list more) {
 }
 
 static NSInteger bySelector(id a, id b, void *selector) {
-    NSInteger (*method)(id, SEL, id) = (NSInteger(*)(id, SEL, id))(void *)objc_msg_lookup(a, *(SEL *)selector);
+    NSInteger (*method)(id, SEL, id) = (NSInteger (*)(id, SEL, id))(void *)objc_msg_lookup(a, *(SEL *)selector);
     return method(a, *(SEL *)selector, b);
 }
 

@@ -11,11 +11,32 @@ typedef struct obf_page {
 
 static __thread NSAutoreleasePool *innermost;
 
+// The first pools of a thread need no memory: what is given back where memory has ended needs one, too.
+enum { SPARE = 4 };
+static __thread struct {
+    uintptr_t references[2];  // as before any object
+    struct {
+        Class isa;
+        void *fields[2];
+    } pool;
+} spare[SPARE];
+
 @implementation NSAutoreleasePool
 
 + (void)initialize {
+    if (self != [NSAutoreleasePool class]) return;
+    if (class_getInstanceSize(self) != sizeof spare->pool) abort();  // somebody gave it another field
     // Its first message prepares a class, which takes memory: now, not when there is none.
-    if (self == [NSAutoreleasePool class]) (void)[NSClassFromString(@"OBFNoMemory") class];
+    (void)[NSClassFromString(@"OBFNoMemory") class];
+}
+
++ (id)alloc {
+    for (int i = 0; i < SPARE; i++) {
+        if (spare[i].pool.isa != Nil) continue;
+        spare[i].pool.isa = self;
+        return (id)&spare[i].pool;
+    }
+    return [super alloc];
 }
 
 + (void)addObject:(id)object {
@@ -27,13 +48,14 @@ static __thread NSAutoreleasePool *innermost;
     }
     page *last = pool->_last;
     if (last == NULL || last->count == sizeof last->objects / sizeof *last->objects) {
-        page *added = malloc(sizeof *added);
-        if (added == NULL) {
+        page *added = NULL;
+        @try {
+            added = obf_zeroed(1, sizeof *added);
+        } @catch (NSException *exception) {
             [object release];
-            obf_raise_no_memory();
+            @throw;
         }
         added->before = last;
-        added->count = 0;
         pool->_last = last = added;
     }
     last->objects[last->count++] = object;
@@ -67,6 +89,11 @@ static __thread NSAutoreleasePool *innermost;
         }
     }
     innermost = _outer;
+    for (int i = 0; i < SPARE; i++) {
+        if ((void *)self != (void *)&spare[i].pool) continue;
+        memset(&spare[i], 0, sizeof spare[i]);
+        return;
+    }
     [super dealloc];
 }
 

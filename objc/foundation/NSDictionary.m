@@ -37,7 +37,8 @@ static NSUInteger slotsFor(NSUInteger room) { return 2 * room; }
 }
 
 - (void)set:(id)object forKey:(id)key {
-    if (object == nil || key == nil) [NSException raise:NSInvalidArgumentException format:@"nil is put into a dictionary"];
+    if (object == nil || key == nil)
+        [NSException raise:NSInvalidArgumentException format:@"nil is put into a dictionary"];
     [self makeRoom];
     uint32_t *slot = [self slotOf:key];
     if (*slot != 0) {

@@ -182,7 +182,7 @@ static void reportUncaught(id thrown) {
 }
 
 - (id)performSelector:(SEL)selector withObject:(id)object {
-    id (*method)(id, SEL, id) = (id(*)(id, SEL, id))objc_msg_lookup(self, selector);
+    id (*method)(id, SEL, id) = (id (*)(id, SEL, id))objc_msg_lookup(self, selector);
     return method(self, selector, object);
 }
 
@@ -200,6 +200,4 @@ NSString *NSStringFromClass(Class class) {
     return class == Nil ? nil : [NSString stringWithUTF8String:class_getName(class)];
 }
 
-Class NSClassFromString(NSString *name) {
-    return name == nil ? Nil : objc_lookUpClass([name UTF8String]);
-}
+Class NSClassFromString(NSString *name) { return name == nil ? Nil : objc_lookUpClass([name UTF8String]); }

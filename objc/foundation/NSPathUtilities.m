@@ -36,7 +36,8 @@ static size_t dotOf(const char *path, size_t size) {
 - (NSString *)stringByAppendingPathComponent:(NSString *)name {
     size_t size = trimmed(_bytes, _size), first = 0;
     while (name->_bytes[first] == '/') first++;
-    NSString *added = [NSString stringWithText:name->_bytes + first size:trimmed(name->_bytes + first, name->_size - first)];
+    NSString *added = [NSString stringWithText:name->_bytes + first
+                                          size:trimmed(name->_bytes + first, name->_size - first)];
     if (size == 0) return first == 0 ? added : [@"/" stringByAppendingString:added];
     NSString *folder = [NSString stringWithText:_bytes size:size];
     return [NSString stringWithFormat:_bytes[size - 1] == '/' ? @"%@%@" : @"%@/%@", folder, added];

@@ -81,7 +81,8 @@
     NSData *data = [NSData dataWithContentsOfFile:path];
     NSString *made = data == nil ? nil : [[[self alloc] initWithData:data encoding:encoding] autorelease];
     if (made == nil && error != NULL) {
-        NSString *text = [NSString stringWithFormat:@"%@: %s", path, data == nil ? strerror(errno) : "not this encoding"];
+        NSString *text =
+            [NSString stringWithFormat:@"%@: %s", path, data == nil ? strerror(errno) : "not this encoding"];
         *error = [NSError errorWithDomain:NSPOSIXErrorDomain
                                      code:data == nil ? errno : EILSEQ
                                  userInfo:[NSDictionary dictionaryWithObject:text forKey:NSLocalizedDescriptionKey]];
@@ -117,9 +118,9 @@
         }
         return [self initWithText:&text];
     }
-    BOOL fits = obf_is_utf8(bytes, length) &&
-                (encoding == NSUTF8StringEncoding ||
-                 (encoding == NSASCIIStringEncoding && obf_units(bytes, length) == length));
+    BOOL fits =
+        obf_is_utf8(bytes, length) &&
+        (encoding == NSUTF8StringEncoding || (encoding == NSASCIIStringEncoding && obf_units(bytes, length) == length));
     if (fits) return [self initWithText:bytes size:length];
     [self release];
     return nil;
@@ -243,9 +244,9 @@
     size_t first = obf_place(_bytes, _size, range.location);
     size_t end = first > _size ? first : first + obf_place(_bytes + first, _size - first, range.length);
     if (end > _size)
-        [NSException raise:NSRangeException
-                    format:@"units %lu to %lu of '%@'", (unsigned long)range.location, (unsigned long)NSMaxRange(range),
-                           self];
+        [NSException
+             raise:NSRangeException
+            format:@"units %lu to %lu of '%@'", (unsigned long)range.location, (unsigned long)NSMaxRange(range), self];
     return [NSString stringWithText:_bytes + first size:end - first];
 }
 
@@ -267,7 +268,8 @@
 }
 
 - (NSString *)stringByAppendingString:(NSString *)other {
-    if (other == nil) [NSException raise:NSInvalidArgumentException format:@"stringByAppendingString: nothing is appended"];
+    if (other == nil)
+        [NSException raise:NSInvalidArgumentException format:@"stringByAppendingString: nothing is appended"];
     return [NSString stringWithFormat:@"%@%@", self, other];
 }
 
@@ -293,8 +295,8 @@
 - (NSArray *)componentsSeparatedByString:(NSString *)separator {
     NSMutableArray *parts = [NSMutableArray array];
     const char *at = _bytes, *end = _bytes + _size;
-    for (const char *found; separator->_size > 0 && (found = memmem(at, (size_t)(end - at), separator->_bytes,
-                                                                    separator->_size)) != NULL;
+    for (const char *found;
+         separator->_size > 0 && (found = memmem(at, (size_t)(end - at), separator->_bytes, separator->_size)) != NULL;
          at = found + separator->_size)
         [parts addObject:[NSString stringWithText:at size:(size_t)(found - at)]];
     [parts addObject:[NSString stringWithText:at size:(size_t)(end - at)]];

@@ -112,16 +112,14 @@ static void appendWith(obf_text *text, const char *conversion, ...) {
     if (count >= 0 && (size_t)count < sizeof small) {
         obf_append(text, small, (size_t)count);
     } else if (count >= 0) {
-        char *large = malloc((size_t)count + 1);
-        if (large != NULL) vsnprintf(large, (size_t)count + 1, conversion, again);
+        char *large = NULL;
         @try {
-            if (large == NULL) obf_raise_no_memory();
+            large = obf_zeroed((size_t)count + 1, 1);
+            vsnprintf(large, (size_t)count + 1, conversion, again);
             obf_append(text, large, (size_t)count);
         } @finally {
             free(large);
-            va_end(again);
         }
-        return;
     }
     va_end(again);
 }
@@ -155,31 +153,53 @@ void obf_append_format(obf_text *text, const char *format, va_list arguments) {
         spec[used] = kind;
         spec[used + 1] = '\0';
         switch (kind) {
-            case '%': obf_append(text, "%", 1); break;
-            case '@': {
-                id object = va_arg(arguments, id);
-                const char *said = object == nil ? "(null)" : [[object description] UTF8String];
-                spec[used] = 's';
-                appendWith(text, spec, said);
-                break;
-            }
-            case 'C': obf_append_unit(text, (unichar)va_arg(arguments, int)); break;
-            case 'c': appendWith(text, spec, va_arg(arguments, int)); break;
-            case 's': appendWith(text, spec, va_arg(arguments, const char *)); break;
-            case 'p': appendWith(text, spec, va_arg(arguments, void *)); break;
-            case 'e': case 'E': case 'f': case 'F': case 'g': case 'G': case 'a': case 'A':
-                appendWith(text, spec, va_arg(arguments, double));
-                break;
-            case 'd': case 'i': case 'u': case 'x': case 'X': case 'o':
-                if (size == LONG) appendWith(text, spec, va_arg(arguments, long));
-                else if (size == LONGER) appendWith(text, spec, va_arg(arguments, long long));
-                else if (size == OF_SIZE) appendWith(text, spec, va_arg(arguments, size_t));
-                else if (size == OF_PLACE) appendWith(text, spec, va_arg(arguments, ptrdiff_t));
-                else appendWith(text, spec, va_arg(arguments, int));
-                break;
-            default:
-                [NSException raise:NSInvalidArgumentException format:@"a format has a conversion that is not known: %s",
-                                   format];
+        case '%':
+            obf_append(text, "%", 1);
+            break;
+        case '@': {
+            id object = va_arg(arguments, id);
+            const char *said = object == nil ? "(null)" : [[object description] UTF8String];
+            spec[used] = 's';
+            appendWith(text, spec, said);
+            break;
+        }
+        case 'C':
+            obf_append_unit(text, (unichar)va_arg(arguments, int));
+            break;
+        case 'c':
+            appendWith(text, spec, va_arg(arguments, int));
+            break;
+        case 's':
+            appendWith(text, spec, va_arg(arguments, const char *));
+            break;
+        case 'p':
+            appendWith(text, spec, va_arg(arguments, void *));
+            break;
+        case 'e':
+        case 'E':
+        case 'f':
+        case 'F':
+        case 'g':
+        case 'G':
+        case 'a':
+        case 'A':
+            appendWith(text, spec, va_arg(arguments, double));
+            break;
+        case 'd':
+        case 'i':
+        case 'u':
+        case 'x':
+        case 'X':
+        case 'o':
+            if (size == LONG) appendWith(text, spec, va_arg(arguments, long));
+            else if (size == LONGER) appendWith(text, spec, va_arg(arguments, long long));
+            else if (size == OF_SIZE) appendWith(text, spec, va_arg(arguments, size_t));
+            else if (size == OF_PLACE) appendWith(text, spec, va_arg(arguments, ptrdiff_t));
+            else appendWith(text, spec, va_arg(arguments, int));
+            break;
+        default:
+            [NSException raise:NSInvalidArgumentException
+                        format:@"a format has a conversion that is not known: %s", format];
         }
     }
 }

@@ -12,9 +12,7 @@ typedef struct {
 
 // What `for (x in collection)` asks.
 @protocol NSFastEnumeration
-- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState *)state
-                                  objects:(id[])buffer
-                                    count:(NSUInteger)count;
+- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState *)state objects:(id[])buffer count:(NSUInteger)count;
 @end
 
 #endif

@@ -14,7 +14,7 @@
 
 typedef intptr_t NSInteger;
 typedef uintptr_t NSUInteger;
-typedef double NSTimeInterval;  // seconds
+typedef double NSTimeInterval;    // seconds
 typedef struct objc_zone NSZone;  // there is one zone: methods take it for Apple's sake
 
 #define NSIntegerMax LONG_MAX
@@ -30,7 +30,7 @@ enum { NSNotFound = NSIntegerMax };
 #define NS_FORMAT_FUNCTION(format, first)  // GCC knows no formats of objects
 #define NS_REQUIRES_NIL_TERMINATION __attribute__((sentinel))
 
-typedef NS_ENUM(NSInteger, NSComparisonResult){NSOrderedAscending = -1, NSOrderedSame, NSOrderedDescending};
+typedef NS_ENUM(NSInteger, NSComparisonResult) { NSOrderedAscending = -1, NSOrderedSame, NSOrderedDescending };
 
 @class NSString;
 

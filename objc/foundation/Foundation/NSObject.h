@@ -33,7 +33,8 @@
 @end
 
 // The root of every class. References are counted with atomic operations: any thread may release the last one.
-__attribute__((objc_root_class)) @interface NSObject <NSObject> {
+__attribute__((objc_root_class))
+@interface NSObject<NSObject> {
     Class isa;
 }
 

@@ -7,8 +7,12 @@
 @class NSArray, NSCharacterSet, NSData, NSError;
 
 typedef uint16_t unichar;
-typedef NS_ENUM(NSUInteger, NSStringEncoding){NSASCIIStringEncoding = 1, NSUTF8StringEncoding = 4, NSISOLatin1StringEncoding = 5};
-typedef NS_OPTIONS(NSUInteger, NSStringCompareOptions){NSBackwardsSearch = 4};
+typedef NS_ENUM(NSUInteger, NSStringEncoding) {
+    NSASCIIStringEncoding = 1,
+    NSUTF8StringEncoding = 4,
+    NSISOLatin1StringEncoding = 5
+};
+typedef NS_OPTIONS(NSUInteger, NSStringCompareOptions) { NSBackwardsSearch = 4 };
 
 // Text that does not change. It is kept as UTF-8; lengths, places and ranges count units of UTF-16, as Apple's do.
 // Letter case is that of ASCII only, and texts compare by their code points: names and paths need no more.
