@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-
 // A recording that goes on after it waited for an event counts as another one: the host may have written meanwhile.
 static void begin(void *context, obm_recording *recording) {
     checker_context *checker = context;
