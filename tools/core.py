@@ -1,4 +1,5 @@
-"""Builds the extension pipeline._core: Cython's C over the Objective-C core, and on Linux the Metal stand-in."""
+"""Builds the extension pipeline._core: Cython's C over the Objective-C core and the Metal stand-in, which on macOS stands
+beside Apple's Metal."""
 
 from __future__ import annotations
 
@@ -14,13 +15,17 @@ import toolchain
 
 LIMITED_API = "0x030B0000"  # Py_LIMITED_API: Python 3.11
 NAME = "_core.abi3.so"
-STAND_IN = "metal"  # the folder of objc/ that takes the place of Apple's Metal
+# Below objc/, by system: what Apple's Metal has itself, or what there is no hardware for; and how names end that are for
+# other systems.
+LEFT_OUT = {"darwin": (("metal/api", "metal/cuda"), "Linux"), "linux": ((), "Darwin")}
 INCLUDES = ["-Iobjc", "-Ishaders"]
 
 
-def objc_sources() -> list[Path]:
-    found = [path for ending in ("*.m", "*.c") for path in Path("objc").rglob(ending)]
-    return sorted(path for path in found if sys.platform != "darwin" or path.parts[1] != STAND_IN)
+def objc_sources(platform: str = sys.platform, root: Path = Path("objc")) -> list[Path]:
+    """What is compiled for a system, "darwin" or "linux"."""
+    folders, ending = LEFT_OUT[platform]
+    found = [path for kind in ("*.m", "*.c") for path in root.rglob(kind) if not path.stem.endswith(ending)]
+    return sorted(path for path in found if path.parent.relative_to(root).as_posix() not in folders)
 
 
 def count() -> int:

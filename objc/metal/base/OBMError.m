@@ -1,7 +1,6 @@
 #import "OBMError.h"
 
-#import "metal/api/MTLCommandBuffer.h"
-#import "metal/api/MTLLibrary.h"
+#import "OBMMetal.h"
 
 NSString *const OBMValidationException = @"MTLValidationException";
 NSErrorDomain const MTLCommandBufferErrorDomain = @"MTLCommandBufferErrorDomain";

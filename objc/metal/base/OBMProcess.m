@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #import "OBMProcess.h"
 
 #import <errno.h>
@@ -7,6 +6,8 @@
 #import <stdlib.h>
 #import <sys/wait.h>
 #import <unistd.h>
+
+#import "OBMHost.h"
 
 extern char **environ;
 
@@ -64,7 +65,7 @@ static int spawn(NSArray *words, int output, pid_t *child) {
 int OBMRunProgram(NSArray *words, NSString **text) {
     int ends[2];
     *text = @"";
-    if ([words count] == 0 || pipe2(ends, O_CLOEXEC) != 0) return -1;
+    if ([words count] == 0 || !obm_host_pipe(ends)) return -1;
     pid_t child;
     int problem = spawn(words, ends[1], &child);
     close(ends[1]);
