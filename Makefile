@@ -28,4 +28,4 @@ wheel: build
 	@$(PYTHON_IN_VENV) -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
 clean:
-	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/_core*.so
+	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/onebuf-host.metallib pipeline/_core*.so

@@ -69,7 +69,7 @@ class BuildExt(build_ext):
 
     def _fill(self, target: Path) -> None:
         with builder.only_build():
-            core = builder.build(builder.parts_of("wheel"), target / builder.LIBRARY, with_core=True)
+            core = builder.build(builder.parts_of("wheel"), target / builder.bundle_name(), with_core=True)
         objects.install(core, target / core.name)
         self._install_sources(target)
 

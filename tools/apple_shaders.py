@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def available() -> bool:
 
     Xcode 26 has a `metal` that only says how to download the compiler, so that finding it is not enough.
     """
-    return subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode == 0
+    return shutil.which("xcrun") is not None and not subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode
 
 
 def build(shop: objects.Workshop, sources: list[Path], out: Path, pool: objects.Pool) -> None:

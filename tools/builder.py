@@ -41,9 +41,11 @@ import toolchain  # noqa: E402
 
 from pipeline import metalc  # noqa: E402
 from pipeline.metalc import toolchain as shaders  # noqa: E402
+from pipeline.metalc.target import target  # noqa: E402
 
 NATIVE = Path("build/native")
 LIBRARY = "onebuf.metallib"
+HOST_LIBRARY = "onebuf-host.metallib"  # that of cpu and checker on a Mac, where Apple's has the other name
 GOALS = ("run", "test", "wheel")
 CORE_RANK = 1  # its many short jobs come after the long ones of shaders, whose rank is 0
 
@@ -78,13 +80,11 @@ def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
 
 def parts_of(goal: str) -> Parts:
     """What a goal compiles: the fewest parts for a run, all for a wheel, which goes to other machines."""
-    if sys.platform == "darwin":
-        return Parts((), ())
     named = tuple(os.environ.get("OB_ISAS", "").replace(",", " ").split())
     if named == ("none",):  # for who checks shaders of their own and runs no model
         return Parts((), ())
     if goal == "wheel":
-        chosen = named or (*shaders.default_isas(), shaders.CUDA)
+        chosen = named or (*shaders.default_isas(), *(() if target().is_mac else (shaders.CUDA,)))
         return Parts(chosen, native_kernels.isas_for(chosen))
     runnable = native_kernels.runnable_isas()
     if named:
@@ -92,6 +92,11 @@ def parts_of(goal: str) -> Parts:
     if goal == "test":
         return Parts((*shaders.runnable_isas(), shaders.CHECKER), runnable)
     return Parts(shaders.runnable_isas()[-1:], runnable[-1:])
+
+
+def bundle_name() -> str:
+    """What the folder of compiled shaders is called."""
+    return HOST_LIBRARY if target().is_mac else LIBRARY
 
 
 def part_with(isa: str) -> Parts:
@@ -163,8 +168,9 @@ def _build(parts: Parts, out: Path, with_core: bool, python: str, prepare: Seque
         jobs.append(
             partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done, **ahead)
         )
-    if sys.platform == "darwin":
-        jobs.append(partial(apple_shaders.build, objects.Workshop(ROOT, NATIVE, "metal", shown.say), files, out, pool))
+    if target().is_mac:
+        shop = objects.Workshop(ROOT, NATIVE, "metal", shown.say)
+        jobs.append(partial(apple_shaders.build, shop, files, out.with_name(LIBRARY), pool))
     if with_core:
         compilation = core.Core(ROOT, NATIVE, pool, CORE_RANK, shown.done, shown.say)
         jobs.append(partial(_build_core, compilation, python, prepare, shown))
@@ -218,7 +224,7 @@ def build_tree(goal: str, python: str = sys.executable, prepare: Sequence[str] =
     """Makes this source tree ready for a goal; for a wheel, compiles only. What the goal does not need leaves the tree,
     because it may be out of date, or with `keep` is brought up to date too."""
     with only_build():
-        out = (NATIVE if goal == "wheel" else Path("pipeline")) / LIBRARY
+        out = (NATIVE if goal == "wheel" else Path("pipeline")) / bundle_name()
         parts = parts_of(goal) | parts_there(out) if keep and out.is_dir() else parts_of(goal)
         built = build(parts, out, with_core=True, python=python, prepare=prepare)
         if goal != "wheel":
@@ -227,7 +233,7 @@ def build_tree(goal: str, python: str = sys.executable, prepare: Sequence[str] =
 
 def add_part(isa: str) -> None:
     """Adds to the source tree's bundle what a device of instruction set `isa` needs, unless it is there."""
-    library = Path("pipeline") / LIBRARY
+    library = Path("pipeline") / bundle_name()
     with only_build():
         there = parts_there(library)
         wanted = there | part_with(isa)

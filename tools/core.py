@@ -4,7 +4,6 @@ beside Apple's Metal."""
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,17 +12,19 @@ from pathlib import Path
 import objects
 import toolchain
 
+from pipeline.metalc.target import target
+
 LIMITED_API = "0x030B0000"  # Py_LIMITED_API: Python 3.11
 NAME = "_core.abi3.so"
 # Below objc/, by system: what Apple's Metal has itself, or what there is no hardware for; and how names end that are for
 # other systems.
-LEFT_OUT = {"darwin": (("metal/api", "metal/cuda"), "Linux"), "linux": ((), "Darwin")}
+LEFT_OUT = {"darwin": (("metal/api", "metal/cuda", "foundation"), "Linux"), "linux": ((), "Darwin")}
 INCLUDES = ["-Iobjc", "-Ishaders"]
 
 
-def objc_sources(platform: str = sys.platform, root: Path = Path("objc")) -> list[Path]:
-    """What is compiled for a system, "darwin" or "linux"."""
-    folders, ending = LEFT_OUT[platform]
+def objc_sources(system: str = "", root: Path = Path("objc")) -> list[Path]:
+    """What is compiled for a system, by default the one that is built for."""
+    folders, ending = LEFT_OUT.get(system or target().system, LEFT_OUT["linux"])
     found = [path for kind in ("*.m", "*.c") for path in root.rglob(kind) if not path.stem.endswith(ending)]
     return sorted(path for path in found if path.parent.relative_to(root).as_posix() not in folders)
 

@@ -5,7 +5,6 @@ Environment: CXX names the C++ compiler (default: g++, then clang++, then c++).
 
 import functools
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ..host import CHECKER, CUDA, GENERIC, SHADER_SETS
 from .errors import CompileError
+from .target import target
 
 __all__ = [
     "CHECKER",
@@ -135,9 +135,16 @@ def isa_flags(isa: str) -> tuple[str, ...]:
     return (*ISA_FLAGS[isa], *_IN_ORDER) if in_order else ISA_FLAGS[isa]
 
 
+def link_flags(isa: str) -> tuple[str, ...]:
+    """The C++ compiler's flags where it links the objects of an instruction set."""
+    if isa != CHECKER:
+        return isa_flags(isa)
+    return () if target().is_mac else ("-Wl,--compress-debug-sections=zlib",)  # on a Mac they stay in the objects
+
+
 def processor_isas() -> tuple[str, ...]:
     """The instruction sets of this kind of machine, the one that all of them have first."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if target().is_x86:
         return tuple(name for name in SHADER_SETS if name != GENERIC)
     return (GENERIC,)
 

@@ -3,8 +3,6 @@
 #import "OBMMetal.h"
 
 NSString *const OBMValidationException = @"MTLValidationException";
-NSErrorDomain const MTLCommandBufferErrorDomain = @"MTLCommandBufferErrorDomain";
-NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
 
 void OBMRaise(NSString *format, ...) {
     va_list arguments;

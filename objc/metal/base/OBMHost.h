@@ -21,6 +21,9 @@ void obm_host_free_alive(uint32_t *alive);
 // A pipe whose ends are closed where another program starts.
 bool obm_host_pipe(int ends[2]);
 
+// The environment that a program which is started gets.
+char **obm_host_environment(void);
+
 // Wishes for larger pages in memory that was mapped and is not used yet.
 void obm_host_want_large_pages(void *memory, size_t length);
 

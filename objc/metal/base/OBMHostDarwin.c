@@ -3,6 +3,9 @@
 #if !defined(__APPLE__)
 #define _GNU_SOURCE
 #endif
+#if defined(__APPLE__)
+#include <crt_externs.h>
+#endif
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -99,6 +102,12 @@ bool obm_host_pipe(int ends[2]) {
     close(ends[1]);
     return false;
 }
+
+#if defined(__APPLE__)
+char **obm_host_environment(void) { return *_NSGetEnviron(); }  // a bundle does not see `environ`
+#else
+char **obm_host_environment(void) { return environ; }
+#endif
 
 // The system chooses by itself.
 void obm_host_want_large_pages(void *memory, size_t length) { (void)memory, (void)length; }

@@ -37,6 +37,8 @@ void obm_host_free_alive(uint32_t *alive) { munmap(alive, page_size()); }
 
 bool obm_host_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) == 0; }
 
+char **obm_host_environment(void) { return environ; }
+
 void obm_host_want_large_pages(void *memory, size_t length) { madvise(memory, length, MADV_HUGEPAGE); }
 
 int obm_host_memory_file(size_t length) {

@@ -9,8 +9,6 @@
 
 #import "OBMHost.h"
 
-extern char **environ;
-
 NSArray *OBMWordsOf(NSString *command) {
     NSMutableArray *words = [NSMutableArray array];
     NSMutableString *word = nil;  // nil between words
@@ -56,7 +54,7 @@ static int spawn(NSArray *words, int output, pid_t *child) {
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-    int problem = posix_spawnp(child, arguments[0], &actions, NULL, arguments, environ);
+    int problem = posix_spawnp(child, arguments[0], &actions, NULL, arguments, obm_host_environment());
     posix_spawn_file_actions_destroy(&actions);
     free(arguments);
     return problem;
