@@ -17,7 +17,9 @@ def available() -> bool:
 
     Xcode 26 has a `metal` that only says how to download the compiler, so that finding it is not enough.
     """
-    return shutil.which("xcrun") is not None and not subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode
+    if shutil.which(XCRUN[0]) is None:
+        return False
+    return subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode == 0
 
 
 def build(shop: objects.Workshop, sources: list[Path], out: Path, pool: objects.Pool) -> None:

@@ -1,5 +1,5 @@
-"""Builds the extension pipeline._core: Cython's C over the Objective-C core and the Metal stand-in, which on macOS stands
-beside Apple's Metal."""
+"""Builds the extension pipeline._core: Cython's C over the Objective-C core and the Metal stand-in, which on macOS
+stands beside Apple's Metal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import cross_mac
 import objects
 import toolchain
 
-from pipeline.metalc.target import target
+from pipeline.metalc.target import Target, target
 
 LIMITED_API = "0x030B0000"  # Py_LIMITED_API: Python 3.11
 NAME = "_core.abi3.so"
-# Below objc/, by system: what Apple's Metal has itself, or what there is no hardware for; and how names end that are for
-# other systems.
+# Below objc/, by system: the folders that are left out, because Apple has its own or there is no hardware; and how the
+# names of files end that are for other systems.
 LEFT_OUT = {"darwin": (("metal/api", "metal/cuda", "foundation"), "Linux"), "linux": ((), "Darwin")}
 INCLUDES = ["-Iobjc", "-Ishaders"]
 
@@ -66,7 +67,9 @@ class Core:
     def link(self, compiled: list[Path]) -> Path:
         out = self.folder / NAME
         command = [*self._tools.compiler, *self._tools.link_flags, *map(str, compiled), "-o", str(out)]
-        self._shop(self._tools.identity).make(out, command + self._tools.libraries, compiled)
+        crossing = target() != Target.here()
+        inputs = [*compiled, *(cross_mac.link_inputs() if crossing else ())]
+        self._shop(self._tools.identity).make(out, command + self._tools.libraries, inputs)
         return out
 
     def _shop(self, identity: str) -> objects.Workshop:

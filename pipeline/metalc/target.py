@@ -1,10 +1,12 @@
 """The system and the processor that is compiled for: this machine's, unless a wheel is made for another."""
 
+from __future__ import annotations
+
 import platform
 import sys
 from dataclasses import dataclass
 
-__all__ = ["DARWIN", "HERE", "Target", "choose", "target"]
+__all__ = ["DARWIN", "Target", "choose", "target"]
 
 DARWIN = "darwin"
 
@@ -16,6 +18,10 @@ class Target:
     system: str
     machine: str
 
+    @classmethod
+    def here(cls) -> Target:
+        return cls(sys.platform, platform.machine().lower())
+
     @property
     def is_mac(self) -> bool:
         return self.system == DARWIN
@@ -25,16 +31,15 @@ class Target:
         return self.machine in ("x86_64", "amd64")
 
 
-HERE: Target | None = None
-_chosen = HERE
+_chosen: Target | None = None
 
 
 def target() -> Target:
     """What is compiled for now."""
-    return _chosen or Target(sys.platform, platform.machine().lower())
+    return _chosen or Target.here()
 
 
 def choose(other: Target | None) -> None:
-    """From now on this process compiles for another machine; HERE: for its own again."""
+    """From now on this process compiles for another machine; None: for its own again."""
     global _chosen
     _chosen = other

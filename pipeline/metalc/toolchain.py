@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from ..host import CHECKER, CUDA, GENERIC, SHADER_SETS
@@ -197,7 +198,9 @@ def compiler() -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _version(command: tuple[str, ...]) -> str:
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:  # Zig leaves a file behind
+        where = folder if os.path.isabs(command[0]) else None
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=where)
     if result.returncode:
         raise CompileError(f"metalc: {' '.join(command)} --version failed; is CXX a C++ compiler?\n{result.stderr}")
     return result.stdout.splitlines()[0]

@@ -21,6 +21,7 @@ class MachO:
     signed: bool = False
     undefined: dict[str, str] = field(default_factory=dict)  # symbol: the library that has it
     exported: set[str] = field(default_factory=set)
+    defined: set[str] = field(default_factory=set)  # these, and what only the file it is linked into sees
 
     @property
     def names(self) -> list[str]:
@@ -28,9 +29,9 @@ class MachO:
         return [library.rpartition("/")[2] for library in self.libraries]
 
 
-def read(path: Path) -> MachO:
+def read(path: Path | str) -> MachO:
     """Raises ValueError for another kind of file."""
-    data = path.read_bytes()
+    data = Path(path).read_bytes()
     magic, processor, _, kind, count, _, _, _ = struct.unpack_from("<8I", data)
     if magic != MAGIC:
         raise ValueError(f"{path}: no 64-bit Mach-O file")
@@ -65,5 +66,7 @@ def _read_symbols(found: MachO, data: bytes, offset: int, count: int, text: int,
             ordinal = description >> 8
             known = 0 < ordinal <= len(found.libraries)
             found.undefined[name] = found.libraries[ordinal - 1] if known else ANY_IMAGE
-        elif kind & _TYPE != _UNDEFINED and not kind & _PRIVATE:
-            found.exported.add(name)
+        elif kind & _TYPE != _UNDEFINED:
+            found.defined.add(name)
+            if not kind & _PRIVATE:
+                found.exported.add(name)

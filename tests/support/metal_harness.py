@@ -45,7 +45,7 @@ PROGRAMS = dict.fromkeys(
 ) | {"costs": ("cpu",), "checker": ("checker",)}
 # The thread sanitizer takes a second to start: it gets what several threads work at.
 CONCURRENT = ("order", "dispatch", "buffers", "commands", "indirect", "events", "fork")
-# What macOS does in place of futexes, files of memory and pages that fork clears runs here, too, in programs NAME-darwin.
+# What macOS does in place of futexes, files of memory and pages that fork clears runs here, too, in NAME-darwin.
 ON_DARWIN = {"order": "cpu", "events": "cpu", "fork": "cpu", "buffers": "checker", "checker": "checker"}
 KERNELS = 13  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
