@@ -28,4 +28,4 @@ wheel:
 	@$(PYTHON_IN_VENV) tools/make_wheel.py dist
 
 clean:
-	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/_core*.so
+	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/onebuf-host.metallib pipeline/_core*.so
