@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import BuildError, DTypeError, ShapeError, UsageError
-from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, FP8_BITS, FP8_BLOCK, GROUP_SIZES, either
+from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, GROUP_SIZES, PLAIN_MODES, either
 from .kernel_names import affine_format, block_format
 from .tensors import Shape, Storage, Tensor, as_storage
 
@@ -53,8 +53,8 @@ class Quantized:
     weight: packed words u32 [..., outputs, inputs · bits / 32]; scales, biases [..., outputs, inputs / group_size].
     affine: w = q · scale + bias for each group, scales and biases in f32, f16 or bf16. Where biases are None, weights
     are small floats with scales u8. mxfp4: 4 bits (E2M1), groups of 32, scales the exponents of powers of two (E8M0).
-    mxfp8: the same of 8 bits (E4M3). nvfp4: 4 bits (E2M1), groups of 16, scales E4M3. fp8, which is not MLX's: 8 bits
-    (E4M3), groups of 128, scales f32.
+    mxfp8: the same of 8 bits (E4M3). nvfp4: 4 bits (E2M1), groups of 16, scales E4M3. With scales in f32, which are not
+    MLX's, fp8: 8 bits (E4M3), groups of 16, 32, 64 or 128; fp4: 4 bits (E2M1), groups of 16.
     """
 
     weight: Storage | ArrayLike
@@ -154,16 +154,20 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
 
 def _float_weight(value: Quantized, name: str) -> Weight:
     words, scales = as_storage(value.weight), as_storage(value.scales)
-    modes = {**FLOAT_MODES, "fp8": (FP8_BITS, FP8_BLOCK)}
-    mode = next((mode for mode, sizes in modes.items() if sizes == (value.bits, value.group_size)), None)
-    if mode is None:
-        known = (f"{bits} bits in groups of {size} ({mode})" for mode, (bits, size) in modes.items())
+    modes: dict[str, tuple[int, tuple[int, ...], str]]
+    modes = {mode: (bits, (size,), "u8") for mode, (bits, size) in FLOAT_MODES.items()}
+    modes |= {mode: (bits, sizes, "f32") for mode, (bits, sizes) in PLAIN_MODES.items()}
+    fitting = [mode for mode, (bits, sizes, _) in modes.items() if bits == value.bits and value.group_size in sizes]
+    if not fitting:
+        known = (f"{bits} bits in groups of {either(sizes)} ({mode})" for mode, (bits, sizes, _) in modes.items())
         raise BuildError(
             f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; use {either(tuple(known))}"
         )
-    dtype = "f32" if mode == "fp8" else "u8"
-    if scales.dtype != dtype:
-        raise DTypeError(f"{name}: scales of {mode} are {dtype}, not {scales.dtype}")
+    mode = next((mode for mode in fitting if modes[mode][2] == scales.dtype), None)
+    if mode is None:
+        wanted = either(tuple(f"{modes[mode][2]} ({mode})" for mode in fitting))
+        raise DTypeError(f"{name}: scales are {wanted}, not {scales.dtype}")
+    dtype = scales.dtype
     shape = _packed_shape(words, scales, value, name)
     part = Tensor(name + ".scales", scales.shape, dtype, scales, "weight")
     parts = (Tensor(name, words.shape, "u32", words, "weight"), part, part)

@@ -154,6 +154,9 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
         def quantization(self, module):
             return None
 
+        def packing(self, module):
+            return None
+
         def tensor(self, name):
             from pipeline.checkpoints.tensor_info import TensorInfo
 
