@@ -27,7 +27,7 @@ from .survey import Survey
 if TYPE_CHECKING:
     from .loading import Loader
 
-__all__ = ["Repacked", "demand_scales", "repacked", "with_global_scale"]
+__all__ = ["Repacked", "demand_scales", "notes", "repacked", "with_global_scale"]
 
 Repacked: TypeAlias = Quantized | Storage
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -58,6 +58,18 @@ def demand_scales(load: Loader, module: str) -> None:
                 f"{load.checkpoint.source}: says nothing of {module}.{part}; it needs the 'quantization_config' of the "
                 "tool that made it"
             )
+
+
+def notes(load: Loader) -> tuple[str, ...]:
+    """Lines about what was repacked, and about what the configuration asks besides."""
+    lines = []
+    if load.repacked:
+        parts = "; ".join(f"{count:,} of {packing}" for packing, count in load.repacked.most_common())
+        made = load.seconds > 0  # a device that has memory of its own gets them later
+        lines.append(f"weights repacked{f' in {load.seconds:.1f} s' if made else ''}: {parts}")
+    if load.checkpoint.unapplied:
+        lines.append(f"quantization_config asks for {load.checkpoint.unapplied}, which is not applied")
+    return tuple(lines)
 
 
 # Integers

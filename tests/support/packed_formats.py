@@ -47,33 +47,44 @@ def gptq(rng, name, rows, columns, *, bits=4, group=128, sym=True, v2=False, ord
     zeros = np.full((rows, groups), 1 << (bits - 1)) if sym else rng.integers(1, 2**bits, (rows, groups))
     scales, values = scales_of(rng, (groups, rows), dtype)
     g_idx = np.arange(columns) // size if order is None else order
-    tensors = {
-        f"{name}.qweight": ("I32", np.ascontiguousarray(words_of(codes, bits).T)),
-        f"{name}.qzeros": ("I32", words_of(zeros.T - (not v2), bits)),
-        f"{name}.scales": scales,
-        f"{name}.g_idx": ("I32", g_idx.astype(np.int32)),
-    }
+    tensors = gptq_tensors(name, codes, zeros - (not v2), scales, g_idx, bits)
     config = {"quant_method": "gptq", "bits": bits, "group_size": group, "sym": sym, "desc_act": order is not None}
     config["checkpoint_format"] = "gptq_v2" if v2 else "gptq"
     return tensors, config, (codes - zeros[:, g_idx]) * values.T[:, g_idx]
+
+
+def gptq_tensors(name, codes, zeros, scales, g_idx, bits=4):
+    """codes [outputs, inputs], zeros [outputs, groups] as they are stored, scales (dtype, [groups, outputs])."""
+    return {
+        f"{name}.qweight": ("I32", np.ascontiguousarray(words_of(codes, bits).T)),
+        f"{name}.qzeros": ("I32", words_of(zeros.T, bits)),
+        f"{name}.scales": scales,
+        f"{name}.g_idx": ("I32", g_idx.astype(np.int32)),
+    }
 
 
 def awq(rng, name, rows, columns, *, group=128, dtype="F16"):
     size = columns if group == -1 else group
     codes, zeros = integers(rng, rows, columns, 4), integers(rng, rows, columns // size, 4)
     scales, values = scales_of(rng, (columns // size, rows), dtype)
-
-    def packed(numbers):
-        return words_of(numbers.reshape(-1, 8)[:, AWQ_ORDER].reshape(len(numbers), -1), 4)
-
-    tensors = {
-        f"{name}.qweight": ("I32", packed(np.ascontiguousarray(codes.T))),
-        f"{name}.qzeros": ("I32", packed(np.ascontiguousarray(zeros.T))),
-        f"{name}.scales": scales,
-    }
+    tensors = awq_tensors(name, codes, zeros, scales)
     config = {"quant_method": "awq", "bits": 4, "group_size": group, "version": "gemm", "zero_point": True}
     of = np.arange(columns) // size
     return tensors, config, (codes - zeros[:, of]) * values.T[:, of]
+
+
+def awq_tensors(name, codes, zeros, scales):
+    """codes [outputs, inputs], zeros [outputs, groups], scales (dtype, [groups, outputs])."""
+
+    def packed(numbers):
+        numbers = np.ascontiguousarray(numbers.T)
+        return words_of(numbers.reshape(-1, 8)[:, AWQ_ORDER].reshape(len(numbers), -1), 4)
+
+    return {
+        f"{name}.qweight": ("I32", packed(codes)),
+        f"{name}.qzeros": ("I32", packed(zeros)),
+        f"{name}.scales": scales,
+    }
 
 
 def compressed(form, weights, activations=None, ignore=("lm_head",), targets=("Linear",)):
