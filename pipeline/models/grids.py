@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +13,7 @@ from ..checkpoints.tensor_info import TensorInfo
 from ..errors import UnsupportedError
 from ..graph.formats import either
 from ..graph.tensors import Shape
-
-if TYPE_CHECKING:
-    from .loading import Loader
+from .taking import Taker
 
 __all__ = ["Grid", "find_scales"]
 
@@ -50,7 +47,7 @@ class Grid:
 
 
 def find_scales(
-    load: Loader, names: Sequence[str], shape: Shape, dtypes: Sequence[str], packing: Packing
+    load: Taker, names: Sequence[str], shape: Shape, dtypes: Sequence[str], packing: Packing
 ) -> tuple[TensorInfo, Grid]:
     """The scales of a weight of `shape`, by the first of the names that is there, and where they stand: their shape
     says it."""

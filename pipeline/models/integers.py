@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +13,7 @@ from ..errors import CheckpointError, UnsupportedError
 from ..graph.tensors import Shape
 from .grids import Grid, find_scales
 from .numbers import as_f32
-
-if TYPE_CHECKING:
-    from .loading import Loader
+from .taking import Taker
 
 __all__ = ["SOURCES", "Integers"]
 
@@ -39,7 +36,7 @@ class Integers:
     scale_info: TensorInfo
     grid: Grid
 
-    def __init__(self, load: Loader, module: str, shape: Shape, packing: Packing) -> None:
+    def __init__(self, load: Taker, module: str, shape: Shape, packing: Packing) -> None:
         self.load, self.module, self.shape, self.packing = load, module, shape, packing
         self.rows, self.columns, self.bits = shape[-2], shape[-1], packing.bits
         self.groups_of: np.ndarray | None = None
@@ -235,7 +232,7 @@ def _outputs(words: np.ndarray) -> np.ndarray:
     return codes.reshape(-1, words.shape[-1])
 
 
-def _order(load: Loader, info: TensorInfo, grid: Grid) -> np.ndarray | None:
+def _order(load: Taker, info: TensorInfo, grid: Grid) -> np.ndarray | None:
     """The group of each column; None where groups are neighbours, or where nobody wrote an order (-1)."""
     if not info.nbytes:  # of a tensor that is not there
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from .grids import find_scales
 from .integers import FLOATS, SOURCES, Integers
 from .numbers import as_f32, rounded
 from .survey import Survey
-
-if TYPE_CHECKING:
-    from .loading import Loader
+from .taking import Taker
 
 __all__ = ["Repacked", "demand_scales", "notes", "repacked", "with_global_scale"]
 
@@ -34,7 +32,7 @@ DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 LARGEST_NVFP4 = np.float32(448 * 6)  # a scale times a code, for which MLX's global scale stands
 
 
-def repacked(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, packing: Packing) -> Repacked:
+def repacked(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, packing: Packing) -> Repacked:
     """The weights of `modules`, each [..., outputs, inputs], as one weight `full`. CheckpointError for tensors that are
     missing or misshapen, UnsupportedError for sizes that no kernel reads."""
     if packing.layout in SOURCES:
@@ -43,7 +41,7 @@ def repacked(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, pa
     return make(load, modules, shape, full, packing)
 
 
-def demand_scales(load: Loader, module: str) -> None:
+def demand_scales(load: Taker, module: str) -> None:
     """Raises CheckpointError for packed integers or codes that stand without scales, or without words that say what
     they are."""
     name, tensors = weight_name(module, load.checkpoint.tensors), load.checkpoint.tensors
@@ -60,7 +58,7 @@ def demand_scales(load: Loader, module: str) -> None:
             )
 
 
-def notes(load: Loader) -> tuple[str, ...]:
+def notes(load: Taker) -> tuple[str, ...]:
     """Lines about what was repacked, and about what the configuration asks besides."""
     lines = []
     if load.repacked:
@@ -148,7 +146,7 @@ def _decoded(sources: Sequence[Integers], full: Shape, dtype: str) -> Storage:
 # Small floats
 
 
-def _fp8(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
+def _fp8(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
     rows, columns = shape[-2:]
     names = [weight_name(module, load.checkpoint.tensors) for module in modules]
     infos = [load.info(name, shape, ("F8_E4M3",)) for name in names]
@@ -169,7 +167,7 @@ def _fp8(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Pac
     return Quantized(words, load.made((*full[:-1], columns // group), "f32", scales), bits=bits, group_size=group)
 
 
-def _fp4(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
+def _fp4(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
     bits, (group,) = PLAIN_MODES["fp4"]
     columns = _whole(load, modules[0], shape, group)
     names = [_packed_name(load, module) for module in modules]
@@ -196,17 +194,17 @@ def _fp4(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Pac
     return Quantized(words, load.made((*full[:-1], columns // group), "f32", scales), bits=bits, group_size=group)
 
 
-def _mxfp4(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
+def _mxfp4(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
     return _powers(load, [_packed_name(load, module) for module in modules], modules, "U8", "mxfp4", shape, full)
 
 
-def _mxfp8(load: Loader, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
+def _mxfp8(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Packing) -> Quantized:
     names = [weight_name(module, load.checkpoint.tensors) for module in modules]
     return _powers(load, names, modules, "F8_E4M3", "mxfp8", shape, full)
 
 
 def _powers(
-    load: Loader, names: Sequence[str], modules: Sequence[str], dtype: str, mode: str, shape: Shape, full: Shape
+    load: Taker, names: Sequence[str], modules: Sequence[str], dtype: str, mode: str, shape: Shape, full: Shape
 ) -> Quantized:
     """Weights with powers of two for scales, which lie as MLX's do."""
     bits, group = FLOAT_MODES[mode]
@@ -220,7 +218,7 @@ def _powers(
     return Quantized(words, scales, bits=bits, group_size=group)
 
 
-def with_global_scale(load: Loader, modules: Sequence[str], full: Shape, weight: Quantized) -> Quantized:
+def with_global_scale(load: Taker, modules: Sequence[str], full: Shape, weight: Quantized) -> Quantized:
     """A weight of MLX's mode nvfp4 whose scales are shares of another, `global_scale`, per expert or for all: then they
     are multiplied here. The weight as it is where there is none."""
     names = [f"{module}.global_scale" for module in modules]
@@ -240,12 +238,12 @@ def with_global_scale(load: Loader, modules: Sequence[str], full: Shape, weight:
     return replace(weight, scales=load.made(groups, "f32", scales))
 
 
-def _packed_name(load: Loader, module: str) -> str:
+def _packed_name(load: Taker, module: str) -> str:
     """Of two codes per byte."""
     return f"{module}.weight_packed" if load.has(f"{module}.weight_packed") else f"{module}.weight"
 
 
-def _whole(load: Loader, module: str, shape: Shape, group: int) -> int:
+def _whole(load: Taker, module: str, shape: Shape, group: int) -> int:
     """The inputs, which must be whole groups."""
     if shape[-1] % group:
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Weights of AWQ, GPTQ, compressed-tensors, ModelOpt and fp8 have the values that their tools give them, bit for bit."""
+"""Weights of AWQ, GPTQ, compressed-tensors, ModelOpt and fp8 have the values that their tools give, bit for bit."""
 
 import json
 import tracemalloc
