@@ -180,7 +180,7 @@ UNKNOWN = [
     (FP8 | {"fmt": "e5m2"}, 'quantization_config.fmt = "e5m2" is not supported; supported: e4m3'),
     (MODELOPT | {"quant_algo": "NVFP4_AWQ"}, 'quantization_config.quant_algo = "NVFP4_AWQ" is not supported'),
     (PACKED | {"format": "marlin-24"}, 'quantization_config.format = "marlin-24" is not supported'),
-    (PACKED | {"transform_config": {"config_groups": {}}}, "quantization_config.transform_config = "),
+    (PACKED | {"transform_config": {"config_groups": {"g": {}}}}, "quantization_config.transform_config = "),
     (PACKED | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "quantization_config.sparsity_config.format"),
     (compressed("pack-quantized", INT4 | {"num_bits": 7}), "weights.num_bits = 7 is not supported"),
     (compressed("x", INT4), 'quantization_config.format = "x" is not supported'),

@@ -46,7 +46,8 @@ class CompressedTensors(Packings):
         form = table.text("format", "dense")
         if form not in FORMATS:
             raise table.unsupported("format", ", ".join(FORMATS))
-        if table.values.get("transform_config"):
+        turned = table.part("transform_config")
+        if turned is not None and turned.values.get("config_groups"):
             raise table.unsupported("transform_config", "null: activations are not rotated")
         sparse = table.part("sparsity_config")
         if sparse is not None and sparse.values and sparse.text("format", "dense") != "dense":
