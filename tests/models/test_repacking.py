@@ -216,3 +216,33 @@ def test_sizes_that_no_kernel_reads(processor, tmp_path, packer, columns, messag
     tensors, config, _ = packer(np.random.default_rng(3), "w", 64, 32 if columns == 24 else columns, **settings)
     with opened(tmp_path, tensors, config) as checkpoint, pytest.raises(UnsupportedError, match=message):
         Loader(checkpoint, processor).matrix("w", (64, columns))
+
+
+def test_global_scale_of_mlx(device, tmp_path):
+    """Of nvfp4: scales are shares of another one, which stands for the largest scale times the largest code."""
+    tensors, _, _ = formats.nvfp4(np.random.default_rng(4), "w", 64, 96, kind="modelopt")
+    pairs, blocks, factor = (tensors[f"w.{part}"][1] for part in ("weight", "weight_scale", "weight_scale_2"))
+    stored = {"w.weight": ("U32", pairs.view("<u4")), "w.scales": ("U8", blocks), "w.global_scale": ("F32", factor)}
+    codes = formats.E2M1[np.stack([pairs & 15, pairs >> 4], -1).reshape(64, 96)]
+    with opened(tmp_path, stored, {"mode": "nvfp4"}) as checkpoint:
+        weight = as_weight(Loader(checkpoint, device).matrix("w", (64, 96)), "w")
+        assert weight.format == "fp4" and checkpoint.unused == ()
+        scale = formats.e4m3(blocks) * (factor / np.float32(448 * 6))
+        np.testing.assert_array_equal(decoded(device, weight), codes * np.repeat(scale, 16, -1))
+
+
+@pytest.mark.parametrize("mode", ["affine", "mxfp4", "mxfp8", "nvfp4"])
+def test_words_of_mlx_without_scales(processor, tmp_path, mode):
+    stored = {"w.weight": ("U32", np.zeros((64, 8), np.uint32))}
+    with opened(tmp_path, stored, {"mode": mode}) as checkpoint:
+        with pytest.raises(CheckpointError, match="'w.weight' is quantised, and there is no 'w.scales'"):
+            Loader(checkpoint, processor).matrix("w", (64, 64))
+
+
+@pytest.mark.parametrize("part", ["qweight", "weight_packed"])
+def test_words_of_which_nobody_tells(processor, tmp_path, part):
+    write_safetensors(tmp_path / "model.safetensors", {f"w.{part}": ("I32", np.zeros((8, 8), np.int32))})
+    (tmp_path / "config.json").write_text('{"model_type": "none"}')
+    with p.open_checkpoint(tmp_path) as checkpoint:
+        with pytest.raises(CheckpointError, match=f"says nothing of w.{part}; it needs the 'quantization_config'"):
+            Loader(checkpoint, processor).matrix("w", (64, 64))
