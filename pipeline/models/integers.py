@@ -137,8 +137,7 @@ class _Nibbles(Integers):
     def words(self) -> Iterator[np.ndarray]:
         stored, step = self.load.checkpoint.view(self.infos[0].name).view("<u4"), self.at_a_time() // 8
         for first in range(0, self.rows // 8, step):
-            codes = _outputs(np.ascontiguousarray(stored[:, first : first + step].T))
-            yield (codes[:, 0::2] | codes[:, 1::2] << 4).view("<u4")
+            yield _turned(np.ascontiguousarray(stored[:, first : first + step]))
 
     def zeros(self) -> np.ndarray:
         if self._zeros is None:
@@ -230,6 +229,17 @@ def _outputs(words: np.ndarray) -> np.ndarray:
     """The integers of AWQ's words [outputs / 8, n] as u8 [outputs, n]."""
     codes = np.stack([(words >> np.uint32(4 * nibble) & 15).astype(np.uint8) for nibble in AWQ_ORDER], axis=1)
     return codes.reshape(-1, words.shape[-1])
+
+
+def _turned(words: np.ndarray) -> np.ndarray:
+    """AWQ's words [inputs, outputs / 8] as words of rows, u32 [outputs, inputs / 8]: two inputs to a byte."""
+    raw = words.view(np.uint8).reshape(len(words), -1, 4)
+    even, odd = raw[0::2], raw[1::2]
+    halves = (even & 15 | odd << 4, even >> 4 | odd & 0xF0)
+    made = np.empty((words.shape[1], 8, len(words) // 2), np.uint8)
+    for output, nibble in enumerate(AWQ_ORDER):
+        made[:, output] = halves[nibble % 2][..., nibble // 2].T
+    return made.reshape(-1, made.shape[-1]).view("<u4")
 
 
 def _order(load: Taker, info: TensorInfo, grid: Grid) -> np.ndarray | None:

@@ -147,6 +147,20 @@ def test_what_is_asked_of_activations(tmp_path, config, asks):
         assert checkpoint.unapplied == asks
 
 
+def test_a_file_of_modelopts_own(tmp_path):
+    said = {"quant_algo": "NVFP4", "group_size": 16, "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"producer": {}, "quantization": said}))
+    stored = {"w.weight": ("U8", np.zeros((1, 8), np.uint8)), "lm_head.weight": STORED["weight"]}
+    write_safetensors(tmp_path / "model.safetensors", stored)
+    (tmp_path / "config.json").write_text('{"model_type": "none"}')
+    with open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.packing("w").layout == "fp4" and checkpoint.packing("lm_head") is None
+        assert checkpoint.unapplied == "activations as NVFP4 and a KV cache of 8 bits"
+    (tmp_path / "hf_quant_config.json").write_text('{"quantization": 3}')
+    with pytest.raises(CheckpointError, match="hf_quant_config.json: 'quantization' must be an object"):
+        open_checkpoint(tmp_path)
+
+
 WRONG = [
     (3, "'quantization_config' must be an object, found 3"),
     (

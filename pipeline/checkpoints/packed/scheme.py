@@ -130,7 +130,11 @@ class Table:
         value = self.values.get(key)
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) != 2 or any(type(n) is not int or n < 1 for n in value):
+        if (
+            not isinstance(value, list)
+            or len(value) != 2
+            or any(type(n) is not int or not 1 <= n < 2**31 for n in value)
+        ):
             raise self.wrong(key, "two whole numbers of at least 1")
         return value[0], value[1]
 
