@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +27,8 @@ class Weight:
     A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
     own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
     and row_step from one output to the next.
+
+    order u32 [inputs], if there is one: column i of the parts belongs to input order[i].
     """
 
     name: str
@@ -36,6 +38,7 @@ class Weight:
     group_size: int = 0
     expert_rows: int = 0
     row_step: int = 1
+    order: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +65,7 @@ class Quantized:
     biases: Storage | ArrayLike | None = None
     bits: int = 4
     group_size: int = 64
+    order: Storage | None = None  # see Weight
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def split_rows(weight: Weight, sizes: Sequence[int], *, interleaved: bool = Fals
                 weight.group_size,
                 stored if len(weight.shape) > 2 else 0,
                 step,
+                weight.order,
             )
         )
         begin += size
@@ -149,7 +154,10 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
         Tensor(name + ".scales", scales.shape, scales.dtype, scales, "weight"),
         Tensor(name + ".biases", biases.shape, biases.dtype, biases, "weight"),
     )
-    return Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
+    made = Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
+    if value.order is None:
+        return made
+    return replace(made, order=Tensor(name + ".order", value.order.shape, "u32", value.order, "weight"))
 
 
 def _float_weight(value: Quantized, name: str) -> Weight:

@@ -29,6 +29,7 @@ class Integers:
     scale_info   the scales, on `grid`
     in_place     whether the words lie as a kernel reads them
     groups_of    the group of each column, where groups are no neighbours (GPTQ's act-order); else None
+    order        the columns in the order in which they are given; None for that in which they are stored
     """
 
     in_place = False
@@ -40,6 +41,7 @@ class Integers:
         self.load, self.module, self.shape, self.packing = load, module, shape, packing
         self.rows, self.columns, self.bits = shape[-2], shape[-1], packing.bits
         self.groups_of: np.ndarray | None = None
+        self.order: np.ndarray | None = None
         if self.columns % 32:
             raise UnsupportedError(
                 f"{load.checkpoint.source}: {module} has rows of {self.columns:,} integers, which do not fill whole "
@@ -53,6 +55,12 @@ class Integers:
 
     def words(self) -> Iterator[np.ndarray]:
         """Rows of the integers, packed lowest bits first: u32 [n, columns · bits / 32]."""
+        if self.order is None:
+            return self.stored_words()
+        return (packed(codes[:, self.order], self.bits) for codes in self.codes())
+
+    def stored_words(self) -> Iterator[np.ndarray]:
+        """The same, columns as they are stored."""
         raise NotImplementedError
 
     def zeros(self) -> np.ndarray:
@@ -65,8 +73,18 @@ class Integers:
         return as_f32(values, self.scale_info.dtype).reshape(*self.shape[:-2], *self.grid.shape)
 
     def codes(self) -> Iterator[np.ndarray]:
-        """Rows of the integers, u8 [n, columns]."""
-        return (unpacked(words, self.bits) for words in self.words())
+        """Rows of the integers, u8 [n, columns] as they are stored."""
+        return (unpacked(words, self.bits) for words in self.stored_words())
+
+    def put_in_order(self) -> bool:
+        """Whether the columns can be given so that groups are neighbours; from now on they are."""
+        if self.groups_of is None:
+            return False
+        order = np.argsort(self.groups_of, kind="stable")
+        if not np.array_equal(self.groups_of[order], np.arange(self.columns) // self.grid.wide):
+            return False  # groups are not of one size
+        self.order, self.groups_of, self.in_place = order, None, False
+        return True
 
     def at_a_time(self) -> int:
         """Rows of a part."""
@@ -100,7 +118,7 @@ class _Columns(Integers):
             info = self.load.info(f"{self.module}.g_idx", (self.columns,), ("I32", "I64"))
             self.groups_of = _order(self.load, info, self.grid)
 
-    def words(self) -> Iterator[np.ndarray]:
+    def stored_words(self) -> Iterator[np.ndarray]:
         stored = self.load.checkpoint.view(self.infos[0].name).view("<u4")
         for first in range(0, self.rows, self.at_a_time()):
             yield np.ascontiguousarray(stored[:, first : first + self.at_a_time()].T)
@@ -134,7 +152,7 @@ class _Nibbles(Integers):
         if self.load.has(f"{self.module}.qzeros") or not self.packing.symmetric:
             self._zeros = self.load.info(f"{self.module}.qzeros", (self.grid.shape[1], self.rows // 8), ("I32", "U32"))
 
-    def words(self) -> Iterator[np.ndarray]:
+    def stored_words(self) -> Iterator[np.ndarray]:
         stored, step = self.load.checkpoint.view(self.infos[0].name).view("<u4"), self.at_a_time() // 8
         for first in range(0, self.rows // 8, step):
             yield _turned(np.ascontiguousarray(stored[:, first : first + step]))
@@ -173,7 +191,7 @@ class _Rows(Integers):
             order = self.load.info(f"{self.module}.weight_g_idx", (self.columns,), ("I32", "I64"))
             self.groups_of = _order(self.load, order, self.grid)
 
-    def words(self) -> Iterator[np.ndarray]:
+    def stored_words(self) -> Iterator[np.ndarray]:
         stored = self.load.checkpoint.view(self.infos[0].name).view("<u4").reshape(-1, self.infos[0].shape[-1])
         for first in range(0, len(stored), self.at_a_time()):
             yield np.ascontiguousarray(stored[first : first + self.at_a_time()])
@@ -201,7 +219,7 @@ class _Bytes(Integers):
         if self.load.has(f"{name}_zero_point") or not self.packing.symmetric:
             self._zeros = self.load.info(f"{name}_zero_point", self.scale_info.shape, ("I8",))
 
-    def words(self) -> Iterator[np.ndarray]:
+    def stored_words(self) -> Iterator[np.ndarray]:
         stored = self.load.checkpoint.view(self.infos[0].name).view("u1").reshape(-1, self.columns)
         for first in range(0, len(stored), self.at_a_time()):
             yield (stored[first : first + self.at_a_time()] ^ 0x80).view("<u4")
@@ -223,6 +241,16 @@ def unpacked(words: np.ndarray, bits: int) -> np.ndarray:
     count = raw.shape[-1] * 8 // bits
     flags = np.unpackbits(raw, axis=-1, bitorder="little")[:, : count * bits].reshape(len(raw), count, bits)
     return np.packbits(flags, axis=-1, bitorder="little")[..., 0]
+
+
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """The words of integers u8 [n, columns]."""
+    if bits == 8:
+        return np.ascontiguousarray(codes).view("<u4")
+    if bits == 4:
+        return np.ascontiguousarray(codes[:, 0::2] | codes[:, 1::2] << 4).view("<u4")
+    flags = np.unpackbits(codes[..., None], axis=-1, count=bits, bitorder="little").reshape(len(codes), -1)
+    return np.packbits(flags, axis=-1, bitorder="little").view("<u4")
 
 
 def _outputs(words: np.ndarray) -> np.ndarray:

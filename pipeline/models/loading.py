@@ -49,6 +49,7 @@ class Loader:
         self.storages: list[Storage] = []
         self.repacked: Counter[Packing] = Counter()
         self.seconds = 0.0
+        self.orders: dict[bytes, Storage] = {}
 
     def array(
         self,

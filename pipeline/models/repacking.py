@@ -29,6 +29,8 @@ __all__ = ["Repacked", "demand_scales", "notes", "repacked", "with_global_scale"
 
 Repacked: TypeAlias = Quantized | Storage
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+# Whose steps take columns in another order.
+PROJECTIONS = "q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj w1 w2 w3".split()
 LARGEST_NVFP4 = np.float32(448 * 6)  # a scale times a code, for which MLX's global scale stands
 
 
@@ -79,6 +81,7 @@ def _integers(sources: Sequence[Integers], full: Shape) -> Repacked:
     if len(dtypes) > 1:
         raise CheckpointError(f"{first.module} and its siblings have scales of {' and '.join(sorted(dtypes))}")
     stored = DTYPES[dtypes.pop()]
+    ordered = len(sources) == 1 and first.module.rpartition(".")[2] in PROJECTIONS and first.put_in_order()
     if any(source.groups_of is not None for source in sources):
         return _decoded(sources, full, stored)
     load, rows, columns, bits = first.load, first.rows, first.columns, first.bits
@@ -105,7 +108,17 @@ def _integers(sources: Sequence[Integers], full: Shape) -> Repacked:
         scale = load.storage(scale_infos, groups)
     else:
         scale = load.made(groups, dtype, scales)
-    return Quantized(words, scale, load.made(groups, dtype, biases), bits=bits, group_size=group)
+    order = _shared_order(load, first.order) if ordered and first.order is not None else None
+    return Quantized(words, scale, load.made(groups, dtype, biases), bits=bits, group_size=group, order=order)
+
+
+def _shared_order(load: Taker, order: np.ndarray) -> Storage:
+    """The order of columns as a kernel takes it; one for all weights that have the same."""
+    values = order.astype(np.uint32)
+    key = values.tobytes()
+    if key not in load.orders:
+        load.orders[key] = load.made(values.shape, "u32", lambda: [values])
+    return load.orders[key]
 
 
 def _biases(source: Integers) -> np.ndarray:

@@ -25,6 +25,7 @@ class Taker(Protocol):
     device: Device | Survey
     repacked: Counter[Packing]
     seconds: float
+    orders: dict[bytes, Storage]  # of columns, by their bytes: weights that read the same numbers share one
 
     def has(self, name: str) -> bool: ...
 

@@ -2,15 +2,16 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import packed_formats as formats
 from support.converting.sources import write_safetensors
-from support.kernels import run
+from support.kernels import DOT, assert_close, run, stored_activations
 
 import pipeline as p
-from pipeline.errors import CheckpointError, UnsupportedError
+from pipeline.errors import BuildError, CheckpointError, UnsupportedError
 from pipeline.graph.weights import as_weight
 from pipeline.models.loading import Loader
 from pipeline.models.survey import Survey
@@ -87,7 +88,8 @@ def test_on_paper(processor, tmp_path, packer, form, rows, columns, settings):
 @pytest.mark.parametrize("packer", [formats.gptq, formats.packed])
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
 def test_act_order(device, tmp_path, packer, dtype):
-    """Groups that are no neighbours: the numbers to which the tool rounds the weights."""
+    """Groups that are no neighbours, of a weight whose step knows no order of columns: the numbers to which the tool
+    rounds it."""
     settings = {"order": REVERSED, "group": 64, "dtype": dtype}
     settings |= {"sym": False} if packer is formats.gptq else {"symmetric": False}
     tensors, config, expected = packer(np.random.default_rng(6), "w", ROWS, 256, **settings)
@@ -246,3 +248,70 @@ def test_words_of_which_nobody_tells(processor, tmp_path, part):
     with p.open_checkpoint(tmp_path) as checkpoint:
         with pytest.raises(CheckpointError, match=f"says nothing of w.{part}; it needs the 'quantization_config'"):
             Loader(checkpoint, processor).matrix("w", (64, 64))
+
+
+@pytest.mark.parametrize("packer, bits", [(formats.gptq, 2), (formats.gptq, 3), (formats.gptq, 4), (formats.packed, 8)])
+def test_act_order_of_a_projection(device, tmp_path, packer, bits):
+    """Columns are put where groups are neighbours, and the inputs of the step likewise."""
+    rng = np.random.default_rng(6)
+    groups = rng.permutation(np.arange(256) // 64)
+    tensors, config, expected = packer(rng, "q_proj", ROWS, 256, bits=bits, group=64, order=groups)
+    with opened(tmp_path, tensors, config) as checkpoint:
+        load = Loader(checkpoint, device)
+        weight = as_weight(load.matrix("q_proj", (ROWS, 256)), "w")
+        again = as_weight(load.matrix("q_proj", (ROWS, 256)), "w")
+    assert weight.format.startswith(f"q{bits}_") and weight.order.storage is again.order.storage
+    order = weight.order.storage.read(device)
+    np.testing.assert_array_equal(order, np.argsort(groups, kind="stable"))
+    np.testing.assert_array_equal(decoded(device, replace(weight, order=None)), expected[:, order].astype(np.float32))
+    with pytest.raises(BuildError, match="the columns of w have an order; only projections' may"):
+        decoded(device, weight)
+    x = rng.normal(size=(5, 256)).astype(np.float32)
+    found = run(device, 5, lambda pipe, x: pipe.linear(x, weight), x=x)
+    bound = 4 * DOT * np.abs(x) @ np.abs(expected).T + stored_activations(
+        device, x[:, order], weight, expected[:, order]
+    )
+    assert_close(found, x.astype(np.float64) @ expected.T, bound)
+
+
+def test_groups_of_several_sizes(processor, tmp_path):
+    """Such a weight is decoded, since kernels have groups of one size."""
+    groups = np.array([0] * 100 + [1] * 156)[::-1]
+    tensors, config, expected = formats.gptq(np.random.default_rng(6), "q_proj", 8, 256, group=128, order=groups)
+    with opened(tmp_path, tensors, config) as checkpoint:
+        weight = as_weight(Loader(checkpoint, processor).matrix("q_proj", (8, 256)), "w")
+        assert weight.format == "f16" and weight.order is None
+        np.testing.assert_array_equal(decoded(processor, weight), expected.astype(np.float16))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_steps_of_projections_with_orders(processor, tmp_path, same):
+    """Query, key and value take one dispatch for the inputs where they share an order; gate and up do, too."""
+    rng, values, weights = np.random.default_rng(6), {}, {}
+    sizes = {"q_proj": (32, 64), "k_proj": (32, 64), "v_proj": (32, 64), "gate_proj": (96, 64), "up_proj": (96, 64)}
+    sizes |= {"down_proj": (64, 96)}
+    groups = rng.permutation(np.arange(64) // 32)
+    for name, (rows, columns) in sizes.items():
+        order = groups if same and columns == 64 else rng.permutation(np.arange(columns) // 32)
+        tensors, config, values[name] = formats.gptq(rng, name, rows, columns, group=32, order=order)
+        (tmp_path / name).mkdir()
+        with opened(tmp_path / name, tensors, config) as checkpoint:
+            load = Loader(checkpoint, processor)
+            load.orders = weights.setdefault("orders", {})
+            weights[name] = load.matrix(name, (rows, columns))
+    x = rng.normal(size=(3, 64)).astype(np.float32)
+    qkv = ("q_proj", "k_proj", "v_proj")
+
+    def build(pipe, x):
+        made = pipe.linear3(x, [weights[name] for name in qkv], qkv)
+        found = (*made, pipe.mlp(x, *(weights[f"{part}_proj"] for part in ("gate", "up", "down"))))
+        kernels = [dispatch.kernel for dispatch in pipe.dispatches]
+        assert kernels.count("order_columns") == (2 if same else 6)
+        return found
+
+    found = run(processor, 3, build, x=x)
+    gate, up = (x @ values[f"{part}_proj"].T for part in ("gate", "up"))
+    expected = [x @ values[name].T for name in qkv]
+    expected.append(gate / (1 + np.exp(-gate)) * up @ values["down_proj"].T)
+    for y, right in zip(found, expected, strict=True):
+        assert np.abs(y - right).max() < 1e-3 * np.abs(right).max()

@@ -95,7 +95,8 @@ class Experts(Linear):
         `activation` as for experts; `gate` [R, 1] and `add` [R, dim] as for linear.
         """
         gates, ups = (
-            self.matrix(value, f"{name}.{part}") for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
+            self.matrix(value, f"{name}.{part}", ordered=True)
+            for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
         )
         gates, ups = (dataclasses.replace(weight, shape=(1, *weight.shape)) for weight in (gates, ups))
         gate_bias, up_bias, down_bias = biases or (None, None, None)
@@ -104,9 +105,11 @@ class Experts(Linear):
         inner = self.scratch(name + ".inner", (self.rows, hidden))
         grouped = self.rows >= GROUPED_ROWS
         # The kernel touches neither ids nor pairs nor the status: other tensors are bound instead.
-        kernel, reads = ("_grouped", [x, x, x]) if grouped else ("", [x, x])
+        kernel, count = ("_grouped", 3) if grouped else ("", 2)
         columns, height = math.ceil(hidden / _core.LINEAR_OUTPUTS), int(grouped)
-        self._gate_up(layer, kernel, reads, inner, [] if grouped else [inner], name, columns=columns, height=height)
+        of_gate, of_up = ([self.in_order(x, weight, name)] * count for weight in (gates, ups))
+        also = [] if grouped else [inner]
+        self._gate_up(layer, kernel, of_gate, inner, also, name, of_up=of_up, columns=columns, height=height)
         return self.linear(inner, down_proj, down_bias, name + ".down", scale=scale, gate=gate, add=add)
 
     def _add_shared(self, h: Tensor, y: Tensor, shared: Mlp, activation: str, name: str) -> Tensor:
@@ -126,6 +129,7 @@ class Experts(Linear):
         name: str,
         *,
         columns: int,
+        of_up: Sequence[Tensor] | None = None,
         height: int = 0,
         depth: int = 1,
         offsets: Tensor | None = None,
@@ -133,12 +137,20 @@ class Experts(Linear):
     ) -> Tensor | None:
         """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
         `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
+        of_up: what up reads, where that is not what gate reads.
         offsets: those of the pairs, where they are in the order of experts. scales: weights of pairs that count on the
         inputs; what is left for the outputs comes back."""
         gate_bias, up_bias, _ = layer.biases
 
         def add(
-            gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str
+            gate: Weight,
+            up: Weight,
+            reads: Sequence[Tensor],
+            bias: Tensor,
+            other: Tensor,
+            constants: Constants,
+            y: Tensor,
+            part: str,
         ) -> None:
             self.add(
                 f"{name}.{part}",
@@ -151,15 +163,16 @@ class Experts(Linear):
                 depth=depth,
             )
 
-        if layer.alike and scales is None:
-            add(layer.gate, layer.up, gate_bias, up_bias, layer.into, inner, "gate_up")
+        of_up = reads if of_up is None else of_up
+        if layer.alike and scales is None and of_up[0] is reads[0]:
+            add(layer.gate, layer.up, reads, gate_bias, up_bias, layer.into, inner, "gate_up")
             return None
         products = []
-        for weight, bias, stored, part in zip(
-            (layer.gate, layer.up), (gate_bias, up_bias), layer.stored, ("gate", "up")
+        for weight, own, bias, stored, part in zip(
+            (layer.gate, layer.up), (reads, of_up), (gate_bias, up_bias), layer.stored, ("gate", "up")
         ):
             y = self.scratch(f"{name}.{part}", inner.shape)
-            add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
+            add(weight, weight, own, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
             products.append(y)
         grouped, ends = ("", []) if offsets is None else ("_grouped", [offsets])
         depth = layer.into["top_k"]
@@ -271,4 +284,6 @@ class Experts(Linear):
             raise ShapeError(
                 f"{self.named(name)}: weight has shape {weight.shape}, expected [experts, outputs, inputs]"
             )
+        if weight.order is not None:
+            raise BuildError(f"{self.named(name)}: the columns of {weight.name} have an order; only projections' may")
         return weight
