@@ -258,7 +258,8 @@ def test_act_order_of_a_projection(device, tmp_path, packer, bits):
     tensors, config, expected = packer(rng, "q_proj", ROWS, 256, bits=bits, group=64, order=groups)
     with opened(tmp_path, tensors, config) as checkpoint:
         load = Loader(checkpoint, device)
-        weight = as_weight(load.matrix("q_proj", (ROWS, 256)), "w")
+        stored = load.matrix("q_proj", (ROWS, 256))
+        weight = as_weight(stored, "w")
         again = as_weight(load.matrix("q_proj", (ROWS, 256)), "w")
     assert weight.format.startswith(f"q{bits}_") and weight.order.storage is again.order.storage
     order = weight.order.storage.read(device)
@@ -269,7 +270,7 @@ def test_act_order_of_a_projection(device, tmp_path, packer, bits):
     x = rng.normal(size=(5, 256)).astype(np.float32)
     found = run(device, 5, lambda pipe, x: pipe.linear(x, weight), x=x)
     bound = 4 * DOT * np.abs(x) @ np.abs(expected).T + stored_activations(
-        device, x[:, order], weight, expected[:, order]
+        device, x[:, order], stored, expected[:, order]
     )
     assert_close(found, x.astype(np.float64) @ expected.T, bound)
 
