@@ -9,10 +9,11 @@
 #import "OBMError.h"
 #import "OBMEvent.h"
 #import "OBMFence.h"
+#import "OBMFunctionConstants.h"
 #import "OBMIndirectCommandBuffer.h"
 #import "OBMLibrary.h"
 #import "OBMLimits.h"
-#import "metal/api/MTLComputePipeline.h"
+#import "OBMMetal.h"
 
 enum { DEFAULT_COMMAND_BUFFERS = 64 };
 
@@ -43,17 +44,17 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
 }
 
 - (NSString *)name {
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 - (const obm_executor *)executor {
-    return (const obm_executor *)[self subclassResponsibility:_cmd];
+    return (const obm_executor *)[self mustBeOfSubclass:_cmd];
 }
 - (Class)bufferClass {
-    return (Class)[self subclassResponsibility:_cmd];
+    return (Class)[self mustBeOfSubclass:_cmd];
 }
 - (NSArray *)objectNames:(NSError **)error {
     (void)error;
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 
 - (Class)libraryClass {
@@ -213,18 +214,26 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
     return [[[self bufferClass] alloc] initWithDevice:self memory:pointer length:length options:options];
 }
 
+- (MTLFunctionConstantValues *)newFunctionConstantValues {
+    return (MTLFunctionConstantValues *)(id)[[OBMFunctionConstantValues alloc] init];
+}
+
 - (id<MTLLibrary>)newDefaultLibrary {
     return nil;
 }
 
+- (id<MTLLibrary>)newLibraryAtPath:(NSString *)path error:(NSError **)error {
+    return [[[self libraryClass] alloc] initWithDevice:self path:path error:error];
+}
+
 - (id<MTLLibrary>)newLibraryWithFile:(NSString *)filepath error:(NSError **)error {
     if (filepath == nil) OBMRaise(@"newLibraryWithFile: the path is nil");
-    return [[[self libraryClass] alloc] initWithDevice:self path:filepath error:error];
+    return [self newLibraryAtPath:filepath error:error];
 }
 
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL *)url error:(NSError **)error {
     if (url == nil || ![url isFileURL]) OBMRaise(@"newLibraryWithURL: the URL must name a file");
-    return [self newLibraryWithFile:[url path] error:error];
+    return [self newLibraryAtPath:[url path] error:error];
 }
 
 - (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {
