@@ -20,7 +20,7 @@ from .config import Quantization, module_quantization, quantization_table
 from .files import open_file
 from .maps import FileMap, map_file
 from .packed.methods import packings
-from .packed.scheme import Packing
+from .packed.scheme import PackedWeight, Packing
 from .tensor_info import TensorInfo
 from .text_part import earlier_names
 from .tokenizer import Tokenizer
@@ -211,6 +211,17 @@ class Checkpoint:
         if found is not None:
             self._asked.update(f"{module}.{part}" for part in self._packings.passed)
         return found
+
+    def packed_weights(self) -> list[PackedWeight]:
+        """The weights that another library than MLX quantised, in the order of their tensors."""
+        ends, beside = (".qweight", ".weight_packed", ".weight"), ("_scale", "_scale_inv", "_zero_point")
+        modules = (
+            name.removesuffix(next((end for end in ends if name.endswith(end)), ""))
+            for name in self.tensors
+            if not name.endswith(beside)
+        )
+        found = ((module, self._packings.of(module, self.tensors)) for module in dict.fromkeys(modules))
+        return [PackedWeight.of(module, packing, self.tensors) for module, packing in found if packing is not None]
 
     @property
     def unapplied(self) -> str:

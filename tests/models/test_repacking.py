@@ -316,3 +316,13 @@ def test_steps_of_projections_with_orders(processor, tmp_path, same):
     expected.append(gate / (1 + np.exp(-gate)) * up @ values["down_proj"].T)
     for y, right in zip(found, expected, strict=True):
         assert np.abs(y - right).max() < 1e-3 * np.abs(right).max()
+
+
+@pytest.mark.parametrize("packer, form, rows, columns, settings", CASES)
+def test_shapes_of_what_is_packed(tmp_path, packer, form, rows, columns, settings):
+    tensors, config, _ = packer(np.random.default_rng(5), "w", rows, columns, **settings)
+    others = {"norm.weight": ("F32", np.zeros(3, np.float32)), "lm_head.weight": ("BF16", np.zeros((2, 2), np.uint16))}
+    with opened(tmp_path, others | tensors, config) as checkpoint:
+        (found,) = checkpoint.packed_weights()
+    assert (found.module, found.shape) == ("w", (rows, columns))
+    assert set(found.parts) == {name for name in tensors if not name.endswith("activation_scale")}

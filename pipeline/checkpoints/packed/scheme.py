@@ -11,7 +11,7 @@ from ...errors import CheckpointError, UnsupportedError
 from ...graph.formats import FP8_BLOCK
 from ..tensor_info import TensorInfo
 
-__all__ = ["EIGHT", "Aliases", "Packing", "Packings", "Table", "weight_name"]
+__all__ = ["EIGHT", "Aliases", "PackedWeight", "Packing", "Packings", "Table", "weight_name"]
 
 KEY = "quantization_config"
 
@@ -51,6 +51,40 @@ class Packing:
         parts = f"{self.bits} bits" if self.layout not in ("fp8", "fp4", "mxfp4", "mxfp8") else self.layout
         groups = f" in groups of {self.group_size}" if self.group_size else ""
         return f"{self.made_by}, {parts}{groups}"
+
+
+PARTS = (
+    *("qweight", "qzeros", "scales", "g_idx", "weight", "weight_packed", "weight_scale", "weight_scale_inv"),
+    *("weight_scale_2", "weight_global_scale", "weight_zero_point", "weight_g_idx", "weight_shape"),
+)
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A weight that another library quantised: its logical shape [..., outputs, inputs], and the tensors it is made
+    of."""
+
+    module: str
+    packing: Packing
+    shape: tuple[int, ...]
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, module: str, packing: Packing, tensors: Mapping[str, TensorInfo]) -> PackedWeight:
+        """The one of a module whose weight is stored so."""
+        names = [f"{module}.qweight", f"{module}.weight_packed", weight_name(module, tensors)]
+        info = tensors[next(name for name in names if name in tensors)]
+        *front, rows, columns = (0, 0, *info.shape)[-max(len(info.shape), 2) :]
+        if packing.layout == "gptq":
+            rows, columns = columns, rows * 32 // packing.bits
+        elif packing.layout == "awq":
+            rows, columns = columns * 8, rows
+        elif packing.layout == "packed":
+            columns = columns * 32 // packing.bits
+        elif packing.layout in ("fp4", "mxfp4"):
+            columns *= 2
+        named = [f"{module}.{part}" for part in PARTS] + [f"{names[-1]}{end}" for end in ("_scale", "_scale_inv")]
+        return cls(module, packing, (*front, rows, columns), tuple(dict.fromkeys(n for n in named if n in tensors)))
 
 
 class Packings:
