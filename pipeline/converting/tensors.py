@@ -76,6 +76,9 @@ class Output:
         ]
 
 
+SCALES = (".scales", ".weight_scale", ".weight_scale_inv")  # of weights that are quantised already
+
+
 def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
     """The outputs for a Hugging Face checkpoint, in order. CheckpointError names what is missing or does not fit,
     UnsupportedError a family that is not known or weights that are quantised already."""
@@ -93,7 +96,7 @@ def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
         re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in checkpoint.tensors.items()
     ):
         family = replace(family, centred=None)  # mlx-lm's: the 1 is there
-    scaled = [name for name in checkpoint.tensors if name.endswith((".scales", ".weight_scale_inv"))]
+    scaled = [name for name in checkpoint.tensors if name.endswith(SCALES)]
     if scaled:
         raise UnsupportedError(
             f"{checkpoint.path}: its weights are quantised already ({listed(scaled, 2)}); "

@@ -1,4 +1,5 @@
-"""Damaged headers of safetensors and GGUF files: each gives a clear error or loads right.
+"""Damaged headers of safetensors and GGUF files, and configurations of other libraries' weights: each gives a clear
+error or loads right.
 
     python tests/fuzz/headers.py                     100,000 of each kind, some minutes
     python tests/fuzz/headers.py gguf --only 4711    the one that was reported
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from fuzz import mutations, seeds  # noqa: E402
+from fuzz import mutations, packed, seeds  # noqa: E402
 from pipeline.errors import CheckpointError, PromptError  # noqa: E402
 
 SECONDS = 5  # of the processor, for one file; a mutation takes a millisecond
@@ -76,7 +77,11 @@ def check_gguf(file: Path) -> None:
         )
 
 
-KINDS = {"safetensors": (damaged_safetensors, check_safetensors), "gguf": (damaged_gguf, check_gguf)}
+KINDS = {
+    "safetensors": (damaged_safetensors, check_safetensors),
+    "gguf": (damaged_gguf, check_gguf),
+    "packed": (packed.damaged, packed.check),
+}
 
 
 def check(kind: str, number: int, folder: Path) -> str:
@@ -126,7 +131,12 @@ def run(kind: str, numbers, folder: Path) -> dict[str, int]:
 def _warm_up(kind: str, folder: Path) -> None:
     """The undamaged files load, and what loading imports is not counted as theirs."""
     file = folder / f"damaged.{kind}"
-    for content in [seeds.safetensors(seeds.SAFETENSORS)] if kind == "safetensors" else seeds.GGUF:
+    undamaged = {
+        "safetensors": lambda: [seeds.safetensors(seeds.SAFETENSORS)],
+        "gguf": lambda: seeds.GGUF,
+        "packed": packed.seeds,
+    }
+    for content in undamaged[kind]():
         file.write_bytes(content)
         KINDS[kind][1](file)
 

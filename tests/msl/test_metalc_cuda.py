@@ -87,7 +87,7 @@ def signature(library, name):
 
 
 # The kernels that have memory for tensor cores besides.
-AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp8)")
+AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp[48])")
 
 
 def test_reflection_is_that_of_the_checker(library):
@@ -291,7 +291,7 @@ def part_of(unit, numbers):
 
 def template(name):
     """A kernel's name without the formats of weights, scales, activations and caches."""
-    return re.sub(r"(_(gguf_\w+|mxfp[48]|nvfp4|fp8|q\d|b?f16|f32))+$", "", name)
+    return re.sub(r"(_(gguf_\w+|mxfp[48]|nvfp4|fp[48]|q\d|b?f16|f32))+$", "", name)
 
 
 def sample(names):
