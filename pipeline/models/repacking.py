@@ -148,8 +148,9 @@ def _decoded(sources: Sequence[Integers], full: Shape, dtype: str) -> Storage:
             scales, zeros, first = source.scales(), source.zeros().astype(np.float32), 0
             for codes in source.codes():
                 rows = slice(first, first + len(codes))
-                zero = zeros[rows][:, groups] if np.ndim(zeros) else zeros
-                yield rounded((codes.astype(np.float32) - zero) * scales[rows][:, groups], dtype)
+                zero = np.take(zeros[rows], groups, axis=1) if np.ndim(zeros) else zeros
+                scale = np.take(scales[rows], groups, axis=1)
+                yield rounded((codes.astype(np.float32) - zero) * scale, dtype)
                 first += len(codes)
 
     infos = [info for source in sources for info in source.infos]
