@@ -1,8 +1,8 @@
 """Regular expressions that configurations have for names of modules, in a time that grows with the name and not beyond.
 
-Python parses them. Where more than two things repeat, or one within another, or where there are several groups, they are
-matched by sets: of all places where a part may begin, all where it may end. So none takes long, whatever a file says; in
-return, they cannot refer back to what a group matched.
+Python parses them. Where more than two things repeat, or one within another, or where there are several groups, they
+are matched by sets: of all places where a part may begin, all where it may end. So none takes long, whatever a file
+says; in return, they cannot refer back to what a group matched.
 """
 
 from __future__ import annotations
