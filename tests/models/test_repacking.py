@@ -163,7 +163,9 @@ def test_scales_that_are_too_large_for_their_biases(processor, tmp_path):
         assert weight.format == "q4_f32" and np.isfinite(decoded(processor, weight)).all()
 
 
-@pytest.mark.parametrize("packer", [formats.gptq, formats.awq, formats.packed, formats.signed, formats.fp8])
+@pytest.mark.parametrize(
+    "packer", [formats.gptq, formats.awq, formats.packed, formats.signed, formats.fp8, formats.nvfp4]
+)
 def test_memory(processor, tmp_path, packer):
     """What loading takes beside the weights' own places is less than the largest tensor."""
     tensors, config, _ = packer(np.random.default_rng(3), "w", 4096, 1024)
