@@ -31,6 +31,7 @@ Repacked: TypeAlias = Quantized | Storage
 DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 # Whose steps take columns in another order.
 PROJECTIONS = "q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj w1 w2 w3".split()
+ROWS = 1024  # of scales that are decoded at a time
 LARGEST_NVFP4 = np.float32(448 * 6)  # a scale times a code, for which MLX's global scale stands
 
 
@@ -148,8 +149,9 @@ def _decoded(sources: Sequence[Integers], full: Shape, dtype: str) -> Storage:
             scales, zeros, first = source.scales(), source.zeros().astype(np.float32), 0
             for codes in source.codes():
                 rows = slice(first, first + len(codes))
-                zero = zeros[rows][:, groups] if np.ndim(zeros) else zeros
-                yield rounded((codes.astype(np.float32) - zero) * scales[rows][:, groups], dtype)
+                zero = np.take(zeros[rows], groups, axis=1) if np.ndim(zeros) else zeros
+                scale = np.take(scales[rows], groups, axis=1)
+                yield rounded((codes.astype(np.float32) - zero) * scale, dtype)
                 first += len(codes)
 
     infos = [info for source in sources for info in source.infos]
@@ -198,11 +200,10 @@ def _fp4(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Pack
 
     def scales() -> Iterator[np.ndarray]:
         for info, one in zip(blocks, whole):
-            factor = load.checkpoint.view(one.name).reshape(-1, *(1,) * 2)
-            values = as_f32(load.checkpoint.view(info.name), info.dtype)
-            values = values.reshape(-1, *values.shape[-2:])
-            with np.errstate(all="ignore"):
-                yield values / factor if one.name.endswith("weight_global_scale") else values * factor
+            factor = load.checkpoint.view(one.name).reshape(-1)
+            for values, own in _shares(load.checkpoint.view(info.name), factor):
+                with np.errstate(all="ignore"):
+                    yield values / own if one.name.endswith("weight_global_scale") else values * own
 
     return Quantized(words, load.made((*full[:-1], columns // group), "f32", scales), bits=bits, group_size=group)
 
@@ -244,11 +245,19 @@ def with_global_scale(load: Taker, modules: Sequence[str], full: Shape, weight: 
 
     def scales() -> Iterator[np.ndarray]:
         for module, info in zip(modules, infos):
-            values = as_f32(load.checkpoint.view(f"{module}.scales"), "F8_E4M3")
-            factors = load.checkpoint.view(info.name) / LARGEST_NVFP4
-            yield values.reshape(-1, *groups[-2:]) * factors.reshape(-1, 1, 1)
+            factors = (load.checkpoint.view(info.name) / LARGEST_NVFP4).reshape(-1)
+            for values, own in _shares(load.checkpoint.view(f"{module}.scales"), factors):
+                yield values * own
 
     return replace(weight, scales=load.made(groups, "f32", scales))
+
+
+def _shares(scales: np.ndarray, factors: np.ndarray) -> Iterator[tuple[np.ndarray, np.float32]]:
+    """Some rows at a time of E4M3 scales [..., rows, groups], float32, and the factor of their matrix, or of all."""
+    matrices = scales.reshape(-1, *scales.shape[-2:])
+    for matrix, factor in zip(matrices, np.broadcast_to(factors, len(matrices))):
+        for first in range(0, len(matrix), ROWS):
+            yield as_f32(matrix[first : first + ROWS], "F8_E4M3"), factor
 
 
 def _packed_name(load: Taker, module: str) -> str:

@@ -75,8 +75,11 @@ def write(folder, name, method):
     files.write_safetensors(folder / "model.safetensors", tensors)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["llama", "qwen3_moe", "mixtral", "deepseek_v3", "phi3"])
+CASES = [("llama", method) for method in METHODS] + [("qwen3_moe", "packed"), ("qwen3_moe", "gptq")]
+CASES += [("mixtral", "act-order"), ("mixtral", "awq"), ("deepseek_v3", "fp8"), ("phi3", "act-order")]
+
+
+@pytest.mark.parametrize("name, method", CASES)
 def test_logits(processor, tmp_path, name, method):
     write(tmp_path, name, method)
     expected = golden.load(name)[1]

@@ -163,7 +163,9 @@ def test_scales_that_are_too_large_for_their_biases(processor, tmp_path):
         assert weight.format == "q4_f32" and np.isfinite(decoded(processor, weight)).all()
 
 
-@pytest.mark.parametrize("packer", [formats.gptq, formats.awq, formats.packed, formats.signed, formats.fp8])
+@pytest.mark.parametrize(
+    "packer", [formats.gptq, formats.awq, formats.packed, formats.signed, formats.fp8, formats.nvfp4]
+)
 def test_memory(processor, tmp_path, packer):
     """What loading takes beside the weights' own places is less than the largest tensor."""
     tensors, config, _ = packer(np.random.default_rng(3), "w", 4096, 1024)
@@ -326,3 +328,20 @@ def test_shapes_of_what_is_packed(tmp_path, packer, form, rows, columns, setting
         (found,) = checkpoint.packed_weights()
     assert (found.module, found.shape) == ("w", (rows, columns))
     assert set(found.parts) == {name for name in tensors if not name.endswith("activation_scale")}
+
+
+@pytest.mark.parametrize("part", ["_scale_inv", "_scale"])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_fp8_experts_in_one_stack(processor, tmp_path, part, blocks):
+    """As transformers stores them: names without a suffix, and a block's or an expert's scale."""
+    rng, config = np.random.default_rng(4), formats.FP8_CONFIGS["block" if blocks else "tensor"]
+    codes = formats.eight(rng, 3 * 130, 256).reshape(3, 130, 256)
+    grid = (3, 2, 2) if blocks else (3, 1, 1)
+    (dtype, scales), values = formats.scales_of(rng, grid, "F32")
+    name = "mlp.experts.gate_up_proj"
+    with opened(tmp_path, {name: ("F8_E4M3", codes), f"{name}{part}": (dtype, scales)}, config) as checkpoint:
+        stack = as_weight(Loader(checkpoint, processor).matrix(name, (3, 130, 256)), "w")
+        assert stack.format == "fp8" and stack.shape == (3, 130, 256) and checkpoint.unused == ()
+        found = stack.parts[1].storage.read(processor).reshape(3, 130, 2)
+    of = np.arange(130) // 128
+    np.testing.assert_array_equal(found, values[:, of] if blocks else np.broadcast_to(values, (3, 130, 2)))

@@ -16,6 +16,7 @@ import pipeline as p
 from pipeline import metalc
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.device import resources
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, PLAIN_MODES
 from pipeline.host import CHECKER, CUDA
 from pipeline.metalc import nvrtc, toolchain
 from pipeline.metalc.generate import CUDA_THREADS
@@ -350,7 +351,8 @@ def test_the_sample_has_every_template_and_weight_format(library, bundle):
     chosen = [names[number] for names in files for number in sample(names)]
     assert {template(name) for name in chosen} == {template(name) for name in library.functions}
     formats = [name.removeprefix("linear_") for name in library.functions if name.startswith("linear_")]
-    assert len(formats) == 38 and {f"embed_{each}" for each in formats} <= set(chosen)
+    count = (len(AFFINE_BITS) + 1) * len(FLOATS) + len(FLOAT_MODES) + len(PLAIN_MODES) + len(BLOCKS)
+    assert len(formats) == count and {f"embed_{each}" for each in formats} <= set(chosen)
 
 
 FEATURES = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...errors import CheckpointError, UnsupportedError
@@ -54,6 +54,8 @@ class CompressedTensors(Packings):
             raise sparse.unsupported("format", "dense")
         self._ignored = table.names("ignore")
         self._groups = [_group(part, form) for part in table.parts("config_groups").values()]
+        self._targets = {target: group for group in self._groups for target in group.targets}
+        self._ordered = sorted(self._targets, key=lambda target: (REGEX in target, target))
         asked = {_activations(part) for part in table.parts("config_groups").values()} - {""}
         asked |= {"a KV cache of 8 bits"} if table.part("kv_cache_scheme") is not None else set()
         self.unapplied = " and ".join(sorted(asked))
@@ -64,13 +66,12 @@ class CompressedTensors(Packings):
         info = tensors.get(weight_name(module, tensors))
         if not packed and (info is None or info.dtype not in ("I8", "F8_E4M3")):
             return None
-        names = [module] + [old + module.removeprefix(new) for new, old in self._aliases if module.startswith(new)]
-        if any(self._matches(target, name, f"{self._table.key}.ignore") for target in self._ignored for name in names):
+        if any(self._matches(target, module, f"{self._table.key}.ignore") for target in self._ignored):
             raise CheckpointError(
                 f"{self._table.source}: {self._table.key}.ignore has {module}, which is stored quantised; "
                 "download it again"
             )
-        group = self._group_of(names)
+        group = self._group_of(module)
         if group is None or group.packing is None:
             raise CheckpointError(
                 f"{self._table.source}: no group of {self._table.key}.config_groups says how the weight of {module} "
@@ -81,14 +82,16 @@ class CompressedTensors(Packings):
             return replace(found, layout="packed" if packed else "integers")
         return found
 
-    def _group_of(self, names: Iterable[str]) -> Group | None:
-        """The group whose target matches best."""
-        targets = {target: group for group in self._groups for target in group.targets}
-        ordered = sorted(targets, key=lambda target: (REGEX in target, target))
+    def _group_of(self, module: str) -> Group | None:
+        """The group whose target matches best: by the name of the module, by those that it may have had in the file,
+        or by its class."""
         where = f"{self._table.key}.config_groups"
-        found = [target for target in ordered if any(self._matches(target, name, where) for name in names)]
-        found += [target for target in ordered if target in CLASSES]
-        return targets[found[0]] if found else None
+        earlier = (old + module.removeprefix(new) for new, old in self._aliases if module.startswith(new))
+        for name in (module, *earlier):
+            found = next((target for target in self._ordered if self._matches(target, name, where)), None)
+            if found is not None:
+                return self._targets[found]
+        return next((self._targets[target] for target in self._ordered if target in CLASSES), None)
 
     def _matches(self, target: str, name: str, where: str) -> bool:
         if not target.startswith(REGEX):

@@ -1,7 +1,8 @@
 """Regular expressions that configurations have for names of modules, in a time that grows with the name and not beyond.
 
-Python parses them. They are matched by sets: of all places where a part may begin, all where it may end. So none takes
-long, whatever a file says; in return, they cannot refer back to what a group matched.
+Python parses them. Where more than two things repeat, or one within another, or where there are several groups, they
+are matched by sets: of all places where a part may begin, all where it may end. So none takes long, whatever a file
+says; in return, they cannot refer back to what a group matched.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ __all__ = ["matches"]
 
 MOST = 1000  # characters of a pattern
 DEEPEST = 2  # what repeats, or looks ahead, within what does
+FEW, LONGEST = 2, 500  # repetitions of a pattern, and characters of a name, for Python's own way
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -24,35 +26,40 @@ def matches(pattern: str, name: str) -> bool:
     more than sets."""
     if len(pattern) > MOST:
         raise ValueError(f"more than {MOST:,} characters")
-    return bool(_ends(_parsed(pattern), name, frozenset({0})))
+    parsed, quick = _parsed(pattern)
+    if quick is not None and len(name) <= LONGEST:
+        return quick.match(name) is not None
+    return bool(_ends(parsed, name, frozenset({0})))
 
 
 @lru_cache(1024)
-def _parsed(pattern: str) -> Any:
+def _parsed(pattern: str) -> tuple[Any, re.Pattern[str] | None]:
+    """The parsed pattern, and Python's own where its way back is short: where little repeats."""
     try:
         parsed = parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(str(error)) from None
     if parsed.state.flags & ~re.UNICODE:
         raise ValueError("flags are not supported")
-    _check(parsed, 0)
-    return parsed
+    simple = _check(parsed, 0) <= 1 and sum(map(pattern.count, "*+?{")) <= FEW and pattern.count("(") <= 1
+    return parsed, re.compile(pattern) if simple else None
 
 
-def _check(items: Iterable[Any], depth: int) -> None:
-    """Raises ValueError for what `_ends` does not know, whether a name gets there or not."""
+def _check(items: Iterable[Any], depth: int) -> int:
+    """How deep repetitions stand within others. ValueError where that is too deep, or for what `_ends` does not know,
+    whether a name gets there or not."""
     if depth > DEEPEST:
         raise ValueError(f"repetitions are more than {DEEPEST} deep")
+    deepest = depth
     for operation, argument in items:
         if operation in (codes.MAX_REPEAT, codes.MIN_REPEAT):
-            _check(argument[2], depth + 1)
+            deepest = max(deepest, _check(argument[2], depth + 1))
         elif operation is codes.SUBPATTERN and not argument[1] and not argument[2]:
-            _check(argument[3], depth)
+            deepest = max(deepest, _check(argument[3], depth))
         elif operation is codes.BRANCH:
-            for way in argument[1]:
-                _check(way, depth)
+            deepest = max(deepest, *(_check(way, depth) for way in argument[1]))
         elif operation in (codes.ASSERT, codes.ASSERT_NOT) and argument[0] > 0:
-            _check(argument[1], depth + 1)
+            deepest = max(deepest, _check(argument[1], depth + 1))
         elif operation is codes.IN:
             _check([item for item in argument if item[0] is not codes.NEGATE], depth)
         elif operation is codes.CATEGORY:
@@ -60,6 +67,7 @@ def _check(items: Iterable[Any], depth: int) -> None:
                 raise ValueError(f"{str(argument).lower()} is not supported")
         elif operation not in _CHARACTERS and (operation is not codes.AT or argument not in _PLACES):
             raise ValueError(f"{str(operation).lower()} is not supported")
+    return deepest
 
 
 def _ends(items: Iterable[Any], name: str, begins: frozenset[int]) -> frozenset[int]:
