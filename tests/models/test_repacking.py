@@ -127,7 +127,7 @@ def test_experts_that_lie_apart(processor, tmp_path, packer, settings):
         values.append(expected)
     with opened(tmp_path, tensors, config) as checkpoint:
         load = Loader(checkpoint, processor)
-        stack = as_weight(load.stack([f"e.{e}" for e in range(3)], (40, 256)), "e")
+        stack = as_weight(load.stacks([[f"e.{e}" for e in range(3)]], [(40, 256)])[0], "e")
         assert stack.shape == (3, 40, 256) and list(load.repacked.values()) == [3]
         x = np.random.default_rng(8).normal(size=(3, 256)).astype(np.float32)
         one = [as_weight(load.matrix(f"e.{e}", (40, 256)), "e") for e in range(3)]
