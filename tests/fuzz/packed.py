@@ -1,6 +1,6 @@
 """Weights as other libraries store them, with configurations and headers that a fuzzer damages.
 
-One file holds both: a safetensors file with a weight "w" whose tensor "config" is the text of quantization_config. So
+One file holds both: a safetensors file with a weight "q_proj" whose tensor "config" is the text of quantization_config. So
 half of the mutations change a configuration beside a header that is right, and half a header.
 """
 
@@ -15,7 +15,7 @@ from support import packed_formats as formats
 
 from fuzz import mutations
 
-ROWS, COLUMNS = 32, 128
+NAME, ROWS, COLUMNS = "q_proj", 32, 128
 SEEDS = (
     (formats.gptq, {"group": 32}),
     (formats.gptq, {"group": 64, "bits": 3, "sym": False, "v2": True}),
@@ -31,7 +31,7 @@ SEEDS = (
     (formats.powers, {"bits": 4}),
     (formats.powers, {"bits": 8}),
 )
-DYNAMIC = {"dynamic": {"+:w.*": {"bits": 4, "group_size": 32}, "-:.*head": {}}}
+DYNAMIC = {"dynamic": {"+:q.*": {"bits": 4, "group_size": 32}, "-:.*head": {}}}
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def _seeds() -> list[tuple[dict, dict, dict]]:
     """(configuration, header without "config", data by names)."""
     found = []
     for number, (packer, settings) in enumerate(SEEDS):
-        tensors, config, _ = packer(np.random.default_rng(number), "w", ROWS, COLUMNS, **settings)
+        tensors, config, _ = packer(np.random.default_rng(number), NAME, ROWS, COLUMNS, **settings)
         if config["quant_method"] == "gptq" and number == 0:
             config |= DYNAMIC
         if config["quant_method"] == "compressed-tensors":
@@ -97,11 +97,11 @@ def check(file: Path) -> None:
     with Checkpoint(file, file, config, {file: header.size}, header.tensors) as checkpoint:
         survey = Survey()
         paper = Loader(checkpoint, survey)
-        as_weight(paper.matrix("w", (ROWS, COLUMNS)), "w")
+        as_weight(paper.matrix(NAME, (ROWS, COLUMNS)), NAME)
         survey.check()
         load = Loader(checkpoint, _device())
-        weight = as_weight(load.matrix("w", (ROWS, COLUMNS)), "w")
+        weight = as_weight(load.matrix(NAME, (ROWS, COLUMNS)), NAME)
         assert weight.shape == (ROWS, COLUMNS)
         assert load.mapped_bytes <= paper.mapped_bytes  # more is copied where zero points are not what is said
-        for part in weight.parts:
+        for part in (*weight.parts, *([] if weight.order is None else [weight.order])):
             assert part.storage.read(_device()).nbytes == part.nbytes
