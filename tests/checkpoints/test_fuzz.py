@@ -14,12 +14,14 @@ from pipeline.checkpoints.gguf import header, values  # noqa: E402
 from pipeline.errors import CheckpointError  # noqa: E402
 
 RUNS = 3000
+FEWER = {"packed": 600}  # which load what is right, too
 
 
 @pytest.mark.parametrize("kind", headers.KINDS)
 def test_damaged_headers(kind, tmp_path):
-    counts = headers.run(kind, range(10**6, 10**6 + RUNS), tmp_path)
-    assert sum(counts.values()) == RUNS and min(counts.values()) > RUNS // 50
+    runs = FEWER.get(kind, RUNS)
+    counts = headers.run(kind, range(10**6, 10**6 + runs), tmp_path)
+    assert sum(counts.values()) == runs and min(counts.values()) > runs // 50
 
 
 @pytest.mark.parametrize("kind", headers.KINDS)

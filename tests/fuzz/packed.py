@@ -1,7 +1,7 @@
 """Weights as other libraries store them, with configurations and headers that a fuzzer damages.
 
-One file holds both: a safetensors file with a weight "q_proj" whose tensor "config" is the text of quantization_config. So
-half of the mutations change a configuration beside a header that is right, and half a header.
+One file holds both: a safetensors file with a weight "q_proj" whose tensor "config" is the text of quantization_config.
+So half of the mutations change a configuration beside a header that is right, and half a header.
 """
 
 from __future__ import annotations
