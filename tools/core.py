@@ -67,7 +67,7 @@ class Core:
     def link(self, compiled: list[Path]) -> Path:
         out = self.folder / NAME
         command = [*self._tools.compiler, *self._tools.link_flags, *map(str, compiled), "-o", str(out)]
-        crossing = target() != Target.here()
+        crossing = target().is_mac and target() != Target.here()
         inputs = [*compiled, *(cross_mac.link_inputs() if crossing else ())]
         self._shop(self._tools.identity).make(out, command + self._tools.libraries, inputs)
         return out
