@@ -13,7 +13,7 @@ folder=$(cd "$1" && pwd) root=$(cd "$1" && pwd)/root
 shift
 [ $# -gt 0 ] || set -- norm layer_norm routing sampling formats linear recurrent experts attention
 gcc=12
-foreign='python3.11 libgnustep-base-dev gobjc-12 g++-12'
+foreign='python3.11 gobjc-12 g++-12'
 here="qemu-user-static gcc-$gcc-aarch64-linux-gnu gobjc-$gcc-aarch64-linux-gnu g++-$gcc-aarch64-linux-gnu
     cpp-$gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu"
 wheels='numpy tokenizers ml_dtypes hypothesis'
@@ -67,8 +67,7 @@ END
 [ -e "$folder/fetched" ] || fetch
 compiler cc gcc ''
 compiler cxx g++ "-isystem $root/usr/include/c++/$gcc -isystem $root/usr/include/aarch64-linux-gnu/c++/$gcc"
-gnustep="-I$root/usr/include/aarch64-linux-gnu/GNUstep -I$root/usr/include/GNUstep"
-CC=$folder/cc CXX=$folder/cxx CFLAGS=$gnustep "$python" - "$folder" <<'END'
+CC=$folder/cc CXX=$folder/cxx "$python" - "$folder" <<'END'
 import sys
 from pathlib import Path
 

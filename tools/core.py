@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import cross_linux
 import cross_mac
 import objects
 import toolchain
@@ -81,7 +82,10 @@ class Core:
         cython = [python, "-m", "cython", "-3", "-Ipyx", "--module-name", "pipeline._core", "pyx/_core.pyx"]
         shop.make(generated, [*cython, "-o", str(generated)], pyx)
         limited = [f"-DPy_LIMITED_API={LIMITED_API}", "-Wno-unused-parameter"]
-        limited += [f"-I{folder}" for folder in toolchain.python_headers()]
+        headers = toolchain.python_headers()
+        if not target().is_mac and target() != Target.here():
+            headers += cross_linux.python_headers(self.root / self.folder)
+        limited += [f"-I{folder}" for folder in headers]
         return self._object(shop, generated, [*self._tools.c_flags, *INCLUDES, *limited])
 
     def _object(self, shop: objects.Workshop, source: Path, flags: list[str]) -> Path:

@@ -86,8 +86,9 @@ def native_isas() -> list[str]:
 
 
 def stand_in() -> list[Path]:
-    """The sources of the Metal API."""
-    return [path for path in core.objc_sources("linux", ROOT / "objc") if "metal" in path.relative_to(ROOT).parts]
+    """The sources of the Metal API, and of the part of Foundation that they need."""
+    found = core.objc_sources("linux", ROOT / "objc")
+    return [path for path in found if path.relative_to(ROOT / "objc").parts[0] in ("foundation", "metal")]
 
 
 def runs() -> list[tuple[str, str, str]]:
