@@ -3,6 +3,7 @@ headers and lists of symbols of our own, in the folder sdk. Nothing of it can be
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -109,13 +110,17 @@ def test_shaders_become_libraries_for_both_devices(tmp_path):
     with alone_in(ROOT / "build" / "tests" / "macos"):
         made = run("-c", script, SDKROOT=str(SDK))
     assert made.returncode == 0, made.stderr
-    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["checker.so", "generic.so"]
-    for path in (tmp_path / "x").iterdir():
+    made = sorted((tmp_path / "x").glob("*.so"))
+    assert [path.name for path in made] == ["checker.so", "generic.so"]
+    for path in made:
         library = macho.read(path)
         assert (library.processor, library.kind, library.minimum) == (macho.ARM64, macho.DYLIB, (14, 0))
         assert library.names == ["libSystem.B.dylib"] and library.signed
         assert "_ob_metallib" in library.exported
         assert macho.ANY_IMAGE not in library.undefined.values()
+    collected = tmp_path / "x" / "checker.so.dwarf"  # which line the checker's code is of
+    assert collected.exists() == bool(shutil.which("dsymutil"))
+    assert not collected.exists() or macho.read(collected).kind == macho.COLLECTED
 
 
 @pytest.mark.parametrize(
