@@ -61,9 +61,10 @@ static NSString *remedy(NSError *error) {
 }
 
 - (BOOL)wait:(NSError **)error {
+    // All of them, also where an early one has failed: then nothing uses the chain's buffers any more.
+    for (NSUInteger i = 0; i < _count; i++) [_pieces[i].commands waitUntilCompleted];
     for (NSUInteger i = 0; i < _count; i++) {
         const OBPiece *piece = &_pieces[i];
-        [piece->commands waitUntilCompleted];
         if ([piece->commands status] != MTLCommandBufferStatusError) continue;
         NSError *cause = [piece->commands error];
         OBFail(error, OBErrorRun, @"chain '%@'%@: %@%@", [_chain label], [self failedStepOf:piece],
