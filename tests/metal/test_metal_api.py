@@ -383,7 +383,7 @@ LAYERS = {
     "metal/api": set(),
     "core": {"metal/api", "metal"},
     "metal/base": {"metal/abi", "metal/api", "core"},
-    "metal/cpu/native": {"metal/abi"},
+    "metal/cpu/native": {"metal/abi", "weights"},  # of shaders/: tables that both read
     "metal/cpu": {"metal/abi", "metal/api", "metal/base", "metal/cpu/native", "core"},
     "metal/checker/engine": {"metal/abi", "metal/base"},
     "metal/checker": {"metal/abi", "metal/api", "metal/base", "metal/checker/engine", "core"},
