@@ -114,6 +114,26 @@ def story(device: str) -> dict[str, Any]:
     return {"texts": len(wanted), "equal": first.count(None), "first difference": first}
 
 
+RACE = """#include <metal_stdlib>
+using namespace metal;
+kernel void race(device uint *x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+    x[0] = i;
+}
+"""
+
+
+def others(device: str) -> dict[str, Any]:
+    """The devices beside the GPU: the texts on cpu, and what the checker says of a race in the fourth line."""
+    import numpy as np
+
+    import pipeline as p
+
+    checker = p.open_device("checker")
+    checker.compile(RACE).kernel("race").run(np.zeros(1, np.uint32), grid=32, threads=32)
+    findings = [f"{each.kind}, line {each.line}" for each in checker.findings]
+    return {"cpu": story("cpu"), "checker": findings}
+
+
 def speed(device: str) -> dict[str, Any]:
     """Prompt processing and text generation, as pipeline.bench measures them."""
     found = {}
@@ -131,7 +151,7 @@ def speed(device: str) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
-    part.__name__: part for part in (system, limits, kernels, story, speed)
+    part.__name__: part for part in (system, limits, kernels, story, others, speed)
 }
 
 

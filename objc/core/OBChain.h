@@ -1,11 +1,12 @@
-// An immutable list of dispatches with their bindings, executed by one command buffer per run.
+// An immutable list of dispatches with their bindings, executed by one command buffer per run, or by several in a row
+// where the system would end one that takes so long.
 //
 // Barriers are decided once, when the chain is made, from what each kernel reads and writes. A
 // chain retains its kernels and buffers. Runs of one chain may be in flight together (they execute
 // in commit order) and may be committed from several threads.
 #import "OBDispatch.h"
 
-@class OBDevice, OBPreparedRuns, OBRun, OBStructArguments;
+@class OBDevice, OBPieces, OBPreparedRuns, OBRun, OBStructArguments;
 
 @interface OBChain : NSObject {
     OBDevice *_device;
@@ -14,6 +15,7 @@
     OBDispatch *_dispatches;
     OBStructArguments *_structs;
     OBPreparedRuns *_prepared;
+    OBPieces *_pieces;
     NSMutableArray *_retained;
     NSMutableArray *_read, *_written;  // buffers that dispatches reach by address; nil: none
     NSMutableArray *_labels;
@@ -30,13 +32,14 @@
 @property(readonly) NSUInteger count;
 @property(readonly) NSString *label;
 @property(readonly) OBDevice *device;
+@property(readonly) OBPieces *pieces;
 
 - (NSString *)labelOfDispatch:(NSUInteger)index;
 
 // The dispatch that `index` waits for at the barrier before it, or -1 without a barrier.
 - (NSInteger)conflictOfDispatch:(NSUInteger)index;
 
-// Encodes one command buffer and commits it. `rows` lowers the height of dispatches that go by rows,
+// Encodes a run and commits it. `rows` lowers the height of dispatches that go by rows,
 // and is what kernels find in their rows_member.
 // nil and an error when it cannot be encoded.
 - (OBRun *)commitRows:(ob_rows)rows error:(NSError **)error;

@@ -3,6 +3,7 @@
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBHazard.h"
+#import "OBPieces.h"
 #import "OBPreparedRuns.h"
 #import "OBRun.h"
 #include <time.h>
@@ -18,7 +19,7 @@ typedef struct {
 - (BOOL)add:(const ob_dispatch *)dispatch error:(NSError **)error;
 - (void)bindStructs:(const ob_dispatch *)dispatches;
 - (BOOL)planBarriers:(const ob_dispatch *)dispatches error:(NSError **)error;
-- (void)encode:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared;
+- (void)encode:(NSRange)range with:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared;
 @end
 
 @implementation OBChain
@@ -52,6 +53,8 @@ typedef struct {
                                                  count:count
                                                  label:label] retain];
     if (chain->_prepared == nil) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
+    chain->_pieces = [[OBPieces piecesWithDevice:device dispatches:chain->_dispatches count:count] retain];
+    if (chain->_pieces == nil) return OBFail(error, OBErrorMemory, @"no memory for chain '%@'", label);
     return chain;
 }
 
@@ -67,6 +70,7 @@ typedef struct {
 
 - (void)dealloc {
     [_prepared release];
+    [_pieces release];
     [_read release];
     [_written release];
     free(_dispatches);
@@ -86,6 +90,9 @@ typedef struct {
 }
 - (OBDevice *)device {
     return _device;
+}
+- (OBPieces *)pieces {
+    return _pieces;
 }
 - (NSString *)labelOfDispatch:(NSUInteger)index {
     return [_labels objectAtIndex:index];
@@ -204,33 +211,46 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-- (void)encode:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared {
+- (void)encode:(NSRange)range with:(id<MTLComputeCommandEncoder>)encoder prepared:(OBPreparedRun *)prepared {
     OBEncoding encoding = {.encoder = encoder, .prepared = prepared};
     BOOL measured = [_device measures];
-    for (NSUInteger i = 0; i < _count; i++) {
+    for (NSUInteger i = range.location; i < NSMaxRange(range); i++) {
         if (_dispatches[i].conflict >= 0) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
         encodeDispatch(&encoding, &_dispatches[i], measured ? [_labels objectAtIndex:i] : nil);
     }
+}
+
+// The run holds what was prepared, and the chain with every other buffer, until it has completed.
+- (id<MTLCommandBuffer>)commandsFor:(NSRange)range prepared:(OBPreparedRun *)prepared {
+    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
+    [commands setLabel:_label];
+    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    if (encoder == nil) return nil;
+    [self useResourcesIn:encoder];
+    id<MTLIndirectCommandBuffer> recorded = [prepared commands];
+    if (recorded != nil) [encoder executeCommandsInBuffer:recorded withRange:range];
+    else [self encode:range with:encoder prepared:prepared];
+    [encoder endEncoding];
+    return commands;
 }
 
 - (OBRun *)commitRows:(ob_rows)rows error:(NSError **)error {
     double start = now();
     OBPreparedRun *prepared = [_prepared runForRows:rows error:error];
     if (prepared == nil) return nil;
-    // The run holds what was prepared, and the chain with every other buffer, until it has completed.
-    id<MTLCommandBuffer> commands = [[_device queue] commandBufferWithUnretainedReferences];
-    [commands setLabel:_label];
-    id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
-    if (encoder == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
-    [self useResourcesIn:encoder];
-    id<MTLIndirectCommandBuffer> recorded = [prepared commands];
-    if (recorded != nil) [encoder executeCommandsInBuffer:recorded withRange:NSMakeRange(0, _count)];
-    else [self encode:encoder prepared:prepared];
-    [encoder endEncoding];
-    double end = now();
-    OBRun *run = [OBRun runWithCommandBuffer:commands chain:self prepared:prepared encodeSeconds:end - start];
+    OBRun *run = [OBRun runWithChain:self prepared:prepared];
     if (run == nil) return OBFail(error, OBErrorMemory, @"no memory for a run of chain '%@'", _label);
-    [commands commit];
+    NSRange range = {0, 0};
+    while (NSMaxRange(range) < _count) {
+        range.location = NSMaxRange(range);
+        range.length = [_pieces lengthFrom:range.location rows:[prepared rows]];
+        id<MTLCommandBuffer> commands = [self commandsFor:range prepared:prepared];
+        if (commands == nil) return OBFail(error, OBErrorRun, @"chain '%@': the device gave no encoder", _label);
+        if (![run addCommandBuffer:commands range:range])
+            return OBFail(error, OBErrorMemory, @"no memory for a run of chain '%@'", _label);
+        [run setEncodeSeconds:now() - start];  // before the commit, with which the device's time begins
+        [commands commit];
+    }
     return run;
 }
 

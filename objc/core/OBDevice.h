@@ -55,6 +55,9 @@
 // Bytes of memory that the device has of its own; 0 where it does not tell.
 @property(readonly) uint64_t memorySize;
 
+// Seconds after which the system ends a command buffer; 0: it never does.
+@property(readonly) double longestCommandBuffer;
+
 @property(readonly) OBTransfers *transfers;
 
 // Command buffers that reached the queue, where the queue counts them; else -1.

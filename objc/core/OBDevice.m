@@ -134,6 +134,11 @@ static NSString *reasonOfMissing(NSString *name) {
 - (uint64_t)workingSet {
     return [_device recommendedMaxWorkingSetSize];
 }
+// macOS does not say it; command buffers were seen to be ended after some five seconds.
+- (double)longestCommandBuffer {
+    if (![_device conformsToProtocol:@protocol(OBWatchedDevice)]) return 4;
+    return [(id<OBWatchedDevice>)_device longestCommandBuffer];
+}
 - (uint64_t)memorySize {
     if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
     return [(id<OBHardwareDevice>)_device memorySize];

@@ -14,6 +14,12 @@
 - (NSUInteger)workerThreadCount;
 @end
 
+// A device whose system ends command buffers that take too long, or that is asked to act so: after how many seconds; 0:
+// never.
+@protocol OBWatchedDevice
+- (double)longestCommandBuffer;
+@end
+
 // A command buffer that knows which of its dispatches failed: its place in their order; NSNotFound where it does not.
 @protocol OBFailureLocation
 - (NSUInteger)failedDispatch;

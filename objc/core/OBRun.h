@@ -1,4 +1,5 @@
-// One execution of a chain: committed, then complete or failed.
+// One execution of a chain: committed, then complete or failed. It is one command buffer, or several in a row where one
+// would take too long.
 //
 // Safe from any thread. Keeps the chain, and so every buffer, until it is released, and what was prepared
 // for its number of rows. A run that is released early completes all the same.
@@ -6,24 +7,33 @@
 
 @class OBChain, OBPreparedRun;
 
+// Some dispatches of the chain, and the command buffer that runs them.
+typedef struct {
+    id<MTLCommandBuffer> commands;
+    NSRange range;
+} OBPiece;
+
 @interface OBRun : NSObject {
-    id<MTLCommandBuffer> _commands;
+    OBPiece _first;
+    OBPiece *_pieces;  // &_first, or memory of its own where there are more
+    NSUInteger _count;
     OBChain *_chain;
     OBPreparedRun *_prepared;
     double _encodeSeconds;
     NSArray *_findings;
+    BOOL _noted;
 }
 
-// nil when there is no memory.
-+ (OBRun *)runWithCommandBuffer:(id<MTLCommandBuffer>)commands
-                          chain:(OBChain *)chain
-                       prepared:(OBPreparedRun *)prepared
-                  encodeSeconds:(double)seconds;
+// Without command buffers yet. nil when there is no memory.
++ (OBRun *)runWithChain:(OBChain *)chain prepared:(OBPreparedRun *)prepared;
 
-// Blocks until the command buffer has completed. NO and an error naming the chain when it failed.
+// Keeps a command buffer, which is committed next. NO when there is no memory.
+- (BOOL)addCommandBuffer:(id<MTLCommandBuffer>)commands range:(NSRange)range;
+
+// Blocks until all its command buffers have completed. NO and an error naming the chain when it failed.
 - (BOOL)wait:(NSError **)error;
 
-// YES once the command buffer has completed or failed; does not block.
+// YES once all of them have completed or failed; does not block.
 @property(readonly) BOOL done;
 
 // The findings of a device that validates shaders, nil for none; call after -wait:, from one thread.
@@ -32,7 +42,7 @@
 - (NSArray *)findings;
 
 // Host time spent on encoding, and the device's start and end times, in seconds.
-@property(readonly) double encodeSeconds;
+@property double encodeSeconds;
 @property(readonly) double deviceStart;
 @property(readonly) double deviceEnd;
 

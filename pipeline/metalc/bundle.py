@@ -25,10 +25,12 @@ from .cache import build_folder, prune
 from .diagnostics import summary
 from .errors import CompileError
 from .store import hash_of, replacing
+from .target import target
 from .units import Pool, Unit, read_all
 
 __all__ = ["build", "stdlib_hash", "version"]
 
+_LINES = ".dwarf"  # objc/metal/checker/CheckerSymbolsDarwin.m looks for it behind the library's name
 _Path: TypeAlias = str | os.PathLike[str]
 
 
@@ -195,7 +197,18 @@ def _link(folder: Path, options: Iterable[str], units: Sequence[Unit], objects: 
     source = generate.library(functions, isa) + slots.library(encoded)
     if isa == toolchain.CUDA:
         source += cuda.table(units)
-    return _product(folder, source, command, [str(o) for o in objects], ".so")
+    library = _product(folder, source, command, [str(o) for o in objects], ".so")
+    if isa == toolchain.CHECKER and target().is_mac:
+        _collect_lines(library)
+    return library
+
+
+def _collect_lines(library: Path) -> None:
+    """Collects what says which line the checker's code is of: on a Mac it stays in the objects. Where the tool is
+    missing, findings name kernels and no lines."""
+    collected = library.with_suffix(_LINES)
+    if not collected.exists() and shutil.which("dsymutil"):
+        subprocess.run(["dsymutil", "--flat", "-o", str(collected), str(library)], capture_output=True)
 
 
 def _publish(out: Path, libraries: dict[str, Path], gpu: Sequence[Unit], cubins: dict[Path, Path]) -> Path:
@@ -207,10 +220,13 @@ def _publish(out: Path, libraries: dict[str, Path], gpu: Sequence[Unit], cubins:
         raise CompileError(f"{out}: cannot be made: {error.strerror}") from None
     cuda.publish(out / toolchain.CUDA, gpu, cubins)  # before the object that names its files
     for isa, library in libraries.items():
-        target = out / f"{isa}.so"
-        if not target.exists() or not filecmp.cmp(library, target, shallow=False):
-            with replacing(target) as temporary:
+        place = out / f"{isa}.so"
+        if not place.exists() or not filecmp.cmp(library, place, shallow=False):
+            with replacing(place) as temporary:
                 shutil.copyfile(library, temporary)
+        if (lines := library.with_suffix(_LINES)).exists():
+            with replacing(place.with_name(f"{place.name}{_LINES}")) as temporary:
+                shutil.copyfile(lines, temporary)
     for stale in out.glob("*.so"):
         if stale.stem not in libraries:
             stale.unlink()

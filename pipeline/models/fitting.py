@@ -58,12 +58,14 @@ def fit(
     which every sequence feels. Raises UsageError where memory is too small for `least`.
 
     cache_bytes, scratch_bytes: what a size takes. A smaller size takes no more. Memory that the device shares with the
-    machine lowers nothing: only a cache that is larger than the machine's is refused.
+    machine lowers nothing: only a cache that is larger than the machine's is refused, and a line says where more is in
+    use than the device can have without loss of speed.
     """
     device, weights = model.device, model.unplaced_bytes
     if device.unified:
         _check_machine(cache_bytes(wanted), wanted, dtype)
-        return wanted, ""
+        weights = model.mapped_bytes + model.repacked_bytes
+        return wanted, _beyond_working_set(device, weights, cache_bytes(wanted))
     check_weights(weights, device)
     left = memory_left(device) - weights
 
@@ -103,6 +105,17 @@ def _check_machine(cache: int, size: Size, dtype: str) -> None:
         raise UsageError(
             f"a KV cache of {size} in {dtype} takes {human(cache)}, this machine has {human(machine)}; {fewer}"
         )
+
+
+def _beyond_working_set(device: Device, weights: int, cache: int) -> str:
+    """A line where more is used at once than the device can without loss of speed; else empty."""
+    most = device.core.working_set
+    if weights + cache <= most:
+        return ""
+    return (
+        f"memory: the weights take {human(weights)} and the KV cache {human(cache)}; the device {device.name} is fast "
+        f"with up to {human(most)} in use, so this will be slow; use a checkpoint of fewer bits, or a smaller context"
+    )
 
 
 def _cures(size: Size, most: int, dtype: str) -> str:

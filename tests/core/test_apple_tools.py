@@ -75,3 +75,48 @@ def test_the_core_links_the_frameworks_that_a_program_without_a_window_needs(too
     }
     # Without it, the core would need the macOS of the machine that compiled it.
     assert all("-mmacosx-version-min=14.0" in flags for flags in (made.c_flags, made.objc_flags, made.link_flags))
+
+
+@pytest.fixture
+def builder(tools, monkeypatch):
+    """tools/builder.py, as it is for a Mac with Apple's processor."""
+    import builder
+
+    from pipeline.metalc import target
+
+    target.choose(target.Target(target.DARWIN, "arm64"))
+    monkeypatch.delenv("OB_ISAS", raising=False)
+    yield builder
+    target.choose(None)
+
+
+def test_a_mac_has_code_for_its_processor_and_the_checker_beside_apples_library(builder):
+    assert builder.parts_of("run") == builder.Parts(("generic",), ())
+    assert builder.parts_of("test") == builder.parts_of("wheel") == builder.Parts(("generic", "checker"), ())
+    assert builder.bundle_name() == "onebuf-host.metallib" != builder.LIBRARY
+
+
+def test_what_is_compiled_for_a_mac_is_apples_metal_and_two_devices(builder):
+    import core
+
+    compiled = {path.as_posix() for path in core.objc_sources()}
+    assert {"objc/core/OBChain.m", "objc/metal/devices.m", "objc/metal/devicesDarwin.m"} <= compiled
+    assert {"objc/metal/cpu/CPUPool.c", "objc/metal/checker/CheckerDevice.m"} <= compiled
+    others = ("objc/metal/api/", "objc/metal/cuda/", "objc/foundation/")
+    assert not [path for path in compiled if path.startswith(others) or path.endswith(("Linux.c", "Linux.m"))]
+    both = {path.as_posix() for path in (ROOT / "objc").rglob("*Linux.[cm]")}
+    assert {path.replace("Linux", "Darwin") for path in both} == {
+        str(path) for path in (ROOT / "objc").rglob("*Darwin.[cm]")
+    }
+
+
+@pytest.mark.parametrize("isa, name", [("", "onebuf.metallib"), ("generic", "onebuf-host.metallib")])
+def test_apples_device_and_the_others_open_libraries_of_their_own(isa, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(resources.sys, "platform", "darwin")
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(resources, "_TREE", tmp_path)
+    assert resources.shader_library(isa) is None  # compiled when the device is opened
+    (tmp_path / "onebuf.metallib").write_text("")
+    (tmp_path / "onebuf-host.metallib").mkdir()
+    (tmp_path / "onebuf-host.metallib" / "generic.so").write_text("")
+    assert resources.shader_library(isa) == tmp_path / name

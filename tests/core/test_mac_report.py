@@ -15,11 +15,13 @@ def mac_report(monkeypatch):
 
 
 def test_the_parts_say_what_is_right(mac_report):
-    parts = {name: mac_report.PARTS[name] for name in ("system", "limits", "story")}
+    parts = {name: mac_report.PARTS[name] for name in ("system", "limits", "story", "others")}
     parts["kernels"] = lambda device: mac_report.kernels(device, "tests/kernels/test_norm.py -x --maxfail=1")
     found = json.loads(json.dumps(mac_report.report("cpu", parts)))
     assert found["limits"]["name"] == "cpu" and found["limits"]["max_buffer"] > 1 << 20
     assert found["story"]["texts"] == found["story"]["equal"] > 3
+    assert found["others"]["cpu"]["equal"] == found["story"]["equal"]
+    assert found["others"]["checker"] == ["race, line 4"]
     kernels = found["kernels"]
     assert kernels["tests"] > kernels["skipped"] and kernels["failures"] == kernels["errors"] == 0
     assert all(part["seconds"] >= 0 and "error" not in part for part in map(found.get, parts))

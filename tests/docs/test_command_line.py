@@ -78,7 +78,7 @@ READS = re.compile(
 )
 # Variables of the system, and those that are not for users: of other libraries, and of a script itself.
 SHELL = {".sh", ""}
-OTHERS = {"HOME", "XDG_CACHE_HOME", "OPENBLAS_NUM_THREADS"}
+OTHERS = {"HOME", "PATH", "XDG_CACHE_HOME", "OPENBLAS_NUM_THREADS"}
 
 
 def variables_read() -> dict[str, set[str]]:

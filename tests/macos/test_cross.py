@@ -3,6 +3,7 @@ headers and lists of symbols of our own, in the folder sdk. Nothing of it can be
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -100,22 +101,42 @@ def test_tools_that_others_wrote_read_it_alike(wheel, core, tmp_path):
     assert sorted(name for _, _, name in header.walkRelocatables()) == sorted(core.libraries)
 
 
+# Clang lets nothing but a loop stand behind these, and the checker puts a scope around each loop.
+WISHES = """#include <metal_stdlib>
+using namespace metal;
+#define TURNS _Pragma("clang loop vectorize(disable)") for (uint k = 0; k < 4; k++)
+kernel void wishes(device float *x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+#pragma unroll
+    for (uint k = 0; k < 4; k++) x[4 * i + k] += 1.0f;
+    #pragma clang loop unroll_count(2)
+    for (uint k = 0; k < 4; k++) x[4 * i + k] += 1.0f;
+    TURNS x[4 * i + k] += 1.0f;
+}
+"""
+
+
 def test_shaders_become_libraries_for_both_devices(tmp_path):
+    (tmp_path / "wishes.metal").write_text(WISHES)
+    files = ["tests/msl/shaders/basic.metal", str(tmp_path / "wishes.metal")]
     script = (
         "import sys; sys.path[:0] = ['tools', '.']; import cross_mac; from pipeline import metalc;"
-        f"cross_mac.choose({TAG!r}); metalc.build('tests/msl/shaders/basic.metal', {str(tmp_path / 'x')!r},"
+        f"cross_mac.choose({TAG!r}); metalc.build({files!r}, {str(tmp_path / 'x')!r},"
         f"build_dir={str(ROOT / 'build/tests/macos/shaders')!r})"
     )
     with alone_in(ROOT / "build" / "tests" / "macos"):
         made = run("-c", script, SDKROOT=str(SDK))
     assert made.returncode == 0, made.stderr
-    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["checker.so", "generic.so"]
-    for path in (tmp_path / "x").iterdir():
+    made = sorted((tmp_path / "x").glob("*.so"))
+    assert [path.name for path in made] == ["checker.so", "generic.so"]
+    for path in made:
         library = macho.read(path)
         assert (library.processor, library.kind, library.minimum) == (macho.ARM64, macho.DYLIB, (14, 0))
         assert library.names == ["libSystem.B.dylib"] and library.signed
         assert "_ob_metallib" in library.exported
         assert macho.ANY_IMAGE not in library.undefined.values()
+    collected = tmp_path / "x" / "checker.so.dwarf"  # which line the checker's code is of
+    assert collected.exists() == bool(shutil.which("dsymutil"))
+    assert not collected.exists() or macho.read(collected).kind == macho.COLLECTED
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ def test_what_a_mac_does_in_place_of_linux_own_calls(program, device, tmp_path):
     check_program("plain", f"{program}-darwin", device, tmp_path)
 
 
+def test_lines_that_a_macs_program_prints_are_read():
+    done = harness.run(PLAIN, "symbols-darwin")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 7, done.stdout
+
+
 @pytest.mark.parametrize("variant, program, device", harness.runs())
 def test_program(variant, program, device, tmp_path):
     check_program(variant, program, device, tmp_path)
@@ -378,7 +383,7 @@ LAYERS = {
     "metal/api": set(),
     "core": {"metal/api", "metal"},
     "metal/base": {"metal/abi", "metal/api", "core"},
-    "metal/cpu/native": {"metal/abi"},
+    "metal/cpu/native": {"metal/abi", "weights"},  # of shaders/: tables that both read
     "metal/cpu": {"metal/abi", "metal/api", "metal/base", "metal/cpu/native", "core"},
     "metal/checker/engine": {"metal/abi", "metal/base"},
     "metal/checker": {"metal/abi", "metal/api", "metal/base", "metal/checker/engine", "core"},

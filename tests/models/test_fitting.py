@@ -30,7 +30,8 @@ def model(left, weights=WEIGHTS, unified=False):
     free = -(-left * 32 // 31)  # and the margin
     assert int(free * (1 - MARGIN)) in (left, left + 1)
     device = SimpleNamespace(name="gpu", unified=unified, free_bytes=lambda: free, total_bytes=lambda: 1 << 30)
-    return SimpleNamespace(device=device, unplaced_bytes=weights)
+    device.core = SimpleNamespace(working_set=weights + cache_bytes(Size(4, 1000)))
+    return SimpleNamespace(device=device, unplaced_bytes=weights, mapped_bytes=weights, repacked_bytes=0)
 
 
 def fitted(left, wanted, least, dtype="f16", **others):
@@ -129,6 +130,9 @@ def test_memory_that_is_the_machines_lowers_nothing(monkeypatch):
     unasked = lambda size: pytest.fail("nothing is planned")  # noqa: E731
     shared = model(100, unified=True)
     assert fit(shared, size, Size(1, 1), "f16", cache_bytes, unasked) == (size, "")
+    shared.device.core.working_set -= 1
+    lowered, line = fit(shared, size, Size(1, 1), "f16", cache_bytes, unasked)
+    assert lowered == size and line.startswith("memory: the weights take 48.8 KiB and the KV cache ")
     monkeypatch.setattr(fitting, "machine_bytes", lambda: cache_bytes(size) - 1)
     with pytest.raises(
         UsageError, match=r"^a KV cache of 4 × 1,000 positions in f16 takes 39.1 KiB, this machine has "

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MAGIC, ARM64, OBJECT, DYLIB, BUNDLE = 0xFEEDFACF, 0x0100000C, 1, 6, 8
+MAGIC, ARM64, DYLIB, COLLECTED = 0xFEEDFACF, 0x0100000C, 6, 10
 _SYMTAB, _LOAD_DYLIB, _BUILD_VERSION, _CODE_SIGNATURE = 0x2, 0xC, 0x32, 0x1D
 _UNDEFINED, _EXTERNAL, _PRIVATE, _TYPE = 0x0, 0x01, 0x10, 0x0E
 ANY_IMAGE = "any image"  # of a symbol that is looked up among all that is loaded, as Python's are

@@ -47,6 +47,7 @@ PROGRAMS = dict.fromkeys(
 CONCURRENT = ("order", "dispatch", "buffers", "commands", "indirect", "events", "fork")
 # What macOS does in place of futexes, files of memory and pages that fork clears runs here, too, in NAME-darwin.
 ON_DARWIN = {"order": "cpu", "events": "cpu", "fork": "cpu", "buffers": "checker", "checker": "checker"}
+SYMBOLS = ("symbols", "checker/CheckerSymbolsDarwin.m")
 KERNELS = 13  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
@@ -133,7 +134,7 @@ def _build(variant: Variant) -> Path:
         command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
         links.append(functools.partial(shop.make, out, command, inputs))
     if variant.name == "plain":
-        links += _darwin_programs(shop, tools, folder, device, flags[".c"], link)
+        links += _darwin_programs(shop, tools, folder, device, flags, link)
     objects.parallel(links)
     bundle = ROOT / folder / "library.metallib"
     bundle.mkdir(exist_ok=True)
@@ -147,14 +148,16 @@ def _build(variant: Variant) -> Path:
     return ROOT / folder
 
 
-def _darwin_programs(shop, tools, folder: Path, device: list[Path], flags: list[str], link: list[str]) -> list:
-    """How to link programs whose device rests on OBMHostDarwin.c."""
-    own = ROOT / folder / "OBMHostDarwin.o"
-    _compile(shop, tools, ROOT / "objc" / "metal" / "base" / "OBMHostDarwin.c", own, flags)
-    others = [path for path in device if path.stem != "OBMHostLinux"]
+def _darwin_programs(shop, tools, folder: Path, device: list[Path], flags: dict[str, list[str]], link: list[str]):
+    """How to link programs in which files for a Mac take the place of those for Linux."""
     links = []
-    for name in ON_DARWIN:
-        inputs, out = [ROOT / folder / f"test_{name}.o", *others, own], ROOT / folder / f"{name}-darwin"
+    for name, own in [*dict.fromkeys(ON_DARWIN, "base/OBMHostDarwin.c").items(), SYMBOLS]:
+        source, test = ROOT / "objc" / "metal" / own, ROOT / folder / f"test_{name}.o"
+        made = ROOT / folder / f"{source.stem}.o"
+        _compile(shop, tools, source, made, flags[source.suffix])
+        _compile(shop, tools, SOURCES / f"{name}.m", test, flags[".m"])
+        others = [path for path in device if path.stem != source.stem.replace("Darwin", "Linux")]
+        inputs, out = [test, *others, made], ROOT / folder / f"{name}-darwin"
         command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
         links.append(functools.partial(shop.make, out, command, inputs))
     return links

@@ -4,10 +4,10 @@ import functools
 import sys
 
 SHADERS_ALONE = ("cpu", 1)  # One thread runs the shaders as they are written, without native kernels.
-# Two threads run native kernels where a step has them.
-PROCESSORS = [("metal", 0)] if sys.platform == "darwin" else [SHADERS_ALONE, ("cpu", 2)]
+# Two threads run native kernels where a step has them; on a Mac there are none.
+PROCESSORS = [("metal", 0), ("cpu", 2)] if sys.platform == "darwin" else [SHADERS_ALONE, ("cpu", 2)]
 # With threadgroups of three simdgroups, which is no power of two.
-CHECKERS = [] if sys.platform == "darwin" else [("checker", 96)]
+CHECKERS = [("checker", 96)]
 
 
 @functools.cache

@@ -19,6 +19,7 @@
     BOOL _retained;
     MTLCommandBufferErrorOption _errorOptions;
     NSUInteger _debugGroups;
+    uint64_t _threadgroups;  // where the device watches command buffers
     NSArray *_logs;
 }
 

@@ -117,7 +117,9 @@ static void hasCompleted(obm_recording *recording) {
     return [self status] >= MTLCommandBufferStatusCompleted ? _recording->start_time : 0;
 }
 - (CFTimeInterval)GPUEndTime {
-    return [self status] >= MTLCommandBufferStatusCompleted ? _recording->end_time : 0;
+    if ([self status] < MTLCommandBufferStatusCompleted) return 0;
+    if (![(OBMDevice *)[_queue device] watchesCommandBuffers]) return _recording->end_time;
+    return _recording->start_time + (double)_threadgroups * OBM_SECONDS_PER_THREADGROUP;
 }
 
 // Known as soon as the commands could not be recorded, before the command buffer's turn comes.
@@ -181,6 +183,12 @@ static void hasCompleted(obm_recording *recording) {
     [self requireUncommittedFor:@"commit"];
     [self requireNoEncoderFor:@"commit"];
     [_queue countCommit];
+    OBMDevice *device = (OBMDevice *)[_queue device];
+    if ([device watchesCommandBuffers]) {
+        _threadgroups = obm_recording_threadgroups(_recording);
+        if (_threadgroups > [device mostThreadgroups])
+            obm_recording_fail(_recording, OBM_ERROR_TIMEOUT, "it took too long, and the system ended it");
+    }
     [self retain];  // until it has completed
     const char *problem = _executor->commit(_executor->context, _recording);
     if (problem == NULL) return;

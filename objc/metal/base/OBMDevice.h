@@ -8,9 +8,11 @@
 #import "core/OBExtensions.h"
 
 enum { OBM_MAX_THREADS_PER_THREADGROUP = 1024 };
+#define OBM_SECONDS_PER_THREADGROUP 1e-6  // where command buffers are watched
 
-@interface OBMDevice : OBMObject <MTLDevice, OBConstantsDevice> {
+@interface OBMDevice : OBMObject <MTLDevice, OBConstantsDevice, OBWatchedDevice> {
     obm_atomic_u64 _allocated;
+    uint64_t _mostThreadgroups;              // of a command buffer; UINT64_MAX: any number
     NSMutableDictionary *_compilerVersions;  // command line to its --version, which keys the cache
 }
 
@@ -31,6 +33,11 @@ enum { OBM_MAX_THREADS_PER_THREADGROUP = 1024 };
 // Asked only of a device that writes logs.
 - (BOOL)writesLogs;
 - (NSArray *)newLogsOf:(const obm_recording *)recording;
+
+// OB_LIMITS may name a number of threadgroups, after which a command buffer fails as one that took too long on a GPU. Its
+// times are then of a clock that each threadgroup advances by a microsecond, so that they are the same in each run.
+- (BOOL)watchesCommandBuffers;
+- (uint64_t)mostThreadgroups;
 
 - (void)addAllocatedBytes:(int64_t)bytes;
 - (NSMutableDictionary *)compilerVersions;

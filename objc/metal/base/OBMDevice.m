@@ -34,7 +34,9 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
 
 - (id)init {
     self = [super init];
-    if (self != nil) _compilerVersions = [[NSMutableDictionary alloc] init];
+    if (self == nil) return nil;
+    _compilerVersions = [[NSMutableDictionary alloc] init];
+    _mostThreadgroups = obm_limit("watchdogThreadgroups", UINT64_MAX);
     return self;
 }
 
@@ -82,6 +84,16 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
 }
 - (void)addAllocatedBytes:(int64_t)bytes {
     obm_add(&_allocated, (uint64_t)bytes);
+}
+
+- (BOOL)watchesCommandBuffers {
+    return _mostThreadgroups != UINT64_MAX;
+}
+- (uint64_t)mostThreadgroups {
+    return _mostThreadgroups;
+}
+- (double)longestCommandBuffer {
+    return [self watchesCommandBuffers] ? (double)_mostThreadgroups * OBM_SECONDS_PER_THREADGROUP : 0;
 }
 
 - (uint64_t)registryID {

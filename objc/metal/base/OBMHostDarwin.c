@@ -126,8 +126,10 @@ int obm_host_memory_file(size_t length) {
 
 #if defined(__APPLE__)
 typedef char page_state;
+enum { HAS_MEMORY = MINCORE_INCORE | MINCORE_PAGED_OUT };  // other bits are set of pages without memory, too
 #else
 typedef unsigned char page_state;
+enum { HAS_MEMORY = 1 };
 #endif
 
 bool obm_host_next_pages(int file, char *view, size_t length, size_t *begin, size_t *end) {
@@ -139,9 +141,9 @@ bool obm_host_next_pages(int file, char *view, size_t length, size_t *begin, siz
         size_t count = (length - at + page - 1) / page, first = 0, last;
         if (count > AT_ONCE) count = AT_ONCE;
         if (mincore(view + at, count * page, states) != 0) return false;
-        while (first < count && states[first] == 0) first++;  // in memory, or was and is paged out
+        while (first < count && (states[first] & HAS_MEMORY) == 0) first++;
         if (first == count) continue;
-        for (last = first; last < count && states[last] != 0;) last++;
+        for (last = first; last < count && (states[last] & HAS_MEMORY) != 0;) last++;
         *begin = at + first * page;
         *end = at + last * page;
         return true;

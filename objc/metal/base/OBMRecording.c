@@ -1,5 +1,7 @@
 #include "OBMRecording.h"
 
+#include "OBMCommands.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -65,6 +67,23 @@ bool obm_phase_resolve(obm_recording *recording, obm_phase *phase) {
         if (!obm_dispatch_resolve(recording, dispatch, counts)) return false;
     }
     return true;
+}
+
+static uint64_t threadgroups_of(const obm_dispatch *dispatch) {
+    const uint32_t *size = dispatch->launch.threadgroups;
+    return dispatch->indirect != NULL ? 0 : (uint64_t)size[0] * size[1] * size[2];
+}
+
+uint64_t obm_recording_threadgroups(const obm_recording *recording) {
+    uint64_t total = 0;
+    for (const obm_phase *phase = recording->first; phase != NULL; phase = phase->next) {
+        for (const obm_dispatch *each = phase->first; each != NULL; each = each->next) total += threadgroups_of(each);
+        for (uint32_t i = 0; phase->kind == OBM_PHASE_COMMANDS && i < phase->command_count; i++) {
+            const obm_dispatch *recorded = phase->commands->list[phase->first_command + i].dispatch;
+            if (recorded != NULL) total += threadgroups_of(recorded);
+        }
+    }
+    return total;
 }
 
 void obm_blit_run(const obm_blit *blit, size_t start, size_t size) {

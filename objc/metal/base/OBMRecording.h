@@ -124,6 +124,7 @@ enum {
     OBM_COMPLETED,
     OBM_FAILED,
 
+    OBM_ERROR_TIMEOUT = 2,
     OBM_ERROR_PAGE_FAULT = 3,
     OBM_ERROR_OUT_OF_MEMORY = 8,
     OBM_ERROR_INVALID_RESOURCE = 9,
@@ -192,6 +193,9 @@ bool obm_dispatch_resolve(obm_recording *recording, obm_dispatch *dispatch, cons
 
 // For executors: does a part of a blit on the host's view of the memory, `size` bytes from `start` on.
 void obm_blit_run(const obm_blit *blit, size_t start, size_t size);
+
+// The threadgroups of all dispatches whose number is known, those of commands included.
+uint64_t obm_recording_threadgroups(const obm_recording *recording);
 
 double obm_seconds(void);
 uint64_t obm_nanoseconds(void);

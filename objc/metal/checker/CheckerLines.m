@@ -1,5 +1,6 @@
 #import "CheckerLines.h"
 
+#import "CheckerSymbols.h"
 #import "metal/base/OBMProcess.h"
 
 @implementation CheckerLines
@@ -48,18 +49,16 @@ static NSString *place(NSString *line) {
 - (void)lookUp:(NSString *)library {
     NSMutableDictionary *found = [NSMutableDictionary dictionary];
     [_found setObject:found forKey:library];
-    NSMutableArray *words = [NSMutableArray arrayWithObjects:@"addr2line", @"-a", @"-i", @"-e", library, nil];
-    [words addObjectsFromArray:[[_wanted objectForKey:library] allObjects]];
+    NSArray *addresses = [[_wanted objectForKey:library] allObjects];
     NSString *text;
-    if (OBMRunProgram(words, &text) != 0) return;
-    NSMutableArray *frames = nil;
-    for (NSString *line in [text componentsSeparatedByString:@"\n"]) {
-        if ([line hasPrefix:@"0x"]) {
-            frames = [NSMutableArray array];
-            [found setObject:frames forKey:line];
-        } else if (place(line) != nil) {
-            [frames addObject:place(line)];
+    if (OBMRunProgram(CheckerSymbolsCommand(library, addresses), &text) != 0) return;
+    NSDictionary *printed = CheckerSymbolsFound(text, addresses);
+    for (NSString *each in printed) {
+        NSMutableArray *frames = [NSMutableArray array];
+        for (NSString *line in [printed objectForKey:each]) {
+            if (place(line) != nil) [frames addObject:place(line)];
         }
+        [found setObject:frames forKey:each];
     }
 }
 
