@@ -1,0 +1,97 @@
+"""A check before a GGUF file is written: whether what its header says is the model that the source is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.gguf import open_gguf
+from ..checkpoints.gguf.checkpoint import GgufCheckpoint
+from ..errors import UnsupportedError
+from ..models.decoder import Model
+from ..models.families import surveyed
+from ..models.rope import Rope
+from ..printing import brief
+from .conversion import Conversion
+from .gguf_vocabulary import SAMPLES
+
+__all__ = ["agree"]
+
+OF_FAMILY = ("kind",)  # fields of a configuration that follow from the family alone
+CLOSE = 1e-6  # GGUF keeps numbers in float32
+
+
+def agree(conversion: Conversion, model: Model | None) -> None:
+    """UnsupportedError where a configuration, or a text's tokens, would come back otherwise from the file.
+
+    The header goes to a temporary file of the final size, which takes no room on the disk.
+    """
+    source = conversion.checkpoint
+    (shard,) = conversion.shards
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "header.gguf"
+        with open(file, "wb") as stream:
+            stream.write(shard.header)
+            for output in shard.outputs:
+                if output.constant:
+                    stream.seek(shard.offsets[output.name])
+                    stream.write(output.constant)
+            os.ftruncate(stream.fileno(), shard.size)
+        with open_gguf(file) as made:
+            again, survey = surveyed(made)
+            survey.check()
+            if model is None or again is None:
+                return
+            if not isinstance(source, GgufCheckpoint):
+                _compare(source, _fields(model), _fields(again))
+                _compare_tokens(source, made)
+
+
+def _fields(model: Model) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        field.name: getattr(model.config, field.name) for field in dataclasses.fields(model.config)
+    }
+    return {name: value for name, value in fields.items() if name not in OF_FAMILY} | {"rope": vars(model).get("rope")}
+
+
+def _compare(source: Checkpoint, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if not _same(value, found.get(name)):
+            raise UnsupportedError(
+                f"{source.source}: a GGUF file would not say what the model is: its {name} is {brief(value)}, and "
+                f"{brief(found.get(name))} would be read back"
+            )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Rope) and isinstance(b, Rope):
+        same = a.inv_freq.shape == b.inv_freq.shape and np.allclose(a.inv_freq, b.inv_freq, rtol=1e-5, atol=0)
+        return same and all(
+            _same(getattr(a, name), getattr(b, name)) for name in ("scale", "rotary_dim", "score_scale")
+        )
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.shape(a) == np.shape(b) and bool(np.allclose(a, b, rtol=CLOSE, atol=0))
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=CLOSE)
+    if dataclasses.is_dataclass(a) and type(a) is type(b):
+        return all(_same(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
+    return bool(a == b)
+
+
+def _compare_tokens(source: Checkpoint, made: Checkpoint) -> None:
+    ours, theirs = source.tokenizer(), made.tokenizer()
+    for text in SAMPLES:
+        if ours.encode(text) != theirs.encode(text):
+            raise UnsupportedError(
+                f"{source.path}: a GGUF file's tokenizer would cut {brief(text)} into other tokens; "
+                "its form has no name for this tokenizer's rules"
+            )
