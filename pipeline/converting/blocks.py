@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .floats import e2m1
 from .kquants import q4_k, q5_k, q6_k
 from .searches import Floats, best_scale, best_scale_and_least, mean_square
 
@@ -103,11 +104,24 @@ def _eighths(rows: Floats, importance: Floats | None) -> Bytes:
     return blocks.view(np.uint8)
 
 
+def _small_floats(rows: Floats, importance: Floats | None) -> Bytes:
+    """MXFP4: an E2M1 number times a power of two of 32 weights; importance changes nothing."""
+    x = rows.reshape(-1, 32)
+    peaks = np.abs(x).max(1)
+    powers = np.where(peaks > 0, np.frexp(peaks)[1] - 1 - 2, -127)
+    blocks = np.empty(len(x), [("e", "u1"), ("q", "u1", 16)])
+    blocks["e"] = np.clip(powers, -127, 127) + 127
+    codes = e2m1(np.ldexp(x, -np.clip(powers, -127, 127)[:, None]))
+    blocks["q"] = codes[:, :16] | codes[:, 16:] << 4
+    return blocks.view(np.uint8)
+
+
 WRITTEN: dict[str, Callable[[Floats, Floats | None], Bytes]] = {
     "Q4_0": _quarters,
     "Q5_0": _fifths,
     "Q5_1": _fifths_and_least,
     "Q8_0": _eighths,
+    "MXFP4": _small_floats,
     "Q4_K": q4_k,
     "Q5_K": q5_k,
     "Q6_K": q6_k,

@@ -106,7 +106,7 @@ class Progress(Protocol):
 
 def plan(checkpoint: Checkpoint, out: Path, settings: Settings, most_bytes: int = MOST_BYTES) -> Conversion:
     """The conversion of an open checkpoint; nothing is written yet, and no weight is read."""
-    source = Source(checkpoint)
+    source = Source(checkpoint, whole=settings.gguf)
     if settings.gguf:
         metadata, outputs = gguf_contents(source, settings)
         shards = [make_file(out.name, metadata, outputs)]

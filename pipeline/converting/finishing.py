@@ -12,7 +12,7 @@ from ..checkpoints.config import Quantization
 from ..checkpoints.folder import INDEX
 from ..checkpoints.gguf.checkpoint import GgufCheckpoint
 from . import files
-from .configuration import converted_config
+from .configuration import converted_config, stated_rope
 from .mlx_output import quantization
 from .settings import Settings
 from .shards import Shard, index
@@ -41,6 +41,7 @@ def finish_folder(
 def _config(checkpoint: GgufCheckpoint) -> dict[str, Any]:
     """The configuration that the file amounts to, with the tokens that begin and end a text."""
     config = {key: value for key, value in checkpoint.config.items() if not key.startswith("_")}
+    config |= {"rope_parameters": stated_rope(config, checkpoint.source)}
     ends = list(checkpoint.end_tokens)
     return config | {"bos_token_id": checkpoint.bos_token, "eos_token_id": ends[0] if len(ends) == 1 else ends or None}
 

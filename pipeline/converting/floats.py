@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..graph.formats import FLOAT_MODES
 from .affine import pack, to_float32
 
-__all__ = ["quantize_floats"]
+__all__ = ["e2m1", "quantize_floats"]
 
 _F = np.float32
 LARGEST = {4: _F(6), 8: _F(448)}

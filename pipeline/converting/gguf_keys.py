@@ -10,6 +10,8 @@ import numpy as np
 
 from ..checkpoints.gguf.families import COMMON, FAMILIES, Family
 from ..errors import UnsupportedError
+from ..models.defaults import with_defaults
+from ..models.fields import EXPERTS
 from ..models.rope import Rope
 
 __all__ = ["Factors", "architecture_of", "make_keys", "rope_tensors"]
@@ -46,10 +48,13 @@ def architecture_of(config: Config, source: str) -> tuple[str, Family]:
     return known[model_type], FAMILIES[known[model_type]]
 
 
-def make_keys(config: Config, key: str, family: Family, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The metadata's keys with their architecture, from a configuration with its family's defaults. tensors: GGUF's
-    names and shapes."""
+def make_keys(given: Config, key: str, family: Family, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The metadata's keys with their architecture, from a configuration. tensors: GGUF's names and shapes."""
+    config = with_defaults(given)
     found = {name: config[own] for own, name in (COMMON | dict(family.keys)).items() if _sayable(config.get(own))}
+    experts = next((given[own] for own in EXPERTS if given.get(own) is not None), None)
+    if experts is not None and "expert_count" in family.keys.values():
+        found["expert_count"] = experts
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     found.setdefault("attention.head_count_kv", heads)
@@ -160,6 +165,16 @@ def _hunyuan_moe(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict
     return {"expert_feed_forward_length": config["intermediate_size"]}
 
 
+def _lfm2(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Layers with a short convolution have no keys."""
+    kinds, length = config["layer_types"], config["intermediate_size"]
+    if config.get("block_auto_adjust_ff_dim"):
+        multiple = config.get("block_multiple_of") or 1
+        length = -(-int(2 * length / 3 * (config.get("block_ffn_dim_multiplier") or 1.0)) // multiple) * multiple
+    heads = [config["num_key_value_heads"] * (kind == "full_attention") for kind in kinds]
+    return {"attention.head_count_kv": heads, "feed_forward_length": length, "expert_gating_func": 2}
+
+
 def _exaone(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     kinds = config.get("mlp_layer_types")
     found: dict[str, Any] = {"expert_weights_norm": True}
@@ -177,4 +192,6 @@ _SPECIAL = {
     "hunyuan_v1_moe": _hunyuan_moe,
     "exaone_moe": _exaone,
     "afmoe": _normed,
+    "lfm2": _lfm2,
+    "lfm2_moe": _lfm2,
 }

@@ -39,16 +39,22 @@ PLACES = dict(FAMILIES) | {
     "granitemoeshared": replace(
         FAMILIES["granitemoe"],
         joined=r"(.*\.shared_mlp)\.input_linear\.weight",
-        renamed=(*FAMILIES["granitemoe"].renamed, (r"\.shared_mlp\.output_linear\.", ".shared_mlp.down_proj.")),
+        renamed=(*FAMILIES["granitemoe"].renamed, (r"\.shared_mlp\.switch_mlp\.", ".shared_mlp.")),
     ),
+    "lfm2": Placing(renamed=FAMILIES["lfm2_moe"].renamed),
+    "lfm2_moe": replace(FAMILIES["lfm2_moe"], taps=None),
     "minimax_m2": Placing(
         stacked=r"(.*\.block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3)", projections=FAMILIES["mixtral"].projections
     ),
 }
 FILE_TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16,
-    "Q5_K_M": 17, "Q6_K": 18, "BF16": 32, "Q4_K": 15, "Q5_K": 17,
+    "Q5_K_M": 17, "Q6_K": 18, "BF16": 32, "MXFP4": 38, "Q4_K": 15, "Q5_K": 17,
 }  # fmt: skip
+OTHERS = (  # names that some checkpoints have for the same
+    ("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
+    ("mlp.gate.gate_proj", "mlp.gate"),
+)
 LONG = ("ssm_conv1d", "shortconv.conv", "ffn_gate_inp", "exp_probs_b", "attn_rel_b")  # tensors that stay in F32
 
 
@@ -60,7 +66,7 @@ def gguf_contents(source: Source, settings: Settings) -> tuple[dict[str, Any], l
     else:
         metadata, outputs = _from_folder(source)
     check_names(outputs, checkpoint.path)
-    outputs = [_typed(output, settings, metadata, outputs) for output in outputs]
+    outputs = [_typed(output, settings, metadata, outputs, source) for output in outputs]
     name = settings.recipe or (settings.scheme.kind if isinstance(settings.scheme, Block) else settings.plain)
     return metadata | {"general.file_type": FILE_TYPES[name], "general.quantization_version": 2}, outputs
 
@@ -72,6 +78,10 @@ def _again(checkpoint: GgufCheckpoint, source: Source) -> tuple[dict[str, Any], 
     for file in checkpoint.files:
         for name in read_header(file).tensors:
             info = source.tensors[checkpoint.known_names[name]]
+            if name.startswith("rope_f"):  # the configuration follows from it
+                raw = checkpoint.raw(info.name).tobytes()
+                outputs.append(Output(name, info.dtype, info.shape, (), constant=raw))
+                continue
             whole = Piece(info)
             pieces = tuple(Piece(info, (i,)) for i in range(info.shape[0])) if len(info.shape) == 3 else (whole,)
             outputs.append(Output(name, info.dtype, _bare_gate(name, info.shape), pieces))
@@ -87,24 +97,25 @@ def _from_folder(source: Source) -> tuple[dict[str, Any], list[Output]]:
     outputs = [replace(output, name=_gguf_name(output.name, stems, checkpoint.path)) for output in outputs]
     outputs = [replace(output, shape=_bare_gate(output.name, output.shape)) for output in outputs]
     outputs.sort(key=_place)
-    config = with_defaults(checkpoint.config)
-    for name, values in rope_tensors(config, checkpoint.source).items():
+    for name, values in rope_tensors(with_defaults(checkpoint.config), checkpoint.source).items():
         outputs.append(Output(name, "F32", values.shape, (), constant=values.tobytes()))
     shapes = {output.name: output.shape for output in outputs}
-    keys = make_keys(config, key, family, shapes)
+    keys = make_keys(checkpoint.config, key, family, shapes)
     tokens = vocabulary(checkpoint, next(shape[0] for name, shape in shapes.items() if name == "token_embd.weight"))
     return keys | {"general.name": checkpoint.path.resolve().name} | tokens, outputs
 
 
 def _bare_gate(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The gate of a shared expert is a vector."""
-    return shape[1:] if name.endswith("ffn_gate_inp_shexp.weight") and len(shape) == 2 else shape
+    """The gate of a shared expert is a vector, and the taps of a convolution have two dimensions."""
+    if name.endswith("ffn_gate_inp_shexp.weight") and len(shape) == 2:
+        return shape[1:]
+    return tuple(n for n in shape if n > 1) if name.endswith("conv.weight") and len(shape) == 3 else shape
 
 
 def _gguf_name(name: str, stems: Mapping[str, str], path: object) -> str:
     found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
     front, rest = (f"blk.{found[1]}.", found[2]) if found else ("", name)
-    for known in (rest, rest.replace("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias")):
+    for known in (rest, *(rest.replace(*other) for other in OTHERS)):
         if known in stems:  # by its whole name: with a suffix in the table, or without any
             stem = stems[known]
             whole = stem.endswith((".bias", ".scale", ".weight")) or stem in BARE
@@ -121,7 +132,9 @@ def _place(output: Output) -> tuple[int, int]:
     return (1, int(found[1])) if found else (0, 0)
 
 
-def _typed(output: Output, settings: Settings, metadata: Mapping[str, Any], outputs: list[Output]) -> Output:
+def _typed(
+    output: Output, settings: Settings, metadata: Mapping[str, Any], outputs: list[Output], source: Source
+) -> Output:
     """The output in its type: matrices in that of the format, the recipe or a rule, all else in F32."""
     if output.constant:
         return output
@@ -137,6 +150,8 @@ def _typed(output: Output, settings: Settings, metadata: Mapping[str, Any], outp
     rule = settings.rule(name)
     if rule is not None:
         scheme, plain = rule.scheme, rule.plain
+    elif settings.scheme is not None and all(source.is_mxfp4(piece.tensor.name) for piece in output.pieces):
+        scheme, plain = Block("MXFP4"), ""  # as the model was made
     elif settings.scheme is None:
         scheme, plain = None, settings.plain
     else:

@@ -11,6 +11,7 @@ from ..errors import UnsupportedError
 from ..graph.formats import MLX_RECIPES
 from ..printing import brief
 from .affine import NUMPY
+from .configuration import stated_rope
 from .families import FAMILIES, LAYER, Family
 from .layouts import undone
 from .settings import Settings
@@ -20,13 +21,16 @@ from .tensors import MXFP4, Output, check_names, lay_out
 __all__ = ["mlx_outputs", "more_bits", "quantization"]
 
 PRECISE = Quantization(8, 64)  # mlx-lm stores routers so
+FACTORS = ("rope_freqs.", "rope_factors_")  # config.json has their numbers
 EXACT = re.compile(r"(correction_bias|expert_bias|A_log|dt_bias|\.D)$")  # numbers that keep 32 bits
 
 
 def mlx_outputs(source: Source, settings: Settings) -> list[Output]:
     """The outputs of a conversion to MLX, in order."""
     outputs, family = lay_out(source, FAMILIES)
-    outputs = undone(outputs, source)
+    outputs = undone([output for output in outputs if not output.name.startswith(FACTORS)], source)
+    if source.checkpoint.path.is_file():
+        stated_rope(source.checkpoint.config, source.checkpoint.source)  # or it is refused before anything is written
     layers = integer(source.checkpoint.config, "num_hidden_layers")
     if source.plain is not None:
         outputs = [_plain(output, source, source.plain) for output in outputs]

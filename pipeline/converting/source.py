@@ -19,7 +19,7 @@ from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device, open_device
 from ..errors import UnsupportedError
 from ..graph.builder import Pipeline
-from ..graph.formats import BLOCKS
+from ..graph.formats import BLOCKS, FLOAT_MODES
 from ..graph.tensors import Tensor
 from ..graph.weights import Weight, as_stored, as_weight
 from ..models.loading import Loader
@@ -29,6 +29,7 @@ from .pieces import Piece
 
 __all__ = ["Rows", "Source", "converted"]
 
+MXFP4 = "mxfp4"
 ROWS_OF = 1 << 20  # weights that are decoded at a time
 
 
@@ -51,8 +52,10 @@ class Source:
     plain     the dtype of 16 bits for numbers that come from codes, and for those beside them; None where there are none
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, whole: bool = False) -> None:
+        """whole: blocks of MXFP4 and their scales, as transformers has them, are one tensor, too."""
         self.checkpoint = checkpoint
+        self._whole = whole
         self.tensors: dict[str, TensorInfo] = {}
         self.coded: dict[str, Quantization | None] = {}
         self._device: Device | None = None
@@ -69,6 +72,13 @@ class Source:
             return
         if part == "weight_scale_inv" and has(f"{module}.weight"):
             return
+        if self._whole and name.endswith(("_blocks", "_scales")) and has(f"{name[:-7]}_blocks"):
+            if name.endswith("_blocks") and has(f"{name[:-7]}_scales") and len(info.shape) > 2:
+                bits, size = FLOAT_MODES[MXFP4]
+                name, shape = name[:-7], (*info.shape[:-2], info.shape[-2] * size)
+                self.coded[name] = Quantization(bits, size, MXFP4)
+                self.tensors[name] = replace(info, name=name, dtype="F32", shape=shape)
+            return
         if part == "weight" and has(f"{module}.scales"):
             scheme = self.checkpoint.quantization(module)
             if scheme is not None:
@@ -80,10 +90,15 @@ class Source:
             info = replace(info, dtype="F32")
         self.tensors[name] = info
 
+    def is_mxfp4(self, name: str) -> bool:
+        """Whether a tensor's weights are small floats with powers of two, in whatever form."""
+        scheme, info = self.coded.get(name), self.checkpoint.tensors.get(name)
+        return scheme.mode == MXFP4 if scheme is not None else info is not None and info.dtype == "MXFP4"
+
     def _plain(self) -> str | None:
         stored = self.checkpoint.tensors
-        scales = (stored[f"{name.removesuffix('.weight')}.scales"] for name, scheme in self.coded.items() if scheme)
-        found = next((info.dtype for info in scales if info.dtype in NUMPY), None)
+        scales = (stored.get(f"{name.removesuffix('.weight')}.scales") for name, scheme in self.coded.items() if scheme)
+        found = next((info.dtype for info in scales if info is not None and info.dtype in NUMPY), None)
         return found or ("BF16" if self.coded or self.checkpoint.path.is_file() else None)
 
     def rows(self, piece: Piece) -> Rows:
@@ -131,7 +146,9 @@ class _Decoder:
     def __init__(self, device: Device, checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
         self.name = name
         module = name.removesuffix(".weight")
-        weight = as_weight(Loader(checkpoint, device).matrix(module, shape), module)
+        load = Loader(checkpoint, device)
+        blocks = name not in checkpoint.tensors
+        weight = as_weight(load.blocks(name, shape) if blocks else load.matrix(module, shape), module)
         count = math.prod(shape[:-1])
         if weight.row_step != 1 or weight.expert_rows not in (0, shape[-2]):
             raise UnsupportedError(f"{checkpoint.path}: tensor {brief(name)} cannot be decoded")

@@ -81,7 +81,7 @@ def lay_out(source: Source, families: Mapping[str, Family]) -> tuple[list[Output
             )
     outputs = _stacks(tensors, family, where) if family.stacked else []
     for name, info in tensors.items():
-        outputs += _special(name, info, family, config, where) or [_one(name, info)]
+        outputs += _special(name, info, family, source) or [_one(name, info)]
     outputs = [replace(output, name=_renamed(output.name, family)) for output in outputs]
     check_names(outputs, checkpoint.path)
     return sorted(outputs, key=_natural), family
@@ -114,8 +114,9 @@ def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list
     return outputs
 
 
-def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any], source: str) -> list[Output] | None:
+def _special(name: str, info: TensorInfo, family: Family, source: Source) -> list[Output] | None:
     """The outputs of a tensor that is cut, turned or changed; None for one that is at most renamed."""
+    config = source.checkpoint.config
     if family.taps and re.search(family.taps, name):
         channels, one, taps = _shape(info, 3)
         if taps == 1:  # it is so already
@@ -137,7 +138,8 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
         ]
     if family.latent and (match := re.fullmatch(r"(.*\.self_attn)\.kv_b_proj\.weight", name)):
         heads, keys, values = (
-            integer(config, key, source=source) for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim")
+            integer(config, key, source=source.checkpoint.source)
+            for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim")
         )
         rows, _ = _shape(info, 2)
         if rows != heads * (keys + values):
@@ -154,11 +156,11 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
     if family.clamped and (
         match := re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)(_blocks|_scales|_bias)?", name)
     ):
-        return _clamped(info, match[1], match[2] == "gate_up_proj", match[3])
+        return _clamped(info, match[1], match[2] == "gate_up_proj", match[3], name in source.coded)
     return None
 
 
-def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> list[Output]:
+def _clamped(info: TensorInfo, before: str, both: bool, part: str | None, coded: bool) -> list[Output]:
     """The outputs of gpt-oss's experts: in mxfp4, which MLX keeps as it is, or in a float dtype, inputs first."""
     experts, *_ = _shape(info, {None: 3, "_blocks": 4, "_scales": 3, "_bias": 2}[part])
     halves = (
@@ -168,7 +170,9 @@ def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> lis
     for projection, rows in halves:
         module = f"{before}.{projection}"
         if part is None:
-            pieces = [Piece(info, (e, slice(None), rows), True) for e in range(experts)]
+            pieces = [
+                Piece(info, (e, rows)) if coded else Piece(info, (e, slice(None), rows), True) for e in range(experts)
+            ]
             outputs.append(_stack(f"{module}.weight", pieces))
             continue
         pieces = [Piece(info, (e, rows)) for e in range(experts)]

@@ -55,7 +55,7 @@ BLOCKS = {
 # bits of most weights and of some) and those of llama.cpp (with the type of most weights).
 PLAIN = ("F32", "F16", "BF16")
 MLX_WRITTEN = ("affine", *FLOAT_MODES)
-GGUF_WRITTEN = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", *PLAIN)
+GGUF_WRITTEN = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "MXFP4", *PLAIN)
 MLX_RECIPES = {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
 GGUF_RECIPES = {"Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K"}
 RECIPES = (*GGUF_RECIPES, *MLX_RECIPES)

@@ -19,9 +19,9 @@ from support.paths import ROOT
 from support.programs import heed_interrupts, run
 
 import pipeline as p
-from pipeline.checkpoints.config import Quantization
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.converting import conversion, journal, writer
+from pipeline.converting.settings import Settings
 from pipeline.errors import UsageError
 from pipeline.models import load_model, surveyed
 
@@ -246,7 +246,7 @@ def test_a_disk_without_room(source, tmp_path, monkeypatch):
         p.open_checkpoint(source) as checkpoint,
         pytest.raises(UsageError, match="61.2 MiB are needed and 976.6 KiB are free"),
     ):
-        conversion.run(conversion.plan(checkpoint, tmp_path / "out", Quantization(4, 64)), 1, Quiet())
+        conversion.run(conversion.plan(checkpoint, tmp_path / "out", Settings.of("out")), 1, Quiet())
     assert not list((tmp_path / "out").glob("*safetensors*"))
 
 
@@ -256,7 +256,6 @@ def test_bad_arguments(source, tmp_path):
     one_line(program(tmp_path / "nothing", tmp_path / "out"), "no such folder")
     one_line(program(source, source), "is not empty")
     one_line(program(source, source / "config.json"), "is a file")
-    one_line(program(builtin_model(), tmp_path / "out"), "quantised already")
     (tmp_path / "readonly").write_text("")
     one_line(program(source, tmp_path / "readonly" / "out"), "readonly")
     assert not (tmp_path / "out").exists()
@@ -278,7 +277,7 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
     config = SMALL | {"hidden_size": 512, "moe_intermediate_size": 1024, "num_experts": 32, "num_hidden_layers": 1}
     source = write_source(tmp_path / "hf", config, small_shapes(config))
     with p.open_checkpoint(source) as checkpoint:
-        work = conversion.plan(checkpoint, tmp_path / "out", Quantization(4, 64))
+        work = conversion.plan(checkpoint, tmp_path / "out", Settings.of("out"))
         largest = max(output.stored_bytes for output in work.outputs)
         monkeypatch.setattr(writer, "ROWS_OF", 1 << 16)
         tracemalloc.start()
