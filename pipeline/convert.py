@@ -28,12 +28,16 @@ def _main(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from .converting.running import convert  # loads NumPy, for which a mistake in the options need not wait
 
-    from .converting.settings import Settings
-
-    settings = Settings.of(
-        options.out, options.format, options.bits, options.group_size, options.mixed, options.rule, options.imatrix
+    convert(
+        options.source,
+        options.out,
+        format=options.format,
+        bits=options.bits,
+        group_size=options.group_size,
+        recipe=options.mixed,
+        rules=options.rule,
+        importance=options.imatrix,
     )
-    convert(options.source, options.out, settings)
     return OK
 
 

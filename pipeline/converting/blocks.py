@@ -1,4 +1,4 @@
-"""GGUF's blocks from float32, by the rules of llama.cpp's quantisers; with an importance of the columns, by its searches.
+"""GGUF's blocks from float32, by the rules of llama.cpp's quantisers; with an importance, by its searches.
 
 A row is whole blocks. Weights that are half-way between two codes go where llama.cpp puts them.
 """
@@ -35,9 +35,9 @@ def quantize_blocks(rows: Floats, kind: str, importance: Floats | None = None) -
 def _quarters(rows: Floats, importance: Floats | None) -> Bytes:
     """Q4_0: q · d of 32 weights."""
     scales, codes = _symmetric(rows, importance, 8)
-    codes = (codes + _F(8)).astype(np.uint8)
+    bits = (codes + _F(8)).astype(np.uint8)
     blocks = np.empty(len(scales), [("d", "<f2"), ("q", "u1", 16)])
-    blocks["d"], blocks["q"] = scales, codes[:, :16] | codes[:, 16:] << 4
+    blocks["d"], blocks["q"] = scales, bits[:, :16] | bits[:, 16:] << 4
     return blocks.view(np.uint8)
 
 

@@ -33,7 +33,7 @@ def group_of(scheme: Scheme) -> int:
 
 
 def parts_of(name: str, dtype: str, shape: tuple[int, ...], scheme: Scheme) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Names, dtypes and shapes of the tensors that a weight of that logical shape becomes; `dtype` is that of scales."""
+    """Names, dtypes and shapes of the tensors that a weight of that logical shape becomes. dtype: of scales."""
     if isinstance(scheme, Block):
         return [(name, scheme.kind, shape)]
     module, (*front, inputs) = name.removesuffix(".weight"), shape
@@ -66,7 +66,7 @@ def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 def encode(
     rows: np.ndarray, dtype: str, scheme: Scheme, scales: str, importance: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
-    """The arrays of the tensors, of some rows of `dtype`. scales: their dtype. importance: of the columns, for blocks."""
+    """The arrays of the tensors, of some rows of `dtype`. scales: their dtype. importance: of columns, for blocks."""
     if isinstance(scheme, Block):
         return (quantize_blocks(to_float32(rows, dtype), scheme.kind, importance),)
     if scheme.mode in FLOAT_MODES:

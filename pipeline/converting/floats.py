@@ -49,7 +49,7 @@ def e2m1(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """The codes of the nearest numbers of E2M1; half-way, the smaller one."""
     size = np.abs(numbers)
     codes = np.searchsorted(BETWEEN, size, side="left").astype(np.uint8)
-    return codes | ((numbers < 0) & (codes > 0)).astype(np.uint8) << 3
+    return (codes | ((numbers < 0) & (codes > 0)).astype(np.uint8) << 3).astype(np.uint8)
 
 
 def e4m3(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -80,7 +80,7 @@ def _sayable(value: object) -> bool:
 
 
 def _full_rope(config: Config) -> dict[str, Any]:
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    rope: dict[str, Any] = config.get("rope_scaling") or config.get("rope_parameters") or {}
     rope = rope.get("full_attention", rope)
     return {"rope_theta": config.get("rope_theta", 10000.0)} | {k: v for k, v in rope.items() if v is not None}
 
@@ -107,7 +107,7 @@ def _rope(config: Config, head_dim: int) -> dict[str, Any]:
         if rope.get("mscale_all_dim"):
             found["rope.scaling.yarn_log_multiplier"] = rope["mscale_all_dim"] / 10
     if kind in ("longrope", "su"):
-        trained = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
+        trained = config.get("original_max_position_embeddings") or rope["original_max_position_embeddings"]
         longest = config["max_position_embeddings"]
         scale = rope.get("attention_factor")
         if scale is None:

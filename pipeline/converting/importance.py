@@ -42,7 +42,8 @@ def importances(file: Path, outputs: list[Output]) -> dict[str, np.ndarray]:
         values = values.reshape(-1, columns).astype(np.float32)
         if not np.isfinite(values).all() or (values < 0).any():
             raise CheckpointError(f"{file}: the values for {brief(output.name)} are no sums of squares; make it again")
-        used[output.name] = np.where(values.any(1)[:, None], values, np.float32(1))  # an expert that nothing chose
+        met = values.max(1) > 0
+        used[output.name] = np.where(met[:, None], values, np.float32(1))  # or an expert that nothing chose
     if not used:
         raise CheckpointError(f"{file}: has values for none of the model's matrices; make it with this model")
     return used

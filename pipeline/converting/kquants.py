@@ -50,11 +50,11 @@ def _with_leasts(rows: Floats, importance: Floats | None, most: int, plain: tupl
     least = (blocks["m"].astype(_F)[:, None] * six_leasts).reshape(-1)
     some = step != 0  # the codes of others are those of the search
     again = np.clip(np.rint((groups + least) / np.where(some, step, _F(1))), _F(0), _F(most))
-    codes = np.where(some, again, codes).T.astype(np.uint8).reshape(-1, 4, 2, 32)
-    low = codes & 15
+    bits = np.where(some, again, codes).T.astype(np.uint8).reshape(-1, 4, 2, 32)
+    low = bits & 15
     blocks["q"] = (low[:, :, 0] | low[:, :, 1] << 4).reshape(-1, 128)
     if most == 31:
-        high = (codes >> 4).reshape(-1, 8, 32)
+        high = (bits >> 4).reshape(-1, 8, 32)
         blocks["high"] = np.bitwise_or.reduce(high << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return blocks.view(np.uint8)
 
@@ -96,10 +96,10 @@ def q6_k(rows: Floats, importance: Floats | None) -> Bytes:
     some = step != 0
     again = np.clip(np.rint(groups / np.where(some, step, _F(1))), _F(-32), _F(31))
     codes = np.where(some, again, codes).T + _F(32)
-    codes = codes.reshape(-1, 256).astype(np.uint8)
-    codes[zero] = 0
-    codes = codes.reshape(-1, 2, 4, 32)
-    low, high = codes & 15, codes >> 4
+    bits = codes.reshape(-1, 256).astype(np.uint8)
+    bits[zero] = 0
+    four = bits.reshape(-1, 2, 4, 32)
+    low, high = four & 15, four >> 4
     blocks["low"] = np.concatenate([low[:, :, :2] | low[:, :, 2:] << 4], axis=2).reshape(-1, 128)
     blocks["high"] = np.bitwise_or.reduce(high << (2 * np.arange(4, dtype=np.uint8))[:, None], axis=2).reshape(-1, 64)
     return blocks.view(np.uint8)

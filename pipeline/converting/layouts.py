@@ -1,4 +1,4 @@
-"""How llama.cpp changes weights, done and undone: the order of the rows that rope turns, and norms that hold their 1."""
+"""How llama.cpp changes weights, done and undone: the order of rows that rope turns, and norms that hold their 1."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from dataclasses import replace
 from ..checkpoints.checkpoint import Layout
 from ..checkpoints.config import integer
 from ..errors import UnsupportedError
+from .families import FAMILIES
 from .pieces import HALVES, PAIRS, Piece
 from .source import Source
 from .tensors import Output
 
-__all__ = ["changed", "undone"]
+__all__ = ["changed", "check_layout", "undone"]
 
 TURNED = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
+
+
+def check_layout(source: Source) -> None:
+    """UnsupportedError for a GGUF file whose layers have another layout than those of folders."""
+    family = FAMILIES.get(str(source.checkpoint.config.get("model_type")))
+    if source.checkpoint.path.is_file() and family is not None and family.taps:
+        raise _refusal(source)
+    _refuse(source.checkpoint.layout, source)
 
 
 def undone(outputs: list[Output], source: Source) -> list[Output]:
@@ -37,11 +46,15 @@ def changed(outputs: list[Output], source: Source, layout: Layout) -> list[Outpu
 
 def _refuse(layout: Layout, source: Source) -> None:
     if layout.slopes or layout.tiled:
-        family = source.checkpoint.config.get("model_type")
-        raise UnsupportedError(
-            f"{source.checkpoint.source}: recurrent layers of {family} have another layout in GGUF files, and are not "
-            "converted from it or to it"
-        )
+        raise _refusal(source)
+
+
+def _refusal(source: Source) -> UnsupportedError:
+    family = source.checkpoint.config.get("model_type")
+    return UnsupportedError(
+        f"{source.checkpoint.source}: recurrent layers of {family} have another layout in GGUF files, and are not "
+        "converted from it or to it"
+    )
 
 
 def _changed(output: Output, source: Source, layout: Layout, order: str, one: float) -> Output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints.opening import open_checkpoint
 from ..host import cores
@@ -16,11 +17,12 @@ from .settings import Settings
 __all__ = ["convert"]
 
 
-def convert(source: str, out: str, settings: Settings) -> None:
-    """Writes the checkpoint at `source` to `out`, a folder or a GGUF file. KeyboardInterrupt says that the same command
-    goes on.
+def convert(source: str, out: str, **options: Any) -> None:
+    """Writes the checkpoint at `source` to `out`, a folder or a GGUF file; `options` are those of Settings.of.
+    KeyboardInterrupt says that the same command goes on.
 
     CheckpointError and UnsupportedError for one that could not be run: what is written can be."""
+    settings = Settings.of(out, **options)
     started = time.monotonic()
     with open_checkpoint(source) as checkpoint:
         work = conversion.plan(checkpoint, Path(out), settings)

@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 __all__ = ["TINY", "best_scale", "best_scale_and_least", "best_shared_scale", "mean_square"]
 
-Floats: TypeAlias = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[Any]  # of float32, which NumPy's stubs lose sight of
 
 TINY = np.float32(1e-15)  # groups whose largest weight is below are zeros
 _F = np.float32
 
 
 def best_scale(x: Floats, importance: Floats | None, most: int) -> tuple[Floats, Floats]:
-    """(scales, codes): weight ≈ scale · code, codes from -most to most - 1. importance: of each weight; its square where
-    there is none."""
+    """(scales, codes): weight ≈ scale · code, codes from -most to most - 1. importance: of each weight; where there is
+    none, its square."""
     peaks = np.take_along_axis(x, np.abs(x).argmax(0)[None], 0)[0]  # with their signs
     zero = np.abs(peaks) < TINY
     peaks = np.where(zero, _F(1), peaks)
@@ -128,18 +128,18 @@ def best_shared_scale(x: Floats, importance: Floats, most: int) -> tuple[Floats,
             best, inverse = np.where(better, found, best), np.where(better, other, inverse)
     codes = codes_of(inverse)
     products, squares = _sum(importance * x * codes), _sum(importance * codes * codes)
-    going = ~zero
+    going: npt.NDArray[np.bool_] = ~zero
     for _ in range(5):
         changed = np.zeros_like(going)
         for i in range(len(x)):
             weight, value, code = importance[i], x[i], codes[i]
-            without = products - weight * value * code, squares - weight * code * code
-            possible = going & (without[0] > 0) & (without[1] > 0)
-            new = np.minimum(np.rint(value * without[1] / np.where(possible, without[0], _F(1))), _F(most))
-            other = without[0] + weight * value * new, without[1] + weight * new * new
-            better = possible & (new != code) & (other[0] * other[0] * squares > products * products * other[1])
+            p, s = products - weight * value * code, squares - weight * code * code
+            possible = going & (p > 0) & (s > 0)
+            new = np.minimum(np.rint(value * s / np.where(possible, p, _F(1))), _F(most))
+            p, s = p + weight * value * new, s + weight * new * new
+            better = possible & (new != code) & (p * p * squares > products * products * s)
             codes[i] = np.where(better, new, code)
-            products, squares = np.where(better, other[0], products), np.where(better, other[1], squares)
+            products, squares = np.where(better, p, products), np.where(better, s, squares)
             changed |= better
         going = changed
         if not going.any():

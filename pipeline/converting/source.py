@@ -1,7 +1,7 @@
 """The tensors that a conversion reads: in logical shapes, whatever their format, and their rows some at a time.
 
-Numbers that are stored as such are given as they are stored. Weights in any of the formats that kernels read are decoded
-by the kernel that looks up embeddings, on the processor: what it gives in float32 is what a model would compute with.
+Numbers that are stored as such are given as they are stored. Weights in any of the formats that kernels read are
+decoded by the kernel that looks up embeddings: what it gives, in float32, is what a model would compute with.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Source:
     tensors   name -> TensorInfo in the logical shape. The dtype of coded weights is what they are decoded to, F32;
               their offset and bytes are those of their codes
     coded     the names of tensors that are decoded
-    plain     the dtype of 16 bits for numbers that come from codes, and for those beside them; None where there are none
+    plain     the dtype for numbers that come from codes, and for those beside them; None where there are none
     """
 
     def __init__(self, checkpoint: Checkpoint, *, whole: bool = False) -> None:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..checkpoints.checkpoint import NUMPY_DTYPES
 from ..checkpoints.config import integer

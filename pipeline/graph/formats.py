@@ -51,8 +51,8 @@ BLOCKS = {
     "Q3_K": (256, 110),
 }
 
-# What `convert` writes: formats of an MLX folder and of a GGUF file, and recipes that mix them, those of mlx-lm (with the
-# bits of most weights and of some) and those of llama.cpp (with the type of most weights).
+# What `convert` writes: formats of an MLX folder and of a GGUF file, and recipes that mix them: mlx-lm's, with the bits
+# of most weights and of some, and llama.cpp's, with the type of most weights.
 PLAIN = ("F32", "F16", "BF16")
 MLX_WRITTEN = ("affine", *FLOAT_MODES)
 GGUF_WRITTEN = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "MXFP4", *PLAIN)

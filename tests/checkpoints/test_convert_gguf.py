@@ -11,6 +11,7 @@ from support import gguf_files as files
 from support.axes import pairs
 from support.converting.block_goldens import NUMBERS, digests, importance, source
 from support.families import golden
+from support.families.cases import ALL
 from support.families.files import write_folder
 from support.families.gguf_layout import ARCHITECTURES, write_gguf
 from support.families.grid import tokens
@@ -23,6 +24,7 @@ from pipeline import convert
 from pipeline.checkpoints.gguf.header import read_header
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.converting.blocks import quantize_blocks
+from pipeline.converting.families import FAMILIES as MLX_FAMILIES
 from pipeline.converting.recipes import block_of
 
 GOLDEN = data("converted_blocks")
@@ -119,12 +121,18 @@ def test_gpt_oss_as_published(tmp_path):
     assert np.abs(logits(tmp_path / "out.gguf", made) - wanted).max() < CLOSE
 
 
-@pytest.mark.parametrize("name", ("llama", "gemma3_text", "qwen3_moe"))
-def test_from_gguf_to_mlx_and_back(name, tmp_path):
+BACK = [n for n in ARCHITECTURES if ALL[n].model_type in MLX_FAMILIES and n not in (*RECURRENT, "lfm2", "lfm2_moe")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("llama", "gemma3_text", "qwen3_moe") else pytest.param(n, marks=pytest.mark.exhaustive) for n in BACK],
+)
+def test_from_gguf_to_mlx(name, tmp_path):
     """Rows that rope turns and norms are put back as transformers has them; tokenizer and ends come along."""
     made, wanted = golden.load(name)
     write_gguf(tmp_path / "in.gguf", name, made, "Q8_0", files.builtin(bos_token_id=0, eos_token_id=1) | {
-        "general.architecture": files.guess(ARCHITECTURES[name])[1]
+        "general.architecture": "llama" if name == "mixtral" else ARCHITECTURES[name]
     })  # fmt: skip
     converted(tmp_path / "in.gguf", tmp_path / "mlx", "--rule", ".=none")
     assert np.abs(logits(tmp_path / "mlx", made) - wanted).max() < CLOSE
