@@ -6,6 +6,7 @@ docs/checkpoints.md describes it. Every error raised on purpose ends here as one
 import argparse
 import sys
 
+from .checkpoints.named import model_path
 from .cli.program import BAD_INPUT, INTERRUPTED, Parser, file_path, guarded, open_streams
 from .graph.formats import AFFINE_BITS, GGUF_WRITTEN, GROUP_SIZES, MLX_WRITTEN, RECIPES
 
@@ -29,7 +30,7 @@ def _main(arguments: list[str] | None) -> int:
     from .converting.running import convert  # loads NumPy, for which a mistake in the options need not wait
 
     convert(
-        options.source,
+        model_path(options.source),
         options.out,
         format=options.format,
         bits=options.bits,
@@ -49,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="SOURCE", type=file_path, help="checkpoint folder or .gguf file")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=file_path,
+        help="checkpoint folder, .gguf file, or org/name on the Hugging Face hub",
+    )
     parser.add_argument(
         "out", metavar="OUT", type=file_path, help="the folder to write, or a file whose name ends in .gguf"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from ..checkpoints.gguf.checkpoint import GgufCheckpoint
 from ..checkpoints.gguf.header import read_header
 from ..checkpoints.gguf.names import BARE, MODEL
+from ..checkpoints.hub import model_name
 from ..errors import UnsupportedError
 from ..graph.formats import BLOCKS
 from ..models.defaults import with_defaults
@@ -102,7 +103,7 @@ def _from_folder(source: Source) -> tuple[dict[str, Any], list[Output]]:
     shapes = {output.name: output.shape for output in outputs}
     keys = make_keys(checkpoint.config, key, family, shapes)
     tokens = vocabulary(checkpoint, next(shape[0] for name, shape in shapes.items() if name == "token_embd.weight"))
-    return keys | {"general.name": checkpoint.path.resolve().name} | tokens, outputs
+    return keys | {"general.name": model_name(checkpoint.path)} | tokens, outputs
 
 
 def _bare_gate(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from .settings import Settings
 __all__ = ["convert"]
 
 
-def convert(source: str, out: str, **options: Any) -> None:
+def convert(source: Path, out: str, **options: Any) -> None:
     """Writes the checkpoint at `source` to `out`, a folder or a GGUF file; `options` are those of Settings.of.
     KeyboardInterrupt says that the same command goes on.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.hub import model_name
 from ..checkpoints.tensor_info import TensorInfo
 from ..errors import OnebufError, UsageError
 from ..graph.formats import CACHE_DTYPES, FLOAT_MODES
@@ -41,7 +42,7 @@ def gather(checkpoint: Checkpoint, context: int | None = None, kv_cache: str = C
     model, survey = surveyed(checkpoint)
     problems = [str(problem) for problem in survey.problems]
     return {
-        "model": checkpoint.path.resolve().name,
+        "model": model_name(checkpoint.path),
         "format": "gguf" if checkpoint.path.is_file() else "safetensors",
         "files": len(checkpoint.files),
         "bytes": checkpoint.nbytes,
