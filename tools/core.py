@@ -14,13 +14,13 @@ import toolchain
 
 LIMITED_API = "0x030B0000"  # Py_LIMITED_API: Python 3.11
 NAME = "_core.abi3.so"
-STAND_IN = "metal"  # the folder of objc/ that takes the place of Apple's Metal
+STAND_INS = ("foundation", "metal")  # the folders of objc/ that take the place of Apple's frameworks
 INCLUDES = ["-Iobjc", "-Ishaders"]
 
 
 def objc_sources() -> list[Path]:
     found = [path for ending in ("*.m", "*.c") for path in Path("objc").rglob(ending)]
-    return sorted(path for path in found if sys.platform != "darwin" or path.parts[1] != STAND_IN)
+    return sorted(path for path in found if sys.platform != "darwin" or path.parts[1] not in STAND_INS)
 
 
 def count() -> int:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests the cuda device on a machine that has a GPU, Python, NumPy and pytest, but no network and no GNUstep.
+# Tests the cuda device on a machine that has a GPU, Python, NumPy and pytest, but no network and no compiler.
 #
 #     tools/gpu_suite.sh pack FOLDER    here, in a built tree: puts what the other machine lacks into FOLDER
 #     tools/gpu_suite.sh run FOLDER     there, in a copy of the tree with FOLDER: runs the GPU's part of the suite

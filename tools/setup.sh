@@ -98,7 +98,7 @@ find_python() {
     new_python
 }
 new_python() {
-    may_install python3 python3-venv python3-dev gobjc libgnustep-base-dev g++
+    may_install python3 python3-venv python3-dev gobjc g++
     apt update || say "apt-get update failed; going on with the lists that are there"
     for version in 3.13 3.12 3.11 3.14; do
         if apt-cache show "python$version-venv" >/dev/null 2>&1; then

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OBJC_PACKAGES = ("gobjc", "libgnustep-base-dev")
+OBJC_PACKAGES = ("gobjc",)
+FOUNDATION = ROOT / "objc" / "foundation"
 CXX_PACKAGES = ("g++",)
 
-# What Debian's gnustep-config prints, for machines that have the headers without the tool.
-GNUSTEP_FLAGS = (
-    "-DGNUSTEP -DGNUSTEP_BASE_LIBRARY=1 -DGNU_RUNTIME=1 -D_NATIVE_OBJC_EXCEPTIONS -fexceptions "
-    "-fobjc-exceptions -fconstant-string-class=NSConstantString -pthread -isystem/usr/include/GNUstep"
-).split()
-GNUSTEP_LIBS = ["-lgnustep-base", "-lobjc"]
+# For GCC's runtime, with the part of Foundation that is in objc/foundation.
+GNU_FLAGS = "-fexceptions -fobjc-exceptions -fconstant-string-class=NSConstantString -pthread".split()
+GNU_FLAGS.append(f"-I{FOUNDATION}")
+GNU_LIBRARIES = ["-lobjc", "-lpthread", "-ldl", "-lm"]
 
 COMMON_FLAGS = ("-std=gnu11 -O2 -g1 -fPIC -fvisibility=hidden -fno-strict-aliasing -Wall -Wextra").split()
 
@@ -102,7 +101,7 @@ def python_headers() -> list[str]:
 
 @functools.cache
 def _objc_toolchain() -> Toolchain:
-    candidate = _apple() if sys.platform == "darwin" else _gnustep()
+    candidate = _apple() if sys.platform == "darwin" else _gnu()
     extra = shlex.split(os.environ.get("CFLAGS", ""))
     version = _output([*candidate.compiler, "--version"]).splitlines()
     return dataclasses.replace(
@@ -144,54 +143,32 @@ def _apple() -> Toolchain:
     )
 
 
-def _gnustep() -> Toolchain:
-    flags, libraries = _gnustep_flags()
+def _gnu() -> Toolchain:
     chosen = os.environ.get("CC")
     for name in [chosen] if chosen else _compilers():
         compiler = shlex.split(name)
-        if shutil.which(compiler[0]) and _compiles(compiler, flags, libraries):
+        if shutil.which(compiler[0]) and _compiles(compiler, GNU_FLAGS):
             return Toolchain(
-                compiler,
-                COMMON_FLAGS,
-                [*COMMON_FLAGS, *flags],
-                ["-shared", "-pthread"],
-                [*libraries, "-lpthread", "-ldl", "-lm"],
+                compiler, COMMON_FLAGS, [*COMMON_FLAGS, *GNU_FLAGS], ["-shared", "-pthread"], GNU_LIBRARIES
             )
     if chosen:
         raise ToolchainError(
-            f"CC={chosen} does not compile Objective-C with GNUstep Base: unset CC, "
+            f"CC={chosen} does not compile Objective-C with GCC's runtime: unset CC, "
             "or install that compiler's Objective-C"
         )
-    raise ToolchainError("no Objective-C compiler with GNUstep Base", *OBJC_PACKAGES)
+    raise ToolchainError("no Objective-C compiler", *OBJC_PACKAGES)
 
 
 def _compilers() -> list[str]:
-    configured = _output(["gnustep-config", "--variable=CC"]).strip()
-    numbered = [f"gcc-{version}" for version in range(20, 9, -1)]
-    return list(dict.fromkeys(filter(None, ["cc", "gcc", configured, *numbered, "clang"])))
+    return ["cc", "gcc", *(f"gcc-{version}" for version in range(20, 9, -1)), "clang"]
 
 
-def _gnustep_flags() -> tuple[list[str], list[str]]:
-    """GNUstep's own flags, less those that choose debugging, optimisation and dependency files;
-    its headers count as the system's, whose warnings are not ours."""
-    flags = [
-        flag.replace("-I/", "-isystem/")
-        for flag in shlex.split(_output(["gnustep-config", "--objc-flags"]))
-        if flag.startswith(("-D", "-f", "-pthread")) or (flag.startswith("-I/") and os.path.isdir(flag[2:]))
-    ]
-    libraries = shlex.split(_output(["gnustep-config", "--base-libs"]))
-    libraries = [
-        flag for flag in libraries if flag.startswith("-l") or (flag.startswith("-L/") and os.path.isdir(flag[2:]))
-    ]
-    return flags or GNUSTEP_FLAGS, libraries or GNUSTEP_LIBS
-
-
-def _compiles(compiler: list[str], flags: list[str], libraries: list[str]) -> bool:
+def _compiles(compiler: list[str], flags: list[str]) -> bool:
+    """Whether the compiler and the linker take a class with an exception."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.m")
+        source, out = Path(folder, "probe.m"), Path(folder, "probe.so")
         source.write_text(PROBE)
-        command = [*compiler, *flags, "-fPIC", "-shared", str(source), *libraries]
-        command += ["-o", str(Path(folder, "probe.so"))]
+        command = [*compiler, *flags, "-fPIC", "-shared", str(source), "-lobjc", "-o", str(out)]
         return subprocess.run(command, capture_output=True).returncode == 0
 
 

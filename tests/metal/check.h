@@ -141,27 +141,10 @@ __attribute__((unused)) static BOOL finish(id<MTLCommandBuffer> commands) {
     return [commands status] == MTLCommandBufferStatusCompleted && [commands error] == nil;
 }
 
-#ifdef __SANITIZE_ADDRESS__
-void __lsan_disable(void);
-void __lsan_enable(void);
-#else
-#define __lsan_disable() (void)0
-#define __lsan_enable() (void)0
-#endif
-
-// Lets GNUstep make the objects that it keeps until the process ends, which are no leaks of ours.
-__attribute__((unused)) static NSAutoreleasePool *start_foundation(void) {
-    __lsan_disable();
-    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    [[[NSMutableDictionary alloc] init] release];
-    __lsan_enable();
-    return pool;
-}
-
 // Opens the device, runs the tests, and closes it again.
 __attribute__((unused)) static int run_tests(int count, char **words, void (*tests)(fixture *)) {
     if (count != 4) return 2;
-    NSAutoreleasePool *pool = start_foundation();
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
     NSError *error = nil;
     f.device = newDevice(f.name);

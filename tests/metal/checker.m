@@ -135,7 +135,7 @@ static void indirect(bench *b, fixture *f) {
 }
 
 int main(int count, char **arguments) {
-    NSAutoreleasePool *pool = start_foundation();
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     fixture all = {.path = count > 1 ? arguments[1] : ""};
     id<MTLDevice> device = newDevice(@"checker");
     bench b = {.queue = [device newCommandQueue]};

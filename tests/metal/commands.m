@@ -192,7 +192,6 @@ typedef struct {
 
 static void *runMany(void *context) {
     worker *w = context;
-    GSRegisterCurrentThread();
     for (uint32_t round = 0; round < 60; round++) {
         NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
         id<MTLBuffer> from = zeroes(w->f, 32), to = zeroes(w->f, 32), sums = zeroes(w->f, 1);
@@ -204,7 +203,6 @@ static void *runMany(void *context) {
         if (!finish(commands) || at(sums, 0) != 32 * round) w->failures++;
         [pool drain];
     }
-    GSUnregisterCurrentThread();
     return NULL;
 }
 
@@ -226,9 +224,7 @@ static void severalThreads(fixture *f) {
 }
 
 static void *waitFor(void *context) {
-    GSRegisterCurrentThread();
     [(id<MTLCommandBuffer>)context waitUntilCompleted];
-    GSUnregisterCurrentThread();
     return NULL;
 }
 

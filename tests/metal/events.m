@@ -94,9 +94,7 @@ static void pingPong(fixture *f) {
 
 static void *signalLater(void *context) {
     sleep_for(0.02);
-    GSRegisterCurrentThread();
     [(id<MTLSharedEvent>)context setSignaledValue:1];
-    GSUnregisterCurrentThread();
     return NULL;
 }
 

@@ -78,7 +78,7 @@ static int early(fixture *f, int values, int n) {
 }
 
 int main(int count, char **words) {
-    NSAutoreleasePool *outer = start_foundation();
+    NSAutoreleasePool *outer = [[NSAutoreleasePool alloc] init];
     fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
     int runs = count > 4 ? atoi(words[4]) : 20, good = 0;
     if (!openAgain(&f, f.name)) return 1;

@@ -8,7 +8,7 @@ static NSString *readText(const char *path) {
 }
 
 int main(int count, char **words) {
-    NSAutoreleasePool *pool = start_foundation();
+    NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     id<MTLDevice> device = nil;
     @try {
         device = MTLCreateSystemDefaultDevice();

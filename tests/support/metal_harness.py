@@ -82,8 +82,9 @@ def native_isas() -> list[str]:
 
 
 def stand_in() -> list[Path]:
-    """The sources of the Metal API."""
-    return sorted(path for suffix in ("m", "c") for path in (ROOT / "objc" / "metal").rglob(f"*.{suffix}"))
+    """The sources of the Metal API, and of the part of Foundation that they need."""
+    folders = [ROOT / "objc" / name for name in ("foundation", "metal")]
+    return sorted(path for folder in folders for suffix in ("m", "c") for path in folder.rglob(f"*.{suffix}"))
 
 
 def runs() -> list[tuple[str, str, str]]:

@@ -1,5 +1,5 @@
 // Definitions that the headers of this folder need from the compiler. They declare the part of Apple's Metal
-// that Onebuf uses, with Apple's selectors, argument types and constants, for GCC and GNUstep Base.
+// that Onebuf uses, with Apple's selectors, argument types and constants, for GCC.
 // Nullability and availability are left out, because GCC does not parse them.
 #import <Foundation/Foundation.h>
 

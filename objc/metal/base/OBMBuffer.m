@@ -17,7 +17,7 @@
     (void)device;
     (void)length;
     (void)options;
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 
 - (id)initWithDevice:(OBMDevice *)device
@@ -28,7 +28,7 @@
     (void)memory;
     (void)length;
     (void)options;
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 
 - (void)dealloc {

@@ -8,6 +8,7 @@
 #import <unistd.h>
 
 #import "OBMDevice.h"
+#import "OBMDigest.h"
 #import "OBMError.h"
 #import "OBMProcess.h"
 
@@ -91,10 +92,10 @@ static NSString *sourceWithMacros(NSString *source, MTLCompileOptions *options) 
 }
 
 static NSString *hexDigest(NSString *text) {
-    NSData *digest = [[text dataUsingEncoding:NSUTF8StringEncoding] md5Digest];
-    NSMutableString *hex = [NSMutableString string];
-    for (NSUInteger i = 0; i < [digest length]; i++) [hex appendFormat:@"%02x", ((const uint8_t *)[digest bytes])[i]];
-    return hex;
+    NSData *data = [text dataUsingEncoding:NSUTF8StringEncoding];
+    char hex[OBM_DIGEST_TEXT];
+    obm_digest([data bytes], [data length], hex);
+    return [NSString stringWithUTF8String:hex];
 }
 
 static BOOL writeFile(NSString *path, NSString *text) {

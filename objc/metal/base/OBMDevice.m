@@ -43,17 +43,17 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
 }
 
 - (NSString *)name {
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 - (const obm_executor *)executor {
-    return (const obm_executor *)[self subclassResponsibility:_cmd];
+    return (const obm_executor *)[self mustBeOfSubclass:_cmd];
 }
 - (Class)bufferClass {
-    return (Class)[self subclassResponsibility:_cmd];
+    return (Class)[self mustBeOfSubclass:_cmd];
 }
 - (NSArray *)objectNames:(NSError **)error {
     (void)error;
-    return [self subclassResponsibility:_cmd];
+    return [self mustBeOfSubclass:_cmd];
 }
 
 - (Class)libraryClass {

@@ -4,6 +4,8 @@
 // The count is atomic in the compiler's terms, so that a worker thread, which is no NSThread, may
 // release the last reference, and thread checkers see the order.
 #import "OBMAtomic.h"
+#import <objc/runtime.h>
+
 #import "metal/api/MTLDefines.h"
 
 @interface OBMObject : NSObject {
@@ -12,6 +14,9 @@
 }
 
 @property(copy, atomic) NSString *label;
+
+// What a class leaves to those below it: it raises, because one of them has not done it.
+- (id)mustBeOfSubclass:(SEL)method;
 
 // "label 'x'" or the empty string, to name an object in an error.
 - (NSString *)labelSuffix;

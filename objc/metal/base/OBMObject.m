@@ -34,6 +34,12 @@
     }
 }
 
+- (id)mustBeOfSubclass:(SEL)method {
+    [NSException raise:NSInternalInconsistencyException
+                format:@"%@ does not have %@", NSStringFromClass([self class]), NSStringFromSelector(method)];
+    return nil;
+}
+
 - (NSString *)labelSuffix {
     NSString *label = [self label];
     return label == nil ? @"" : [NSString stringWithFormat:@" '%@'", label];

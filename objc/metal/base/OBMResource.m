@@ -21,7 +21,7 @@
     return _device;
 }
 - (NSUInteger)allocatedSize {
-    return (NSUInteger)[self subclassResponsibility:_cmd];
+    return (NSUInteger)[self mustBeOfSubclass:_cmd];
 }
 - (NSUInteger)heapOffset {
     return 0;

@@ -84,7 +84,6 @@ static obm_recording *take(obm_serial *serial) {
 
 static void *run_thread(void *context) {
     obm_serial *serial = context;
-    if (serial->work.enter != NULL) serial->work.enter();
     for (obm_recording *recording = take(serial); recording != NULL; recording = take(serial)) run(serial, recording);
     release(serial);
     return NULL;

@@ -12,9 +12,6 @@ typedef struct obm_serial obm_serial;
 typedef struct obm_serial_work {
     size_t phase_size, dispatch_size;  // as in obm_executor
 
-    // The thread begins, before it takes any work; NULL: nothing is to be done.
-    void (*enter)(void);
-
     // A recording begins, before its first phase.
     void (*begin)(void *context, obm_recording *recording);
 

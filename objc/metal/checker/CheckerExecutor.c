@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "metal/base/OBMThread.h"
-
 // A recording that goes on after it waited for an event counts as another one: the host may have written meanwhile.
 static void begin(void *context, obm_recording *recording) {
     checker_context *checker = context;
@@ -115,7 +113,6 @@ static void run_phase(void *context, obm_recording *recording, const obm_phase *
 obm_serial *checker_executor_create(checker_context *context) {
     return obm_serial_create((obm_serial_work){.phase_size = sizeof(obm_phase),
                                                .dispatch_size = sizeof(obm_dispatch),
-                                               .enter = obm_enter_foundation,  // logs are Foundation's
                                                .begin = begin,
                                                .resolve = resolve_phase,
                                                .run = run_phase,

@@ -1,7 +1,8 @@
 // malloc and its kin, of which the n-th call can be made to fail: SQLite's way to test what happens without memory.
 //
-// Loaded with LD_PRELOAD. Only calls of the core count. Directly: code of the core itself asks for the memory. With
-// `whole`, also what libraries ask for while the core calls them, Foundation and the Objective-C runtime among them.
+// Loaded with LD_PRELOAD. Only calls of the core count, by whose code asks for the memory: the core's own; with
+// FOUNDATION, also that of its Foundation; with WHOLE, also what libraries ask for while the core calls them, the
+// Objective-C runtime among them.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -20,19 +21,23 @@ typedef struct {
     uintptr_t begin, end;
 } range;
 
-static range core, python;
-static bool whole, for_good;
+enum { OWN, FOUNDATION, WHOLE };
+static range core, python, foundation;
+static int whose;
+static bool for_good;
 static atomic_long counted, failing = -1;
 static __thread bool inside;  // of backtrace, which may ask for memory
 
-void failing_places(void *core_begin, void *core_end, void *python_begin, void *python_end) {
+void failing_places(void *core_begin, void *core_end, void *python_begin, void *python_end, void *foundation_begin,
+                    void *foundation_end) {
     core = (range){(uintptr_t)core_begin, (uintptr_t)core_end};
     python = (range){(uintptr_t)python_begin, (uintptr_t)python_end};
+    foundation = (range){(uintptr_t)foundation_begin, (uintptr_t)foundation_end};
 }
 
 // From now on call number `at` fails; for good: and all after it.
-void failing_arm(long at, bool all_after, bool with_libraries) {
-    whole = with_libraries;
+void failing_arm(long at, bool all_after, int asking) {
+    whose = asking;
     for_good = all_after;
     atomic_store(&counted, 0);
     atomic_store(&failing, at);
@@ -49,8 +54,8 @@ static bool in(range place, const void *address) {
 }
 
 static bool counts(const void *caller) {
-    if (in(core, caller)) return true;
-    if (!whole) return false;
+    if (in(core, caller)) return whose != OWN || !in(foundation, caller);
+    if (whose != WHOLE) return false;
     void *frames[64];
     inside = true;
     int count = backtrace(frames, 64);

@@ -1,6 +1,6 @@
 """Runs under failing.c: makes each allocation of a scenario fail, one run for each, and prints what came of it as JSON.
 
-    python scenarios.py NAME once|good direct|whole FIRST STEP
+    python scenarios.py NAME once|good own|foundation|whole FIRST STEP
 
 FIRST and STEP choose the allocations: FIRST, FIRST + STEP and so on, to the last one.
 """
@@ -10,6 +10,7 @@ import ctypes
 import functools
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline import _core, ops
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import OnebufError
 
+WHOSE = ("own", "foundation", "whole")
 PROMPT = (0, 819, 779, 259)
 
 
@@ -33,6 +35,15 @@ def places(name: str) -> tuple[int, int]:
 def interpreter() -> tuple[int, int]:
     names = (f"libpython3.{sys.version_info.minor}.so.1.0", os.path.basename(os.path.realpath(sys.executable)))
     return next(filter(any, map(places, names)))
+
+
+def foundation(core: int) -> tuple[int, int]:
+    """Where the functions lie by which the core's Foundation asks for memory."""
+    lines = subprocess.run(["nm", "-S", _core.__file__], capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [line.split() for line in lines if line.endswith((" obf_zeroed", " obf_resized"))]
+    assert len(found) == 2, "the core's functions are not named"
+    starts = [core + int(words[0], 16) for words in found]
+    return min(starts), max(start + int(words[1], 16) for start, words in zip(starts, found))
 
 
 def story(arm):
@@ -99,12 +110,13 @@ def outcome(scenario, arm) -> str:
 if __name__ == "__main__":
     chosen, when, whose, first, step = sys.argv[1:]
     hook = ctypes.CDLL(None)
-    hook.failing_places(*map(ctypes.c_void_p, (*places(os.path.basename(_core.__file__)), *interpreter())))
+    core = places(os.path.basename(_core.__file__))
+    hook.failing_places(*map(ctypes.c_void_p, (*core, *interpreter(), *foundation(core[0]))))
     run = SCENARIOS[chosen]
     expected = run(lambda: None)
 
     def arming(at):
-        return lambda: hook.failing_arm(ctypes.c_long(at), when == "good", whose == "whole")
+        return lambda: hook.failing_arm(ctypes.c_long(at), when == "good", WHOSE.index(whose))
 
     assert outcome(run, arming(2**31)) == ""
     count = hook.failing_disarm()
