@@ -51,6 +51,14 @@ BLOCKS = {
     "Q3_K": (256, 110),
 }
 
+# Formats, by the ends of kernels' names, for which the `cpu` device of x86-64 has kernels written by hand.
+_BY_HAND = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4 Q4_K Q5_K Q6_K IQ4_NL IQ4_XS Q2_K Q3_K"
+NATIVE = (
+    *(f"q{bits}_{scales}" for bits in (4, 8) for scales in FLOATS),
+    "mxfp4",
+    *(f"gguf_{kind.lower()}" for kind in _BY_HAND.split()),
+)
+
 # What `convert` writes: formats of an MLX folder and of a GGUF file, and recipes that mix them: mlx-lm's, with the bits
 # of most weights and of some, and llama.cpp's, with the type of most weights.
 PLAIN = ("F32", "F16", "BF16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -30,9 +31,9 @@ class Loader:
     """Weights of one checkpoint for one device.
 
     mapped_bytes counts what is read where it lies in the file; repacked_bytes what was copied because
-    its address does not suit a kernel, or because experts that lie apart must lie together. A device that has
-    memory of its own gets copies of all of it, from the maps and later: `storages` are the weights. With a Survey
-    for a device nothing is mapped or copied, only counted.
+    its address does not suit a kernel, or because experts that lie apart must lie together; `reasons` has these bytes
+    by what they are. A device that has memory of its own gets copies of all of it, from the maps and later: `storages`
+    are the weights. With a Survey for a device nothing is mapped or copied, only counted.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
@@ -40,6 +41,7 @@ class Loader:
         self.device = device
         self.mapped_bytes = 0
         self.repacked_bytes = 0
+        self.reasons: Counter[str] = Counter()
         self.storages: list[Storage] = []
 
     def array(
@@ -59,7 +61,7 @@ class Loader:
         infos = [self._info(name, shape, _FLOATS) for name, shape in wanted]
         if len({info.dtype for info in infos}) == 1:
             return [self._storage([info], info.shape) for info in infos]
-        self.repacked_bytes += sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos)
+        self._count(sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos), "of several dtypes")
         if isinstance(self.device, Survey):
             return [Storage.empty(info.shape, "f32") for info in infos]
         return [self._kept(Storage.of(_as_f32(self.checkpoint.view(info.name), info.dtype))) for info in infos]
@@ -101,7 +103,7 @@ class Loader:
                 "supported; its groups must lie along the inputs"
             )
         info = self._info(self._name(module), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
-        self.repacked_bytes += info.nbytes
+        self._count(info.nbytes, "turned")
         if isinstance(self.device, Survey):
             return Storage.empty(shape, _DTYPES[info.dtype])
         stored = self.checkpoint.view(info.name).reshape(-1, shape[-1], shape[-2])
@@ -119,7 +121,7 @@ class Loader:
         info = self._info(name, shape, _FLOATS)
         if sum(sizes) != shape[-1] or (interleaved and len(set(sizes)) > 1):
             raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
-        self.repacked_bytes += info.nbytes
+        self._count(info.nbytes, "split")
         ends = np.cumsum(sizes)
         picks = [
             slice(i, None, len(sizes)) if interleaved else slice(end - n, end)
@@ -142,7 +144,7 @@ class Loader:
         """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
         info = self._info(name, shape, _FLOATS)
         to = shape if to is None else to
-        self.repacked_bytes += 4 * math.prod(to)
+        self._count(4 * math.prod(to), "small tensors in f32")
         if isinstance(self.device, Survey):
             return Storage.empty(to, "f32")
         values = change(_as_f32(self.checkpoint.view(info.name), info.dtype))
@@ -198,7 +200,7 @@ class Loader:
         found = [self._info(name, blocks, ("F32",)) for name in scales]
         words = self._storage([replace(info, dtype="U32") for info in infos], (*full[:-1], inputs // 4))
         to = (*full[:-1], inputs // FP8_BLOCK)
-        self.repacked_bytes += 4 * math.prod(to)
+        self._count(4 * math.prod(to), "scales of fp8 for each row")
         if isinstance(self.device, Survey):
             return Quantized(words, Storage.empty(to, "f32"), bits=FP8_BITS, group_size=FP8_BLOCK)
         values = np.empty((len(found), *shape[:-1], to[-1]), np.float32)
@@ -265,7 +267,8 @@ class Loader:
             if isinstance(self.device, Survey):
                 return Storage.empty(shape, dtype)
             return self._kept(Storage(shape, dtype, mapped=self._mapped(infos[0])))
-        self.repacked_bytes += sum(info.nbytes for info in infos)
+        why = "experts stored one by one" if len(infos) > 1 else "at an address that no kernel reads"
+        self._count(sum(info.nbytes for info in infos), why)
         if isinstance(self.device, Survey):
             return Storage.empty(shape, dtype)
         if not self.device.unified:
@@ -276,6 +279,10 @@ class Loader:
             row[:] = self.checkpoint.raw(info.name)
             self._forget(info)
         return self._kept(storage)
+
+    def _count(self, nbytes: int, why: str) -> None:
+        self.repacked_bytes += nbytes
+        self.reasons[why] += nbytes
 
     def _mapped(self, info: TensorInfo) -> Mapped:
         return Mapped(info.file, self.checkpoint.mapped(info.file), info.offset, self.checkpoint.borders(info.file))
