@@ -55,6 +55,8 @@ def make_keys(given: Config, key: str, family: Family, tensors: Mapping[str, tup
     experts = next((given[own] for own in EXPERTS if given.get(own) is not None), None)
     if experts is not None and "expert_count" in family.keys.values():
         found["expert_count"] = experts
+    if "feed_forward_length" not in found and _sayable(config.get("intermediate_size")):
+        found["feed_forward_length"] = config["intermediate_size"]  # llama.cpp asks for it beside that of experts
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     found.setdefault("attention.head_count_kv", heads)
@@ -157,6 +159,10 @@ def _deepseek(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[st
     return found | {f"attention.{part}_length": length for part, length in own.items()}
 
 
+def _bailing(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    return {"expert_shared_count": config.get("num_shared_experts") or 0}
+
+
 def _minimax(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {"rope.dimension_count": config["rotary_dim"]} if config.get("rotary_dim") else {}
 
@@ -188,6 +194,7 @@ def _normed(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str,
 _SPECIAL = {
     "deepseek_v2": _deepseek,
     "deepseek_v3": _deepseek,
+    "bailing_moe": _bailing,
     "minimax_m2": _minimax,
     "hunyuan_v1_moe": _hunyuan_moe,
     "exaone_moe": _exaone,
