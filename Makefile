@@ -23,9 +23,9 @@ docs:
 	@tools/setup.sh test
 	@$(PYTHON_IN_VENV) -m mkdocs build -q
 
-wheel: build
-	@$(PYTHON_IN_VENV) tools/builder.py wheel
-	@$(PYTHON_IN_VENV) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+wheel:
+	@tools/setup.sh wheel
+	@$(PYTHON_IN_VENV) tools/make_wheel.py dist
 
 clean:
-	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/_core*.so
+	rm -rf .venv build dist onebuf.egg-info pipeline/onebuf.metallib pipeline/onebuf-host.metallib pipeline/_core*.so

@@ -23,8 +23,11 @@ os.chdir(ROOT)
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import builder  # noqa: E402  (found through the line above)
+import cross_mac  # noqa: E402
 import objects  # noqa: E402
 import toolchain  # noqa: E402
+
+from pipeline.metalc.target import target  # noqa: E402
 
 ABI = "cp311"  # the wheel's tag: the oldest Python of the limited API, as in tools/core.py
 
@@ -69,7 +72,7 @@ class BuildExt(build_ext):
 
     def _fill(self, target: Path) -> None:
         with builder.only_build():
-            core = builder.build(builder.parts_of("wheel"), target / builder.LIBRARY, with_core=True)
+            core = builder.build(builder.parts_of("wheel"), target / builder.bundle_name(), with_core=True)
         objects.install(core, target / core.name)
         self._install_sources(target)
 
@@ -83,8 +86,16 @@ class BuildExt(build_ext):
             objects.install(path, target / "include" / path.name)
 
 
+def wheel_options() -> dict[str, object]:
+    """A Mac's wheel is for one processor, and for the oldest macOS that its code is compiled for."""
+    options = {"py_limited_api": ABI}
+    if target().is_mac:
+        options["plat_name"] = f"macosx_{cross_mac.OLDEST.replace('.', '_')}_{target().machine}"
+    return options
+
+
 setup(
     ext_modules=[Extension("pipeline._core", ["pyx/_core.pyx"], py_limited_api=True)],
     cmdclass={"build": Build, "build_ext": BuildExt},
-    options={"bdist_wheel": {"py_limited_api": ABI}},
+    options={"bdist_wheel": wheel_options()},
 )

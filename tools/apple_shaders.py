@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def available() -> bool:
 
     Xcode 26 has a `metal` that only says how to download the compiler, so that finding it is not enough.
     """
+    if shutil.which(XCRUN[0]) is None:
+        return False
     return subprocess.run([*XCRUN, "metal", "--version"], capture_output=True).returncode == 0
 
 

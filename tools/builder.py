@@ -3,6 +3,8 @@
     python tools/builder.py run     what a run on this processor needs
     python tools/builder.py test    all that this processor runs, and the checker
     python tools/builder.py wheel   all that a wheel has, compiled ahead of `pip wheel`
+    python tools/builder.py wheel --target macosx_14_0_arm64
+                                    a Mac's wheel, in dist, made on another system (cross_mac.py says with what)
     python tools/builder.py ISA     adds an instruction set, such as avx2, checker or cuda, to what is there
 
 With --prepare COMMAND, `COMMAND system` and `COMMAND python` install what the core needs while shaders compile.
@@ -17,6 +19,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -33,6 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import apple_shaders  # noqa: E402  (found through the line above)
 import core  # noqa: E402
+import cross_mac  # noqa: E402
 import cuda_kernels  # noqa: E402
 import native_kernels  # noqa: E402
 import objects  # noqa: E402
@@ -41,9 +45,11 @@ import toolchain  # noqa: E402
 
 from pipeline import metalc  # noqa: E402
 from pipeline.metalc import toolchain as shaders  # noqa: E402
+from pipeline.metalc.target import Target, target  # noqa: E402
 
-NATIVE = Path("build/native")
+BUILD = Path("build")
 LIBRARY = "onebuf.metallib"
+HOST_LIBRARY = "onebuf-host.metallib"  # that of cpu and checker on a Mac, where Apple's has the other name
 GOALS = ("run", "test", "wheel")
 CORE_RANK = 1  # its many short jobs come after the long ones of shaders, whose rank is 0
 
@@ -78,13 +84,11 @@ def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
 
 def parts_of(goal: str) -> Parts:
     """What a goal compiles: the fewest parts for a run, all for a wheel, which goes to other machines."""
-    if sys.platform == "darwin":
-        return Parts((), ())
     named = tuple(os.environ.get("OB_ISAS", "").replace(",", " ").split())
     if named == ("none",):  # for who checks shaders of their own and runs no model
         return Parts((), ())
     if goal == "wheel":
-        chosen = named or (*shaders.default_isas(), shaders.CUDA)
+        chosen = named or (*shaders.default_isas(), *(() if target().is_mac else (shaders.CUDA,)))
         return Parts(chosen, native_kernels.isas_for(chosen))
     runnable = native_kernels.runnable_isas()
     if named:
@@ -92,6 +96,16 @@ def parts_of(goal: str) -> Parts:
     if goal == "test":
         return Parts((*shaders.runnable_isas(), shaders.CHECKER), runnable)
     return Parts(shaders.runnable_isas()[-1:], runnable[-1:])
+
+
+def native() -> Path:
+    """The folder of objects: one for each kind of machine that is compiled for."""
+    return BUILD / (f"native-{target().system}-{target().machine}" if target() != Target.here() else "native")
+
+
+def bundle_name() -> str:
+    """What the folder of compiled shaders is called."""
+    return HOST_LIBRARY if target().is_mac else LIBRARY
 
 
 def part_with(isa: str) -> Parts:
@@ -109,8 +123,8 @@ def parts_there(library: Path) -> Parts:
 @contextlib.contextmanager
 def only_build() -> Iterator[None]:
     """Holds off other builds of this tree."""
-    NATIVE.mkdir(parents=True, exist_ok=True)
-    with open(NATIVE / "lock", "w") as lock:
+    native().mkdir(parents=True, exist_ok=True)
+    with open(native() / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -148,25 +162,26 @@ def build(
 def _build(parts: Parts, out: Path, with_core: bool, python: str, prepare: Sequence[str]) -> Path | None:
     for isa in parts.shaders:
         shaders.check_isa(isa)
-    files, native = shader_files(), native_kernels.sources()
+    files, by_hand, objects_in = shader_files(), native_kernels.sources(), native()
     archs = cuda_kernels.archs() if shaders.CUDA in parts.shaders else ()
-    total = len(files) * len(parts.shaders) + len(native) * len(parts.native) + len(cuda_kernels.HOT) * len(archs)
+    total = len(files) * len(parts.shaders) + len(by_hand) * len(parts.native) + len(cuda_kernels.HOT) * len(archs)
     total += core.count() if with_core else 0
     shown, pool = progress.Progress(total), objects.Pool()
     jobs: list[Callable[[], object]] = []
     if parts.native:
-        shop = objects.Workshop(ROOT, NATIVE, shaders.compiler_version(), shown.say)
+        shop = objects.Workshop(ROOT, objects_in, shaders.compiler_version(), shown.say)
         jobs.append(partial(native_kernels.build, shop, out / "native", parts.native, pool, shown.done))
     if parts.shaders:
-        folder = NATIVE / "shaders"
+        folder = objects_in / "shaders"
         ahead = {"archs": archs, "ahead": cuda_kernels.HOT}
         jobs.append(
             partial(metalc.build, files, out, parts.shaders, build_dir=folder, pool=pool, done=shown.done, **ahead)
         )
-    if sys.platform == "darwin":
-        jobs.append(partial(apple_shaders.build, objects.Workshop(ROOT, NATIVE, "metal", shown.say), files, out, pool))
+    if target().is_mac:
+        shop = objects.Workshop(ROOT, objects_in, "metal", shown.say)
+        jobs.append(partial(apple_shaders.build, shop, files, out.with_name(LIBRARY), pool))
     if with_core:
-        compilation = core.Core(ROOT, NATIVE, pool, CORE_RANK, shown.done, shown.say)
+        compilation = core.Core(ROOT, objects_in, pool, CORE_RANK, shown.done, shown.say)
         jobs.append(partial(_build_core, compilation, python, prepare, shown))
     shown.start()
     tasks = [Task(job) for job in jobs]
@@ -218,7 +233,7 @@ def build_tree(goal: str, python: str = sys.executable, prepare: Sequence[str] =
     """Makes this source tree ready for a goal; for a wheel, compiles only. What the goal does not need leaves the tree,
     because it may be out of date, or with `keep` is brought up to date too."""
     with only_build():
-        out = (NATIVE if goal == "wheel" else Path("pipeline")) / LIBRARY
+        out = (native() if goal == "wheel" else Path("pipeline")) / bundle_name()
         parts = parts_of(goal) | parts_there(out) if keep and out.is_dir() else parts_of(goal)
         built = build(parts, out, with_core=True, python=python, prepare=prepare)
         if goal != "wheel":
@@ -227,7 +242,7 @@ def build_tree(goal: str, python: str = sys.executable, prepare: Sequence[str] =
 
 def add_part(isa: str) -> None:
     """Adds to the source tree's bundle what a device of instruction set `isa` needs, unless it is there."""
-    library = Path("pipeline") / LIBRARY
+    library = Path("pipeline") / bundle_name()
     with only_build():
         there = parts_there(library)
         wanted = there | part_with(isa)
@@ -236,16 +251,33 @@ def add_part(isa: str) -> None:
             build(wanted, library, with_core=False)
 
 
+def cross_wheel(tag: str, folder: Path) -> None:
+    """Makes a Mac's wheel in a folder. Raises BuildError."""
+    try:
+        cross_mac.choose(tag)
+    except cross_mac.CrossError as error:
+        raise BuildError(str(error)) from None
+    sys.argv = ["setup.py", "-q", "bdist_wheel", "--dist-dir", str(folder), "--bdist-dir", str(native() / "wheel")]
+    sys.argv += ["build", "--build-base", str(native() / "build")]
+    runpy.run_path("setup.py", run_name="__main__")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/builder.py", description="Builds the core and the shaders.")
     parser.add_argument("what", metavar="run|test|wheel|ISA")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--prepare", metavar="COMMAND", type=shlex.split, default=())
+    parser.add_argument("--target", metavar="TAG", help="the wheel's tag, such as macosx_14_0_arm64")
+    parser.add_argument("--into", metavar="FOLDER", type=Path, default=Path("dist"), help="for that wheel")
     options = parser.parse_args()
     os.chdir(ROOT)
     start = time.monotonic()
     try:
-        if options.what in GOALS:
+        if options.target:
+            if options.what != "wheel":
+                parser.error(f"--target is of a wheel, not of {options.what}")
+            cross_wheel(options.target, options.into)
+        elif options.what in GOALS:
             build_tree(options.what, options.python, options.prepare)
             say(f"onebuf: built in {time.monotonic() - start:.0f} s")
         else:

@@ -1,26 +1,33 @@
-"""Builds the extension pipeline._core: Cython's C over the Objective-C core, and on Linux the Metal stand-in."""
+"""Builds the extension pipeline._core: Cython's C over the Objective-C core and the Metal stand-in, which on macOS
+stands beside Apple's Metal."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import cross_mac
 import objects
 import toolchain
 
+from pipeline.metalc.target import Target, target
+
 LIMITED_API = "0x030B0000"  # Py_LIMITED_API: Python 3.11
 NAME = "_core.abi3.so"
-STAND_INS = ("foundation", "metal")  # the folders of objc/ that take the place of Apple's frameworks
+# Below objc/, by system: the folders that are left out, because Apple has its own or there is no hardware; and how the
+# names of files end that are for other systems.
+LEFT_OUT = {"darwin": (("metal/api", "metal/cuda", "foundation"), "Linux"), "linux": ((), "Darwin")}
 INCLUDES = ["-Iobjc", "-Ishaders"]
 
 
-def objc_sources() -> list[Path]:
-    found = [path for ending in ("*.m", "*.c") for path in Path("objc").rglob(ending)]
-    return sorted(path for path in found if sys.platform != "darwin" or path.parts[1] not in STAND_INS)
+def objc_sources(system: str = "", root: Path = Path("objc")) -> list[Path]:
+    """What is compiled for a system, by default the one that is built for."""
+    folders, ending = LEFT_OUT.get(system or target().system, LEFT_OUT["linux"])
+    found = [path for kind in ("*.m", "*.c") for path in root.rglob(kind) if not path.stem.endswith(ending)]
+    return sorted(path for path in found if path.parent.relative_to(root).as_posix() not in folders)
 
 
 def count() -> int:
@@ -60,7 +67,9 @@ class Core:
     def link(self, compiled: list[Path]) -> Path:
         out = self.folder / NAME
         command = [*self._tools.compiler, *self._tools.link_flags, *map(str, compiled), "-o", str(out)]
-        self._shop(self._tools.identity).make(out, command + self._tools.libraries, compiled)
+        crossing = target() != Target.here()
+        inputs = [*compiled, *(cross_mac.link_inputs() if crossing else ())]
+        self._shop(self._tools.identity).make(out, command + self._tools.libraries, inputs)
         return out
 
     def _shop(self, identity: str) -> objects.Workshop:

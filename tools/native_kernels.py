@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import objects
+
+from pipeline.metalc.target import target
 
 SOURCES = Path("objc/metal/cpu/native")
 ISAS = {  # the shaders' instruction set that each goes with, and what the compiler is told
@@ -36,7 +37,7 @@ def sources() -> list[Path]:
 
 def isas_for(shaders: Sequence[str]) -> tuple[str, ...]:
     """The instruction sets that go with those of the shaders, the plainest first; none on a Mac."""
-    return tuple(isa for isa, (goes_with, _) in ISAS.items() if goes_with in shaders and sys.platform != "darwin")
+    return tuple(isa for isa, (goes_with, _) in ISAS.items() if goes_with in shaders and not target().is_mac)
 
 
 def runnable_isas() -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# usage: tools/setup.sh run|test
+# usage: tools/setup.sh run|test|wheel
 # Makes this checkout ready to run, or to run its tests too: system packages, .venv, Python
 # packages, the compiled core and shaders. Costs a fraction of a second when nothing changed.
 # Shaders are compiled as soon as there is a C++ compiler; meanwhile the builder calls this script again,
@@ -184,9 +184,20 @@ set_up() {
     stamp "packages-$goal" "$(packages_key)"
 }
 
+install_wheel_tools() {
+    $venv -c 'import auditwheel' 2>/dev/null || {
+        $venv -c '
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print("\n".join(tomllib.load(file)["project"]["optional-dependencies"]["wheel"]))' > .venv/requirements.txt
+        pip -r .venv/requirements.txt
+    }
+}
+
 case $goal-$step in
+wheel-all) goal=run; set_up; install_wheel_tools ;;
 run-all | test-all) set_up ;;
 *-system) install_later ;;
 *-python) make_venv; have_packages || install_packages ;;
-*) die "usage: tools/setup.sh run|test" ;;
+*) die "usage: tools/setup.sh run|test|wheel" ;;
 esac

@@ -19,6 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import cross_mac  # noqa: E402  (found through the line above)
+
+from pipeline.metalc.target import target  # noqa: E402
+
 OBJC_PACKAGES = ("gobjc",)
 FOUNDATION = ROOT / "objc" / "foundation"
 CXX_PACKAGES = ("g++",)
@@ -59,10 +65,6 @@ class Toolchain:
     libraries: list[str]
     identity: str = ""  # changes whenever objects must be compiled again
 
-    @property
-    def apple(self) -> bool:
-        return sys.platform == "darwin"
-
 
 def find() -> Toolchain:
     """The toolchain of this machine, tested by compiling.
@@ -101,7 +103,7 @@ def python_headers() -> list[str]:
 
 @functools.cache
 def _objc_toolchain() -> Toolchain:
-    candidate = _apple() if sys.platform == "darwin" else _gnu()
+    candidate = _apple() if target().is_mac else _gnu()
     extra = shlex.split(os.environ.get("CFLAGS", ""))
     version = _output([*candidate.compiler, "--version"]).splitlines()
     return dataclasses.replace(
@@ -115,7 +117,7 @@ def _objc_toolchain() -> Toolchain:
 
 def _check_cxx() -> None:
     """The shaders' compiler, found by the rule that the shader compiler itself has."""
-    if sys.platform == "darwin":
+    if target().is_mac:
         return
     from pipeline.metalc import CompileError
     from pipeline.metalc.toolchain import compiler
@@ -129,17 +131,19 @@ def _check_cxx() -> None:
 
 
 def _apple() -> Toolchain:
-    if subprocess.run(["xcode-select", "-p"], capture_output=True).returncode:
+    crossing = sys.platform != "darwin"
+    if not crossing and subprocess.run(["xcode-select", "-p"], capture_output=True).returncode:
         raise ToolchainError("no Xcode command line tools: run xcode-select --install")
     compiler = shlex.split(os.environ.get("CC", "clang"))
     # Without CoreGraphics, a program of the command line gets no device from MTLCreateSystemDefaultDevice.
     frameworks = [word for name in ("Foundation", "Metal", "CoreGraphics") for word in ("-framework", name)]
+    headers = cross_mac.compile_flags() if crossing else [f"-mmacosx-version-min={cross_mac.OLDEST}"]
     return Toolchain(
         compiler,
-        COMMON_FLAGS,
-        [*COMMON_FLAGS, "-fno-objc-arc"],
-        ["-bundle", "-undefined", "dynamic_lookup"],
-        frameworks,
+        [*COMMON_FLAGS, *headers],
+        [*COMMON_FLAGS, *headers, "-fno-objc-arc"],
+        [*(cross_mac.SHARED if crossing else ["-bundle", *headers]), "-undefined", "dynamic_lookup"],
+        [*frameworks, *(cross_mac.link_flags() if crossing else [])],
     )
 
 
@@ -174,11 +178,12 @@ def _compiles(compiler: list[str], flags: list[str]) -> bool:
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True).stdout
+        with tempfile.TemporaryDirectory() as folder:  # Zig leaves a file behind where it tells its version
+            where = folder if os.path.isabs(command[0]) else None
+            return subprocess.run(command, capture_output=True, text=True, cwd=where).stdout
     except OSError:
         return ""
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     print(*(name for error in problems() for name in error.packages), sep="\n", end="")

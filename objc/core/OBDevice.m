@@ -26,14 +26,21 @@ static id<MTLDevice> copyDefaultDevice(void) {
     return device;
 }
 
-static id<MTLDevice> copyDeviceNamed(NSString *name) {
-    return isDefault(name) ? copyDefaultDevice() : OBCopyDeviceNamed(name);
+// `shown` is the name that it goes by. Where the system has no device, such as on a virtual machine, "auto" is the
+// processor.
+static id<MTLDevice> copyDeviceNamed(NSString *name, NSString **shown) {
+    id<MTLDevice> device = isDefault(name) ? copyDefaultDevice() : OBCopyDeviceNamed(name);
+    *shown = isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name];
+    if (device != nil || !areAlike(name, @"auto")) return device;
+    device = OBMCreateDefaultDevice();
+    *shown = [device name];
+    return device;
 }
 
 + (NSArray *)deviceNames {
     NSMutableArray *names = [NSMutableArray array];
     id<MTLDevice> first = OBSystemDeviceName != nil ? copyDefaultDevice() : nil;
-    NSArray *devices = MTLCopyAllDevices();
+    NSArray *devices = OBCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         BOOL isFirst = first != nil && [[device name] isEqual:[first name]];
         [names addObject:isFirst ? OBSystemDeviceName : [device name]];
@@ -49,14 +56,15 @@ static NSString *reasonOfMissing(NSString *name) {
         if ([known caseInsensitiveCompare:name] != NSOrderedSame) continue;
         return [NSString stringWithFormat:@"device '%@' does not open: no memory is left, or the system refuses", name];
     }
-    NSString *problem = OBProblemOfDevice(name);
+    NSString *problem = OBMProblemOfDevice(name);
     return [NSString stringWithFormat:@"no device named '%@' on this machine%@%@; choose one of: %@", name,
                                       problem != nil ? @": " : @"", problem != nil ? problem : @"",
                                       [names componentsJoinedByString:@", "]];
 }
 
 + (OBDevice *)deviceNamed:(NSString *)name options:(const ob_device_options *)options error:(NSError **)error {
-    id<MTLDevice> device = copyDeviceNamed(name);
+    NSString *shown;
+    id<MTLDevice> device = copyDeviceNamed(name, &shown);
     if (device == nil) return OBFail(error, OBErrorDevice, @"%@", reasonOfMissing(name));
     OBDevice *result = [[[OBDevice alloc] init] autorelease];
     if (result == nil) {
@@ -65,7 +73,7 @@ static NSString *reasonOfMissing(NSString *name) {
     }
     result->_device = device;
     result->_measures = [device conformsToProtocol:@protocol(OBMeasuringDevice)];
-    result->_name = [(isDefault(name) && OBSystemDeviceName != nil ? OBSystemDeviceName : [device name]) copy];
+    result->_name = [shown copy];
     if (options != NULL && ![result apply:options error:error]) return nil;
     result->_queue = [device newCommandQueue];
     if (result->_queue == nil) {

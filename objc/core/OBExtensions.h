@@ -5,6 +5,8 @@
 // misuse of Metal, unless it takes an NSError.
 #import <Foundation/Foundation.h>
 
+@class MTLFunctionConstantValues;
+
 // A device of which the caller may choose how many threads run kernels, or how many a threadgroup has where the device
 // runs threads one by one.
 @protocol OBThreadedDevice
@@ -38,6 +40,12 @@
 @protocol OBSchedulingDevice
 - (void)setScheduleCount:(NSUInteger)count;
 - (NSUInteger)scheduleCount;
+@end
+
+// A device that reads the values of function constants from objects of a class of its own: Metal's does not tell what was
+// set. The caller owns the object.
+@protocol OBConstantsDevice
+- (MTLFunctionConstantValues *)newFunctionConstantValues;
 @end
 
 // A queue that counts the command buffers committed to it.

@@ -20,6 +20,9 @@
 // when the library has none. Safe from any thread.
 - (OBKernel *)kernelNamed:(NSString *)name error:(NSError **)error;
 
+// An object for values of function constants, as the device reads them, for the next method.
+- (MTLFunctionConstantValues *)constantValues;
+
 // A kernel with values for its function constants, which the caller keeps. nil and an error where one is lacking.
 - (OBKernel *)kernelNamed:(NSString *)name values:(MTLFunctionConstantValues *)values error:(NSError **)error;
 

@@ -1,5 +1,6 @@
 #import "OBLibrary.h"
 #import "OBError.h"
+#import "OBExtensions.h"
 #import "OBKernel.h"
 
 @implementation OBLibrary
@@ -59,6 +60,12 @@
     id<MTLFunction> function = [[_library newFunctionWithName:name constantValues:values error:&cause] autorelease];
     if (function == nil) return OBFail(error, OBErrorCompile, @"kernel '%@': %@", name, [cause localizedDescription]);
     return [OBKernel kernelWithFunction:function device:_device error:error];
+}
+
+- (MTLFunctionConstantValues *)constantValues {
+    BOOL own = [_device conformsToProtocol:@protocol(OBConstantsDevice)];
+    return [(own ? [(id<OBConstantsDevice>)_device newFunctionConstantValues]
+                 : [[MTLFunctionConstantValues alloc] init]) autorelease];
 }
 
 static NSInteger byIndex(id a, id b, void *context) {

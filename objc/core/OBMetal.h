@@ -9,32 +9,38 @@
 #import <Metal/Metal.h>
 // The system's default device goes by this name; its own is a product's.
 #define OBSystemDeviceName @"metal"
+#else
+#import "metal/api/Metal.h"
+// Devices go by their own names.
+#define OBSystemDeviceName ((NSString *)nil)
+#endif
+#import "metal/devices.h"
 
+// All devices, owned by the caller: on macOS Apple's, then our own, which are all there are elsewhere.
+static inline NSArray *OBCopyAllDevices(void) {
+#if defined(__APPLE__)
+    NSArray *apples = MTLCopyAllDevices(), *own = OBMCopyAllDevices();
+    NSArray *all = [[apples arrayByAddingObjectsFromArray:own] retain];
+    [apples release];
+    [own release];
+    return all;
+#else
+    return OBMCopyAllDevices();
+#endif
+}
+
+// The device of that name, its case ignored, owned by the caller; nil where there is none.
 static inline id<MTLDevice> OBCopyDeviceNamed(NSString *name) {
-    id<MTLDevice> found = nil;
+    id<MTLDevice> found = OBMCopyDeviceNamed(name);
+#if defined(__APPLE__)
+    if (found != nil) return found;
     NSArray *devices = MTLCopyAllDevices();
     for (id<MTLDevice> device in devices) {
         if (found == nil && [[device name] caseInsensitiveCompare:name] == NSOrderedSame) found = [device retain];
     }
     [devices release];
+#endif
     return found;
 }
-
-static inline NSString *OBProblemOfDevice(NSString *name) {
-    (void)name;  // Apple's Metal does not say why a device is absent
-    return nil;
-}
-#else
-#import "metal/api/Metal.h"
-// Devices go by their own names.
-#define OBSystemDeviceName ((NSString *)nil)
-// The device of that name, its case ignored, owned by the caller, without making the others; nil where there is none. Of
-// several devices of a kind, such as cuda:0 and cuda:1, the kind alone means the first.
-id<MTLDevice> OBMCopyDeviceNamed(NSString *name);
-#define OBCopyDeviceNamed(name) OBMCopyDeviceNamed(name)
-// Why this machine has no device of that name, as one line that says what to do; nil where no such device is known.
-NSString *OBMProblemOfDevice(NSString *name);
-#define OBProblemOfDevice(name) OBMProblemOfDevice(name)
-#endif
 
 #endif

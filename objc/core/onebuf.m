@@ -128,7 +128,7 @@ int ob_device_problem(const char *name, char *problem, size_t length, ob_error *
     int status = -1;
     *problem = '\0';
     OB_BEGIN
-    copyText(problem, length, OBProblemOfDevice(text(name)));
+    copyText(problem, length, OBMProblemOfDevice(text(name)));
     status = 0;
     OB_END(error)
     return status;
@@ -218,7 +218,7 @@ ob_kernel *ob_kernel_specialise(ob_library *library, const char *name, const ob_
     ob_kernel *result = NULL;
     OB_BEGIN
     NSError *cause = nil;
-    MTLFunctionConstantValues *given = [[[MTLFunctionConstantValues alloc] init] autorelease];
+    MTLFunctionConstantValues *given = [(OBLibrary *)library constantValues];
     for (size_t i = 0; i < count; i++)
         [given setConstantValue:values[i].value type:values[i].type atIndex:values[i].index];
     result = handle([(OBLibrary *)library kernelNamed:text(name) values:given error:&cause], &cause, error);

@@ -1,12 +1,9 @@
-// The devices there are: each folder adds its own, and the last is always there. The first is the system's default.
+// The devices there are: each folder adds its own, and the last is always there. The first is the default.
+#import "metal/devices.h"
+
 #import "metal/base/OBMDevice.h"
 #import "metal/checker/CheckerDevice.h"
 #import "metal/cpu/CPUDevice.h"
-#import "metal/cuda/CUDADevice.h"
-
-// The core declares these two, beside Apple's Metal, where there is none.
-id<MTLDevice> OBMCopyDeviceNamed(NSString *name);
-NSString *OBMProblemOfDevice(NSString *name);
 
 static void add(NSMutableArray *devices, OBMDevice *device) {
     if (device == nil) return;
@@ -14,20 +11,18 @@ static void add(NSMutableArray *devices, OBMDevice *device) {
     [device release];
 }
 
-static NSMutableArray *newDevices(void) {
+NSArray *OBMCopyAllDevices(void) {
     NSMutableArray *devices = [[NSMutableArray alloc] init];
-    CUDAAddDevices(devices);
+    OBMAddGPUs(devices);
     add(devices, CPUNewDevice());
     add(devices, CheckerNewDevice());
     return devices;
 }
 
-NSArray *MTLCopyAllDevices(void) { return newDevices(); }
-
 static id<MTLDevice> copyFirstGPU(NSString *name) {
     NSMutableArray *devices = [[NSMutableArray alloc] init];
     id<MTLDevice> found = nil;
-    CUDAAddDevices(devices);
+    OBMAddGPUs(devices);
     for (id<MTLDevice> device in devices) {
         BOOL named = name == nil || [[device name] isEqualToString:name] ||
                      [[device name] isEqualToString:[name stringByAppendingString:@":0"]];
@@ -37,7 +32,7 @@ static id<MTLDevice> copyFirstGPU(NSString *name) {
     return found;
 }
 
-id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+id<MTLDevice> OBMCreateDefaultDevice(void) {
     id<MTLDevice> first = copyFirstGPU(nil);
     return first != nil ? first : CPUNewDevice();
 }
@@ -53,6 +48,6 @@ id<MTLDevice> OBMCopyDeviceNamed(NSString *name) {
 
 NSString *OBMProblemOfDevice(NSString *name) {
     NSString *plain = [name lowercaseString];
-    if ([plain isEqualToString:@"metal"]) return @"Apple's GPUs are on macOS";
-    return isGPU(plain) ? CUDAProblem() : nil;
+    if ([plain isEqualToString:@"metal"]) return OBMProblemOfGPU(@"metal");
+    return isGPU(plain) ? OBMProblemOfGPU(@"cuda") : nil;
 }

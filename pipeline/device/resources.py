@@ -21,23 +21,26 @@ _SHADERS_ALONE = ("baseline", GENERIC, CHECKER, CUDA)  # the rest have native ke
 
 def shader_library(isa: str = "") -> Path | None:
     """The compiled shaders, or None on a Mac where they were installed without Metal's offline
-    compiler; shader_text() is then compiled when a device is opened.
+    compiler; shader_text() is then compiled when a device is opened. A Mac has two libraries: Apple's, and one for the
+    devices of this package, which is meant where `isa` says an instruction set.
 
     In a source tree they are there for one instruction set, the processor's best, until another is asked for: `isa`,
     such as "avx2" or "checker", is then compiled, which takes a minute and is said on standard error.
     """
-    library = _PACKAGE / "onebuf.metallib"
-    if library.exists():
-        if isa and library.is_dir() and not _has(library, isa):
+    mac = sys.platform == "darwin"
+    library = _PACKAGE / ("onebuf-host.metallib" if mac and isa else "onebuf.metallib")
+    if library.exists() or mac and isa and (_TREE / "tools" / "builder.py").exists():
+        if isa and not library.is_file() and not _has(library, isa):
             _add(library, isa)
         return library
-    if sys.platform == "darwin":
+    if mac:
         return None
     raise OnebufError(f"{library}: no compiled shaders there: {remedy()}")
 
 
 def _has(library: Path, isa: str) -> bool:
-    return (library / ("" if isa in _SHADERS_ALONE else "native") / f"{isa}.so").exists()
+    alone = isa in _SHADERS_ALONE or sys.platform == "darwin"
+    return (library / ("" if alone else "native") / f"{isa}.so").exists()
 
 
 def _add(library: Path, isa: str) -> None:

@@ -189,7 +189,7 @@ def _object(folder: Path, options: Iterable[str], done: Callable[[str], None] | 
 def _link(folder: Path, options: Iterable[str], units: Sequence[Unit], objects: Sequence[Path], isa: str) -> Path:
     functions = [(k.name, f"{unit.key}_{n}") for unit in units for n, k in enumerate(unit.kernels)]
     # The checker answers the calls of its instrumented code itself: nothing of a sanitizer is linked.
-    flags = ("-Wl,--compress-debug-sections=zlib",) if isa == toolchain.CHECKER else toolchain.isa_flags(isa)
+    flags = toolchain.link_flags(isa)
     command = [*_command(options, isa, flags), "-shared"]
     encoded = [f"{unit.key}_{n}" for unit in units for n, k in enumerate(unit.kernels) if slots.any_of(k)]
     source = generate.library(functions, isa) + slots.library(encoded)

@@ -1,6 +1,7 @@
 """Generated C++: the shader's text, then for each kernel a thunk and its reflection (see metallib.h)."""
 
 import json
+import re
 
 from ..host import CHECKER, CUDA
 from . import slots, specialise
@@ -13,6 +14,10 @@ __all__ = ["CUDA_THREADS", "SPACES", "library", "plain", "translation_unit"]
 # Most threads of a threadgroup on cuda where the shader does not say it; Metal's compiler chooses a number, too. With
 # more of them, a thread would have too few registers for three Lanes and what they are computed from.
 CUDA_THREADS = 256
+
+# Wishes for a loop. A checker's loop has a scope of its own around it, which clang does not let stand behind them.
+_WISHES = r"(?:clang +loop|GCC +(?:unroll|ivdep)|(?:no)?unroll)\b"
+_LOOP_PRAGMA = re.compile(rf'^([ \t]*)#[ \t]*pragma +{_WISHES}.*$|_Pragma *\( *"{_WISHES}[^"]*" *\)', re.MULTILINE)
 
 SPACES = ("device", "constant", "threadgroup", "thread", "kernel")
 
@@ -82,7 +87,7 @@ def translation_unit(shader: Shader, kernels: list[Kernel], key: str, isa: str) 
         '#include "metallib_checker.h"\n' if checked else '#include "metallib.h"\n',
         # The library stands where the shader does: `using namespace metal` then means what it means in Metal.
         "#include <metal_system>\nnamespace { namespace metallib_source {\n#include <metal_stdlib>\n",
-        shader.text,
+        _LOOP_PRAGMA.sub("", shader.text) if isa == CHECKER else shader.text,
         '\n# 1 "<generated>"\n' + undefine + "#include <metallib_thunk>\n} }\n",
         "namespace metallib_thunk = metallib_source::metallib_thunk;\n",
         specialise.definitions(shader, isa),

@@ -5,14 +5,15 @@ Environment: CXX names the C++ compiler (default: g++, then clang++, then c++).
 
 import functools
 import os
-import platform
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from ..host import CHECKER, CUDA, GENERIC, SHADER_SETS
 from .errors import CompileError
+from .target import target
 
 __all__ = [
     "CHECKER",
@@ -135,9 +136,16 @@ def isa_flags(isa: str) -> tuple[str, ...]:
     return (*ISA_FLAGS[isa], *_IN_ORDER) if in_order else ISA_FLAGS[isa]
 
 
+def link_flags(isa: str) -> tuple[str, ...]:
+    """The C++ compiler's flags where it links the objects of an instruction set."""
+    if isa != CHECKER:
+        return isa_flags(isa)
+    return () if target().is_mac else ("-Wl,--compress-debug-sections=zlib",)  # on a Mac they stay in the objects
+
+
 def processor_isas() -> tuple[str, ...]:
     """The instruction sets of this kind of machine, the one that all of them have first."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if target().is_x86:
         return tuple(name for name in SHADER_SETS if name != GENERIC)
     return (GENERIC,)
 
@@ -190,7 +198,9 @@ def compiler() -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _version(command: tuple[str, ...]) -> str:
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:  # Zig leaves a file behind
+        where = folder if os.path.isabs(command[0]) else None
+        result = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=where)
     if result.returncode:
         raise CompileError(f"metalc: {' '.join(command)} --version failed; is CXX a C++ compiler?\n{result.stderr}")
     return result.stdout.splitlines()[0]

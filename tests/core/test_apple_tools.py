@@ -67,6 +67,11 @@ def test_a_system_without_bfloat_is_named(release, refused, monkeypatch):
 
 def test_the_core_links_the_frameworks_that_a_program_without_a_window_needs(tools, monkeypatch):
     _, toolchain = tools
+    monkeypatch.setattr(toolchain.sys, "platform", "darwin")
     monkeypatch.setattr(toolchain.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0))
-    libraries = toolchain._apple().libraries
-    assert libraries[1::2] == ["Foundation", "Metal", "CoreGraphics"] and set(libraries[::2]) == {"-framework"}
+    made = toolchain._apple()
+    assert made.libraries[1::2] == ["Foundation", "Metal", "CoreGraphics"] and set(made.libraries[::2]) == {
+        "-framework"
+    }
+    # Without it, the core would need the macOS of the machine that compiled it.
+    assert all("-mmacosx-version-min=14.0" in flags for flags in (made.c_flags, made.objc_flags, made.link_flags))

@@ -4,6 +4,7 @@ is in a wheel."""
 import io
 import itertools
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -481,7 +482,15 @@ def wheel(tmp_path_factory):
     done = run(sys.executable, "-m", "pip", "wheel", *options, ROOT, OB_ISAS=isas)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
-    return path
+    if sys.platform != "linux":
+        return path
+    pytest.importorskip("auditwheel")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import make_wheel as tool
+
+    monkeypatch.undo()
+    return tool.repair(path, folder / "whole")
 
 
 def test_a_wheel_serves_every_newer_python(wheel):
@@ -492,8 +501,18 @@ def test_a_wheel_serves_every_newer_python(wheel):
     folder = ROOT / "shaders"
     own = [*folder.glob("*.metal"), *folder.glob("*.h"), *folder.glob("weights/*.h")]
     assert shipped == {p.relative_to(folder).as_posix() for p in own}
-    assert not [name for name in names if not name.startswith(("pipeline/", "onebuf-"))]
+    assert not [name for name in names if not name.startswith(("pipeline/", "onebuf-", "onebuf.libs/"))]
     assert not [name for name in names if name.endswith((".pyx", ".m", ".o", ".pyc"))]
+
+
+@linux_only
+def test_a_wheel_brings_the_library_that_a_system_may_lack_and_its_license(wheel):
+    assert f"-manylinux_2_34_{platform.machine()}.whl" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    (library,) = [name for name in names if name.startswith("onebuf.libs/")]
+    assert library.startswith("onebuf.libs/libobjc-")
+    notices = {Path(name).name for name in names if ".dist-info/licenses/" in name}
+    assert notices == {"LICENSE", "NOTICE.txt", "GPL-3.0.txt", "GCC-exception-3.1.txt"}
 
 
 @linux_only
@@ -511,6 +530,8 @@ assert resources.shader_library().is_relative_to({str(site)!r})
 assert "kernel void" in resources.shader_text()
 assert (builtin_model() / "config.json").is_file()
 pipeline.open_device().compile({source!r}).kernel("own")
+maps = pathlib.Path("/proc/self/maps").read_text()
+assert "/onebuf.libs/libobjc-" in maps and "/libobjc.so" not in maps
 """
     place = {"PYTHONPATH": str(site), "OB_CACHE": str(tmp_path / "cache")}
     done = run(sys.executable, "-c", code, cwd=away, **place)

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "metal"
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import objects  # noqa: E402  (found through the line above)
+import core  # noqa: E402  (found through the line above)
+import objects  # noqa: E402
 import toolchain  # noqa: E402
 
 from support.locks import alone_in  # noqa: E402
@@ -44,6 +45,8 @@ PROGRAMS = dict.fromkeys(
 ) | {"costs": ("cpu",), "checker": ("checker",)}
 # The thread sanitizer takes a second to start: it gets what several threads work at.
 CONCURRENT = ("order", "dispatch", "buffers", "commands", "indirect", "events", "fork")
+# What macOS does in place of futexes, files of memory and pages that fork clears runs here, too, in NAME-darwin.
+ON_DARWIN = {"order": "cpu", "events": "cpu", "fork": "cpu", "buffers": "checker", "checker": "checker"}
 KERNELS = 13  # of library.c
 TIMEOUT = 120  # seconds; a program takes less than one unless it hangs
 
@@ -83,8 +86,8 @@ def native_isas() -> list[str]:
 
 def stand_in() -> list[Path]:
     """The sources of the Metal API, and of the part of Foundation that they need."""
-    folders = [ROOT / "objc" / name for name in ("foundation", "metal")]
-    return sorted(path for folder in folders for suffix in ("m", "c") for path in folder.rglob(f"*.{suffix}"))
+    found = core.objc_sources("linux", ROOT / "objc")
+    return [path for path in found if path.relative_to(ROOT / "objc").parts[0] in ("foundation", "metal")]
 
 
 def runs() -> list[tuple[str, str, str]]:
@@ -112,10 +115,10 @@ def _build(variant: Variant) -> Path:
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
     own = [*variant.flags, "-Werror", "-Iobjc"]
     flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
-    core, jobs = [], []
+    device, jobs = [], []
     for source in stand_in():
         out = ROOT / folder / f"{source.stem}.o"
-        core.append(out)
+        device.append(out)
         jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
     programs = [*PROGRAMS, "libraries", "gpu"]
     for name in programs:
@@ -125,10 +128,12 @@ def _build(variant: Variant) -> Path:
     link = [*tools.compiler, *variant.flags, "-pthread"]
     links = []
     for name in programs:
-        inputs = [ROOT / folder / f"test_{name}.o", *core]
+        inputs = [ROOT / folder / f"test_{name}.o", *device]
         out = ROOT / folder / name
         command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
         links.append(functools.partial(shop.make, out, command, inputs))
+    if variant.name == "plain":
+        links += _darwin_programs(shop, tools, folder, device, flags[".c"], link)
     objects.parallel(links)
     bundle = ROOT / folder / "library.metallib"
     bundle.mkdir(exist_ok=True)
@@ -140,6 +145,19 @@ def _build(variant: Variant) -> Path:
     bundle.mkdir(exist_ok=True)
     library(shop, SOURCES / "checked.c", bundle / "checker.so", *variant.flags)
     return ROOT / folder
+
+
+def _darwin_programs(shop, tools, folder: Path, device: list[Path], flags: list[str], link: list[str]) -> list:
+    """How to link programs whose device rests on OBMHostDarwin.c."""
+    own = ROOT / folder / "OBMHostDarwin.o"
+    _compile(shop, tools, ROOT / "objc" / "metal" / "base" / "OBMHostDarwin.c", own, flags)
+    others = [path for path in device if path.stem != "OBMHostLinux"]
+    links = []
+    for name in ON_DARWIN:
+        inputs, out = [ROOT / folder / f"test_{name}.o", *others, own], ROOT / folder / f"{name}-darwin"
+        command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
+        links.append(functools.partial(shop.make, out, command, inputs))
+    return links
 
 
 def _cuda_library(shop, bundle: Path, variant: Variant) -> None:

@@ -87,26 +87,18 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
     MTLBindingAccessWriteOnly = 2,
 };
 
+// A device makes objects of classes of its own that answer to these; nothing here implements them.
 @class MTLArrayType;
 @class MTLPointerType;
 @class MTLStructType;
 
-@interface MTLType : NSObject {
-    MTLDataType _dataType;
-}
+@interface MTLType : NSObject
 
 @property(readonly) MTLDataType dataType;
 
 @end
 
-@interface MTLStructMember : NSObject {
-    NSString *_name;
-    NSUInteger _offset;
-    MTLDataType _dataType;
-    MTLArrayType *_arrayType;
-    MTLPointerType *_pointerType;
-    NSUInteger _argumentIndex;
-}
+@interface MTLStructMember : NSObject
 
 @property(readonly) NSString *name;
 @property(readonly) NSUInteger offset;  // bytes from the start of the struct
@@ -119,9 +111,7 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
 
 @end
 
-@interface MTLStructType : MTLType {
-    NSArray *_members;
-}
+@interface MTLStructType : MTLType
 
 @property(readonly) NSArray *members;  // of MTLStructMember
 
@@ -129,12 +119,7 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
 
 @end
 
-@interface MTLArrayType : MTLType {
-    MTLDataType _elementType;
-    NSUInteger _arrayLength;
-    NSUInteger _stride;
-    MTLPointerType *_elementPointerType;
-}
+@interface MTLArrayType : MTLType
 
 @property(readonly) MTLDataType elementType;
 @property(readonly) NSUInteger arrayLength;
@@ -147,13 +132,7 @@ typedef NS_ENUM(NSUInteger, MTLBindingAccess) {
 
 @end
 
-@interface MTLPointerType : MTLType {
-    MTLDataType _elementType;
-    MTLBindingAccess _access;
-    NSUInteger _alignment;
-    NSUInteger _dataSize;
-    MTLStructType *_elementStructType;
-}
+@interface MTLPointerType : MTLType
 
 @property(readonly) MTLDataType elementType;
 @property(readonly) MTLBindingAccess access;

@@ -5,9 +5,8 @@
 @protocol MTLDevice;
 @protocol MTLFunction;
 
-@interface MTLComputePipelineReflection : NSObject {
-    NSArray *_bindings;
-}
+// Declared alone, as the classes of MTLArgument.h are.
+@interface MTLComputePipelineReflection : NSObject
 
 @property(readonly) NSArray *bindings;  // of id<MTLBinding>
 

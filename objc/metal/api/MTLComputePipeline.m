@@ -1,25 +1,6 @@
-#import "MTLArgumentPrivate.h"
+#import "MTLComputePipeline.h"
 
 #import "MTLLibrary.h"
-
-@implementation MTLComputePipelineReflection
-
-- (id)initWithBindings:(NSArray *)bindings {
-    self = [super init];
-    if (self != nil) _bindings = [bindings copy];
-    return self;
-}
-
-- (void)dealloc {
-    [_bindings release];
-    [super dealloc];
-}
-
-- (NSArray *)bindings {
-    return _bindings;
-}
-
-@end
 
 @implementation MTLComputePipelineDescriptor
 

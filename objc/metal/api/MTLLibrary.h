@@ -57,12 +57,7 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 @end
 
 // A function constant that a function uses. It is required unless the shader asks whether it is defined.
-@interface MTLFunctionConstant : NSObject {
-    NSString *_name;
-    MTLDataType _type;
-    NSUInteger _index;
-    BOOL _required;
-}
+@interface MTLFunctionConstant : NSObject
 
 @property(readonly) NSString *name;
 @property(readonly) MTLDataType type;

@@ -1,7 +1,7 @@
 // See MTLArgumentEncoder.h. It keeps its function, and the buffer that it writes to.
 #import "OBMObject.h"
 #import "metal/abi/metallib.h"
-#import "metal/api/MTLArgumentEncoder.h"
+#import "OBMMetal.h"
 
 @class OBMBuffer;
 @class OBMFunction;

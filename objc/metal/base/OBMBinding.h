@@ -1,7 +1,7 @@
 // One argument of a kernel, as reflection shows it. It copies what it says out of the library, never changes, and may be
 // used by any thread.
+#import "OBMReflection.h"
 #import "metal/abi/metallib.h"
-#import "metal/api/MTLArgument.h"
 
 @interface OBMBinding : NSObject <MTLBinding> {
     NSString *_name;
@@ -20,8 +20,8 @@
 
 @interface OBMBufferBinding : OBMBinding <MTLBufferBinding> {
     MTLDataType _dataType;
-    MTLStructType *_structType;
-    MTLPointerType *_pointerType;
+    OBMStructType *_structType;
+    OBMPointerType *_pointerType;
 }
 @end
 

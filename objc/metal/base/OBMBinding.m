@@ -1,7 +1,5 @@
 #import "OBMBinding.h"
 
-#import "metal/api/MTLArgumentPrivate.h"
-
 @implementation OBMBinding
 
 - (id)initWithArgument:(const metallib_argument *)argument slots:(const metallib_slots *)slots {
@@ -55,9 +53,9 @@
     if (self == nil) return nil;
     _dataType = (MTLDataType)argument->type;
     if (argument->member_count > 0) {
-        _structType = [[MTLStructType alloc] initWithArgument:argument slots:slots];
+        _structType = [[OBMStructType alloc] initWithArgument:argument slots:slots];
     }
-    _pointerType = [[MTLPointerType alloc] initWithElement:_dataType structType:_structType argument:argument];
+    _pointerType = [[OBMPointerType alloc] initWithElement:_dataType structType:_structType argument:argument];
     return self;
 }
 
@@ -77,10 +75,10 @@
     return _dataType;
 }
 - (MTLStructType *)bufferStructType {
-    return _structType;
+    return (MTLStructType *)_structType;
 }
 - (MTLPointerType *)bufferPointerType {
-    return _pointerType;
+    return (MTLPointerType *)_pointerType;
 }
 
 @end

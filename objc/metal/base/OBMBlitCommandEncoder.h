@@ -1,6 +1,6 @@
 // Copies and fills, each a phase of its own. One thread uses an encoder.
 #import "OBMCommandEncoder.h"
-#import "metal/api/MTLBlitCommandEncoder.h"
+#import "OBMMetal.h"
 
 @interface OBMBlitCommandEncoder : OBMCommandEncoder <MTLBlitCommandEncoder>
 @end

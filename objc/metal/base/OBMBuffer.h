@@ -4,7 +4,7 @@
 // Any thread may read a buffer's properties; its contents are the caller's to order.
 #import "OBMRecording.h"
 #import "OBMResource.h"
-#import "metal/api/MTLBuffer.h"
+#import "OBMMetal.h"
 
 @interface OBMBuffer : OBMResource <MTLBuffer> {
 @public

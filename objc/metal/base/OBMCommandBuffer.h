@@ -5,7 +5,7 @@
 #import "OBMObject.h"
 #import "OBMRecording.h"
 #import "core/OBExtensions.h"
-#import "metal/api/MTLCommandBuffer.h"
+#import "OBMMetal.h"
 
 @class OBMCommandEncoder;
 @class OBMCommandQueue;

@@ -6,7 +6,7 @@
 #import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMEvent.h"
-#import "metal/api/MTLComputePass.h"
+#import "OBMMetal.h"
 
 enum { KEPT_IN_A_BLOCK = 62 };
 

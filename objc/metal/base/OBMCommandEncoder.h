@@ -1,7 +1,7 @@
 // The part that encoders share: they add to the recording of a command buffer while they are open. One thread uses an encoder.
 #import "OBMCommandBuffer.h"
 #import "OBMObject.h"
-#import "metal/api/MTLCommandEncoder.h"
+#import "OBMMetal.h"
 
 @interface OBMCommandEncoder : OBMObject <MTLCommandEncoder> {
     OBMCommandBuffer *_commandBuffer;

@@ -4,7 +4,7 @@
 #import "OBMObject.h"
 #import "OBMRecording.h"
 #import "core/OBExtensions.h"
-#import "metal/api/MTLCommandQueue.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

@@ -1,5 +1,5 @@
 // Metal source to a library folder, by the command in OB_METALC, with a cache on disk.
-#import "metal/api/MTLLibrary.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

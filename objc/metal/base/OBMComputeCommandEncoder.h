@@ -2,7 +2,7 @@
 // kernel uses, and later binding calls do not change it. One thread uses an encoder.
 #import "OBMBindingTable.h"
 #import "OBMCommandEncoder.h"
-#import "metal/api/MTLComputeCommandEncoder.h"
+#import "OBMMetal.h"
 
 @class OBMComputePipelineState;
 

@@ -2,7 +2,7 @@
 // and thereby the library that the kernel's code is in.
 #import "OBMKernel.h"
 #import "OBMObject.h"
-#import "metal/api/MTLComputePipeline.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 @class OBMFunction;

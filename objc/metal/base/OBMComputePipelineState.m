@@ -4,7 +4,6 @@
 #import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMFunction.h"
-#import "metal/api/MTLArgumentPrivate.h"
 
 static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OBMDevice *device) {
     if (descriptor == nil) OBMRaise(@"newComputePipelineStateWithDescriptor: the descriptor is nil");
@@ -77,7 +76,8 @@ static OBMFunction *checkedFunction(MTLComputePipelineDescriptor *descriptor, OB
         [bindings addObject:binding];
         [binding release];
     }
-    return [[[MTLComputePipelineReflection alloc] initWithBindings:bindings] autorelease];
+    OBMComputePipelineReflection *reflection = [[OBMComputePipelineReflection alloc] initWithBindings:bindings];
+    return (MTLComputePipelineReflection *)[reflection autorelease];
 }
 
 @end

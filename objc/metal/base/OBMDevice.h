@@ -4,11 +4,12 @@
 // into the table of metal/devices.m.
 #import "OBMObject.h"
 #import "OBMRecording.h"
-#import "metal/api/MTLDevice.h"
+#import "OBMMetal.h"
+#import "core/OBExtensions.h"
 
 enum { OBM_MAX_THREADS_PER_THREADGROUP = 1024 };
 
-@interface OBMDevice : OBMObject <MTLDevice> {
+@interface OBMDevice : OBMObject <MTLDevice, OBConstantsDevice> {
     obm_atomic_u64 _allocated;
     NSMutableDictionary *_compilerVersions;  // command line to its --version, which keys the cache
 }

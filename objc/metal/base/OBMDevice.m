@@ -9,10 +9,11 @@
 #import "OBMError.h"
 #import "OBMEvent.h"
 #import "OBMFence.h"
+#import "OBMFunctionConstants.h"
 #import "OBMIndirectCommandBuffer.h"
 #import "OBMLibrary.h"
 #import "OBMLimits.h"
-#import "metal/api/MTLComputePipeline.h"
+#import "OBMMetal.h"
 
 enum { DEFAULT_COMMAND_BUFFERS = 64 };
 
@@ -213,18 +214,26 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
     return [[[self bufferClass] alloc] initWithDevice:self memory:pointer length:length options:options];
 }
 
+- (MTLFunctionConstantValues *)newFunctionConstantValues {
+    return (MTLFunctionConstantValues *)(id)[[OBMFunctionConstantValues alloc] init];
+}
+
 - (id<MTLLibrary>)newDefaultLibrary {
     return nil;
 }
 
+- (id<MTLLibrary>)newLibraryAtPath:(NSString *)path error:(NSError **)error {
+    return [[[self libraryClass] alloc] initWithDevice:self path:path error:error];
+}
+
 - (id<MTLLibrary>)newLibraryWithFile:(NSString *)filepath error:(NSError **)error {
     if (filepath == nil) OBMRaise(@"newLibraryWithFile: the path is nil");
-    return [[[self libraryClass] alloc] initWithDevice:self path:filepath error:error];
+    return [self newLibraryAtPath:filepath error:error];
 }
 
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL *)url error:(NSError **)error {
     if (url == nil || ![url isFileURL]) OBMRaise(@"newLibraryWithURL: the URL must name a file");
-    return [self newLibraryWithFile:[url path] error:error];
+    return [self newLibraryAtPath:[url path] error:error];
 }
 
 - (id<MTLLibrary>)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error {

@@ -1,7 +1,7 @@
 // What Metal's validation layer refuses in a dispatch, and in the calls that prepare it, as text for a misuse. Encoders
 // and indirect commands find out quickly that something is wrong, and ask here what it is.
 #import "OBMBindingTable.h"
-#import "metal/api/MTLTypes.h"
+#import "OBMMetal.h"
 
 enum { OBM_THREADGROUP_MULTIPLE = 16 };  // of bytes, that a length of threadgroup memory is
 

@@ -1,5 +1,5 @@
 // How devices report: misuse as an exception, failures at run time as NSErrors. Any thread may call these.
-#import "metal/api/MTLDefines.h"
+#import "OBMMetal.h"
 
 // The name of the exception that misuse raises. Its reason is one line: what, where, how to fix.
 extern NSString *const OBMValidationException;

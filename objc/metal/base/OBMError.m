@@ -1,11 +1,8 @@
 #import "OBMError.h"
 
-#import "metal/api/MTLCommandBuffer.h"
-#import "metal/api/MTLLibrary.h"
+#import "OBMMetal.h"
 
 NSString *const OBMValidationException = @"MTLValidationException";
-NSErrorDomain const MTLCommandBufferErrorDomain = @"MTLCommandBufferErrorDomain";
-NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
 
 void OBMRaise(NSString *format, ...) {
     va_list arguments;

@@ -1,7 +1,7 @@
 // An event, shared with the host or not: both are the same here. Any thread may use it.
 #import "OBMEventValue.h"
 #import "OBMObject.h"
-#import "metal/api/MTLEvent.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

@@ -1,6 +1,6 @@
 // A fence: an object with a device and a label. Encoders run one after another, so it has nothing to do.
 #import "OBMObject.h"
-#import "metal/api/MTLFence.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

@@ -1,7 +1,8 @@
 // A kernel in a library, which it keeps loaded. It never changes, so any thread may use it.
+#import "OBMFunctionConstants.h"
 #import "OBMObject.h"
 #import "metal/abi/metallib.h"
-#import "metal/api/MTLLibrary.h"
+#import "OBMMetal.h"
 
 @class OBMLibrary;
 
@@ -16,7 +17,7 @@
 
 // Takes values for its constants, once, before anyone else has the function. NO and an error where one is lacking or has
 // another type.
-- (BOOL)specialise:(MTLFunctionConstantValues *)values error:(NSError **)error;
+- (BOOL)specialise:(OBMFunctionConstantValues *)values error:(NSError **)error;
 
 - (const metallib_function *)function;
 

@@ -6,7 +6,6 @@
 #import "OBMArgumentEncoder.h"
 #import "OBMError.h"
 #import "OBMLibrary.h"
-#import "metal/api/MTLFunctionConstantPrivate.h"
 
 @implementation OBMFunction
 
@@ -50,7 +49,7 @@
     return YES;
 }
 
-- (BOOL)specialise:(MTLFunctionConstantValues *)values error:(NSError **)error {
+- (BOOL)specialise:(OBMFunctionConstantValues *)values error:(NSError **)error {
     const metallib_signature *signature = &_function->signature;
     if (signature->constant_count == 0) return YES;
     _values = calloc(signature->constant_count, sizeof *_values);
@@ -103,7 +102,7 @@
     for (uint32_t i = 0; i < _function->signature.constant_count; i++) {
         const metallib_constant *constant = &_function->signature.constants[i];
         if (constant->use == METALLIB_UNUSED) continue;
-        MTLFunctionConstant *made = [[MTLFunctionConstant alloc] initWithConstant:constant];
+        OBMFunctionConstant *made = [[OBMFunctionConstant alloc] initWithConstant:constant];
         [constants setObject:made forKey:[made name]];
         [made release];
     }

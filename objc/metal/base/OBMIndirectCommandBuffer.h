@@ -6,7 +6,7 @@
 #import "OBMCommands.h"
 #import "OBMResource.h"
 #import "OBMSizes.h"
-#import "metal/api/MTLIndirectCommandBuffer.h"
+#import "OBMMetal.h"
 
 // What is set for a command.
 typedef struct {

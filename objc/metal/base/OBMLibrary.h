@@ -3,7 +3,7 @@
 // It is opened by its device and never changes afterwards, so any thread may use it. Functions keep it loaded.
 #import "OBMObject.h"
 #import "metal/abi/metallib.h"
-#import "metal/api/MTLLibrary.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

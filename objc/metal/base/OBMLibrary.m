@@ -8,6 +8,7 @@
 #import "OBMDevice.h"
 #import "OBMError.h"
 #import "OBMFunction.h"
+#import "OBMFunctionConstants.h"
 #import "OBMKernel.h"
 #import "OBMObjectFile.h"
 
@@ -148,12 +149,17 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
                         constantValues:(MTLFunctionConstantValues *)constantValues
                                  error:(NSError **)error {
     if (constantValues == nil) OBMRaise(@"newFunctionWithName:constantValues: the values are nil");
+    OBMFunctionConstantValues *values = (OBMFunctionConstantValues *)(id)constantValues;
+    if (![values isKindOfClass:[OBMFunctionConstantValues class]]) {
+        OBMRaise(@"newFunctionWithName:constantValues: the values are another device's; make them with "
+                 @"newFunctionConstantValues of this device");
+    }
     OBMFunction *function = (OBMFunction *)[self newFunctionWithName:name];
     if (function == nil) {
         OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorFunctionNotFound, @"no function named '%@'", name);
         return nil;
     }
-    if ([function specialise:constantValues error:error]) return function;
+    if ([function specialise:values error:error]) return function;
     [function release];
     return nil;
 }

@@ -6,7 +6,7 @@
 #import "OBMAtomic.h"
 #import <objc/runtime.h>
 
-#import "metal/api/MTLDefines.h"
+#import "OBMMetal.h"
 
 @interface OBMObject : NSObject {
     obm_atomic_u32 _extraReferences;

@@ -9,6 +9,10 @@
 
 enum { MOST_SPELLINGS = 256 };
 
+#if defined(__APPLE__)
+#define st_mtim st_mtimespec
+#endif
+
 // The file that a name stood for when it was last opened.
 typedef struct file {
     struct file *next;

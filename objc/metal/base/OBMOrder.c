@@ -1,26 +1,21 @@
-#define _GNU_SOURCE
 #include "OBMOrder.h"
 
 #include <stddef.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include "OBMHost.h"
 
 const char *const obm_order_forked = "the device does not outlive fork(); create a new one in the child process";
 
 bool obm_order_open(obm_order *order) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    void *alive = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (alive == MAP_FAILED) return false;
-    *order = (obm_order){.alive = alive};
+    *order = (obm_order){.alive = obm_host_new_alive()};
+    if (order->alive == NULL) return false;
     pthread_mutex_init(&order->lock, NULL);
-    madvise(alive, page, MADV_WIPEONFORK);
-    *order->alive = 1;
     return true;
 }
 
 void obm_order_close(obm_order *order) {
     pthread_mutex_destroy(&order->lock);
-    munmap(order->alive, (size_t)sysconf(_SC_PAGESIZE));
+    obm_host_free_alive(order->alive);
 }
 
 static void append(obm_order *order, obm_recording *recording) {

@@ -15,7 +15,7 @@ typedef struct obm_order {
     pthread_mutex_t lock;
     obm_recording *head;     // enqueued and committed
     obm_atomic_u32 running;  // a recording runs or is about to; changed under the lock
-    uint32_t *alive;         // a page that fork clears in the child
+    uint32_t *alive;         // of OBMHost.h: 0 in a child after fork
 } obm_order;
 
 // False when there is no memory left; then there is nothing to close.

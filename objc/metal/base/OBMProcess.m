@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #import "OBMProcess.h"
 
 #import <errno.h>
@@ -8,7 +7,7 @@
 #import <sys/wait.h>
 #import <unistd.h>
 
-extern char **environ;
+#import "OBMHost.h"
 
 NSArray *OBMWordsOf(NSString *command) {
     NSMutableArray *words = [NSMutableArray array];
@@ -55,7 +54,7 @@ static int spawn(NSArray *words, int output, pid_t *child) {
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-    int problem = posix_spawnp(child, arguments[0], &actions, NULL, arguments, environ);
+    int problem = posix_spawnp(child, arguments[0], &actions, NULL, arguments, obm_host_environment());
     posix_spawn_file_actions_destroy(&actions);
     free(arguments);
     return problem;
@@ -64,7 +63,7 @@ static int spawn(NSArray *words, int output, pid_t *child) {
 int OBMRunProgram(NSArray *words, NSString **text) {
     int ends[2];
     *text = @"";
-    if ([words count] == 0 || pipe2(ends, O_CLOEXEC) != 0) return -1;
+    if ([words count] == 0 || !obm_host_pipe(ends)) return -1;
     pid_t child;
     int problem = spawn(words, ends[1], &child);
     close(ends[1]);

@@ -2,7 +2,7 @@
 //
 // Any thread may read its properties.
 #import "OBMObject.h"
-#import "metal/api/MTLResource.h"
+#import "OBMMetal.h"
 
 @class OBMDevice;
 

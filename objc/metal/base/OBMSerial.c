@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "OBMOrder.h"
+#include "OBMThread.h"
 
 struct obm_serial {
     obm_executor executor;
@@ -97,6 +98,7 @@ static bool start_thread(obm_serial *serial) {
     sigset_t all, before;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, OBM_STACK_BYTES);
     sigfillset(&all);
     sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
     pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads

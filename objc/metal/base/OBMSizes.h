@@ -3,7 +3,7 @@
 #define OBM_SIZES_H
 
 #import "metal/abi/metallib.h"
-#import "metal/api/MTLTypes.h"
+#import "OBMMetal.h"
 
 typedef struct {
     MTLSize threadgroups, threads, grid;

@@ -1,6 +1,6 @@
 // One finding of the checker as Metal's API tells it.
 #import "core/OBExtensions.h"
-#import "metal/api/MTLFunctionLog.h"
+#import "metal/base/OBMMetal.h"
 #import "metal/base/OBMObject.h"
 #import "metal/checker/engine/CheckFinding.h"
 

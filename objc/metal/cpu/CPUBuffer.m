@@ -6,6 +6,8 @@
 #import <sys/mman.h>
 #import <unistd.h>
 
+#import "metal/base/OBMHost.h"
+
 enum {
     ALIGNMENT = 256,        // at least any shader type's
     MAP_FROM = 256 * 1024,  // larger buffers get pages of their own, which start as zero
@@ -17,7 +19,7 @@ static char *mapPages(NSUInteger length, NSUInteger *mapped) {
     NSUInteger whole = (length + page - 1) / page * page;
     void *bytes = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bytes == MAP_FAILED) return NULL;
-    if (length >= HUGE_PAGES_FROM) madvise(bytes, whole, MADV_HUGEPAGE);
+    if (length >= HUGE_PAGES_FROM) obm_host_want_large_pages(bytes, whole);
     *mapped = whole;
     return bytes;
 }

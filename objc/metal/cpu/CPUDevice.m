@@ -1,10 +1,7 @@
-#define _GNU_SOURCE
 #import "CPUDevice.h"
 
 #import <errno.h>
-#import <sched.h>
 #import <stdlib.h>
-#import <unistd.h>
 
 #import "CPUBuffer.h"
 #import "CPUComputePipelineState.h"
@@ -12,20 +9,14 @@
 #import "CPULibrary.h"
 #import "CPUNative.h"
 #import "metal/base/OBMError.h"
+#import "metal/base/OBMHost.h"
 
 OBMDevice *CPUNewDevice(void) { return [[CPUDevice alloc] init]; }
-
-static NSUInteger availableCores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (NSUInteger)CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (NSUInteger)online : 1;
-}
 
 static NSUInteger defaultThreads(void) {
     const char *text = getenv("OB_THREADS");
     if (text == NULL || *text == '\0') {
-        NSUInteger cores = availableCores();
+        NSUInteger cores = obm_host_cores();
         return cores < CPU_POOL_MAX_THREADS ? cores : CPU_POOL_MAX_THREADS;
     }
     char *end;

@@ -1,5 +1,5 @@
 // The instruction sets that libraries are compiled for, and which of them this processor has.
-#import "metal/api/MTLDefines.h"
+#import "metal/base/OBMMetal.h"
 
 // Best first, only those of this processor: "amx", "vnni", "avx512", "avx2", "baseline", or "generic".
 // Using AMX needs the operating system's permission, which is asked for here.

@@ -8,7 +8,7 @@
 #import <unistd.h>
 #endif
 
-#import "metal/api/MTLLibrary.h"
+#import "metal/base/OBMMetal.h"
 #import "metal/base/OBMError.h"
 
 static NSArray *knownISAs(void) {
@@ -17,7 +17,7 @@ static NSArray *knownISAs(void) {
 
 #if defined(__x86_64__)
 // The levels of the x86-64 psABI, by name where the compiler knows them.
-#if defined(__clang__) || __GNUC__ >= 12
+#if !defined(__clang__) && __GNUC__ >= 12
 #define HAS_AVX512 __builtin_cpu_supports("x86-64-v4")
 #define HAS_AVX2 __builtin_cpu_supports("x86-64-v3")
 #else

@@ -1,5 +1,5 @@
 // The kernels of a shader bundle that were written by hand for a processor (native/native.h).
-#import "metal/api/MTLDefines.h"
+#import "metal/base/OBMMetal.h"
 #import "metal/cpu/native/native.h"
 
 // Opens the first of the named instruction sets that the bundle's native/ folder has. NULL where it has none of them;

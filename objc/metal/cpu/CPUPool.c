@@ -2,18 +2,18 @@
 #include "CPUPool.h"
 
 #include <limits.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "CPUPoolPrivate.h"
+#include "metal/base/OBMHost.h"
+#include "metal/base/OBMThread.h"
 
 enum {
     SLOTS = CPU_POOL_MAX_THREADS + 1,
@@ -24,23 +24,19 @@ enum {
     PARK_IN_RECORDING_AFTER_NS = 2000 * 1000,  // while a recording runs that leaves this thread nothing
 };
 
-static void futex_wait(obm_atomic_u32 *word, uint32_t seen) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-}
-
-static void futex_wake_all(obm_atomic_u32 *word) {
-    obm_add(word, 1);
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+static void change(obm_atomic_u32 *signal) {
+    obm_add(signal, 1);
+    obm_host_wake_all(signal);
 }
 
 void cpu_pool_wake_workers(cpu_pool *pool) {
-    if (obm_load(&pool->parked) > 0) futex_wake_all(&pool->work_signal);
+    if (obm_load(&pool->parked) > 0) change(&pool->work_signal);
 }
 
-void cpu_pool_recount_workers(cpu_pool *pool) { futex_wake_all(&pool->work_signal); }
+void cpu_pool_recount_workers(cpu_pool *pool) { change(&pool->work_signal); }
 
 void cpu_pool_wake_sleepers(cpu_pool *pool) {
-    if (obm_load(&pool->sleepers) > 0) futex_wake_all(&pool->done_signal);
+    if (obm_load(&pool->sleepers) > 0) change(&pool->done_signal);
 }
 
 typedef struct {
@@ -212,7 +208,7 @@ static bool leave(cpu_pool *pool, uint32_t index) {
 static void park(cpu_pool *pool, const worker *self, uint32_t seen) {
     obm_add(&pool->parked, 1);
     uint64_t range = obm_load(&pool->slots[self->index].range);
-    if ((uint32_t)range >= range >> 32 && obm_load(&pool->start) == 0) futex_wait(&pool->work_signal, seen);
+    if ((uint32_t)range >= range >> 32 && obm_load(&pool->start) == 0) obm_host_wait(&pool->work_signal, seen);
     obm_sub(&pool->parked, 1);
 }
 
@@ -265,6 +261,7 @@ static bool start_worker(cpu_pool *pool, uint32_t index) {
     *context = (start_context){pool, {.index = index, .scratch = scratch}};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, OBM_STACK_BYTES);
     sigfillset(&all);
     sigdelset(&all, SIGBUS);                      // the thread's own, where a mapped file is cut short
     pthread_sigmask(SIG_SETMASK, &all, &before);  // other signals belong to the host's threads
@@ -353,7 +350,7 @@ void cpu_pool_wait(void *waited, bool (*ready)(void *argument), void *context) {
         }
         uint32_t seen = obm_load(&pool->done_signal);
         obm_add(&pool->sleepers, 1);
-        if (!ready(context)) futex_wait(&pool->done_signal, seen);
+        if (!ready(context)) obm_host_wait(&pool->done_signal, seen);
         obm_sub(&pool->sleepers, 1);
     }
 }

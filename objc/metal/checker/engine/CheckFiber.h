@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHECK_STACK = 256 << 10, CHECK_GUARD = 16 << 10 };  // bytes of a fiber's stack, and below it
+enum { CHECK_STACK = 256 << 10, CHECK_GUARD = 64 << 10 };  // bytes of a fiber's stack, and below it
 
 // A fiber goes on from its stack pointer: everything else lies there.
 typedef struct check_context {

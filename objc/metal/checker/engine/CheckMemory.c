@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, CELL = 4, ALL = 15 };
+#include "metal/base/OBMHost.h"
+
+enum { CELL = 4, ALL = 15 };
+#define PAGE ((size_t)getpagesize())
 
 enum { TOUCHED = 1, WHOLE };  // a page that had memory when last looked at; one that is written from end to end
 
@@ -38,11 +41,10 @@ check_memory *check_memory_new(size_t length, void *host) {
     check_memory *memory = calloc(1, sizeof *memory);
     if (memory == NULL) return NULL;
     memory->pages = (length + PAGE - 1) / PAGE;
-    memory->file = memfd_create("onebuf", MFD_CLOEXEC);
+    memory->file = obm_host_memory_file(memory->pages * PAGE);
     memory->touched = calloc(memory->pages, 1);
     char *view = MAP_FAILED;
-    if (memory->file >= 0 && ftruncate(memory->file, (off_t)(memory->pages * PAGE)) == 0)
-        view = mmap(NULL, memory->pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory->file, 0);
+    if (memory->file >= 0) view = mmap(NULL, memory->pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory->file, 0);
     memory->bytes = host != NULL ? host : view;
     memory->mirror = host != NULL ? view : NULL;
     if (view == MAP_FAILED || memory->touched == NULL || !check_memory_shadow(memory, length)) {
@@ -107,14 +109,9 @@ static void look_at(check_memory *memory, size_t page, bool by_host) {
 }
 
 static void look(check_memory *memory, bool by_host) {
-    off_t end = 0, length = (off_t)(memory->pages * PAGE);
-    while (end < length) {
-        off_t begin = lseek(memory->file, end, SEEK_DATA);
-        if (begin < 0) return;
-        end = lseek(memory->file, begin, SEEK_HOLE);
-        if (end < 0) end = length;
-        for (size_t page = (size_t)begin / PAGE; page < ((size_t)end + PAGE - 1) / PAGE; page++)
-            look_at(memory, page, by_host);
+    size_t begin, end = 0;
+    while (obm_host_next_pages(memory->file, memory->bytes, memory->pages * PAGE, &begin, &end)) {
+        for (size_t page = begin / PAGE; page < (end + PAGE - 1) / PAGE; page++) look_at(memory, page, by_host);
     }
 }
 

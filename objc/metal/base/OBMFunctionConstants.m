@@ -1,8 +1,7 @@
-#import "MTLFunctionConstantValues.h"
+#import "OBMFunctionConstants.h"
 
-#import "MTLFunctionConstantPrivate.h"
-
-NSUInteger MTLSizeOfConstant(MTLDataType type) {
+// Bytes of a scalar or a vector; 0 for other types.
+static NSUInteger sizeOfConstant(MTLDataType type) {
     static const struct {
         MTLDataType scalar;
         NSUInteger size;
@@ -18,7 +17,7 @@ NSUInteger MTLSizeOfConstant(MTLDataType type) {
     return 0;
 }
 
-@implementation MTLFunctionConstantValues
+@implementation OBMFunctionConstantValues
 
 - (id)init {
     self = [super init];
@@ -35,14 +34,14 @@ NSUInteger MTLSizeOfConstant(MTLDataType type) {
 }
 
 - (id)copyWithZone:(NSZone *)zone {
-    MTLFunctionConstantValues *copy = [[MTLFunctionConstantValues allocWithZone:zone] init];
+    OBMFunctionConstantValues *copy = [[OBMFunctionConstantValues allocWithZone:zone] init];
     [copy->_byIndex addEntriesFromDictionary:_byIndex];
     [copy->_byName addEntriesFromDictionary:_byName];
     return copy;
 }
 
 static NSArray *entry(const void *value, MTLDataType type) {
-    NSUInteger size = MTLSizeOfConstant(type);
+    NSUInteger size = sizeOfConstant(type);
     if (value == NULL || size == 0) {
         [NSException
              raise:NSInvalidArgumentException
@@ -59,7 +58,7 @@ static NSArray *entry(const void *value, MTLDataType type) {
 
 - (void)setConstantValues:(const void *)values type:(MTLDataType)type withRange:(NSRange)range {
     for (NSUInteger i = 0; i < range.length; i++) {
-        const char *value = values == NULL ? NULL : (const char *)values + i * MTLSizeOfConstant(type);
+        const char *value = values == NULL ? NULL : (const char *)values + i * sizeOfConstant(type);
         [self setConstantValue:value type:type atIndex:range.location + i];
     }
 }
@@ -76,7 +75,7 @@ static NSArray *entry(const void *value, MTLDataType type) {
 
 @end
 
-@implementation MTLFunctionConstantValues (Private)
+@implementation OBMFunctionConstantValues (Entries)
 
 - (NSArray *)entryForName:(NSString *)name index:(NSUInteger)index {
     NSArray *found = [_byName objectForKey:name];
@@ -85,7 +84,7 @@ static NSArray *entry(const void *value, MTLDataType type) {
 
 @end
 
-@implementation MTLFunctionConstant
+@implementation OBMFunctionConstant
 
 - (id)initWithConstant:(const metallib_constant *)constant {
     self = [super init];

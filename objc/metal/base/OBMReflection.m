@@ -1,4 +1,4 @@
-#import "MTLArgumentPrivate.h"
+#import "OBMReflection.h"
 
 // Bytes of a scalar or vector; 0 for any other type. A vector of 3 takes the room of one of 4.
 static NSUInteger dataTypeSize(MTLDataType type) {
@@ -18,7 +18,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return 0;
 }
 
-@implementation MTLType
+@implementation OBMType
 
 - (MTLDataType)dataType {
     return _dataType;
@@ -26,7 +26,7 @@ static NSUInteger dataTypeSize(MTLDataType type) {
 
 @end
 
-@implementation MTLStructMember
+@implementation OBMStructMember
 
 - (id)initWithMember:(const metallib_member *)member slot:(const metallib_slot *)slot {
     self = [super init];
@@ -35,9 +35,9 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     _offset = member->offset;
     _dataType = (MTLDataType)member->type;
     if (slot != NULL) _argumentIndex = slot->id;
-    if (slot != NULL && slot->size != 0) _pointerType = [[MTLPointerType alloc] initWithSlot:slot];
+    if (slot != NULL && slot->size != 0) _pointerType = [[OBMPointerType alloc] initWithSlot:slot];
     if (member->count > 1) {
-        _arrayType = [[MTLArrayType alloc] initWithElement:_dataType length:member->count pointerType:_pointerType];
+        _arrayType = [[OBMArrayType alloc] initWithElement:_dataType length:member->count pointerType:_pointerType];
         _dataType = MTLDataTypeArray;
     }
     return self;
@@ -66,15 +66,15 @@ static NSUInteger dataTypeSize(MTLDataType type) {
     return nil;
 }
 - (MTLArrayType *)arrayType {
-    return _arrayType;
+    return (MTLArrayType *)_arrayType;
 }
 - (MTLPointerType *)pointerType {
-    return _arrayType == nil ? _pointerType : nil;
+    return _arrayType == nil ? (MTLPointerType *)_pointerType : nil;
 }
 
 @end
 
-@implementation MTLStructType
+@implementation OBMStructType
 
 static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_argument *argument, uint32_t member) {
     for (uint32_t i = 0; slots != NULL && i < slots->count; i++) {
@@ -89,7 +89,7 @@ static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_a
     NSMutableArray *list = [[NSMutableArray alloc] initWithCapacity:argument->member_count];
     for (uint32_t i = 0; i < argument->member_count; i++) {
         const metallib_slot *slot = slotOf(slots, argument, i);
-        MTLStructMember *member = [[MTLStructMember alloc] initWithMember:&argument->members[i] slot:slot];
+        OBMStructMember *member = [[OBMStructMember alloc] initWithMember:&argument->members[i] slot:slot];
         [list addObject:member];
         [member release];
     }
@@ -116,9 +116,9 @@ static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_a
 
 @end
 
-@implementation MTLArrayType
+@implementation OBMArrayType
 
-- (id)initWithElement:(MTLDataType)element length:(NSUInteger)length pointerType:(MTLPointerType *)pointerType {
+- (id)initWithElement:(MTLDataType)element length:(NSUInteger)length pointerType:(OBMPointerType *)pointerType {
     self = [super init];
     if (self == nil) return nil;
     _dataType = MTLDataTypeArray;
@@ -153,15 +153,15 @@ static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_a
     return nil;
 }
 - (MTLPointerType *)elementPointerType {
-    return _elementPointerType;
+    return (MTLPointerType *)_elementPointerType;
 }
 
 @end
 
-@implementation MTLPointerType
+@implementation OBMPointerType
 
 - (id)initWithElement:(MTLDataType)element
-           structType:(MTLStructType *)structType
+           structType:(OBMStructType *)structType
              argument:(const metallib_argument *)argument {
     self = [super init];
     if (self == nil) return nil;
@@ -206,10 +206,29 @@ static const metallib_slot *slotOf(const metallib_slots *slots, const metallib_a
     return NO;
 }
 - (MTLStructType *)elementStructType {
-    return _elementStructType;
+    return (MTLStructType *)_elementStructType;
 }
 - (MTLArrayType *)elementArrayType {
     return nil;
+}
+
+@end
+
+@implementation OBMComputePipelineReflection
+
+- (id)initWithBindings:(NSArray *)bindings {
+    self = [super init];
+    if (self != nil) _bindings = [bindings copy];
+    return self;
+}
+
+- (void)dealloc {
+    [_bindings release];
+    [super dealloc];
+}
+
+- (NSArray *)bindings {
+    return _bindings;
 }
 
 @end

@@ -1,0 +1,5 @@
+#import "MTLCommandBuffer.h"
+#import "MTLLibrary.h"
+
+NSErrorDomain const MTLCommandBufferErrorDomain = @"MTLCommandBufferErrorDomain";
+NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";

@@ -1,0 +1,4 @@
+#pragma once
+#include <objc/objc.h>
+
+Class object_getClass(id object);
