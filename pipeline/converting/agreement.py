@@ -7,6 +7,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,23 @@ def _fields(model: Model) -> dict[str, Any]:
 
 
 def _compare(source: Checkpoint, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        if not _same(value, found.get(name)):
+    for name, value in _named(wanted):
+        other = dict(_named(found)).get(name)
+        if not _same(value, other):
             raise UnsupportedError(
                 f"{source.source}: a GGUF file would not say what the model is: its {name} is {brief(value)}, and "
-                f"{brief(found.get(name))} would be read back"
+                f"{brief(other)} would be read back"
             )
+
+
+def _named(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields, and those of fields that have some: "mamba.limits"."""
+    for name, value in fields.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, Rope):
+            inner = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            yield from ((f"{name}.{key}", each) for key, each in _named(inner))
+        else:
+            yield name, value
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -85,8 +97,6 @@ def _same(a: Any, b: Any) -> bool:
         return np.shape(a) == np.shape(b) and bool(np.allclose(a, b, rtol=CLOSE, atol=0))
     if isinstance(a, float) and isinstance(b, (int, float)):
         return math.isclose(a, b, rel_tol=CLOSE)
-    if dataclasses.is_dataclass(a) and type(a) is type(b):
-        return all(_same(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
     return bool(a == b)
 
 

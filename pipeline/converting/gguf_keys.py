@@ -191,7 +191,55 @@ def _normed(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str,
     return {"expert_weights_norm": True}
 
 
+def _delta(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The gated delta rule; Qwen3.5's rope has sections, which are one for texts."""
+    kinds = [kind == "linear_attention" for kind in config["layer_types"]]
+    found = {
+        "ssm.inner_size": config["linear_num_value_heads"] * config["linear_value_head_dim"],
+        "full_attention_interval": kinds.index(False) + 1 if False in kinds else len(kinds),
+        "attention.recurrent_layers": kinds,
+    }
+    if config["model_type"] == "qwen3_next":
+        return found
+    pairs = int(config["head_dim"] * (_full_rope(config).get("partial_rotary_factor") or 0.25)) // 2
+    return found | {"rope.dimension_sections": [(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3, 0]}
+
+
+def _heads_of(config: Config, kinds: list[str]) -> list[int]:
+    """Key-value heads by layer: those that do not attend have none."""
+    return [config["num_key_value_heads"] * (kind in ("full_attention", "attention")) for kind in kinds]
+
+
+def _granite_hybrid(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    found = {
+        "attention.head_count_kv": _heads_of(config, config["layer_types"]),
+        "ssm.inner_size": config["mamba_expand"] * config["hidden_size"],
+        "rope.scaling.finetuned": config.get("position_embedding_type") == "rope",
+    }
+    if not config.get("num_local_experts"):
+        found["feed_forward_length"] = config["shared_intermediate_size"]
+    return found
+
+
+def _nemotron(config: Config, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    kinds = config["layers_block_type"]
+    lengths = {"moe": config.get("moe_intermediate_size", 0), "mlp": config["intermediate_size"]}
+    return {
+        "attention.head_count_kv": _heads_of(config, kinds),
+        "ssm.inner_size": config["mamba_num_heads"] * config["mamba_head_dim"],
+        "block_count": len(kinds),
+        "feed_forward_length": [lengths.get(kind, 0) for kind in kinds],
+        "expert_shared_count": config.get("n_shared_experts") or 0,
+        "attention.layer_norm_epsilon": float(config["layer_norm_epsilon"]),
+    }
+
+
 _SPECIAL = {
+    "qwen3_next": _delta,
+    "qwen3_5_text": _delta,
+    "qwen3_5_moe_text": _delta,
+    "granitemoehybrid": _granite_hybrid,
+    "nemotron_h": _nemotron,
     "deepseek_v2": _deepseek,
     "deepseek_v3": _deepseek,
     "bailing_moe": _bailing,

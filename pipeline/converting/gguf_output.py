@@ -42,6 +42,16 @@ PLACES = dict(FAMILIES) | {
         joined=r"(.*\.shared_mlp)\.input_linear\.weight",
         renamed=(*FAMILIES["granitemoe"].renamed, (r"\.shared_mlp\.switch_mlp\.", ".shared_mlp.")),
     ),
+    "granitemoehybrid": replace(
+        FAMILIES["granitemoehybrid"],
+        joined=r"(.*\.shared_mlp)\.input_linear\.weight",
+        renamed=(
+            *FAMILIES["granitemoehybrid"].renamed,
+            (r"\.shared_mlp\.switch_mlp\.", ".shared_mlp."),
+            (r"\.shared_mlp\.output_linear\.", ".shared_mlp.down_proj."),
+        ),
+    ),
+    "nemotron_h": replace(FAMILIES["nemotron_h"], renamed=()),
     "lfm2": Placing(renamed=FAMILIES["lfm2_moe"].renamed),
     "lfm2_moe": replace(FAMILIES["lfm2_moe"], taps=None),
     "minimax_m2": Placing(
@@ -107,10 +117,8 @@ def _from_folder(source: Source) -> tuple[dict[str, Any], list[Output]]:
 
 
 def _bare_gate(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The gate of a shared expert is a vector, and the taps of a convolution have two dimensions."""
-    if name.endswith("ffn_gate_inp_shexp.weight") and len(shape) == 2:
-        return shape[1:]
-    return tuple(n for n in shape if n > 1) if name.endswith("conv.weight") and len(shape) == 3 else shape
+    """The gate of a shared expert is a vector."""
+    return shape[1:] if name.endswith("ffn_gate_inp_shexp.weight") and len(shape) == 2 else shape
 
 
 def _gguf_name(name: str, stems: Mapping[str, str], path: object) -> str:

@@ -13,7 +13,7 @@ from ..printing import brief
 from .affine import NUMPY
 from .configuration import stated_rope
 from .families import FAMILIES, LAYER, Family
-from .layouts import check_layout, undone
+from .layouts import undone
 from .settings import Settings
 from .source import Source
 from .tensors import MXFP4, Output, check_names, lay_out
@@ -27,7 +27,6 @@ EXACT = re.compile(r"(correction_bias|expert_bias|A_log|dt_bias|\.D)$")  # numbe
 
 def mlx_outputs(source: Source, settings: Settings) -> list[Output]:
     """The outputs of a conversion to MLX, in order."""
-    check_layout(source)
     outputs, family = lay_out(source, FAMILIES)
     outputs = undone([output for output in outputs if not output.name.startswith(FACTORS)], source)
     if source.checkpoint.path.is_file():

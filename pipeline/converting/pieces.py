@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,57 +11,57 @@ import numpy as np
 from ..checkpoints.tensor_info import TensorInfo
 from .affine import from_float32, to_float32
 
-__all__ = ["HALVES", "PAIRS", "Piece"]
-
-PAIRS, HALVES = "pairs", "halves"
+__all__ = ["Piece"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a tensor: an index of its array, the last two dimensions exchanged where `transposed`, and `added` to
-    each number.
+    """A part of a tensor: an index of its array, then, where they are given,
 
-    order   (PAIRS, heads): rows i and i + half of each head come side by side; (HALVES, heads): the other way round
+    transposed   the last two dimensions exchanged
+    added        added to each number
+    order        the numbers of the rows to take, one after another
+    columns      the same of columns
+    change       a function of numbers in float32
     """
 
     tensor: TensorInfo
     index: tuple[int | slice, ...] = ()
     transposed: bool = False
     added: float = 0.0
-    order: tuple[str, int] | None = None
+    order: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    change: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         index = (*self.index, *(slice(None),) * (len(self.tensor.shape) - len(self.index)))
         kept = [(size, at) for size, at in zip(self.tensor.shape, index) if isinstance(at, slice)]
         shape = tuple(len(range(*at.indices(size))) for size, at in kept)
+        if self.order is not None:
+            shape = (len(self.order), *shape[1:])
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
     @property
     def plain(self) -> bool:
         """Whether it is rows of the tensor as they are."""
-        return not self.transposed and not self.added and len(self.index) < len(self.tensor.shape)
+        changed = self.transposed or self.added or self.change is not None
+        return not changed and len(self.index) < len(self.tensor.shape)
 
     @property
     def stored_bytes(self) -> int:
         """Its share of the tensor's bytes."""
         return math.prod(self.shape) * self.tensor.nbytes // max(math.prod(self.tensor.shape), 1)
 
-    def order_of(self, rows: int) -> np.ndarray | None:
-        """The number of the row that comes in place of each; None where they stay."""
-        if self.order is None:
-            return None
-        kind, heads = self.order
-        numbers = np.arange(rows)
-        split = numbers.reshape(heads, 2, -1) if kind == PAIRS else numbers.reshape(heads, -1, 2)
-        return split.swapaxes(1, 2).reshape(-1)
-
     def of(self, array: np.ndarray) -> np.ndarray:
         """The piece of the tensor's array, [rows, …] or a vector."""
         array = array[self.index]
-        order = self.order_of(len(array)) if array.ndim else None
-        if order is not None:
-            array = array[order]
-        if self.added:
-            array = from_float32(to_float32(array, self.tensor.dtype) + np.float32(self.added), self.tensor.dtype)
+        if self.order is not None:
+            array = array[self.order]
+        if self.columns is not None:
+            array = array[..., self.columns]
+        if self.added or self.change is not None:
+            numbers = to_float32(array, self.tensor.dtype) + np.float32(self.added)
+            numbers = numbers if self.change is None else self.change(numbers)
+            array = from_float32(numbers, self.tensor.dtype)
         return np.ascontiguousarray(array.swapaxes(-1, -2)) if self.transposed else array

@@ -110,9 +110,11 @@ class Source:
         numbers = np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
         if piece.plain:
             index = numbers[piece.index].reshape(-1)
-            order = piece.order_of(len(index))
-            index = index if order is None else index[order]
-            return Rows(len(index), shape[-1], "F32", lambda first, end: self._decoded(name, index[first:end]))
+            index = index if piece.order is None else index[piece.order]
+            columns = slice(None) if piece.columns is None else piece.columns
+            return Rows(
+                len(index), shape[-1], "F32", lambda first, end: self._decoded(name, index[first:end])[:, columns]
+            )
         index = numbers[piece.index[:1]].reshape(-1)  # of the whole matrix, because it is turned or changed
         whole = np.empty((len(index), shape[-1]), np.float32)
         step = max(ROWS_OF // shape[-1], 1)

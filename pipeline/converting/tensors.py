@@ -68,6 +68,8 @@ def lay_out(source: Source, families: Mapping[str, Family]) -> tuple[list[Output
     if family.plain is not None and config.get("num_local_experts") == 0:
         family = family.plain
     integer(config, "num_hidden_layers", source=where)
+    if checkpoint.path.is_file():
+        family = replace(family, taps=None, centred=None)  # layouts.py does what is done to a GGUF file's weights
     if any(re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in source.tensors.items()):
         family = replace(family, centred=None)  # mlx-lm's: the 1 is there
     tensors = {name: info for name, info in source.tensors.items() if not left_out(name, config)}
