@@ -135,9 +135,9 @@ BACK = [n for n in ARCHITECTURES if ALL[n].model_type in MLX_FAMILIES]
 def test_from_gguf_to_mlx(name, tmp_path):
     """Rows that rope turns and norms are put back as transformers has them; tokenizer and ends come along."""
     made, wanted = golden.load(name)
-    write_gguf(tmp_path / "in.gguf", name, made, "Q8_0", files.builtin(bos_token_id=0, eos_token_id=1) | {
-        "general.architecture": "llama" if name == "mixtral" else ARCHITECTURES[name]
-    })  # fmt: skip
+    tokenizer = files.builtin("qwen2" if "qwen" in name else "gpt-2", bos_token_id=0, eos_token_id=1)
+    architecture = "llama" if name == "mixtral" else ARCHITECTURES[name]
+    write_gguf(tmp_path / "in.gguf", name, made, "Q8_0", tokenizer | {"general.architecture": architecture})
     converted(tmp_path / "in.gguf", tmp_path / "mlx", "--rule", ".=none")
     assert np.abs(logits(tmp_path / "mlx", made) - wanted).max() < CLOSE
     with p.open_checkpoint(tmp_path / "in.gguf") as before, p.open_checkpoint(tmp_path / "mlx") as after:
