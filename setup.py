@@ -27,7 +27,7 @@ import cross_mac  # noqa: E402
 import objects  # noqa: E402
 import toolchain  # noqa: E402
 
-from pipeline.metalc.target import target  # noqa: E402
+from pipeline.metalc.target import Target, target  # noqa: E402
 
 ABI = "cp311"  # the wheel's tag: the oldest Python of the limited API, as in tools/core.py
 
@@ -91,6 +91,8 @@ def wheel_options() -> dict[str, object]:
     options = {"py_limited_api": ABI}
     if target().is_mac:
         options["plat_name"] = f"macosx_{cross_mac.OLDEST.replace('.', '_')}_{target().machine}"
+    elif target() != Target.here():
+        options["plat_name"] = f"{target().system}_{target().machine}"
     return options
 
 

@@ -3,8 +3,9 @@
     python tools/builder.py run     what a run on this processor needs
     python tools/builder.py test    all that this processor runs, and the checker
     python tools/builder.py wheel   all that a wheel has, compiled ahead of `pip wheel`
-    python tools/builder.py wheel --target macosx_14_0_arm64
-                                    a Mac's wheel, in dist, made on another system (cross_mac.py says with what)
+    python tools/builder.py wheel --target TAG
+                                    a wheel for other machines, in dist: macosx_14_0_arm64, linux_aarch64 (cross_mac.py
+                                    and cross_linux.py say with what)
     python tools/builder.py ISA     adds an instruction set, such as avx2, checker or cuda, to what is there
 
 With --prepare COMMAND, `COMMAND system` and `COMMAND python` install what the core needs while shaders compile.
@@ -36,6 +37,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import apple_shaders  # noqa: E402  (found through the line above)
 import core  # noqa: E402
+import cross_linux  # noqa: E402
 import cross_mac  # noqa: E402
 import cuda_kernels  # noqa: E402
 import native_kernels  # noqa: E402
@@ -252,10 +254,13 @@ def add_part(isa: str) -> None:
 
 
 def cross_wheel(tag: str, folder: Path) -> None:
-    """Makes a Mac's wheel in a folder. Raises BuildError."""
+    """Makes a wheel for other machines in a folder. Raises BuildError."""
+    known = {known: module for module in (cross_mac, cross_linux) for known in module.TAGS}
+    if tag not in known:
+        raise BuildError(f"no wheel is made for {tag!r} here; choose one of: {', '.join(known)}")
     try:
-        cross_mac.choose(tag)
-    except cross_mac.CrossError as error:
+        known[tag].choose(tag)
+    except (cross_mac.CrossError, cross_linux.CrossError) as error:
         raise BuildError(str(error)) from None
     sys.argv = ["setup.py", "-q", "bdist_wheel", "--dist-dir", str(folder), "--bdist-dir", str(native() / "wheel")]
     sys.argv += ["build", "--build-base", str(native() / "build")]

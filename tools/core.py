@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import cross_linux
 import cross_mac
 import objects
 import toolchain
@@ -67,7 +68,7 @@ class Core:
     def link(self, compiled: list[Path]) -> Path:
         out = self.folder / NAME
         command = [*self._tools.compiler, *self._tools.link_flags, *map(str, compiled), "-o", str(out)]
-        crossing = target() != Target.here()
+        crossing = target().is_mac and target() != Target.here()
         inputs = [*compiled, *(cross_mac.link_inputs() if crossing else ())]
         self._shop(self._tools.identity).make(out, command + self._tools.libraries, inputs)
         return out
@@ -81,7 +82,10 @@ class Core:
         cython = [python, "-m", "cython", "-3", "-Ipyx", "--module-name", "pipeline._core", "pyx/_core.pyx"]
         shop.make(generated, [*cython, "-o", str(generated)], pyx)
         limited = [f"-DPy_LIMITED_API={LIMITED_API}", "-Wno-unused-parameter"]
-        limited += [f"-I{folder}" for folder in toolchain.python_headers()]
+        headers = toolchain.python_headers()
+        if not target().is_mac and target() != Target.here():
+            headers += cross_linux.python_headers(self.root / self.folder)
+        limited += [f"-I{folder}" for folder in headers]
         return self._object(shop, generated, [*self._tools.c_flags, *INCLUDES, *limited])
 
     def _object(self, shop: objects.Workshop, source: Path, flags: list[str]) -> Path:

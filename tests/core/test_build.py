@@ -473,6 +473,15 @@ def test_shaders_compile_for_instruction_sets_that_are_not_here(tmp_path):
     assert done.returncode != 0 and "avx1024" in done.stderr.splitlines()[-1]
 
 
+@linux_only
+def test_a_wheel_for_other_machines_names_the_compilers_that_it_lacks(tmp_path):
+    command = [sys.executable, "tools/builder.py", "wheel", "--target"]
+    lacking = run(*command, "linux_aarch64", PATH=str(tmp_path))
+    packages = "apt-get install g++-aarch64-linux-gnu gobjc-aarch64-linux-gnu"
+    assert (lacking.returncode, lacking.stderr.splitlines()[-1].rpartition(": ")[2]) == (1, packages)
+    assert "choose one of: macosx_14_0_arm64" in run(*command, "linux_z80").stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     pytest.importorskip("Cython")
