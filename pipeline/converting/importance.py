@@ -39,7 +39,8 @@ def importances(file: Path, outputs: list[Output]) -> dict[str, np.ndarray]:
                 f"{file}: has {values.size:,} values for {brief(output.name)}, which has {columns:,} columns"
                 f"{f' in each of {matrices} matrices' if matrices > 1 else ''}; make it with this model"
             )
-        values = values.reshape(-1, columns).astype(np.float32)
+        with np.errstate(all="ignore"):
+            values = values.reshape(-1, columns).astype(np.float32)
         if not np.isfinite(values).all() or (values < 0).any():
             raise CheckpointError(f"{file}: the values for {brief(output.name)} are no sums of squares; make it again")
         met = values.max(1) > 0
@@ -68,17 +69,20 @@ def _gguf(file: Path) -> dict[str, np.ndarray]:
             if info.dtype != "F32":
                 raise CheckpointError(f"{file}: tensor {brief(name)} is {info.dtype}, not F32; make it again")
             stream.seek(info.offset)
-            return np.frombuffer(stream.read(info.nbytes), "<f4").reshape(info.shape)
+            return np.frombuffer(stream.read(info.nbytes), "<f4")
 
         for name in tensors:
             if name.endswith(SUMS) and f"{name.removesuffix(SUMS)}{COUNTS}" in tensors:
                 stem = name.removesuffix(SUMS)
                 counts = values(stem + COUNTS).reshape(-1, 1)
                 sums = values(name)
-                if sums.size % max(len(counts), 1):
-                    raise CheckpointError(f"{file}: {brief(stem)} has {sums.size} sums and {len(counts)} counts")
+                if not counts.size or not sums.size or sums.size % len(counts):
+                    raise CheckpointError(
+                        f"{file}: {brief(stem)} has {sums.size:,} sums and {len(counts):,} counts; make it again"
+                    )
                 sums = sums.reshape(len(counts), -1)
-                found[stem] = np.where(counts > 0, sums / np.where(counts > 0, counts, 1), 1)
+                with np.errstate(all="ignore"):  # what is no number is refused where it is used
+                    found[stem] = np.where(counts > 0, sums / np.where(counts > 0, counts, 1), 1)
     if not found:
         raise CheckpointError(f"{file}: is a GGUF file without sums (NAME{SUMS}); give one of llama-imatrix")
     return found

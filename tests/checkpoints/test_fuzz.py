@@ -18,8 +18,9 @@ RUNS = 3000
 
 @pytest.mark.parametrize("kind", headers.KINDS)
 def test_damaged_headers(kind, tmp_path):
-    counts = headers.run(kind, range(10**6, 10**6 + RUNS), tmp_path)
-    assert sum(counts.values()) == RUNS and min(counts.values()) > RUNS // 50
+    runs = RUNS if kind in ("safetensors", "gguf") else RUNS // 6
+    counts = headers.run(kind, range(10**6, 10**6 + runs), tmp_path)
+    assert sum(counts.values()) == runs and min(counts.values()) > runs // 50
 
 
 @pytest.mark.parametrize("kind", headers.KINDS)
