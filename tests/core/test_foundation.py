@@ -14,18 +14,18 @@ if sys.platform == "darwin":
 
 @functools.cache
 def program(variant):
+    """The test program, linked with the objects that the tests of tests/metal build."""
+    stand_in = harness.build(variant)
     folder = harness.ROOT / "build" / "tests" / "foundation" / variant.name
     with alone_in(folder):
         tools = harness.toolchain.find()
         shop = harness.objects.Workshop(harness.ROOT, folder, tools.identity)
-        flags = [*tools.objc_flags, *variant.flags, "-Werror"]
-        sources = [harness.ROOT / "tests/core/foundation.m", *sorted((harness.ROOT / "objc/foundation").glob("*.m"))]
-        made = [folder / f"{source.stem}.o" for source in sources]
-        harness.objects.parallel(
-            functools.partial(harness._compile, shop, tools, source, out, flags) for source, out in zip(sources, made)
-        )
-        link = [*tools.compiler, *variant.flags, "-pthread", *map(str, made), "-o", str(folder / "foundation")]
-        shop.make(folder / "foundation", [*link, *tools.libraries], made)
+        source, made = harness.ROOT / "tests/core/foundation.m", folder / "foundation.o"
+        harness._compile(shop, tools, source, made, [*tools.objc_flags, *variant.flags, "-Werror"])
+        own = [path for path in harness.stand_in() if path.parent.name == "foundation"]
+        inputs = [made, *(stand_in / f"{path.stem}.o" for path in own)]
+        link = [*tools.compiler, *variant.flags, "-pthread", *map(str, inputs), "-o", str(folder / "foundation")]
+        shop.make(folder / "foundation", [*link, *tools.libraries], inputs)
     return folder / "foundation"
 
 

@@ -41,6 +41,23 @@ kernel void endless(device float *y [[buffer(0)]], uint i [[thread_index_in_thre
     }
     y[i] = k;
 }
+kernel void in_turn(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
+    threadgroup atomic_uint turn;
+    if (i == 0) atomic_store_explicit(&turn, 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    while (atomic_load_explicit(&turn, memory_order_relaxed) != i) {}  // here
+    y[i] = i;
+    atomic_store_explicit(&turn, i + 1, memory_order_relaxed);
+}
+kernel void one_lane_in_turn(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
+    threadgroup atomic_uint turn;
+    if (i == 0) atomic_store_explicit(&turn, 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (i % 32 == 0) while (atomic_load_explicit(&turn, memory_order_relaxed) != i / 32) {}
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    y[i] = i;
+    if (i % 32 == 31) atomic_store_explicit(&turn, i / 32 + 1, memory_order_relaxed);
+}
 kernel void large(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {  // here
     uint a[100000];
     for (uint k = 0; k < 100000; k += 1000) a[k] = k * i;
@@ -65,7 +82,7 @@ def shaders(tmp_path_factory):
 
 def run(shaders, kernel, groups=1, threads=64):
     sizes = {"threadgroups": (groups, 1, 1), "threads": (threads, 1, 1)}
-    return shaders.run("ends", 0, kernel, [Empty(64)], **sizes)[0]
+    return shaders.run("ends", 0, kernel, [Empty(128)], **sizes)[0]
 
 
 @pytest.mark.parametrize("kernel", ["same_value", "same_vector"])
@@ -94,6 +111,16 @@ def test_a_loop_without_an_end_is_stopped(shaders):
     (finding,) = run(shaders, "endless", threads=1)
     assert (finding.kind, finding.line) == ("no end", place("endless")) and "2^31" in finding.text
     assert finding.here.kind == "" and finding.fix.startswith("let the loop come to an end")
+
+
+def test_lanes_of_one_simdgroup_cannot_wait_for_one_another(shaders):
+    (finding,) = run(shaders, "in_turn", threads=32)
+    assert (finding.kind, finding.line, finding.there.kind) == ("no end", place("in_turn"), "atomic write")
+    assert "another lane of its simdgroup" in finding.text and finding.fix.startswith("let one lane of a simdgroup wait")
+
+
+def test_simdgroups_can(shaders):
+    assert run(shaders, "one_lane_in_turn", threads=128) == []
 
 
 def test_a_stack_that_overflows_is_a_finding(shaders):

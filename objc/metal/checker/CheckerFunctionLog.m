@@ -142,7 +142,7 @@ static NSString *position(const uint32_t at[3]) {
     NSMutableString *line = [NSMutableString string];
     if (file != nil) [line appendFormat:@"%@:%@", file, [self get:@"line" prefix:prefix]];
     else [line appendFormat:@"kernel '%@'", [self get:@"kernel" prefix:prefix]];
-    if (access != nil) [line appendFormat:@", a %@", access];
+    if (access != nil) [line appendFormat:[access hasPrefix:@"a"] ? @", an %@" : @", a %@", access];
     [line appendFormat:@" by thread (%@) of threadgroup (%@)", [self get:@"thread" prefix:prefix],
                        [self get:@"threadgroup" prefix:prefix]];
     return line;

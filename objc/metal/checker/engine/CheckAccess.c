@@ -231,6 +231,28 @@ static void watch(check_state *state, const place *where, uint32_t size, uint32_
     }
 }
 
+// The running thread waited for what it sees now. Where a lane of its own simdgroup made the change, the wait ended only
+// because threads run one by one here: a GPU may run the waiting lane for ever, before the other.
+static __attribute__((noinline)) void check_end_of_wait(check_state *state, const place *where, const void *address,
+                                                        uint32_t size, uint32_t flags, uint32_t offset) {
+    const check_fiber *self = state->running;
+    uint64_t value = 0;
+    memcpy(&value, address, size < sizeof value ? size : sizeof value);
+    size_t cell = where->offset / CELL;
+    if (self->spun_value == value || cell >= where->shadow->shadowed / CELL) return;
+    for (const check_record *write = where->shadow->cells[cell].writes, *end = write + 2; write < end; write++) {
+        if (write->segment != self->group->segment || write->thread == self->thread.index) continue;
+        if (write->thread / CHECK_WIDTH != self->thread.simdgroup) continue;
+        check_finding finding = access_finding(state, CHECK_NO_END, where, size, flags, offset);
+        snprintf(finding.text, sizeof finding.text,
+                 "it waits for another lane of its simdgroup, which a GPU need not run before it goes on");
+        check_side_of_record(&finding.there, state, write);
+        finding.there.write = finding.lanes = true;
+        check_findings_add(&state->findings, &finding);
+        return;
+    }
+}
+
 // A thread that only looks at atomics may be waiting for another: it gives way now and then.
 static void take_turns(check_state *state, const void *address, uint32_t size, const void *pc) {
     check_fiber *self = state->running;
@@ -279,6 +301,9 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     if (!where.writable && (flags & METALLIB_ACCESS_WRITE) != 0)
         report(state, CHECK_READ_ONLY, &where, size, flags, offset, NULL, false);
     if (state->trial.on) check_trial_access(state, address, flags, offset);
+    const check_fiber *self = state->running;
+    if (self->spins >= CHECK_MANY_SPINS && self->spun_pc == pc && self->spun_at == address && where.shadow != NULL)
+        check_end_of_wait(state, &where, address, size, flags, offset);
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
     if (flags & METALLIB_ACCESS_ATOMIC) {
         check_atomic(state, (uintptr_t)address, flags);

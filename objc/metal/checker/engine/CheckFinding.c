@@ -188,6 +188,7 @@ const char *check_remedy(const check_finding *finding) {
         return "use a packed type, or align the address";
     case CHECK_NO_END:
         if (finding->here.code) return "let the loop come to an end: check its condition, and what changes it";
+        if (finding->lanes) return "let one lane of a simdgroup wait, and for another simdgroup";
         return "threads wait for one another; nothing orders threadgroups of one dispatch";
     case CHECK_DIVISION:
         return "guard the divisor: what an integer over zero gives is undefined";
