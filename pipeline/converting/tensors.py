@@ -21,6 +21,7 @@ from .source import Source
 
 __all__ = ["MXFP4", "Output", "check_names", "lay_out"]
 
+CODES = ("I8", "U8", "I32", "U32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0")  # of weights of other libraries' formats
 MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
 
 
@@ -76,7 +77,8 @@ def lay_out(source: Source, families: Mapping[str, Family]) -> tuple[list[Output
     if not tensors:
         raise CheckpointError(f"{checkpoint.path}: holds no tensors; download it again")
     for info in tensors.values():
-        if info.dtype not in NUMPY_DTYPES:
+        blocks = family.clamped and info.name.endswith(("_blocks", "_scales"))
+        if info.dtype not in NUMPY_DTYPES or (info.dtype in CODES and not blocks):
             raise UnsupportedError(
                 f"{info.file}: tensor {brief(info.name)} has dtype {info.dtype}, which cannot be converted"
             )

@@ -116,7 +116,9 @@ def test_a_loop_without_an_end_is_stopped(shaders):
 def test_lanes_of_one_simdgroup_cannot_wait_for_one_another(shaders):
     (finding,) = run(shaders, "in_turn", threads=32)
     assert (finding.kind, finding.line, finding.there.kind) == ("no end", place("in_turn"), "atomic write")
-    assert "another lane of its simdgroup" in finding.text and finding.fix.startswith("let one lane of a simdgroup wait")
+    assert "another lane of its simdgroup" in finding.text and finding.fix.startswith(
+        "let one lane of a simdgroup wait"
+    )
 
 
 def test_simdgroups_can(shaders):
