@@ -31,7 +31,7 @@ GOLDEN = data("converted_blocks")
 CLOSE = 1e-4  # of logits that differ in the order of sums
 OTHER_LAYERS = ("gemma4_text", "gemma4_dense", "gemma4_small", "nemotron_h")  # that such a file does not say
 FAMILIES = [name for name in ARCHITECTURES if name not in OTHER_LAYERS] + ["llama_biases"]
-DAILY = ("llama", "mixtral", "gemma3_text", "deepseek_v3", "phi3", "lfm2_moe", "olmo3", "qwen3_next", "qwen3_5_text")
+DAILY = ("llama", "gemma3_text", "deepseek_v3", "qwen3_5_text")
 
 
 # Blocks
@@ -101,7 +101,7 @@ def test_from_hugging_face(name, tmp_path):
     assert np.abs(logits(tmp_path / "out.gguf", made) - wanted).max() < CLOSE
 
 
-@pytest.mark.parametrize("name", ("llama", "gpt_oss", "deepseek_v3"))
+@pytest.mark.parametrize("name", ("gpt_oss", "deepseek_v3"))
 def test_from_mlx(name, tmp_path):
     """4 bits become 32 without loss; experts of gpt-oss stay small floats."""
     made, wanted = golden.load(name)
@@ -156,7 +156,7 @@ def test_from_gguf_to_gguf(tmp_path):
     assert np.abs(logits(tmp_path / "out.gguf", made) - wanted).max() < CLOSE
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
+@pytest.mark.parametrize("name", ["gemma3_text"])
 def test_types(name, tmp_path):
     """A recipe's types, F32 for vectors, and other blocks where rows are not whole ones."""
     made, _ = golden.load(name)
