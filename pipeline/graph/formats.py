@@ -49,6 +49,18 @@ BLOCKS = {
     "IQ4_XS": (256, 136),
     "Q2_K": (256, 84),
     "Q3_K": (256, 110),
+    "IQ3_S": (256, 110),
+    "IQ3_XXS": (256, 98),
+    "IQ2_S": (256, 82),
+    "IQ2_XS": (256, 74),
+    "IQ2_XXS": (256, 66),
+    "IQ1_M": (256, 56),
+    "IQ1_S": (256, 50),
+    "TQ2_0": (256, 66),
+    "TQ1_0": (256, 54),
+    "Q2_0": (64, 18),
+    "Q1_0": (128, 18),
+    "NVFP4": (64, 36),
 }
 
 # Formats, by the ends of kernels' names, for which the `cpu` device of x86-64 has kernels written by hand.

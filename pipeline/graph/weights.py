@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..device.core import _core
 from ..errors import BuildError, DTypeError, ShapeError, UsageError
 from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, FP8_BITS, FP8_BLOCK, GROUP_SIZES, either
 from .kernel_names import affine_format, block_format
@@ -73,6 +74,28 @@ class Blocks:
 
 
 WeightLike: TypeAlias = Weight | Quantized | Blocks | Storage | ArrayLike  # a matrix as a step takes it
+
+
+@dataclass(frozen=True, eq=False)
+class MixedStack:
+    """A stack of experts [experts, outputs, inputs] that differ in format: parts of one format each, and which experts
+    each of them has, in order."""
+
+    members: tuple[tuple[int, ...], ...]
+    parts: tuple[Any, ...]  # each a WeightLike
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.members))
+
+    def numbers(self, part: int) -> np.ndarray:
+        """Of each expert its number in a part, or OB_NONE."""
+        found = np.full(self.count, _core.NONE, np.uint32)
+        found[list(self.members[part])] = np.arange(len(self.members[part]))
+        return found
+
+
+StackLike: TypeAlias = WeightLike | MixedStack  # experts as a step takes them
 
 
 def split_rows(weight: Weight, sizes: Sequence[int], *, interleaved: bool = False) -> tuple[Weight, ...]:

@@ -27,6 +27,7 @@ class _Conditionals:
         self._tokens = tokenize(text, "")
         self._pairs = match_brackets(self._tokens)
         self._found: dict[int, tuple[int, int, int]] = {}  # for each `?` the `:`, the end, the levels inside
+        self._left: dict[int, int] = {}  # for each `?` of an operator that stays as it is, its end
         self._before: dict[int, list[str]] = {}  # texts to insert before a token
         self._behind: dict[int, list[str]] = {}
 
@@ -71,10 +72,11 @@ class _Conditionals:
         if self._constant(index):
             return
         end, more = self._scan(colon + 1, _ENDS | {">"} if self._in_template(index) else _ENDS)
-        if self._integral(index + 1, colon) and self._integral(colon + 1, end):
-            return
-        if end > colon + 1 and not self._has_lambda(index, end):
+        integral = self._integral(index + 1, colon) and self._integral(colon + 1, end)
+        if end > colon + 1 and not integral and not self._has_lambda(index, end):
             self._found[index] = (colon, end, max(inside, more))
+        else:
+            self._left[index] = end
 
     def _in_template(self, index: int) -> bool:
         """Whether the operator at index stands among template arguments, whose > ends it."""
@@ -102,6 +104,8 @@ class _Conditionals:
             if text == "?" and index in self._found:
                 _, end, depth = self._found[index]
                 index, deepest = end, max(deepest, depth + 1)
+            elif text == "?" and index in self._left:
+                index = self._left[index]
             elif text in ends:
                 break
             elif text in ("(", "[", "{"):

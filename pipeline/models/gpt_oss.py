@@ -53,7 +53,7 @@ class Layer(DecoderLayer):
         self.experts, self.biases = self._experts(load, f"{mlp}.experts", c)
 
     @staticmethod
-    def _experts(load: Loader, experts: str, c: Config) -> tuple[weights.GateUpDown, Biases]:
+    def _experts(load: Loader, experts: str, c: Config) -> tuple[weights.Stacks, Biases]:
         """(weights, biases) of gate, up and down: as MLX and GGUF have them, or as transformers does, where the rows of
         gate and up take turns: in blocks of MXFP4, or as numbers with the inputs first."""
         count, dim, hidden = c.experts, c.hidden, c.expert_hidden

@@ -64,7 +64,7 @@ class Layer(DecoderLayer):
         self.shared = shared_mlp(load, f"{prefix}.shared_mlp", c.hidden, c.shared_hidden) if c.shared_hidden else None
 
 
-def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int) -> weights.GateUpDown:
+def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int) -> weights.Stacks:
     """gate, up and down of the experts, gate and up in one stack as transformers has them."""
     if weights.has(load, f"{mlp}.input_linear"):
         return weights.halves(load, f"{mlp}.input_linear", f"{mlp}.output_linear", count, dim, hidden)

@@ -18,7 +18,7 @@ from ..device.device import Device
 from ..errors import CheckpointError, UnsupportedError
 from ..graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK, GROUP_SIZES, ITEM_SIZES, either
 from ..graph.tensors import Mapped, Shape, Storage
-from ..graph.weights import Blocks, Quantized, Weight, as_weight, split_rows
+from ..graph.weights import Blocks, MixedStack, Quantized, Weight, as_weight, split_rows
 from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
@@ -70,15 +70,31 @@ class Loader:
         """The weight of `module`, of the logical `shape` [..., outputs, inputs]."""
         return self._weight([module], shape, shape, self.checkpoint.quantization(module))
 
-    def stack(self, modules: list[str], shape: tuple[int, int]) -> Stored:
-        """The weights of `modules`, each [outputs, inputs], as one stack [len(modules), …]."""
-        schemes = {self.checkpoint.quantization(module) for module in modules}
-        if len(schemes) > 1:
-            raise UnsupportedError(
-                f"{self.checkpoint.path}: {modules[0]} and its siblings are quantised differently; "
-                "experts of one layer must share a format"
-            )
-        return self._weight(modules, shape, (len(modules), *shape), schemes.pop())
+    def stacks(
+        self, modules: Sequence[Sequence[str]], shapes: Sequence[tuple[int, int]]
+    ) -> tuple[Stored | MixedStack, ...]:
+        """Stacks of experts that lie one by one, each of `modules` [experts] with matrices of its shape [outputs,
+        inputs]. Where experts differ in format, the stacks have the same parts."""
+        parts: dict[tuple[object, ...], list[int]] = {}
+        for expert, names in enumerate(zip(*modules, strict=True)):
+            parts.setdefault(tuple(map(self._format, names)), []).append(expert)
+        members = tuple(map(tuple, parts.values()))
+
+        def weight(names: list[str], shape: tuple[int, int]) -> Stored:
+            return self._weight(names, shape, (len(names), *shape), self.checkpoint.quantization(names[0]))
+
+        if len(members) == 1:
+            return tuple(weight(list(names), shape) for names, shape in zip(modules, shapes))
+        return tuple(
+            MixedStack(members, tuple(weight([names[expert] for expert in part], shape) for part in members))
+            for names, shape in zip(modules, shapes)
+        )
+
+    def _format(self, module: str) -> tuple[object, ...]:
+        """What all of the matrices of a stack share."""
+        tensors = self.checkpoint.tensors
+        found = (tensors.get(name) for name in (self._name(module), f"{module}.scales", f"{module}.biases"))
+        return self.checkpoint.quantization(module), *(info and info.dtype for info in found)
 
     def split(
         self,
@@ -254,6 +270,12 @@ class Loader:
             raise UnsupportedError(
                 f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
                 f"supported: {', '.join(dtypes)}"
+            )
+        scale = f"{name.removesuffix('.weight')}.scale"
+        if info.dtype in BLOCKS and self.has(scale):
+            raise UnsupportedError(
+                f"{info.file}: tensor {name!r} ({info.dtype}) has a scale of its own, {scale!r}, which is not "
+                "supported; convert the model to a type without one"
             )
         return info
 

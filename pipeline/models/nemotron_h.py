@@ -119,8 +119,8 @@ def _mamba(f: Fields, shape: dict[str, Any]) -> mamba2.Sizes:
 class Ungated:
     """The weights of an MLP without a gate, or of a stack of them."""
 
-    up: Stored
-    down: Stored
+    up: Any  # a StackLike
+    down: Any
     up_bias: Any = None
     down_bias: Any = None
 
@@ -141,13 +141,11 @@ class Ungated:
                 return cls(load.matrix(f"{mixer}.{up}", shapes[0]), load.matrix(f"{mixer}.{down}", shapes[1]))
         weights.check_count(load, count)
         up, down = (f"{mixer}.experts.{{}}.{part}_proj" for part in ("up", "down"))
-        return cls(
-            load.stack([up.format(e) for e in range(count)], (hidden, dim)),
-            load.stack([down.format(e) for e in range(count)], (dim, hidden)),
-        )
+        names = [[part.format(e) for e in range(count)] for part in (up, down)]
+        return cls(*load.stacks(names, ((hidden, dim), (dim, hidden))))
 
     @property
-    def parts(self) -> tuple[Stored, Stored, Stored]:
+    def parts(self) -> tuple[Any, Any, Any]:
         """Gate, up and down: relu(up(x)) · up(x) is relu²."""
         return self.up, self.up, self.down
 

@@ -10,11 +10,12 @@ from typing import Protocol, TypeAlias
 
 from ..errors import CheckpointError
 from ..graph.tensors import Storage
-from ..graph.weights import WeightLike
+from ..graph.weights import StackLike, WeightLike
 from .fields import Shape
 from .loading import Loader, Stored
 
 GateUpDown: TypeAlias = tuple[WeightLike, WeightLike, WeightLike]
+Stacks: TypeAlias = tuple[StackLike, StackLike, StackLike]  # gate, up and down of experts
 MaybeBiases: TypeAlias = tuple[Storage | None, Storage | None, Storage | None]
 
 FEW = 1000  # experts that are named one by one where they are missing
@@ -105,9 +106,7 @@ def correction(load: Loader, mlp: str, count: int) -> Storage:
     return load.array(f"{mlp}.{name}", (count,))
 
 
-def experts(
-    load: Loader, mlp: str, count: int, dim: int, hidden: int, names: Sequence[str] = GATE_UP_DOWN
-) -> GateUpDown:
+def experts(load: Loader, mlp: str, count: int, dim: int, hidden: int, names: Sequence[str] = GATE_UP_DOWN) -> Stacks:
     """gate, up [experts, hidden, dim] and down [experts, dim, hidden]: stacks as MLX and GGUF have them, gate and up in
     one stack as transformers keeps them, or matrices one by one, called `names`."""
     for stack in (f"{mlp}.switch_mlp", f"{mlp}.experts.switch_glu", f"{mlp}.experts"):
@@ -123,9 +122,7 @@ def experts(
             return halves(load, f"{stack}.gate_up_proj", f"{stack}.down_proj", count, dim, hidden)
     shapes = ((hidden, dim), (hidden, dim), (dim, hidden))
     check_count(load, count)
-    gate, up, down = (
-        load.stack([f"{mlp}.experts.{e}.{name}" for e in range(count)], shape) for name, shape in zip(names, shapes)
-    )
+    gate, up, down = load.stacks([[f"{mlp}.experts.{e}.{name}" for e in range(count)] for name in names], shapes)
     return gate, up, down
 
 
@@ -144,7 +141,7 @@ def _inputs_first(load: Loader, name: str, shape: tuple[int, ...]) -> bool:
     return info is not None and tuple(info.shape) == shape and shape[1] != shape[2]
 
 
-def transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> GateUpDown:
+def transposed_halves(load: Loader, stack: str, count: int, dim: int, hidden: int) -> Stacks:
     """gate, up and down of experts whose stacks are stored as [experts, inputs, outputs]: copies."""
     gate, up = load.split(f"{stack}.gate_up_proj", (count, 2 * hidden, dim), (hidden, hidden), transposed=True)
     return gate, up, load.transposed(f"{stack}.down_proj", (count, dim, hidden))

@@ -6,14 +6,29 @@
 
 #include "blocks_32.h"
 #include "blocks_256.h"
+#include "blocks_coded.h"
+#include "blocks_nvfp4.h"
+#include "blocks_ternary.h"
 #include "shared.h"
 
 // EACH(name of the format, block)
-#define OB_SHARED_BLOCKS(EACH)     \
-    EACH(gguf_iq4_nl, BlockIQ4_NL) \
-    EACH(gguf_iq4_xs, BlockIQ4_XS) \
-    EACH(gguf_q2_k, BlockQ2_K)     \
-    EACH(gguf_q3_k, BlockQ3_K)
+#define OB_SHARED_BLOCKS(EACH)       \
+    EACH(gguf_iq4_nl, BlockIQ4_NL)   \
+    EACH(gguf_iq4_xs, BlockIQ4_XS)   \
+    EACH(gguf_q2_k, BlockQ2_K)       \
+    EACH(gguf_q3_k, BlockQ3_K)       \
+    EACH(gguf_iq3_s, BlockIQ3_S)     \
+    EACH(gguf_iq3_xxs, BlockIQ3_XXS) \
+    EACH(gguf_iq2_s, BlockIQ2_S)     \
+    EACH(gguf_iq2_xs, BlockIQ2_XS)   \
+    EACH(gguf_iq2_xxs, BlockIQ2_XXS) \
+    EACH(gguf_iq1_m, BlockIQ1_M)     \
+    EACH(gguf_iq1_s, BlockIQ1_S)     \
+    EACH(gguf_tq2_0, BlockTQ2_0)     \
+    EACH(gguf_tq1_0, BlockTQ1_0)     \
+    EACH(gguf_q2_0, BlockQ2_0)       \
+    EACH(gguf_q1_0, BlockQ1_0)       \
+    EACH(gguf_nvfp4, BlockNVFP4)
 
 #define OB_NUMBER(name, B) shared_##name,
 enum SharedBlock { OB_SHARED_BLOCKS(OB_NUMBER) };

@@ -22,6 +22,10 @@ METAL_FUNC float stored_value(bfloat x) { return float(x); }
 // subnormal.
 METAL_FUNC float half_power(uint e) { return metal::as_type<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
 
+// Return four and eight bytes at an even address.
+METAL_FUNC uint four_bytes(device const ushort *p) { return p[0] | uint(p[1]) << 16; }
+METAL_FUNC ulong eight_bytes(device const ushort *p) { return four_bytes(p) | ulong(four_bytes(p + 2)) << 32; }
+
 // R rows of activations, each at any address.
 template <uint R>
 struct Inputs {

@@ -245,7 +245,7 @@ def test_unsupported_family(tmp_path):
 
 
 def test_stored_types_that_no_kernel_reads(tmp_path):
-    """IQ2_XXS is a type that GGUF defines and nobody here reads."""
+    """Q8_K is a type that GGUF defines and nobody here reads."""
     from pipeline.checkpoints.gguf.types import TYPES
 
     file = tmp_path / "model.gguf"
@@ -257,19 +257,17 @@ def test_stored_types_that_no_kernel_reads(tmp_path):
         attention__key_length=16,
         embedding_length=256,
     )
-    row = next(kind for kind, block in TYPES.items() if block.name == "IQ2_XXS")
+    row = next(kind for kind, block in TYPES.items() if block.name == "Q8_K")
     head = files.gguf(keys, [("token_embd.weight", (256, 2), 0)])
     changed = head.replace(
         files.tensor("token_embd.weight", (256, 2), 0, 0), files.tensor("token_embd.weight", (256, 2), row, 0)
     )
     file.write_bytes(changed)
     found = facts(file)
-    assert [kind["type"] for kind in found["tensors"]] == ["IQ2_XXS"]
-    assert any(
-        "'model.embed_tokens.weight' is IQ2_XXS, which is not supported" in text for text in found["unsupported"]
-    )
+    assert [kind["type"] for kind in found["tensors"]] == ["Q8_K"]
+    assert any("'model.embed_tokens.weight' is Q8_K, which is not supported" in text for text in found["unsupported"])
     assert any("has no tensor 'model.layers.1.mlp.gate.weight'" in text for text in found["unsupported"])
-    with p.open_checkpoint(file) as checkpoint, pytest.raises(CheckpointError, match="IQ2_XXS") as caught:
+    with p.open_checkpoint(file) as checkpoint, pytest.raises(CheckpointError, match="Q8_K") as caught:
         load_model(checkpoint)
     assert not isinstance(caught.value, UnsupportedError)  # tensors are missing, too
 

@@ -82,6 +82,25 @@ GGUF_PARTS = [
         {},
     ),
     (
+        _metadata("llama", attention__head_count_kv=2, feed_forward_length=256, embedding_length=256) | SENTENCES,
+        [
+            ("token_embd.weight", (256, 9), files.TYPES["IQ3_S"]),
+            ("blk.0.attn_q.weight", (256, 2), files.TYPES["IQ3_XXS"]),
+            ("blk.0.attn_k.weight", (256, 2), files.TYPES["IQ2_S"]),
+            ("blk.0.attn_v.weight", (256, 2), files.TYPES["IQ2_XS"]),
+            ("blk.0.attn_output.weight", (256, 2), files.TYPES["IQ2_XXS"]),
+            ("blk.0.ffn_gate.weight", (256, 3), files.TYPES["IQ1_M"]),
+            ("blk.0.ffn_up.weight", (256, 3), files.TYPES["IQ1_S"]),
+            ("blk.0.ffn_down.weight", (512, 1), files.TYPES["TQ1_0"]),
+            ("blk.1.ffn_down.weight", (512, 1), files.TYPES["TQ2_0"]),
+            ("blk.1.ffn_gate.weight", (128, 3), files.TYPES["Q1_0"]),
+            ("blk.1.ffn_up.weight", (64, 3), files.TYPES["Q2_0"]),
+            ("blk.1.attn_q.weight", (64, 3), files.TYPES["NVFP4"]),
+            ("blk.1.attn_q.scale", (1,), 0),
+        ],
+        {},
+    ),
+    (
         {"general.alignment": 64}
         | _metadata(
             "gemma3", attention__sliding_window=8, attention__sliding_window_pattern=files.array(7, [True, False])

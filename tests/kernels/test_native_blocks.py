@@ -9,12 +9,12 @@ import textwrap
 import numpy as np
 import pytest
 from support.axes import axis, pairs
-from support.kernels import BLOCK_FORMATS, DOT, activations, assert_close, matrix, run, stored_activations
+from support.kernels import DOT, NATIVE_BLOCKS, activations, assert_close, matrix, run, stored_activations
 
 import pipeline as p
 from pipeline.graph.formats import BLOCKS
 
-OF_32 = [format for format, columns in BLOCK_FORMATS if columns == 32]
+OF_32 = [format for format, columns in NATIVE_BLOCKS if columns == 32]
 
 
 pytestmark = pytest.mark.skipif(
@@ -107,7 +107,7 @@ READ_TO_THE_END = """
 """
 
 
-@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
+@pytest.mark.parametrize("format, columns", NATIVE_BLOCKS)
 def test_nothing_behind_a_matrix_is_read(native, tmp_path, format, columns):
     kind = next((kind for kind in BLOCKS if f"gguf_{kind.lower()}" == format), format)
     done = subprocess.run(

@@ -13,7 +13,7 @@ import pytest
 from support import emulation
 from support.axes import axis, each, pairs
 from support.experts import Layer
-from support.kernels import AFFINE_FORMATS, BLOCK_FORMATS, GROUPS, activations, matrix, run
+from support.kernels import AFFINE_FORMATS, GROUPS, NATIVE_BLOCKS, activations, matrix, run
 from support.paths import ROOT
 
 import pipeline as p
@@ -71,7 +71,7 @@ def test_linear_gives_the_same_bits(avx2, emulated, format, group):
             assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
-@pytest.mark.parametrize("format, columns", BLOCK_FORMATS)
+@pytest.mark.parametrize("format, columns", NATIVE_BLOCKS)
 def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
     rng = np.random.default_rng(columns)
     for blocks, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
@@ -164,7 +164,7 @@ def test_experts_give_the_same_bits(avx2, emulated, format, grouped, epilogue):
 
 
 # test_blocks_give_the_same_bits has every format, and experts multiply with the same code.
-@each("blocks, grouped", axis(BLOCK_FORMATS, daily=[BLOCK_FORMATS[0], *BLOCK_FORMATS[1::2]]), [False, True])
+@each("blocks, grouped", axis(NATIVE_BLOCKS, daily=[NATIVE_BLOCKS[0], *NATIVE_BLOCKS[1::2]]), [False, True])
 def test_experts_of_blocks_give_the_same_bits(avx2, emulated, blocks, grouped):
     format, columns = blocks
     rng = np.random.default_rng(5)

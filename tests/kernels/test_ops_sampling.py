@@ -104,7 +104,7 @@ def test_gumbel_sample_is_the_largest_with_noise(device, vocab, temperature):
 
 def test_gumbel_sample_over_many_draws():
     """Chi-square at Qwen's vocabulary: 1,600 tokens in reach, in its first and last block and anywhere."""
-    count, rng = 3 * 10**5, np.random.default_rng(2)
+    count, rng = 10**5, np.random.default_rng(2)
     row = np.full(QWEN_VOCAB, -60, np.float32)
     for block in (0, QWEN_VOCAB // 64 - 1, *rng.permutation(QWEN_VOCAB // 64)[:23]):
         row[64 * block : 64 * block + 64] = rng.normal(size=64) * 1.5

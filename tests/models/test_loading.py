@@ -151,7 +151,7 @@ def test_fp8_with_a_scale_per_block(tmp_path, processor):
     load = Loader(p.open_checkpoint(tmp_path), processor)
     weight = as_weight(load.matrix("w", (130, 256)), "w")
     assert weight.format == "fp8" and (load.mapped_bytes, load.repacked_bytes) == (130 * 256, 130 * 2 * 4)
-    stack = as_weight(load.stack(["e.0", "e.1"], (130, 256)), "e")
+    stack = as_weight(load.stacks([["e.0", "e.1"]], [(130, 256)])[0], "e")
     assert load.repacked_bytes == 130 * (256 + 3 * 2 * 4 + 256)
     tokens = np.arange(130, dtype=np.uint32)
     found = run(processor, 130, lambda pipe, tokens: pipe.embed(tokens, weight), tokens=tokens)

@@ -1,20 +1,24 @@
 """Settings that few checkpoints have, against transformers: biases, windows, layers without experts; and formats that
 differ within a layer."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
-from support.families import files, golden
+from support.families import files, gguf_layout, golden
 from support.families.cases import VARIANTS
 from support.families.gguf_layout import ARCHITECTURES, write_gguf
-from support.families.grid import tokens
-from support.families.layouts import write_mlx
+from support.families.grid import Grid, tokens
+from support.families.layouts import ROUTERS, write_mlx
+from support.gguf_files import TYPES
+from support.stored_formats import random_blocks
 
 import pipeline as p
 from pipeline.checkpoints.text_part import is_other_part
 from pipeline.errors import CheckpointError, UsageError
 from pipeline.generation.requests import Failed
+from pipeline.models.families import surveyed
 
 # Devices know nothing of these settings.
 pytestmark = pytest.mark.one_processor
@@ -128,6 +132,30 @@ def test_gguf_with_other_blocks_per_tensor(processor, name, tmp_path):
     kinds = {"ffn_gate": "Q4_K", "ffn_gate_exps": "Q4_K", "ffn_gate_shexp": "Q4_K", "attn_k": "Q4_K"}
     write_gguf(tmp_path / "model.gguf", name, golden.load(name)[0], "Q8_0", kinds=kinds)
     assert difference(tmp_path / "model.gguf", name, processor) < BOUND
+
+
+def test_every_matrix_of_a_gguf_file_may_have_a_type_of_its_own(tmp_path, monkeypatch):
+    """Dynamic recipes choose types tensor by tensor. Families are loaded on paper, and two with many kinds of layers
+    run."""
+    taken = itertools.cycle(("Q4_0", "IQ4_NL", "Q8_0", "MXFP4", "Q5_1"))
+    own, rng = gguf_layout._stored, np.random.default_rng(1)
+
+    def stored(tensor, values, *rest):
+        if not isinstance(values, Grid) or tensor.endswith(ROUTERS):
+            return own(tensor, values, *rest)
+        kind = next(taken)
+        return TYPES[kind], random_blocks(rng, values.q.shape, kind, -4).tobytes()
+
+    monkeypatch.setattr(gguf_layout, "_stored", stored)
+    for name in [name for name in ARCHITECTURES if name not in VARIANTS]:
+        file = tmp_path / f"{name}.gguf"
+        write_gguf(file, name, golden.load(name)[0], "Q8_0")
+        with p.open_checkpoint(file) as checkpoint:
+            assert surveyed(checkpoint)[1].problems == [], name
+        if name in ("deepseek_v3", "qwen3_next"):
+            with p.open_checkpoint(file) as checkpoint:
+                loaded = p.load_model(checkpoint, device="cpu")
+                assert np.isfinite(loaded.logits([1, 2, 3], 2, "f32")).all() and loaded.repacked_bytes < 1 << 16
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name in VARIANTS])

@@ -211,6 +211,16 @@ def test_conditionals_nest_and_keep_their_lines():
     assert found.endswith(",\n z = 0;") and "(f<b, c>(x)) :\n" in found and "> >" not in found
 
 
+def test_a_conditional_that_is_left_alone_is_part_of_the_arm_around_it():
+    text = "half h; x = a ? b : c ? 1u : 2u; y = a ? c ? 1 : 2 : b;"
+    arm = "metal::metal_detail::arm<decltype({})>({})"
+    inner, second = "c ? 1u : 2u", "c ? 1 : 2 "
+    assert rewrite(text) == (
+        f"half h; x = a ? {arm.format(inner, 'b')} : {arm.format('b', inner)}; "
+        f"y = a ? {arm.format('b', second.strip())} : {arm.format(second.strip(), 'b')};"
+    )
+
+
 CAST = """
 template <typename T, const int N, const bool twice, bool more = false>
 [[kernel, max_total_threads_per_threadgroup(N * 32)]] void f(device T *x [[buffer(0)]]) {

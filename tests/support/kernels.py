@@ -12,6 +12,7 @@ from pipeline.graph.tensors import Storage
 from pipeline.graph.weights import Blocks, Quantized, as_weight
 from support import reference as ref
 from support.axes import axis
+from support.coded_formats import HALVES
 from support.stored_formats import block_matrix, float_matrix
 
 # Half the distance from 1 to the next f32: what one rounding costs, relative to the value.
@@ -35,6 +36,13 @@ AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAI
 GROUPS = (32, 64, 128)
 FLOAT_FORMATS = (*((mode, group) for mode, (_, group) in FLOAT_MODES.items()), ("fp8", 128))
 BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
+# Those that native kernels read; the others are decoded by one function for all, and multiplied by one code.
+NATIVE_BLOCKS = tuple(
+    block
+    for block in BLOCK_FORMATS
+    if block[0] in ("gguf_iq3_s", "gguf_iq2_s") or block[0] not in {f"gguf_{kind.lower()}" for kind in HALVES}
+)
+DAILY_BLOCKS = (*NATIVE_BLOCKS, ("gguf_iq1_m", 256), ("gguf_q1_0", 128), ("gguf_nvfp4", 64))
 # Formats of one group size each, or where no combination with groups is special.
 OTHER_FORMATS = tuple(
     (f"q{bits}_{scales}", group) for bits in (2, 3, 5, 6) for scales, group in zip(PLAIN_FORMATS, (128, 32, 64))
@@ -66,7 +74,7 @@ FORMATS = axis(
         *FORMATS_AND_GROUPS[:3],
         *(("q4_f32", 128), ("q4_f16", 32), ("q4_bf16", 64), ("q8_f32", 32), ("q8_f16", 64), ("q8_bf16", 128)),
         *(("q2_f16", 32), ("q3_f32", 128), ("q3_bf16", 64), ("q5_f16", 32), ("q6_f16", 32)),
-        *(*BLOCK_FORMATS, *FLOAT_FORMATS[1:]),
+        *(*DAILY_BLOCKS, *FLOAT_FORMATS[1:]),
     ),
 )
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from pipeline.graph.formats import BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK
 from pipeline.graph.weights import Blocks, Quantized
+from support import coded_formats
+from support.coded_formats import E2M1
 
 # Where a block's halves lie, in bytes, and how large they are to be for weights of about 1.
 HALVES = {
@@ -24,9 +26,8 @@ HALVES = {
     "IQ4_XS": {0: 1 / 2048},
     "Q2_K": {80: 1 / 16, 82: 1 / 16},
     "Q3_K": {108: 1 / 64},
-}
+} | coded_formats.HALVES
 IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
-E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 
 
 def random_blocks(rng, shape, kind: str, power: int = 0):
@@ -39,6 +40,7 @@ def random_blocks(rng, shape, kind: str, power: int = 0):
         blocks[..., offset : offset + 2] = halves.view(np.uint8)
     if kind == "MXFP4":
         blocks[..., 0] = rng.integers(120, 128, blocks.shape[:-1]) + power
+    coded_formats.random_scales(rng, blocks, kind, power)
     return blocks.reshape(*shape[:-1], -1)
 
 
@@ -202,4 +204,4 @@ _DECODERS = {
     "IQ4_XS": _iq4_xs,
     "Q2_K": _q2_k,
     "Q3_K": _q3_k,
-}
+} | coded_formats.DECODERS

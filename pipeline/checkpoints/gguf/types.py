@@ -53,6 +53,7 @@ TYPES = {
     39: BlockType("MXFP4", 32, 17),
     40: BlockType("NVFP4", 64, 36),
     41: BlockType("Q1_0", 128, 18),
+    42: BlockType("Q2_0", 64, 18),
 }
 
 # Types of files that older versions of llama.cpp wrote.

@@ -5,29 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ...device.core import _core
 from ...errors import BuildError, ShapeError
-from ..kernel_names import kernel_name
-from ..plan import Constants
 from ..tensors import Tensor
-from ..weights import Weight, WeightLike
+from ..weights import MixedStack, StackLike, Weight, WeightLike
+from .expert_kernels import ExpertKernels
 from .expert_layer import Biases, ExpertLayer, Mlp, as_mlp
-from .linear import Linear
 
 # From this many rows on, experts are worth grouping.
 GROUPED_ROWS = 4
 
 
-class Experts(Linear):
+class Experts(ExpertKernels):
     def experts(
         self,
         h: Tensor,
         ids: Tensor,
         weights: Tensor,
-        gate_proj: WeightLike,
-        up_proj: WeightLike,
-        down_proj: WeightLike,
+        gate_proj: StackLike,
+        up_proj: StackLike,
+        down_proj: StackLike,
         name: str = "experts",
         *,
         activation: str = "silu",
@@ -43,7 +42,8 @@ class Experts(Linear):
         device. OB_NONE among the ids adds nothing; any other id that is no expert fails the row.
 
         gate_proj and up_proj may differ in format; it then takes two dispatches more, and twice the products. So does
-        scales_inputs, which goes without biases of gate and up.
+        scales_inputs, which goes without biases of gate and up. Where experts of one stack differ in format, all three
+        are a MixedStack of the same parts, without biases; a part takes the dispatches of `grouped` and one more.
 
         `activation`: "silu", "gelu_tanh" and "relu" act on the gate, which up multiplies; "swiglu_oai" is
         gpt-oss's. An MLP without a gate, whose activation is relu², has "relu" and one matrix for both. `biases` of
@@ -52,27 +52,74 @@ class Experts(Linear):
         `grouped` goes expert by expert, in two dispatches more, so that an expert's weights are read once for all of
         its rows; otherwise row by row. The default follows the number of rows. Both give the same bits.
         """
-        gate, up, down = (
-            self._stack(value, f"{name}.{part}")
-            for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"), (down_proj, "down_proj"))
-        )
+        self.check_rows(ids, name, ids.shape[1], dtype="u32")
+        self.check_rows(weights, name, ids.shape[1])
+        given = gate_proj, up_proj, down_proj
+        if any(isinstance(stack, MixedStack) for stack in given):
+            y = self._by_part(h, ids, weights, given, activation, biases, scales_inputs, name)
+        else:
+            layer, down = self._stacks(h, ids, given, activation, biases, scales_inputs, name)
+            if grouped is None:
+                grouped = self.rows >= GROUPED_ROWS
+            scales = weights if scales_inputs else None
+            y = (self._by_expert if grouped else self._by_row)(h, ids, weights, scales, layer, down, name)
+        return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
+
+    def _stacks(
+        self,
+        h: Tensor,
+        ids: Tensor,
+        given: Sequence[Any],
+        activation: str,
+        biases: Biases | None,
+        scales_inputs: bool,
+        name: str,
+    ) -> tuple[ExpertLayer, Weight]:
+        """Checks gate, up and down of one format each."""
+        names = ("gate_proj", "up_proj", "down_proj")
+        gate, up, down = (self._stack(value, f"{name}.{part}") for value, part in zip(given, names))
         count, hidden, dim = gate.shape
-        top_k = ids.shape[1]
         self.check_shape(down, name, count, dim, hidden)
         if down.expert_rows not in (0, dim) or down.row_step != 1:
             raise BuildError(
                 f"{self.named(name)}: {down.name} is a part of a larger stack; only gate_proj and up_proj may be"
             )
-        self.check_rows(ids, name, top_k, dtype="u32")
-        self.check_rows(weights, name, top_k)
-        layer = self._layer(h, gate, up, activation, biases, name, top_k)
+        layer = self._layer(h, gate, up, activation, biases, name, ids.shape[1])
         if scales_inputs and any(layer.stored[:2]):
             raise BuildError(f"{self.named(name)}: scales_inputs goes without biases of gate and up")
-        scales = weights if scales_inputs else None
-        if grouped is None:
-            grouped = self.rows >= GROUPED_ROWS
-        y = (self._by_expert if grouped else self._by_row)(h, ids, weights, scales, layer, down, name)
-        return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
+        return layer, down
+
+    def _by_part(
+        self,
+        h: Tensor,
+        ids: Tensor,
+        weights: Tensor,
+        given: Sequence[Any],
+        activation: str,
+        biases: Biases | None,
+        scales_inputs: bool,
+        name: str,
+    ) -> Tensor:
+        """Experts of several formats: each part makes the products of the pairs that chose one of its experts."""
+        members = {stack.members if isinstance(stack, MixedStack) else () for stack in given}
+        if len(members) > 1 or any(bias is not None for bias in biases or ()):
+            raise BuildError(f"{self.named(name)}: mixed stacks have the same parts and no biases")
+        products = left = None
+        count = given[0].count
+        for i, stacks in enumerate(zip(*(stack.parts for stack in given))):
+            part = f"{name}.part{i}"
+            layer, down = self._stacks(h, ids, stacks, activation, None, scales_inputs, part)
+            numbers = self.vector(given[0].numbers(i), self.named(f"{part}.numbers"))
+            chosen = self.scratch(f"{part}.ids", ids.shape, "u32")
+            constants = {**layer.into, "experts": count}
+            self.add(f"{part}.ids", "experts_of_part", (ids, numbers), (chosen,), constants)
+            if products is None:
+                products = self.scratch(f"{name}.products", (*ids.shape, down.shape[1]))
+            self.check_shape(down, part, down.shape[0], products.shape[2], down.shape[2])
+            left = self._products(h, chosen, weights if scales_inputs else None, layer, down, products, part)
+        assert products is not None
+        mix = weights if left is None else left
+        return self._combine(products, ids, mix, {**layer.out(down), "experts": count}, name)
 
     def mlp(
         self,
@@ -116,62 +163,6 @@ class Experts(Linear):
         parts = (shared.gate_proj, shared.up_proj, shared.down_proj)
         return self.mlp(h, *parts, activation, name, biases=shared.biases, gate=logit, add=y)
 
-    def _gate_up(
-        self,
-        layer: ExpertLayer,
-        kernel: str,
-        reads: Sequence[Tensor],
-        inner: Tensor,
-        also: Sequence[Tensor],
-        name: str,
-        *,
-        columns: int,
-        height: int = 0,
-        depth: int = 1,
-        offsets: Tensor | None = None,
-        scales: Tensor | None = None,
-    ) -> Tensor | None:
-        """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
-        `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
-        offsets: those of the pairs, where they are in the order of experts. scales: weights of pairs that count on the
-        inputs; what is left for the outputs comes back."""
-        gate_bias, up_bias, _ = layer.biases
-
-        def add(
-            gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str
-        ) -> None:
-            self.add(
-                f"{name}.{part}",
-                kernel_name(f"experts_gate_up{kernel}", gate.format),
-                (*gate.parts, *up.parts, *reads, bias, other),
-                (y, *(y if tensor is inner else tensor for tensor in also)),
-                constants,
-                columns=columns,
-                height=height,
-                depth=depth,
-            )
-
-        if layer.alike and scales is None:
-            add(layer.gate, layer.up, gate_bias, up_bias, layer.into, inner, "gate_up")
-            return None
-        products = []
-        for weight, bias, stored, part in zip(
-            (layer.gate, layer.up), (gate_bias, up_bias), layer.stored, ("gate", "up")
-        ):
-            y = self.scratch(f"{name}.{part}", inner.shape)
-            add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
-            products.append(y)
-        grouped, ends = ("", []) if offsets is None else ("_grouped", [offsets])
-        depth = layer.into["top_k"]
-        if scales is None:
-            reads = [*products, *ends]
-            self.add(f"{name}.activate", f"experts_activate{grouped}", reads, (inner,), layer.into, depth=depth)
-            return None
-        ones = self.scratch(f"{name}.ones", scales.shape)
-        reads = [*products, scales, *([] if offsets is None else [reads[1]]), *ends]
-        self.add(f"{name}.activate", f"experts_scale{grouped}", reads, (inner, ones), layer.into, depth=depth)
-        return ones
-
     def _layer(
         self,
         h: Tensor,
@@ -202,68 +193,6 @@ class Experts(Linear):
             "activation": _core.ACTIVATIONS[activation],
         }
         return ExpertLayer(gate, up, tensors, stored, constants)
-
-    def _by_row(
-        self,
-        h: Tensor,
-        ids: Tensor,
-        weights: Tensor,
-        scales: Tensor | None,
-        layer: ExpertLayer,
-        down: Weight,
-        name: str,
-    ) -> Tensor:
-        (_, dim, hidden), tile = down.shape, _core.LINEAR_OUTPUTS
-        inner = self.scratch(name + ".inner", (*ids.shape, hidden))
-        columns, depth = math.ceil(hidden / tile), ids.shape[1]
-        left = self._gate_up(
-            layer, "", (h, ids), inner, (self.status(),), name, columns=columns, depth=depth, scales=scales
-        )
-        y = self.scratch(name, (self.rows, dim))
-        self.add(
-            name + ".down",
-            kernel_name("experts_down", down.format),
-            (*down.parts, inner, ids, weights if left is None else left, layer.biases[2]),
-            (y,),
-            layer.out(down),
-            columns=math.ceil(dim / tile),
-        )
-        return y
-
-    def _by_expert(
-        self,
-        h: Tensor,
-        ids: Tensor,
-        weights: Tensor,
-        scales: Tensor | None,
-        layer: ExpertLayer,
-        down: Weight,
-        name: str,
-    ) -> Tensor:
-        (count, dim, hidden), tile, size = down.shape, _core.LINEAR_OUTPUTS, math.prod(ids.shape)
-        pairs = self.scratch(name + ".pairs", (size,), "u32")
-        offsets = self.scratch(name + ".offsets", (count + 1,), "u32")
-        self.add(name + ".group", "group_experts", (ids,), (pairs, offsets, self.status()), layer.into, height=count)
-        inner = self.scratch(name + ".inner", (size, hidden))  # in the order of pairs
-        columns = math.ceil(hidden / tile)
-        reads = (h, pairs, offsets)
-        left = self._gate_up(
-            layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets, scales=scales
-        )
-        products = self.scratch(name + ".products", (*ids.shape, dim))
-        self.add(
-            name + ".down",
-            kernel_name("experts_down_grouped", down.format),
-            (*down.parts, inner, pairs, offsets, layer.biases[2]),
-            (products,),
-            layer.out(down),
-            columns=math.ceil(dim / tile),
-            height=count,
-        )
-        y = self.scratch(name, (self.rows, dim))
-        mix = weights if left is None else left
-        self.add(name + ".combine", "experts_combine", (products, ids, mix), (y,), layer.out(down))
-        return y
 
     def _stack(self, value: WeightLike, name: str) -> Weight:
         weight = self.weight(value, name)

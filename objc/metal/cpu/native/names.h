@@ -25,7 +25,9 @@
     EACH(gguf_iq4_nl, Blocks<BlockIQ4_NL>) \
     EACH(gguf_iq4_xs, Blocks<BlockIQ4_XS>) \
     EACH(gguf_q2_k, Blocks<BlockQ2_K>)     \
-    EACH(gguf_q3_k, Blocks<BlockQ3_K>)
+    EACH(gguf_q3_k, Blocks<BlockQ3_K>)     \
+    EACH(gguf_iq3_s, Blocks<BlockIQ3_S>)   \
+    EACH(gguf_iq2_s, Blocks<BlockIQ2_S>)
 
 #define OB_NATIVE_TABLE(family, ...)                         \
     static const cpu_native family##_rows[] = {__VA_ARGS__}; \

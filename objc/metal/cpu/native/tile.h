@@ -3,7 +3,7 @@
 #define OB_NATIVE_TILE_H
 
 #include "args.h"
-#include "block_formats_256.h"
+#include "block_formats_coded.h"
 #include "block_formats_32.h"
 #include "block_matmul.h"
 
