@@ -64,7 +64,7 @@ BLOCKS = {
 }
 
 # Formats, by the ends of kernels' names, for which the `cpu` device of x86-64 has kernels written by hand.
-_BY_HAND = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4 Q4_K Q5_K Q6_K IQ4_NL IQ4_XS Q2_K Q3_K"
+_BY_HAND = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4 Q4_K Q5_K Q6_K IQ4_NL IQ4_XS Q2_K Q3_K IQ3_S IQ2_S"
 NATIVE = (
     *(f"q{bits}_{scales}" for bits in (4, 8) for scales in FLOATS),
     "mxfp4",
