@@ -16,13 +16,14 @@ import numpy as np
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.gguf import open_gguf
 from ..checkpoints.gguf.checkpoint import GgufCheckpoint
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, UsageError
 from ..models.decoder import Model
 from ..models.families import surveyed
 from ..models.rope import Rope
 from ..printing import brief
 from .conversion import Conversion
 from .gguf_vocabulary import SAMPLES
+from .shards import Shard
 
 __all__ = ["agree"]
 
@@ -39,13 +40,12 @@ def agree(conversion: Conversion, model: Model | None) -> None:
     (shard,) = conversion.shards
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "header.gguf"
-        with open(file, "wb") as stream:
-            stream.write(shard.header)
-            for output in shard.outputs:
-                if output.constant:
-                    stream.seek(shard.offsets[output.name])
-                    stream.write(output.constant)
-            os.ftruncate(stream.fileno(), shard.size)
+        try:
+            _write_header(file, shard)
+        except OSError as error:
+            raise UsageError(
+                f"{file}: {error.strerror or error}; TMPDIR may name another folder for temporary files"
+            ) from error
         with open_gguf(file) as made:
             again, survey = surveyed(made)
             if survey.problems:
@@ -56,6 +56,17 @@ def agree(conversion: Conversion, model: Model | None) -> None:
             if not isinstance(source, GgufCheckpoint):
                 _compare(source, _fields(model), _fields(again))
                 _compare_tokens(source, made)
+
+
+def _write_header(file: Path, shard: Shard) -> None:
+    with open(file, "wb") as stream:
+        stream.write(shard.header)
+        for output in shard.outputs:
+            if output.constant:
+                stream.seek(shard.offsets[output.name])
+                stream.write(output.constant)
+        stream.flush()
+        os.ftruncate(stream.fileno(), shard.size)
 
 
 def _fields(model: Model) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import Quantization
 from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device, open_device
-from ..errors import UnsupportedError
+from ..errors import DeviceError, UnsupportedError
 from ..graph.builder import Pipeline
 from ..graph.formats import BLOCKS, FLOAT_MODES
 from ..graph.tensors import Tensor
@@ -134,7 +134,10 @@ class Source:
 
     def _opened(self) -> Device:
         if self._device is None:
-            self._device = open_device("cpu")
+            try:
+                self._device = open_device("cpu")
+            except DeviceError:  # where there is no such device, as on some Macs
+                self._device = open_device("auto")
         return self._device
 
     def close(self) -> None:
