@@ -256,6 +256,11 @@ struct GateArgs {
     uint32_t sigmoid;  // 1: the gate is σ(number); 0: the number itself
 };
 
+struct OrderArgs {
+    uint32_t rows, columns;
+    uint32_t tile;  // columns of a threadgroup
+};
+
 struct RouteArgs {
     uint32_t rows, experts, top_k;
     uint32_t renormalise;  // 1: the weights of the top K add up to 1
@@ -357,6 +362,7 @@ static_assert(sizeof(struct DeltaArgs) == 56, "DeltaArgs");
 static_assert(sizeof(struct ScanArgs) == 36, "ScanArgs");
 static_assert(sizeof(struct NormGateArgs) == 40, "NormGateArgs");
 static_assert(sizeof(struct GateArgs) == 40, "GateArgs");
+static_assert(sizeof(struct OrderArgs) == 12, "OrderArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");

@@ -19,7 +19,10 @@ from .chat import Chat
 from .config import Quantization, module_quantization, quantization_table
 from .files import open_file
 from .maps import FileMap, map_file
+from .packed.methods import packings
+from .packed.scheme import PackedWeight, Packing
 from .tensor_info import TensorInfo
+from .text_part import earlier_names
 from .tokenizer import Tokenizer
 
 __all__ = ["NUMPY_DTYPES", "WEIGHTS", "Checkpoint", "Layout"]
@@ -93,6 +96,7 @@ class Checkpoint:
         self.config = config
         self.tensors = tensors
         self._quantization = quantization_table(config, self.source)
+        self._packings = packings(config, self.source, earlier_names())
         self._sizes = sizes  # bytes of each file when its header was checked
         self._maps: dict[Path, FileMap] = {}
         self._borders: dict[Path, tuple[int, ...]] = {}
@@ -192,7 +196,7 @@ class Checkpoint:
 
     def quantization(self, module: str) -> Quantization | None:
         """How MLX stored the weight of `module` ("model.layers.0.mlp.gate"); None where its dtype says all."""
-        scaled = f"{module}.scales" in self.tensors
+        scaled = f"{module}.scales" in self.tensors and f"{module}.qweight" not in self.tensors
         if self._quantization is None:
             if scaled:
                 raise CheckpointError(
@@ -200,6 +204,29 @@ class Checkpoint:
                 )
             return None
         return module_quantization(self._quantization, module, scaled, self.source)
+
+    def packing(self, module: str) -> Packing | None:
+        """How another library than MLX quantised the weight of `module`; None where none did."""
+        found = self._packings.of(module, self.tensors)
+        if found is not None:
+            self._asked.update(f"{module}.{part}" for part in self._packings.passed)
+        return found
+
+    def packed_weights(self) -> list[PackedWeight]:
+        """The weights that another library than MLX quantised, in the order of their tensors."""
+        ends, beside = (".qweight", ".weight_packed", ".weight"), ("_scale", "_scale_inv", "_zero_point")
+        modules = (
+            name.removesuffix(next((end for end in ends if name.endswith(end)), ""))
+            for name in self.tensors
+            if not name.endswith(beside)
+        )
+        found = ((module, self._packings.of(module, self.tensors)) for module in dict.fromkeys(modules))
+        return [PackedWeight.of(module, packing, self.tensors) for module, packing in found if packing is not None]
+
+    @property
+    def unapplied(self) -> str:
+        """What the configuration asks of activations and of the KV cache, which is not done; empty where nothing is."""
+        return self._packings.unapplied
 
     def close(self) -> None:
         """Ends the use of the checkpoint. A map goes when the last array or buffer that shows it goes.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedError
-from ..graph.formats import AFFINE_BITS, FLOAT_MODES, FP8_BLOCK, GROUP_SIZES
+from ..graph.formats import AFFINE_BITS, FLOAT_MODES, GROUP_SIZES
 from ..printing import one_line
 from .files import read_file
 
@@ -115,33 +115,18 @@ def token_ids(config: Mapping[str, Any], key: str, source: str) -> tuple[int, ..
 
 
 def quantization_table(config: Mapping[str, Any], source: str) -> dict[str, Any] | None:
-    """The part of config.json that says what is quantised, None where nothing is.
+    """The part of config.json that says what MLX quantised, None where nothing is.
 
     MLX writes `quantization` (and the same again as `quantization_config`). A `quantization_config` with a
-    `quant_method` is another library's format.
+    `quant_method` is another library's (`packed/methods.py`).
     """
-    table = config.get("quantization")
-    if table is None:
-        table = config.get("quantization_config")
-    if table is None:
-        return None
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{source}: 'quantization' must be an object, found {_kind(table)}")
-    if table.get("quant_method") == "mxfp4":
-        return None  # gpt-oss as Hugging Face stores it: blocks and scales under names of their own
-    if table.get("quant_method") == "fp8" and "weight_block_size" in table:
-        if table["weight_block_size"] != [FP8_BLOCK, FP8_BLOCK] or table.get("fmt", "e4m3") != "e4m3":
-            raise UnsupportedError(
-                f"{source}: fp8 with weight_block_size {_kind(table['weight_block_size'])} and fmt "
-                f"{_kind(table.get('fmt', 'e4m3'))} is not supported; it is for [{FP8_BLOCK}, {FP8_BLOCK}] and e4m3"
-            )
-        return None  # the dtype of a tensor and the scales beside it say the rest
-    if "quant_method" in table:
-        method = _kind(table["quant_method"])
-        raise UnsupportedError(
-            f"{source}: quantisation method {method} is not supported; use bf16, one of MLX's formats or GGUF"
-        )
-    return table
+    for key in ("quantization", "quantization_config"):
+        table = config.get(key)
+        if table is not None:
+            if not isinstance(table, dict):
+                raise CheckpointError(f"{source}: {key!r} must be an object, found {_kind(table)}")
+            return None if key == "quantization_config" and "quant_method" in table else table
+    return None
 
 
 def module_quantization(table: Mapping[str, Any], module: str, scaled: bool, source: str) -> Quantization | None:

@@ -109,12 +109,22 @@ def open_folder(path: Path) -> Folder:
     """The checkpoint in folder `path`; every header is checked against its file's size."""
     if not exists(path / "config.json") and any(path.glob("*.gguf")):
         raise no_weights(path)
-    config = read_json(path / "config.json")
+    config = _modelopt(read_json(path / "config.json"), path / "hf_quant_config.json")
     headers, note = read_weights(path)
     config, tensors = text_part(config, merged(headers), path / "config.json")
     folder = Folder(path, config, headers, tensors)
     folder.note = note
     return folder
+
+
+def _modelopt(config: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The configuration with what older versions of ModelOpt keep in a file of its own."""
+    if any(config.get(key) is not None for key in ("quantization", "quantization_config")) or not exists(file):
+        return config
+    values = read_json(file).get("quantization")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: 'quantization' must be an object; download it again")
+    return config | {"quantization_config": values | {"quant_method": "modelopt"}}
 
 
 def _named_ends(path: Path, config: dict[str, Any]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import CheckpointError
 from .tensor_info import TensorInfo, quoted
 
-__all__ = ["is_other_part", "text_name", "text_part"]
+__all__ = ["earlier_names", "is_other_part", "text_name", "text_part"]
 
 # The keys that Gemma 3's published text_config leaves out (transformers' Gemma3TextConfig).
 _GEMMA3: dict[str, Any] = {
@@ -154,6 +154,12 @@ def _both(outer: Any, inner: Any) -> Any:
     """The end tokens of both configurations; one of them may name those of the chat alone."""
     ids = [item for value in (outer, inner) for item in (value if isinstance(value, list) else [value])]
     return [item for i, item in enumerate(ids) if item is not None and item not in ids[:i]] or None
+
+
+def earlier_names() -> list[tuple[str, str]]:
+    """Beginnings of names that changed: (new, old)."""
+    changes = [PREFIXES, *RENAMED.values()]
+    return [(new, old) for change in changes for old, new in change.items()]
 
 
 def is_other_part(name: str) -> bool:

@@ -76,14 +76,16 @@ class _Run:
             check_context(settings, model)
             if settings.evaluates:
                 settings = self._settings = evaluated(settings, model)
-            self._note_unused(checkpoint)
+            self._note_weights(checkpoint, model)
             if settings.explain:
                 self._explain(model)
                 return True
             maker = JobMaker(tokenizer, model, settings, lambda: chats.enter_context(checkpoint.chat()))
             return self._generate(checkpoint, model, tokenizer, maker, prompts, load_seconds)
 
-    def _note_unused(self, checkpoint: Checkpoint) -> None:
+    def _note_weights(self, checkpoint: Checkpoint, model: Decoder) -> None:
+        for line in model.notes:
+            self._display.note(f"{self._settings.model.name}: {line}")
         if checkpoint.note is not None:
             self._display.note(f"{self._settings.model.name}: {checkpoint.note}")
         if checkpoint.unused:

@@ -61,8 +61,16 @@ class Source:
         self._device: Device | None = None
         self._decoder: _Decoder | None = None
         self._lock = threading.Lock()
+        packed = {f"{weight.module}.weight": weight for weight in checkpoint.packed_weights()}
+        parts = {part for weight in packed.values() for part in weight.parts}
+        for name, weight in packed.items():  # of other libraries' formats
+            info = checkpoint.tensors[weight.parts[0]]
+            nbytes = sum(checkpoint.tensors[part].nbytes for part in weight.parts)
+            self.coded[name] = None
+            self.tensors[name] = replace(info, name=name, dtype="F32", shape=weight.shape, nbytes=nbytes)
         for name, info in checkpoint.tensors.items():
-            self._add(name, info)
+            if name not in parts and name not in self.tensors:
+                self._add(name, info)
         self.plain = self._plain()
 
     def _add(self, name: str, info: TensorInfo) -> None:
@@ -152,12 +160,14 @@ class _Decoder:
         self.name = name
         module = name.removesuffix(".weight")
         load = Loader(checkpoint, device)
-        blocks = name not in checkpoint.tensors
+        blocks = name not in checkpoint.tensors and not name.endswith(".weight")
         weight = as_weight(load.blocks(name, shape) if blocks else load.matrix(module, shape), module)
         count = math.prod(shape[:-1])
         if weight.row_step != 1 or weight.expert_rows not in (0, shape[-2]):
             raise UnsupportedError(f"{checkpoint.path}: tensor {brief(name)} cannot be decoded")
         parts = tuple(_flat(part, count) for part in weight.parts)
+        order = None if weight.order is None else as_stored(weight.order).read(device).reshape(-1)
+        self._columns = None if order is None else np.argsort(order)  # where each input's column lies
         table = Weight(module, (count, shape[-1]), weight.format, parts, weight.group_size)
         self._most = min(count, max(ROWS_OF // shape[-1], 1))
         pipe = Pipeline(device, rows=self._most, label="decode")
@@ -173,7 +183,8 @@ class _Decoder:
             outputs = self._chain.run(rows=len(part), tokens=tokens)
             assert isinstance(outputs, np.ndarray)
             found.append(outputs[: len(part)].copy())
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        whole = found[0] if len(found) == 1 else np.concatenate(found)
+        return whole if self._columns is None else whole[:, self._columns]
 
 
 def _flat(part: Tensor, rows: int) -> Tensor:

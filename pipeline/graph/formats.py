@@ -31,8 +31,9 @@ GROUP_SIZES = (32, 64, 128)
 # MLX's other modes: bits of a weight, which is a small float, and weights that share a scale of eight bits.
 FLOAT_MODES = {"mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
 
-# Weights of eight bits as checkpoints of PyTorch have them: so many of a row, and of a column, share a scale in f32.
-FP8_BITS, FP8_BLOCK = 8, 128
+# Small floats of checkpoints of PyTorch, with scales in f32: bits of a weight, and how many of a row may share a scale.
+PLAIN_MODES = {"fp8": (8, (16, 32, 64, 128)), "fp4": (4, (16,))}
+FP8_BLOCK = 128  # of a row, and of a column, where nobody says another number
 
 # GGUF's types that kernels read: columns and bytes of one block.
 BLOCKS = {

@@ -43,6 +43,7 @@ class Step:
         self._scope: list[str] = []
         self._status: Tensor | None = None
         self._shows_status = shows_status
+        self.ordered: dict[tuple[Tensor, Storage], Tensor] = {}  # values whose columns were put in an order
 
     @property
     def simd_width(self) -> int:
@@ -79,8 +80,9 @@ class Step:
         """A matrix or a stack of them in any stored format."""
         return as_weight(value, self.named(name))
 
-    def matrix(self, value: WeightLike, name: str) -> Weight:
-        """A weight [outputs, inputs] whose rows lie one behind another."""
+    def matrix(self, value: WeightLike, name: str, *, ordered: bool = False) -> Weight:
+        """A weight [outputs, inputs] whose rows lie one behind another. ordered: whether its columns may have an order
+        of their own."""
         weight = self.weight(value, name + ".weight")
         if len(weight.shape) != 2:
             raise ShapeError(f"{self.named(name)}: weight has shape {weight.shape}, expected [outputs, inputs]")
@@ -88,6 +90,8 @@ class Step:
             raise BuildError(
                 f"{self.named(name)}: the rows of {weight.name} lie {weight.row_step} apart; only experts' may"
             )
+        if weight.order is not None and not ordered:
+            raise BuildError(f"{self.named(name)}: the columns of {weight.name} have an order; only projections' may")
         return weight
 
     def bias(self, value: VectorLike | None, name: str, shape: Shape, instead: Tensor) -> tuple[Tensor, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..device.core import _core
 from ..errors import BuildError, DTypeError, ShapeError, UsageError
-from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, FP8_BITS, FP8_BLOCK, GROUP_SIZES, either
+from .formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, GROUP_SIZES, PLAIN_MODES, either
 from .kernel_names import affine_format, block_format
 from .tensors import Shape, Storage, Tensor, as_storage
 
@@ -28,6 +28,8 @@ class Weight:
     A stack may be a view of a larger one, such as of gate and up together: then its parts begin at its
     own first row, expert_rows stored rows lie from one matrix to the next (0: as many as it has outputs),
     and row_step from one output to the next.
+
+    order u32 [inputs], if there is one: column i of the parts belongs to input order[i].
     """
 
     name: str
@@ -37,6 +39,7 @@ class Weight:
     group_size: int = 0
     expert_rows: int = 0
     row_step: int = 1
+    order: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -54,8 +57,8 @@ class Quantized:
     weight: packed words u32 [..., outputs, inputs · bits / 32]; scales, biases [..., outputs, inputs / group_size].
     affine: w = q · scale + bias for each group, scales and biases in f32, f16 or bf16. Where biases are None, weights
     are small floats with scales u8. mxfp4: 4 bits (E2M1), groups of 32, scales the exponents of powers of two (E8M0).
-    mxfp8: the same of 8 bits (E4M3). nvfp4: 4 bits (E2M1), groups of 16, scales E4M3. fp8, which is not MLX's: 8 bits
-    (E4M3), groups of 128, scales f32.
+    mxfp8: the same of 8 bits (E4M3). nvfp4: 4 bits (E2M1), groups of 16, scales E4M3. With scales in f32, which are not
+    MLX's, fp8: 8 bits (E4M3), groups of 16, 32, 64 or 128; fp4: 4 bits (E2M1), groups of 16.
     """
 
     weight: Storage | ArrayLike
@@ -63,6 +66,7 @@ class Quantized:
     biases: Storage | ArrayLike | None = None
     bits: int = 4
     group_size: int = 64
+    order: Storage | None = None  # see Weight
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def split_rows(weight: Weight, sizes: Sequence[int], *, interleaved: bool = Fals
                 weight.group_size,
                 stored if len(weight.shape) > 2 else 0,
                 step,
+                weight.order,
             )
         )
         begin += size
@@ -172,21 +177,28 @@ def _quantized_weight(value: Quantized, name: str) -> Weight:
         Tensor(name + ".scales", scales.shape, scales.dtype, scales, "weight"),
         Tensor(name + ".biases", biases.shape, biases.dtype, biases, "weight"),
     )
-    return Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
+    made = Weight(name, shape, affine_format(value.bits, scales.dtype), parts, value.group_size)
+    if value.order is None:
+        return made
+    return replace(made, order=Tensor(name + ".order", value.order.shape, "u32", value.order, "weight"))
 
 
 def _float_weight(value: Quantized, name: str) -> Weight:
     words, scales = as_storage(value.weight), as_storage(value.scales)
-    modes = {**FLOAT_MODES, "fp8": (FP8_BITS, FP8_BLOCK)}
-    mode = next((mode for mode, sizes in modes.items() if sizes == (value.bits, value.group_size)), None)
-    if mode is None:
-        known = (f"{bits} bits in groups of {size} ({mode})" for mode, (bits, size) in modes.items())
+    modes: dict[str, tuple[int, tuple[int, ...], str]]
+    modes = {mode: (bits, (size,), "u8") for mode, (bits, size) in FLOAT_MODES.items()}
+    modes |= {mode: (bits, sizes, "f32") for mode, (bits, sizes) in PLAIN_MODES.items()}
+    fitting = [mode for mode, (bits, sizes, _) in modes.items() if bits == value.bits and value.group_size in sizes]
+    if not fitting:
+        known = (f"{bits} bits in groups of {either(sizes)} ({mode})" for mode, (bits, sizes, _) in modes.items())
         raise BuildError(
             f"{name}: {value.bits} bits in groups of {value.group_size} have no biases; use {either(tuple(known))}"
         )
-    dtype = "f32" if mode == "fp8" else "u8"
-    if scales.dtype != dtype:
-        raise DTypeError(f"{name}: scales of {mode} are {dtype}, not {scales.dtype}")
+    mode = next((mode for mode in fitting if modes[mode][2] == scales.dtype), None)
+    if mode is None:
+        wanted = either(tuple(f"{modes[mode][2]} ({mode})" for mode in fitting))
+        raise DTypeError(f"{name}: scales are {wanted}, not {scales.dtype}")
+    dtype = scales.dtype
     shape = _packed_shape(words, scales, value, name)
     part = Tensor(name + ".scales", scales.shape, dtype, scales, "weight")
     parts = (Tensor(name, words.shape, "u32", words, "weight"), part, part)

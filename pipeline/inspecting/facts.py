@@ -72,11 +72,19 @@ def types(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """How many tensors of each stored type there are, and their bytes; the type with most bytes first."""
     counts: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
+    kinds = _kinds(checkpoint)
     for name, info in checkpoint.tensors.items():
-        kind = _stored(checkpoint, name, info)
+        kind = kinds[name]
         counts[kind] += 1
         nbytes[kind] += info.nbytes
     return [{"type": kind, "tensors": counts[kind], "bytes": nbytes[kind]} for kind, _ in nbytes.most_common()]
+
+
+def _kinds(checkpoint: Checkpoint) -> dict[str, str]:
+    """The stored type of each tensor; of weights of other libraries' formats that format, for all their parts."""
+    packed = {part: str(weight.packing) for weight in checkpoint.packed_weights() for part in weight.parts}
+    tensors = checkpoint.tensors.items()
+    return {name: packed[name] if name in packed else _stored(checkpoint, name, info) for name, info in tensors}
 
 
 def _stored(checkpoint: Checkpoint, name: str, info: TensorInfo) -> str:
@@ -153,8 +161,9 @@ def costs(checkpoint: Checkpoint, model: Decoder) -> list[dict[str, Any]]:
     configuration does not tell."""
     read = _read(checkpoint, model)
     of_kind: dict[str, float] = {}
+    kinds = _kinds(checkpoint)
     for name, nbytes in (read or {}).items():
-        kind = _stored(checkpoint, name, checkpoint.tensors[name])
+        kind = kinds[name]
         of_kind[kind] = of_kind.get(kind, 0.0) + nbytes
     total = sum(of_kind.values()) or 1
     return [

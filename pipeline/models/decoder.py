@@ -23,6 +23,7 @@ from .cache import PREFILL_ROWS, Cache, CacheLayer
 from .cache import Layer as CachedLayer
 from .fields import Fields, Shape
 from .loading import Loader
+from .repacking import notes
 from .rope import Rope
 from .row_state import Rows
 from .survey import Survey
@@ -52,6 +53,7 @@ class Decoder(Generic[ConfigT, LayerT]):
     partial_rope   whether `partial_rotary_factor` says that only a part of a head turns
     embedding      the name of the embedding
     final_norm_name  of the norm before the head
+    notes          lines for who runs it: what was repacked, and what the configuration asks and is not done
 
     With a Survey for a device the model is made on paper: nothing is mapped or copied.
 
@@ -84,6 +86,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
         self.repacked = dict(load.reasons)  # bytes by what they are
+        self.notes = notes(load)
         self.end_tokens = checkpoint.end_tokens
         self.vocab_size, self.context = c.vocab, self.longest()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,12 +14,16 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import Quantization
+from ..checkpoints.packed.scheme import Packing, weight_name
 from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device
 from ..errors import CheckpointError, UnsupportedError
-from ..graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK, GROUP_SIZES, ITEM_SIZES, either
-from ..graph.tensors import Mapped, Shape, Storage
+from ..graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, GROUP_SIZES, ITEM_SIZES, either
+from ..graph.tensors import Mapped, Shape, Storage, nbytes_of
 from ..graph.weights import Blocks, MixedStack, Quantized, Weight, as_weight, split_rows
+from . import repacking
+from .block_scales import scaled_blocks
+from .numbers import as_f32
 from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
@@ -33,7 +38,8 @@ class Loader:
     mapped_bytes counts what is read where it lies in the file; repacked_bytes what was copied because
     its address does not suit a kernel, or because experts that lie apart must lie together; `reasons` has these bytes
     by what they are. A device that has memory of its own gets copies of all of it, from the maps and later: `storages`
-    are the weights. With a Survey for a device nothing is mapped or copied, only counted.
+    are the weights. With a Survey for a device nothing is mapped or copied, only counted. `repacked` counts the weights
+    of other libraries' formats, by what they are, and `seconds` the time that this took.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
@@ -43,6 +49,9 @@ class Loader:
         self.repacked_bytes = 0
         self.reasons: Counter[str] = Counter()
         self.storages: list[Storage] = []
+        self.repacked: Counter[Packing] = Counter()
+        self.seconds = 0.0
+        self.orders: dict[bytes, Storage] = {}
 
     def array(
         self,
@@ -54,17 +63,17 @@ class Loader:
     ) -> Storage:
         """A tensor as it is stored: in `shape` or, if given, in the shape `stored` of as many numbers. CheckpointError
         when it is missing, misshapen or of another dtype."""
-        return self._storage([self._info(name, stored or shape, dtypes)], shape)
+        return self.storage([self.info(name, stored or shape, dtypes)], shape)
 
     def alike(self, wanted: Sequence[tuple[str, tuple[int, ...]]]) -> list[Storage]:
         """Tensors (name, shape) that a kernel takes in one dtype: where they are stored in several, copies in f32."""
-        infos = [self._info(name, shape, _FLOATS) for name, shape in wanted]
+        infos = [self.info(name, shape, _FLOATS) for name, shape in wanted]
         if len({info.dtype for info in infos}) == 1:
-            return [self._storage([info], info.shape) for info in infos]
+            return [self.storage([info], info.shape) for info in infos]
         self._count(sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos), "of several dtypes")
         if isinstance(self.device, Survey):
             return [Storage.empty(info.shape, "f32") for info in infos]
-        return [self._kept(Storage.of(_as_f32(self.checkpoint.view(info.name), info.dtype))) for info in infos]
+        return [self._kept(Storage.of(as_f32(self.checkpoint.view(info.name), info.dtype))) for info in infos]
 
     def matrix(self, module: str, shape: tuple[int, ...]) -> Stored:
         """The weight of `module`, of the logical `shape` [..., outputs, inputs]."""
@@ -92,9 +101,10 @@ class Loader:
 
     def _format(self, module: str) -> tuple[object, ...]:
         """What all of the matrices of a stack share."""
-        tensors = self.checkpoint.tensors
-        found = (tensors.get(name) for name in (self._name(module), f"{module}.scales", f"{module}.biases"))
-        return self.checkpoint.quantization(module), *(info and info.dtype for info in found)
+        tensors, parts = self.checkpoint.tensors, ("scales", "biases", "weight_scale")
+        names = [weight_name(module, tensors), *(f"{module}.{part}" for part in parts)]
+        dtypes = [tensors[name].dtype if name in tensors else None for name in names]
+        return self.checkpoint.quantization(module), self.checkpoint.packing(module), *dtypes
 
     def split(
         self,
@@ -113,12 +123,12 @@ class Loader:
 
     def transposed(self, module: str, shape: tuple[int, ...]) -> Storage:
         """A copy of the weight of `module`, of `shape` [..., outputs, inputs], stored as [..., inputs, outputs]."""
-        if self.checkpoint.quantization(module) is not None:
+        if self.checkpoint.quantization(module) is not None or self.checkpoint.packing(module) is not None:
             raise UnsupportedError(
                 f"{self.checkpoint.source}: {module} is quantised as [..., inputs, outputs], which is not "
                 "supported; its groups must lie along the inputs"
             )
-        info = self._info(self._name(module), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
+        info = self.info(weight_name(module, self.checkpoint.tensors), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
         self._count(info.nbytes, "turned")
         if isinstance(self.device, Survey):
             return Storage.empty(shape, _DTYPES[info.dtype])
@@ -134,7 +144,7 @@ class Loader:
     ) -> tuple[Storage, ...]:
         """A small array, such as biases [experts, outputs], as arrays of `sizes` along its last axis: copies, because
         arrays must lie without gaps. See `split`."""
-        info = self._info(name, shape, _FLOATS)
+        info = self.info(name, shape, _FLOATS)
         if sum(sizes) != shape[-1] or (interleaved and len(set(sizes)) > 1):
             raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
         self._count(info.nbytes, "split")
@@ -158,12 +168,12 @@ class Loader:
         to: tuple[int, ...] | None = None,
     ) -> Storage:
         """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
-        info = self._info(name, shape, _FLOATS)
+        info = self.info(name, shape, _FLOATS)
         to = shape if to is None else to
         self._count(4 * math.prod(to), "small tensors in f32")
         if isinstance(self.device, Survey):
             return Storage.empty(to, "f32")
-        values = change(_as_f32(self.checkpoint.view(info.name), info.dtype))
+        values = change(as_f32(self.checkpoint.view(info.name), info.dtype))
         return self._kept(Storage.of(np.ascontiguousarray(values.reshape(to), np.float32)))
 
     def blocks(self, name: str, shape: tuple[int, ...]) -> Quantized:
@@ -171,10 +181,10 @@ class Loader:
         and NAME_scales."""
         bits, group_size = FLOAT_MODES["mxfp4"]
         groups = shape[-1] // group_size
-        blocks = self._info(f"{name}_blocks", (*shape[:-1], groups, 16), ("U8",))
-        scales = self._info(f"{name}_scales", (*shape[:-1], groups), ("U8",))
-        words = self._storage([replace(blocks, dtype="U32")], (*shape[:-1], 4 * groups))
-        return Quantized(words, self._storage([scales], scales.shape), bits=bits, group_size=group_size)
+        blocks = self.info(f"{name}_blocks", (*shape[:-1], groups, 16), ("U8",))
+        scales = self.info(f"{name}_scales", (*shape[:-1], groups), ("U8",))
+        words = self.storage([replace(blocks, dtype="U32")], (*shape[:-1], 4 * groups))
+        return Quantized(words, self.storage([scales], scales.shape), bits=bits, group_size=group_size)
 
     def has(self, name: str) -> bool:
         return name in self.checkpoint.tensors
@@ -183,50 +193,27 @@ class Loader:
         """One matrix, or several of `shape` that become `full`."""
         if scheme is not None:
             return self._quantized(modules, shape, full, scheme)
-        scales = [f"{self._name(module)}_scale_inv" for module in modules]
-        infos = [self._info(self._name(module), shape, (*_FLOATS, *BLOCKS, "F8_E4M3")) for module in modules]
-        if infos[0].dtype == "F8_E4M3":
-            missing = next((name for name in scales if not self.has(name)), None)
-            if missing is not None:
-                raise UnsupportedError(
-                    f"{infos[0].file}: tensor {infos[0].name!r} is F8_E4M3, and there is no {missing!r}: fp8 is "
-                    f"supported with a scale for each block of {FP8_BLOCK} × {FP8_BLOCK}; use the model in bf16"
-                )
-            return self._fp8(infos, scales, shape, full)
+        packing = self.checkpoint.packing(modules[0])
+        if packing is not None:
+            self.repacked[packing] += len(modules)
+            return repacking.repacked(self, modules, shape, full, packing)
+        for module in modules:
+            repacking.demand_scales(self, module)
+        infos = [
+            self.info(weight_name(module, self.checkpoint.tensors), shape, (*_FLOATS, *BLOCKS)) for module in modules
+        ]
         if infos[0].dtype not in BLOCKS:
-            return self._storage(infos, full)
+            return self.storage(infos, full)
         columns, nbytes = BLOCKS[infos[0].dtype]
         if shape[-1] % columns:
             raise CheckpointError(
                 f"{infos[0].file}: tensor {infos[0].name!r} has rows of {shape[-1]:,}, which are not "
                 f"whole blocks of {columns} ({infos[0].dtype}); convert the model again"
             )
-        return Blocks(self._storage(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
-
-    def _fp8(self, infos: Sequence[TensorInfo], scales: Sequence[str], shape: Shape, full: Shape) -> Quantized:
-        """Weights of eight bits with a scale per block, as DeepSeek V3 was published. The kernels read the weights
-        where they lie; each row gets copies of its blocks' scales, some three bytes per hundred of the weights."""
-        rows, inputs = shape[-2:]
-        if inputs % FP8_BLOCK:
-            raise UnsupportedError(
-                f"{infos[0].file}: tensor {infos[0].name!r} has rows of {inputs:,}, which are not whole blocks of "
-                f"{FP8_BLOCK}; use the model in bf16"
-            )
-        blocks = (*shape[:-2], -(-rows // FP8_BLOCK), inputs // FP8_BLOCK)
-        found = [self._info(name, blocks, ("F32",)) for name in scales]
-        words = self._storage([replace(info, dtype="U32") for info in infos], (*full[:-1], inputs // 4))
-        to = (*full[:-1], inputs // FP8_BLOCK)
-        self._count(4 * math.prod(to), "scales of fp8 for each row")
-        if isinstance(self.device, Survey):
-            return Quantized(words, Storage.empty(to, "f32"), bits=FP8_BITS, group_size=FP8_BLOCK)
-        values = np.empty((len(found), *shape[:-1], to[-1]), np.float32)
-        for value, info in zip(values, found):
-            value[:] = np.repeat(self.checkpoint.view(info.name), FP8_BLOCK, axis=-2)[..., :rows, :]
-        return Quantized(words, self._kept(Storage.of(values.reshape(to))), bits=FP8_BITS, group_size=FP8_BLOCK)
-
-    def _name(self, module: str) -> str:
-        """The tensor of a module; some families' stacks of experts have no suffix."""
-        return module if self.has(module) and not self.has(f"{module}.weight") else f"{module}.weight"
+        scaled = scaled_blocks(self, modules, infos, shape, full)
+        if scaled is not None:
+            return scaled
+        return Blocks(self.storage(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
 
     def _quantized(self, modules: list[str], shape: Shape, full: Shape, scheme: Quantization) -> Quantized:
         inputs, floats = shape[-1], scheme.mode in FLOAT_MODES
@@ -246,13 +233,14 @@ class Loader:
             widths["biases"] = groups, _FLOATS
         parts = {}
         for part, (width, dtypes) in widths.items():
-            infos = [self._info(f"{module}.{part}", (*shape[:-1], width), dtypes) for module in modules]
-            parts[part] = self._storage(infos, (*full[:-1], width))
-        return Quantized(
+            infos = [self.info(f"{module}.{part}", (*shape[:-1], width), dtypes) for module in modules]
+            parts[part] = self.storage(infos, (*full[:-1], width))
+        found = Quantized(
             parts["weight"], parts["scales"], parts.get("biases"), bits=scheme.bits, group_size=scheme.group_size
         )
+        return repacking.with_global_scale(self, modules, full, found) if scheme.mode == "nvfp4" else found
 
-    def _info(self, name: str, shape: Shape, dtypes: Sequence[str]) -> TensorInfo:
+    def info(self, name: str, shape: Shape, dtypes: Sequence[str]) -> TensorInfo:
         try:
             return self._checked(name, shape, dtypes)
         except CheckpointError as error:
@@ -271,15 +259,9 @@ class Loader:
                 f"{info.file}: tensor {name!r} is {info.dtype}, which is not supported there; "
                 f"supported: {', '.join(dtypes)}"
             )
-        scale = f"{name.removesuffix('.weight')}.scale"
-        if info.dtype in BLOCKS and self.has(scale):
-            raise UnsupportedError(
-                f"{info.file}: tensor {name!r} ({info.dtype}) has a scale of its own, {scale!r}, which is not "
-                "supported; convert the model to a type without one"
-            )
         return info
 
-    def _storage(self, infos: Sequence[TensorInfo], shape: Shape) -> Storage:
+    def storage(self, infos: Sequence[TensorInfo], shape: Shape) -> Storage:
         if len({info.dtype for info in infos}) > 1:
             raise CheckpointError(f"{infos[0].file}: {infos[0].name!r} and its siblings differ in dtype")
         dtype = _DTYPES.get(infos[0].dtype, "u8")
@@ -306,6 +288,27 @@ class Loader:
         self.repacked_bytes += nbytes
         self.reasons[why] += nbytes
 
+    def made(
+        self, shape: Shape, dtype: str, parts: Callable[[], Iterable[np.ndarray]], sources: Sequence[TensorInfo] = ()
+    ) -> Storage:
+        """Memory of our own that `parts` fill, arrays one behind another; `sources` are what they are made from."""
+        self._count(nbytes_of(shape, dtype), "of other formats")
+        if isinstance(self.device, Survey):
+            return Storage.empty(shape, dtype)
+        storage = self._kept(Storage(shape, dtype, parts=lambda: self._timed(parts())))
+        if self.device.unified:
+            storage.on(self.device)
+            for info in sources:
+                self._forget(info)
+        return storage
+
+    def _timed(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        started = time.perf_counter()
+        for part in parts:
+            yield part
+            self.seconds += time.perf_counter() - started
+            started = time.perf_counter()
+
     def _mapped(self, info: TensorInfo) -> Mapped:
         return Mapped(info.file, self.checkpoint.mapped(info.file), info.offset, self.checkpoint.borders(info.file))
 
@@ -320,10 +323,3 @@ class Loader:
         end = (info.offset + info.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > begin and hasattr(memory, "madvise"):
             memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
-
-
-def _as_f32(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Stored numbers as float32, exactly; bfloat16 comes as its bits."""
-    if dtype == "BF16":
-        return (values.astype("uint32") << np.uint32(16)).view("float32")
-    return values.astype("float32")

@@ -156,4 +156,5 @@ def halves(load: Loader, gate_up: str, down: str, count: int, dim: int, hidden: 
 
 def has(load: Loader, module: str) -> bool:
     """Whether the checkpoint has a weight of that module, in whatever format."""
-    return any(load.has(name) for name in (module, f"{module}.weight", f"{module}.scales"))
+    parts = ("weight", "scales", "qweight", "weight_packed")
+    return load.has(module) or any(load.has(f"{module}.{part}") for part in parts)

@@ -51,7 +51,7 @@ class RemoteModel:
         self.vocab_size, self.context, self.end_tokens = paper.vocab_size, paper.context, paper.end_tokens
         self.mapped_bytes, self.repacked_bytes = report.mapped_bytes, report.repacked_bytes
         self.unplaced_bytes = report.unplaced_bytes
-        self.dispatches_per_layer = paper.dispatches_per_layer
+        self.dispatches_per_layer, self.notes = paper.dispatches_per_layer, paper.notes
         self.cache = paper.cache
 
 

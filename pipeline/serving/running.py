@@ -57,6 +57,8 @@ def serve(options: Options) -> None:
             f"onebuf: serves {name} at {address}, {scheduler.batch_size} texts of {scheduler.context:,} positions"
         )
         to_stderr(f"onebuf: weights {human(checkpoint.nbytes)}; {address}/ has a page, {address}/v1 is for clients")
+        for line in model.notes:
+            to_stderr(f"onebuf: note: {line}")
         if not is_loopback(options.host) and options.api_key is None:
             to_stderr("onebuf: note: whoever reaches this address may use it; --api-key asks for a key")
         gc.freeze()  # what was loaded stays: no collection need look at it while texts run

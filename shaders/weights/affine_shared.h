@@ -1,5 +1,8 @@
-// Formats of packed words and scales whose kernels share their code, as blocks_shared.h says of blocks: MLX's, and fp8,
-// which stands in checkpoints of PyTorch: w = E4M3 number · scale in f32 for each 128.
+// Formats of packed words and scales whose kernels share their code, as blocks_shared.h says of blocks: MLX's, and those
+// of checkpoints of PyTorch, whose scales are in f32:
+//
+//   fp8    w = E4M3 number · scale for each 16, 32, 64 or 128
+//   fp4    w = E2M1 code · scale for each 16
 #ifndef OB_WEIGHTS_AFFINE_SHARED_H
 #define OB_WEIGHTS_AFFINE_SHARED_H
 
@@ -16,13 +19,15 @@
     EACH(q5_bf16, 5, bfloat)   \
     EACH(mxfp8, 8, E8M0)       \
     EACH(nvfp4, 4, E4M3)       \
-    EACH(fp8, 8, ScaleOfFP8)
+    EACH(fp8, 8, PlainScale)   \
+    EACH(fp4, 4, PlainScale)
 
-struct ScaleOfFP8 {
+// Stands beside small floats, which have no bias; a float beside integers.
+struct PlainScale {
     float value;
 };
 
-METAL_FUNC GroupScale group_scale(device const ScaleOfFP8 *scales, device const ScaleOfFP8 *, uint g) {
+METAL_FUNC GroupScale group_scale(device const PlainScale *scales, device const PlainScale *, uint g) {
     return {0.5f * scales[g].value, 0};
 }
 
@@ -52,7 +57,9 @@ struct Codes<8, E8M0> {
     }
 };
 template <>
-struct Codes<8, ScaleOfFP8> : Codes<8, E8M0> {};
+struct Codes<8, PlainScale> : Codes<8, E8M0> {};
+template <>
+struct Codes<4, PlainScale> : Codes<4, E4M3> {};
 
 // A row, whose scales may be of any type.
 struct SharedAffineRow {

@@ -232,17 +232,8 @@ def test_scales_without_a_table(folder):
 
 
 def test_another_method(folder):
-    with pytest.raises(UnsupportedError, match="gptq"):
-        quantized(folder, {"quant_method": "gptq", "bits": 4}, "quantization_config")
-
-
-@pytest.mark.parametrize("change", [{"weight_block_size": [64, 128]}, {"weight_block_size": None}, {"fmt": "e5m2"}])
-def test_fp8_of_another_kind(folder, change):
-    table = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
-    with quantized(folder, table, "quantization_config") as checkpoint:
-        assert checkpoint.quantization("w") is None
-    with pytest.raises(UnsupportedError, match=r"it is for \[128, 128\] and e4m3"):
-        quantized(folder, table | change, "quantization_config")
+    with pytest.raises(UnsupportedError, match='quantization_config.quant_method = "bitsandbytes" is not supported'):
+        quantized(folder, {"quant_method": "bitsandbytes", "bits": 4}, "quantization_config")
 
 
 def test_blocks_with_names_of_their_own(folder):

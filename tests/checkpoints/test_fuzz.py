@@ -14,11 +14,12 @@ from pipeline.checkpoints.gguf import header, values  # noqa: E402
 from pipeline.errors import CheckpointError  # noqa: E402
 
 RUNS = 3000
+FEWER = {"packed": 600, "pieces": 500, "imatrix": 500}  # which load what is right, too, or have small headers
 
 
 @pytest.mark.parametrize("kind", headers.KINDS)
 def test_damaged_headers(kind, tmp_path):
-    runs = RUNS if kind in ("safetensors", "gguf") else RUNS // 6
+    runs = FEWER.get(kind, RUNS)
     counts = headers.run(kind, range(10**6, 10**6 + runs), tmp_path)
     assert sum(counts.values()) == runs and min(counts.values()) > runs // 50
 

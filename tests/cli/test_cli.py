@@ -40,6 +40,14 @@ def test_a_large_cache_is_told_before_it_is_taken():
     assert "KV cache" not in fake("--prompt", "x", "--max-tokens", 4, env={"FAKE_CACHE": "25"})[2]
 
 
+def test_what_was_repacked_is_said_once():
+    notes = "weights repacked in 1.3 s: 7 of GPTQ, 4 bits\nquantization_config asks for activations of 8 bits"
+    code, out, err = fake("--prompt", "x", "--max-tokens", 4, env={"FAKE_NOTES": notes})
+    assert code == 0 and "repacked" not in out
+    for line in notes.splitlines():
+        assert err.count(f"onebuf: {builtin_model().name}: {line}\n") == 1
+
+
 def test_story():
     code, out, err = run("--max-tokens", 40, "--seed", 7)
     assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err

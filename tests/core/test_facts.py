@@ -4,7 +4,7 @@ from pipeline import _core
 from pipeline.checkpoints.gguf.types import TYPES
 from pipeline.device import resources
 from pipeline.generation.settings import RANGES
-from pipeline.graph.formats import AFFINE_BITS, BLOCKS, CACHE_DTYPES, FLOAT_MODES, FLOATS
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, CACHE_DTYPES, FLOAT_MODES, FLOATS, PLAIN_MODES
 
 
 def library():
@@ -15,7 +15,7 @@ def library():
 def test_the_formats_of_weights_are_those_that_have_kernels():
     formats = {name.removeprefix("embed_") for name in library() if name.startswith("embed_")}
     affine = {f"q{bits}_{scales}" for bits in AFFINE_BITS for scales in FLOATS}
-    assert formats == {*FLOATS, *affine, *FLOAT_MODES, "fp8", *(f"gguf_{kind.lower()}" for kind in BLOCKS)}
+    assert formats == {*FLOATS, *affine, *FLOAT_MODES, *PLAIN_MODES, *(f"gguf_{kind.lower()}" for kind in BLOCKS)}
 
 
 def test_the_dtypes_of_caches_are_those_that_have_kernels():

@@ -1,5 +1,5 @@
-"""Damaged headers of safetensors and GGUF files, and damaged files of SentencePiece and of llama.cpp's importance: each
-gives a clear error or loads right.
+"""Damaged headers of safetensors and GGUF files, configurations of other libraries' weights, and damaged files of
+SentencePiece and of llama.cpp's importance: each gives a clear error or loads right.
 
     python tests/fuzz/headers.py                     100,000 of each kind, some minutes
     python tests/fuzz/headers.py gguf --only 4711    the one that was reported
@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from fuzz import mutations, pieces, seeds  # noqa: E402
+from fuzz import mutations, packed, pieces, seeds  # noqa: E402
 from pipeline.errors import CheckpointError, PromptError  # noqa: E402
 
 SECONDS = 5  # of the processor, for one file; a mutation takes a millisecond
@@ -89,12 +89,14 @@ def damaged_importance(number: int) -> bytes:
 KINDS = {
     "safetensors": (damaged_safetensors, check_safetensors),
     "gguf": (damaged_gguf, check_gguf),
+    "packed": (packed.damaged, packed.check),
     "pieces": (damaged_pieces, pieces.check_pieces),
     "imatrix": (damaged_importance, pieces.check_importance),
 }
 SEEDS = {
     "safetensors": lambda: [seeds.safetensors(seeds.SAFETENSORS)],
     "gguf": lambda: seeds.GGUF,
+    "packed": packed.seeds,
     "pieces": lambda: [pieces.pieces(1), pieces.pieces(2)],
     "imatrix": lambda: [pieces.imatrix(), pieces.imatrix_gguf()],
 }

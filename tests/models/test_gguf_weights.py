@@ -130,17 +130,52 @@ def test_a_type_that_no_kernel_reads_is_named(tmp_path):
     assert "'model.layers.3.self_attn.v_proj.weight' is Q8_K" in message and "Q4_K" in message and "\n" not in message
 
 
-def test_a_scale_beside_blocks_is_named(tmp_path):
-    """As NVFP4 has it that was not made by llama.cpp's own quantiser."""
-    tensors = [(f"{name}.weight", shape[::-1], 0) for name, shape, _ in shapes(KINDS)]
-    at = next(i for i, (name, *_) in enumerate(tensors) if name == "blk.2.attn_k.weight")
-    tensors[at] = ("blk.2.attn_k.weight", tensors[at][1], files.TYPES["NVFP4"])
-    tensors.append(("blk.2.attn_k.scale", (1,), 0))
-    file = tmp_path / "scaled.gguf"
-    file.write_bytes(files.gguf(METADATA, tensors))
-    with p.open_checkpoint(file) as checkpoint, pytest.raises(UnsupportedError) as caught:
+def nvfp4_file(file, rng, kind="NVFP4"):
+    """A model whose layer's matrices are NVFP4 with a scale each, per expert where there are some; and the same one
+    decoded, in float32."""
+    tensors, data, floats, plain = [], [], [], []
+
+    def add(to, bytes_of, name, shape, type_, raw):
+        to.append((name, shape[::-1], type_))
+        bytes_of += raw, bytes(-len(raw) % 32)
+
+    for name, shape, own in shapes([kind]):
+        if own is None or "blk" not in name:
+            values = (rng.normal(size=shape) / (8 if len(shape) > 1 else 4) + (len(shape) == 1)).astype(np.float32)
+            add(tensors, data, f"{name}.weight", shape, 0, values.tobytes())
+        else:
+            blocks = random_blocks(rng, shape, kind, -4)
+            scale = rng.uniform(0.5, 2, shape[:-2] or (1,)).astype(np.float32)
+            add(tensors, data, f"{name}.weight", shape, files.TYPES[kind], blocks.tobytes())
+            add(tensors, data, f"{name}.input_scale", scale.shape, 0, scale.tobytes())
+            add(tensors, data, f"{name}.scale", scale.shape, 0, scale.tobytes())
+            values = (decode(blocks, kind).reshape(-1, *shape[-2:]) * scale[:, None, None]).reshape(shape)
+        add(floats, plain, f"{name}.weight", shape, 0, values.astype(np.float32).tobytes())
+    metadata = METADATA | {"qwen3moe.block_count": 1}
+    file.write_bytes(files.gguf(metadata, tensors, b"".join(data)))
+    file.with_name("floats.gguf").write_bytes(files.gguf(metadata, floats, b"".join(plain)))
+
+
+def test_nvfp4_with_scales_of_tensors_is_repacked(processor, tmp_path):
+    """As converted files of ModelOpt have it; each number is its code times its scale times the tensor's."""
+    file, rng = tmp_path / "scaled.gguf", np.random.default_rng(12)
+    nvfp4_file(file, rng)
+    tokens = rng.integers(0, VOCAB, 9).tolist()
+    with p.open_checkpoint(file) as checkpoint, p.open_checkpoint(tmp_path / "floats.gguf") as decoded:
+        loaded = p.load_model(checkpoint, device=processor)
+        weights = sum(info.nbytes for info in checkpoint.tensors.values() if info.dtype == "NVFP4")
+        assert loaded.repacked_bytes == weights // 36 * 48 and checkpoint.unused == ()
+        assert any("GGUF's NVFP4 with scales of tensors, fp4" in note for note in loaded.notes)
+        found = loaded.logits(tokens, 4, "f32")
+        expected = p.load_model(decoded, device=processor).logits(tokens, 4, "f32")
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_a_scale_beside_other_blocks_is_named(tmp_path):
+    nvfp4_file(tmp_path / "scaled.gguf", np.random.default_rng(13), "Q8_0")
+    with p.open_checkpoint(tmp_path / "scaled.gguf") as checkpoint, pytest.raises(UnsupportedError) as caught:
         p.load_model(checkpoint)
-    assert "k_proj.weight' (NVFP4) has a scale of its own, 'model.layers.2.self_attn.k_proj.scale'" in str(caught.value)
+    assert "q_proj.weight' (Q8_0) has a scale of its own, 'model.layers.0.self_attn.q_proj.scale'" in str(caught.value)
 
 
 def test_experts_of_another_shape_are_named(tmp_path):
@@ -202,6 +237,9 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
             self.tensors = {name: self.tensor(name) for name in self.data}
 
         def quantization(self, module):
+            return None
+
+        def packing(self, module):
             return None
 
         def tensor(self, name):

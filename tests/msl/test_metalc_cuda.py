@@ -16,6 +16,7 @@ import pipeline as p
 from pipeline import metalc
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.device import resources
+from pipeline.graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, PLAIN_MODES
 from pipeline.host import CHECKER, CUDA
 from pipeline.metalc import nvrtc, toolchain
 from pipeline.metalc.generate import CUDA_THREADS
@@ -87,7 +88,7 @@ def signature(library, name):
 
 
 # The kernels that have memory for tensor cores besides.
-AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp8)")
+AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp[48])")
 
 
 def test_reflection_is_that_of_the_checker(library):
@@ -291,7 +292,7 @@ def part_of(unit, numbers):
 
 def template(name):
     """A kernel's name without the formats of weights, scales, activations and caches."""
-    return re.sub(r"(_(gguf_\w+|mxfp[48]|nvfp4|fp8|q\d|b?f16|f32))+$", "", name)
+    return re.sub(r"(_(gguf_\w+|mxfp[48]|nvfp4|fp[48]|q\d|b?f16|f32))+$", "", name)
 
 
 def sample(names):
@@ -350,7 +351,8 @@ def test_the_sample_has_every_template_and_weight_format(library, bundle):
     chosen = [names[number] for names in files for number in sample(names)]
     assert {template(name) for name in chosen} == {template(name) for name in library.functions}
     formats = [name.removeprefix("linear_") for name in library.functions if name.startswith("linear_")]
-    assert len(formats) == 38 and {f"embed_{each}" for each in formats} <= set(chosen)
+    count = (len(AFFINE_BITS) + 1) * len(FLOATS) + len(FLOAT_MODES) + len(PLAIN_MODES) + len(BLOCKS)
+    assert len(formats) == count and {f"embed_{each}" for each in formats} <= set(chosen)
 
 
 FEATURES = """

@@ -118,6 +118,7 @@ def load_model(checkpoint, *, device="auto", threads=0, isa=None):
         end_tokens=checkpoint.end_tokens,
         repacked_bytes=0,
         mapped_bytes=checkpoint.nbytes,
+        notes=tuple(os.environ.get("FAKE_NOTES", "").splitlines()),
         encode=tokenizer.encode,
     )
 

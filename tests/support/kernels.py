@@ -34,7 +34,7 @@ TINY = 2.0**-126
 PLAIN_FORMATS = ("f32", "f16", "bf16")
 AFFINE_FORMATS = tuple(f"q{bits}_{scales}" for bits in (4, 8) for scales in PLAIN_FORMATS)
 GROUPS = (32, 64, 128)
-FLOAT_FORMATS = (*((mode, group) for mode, (_, group) in FLOAT_MODES.items()), ("fp8", 128))
+FLOAT_FORMATS = (*((mode, group) for mode, (_, group) in FLOAT_MODES.items()), ("fp8", 128), ("fp4", 16))
 BLOCK_FORMATS = (("mxfp4", 32), *((f"gguf_{kind.lower()}", columns) for kind, (columns, _) in BLOCKS.items()))
 # Those that native kernels read; the others are decoded by one function for all, and multiplied by one code.
 NATIVE_BLOCKS = tuple(

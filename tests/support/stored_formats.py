@@ -6,7 +6,7 @@ Each decoder computes in float32 what is exact in it but for one rounding, where
 
 import numpy as np
 
-from pipeline.graph.formats import BLOCKS, FLOAT_MODES, FP8_BITS, FP8_BLOCK
+from pipeline.graph.formats import BLOCKS, FLOAT_MODES, PLAIN_MODES
 from pipeline.graph.weights import Blocks, Quantized
 from support import coded_formats
 from support.coded_formats import E2M1
@@ -57,26 +57,34 @@ def block_matrix(rng, shape, kind: str):
 
 
 def float_matrix(rng, shape, mode: str):
-    """Weights of about 1, of one of MLX's modes or fp8."""
-    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+    """Weights of about 1, of one of MLX's modes, fp8 or fp4; a number behind the mode is the size of its groups."""
+    mode, bits, group = _sizes(mode)
     words = rng.integers(0, 2**32, (*shape[:-1], shape[-1] * bits // 32), np.uint32)
     if bits == 8:  # all ones would be NaN
         words &= np.uint32(0xBFBFBFBF)
     groups = (*shape[:-1], shape[-1] // group)
     low, high = (48, 60) if mode == "nvfp4" else (120, 129)
     scales = rng.integers(low, high, groups).astype(np.uint8)
-    if mode == "fp8":
+    if mode in PLAIN_MODES:
         scales = rng.normal(size=groups).astype(np.float32)
-    return Quantized(words, scales, None, bits, group), decode_floats(words, scales, mode).astype(np.float64)
+    return Quantized(words, scales, None, bits, group), decode_floats(words, scales, mode, group).astype(np.float64)
 
 
-def decode_floats(words, scales, mode: str):
-    """float32 of one of MLX's modes whose weights are small floats, or of fp8."""
-    bits, group = FLOAT_MODES.get(mode, (FP8_BITS, FP8_BLOCK))
+def _sizes(mode: str) -> tuple[str, int, int]:
+    """(mode, bits, weights that share a scale)."""
+    name, _, size = mode.partition("/")
+    bits, sizes = PLAIN_MODES[name] if name in PLAIN_MODES else (FLOAT_MODES[name][0], FLOAT_MODES[name][1:])
+    return name, bits, int(size) if size else sizes[-1]
+
+
+def decode_floats(words, scales, mode: str, group: int = 0):
+    """float32 of one of MLX's modes whose weights are small floats, or of fp8 or fp4."""
+    mode, bits, size = _sizes(mode)
+    group = group or size
     raw = np.ascontiguousarray(words).view(np.uint8)
     codes = raw if bits == 8 else _low_high(raw[..., None], axis=-1).reshape(*words.shape[:-1], -1)
     with np.errstate(all="ignore"):
-        power = scales if mode == "fp8" else e4m3(scales)
+        power = scales if mode in PLAIN_MODES else e4m3(scales)
         if mode.startswith("mx"):
             power = np.ldexp(np.float32(1), scales.astype(int) - 127)
         return (e4m3(codes) if bits == 8 else E2M1[codes]) * np.repeat(power, group, axis=-1).astype(np.float32)

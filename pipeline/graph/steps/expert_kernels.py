@@ -25,6 +25,7 @@ class ExpertKernels(Linear):
         name: str,
         *,
         columns: int,
+        of_up: Sequence[Tensor] | None = None,
         height: int = 0,
         depth: int = 1,
         offsets: Tensor | None = None,
@@ -32,12 +33,20 @@ class ExpertKernels(Linear):
     ) -> Tensor | None:
         """Adds the dispatch that makes `inner` of gate and up, by the kernel experts_gate_up + `kernel`, which writes
         `also` besides. Where gate and up differ in format, one each makes their products, and a last one joins them.
+        of_up: what up reads, where that is not what gate reads.
         offsets: those of the pairs, where they are in the order of experts. scales: weights of pairs that count on the
         inputs; what is left for the outputs comes back."""
         gate_bias, up_bias, _ = layer.biases
 
         def add(
-            gate: Weight, up: Weight, bias: Tensor, other: Tensor, constants: Constants, y: Tensor, part: str
+            gate: Weight,
+            up: Weight,
+            reads: Sequence[Tensor],
+            bias: Tensor,
+            other: Tensor,
+            constants: Constants,
+            y: Tensor,
+            part: str,
         ) -> None:
             self.add(
                 f"{name}.{part}",
@@ -50,15 +59,16 @@ class ExpertKernels(Linear):
                 depth=depth,
             )
 
-        if layer.alike and scales is None:
-            add(layer.gate, layer.up, gate_bias, up_bias, layer.into, inner, "gate_up")
+        of_up = reads if of_up is None else of_up
+        if layer.alike and scales is None and of_up[0] is reads[0]:
+            add(layer.gate, layer.up, reads, gate_bias, up_bias, layer.into, inner, "gate_up")
             return None
         products = []
-        for weight, bias, stored, part in zip(
-            (layer.gate, layer.up), (gate_bias, up_bias), layer.stored, ("gate", "up")
+        for weight, own, bias, stored, part in zip(
+            (layer.gate, layer.up), (reads, of_up), (gate_bias, up_bias), layer.stored, ("gate", "up")
         ):
             y = self.scratch(f"{name}.{part}", inner.shape)
-            add(weight, weight, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
+            add(weight, weight, own, bias, bias, layer.reading(weight, stored, activation=_core.GATE_ALONE), y, part)
             products.append(y)
         grouped, ends = ("", []) if offsets is None else ("_grouped", [offsets])
         depth = layer.into["top_k"]

@@ -142,7 +142,8 @@ class Experts(ExpertKernels):
         `activation` as for experts; `gate` [R, 1] and `add` [R, dim] as for linear.
         """
         gates, ups = (
-            self.matrix(value, f"{name}.{part}") for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
+            self.matrix(value, f"{name}.{part}", ordered=True)
+            for value, part in ((gate_proj, "gate_proj"), (up_proj, "up_proj"))
         )
         gates, ups = (dataclasses.replace(weight, shape=(1, *weight.shape)) for weight in (gates, ups))
         gate_bias, up_bias, down_bias = biases or (None, None, None)
@@ -151,9 +152,11 @@ class Experts(ExpertKernels):
         inner = self.scratch(name + ".inner", (self.rows, hidden))
         grouped = self.rows >= GROUPED_ROWS
         # The kernel touches neither ids nor pairs nor the status: other tensors are bound instead.
-        kernel, reads = ("_grouped", [x, x, x]) if grouped else ("", [x, x])
+        kernel, count = ("_grouped", 3) if grouped else ("", 2)
         columns, height = math.ceil(hidden / _core.LINEAR_OUTPUTS), int(grouped)
-        self._gate_up(layer, kernel, reads, inner, [] if grouped else [inner], name, columns=columns, height=height)
+        of_gate, of_up = ([self.in_order(x, weight, name)] * count for weight in (gates, ups))
+        also = [] if grouped else [inner]
+        self._gate_up(layer, kernel, of_gate, inner, also, name, of_up=of_up, columns=columns, height=height)
         return self.linear(inner, down_proj, down_bias, name + ".down", scale=scale, gate=gate, add=add)
 
     def _add_shared(self, h: Tensor, y: Tensor, shared: Mlp, activation: str, name: str) -> Tensor:
@@ -200,4 +203,6 @@ class Experts(ExpertKernels):
             raise ShapeError(
                 f"{self.named(name)}: weight has shape {weight.shape}, expected [experts, outputs, inputs]"
             )
+        if weight.order is not None:
+            raise BuildError(f"{self.named(name)}: the columns of {weight.name} have an order; only projections' may")
         return weight

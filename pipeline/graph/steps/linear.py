@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from ...device.core import _core
 from ...errors import BuildError
 from ..kernel_names import kernel_name
-from ..step import Step
 from ..tensors import Tensor, VectorLike
 from ..weights import WeightLike
+from .ordering import Ordering
 
 
-class Linear(Step):
+class Linear(Ordering):
     def embed(self, tokens: Tensor, weight: WeightLike, scale: float = 1.0, name: str = "embed") -> Tensor:
         """Rows of `weight` [vocab, dim] picked by `tokens` [R] u32, times `scale`: [R, dim]."""
         self.check_rows(tokens, name, dtype="u32")
@@ -52,9 +52,10 @@ class Linear(Step):
         `softcap` c > 0 makes c · tanh(v / c) of each v. `gate` [R, 1] multiplies a row by σ(gate), before
         either. `add` [R, outputs]: the result is added to it.
         """
-        matrix = self.matrix(weight, name)
+        matrix = self.matrix(weight, name, ordered=True)
         outputs, inputs = matrix.shape
         self.check_rows(x, name, inputs)
+        x = self.in_order(x, matrix, name)
         if gate is not None:
             self.check_rows(gate, name, 1)
         if add is not None:
@@ -93,8 +94,9 @@ class Linear(Step):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three projections of one input, such as query, key and value: one dispatch where the
         weights share a format, else three."""
-        matrices = [self.matrix(weight, name) for weight, name in zip(weights, names, strict=True)]
-        if len({(matrix.format, matrix.group_size) for matrix in matrices}) > 1:
+        matrices = [self.matrix(weight, name, ordered=True) for weight, name in zip(weights, names, strict=True)]
+        kinds = {(m.format, m.group_size, None if m.order is None else m.order.storage) for m in matrices}
+        if len(kinds) > 1:
             q, k, v = (self.linear(x, *each) for each in zip(matrices, biases, names, strict=True))
             return q, k, v
         outputs = [matrix.shape[0] for matrix in matrices]
@@ -102,6 +104,7 @@ class Linear(Step):
         for matrix, name in zip(matrices, names):
             self.check_shape(matrix, name, matrix.shape[0], inputs)
             self.check_rows(x, name, matrix.shape[1])
+        x = self.in_order(x, matrices[0], names[0])
         stored = [self.bias(bias, name, (n,), x) for bias, name, n in zip(biases, names, outputs, strict=True)]
         q, k, v = (self.scratch(name, (self.rows, n)) for name, n in zip(names, outputs))
         self.add(

@@ -1,0 +1,43 @@
+"""Numbers as checkpoints store them, to float32 and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["E4M3", "as_f32", "rounded"]
+
+
+def _e4m3() -> np.ndarray:
+    bits = np.arange(256)
+    exponent, mantissa = bits >> 3 & 15, bits & 7
+    size = np.where(exponent == 0, np.ldexp(mantissa, -9), np.ldexp(8 + mantissa, exponent - 10))
+    size = np.where(bits & 127 == 127, np.nan, size)  # of the largest exponent only the last number is NaN
+    return np.where(bits & 128, -size, size).astype(np.float32)
+
+
+E4M3 = _e4m3()  # by their bits
+
+
+def as_f32(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Stored numbers as float32, exactly; bfloat16 and the eight-bit types come as their bits."""
+    if dtype == "BF16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype == "F8_E4M3":
+        return E4M3[values]
+    if dtype == "F8_E8M0":
+        return np.where(values == 255, np.nan, np.ldexp(np.float32(1), values.astype(np.int32) - 127)).astype(
+            np.float32
+        )
+    return values.astype(np.float32)
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 as the nearest numbers of "f32", "f16" or "bf16", which comes as its bits."""
+    if dtype == "f16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16)
+    if dtype == "f32":
+        return values.astype(np.float32, copy=False)
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)) >> np.uint32(16)
+    return np.where(np.isnan(values), np.uint32(0x7FC0), nearest).astype(np.uint16)
