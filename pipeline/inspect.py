@@ -44,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "model", metavar="MODEL", type=file_path, help=f"checkpoint folder or .gguf file, or {' or '.join(NAMES)}"
+        "model",
+        metavar="MODEL",
+        type=file_path,
+        help=f"checkpoint folder, .gguf file, {', '.join(NAMES)}, or org/name on the Hugging Face hub",
     )
     parser.add_argument(
         "--context", metavar="N", type=int, help="positions of the KV cache (default: the model's context)"

@@ -20,7 +20,8 @@ from .safetensors import Header
 from .shards import INDEX, merged, no_weights, read_weights
 from .tensor_info import TensorInfo
 from .text_part import text_part
-from .tokenizer import Tokenizer, read_tokenizer
+from .tokenizer import Tokenizer
+from .tokenizer_files import TOKENIZER, add_ends, read_core
 
 __all__ = ["INDEX", "Folder", "open_folder"]
 
@@ -74,15 +75,17 @@ class Folder(Checkpoint):
         return self._tokenizer
 
     def _make_tokenizer(self) -> Tokenizer:
-        file, settings = self.path / "tokenizer.json", self.path / "tokenizer_config.json"
+        settings = self.path / "tokenizer_config.json"
         config, special = _optional_json(settings), _optional_json(self.path / "special_tokens_map.json")
-        core = read_tokenizer(file)
+        core, file = read_core(self.path, config)
 
         def bad(what: str) -> CheckpointError:
             return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
 
         with panics_become(bad, silent=True):
             with_transformers_rules(core, self.config.get("model_type"), config, special, settings)
+            if file.name != TOKENIZER:
+                add_ends(core, file, special_texts(config, special), config)
             made = Tokenizer(core, clean_up=_cleans_up(core, config))
             made.set_ends(self._named_ends, self._end_texts(config, special, made))
             if not made.end_tokens and "eos_token_id" not in self.config:

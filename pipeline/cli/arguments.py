@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="PATH",
         type=file_path,
-        help="checkpoint folder, Hugging Face or MLX, a .gguf file, or smollm2 (default: the built-in storyteller)",
+        help="checkpoint folder, Hugging Face or MLX, a .gguf file, smollm2, or org/name on the Hugging Face hub "
+        "(default: the built-in storyteller)",
     )
     add("--prompt", metavar="TEXT", help="one prompt; it may stand without --prompt, too")
     add(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.hub import model_name
 from ..errors import UsageError
 from ..host import write_whole
 
@@ -58,7 +59,7 @@ def record_of(settings: Any, weights: Iterable[Path]) -> dict[str, Any]:
     values = {name: getattr(settings, name) for name in _SETTINGS}
     values["stop"] = list(values["stop"])
     values["logit_bias"] = {str(token): bias for token, bias in values["logit_bias"].items()}
-    model = {"name": settings.model.resolve().name, "digest": model_digest(settings.model, weights)}
+    model = {"name": model_name(settings.model), "digest": model_digest(settings.model, weights)}
     return {"version": _VERSION, "model": model, "settings": values}
 
 

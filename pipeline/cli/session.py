@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ..checkpoints.hub import model_name
 from ..checkpoints.tokenizer import Tokenizer
 from ..generation.requests import Failed, Finished, Prefilled, Request, Token
 from ..generation.scoring import Perplexity
@@ -73,7 +74,7 @@ class Session:
         self._wait = wait
         self._shows_rows = shows_rows
         self._order: InOrder[list[Row]] = InOrder()
-        self._batch = BatchRows(settings.model.resolve().name, tokenizer)
+        self._batch = BatchRows(model_name(settings.model), tokenizer)
         only = feed.ahead[0] if settings.streams and feed.ahead else None  # its text is shown as it is made
         self._stream = tokenizer.stream(only.before if only else ())
         self._shown = StopText(only.stop if only else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ..checkpoints.hub import model_name
 from ..generation.requests import Stats
 from ..host import peak_memory
 from ..models.decoder import Decoder
@@ -38,7 +39,7 @@ def make_summary(
         "device": model.device.name,
         "isa": model.device.isa,
         "threads": model.device.threads,
-        "model": settings.model.resolve().name,
+        "model": model_name(settings.model),
         "prompts": session.prompts,
         "failed": session.failed,
         "prompt_tokens": int(stats.prompt_tokens),

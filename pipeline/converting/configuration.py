@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from ..errors import UnsupportedError
+from ..models.rope import Rope
 from .families import FAMILIES
 
-__all__ = ["converted_config", "earlier_keys"]
+__all__ = ["converted_config", "earlier_keys", "stated_rope"]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -39,6 +44,28 @@ def earlier_keys(config: dict[str, Any]) -> dict[str, Any]:
     if "_sliding_window_pattern" in config:
         keys["sliding_window_pattern"] = config["_sliding_window_pattern"]
     return keys | _global_heads(config)
+
+
+def stated_rope(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """rope_parameters of a GGUF file as mlx-lm knows them: the factors of single frequencies are those of Llama 3, or
+    UnsupportedError is raised."""
+    rope = dict(config.get("rope_parameters") or {})
+    if rope.get("rope_type") != "factors":
+        return rope
+    theta, given = rope["rope_theta"], np.asarray(rope["factors"], np.float64)
+    frequencies = theta ** (-np.arange(len(given)) / len(given))
+    factor = float(given.max())
+    between = (given > 1.001) & (given < factor * 0.999)
+    share = (1 / given[between] - 1 / factor) / (1 - 1 / max(factor, 1.001))  # of the way from low to high frequencies
+    trained = np.rint(2 * np.pi / frequencies[between] * (3 * share + 1))
+    for length in (*{int(n) for n in trained}, *(1 << power for power in range(10, 18))):
+        rest = {"factor": round(factor, 4), "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        made = {"rope_type": "llama3", "rope_theta": theta} | rest | {"original_max_position_embeddings": length}
+        if factor > 1 and length > 0:
+            found = Rope.read({"rope_parameters": made}, 2 * len(given), source).inv_freq
+            if np.allclose(frequencies / found, given, rtol=1e-4):
+                return made
+    raise UnsupportedError(f"{source}: its factors of rope's frequencies (rope_freqs) are of no kind that mlx-lm knows")
 
 
 def _global_heads(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.config import Quantization
-from ..checkpoints.folder import INDEX, Folder
-from ..errors import CheckpointError, UsageError
+from ..errors import UsageError
 from ..graph.plan import human
-from . import files, journal
-from .configuration import converted_config
-from .shards import MOST_BYTES, Shard, index, make_shards
-from .tensors import Output, make_outputs, quantization
+from . import journal
+from .finishing import finish_folder
+from .gguf_file import make_file
+from .gguf_output import gguf_contents
+from .importance import importances
+from .mlx_output import mlx_outputs
+from .settings import Settings
+from .shards import MOST_BYTES, Shard, make_shards
+from .source import Source
+from .tensors import Output
 from .writer import UNFINISHED, Writer, sync_folder
 
 __all__ = ["Conversion", "Progress", "plan", "run"]
@@ -30,13 +36,32 @@ OTHERS = 64_000_000  # bytes kept free for the small files
 
 @dataclass(frozen=True)
 class Conversion:
-    """The work: from which checkpoint, into which folder, how."""
+    """The work: from which checkpoint, to which folder or file, how.
 
-    checkpoint: Folder
-    folder: Path
-    scheme: Quantization
+    metadata     of a GGUF file
+    importance   by the output's name
+    """
+
+    source: Source
+    out: Path
+    settings: Settings
     outputs: list[Output]
     shards: list[Shard]
+    metadata: dict[str, Any]
+    importance: dict[str, np.ndarray]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.source.checkpoint
+
+    @property
+    def folder(self) -> Path:
+        """Where files are written."""
+        return self.out.parent if self.settings.gguf else self.out
+
+    @property
+    def journal(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.{journal.NAME}") if self.settings.gguf else self.out / journal.NAME
 
     @property
     def stored_bytes(self) -> int:
@@ -50,7 +75,7 @@ class Conversion:
     def left_out(self) -> list[str]:
         """Tensors of the checkpoint that mlx-lm has no place for."""
         used = {piece.tensor.name for output in self.outputs for piece in output.pieces}
-        return [name for name in self.checkpoint.tensors if name not in used]
+        return [name for name in self.source.tensors if name not in used]
 
     def work(self) -> dict[str, Any]:
         """A description that two conversions share where one may go on with the other's files."""
@@ -62,8 +87,7 @@ class Conversion:
             "sources": sources,
             "config": config.hexdigest(),
             "layout": layout.hexdigest(),
-            "bits": self.scheme.bits,
-            "group_size": self.scheme.group_size,
+            "settings": self.settings.described(),
         }
 
 
@@ -80,28 +104,35 @@ class Progress(Protocol):
         """File `name`, number `number` of `count`, comes next."""
 
 
-def plan(checkpoint: Checkpoint, folder: Path, scheme: Quantization, most_bytes: int = MOST_BYTES) -> Conversion:
-    """The conversion of an open checkpoint; nothing is read or written yet."""
-    if not isinstance(checkpoint, Folder):
-        raise CheckpointError(f"{checkpoint.path}: a GGUF file cannot be converted; give a Hugging Face folder")
-    outputs = make_outputs(checkpoint, scheme)
-    return Conversion(checkpoint, folder, scheme, outputs, make_shards(outputs, most_bytes))
+def plan(checkpoint: Checkpoint, out: Path, settings: Settings, most_bytes: int = MOST_BYTES) -> Conversion:
+    """The conversion of an open checkpoint; nothing is written yet, and no weight is read."""
+    source = Source(checkpoint, whole=settings.gguf)
+    if settings.gguf:
+        metadata, outputs = gguf_contents(source, settings)
+        shards = [make_file(out.name, metadata, outputs)]
+    else:
+        metadata, outputs = {}, mlx_outputs(source, settings)
+        shards = make_shards(outputs, most_bytes)
+    importance = {} if settings.importance is None else importances(settings.importance, outputs)
+    return Conversion(source, out, settings, outputs, shards, metadata, importance)
 
 
 def run(conversion: Conversion, threads: int, progress: Progress) -> None:
     """Does the work, or the rest of it. UsageError where the folder cannot be used or the disk is full."""
     folder = conversion.folder
     try:
-        _check_folder(folder)
+        _check_place(conversion)
         folder.mkdir(parents=True, exist_ok=True)
-        with journal.Journal(folder, conversion.work()) as record:
+        with journal.Journal(conversion.journal, conversion.work()) as record:
             _check_space(conversion)
             progress.start(conversion.stored_bytes)
-            with Writer(conversion.checkpoint, folder, record, threads, progress.advance) as writer:
+            source, advance, importance = conversion.source, progress.advance, conversion.importance
+            with Writer(source, folder, record, threads, advance, importance) as writer:
                 for number, shard in enumerate(conversion.shards, 1):
                     progress.shard(shard.name, number, len(conversion.shards))
                     writer.write(shard)
-            _finish(conversion)
+            if not conversion.settings.gguf:
+                finish_folder(conversion.checkpoint, folder, conversion.outputs, conversion.shards, conversion.settings)
             record.remove()
             sync_folder(folder)
     except OSError as error:
@@ -111,25 +142,21 @@ def run(conversion: Conversion, threads: int, progress: Progress) -> None:
                 f"{where}: {error.strerror}; make room and give the same command again, which goes on from there"
             ) from error
         raise UsageError(f"{where}: {error.strerror or error}") from error
+    finally:
+        conversion.source.close()
 
 
-def _finish(conversion: Conversion) -> None:
-    """Writes the files beside the weights; config.json, without which a folder is no checkpoint, comes last."""
-    checkpoint, folder = conversion.checkpoint, conversion.folder
-    files.copy_files(checkpoint.path, folder)
-    files.write_json(folder / INDEX, index(conversion.shards))
-    table = quantization(conversion.outputs, conversion.scheme)
-    files.write_json(folder / "config.json", converted_config(checkpoint.config, table))
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuses a folder that is neither new nor empty, and in which no conversion was begun."""
-    if not folder.exists() or (folder / journal.NAME).exists():
+def _check_place(conversion: Conversion) -> None:
+    """Refuses a place that is neither new nor empty, and in which no conversion was begun."""
+    out = conversion.out
+    if not out.exists() or conversion.journal.exists():
         return
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder that does not exist yet")
-    if any(folder.iterdir()):
-        raise UsageError(f"{folder}: is not empty; give a folder that does not exist yet, or delete what is in it")
+    if conversion.settings.gguf:
+        raise UsageError(f"{out}: is there already; give a file that does not exist yet, or delete it")
+    if not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder that does not exist yet")
+    if any(out.iterdir()):
+        raise UsageError(f"{out}: is not empty; give a folder that does not exist yet, or delete what is in it")
 
 
 def _check_space(conversion: Conversion) -> None:

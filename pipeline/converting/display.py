@@ -35,9 +35,9 @@ class Lines:
     def done(self, work: Conversion, seconds: float) -> None:
         """Everything is written."""
         count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
-        folder, source = (printable(str(path)) for path in (work.folder, work.checkpoint.path))
+        out, source = (printable(str(path)) for path in (work.out, work.checkpoint.path))
         print(
-            f"{folder}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
+            f"{out}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
             f"smaller than {source}, in {seconds:,.0f} s"
         )
         if work.left_out:

@@ -118,9 +118,9 @@ FAMILIES = {
         ),
     ),
     "gemma4_text": Family(
-        halves=r"(.*\.experts)\.gate_up_proj",
+        halves=r"(.*\.experts)\.gate_up_proj(?:\.weight)?",
         stack="switch_glu",
-        renamed=((r"\.experts\.down_proj$", ".experts.switch_glu.down_proj.weight"),),
+        renamed=((r"\.experts\.down_proj(\.weight)?$", ".experts.switch_glu.down_proj.weight"),),
         precise=r"router\.proj$",
     ),
     "gpt_oss": Family(precise=r"router$", clamped=True),

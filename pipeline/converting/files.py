@@ -27,6 +27,7 @@ COPIED = (
     "NOTICE*",
 )
 MADE = ("config.json", INDEX)
+OF_SOURCE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")  # how its weights were quantised
 
 
 def copy_files(source: Path, folder: Path) -> list[str]:
@@ -35,7 +36,7 @@ def copy_files(source: Path, folder: Path) -> list[str]:
     names = [
         str(file.relative_to(source))
         for file in files
-        if file.name not in MADE and not file.name.endswith(".index.json")
+        if file.name not in (*MADE, *OF_SOURCE) and not file.name.endswith(".index.json")
     ]
     for name in names:
         put(folder / name, functools.partial(shutil.copyfile, source / name))

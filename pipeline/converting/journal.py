@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 __all__ = ["NAME", "Journal"]
 
-NAME = "conversion.unfinished"  # in the folder that is written, until everything is there
+NAME = "conversion.unfinished"  # in the folder that is written, or behind a file's name, until everything is there
 
 
 class Journal:
@@ -23,8 +23,8 @@ class Journal:
     One process has it at a time. A line is written when its tensor is on the disk; a torn last line does not count.
     """
 
-    def __init__(self, folder: Path, work: dict[str, Any]) -> None:
-        self.path = folder / NAME
+    def __init__(self, path: Path, work: dict[str, Any]) -> None:
+        self.path = path
         self._file = _locked(self.path)
         try:
             self.done = self._read(json.dumps(work, sort_keys=True))
@@ -61,8 +61,8 @@ class Journal:
         first, *names = whole.decode(errors="replace").splitlines()
         if first != work:
             raise UsageError(
-                f"{self.path.parent}: holds an unfinished conversion of another checkpoint or with other options; "
-                "delete it, or give another folder"
+                f"{self.path}: is of an unfinished conversion of another checkpoint or with other options; "
+                "delete it and what it made, or write to another place"
             )
         self._file.truncate(len(whole))
         self._file.seek(0, os.SEEK_END)
@@ -77,6 +77,6 @@ def _locked(path: Path) -> FileIO:
     except OSError:
         stream.close()
         raise UsageError(
-            f"{path.parent}: another process is converting into it; wait for that, or give another folder"
+            f"{path}: another process is converting into it; wait for that, or write to another place"
         ) from None
     return stream

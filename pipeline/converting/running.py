@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from ..checkpoints.config import Quantization
 from ..checkpoints.opening import open_checkpoint
 from ..host import cores
 from ..models.families import surveyed
 from . import conversion
+from .agreement import agree
 from .progress import make_progress
+from .settings import Settings
 
 __all__ = ["convert"]
 
 
-def convert(source: str, out: str, bits: int, group_size: int) -> None:
-    """Writes the checkpoint in `source` to folder `out`. KeyboardInterrupt says that the same command goes on.
+def convert(source: Path, out: str, **options: Any) -> None:
+    """Writes the checkpoint at `source` to `out`, a folder or a GGUF file; `options` are those of Settings.of.
+    KeyboardInterrupt says that the same command goes on.
 
     CheckpointError and UnsupportedError for one that could not be run: what is written can be."""
+    settings = Settings.of(out, **options)
     started = time.monotonic()
     with open_checkpoint(source) as checkpoint:
-        work = conversion.plan(checkpoint, Path(out), Quantization(bits, group_size))
-        surveyed(checkpoint)[1].check()
+        work = conversion.plan(checkpoint, Path(out), settings)
+        model, survey = surveyed(checkpoint)
+        survey.check()
+        if settings.gguf:
+            agree(work, model)
         with make_progress() as progress:
             try:
                 conversion.run(work, cores(), progress)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoints.checkpoint import WEIGHTS
 from ..checkpoints.safetensors import DTYPE_BITS
+from .encoding import tensor_bytes
 from .tensors import Output
 
 __all__ = ["MOST_BYTES", "Shard", "index", "make_shards"]
@@ -34,7 +34,7 @@ def make_shards(outputs: list[Output], most: int = MOST_BYTES) -> list[Shard]:
     groups: list[list[Output]] = []
     room = 0
     for output in outputs:
-        needed = sum(nbytes(dtype, shape) + HEADER_BYTES + 6 * len(name) for name, dtype, shape in output.parts())
+        needed = sum(tensor_bytes(dtype, shape) + HEADER_BYTES + 6 * len(name) for name, dtype, shape in output.parts())
         if not groups or needed > room:
             groups.append([])
             room = most - 1024
@@ -55,7 +55,7 @@ def _placed(shard: Shard) -> Shard:
     entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
     end = 0
     for name, dtype, shape in parts:
-        begin, end = end, end + nbytes(dtype, shape)
+        begin, end = end, end + tensor_bytes(dtype, shape)
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
         shard.offsets[name] = begin
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
@@ -71,11 +71,3 @@ def index(shards: list[Shard]) -> dict[str, Any]:
     where = {name: shard.name for shard in shards for name in shard.offsets}
     total = sum(shard.size - len(shard.header) for shard in shards)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-
-
-def nbytes(dtype: str, shape: Sequence[int]) -> int:
-    """Bytes of a tensor."""
-    bits = DTYPE_BITS[dtype]
-    for extent in shape:
-        bits *= extent
-    return bits // 8

@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ..checkpoints.checkpoint import NUMPY_DTYPES, Checkpoint
-from ..checkpoints.config import Quantization, integer
+from ..checkpoints.checkpoint import NUMPY_DTYPES
+from ..checkpoints.config import integer
 from ..checkpoints.tensor_info import TensorInfo, listed
 from ..errors import CheckpointError, UnsupportedError
 from ..printing import brief
 from .affine import NUMPY
-from .families import FAMILIES, Family, left_out
+from .encoding import Scheme, parts_of
+from .families import Family, left_out
+from .pieces import Piece
+from .source import Source
 
-__all__ = ["Output", "Piece", "make_outputs", "quantization"]
+__all__ = ["MXFP4", "Output", "check_names", "lay_out"]
 
-PRECISE = Quantization(8, 64)  # mlx-lm stores routers so
+CODES = ("I8", "U8", "I32", "U32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0")  # of weights of other libraries' formats
 MXFP4 = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a stored tensor: an index of its array, the last two dimensions exchanged where `transposed`, and
-    `added` to each number."""
-
-    tensor: TensorInfo
-    index: tuple[int | slice, ...] = ()
-    transposed: bool = False
-    added: float = 0.0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        index = (*self.index, *(slice(None),) * (len(self.tensor.shape) - len(self.index)))
-        kept = [(size, at) for size, at in zip(self.tensor.shape, index) if isinstance(at, slice)]
-        shape = tuple(len(range(*at.indices(size))) for size, at in kept)
-        return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
-
-
-@dataclass(frozen=True)
 class Output:
-    """A tensor of the converted checkpoint: its pieces one after another; with a scheme also its scales and biases."""
+    """A tensor of the converted checkpoint: its pieces one after another, or `constant`; with a scheme in that form.
+
+    dtype   of its numbers; of scales and biases, where the scheme has some
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
-    scheme: Quantization | None = None
+    scheme: Scheme | None = None
+    constant: bytes = b""
 
     @property
     def module(self) -> str:
@@ -58,64 +46,48 @@ class Output:
     @property
     def stored_bytes(self) -> int:
         """Bytes that are read for it."""
-        return sum(
-            math.prod(piece.shape) * piece.tensor.nbytes // max(math.prod(piece.tensor.shape), 1)
-            for piece in self.pieces
-        )
+        return sum(piece.stored_bytes for piece in self.pieces)
 
     def parts(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Names, dtypes and shapes of the tensors that stand in the file for it."""
         if self.scheme is None:
             return [(self.name, self.dtype, self.shape)]
-        *front, inputs = self.shape
-        words, groups = inputs * self.scheme.bits // 32, inputs // self.scheme.group_size
-        return [
-            (self.name, "U32", (*front, words)),
-            (f"{self.module}.scales", self.dtype, (*front, groups)),
-            (f"{self.module}.biases", self.dtype, (*front, groups)),
-        ]
+        return parts_of(self.name, self.dtype, self.shape, self.scheme)
 
 
-SCALES = (".scales", ".weight_scale", ".weight_scale_inv")  # of weights that are quantised already
-
-
-def make_outputs(checkpoint: Checkpoint, scheme: Quantization) -> list[Output]:
-    """The outputs for a Hugging Face checkpoint, in order. CheckpointError names what is missing or does not fit,
-    UnsupportedError a family that is not known or weights that are quantised already."""
-    config, source = checkpoint.config, checkpoint.source
+def lay_out(source: Source, families: Mapping[str, Family]) -> tuple[list[Output], Family]:
+    """The outputs for a checkpoint in order, without schemes, as one of `families` has them, and which one that is.
+    CheckpointError names what is missing or does not fit, UnsupportedError a family that is not known."""
+    checkpoint = source.checkpoint
+    config, where = checkpoint.config, checkpoint.source
     model_type = config.get("model_type")
-    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    family = families.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise UnsupportedError(
-            f"{source}: model_type {brief(model_type)} cannot be converted; these can: {', '.join(FAMILIES)}"
+            f"{where}: model_type {brief(model_type)} cannot be converted; these can: {', '.join(families)}"
         )
     if family.plain is not None and config.get("num_local_experts") == 0:
         family = family.plain
-    integer(config, "num_hidden_layers", source=source)
-    if any(
-        re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in checkpoint.tensors.items()
-    ):
+    integer(config, "num_hidden_layers", source=where)
+    if checkpoint.path.is_file():
+        family = replace(family, taps=None, centred=None)  # layouts.py does what is done to a GGUF file's weights
+    if any(re.search(family.taps or "$^", name) and info.shape[-1:] == (1,) for name, info in source.tensors.items()):
         family = replace(family, centred=None)  # mlx-lm's: the 1 is there
-    scaled = [name for name in checkpoint.tensors if name.endswith(SCALES)]
-    if scaled:
-        raise UnsupportedError(
-            f"{checkpoint.path}: its weights are quantised already ({listed(scaled, 2)}); "
-            "give the checkpoint that they were made from"
-        )
-    tensors = {name: info for name, info in checkpoint.tensors.items() if not left_out(name, config)}
+    tensors = {name: info for name, info in source.tensors.items() if not left_out(name, config)}
     if not tensors:
         raise CheckpointError(f"{checkpoint.path}: holds no tensors; download it again")
     for info in tensors.values():
-        if info.dtype not in NUMPY_DTYPES:
+        blocks = family.clamped and info.name.endswith(("_blocks", "_scales"))
+        if info.dtype not in NUMPY_DTYPES or (info.dtype in CODES and not blocks):
             raise UnsupportedError(
                 f"{info.file}: tensor {brief(info.name)} has dtype {info.dtype}, which cannot be converted"
             )
-    outputs = _stacks(tensors, family, source) if family.stacked else []
+    outputs = _stacks(tensors, family, where) if family.stacked else []
     for name, info in tensors.items():
-        outputs += _special(name, info, family, config, source) or [_one(name, info)]
+        outputs += _special(name, info, family, source) or [_one(name, info)]
     outputs = [replace(output, name=_renamed(output.name, family)) for output in outputs]
-    _check_names(outputs, checkpoint.path)
-    return sorted((_quantised(output, family, scheme) for output in outputs), key=_natural)
+    check_names(outputs, checkpoint.path)
+    return sorted(outputs, key=_natural), family
 
 
 def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list[Output]:
@@ -145,8 +117,9 @@ def _stacks(tensors: dict[str, TensorInfo], family: Family, source: str) -> list
     return outputs
 
 
-def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any], source: str) -> list[Output] | None:
+def _special(name: str, info: TensorInfo, family: Family, source: Source) -> list[Output] | None:
     """The outputs of a tensor that is cut, turned or changed; None for one that is at most renamed."""
+    config = source.checkpoint.config
     if family.taps and re.search(family.taps, name):
         channels, one, taps = _shape(info, 3)
         if taps == 1:  # it is so already
@@ -168,7 +141,8 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
         ]
     if family.latent and (match := re.fullmatch(r"(.*\.self_attn)\.kv_b_proj\.weight", name)):
         heads, keys, values = (
-            integer(config, key, source=source) for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim")
+            integer(config, key, source=source.checkpoint.source)
+            for key in ("num_attention_heads", "qk_nope_head_dim", "v_head_dim")
         )
         rows, _ = _shape(info, 2)
         if rows != heads * (keys + values):
@@ -185,11 +159,11 @@ def _special(name: str, info: TensorInfo, family: Family, config: dict[str, Any]
     if family.clamped and (
         match := re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)(_blocks|_scales|_bias)?", name)
     ):
-        return _clamped(info, match[1], match[2] == "gate_up_proj", match[3])
+        return _clamped(info, match[1], match[2] == "gate_up_proj", match[3], name in source.coded)
     return None
 
 
-def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> list[Output]:
+def _clamped(info: TensorInfo, before: str, both: bool, part: str | None, coded: bool) -> list[Output]:
     """The outputs of gpt-oss's experts: in mxfp4, which MLX keeps as it is, or in a float dtype, inputs first."""
     experts, *_ = _shape(info, {None: 3, "_blocks": 4, "_scales": 3, "_bias": 2}[part])
     halves = (
@@ -199,7 +173,9 @@ def _clamped(info: TensorInfo, before: str, both: bool, part: str | None) -> lis
     for projection, rows in halves:
         module = f"{before}.{projection}"
         if part is None:
-            pieces = [Piece(info, (e, slice(None), rows), True) for e in range(experts)]
+            pieces = [
+                Piece(info, (e, rows)) if coded else Piece(info, (e, slice(None), rows), True) for e in range(experts)
+            ]
             outputs.append(_stack(f"{module}.weight", pieces))
             continue
         pieces = [Piece(info, (e, rows)) for e in range(experts)]
@@ -227,27 +203,6 @@ def _renamed(name: str, family: Family) -> str:
     return name
 
 
-def _quantised(output: Output, family: Family, scheme: Quantization) -> Output:
-    """The output with the scheme that its weight is stored in, where MLX quantises it."""
-    wanted = PRECISE if family.precise and re.search(family.precise, output.module) else scheme
-    if (
-        not output.name.endswith(".weight")
-        or len(output.shape) not in (2, 3)
-        or output.dtype == "U32"
-        or (family.whole and re.search(family.whole, output.module))
-        or output.shape[-1] % scheme.group_size
-    ):
-        return output
-    if output.dtype not in NUMPY:
-        raise UnsupportedError(
-            f"{output.pieces[0].tensor.file}: tensor {brief(output.pieces[0].tensor.name)} is {output.dtype}; "
-            f"{', '.join(NUMPY)} can be quantised"
-        )
-    if output.shape[-1] % wanted.group_size:
-        wanted = Quantization(wanted.bits, scheme.group_size)
-    return replace(output, scheme=wanted)
-
-
 def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[int, ...]:
     if len(info.shape) != dimensions or 0 in info.shape or (even is not None and info.shape[even] % 2):
         raise CheckpointError(
@@ -257,7 +212,7 @@ def _shape(info: TensorInfo, dimensions: int, even: int | None = None) -> tuple[
     return info.shape
 
 
-def _check_names(outputs: list[Output], path: Path) -> None:
+def check_names(outputs: list[Output], path: Path) -> None:
     seen: set[str] = set()
     for output in outputs:
         for name, _, _ in output.parts():
@@ -269,19 +224,3 @@ def _check_names(outputs: list[Output], path: Path) -> None:
 def _natural(output: Output) -> list[tuple[int, str]]:
     """A key of sorting that puts layer 10 after layer 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", output.name)]
-
-
-def quantization(outputs: list[Output], scheme: Quantization) -> dict[str, Any]:
-    """config.json's table: the scheme, and the modules with another one; beside mxfp4 all modules have entries."""
-    native = any(output.dtype == "U32" for output in outputs)
-    table: dict[str, Any] = (
-        dict(MXFP4) if native else {"group_size": scheme.group_size, "bits": scheme.bits, "mode": "affine"}
-    )
-    for output in outputs:
-        if output.scheme is not None and (native or output.scheme != scheme):
-            table[output.module] = {
-                "group_size": output.scheme.group_size,
-                "bits": output.scheme.bits,
-                "mode": "affine",
-            }
-    return table

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.config import Quantization
-from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError
 from ..printing import brief
-from .affine import from_float32, quantize, to_float32
+from .affine import NUMPY
+from .encoding import encode, row_bytes, tensor_bytes
 from .journal import Journal
+from .pieces import Piece
 from .shards import Shard
-from .tensors import Output, Piece
+from .source import Rows, Source, converted
+from .tensors import Output
 
 __all__ = ["UNFINISHED", "Writer", "release", "sync_folder"]
 
 UNFINISHED = ".unfinished"  # behind a file's name until it is complete
-ROWS_OF = 1 << 20  # weights that one thread takes at a time
+ROWS_OF = 1 << 18  # weights that one thread takes at a time
 SYNC_BYTES = 256_000_000  # written between two times that the disk is waited for
 
 
@@ -34,9 +35,17 @@ class Writer:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, folder: Path, journal: Journal, threads: int, advance: Callable[[int], None]
+        self,
+        source: Source,
+        folder: Path,
+        journal: Journal,
+        threads: int,
+        advance: Callable[[int], None],
+        importance: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self._checkpoint = checkpoint
+        """importance: by the output's name, [1 or the pieces, columns]."""
+        self._source = source
+        self._importance = importance or {}
         self._folder = folder
         self._journal = journal
         self._advance = advance
@@ -79,69 +88,61 @@ class Writer:
 
     def _convert(self, output: Output, shard: Shard, file: int) -> None:
         places = [shard.offsets[name] for name, _, _ in output.parts()]
-        for piece in output.pieces:
-            matrix = self._matrix(piece)
-            if output.scheme is None:
-                written = self._copy(matrix, file, places)
-            else:
-                written = self._quantize(matrix, piece.tensor, output.scheme, file, places)
-            places = [place + size for place, size in zip(places, written)]
-            del matrix
-            release(self._checkpoint, piece)
+        if output.constant:
+            _put(file, output.constant, places[0])
+        of_columns = self._importance.get(output.name)
+        for number, piece in enumerate(output.pieces):
+            rows = self._source.rows(piece)
+            importance = None if of_columns is None else of_columns[min(number, len(of_columns) - 1)]
+            sizes = self._write(output, piece, rows, importance, file, places)
+            places = [place + size for place, size in zip(places, sizes)]
+            del rows
+            release(self._source.checkpoint, piece)
 
-    def _matrix(self, piece: Piece) -> np.ndarray:
-        """The piece as it is stored, [rows, …] or a vector."""
-        array = self._checkpoint.view(piece.tensor.name)[piece.index]
-        if piece.added:
-            numbers = to_float32(array, piece.tensor.dtype) + np.float32(piece.added)
-            array = from_float32(numbers, piece.tensor.dtype)
-        return np.ascontiguousarray(array.swapaxes(-1, -2)) if piece.transposed else array
-
-    def _copy(self, array: np.ndarray, file: int, places: Sequence[int]) -> list[int]:
-        rows = array.reshape(1, -1) if array.ndim < 2 else array
-
-        def copy(first: int, end: int) -> int:
-            part = np.ascontiguousarray(rows[first:end])
-            _put(file, part.reshape(-1).view(np.uint8).data, places[0] + first * (array.nbytes // len(rows)))
-            return part.nbytes
-
-        self._each(rows, copy)
-        return [array.nbytes]
-
-    def _quantize(
-        self, array: np.ndarray, info: TensorInfo, scheme: Quantization, file: int, places: Sequence[int]
+    def _write(
+        self, output: Output, piece: Piece, rows: Rows, importance: np.ndarray | None, file: int, places: Sequence[int]
     ) -> list[int]:
-        rows, inputs = array.shape
-        bits, group = scheme.bits, scheme.group_size
-        sizes = [inputs * bits // 8, inputs // group * array.itemsize, inputs // group * array.itemsize]  # per row
+        """Writes the rows at their places; returns the bytes that are written at each."""
+        sizes = (
+            [tensor_bytes(output.dtype if rows.dtype in NUMPY else rows.dtype, (rows.width,))]
+            if output.scheme is None
+            else row_bytes(output.dtype, rows.width, output.scheme)
+        )
 
-        def convert(first: int, end: int) -> int:
-            part = np.ascontiguousarray(array[first:end])
+        def write(first: int, end: int) -> None:
+            part = rows.take(first, end)
             try:
-                parts = quantize(part, info.dtype, bits, group)
-            except FloatingPointError:
+                parts = (
+                    (converted(part, rows.dtype, output.dtype),)
+                    if output.scheme is None
+                    else encode(part, rows.dtype, output.scheme, output.dtype, importance)
+                )
+            except FloatingPointError as error:
+                info = piece.tensor
                 raise CheckpointError(
-                    f"{info.file}: tensor {brief(info.name)} holds infinities or NaN, which cannot be "
-                    "quantised; download it again"
+                    f"{info.file}: tensor {brief(info.name)} holds infinities or NaN, which cannot be quantised, or "
+                    f"numbers that its new format lacks ({error}); download it again, or choose another format"
                 ) from None
-            for converted, place, size in zip(parts, places, sizes):
-                _put(file, converted.reshape(-1).view(np.uint8).data, place + first * size)
-            return part.nbytes
+            for each, place, size in zip(parts, places, sizes):
+                _put(file, np.ascontiguousarray(each).reshape(-1).view(np.uint8).data, place + first * size)
 
-        self._each(array, convert)
-        return [size * rows for size in sizes]
+        self._each(rows, piece.stored_bytes, write)
+        return [size * rows.count for size in sizes]
 
-    def _each(self, array: np.ndarray, work: Callable[[int, int], int]) -> None:
-        """Calls `work` for all rows, some at a time, on the threads."""
-        if not array.size:
+    def _each(self, rows: Rows, nbytes: int, work: Callable[[int, int], None]) -> None:
+        """Calls `work` for all rows, some at a time, on the threads. nbytes: of all of them, as they are stored."""
+        if not rows.count or not rows.width:
             return
-        step = max(1, ROWS_OF // (array.size // len(array)))
-        if step >= len(array):
-            self._advance(work(0, len(array)))
-            return
-        starts = range(0, len(array), step)
-        for nbytes in self._pool.map(lambda first: work(first, min(first + step, len(array))), starts):
+        step = max(1, ROWS_OF // rows.width)
+        if step >= rows.count:
+            work(0, rows.count)
             self._advance(nbytes)
+            return
+        ends = [(first, min(first + step, rows.count)) for first in range(0, rows.count, step)]
+        done = 0
+        for end, _ in zip((end for _, end in ends), self._pool.map(lambda range: work(*range), ends)):
+            self._advance(nbytes * end // rows.count - done)
+            done = nbytes * end // rows.count
 
 
 def release(checkpoint: Checkpoint, piece: Piece) -> None:

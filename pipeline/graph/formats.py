@@ -64,6 +64,23 @@ BLOCKS = {
     "NVFP4": (64, 36),
 }
 
+# Formats, by the ends of kernels' names, for which the `cpu` device of x86-64 has kernels written by hand.
+_BY_HAND = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4 Q4_K Q5_K Q6_K IQ4_NL IQ4_XS Q2_K Q3_K IQ3_S IQ2_S"
+NATIVE = (
+    *(f"q{bits}_{scales}" for bits in (4, 8) for scales in FLOATS),
+    "mxfp4",
+    *(f"gguf_{kind.lower()}" for kind in _BY_HAND.split()),
+)
+
+# What `convert` writes: formats of an MLX folder and of a GGUF file, and recipes that mix them: mlx-lm's, with the bits
+# of most weights and of some, and llama.cpp's, with the type of most weights.
+PLAIN = ("F32", "F16", "BF16")
+MLX_WRITTEN = ("affine", *FLOAT_MODES)
+GGUF_WRITTEN = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "MXFP4", *PLAIN)
+MLX_RECIPES = {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}
+GGUF_RECIPES = {"Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K"}
+RECIPES = (*GGUF_RECIPES, *MLX_RECIPES)
+
 
 def either(values: tuple[object, ...], word: str = "or") -> str:
     """The values as a message lists them: (3, 4, 8) → "3, 4 or 8"."""

@@ -7,6 +7,7 @@ from typing import Any
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.tensor_info import listed
 from ..graph.plan import human
+from .facts import token_bytes
 
 __all__ = ["lines", "tensor_lines"]
 
@@ -27,6 +28,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
             ),
         ),
         *_types(facts["tensors"]),
+        *_runs(facts["runs"]),
         *_memory(facts),
         *_tokenizer(facts["tokenizer"]),
     ]
@@ -43,12 +45,19 @@ def lines(facts: dict[str, Any]) -> list[str]:
 
 
 def tensor_lines(checkpoint: Checkpoint) -> list[str]:
-    """One line per tensor: its name, type, shape and bytes."""
+    """One line per tensor: its name, type, shape and bytes, and how many of them a token reads."""
+    read = token_bytes(checkpoint)
     rows = [
-        (name, info.dtype, " × ".join(map(str, info.shape)) or "scalar", human(info.nbytes))
+        (
+            name,
+            info.dtype,
+            " × ".join(map(str, info.shape)) or "scalar",
+            human(info.nbytes),
+            f"{human(round(read[name]))} per token" if name in read else "",
+        )
         for name, info in checkpoint.tensors.items()
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
@@ -56,9 +65,24 @@ def _types(types: list[dict[str, Any]]) -> list[tuple[str, str]]:
     total = sum(kind["bytes"] for kind in types) or 1
     texts = [
         f"{kind['type']}: {_plural(kind['tensors'], 'tensor')}, {human(kind['bytes'])}, {kind['bytes'] / total:.1%}"
+        + (
+            f"; {human(kind['bytes_per_token'])} per token, {kind['share']:.1%} of that"
+            if kind.get("bytes_per_token") is not None
+            else ""
+        )
         for kind in types
     ]
     return [("tensors" if i == 0 else "", text) for i, text in enumerate(texts)]
+
+
+def _runs(runs: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The kernels that read weights, by formats."""
+    texts = []
+    for entry in runs:
+        kernels = ", ".join(f"{name} × {count:,}" for name, count in entry["kernels"].items())
+        hand = "; projections and experts by hand on cpu (x86-64)" if entry["native"] else ""
+        texts.append(f"{entry['format']}: {kernels}{hand}")
+    return [("kernels" if i == 0 else "", text) for i, text in enumerate(texts)]
 
 
 def _memory(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -68,6 +92,7 @@ def _memory(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             ("memory", f"{human(memory['mapped_bytes'])} mapped, {human(memory['repacked_bytes'])} repacked at load")
         )
+        rows += [("", f"repacked: {human(nbytes)} {why}") for why, nbytes in memory["repacked"].items()]
         whole, position = memory["kv_cache_bytes"], memory["kv_cache_bytes_per_position"]
         rows.append(
             (

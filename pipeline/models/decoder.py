@@ -85,6 +85,7 @@ class Decoder(Generic[ConfigT, LayerT]):
         self.counts = Storage.zeros((c.layers, max(getattr(c, "experts", 1), 1)), "u32")
         self.weights = tuple(load.storages)
         self.mapped_bytes, self.repacked_bytes = load.mapped_bytes, load.repacked_bytes
+        self.repacked = dict(load.reasons)  # bytes by what they are
         self.notes = notes(load)
         self.end_tokens = checkpoint.end_tokens
         self.vocab_size, self.context = c.vocab, self.longest()

@@ -36,10 +36,10 @@ class Loader:
     """Weights of one checkpoint for one device.
 
     mapped_bytes counts what is read where it lies in the file; repacked_bytes what was copied because
-    its address does not suit a kernel, or because experts that lie apart must lie together. A device that has
-    memory of its own gets copies of all of it, from the maps and later: `storages` are the weights. With a Survey
-    for a device nothing is mapped or copied, only counted. `repacked` counts the weights of other libraries' formats,
-    by what they are, and `seconds` the time that this took.
+    its address does not suit a kernel, or because experts that lie apart must lie together; `reasons` has these bytes
+    by what they are. A device that has memory of its own gets copies of all of it, from the maps and later: `storages`
+    are the weights. With a Survey for a device nothing is mapped or copied, only counted. `repacked` counts the weights
+    of other libraries' formats, by what they are, and `seconds` the time that this took.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
@@ -47,6 +47,7 @@ class Loader:
         self.device = device
         self.mapped_bytes = 0
         self.repacked_bytes = 0
+        self.reasons: Counter[str] = Counter()
         self.storages: list[Storage] = []
         self.repacked: Counter[Packing] = Counter()
         self.seconds = 0.0
@@ -69,7 +70,7 @@ class Loader:
         infos = [self.info(name, shape, _FLOATS) for name, shape in wanted]
         if len({info.dtype for info in infos}) == 1:
             return [self.storage([info], info.shape) for info in infos]
-        self.repacked_bytes += sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos)
+        self._count(sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos), "of several dtypes")
         if isinstance(self.device, Survey):
             return [Storage.empty(info.shape, "f32") for info in infos]
         return [self._kept(Storage.of(as_f32(self.checkpoint.view(info.name), info.dtype))) for info in infos]
@@ -128,7 +129,7 @@ class Loader:
                 "supported; its groups must lie along the inputs"
             )
         info = self.info(weight_name(module, self.checkpoint.tensors), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
-        self.repacked_bytes += info.nbytes
+        self._count(info.nbytes, "turned")
         if isinstance(self.device, Survey):
             return Storage.empty(shape, _DTYPES[info.dtype])
         stored = self.checkpoint.view(info.name).reshape(-1, shape[-1], shape[-2])
@@ -146,7 +147,7 @@ class Loader:
         info = self.info(name, shape, _FLOATS)
         if sum(sizes) != shape[-1] or (interleaved and len(set(sizes)) > 1):
             raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
-        self.repacked_bytes += info.nbytes
+        self._count(info.nbytes, "split")
         ends = np.cumsum(sizes)
         picks = [
             slice(i, None, len(sizes)) if interleaved else slice(end - n, end)
@@ -169,7 +170,7 @@ class Loader:
         """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
         info = self.info(name, shape, _FLOATS)
         to = shape if to is None else to
-        self.repacked_bytes += 4 * math.prod(to)
+        self._count(4 * math.prod(to), "small tensors in f32")
         if isinstance(self.device, Survey):
             return Storage.empty(to, "f32")
         values = change(as_f32(self.checkpoint.view(info.name), info.dtype))
@@ -270,7 +271,8 @@ class Loader:
             if isinstance(self.device, Survey):
                 return Storage.empty(shape, dtype)
             return self._kept(Storage(shape, dtype, mapped=self._mapped(infos[0])))
-        self.repacked_bytes += sum(info.nbytes for info in infos)
+        why = "experts stored one by one" if len(infos) > 1 else "at an address that no kernel reads"
+        self._count(sum(info.nbytes for info in infos), why)
         if isinstance(self.device, Survey):
             return Storage.empty(shape, dtype)
         if not self.device.unified:
@@ -282,11 +284,15 @@ class Loader:
             self._forget(info)
         return self._kept(storage)
 
+    def _count(self, nbytes: int, why: str) -> None:
+        self.repacked_bytes += nbytes
+        self.reasons[why] += nbytes
+
     def made(
         self, shape: Shape, dtype: str, parts: Callable[[], Iterable[np.ndarray]], sources: Sequence[TensorInfo] = ()
     ) -> Storage:
         """Memory of our own that `parts` fill, arrays one behind another; `sources` are what they are made from."""
-        self.repacked_bytes += nbytes_of(shape, dtype)
+        self._count(nbytes_of(shape, dtype), "of other formats")
         if isinstance(self.device, Survey):
             return Storage.empty(shape, dtype)
         storage = self._kept(Storage(shape, dtype, parts=lambda: self._timed(parts())))

@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="PATH",
         type=file_path,
-        help="checkpoint folder, .gguf file, or smollm2 (default: the built-in storyteller)",
+        help="checkpoint folder, .gguf file, smollm2, or org/name on the Hugging Face hub (default: the built-in "
+        "storyteller)",
     )
     add("--host", metavar="ADDRESS", default=HOST, help="where to listen (default: %(default)s, this machine alone)")
     add("--port", metavar="N", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ..checkpoints.hub import model_name
 from ..checkpoints.opening import open_checkpoint
 from ..cli.room import check_context
 from ..errors import UsageError
@@ -46,7 +47,7 @@ def serve(options: Options) -> None:
         check_context(settings, model)
         batch = settings.batch_size or (BATCH if model.device.unified else None)
         scheduler = made_scheduler(model, batch, settings.context, settings.kv_cache, settings.prompt_rows)
-        name = options.name or settings.model.resolve().name
+        name = options.name or model_name(settings.model)
         chat.most_stopped = None
         chat.source = name  # messages of its templates go to clients, who need not know folders
         driver = Driver(scheduler, PACE_SECONDS)

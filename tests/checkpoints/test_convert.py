@@ -11,6 +11,7 @@ from support.axes import each, pairs
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, values, write_safetensors, write_source
 from support.paths import golden
+from support.stored_formats import decode_floats, float_matrix
 
 import pipeline as p
 from pipeline.checkpoints.config import Quantization
@@ -18,8 +19,10 @@ from pipeline.checkpoints.safetensors import read_header
 from pipeline.converting import conversion
 from pipeline.converting.affine import from_float32, pack, quantize, to_float32
 from pipeline.converting.configuration import earlier_keys
+from pipeline.converting.floats import quantize_floats
+from pipeline.converting.settings import Settings
 from pipeline.errors import CheckpointError, UnsupportedError
-from pipeline.graph.formats import AFFINE_BITS
+from pipeline.graph.formats import AFFINE_BITS, FLOAT_MODES
 
 GOLDEN = golden("converted")
 NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -27,7 +30,10 @@ NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 def convert(source, out, bits=4, group=64, most=5_000_000_000):
     with p.open_checkpoint(source) as checkpoint:
-        work, progress = conversion.plan(checkpoint, out, Quantization(bits, group), most), Quiet()
+        work, progress = (
+            conversion.plan(checkpoint, out, Settings.of(str(out), bits=bits, group_size=group), most),
+            Quiet(),
+        )
         conversion.run(work, 2, progress)
         assert progress.left == 0
         return work
@@ -76,6 +82,33 @@ def test_error_is_at_most_half_a_step(bits):
     # The scale is changed by at most half a step of half the codes, so the other end may lie outside by as much.
     assert error.max() <= np.abs(scale).max() * (0.5 + 0.5 + 1e-4)
     assert error[:, 5].max() <= 1e-6 and np.abs(np.abs(biases) - np.abs(weights.reshape(16, 2, 64)).max(-1)).max() == 0
+
+
+@pairs("dtype, mode", NUMPY, FLOAT_MODES)
+def test_small_floats_are_those_of_mlx(dtype, mode):
+    found = quantize_floats(values("affine", (64, 512), dtype), dtype, mode)
+    assert [digest(part) for part in found] == GOLDEN["floats"][f"{dtype}/{mode}"]
+
+
+@each("mode, dtype", FLOAT_MODES, NUMPY)
+def test_small_floats_against_mlx_itself(mode, dtype):
+    mx = pytest.importorskip("mlx.core")
+    rng = np.random.default_rng(3)
+    numbers = (rng.standard_normal((96, 256)) * 10.0 ** rng.integers(-9, 5, (96, 1))).astype(np.float32)
+    numbers[0], numbers[1], numbers[2], numbers[3] = 0, 0.7, -0.3, -0.0
+    numbers[4], numbers[5], numbers[6] = np.round(numbers[4]), np.arange(256) / 8, np.arange(256) * 2.0**-12
+    stored = from_float32(numbers.clip(-6e4, 6e4), dtype)
+    array = mx.array(stored).view(mx.bfloat16) if dtype == "BF16" else mx.array(stored)
+    for mine, theirs in zip(quantize_floats(stored, dtype, mode), mx.quantize(array, mode=mode)):
+        assert mine.tobytes() == np.array(theirs.view(mx.uint8)).tobytes()
+
+
+@pytest.mark.parametrize("mode", ("mxfp4", "mxfp8"))
+def test_small_floats_come_back(mode):
+    """Numbers that the mode has are kept, because the largest one of a group is never cut."""
+    _, decoded = float_matrix(np.random.default_rng(5), (16, 128), mode)
+    decoded = decoded.astype(np.float32)
+    assert (decode_floats(*quantize_floats(decoded, "F32", mode), mode) == decoded).all()
 
 
 def test_bf16_rounds_ties_to_even():
@@ -261,7 +294,7 @@ def change(shapes, **changes):
         ({"num_hidden_layers": None}, {}, "has no 'num_hidden_layers'", CheckpointError),
         ({}, {"model.layers.0.mlp.experts.1.up_proj.weight": None}, "up_proj of experts 1 is missing", CheckpointError),
         ({}, {"model.layers.0.mlp.experts.1.up_proj.weight": (64, 64)}, "one shape and dtype", CheckpointError),
-        ({}, {"model.layers.0.self_attn.q_proj.scales": (128, 2)}, "quantised already", UnsupportedError),
+        ({}, {"model.layers.0.self_attn.q_proj.scales": (128, 2)}, "says nothing of quantisation", CheckpointError),
         (
             {},
             {"model.layers.0.mlp.switch_mlp.up_proj.weight": (3, 64, 128)},
@@ -275,16 +308,6 @@ def test_sources_that_cannot_be_converted(config, shapes, words, error, tmp_path
     with pytest.raises(error, match=words) as caught:
         convert(source, tmp_path / "out")
     assert type(caught.value) is error and "\n" not in str(caught.value) and not (tmp_path / "out").exists()
-
-
-def test_a_gguf_file_is_no_source(tmp_path):
-    class Gguf:
-        path = tmp_path / "model.gguf"
-
-    with pytest.raises(
-        CheckpointError, match="model.gguf: a GGUF file cannot be converted; give a Hugging Face folder"
-    ):
-        conversion.plan(Gguf(), tmp_path / "out", Quantization(4, 64))
 
 
 def test_a_dtype_that_cannot_be_quantised(tmp_path):

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz import tiny
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, write_safetensors, write_source
 from support.paths import ROOT
 from support.programs import heed_interrupts, run
 
 import pipeline as p
-from pipeline.checkpoints.config import Quantization
+from pipeline import convert
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.converting import conversion, journal, writer
+from pipeline.converting.settings import Settings
 from pipeline.errors import UsageError
 from pipeline.models import load_model, surveyed
 
@@ -142,7 +144,7 @@ conversion.plan.__defaults__ = (60_000,)
 def write(self, output, shard, file, plain=writer.Writer._convert):
     plain(self, output, shard, file)
     print(output.name, flush=True)
-    time.sleep(0.05)
+    time.sleep(0.01)
     while os.path.exists(sys.argv[2] + ".hold"):
         time.sleep(0.05)
 writer.Writer._convert = write
@@ -150,10 +152,10 @@ sys.exit(convert.main(sys.argv[1:]))
 """
 
 
-def begun(source, out, outputs):
+def begun(source, out, outputs, *options):
     """A process that converts slowly, after it converted some outputs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(source), str(out)],
+        [sys.executable, "-c", SLOW, str(source), str(out), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -184,6 +186,27 @@ def test_a_killed_run_goes_on_where_it_was(source, outputs, tmp_path):
     assert process.returncode == 0 and contents(out) == wanted
     again = set(first) & {*second, *rest.split()}
     assert len(again) <= 1  # what was being written when it was killed
+
+
+def test_a_killed_gguf_file_goes_on_where_it_was(source, tmp_path, capfd):
+    """It has its name when it is whole; the journal beside it keeps another command out."""
+    (source / "tokenizer.json").write_text(json.dumps(tiny.BYTE_LEVEL))
+    (tmp_path / "made").mkdir()
+    tmp_path = tmp_path / "made"
+    plain, out = tmp_path / "plain.gguf", tmp_path / "out.gguf"
+    assert convert.main([str(source), str(plain), "--format", "Q8_0"]) == 0
+    process, first = begun(source, out, 10, "--format", "Q8_0")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sorted(contents(tmp_path)) == ["out.gguf.conversion.unfinished", "out.gguf.unfinished", "plain.gguf"]
+    one_line(
+        program(source, out, "--format", "Q4_0"), "of an unfinished conversion of another checkpoint or with other"
+    )
+    process, second = begun(source, out, 1, "--format", "Q8_0")
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and out.read_bytes() == plain.read_bytes()
+    assert sorted(contents(tmp_path)) == ["out.gguf", "plain.gguf"]
+    assert len(set(first) & {*second, *rest.split()}) <= 1
 
 
 def test_ctrl_c(source, tmp_path):
@@ -246,7 +269,7 @@ def test_a_disk_without_room(source, tmp_path, monkeypatch):
         p.open_checkpoint(source) as checkpoint,
         pytest.raises(UsageError, match="61.2 MiB are needed and 976.6 KiB are free"),
     ):
-        conversion.run(conversion.plan(checkpoint, tmp_path / "out", Quantization(4, 64)), 1, Quiet())
+        conversion.run(conversion.plan(checkpoint, tmp_path / "out", Settings.of("out")), 1, Quiet())
     assert not list((tmp_path / "out").glob("*safetensors*"))
 
 
@@ -256,7 +279,6 @@ def test_bad_arguments(source, tmp_path):
     one_line(program(tmp_path / "nothing", tmp_path / "out"), "no such folder")
     one_line(program(source, source), "is not empty")
     one_line(program(source, source / "config.json"), "is a file")
-    one_line(program(builtin_model(), tmp_path / "out"), "quantised already")
     (tmp_path / "readonly").write_text("")
     one_line(program(source, tmp_path / "readonly" / "out"), "readonly")
     assert not (tmp_path / "out").exists()
@@ -278,7 +300,7 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
     config = SMALL | {"hidden_size": 512, "moe_intermediate_size": 1024, "num_experts": 32, "num_hidden_layers": 1}
     source = write_source(tmp_path / "hf", config, small_shapes(config))
     with p.open_checkpoint(source) as checkpoint:
-        work = conversion.plan(checkpoint, tmp_path / "out", Quantization(4, 64))
+        work = conversion.plan(checkpoint, tmp_path / "out", Settings.of("out"))
         largest = max(output.stored_bytes for output in work.outputs)
         monkeypatch.setattr(writer, "ROWS_OF", 1 << 16)
         tracemalloc.start()
@@ -286,6 +308,29 @@ def test_memory_is_that_of_one_expert(tmp_path, monkeypatch):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert largest == 32 * 1024 * 512 * 2 and peak < largest / 8
+
+
+def test_memory_of_a_gguf_file_is_that_of_some_rows(tmp_path, monkeypatch):
+    """Also where weights are decoded first: 9 MB of a matrix in 8 bits become 5 MB."""
+    import tracemalloc
+
+    from support import gguf_files as files
+
+    from pipeline.converting import source as decoding
+
+    keys = files.llama(1, **{"llama.embedding_length": 1024}) | files.builtin()
+    shapes = [("token_embd.weight", (1024, 8192), 8), ("output_norm.weight", (1024,), 0)]
+    zeros = bytes(8192 * 34 * 32 + 4096)
+    (tmp_path / "in.gguf").write_bytes(files.gguf(keys, shapes, zeros))
+    with p.open_checkpoint(tmp_path / "in.gguf") as checkpoint:
+        work = conversion.plan(checkpoint, tmp_path / "out.gguf", Settings.of("out.gguf", format="Q4_0"))
+        monkeypatch.setattr(writer, "ROWS_OF", 1 << 16)
+        monkeypatch.setattr(decoding, "ROWS_OF", 1 << 16)
+        tracemalloc.start()
+        conversion.run(work, 2, Quiet())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert max(output.stored_bytes for output in work.outputs) == 17 << 19 and peak < 7 << 20
 
 
 def test_a_terminal_sees_a_bar(monkeypatch, capsys):

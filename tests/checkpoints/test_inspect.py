@@ -18,7 +18,9 @@ from pipeline.benching.traffic import traffic
 from pipeline.checkpoints.safetensors import read_header
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.errors import CheckpointError, UnsupportedError
-from pipeline.inspecting.facts import active, gather, types
+from pipeline.graph.formats import NATIVE
+from pipeline.inspecting import report
+from pipeline.inspecting.facts import ENDS, active, gather, token_bytes, types
 from pipeline.models import load_model, surveyed
 
 
@@ -84,6 +86,57 @@ def test_figures_are_those_of_the_loaded_model():
     assert found["active"]["weight_bytes"] == pytest.approx(read.per_token(1, 0), rel=1e-3)
     assert found["memory"]["kv_cache_bytes_per_position"] == read.position
     assert found["memory"]["kv_cache_bytes"] == read.position * 1024 and found["memory"]["context"] == 1024
+
+
+def test_what_each_format_costs():
+    """Of all formats together, it is what a token reads; experts count by the share that is chosen."""
+    found = facts(builtin_model())
+    assert sum(kind["bytes_per_token"] for kind in found["tensors"]) == pytest.approx(
+        found["active"]["weight_bytes"], abs=3
+    )
+    assert sum(kind["share"] for kind in found["tensors"]) == pytest.approx(1, abs=1e-3)
+    four = found["tensors"][0]
+    assert four["type"].startswith("MLX 4 bits") and four["bytes_per_token"] < four["bytes"] / 2
+    with p.open_checkpoint(builtin_model()) as checkpoint:
+        read = token_bytes(checkpoint)
+        name = "model.layers.0.mlp.switch_mlp.up_proj.weight"
+        assert read[name] == checkpoint.tensors[name].nbytes / 4
+
+
+def test_what_runs(tmp_path):
+    """Those kernels that a step of one row dispatches, by the formats of their weights."""
+    from support.families import golden
+    from support.families.gguf_layout import write_gguf
+
+    made, _ = golden.load("mixtral")
+    write_gguf(tmp_path / "m.gguf", "mixtral", made, "Q4_K", files.builtin() | {"general.architecture": "llama"})
+    found = {entry["format"]: entry for entry in facts(tmp_path / "m.gguf")["runs"]}
+    assert set(found) == {"gguf_q4_k", "gguf_q8_0", "f32"}
+    assert found["gguf_q4_k"]["kernels"]["experts_gate_up"] == 5 and found["gguf_q4_k"]["native"]
+    assert found["f32"] == {"format": "f32", "kernels": {"linear": 5}, "native": False}  # routers
+    with p.open_checkpoint(tmp_path / "m.gguf") as checkpoint:
+        text = "\n".join([*report.lines(gather(checkpoint)), *report.tensor_lines(checkpoint)])
+    assert "experts_gate_up × 5" in text and text.count(" per token") > 50
+
+
+def test_formats_with_kernels_by_hand():
+    """Where this processor has such kernels: those that the core says are native."""
+    device = p.open_device("cpu")
+    if device.isa in ("baseline", "generic"):
+        pytest.skip("no native kernels for this instruction set")
+    found = {end for end in ENDS if end not in ("f32", "f16", "bf16") and device.kernel(f"linear_{end}").native}
+    assert found == set(NATIVE)
+
+
+def test_what_is_repacked_and_why(tmp_path):
+    from support.families import golden
+    from support.families.files import write_folder
+
+    made, _ = golden.load("mixtral")
+    write_folder(tmp_path, "mixtral", made)
+    memory = facts(tmp_path)["memory"]
+    assert memory["repacked"] == {"experts stored one by one": memory["repacked_bytes"]}
+    assert any("repacked: 22.5 MiB experts stored one by one" in line for line in report.lines(facts(tmp_path)))
 
 
 def test_cache_of_a_context():

@@ -74,6 +74,7 @@ LATE = {
     ("benching.torch_peer", "torch"): OPTIONAL,
     ("language.grammars", "llguidance"): OPTIONAL,
     ("ray.cluster", "ray"): OPTIONAL,
+    ("checkpoints.hub", "huggingface_hub"): OPTIONAL,
     ("serving.app", "starlette"): OPTIONAL,
     ("serving.running", "starlette"): OPTIONAL,
     ("serving.running", "uvicorn"): OPTIONAL,

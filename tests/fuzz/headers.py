@@ -1,5 +1,5 @@
-"""Damaged headers of safetensors and GGUF files, and configurations of other libraries' weights: each gives a clear
-error or loads right.
+"""Damaged headers of safetensors and GGUF files, configurations of other libraries' weights, and damaged files of
+SentencePiece and of llama.cpp's importance: each gives a clear error or loads right.
 
     python tests/fuzz/headers.py                     100,000 of each kind, some minutes
     python tests/fuzz/headers.py gguf --only 4711    the one that was reported
@@ -19,11 +19,12 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from fuzz import mutations, packed, seeds  # noqa: E402
+from fuzz import mutations, packed, pieces, seeds  # noqa: E402
 from pipeline.errors import CheckpointError, PromptError  # noqa: E402
 
 SECONDS = 5  # of the processor, for one file; a mutation takes a millisecond
 SLACK_BYTES = 400_000  # for one file: what Python takes for the few objects of a small header
+READ_BYTES = 1 << 20  # what such a file, which is read whole, is read into
 
 
 class Hang(Exception):
@@ -77,10 +78,27 @@ def check_gguf(file: Path) -> None:
         )
 
 
+def damaged_pieces(number: int) -> bytes:
+    return mutations.mutated_bytes([pieces.pieces(1), pieces.pieces(2)], number)
+
+
+def damaged_importance(number: int) -> bytes:
+    return mutations.mutated_bytes([pieces.imatrix(), pieces.imatrix_gguf()], number)
+
+
 KINDS = {
     "safetensors": (damaged_safetensors, check_safetensors),
     "gguf": (damaged_gguf, check_gguf),
     "packed": (packed.damaged, packed.check),
+    "pieces": (damaged_pieces, pieces.check_pieces),
+    "imatrix": (damaged_importance, pieces.check_importance),
+}
+SEEDS = {
+    "safetensors": lambda: [seeds.safetensors(seeds.SAFETENSORS)],
+    "gguf": lambda: seeds.GGUF,
+    "packed": packed.seeds,
+    "pieces": lambda: [pieces.pieces(1), pieces.pieces(2)],
+    "imatrix": lambda: [pieces.imatrix(), pieces.imatrix_gguf()],
 }
 
 
@@ -99,7 +117,8 @@ def check(kind: str, number: int, folder: Path) -> str:
         text = str(error)
         assert str(file) in text and "\n" not in text and len(text) < 600, f"unclear: {text!r}"
     grown = tracemalloc.get_traced_memory()[1] - before
-    assert grown <= len(content) + SLACK_BYTES, f"{grown:,} bytes of memory for a file of {len(content):,}"
+    slack = SLACK_BYTES + (READ_BYTES if kind in ("pieces", "imatrix") else 0)
+    assert grown <= len(content) + slack, f"{grown:,} bytes of memory for a file of {len(content):,}"
     return text
 
 
@@ -131,12 +150,7 @@ def run(kind: str, numbers, folder: Path) -> dict[str, int]:
 def _warm_up(kind: str, folder: Path) -> None:
     """The undamaged files load, and what loading imports is not counted as theirs."""
     file = folder / f"damaged.{kind}"
-    undamaged = {
-        "safetensors": lambda: [seeds.safetensors(seeds.SAFETENSORS)],
-        "gguf": lambda: seeds.GGUF,
-        "packed": packed.seeds,
-    }
-    for content in undamaged[kind]():
+    for content in SEEDS[kind]():
         file.write_bytes(content)
         KINDS[kind][1](file)
 

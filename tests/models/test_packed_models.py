@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from fuzz import tiny
 from support import packed_formats as formats
 from support.families import files, golden
 from support.families.cases import ALL
 from support.families.grid import BLOCK, tokens
 
 import pipeline as p
+from pipeline import convert
 
 pytestmark = pytest.mark.one_processor
 BOUND = 1e-3  # as in test_families.py
@@ -88,3 +90,17 @@ def test_logits(processor, tmp_path, name, method):
         assert checkpoint.unused == () and any("weights repacked in" in line for line in model.notes)
         found = model.logits(tokens(golden.POSITIONS, expected.shape[1]), 7, "f32")
     assert np.abs(found - expected).max() < BOUND
+
+
+@pytest.mark.parametrize("name, method", [("llama", method) for method in METHODS] + [("mixtral", "awq")])
+def test_converted(tmp_path, name, method):
+    """The weights are decoded as a model reads them, also where columns have another order."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in", name, method)
+    (tmp_path / "in" / "tokenizer.json").write_text(json.dumps(tiny.BYTE_LEVEL))
+    out, options = ("out", ("--rule", ".=none")) if method == "awq" else ("out.gguf", ("--format", "F32"))
+    assert convert.main([str(tmp_path / "in"), str(tmp_path / out), *options]) == 0
+    with p.open_checkpoint(tmp_path / out) as checkpoint:
+        found = p.load_model(checkpoint, device="cpu", threads=1).logits(tokens(64, 61), 64, "f32")
+        assert checkpoint.unused == ()
+    assert np.abs(found - golden.load(name)[1]).max() < BOUND

@@ -30,6 +30,7 @@ class GgufCheckpoint(Checkpoint):
 
     architecture   as the file calls it
     metadata       its keys and values
+    known_names    the names of `tensors` by those in the file
     """
 
     class_defaults = False  # what a file does not say, llama.cpp's code does, and configuration.py
@@ -44,7 +45,9 @@ class GgufCheckpoint(Checkpoint):
             self.instead = tuple(FAMILIES)
         else:
             self.layout = family.layout
-        renamed = _renamed(main.file, tensors, family.names if family else {})
+        block = family.names if family else {}
+        renamed = _renamed(main.file, tensors, block)
+        self.known_names = {name: tensor_name(name, block) for name in tensors}
         super().__init__(path, main.file, config, {header.file: header.size for header in headers}, renamed)
         # The configuration has their numbers.
         self._asked |= {f"rope_{name}.weight" for name in ("freqs", "factors_short", "factors_long")}
@@ -68,7 +71,11 @@ class GgufCheckpoint(Checkpoint):
         return made
 
     def chat(self) -> Chat:
-        return Chat(self.source, _templates(self.metadata), self._vocabulary.special_texts())
+        return Chat(self.source, _templates(self.metadata), self.special_texts())
+
+    def special_texts(self) -> dict[str, str]:
+        """The texts of the special tokens by their names: "bos_token" -> "<s>"."""
+        return self._vocabulary.special_texts()
 
 
 def open_gguf(path: Path) -> GgufCheckpoint:

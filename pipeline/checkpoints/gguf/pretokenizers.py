@@ -6,7 +6,7 @@ pieces further that the one before it made.
 
 from dataclasses import dataclass
 
-__all__ = ["KINDS", "Kind"]
+__all__ = ["DIGITS", "GPT2", "KINDS", "Kind"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Kind:
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# GPT-2's words; and single digits, which some cut out first.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+DIGITS = r"\p{N}"
 _LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + _SPACES
 _QWEN2 = _LLAMA3.replace("{1,3}", "")
 
@@ -70,7 +72,7 @@ _ASIAN = _code_points(
 
 _KINDS = {
     # For files that name no kind: a guess that fits many models and none exactly.
-    ("default", ""): Kind((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+    ("default", ""): Kind((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
     (
         "gpt-2",
         "phi-2",
@@ -83,11 +85,11 @@ _KINDS = {
         "exaone4",
         "trillion",
         "granite-docling",
-    ): Kind((_GPT2,)),
+    ): Kind((GPT2,)),
     ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"): Kind(
-        (r"\p{N}", _GPT2)
+        (r"\p{N}", GPT2)
     ),
-    ("falcon",): Kind((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]")),
+    ("falcon",): Kind((r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]")),
     ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"): Kind(
         (_LLAMA3,), whole_words=True, add_bos=True
     ),

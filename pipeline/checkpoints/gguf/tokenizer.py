@@ -18,6 +18,7 @@ from ...errors import CheckpointError, UnsupportedError
 from ...printing import one_line
 from ..end_tokens import END_TEXTS, only_ends, template_ends
 from ..panics import panics_become
+from ..sentencepiece_file import merges_by_score
 from ..tensor_info import quoted
 from .pretokenizers import KINDS, Kind
 from .values import FIX, SCALARS, STRING, Array
@@ -228,14 +229,8 @@ def _merges_by_score(
     vocabulary: Vocabulary, texts: Sequence[str], types: Sequence[int], ids: dict[str, int]
 ) -> list[tuple[str, str]]:
     """Every pair of tokens that makes a token, the best score first: SentencePiece merges in that order."""
-    scores = list(vocabulary.array("scores", strings=False, least=len(texts)))
-    found = []
-    for i, text in enumerate(texts):
-        if types[i] in (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED):
-            pairs = [(text[:at], text[at:]) for at in range(1, len(text)) if text[:at] in ids and text[at:] in ids]
-            found += [(-scores[i], i, ids[left], (left, right)) for left, right in pairs]
-    found.sort()
-    return [pair for *_, pair in found]
+    scores = vocabulary.array("scores", strings=False, least=len(texts))
+    return merges_by_score(list(zip(texts, scores, types)), ids)
 
 
 def _add_special(tokenizer: Tokenizer, texts: Sequence[str], types: Sequence[int], ends: Collection[int]) -> None:

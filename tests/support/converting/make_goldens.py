@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.checkpoints.safetensors import read_header
 from pipeline.converting.configuration import earlier_keys
-from pipeline.graph.formats import AFFINE_BITS
+from pipeline.graph.formats import AFFINE_BITS, FLOAT_MODES
 
 FILE = Path(__file__).resolve().parents[2] / "data" / "converted.json"
 SHARED = dict(
@@ -102,6 +102,17 @@ def affine() -> dict:
     return found
 
 
+def floats() -> dict:
+    """dtype/mode -> digests of words and scales of one matrix."""
+    found = {}
+    for dtype, kind in DTYPES.items():
+        bits_of = values("affine", (64, 512), dtype)
+        matrix = mx.array(bits_of).view(kind) if dtype == "BF16" else mx.array(bits_of)
+        for mode in FLOAT_MODES:
+            found[f"{dtype}/{mode}"] = [digest(raw(part)) for part in mx.quantize(matrix, mode=mode)]
+    return found
+
+
 def family(name: str) -> dict:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +136,14 @@ def family(name: str) -> dict:
 
 
 if __name__ == "__main__":
-    result = {"affine": affine(), "families": {name: family(name) for name in CASES}}
+    result = {"affine": affine(), "floats": floats(), "families": {name: family(name) for name in CASES}}
     lines = [f'"affine": {json.dumps(result["affine"])}']
     lines += [f'"{name}": {json.dumps(case)}' for name, case in result["families"].items()]
-    FILE.write_text("{" + lines[0] + ',\n"families": {\n' + ",\n".join(lines[1:]) + "\n}}\n")
+    FILE.write_text(
+        "{"
+        + lines[0]
+        + f',\n"floats": {json.dumps(result["floats"])}'
+        + ',\n"families": {\n'
+        + ",\n".join(lines[1:])
+        + "\n}}\n"
+    )
