@@ -12,12 +12,11 @@ from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError, UnsupportedError
 from ..graph.tensors import Shape
 from .grids import Grid, find_scales
-from .numbers import as_f32
+from .numbers import FLOATS, as_f32
 from .taking import Taker
 
 __all__ = ["SOURCES", "Integers"]
 
-FLOATS = ("F32", "F16", "BF16")
 AT_A_TIME = 1 << 18  # numbers that are unpacked at a time
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # which nibble of a word an output has
 

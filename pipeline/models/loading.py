@@ -18,16 +18,16 @@ from ..checkpoints.packed.scheme import Packing, weight_name
 from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device
 from ..errors import CheckpointError, UnsupportedError
-from ..graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, GROUP_SIZES, ITEM_SIZES, either
+from ..graph.formats import BLOCKS, FLOAT_MODES, ITEM_SIZES
 from ..graph.tensors import Mapped, Shape, Storage, nbytes_of
 from ..graph.weights import Blocks, MixedStack, Quantized, Weight, as_weight, split_rows
 from . import repacking
 from .block_scales import scaled_blocks
-from .numbers import as_f32
+from .mlx_weights import quantised
+from .numbers import FLOATS, as_f32
 from .survey import Survey
 
 _DTYPES = {"F32": "f32", "F16": "f16", "BF16": "bf16", "U32": "u32", "U8": "u8"}
-_FLOATS = ("F32", "F16", "BF16")
 
 Stored: TypeAlias = Storage | Quantized | Blocks  # a matrix in the format in which the checkpoint has it
 
@@ -57,7 +57,7 @@ class Loader:
         self,
         name: str,
         shape: tuple[int, ...],
-        dtypes: Sequence[str] = _FLOATS,
+        dtypes: Sequence[str] = FLOATS,
         *,
         stored: tuple[int, ...] | None = None,
     ) -> Storage:
@@ -67,7 +67,7 @@ class Loader:
 
     def alike(self, wanted: Sequence[tuple[str, tuple[int, ...]]]) -> list[Storage]:
         """Tensors (name, shape) that a kernel takes in one dtype: where they are stored in several, copies in f32."""
-        infos = [self.info(name, shape, _FLOATS) for name, shape in wanted]
+        infos = [self.info(name, shape, FLOATS) for name, shape in wanted]
         if len({info.dtype for info in infos}) == 1:
             return [self.storage([info], info.shape) for info in infos]
         self._count(sum(4 * info.nbytes // ITEM_SIZES[_DTYPES[info.dtype]] for info in infos), "of several dtypes")
@@ -128,7 +128,7 @@ class Loader:
                 f"{self.checkpoint.source}: {module} is quantised as [..., inputs, outputs], which is not "
                 "supported; its groups must lie along the inputs"
             )
-        info = self.info(weight_name(module, self.checkpoint.tensors), (*shape[:-2], shape[-1], shape[-2]), _FLOATS)
+        info = self.info(weight_name(module, self.checkpoint.tensors), (*shape[:-2], shape[-1], shape[-2]), FLOATS)
         self._count(info.nbytes, "turned")
         if isinstance(self.device, Survey):
             return Storage.empty(shape, _DTYPES[info.dtype])
@@ -144,7 +144,7 @@ class Loader:
     ) -> tuple[Storage, ...]:
         """A small array, such as biases [experts, outputs], as arrays of `sizes` along its last axis: copies, because
         arrays must lie without gaps. See `split`."""
-        info = self.info(name, shape, _FLOATS)
+        info = self.info(name, shape, FLOATS)
         if sum(sizes) != shape[-1] or (interleaved and len(set(sizes)) > 1):
             raise CheckpointError(f"{info.file}: tensor {name!r} of {shape[-1]} cannot be split into {sizes}")
         self._count(info.nbytes, "split")
@@ -168,7 +168,7 @@ class Loader:
         to: tuple[int, ...] | None = None,
     ) -> Storage:
         """A small tensor of `shape` as a kernel takes it: a copy in f32, which `change` makes one of shape `to`."""
-        info = self.info(name, shape, _FLOATS)
+        info = self.info(name, shape, FLOATS)
         to = shape if to is None else to
         self._count(4 * math.prod(to), "small tensors in f32")
         if isinstance(self.device, Survey):
@@ -192,7 +192,7 @@ class Loader:
     def _weight(self, modules: list[str], shape: Shape, full: Shape, scheme: Quantization | None) -> Stored:
         """One matrix, or several of `shape` that become `full`."""
         if scheme is not None:
-            return self._quantized(modules, shape, full, scheme)
+            return quantised(self, modules, shape, full, scheme)
         packing = self.checkpoint.packing(modules[0])
         if packing is not None:
             self.repacked[packing] += len(modules)
@@ -200,7 +200,7 @@ class Loader:
         for module in modules:
             repacking.demand_scales(self, module)
         infos = [
-            self.info(weight_name(module, self.checkpoint.tensors), shape, (*_FLOATS, *BLOCKS)) for module in modules
+            self.info(weight_name(module, self.checkpoint.tensors), shape, (*FLOATS, *BLOCKS)) for module in modules
         ]
         if infos[0].dtype not in BLOCKS:
             return self.storage(infos, full)
@@ -214,31 +214,6 @@ class Loader:
         if scaled is not None:
             return scaled
         return Blocks(self.storage(infos, (*full[:-1], shape[-1] // columns * nbytes)), infos[0].dtype)
-
-    def _quantized(self, modules: list[str], shape: Shape, full: Shape, scheme: Quantization) -> Quantized:
-        inputs, floats = shape[-1], scheme.mode in FLOAT_MODES
-        if not floats and (scheme.bits not in AFFINE_BITS or scheme.group_size not in GROUP_SIZES):
-            raise UnsupportedError(
-                f"{modules[0]}: {scheme.bits} bits in groups of {scheme.group_size} are not supported; "
-                f"use {either(AFFINE_BITS)} bits in groups of {either(GROUP_SIZES)}"
-            )
-        if inputs % scheme.group_size:
-            raise CheckpointError(f"{modules[0]}: {inputs} inputs are not whole groups of {scheme.group_size}")
-        groups = inputs // scheme.group_size
-        widths: dict[str, tuple[int, Sequence[str]]] = {
-            "weight": (inputs * scheme.bits // 32, ("U32",)),
-            "scales": (groups, ("U8",) if floats else _FLOATS),
-        }
-        if not floats:
-            widths["biases"] = groups, _FLOATS
-        parts = {}
-        for part, (width, dtypes) in widths.items():
-            infos = [self.info(f"{module}.{part}", (*shape[:-1], width), dtypes) for module in modules]
-            parts[part] = self.storage(infos, (*full[:-1], width))
-        found = Quantized(
-            parts["weight"], parts["scales"], parts.get("biases"), bits=scheme.bits, group_size=scheme.group_size
-        )
-        return repacking.with_global_scale(self, modules, full, found) if scheme.mode == "nvfp4" else found
 
     def info(self, name: str, shape: Shape, dtypes: Sequence[str]) -> TensorInfo:
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["E4M3", "as_f32", "rounded"]
+__all__ = ["E4M3", "FLOATS", "as_f32", "rounded"]
+
+FLOATS = ("F32", "F16", "BF16")
 
 
 def _e4m3() -> np.ndarray:

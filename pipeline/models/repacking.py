@@ -20,8 +20,8 @@ from ..graph.formats import FLOAT_MODES, GROUP_SIZES, PLAIN_MODES
 from ..graph.tensors import Shape, Storage
 from ..graph.weights import Quantized
 from .grids import find_scales
-from .integers import FLOATS, SOURCES, Integers
-from .numbers import as_f32, rounded
+from .integers import SOURCES, Integers
+from .numbers import FLOATS, as_f32, rounded
 from .survey import Survey
 from .taking import Taker
 
