@@ -138,9 +138,10 @@ def isa_flags(isa: str) -> tuple[str, ...]:
 
 def link_flags(isa: str) -> tuple[str, ...]:
     """The C++ compiler's flags where it links the objects of an instruction set."""
-    if isa != CHECKER:
-        return isa_flags(isa)
-    return () if target().is_mac else ("-Wl,--compress-debug-sections=zlib",)  # on a Mac they stay in the objects
+    if target().is_mac:  # the code needs nothing of C++'s library, and Zig would build it first
+        return (*(isa_flags(isa) if isa != CHECKER else ()), "-nostdlib++")
+    # On a Mac the sections of debugging stay in the objects.
+    return isa_flags(isa) if isa != CHECKER else ("-Wl,--compress-debug-sections=zlib",)
 
 
 def processor_isas() -> tuple[str, ...]:

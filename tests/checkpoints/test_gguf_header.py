@@ -265,7 +265,7 @@ def test_rows_that_are_not_whole_blocks(file):
     refuse(file, one_tensor(extents=(128,), kind=12), '"w"', "blocks of 256 (Q4_K)")
 
 
-@pytest.mark.parametrize("kind", [42, 255, 2**32 - 1])
+@pytest.mark.parametrize("kind", [43, 255, 2**32 - 1])
 def test_unknown_tensor_type_is_named(file, kind):
     refuse(file, one_tensor(kind=kind), '"w"', f"type {kind}", error=UnsupportedError)
 

@@ -287,7 +287,7 @@ def test_missing_tensor(model):
         ({"model_type": ["x"]}, ["model_type"]),
         ({"quantization": {"bits": 7, "group_size": 64}}, ["7 bits"]),
         ({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}, ["mxfp4"]),
-        ({"quantization": None, "quantization_config": {"quant_method": "awq"}}, ["awq"]),
+        ({"quantization": None, "quantization_config": {"quant_method": "higgs"}}, ["higgs"]),
         ({"num_experts": "many"}, ["num_experts"]),
         ({"num_attention_heads": 0}, ["num_attention_heads"]),
         ({"rms_norm_eps": "x"}, ["rms_norm_eps"]),

@@ -91,7 +91,8 @@ __attribute__((unused)) static void sleep_for(double time) {
     nanosleep(&duration, NULL);
 }
 
-// A command buffer lets go of what it used once it has completed, on a thread of the device.
+// A command buffer lets go of what it used once it has completed, on a thread of the device. A program that ends before
+// that may end before the device is closed.
 __attribute__((unused)) static void awaitRelease(id object, NSUInteger count) {
     for (int i = 0; i < 5000 && [object retainCount] != count; i++) sleep_for(0.001);
 }
@@ -155,7 +156,8 @@ __attribute__((unused)) static int run_tests(int count, char **words, void (*tes
     if (f.library != nil) tests(&f);
     [f.queue release];
     [f.library release];
-    [f.device release];
     [pool drain];
+    awaitRelease(f.device, 1);
+    [f.device release];
     return f.failed == 0 ? 0 : 1;
 }

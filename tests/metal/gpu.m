@@ -58,6 +58,7 @@ static BOOL openAgain(fixture *f, NSString *name) {
 static void letGo(fixture *f) {
     [f->library release];
     [f->queue release];
+    awaitRelease(f->device, 1);
     [f->device release];
 }
 
@@ -100,7 +101,7 @@ int main(int count, char **words) {
         [pool drain];
     }
     printf("good %d, left %lu\n", good, (unsigned long)[f.device currentAllocatedSize]);
-    letGo(&f);
     [outer drain];
+    letGo(&f);
     return 0;
 }

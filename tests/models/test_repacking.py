@@ -263,18 +263,20 @@ def test_act_order_of_a_projection(device, tmp_path, packer, bits):
         stored = load.matrix("q_proj", (ROWS, 256))
         weight = as_weight(stored, "w")
         again = as_weight(load.matrix("q_proj", (ROWS, 256)), "w")
-    assert weight.format.startswith(f"q{bits}_") and weight.order.storage is again.order.storage
-    order = weight.order.storage.read(device)
-    np.testing.assert_array_equal(order, np.argsort(groups, kind="stable"))
-    np.testing.assert_array_equal(decoded(device, replace(weight, order=None)), expected[:, order].astype(np.float32))
-    with pytest.raises(BuildError, match="the columns of w have an order; only projections' may"):
-        decoded(device, weight)
-    x = rng.normal(size=(5, 256)).astype(np.float32)
-    found = run(device, 5, lambda pipe, x: pipe.linear(x, weight), x=x)
-    bound = 4 * DOT * np.abs(x) @ np.abs(expected).T + stored_activations(
-        device, x[:, order], stored, expected[:, order]
-    )
-    assert_close(found, x.astype(np.float64) @ expected.T, bound)
+        assert weight.format.startswith(f"q{bits}_") and weight.order.storage is again.order.storage
+        order = weight.order.storage.read(device)
+        np.testing.assert_array_equal(order, np.argsort(groups, kind="stable"))
+        np.testing.assert_array_equal(
+            decoded(device, replace(weight, order=None)), expected[:, order].astype(np.float32)
+        )
+        with pytest.raises(BuildError, match="the columns of w have an order; only projections' may"):
+            decoded(device, weight)
+        x = rng.normal(size=(5, 256)).astype(np.float32)
+        found = run(device, 5, lambda pipe, x: pipe.linear(x, weight), x=x)
+        bound = 4 * DOT * np.abs(x) @ np.abs(expected).T + stored_activations(
+            device, x[:, order], stored, expected[:, order]
+        )
+        assert_close(found, x.astype(np.float64) @ expected.T, bound)
 
 
 def test_groups_of_several_sizes(processor, tmp_path):
