@@ -5,6 +5,7 @@
 #import "core/OBExtensions.h"
 #import "metal/api/Metal.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,8 +92,7 @@ __attribute__((unused)) static void sleep_for(double time) {
     nanosleep(&duration, NULL);
 }
 
-// A command buffer lets go of what it used once it has completed, on a thread of the device. A program that ends before
-// that may end before the device is closed.
+// A command buffer lets go of what it used once it has completed, on a thread of the device.
 __attribute__((unused)) static void awaitRelease(id object, NSUInteger count) {
     for (int i = 0; i < 5000 && [object retainCount] != count; i++) sleep_for(0.001);
 }
@@ -142,11 +142,27 @@ __attribute__((unused)) static BOOL finish(id<MTLCommandBuffer> commands) {
     return [commands status] == MTLCommandBufferStatusCompleted && [commands error] == nil;
 }
 
+__attribute__((unused)) static int threadCount(void) {
+    DIR *folder = opendir("/proc/self/task");
+    int count = -2;  // the folder itself and the one above
+    while (folder != NULL && readdir(folder) != NULL) count++;
+    if (folder != NULL) closedir(folder);
+    return count;
+}
+
+// A thread of the device may be the last to let go of it, after a program has ended that does not wait.
+__attribute__((unused)) static void closeDevice(fixture *f) {
+    awaitRelease(f->device, 1);
+    int threads = threadCount();
+    [f->device release];
+    for (int i = 0; isGPU(f) && i < 2000 && threadCount() >= threads; i++) sleep_for(0.001);
+}
+
 // Opens the device, runs the tests, and closes it again.
 __attribute__((unused)) static int run_tests(int count, char **words, void (*tests)(fixture *)) {
     if (count != 4) return 2;
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
+    fixture f = {.path = words[1], .scratch = words[2], .name = [[NSString alloc] initWithUTF8String:words[3]]};
     NSError *error = nil;
     f.device = newDevice(f.name);
     f.library = [f.device newLibraryWithURL:[NSURL fileURLWithPath:[NSString stringWithUTF8String:words[1]]]
@@ -154,10 +170,12 @@ __attribute__((unused)) static int run_tests(int count, char **words, void (*tes
     f.queue = [f.device newCommandQueue];
     report(&f, "the library opens", f.library != nil, [error localizedDescription]);
     if (f.library != nil) tests(&f);
+    [pool drain];
+    pool = [[NSAutoreleasePool alloc] init];
     [f.queue release];
     [f.library release];
+    closeDevice(&f);
+    [f.name release];
     [pool drain];
-    awaitRelease(f.device, 1);
-    [f.device release];
     return f.failed == 0 ? 0 : 1;
 }

@@ -58,8 +58,7 @@ static BOOL openAgain(fixture *f, NSString *name) {
 static void letGo(fixture *f) {
     [f->library release];
     [f->queue release];
-    awaitRelease(f->device, 1);
-    [f->device release];
+    closeDevice(f);
 }
 
 static int early(fixture *f, int values, int n) {
@@ -80,12 +79,13 @@ static int early(fixture *f, int values, int n) {
 
 int main(int count, char **words) {
     NSAutoreleasePool *outer = [[NSAutoreleasePool alloc] init];
-    fixture f = {.path = words[1], .scratch = words[2], .name = [NSString stringWithUTF8String:words[3]]};
+    fixture f = {.path = words[1], .scratch = words[2], .name = [[NSString alloc] initWithUTF8String:words[3]]};
     int runs = count > 4 ? atoi(words[4]) : 20, good = 0;
     if (!openAgain(&f, f.name)) return 1;
     if (count > 6) {
         int failures = early(&f, atoi(words[5]), atoi(words[6]));
         letGo(&f);
+        [f.name release];
         [outer drain];
         return failures;
     }
@@ -102,6 +102,9 @@ int main(int count, char **words) {
     }
     printf("good %d, left %lu\n", good, (unsigned long)[f.device currentAllocatedSize]);
     [outer drain];
+    outer = [[NSAutoreleasePool alloc] init];
     letGo(&f);
+    [f.name release];
+    [outer drain];
     return 0;
 }
