@@ -221,11 +221,11 @@ static void properties(fixture *f) {
     [all setLabel:@"layers"];
     CHECK(f, "it keeps its label", [[all label] isEqualToString:@"layers"]);
 
-    id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0];
+    id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0], value = zeroes(f, 1);
     id<MTLComputePipelineState> step = indirectState(f, @"step");
     NSUInteger count = [buffer retainCount];
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
-    record3([all indirectComputeCommandAtIndex:0], step, buffer, buffer, buffer, 0, GROUPS);
+    record3([all indirectComputeCommandAtIndex:0], step, buffer, buffer, value, 0, GROUPS);
     CHECK_EQUAL(f, "a command keeps no buffer", [buffer retainCount], count);
     [pool drain];
     pool = [[NSAutoreleasePool alloc] init];
