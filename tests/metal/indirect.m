@@ -213,6 +213,7 @@ static void changes(fixture *f) {
 }
 
 static void properties(fixture *f) {
+    id<MTLBuffer> value = zeroes(f, 1);
     NSUInteger before = [f->device currentAllocatedSize];
     id<MTLIndirectCommandBuffer> all = newCommands(f, 5);
     CHECK_EQUAL(f, "it has as many commands as were asked for", [all size], 5);
@@ -221,7 +222,7 @@ static void properties(fixture *f) {
     [all setLabel:@"layers"];
     CHECK(f, "it keeps its label", [[all label] isEqualToString:@"layers"]);
 
-    id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0], value = zeroes(f, 1);
+    id<MTLBuffer> buffer = [f->device newBufferWithLength:4 * GROUPS options:0];
     id<MTLComputePipelineState> step = indirectState(f, @"step");
     NSUInteger count = [buffer retainCount];
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
