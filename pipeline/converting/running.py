@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ..host import cores
 from ..models.families import surveyed
 from . import conversion
 from .agreement import agree
+from .elsewhere import differences
 from .progress import make_progress
 from .settings import Settings
 
@@ -30,6 +32,8 @@ def convert(source: Path, out: str, **options: Any) -> None:
         survey.check()
         if settings.gguf:
             agree(work, model)
+            for sentence in differences(checkpoint.config):
+                print(f"onebuf: note: {sentence}", file=sys.stderr)
         with make_progress() as progress:
             try:
                 conversion.run(work, cores(), progress)

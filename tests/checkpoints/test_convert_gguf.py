@@ -24,6 +24,7 @@ from pipeline import convert
 from pipeline.checkpoints.gguf.header import read_header
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.converting.blocks import quantize_blocks
+from pipeline.converting.elsewhere import differences
 from pipeline.converting.families import FAMILIES as MLX_FAMILIES
 from pipeline.converting.recipes import block_of
 
@@ -32,6 +33,21 @@ CLOSE = 1e-4  # of logits that differ in the order of sums
 OTHER_LAYERS = ("gemma4_text", "gemma4_dense", "gemma4_small", "nemotron_h")  # that such a file does not say
 FAMILIES = [name for name in ARCHITECTURES if name not in OTHER_LAYERS] + ["llama_biases"]
 DAILY = ("llama", "gemma3_text", "deepseek_v3", "qwen3_5_text")
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        ({"model_type": "lfm2_moe", "routed_scaling_factor": 1.5}, ["routed_scaling_factor of lfm2_moe as 1"]),
+        ({"model_type": "lfm2_moe", "routed_scaling_factor": 1.0}, []),
+        ({"model_type": "afmoe", "layer_types": ["full_attention"] * 4}, ["each 4th layer of afmoe"]),
+        ({"model_type": "afmoe", "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}, []),
+        ({"model_type": "llama"}, []),
+    ],
+)
+def test_what_llama_cpp_runs_otherwise_is_said(config, said):
+    found = list(differences(config))
+    assert len(found) == len(said) and all(words in line for words, line in zip(said, found))
 
 
 # Blocks
