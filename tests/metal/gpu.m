@@ -58,7 +58,18 @@ static BOOL openAgain(fixture *f, NSString *name) {
 static void letGo(fixture *f) {
     [f->library release];
     [f->queue release];
+    [f->device release];
+}
+
+// At the end of the program: nothing in a pool keeps the device by then.
+static void leave(fixture *f, NSAutoreleasePool *pool) {
+    [pool drain];
+    pool = [[NSAutoreleasePool alloc] init];
+    [f->library release];
+    [f->queue release];
     closeDevice(f);
+    [f->name release];
+    [pool drain];
 }
 
 static int early(fixture *f, int values, int n) {
@@ -84,9 +95,7 @@ int main(int count, char **words) {
     if (!openAgain(&f, f.name)) return 1;
     if (count > 6) {
         int failures = early(&f, atoi(words[5]), atoi(words[6]));
-        letGo(&f);
-        [f.name release];
-        [outer drain];
+        leave(&f, outer);
         return failures;
     }
     for (int i = 0; i < runs; i++) {
@@ -101,10 +110,6 @@ int main(int count, char **words) {
         [pool drain];
     }
     printf("good %d, left %lu\n", good, (unsigned long)[f.device currentAllocatedSize]);
-    [outer drain];
-    outer = [[NSAutoreleasePool alloc] init];
-    letGo(&f);
-    [f.name release];
-    [outer drain];
+    leave(&f, outer);
     return 0;
 }
