@@ -260,7 +260,7 @@ def cross_wheel(tag: str, folder: Path) -> None:
         raise BuildError(f"no wheel is made for {tag!r} here; choose one of: {', '.join(known)}")
     try:
         known[tag].choose(tag)
-    except (cross_mac.CrossError, cross_linux.CrossError) as error:
+    except metalc.CompileError as error:
         raise BuildError(str(error)) from None
     sys.argv = ["setup.py", "-q", "bdist_wheel", "--dist-dir", str(folder), "--bdist-dir", str(native() / "wheel")]
     sys.argv += ["build", "--build-base", str(native() / "build")]

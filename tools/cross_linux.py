@@ -11,22 +11,18 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from pipeline.metalc import target
+from pipeline.metalc import CompileError, target
 
 TAGS = ("linux_aarch64",)
 
 
-class CrossError(Exception):
-    """What keeps this machine from compiling for another, in one line."""
-
-
 def choose(tag: str) -> None:
-    """Makes this process compile for the machines of a wheel's tag. Raises CrossError."""
+    """Makes this process compile for the machines of a wheel's tag. Raises CompileError."""
     machine = tag.removeprefix("linux_")
     names = {"CC": f"{machine}-linux-gnu-gcc", "CXX": f"{machine}-linux-gnu-g++"}
     if not all(map(shutil.which, names.values())):
         packages = f"g++-{machine}-linux-gnu gobjc-{machine}-linux-gnu"
-        raise CrossError(f"a wheel for {tag} needs cross compilers here: apt-get install {packages}")
+        raise CompileError(f"a wheel for {tag} needs cross compilers here: apt-get install {packages}")
     os.environ.update(names)
     target.choose(target.Target("linux", machine))
 

@@ -14,7 +14,7 @@ import re
 import shlex
 from pathlib import Path
 
-from pipeline.metalc import target
+from pipeline.metalc import CompileError, target
 
 OLDEST = "14.0"  # its Metal has bfloat
 # Zig's linker makes no bundles. Python loads a library as well, whose own name then says no folder of this machine.
@@ -22,32 +22,28 @@ SHARED = ["-shared", "-Wl,-install_name,@rpath/_core.abi3.so"]
 TAGS = ("macosx_14_0_arm64", "macosx_14_0_x86_64")
 
 
-class CrossError(Exception):
-    """What keeps this machine from compiling for a Mac, in one line."""
-
-
 def zig() -> str:
-    """The path of Zig. Raises CrossError."""
+    """The path of Zig. Raises CompileError."""
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
-        raise CrossError("a wheel for macOS needs Zig here: pip install ziglang")
+        raise CompileError("a wheel for macOS needs Zig here: pip install ziglang")
     return str(Path(found.origin).with_name("zig"))
 
 
 def sdk() -> Path:
-    """The SDK's folder. Raises CrossError."""
+    """The SDK's folder. Raises CompileError."""
     folder = Path(os.environ.get("SDKROOT", ""))
     if "SDKROOT" not in os.environ or not (folder / "System/Library/Frameworks/Metal.framework").is_dir():
-        raise CrossError(
+        raise CompileError(
             "a wheel for macOS needs the SDK of macOS: name its folder, which has System/Library, in SDKROOT"
         )
     return folder.resolve()
 
 
 def choose(tag: str) -> None:
-    """Makes this process compile for the machines of a wheel's tag. Raises CrossError."""
+    """Makes this process compile for the machines of a wheel's tag. Raises CompileError."""
     if tag not in TAGS:
-        raise CrossError(f"no wheel is made for {tag!r} here; choose one of: {', '.join(TAGS)}")
+        raise CompileError(f"no wheel is made for {tag!r} here; choose one of: {', '.join(TAGS)}")
     machine = re.sub("^macosx_[0-9]+_[0-9]+_", "", tag)
     sdk()
     triple = f"{'aarch64' if machine == 'arm64' else machine}-macos.{OLDEST}"

@@ -20,7 +20,7 @@
 // when the library has none. Safe from any thread.
 - (OBKernel *)kernelNamed:(NSString *)name error:(NSError **)error;
 
-// An object for values of function constants, as the device reads them, for the next method.
+// A new object for the values of function constants, of the class that the device reads. The next method takes it.
 - (MTLFunctionConstantValues *)constantValues;
 
 // A kernel with values for its function constants, which the caller keeps. nil and an error where one is lacking.

@@ -4,8 +4,8 @@
 // Half of what the system allows: a GPU may get slower while it is warm, and other programs use it.
 static const double SHARE_OF_LONGEST = 0.5;
 
-// What a dispatch is thought to take before it was measured: its bytes for each of its rows at a rate that every GPU
-// exceeds, and for each threadgroup a microsecond.
+// The guess for a dispatch that was not measured yet: it reads its bytes once per row, at a rate that every GPU exceeds, or
+// it takes a microsecond per threadgroup, whichever is longer.
 static const double BYTES_PER_SECOND = 2.5e11, SECONDS_PER_THREADGROUP = 1e-6;
 
 // So few rows are a step of decoding: it reads what it reads once, and is not cut before it was measured.

@@ -54,7 +54,7 @@
     return [@", step " stringByAppendingString:[_chain labelOfDispatch:piece->range.location + index]];
 }
 
-// What can be done about a piece that took too long: it is as short as its dispatches are.
+// Tells the user what helps when a command buffer took too long: the chain cannot cut it below one dispatch.
 static NSString *remedy(NSError *error) {
     BOOL late = [error code] == MTLCommandBufferErrorTimeout && [[error domain] isEqual:MTLCommandBufferErrorDomain];
     return late ? @"; fewer rows per step take less time each (--prompt-rows)" : @"";

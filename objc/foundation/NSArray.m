@@ -16,6 +16,10 @@ static NSUInteger countOf(id first, va_list more) {
     return count;
 }
 
+@interface NSArray ()
+- (id)initWithFirst:(id)first more:(va_list)more;
+@end
+
 @implementation NSArray
 
 + (id)array {
@@ -31,16 +35,11 @@ static NSUInteger countOf(id first, va_list more) {
 }
 
 + (id)arrayWithObjects:(id)first, ... {
-    va_list more, again;
+    va_list more;
     va_start(more, first);
-    va_copy(again, more);
-    NSUInteger count = countOf(first, more);
+    NSArray *made = [[[self alloc] initWithFirst:first more:more] autorelease];
     va_end(more);
-    id objects[count + 1];
-    objects[0] = first;
-    for (NSUInteger i = 1; i < count; i++) objects[i] = va_arg(again, id);
-    va_end(again);
-    return [self arrayWithObjects:objects count:count];
+    return made;
 }
 
 + (id)arrayWithObjects:(const id[])objects count:(NSUInteger)count {
@@ -51,17 +50,23 @@ static NSUInteger countOf(id first, va_list more) {
     return [self initWithObjects:other->_objects count:other->_count];
 }
 
-- (id)initWithObjects:(id)first, ... {
-    va_list more, again;
-    va_start(more, first);
+- (id)initWithFirst:(id)first more:(va_list)more {
+    va_list again;
     va_copy(again, more);
-    NSUInteger count = countOf(first, more);
-    va_end(more);
+    NSUInteger count = countOf(first, again);
+    va_end(again);
     id objects[count + 1];
     objects[0] = first;
-    for (NSUInteger i = 1; i < count; i++) objects[i] = va_arg(again, id);
-    va_end(again);
+    for (NSUInteger i = 1; i < count; i++) objects[i] = va_arg(more, id);
     return [self initWithObjects:objects count:count];
+}
+
+- (id)initWithObjects:(id)first, ... {
+    va_list more;
+    va_start(more, first);
+    self = [self initWithFirst:first more:more];
+    va_end(more);
+    return self;
 }
 
 - (id)initWithObjects:(const id[])objects count:(NSUInteger)count {

@@ -76,7 +76,7 @@ static __thread struct {
     return nil;
 }
 
-// What is released may autorelease more: that comes into this pool, too.
+// An object that is released may autorelease others. They come into this pool, too.
 - (void)dealloc {
     while (innermost != self && innermost != nil) [innermost drain];
     while (_last != NULL) {

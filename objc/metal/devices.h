@@ -15,7 +15,7 @@ id<MTLDevice> OBMCopyDeviceNamed(NSString *name);
 // Why this machine has no device of that name, as one line that says what to do; nil where no such device is known.
 NSString *OBMProblemOfDevice(NSString *name);
 
-// What the system decides, in devicesLinux.m and devicesDarwin.m: adds the GPUs that a folder here drives, and says why
-// there are none of that kind, "cuda" or "metal".
+// Each system has its own version of these two, in devicesLinux.m or devicesDarwin.m. The first adds the GPUs that a folder
+// here drives. The second says why there is no GPU of a kind, "cuda" or "metal".
 void OBMAddGPUs(NSMutableArray *devices);
 NSString *OBMProblemOfGPU(NSString *kind);

@@ -1,40 +1,20 @@
 """The C face of the core: every failure fills the error in, under the address sanitizer too."""
 
-import functools
 import subprocess
 import sys
 
 import pytest
 from support import metal_harness as harness
-from support.locks import alone_in
 
 if sys.platform == "darwin":
     pytest.skip("the core is linked with the stand-in for Apple's Metal", allow_module_level=True)
 
 
-@functools.cache
 def program(variant):
     """The test program, linked with the core and with the stand-in that the tests of tests/metal build."""
-    stand_in = harness.build(variant)
-    folder = harness.ROOT / "build" / "tests" / "face" / variant.name
-    with alone_in(folder):
-        tools = harness.toolchain.find()
-        shop = harness.objects.Workshop(harness.ROOT, folder, tools.identity)
-        own = [*variant.flags, "-Werror", "-Iobjc", "-Ishaders"]
-        flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
-        core = sorted(path for suffix in ("m", "c") for path in (harness.ROOT / "objc" / "core").glob(f"*.{suffix}"))
-        sources = [harness.ROOT / "tests" / "core" / "face.c", *core]
-        made = [folder / f"{source.stem}.o" for source in sources]
-        harness.objects.parallel(
-            [
-                functools.partial(harness._compile, shop, tools, source, out, flags[source.suffix])
-                for source, out in zip(sources, made)
-            ]
-        )
-        inputs = [*made, *(stand_in / f"{path.stem}.o" for path in harness.stand_in())]
-        link = [*tools.compiler, *variant.flags, "-pthread", *map(str, inputs), "-o", str(folder / "face")]
-        shop.make(folder / "face", [*link, *tools.libraries], inputs)
-    return folder / "face", stand_in / "library.metallib"
+    core = sorted(path for suffix in ("m", "c") for path in (harness.ROOT / "objc" / "core").glob(f"*.{suffix}"))
+    sources = [harness.ROOT / "tests" / "core" / "face.c", *core]
+    return harness.linked("face", variant, sources, lambda path: True), harness.build(variant) / "library.metallib"
 
 
 @pytest.mark.parametrize("device", ["cpu", "checker"])

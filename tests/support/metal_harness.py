@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +109,26 @@ def build(variant: Variant) -> Path:
     """Compiles everything; returns the folder with the programs, library.metallib and checked.metallib."""
     with alone_in(ROOT / "build" / "tests" / "metal" / variant.name):
         return _build(variant)
+
+
+def linked(name: str, variant: Variant, sources: list[Path], own: Callable[[Path], bool]) -> Path:
+    """A test program of `sources`, linked with those objects of `build` whose sources `own` chooses."""
+    there, folder = build(variant), ROOT / "build" / "tests" / name / variant.name
+    with alone_in(folder):
+        tools = toolchain.find()
+        shop = objects.Workshop(ROOT, folder, tools.identity)
+        flags = [*variant.flags, "-Werror", "-Iobjc", "-Ishaders"]
+        kinds = {".m": [*tools.objc_flags, *flags], ".c": [*tools.c_flags, *flags]}
+        made = [folder / f"{source.stem}.o" for source in sources]
+        jobs = [
+            functools.partial(_compile, shop, tools, source, out, kinds[source.suffix])
+            for source, out in zip(sources, made)
+        ]
+        objects.parallel(jobs)
+        inputs = [*made, *(there / f"{path.stem}.o" for path in filter(own, stand_in()))]
+        link = [*tools.compiler, *variant.flags, "-pthread", *map(str, inputs), "-o", str(folder / name)]
+        shop.make(folder / name, [*link, *tools.libraries], inputs)
+    return folder / name
 
 
 def _build(variant: Variant) -> Path:

@@ -10,7 +10,7 @@ typedef struct {
     unsigned long extra[5];
 } NSFastEnumerationState;
 
-// What `for (x in collection)` asks.
+// A loop `for (x in collection)` calls this method.
 @protocol NSFastEnumeration
 - (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState *)state objects:(id[])buffer count:(NSUInteger)count;
 @end

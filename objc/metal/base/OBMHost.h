@@ -1,4 +1,5 @@
-// What systems do in different ways: OBMHostLinux.c and OBMHostDarwin.c each do it in one. Plain C; any thread may call it.
+// Services that each system offers in its own way, from OBMHostLinux.c or OBMHostDarwin.c. They are plain C, and any
+// thread may call them.
 #ifndef OBM_HOST_H
 #define OBM_HOST_H
 

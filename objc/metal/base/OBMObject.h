@@ -15,7 +15,7 @@
 
 @property(copy, atomic) NSString *label;
 
-// What a class leaves to those below it: it raises, because one of them has not done it.
+// Raises an exception: a subclass should have its own version of this method, and has none.
 - (id)mustBeOfSubclass:(SEL)method;
 
 // "label 'x'" or the empty string, to name an object in an error.

@@ -5,6 +5,6 @@
 // The words of a command that looks up addresses, texts such as "0x0000000000001234" from the start of a library.
 NSArray *CheckerSymbolsCommand(NSString *library, NSArray *addresses);
 
-// What it printed, as address to an array of "file:line": the line itself, then those of the calls that were inlined
-// around it.
+// Reads what that command printed. Each address gets an array of "file:line": its own line comes first, then the lines of
+// the calls that were inlined around it.
 NSDictionary *CheckerSymbolsFound(NSString *printed, NSArray *addresses);
