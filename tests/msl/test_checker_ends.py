@@ -49,6 +49,22 @@ kernel void in_turn(device float *y [[buffer(0)]], uint i [[thread_index_in_thre
     y[i] = i;
     atomic_store_explicit(&turn, i + 1, memory_order_relaxed);
 }
+kernel void until_it_is_told(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
+    threadgroup atomic_uint told;
+    if (i == 0) atomic_store_explicit(&told, 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (i != 0) while (atomic_load_explicit(&told, memory_order_relaxed) == 0) {}  // here
+    else atomic_store_explicit(&told, 1, memory_order_relaxed);
+    y[i] = i;
+}
+kernel void locked(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
+    threadgroup atomic_uint lock;
+    if (i == 0) atomic_store_explicit(&lock, 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    while (atomic_exchange_explicit(&lock, 1, memory_order_relaxed) != 0) {}  // here
+    y[i] = i;
+    atomic_store_explicit(&lock, 0, memory_order_relaxed);
+}
 kernel void one_lane_in_turn(device float *y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
     threadgroup atomic_uint turn;
     if (i == 0) atomic_store_explicit(&turn, 0, memory_order_relaxed);
@@ -113,9 +129,10 @@ def test_a_loop_without_an_end_is_stopped(shaders):
     assert finding.here.kind == "" and finding.fix.startswith("let the loop come to an end")
 
 
-def test_lanes_of_one_simdgroup_cannot_wait_for_one_another(shaders):
-    (finding,) = run(shaders, "in_turn", threads=32)
-    assert (finding.kind, finding.line, finding.there.kind) == ("no end", place("in_turn"), "atomic write")
+@pytest.mark.parametrize("kernel", ["in_turn", "until_it_is_told", "locked"])
+def test_lanes_of_one_simdgroup_cannot_wait_for_one_another(shaders, kernel):
+    finding = next(each for each in run(shaders, kernel, threads=32) if each.kind == "no end")
+    assert (finding.line, finding.there.kind) == (place(kernel), "atomic write")
     assert "another lane of its simdgroup" in finding.text and finding.fix.startswith(
         "let one lane of a simdgroup wait"
     )

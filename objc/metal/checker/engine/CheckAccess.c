@@ -231,7 +231,7 @@ static void watch(check_state *state, const place *where, uint32_t size, uint32_
     }
 }
 
-// The running thread waited for what it sees now. Where a lane of its own simdgroup made the change, the wait ended only
+// The running thread waited, and others ran meanwhile. Where a lane of its own simdgroup made the change, the wait ended only
 // because threads run one by one here: a GPU may run the waiting lane for ever, before the other.
 static __attribute__((noinline)) void check_end_of_wait(check_state *state, const place *where, const void *address,
                                                         uint32_t size, uint32_t flags, uint32_t offset) {
@@ -301,13 +301,12 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     if (!where.writable && (flags & METALLIB_ACCESS_WRITE) != 0)
         report(state, CHECK_READ_ONLY, &where, size, flags, offset, NULL, false);
     if (state->trial.on) check_trial_access(state, address, flags, offset);
-    const check_fiber *self = state->running;
-    if (self->spins >= CHECK_MANY_SPINS && self->spun_pc == pc && self->spun_at == address && where.shadow != NULL)
-        check_end_of_wait(state, &where, address, size, flags, offset);
     if (where.shadow != NULL) watch(state, &where, size, flags, offset);
     if (flags & METALLIB_ACCESS_ATOMIC) {
         check_atomic(state, (uintptr_t)address, flags);
         take_turns(state, address, size, pc);
+        if (state->running->spins >= CHECK_MANY_SPINS && where.shadow != NULL)
+            check_end_of_wait(state, &where, address, size, flags, offset);
     } else {
         count_repeats(state, address, pc);
     }

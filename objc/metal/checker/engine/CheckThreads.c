@@ -32,10 +32,11 @@ static void make_ready(check_state *state, check_fiber *fiber) {
 }
 
 static check_fiber *take_ready(check_state *state) {
-    uint32_t last = state->ready_end - 1;
+    uint32_t last = state->ready_end - 1, spins = state->ready[last]->spins;
+    // One that waits goes on looking for a while in every order, and then must let the others come.
+    if (spins > 0 && spins < CHECK_MANY_SPINS) return state->ready[--state->ready_end];
     if (state->order == CHECK_FIRST_COME) return state->ready[state->ready_begin++];
-    // One that waits for another must let it come, even in this order.
-    bool by_place = state->order == CHECK_LAST_COME && state->ready[last]->spins < CHECK_MANY_SPINS;
+    bool by_place = state->order == CHECK_LAST_COME && spins == 0;
     uint32_t at = by_place ? last : state->ready_begin + check_random(state, state->ready_end - state->ready_begin);
     check_fiber *fiber = state->ready[at];
     state->ready[at] = state->ready[last];
