@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..graph.formats import FLOAT_MODES
+from ..models.numbers import E4M3
 from .affine import pack, to_float32
 
 __all__ = ["e2m1", "quantize_floats"]
@@ -33,7 +34,7 @@ def quantize_floats(stored: np.ndarray, dtype: str, mode: str) -> tuple[npt.NDAr
         wanted = wanted.astype(np.float16).astype(np.float32)
     if mode == "nvfp4":
         scales = e4m3(wanted)
-        steps = e4m3_value(scales)
+        steps = E4M3[scales]
     else:
         with np.errstate(divide="ignore"):
             powers = np.where(wanted > 0, np.ceil(np.log2(wanted)), _F(0))
@@ -59,9 +60,3 @@ def e4m3(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     steps = np.rint(np.ldexp(size, 3 - exponent)).astype(np.int32)  # 8 to 16 of them, fewer where it is subnormal
     codes = np.where(steps < 8, steps, steps + (exponent + 6) * 8)
     return (codes | np.signbit(numbers).astype(np.int32) << 7).astype(np.uint8)
-
-
-def e4m3_value(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    exponent, mantissa = (codes >> 3 & 15).astype(np.int32), (codes & 7).astype(np.float32)
-    size = np.where(exponent == 0, np.ldexp(mantissa, -9), np.ldexp(mantissa + 8, exponent - 10))
-    return np.where(codes & 128, -size, size).astype(np.float32)

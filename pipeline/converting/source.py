@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import Quantization
+from ..checkpoints.packed.scheme import weight_name
 from ..checkpoints.tensor_info import TensorInfo
 from ..device.device import Device, open_device
 from ..errors import DeviceError, UnsupportedError
@@ -61,7 +62,8 @@ class Source:
         self._device: Device | None = None
         self._decoder: _Decoder | None = None
         self._lock = threading.Lock()
-        packed = {f"{weight.module}.weight": weight for weight in checkpoint.packed_weights()}
+        tensors = checkpoint.tensors
+        packed = {weight_name(weight.module, tensors): weight for weight in checkpoint.packed_weights()}
         parts = {part for weight in packed.values() for part in weight.parts}
         for name, weight in packed.items():  # of other libraries' formats
             info = checkpoint.tensors[weight.parts[0]]

@@ -83,7 +83,8 @@ class PackedWeight:
             columns = columns * 32 // packing.bits
         elif packing.layout in ("fp4", "mxfp4"):
             columns *= 2
-        named = [f"{module}.{part}" for part in PARTS] + [f"{names[-1]}{end}" for end in ("_scale", "_scale_inv")]
+        named = [*names, *(f"{module}.{part}" for part in PARTS)]
+        named += [f"{names[-1]}{end}" for end in ("_scale", "_scale_inv")]
         return cls(module, packing, (*front, rows, columns), tuple(dict.fromkeys(n for n in named if n in tensors)))
 
 
