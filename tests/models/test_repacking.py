@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from support.converting.sources import write_safetensors
 from support.kernels import DOT, assert_close, run, stored_activations
 
 import pipeline as p
-from pipeline.errors import BuildError, CheckpointError, UnsupportedError
+from pipeline.checkpoints.named import model_path
+from pipeline.checkpoints.packed.scheme import EIGHT, PackedWeight
+from pipeline.checkpoints.tensor_info import TensorInfo
+from pipeline.errors import BuildError, CheckpointError, UnsupportedError, UsageError
 from pipeline.graph.weights import as_weight
 from pipeline.models.loading import Loader
 from pipeline.models.survey import Survey
@@ -347,3 +351,14 @@ def test_fp8_experts_in_one_stack(processor, tmp_path, part, blocks):
         found = stack.parts[1].storage.read(processor).reshape(3, 130, 2)
     of = np.arange(130) // 128
     np.testing.assert_array_equal(found, values[:, of] if blocks else np.broadcast_to(values, (3, 130, 2)))
+
+
+def test_a_stack_whose_name_has_no_suffix_lists_its_own_tensor_first():
+    names = ("m.experts.up", "m.experts.up_scale_inv")
+    tensors = {name: TensorInfo(name, "F8_E4M3", (4, 256, 128), Path(), 0, 0) for name in names}
+    assert PackedWeight.of("m.experts.up", EIGHT, tensors).parts == names
+
+
+def test_an_empty_path_is_no_model():
+    with pytest.raises(UsageError, match="the model's path is empty"):
+        model_path("")
