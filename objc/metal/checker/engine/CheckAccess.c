@@ -243,6 +243,7 @@ static __attribute__((noinline)) void check_end_of_wait(check_state *state, cons
     for (const check_record *write = where->shadow->cells[cell].writes, *end = write + 2; write < end; write++) {
         if (write->segment != self->group->segment || write->thread == self->thread.index) continue;
         if (write->thread / CHECK_WIDTH != self->thread.simdgroup) continue;
+        if (write->pc < offset) continue;  // lanes that run together have passed it before they wait
         check_finding finding = access_finding(state, CHECK_NO_END, where, size, flags, offset);
         snprintf(finding.text, sizeof finding.text,
                  "it waits for another lane of its simdgroup, which a GPU need not run before it goes on");
