@@ -231,7 +231,8 @@ class Checkpoint:
     def close(self) -> None:
         """Ends the use of the checkpoint. A map goes when the last array or buffer that shows it goes.
 
-        No map is closed by hand: an array made over it holds a reference, not an export that would prevent that.
+        No map is closed by hand: an array made over it holds a reference, not an export that would prevent that. A copy
+        of the checkpoint keeps its maps: weights that a device gets later may be read from there.
         """
         self._closed = True
-        self._maps.clear()
+        self._maps = {}

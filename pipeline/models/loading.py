@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import mmap
 import time
@@ -43,7 +44,9 @@ class Loader:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: Device | Survey) -> None:
-        self.checkpoint = checkpoint
+        # A device with memory of its own gets its weights later, when the checkpoint may be closed.
+        at_once = isinstance(device, Survey) or device.unified
+        self.checkpoint = checkpoint if at_once else copy.copy(checkpoint)
         self.device = device
         self.mapped_bytes = 0
         self.repacked_bytes = 0

@@ -253,6 +253,9 @@ def test_a_stack_stored_one_by_one_is_put_together(processor):
         def mapped(self, file):
             return self.map
 
+        def borders(self, file):
+            return tuple(self.begins.values())
+
     apart = Apart()
     load = Loader(apart, processor)
     (stack,) = load.stacks([[f"e.{i}" for i in range(3)]], [(4, 64)])

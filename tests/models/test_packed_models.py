@@ -87,7 +87,7 @@ def test_logits(processor, tmp_path, name, method):
     expected = golden.load(name)[1]
     with p.open_checkpoint(tmp_path) as checkpoint:
         model = p.load_model(checkpoint, device=processor)
-        assert checkpoint.unused == () and any("weights repacked in" in line for line in model.notes)
+        assert checkpoint.unused == () and any(line.startswith("weights repacked") for line in model.notes)
         found = model.logits(tokens(golden.POSITIONS, expected.shape[1]), 7, "f32")
     assert np.abs(found - expected).max() < BOUND
 
