@@ -172,6 +172,7 @@ cdef extern from "args.h":
     enum:
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
+        OB_STAGE_THREADS
         OB_ROPE_HEADS
         OB_ATTENTION_TILE
         OB_ATTENTION_HEAD_DIM
@@ -179,6 +180,8 @@ cdef extern from "args.h":
         OB_ATTENTION_PART
         OB_ATTENTION_PARTS
         OB_ATTENTION_PART_END
+        OB_TENSOR_ATTENTION_HEADS
+        OB_TENSOR_ATTENTION_PART
         OB_NORM_HEAD
         OB_NORM_ALL
         OB_CACHE_BLOCK

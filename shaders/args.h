@@ -20,6 +20,9 @@
 #define OB_AFFINE_THREADS 128
 #define OB_AFFINE_DOWN_THREADS 768
 
+// Threads of a GPU's threadgroup that stages activations for tensor cores, eight each.
+#define OB_STAGE_THREADS 256
+
 // Threads of a GPU's threadgroup that norms a row.
 #define OB_NORM_THREADS 512
 
@@ -50,6 +53,11 @@
 #define OB_ATTENTION_PARTS 16
 #define OB_ATTENTION_PART_END 4  // numbers that follow the sums of a part
 #define OB_ATTENTION_MERGE_THREADS 128
+// Where tensor cores compute attention, a threadgroup has so many simdgroups, works on at most so many query heads, and
+// parts are so long. Heads that are made on the way have two simdgroups more.
+#define OB_TENSOR_ATTENTION_GROUPS 8
+#define OB_TENSOR_ATTENTION_HEADS 8
+#define OB_TENSOR_ATTENTION_PART 512
 
 // Layers with a recurrent state: a threadgroup of causal_conv works on OB_CONV_CHANNELS channels, one of gated_delta and
 // of ssm_scan on OB_DELTA_VALUES value numbers of a head, one of gated_norm and of gate_heads on OB_GATED_HEADS heads.
@@ -127,6 +135,11 @@ struct LinearArgs {
     float softcap;  // 0: none
 };
 
+struct StageArgs {
+    uint32_t rows, columns;
+    uint32_t depth;  // rows of activations of each row
+};
+
 // Three matrices multiply one input. The epilogue adds a bias at most.
 struct Linear3Args {
     uint32_t rows, inputs;
@@ -156,21 +169,33 @@ struct HeadArgs {
 
 #define OB_CHUNKED 0x80000000u
 
+// What attention takes, alone or with the heads of its row.
+#define OB_ATTENTION_MEMBERS                                                                                     \
+    uint32_t rows, heads, kv_heads, head_dim, v_dim;                                                             \
+    uint32_t v_row;        /* numbers in a row of the values' cache, of which the first v_dim are values */      \
+    uint32_t slots, width; /* slots of the block table, and entries that each has */                             \
+    uint32_t blocks;       /* blocks that the caches have */                                                     \
+    /* Positions that a row sees, where entries are used round and round; 0: all. With the bit OB_CHUNKED the */ \
+    /* other bits are the length of chunks: a row sees its chunk from the beginning on. */                       \
+    uint32_t window;                                                                                             \
+    uint32_t sinks; /* 0: none; OB_F32, OB_F16 or OB_BF16 */                                                     \
+    uint32_t step;  /* a failing row reports this number */                                                      \
+    uint32_t tiles; /* threadgroups that share the query heads of a key-value head */                            \
+    uint32_t parts; /* most parts that positions come in */                                                      \
+    uint32_t part;  /* positions of a part, where so few parts suffice */                                        \
+    uint32_t split; /* 1: each part has a threadgroup of its own */                                              \
+    float scale;                                                                                                 \
+    float softcap /* above 0: a score s becomes softcap · tanh(s / softcap) */
+
 struct AttentionArgs {
-    uint32_t rows, heads, kv_heads, head_dim, v_dim;
-    uint32_t v_row;         // numbers in a row of the values' cache, of which the first v_dim are values
-    uint32_t slots, width;  // slots of the block table, and entries that each has
-    uint32_t blocks;        // blocks that the caches have
-    // Positions that a row sees, where entries are used round and round; 0: all. With the bit OB_CHUNKED the other bits
-    // are the length of chunks: a row sees its chunk from the beginning on.
-    uint32_t window;
-    uint32_t sinks;  // 0: none; OB_F32, OB_F16 or OB_BF16
-    uint32_t step;   // a failing row reports this number
-    uint32_t tiles;  // threadgroups that share the query heads of a key-value head
-    uint32_t parts;  // most parts that positions come in
-    uint32_t split;  // 1: each part has a threadgroup of its own
-    float scale;
-    float softcap;  // above 0: a score s becomes softcap · tanh(s / softcap)
+    OB_ATTENTION_MEMBERS;
+};
+// The heads of a row as HeadArgs has them.
+struct HeadAttentionArgs {
+    OB_ATTENTION_MEMBERS;
+    uint32_t q_head, half_dim, interleaved;
+    uint32_t norm;  // 0 or OB_NORM_HEAD
+    float eps, weight_offset, clip;
 };
 
 // Latent attention: a query head has `nope` numbers that do not turn and 2 · half_dim that do. A row of the cache has
@@ -350,10 +375,12 @@ static_assert(sizeof(struct NormArgs) == 32, "NormArgs");
 static_assert(sizeof(struct StatusArgs) == 4, "StatusArgs");
 static_assert(sizeof(struct EmbedArgs) == 20, "EmbedArgs");
 static_assert(sizeof(struct LinearArgs) == 36, "LinearArgs");
+static_assert(sizeof(struct StageArgs) == 12, "StageArgs");
 static_assert(sizeof(struct Linear3Args) == 36, "Linear3Args");
 static_assert(sizeof(struct RopeTableArgs) == 12, "RopeTableArgs");
 static_assert(sizeof(struct HeadArgs) == 72, "HeadArgs");
-static_assert(sizeof(struct AttentionArgs) == 68, "AttentionArgs");
+static_assert(sizeof(struct AttentionArgs) == 72, "AttentionArgs");
+static_assert(sizeof(struct HeadAttentionArgs) == 100, "HeadAttentionArgs");
 static_assert(sizeof(struct LatentArgs) == 44, "LatentArgs");
 static_assert(sizeof(struct HeadLinearArgs) == 44, "HeadLinearArgs");
 static_assert(sizeof(struct LinkArgs) == 12, "LinkArgs");

@@ -42,7 +42,8 @@ struct Seen {
     uint last, count;
 };
 
-METAL_FUNC Seen seen_from(uint position, constant AttentionArgs &args) {
+template <typename Args>
+METAL_FUNC Seen seen_from(uint position, constant Args &args) {
     uint last = metal::min(position, uint(INT_MAX)), context = args.width * OB_CACHE_BLOCK, window = args.window;
     if (window & OB_CHUNKED) window = last % (window & ~OB_CHUNKED) + 1;
     window = metal::min(window ? window : context, context);
@@ -50,8 +51,8 @@ METAL_FUNC Seen seen_from(uint position, constant AttentionArgs &args) {
 }
 
 // Whether the caches have every block of `count` positions from `first` on. Each simdgroup looks at all of them.
-METAL_FUNC bool have_blocks(device const uint *table, uint first, uint count, constant AttentionArgs &args,
-                            Place place) {
+template <typename Args>
+METAL_FUNC bool have_blocks(device const uint *table, uint first, uint count, constant Args &args, Place place) {
     uint begin = first / OB_CACHE_BLOCK, end = (first + count + OB_CACHE_BLOCK - 1) / OB_CACHE_BLOCK;
     uint largest = 0;
     OB_ROLLED
@@ -72,17 +73,18 @@ METAL_FUNC float sink_weight(float sink) { return sink == -INFINITY ? 0 : 1 + (s
 
 // Positions are worked on in parts of this many. The length depends on what the row sees and on the width of the block
 // table, so that a row gives the same bits however its parts are shared out.
-METAL_FUNC uint part_length(uint count, constant AttentionArgs &args) {
-    return count <= OB_ATTENTION_PART * args.parts ? OB_ATTENTION_PART : (count + args.parts - 1) / args.parts;
+template <typename Args>
+METAL_FUNC uint part_length(uint count, constant Args &args) {
+    return count <= args.part * args.parts ? args.part : (count + args.parts - 1) / args.parts;
 }
 
-METAL_FUNC uint parts_of(uint count, uint length) {
-    if (length == OB_ATTENTION_PART) return (count + OB_ATTENTION_PART - 1) / OB_ATTENTION_PART;
-    return (count + length - 1) / length;
-}
+METAL_FUNC uint parts_of(uint count, uint length) { return count <= length ? 1 : (count + length - 1) / length; }
 
 // Numbers that a part of a head leaves: its sums, its largest score, its total; the next part is aligned again.
-METAL_FUNC uint part_row(constant AttentionArgs &args) { return args.v_dim + OB_ATTENTION_PART_END; }
+template <typename Args>
+METAL_FUNC uint part_row(constant Args &args) {
+    return args.v_dim + OB_ATTENTION_PART_END;
+}
 
 // Scores are worked on as powers of two: e to the score is 2 to what this returns.
 METAL_FUNC float to_powers(float score) { return score * M_LOG2E_F; }

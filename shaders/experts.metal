@@ -255,7 +255,8 @@ METAL_FUNC void down_tensor(W down, device const float *h, device const ushort *
             stage_octet<Tensor, aligned>(h + ulong(k) * args.inputs + chunk * Tensor::chunk, 0, stage, lane);
             metal::metallib_barrier();
             float own[2];
-            held.multiply(stage, 1, lane, own);
+            typename Tensor::template Staged<1> x = {stage, 1, lane};
+            held.template multiply<1>(&x, own);
             for (uint r = 0; r < 2; r++) sums[r] += own[r];
         }
         for (uint r = 0; r < 2; r++) {

@@ -38,9 +38,20 @@ METAL_FUNC void store_numbers(device char *y, thread const float *x, uint dim, u
     }
 }
 
+// The sum over a whole simdgroup that is together.
+METAL_FUNC float head_sum(float x) {
+#ifdef __METAL_CUDA__
+    OB_UNROLL
+    for (uint step = OB_HEAD_LANES / 2; step > 0; step /= 2) x += metal::metallib_shuffle_xor(x, step);
+    return x;
+#else
+    return metal::simd_sum(x);
+#endif
+}
+
 // What happens to a head: y = turn(clip(x · scale · (offset + weight))). Numbers turn in pairs, p with p + half_dim, or,
-// interleaved, 2p with 2p + 1. `scale` is 1 / √(mean(x²) + eps) where `own_norm` says so.
-template <typename T>
+// interleaved, 2p with 2p + 1. `scale` is 1 / √(mean(x²) + eps) where `own_norm` says so. A lane has up to `pairs` pairs.
+template <typename T, uint pairs>
 struct SimdHead {
     device const float *x;
     device const T *weight;
@@ -54,14 +65,13 @@ struct SimdHead {
         return clip > 0 && !metal::isnan(y) ? metal::min(metal::max(y, -clip), clip) : y;
     }
 
-    // The head by one simdgroup: a lane gets numbers `lane`, `lane` + OB_HEAD_LANES, … `memory` has room for OB_HEAD_DIM
-    // numbers. All is read before the sum of squares is known.
-    METAL_FUNC void turn(thread float *numbers, threadgroup float *memory, uint lane) {
-        float a[OB_HEAD_PAIRS], b[OB_HEAD_PAIRS], wa[OB_HEAD_PAIRS], wb[OB_HEAD_PAIRS];
-        float c[OB_HEAD_PAIRS], s[OB_HEAD_PAIRS], squares = 0;
-        uint first[OB_HEAD_PAIRS], second[OB_HEAD_PAIRS];
+    // One simdgroup puts the head into `memory`. All is read before the sum of squares is known.
+    METAL_FUNC void turn(threadgroup float *memory, uint lane) {
+        float a[pairs], b[pairs], wa[pairs], wb[pairs];
+        float c[pairs], s[pairs], squares = 0;
+        uint first[pairs], second[pairs];
         OB_UNROLL
-        for (uint n = 0; n < OB_HEAD_PAIRS; n++) {
+        for (uint n = 0; n < pairs; n++) {
             uint p = lane + n * OB_HEAD_LANES;
             bool turns = p < half_dim, apart = turns && !interleaved;
             first[n] = apart ? p : 2 * p;
@@ -75,19 +85,23 @@ struct SimdHead {
         }
         if (own_norm) {
             OB_UNROLL
-            for (uint n = 0; n < OB_HEAD_PAIRS; n++) squares += a[n] * a[n] + b[n] * b[n];
-            scale = metal::rsqrt(metal::simd_sum(squares) / float(dim) + eps);
+            for (uint n = 0; n < pairs; n++) squares = metal::fma(a[n], a[n], metal::fma(b[n], b[n], squares));
+            scale = metal::rsqrt(head_sum(squares) / float(dim) + eps);
         }
         OB_UNROLL
-        for (uint n = 0; n < OB_HEAD_PAIRS; n++) {
+        for (uint n = 0; n < pairs; n++) {
             bool turns = lane + n * OB_HEAD_LANES < half_dim;
             float u = normed(a[n], wa[n]), v = normed(b[n], wb[n]);
-            if (first[n] < dim) memory[first[n]] = turns ? u * c[n] - v * s[n] : u;
-            if (second[n] < dim) memory[second[n]] = turns ? v * c[n] + u * s[n] : v;
+            if (first[n] < dim) memory[first[n]] = turns ? metal::fma(u, c[n], -(v * s[n])) : u;
+            if (second[n] < dim) memory[second[n]] = turns ? metal::fma(v, c[n], u * s[n]) : v;
         }
         metal::simdgroup_barrier(metal::mem_flags::mem_threadgroup);
+    }
+
+    // A lane gets numbers `lane`, `lane` + OB_HEAD_LANES, … of the head in `memory`.
+    METAL_FUNC void numbers_of(thread float *numbers, threadgroup const float *memory, uint lane) const {
         OB_UNROLL
-        for (uint n = 0; n < 2 * OB_HEAD_PAIRS; n++) {
+        for (uint n = 0; n < 2 * pairs; n++) {
             uint i = lane + n * OB_HEAD_LANES;
             numbers[n] = i < dim ? memory[i] : 0.0f;
         }

@@ -97,16 +97,16 @@ OB_SHARED void linear_any(W weight, device const float *x, thread const Output &
 
 #ifdef __METAL_CUDA__
 // A tile by tensor cores, for `count` ≤ OB_TENSOR_ROWS rows.
-template <uint shares, bool aligned, typename W>
-METAL_FUNC void linear_tensor(W weight, device const float *x, thread const Output &out, uint row, uint count,
-                              uint inputs, uint tile, Stage stage, Place place) {
+template <uint shares, bool aligned, typename W, typename X>
+METAL_FUNC void linear_tensor(W weight, thread const X &x, thread const Output &out, uint row, uint count, uint inputs,
+                              uint tile, Stage stage, Place place) {
     typedef TensorTile<1, shares, typename W::Row, aligned> Tile;
     threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
     uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, out.outputs);
     Tile products;
     for (uint i = 0; i < 2; i++) products.rows[0][i] = weight.row(min(begin + place.lane / 4 + 8 * i, end - 1));
     products.begin(inputs);
-    products.template multiply<true>(TensorInputs{x + ulong(row) * inputs, inputs}, count, memory, place);
+    products.template multiply<true>(x, count, memory, place);
     uint o = place.thread_index % OB_LINEAR_OUTPUTS;
     OB_ROLLED
     for (uint r = place.thread_index / OB_LINEAR_OUTPUTS; r < count; r += place.threads / OB_LINEAR_OUTPUTS) {
@@ -140,11 +140,12 @@ METAL_FUNC void linear_tile(W weight, device const float *x, Output out, uint ro
         first = row_tile * merged;
         if (first >= rows) return;
         count = min(rows - first, merged);
+        TensorInputs in = {x + ulong(first) * inputs, inputs};
         if (Tensor::is_aligned(row) && is_aligned(x)) {
-            linear_tensor<shares, true>(weight, x, out, first, count, inputs, tile, stage, place);
+            linear_tensor<shares, true>(weight, in, out, first, count, inputs, tile, stage, place);
         } else {
             metallib_apart(
-                [=] { linear_tensor<shares, false>(weight, x, out, first, count, inputs, tile, stage, place); });
+                [=] { linear_tensor<shares, false>(weight, in, out, first, count, inputs, tile, stage, place); });
         }
         return;
     }
@@ -261,6 +262,92 @@ linear3_affine(device const uint *weight0 [[buffer(0)]], device const S *scales0
     linear_tile<OB_AFFINE_THREADS / 32>(weight, x, one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows,
                                         args.inputs, tile, at.y, OB_AFFINE_STAGE, OB_PLACE);
 }
+
+#ifdef __METAL_CUDA__
+// Stages rows of activations once for all kernels that multiply them; see StagedRows. x [rows · depth, columns], columns a
+// multiple of 64. Grid: 256 octets × rows × depth. Steps whose weights are MLX's.
+template <uint bits>
+[[max_total_threads_per_threadgroup(OB_STAGE_THREADS)]] kernel void stage_activations(
+    device const float *x [[buffer(0)]], device uint4 *octets [[buffer(1)]], device float2 *group_sums [[buffer(2)]],
+    constant StageArgs &args [[buffer(3)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    typedef TensorIntegers<bits, half> Tensor;
+    if (at.y >= args.rows) return;
+    uint count = args.columns / 8, octet = at.x * OB_STAGE_THREADS + thread_index;
+    ulong row = ulong(at.y) * args.depth + at.z;
+    float2 own;
+    device const float *from =
+        x + row * args.columns + min(octet, count - 1) * 8;  // all lanes of a simdgroup take part
+    uint4 made = octet_of<Tensor, true>(from, own);
+    if (octet >= count) return;
+    octets[row * count + Tensor::slot(octet)] = made;
+    if (lane % 8 == 0) group_sums[row * (count / 8) + octet / 8] = own;
+}
+template [[host_name("stage_activations_q4")]] kernel decltype(stage_activations<4>) stage_activations<4>;
+template [[host_name("stage_activations_q8")]] kernel decltype(stage_activations<8>) stage_activations<8>;
+
+template <uint shares, typename W>
+METAL_FUNC void staged_tile(W weight, StagedRows rows, thread const Output &out, uint count, uint tile, uint row_tile,
+                            Stage stage, Place place) {
+    uint merged = tensor_row_tiles(count, out.outputs) * OB_LINEAR_ROWS, first = row_tile * merged;
+    if (first >= count) return;
+    uint some = min(count - first, merged);
+    StagedInputs in = {rows, first};
+    if (TensorRow<typename W::Row>::is_aligned(weight.row(0))) {
+        linear_tensor<shares, true>(weight, in, out, first, some, rows.columns, tile, stage, place);
+    } else {
+        metallib_apart(
+            [=] { linear_tensor<shares, false>(weight, in, out, first, some, rows.columns, tile, stage, place); });
+    }
+}
+
+// `linear` of rows that stage_activations has staged.
+template <uint bits, typename S>
+[[max_total_threads_per_threadgroup(OB_LINEAR_THREADS),
+  user_annotation("resident threads: 512; early: weight, scales, biases")]] kernel void
+staged_linear(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
+              device const S *biases [[buffer(2)]], device const uint4 *octets [[buffer(3)]],
+              device const float2 *group_sums [[buffer(4)]], device const ushort *bias [[buffer(5)]],
+              device const float *add [[buffer(6)]], device const float *gate [[buffer(7)]],
+              device float *y [[buffer(8)]], constant LinearArgs &args [[buffer(9)]],
+              uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+    OB_AFFINE_STAGE_MEMORY;
+    staged_tile<OB_LINEAR_THREADS / 32>(AffineOf<bits, S>::of(weight, scales, biases, args.inputs, args.group_size),
+                                        StagedRows{octets, group_sums, args.inputs},
+                                        linear_output(y, bias, add, gate, args), args.rows, at.x, at.y, OB_AFFINE_STAGE,
+                                        OB_PLACE);
+}
+
+// `linear3` of rows that stage_activations has staged.
+template <uint bits, typename S>
+[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS),
+  user_annotation("resident threads: 512; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, "
+                  "scales2, biases2")]] kernel void
+staged_linear3(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
+               device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
+               device const S *scales1 [[buffer(4)]], device const S *biases1 [[buffer(5)]],
+               device const uint *weight2 [[buffer(6)]], device const S *scales2 [[buffer(7)]],
+               device const S *biases2 [[buffer(8)]], device const uint4 *octets [[buffer(9)]],
+               device const float2 *group_sums [[buffer(10)]], device const ushort *bias0 [[buffer(11)]],
+               device const ushort *bias1 [[buffer(12)]], device const ushort *bias2 [[buffer(13)]],
+               device float *y0 [[buffer(14)]], device float *y1 [[buffer(15)]], device float *y2 [[buffer(16)]],
+               constant Linear3Args &args [[buffer(17)]], uint3 at [[threadgroup_position_in_grid]],
+               OB_PLACE_PARAMETERS) {
+    OB_AFFINE_STAGE_MEMORY;
+    uint tile = at.x, matrix = matrix_of(tile, args);
+    typename AffineOf<bits, S>::Matrix weight =
+        AffineOf<bits, S>::of(one_of(matrix, weight0, weight1, weight2), one_of(matrix, scales0, scales1, scales2),
+                              one_of(matrix, biases0, biases1, biases2), args.inputs, args.group_size);
+    staged_tile<OB_AFFINE_THREADS / 32>(weight, StagedRows{octets, group_sums, args.inputs},
+                                        one_output(matrix, y0, y1, y2, bias0, bias1, bias2, args), args.rows, tile,
+                                        at.y, OB_AFFINE_STAGE, OB_PLACE);
+}
+
+#define OB_INSTANTIATE(name, bits, S)                                                                              \
+    template [[host_name("staged_linear_" #name)]] kernel decltype(staged_linear<bits, S>) staged_linear<bits, S>; \
+    template [[host_name("staged_linear3_" #name)]] kernel decltype(staged_linear3<bits, S>) staged_linear3<bits, S>;
+OB_TENSOR_FORMATS(OB_INSTANTIATE)
+#undef OB_INSTANTIATE
+#endif
 
 #define OB_INSTANTIATE(name, T)                                                   \
     template [[host_name("linear_" #name)]] kernel decltype(linear<T>) linear<T>; \

@@ -91,13 +91,15 @@ METAL_FUNC void store_head(device char *y, thread const TurnedHead<T> &head, Pla
 // A row whose slot, position or block the caches do not have fails with `step` and changes nothing there.
 // Grid: tiles of OB_ROPE_HEADS heads (queries, keys, values) × rows; one simdgroup per head. Step `heads_to_cache`.
 template <typename T, typename C>
-[[user_annotation("early: slots, positions, blocks")]] kernel void heads_to_cache(
-    device const float *q [[buffer(0)]], device const float *k [[buffer(1)]], device const float *v [[buffer(2)]],
-    device const T *q_norm [[buffer(3)]], device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
-    device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
-    device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]], device C *k_cache [[buffer(10)]],
-    device C *v_cache [[buffer(11)]], device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
-    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+[[max_total_threads_per_threadgroup(OB_ROPE_THREADS), user_annotation("early: slots, positions, blocks")]] kernel void
+heads_to_cache(device const float *q [[buffer(0)]], device const float *k [[buffer(1)]],
+               device const float *v [[buffer(2)]], device const T *q_norm [[buffer(3)]],
+               device const T *k_norm [[buffer(4)]], device const float *table [[buffer(5)]],
+               device const uint *slots [[buffer(6)]], device const uint *positions [[buffer(7)]],
+               device const uint *blocks [[buffer(8)]], device float *q_out [[buffer(9)]],
+               device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],
+               device atomic_uint *status [[buffer(12)]], constant HeadArgs &args [[buffer(13)]],
+               uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     Place place = OB_PLACE;
     uint row = at.y, dim = args.head_dim, v_dim = args.v_dim;
     if (row >= args.rows) return;
@@ -134,20 +136,22 @@ template <typename T, typename C>
 #ifndef __METAL_CPU__
         if (fits) {  // one code for all heads: a GPU's core keeps little of it
             uint numbers = value ? v_dim : dim;
-            SimdHead<T> turned = {x,
-                                  weight,
-                                  table + ulong(row) * 2 * args.half_dim,
-                                  value ? args.norm_values != 0 : args.norm == OB_NORM_HEAD,
-                                  !value && args.norm != 0,
-                                  args.interleaved != 0,
-                                  value ? 0 : args.half_dim,
-                                  numbers,
-                                  value ? 1 : scale,
-                                  args.eps,
-                                  args.weight_offset,
-                                  args.clip};
+            SimdHead<T, OB_HEAD_PAIRS> turned = {x,
+                                                 weight,
+                                                 table + ulong(row) * 2 * args.half_dim,
+                                                 value ? args.norm_values != 0 : args.norm == OB_NORM_HEAD,
+                                                 !value && args.norm != 0,
+                                                 args.interleaved != 0,
+                                                 value ? 0 : args.half_dim,
+                                                 numbers,
+                                                 value ? 1 : scale,
+                                                 args.eps,
+                                                 args.weight_offset,
+                                                 args.clip};
             float lanes[2 * OB_HEAD_PAIRS];
-            turned.turn(lanes, memory + place.group * OB_HEAD_DIM, place.lane);
+            threadgroup float *own = memory + place.group * OB_HEAD_DIM;
+            turned.turn(own, place.lane);
+            turned.numbers_of(lanes, own, place.lane);
             if (query) {
                 store_numbers(q_out + (ulong(row) * args.heads + head) * dim, lanes, dim, place.lane);
             } else if (held) {

@@ -93,6 +93,15 @@ struct Stage {
 #include "weights/simd.h"
 #endif
 
+// Those of which tensor cores make products; see weights/tensor.h.
+#define OB_TENSOR_FORMATS(EACH) \
+    EACH(q4_f32, 4, float)      \
+    EACH(q4_f16, 4, half)       \
+    EACH(q4_bf16, 4, bfloat)    \
+    EACH(q8_f32, 8, float)      \
+    EACH(q8_f16, 8, half)       \
+    EACH(q8_bf16, 8, bfloat)
+
 // Every kernel that reads weights is compiled for each of these formats. EACH(name, element or block)
 #define OB_PLAIN_FORMATS(EACH) \
     EACH(f32, float)           \

@@ -12,11 +12,19 @@ HOT = (
     *(f"{name}_{format}" for format in WEIGHTS for name in ("embed", "linear", "linear3")),
     *(f"experts_{part}_{format}" for format in WEIGHTS for part in ("gate_up", "down", "gate_up_grouped")),
     *(f"experts_down_grouped_{format}" for format in WEIGHTS),
+    *(f"stage_activations_{bits}" for bits in ("q4", "q8")),
+    *(
+        f"staged_{name}_{format}"
+        for format in ("q4_bf16", "q8_bf16")
+        for name in ("linear", "linear3", "experts_gate_up_grouped", "experts_down_grouped")
+    ),
     *("rms_norm_f32_bf16", "fused_residual_norm_f32_bf16", "moe_routing_bf16", "moe_routing_f32"),
     *(
         "attention_f16",
         "attention_f32",
         "attention_merge",
+        *(f"attention_tensor_{dim}" for dim in (64, 128)),
+        *(f"heads_attention_{norm}_{dim}" for norm in ("f32", "bf16") for dim in (64, 128)),
         "heads_to_cache_bf16_f16",
         "heads_to_cache_bf16_f32",
         "rope_table",

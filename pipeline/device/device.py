@@ -66,6 +66,11 @@ class Device:
         """Lanes of a simdgroup; 1 on a processor, where a threadgroup is one thread."""
         return self.kernel("clear_status").width
 
+    @property
+    def tensor_cores(self) -> bool:
+        """Whether it is a GPU whose tensor cores the built-in kernels use: NVIDIA's."""
+        return self._kind == CUDA
+
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
         return max(self.core.working_set - self.core.allocated, 0)

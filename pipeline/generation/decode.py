@@ -26,7 +26,7 @@ class Decode:
 
     def __init__(self, model: Model, cache: Cache, seats: Seats, copies: int) -> None:
         rows = seats.rows.slice(0, seats.decoding)
-        pipe = Pipeline(model.device, rows=seats.decoding, label="decode", shows_status=False)
+        pipe = Pipeline(model.device, rows=seats.decoding, label="decode", shows_status=False, own_slots=True)
         logits = model.forward(pipe, rows, cache)
         assert logits is not None
         self.plan = pipe.plan(seats.sampler.add(pipe, logits, rows, finite=True))

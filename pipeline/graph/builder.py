@@ -19,7 +19,9 @@ class Pipeline(Steps):
     Rows are whatever goes through together: the tokens of a prompt, the sequences of a batch. Steps
     (`pipeline.graph.steps.Steps`) return tensors; weights are NumPy arrays, Storages or Quantized.
     Nothing reaches a device before `build`. shows_status: whether the host looks at the status of rows after
-    a run, as `pipeline.Chain.run` does; where it does not, the status may be where only the device sees it.
+    a run, as `pipeline.Chain.run` does; where it does not, the status may be where only the device sees it. own_slots:
+    each row has a slot of the KV cache of its own, as rows that decode have and the tokens of a prompt have not; a GPU
+    then needs fewer dispatches.
 
     Threads: a pipeline is built by one thread at a time; the order of its steps is the order of the calls.
     """
@@ -32,8 +34,10 @@ class Pipeline(Steps):
         threads: int = 0,
         label: str = "pipeline",
         shows_status: bool = True,
+        own_slots: bool = False,
     ) -> None:
         super().__init__(rows, shows_status=shows_status)
+        self._own_slots = own_slots
         self._all_rows = rows
         self.device = device
         self.threads = threads
@@ -62,14 +66,24 @@ class Pipeline(Steps):
         return self.device.simd_width if isinstance(self.device, Device) else 1
 
     @property
+    def tensor_cores(self) -> bool:
+        return isinstance(self.device, Device) and self.device.tensor_cores
+
+    @property
+    def own_slots(self) -> bool:
+        return self._own_slots or super().own_slots
+
+    @property
     def dispatches(self) -> tuple[Dispatch, ...]:
         """The dispatches of the steps so far, in order."""
+        self._release()
         return tuple(self._dispatches)
 
     def plan(self, outputs: Tensor | Iterable[Tensor]) -> Plan:
         """The dispatches with barriers and memory, for printing and tests. Needs no device."""
         single = isinstance(outputs, Tensor)
         given = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+        self._release()
         if not self._dispatches:
             raise BuildError(f"{self.label} has no steps")
         made = {id(tensor) for dispatch in self._dispatches for tensor in dispatch.writes}

@@ -43,6 +43,8 @@ class Step:
         self._scope: list[str] = []
         self._status: Tensor | None = None
         self._shows_status = shows_status
+        self._held: Dispatch | None = None  # see `add`
+        self.made_stages: dict[tuple[Tensor, str], tuple[Tensor, Tensor]] = {}  # see Staging.staged
         self.ordered: dict[tuple[Tensor, Storage], Tensor] = {}  # values whose columns were put in an order
 
     @property
@@ -50,6 +52,16 @@ class Step:
         """Lanes of a simdgroup, by which a step may choose a grid: 1 on a processor, and where the device is not known
         yet. A grid that was chosen for another width gives right results, only later."""
         return 1
+
+    @property
+    def tensor_cores(self) -> bool:
+        """Whether the device has the kernels that multiply by the tensor cores of NVIDIA's GPUs."""
+        return False
+
+    @property
+    def own_slots(self) -> bool:
+        """Whether each row has a slot of its own, so that no row reads what another one writes."""
+        return self.rows == 1
 
     # Rows
 
@@ -154,27 +166,50 @@ class Step:
         row_tile: int = 1,
         depth: int = 1,
         height: int = 0,
+        held: bool = False,
     ) -> None:
         """One dispatch: `columns` threadgroups across, one down for each `row_tile` rows, `depth` deep; with
         `height` that many down, however many rows run.
 
-        `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there.
+        `constants` fill the struct argument. Its `rows` are the pipeline's; a run of fewer puts its own there. `held`:
+        the dispatch waits for the next one, whose step may take it to do its work along with its own.
         """
         for constant, value in constants.items():
             if not (0 <= value < 1 << 32 if isinstance(value, int) else abs(value) <= LARGEST_F32):
                 raise BuildError(f"{self.named(name)}: {constant} = {value!r} is beyond what a kernel takes")
         arguments = tuple((tensor, False) for tensor in reads) + tuple((tensor, True) for tensor in writes)
-        self._dispatches.append(
-            Dispatch(
-                self.named(name),
-                kernel,
-                arguments,
-                dict(constants),
-                (columns, height or -(-self.rows // row_tile), depth),
-                0 if height else row_tile,
-                self._leading,
-            )
+        dispatch = Dispatch(
+            self.named(name),
+            kernel,
+            arguments,
+            dict(constants),
+            (columns, height or -(-self.rows // row_tile), depth),
+            0 if height else row_tile,
+            self._leading,
         )
+        self._release()
+        if held:
+            self._held = dispatch
+        else:
+            self._dispatches.append(dispatch)
+
+    def take_held(self, made: Tensor, *others: Tensor) -> Dispatch | None:
+        """The dispatch that is held, if it makes `made` and has all others as arguments: whoever takes it does its
+        work."""
+        held = self._held
+        if held is None or not any(tensor is made for tensor in held.writes):
+            return None
+        arguments = {id(tensor) for tensor, _ in held.arguments}
+        if not all(id(tensor) in arguments for tensor in others):
+            return None
+        self._held = None
+        return held
+
+    def _release(self) -> None:
+        """Adds the dispatch that is held."""
+        if self._held is not None:
+            self._dispatches.append(self._held)
+            self._held = None
 
     # Checks
 

@@ -23,6 +23,14 @@ struct TensorStage {
     metal::float2 groups[R][OB_TENSOR_OCTETS / 8];  // scale and sum of 64
 };
 
+// Rows of activations that a kernel has staged in device memory, for all that read them: octets [rows, columns / 8] in
+// the order of a stage, groups [rows, columns / 64].
+struct StagedRows {
+    device const metal::uint4 *octets;
+    device const metal::float2 *groups;
+    uint columns;
+};
+
 // Copies `n` words from p; element by element unless p is aligned.
 template <bool aligned, uint n, typename T>
 METAL_FUNC void copy_words(device const T *p, thread uint *words) {
@@ -102,34 +110,62 @@ struct TensorIntegers {
         return words[r][i][(2 * j + k) % length];
     }
 
-    // sums[r] = what row r of weights adds to the product with the activations in row lane % 4.
+    // A lane's part of four rows of activations: octets of row lane / 8, groups of row lane % 4. It reads them from a
+    // stage of which `count` rows are used when they are needed,
     template <uint R>
-    METAL_FUNC void multiply(threadgroup const TensorStage<R> &stage, uint count, uint lane, thread float *sums) const {
-        int c[groups][4] = {};
-        uint row = R == 1 ? 0 : lane / 8, own = R == 1 ? 0 : lane % 4;
-        bool used = lane / 8 < count;
+    struct Staged {
+        threadgroup const TensorStage<R> &stage;
+        uint count, lane;
+        METAL_FUNC metal::uint2 octet(uint i, uint j) const {
+            if (lane / 8 >= count) return metal::uint2(0);
+            return ((threadgroup const metal::uint2 *)&stage
+                        .octets[R == 1 ? 0 : lane / 8][8 * i + 4 * j + lane % 4])[lane / 4 % 2];
+        }
+        METAL_FUNC metal::float2 group(uint i) const { return stage.groups[R == 1 ? 0 : lane % 4][i]; }
+    };
+    // or has the octets in registers: chunk `number` of rows `row` and `mine` of those that a kernel has staged.
+    struct Held {
+        metal::uint2 octets[groups][2];
+        device const metal::float2 *own;
+        METAL_FUNC void read(thread const StagedRows &rows, ulong row, ulong mine, uint number, uint lane) thread {
+            device const metal::uint4 *p = rows.octets + row * (rows.columns / 8) + number * (chunk / 8) + lane % 4;
+            OB_UNROLL
+            for (uint i = 0; i < 2 * groups; i++)
+                octets[i / 2][i % 2] = ((device const metal::uint2 *)(p + 4 * i))[lane / 4 % 2];
+            own = rows.groups + mine * (rows.columns / 64) + number * groups;
+        }
+        METAL_FUNC metal::uint2 octet(uint i, uint j) const { return octets[i][j]; }
+        METAL_FUNC metal::float2 group(uint i) const { return own[i]; }
+    };
+
+    // sums[2p + r] = what row r of weights adds to the product with the activations in row lane % 4 of part p.
+    template <uint P, typename X>
+    METAL_FUNC void multiply(thread const X *x, thread float *sums) const {
+        int c[P][groups][4] = {};
         OB_UNROLL
         for (uint i = 0; i < groups; i++) {
             OB_UNROLL
             for (uint j = 0; j < 2; j++) {
-                metal::uint2 b = metal::uint2(0);
-                if (used) {
-                    threadgroup const metal::uint4 *octet = &stage.octets[row][8 * i + 4 * j + lane % 4];
-                    b = ((threadgroup const metal::uint2 *)octet)[lane / 4 % 2];
+                OB_UNROLL
+                for (uint p = 0; p < P; p++) {
+                    metal::uint2 b = x[p].octet(i, j);
+                    metal::metallib_multiply(c[p][i], word(0, i, j, 0), word(1, i, j, 0), word(0, i, j, 1),
+                                             word(1, i, j, 1), b.x, b.y);
                 }
-                metal::metallib_multiply(c[i], word(0, i, j, 0), word(1, i, j, 0), word(0, i, j, 1), word(1, i, j, 1),
-                                         b.x, b.y);
             }
         }
-        sums[0] = sums[1] = 0;
         OB_UNROLL
-        for (uint i = 0; i < groups; i++) {
-            metal::float2 group = stage.groups[own][i];
+        for (uint p = 0; p < P; p++) {
+            sums[2 * p] = sums[2 * p + 1] = 0;
             OB_UNROLL
-            for (uint r = 0; r < 2; r++) {
-                float product = float(c[i][2 * r] * 256 + c[i][2 * r + 1]) * group.x;
-                sums[r] = metal::fma(word_value(scales[r], i, S(0)), product,
-                                     metal::fma(word_value(biases[r], i, S(0)), group.y, sums[r]));
+            for (uint i = 0; i < groups; i++) {
+                metal::float2 group = x[p].group(i);
+                OB_UNROLL
+                for (uint r = 0; r < 2; r++) {
+                    float product = float(c[p][i][2 * r] * 256 + c[p][i][2 * r + 1]) * group.x;
+                    sums[2 * p + r] = metal::fma(word_value(scales[r], i, S(0)), product,
+                                                 metal::fma(word_value(biases[r], i, S(0)), group.y, sums[2 * p + r]));
+                }
             }
         }
     }
@@ -144,14 +180,13 @@ struct TensorRow<AffineRow<4, E8M0>> {
     enum { exists = 0 };
 };
 
-// Stages the octet of a chunk that the lane has, of row `row`, whose chunk begins at x. Where 64 activations have NaN or
-// inf among them, what is made of them is no finite number either.
-template <typename Tensor, bool aligned, uint R>
-METAL_FUNC void stage_octet(device const float *x, uint row, threadgroup TensorStage<R> &stage, uint lane) {
+// Returns the octet of activations at x as it is staged, high bytes first. `group`: scale and sum of the 64 that eight
+// lanes have. Where 64 activations have NaN or inf among them, what is made of them is no finite number either.
+template <typename Tensor, bool aligned>
+METAL_FUNC metal::uint4 octet_of(device const float *x, thread metal::float2 &group) {
     float v[8];
-    uint octet = lane % (Tensor::chunk / 8);
     if (aligned) {
-        device const metal::float4 *p = (device const metal::float4 *)(x + octet * 8);
+        device const metal::float4 *p = (device const metal::float4 *)x;
         metal::float4 a = p[0], b = p[1];
         OB_UNROLL
         for (uint i = 0; i < 4; i++) {
@@ -160,7 +195,7 @@ METAL_FUNC void stage_octet(device const float *x, uint row, threadgroup TensorS
         }
     } else {
         OB_UNROLL
-        for (uint i = 0; i < 8; i++) v[i] = x[octet * 8 + i];
+        for (uint i = 0; i < 8; i++) v[i] = x[i];
     }
     float sum = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])), most = 0x1p-100f;
     OB_UNROLL
@@ -184,8 +219,17 @@ METAL_FUNC void stage_octet(device const float *x, uint row, threadgroup TensorS
         bytes[i] = metal::metallib_bytes(low, high, 0x7632);
         bytes[2 + i] = metal::metallib_bytes(low, high, 0x5410) ^ 0x80808080u;
     }
-    stage.octets[row][Tensor::slot(octet)] = metal::uint4(bytes[0], bytes[1], bytes[2], bytes[3]);
-    if (lane % 8 == 0) stage.groups[row][octet / 8] = metal::float2(most * (1.0f / OB_TENSOR_LARGEST), sum);
+    group = metal::float2(most * (1.0f / OB_TENSOR_LARGEST), sum);
+    return metal::uint4(bytes[0], bytes[1], bytes[2], bytes[3]);
+}
+
+// Stages the octet of a chunk that the lane has, of row `row`, whose chunk begins at x.
+template <typename Tensor, bool aligned, uint R>
+METAL_FUNC void stage_octet(device const float *x, uint row, threadgroup TensorStage<R> &stage, uint lane) {
+    uint octet = lane % (Tensor::chunk / 8);
+    metal::float2 group;
+    stage.octets[row][Tensor::slot(octet)] = octet_of<Tensor, aligned>(x + octet * 8, group);
+    if (lane % 8 == 0) stage.groups[row][octet / 8] = group;
 }
 
 #endif

@@ -41,13 +41,14 @@ struct TensorTile {
         uint next = place.group;
         load(next, place);
         if (early) wait_for_kernels();
+        const uint step = X::staged ? 2 * OB_LINEAR_ROWS : OB_LINEAR_ROWS;
         OB_ROLLED
         for (uint chunk = next; chunk < chunks; chunk = next) {
             next += shares;
             OB_ROLLED
-            for (uint first = 0; first < count; first += OB_LINEAR_ROWS)
-                multiply_rows(x, first, metal::min(count - first, uint(OB_LINEAR_ROWS)), chunk, next, count, memory,
-                              place);
+            for (uint first = 0; first < count; first += step)
+                multiply_rows<step / OB_LINEAR_ROWS>(x, first, metal::min(count - first, step), chunk, next, count,
+                                                     memory, place);
         }
         metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
     }
@@ -59,28 +60,47 @@ struct TensorTile {
         for (uint m = 0; m < M; m++) held[m].template load<aligned>(rows[m], wanted, place.lane);
     }
 
-    // Multiplies a chunk with up to four rows; behind the last ones it loads chunk `next`, matrix by matrix.
-    template <typename X>
+    // Multiplies a chunk with up to 4P rows; behind the last ones it loads chunk `next`, matrix by matrix.
+    template <uint P, typename X>
     METAL_FUNC void multiply_rows(thread const X &x, uint first, uint some, uint chunk, uint next, uint count,
                                   threadgroup Memory &memory, Place place) {
-        threadgroup TensorStage<OB_LINEAR_ROWS> &stage = memory.stages[place.group];
         uint lane = place.lane;
-        metal::metallib_barrier();
-        OB_ROLLED
-        for (uint r = 0; r < some; r++)
-            stage_octet<Tensor, aligned>(x.row(first + r) + chunk * Tensor::chunk, r, stage, lane);
-        metal::metallib_barrier();
-        bool loads = first + OB_LINEAR_ROWS >= count && next < chunks;
+        if constexpr (X::staged) {
+            typename Tensor::Held parts[P];
+            OB_UNROLL
+            for (uint p = 0; p < P; p++) {
+                uint row = metal::min(4 * p + lane / 8, some - 1), mine = metal::min(4 * p + lane % 4, some - 1);
+                parts[p].read(x.rows, x.row(first + row), x.row(first + mine), chunk, lane);
+            }
+            add_products<P>(parts, first, some, chunk, next, count, memory, place);
+        } else {
+            threadgroup TensorStage<OB_LINEAR_ROWS> &stage = memory.stages[place.group];
+            metal::metallib_barrier();
+            OB_ROLLED
+            for (uint r = 0; r < some; r++)
+                stage_octet<Tensor, aligned>(x.row(first + r) + chunk * Tensor::chunk, r, stage, lane);
+            metal::metallib_barrier();
+            typename Tensor::template Staged<OB_LINEAR_ROWS> part = {stage, some, lane};
+            add_products<1>(&part, first, some, chunk, next, count, memory, place);
+        }
+    }
+
+    template <uint P, typename X>
+    METAL_FUNC void add_products(thread const X *parts, uint first, uint some, uint chunk, uint next, uint count,
+                                 threadgroup Memory &memory, Place place) {
+        uint lane = place.lane;
+        bool loads = first + P * OB_LINEAR_ROWS >= count && next < chunks;
         OB_UNROLL
         for (uint m = 0; m < M; m++) {
-            float own[2];
-            held[m].multiply(stage, some, lane, own);
+            float own[2 * P];
+            held[m].template multiply<P>(parts, own);
             if (loads) held[m].template load<aligned>(rows[m], next, lane);
-            if (lane % 4 >= some) continue;
             OB_UNROLL
-            for (uint r = 0; r < 2; r++) {
-                threadgroup float &sum = memory.sums[m][place.group][first + lane % 4][lane / 4 + 8 * r];
-                sum = chunk == place.group ? own[r] : sum + own[r];
+            for (uint i = 0; i < 2 * P; i++) {
+                uint row = i / 2 * 4 + lane % 4;
+                if (row >= some) continue;
+                threadgroup float &sum = memory.sums[m][place.group][first + row][lane / 4 + 8 * (i % 2)];
+                sum = chunk == place.group ? own[i] : sum + own[i];
             }
         }
         if (loads) number = next;
@@ -97,9 +117,20 @@ struct TensorTile {
 
 // Rows of activations one behind another.
 struct TensorInputs {
+    enum { staged = 0 };
     device const float *x;
     ulong stride;
+    METAL_FUNC TensorInputs from(ulong row) const { return {x + row * stride, stride}; }
     METAL_FUNC device const float *row(uint r) const { return x + r * stride; }
+};
+
+// The same, staged before, from row `first` on.
+struct StagedInputs {
+    enum { staged = 1 };
+    StagedRows rows;
+    ulong first;
+    METAL_FUNC StagedInputs from(ulong row) const { return {rows, first + row}; }
+    METAL_FUNC ulong row(uint r) const { return first + r; }
 };
 
 #endif

@@ -23,13 +23,20 @@ FEW_HEADS = 256
 
 NO_PLACE = "was given a slot, a position or a block that its cache does not have"  # why a row fails
 
+TENSOR_DIMS = (64, 128)  # numbers of a head that tensor cores take, with values of as many
+# With tensor cores, positions are split where they are more than so many parts.
+TENSOR_SPLIT_PARTS = 2
+
+# What attention takes of heads_to_cache where it does its work.
+HEAD_MEMBERS = ("q_head", "half_dim", "interleaved", "norm", "eps", "weight_offset", "clip")
+
 MOST_ENTRIES = 2**31 // _core.CACHE_BLOCK  # of a slot in a block table: positions are below 2³¹
 
 
-def attention_parts(window: int, context: int) -> int:
-    """The most parts in which the positions that a row sees are worked on."""
+def attention_parts(window: int, context: int, part: int) -> int:
+    """In how many parts, at most, of `part` positions or more, a row's positions are worked on."""
     seen = min(window, context) if window else context
-    return min(math.ceil(seen / _core.ATTENTION_PART), _core.ATTENTION_PARTS)
+    return min(math.ceil(seen / part), _core.ATTENTION_PARTS)
 
 
 @runtime_checkable
@@ -122,6 +129,7 @@ class Attention(Step):
                 raise ShapeError(f"{self.named(name)}: {turns}, which has {dim}")
         q_weight, k_weight, kind = self._head_norms(q_norm, k_norm, (heads, kv_heads), dim, norm, q, name)
         y = self.scratch(name, (self.rows, heads, dim))
+        alone = norm == "all" or v_norm or not self.own_slots
         self.add(
             name,
             f"heads_to_cache_{q_weight.dtype}_{k_cache.dtype}",
@@ -146,6 +154,7 @@ class Attention(Step):
                 "clip": clip,
             },
             columns=math.ceil((heads + 2 * kv_heads) / _core.ROPE_HEADS),
+            held=not alone and self._by_tensors(k_cache, v_dim, v_dim),
         )
         return y
 
@@ -195,9 +204,15 @@ class Attention(Step):
             if stored.dtype not in FLOATS:
                 raise DTypeError(f"{self.named(name)}: {stored.name} is {stored.dtype}, expected {', '.join(FLOATS)}")
             kind = {"f32": _core.F32, "f16": _core.F16, "bf16": _core.BF16}[stored.dtype]
-        tiles = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim))
-        parts = attention_parts(window, sizes["width"] * _core.CACHE_BLOCK)
-        split = self._attention_splits(kv_heads * tiles, parts, dim, v_dim)
+        tensors = self._by_tensors(k_cache, v_dim, v_row)
+        part = _core.TENSOR_ATTENTION_PART if tensors else _core.ATTENTION_PART
+        parts = attention_parts(window, sizes["width"] * _core.CACHE_BLOCK, part)
+        if tensors:
+            tiles = math.ceil(heads // kv_heads / _core.TENSOR_ATTENTION_HEADS)
+            split = parts > TENSOR_SPLIT_PARTS and self.rows * kv_heads * tiles < SPLIT_THREADGROUPS
+        else:
+            tiles = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim))
+            split = self._attention_splits(kv_heads * tiles, parts, dim, v_dim)
         constants = {
             "rows": self.rows,
             "heads": heads,
@@ -211,20 +226,33 @@ class Attention(Step):
             "step": self.failing_step(name, NO_PLACE),
             "tiles": tiles,
             "parts": parts,
+            "part": part,
             "split": int(split),
             "scale": dim**-0.5 if scale is None else scale,
             "softcap": softcap,
         }
-        reads, kernel = (q, k_cache, v_cache, blocks, slots, positions, stored), f"attention_{k_cache.dtype}"
+        reads: tuple[Tensor, ...] = (q, k_cache, v_cache, blocks, slots, positions, stored)
+        kernel = f"attention_tensor_{dim}" if tensors else f"attention_{k_cache.dtype}"
         y, columns = self.scratch(name, (self.rows, heads * v_dim)), kv_heads * tiles
+        out = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END)) if split else y
+        writes: tuple[Tensor, ...] = (out,)
+        own = constants
+        of_heads = self.take_held(q, slots, positions, blocks, k_cache, v_cache) if tensors else None
+        if of_heads is not None:  # its heads are made on the way
+            made = of_heads.reads[:6]  # queries, keys, values, both norms and the table
+            kernel = f"heads_attention_{made[3].dtype}_{dim}"
+            stored = made[0] if stored is q else stored
+            reads, writes = (*made, slots, positions, blocks, stored), (k_cache, v_cache, out)
+            own = constants | {member: of_heads.constants[member] for member in HEAD_MEMBERS}
+        self.add(name, kernel, reads, (*writes, self.status()), own, columns=columns, depth=parts if split else 1)
         if split:
-            sums = self.scratch(f"{name}.parts", (self.rows, heads, parts, v_dim + _core.ATTENTION_PART_END))
-            self.add(name, kernel, reads, (sums, self.status()), constants, columns=columns, depth=parts)
-            merged = (sums, positions, stored)
-            self.add(f"{name}.merge", "attention_merge", merged, (y,), constants, columns=heads)
-        else:
-            self.add(name, kernel, reads, (y, self.status()), constants, columns=columns)
+            self.add(f"{name}.merge", "attention_merge", (out, positions, stored), (y,), constants, columns=heads)
         return y
+
+    def _by_tensors(self, k_cache: Tensor, v_dim: int, v_row: int) -> bool:
+        """Whether tensor cores compute attention."""
+        dim = k_cache.shape[3]
+        return self.tensor_cores and k_cache.dtype == "f16" and dim in TENSOR_DIMS and dim == v_dim == v_row
 
     def _attention_tiles(self, kv_heads: int, sharing: int, dim: int) -> int:
         """Threadgroups among which the heads that share a key-value head are divided. On a processor one thread reads

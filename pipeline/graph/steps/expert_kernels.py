@@ -48,10 +48,13 @@ class ExpertKernels(Linear):
             y: Tensor,
             part: str,
         ) -> None:
+            x, *rest = reads
+            staged = self.staged(x, gate, f"{name}.{part}") if kernel else None
+            family = f"experts_gate_up{kernel}"
             self.add(
                 f"{name}.{part}",
-                kernel_name(f"experts_gate_up{kernel}", gate.format),
-                (*gate.parts, *up.parts, *reads, bias, other),
+                kernel_name(family if staged is None else f"staged_{family}", gate.format),
+                (*gate.parts, *up.parts, *(staged or (x,)), *rest, bias, other),
                 (y, *(y if tensor is inner else tensor for tensor in also)),
                 constants,
                 columns=columns,
@@ -143,10 +146,11 @@ class ExpertKernels(Linear):
         left = self._gate_up(
             layer, "_grouped", reads, inner, (), name, columns=columns, height=count, offsets=offsets, scales=scales
         )
+        staged = self.staged(inner, down, name + ".down", ids.shape[1])
         self.add(
             name + ".down",
-            kernel_name("experts_down_grouped", down.format),
-            (*down.parts, inner, pairs, offsets, layer.biases[2]),
+            kernel_name("experts_down_grouped" if staged is None else "staged_experts_down_grouped", down.format),
+            (*down.parts, *(staged or (inner,)), pairs, offsets, layer.biases[2]),
             (products,),
             layer.out(down),
             columns=math.ceil(dim / tile),

@@ -11,9 +11,10 @@ from ..kernel_names import kernel_name
 from ..tensors import Tensor, VectorLike
 from ..weights import WeightLike
 from .ordering import Ordering
+from .staging import Staging
 
 
-class Linear(Ordering):
+class Linear(Ordering, Staging):
     def embed(self, tokens: Tensor, weight: WeightLike, scale: float = 1.0, name: str = "embed") -> Tensor:
         """Rows of `weight` [vocab, dim] picked by `tokens` [R] u32, times `scale`: [R, dim]."""
         self.check_rows(tokens, name, dtype="u32")
@@ -64,10 +65,11 @@ class Linear(Ordering):
             raise BuildError(f"{self.named(name)}: softcap = {softcap} must be above 0, or 0 for none")
         stored_bias, stored = self.bias(bias, name, (outputs,), x)
         y = self.scratch(name, (self.rows, outputs))
+        staged = self.staged(x, matrix, name)
         self.add(
             name,
-            kernel_name("linear", matrix.format),
-            (*matrix.parts, x, stored_bias, x if add is None else add, x if gate is None else gate),
+            kernel_name("linear" if staged is None else "staged_linear", matrix.format),
+            (*matrix.parts, *(staged or (x,)), stored_bias, x if add is None else add, x if gate is None else gate),
             (y,),
             {
                 "rows": self.rows,
@@ -107,10 +109,11 @@ class Linear(Ordering):
         x = self.in_order(x, matrices[0], names[0])
         stored = [self.bias(bias, name, (n,), x) for bias, name, n in zip(biases, names, outputs, strict=True)]
         q, k, v = (self.scratch(name, (self.rows, n)) for name, n in zip(names, outputs))
+        staged = self.staged(x, matrices[0], names[0])
         self.add(
             "+".join(names),
-            kernel_name("linear3", matrices[0].format),
-            (*(part for matrix in matrices for part in matrix.parts), x, *(bias for bias, _ in stored)),
+            kernel_name("linear3" if staged is None else "staged_linear3", matrices[0].format),
+            (*(part for each in matrices for part in each.parts), *(staged or (x,)), *(bias for bias, _ in stored)),
             (q, k, v),
             {
                 "rows": self.rows,

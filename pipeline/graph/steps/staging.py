@@ -1,0 +1,45 @@
+"""Activations staged for tensor cores: once for all projections that read them."""
+
+from __future__ import annotations
+
+import math
+
+from ...device.core import _core
+from ..step import Step
+from ..tensors import Tensor
+from ..weights import Weight
+
+# From this many rows on, a dispatch that stages them costs less than each threadgroup's own staging.
+STAGED_ROWS = 16
+
+_GROUP = 64  # activations that share a scale
+_CHUNKS = {"q4": 256, "q8": 128}  # columns that tensor cores take at a time; see shaders/weights/tensor.h
+_FEWEST = 3  # chunks of a row
+
+
+class Staging(Step):
+    def staged(self, x: Tensor, weight: Weight, name: str, depth: int = 1) -> tuple[Tensor, Tensor] | None:
+        """x [R · depth, columns] as integers of 16 bits, u32 [R · depth, columns / 2], and the scale and the sum of
+        each 64, f32 [R · depth, columns / 64, 2], made for the step `name`. None where tensor cores do not take the
+        weight, or where rows are few."""
+        kind, columns = weight.format.partition("_")[0], weight.shape[-1]
+        chunk = _CHUNKS.get(kind, 0)
+        if not (self.tensor_cores and chunk and self.rows * depth >= STAGED_ROWS):
+            return None
+        if weight.group_size != _GROUP or columns % chunk or columns < _FEWEST * chunk or weight.order is not None:
+            return None
+        if (x, kind) not in self.made_stages:
+            count, name = x.shape[0], f"{name}.staged"
+            octets = self.scratch(f"{name}.octets", (count, columns // 2), "u32")
+            groups = self.scratch(f"{name}.groups", (count, columns // _GROUP, 2))
+            self.add(
+                name,
+                f"stage_activations_{kind}",
+                (x,),
+                (octets, groups),
+                {"rows": self.rows, "columns": columns, "depth": depth},
+                columns=math.ceil(columns / 8 / _core.STAGE_THREADS),
+                depth=depth,
+            )
+            self.made_stages[x, kind] = octets, groups
+        return self.made_stages[x, kind]
