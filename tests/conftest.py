@@ -2,7 +2,12 @@
 
 import functools
 import os
+import sys
 
+# Python's bytecode is kept, also where the environment says otherwise: each of the many processes that tests start
+# would spend half of its time on compiling the same modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
