@@ -69,6 +69,24 @@ def pytest_runtest_call(item):
         setattr(item.obj, name, own)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the parameters become tests
+def pytest_generate_tests(metafunc):
+    """Makes no tests of the products that a daily run leaves out: they are twice as many as those that it takes."""
+    if metafunc.config.option.markexpr != "not exhaustive":
+        return
+    marks = metafunc.definition.own_markers
+    for place, mark in enumerate(marks):
+        if mark.name == "parametrize":
+            names, values, *more = mark.args
+            daily = [value for value in values if not _is_exhaustive(value)]
+            if daily and len(daily) < len(values):
+                marks[place] = pytest.mark.parametrize(names, daily, *more, **mark.kwargs).mark
+
+
+def _is_exhaustive(value):
+    return any(mark.name == "exhaustive" for mark in getattr(value, "marks", ()))
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     """Leaves cases to -m exhaustive where another device finds the same mistakes.
