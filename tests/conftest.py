@@ -1,6 +1,7 @@
 """What every test file shares: the devices of this machine."""
 
 import functools
+import gc
 import os
 import sys
 
@@ -101,6 +102,13 @@ def pytest_collection_modifyitems(items):
         left = off_checker and (device in CHECKERS or (device == SHADERS_ALONE and not on_cpu1))
         if left or (one_processor and SHADERS_ALONE in (device, _param(item, "processor"))):
             item.add_marker("exhaustive")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """The tests themselves stay to the end: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache
