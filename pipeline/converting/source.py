@@ -24,8 +24,9 @@ from ..graph.formats import BLOCKS, FLOAT_MODES
 from ..graph.tensors import Tensor
 from ..graph.weights import Weight, as_stored, as_weight
 from ..models.loading import Loader
+from ..models.numbers import as_f32, rounded
 from ..printing import brief
-from .affine import NUMPY, from_float32, to_float32
+from .affine import NUMPY
 from .pieces import Piece
 
 __all__ = ["Rows", "Source", "converted"]
@@ -207,7 +208,7 @@ def converted(array: np.ndarray, dtype: str, to: str) -> np.ndarray:
     """Stored numbers in another dtype; FloatingPointError where that has no such number."""
     if dtype == to or dtype not in NUMPY or to not in NUMPY:
         return array
-    numbers = to_float32(array, dtype)
+    numbers = as_f32(array, dtype)
     if to == "F16" and numbers.size and np.abs(numbers).max() > np.finfo(np.float16).max:
         raise FloatingPointError("a number is larger than those of F16")
-    return from_float32(numbers, to)
+    return rounded(numbers, to.lower())

@@ -3,6 +3,7 @@ not."""
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -90,6 +91,13 @@ def test_the_story_goes_on(tmp_path):
         for model in (builtin_model(), tmp_path / "out")
     ]
     assert stories[0] == stories[1] and len(stories[0]) > 60
+
+
+def test_a_model_that_grows_is_not_called_smaller(tmp_path):
+    done = program(builtin_model(), tmp_path / "out.gguf", "--format", "F32")
+    assert done.returncode == 0 and " times larger than " in done.stdout and "smaller" not in done.stdout
+    (said,) = re.findall(r"([\d.]+) times larger", done.stdout)
+    assert 5 < float(said) < 10  # 32 bits in place of 4 to 8, and of 16
 
 
 @pytest.mark.parametrize("bits", (4, 8))

@@ -175,11 +175,7 @@ def tracked_in(tree: Path) -> list[Path]:
 
 
 def environment(tree: Path, isas: str = ISAS) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(tree),
-        "OB_ISAS": isas,
-        "OB_CACHE": str(tree.parent / "cache"),
-    }
+    return os.environ | {"PYTHONPATH": str(tree), "OB_ISAS": isas, "OB_CACHE": str(tree.parent / "cache")}
 
 
 def build(tree: Path, isas: str = ISAS, quick: bool = False) -> None:
