@@ -81,8 +81,6 @@ class Source:
         has = self.checkpoint.tensors.__contains__
         if part in ("scales", "biases") and has(f"{module}.scales") and has(f"{module}.weight"):
             return
-        if part == "weight_scale_inv" and has(f"{module}.weight"):
-            return
         if self._whole and name.endswith(("_blocks", "_scales")) and has(f"{name[:-7]}_blocks"):
             if name.endswith("_blocks") and has(f"{name[:-7]}_scales") and len(info.shape) > 2:
                 bits, size = FLOAT_MODES[MXFP4]
@@ -96,7 +94,7 @@ class Source:
                 self.coded[name] = scheme
                 columns = info.shape[-1] * 32 // scheme.bits if info.shape else 0
                 info = replace(info, dtype="F32", shape=(*info.shape[:-1], columns))
-        elif info.dtype in BLOCKS or has(f"{module}.weight_scale_inv"):
+        elif info.dtype in BLOCKS:
             self.coded[name] = None
             info = replace(info, dtype="F32")
         self.tensors[name] = info
