@@ -1,8 +1,14 @@
 """What every test file shares: the devices of this machine."""
 
 import functools
+import gc
 import os
+import sys
 
+# Python's bytecode is kept, also where the environment says otherwise: each of the many processes that tests start
+# would spend half of its time on compiling the same modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -64,6 +70,24 @@ def pytest_runtest_call(item):
         setattr(item.obj, name, own)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the parameters become tests
+def pytest_generate_tests(metafunc):
+    """Makes no tests of the products that a daily run leaves out: they are twice as many as those that it takes."""
+    if metafunc.config.option.markexpr != "not exhaustive":
+        return
+    marks = metafunc.definition.own_markers
+    for place, mark in enumerate(marks):
+        if mark.name == "parametrize":
+            names, values, *more = mark.args
+            daily = [value for value in values if not _is_exhaustive(value)]
+            if daily and len(daily) < len(values):
+                marks[place] = pytest.mark.parametrize(names, daily, *more, **mark.kwargs).mark
+
+
+def _is_exhaustive(value):
+    return any(mark.name == "exhaustive" for mark in getattr(value, "marks", ()))
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     """Leaves cases to -m exhaustive where another device finds the same mistakes.
@@ -78,6 +102,13 @@ def pytest_collection_modifyitems(items):
         left = off_checker and (device in CHECKERS or (device == SHADERS_ALONE and not on_cpu1))
         if left or (one_processor and SHADERS_ALONE in (device, _param(item, "processor"))):
             item.add_marker("exhaustive")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """The tests themselves stay to the end: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache

@@ -77,16 +77,16 @@ class Folder(Checkpoint):
     def _make_tokenizer(self) -> Tokenizer:
         settings = self.path / "tokenizer_config.json"
         config, special = _optional_json(settings), _optional_json(self.path / "special_tokens_map.json")
-        core, file = read_core(self.path, config)
+        core = read_core(self.path, config)
 
         def bad(what: str) -> CheckpointError:
-            return CheckpointError(f"{file}: not a tokenizer: {what}; download it again")
+            return CheckpointError(f"{core.file}: not a tokenizer: {what}; download it again")
 
         with panics_become(bad, silent=True):
-            with_transformers_rules(core, self.config.get("model_type"), config, special, settings)
-            if file.name != TOKENIZER:
-                add_ends(core, file, special_texts(config, special), config)
-            made = Tokenizer(core, clean_up=_cleans_up(core, config))
+            with_transformers_rules(core.tokenizer, self.config.get("model_type"), config, special, settings)
+            if core.file.name != TOKENIZER:
+                add_ends(core, special_texts(config, special), config)
+            made = Tokenizer(core.tokenizer, clean_up=_cleans_up(core.tokenizer, config))
             made.set_ends(self._named_ends, self._end_texts(config, special, made))
             if not made.end_tokens and "eos_token_id" not in self.config:
                 default = DEFAULT_ENDS.get(str(self.config.get("model_type")))

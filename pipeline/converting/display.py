@@ -34,11 +34,12 @@ class Lines:
 
     def done(self, work: Conversion, seconds: float) -> None:
         """Everything is written."""
-        count, smaller = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
+        count, ratio = len(work.shards), work.stored_bytes / max(work.nbytes, 1)
+        size = f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / max(ratio, 1e-9):.1f} times larger"
         out, source = (printable(str(path)) for path in (work.out, work.checkpoint.path))
         print(
-            f"{out}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {smaller:.1f} times "
-            f"smaller than {source}, in {seconds:,.0f} s"
+            f"{out}: {human(work.nbytes)} in {count:,} file{'' if count == 1 else 's'}, {size} than "
+            f"{source}, in {seconds:,.0f} s"
         )
         if work.left_out:
             print(f"left out, as mlx-lm does: {printable(listed(work.left_out, 4))}")

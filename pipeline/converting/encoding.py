@@ -10,7 +10,8 @@ import numpy as np
 from ..checkpoints.config import Quantization
 from ..checkpoints.safetensors import DTYPE_BITS
 from ..graph.formats import BLOCKS, FLOAT_MODES
-from .affine import from_float32, quantize, to_float32
+from ..models.numbers import as_f32, rounded
+from .affine import quantize
 from .blocks import quantize_blocks
 from .floats import quantize_floats
 
@@ -68,10 +69,10 @@ def encode(
 ) -> tuple[np.ndarray, ...]:
     """The arrays of the tensors, of some rows of `dtype`. scales: their dtype. importance: of columns, for blocks."""
     if isinstance(scheme, Block):
-        return (quantize_blocks(to_float32(rows, dtype), scheme.kind, importance),)
+        return (quantize_blocks(as_f32(rows, dtype), scheme.kind, importance),)
     if scheme.mode in FLOAT_MODES:
         return quantize_floats(rows, dtype, scheme.mode)
     words, *others = quantize(rows, dtype, scheme.bits, scheme.group_size)
     if scales != dtype:
-        others = [from_float32(to_float32(part, dtype), scales) for part in others]
+        others = [rounded(as_f32(part, dtype), scales.lower()) for part in others]
     return words, *others

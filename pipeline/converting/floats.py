@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..graph.formats import FLOAT_MODES
-from ..models.numbers import E4M3
-from .affine import pack, to_float32
+from ..models.numbers import E4M3, as_f32, pack
 
 __all__ = ["e2m1", "quantize_floats"]
 
@@ -25,7 +24,7 @@ def quantize_floats(stored: np.ndarray, dtype: str, mode: str) -> tuple[npt.NDAr
     weight is no finite number."""
     bits, size = FLOAT_MODES[mode]
     rows, inputs = stored.shape
-    groups = to_float32(stored, dtype).reshape(-1, size)
+    groups = as_f32(stored, dtype).reshape(-1, size)
     peaks = np.abs(groups).max(1)
     if not np.isfinite(peaks).all():
         raise FloatingPointError("a weight is no finite number")

@@ -10,7 +10,8 @@ from typing import Any
 from ..checkpoints.chat import DEFAULT
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.gguf.pretokenizers import DIGITS, GPT2, KINDS
-from ..checkpoints.gguf.tokenizer import PREFIX, TokenType
+from ..checkpoints.gguf.tokenizer import PREFIX
+from ..checkpoints.sentencepiece_file import TokenType
 from ..errors import UnsupportedError
 from .gguf_file import I32, Typed
 

@@ -80,6 +80,8 @@ def _gguf(file: Path) -> dict[str, np.ndarray]:
                     raise CheckpointError(
                         f"{file}: {brief(stem)} has {sums.size:,} sums and {len(counts):,} counts; make it again"
                     )
+                if not (counts >= 0).all():  # nor one that is no number
+                    raise CheckpointError(f"{file}: {brief(stem)} has a count below 0; make it again")
                 sums = sums.reshape(len(counts), -1)
                 with np.errstate(all="ignore"):  # what is no number is refused where it is used
                     found[stem] = np.where(counts > 0, sums / np.where(counts > 0, counts, 1), 1)
@@ -107,7 +109,7 @@ def _legacy(file: Path) -> dict[str, np.ndarray]:
             length = number()
             name, at = data[at : at + length].decode(), at + length
             calls, count = number(), number()
-            if length < 1 or count < 1 or at + 4 * count > len(data):
+            if length < 1 or count < 1 or calls < 0 or at + 4 * count > len(data):
                 raise ValueError
             values, at = np.frombuffer(data, "<f4", count, at), at + 4 * count
             found[name] = values / max(calls, 1)

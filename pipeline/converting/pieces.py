@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoints.tensor_info import TensorInfo
-from .affine import from_float32, to_float32
+from ..models.numbers import as_f32, rounded
 
 __all__ = ["Piece"]
 
@@ -61,7 +61,7 @@ class Piece:
         if self.columns is not None:
             array = array[..., self.columns]
         if self.added or self.change is not None:
-            numbers = to_float32(array, self.tensor.dtype) + np.float32(self.added)
+            numbers = as_f32(array, self.tensor.dtype) + np.float32(self.added)
             numbers = numbers if self.change is None else self.change(numbers)
-            array = from_float32(numbers, self.tensor.dtype)
+            array = rounded(numbers, self.tensor.dtype.lower())
         return np.ascontiguousarray(array.swapaxes(-1, -2)) if self.transposed else array

@@ -33,6 +33,7 @@ class Rule:
     expression: re.Pattern[str]
     scheme: Scheme | None
     plain: str = ""
+    text: str = ""  # as it was given
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _rule(text: str, gguf: bool, group_size: int) -> Rule:
     try:
         if not equals or not expression:
             raise UsageError("it must be REGEX=FORMAT")
-        return Rule(re.compile(expression), *_named(name, gguf, group_size))
+        return Rule(re.compile(expression), *_named(name, gguf, group_size), text)
     except (re.error, UsageError) as error:
         raise UsageError(f"--rule {text}: {error}") from None
 

@@ -24,8 +24,9 @@ from ..graph.formats import BLOCKS, FLOAT_MODES
 from ..graph.tensors import Tensor
 from ..graph.weights import Weight, as_stored, as_weight
 from ..models.loading import Loader
+from ..models.numbers import as_f32, rounded
 from ..printing import brief
-from .affine import NUMPY, from_float32, to_float32
+from .affine import NUMPY
 from .pieces import Piece
 
 __all__ = ["Rows", "Source", "converted"]
@@ -80,8 +81,6 @@ class Source:
         has = self.checkpoint.tensors.__contains__
         if part in ("scales", "biases") and has(f"{module}.scales") and has(f"{module}.weight"):
             return
-        if part == "weight_scale_inv" and has(f"{module}.weight"):
-            return
         if self._whole and name.endswith(("_blocks", "_scales")) and has(f"{name[:-7]}_blocks"):
             if name.endswith("_blocks") and has(f"{name[:-7]}_scales") and len(info.shape) > 2:
                 bits, size = FLOAT_MODES[MXFP4]
@@ -95,7 +94,7 @@ class Source:
                 self.coded[name] = scheme
                 columns = info.shape[-1] * 32 // scheme.bits if info.shape else 0
                 info = replace(info, dtype="F32", shape=(*info.shape[:-1], columns))
-        elif info.dtype in BLOCKS or has(f"{module}.weight_scale_inv"):
+        elif info.dtype in BLOCKS:
             self.coded[name] = None
             info = replace(info, dtype="F32")
         self.tensors[name] = info
@@ -207,7 +206,7 @@ def converted(array: np.ndarray, dtype: str, to: str) -> np.ndarray:
     """Stored numbers in another dtype; FloatingPointError where that has no such number."""
     if dtype == to or dtype not in NUMPY or to not in NUMPY:
         return array
-    numbers = to_float32(array, dtype)
+    numbers = as_f32(array, dtype)
     if to == "F16" and numbers.size and np.abs(numbers).max() > np.finfo(np.float16).max:
         raise FloatingPointError("a number is larger than those of F16")
-    return from_float32(numbers, to)
+    return rounded(numbers, to.lower())

@@ -70,9 +70,12 @@ def gather(checkpoint: Checkpoint, context: int | None = None, kv_cache: str = C
 
 def types(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """How many tensors of each stored type there are, and their bytes; the type with most bytes first."""
+    return _counted(checkpoint, _kinds(checkpoint))
+
+
+def _counted(checkpoint: Checkpoint, kinds: dict[str, str]) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
-    kinds = _kinds(checkpoint)
     for name, info in checkpoint.tensors.items():
         kind = kinds[name]
         counts[kind] += 1
@@ -172,7 +175,7 @@ def costs(checkpoint: Checkpoint, model: Decoder) -> list[dict[str, Any]]:
             "bytes_per_token": None if read is None else round(of_kind.get(entry["type"], 0.0)),
             "share": None if read is None else round(of_kind.get(entry["type"], 0.0) / total, 4),
         }
-        for entry in types(checkpoint)
+        for entry in _counted(checkpoint, kinds)
     ]
 
 

@@ -12,7 +12,7 @@ from ..checkpoints.tensor_info import TensorInfo
 from ..errors import CheckpointError, UnsupportedError
 from ..graph.tensors import Shape
 from .grids import Grid, find_scales
-from .numbers import FLOATS, as_f32
+from .numbers import FLOATS, as_f32, pack
 from .taking import Taker
 
 __all__ = ["SOURCES", "Integers"]
@@ -174,6 +174,7 @@ class _Rows(Integers):
         width = self.columns * self.bits // 32
         info = self.load.info(f"{self.module}.weight_packed", (*self.shape[:-1], width), ("I32",))
         self.infos = [replace(info, dtype="U32")]
+        self._check_shape()
         self.scale_info, self.grid = find_scales(
             self.load, [f"{self.module}.weight_scale"], self.shape, FLOATS, self.packing
         )
@@ -189,6 +190,19 @@ class _Rows(Integers):
         if self.grid.shape[1] > 1 and self.load.has(f"{self.module}.weight_g_idx"):
             order = self.load.info(f"{self.module}.weight_g_idx", (self.columns,), ("I32", "I64"))
             self.groups_of = _order(self.load, order, self.grid)
+
+    def _check_shape(self) -> None:
+        """Compares the shape that is stored beside the words with the weight's."""
+        name = f"{self.module}.weight_shape"
+        if len(self.shape) > 2 or not self.load.has(name):
+            return
+        info = self.load.info(name, (2,), ("I64", "I32"))
+        said = self.load.checkpoint.view(name).tolist() if info.nbytes else list(self.shape)
+        if said != list(self.shape):
+            raise CheckpointError(
+                f"{info.file}: tensor {name!r} says {said[0]:,} × {said[1]:,}, but the weight is {self.rows:,} × "
+                f"{self.columns:,}; download it again"
+            )
 
     def stored_words(self) -> Iterator[np.ndarray]:
         stored = self.load.checkpoint.view(self.infos[0].name).view("<u4").reshape(-1, self.infos[0].shape[-1])
@@ -243,13 +257,8 @@ def unpacked(words: np.ndarray, bits: int) -> np.ndarray:
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
-    """The words of integers u8 [n, columns]."""
-    if bits == 8:
-        return np.ascontiguousarray(codes).view("<u4")
-    if bits == 4:
-        return np.ascontiguousarray(codes[:, 0::2] | codes[:, 1::2] << 4).view("<u4")
-    flags = np.unpackbits(codes[..., None], axis=-1, count=bits, bitorder="little").reshape(len(codes), -1)
-    return np.packbits(flags, axis=-1, bitorder="little").view("<u4")
+    """The words of integers u8 [n, columns], whose rows fill whole words."""
+    return pack(codes, bits).reshape(len(codes), -1)
 
 
 def _outputs(words: np.ndarray) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-__all__ = ["E4M3", "FLOATS", "as_f32", "rounded"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["E4M3", "FLOATS", "as_f32", "pack", "rounded"]
 
 FLOATS = ("F32", "F16", "BF16")
 
@@ -43,3 +46,19 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)) >> np.uint32(16)
     return np.where(np.isnan(values), np.uint32(0x7FC0), nearest).astype(np.uint16)
+
+
+def pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint32]:
+    """The codes one after another, the first one in the lowest bits, as words of 32 bits, which they must fill."""
+    codes = codes.reshape(-1)
+    if bits == 8:
+        return codes.view("<u4")
+    if bits == 4:
+        return (codes[0::2] | codes[1::2] << 4).view("<u4")
+    nbytes = math.lcm(bits, 8) // 8  # the fewest that codes fill together: 1, 3, 5 or 3 for 2, 3, 5 or 6 bits
+    together = nbytes * 8 // bits
+    parts = codes.reshape(-1, together).astype("<u8")
+    filled = parts[:, 0]
+    for i in range(1, together):
+        filled = filled | parts[:, i] << np.uint64(bits * i)
+    return np.ascontiguousarray(filled.view(np.uint8).reshape(-1, 8)[:, :nbytes]).reshape(-1).view("<u4")

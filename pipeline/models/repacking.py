@@ -189,10 +189,10 @@ def _fp4(load: Taker, modules: Sequence[str], shape: Shape, full: Shape, p: Pack
     infos = [load.info(name, (*shape[:-1], columns // 2), ("U8",)) for name in names]
     blocks = [load.info(f"{m}.weight_scale", (*shape[:-1], columns // group), ("F8_E4M3",)) for m in modules]
     whole = []
-    for module in modules:
-        factor = "weight_global_scale" if load.has(f"{module}.weight_global_scale") else "weight_scale_2"
-        if factor == "weight_scale_2" and p.made_by.startswith("compressed"):
-            factor = "weight_global_scale"
+    for module, name in zip(modules, names):
+        # compressed-tensors, whose codes are weight_packed, divides by its factor; ModelOpt multiplies by its own.
+        divides = load.has(f"{module}.weight_global_scale") or name.endswith("weight_packed")
+        factor = "weight_global_scale" if divides else "weight_scale_2"
         own = load.checkpoint.tensors.get(f"{module}.{factor}")
         of = own.shape if own is not None and own.shape in ((), (1,), (*shape[:-2], 1), shape[:-2]) else (1,)
         whole.append(load.info(f"{module}.{factor}", of, ("F32",)))

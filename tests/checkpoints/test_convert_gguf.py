@@ -277,6 +277,15 @@ def test_importance_that_cannot_be_used(content, words, tmp_path, capfd):
     refused(tmp_path / "hf", tmp_path / "out.gguf", capfd, words, "--imatrix", str(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("count", (-1.0, float("nan")))
+def test_importance_of_a_count_that_is_none(count, tmp_path, capfd):
+    made, _ = golden.load("llama")
+    write_folder(tmp_path / "hf", "llama", made)
+    imatrix(tmp_path / "file", {"blk.0.attn_q.weight": ([count], np.ones((1, 768), np.float32))}, "gguf")
+    words = "'blk.0.attn_q.weight' has a count below 0; make it again"
+    refused(with_tokenizer(tmp_path / "hf"), tmp_path / "out.gguf", capfd, words, "--imatrix", str(tmp_path / "file"))
+
+
 # What is refused
 
 
@@ -335,6 +344,7 @@ def test_tokenizers_that_a_file_cannot_say(change, words, tmp_path, capfd):
         ("out", ("--rule", "lm_head"), "it must be REGEX=FORMAT"),
         ("out", ("--rule", "(=4"), "--rule (=4: "),
         ("out", ("--rule", "x=7"), "'7' is no format here"),
+        ("out", ("--rule", "embed=8", "--rule", "q_prj=8"), "--rule q_prj=8: fits no tensor; names are like model."),
         ("out", ("--imatrix", "x"), "--imatrix: only the formats of GGUF files use it"),
     ],
 )

@@ -3,6 +3,7 @@ not."""
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -17,7 +18,7 @@ from fuzz import tiny
 from support.converting.quiet import Quiet
 from support.converting.sources import SMALL, small_shapes, write_safetensors, write_source
 from support.paths import ROOT
-from support.programs import heed_interrupts, run
+from support.programs import fresh, heed_signals, run
 
 import pipeline as p
 from pipeline import convert
@@ -28,15 +29,8 @@ from pipeline.errors import UsageError
 from pipeline.models import load_model, surveyed
 
 
-def program(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.convert", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-        **options,
-    )
+def program(*arguments, start=run):
+    return subprocess.CompletedProcess(arguments, *start(*arguments, module="pipeline.convert"))
 
 
 @pytest.fixture
@@ -86,7 +80,7 @@ def dequantised(checkpoint, module, scheme) -> np.ndarray:
 
 def test_the_story_goes_on(tmp_path):
     """The built-in model, dequantised and converted again in 8 bits, tells the story that it tells."""
-    done = program(storyteller(tmp_path / "hf"), tmp_path / "out", "--bits", 8)
+    done = program(storyteller(tmp_path / "hf"), tmp_path / "out", "--bits", 8, start=fresh)
     assert done.returncode == 0 and done.stderr == "onebuf: model.safetensors (1 of 1)\n", done.stderr
     assert str(tmp_path / "out") in done.stdout and "times smaller" in done.stdout
     names = {str(name) for name in contents(tmp_path / "out")}
@@ -97,6 +91,13 @@ def test_the_story_goes_on(tmp_path):
         for model in (builtin_model(), tmp_path / "out")
     ]
     assert stories[0] == stories[1] and len(stories[0]) > 60
+
+
+def test_a_model_that_grows_is_not_called_smaller(tmp_path):
+    done = program(builtin_model(), tmp_path / "out.gguf", "--format", "F32")
+    assert done.returncode == 0 and " times larger than " in done.stdout and "smaller" not in done.stdout
+    (said,) = re.findall(r"([\d.]+) times larger", done.stdout)
+    assert 5 < float(said) < 10  # 32 bits in place of 4 to 8, and of 16
 
 
 @pytest.mark.parametrize("bits", (4, 8))
@@ -160,7 +161,7 @@ def begun(source, out, outputs, *options):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        preexec_fn=heed_interrupts,
+        preexec_fn=heed_signals,
     )
     names = [process.stdout.readline().strip() for _ in range(outputs)]
     assert all(names), process.stderr.read()

@@ -97,6 +97,22 @@ def test_where_the_cache_is(variable, below, model, tmp_path, monkeypatch):
     assert hub_path("org/name") == snapshot
 
 
+@pytest.mark.parametrize(
+    "address, name",
+    [
+        ("https://huggingface.co/org/name", "org/name"),
+        ("https://huggingface.co/org/name/tree/main", "org/name"),
+        ("http://hf.co/org/name/", "org/name"),
+        ("https://huggingface.co/", "org/name"),
+        ("https://example.com/a/b.gguf", "org/name"),
+    ],
+)
+def test_an_address_is_no_name(address, name):
+    with pytest.raises(UsageError) as caught:
+        model_path(address)
+    assert str(caught.value) == f"{address}: is an address; a model of the Hugging Face hub is named {name}"
+
+
 def test_a_path_comes_first(cache, model):
     keep(cache, model)
     Path("org/name").mkdir(parents=True)

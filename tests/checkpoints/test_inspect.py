@@ -2,16 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support import gguf_files as files
 from support.checkpoints import write_tensors
 from support.gguf_files import EMBEDDING, metadata
-from support.paths import ROOT
-from support.programs import run
+from support.programs import fresh, run
 
 import pipeline as p
 from pipeline.benching.traffic import traffic
@@ -24,11 +21,8 @@ from pipeline.inspecting.facts import ENDS, active, gather, token_bytes, types
 from pipeline.models import load_model, surveyed
 
 
-def inspect(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.inspect", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
-    )
-    return done.returncode, done.stdout, done.stderr
+def inspect(*arguments, program=run):
+    return program(*arguments, module="pipeline.inspect")
 
 
 def facts(path):
@@ -158,7 +152,7 @@ def test_survey_reads_no_weights(monkeypatch):
 
 
 def test_program(folder):
-    code, out, err = inspect("storyteller")
+    code, out, err = inspect("storyteller", program=fresh)
     assert code == 0 and err == ""
     for word in (
         "qwen3_moe",

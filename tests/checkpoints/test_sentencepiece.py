@@ -154,6 +154,8 @@ PIECE = field(1, b"a") + field(2, -1.0)
         (field(1, PIECE + field(3, 9)), CheckpointError, "type 9"),
         (field(1, PIECE) + field(2, field(3, 4)), UnsupportedError, "a model of characters"),
         (field(1, PIECE) + field(2, field(24, 1)), UnsupportedError, "spaces behind words"),
+        (field(1, PIECE), CheckpointError, "ends behind 1 pieces, in the middle"),
+        (field(1, PIECE) + field(2, field(3, 2)), CheckpointError, "ends behind 1 pieces, in the middle"),
         (b"IQ== 0\nIg== 1\n", UnsupportedError, "is a list of tiktoken"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The command line as a real process: exit codes, one-line errors, rows, summaries.
+"""The command line as a process: exit codes, one-line errors, rows, summaries.
 
-`run` starts the real program; `fake` the same program with the generator of fakes.py, where a test needs to slow it
-down or to make it fail.
+`run` is the real program, `fake` the same with the generator of fakes.py, where a test needs to slow it down or to make
+it fail. `fresh` is the real one in an interpreter of its own: for each kind of end there is a test that has it.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import golden
-from support.programs import certain, fake, finish, refuse, rows_of, run, start
+from support.programs import certain, fake, finish, fresh, refuse, rows_of, run, start
 
 from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.host import INSTRUCTION_SETS
@@ -49,7 +49,7 @@ def test_what_was_repacked_is_said_once():
 
 
 def test_story():
-    code, out, err = run("--max-tokens", 40, "--seed", 7)
+    code, out, err = fresh("--max-tokens", 40, "--seed", 7)
     assert code == 0 and out.startswith("Once upon a time,") and len(out) > 60 and "\x1b" not in out + err
     assert "tok/s" in err and "command buffers per token  1\n" in err and "bytes read back per token  8\n" in err
     assert "seed" in err and "peak memory" in err and "expert load" in err
@@ -73,7 +73,7 @@ def test_an_instruction_set_of_choice():
 
 
 def test_json_summary_alone():
-    code, out, err = run("--prompt", "The fox", "--max-tokens", 20, "--json", "--threads", 1)
+    code, out, err = fresh("--prompt", "The fox", "--max-tokens", 20, "--json", "--threads", 1)
     summary = json.loads(out)
     assert code == 0 and err == "" and SUMMARY_KEYS <= set(summary)
     assert summary["device"] == "cpu" and summary["model"] == "storyteller" and summary["threads"] == 1
@@ -119,7 +119,7 @@ def test_rows_do_not_depend_on_the_batch(tmp_path, temperature):
 
 
 def test_standard_input_to_standard_output():
-    code, out, _ = run("--prompts", "-", "--out", "-", "--max-tokens", 3, data=b"The fox\n\nThe cat\n")
+    code, out, _ = fresh("--prompts", "-", "--out", "-", "--max-tokens", 3, data=b"The fox\n\nThe cat\n")
     assert code == 0 and [json.loads(line)["prompt"] for line in out.splitlines()] == ["The fox", "The cat"]
 
 
@@ -222,7 +222,7 @@ def test_bad_command_line(arguments, words):
 
 
 def test_prompt_longer_than_the_context():
-    refuse("--prompt", "the cat " * 2000, words=["--prompt", "context of 1,024", "shorten it"])
+    refuse("--prompt", "the cat " * 2000, program=fresh, words=["--prompt", "context of 1,024", "shorten it"])
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_bad_lines_among_good_ones(tmp_path):
     prompts.write_bytes(
         b'{"prompt": "The fox"}\n{bad\n\xff\n{"tokens": [9999]}\n' + long.encode() + b'\n{"prompt": "The cat"}'
     )
-    code, _, err = run("--prompts", prompts, "--out", out, "--max-tokens", 4, "--batch-size", 4)
+    code, _, err = fresh("--prompts", prompts, "--out", out, "--max-tokens", 4, "--batch-size", 4)
     rows = rows_of(out)
     assert code == 1 and [row["index"] for row in rows] == list(range(6))
     assert [("error" in row) for row in rows] == [False, True, True, True, True, False]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from support import forked
 from support.programs import FAKE
 
 from pipeline.cli.console import PlainDisplay
@@ -25,9 +26,12 @@ def on_terminal(*arguments, env=None, streams=("stdout", "stderr")):
     terminal, end = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"} | (env or {})
-    pipes = {name: end if name in streams else subprocess.PIPE for name in ("stdout", "stderr")}
-    process = subprocess.Popen([sys.executable, FAKE, *map(str, arguments)], env=environment, **pipes)
-    os.close(end)
+    pipe, rest = os.pipe()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    outputs = [end if name in streams else rest for name in ("stdout", "stderr")]
+    process = forked.start("support.fakes", [*map(str, arguments)], environment, nothing, *outputs)
+    for each in (nothing, end, rest):
+        os.close(each)
     shown = b""
     try:
         while part := os.read(terminal, 65536):
@@ -35,8 +39,9 @@ def on_terminal(*arguments, env=None, streams=("stdout", "stderr")):
     except OSError:  # the other end is closed
         pass
     os.close(terminal)
-    other = [stream.read() for stream in (process.stdout, process.stderr) if stream is not None]
-    return process.wait(timeout=60), shown.decode("utf-8").replace("\r\n", "\n"), b"".join(other).decode("utf-8")
+    with open(pipe, "rb") as stream:
+        other = stream.read()
+    return forked.wait(process), shown.decode("utf-8").replace("\r\n", "\n"), other.decode("utf-8")
 
 
 def test_story_on_a_terminal():

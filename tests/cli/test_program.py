@@ -1,11 +1,13 @@
 """The frame of all programs: values that begin with a dash, paths with ~, and what is not executed."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from support.paths import ROOT
+from support.programs import fresh, run
 
 from pipeline import convert, inspect
 from pipeline.benching import options as bench_options
@@ -125,6 +127,26 @@ def test_the_home_folder(home):
 def test_no_home_folder(monkeypatch):
     monkeypatch.delenv("HOME")
     assert _parser().parse_args(["--model=~nobody-of-this-name/m"]).model == "~nobody-of-this-name/m"
+
+
+# How tests run programs
+
+
+@pytest.mark.parametrize(
+    "arguments, data, env",
+    [
+        (["--prompt", "The fox", "--max-tokens", 4], None, {}),
+        (["--prompts", "-", "--out", "-", "--max-tokens", 2], b"The fox\n\xff\n", {}),
+        (["--temperature", "-1"], None, {}),
+        (["--prompt", "x", "--isa", ""], None, {"OB_ISA": "avx1024"}),
+        (["--help"], None, {"COLUMNS": "60"}),
+    ],
+    ids=["a text", "rows", "an error", "the environment", "help"],
+)
+def test_a_forked_process_does_what_a_fresh_one_does(arguments, data, env):
+    forked, own = (program(*arguments, data=data, env=env) for program in (run, fresh))
+    times = re.compile(r"(?m)^.*(tok/s|peak memory|loaded in| s$).*$")
+    assert [times.sub("", str(each)) for each in forked] == [times.sub("", str(each)) for each in own]
 
 
 # What is executed

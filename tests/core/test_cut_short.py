@@ -23,7 +23,7 @@ loaded = p.load_model(p.open_checkpoint(model), device=device)
 generator = p.Generator(loaded)
 os.truncate(os.path.join(model, "model.safetensors"), 4096)
 print("cut", flush=True)
-list(generator.run([p.Request(0, (0, 819, 779, 259), max_tokens=2)]))
+list(generator.run([p.Request(0, (0, 819), max_tokens=1)]))
 """
 
 ANOTHER = """

@@ -164,13 +164,14 @@ def test_rows_do_not_depend_on_one_that_is_no_number(device, format, group):
     assert not np.isfinite(y[[1, 6]]).any()
 
 
-def test_quantize_is_what_the_kernels_read(device):
+def test_quantize_is_what_the_kernels_read(processor):
+    """Of p.quantize: test_linear_quantised has the kernels."""
     rng = np.random.default_rng(8)
     dense = rng.normal(size=(17, 128)).astype(np.float32)
     identity = np.eye(128, dtype=np.float32)
     for bits in AFFINE_BITS:
         for group in (32, 64, 128):
-            y = run(device, 128, linear(p.quantize(dense, bits, group)), x=identity)
+            y = run(processor, 128, linear(p.quantize(dense, bits, group)), x=identity)
             spread = dense.reshape(17, -1, group)
             step = (spread.max(-1) - spread.min(-1)) / (2**bits - 1)
             # Half a step off at most, and the rounding of the step itself times the largest integer.

@@ -4,6 +4,7 @@ Those that this processor has run as they are built. The others are compiled fro
 tests/support/native/emulated.h in place of the missing intrinsics, and stand in a copy of the bundle where AVX2's would
 (support/emulation.py)."""
 
+import functools
 import platform
 import subprocess
 import sys
@@ -37,9 +38,20 @@ def avx2():
 @pytest.fixture(scope="module", params=ISAS)
 def emulated(request):
     """A device whose kernels are those of an instruction set, which the processor may lack."""
-    if emulation.is_here(request.param):
-        return open_bundle(resources.shader_library(), request.param)
-    return open_bundle(emulation.bundle_for(request.param))
+    return device_for(request.param)
+
+
+@pytest.fixture(scope="module", params=[isa for isa in ISAS if emulation.has_blocks(isa)])
+def emulated_blocks(request):
+    """The same, for kernels of blocks."""
+    return device_for(request.param)
+
+
+@functools.cache
+def device_for(isa):
+    if emulation.is_here(isa):
+        return open_bundle(resources.shader_library(), isa)
+    return open_bundle(emulation.bundle_for(isa))
 
 
 def open_bundle(bundle, isa="avx2"):
@@ -72,13 +84,13 @@ def test_linear_gives_the_same_bits(avx2, emulated, format, group):
 
 
 @pytest.mark.parametrize("format, columns", NATIVE_BLOCKS)
-def test_blocks_give_the_same_bits(avx2, emulated, format, columns):
+def test_blocks_give_the_same_bits(avx2, emulated_blocks, format, columns):
     rng = np.random.default_rng(columns)
     for blocks, outputs in ((1, 8), (3, 33), (9, 45), (16, 17)):
         weight, _ = matrix(rng, (outputs, blocks * columns), format)
         for rows in (1, 2, 3, 4, 5, 6, 7, 13, 33):
             x = activations(rng, rows, blocks * columns)
-            assert_same(avx2, emulated, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
+            assert_same(avx2, emulated_blocks, rows, lambda pipe, x, w=weight: pipe.linear(x, w), x=x)
 
 
 def test_every_count_of_rows(avx2, emulated):
@@ -165,7 +177,7 @@ def test_experts_give_the_same_bits(avx2, emulated, format, grouped, epilogue):
 
 # test_blocks_give_the_same_bits has every format, and experts multiply with the same code.
 @each("blocks, grouped", axis(NATIVE_BLOCKS, daily=[NATIVE_BLOCKS[0], *NATIVE_BLOCKS[1::2]]), [False, True])
-def test_experts_of_blocks_give_the_same_bits(avx2, emulated, blocks, grouped):
+def test_experts_of_blocks_give_the_same_bits(avx2, emulated_blocks, blocks, grouped):
     format, columns = blocks
     rng = np.random.default_rng(5)
     layer = Layer(rng, 5, 3 * columns, columns, (format, columns))
@@ -174,7 +186,16 @@ def test_experts_of_blocks_give_the_same_bits(avx2, emulated, blocks, grouped):
         return layer.steps(pipe, h, ids, weights, grouped)
 
     for rows in (1, 6, 40):
-        assert_same(avx2, emulated, rows, steps, **layer.inputs(rng, rows, 3))
+        assert_same(avx2, emulated_blocks, rows, steps, **layer.inputs(rng, rows, 3))
+
+
+# All formats are multiplied with the same instructions.
+ONE_FORMAT = """
+#include "names.h"
+#undef OB_NATIVE_WEIGHTS
+#define OB_NATIVE_WEIGHTS(EACH) EACH(q8_f32, Packed<8, float>)
+#include "linear.cpp"
+"""
 
 
 @pytest.mark.parametrize(
@@ -185,12 +206,13 @@ def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypat
     monkeypatch.syspath_prepend(ROOT / "tools")
     import native_kernels
 
-    library = resources.shader_library() / "native" / f"{isa}.so"
+    library, source = resources.shader_library() / "native" / f"{isa}.so", None
     if library.exists():
         command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", str(library)]
     else:  # a source tree is built for its own processor
-        source = "objc/metal/cpu/native/linear.cpp"
-        command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O0", "-S", "-o", "-", source]
-    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        source = ONE_FORMAT
+        command = [*toolchain.compiler(), *native_kernels.flags(isa), "-Iobjc/metal/cpu/native", "-O0", "-S"]
+        command += ["-o", "-", "-x", "c++", "-"]
+    done = subprocess.run(command, cwd=ROOT, input=source, check=True, capture_output=True, text=True)
     for instruction in instructions:
-        assert instruction in text
+        assert instruction in done.stdout

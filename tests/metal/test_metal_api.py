@@ -362,8 +362,8 @@ def test_every_global_name_has_a_prefix():
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("no nm")
-    folder = harness.build(PLAIN)
-    objects = [str(folder / f"{path.stem}.o") for path in harness.stand_in()]
+    harness.build(PLAIN)
+    objects = [str(harness.device_object(PLAIN, path)) for path in harness.stand_in()]
     text = subprocess.run([nm, "-g", "--defined-only", *objects], capture_output=True, text=True).stdout
     names = {line.split()[-1] for line in text.splitlines() if " T " in line or " D " in line or " B " in line}
     assert {"MTLCreateSystemDefaultDevice", "MTLCopyAllDevices"} <= names

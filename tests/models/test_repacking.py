@@ -78,6 +78,17 @@ def test_values(device, tmp_path, packer, form, rows, columns, settings):
         assert checkpoint.unused == ()
 
 
+def test_a_shape_that_is_not_the_weights(processor, tmp_path):
+    """compressed-tensors stores it beside the words, whose last ones may be filled up."""
+    tensors, config, _ = formats.packed(np.random.default_rng(5), "w", 64, 256)
+    tensors["w.weight_shape"] = "I64", np.array([64, 250])
+    with opened(tmp_path, tensors, config) as checkpoint:
+        with pytest.raises(
+            CheckpointError, match="'w.weight_shape' says 64 × 250, but the weight is 64 × 256; download"
+        ):
+            Loader(checkpoint, processor).matrix("w", (64, 256))
+
+
 @pytest.mark.parametrize("packer, form, rows, columns, settings", CASES)
 def test_on_paper(processor, tmp_path, packer, form, rows, columns, settings):
     """The same format and bytes as with a device, before anything is read."""

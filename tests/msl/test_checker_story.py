@@ -1,10 +1,8 @@
 """The forward pass of the built-in model on the checker: prefill, decode and sampling. Two layers stand for all, which
 run the same kernels; all of them run with -m exhaustive."""
 
-import json
-import shutil
-
 import pytest
+from support.checkpoints import short_storyteller
 
 import pipeline as p
 from pipeline.checkpoints.storyteller import builtin_model
@@ -15,12 +13,7 @@ PROMPT, COUNT = [1, 2, 3], 3  # a prefill, and two decode steps
 
 @pytest.fixture(scope="module")
 def short_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("short") / "model"
-    shutil.copytree(builtin_model(), folder)
-    config = json.loads((folder / "config.json").read_text())
-    assert config["num_hidden_layers"] > 2
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
-    return folder
+    return short_storyteller(tmp_path_factory.mktemp("short") / "model")
 
 
 def tokens_on(device, *settings, model, prompt=PROMPT, count=COUNT):

@@ -8,13 +8,13 @@ from ctypes import POINTER, Structure, c_char_p, c_uint32
 
 import numpy as np
 import pytest
+from support.checkpoints import short_storyteller
 from support.locks import alone_in
 from support.metallib import Library
 from support.paths import ROOT, SHADERS
 
 import pipeline as p
 from pipeline import metalc
-from pipeline.checkpoints.storyteller import builtin_model
 from pipeline.device import resources
 from pipeline.graph.formats import AFFINE_BITS, BLOCKS, FLOAT_MODES, FLOATS, PLAIN_MODES
 from pipeline.host import CHECKER, CUDA
@@ -526,14 +526,15 @@ def test_the_kernels_that_are_compiled_ahead_exist(library, monkeypatch):
     assert cuda_kernels.archs() == ("sm_80", "sm_90a")
 
 
-def test_a_story_runs_kernels_that_are_compiled_ahead(monkeypatch):
+def test_a_story_runs_kernels_that_are_compiled_ahead(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     import cuda_kernels
 
     names: set[str] = set()
     monkeypatch.setattr(p.Device, "prepare", lambda device, kernels: names.update(kernels))
     device = p.open_device("checker", schedules=1)  # its kernels have the GPU's shape
-    generator = p.Generator(p.load_model(p.open_checkpoint(builtin_model()), device=device))
+    with p.open_checkpoint(short_storyteller(tmp_path / "model")) as checkpoint:
+        generator = p.Generator(p.load_model(checkpoint, device=device))
     events = list(generator.run([p.Request(0, (0, 819), max_tokens=2)]))
     assert not [event for event in events if hasattr(event, "error")]
     assert len(names) > 10 and names <= set(cuda_kernels.HOT), names - set(cuda_kernels.HOT)

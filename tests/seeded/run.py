@@ -103,6 +103,14 @@ def copy_over(source: Path, target: Path, names: list[Path]) -> None:
             temporary = (target / name).with_name(f".{name.name}.seeded")
             shutil.copy2(source / name, temporary)  # the old file may be mapped by a process
             os.replace(temporary, target / name)
+            forget_bytecode(target / name)
+
+
+def forget_bytecode(path: Path) -> None:
+    """Python would take it where a changed file has the size and second of the one before."""
+    if path.suffix == ".py":
+        for file in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            file.unlink()
 
 
 class Trees:
@@ -167,12 +175,7 @@ def tracked_in(tree: Path) -> list[Path]:
 
 
 def environment(tree: Path, isas: str = ISAS) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a restored file may have the size and second of a changed one
-        "OB_ISAS": isas,
-        "OB_CACHE": str(tree.parent / "cache"),
-    }
+    return os.environ | {"PYTHONPATH": str(tree), "OB_ISAS": isas, "OB_CACHE": str(tree.parent / "cache")}
 
 
 def build(tree: Path, isas: str = ISAS, quick: bool = False) -> None:
@@ -212,6 +215,7 @@ def apply(tree: Path, mistake: Mistake) -> None:
     if text.count(mistake.find) != 1:
         raise ListError(f"the text occurs {text.count(mistake.find)} times in {mistake.file}, not once")
     path.write_text(text.replace(mistake.find, mistake.replace))
+    forget_bytecode(path)
 
 
 def check(trees: Trees, mistake: Mistake) -> Result:

@@ -29,6 +29,14 @@ FLAGS = (
 ).split()
 
 
+OWN_FORMATS = {"amx": ("-include", "formats_of_tiles.h")}  # the others have the code of another instruction set
+
+
+def has_blocks(isa: str) -> bool:
+    """Whether its kernels of blocks are here, or emulated: code of its own."""
+    return is_here(isa) or isa not in OWN_FORMATS
+
+
 def is_here(isa: str) -> bool:
     """Whether the processor has it, and the library is built for it."""
     return isa in native_kernels.runnable_isas() and (resources.shader_library() / f"native/{isa}.so").exists()
@@ -56,6 +64,7 @@ def _compile(isa: str) -> Path:
             *compiler,
             *FLAGS,
             f"-DOB_ISA={isa}",
+            *OWN_FORMATS.get(isa, ()),
             "-MMD",
             "-MF",
             str(depfile),

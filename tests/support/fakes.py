@@ -15,10 +15,10 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from pipeline import run  # noqa: E402
 from pipeline.errors import DeviceError  # noqa: E402
 from pipeline.generation.requests import Failed, Finished, Prefilled, Request, Stats, Token  # noqa: E402, F401
 from pipeline.generation.usage import Blocks  # noqa: E402
-from pipeline.run import main  # noqa: E402
 
 TEXT = (
     " there was a fox 🦊 who lived by the river. She liked to sing, and every morning she sang to the ducks and"
@@ -123,5 +123,9 @@ def load_model(checkpoint, *, device="auto", threads=0, isa=None):
     )
 
 
+def main(arguments=None):
+    return run.main(arguments, engine=sys.modules[__name__])
+
+
 if __name__ == "__main__":
-    sys.exit(main(engine=sys.modules[__name__]))
+    sys.exit(main())

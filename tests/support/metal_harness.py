@@ -1,11 +1,13 @@
 """Builds the Metal API of objc/metal, its test programs and its test libraries, in three variants:
 plain, with the address and undefined-behaviour sanitizers, and with the thread sanitizer.
 
-Objects stay in build/tests and are made again only when their inputs changed.
+The plain objects of objc/metal are those that the package is built from. The others stay in build/tests and are made
+again only when their inputs changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -18,9 +20,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "metal"
+NATIVE = Path("build", "native")  # of the package, as the builder names it
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-import core  # noqa: E402  (found through the line above)
+import builder  # noqa: E402  (found through the line above)
+import core  # noqa: E402
 import objects  # noqa: E402
 import toolchain  # noqa: E402
 
@@ -113,19 +117,21 @@ def build(variant: Variant) -> Path:
 
 def linked(name: str, variant: Variant, sources: list[Path], own: Callable[[Path], bool]) -> Path:
     """A test program of `sources`, linked with those objects of `build` whose sources `own` chooses."""
-    there, folder = build(variant), ROOT / "build" / "tests" / name / variant.name
+    build(variant)
+    folder = ROOT / "build" / "tests" / name / variant.name
     with alone_in(folder):
         tools = toolchain.find()
         shop = objects.Workshop(ROOT, folder, tools.identity)
         flags = [*variant.flags, "-Werror", "-Iobjc", "-Ishaders"]
         kinds = {".m": [*tools.objc_flags, *flags], ".c": [*tools.c_flags, *flags]}
-        made = [folder / f"{source.stem}.o" for source in sources]
+        made = [device_object(variant, source, otherwise=folder) for source in sources]
         jobs = [
             functools.partial(_compile, shop, tools, source, out, kinds[source.suffix])
             for source, out in zip(sources, made)
+            if out.parent == folder
         ]
         objects.parallel(jobs)
-        inputs = [*made, *(there / f"{path.stem}.o" for path in filter(own, stand_in()))]
+        inputs = [*made, *(device_object(variant, path) for path in filter(own, stand_in()))]
         link = [*tools.compiler, *variant.flags, "-pthread", *map(str, inputs), "-o", str(folder / name)]
         shop.make(folder / name, [*link, *tools.libraries], inputs)
     return folder / name
@@ -137,11 +143,12 @@ def _build(variant: Variant) -> Path:
     shop = objects.Workshop(ROOT, ROOT / folder, tools.identity)
     own = [*variant.flags, "-Werror", "-Iobjc"]
     flags = {".m": [*tools.objc_flags, *own], ".c": [*tools.c_flags, *own]}
-    device, jobs = [], []
-    for source in stand_in():
-        out = ROOT / folder / f"{source.stem}.o"
-        device.append(out)
-        jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
+    device, jobs = [device_object(variant, source) for source in stand_in()], []
+    if variant.name == "plain":
+        jobs.append(_compile_for_the_package)
+    else:
+        for source, out in zip(stand_in(), device):
+            jobs.append(functools.partial(_compile, shop, tools, source, out, flags[source.suffix]))
     programs = [*PROGRAMS, "libraries", "gpu"]
     for name in programs:
         out = ROOT / folder / f"test_{name}.o"
@@ -169,6 +176,25 @@ def _build(variant: Variant) -> Path:
     return ROOT / folder
 
 
+def device_object(variant: Variant, source: Path, otherwise: Path | None = None) -> Path:
+    """Where the object of a source is: in the plain variant the package's, where it has one; else in the variant's
+    folder or in `otherwise`."""
+    if variant.name == "plain" and source.is_relative_to(ROOT / "objc"):
+        return ROOT / NATIVE / f"{'-'.join(source.relative_to(ROOT).parts)}.o"
+    return (otherwise or ROOT / "build" / "tests" / "metal" / variant.name) / f"{source.stem}.o"
+
+
+def _compile_for_the_package() -> None:
+    """Compiles what changed since the package was built."""
+    with contextlib.chdir(ROOT), builder.only_build():
+        pool = objects.Pool()
+        try:
+            for job in core.Core(ROOT, NATIVE, pool, 0, lambda source: None, print).compile_objc():
+                job.result()
+        finally:
+            pool.close(cancel=True)
+
+
 def _darwin_programs(shop, tools, folder: Path, device: list[Path], flags: dict[str, list[str]], link: list[str]):
     """How to link programs in which files for a Mac take the place of those for Linux."""
     links = []
@@ -177,7 +203,8 @@ def _darwin_programs(shop, tools, folder: Path, device: list[Path], flags: dict[
         made = ROOT / folder / f"{source.stem}.o"
         _compile(shop, tools, source, made, flags[source.suffix])
         _compile(shop, tools, SOURCES / f"{name}.m", test, flags[".m"])
-        others = [path for path in device if path.stem != source.stem.replace("Darwin", "Linux")]
+        replaced = source.stem.replace("Darwin", "Linux")
+        others = [path for each, path in zip(stand_in(), device) if each.stem != replaced]
         inputs, out = [test, *others, made], ROOT / folder / f"{name}-darwin"
         command = [*link, *map(str, inputs), "-o", str(out), *tools.libraries]
         links.append(functools.partial(shop.make, out, command, inputs))

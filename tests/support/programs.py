@@ -1,5 +1,6 @@
-"""Programs of the package as real processes: `run` starts the real one; `fake` the same with the generator of fakes.py,
-where a test needs to slow it down or to make it fail."""
+"""Programs of the package as processes: `run` is the real one; `fake` the same with the generator of fakes.py, where a
+test needs to slow it down or to make it fail. Both are forked (support/forked.py). `start` begins a fresh process, for
+tests of its start and its end; `fresh` runs the real program in one."""
 
 import json
 import os
@@ -9,24 +10,28 @@ import sys
 from pathlib import Path
 
 from pipeline.run import main
-from support import fakes
+from support import fakes, forked
 from support.paths import ROOT
 
 FAKE = Path(__file__).with_name("fakes.py")
 
 
-def heed_interrupts():
-    """In a child before its program starts: Ctrl-C interrupts it, though the tests may run where SIGINT is ignored (in
-    the background of a script), which children inherit."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heed_signals():
+    """In a child before its program starts: Ctrl-C and the end of a terminal end it, though the tests may run where
+    these are ignored (in the background of a script, under nohup), which children inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def environment_of(env):
+    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "OB_THREADS")} | (env or {})
+    return environment | {"PYTHONPATH": str(ROOT)}
 
 
 def start(program, arguments, env=None, **options):
-    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "OB_THREADS")} | (env or {})
-    environment["PYTHONPATH"] = str(ROOT)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     command = [sys.executable, *program, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, preexec_fn=heed_interrupts, **pipes)
+    return subprocess.Popen(command, env=environment_of(env), preexec_fn=heed_signals, **pipes)
 
 
 def finish(process, data=None):
@@ -34,13 +39,23 @@ def finish(process, data=None):
     return process.returncode, out.decode("utf-8"), err.decode("utf-8")
 
 
-def run(*arguments, data=None, env=None):
+def fresh(*arguments, data=None, env=None, module="pipeline.run"):
+    """A program in a fresh interpreter: exit code, standard output and error."""
     stdin = {"stdin": subprocess.PIPE} if data is not None else {}
-    return finish(start(["-m", "pipeline.run"], arguments, env, **stdin), data)
+    program = [FAKE] if module == fakes.__name__ else ["-m", module]
+    return finish(start(program, arguments, env, **stdin), data)
+
+
+def run(*arguments, data=None, env=None, module="pipeline.run"):
+    """The same, forked where the variables of `env` allow it."""
+    if not forked.can_run(env or {}):
+        return fresh(*arguments, data=data, env=env, module=module)
+    code, out, err = forked.run(module, [*map(str, arguments)], environment_of(env), data)
+    return code, out.decode("utf-8"), err.decode("utf-8")
 
 
 def fake(*arguments, env=None):
-    return finish(start([FAKE], arguments, env))
+    return run(*arguments, env=env, module=fakes.__name__)
 
 
 def within(capsys, *arguments):

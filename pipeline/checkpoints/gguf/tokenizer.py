@@ -8,7 +8,6 @@ merges of the first and the spaces and bytes of the second.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,16 @@ from ...errors import CheckpointError, UnsupportedError
 from ...printing import one_line
 from ..end_tokens import END_TEXTS, only_ends, template_ends
 from ..panics import panics_become
-from ..sentencepiece_file import merges_by_score
+from ..sentencepiece_file import TokenType, merges_by_score
 from ..tensor_info import quoted
 from .pretokenizers import KINDS, Kind
 from .values import FIX, SCALARS, STRING, Array
 
-__all__ = ["TokenType", "Vocabulary", "make_tokenizer"]
+__all__ = ["Vocabulary", "make_tokenizer"]
 
 PREFIX = "tokenizer.ggml."
 MAX_TOKENS = 1 << 22
 SPACE = "▁"
-
-
-class TokenType(IntEnum):
-    """tokenizer.ggml.token_type."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
 
 
 class Vocabulary:

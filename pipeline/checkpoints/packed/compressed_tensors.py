@@ -78,7 +78,7 @@ class CompressedTensors(Packings):
                 "is stored; download it again"
             )
         found = group.packing
-        if found.layout in ("packed", "integers"):  # a mixture of formats may leave to the tensors which it is
+        if found.layout == "packed":  # a mixture of formats may leave to the tensors which it is
             return replace(found, layout="packed" if packed else "integers")
         return found
 
@@ -130,7 +130,7 @@ def _packing(table: Table, form: str) -> Packing:
         raise table.wrong("block_structure", "two whole numbers of at least 1")
     layout = _layout(table, form, kind, bits, size if grouped else 0)
     made_by, symmetric = f"compressed-tensors {form}", table.flag("symmetric", True)
-    if layout in ("packed", "integers"):
+    if layout == "packed":
         # The integers stand from 0 on: what is stored as a zero point of 0 is their middle.
         return Packing(layout, bits, size if grouped else 0, symmetric, 0, block or (0, 0), made_by)
     if not symmetric:

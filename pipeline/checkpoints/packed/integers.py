@@ -32,8 +32,7 @@ class Gptq(Packings):
         self._table = table
         table.names("modules_in_block_to_quantize") if _is_flat(table) else None
         self._whole = self._packing(table, None)
-        for rule in self._rules.values():
-            self._packing(rule, self._whole)
+        self._packings = {pattern: self._packing(rule, self._whole) for pattern, rule in self._rules.items()}
 
     def of(self, module: str, tensors: Mapping[str, TensorInfo]) -> Packing | None:
         if f"{module}.qweight" not in tensors:
@@ -44,7 +43,7 @@ class Gptq(Packings):
             except ValueError as error:
                 raise CheckpointError(f"{rule.source}: {rule.key} is no pattern: {error}") from None
             if found:
-                return self._packing(rule, self._whole)
+                return self._packings[pattern]
         return self._whole
 
     def _packing(self, table: Table, base: Packing | None) -> Packing:

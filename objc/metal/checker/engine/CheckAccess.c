@@ -283,9 +283,9 @@ static inline void count_repeats(check_state *state, const void *address, const 
     check_stop(state);
 }
 
-void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc) {
-    check_state *state = check_current;
-    if ((uintptr_t)address - (uintptr_t)state->stacks.memory < state->stacks.length) return;
+// An access of what threads share. Most accesses are of a thread's own stack, and need none of what this takes.
+static __attribute__((noinline)) void check_shared(check_state *state, const void *address, uint32_t size,
+                                                   uint32_t flags, const void *pc) {
     if (state->pending.count != 0) check_settle(state);
     uint32_t offset = (uint32_t)((const char *)pc - state->dispatch->code->base);
     place where;
@@ -311,6 +311,12 @@ void check_access(const void *address, uint32_t size, uint32_t flags, const void
     } else {
         count_repeats(state, address, pc);
     }
+}
+
+void check_access(const void *address, uint32_t size, uint32_t flags, const void *pc) {
+    check_state *state = check_current;
+    if ((uintptr_t)address - (uintptr_t)state->stacks.memory < state->stacks.length) return;
+    check_shared(state, address, size, flags, pc);
 }
 
 void check_misaligned(const void *address, uint32_t alignment, const char *type, metallib_place at) {

@@ -171,8 +171,14 @@ struct check_state {
     uint32_t order;  // CHECK_FIRST_COME, CHECK_LAST_COME, or the number of a random one
 };
 
-// The state of the dispatch that this system thread runs.
-extern __thread check_state *check_current;
+// The state of the dispatch that this system thread runs. Each access reads it: where the C library keeps room for a few
+// such variables of libraries that are opened late, it is found without a call.
+#ifdef __GLIBC__
+#define CHECK_AT_ONCE __attribute__((tls_model("initial-exec")))
+#else
+#define CHECK_AT_ONCE
+#endif
+extern __thread check_state *check_current CHECK_AT_ONCE;
 
 // Notes which dispatch the segments from `first` on belong to. False when there is no memory left.
 bool check_note_past(check_state *state, uint32_t first, const uint32_t threadgroups[3], const uint32_t threads[3]);

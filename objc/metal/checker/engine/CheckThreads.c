@@ -8,7 +8,7 @@
 
 enum { MEM_DEVICE = 1, MEM_THREADGROUP = 2 };
 
-__thread check_state *check_current;
+__thread check_state *check_current CHECK_AT_ONCE;
 
 uint32_t check_random(check_state *state, uint32_t below) {
     uint64_t x = state->random;  // xorshift64*
