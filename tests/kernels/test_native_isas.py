@@ -189,7 +189,7 @@ def test_compiled_for_it_they_have_its_instructions(isa, instructions, monkeypat
     if library.exists():
         command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", str(library)]
     else:  # a source tree is built for its own processor
-        source = "objc/metal/cpu/native/linear.cpp"
+        source = "objc/metal/cpu/native/formats_packed.cpp"
         command = [*toolchain.compiler(), *native_kernels.flags(isa), "-O0", "-S", "-o", "-", source]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for instruction in instructions:
