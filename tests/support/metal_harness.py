@@ -40,6 +40,7 @@ PROGRAMS = dict.fromkeys(
         "events",
         "misuse",
         "reflection",
+        "kept",
         "fork",
     ),
     DEVICES,
