@@ -60,22 +60,22 @@ static NSNumber *keyOf(id<MTLBuffer> buffer) { return [NSNumber numberWithUnsign
 
 - (BOOL)holdBuffer:(id<MTLBuffer>)buffer {
     NSNumber *key = keyOf(buffer);
-    NSUInteger holders = [[_holders objectForKey:key] unsignedIntegerValue];
+    NSUInteger holders = [[_holders objectForKey:key] unsignedLongValue];
     if (holders == 0) {
         uint64_t bytes = [buffer allocatedSize], most = [_device recommendedMaxWorkingSetSize];
         if (bytes > most || _bytes > most - bytes) return NO;
     }
     if (holders == 0) [_set addAllocation:buffer];
-    [_holders setObject:[NSNumber numberWithUnsignedInteger:holders + 1] forKey:key];
+    [_holders setObject:[NSNumber numberWithUnsignedLong:holders + 1] forKey:key];
     if (holders == 0) _bytes += [buffer allocatedSize];
     return YES;
 }
 
 - (void)letGoOfBuffer:(id<MTLBuffer>)buffer {
     NSNumber *key = keyOf(buffer);
-    NSUInteger holders = [[_holders objectForKey:key] unsignedIntegerValue];
+    NSUInteger holders = [[_holders objectForKey:key] unsignedLongValue];
     if (holders > 1) {
-        [_holders setObject:[NSNumber numberWithUnsignedInteger:holders - 1] forKey:key];
+        [_holders setObject:[NSNumber numberWithUnsignedLong:holders - 1] forKey:key];
         return;
     }
     [_holders removeObjectForKey:key];

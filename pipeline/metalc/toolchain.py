@@ -55,8 +55,8 @@ ISA_FLAGS: dict[str, tuple[str, ...]] = {
     ),
     CUDA: ("-O1",),  # tables, without the functions that nothing calls; NVRTC compiles the shaders
 }
-# For GCC: code in the order of its source, since lanes that part meet again by their places in it. And no record of where
-# variables are, which takes a third of the compiler's time and which nobody asks for: findings want lines.
+# For GCC: code in the order of its source, since lanes that part meet again by their places in it. And no record of
+# where variables are, which takes a third of the compiler's time: findings want lines alone.
 _FOR_GCC = (
     "-fno-var-tracking",
     "-fno-reorder-blocks",

@@ -113,7 +113,7 @@ static BOOL add(fixture *f, id<MTLBinaryArchive> to, NSString *name) {
 
 static NSString *file(fixture *f, const char *name) { return [NSString stringWithFormat:@"%s/%s", f->scratch, name]; }
 
-static BOOL write(NSString *path, NSString *text) {
+static BOOL put(NSString *path, NSString *text) {
     FILE *out = fopen([path fileSystemRepresentation], "wb");
     return out != NULL && fputs([text UTF8String], out) >= 0 && fclose(out) == 0;
 }
@@ -145,7 +145,7 @@ static void archives(fixture *f) {
                          [text stringByReplacingOccurrencesOfString:@"archive 1" withString:@"archive 2"], @"", @"\n"};
     for (NSUInteger i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         error = nil;
-        BOOL refused = write(path, wrong[i]) && archive(f, path, &error) == nil;
+        BOOL refused = put(path, wrong[i]) && archive(f, path, &error) == nil;
         CHECK(f, "a damaged file, or one of another version",
               refused && [error code] == MTLBinaryArchiveErrorInvalidFile &&
                   [[error domain] isEqualToString:MTLBinaryArchiveDomain]);
