@@ -36,10 +36,11 @@ static void gate_up(const WeightFormat &format, const metallib_launch *launch, u
                     void *scratch, metallib_entry shader) {
     void *const *matrices = launch->buffers, *const *b = matrices + 2 * format.bindings;
     const ExpertArgs &args = *(const ExpertArgs *)b[6];
-    const uint32_t together = rows_together(format, args.inputs, args.group_size, args.outputs);
+    const uint32_t inputs = args.inputs, group = args.group_size;
+    const uint32_t together = rows_together(format, inputs, group, args.outputs);
+    char *const memory = (char *)scratch;
     if (together == 0 || args.row_step != 1) return shader(launch, first, count);
-    Weights gates(format, matrices, args.inputs, args.group_size),
-        ups(format, matrices + format.bindings, args.inputs, args.group_size);
+    Weights gates(format, matrices, inputs, group), ups(format, matrices + format.bindings, inputs, group);
     const float *x = (const float *)b[0];
     const uint32_t *pairs = (const uint32_t *)b[1], *offsets = (const uint32_t *)b[2];
     const Groups groups = {pairs, args.dense ? NULL : offsets, args.dense ? args.rows : args.rows * args.top_k};
@@ -54,11 +55,10 @@ static void gate_up(const WeightFormat &format, const metallib_launch *launch, u
             for (uint32_t i = groups.begin(expert), last = groups.end(expert); i < last; i += together) {
                 uint32_t rows = least(together, last - i);
                 Activations a;
-                float (*g)[TILE] =
-                    (float (*)[TILE])place(format, a, (char *)scratch, rows, args.inputs, args.group_size);
+                float (*g)[TILE] = (float (*)[TILE])place(format, a, memory, rows, inputs, group);
                 float (*u)[TILE] = one ? g : g + PARTS * rows;
                 uint64_t bad = quantise_all(format, a, rows, [&](uint32_t r) {
-                    return x + (size_t)(args.dense ? i + r : groups.pair(i + r) / args.top_k) * args.inputs;
+                    return x + (size_t)(args.dense ? i + r : groups.pair(i + r) / args.top_k) * inputs;
                 });
                 if (bad != 0 && !again) return false;
                 for (uint32_t t = tile; t < end; t++) {
@@ -86,9 +86,11 @@ static void down(const WeightFormat &format, const metallib_launch *launch, uint
                  void *scratch, metallib_entry shader) {
     void *const *matrix = launch->buffers, *const *b = matrix + format.bindings;
     const ExpertArgs &args = *(const ExpertArgs *)b[5];
-    const uint32_t together = rows_together(format, args.inputs, args.group_size, args.outputs);
+    const uint32_t inputs = args.inputs, group = args.group_size;
+    const uint32_t together = rows_together(format, inputs, group, args.outputs);
+    char *const memory = (char *)scratch;
     if (together == 0) return shader(launch, first, count);
-    Weights downs(format, matrix, args.inputs, args.group_size);
+    Weights downs(format, matrix, inputs, group);
     const float *h = (const float *)b[0];
     const Groups groups = {(const uint32_t *)b[1], (const uint32_t *)b[2], args.rows * args.top_k};
     const Bias biases = {b[3], args.bias};
@@ -100,10 +102,9 @@ static void down(const WeightFormat &format, const metallib_launch *launch, uint
                     for (uint32_t i = groups.begin(expert), last = groups.end(expert); i < last; i += together) {
                         uint32_t rows = least(together, last - i);
                         Activations a;
-                        float (*y)[TILE] =
-                            (float (*)[TILE])place(format, a, (char *)scratch, rows, args.inputs, args.group_size);
-                        uint64_t bad = quantise_all(format, a, rows,
-                                                    [&](uint32_t r) { return h + (size_t)(i + r) * args.inputs; });
+                        float (*y)[TILE] = (float (*)[TILE])place(format, a, memory, rows, inputs, group);
+                        auto row = [&](uint32_t r) { return h + (size_t)(i + r) * inputs; };
+                        uint64_t bad = quantise_all(format, a, rows, row);
                         if (bad != 0 && !again) return false;
                         for (uint32_t t = tile; t < end; t++) {
                             Tile at(t, args.outputs);
