@@ -182,6 +182,43 @@ cdef class Library(Handle):
             self.leave()
         return names
 
+    def use_archive(self, Device device, path):
+        """From now on takes compiled kernels from the archive at `path`, where it has them, and adds the others. The
+        file may be missing, damaged or of another version. Nothing happens where the device has no archives."""
+        cdef ob_error error
+        cdef bytes utf8 = _os.fsencode(path)
+        cdef ob_library *library = <ob_library *>self.enter()
+        cdef int status
+        try:
+            status = ob_library_use_archive(<ob_device *>device.enter(), library, utf8, &error)
+            device.leave()
+        finally:
+            self.leave()
+        if status != 0:
+            _raise(&error)
+
+    def save_archive(self):
+        """Writes the archive, where kernels were added to it. Raises DeviceError where it cannot be written."""
+        cdef ob_error error
+        cdef ob_library *library = <ob_library *>self.enter()
+        cdef int status
+        with nogil:
+            status = ob_library_save_archive(library, &error)
+        self.leave()
+        if status != 0:
+            _raise(&error)
+
+    @property
+    def archive_counts(self):
+        """How many kernels so far were in the archive, and how many had to be compiled; 0 and 0 without one."""
+        cdef ob_error error
+        cdef ob_archive_counts counts
+        cdef int status = ob_library_archive_counts(<ob_library *>self.enter(), &counts, &error)
+        self.leave()
+        if status != 0:
+            _raise(&error)
+        return counts.found, counts.compiled
+
     def kernel(self, str name, constants=None):
         """The kernel called `name`. Raises CompileError when the library has none, and where it lacks a value.
 

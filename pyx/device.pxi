@@ -129,6 +129,16 @@ cdef class Device(Handle):
         return self.describe().transfers
 
     @property
+    def resident(self):
+        """Bytes of buffers that are kept within the device's reach from run to run, where the system can do that."""
+        return self.describe().resident
+
+    @property
+    def archives(self):
+        """Whether compiled kernels may be kept in files, see Library.use_archive."""
+        return bool(self.describe().archives)
+
+    @property
     def command_buffers(self):
         """Command buffers that reached the queue so far, counted there; -1 where it does not count."""
         return self.describe().command_buffers

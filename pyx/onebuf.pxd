@@ -36,6 +36,12 @@ cdef extern from "core/onebuf.h" nogil:
         uint64_t working_set
         uint64_t memory
         uint64_t transfers
+        uint64_t resident
+        uint32_t archives
+
+    ctypedef struct ob_archive_counts:
+        uint64_t found
+        uint64_t compiled
 
     ctypedef struct ob_argument:
         char name[64]
@@ -119,6 +125,9 @@ cdef extern from "core/onebuf.h" nogil:
     int ob_device_problem(const char *name, char *problem, size_t length, ob_error *error)
     ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error)
     ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error)
+    int ob_library_use_archive(ob_device *device, ob_library *library, const char *path, ob_error *error)
+    int ob_library_save_archive(ob_library *library, ob_error *error)
+    int ob_library_archive_counts(ob_library *library, ob_archive_counts *counts, ob_error *error)
     int ob_library_count(ob_library *library, size_t *count, ob_error *error)
     int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error)
     ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error)

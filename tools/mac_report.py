@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -114,6 +115,41 @@ def story(device: str) -> dict[str, Any]:
     return {"texts": len(wanted), "equal": first.count(None), "first difference": first}
 
 
+START = """
+import json, sys, time
+begin = time.monotonic()
+import pipeline as p
+from pipeline.checkpoints.storyteller import builtin_model
+device = p.open_device(sys.argv[1])
+with p.open_checkpoint(builtin_model()) as checkpoint:
+    generator = p.Generator(p.load_model(checkpoint, device=device))
+    ready = time.monotonic() - begin
+    for event in generator.run([p.Request(0, (0, 819, 779, 259), max_tokens=4)]):
+        pass
+    found, compiled = device._library().archive_counts
+    print(json.dumps({"ready in s": round(ready, 3), "from the archive": found, "compiled": compiled,
+                      "resident bytes": device.core.resident}))
+"""
+
+
+def starts(device: str) -> dict[str, Any]:
+    """Starts of the built-in model, each a process: the first makes an archive of compiled kernels, which the second
+    finds, and the third has none. macOS keeps compiled kernels, too, so that the first may find them there."""
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for name, archive in (("first", "1"), ("second", "1"), ("without archive", "0")):
+            done = subprocess.run(
+                [sys.executable, "-c", START, device],
+                cwd=ROOT,
+                env={**os.environ, "OB_CACHE": cache, "OB_ARCHIVE": archive},
+                capture_output=True,
+                text=True,
+                timeout=SHARE,
+            )
+            found[name] = json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip()[-500:]
+    return found
+
+
 RACE = """#include <metal_stdlib>
 using namespace metal;
 kernel void race(device uint *x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
@@ -151,7 +187,7 @@ def speed(device: str) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
-    part.__name__: part for part in (system, limits, kernels, story, others, speed)
+    part.__name__: part for part in (system, limits, starts, kernels, story, others, speed)
 }
 
 

@@ -19,6 +19,8 @@
     NSMutableArray *_retained;
     NSMutableArray *_read, *_written;  // buffers that dispatches reach by address; nil: none
     NSMutableArray *_labels;
+    NSUInteger _runs;  // committed so far, up to two
+    NSArray *_held;    // buffers that are kept within the device's reach
 }
 
 // Autoreleased. nil and an error naming the dispatch when a binding is missing, misaligned, out of its

@@ -5,6 +5,7 @@
 #import "OBHazard.h"
 #import "OBPieces.h"
 #import "OBPreparedRuns.h"
+#import "OBResidency.h"
 #import "OBRun.h"
 #include <time.h>
 
@@ -69,6 +70,8 @@ typedef struct {
 }
 
 - (void)dealloc {
+    if (_held != nil) [[_device residency] letGo:_held];
+    [_held release];
     [_prepared release];
     [_pieces release];
     [_read release];
@@ -234,8 +237,29 @@ static double now(void) {
     return commands;
 }
 
+// The chain's buffers, each once.
+- (NSArray *)buffers {
+    NSMutableSet *buffers = [NSMutableSet set];
+    for (NSUInteger i = 0; i < _count; i++) {
+        for (NSUInteger slot = 0; slot < _dispatches[i].slots; slot++) {
+            if (_dispatches[i].buffers[slot] != nil) [buffers addObject:(id)_dispatches[i].buffers[slot]];
+        }
+    }
+    for (id<MTLBuffer> buffer in _read) [buffers addObject:buffer];
+    for (id<MTLBuffer> buffer in _written) [buffers addObject:buffer];
+    return [buffers allObjects];
+}
+
+// Keeps the buffers of a chain that runs again within the device's reach. A chain that runs once is not worth it.
+- (void)stay {
+    if ([_device residency] == nil || __atomic_load_n(&_runs, __ATOMIC_RELAXED) > 1) return;
+    if (__atomic_fetch_add(&_runs, 1, __ATOMIC_RELAXED) == 1)
+        _held = [[[_device residency] hold:[self buffers]] retain];
+}
+
 - (OBRun *)commitRows:(ob_rows)rows error:(NSError **)error {
     double start = now();
+    [self stay];
     OBPreparedRun *prepared = [_prepared runForRows:rows error:error];
     if (prepared == nil) return nil;
     OBRun *run = [OBRun runWithChain:self prepared:prepared];

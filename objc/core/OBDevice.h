@@ -5,12 +5,13 @@
 #import "OBMetal.h"
 #import "onebuf.h"
 
-@class OBLibrary, OBTransfers;
+@class OBLibrary, OBResidency, OBTransfers;
 
 @interface OBDevice : NSObject {
     id<MTLDevice> _device;
     id<MTLCommandQueue> _queue;
     OBTransfers *_transfers;
+    OBResidency *_residency;
     NSString *_name;
     BOOL _measures;
 }
@@ -59,6 +60,12 @@
 @property(readonly) double longestCommandBuffer;
 
 @property(readonly) OBTransfers *transfers;
+
+// What keeps buffers within the device's reach; nil where the system has nothing of the kind.
+@property(readonly) OBResidency *residency;
+
+// Whether compiled kernels may be kept in a file (OBArchive).
+@property(readonly) BOOL hasArchives;
 
 // Command buffers that reached the queue, where the queue counts them; else -1.
 @property(readonly) int64_t committedCommandBuffers;

@@ -1,7 +1,9 @@
 #import "OBDevice.h"
+#import "OBArchive.h"
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBLibrary.h"
+#import "OBResidency.h"
 #import "OBTransfers.h"
 
 @interface OBDevice ()
@@ -81,6 +83,7 @@ static NSString *reasonOfMissing(NSString *name) {
     }
     result->_transfers = [[OBTransfers transfersWithDevice:device queue:result->_queue] retain];
     if (result->_transfers == nil) return OBFail(error, OBErrorMemory, @"no memory for device '%@'", name);
+    result->_residency = [[OBResidency residencyWithDevice:device queue:result->_queue] retain];
     return result;
 }
 
@@ -109,6 +112,7 @@ static NSString *reasonOfMissing(NSString *name) {
 }
 
 - (void)dealloc {
+    [_residency release];
     [_transfers release];
     [_queue release];
     [_device release];
@@ -145,6 +149,12 @@ static NSString *reasonOfMissing(NSString *name) {
 }
 - (OBTransfers *)transfers {
     return _transfers;
+}
+- (OBResidency *)residency {
+    return _residency;
+}
+- (BOOL)hasArchives {
+    return [OBArchive isForDevice:_device];
 }
 - (NSString *)hardwareName {
     if ([_device conformsToProtocol:@protocol(OBHardwareDevice)]) return [(id<OBHardwareDevice>)_device hardwareName];

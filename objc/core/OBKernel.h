@@ -3,6 +3,8 @@
 // Immutable after creation, so safe from any thread.
 #import "OBMetal.h"
 
+@class OBArchive;
+
 // Metal's limit on [[buffer(n)]].
 #define OB_MAX_BINDINGS 31
 
@@ -34,8 +36,11 @@ typedef struct {
     NSUInteger _argumentCount;
 }
 
-// nil and an error when the device cannot make a pipeline of the function.
-+ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function device:(id<MTLDevice>)device error:(NSError **)error;
+// nil and an error when the device cannot make a pipeline of the function. An archive, which may be nil, may have it.
++ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function
+                          device:(id<MTLDevice>)device
+                         archive:(OBArchive *)archive
+                           error:(NSError **)error;
 
 @property(readonly) NSString *name;
 @property(readonly) id<MTLComputePipelineState> state;

@@ -1,4 +1,5 @@
 #import "OBKernel.h"
+#import "OBArchive.h"
 #import "OBError.h"
 #import "OBExtensions.h"
 
@@ -23,14 +24,21 @@ static OBArgument argumentFromBinding(id<MTLBinding> binding) {
     return argument;
 }
 
-+ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function device:(id<MTLDevice>)device error:(NSError **)error {
++ (OBKernel *)kernelWithFunction:(id<MTLFunction>)function
+                          device:(id<MTLDevice>)device
+                         archive:(OBArchive *)archive
+                           error:(NSError **)error {
     NSError *cause = nil;
     MTLComputePipelineReflection *reflection = nil;
-    id<MTLComputePipelineState> state =
-        [device newComputePipelineStateWithFunction:function
-                                            options:MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo
-                                         reflection:&reflection
-                                              error:&cause];
+    MTLPipelineOption options = MTLPipelineOptionArgumentInfo | MTLPipelineOptionBufferTypeInfo;
+    id<MTLComputePipelineState> state = archive != nil ? [archive newStateWithFunction:function
+                                                                               options:options
+                                                                            reflection:&reflection
+                                                                                 error:&cause]
+                                                       : [device newComputePipelineStateWithFunction:function
+                                                                                             options:options
+                                                                                          reflection:&reflection
+                                                                                               error:&cause];
     if (state == nil) {
         return OBFail(error, OBErrorCompile, @"kernel '%@': %@", [function name], [cause localizedDescription]);
     }

@@ -1,17 +1,21 @@
 // A library of compiled shaders and the kernels made from it so far.
 #import "OBMetal.h"
 
-@class OBKernel;
+@class OBArchive, OBKernel;
 
 @interface OBLibrary : NSObject {
     id<MTLDevice> _device;
     id<MTLLibrary> _library;
+    OBArchive *_archive;
     NSMutableDictionary *_kernels;
     NSLock *_lock;
 }
 
 // nil when there is no memory.
 + (OBLibrary *)libraryWithLibrary:(id<MTLLibrary>)library device:(id<MTLDevice>)device;
+
+// Where compiled kernels are kept in a file; nil: nowhere. Kernels made before it is set are not in it.
+@property(retain) OBArchive *archive;
 
 // Names of all kernels, sorted.
 - (NSArray *)kernelNames;

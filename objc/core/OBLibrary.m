@@ -1,4 +1,5 @@
 #import "OBLibrary.h"
+#import "OBArchive.h"
 #import "OBError.h"
 #import "OBExtensions.h"
 #import "OBKernel.h"
@@ -25,10 +26,27 @@
 
 - (void)dealloc {
     [_kernels release];
+    [_archive release];
     [_library release];
     [_device release];
     [_lock release];
     [super dealloc];
+}
+
+- (OBArchive *)archive {
+    [_lock lock];
+    OBArchive *archive = [[_archive retain] autorelease];
+    [_lock unlock];
+    return archive;
+}
+
+- (void)setArchive:(OBArchive *)archive {
+    [archive retain];
+    [_lock lock];
+    OBArchive *before = _archive;
+    _archive = archive;
+    [_lock unlock];
+    [before release];
 }
 
 - (NSArray *)kernelNames {
@@ -38,7 +56,7 @@
 - (OBKernel *)makeKernelNamed:(NSString *)name error:(NSError **)error {
     id<MTLFunction> function = [[_library newFunctionWithName:name] autorelease];
     if (function == nil) return OBFail(error, OBErrorCompile, @"no kernel named '%@' in the library", name);
-    OBKernel *kernel = [OBKernel kernelWithFunction:function device:_device error:error];
+    OBKernel *kernel = [OBKernel kernelWithFunction:function device:_device archive:_archive error:error];
     if (kernel != nil) [_kernels setObject:kernel forKey:name];
     return kernel;
 }
@@ -59,7 +77,7 @@
     NSError *cause = nil;
     id<MTLFunction> function = [[_library newFunctionWithName:name constantValues:values error:&cause] autorelease];
     if (function == nil) return OBFail(error, OBErrorCompile, @"kernel '%@': %@", name, [cause localizedDescription]);
-    return [OBKernel kernelWithFunction:function device:_device error:error];
+    return [OBKernel kernelWithFunction:function device:_device archive:[self archive] error:error];
 }
 
 - (MTLFunctionConstantValues *)constantValues {

@@ -49,6 +49,8 @@ typedef struct {
     uint64_t working_set;     // bytes that may be in use on the device at once without loss of speed
     uint64_t memory;          // bytes that the device has of its own, 0 where it does not tell
     uint64_t transfers;       // command buffers among the above that only moved bytes of the host
+    uint64_t resident;        // bytes that are kept within the device's reach from run to run, where the system can
+    uint32_t archives;        // 1 if compiled kernels may be kept in files
 } ob_device_info;
 
 typedef struct {
@@ -156,6 +158,19 @@ ob_library *ob_library_open(ob_device *device, const char *path, ob_error *error
 ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *error);
 int ob_library_count(ob_library *library, size_t *count, ob_error *error);
 int ob_library_name(ob_library *library, size_t index, char *name, size_t length, ob_error *error);
+
+// How many of a library's kernels so far were in its archive, and how many had to be compiled; both 0 without one.
+typedef struct {
+    uint64_t found, compiled;
+} ob_archive_counts;
+
+// From now on kernels come from the archive in a file, where it has them; the others are compiled and added to it. The
+// file may be missing, damaged or of another version: it is then as if it were empty. Nothing happens where the device has
+// no archives.
+int ob_library_use_archive(ob_device *device, ob_library *library, const char *path, ob_error *error);
+// Writes the file, where something was added; -1 and the error where it cannot be written.
+int ob_library_save_archive(ob_library *library, ob_error *error);
+int ob_library_archive_counts(ob_library *library, ob_archive_counts *counts, ob_error *error);
 
 ob_kernel *ob_kernel_find(ob_library *library, const char *name, ob_error *error);
 

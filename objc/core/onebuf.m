@@ -1,9 +1,11 @@
 #import "onebuf.h"
+#import "OBArchive.h"
 #import "OBChain.h"
 #import "OBDevice.h"
 #import "OBError.h"
 #import "OBKernel.h"
 #import "OBLibrary.h"
+#import "OBResidency.h"
 #import "OBRun.h"
 #import "OBTransfers.h"
 
@@ -99,6 +101,8 @@ int ob_device_describe(ob_device *handle, ob_device_info *info, ob_error *error)
     info->memory = [device memorySize];
     info->transfers = [[device transfers] committedCommandBuffers];
     info->working_set = [device workingSet];
+    info->resident = [[device residency] bytes];
+    info->archives = [device hasArchives];
     status = 0;
     OB_END(error)
     return status;
@@ -150,6 +154,38 @@ ob_library *ob_library_compile(ob_device *device, const char *source, ob_error *
     result = handle([(OBDevice *)device libraryWithSource:text(source) error:&cause], &cause, error);
     OB_END(error)
     return result;
+}
+
+int ob_library_use_archive(ob_device *device, ob_library *library, const char *path, ob_error *error) {
+    int status = -1;
+    OB_BEGIN
+    [(OBLibrary *)library setArchive:[OBArchive archiveWithDevice:[(OBDevice *)device device] path:text(path)]];
+    status = 0;
+    OB_END(error)
+    return status;
+}
+
+int ob_library_save_archive(ob_library *library, ob_error *error) {
+    int status = -1;
+    OB_BEGIN
+    NSError *cause = nil;
+    OBArchive *archive = [(OBLibrary *)library archive];
+    if (archive == nil || [archive save:&cause]) status = 0;
+    else report(cause, error);
+    OB_END(error)
+    return status;
+}
+
+int ob_library_archive_counts(ob_library *library, ob_archive_counts *counts, ob_error *error) {
+    int status = -1;
+    memset(counts, 0, sizeof *counts);
+    OB_BEGIN
+    OBArchive *archive = [(OBLibrary *)library archive];
+    counts->found = [archive found];
+    counts->compiled = [archive compiled];
+    status = 0;
+    OB_END(error)
+    return status;
 }
 
 int ob_library_count(ob_library *library, size_t *count, ob_error *error) {

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from .. import isolated
 from ..errors import FindingsError, RunError, UsageError
 from ..host import CHECKER, CUDA
-from . import gpu_kernels, resources
+from . import archives, gpu_kernels, resources
 from .buffers import Buffer, empty_buffer, new_buffer
 from .core import _core
 from .findings import Finding, finding
@@ -115,6 +115,10 @@ class Device:
         bundle = resources.shader_library(CUDA) if self._kind == CUDA else None
         if bundle is not None:
             gpu_kernels.compile_ahead(bundle, self.isa, set(names) - self._kernels.keys())
+        if self.core.archives:
+            for name in names:
+                self.kernel(name)
+            archives.save(self._library())
 
     @property
     def _kind(self) -> str:
@@ -127,9 +131,10 @@ class Device:
             if self._opened is None:
                 kind = self._kind
                 library = resources.shader_library(kind if kind in (CHECKER, CUDA) else self.core.isa)
-                self._opened = (
-                    self.core.open_library(library) if library else self.core.compile(resources.shader_text())
-                )
+                text = "" if library else resources.shader_text()
+                self._opened = self.core.open_library(library) if library else self.core.compile(text)
+                if self.core.archives:
+                    archives.use(self.core, self._opened, library or text)
             return self._opened
 
     def compile(self, source: str) -> Library:

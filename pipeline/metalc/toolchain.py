@@ -55,8 +55,10 @@ ISA_FLAGS: dict[str, tuple[str, ...]] = {
     ),
     CUDA: ("-O1",),  # tables, without the functions that nothing calls; NVRTC compiles the shaders
 }
-# For GCC: code in the order of its source, since lanes that part meet again by their places in it.
-_IN_ORDER = (
+# For GCC: code in the order of its source, since lanes that part meet again by their places in it. And no record of
+# where variables are, which takes a third of the compiler's time: findings want lines alone.
+_FOR_GCC = (
+    "-fno-var-tracking",
     "-fno-reorder-blocks",
     "-fno-thread-jumps",
     "-fno-tree-ch",
@@ -133,7 +135,7 @@ def cuda_headers() -> tuple[Path, ...]:
 def isa_flags(isa: str) -> tuple[str, ...]:
     """The C++ compiler's flags for an instruction set."""
     in_order = isa == CHECKER and "clang" not in compiler_version()
-    return (*ISA_FLAGS[isa], *_IN_ORDER) if in_order else ISA_FLAGS[isa]
+    return (*ISA_FLAGS[isa], *_FOR_GCC) if in_order else ISA_FLAGS[isa]
 
 
 def link_flags(isa: str) -> tuple[str, ...]:

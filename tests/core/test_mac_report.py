@@ -14,14 +14,19 @@ def mac_report(monkeypatch):
     return mac_report
 
 
-def test_the_parts_say_what_is_right(mac_report):
-    parts = {name: mac_report.PARTS[name] for name in ("system", "limits", "story", "others")}
+def test_the_parts_say_what_is_right(mac_report, monkeypatch):
+    monkeypatch.setenv("OB_LIMITS", "macOS=15")
+    parts = {name: mac_report.PARTS[name] for name in ("system", "limits", "starts", "story", "others")}
     parts["kernels"] = lambda device: mac_report.kernels(device, "tests/kernels/test_norm.py -x --maxfail=1")
     found = json.loads(json.dumps(mac_report.report("cpu", parts)))
     assert found["limits"]["name"] == "cpu" and found["limits"]["max_buffer"] > 1 << 20
     assert found["story"]["texts"] == found["story"]["equal"] > 3
     assert found["others"]["cpu"]["equal"] == found["story"]["equal"]
     assert found["others"]["checker"] == ["race, line 4"]
+    first, second, without = (found["starts"][name] for name in ("first", "second", "without archive"))
+    assert first["compiled"] == second["from the archive"] > 5
+    assert first["from the archive"] == second["compiled"] == without["compiled"] == without["from the archive"] == 0
+    assert all(each["resident bytes"] > 1 << 20 and each["ready in s"] > 0 for each in (first, second, without))
     kernels = found["kernels"]
     assert kernels["tests"] > kernels["skipped"] and kernels["failures"] == kernels["errors"] == 0
     assert all(part["seconds"] >= 0 and "error" not in part for part in map(found.get, parts))

@@ -72,6 +72,16 @@ def test_a_story_with_what_foundation_asks_for(hook, when, first):
     check(*inject(hook, "story", when, "foundation", first, 151), least=2000)
 
 
+@pytest.mark.parametrize("when, whose, first, step", [("once", "own", 0, 5), ("good", "foundation", 1, 201)])
+def test_a_story_on_a_system_that_keeps_buffers_and_compiled_kernels(
+    hook, when, whose, first, step, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("OB_LIMITS", "macOS=15")
+    monkeypatch.setenv("OB_CACHE", str(tmp_path))
+    # What an archive has no memory for is compiled as without one.
+    check(*inject(hook, "story", when, whose, first, step), least=150, errors=0.5)
+
+
 @pytest.mark.parametrize("step", [503, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_story_with_what_libraries_ask_for(hook, step):
     check(*inject(hook, "story", "once", "whole", 5, step), least=2000)

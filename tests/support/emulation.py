@@ -30,6 +30,7 @@ FLAGS = (
 
 
 OWN_FORMATS = {"amx": ("-include", "formats_of_tiles.h")}  # the others have the code of another instruction set
+OTHER_FORMATS = "formats_blocks.cpp"
 
 
 def has_blocks(isa: str) -> bool:
@@ -58,6 +59,8 @@ def _compile(isa: str) -> Path:
     shop = objects.Workshop(ROOT, ROOT / FOLDER, toolchain.compiler_version())
     parts, jobs = [], []
     for source in sorted((ROOT / NATIVE).glob("*.cpp")):
+        if isa in OWN_FORMATS and source.name == OTHER_FORMATS:
+            continue
         part = ROOT / FOLDER / f"{source.stem}-{isa}.o"
         depfile = part.with_suffix(".d")
         command = [

@@ -44,6 +44,7 @@ PROGRAMS = dict.fromkeys(
         "events",
         "misuse",
         "reflection",
+        "kept",
         "fork",
     ),
     DEVICES,

@@ -4,6 +4,7 @@
 @class MTLCommandBufferDescriptor;
 @protocol MTLCommandBuffer;
 @protocol MTLDevice;
+@protocol MTLResidencySet;
 
 @protocol MTLCommandQueue <NSObject>
 
@@ -16,5 +17,10 @@
 
 // The caller keeps every buffer and pipeline state alive until the command buffer has completed.
 - (id<MTLCommandBuffer>)commandBufferWithUnretainedReferences;
+
+@optional  // here: queues of macOS 14 and older lack them
+// From the next commit on, all command buffers have what the set has.
+- (void)addResidencySet:(id<MTLResidencySet>)residencySet;
+- (void)removeResidencySet:(id<MTLResidencySet>)residencySet;
 
 @end

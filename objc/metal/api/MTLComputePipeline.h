@@ -18,6 +18,7 @@
     BOOL _threadGroupSizeIsMultipleOfThreadExecutionWidth;
     NSUInteger _maxTotalThreadsPerThreadgroup;
     BOOL _supportIndirectCommandBuffers;
+    NSArray *_binaryArchives;
 }
 
 @property(copy, nonatomic) NSString *label;
@@ -25,6 +26,7 @@
 @property(readwrite, nonatomic) BOOL threadGroupSizeIsMultipleOfThreadExecutionWidth;
 @property(readwrite, nonatomic) NSUInteger maxTotalThreadsPerThreadgroup;  // 0: the kernel's own limit
 @property(readwrite, nonatomic) BOOL supportIndirectCommandBuffers;
+@property(readwrite, nonatomic, copy) NSArray *binaryArchives;  // of id<MTLBinaryArchive>, searched for the function
 
 - (void)reset;
 

@@ -12,6 +12,7 @@
 - (void)reset {
     [self setLabel:nil];
     [self setComputeFunction:nil];
+    [self setBinaryArchives:nil];
     _threadGroupSizeIsMultipleOfThreadExecutionWidth = NO;
     _maxTotalThreadsPerThreadgroup = 0;
     _supportIndirectCommandBuffers = NO;
@@ -24,6 +25,7 @@
     [copy setThreadGroupSizeIsMultipleOfThreadExecutionWidth:_threadGroupSizeIsMultipleOfThreadExecutionWidth];
     [copy setMaxTotalThreadsPerThreadgroup:_maxTotalThreadsPerThreadgroup];
     [copy setSupportIndirectCommandBuffers:_supportIndirectCommandBuffers];
+    [copy setBinaryArchives:_binaryArchives];
     return copy;
 }
 
@@ -45,6 +47,16 @@
     [function retain];
     [_computeFunction release];
     _computeFunction = function;
+}
+
+- (NSArray *)binaryArchives {
+    return _binaryArchives;
+}
+
+- (void)setBinaryArchives:(NSArray *)archives {
+    NSArray *copy = [archives copy];
+    [_binaryArchives release];
+    _binaryArchives = copy;
 }
 
 - (BOOL)threadGroupSizeIsMultipleOfThreadExecutionWidth {

@@ -6,16 +6,20 @@
 #import "MTLResource.h"
 #import "MTLTypes.h"
 
+@class MTLBinaryArchiveDescriptor;
 @class MTLCompileOptions;
 @class MTLComputePipelineDescriptor;
 @class MTLComputePipelineReflection;
 @class MTLIndirectCommandBufferDescriptor;
+@class MTLResidencySetDescriptor;
+@protocol MTLBinaryArchive;
 @protocol MTLBuffer;
 @protocol MTLCommandQueue;
 @protocol MTLComputePipelineState;
 @protocol MTLEvent;
 @protocol MTLFence;
 @protocol MTLIndirectCommandBuffer;
+@protocol MTLResidencySet;
 @protocol MTLSharedEvent;
 
 typedef NS_ENUM(NSInteger, MTLGPUFamily) {
@@ -120,5 +124,9 @@ MTL_EXTERN NSArray *MTLCopyAllDevices(void);
 
 // Nanoseconds of the clock that command buffers report their times in.
 - (void)sampleTimestamps:(MTLTimestamp *)cpuTimestamp gpuTimestamp:(MTLTimestamp *)gpuTimestamp;
+
+@optional  // here: a system may lack them, whose devices then do not respond to them
+- (id<MTLBinaryArchive>)newBinaryArchiveWithDescriptor:(MTLBinaryArchiveDescriptor *)descriptor error:(NSError **)error;
+- (id<MTLResidencySet>)newResidencySetWithDescriptor:(MTLResidencySetDescriptor *)desc error:(NSError **)error;
 
 @end

@@ -1,5 +1,5 @@
 // Memory that a device can reach, and how it is stored.
-#import "MTLDefines.h"
+#import "MTLAllocation.h"
 
 @protocol MTLDevice;
 
@@ -47,7 +47,7 @@ typedef NS_OPTIONS(NSUInteger, MTLResourceOptions) {
     MTLResourceHazardTrackingModeTracked = MTLHazardTrackingModeTracked << MTLResourceHazardTrackingModeShift,
 };
 
-@protocol MTLResource <NSObject>
+@protocol MTLResource <MTLAllocation>
 
 @property(copy, atomic) NSString *label;
 @property(readonly) id<MTLDevice> device;
@@ -55,8 +55,7 @@ typedef NS_OPTIONS(NSUInteger, MTLResourceOptions) {
 @property(readonly) MTLStorageMode storageMode;
 @property(readonly) MTLHazardTrackingMode hazardTrackingMode;
 @property(readonly) MTLResourceOptions resourceOptions;
-@property(readonly) NSUInteger heapOffset;     // 0: there are no heaps here
-@property(readonly) NSUInteger allocatedSize;  // bytes
+@property(readonly) NSUInteger heapOffset;  // 0: there are no heaps here
 
 // The memory is never discarded: the state is always MTLPurgeableStateNonVolatile.
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state;

@@ -3,8 +3,10 @@
 
 #import "MTLTypes.h"
 
+#import "MTLAllocation.h"
 #import "MTLArgument.h"
 #import "MTLArgumentEncoder.h"
+#import "MTLBinaryArchive.h"
 #import "MTLBlitCommandEncoder.h"
 #import "MTLBlitPass.h"
 #import "MTLBuffer.h"
@@ -22,4 +24,5 @@
 #import "MTLIndirectCommandBuffer.h"
 #import "MTLIndirectCommandEncoder.h"
 #import "MTLLibrary.h"
+#import "MTLResidencySet.h"
 #import "MTLResource.h"

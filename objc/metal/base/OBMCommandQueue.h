@@ -16,6 +16,7 @@
     obm_atomic_u32 _inFlight;   // command buffers that exist and have not completed
     obm_atomic_u32 _committed;  // of those, how many will complete by themselves
     obm_atomic_u64 _committedCount;
+    NSMutableArray *_residencySets;  // OBMResidencySet.h
 }
 
 - (id)initWithDevice:(OBMDevice *)device limit:(NSUInteger)limit;

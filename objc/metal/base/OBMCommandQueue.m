@@ -35,6 +35,7 @@ static bool hasRoom(void *context) {
         recording = next;
     }
     pthread_mutex_destroy(&_lock);
+    [_residencySets release];
     [_device release];
     [super dealloc];
 }

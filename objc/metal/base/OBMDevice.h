@@ -39,6 +39,10 @@ enum { OBM_MAX_THREADS_PER_THREADGROUP = 1024 };
 - (BOOL)watchesCommandBuffers;
 - (uint64_t)mostThreadgroups;
 
+// The devices have all of this API that macOS 14 and older have not, or that makes no difference to them, only where
+// OB_LIMITS says of which macOS they are to be: binary archives from 11 on, residency sets from 15 on.
+- (BOOL)respondsToSelector:(SEL)selector;
+
 - (void)addAllocatedBytes:(int64_t)bytes;
 - (NSMutableDictionary *)compilerVersions;
 

@@ -2,6 +2,7 @@
 
 #import <unistd.h>
 
+#import "OBMBinaryArchive.h"
 #import "OBMBuffer.h"
 #import "OBMCommandQueue.h"
 #import "OBMComputeCommandEncoder.h"
@@ -188,6 +189,23 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
     }
 }
 
+// The oldest macOS whose devices answer; 0: any.
+static uint64_t oldestWith(SEL selector) {
+    if (sel_isEqual(selector, @selector(newBinaryArchiveWithDescriptor:error:))) return 11;
+    if (sel_isEqual(selector, @selector(newResidencySetWithDescriptor:error:))) return 15;
+    return 0;
+}
+
+- (BOOL)respondsToSelector:(SEL)selector {
+    return obm_limit("macOS", 0) >= oldestWith(selector) && [super respondsToSelector:selector];
+}
+
+- (id<MTLBinaryArchive>)newBinaryArchiveWithDescriptor:(MTLBinaryArchiveDescriptor *)descriptor
+                                                 error:(NSError **)error {
+    if (descriptor == nil) OBMRaise(@"newBinaryArchiveWithDescriptor: the descriptor is nil");
+    return [[OBMBinaryArchive alloc] initWithDevice:self url:[descriptor url] error:error];
+}
+
 - (id<MTLIndirectCommandBuffer>)newIndirectCommandBufferWithDescriptor:(MTLIndirectCommandBufferDescriptor *)descriptor
                                                        maxCommandCount:(NSUInteger)maxCount
                                                                options:(MTLResourceOptions)options {
@@ -280,11 +298,23 @@ static uint64_t hostMemory(void) { return (uint64_t)sysconf(_SC_PHYS_PAGES) * (u
     return state;
 }
 
+static BOOL isArchived(MTLComputePipelineDescriptor *descriptor) {
+    for (OBMBinaryArchive *archive in [descriptor binaryArchives]) {
+        if ([archive hasFunction:(OBMFunction *)[descriptor computeFunction]]) return YES;
+    }
+    return NO;
+}
+
 - (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor *)descriptor
                                                              options:(MTLPipelineOption)options
                                                           reflection:
                                                               (MTLAutoreleasedComputePipelineReflection *)reflection
                                                                error:(NSError **)error {
+    if ((options & MTLPipelineOptionFailOnBinaryArchiveMiss) != 0 && !isArchived(descriptor)) {
+        OBMSetError(error, MTLBinaryArchiveDomain, MTLBinaryArchiveErrorUnexpectedElement,
+                    @"no archive has function '%@'", [[descriptor computeFunction] name]);
+        return nil;
+    }
     OBMComputePipelineState *state = [[[self pipelineStateClass] alloc] initWithDevice:self
                                                                             descriptor:descriptor
                                                                                  error:error];

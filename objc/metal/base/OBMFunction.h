@@ -11,6 +11,7 @@
     const metallib_function *_function;
     const void **_values;  // for each of the function's constants, NULL where none is given
     const void *_code;
+    NSString *_given;  // the values of constants, in words
 }
 
 - (id)initWithLibrary:(OBMLibrary *)library function:(const metallib_function *)function;
@@ -29,6 +30,9 @@
 
 // NO and an error when its code cannot be had, or when it lacks the values of constants.
 - (BOOL)makeReady:(NSError **)error;
+
+// What names the function in an archive: of what it is compiled.
+- (NSString *)archiveKey;
 
 // The executor of the device runs this. It lives as long as the library, and is complete once the function is ready.
 - (const void *)code;

@@ -20,6 +20,7 @@
 - (void)dealloc {
     for (uint32_t i = 0; _values != NULL && i < _function->signature.constant_count; i++) free((void *)_values[i]);
     free(_values);
+    [_given release];
     [_library release];
     [super dealloc];
 }
@@ -52,6 +53,7 @@
 - (BOOL)specialise:(OBMFunctionConstantValues *)values error:(NSError **)error {
     const metallib_signature *signature = &_function->signature;
     if (signature->constant_count == 0) return YES;
+    NSMutableString *given = [NSMutableString string];
     _values = calloc(signature->constant_count, sizeof *_values);
     for (uint32_t i = 0; _values != NULL && i < signature->constant_count; i++) {
         const metallib_constant *constant = &signature->constants[i];
@@ -70,7 +72,10 @@
         void *copy = malloc([data length]);
         if (copy != NULL) memcpy(copy, [data bytes], [data length]);
         _values[i] = copy;
+        [given appendFormat:@" %u=", constant->index];
+        for (NSUInteger b = 0; b < [data length]; b++) [given appendFormat:@"%02x", ((const uint8_t *)[data bytes])[b]];
     }
+    _given = [given copy];
     return ![self failForMissing:error];
 }
 
@@ -90,6 +95,10 @@
 }
 - (const void *)code {
     return _code;
+}
+- (NSString *)archiveKey {
+    return [NSString
+        stringWithFormat:@"%@ %s%@", [_library identity], _function->signature.name, _given != nil ? _given : @""];
 }
 - (id<MTLDevice>)device {
     return [_library device];

@@ -12,6 +12,7 @@
     void *_handle;  // of dlopen
     const metallib *_library;
     const metallib_slots *const *_slots;  // of functions that have argument buffers; NULL: none has
+    NSString *_object, *_identity;        // the path of what is open, and its digest
 }
 
 // Opens the first of the device's object names that the folder has. nil and an error if the folder is missing, has
@@ -23,6 +24,9 @@
               source:(NSString *)source
              options:(MTLCompileOptions *)options
                error:(NSError **)error;
+
+// The digest of the object that is open, as text.
+- (NSString *)identity;
 
 // NULL: it has no argument buffers.
 - (const metallib_slots *)slotsOfFunction:(const metallib_function *)function;

@@ -6,6 +6,7 @@
 
 #import "OBMCompiler.h"
 #import "OBMDevice.h"
+#import "OBMDigest.h"
 #import "OBMError.h"
 #import "OBMFunction.h"
 #import "OBMFunctionConstants.h"
@@ -75,6 +76,7 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
         [self release];
         return nil;
     }
+    _object = [object copy];
     if ([self openedFolder:path]) return self;
     OBMSetError(error, MTLLibraryErrorDomain, MTLLibraryErrorInternal, @"%@: no memory left to open it", path);
     [self release];
@@ -93,8 +95,22 @@ static NSString *objectInBundle(NSString *path, OBMDevice *device, NSError **err
 
 - (void)dealloc {
     if (_handle != NULL) dlclose(_handle);
+    [_object release];
+    [_identity release];
     [_device release];
     [super dealloc];
+}
+
+- (NSString *)identity {
+    @synchronized(self) {
+        if (_identity == nil) {
+            NSData *content = [NSData dataWithContentsOfFile:_object];
+            char digest[OBM_DIGEST_TEXT];
+            obm_digest([content bytes], [content length], digest);
+            _identity = [[NSString alloc] initWithUTF8String:digest];
+        }
+        return _identity;
+    }
 }
 
 - (const metallib_slots *)slotsOfFunction:(const metallib_function *)function {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const known[] = {"maxBufferLength", "recommendedMaxWorkingSetSize", "watchdogThreadgroups"};
+static const char *const known[] = {"macOS", "maxBufferLength", "recommendedMaxWorkingSetSize", "watchdogThreadgroups"};
 
 static bool is_known(const char *name, size_t length) {
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 // The limit of that name in OB_LIMITS, such as "maxBufferLength=1048576 recommendedMaxWorkingSetSize=8388608"; where it
-// has none, `own`. 0 where OB_LIMITS is no list of such names, which are these two and watchdogThreadgroups, and whole
-// numbers above 0.
+// has none, `own`. 0 where OB_LIMITS is no list of such names, which are these two, watchdogThreadgroups and macOS, and
+// whole numbers above 0.
 uint64_t obm_limit(const char *name, uint64_t own);
 
 #endif

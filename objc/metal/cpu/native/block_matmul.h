@@ -17,19 +17,20 @@ template <typename F>
 constexpr bool QUADS = false;
 #endif
 
-// The groups of an unpacked block, and where the parts of the sum that they belong to are: y[row][16] += each group's.
-template <typename F>
+// Groups of `group` columns of an unpacked block, as quads or as pairs, and where the parts of the sum that they belong to
+// are: y[row][16] += each group's.
+template <int group, bool quads>
 struct BlockRows {
-    Group each[BLOCK / F::GROUP];
-    float (*y[BLOCK / F::GROUP])[TILE];
+    Group each[BLOCK / group];
+    float (*y[BLOCK / group])[TILE];
     uint32_t count;
 
     // R rows from `row` on.
     template <int R>
     inline __attribute__((always_inline)) void multiply(uint32_t row) const {
 #if OB_HAS_VNNI
-        if constexpr (QUADS<F>) {
-            enum { COUNT = F::GROUP / 4 };
+        if constexpr (quads) {
+            enum { COUNT = group / 4 };
             for (uint32_t i = 0; i < count; i++) {
                 QuadRows<1, COUNT>{each[0].panels->pairs + i * COUNT, each[i], y[i]}.template multiply<R>(row);
             }
@@ -42,7 +43,7 @@ struct BlockRows {
             for (int r = 0; r < R; r++) {
                 for (int v = 0; v < VECTORS; v++) sums[r][v] = splat(0);
             }
-            add_pairs<R>(sums, each[i].panels[0], x, (int)(i * F::GROUP / 2), F::GROUP / 2);
+            add_pairs<R>(sums, each[i].panels[0], x, (int)(i * group / 2), group / 2);
             OB_OWN_GROUP own = each[i];
             for (int r = 0; r < R; r++) add_dots(own, row + r, sums[r], y[i][row + r]);
         }
@@ -124,7 +125,7 @@ static __attribute__((noinline)) void matmul(const Blocks<F> &w, const uint32_t 
     const uint32_t rows = x.rows;
     Panel panel;
     TileOctet<F> octet;
-    BlockRows<F> block;
+    BlockRows<F::GROUP, QUADS<F>> block;
     memset(y, 0, matmul_bytes(rows));
     const size_t ahead = TILE * w.row_bytes(), share = ahead / w.groups * (BLOCK / F::GROUP);
     const char *next = (const char *)w.data + first[0] * w.row_bytes() + ahead;  // the next tile, as a rule

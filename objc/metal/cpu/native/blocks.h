@@ -15,11 +15,11 @@ struct Blocks {
     const uint8_t *data, *scales;
     uint32_t columns, groups;
 
-    // As in Packed; scales that are stored apart are bound as biases, too.
-    enum { BINDINGS = F::APART ? 3 : 1 };
-    Blocks(void *const *b, uint32_t columns_, uint32_t)
-        : data((const uint8_t *)b[0]), scales(F::APART ? (const uint8_t *)b[1] : nullptr), columns(columns_),
-          groups(columns_ / F::GROUP) {}
+    explicit Blocks(const Weights &w) : data(w.data), scales(w.scales), columns(w.columns), groups(w.groups) {}
+
+    // As in WeightFormat. Scales that are stored apart are bytes, and bound as biases, too.
+    static constexpr uint32_t BINDINGS = F::APART ? 3 : 1, COLUMNS = F::COLUMNS, BYTES = F::BYTES,
+                              SCALE_BYTES = F::APART ? 1 : 0, BIAS_BYTES = 0;
     static uint32_t group_of(uint32_t) { return F::GROUP; }
     static uint32_t few(uint32_t) { return planes(3) ? 2 : MOST_FEW; }
     static bool planes(uint32_t) { return OB_HAS_VNNI && F::SMALL; }
@@ -27,13 +27,6 @@ struct Blocks {
     static bool quantise(const Activations &to, uint32_t row, const float *x) { return quantise_for<F>(to, row, x); }
 
     size_t row_bytes() const { return (size_t)columns / F::COLUMNS * F::BYTES; }
-
-    Blocks matrix(size_t index, size_t rows) const {
-        Blocks other = *this;
-        other.data += index * rows * row_bytes();
-        if (F::APART) other.scales += index * rows * groups;
-        return other;
-    }
 };
 
 // One octet of a row.

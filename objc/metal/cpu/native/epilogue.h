@@ -2,6 +2,7 @@
 #ifndef OB_NATIVE_EPILOGUE_H
 #define OB_NATIVE_EPILOGUE_H
 
+#include "packed.h"
 #include "tile.h"
 
 namespace OB_NAMESPACE {

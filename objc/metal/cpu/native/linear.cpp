@@ -1,26 +1,24 @@
 // linear_… and linear3_… over quantised matrices (shaders/linear.metal).
 #include "epilogue.h"
-#include "names.h"
+#include "format_names.h"
 
 namespace OB_NAMESPACE {
 
-template <typename W>
 struct Matrix {
-    W weight;
+    Weights weight;
     Output out;
     uint32_t tiles;
 
-    Matrix(void *const *parts, uint32_t inputs, uint32_t group, const Output &out_)
-        : weight(parts, inputs, group), out(out_), tiles((out_.outputs + TILE - 1) / TILE) {}
+    Matrix(const Weights &weight_, const Output &out_)
+        : weight(weight_), out(out_), tiles((out_.outputs + TILE - 1) / TILE) {}
 };
 
 // A launch: up to three matrices over one input. Indices go down the row tiles of an output tile first,
 // so that a range of them is a few tiles of weights for many rows.
-template <typename W>
 struct Linear {
     const metallib_launch *launch;
     metallib_entry shader;
-    const Matrix<W> *matrices;
+    const Matrix *matrices;
     int count;
     const float *x;
     uint32_t rows, inputs, group, together;
@@ -38,11 +36,12 @@ struct Linear {
         uint32_t first = row_tile * OB_LINEAR_ROWS, end = least(rows, first + row_tiles * OB_LINEAR_ROWS);
         if (first >= end) return;
         Activations a;
-        float (*y)[TILE] = (float (*)[TILE])place<W>(a, scratch, end - first, inputs, group);
-        uint64_t bad = quantise_all<W>(a, end - first, [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
+        float (*y)[TILE] = (float (*)[TILE])place(matrices->weight.format, a, scratch, end - first, inputs, group);
+        uint64_t bad = quantise_all(matrices->weight.format, a, end - first,
+                                    [&](uint32_t r) { return x + (size_t)(first + r) * inputs; });
         if (bad != 0) fall_back(tile, tiles, row_tile, row_tiles);
         for (int m = 0; m < count; tile -= least(tile, matrices[m].tiles), m++) {
-            const Matrix<W> &matrix = matrices[m];
+            const Matrix &matrix = matrices[m];
             for (; tiles > 0 && tile < matrix.tiles; tile++, tiles--) {
                 Tile at(tile, matrix.out.outputs);
                 multiply(matrix.weight, at, a, y);
@@ -75,43 +74,42 @@ struct Linear {
     }
 };
 
-template <typename W>
-static void linear(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
-                   metallib_entry shader) {
-    void *const *matrices = launch->buffers, *const *b = matrices + W::BINDINGS;
+static void linear(const WeightFormat &format, const metallib_launch *launch, uint32_t first, uint32_t count,
+                   void *scratch, metallib_entry shader) {
+    void *const *matrices = launch->buffers, *const *b = matrices + format.bindings;
     const LinearArgs &args = *(const LinearArgs *)b[5];
-    uint32_t together = rows_together<W>(args.inputs, args.group_size, args.outputs);
+    uint32_t together = rows_together(format, args.inputs, args.group_size, args.outputs);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
     const float *add = args.has_add ? (const float *)b[2] : nullptr,
                 *gate = args.has_gate ? (const float *)b[3] : nullptr;
     Output out = {(float *)b[4], {b[1], args.bias}, add, gate, args.outputs, args.scale, args.softcap};
-    Matrix<W> matrix(matrices, args.inputs, args.group_size, out);
-    Linear<W> all = {launch,    shader,      &matrix,         1,        (const float *)b[0],
-                     args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    Matrix matrix({format, matrices, args.inputs, args.group_size}, out);
+    Linear all = {launch,    shader,      &matrix,         1,        (const float *)b[0],
+                  args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);
 }
 
-template <typename W>
-static void linear3(const metallib_launch *launch, uint32_t first, uint32_t count, void *scratch,
-                    metallib_entry shader) {
-    void *const *parts = launch->buffers, *const *b = parts + 3 * W::BINDINGS;
+static void linear3(const WeightFormat &format, const metallib_launch *launch, uint32_t first, uint32_t count,
+                    void *scratch, metallib_entry shader) {
+    void *const *parts = launch->buffers, *const *b = parts + 3 * format.bindings;
     const Linear3Args &args = *(const Linear3Args *)b[7];
     uint32_t fewest = least(args.outputs0, least(args.outputs1, args.outputs2));
-    uint32_t together = rows_together<W>(args.inputs, args.group_size, fewest);
+    uint32_t together = rows_together(format, args.inputs, args.group_size, fewest);
     if (together == 0 || launch->threadgroups[2] != 1) return shader(launch, first, count);
     const uint32_t outputs[3] = {args.outputs0, args.outputs1, args.outputs2},
                    types[3] = {args.bias0, args.bias1, args.bias2};
     auto matrix = [&](int i) {
         Output out = {(float *)b[4 + i], {b[1 + i], types[i]}, nullptr, nullptr, outputs[i], 1, 0};
-        return Matrix<W>(parts + W::BINDINGS * i, args.inputs, args.group_size, out);
+        return Matrix({format, parts + format.bindings * i, args.inputs, args.group_size}, out);
     };
-    Matrix<W> matrices[3] = {matrix(0), matrix(1), matrix(2)};
-    Linear<W> all = {launch,    shader,      matrices,        3,        (const float *)b[0],
-                     args.rows, args.inputs, args.group_size, together, (char *)scratch};
+    Matrix matrices[3] = {matrix(0), matrix(1), matrix(2)};
+    Linear all = {launch,    shader,      matrices,        3,        (const float *)b[0],
+                  args.rows, args.inputs, args.group_size, together, (char *)scratch};
     all.run(first, count);
 }
 
-#define OB_ROW(name, ...) {"linear_" #name, linear<__VA_ARGS__>}, {"linear3_" #name, linear3<__VA_ARGS__>},
+#define OB_ROW(name) \
+    {"linear_" #name, of_format<linear, format_##name>}, {"linear3_" #name, of_format<linear3, format_##name>},
 OB_NATIVE_TABLE(linear, OB_NATIVE_WEIGHTS(OB_ROW))
 
 }  // namespace OB_NAMESPACE

@@ -8,8 +8,6 @@
 
 namespace OB_NAMESPACE {
 
-enum { TILE = 16 };
-
 // An unpacked block of the tile: for each pair of columns, in the order of Activations, a pair for each
 // of sixteen rows of weights.
 struct Panel {
@@ -210,9 +208,9 @@ OB_INLINE void multiply_count(uint32_t count, const Work &work, uint32_t row) {
     work.template multiply<R>(row);
 }
 
-// All rows, in steps of nearly the same height.
+// All rows, in steps of nearly the same height. It is not inlined: formats share it.
 template <typename Work>
-static void multiply_rows(const Work &work, uint32_t rows) {
+static __attribute__((noinline)) void multiply_rows(const Work &work, uint32_t rows) {
     uint32_t row = 0;
     for (uint32_t steps = (rows + MOST_ROWS - 1) / MOST_ROWS; steps > 0; steps--) {
         uint32_t count = (rows - row + steps - 1) / steps;
@@ -221,11 +219,7 @@ static void multiply_rows(const Work &work, uint32_t rows) {
     }
 }
 
-// Bytes of `y` for that many rows.
-OB_INLINE size_t matmul_bytes(uint32_t rows) { return (size_t)PARTS * rows * TILE * sizeof(float); }
-
-// y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind
-// the results, of matmul_bytes, is used on the way.
+// As WeightFormat's matmul.
 template <int bits, typename S, int group>
 OB_INLINE void multiply_tile(const Packed<bits, S> &w, const uint32_t first[2], const Activations &x,
                              float (*y)[TILE]) {

@@ -9,10 +9,7 @@
 
 namespace OB_NAMESPACE {
 
-enum {
-    PARTS = 8,
-    PREFETCH = 2048
-};  // bytes ahead: a row of weights is too short for the processor to foresee the next
+enum { PREFETCH = 2048 };  // bytes ahead: a row of weights is too short for the processor to foresee the next
 
 // Sixteen words of four nibbles times pairs in the order of nibbles<0> to nibbles<3>, the first and third added up and
 // the second and fourth: 32-bit sums in the order of words.
@@ -220,8 +217,6 @@ OB_INLINE __m256 eight_rows_of_two(const int32_t *dots, const S *scales, const S
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));
 }
 
-enum { MOST_GROUPS = 1024 };
-
 // Eight rows' sums from their dot products with one row of activations, a lane each.
 template <int bits, typename S>
 OB_INLINE __m256 eight_rows_sums(const Packed<bits, S> &w, uint32_t first, const Activations &x, const int32_t *dots) {
@@ -236,7 +231,7 @@ OB_INLINE __m256 eight_rows_sums(const Packed<bits, S> &w, uint32_t first, const
     return sum;
 }
 
-// Products of rows `first` to `first` + 7 of w with x, which has one row and at most MOST_GROUPS; a lane each.
+// As in WeightFormat.
 template <int bits, typename S>
 static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
     int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
@@ -248,7 +243,6 @@ static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_
     return eight_rows_sums(w, first, x, dots);
 }
 
-// The same for a few rows of x, which lie apart.
 template <int bits, typename S>
 OB_INLINE void few_rows(const Packed<bits, S> &w, uint32_t first, const Activations &x, __m256 y[MOST_FEW]) {
     for (uint32_t r = 0; r < x.rows; r++) y[r] = matvec(w, first, x.one(r));

@@ -2,7 +2,7 @@
 #ifndef OB_NATIVE_PACKED_H
 #define OB_NATIVE_PACKED_H
 
-#include "activations.h"
+#include "weights.h"
 
 namespace OB_NAMESPACE {
 
@@ -33,22 +33,18 @@ struct Packed {
     const S *scales, *biases;
     uint32_t columns, group, groups;
 
-    Packed(const void *words_, const void *scales_, const void *biases_, uint32_t columns_, uint32_t group_)
-        : words((const uint8_t *)words_), scales((const S *)scales_), biases((const S *)biases_), columns(columns_),
-          group(group_), groups(columns_ / group_) {}
+    explicit Packed(const Weights &w)
+        : words(w.data), scales((const S *)w.scales), biases((const S *)w.biases), columns(w.columns), group(w.group),
+          groups(w.groups) {}
 
-    // A kernel's bindings of a matrix: its words, scales and biases.
-    enum { BINDINGS = 3 };
-    Packed(void *const *b, uint32_t columns_, uint32_t group_) : Packed(b[0], b[1], b[2], columns_, group_) {}
-
-    // Columns of a scale, of a kernel whose arguments say `group`, and whether rows of so many are handled.
+    // As in WeightFormat. A matrix is bound as its words, scales and biases.
+    static constexpr uint32_t BINDINGS = 3, COLUMNS = 8, BYTES = bits, SCALE_BYTES = sizeof(S), BIAS_BYTES = sizeof(S);
     static uint32_t group_of(uint32_t group) { return group; }
-    // So many rows of activations, at most MOST_FEW, do not make up for unpacking weights for all.
     static uint32_t few(uint32_t group) {
         if (OB_HAS_VNNI && bits == 4) return 1;
         return group == 32 ? 4 : 2;
     }
-    // Whether products of more rows are products of bytes: of 8-bit weights, which have no sign, those of tiles alone.
+    // Of 8-bit weights, which have no sign, those of tiles alone.
     static bool planes(uint32_t rows) { return bits == 4 ? OB_HAS_VNNI : OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
     static bool fits(uint32_t columns, uint32_t group) {
         return (group == 32 || group == 64 || group == 128) && columns % group == 0;
@@ -66,14 +62,6 @@ struct Packed {
             _mm_prefetch(scale + line, _MM_HINT_T0);
             _mm_prefetch(bias + line, _MM_HINT_T0);
         }
-    }
-
-    Packed matrix(size_t index, size_t rows) const {
-        Packed other = *this;
-        other.words += index * rows * row_bytes();
-        other.scales += index * rows * groups;
-        other.biases += index * rows * groups;
-        return other;
     }
 };
 

@@ -3,9 +3,7 @@
 #define OB_NATIVE_TILE_H
 
 #include "args.h"
-#include "block_formats_coded.h"
-#include "block_formats_32.h"
-#include "block_matmul.h"
+#include "weights.h"
 
 namespace OB_NAMESPACE {
 
@@ -42,32 +40,30 @@ struct Tile {
 };
 
 // y[row][lane] for all rows of x; y has matmul_bytes.
-template <typename W>
-OB_INLINE void multiply(const W &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
+OB_INLINE void multiply(const Weights &w, const Tile &tile, const Activations &x, float (*y)[TILE]) {
     if (!x.apart) {
-        matmul(w, tile.first, x, y);
+        w.format.matmul(w, tile.first, x, y);
         return;
     }
     for (int h = 0; h < 2; h++) {
         if (tile.count[h] == 0) continue;
         __m256 products[MOST_FEW];
-        few_rows(w, tile.first[h], x, products);
+        w.format.few_rows(w, tile.first[h], x, products);
         for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, products[r]);
     }
 }
 
-// Lays out activations for products with matrices W of a kernel whose arguments say `group`.
-template <typename W>
-OB_INLINE char *place(Activations &a, char *memory, uint32_t rows, uint32_t inputs, uint32_t group) {
-    return a.place(memory, rows, inputs, W::group_of(group), W::few(group), W::planes(rows));
+// Lays out activations for products with matrices of a format, of a kernel whose arguments say `group`.
+OB_INLINE char *place(const WeightFormat &format, Activations &a, char *memory, uint32_t rows, uint32_t inputs,
+                      uint32_t group) {
+    return a.place(memory, rows, inputs, format.group_of(group), format.few(group), format.planes(rows));
 }
 
 // How many rows go through together: as many as stay in the second cache. 0 where not even four fit the
 // scratch, or the sizes are not the kernel's.
-template <typename W>
-OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outputs) {
-    if (inputs == 0 || !W::fits(inputs, group)) return 0;
-    group = W::group_of(group);
+OB_INLINE uint32_t rows_together(const WeightFormat &format, uint32_t inputs, uint32_t group, uint32_t outputs) {
+    if (inputs == 0 || !format.fits(inputs, group)) return 0;
+    group = format.group_of(group);
     if (outputs < LEAST_OUTPUTS || inputs / group > MOST_GROUPS) return 0;
     uint64_t rows = ROWS_BYTES / (2 * (uint64_t)inputs);
     if (rows > MOST_TILE_ROWS) rows = MOST_TILE_ROWS;
@@ -78,10 +74,10 @@ OB_INLINE uint32_t rows_together(uint32_t inputs, uint32_t group, uint32_t outpu
 
 // Quantises rows 0 … rows - 1, row(r) being where r is; a bit for each that is not finite, whose results
 // are the shader's to compute.
-template <typename W, typename Row>
-OB_INLINE uint64_t quantise_all(const Activations &to, uint32_t rows, Row row) {
+template <typename Row>
+OB_INLINE uint64_t quantise_all(const WeightFormat &format, const Activations &to, uint32_t rows, Row row) {
     uint64_t bad = 0;
-    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!W::quantise(to, r, row(r)) << r;
+    for (uint32_t r = 0; r < rows; r++) bad |= (uint64_t)!format.quantise(to, r, row(r)) << r;
     return bad;
 }
 

@@ -232,6 +232,7 @@ extern NSExceptionName const NSRangeException;
 NSUInteger NSPageSize(void);
 NSString *NSStringFromClass(Class name);
 NSString *NSStringFromSelector(SEL selector);
+Class NSClassFromString(NSString *name);
 
 static inline NSRange NSMakeRange(NSUInteger location, NSUInteger length) {
     NSRange range = {location, length};
