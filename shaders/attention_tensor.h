@@ -13,6 +13,8 @@
 
 #include "attention.h"
 
+#ifdef __METAL_CUDA__
+
 // Weights are so many powers of two larger than they are defined, so that small ones are halves yet.
 #define OB_TENSOR_POWERS 15.0f
 // In place of a row of the caches: the row that the threadgroup has itself.
@@ -243,4 +245,5 @@ METAL_FUNC void tensor_attend(TensorHeads all, threadgroup TensorAttention<D> &m
     }
 }
 
+#endif
 #endif
