@@ -5,7 +5,8 @@
 #include "names.h"
 #include "weights.h"
 
-// EACH(name of the format as in shaders/weights.h)
+// EACH(name of the format as in shaders/weights.h). Tests that compile a part of them name it themselves.
+#ifndef OB_NATIVE_WEIGHTS
 #define OB_NATIVE_WEIGHTS(EACH) \
     EACH(q4_f32)                \
     EACH(q4_f16)                \
@@ -29,6 +30,7 @@
     EACH(gguf_q3_k)             \
     EACH(gguf_iq3_s)            \
     EACH(gguf_iq2_s)
+#endif
 
 namespace OB_NAMESPACE {
 
