@@ -99,6 +99,7 @@ struct Down {
     void tiles(uint32_t row, uint32_t tile, uint32_t end, const Activations *a) const {
         const uint32_t *id = ids + (size_t)row * args.top_k;
         const float *share = weights + (size_t)row * args.top_k;
+        Weights own = weight;
         for (; tile < end; tile++) {
             Tile at(tile, args.outputs);
             float lanes[TILE];
@@ -107,7 +108,8 @@ struct Down {
                 __m256 sum = _mm256_setzero_ps();
                 for (uint32_t k = 0; k < args.top_k; k++) {
                     if (id[k] >= args.experts) continue;
-                    __m256 part = weight.format.matvec(weight.matrix(id[k], args.outputs), at.first[half], a[k]);
+                    own.seek(weight, id[k], args.outputs);
+                    __m256 part = own.format.matvec(own, at.first[half], a[k]);
                     part = bias.add(part, (size_t)id[k] * args.outputs + at.first[half]);
                     sum = _mm256_fmadd_ps(_mm256_set1_ps(share[k]), part, sum);
                 }

@@ -233,7 +233,7 @@ OB_INLINE __m256 eight_rows_sums(const Packed<bits, S> &w, uint32_t first, const
 
 // As in WeightFormat.
 template <int bits, typename S>
-static __attribute__((noinline)) __m256 matvec(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
+OB_INLINE __m256 matvec(const Packed<bits, S> &w, uint32_t first, const Activations &x) {
     int32_t dots[8 * MOST_GROUPS + 8] __attribute__((aligned(32)));
     const uint8_t *words = w.words + first * w.row_bytes();
     w.prefetch_scales(first, 8);  // they are needed behind all the words

@@ -47,6 +47,10 @@ OB_INLINE void multiply(const Weights &w, const Tile &tile, const Activations &x
     }
     for (int h = 0; h < 2; h++) {
         if (tile.count[h] == 0) continue;
+        if (x.rows == 1) {
+            _mm256_storeu_ps(y[0] + 8 * h, w.format.matvec(w, tile.first[h], x));
+            continue;
+        }
         __m256 products[MOST_FEW];
         w.format.few_rows(w, tile.first[h], x, products);
         for (uint32_t r = 0; r < x.rows; r++) _mm256_storeu_ps(y[r] + 8 * h, products[r]);

@@ -18,11 +18,13 @@ struct Weights {
     const WeightFormat &format;
     const uint8_t *data, *scales, *biases;  // scales and biases where they are stored apart
     uint32_t columns, group, groups;
+    size_t row_bytes, row_scales, row_biases;  // bytes of a row
 
     // `b` are a kernel's bindings of the matrix, and its arguments say `group`.
     Weights(const WeightFormat &format, void *const *b, uint32_t columns, uint32_t group);
 
-    // That of several matrices with `rows` rows.
+    // That of several matrices with `rows` rows each, the first of which is `all` or this.
+    void seek(const Weights &all, size_t index, size_t rows);
     Weights matrix(size_t index, size_t rows) const;
 };
 
@@ -54,13 +56,20 @@ struct WeightFormat {
 inline Weights::Weights(const WeightFormat &format_, void *const *b, uint32_t columns_, uint32_t group_)
     : format(format_), data((const uint8_t *)b[0]), scales(format.scale_bytes > 0 ? (const uint8_t *)b[1] : nullptr),
       biases(format.bias_bytes > 0 ? (const uint8_t *)b[2] : nullptr), columns(columns_),
-      group(format.group_of(group_)), groups(columns_ / group) {}
+      group(format.group_of(group_)), groups(columns_ / group),
+      row_bytes(columns_ / format.block_columns * format.block_bytes), row_scales(groups * format.scale_bytes),
+      row_biases(groups * format.bias_bytes) {}
+
+inline void Weights::seek(const Weights &all, size_t index, size_t rows) {
+    size_t skipped = index * rows;
+    data = all.data + skipped * row_bytes;
+    scales = all.scales + skipped * row_scales;
+    biases = all.biases + skipped * row_biases;
+}
 
 inline Weights Weights::matrix(size_t index, size_t rows) const {
     Weights other = *this;
-    other.data += index * rows * (columns / format.block_columns * format.block_bytes);
-    other.scales += index * rows * groups * format.scale_bytes;
-    other.biases += index * rows * groups * format.bias_bytes;
+    other.seek(*this, index, rows);
     return other;
 }
 
