@@ -5,7 +5,7 @@
 //           pairs, offsets   inner, by position         z, by pair
 //
 // A row gives the same bits as in experts.metal: the same products, added in the same order.
-#include "experts.h"
+#include "experts_grouped.h"
 
 using namespace metal;
 
@@ -53,20 +53,6 @@ kernel void group_experts(device const uint *ids [[buffer(0)]], device uint *pai
     }
 }
 
-// The group of an expert: positions begin … end - 1, which never reach beyond the pairs that there are.
-struct Group {
-    uint begin, end;
-};
-
-METAL_FUNC Group group_of(device const uint *offsets, uint expert, constant ExpertArgs &args) {
-    return {offsets[expert], min(offsets[expert + 1], args.rows * args.top_k)};
-}
-
-// The pair at a position; one that there is, whatever the list holds.
-METAL_FUNC uint pair_at(device const uint *pairs, uint position, constant ExpertArgs &args) {
-    return min(pairs[position], args.rows * args.top_k - 1);
-}
-
 // Computes a tile of outputs for `count` ≤ R positions of one expert. Missing inputs repeat the last one.
 template <uint R, typename W>
 METAL_FUNC void gate_up_rows(W gate, W up, device const float *x, device const uint *pairs, Biases biases,
@@ -108,61 +94,6 @@ OB_SHARED void gate_up_any(W gate, W up, device const float *x, device const uin
         }
     }
 }
-
-#ifdef __METAL_CUDA__
-// The rows of the pairs from a position on.
-struct PairRows {
-    device const uint *pairs;
-    uint first, pair_count, top_k;
-    bool dense;
-    METAL_FUNC ulong number(uint r) const {
-        uint i = first + r;
-        return dense ? i : min(pairs[i], pair_count - 1) / top_k;
-    }
-};
-struct PairInputs : PairRows {
-    enum { staged = 0 };
-    device const float *x;
-    uint inputs;
-    METAL_FUNC PairInputs(PairRows own, device const float *x_, uint inputs_) : PairRows(own), x(x_), inputs(inputs_) {}
-    METAL_FUNC device const float *row(uint r) const { return x + number(r) * inputs; }
-};
-// The same, staged before.
-struct StagedPairs : PairRows {
-    enum { staged = 1 };
-    StagedRows rows;
-    METAL_FUNC StagedPairs(PairRows own, StagedRows rows_) : PairRows(own), rows(rows_) {}
-    METAL_FUNC ulong row(uint r) const { return number(r); }
-};
-METAL_FUNC PairRows pair_rows(device const uint *pairs, Group group, constant ExpertArgs &args) {
-    return {pairs, group.begin, args.rows * args.top_k, args.top_k, args.dense != 0};
-}
-
-// All positions of an expert by tensor cores.
-template <bool aligned, typename W, typename X>
-METAL_FUNC void gate_up_tensor(W gate, W up, X inputs, Biases biases, device float *h, Group group, uint3 at,
-                               constant ExpertArgs &args, Stage stage, Place place) {
-    typedef GateUpTile<W, aligned> Tile;
-    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
-    uint begin = at.x * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
-    Tile products(gate, up, at.y, begin, end, args, place);
-    OB_ROLLED
-    while (true) {
-        uint count = min(uint(OB_TENSOR_ROWS), group.end - inputs.first);
-        products.template multiply<false>(inputs, count, memory, place);
-        OB_ROLLED
-        for (uint i = place.thread_index; i < count * OB_LINEAR_OUTPUTS; i += place.threads) {
-            uint r = i / OB_LINEAR_OUTPUTS, o = i % OB_LINEAR_OUTPUTS;
-            if (begin + o >= end) continue;
-            float g = products.product(0, r, o, memory), u = products.product(1, r, o, memory);
-            h[ulong(inputs.first + r) * args.outputs + begin + o] = activated(g, u, biases, at.y, begin + o, args);
-        }
-        inputs.first += count;
-        if (inputs.first >= group.end) return;
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-    }
-}
-#endif
 
 template <typename W>
 METAL_FUNC void gate_up_expert(W gate, W up, device const float *x, device const uint *pairs,
@@ -275,36 +206,6 @@ OB_SHARED void down_any(W down, device const float *h, device const uint *pairs,
     }
 }
 
-#ifdef __METAL_CUDA__
-// The same by tensor cores.
-template <bool aligned, typename W, typename X>
-METAL_FUNC void down_tensor(W down, X inputs, device const uint *pairs, device const ushort *bias, device float *z,
-                            ulong first, Group group, uint tile, constant ExpertArgs &args, Stage stage, Place place) {
-    typedef TensorTile<1, OB_TENSOR_SHARES, typename W::Row, aligned> Tile;
-    threadgroup typename Tile::Memory &memory = tensor_memory<typename Tile::Memory>(stage);
-    uint begin = tile * OB_LINEAR_OUTPUTS, end = min(begin + OB_LINEAR_OUTPUTS, args.outputs);
-    Tile products;
-    for (uint i = 0; i < 2; i++) products.rows[0][i] = down.row(first + min(begin + place.lane / 4 + 8 * i, end - 1));
-    products.begin(args.inputs);
-    uint first_position = group.begin;
-    OB_ROLLED
-    while (true) {
-        uint count = min(uint(OB_TENSOR_ROWS), group.end - first_position);
-        products.template multiply<false>(inputs.from(first_position), count, memory, place);
-        OB_ROLLED
-        for (uint i = place.thread_index; i < count * OB_LINEAR_OUTPUTS; i += place.threads) {
-            uint r = i / OB_LINEAR_OUTPUTS, o = i % OB_LINEAR_OUTPUTS;
-            if (begin + o >= end) continue;
-            z[ulong(pair_at(pairs, first_position + r, args)) * args.outputs + begin + o] =
-                add_bias(products.product(0, r, o, memory), bias, args.bias, first + begin + o);
-        }
-        first_position += count;
-        if (first_position >= group.end) return;
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-    }
-}
-#endif
-
 template <typename W>
 METAL_FUNC void down_expert(W down, device const float *h, device const uint *pairs, device const uint *offsets,
                             device const ushort *bias, device float *z, uint3 at, constant ExpertArgs &args,
@@ -358,70 +259,6 @@ experts_down_grouped_affine(device const uint *down [[buffer(0)]], device const 
     down_expert(AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size), h, pairs, offsets, bias, z,
                 at, args, OB_AFFINE_STAGE, OB_PLACE);
 }
-
-#ifdef __METAL_CUDA__
-// experts_gate_up_grouped of rows that stage_activations has staged.
-template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS), user_annotation("resident threads: 384")]] kernel void
-staged_gate_up_grouped(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
-                       device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
-                       device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
-                       device const uint4 *octets [[buffer(6)]], device const float2 *group_sums [[buffer(7)]],
-                       device const uint *pairs [[buffer(8)]], device const uint *offsets [[buffer(9)]],
-                       device const ushort *gate_bias [[buffer(10)]], device const ushort *up_bias [[buffer(11)]],
-                       device float *h [[buffer(12)]], constant ExpertArgs &args [[buffer(13)]],
-                       uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    OB_AFFINE_STAGE_MEMORY;
-    if (at.y >= args.experts) return;
-    Group own = {0, args.rows};
-    if (!args.dense) own = group_of(offsets, at.y, args);
-    if (own.begin >= own.end) return;
-    auto gates = AffineOf<bits, S>::of(gate, gate_scales, gate_biases, args.inputs, args.group_size);
-    auto ups = AffineOf<bits, S>::of(up, up_scales, up_biases, args.inputs, args.group_size);
-    StagedPairs in(pair_rows(pairs, own, args), StagedRows{octets, group_sums, args.inputs});
-    Biases both = {gate_bias, up_bias};
-    Stage stage = OB_AFFINE_STAGE;
-    Place place = OB_PLACE;
-    if (tensors_aligned(gates, nullptr) && tensors_aligned(ups, nullptr)) {
-        gate_up_tensor<true>(gates, ups, in, both, h, own, at, args, stage, place);
-    } else {
-        metallib_apart([=] { gate_up_tensor<false>(gates, ups, in, both, h, own, at, args, stage, place); });
-    }
-}
-
-// experts_down_grouped of positions that stage_activations has staged.
-template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_AFFINE_THREADS), user_annotation("resident threads: 512")]] kernel void
-staged_down_grouped(device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]],
-                    device const S *biases [[buffer(2)]], device const uint4 *octets [[buffer(3)]],
-                    device const float2 *group_sums [[buffer(4)]], device const uint *pairs [[buffer(5)]],
-                    device const uint *offsets [[buffer(6)]], device const ushort *bias [[buffer(7)]],
-                    device float *z [[buffer(8)]], constant ExpertArgs &args [[buffer(9)]],
-                    uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    OB_AFFINE_STAGE_MEMORY;
-    if (at.y >= args.experts) return;
-    Group own = group_of(offsets, at.y, args);
-    if (own.begin >= own.end) return;
-    auto matrix = AffineOf<bits, S>::of(down, scales, biases, args.inputs, args.group_size);
-    StagedInputs in = {{octets, group_sums, args.inputs}, 0};
-    ulong first = ulong(at.y) * args.outputs;
-    Stage stage = OB_AFFINE_STAGE;
-    Place place = OB_PLACE;
-    if (tensors_aligned(matrix, nullptr)) {
-        down_tensor<true>(matrix, in, pairs, bias, z, first, own, at.x, args, stage, place);
-    } else {
-        metallib_apart([=] { down_tensor<false>(matrix, in, pairs, bias, z, first, own, at.x, args, stage, place); });
-    }
-}
-
-#define OB_INSTANTIATE(name, bits, S)                                                                                \
-    template [[host_name("staged_experts_gate_up_grouped_" #name)]] kernel decltype(staged_gate_up_grouped<bits, S>) \
-        staged_gate_up_grouped<bits, S>;                                                                             \
-    template [[host_name("staged_experts_down_grouped_" #name)]] kernel decltype(staged_down_grouped<bits, S>)       \
-        staged_down_grouped<bits, S>;
-OB_TENSOR_FORMATS(OB_INSTANTIATE)
-#undef OB_INSTANTIATE
-#endif
 
 // y[row] = Σ_k weights[row, k] · z[row, k], with k in order; an id that is no expert adds nothing.
 // z [rows, top_k, outputs]; ids, weights [rows, top_k]; y [rows, outputs]. Grid: 1 × rows. Step `experts`.

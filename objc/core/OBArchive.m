@@ -11,7 +11,7 @@
     return [device respondsToSelector:@selector(newBinaryArchiveWithDescriptor:error:)];
 }
 
-// Of the file, or empty where `path` is nil; nil where that is not to be had.
+// Opens the archive of a file, or an empty one where `path` is nil. Returns nil where the system makes none.
 static id<MTLBinaryArchive> newArchive(id<MTLDevice> device, NSString *path) {
     MTLBinaryArchiveDescriptor *descriptor = [[MTLBinaryArchiveDescriptor alloc] init];
     id<MTLBinaryArchive> archive = nil;
@@ -52,7 +52,7 @@ static id<MTLBinaryArchive> newArchive(id<MTLDevice> device, NSString *path) {
     return _compiled;
 }
 
-// What the archive has of the function; nil where it has nothing.
+// The pipeline state that the archive has of the function; nil where it has none.
 - (id<MTLComputePipelineState>)newFoundState:(MTLComputePipelineDescriptor *)descriptor
                                      options:(MTLPipelineOption)options
                                   reflection:(MTLAutoreleasedComputePipelineReflection *)reflection {

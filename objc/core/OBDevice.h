@@ -61,7 +61,7 @@
 
 @property(readonly) OBTransfers *transfers;
 
-// What keeps buffers within the device's reach; nil where the system has nothing of the kind.
+// The object that keeps buffers within the device's reach; nil where the system has no such thing.
 @property(readonly) OBResidency *residency;
 
 // Whether compiled kernels may be kept in a file (OBArchive).

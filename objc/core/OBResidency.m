@@ -1,6 +1,6 @@
 #import "OBResidency.h"
 
-// What devices and queues of macOS 15 answer, see OBResidencySet.
+// The methods that devices and queues have from macOS 15 on; see OBResidencySet.
 @protocol OBResidencyDevice
 - (id<OBResidencySet>)newResidencySetWithDescriptor:(id)descriptor error:(NSError **)error;
 @end

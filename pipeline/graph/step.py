@@ -187,6 +187,9 @@ class Step:
             0 if height else row_tile,
             self._leading,
         )
+        for tensor in dispatch.writes:  # what was made of an earlier value is not of this one
+            for key in [key for key in self.made_stages if key[0] is tensor]:
+                del self.made_stages[key]
         self._release()
         if held:
             self._held = dispatch

@@ -5,6 +5,8 @@ import pytest
 from support.axes import each
 from support.kernels import activations, assert_rows_alone, chain, matrix
 
+import pipeline as p
+from pipeline.graph.builder import Pipeline
 from pipeline.graph.steps.staging import STAGED_ROWS
 
 ROWS = STAGED_ROWS + 3
@@ -56,3 +58,17 @@ def test_experts(gpu, format):
     made = kernels_of(gpu, steps, **given)
     assert {f"staged_experts_gate_up_grouped_{format}", f"staged_experts_down_grouped_{format}"} <= set(made)
     assert not any(name.startswith(("experts_gate_up_grouped", "experts_down_grouped")) for name in made)
+
+
+@pytest.mark.parametrize("rows, stages", [(STAGED_ROWS, 2), (STAGED_ROWS - 1, 0)])
+def test_a_value_is_staged_once_until_something_writes_it(monkeypatch, rows, stages):
+    monkeypatch.setattr(Pipeline, "tensor_cores", property(lambda self: True))
+    weights = [matrix(np.random.default_rng(i), (16, 768), "q4_bf16")[0] for i in range(3)]
+    pipe = p.Pipeline(rows=rows)
+    x, other = (pipe.rms_norm(pipe.input(name, (rows, 768)), name=f"norm.{name}") for name in ("x", "other"))
+    for i in range(2):
+        pipe.linear(x, weights[i], name=f"before.{i}")
+    pipe.fused_residual_norm(x, other, out_sum=x)
+    pipe.linear(x, weights[2], name="after")
+    staged = [dispatch.step for dispatch in pipe.dispatches if dispatch.kernel == "stage_activations_q4"]
+    assert staged == ["before.0.staged", "after.staged"][:stages]

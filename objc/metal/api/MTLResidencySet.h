@@ -15,7 +15,7 @@
 
 @end
 
-// What is added and removed counts from the next commit on.
+// Additions and removals take effect with the next commit.
 @protocol MTLResidencySet <NSObject>
 
 @property(readonly) id<MTLDevice> device;

@@ -31,7 +31,7 @@
 // NO and an error when its code cannot be had, or when it lacks the values of constants.
 - (BOOL)makeReady:(NSError **)error;
 
-// What names the function in an archive: of what it is compiled.
+// The name of the function in an archive. It says what the function is compiled from.
 - (NSString *)archiveKey;
 
 // The executor of the device runs this. It lives as long as the library, and is complete once the function is ready.

@@ -44,7 +44,7 @@ struct Packed {
         if (OB_HAS_VNNI && bits == 4) return 1;
         return group == 32 ? 4 : 2;
     }
-    // Of 8-bit weights, which have no sign, those of tiles alone.
+    // Weights of 8 bits have no sign: only tiles multiply them as bytes.
     static bool planes(uint32_t rows) { return bits == 4 ? OB_HAS_VNNI : OB_HAS_TILES && rows >= LEAST_TILE_ROWS; }
     static bool fits(uint32_t columns, uint32_t group) {
         return (group == 32 || group == 64 || group == 128) && columns % group == 0;

@@ -46,7 +46,7 @@ struct WeightFormat {
 
     // Products of rows `first` to `first` + 7 of w with x, which has one row and at most MOST_GROUPS; a lane each.
     __m256 (*matvec)(const Weights &w, uint32_t first, const Activations &x);
-    // The same for a few rows of x, which lie apart.
+    // matvec for each of a few rows of x, which lie apart.
     void (*few_rows)(const Weights &w, uint32_t first, const Activations &x, __m256 y[MOST_FEW]);
     // y[row][lane] of all rows of x: lanes 0 to 7 are rows first[0] … of w, 8 to 15 first[1] …. What is behind the results,
     // of matmul_bytes, is used on the way.
