@@ -182,6 +182,15 @@ cdef extern from "args.h":
         OB_LINEAR_OUTPUTS
         OB_LINEAR_ROWS
         OB_STAGE_THREADS
+        OB_ROW_THREADS
+        OB_ROW_BUSY
+        OB_ROW_TILES
+        OB_ROW_EXPERTS
+        OB_ROW3_TILES
+        OB_ROW_GATE_UP_TILES
+        OB_ROW_CHUNKS
+        OB_ROW_SHARES
+        OB_ROW_TOP_K
         OB_ROPE_HEADS
         OB_ATTENTION_TILE
         OB_ATTENTION_HEAD_DIM

@@ -20,6 +20,21 @@
 #define OB_AFFINE_THREADS 128
 #define OB_AFFINE_DOWN_THREADS 768
 
+// Kernels that decode one row at a time (rows.metal). A simdgroup takes a chunk of the row's columns, and so many tiles of
+// outputs with it. Threads and tiles: of one matrix (one tile before a norm), of three, of gate and up, of the experts' down.
+#define OB_ROW_THREADS 512
+#define OB_ROW_TILES 2
+#define OB_ROW3_THREADS 256
+#define OB_ROW3_TILES 2
+#define OB_ROW_GATE_UP_THREADS 512
+#define OB_ROW_GATE_UP_TILES 3
+#define OB_ROW_DOWN_THREADS 768
+#define OB_ROW_CHUNKS 32   // of a row, at most
+#define OB_ROW_BUSY 132    // threadgroups that keep a GPU busy
+#define OB_ROW_SHARES 64  // of the experts' products, at most, and experts of a row
+#define OB_ROW_TOP_K 16
+#define OB_ROW_EXPERTS 128  // that a row chooses from, at most
+
 // Threads of a GPU's threadgroup that stages activations for tensor cores, eight each.
 #define OB_STAGE_THREADS 256
 
@@ -318,6 +333,30 @@ struct ExpertArgs {
     uint32_t expert_rows, row_step;  // stored rows from one expert to the next, and from one output to the next
 };
 
+// The kernels of rows.metal. A chunk is 128 bytes of a row of weights.
+struct RowArgs {
+    uint32_t rows, inputs, chunks;
+    uint32_t outputs0, outputs1, outputs2;
+    uint32_t bias0, bias1, bias2;  // their stored types
+    uint32_t width;                // threadgroups across
+    float eps, weight_offset;      // of the norm
+};
+struct RowExpertArgs {
+    uint32_t rows, inputs, chunks;
+    uint32_t outputs, bias;
+    uint32_t experts, top_k;
+    uint32_t expert_rows, row_step, activation;
+    float eps, weight_offset;
+};
+struct RowDownArgs {
+    uint32_t rows, inputs, chunks;
+    uint32_t outputs, bias;
+    uint32_t experts, top_k;
+    uint32_t renormalise, has_counts;  // of the routing
+    uint32_t step;
+    float scale;
+};
+
 // All kernels of the sampler share this struct. Flags are 0 or 1.
 struct SampleArgs {
     uint32_t rows, vocab;
@@ -393,6 +432,9 @@ static_assert(sizeof(struct OrderArgs) == 12, "OrderArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
+static_assert(sizeof(struct RowArgs) == 48, "RowArgs");
+static_assert(sizeof(struct RowExpertArgs) == 48, "RowExpertArgs");
+static_assert(sizeof(struct RowDownArgs) == 44, "RowDownArgs");
 static_assert(sizeof(struct SampleArgs) == 56, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");
 static_assert(sizeof(struct SamplePenalty) == 24, "SamplePenalty");

@@ -43,6 +43,23 @@ METAL_FUNC bool tensor_heads(thread TensorHeads &all, device const half *keys, d
     return metallib_all(held);
 }
 
+// Keys and values of a part, the first of those that the threadgroup has, are on their way to the second cache while the
+// kernels ahead still run. Those of the row's own position may change yet.
+template <uint D, typename Args>
+METAL_FUNC void tensor_fetch(TensorHeads all, uint part, constant Args &args, Place place) {
+    uint length = part_length(all.count, args), begin = args.split ? part * length : 0;
+    uint end = min(begin + length, all.count);
+    OB_ROLLED
+    for (uint i = begin + place.thread_index; i < end; i += place.threads) {
+        ulong from = ulong(all.template row<false>(i, args)) * D;
+        OB_UNROLL
+        for (uint c = 0; c < D; c += 64) {
+            metallib_prefetch(all.keys + from + c);
+            metallib_prefetch(all.values + from + c);
+        }
+    }
+}
+
 // What is left of a row that fails.
 template <typename Args>
 METAL_FUNC void tensor_fails(device float *y, device atomic_uint *status, uint row, uint heads, uint3 at,
@@ -82,6 +99,7 @@ attention_tensor(device const float *q [[buffer(0)]], device const half *k_cache
     TensorHeads all;
     bool held = tensor_heads(all, k_cache, v_cache, blocks, slots[row], positions[row], own.kv, own.heads, args, place);
     y = tensor_output(y, row, own.head, args);
+    if (held) tensor_fetch<D>(all, at.z, args, place);
     wait_for_kernels();
     if (!held) return metallib_apart([=] { tensor_fails(y, status, row, own.heads, at, args, place); });
     if (place.group < own.heads) {
@@ -118,6 +136,8 @@ heads_attention(device const float *q [[buffer(0)]], device const float *k [[buf
     TensorHeads all;
     bool held = tensor_heads(all, k_cache, v_cache, blocks, slots[row], positions[row], own.kv, own.heads, args, place);
     y = tensor_output(y, row, own.head, args);
+    if (held) tensor_fetch<D>(all, at.z, args, place);
+    if (args.norm) metallib_prefetch(thread_index % 2 == 0 ? q_norm + lane * (D / 32) : k_norm + lane * (D / 32));
     wait_for_kernels();
     if (!held) return metallib_apart([=] { tensor_fails(y, status, row, own.heads, at, args, place); });
     uint unit = place.group;  // a query head of these, then the key and the value

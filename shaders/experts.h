@@ -12,7 +12,8 @@ struct Biases {
 };
 
 // Adds the biases to the products of gate and up with an input, and joins them.
-METAL_FUNC float activated(float gate, float up, Biases biases, uint expert, uint output, constant ExpertArgs &args) {
+template <typename A>
+METAL_FUNC float activated(float gate, float up, Biases biases, uint expert, uint output, constant A &args) {
     ulong i = ulong(expert) * args.outputs + output;
     return activate(add_bias(gate, biases.gate, args.bias, i), add_bias(up, biases.up, args.bias, i), args.activation);
 }

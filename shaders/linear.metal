@@ -277,7 +277,9 @@ template <uint bits>
     float2 own;
     device const float *from =
         x + row * args.columns + min(octet, count - 1) * 8;  // all lanes of a simdgroup take part
-    uint4 made = octet_of<Tensor, true>(from, own);
+    float v[8];
+    read_octet<true>(from, v);
+    uint4 made = octet_of<Tensor>(v, own);
     if (octet >= count) return;
     octets[row * count + Tensor::slot(octet)] = made;
     if (lane % 8 == 0) group_sums[row * (count / 8) + octet / 8] = own;

@@ -7,6 +7,11 @@
 #include "early.h"
 #include "pieces.h"
 #include "reduce.h"
+#include "squares.h"
+
+#define OB_NORM_PIECES 4  // of a thread, at most
+#define OB_NORM_PARTIAL 64
+static_assert(OB_NORM_PARTIAL >= OB_NORM_PIECES * OB_NORM_THREADS / 32, "a number per simdgroup and piece");
 
 // The normed value: x, or residual + x. The sum is not rounded to T before it is normed.
 template <typename T, bool add>
@@ -189,46 +194,71 @@ METAL_FUNC void norm_row(I input, O output, constant NormArgs &args, threadgroup
     norm_any_row(input, output, args, partial, place);
 }
 #else
-// A row of whole, aligned pieces, at most N per thread. Everything is read before the sum is known, weights first: a
-// kernel whose factors are weights alone reads them early.
-template <uint N, typename I, typename O>
+// The sum of the squares of N pieces per thread. CUDA's is a tree: neighbours are added, then neighbours among these sums,
+// and so on; squares.h makes the same sum of the sums of sixteen.
+template <uint N>
+METAL_FUNC float sum_of_squares(thread const Piece *v, threadgroup float *partial, Place place) {
+#ifdef __METAL_CUDA__
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    OB_UNROLL
+    for (uint n = 0; n < N; n++) {
+        float sum = tree_over<32>(metal::metallib_product(v[n].x, v[n].x) + metal::metallib_product(v[n].y, v[n].y) +
+                                  (metal::metallib_product(v[n].z, v[n].z) + metal::metallib_product(v[n].w, v[n].w)));
+        if (place.lane == 0) partial[n * place.groups + place.group] = sum;
+    }
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    float sums[4] = {};
+    OB_UNROLL
+    for (uint n = 0; n < N; n++)
+        sums[n] = tree_over<32>(place.lane < place.groups ? partial[n * place.groups + place.lane] : 0);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+#else
+    Piece squares = piece_splat(0);
+    OB_UNROLL
+    for (uint n = 0; n < N; n++) squares = piece_fma(v[n], v[n], squares);
+    return threadgroup_sum(piece_total(squares), partial, place);
+#endif
+}
+
+// A row of whole pieces, at most N per thread. Everything is read before the sum is known, weights first: a kernel whose
+// factors are weights alone reads them early.
+template <uint N, bool aligned, typename I, typename O>
 METAL_FUNC void norm_pieces(I input, O output, constant NormArgs &args, threadgroup float *partial, Place place) {
     Piece v[N];
     typename O::Factors factors[N];
     uint first = OB_PIECE * place.thread_index, step = OB_PIECE * place.threads;
     OB_UNROLL
     for (uint n = 0; n < N; n++) {
-        if (first + n * step < args.dim) factors[n] = output.template read<true>(first + n * step, args);
+        if (first + n * step < args.dim) factors[n] = output.template read<aligned>(first + n * step, args);
     }
     wait_for_kernels();
     OB_UNROLL
     for (uint n = 0; n < N; n++) {
         v[n] = piece_splat(0);
-        if (first + n * step < args.dim) v[n] = input.template at<true>(first + n * step, args.dim);
+        if (first + n * step < args.dim) v[n] = input.template at<aligned>(first + n * step, args.dim);
     }
-    Piece squares = piece_splat(0);
-    OB_UNROLL
-    for (uint n = 0; n < N; n++) squares = piece_fma(v[n], v[n], squares);
-    float sum = threadgroup_sum(piece_total(squares), partial, place);
+    float sum = sum_of_squares<N>(v, partial, place);
     Piece scale = piece_splat(inverse_root(sum, args));
     OB_UNROLL
     for (uint n = 0; n < N; n++) {
         uint i = first + n * step;
-        if (i < args.dim) output.template write<true>(i, v[n], scale, factors[n], args);
+        if (i < args.dim) output.template write<aligned>(i, v[n], scale, factors[n], args);
     }
 }
 
 template <typename I, typename O>
 METAL_FUNC void norm_row(I input, O output, constant NormArgs &args, threadgroup float *partial, Place place) {
     uint pieces = (args.dim / OB_PIECE + place.threads - 1) / place.threads;
-    if (args.dim % OB_PIECE != 0 || pieces > 4 || !input.aligned() || !output.aligned(args)) {
+    if (args.dim % OB_PIECE != 0 || pieces > OB_NORM_PIECES) {
         norm_any_row(input, output, args, partial, place);
+    } else if (!input.aligned() || !output.aligned(args)) {
+        norm_pieces<OB_NORM_PIECES, false>(input, output, args, partial, place);
     } else if (pieces <= 1) {
-        norm_pieces<1>(input, output, args, partial, place);
+        norm_pieces<1, true>(input, output, args, partial, place);
     } else if (pieces == 2) {
-        norm_pieces<2>(input, output, args, partial, place);
+        norm_pieces<2, true>(input, output, args, partial, place);
     } else {
-        norm_pieces<4>(input, output, args, partial, place);
+        norm_pieces<OB_NORM_PIECES, true>(input, output, args, partial, place);
     }
 }
 #endif

@@ -15,7 +15,7 @@ template <typename T, typename W>
 OB_EARLY_NORM_KERNEL("weight")
 rms_norm(device const T *x [[buffer(0)]], device const W *weight [[buffer(1)]], device T *y [[buffer(2)]],
          constant NormArgs &args [[buffer(3)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     norm_row(Input<T, false>{x + row, x + row}, Norm<T, W>{weight, y + row}, args, partial, OB_PLACE);
@@ -29,7 +29,7 @@ rms_norm3(device const T *x [[buffer(0)]], device const W *weight0 [[buffer(1)]]
           device const W *weight2 [[buffer(3)]], device T *y0 [[buffer(4)]], device T *y1 [[buffer(5)]],
           device T *y2 [[buffer(6)]], constant NormArgs &args [[buffer(7)]], uint3 at [[threadgroup_position_in_grid]],
           OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     Norm3<T, W> output = {weight0, weight1, weight2, y0 + row, y1 + row, y2 + row};
@@ -45,7 +45,7 @@ fused_residual_norm(device const T *residual [[buffer(0)]], device const T *x [[
                     device const W *weight [[buffer(2)]], device T *sum [[buffer(3)]], device T *y [[buffer(4)]],
                     constant NormArgs &args [[buffer(5)]], uint3 at [[threadgroup_position_in_grid]],
                     OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     SumNorm<T, W, Unscaled> output = {weight, Unscaled{}, sum + row, y + row};
@@ -60,7 +60,7 @@ OB_NORM_KERNEL fused_residual_norm_scalar(device const T *residual [[buffer(0)]]
                                           device T *sum [[buffer(4)]], device T *y [[buffer(5)]],
                                           constant NormArgs &args [[buffer(6)]],
                                           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     SumNorm<T, W, Scaled<W>> output = {weight, Scaled<W>(scalar, at.y, args), sum + row, y + row};
@@ -73,7 +73,7 @@ OB_NORM_KERNEL fused_norm_add(device const T *residual [[buffer(0)]], device con
                               device const W *weight [[buffer(2)]], device T *y [[buffer(3)]],
                               constant NormArgs &args [[buffer(4)]], uint3 at [[threadgroup_position_in_grid]],
                               OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     NormAdd<T, W, Unscaled> output = {residual + row, weight, Unscaled{}, y + row};
@@ -87,7 +87,7 @@ OB_NORM_KERNEL fused_norm_add_scalar(device const T *residual [[buffer(0)]], dev
                                      device const W *weight [[buffer(2)]], device const W *scalar [[buffer(3)]],
                                      device T *y [[buffer(4)]], constant NormArgs &args [[buffer(5)]],
                                      uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup float partial[32];
+    threadgroup float partial[OB_NORM_PARTIAL];
     if (at.y >= args.rows) return;
     ulong row = ulong(at.y) * args.dim;
     NormAdd<T, W, Scaled<W>> output = {residual + row, weight, Scaled<W>(scalar, at.y, args), y + row};

@@ -23,6 +23,22 @@ METAL_FUNC float number_of(uint order) {
     return metal::as_type<float>(order & 0x80000000u ? order & 0x7FFFFFFFu : ~order);
 }
 
+// The largest and the least of all lanes of a simdgroup that is whole.
+METAL_FUNC uint most_of(uint x) {
+#ifdef __METAL_CUDA__
+    return metal::metallib_max(x);
+#else
+    return metal::simd_max(x);
+#endif
+}
+METAL_FUNC uint least_of(uint x) {
+#ifdef __METAL_CUDA__
+    return metal::metallib_min(x);
+#else
+    return metal::simd_min(x);
+#endif
+}
+
 struct Chosen {
     uint id[OB_ROUTING_SLOTS];     // OB_NONE where no expert is left
     uint order[OB_ROUTING_SLOTS];  // of its number
@@ -37,11 +53,24 @@ struct SimdExperts {
         uint most = order[0];
         OB_UNROLL
         for (uint e = 1; e < E; e++) most = metal::max(most, order[e]);
-        return metal::simd_max(most);
+        return most_of(most);
     }
 
-    // Chooses up to `count` experts, the one with the largest number first, on a tie the lower id. Chosen experts are
-    // gone from here.
+    // Chooses the expert with the largest number, on a tie the lower id, and returns it; OB_NONE where none is left. It is
+    // gone from here. `most`: the order of its number.
+    METAL_FUNC uint next(uint lane, thread uint &most) thread {
+        most = top();
+        if (most == 0) return OB_NONE;
+        uint mine = OB_NONE;
+        OB_UNROLL
+        for (uint e = E; e-- > 0;) mine = order[e] == most ? lane + e * OB_ROUTING_LANES : mine;
+        uint id = least_of(mine);
+        OB_UNROLL
+        for (uint e = 0; e < E; e++) order[e] = id == lane + e * OB_ROUTING_LANES ? 0 : order[e];
+        return id;
+    }
+
+    // Chooses up to `count` experts, one after another.
     METAL_FUNC Chosen choose(uint count, uint lane) thread {
         Chosen chosen;
         OB_UNROLL
@@ -51,13 +80,8 @@ struct SimdExperts {
         }
         OB_ROLLED
         for (uint k = 0; k < count; k++) {
-            uint most = top(), mine = OB_NONE;
-            if (most == 0) break;
-            OB_UNROLL
-            for (uint e = E; e-- > 0;) mine = order[e] == most ? lane + e * OB_ROUTING_LANES : mine;
-            uint id = metal::simd_min(mine);
-            OB_UNROLL
-            for (uint e = 0; e < E; e++) order[e] = id == lane + e * OB_ROUTING_LANES ? 0 : order[e];
+            uint most, id = next(lane, most);
+            if (id == OB_NONE) break;
             OB_UNROLL
             for (uint n = 0; n < OB_ROUTING_SLOTS; n++) {
                 bool here = k == lane + n * OB_ROUTING_LANES;

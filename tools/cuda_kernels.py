@@ -18,6 +18,11 @@ HOT = (
         for format in ("q4_bf16", "q8_bf16")
         for name in ("linear", "linear3", "experts_gate_up_grouped", "experts_down_grouped")
     ),
+    *(
+        f"row_{name}_{format}"
+        for format in ("q4_bf16", "q8_bf16")
+        for name in ("linear", "linear3", "squares", "gate_up", "down")
+    ),
     *("rms_norm_f32_bf16", "fused_residual_norm_f32_bf16", "moe_routing_bf16", "moe_routing_f32"),
     *(
         "attention_f16",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..device.device import Device, as_device
 from ..errors import BuildError
 from .chain import Chain
+from .fusing import fuse
 from .plan import Dispatch, Plan, lay_out
 from .steps import Steps
 from .tensors import Storage, Tensor
@@ -90,11 +91,12 @@ class Pipeline(Steps):
         for tensor in given:
             if id(tensor) not in made and tensor.storage is None:
                 raise BuildError(f"the output {tensor.name} is made by no step of this pipeline")
-        barriers, layout = lay_out(self._dispatches, given)
+        dispatches = fuse(self._dispatches, given, self._all_rows) if self.tensor_cores else self._dispatches
+        barriers, layout = lay_out(dispatches, given)
         return Plan(
             self.label,
             self._all_rows,
-            tuple(self._dispatches),
+            tuple(dispatches),
             dict(self._inputs),
             given,
             single,

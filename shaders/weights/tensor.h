@@ -180,11 +180,9 @@ struct TensorRow<AffineRow<4, E8M0>> {
     enum { exists = 0 };
 };
 
-// Returns the octet of activations at x as it is staged, high bytes first. `group`: scale and sum of the 64 that eight
-// lanes have. Where 64 activations have NaN or inf among them, what is made of them is no finite number either.
-template <typename Tensor, bool aligned>
-METAL_FUNC metal::uint4 octet_of(device const float *x, thread metal::float2 &group) {
-    float v[8];
+// Reads eight activations at x.
+template <bool aligned>
+METAL_FUNC void read_octet(device const float *x, thread float *v) {
     if (aligned) {
         device const metal::float4 *p = (device const metal::float4 *)x;
         metal::float4 a = p[0], b = p[1];
@@ -197,6 +195,12 @@ METAL_FUNC metal::uint4 octet_of(device const float *x, thread metal::float2 &gr
         OB_UNROLL
         for (uint i = 0; i < 8; i++) v[i] = x[i];
     }
+}
+
+// Returns eight activations as they are staged, high bytes first. `group`: scale and sum of the 64 that eight lanes have.
+// Where 64 activations have NaN or inf among them, what is made of them is no finite number either.
+// `placed`: the same eight in the order of their bytes.
+METAL_FUNC metal::uint4 octet_of(thread const float *v, thread const float *placed, thread metal::float2 &group) {
     float sum = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])), most = 0x1p-100f;
     OB_UNROLL
     for (uint i = 0; i < 8; i++) most = metal::max(most, metal::abs(v[i]));
@@ -211,7 +215,7 @@ METAL_FUNC metal::uint4 octet_of(device const float *x, thread metal::float2 &gr
     uint q[8], bytes[4];
     OB_UNROLL
     for (uint i = 0; i < 8; i++)
-        q[i] = metal::as_type<uint>(metal::fma(v[Tensor::place(i)], scale, 12582912.0f + 128.0f));
+        q[i] = metal::as_type<uint>(metal::fma(placed[i], scale, 12582912.0f + 128.0f));
     OB_UNROLL
     for (uint i = 0; i < 2; i++) {
         uint low = metal::metallib_bytes(q[4 * i], q[4 * i + 1], 0x5140);
@@ -223,13 +227,29 @@ METAL_FUNC metal::uint4 octet_of(device const float *x, thread metal::float2 &gr
     return metal::uint4(bytes[0], bytes[1], bytes[2], bytes[3]);
 }
 
+template <typename Tensor>
+METAL_FUNC metal::uint4 octet_of(thread const float *v, thread metal::float2 &group) {
+    float placed[8];
+    OB_UNROLL
+    for (uint i = 0; i < 8; i++) placed[i] = v[Tensor::place(i)];
+    return octet_of(v, placed, group);
+}
+
+// Stages the octet of a chunk that the lane has, as part of row `row`.
+template <typename Tensor, uint R>
+METAL_FUNC void stage_values(thread const float *v, uint row, threadgroup TensorStage<R> &stage, uint lane) {
+    uint octet = lane % (Tensor::chunk / 8);
+    metal::float2 group;
+    stage.octets[row][Tensor::slot(octet)] = octet_of<Tensor>(v, group);
+    if (lane % 8 == 0) stage.groups[row][octet / 8] = group;
+}
+
 // Stages the octet of a chunk that the lane has, of row `row`, whose chunk begins at x.
 template <typename Tensor, bool aligned, uint R>
 METAL_FUNC void stage_octet(device const float *x, uint row, threadgroup TensorStage<R> &stage, uint lane) {
-    uint octet = lane % (Tensor::chunk / 8);
-    metal::float2 group;
-    stage.octets[row][Tensor::slot(octet)] = octet_of<Tensor, aligned>(x + octet * 8, group);
-    if (lane % 8 == 0) stage.groups[row][octet / 8] = group;
+    float v[8];
+    read_octet<aligned>(x + lane % (Tensor::chunk / 8) * 8, v);
+    stage_values<Tensor>(v, row, stage, lane);
 }
 
 #endif

@@ -455,6 +455,13 @@ EXPORT CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction functio
     *value = 1024;
     return SUCCESS;
 }
+EXPORT CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value) {
+    CALL(cuFuncSetAttribute);
+    (void)function;
+    (void)attribute;
+    (void)value;
+    return SUCCESS;
+}
 EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                                unsigned bz, unsigned memory, CUstream stream, void **parameters, void **extra) {
     (void)extra;

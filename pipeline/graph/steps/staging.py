@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ...device.core import _core
+from ..plan import Constants
 from ..step import Step
 from ..tensors import Tensor
 from ..weights import Weight
@@ -17,16 +18,21 @@ _CHUNKS = {"q4": 256, "q8": 128}  # columns that tensor cores take at a time; se
 _FEWEST = 3  # chunks of a row
 
 
+def takes(kind: str, constants: Constants) -> bool:
+    """Whether tensor cores take a weight of "q4" or "q8" whose kernel is given these constants."""
+    columns, chunk = constants["inputs"], _CHUNKS[kind]
+    return constants["group_size"] == _GROUP and columns % chunk == 0 and columns >= _FEWEST * chunk
+
+
 class Staging(Step):
     def staged(self, x: Tensor, weight: Weight, name: str, depth: int = 1) -> tuple[Tensor, Tensor] | None:
         """x [R · depth, columns] as integers of 16 bits, u32 [R · depth, columns / 2], and the scale and the sum of
         each 64, f32 [R · depth, columns / 64, 2], made for the step `name`. None where tensor cores do not take the
         weight, or where rows are few."""
         kind, columns = weight.format.partition("_")[0], weight.shape[-1]
-        chunk = _CHUNKS.get(kind, 0)
-        if not (self.tensor_cores and chunk and self.rows * depth >= STAGED_ROWS):
+        if not (self.tensor_cores and kind in _CHUNKS and self.rows * depth >= STAGED_ROWS):
             return None
-        if weight.group_size != _GROUP or columns % chunk or columns < _FEWEST * chunk or weight.order is not None:
+        if weight.order is not None or not takes(kind, {"inputs": columns, "group_size": weight.group_size}):
             return None
         if (x, kind) not in self.made_stages:
             count, name = x.shape[0], f"{name}.staged"
