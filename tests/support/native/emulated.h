@@ -175,6 +175,7 @@ inline void multiply_tiles(int to, int a, int b) {
 #undef _mm256_dpwssd_epi32
 #undef _mm512_inserti64x4
 #undef _mm512_shuffle_i32x4
+#undef _mm512_extracti64x4_epi64
 #define OB_HALF(type, v, which) emulated::half<type>(v, which)
 #define OB_EACH(expression, a, b) emulated::integers([&](__m256i x, __m256i y) { (void)y; return expression; }, a, b)
 #define OB_EACH_FLOAT(expression, a, b, c) \
@@ -191,6 +192,9 @@ inline void multiply_tiles(int to, int a, int b) {
 #define _mm512_castps_si512(v) ((__m512i)(v))
 #define _mm512_castsi512_ps(v) ((__m512)(v))
 #define _mm512_castsi256_si512(v) emulated::join<__m512i>(v, _mm256_setzero_si256())
+#define _mm512_castsi512_si256(v) OB_HALF(__m256i, v, 0)
+#define _mm512_extracti64x4_epi64(v, which) OB_HALF(__m256i, v, which)
+#define _mm512_broadcast_i64x4(v) emulated::join<__m512i>(v, v)
 #define _mm512_inserti64x4(v, high, which) emulated::join<__m512i>(OB_HALF(__m256i, v, 0), high)
 #define _mm512_unpacklo_epi32(a, b) OB_EACH(_mm256_unpacklo_epi32(x, y), a, b)
 #define _mm512_unpackhi_epi32(a, b) OB_EACH(_mm256_unpackhi_epi32(x, y), a, b)

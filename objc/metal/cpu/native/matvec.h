@@ -117,6 +117,67 @@ static void eight_rows_of_halves(const uint8_t *words, uint32_t groups, const in
     }
 }
 
+#if OB_HAS_VNNI
+template <int j>
+OB_INLINE __m512i nibbles(__m512i words) {
+    if (j == 3) return _mm512_srli_epi16(words, 12);
+    return _mm512_and_si512(j == 0 ? words : _mm512_srli_epi16(words, 4 * j), _mm512_set1_epi16(15));
+}
+
+// The four lanes of each 128 bits added up: v[0] to v[3] in order.
+OB_INLINE __m512i sum_fours(const __m512i v[4]) {
+    __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+// A block of four rows of 4 bits, two to a vector, times its pairs.
+OB_INLINE void four_rows_block(const uint8_t *words, size_t stride, const int32_t *pairs, __m512i &a, __m512i &b) {
+    auto load = [&](int row) { return _mm256_loadu_si256((const __m256i *)(words + row * stride)); };
+    __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(load(0)), load(1), 1),
+            u = _mm512_inserti64x4(_mm512_castsi256_si512(load(2)), load(3), 1), x[4];
+    for (int j = 0; j < 4; j++) x[j] = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)pairs + j));
+    const __m512i none = _mm512_set1_epi32(0);
+    a = _mm512_dpwssd_epi32(none, nibbles<0>(w), x[0]), b = _mm512_dpwssd_epi32(none, nibbles<0>(u), x[0]);
+    a = _mm512_dpwssd_epi32(a, nibbles<1>(w), x[1]), b = _mm512_dpwssd_epi32(b, nibbles<1>(u), x[1]);
+    a = _mm512_dpwssd_epi32(a, nibbles<2>(w), x[2]), b = _mm512_dpwssd_epi32(b, nibbles<2>(u), x[2]);
+    a = _mm512_dpwssd_epi32(a, nibbles<3>(w), x[3]), b = _mm512_dpwssd_epi32(b, nibbles<3>(u), x[3]);
+}
+
+// Dot products of four groups of 64 columns of each of four rows.
+OB_INLINE __m512i four_rows_by_four(const uint8_t *words, size_t stride, const int32_t *x) {
+    __m512i a[4], b[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t line = 0; line < 128; line += 64)
+            _mm_prefetch((const char *)words + (8 + i) * stride + line, _MM_HINT_T0);
+        four_rows_block(words + i * (BLOCK / 2), stride, x + i * BLOCK_PAIRS, a[i], b[i]);
+    }
+    __m512i low = sum_fours(a), high = sum_fours(b);
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xDD));
+}
+
+// Four rows and eight groups of 64 columns at a time. What is stored together is what the floats load together, or the
+// processor waits for the stores.
+static __attribute__((noinline, unused)) void eight_rows_by_four(const uint8_t *words, uint32_t groups,
+                                                                 const int32_t *x, int32_t *out) {
+    const size_t stride = (size_t)groups * BLOCK / 2;
+    for (uint32_t r = 0; r < 8; r += 4, words += 4 * stride, out += 4 * groups) {
+        for (uint32_t g = 0; g < groups; g += 8) {
+            const uint8_t *at = words + g * (BLOCK / 2);
+            const int32_t *pairs = x + (size_t)g * BLOCK_PAIRS;
+            __m512i low = four_rows_by_four(at, stride, pairs),
+                    high = four_rows_by_four(at + 4 * (BLOCK / 2), stride, pairs + 4 * BLOCK_PAIRS);
+            __m512i even = _mm512_shuffle_i32x4(low, high, 0x88), odd = _mm512_shuffle_i32x4(low, high, 0xDD);
+            even = _mm512_shuffle_i32x4(even, even, 0xD8), odd = _mm512_shuffle_i32x4(odd, odd, 0xD8);
+            _mm256_storeu_si256((__m256i *)(out + g), _mm512_castsi512_si256(even));
+            _mm256_storeu_si256((__m256i *)(out + groups + g), _mm512_castsi512_si256(odd));
+            _mm256_storeu_si256((__m256i *)(out + 2 * groups + g), _mm512_extracti64x4_epi64(even, 1));
+            _mm256_storeu_si256((__m256i *)(out + 3 * groups + g), _mm512_extracti64x4_epi64(odd, 1));
+        }
+    }
+}
+#endif
+
 // Dot products of all groups of eight rows, row by row. Floats come after this loop and not in it: their
 // chains of additions are long, and the processor has registers for little more than one turn of it.
 template <int bits, int group>
@@ -124,6 +185,9 @@ static __attribute__((noinline)) void eight_rows_dots(const uint8_t *words, uint
                                                       int32_t *out) {
     const uint32_t four_bytes = 4 * group * bits / 8, four_pairs = 4 * group / BLOCK * BLOCK_PAIRS;
     if (group == 32 && bits == 4 && groups % 8 == 0) return eight_rows_of_halves(words, groups, x, out);
+#if OB_HAS_VNNI
+    if (group == 64 && bits == 4 && groups % 8 == 0) return eight_rows_by_four(words, groups, x, out);
+#endif
     if (groups % 4 == 0) {
         const int32_t *end = x + groups / 4 * four_pairs, *at = x;
         for (uint32_t left = groups; left > 0; left--, words += 2 * four_bytes, out += 8) {

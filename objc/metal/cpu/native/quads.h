@@ -104,10 +104,73 @@ struct QuadRows {
     }
 };
 
+enum { MOST_FUSED = 8 };  // rows: so many sums stay in registers beside the weights on their way
+
+// As multiply_tile, for R rows of activations: quads are multiplied as they are unpacked and never stored. To store and
+// to load them takes about as long as one row's products.
+template <typename S, int group, int R>
+static __attribute__((noinline)) void multiply_few_by_quads(const Packed<4, S> &w, const uint32_t first[2],
+                                                            const Activations &x, float (*y)[TILE]) {
+    enum { SIZE = group == 32 ? 16 : 32, COLUMNS = 2 * SIZE, SUMS = R <= 3 ? 2 : 1 };
+    const __m512i low = _mm512_set1_epi32(0x0F0F0F0F);
+    const size_t stride = w.row_bytes(), ahead = TILE * stride, block = x.block_step * sizeof(int32_t);
+    const uint32_t groups = w.groups;
+    const uint8_t *words = w.words;
+    const char *next = (const char *)w.words + first[0] * stride + ahead;  // the next tile, as a rule
+    const size_t share = ahead / groups;
+    Group each = {nullptr, 0, true, {}, {}, x.scales, x.sums, nullptr, 0};
+    __m512 scale[8], bias[8];
+    for (uint32_t g = 0; g < groups; g++, next += share) {
+        const uint32_t from = window(g / 8 * 8, groups);
+        prefetch_ahead(next, share);
+        if (g % 8 == 0)
+            load_scales(w.scales, first, groups, from, scale), load_scales(w.biases, first, groups, from, bias);
+        const uint8_t *from_x = (const uint8_t *)x.at(group == 32 ? g / 2 : g * (group / BLOCK), 0);
+        if (group == 32) from_x += g % 2 * 32;
+        Planes sums[SUMS][R];
+        for (int s = 0; s < SUMS; s++) {
+            for (int r = 0; r < R; r++) sums[s][r].high = sums[s][r].low = splat(0);
+        }
+        for (int c = 0; c < group; c += COLUMNS, words += SIZE, from_x += block) {
+            const uint8_t *sides[2] = {words + first[0] * stride, words + first[1] * stride};
+            __m512i v[8];
+            load_words<SIZE>(sides, stride, v);
+#pragma GCC unroll 8
+            for (int i = 0; i < SIZE / 4; i++) {
+                __m512i even = _mm512_and_si512(v[i], low), odd = _mm512_and_si512(_mm512_srli_epi16(v[i], 4), low);
+                for (int r = 0; r < R; r++) sums[0][r].add(even, from_x + r * 4 * BLOCK_PAIRS + 8 * i);
+                for (int r = 0; r < R; r++) sums[SUMS - 1][r].add(odd, from_x + r * 4 * BLOCK_PAIRS + 8 * i + 4);
+            }
+        }
+        each.scale = scale[g - from], each.bias = bias[g - from], each.first = g < PARTS;
+        each.x_scales = x.scales + (size_t)g * R, each.x_sums = x.sums + (size_t)g * R;
+        for (int r = 0; r < R; r++) {
+            Planes &all = sums[0][r];
+            if (SUMS == 2) {
+                all.high = _mm512_add_epi32(all.high, sums[SUMS - 1][r].high);
+                all.low = _mm512_add_epi32(all.low, sums[SUMS - 1][r].low);
+            }
+            __m512i dots = _mm512_add_epi32(_mm512_slli_epi32(all.high, 8), all.low);
+            add_dots(each, (uint32_t)r, &dots, y[(size_t)(g % PARTS) * R + r]);
+        }
+    }
+    add_parts(y[0], least(PARTS, groups), (size_t)R * TILE);
+}
+
+// Two to R rows.
+template <typename S, int group, int R>
+OB_INLINE void multiply_fused(const Packed<4, S> &w, const uint32_t first[2], const Activations &x, float (*y)[TILE]) {
+    if constexpr (R > 2) {
+        if (x.rows < R) return multiply_fused<S, group, R - 1>(w, first, x, y);
+    }
+    multiply_few_by_quads<S, group, R>(w, first, x, y);
+}
+
 // As multiply_tile.
 template <typename S, int group>
 OB_INLINE void multiply_by_quads(const Packed<4, S> &w, const uint32_t first[2], const Activations &x,
                                  float (*y)[TILE]) {
+    if (x.rows > 1 && x.rows <= MOST_FUSED) return multiply_fused<S, group, MOST_FUSED>(w, first, x, y);
     enum { BLOCKS = group == 128 ? 2 : 1, QUADS = group == 32 ? BLOCK_QUADS / 2 : BLOCK_QUADS };
     int32_t quads[BLOCKS * BLOCK_QUADS][TILE] __attribute__((aligned(64)));
     const size_t stride = w.row_bytes();
