@@ -25,6 +25,7 @@ TENSOR_ATTENTION_HEADS: Final[int]
 TENSOR_ATTENTION_PART: Final[int]
 STAGE_THREADS: Final[int]
 ROW_THREADS: Final[int]
+ROW_GATE_UP_THREADS: Final[int]
 ROW_BUSY: Final[int]
 ROW_TILES: Final[int]
 ROW_EXPERTS: Final[int]
@@ -87,6 +88,8 @@ class Device(Handle):
     def unified(self) -> bool: ...
     @property
     def working_set(self) -> int: ...
+    @property
+    def cores(self) -> int: ...
     @property
     def memory(self) -> int: ...
     @property

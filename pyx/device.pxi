@@ -119,6 +119,11 @@ cdef class Device(Handle):
         return self.describe().working_set
 
     @property
+    def cores(self):
+        """Cores of a GPU, each of which has a threadgroup of its own resident; 0 where the device does not tell."""
+        return self.describe().cores
+
+    @property
     def memory(self):
         """Bytes of memory that the device has of its own; 0 where it does not tell."""
         return self.describe().memory

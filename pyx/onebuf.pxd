@@ -38,6 +38,7 @@ cdef extern from "core/onebuf.h" nogil:
         uint64_t transfers
         uint64_t resident
         uint32_t archives
+        uint32_t cores
 
     ctypedef struct ob_archive_counts:
         uint64_t found
@@ -183,6 +184,7 @@ cdef extern from "args.h":
         OB_LINEAR_ROWS
         OB_STAGE_THREADS
         OB_ROW_THREADS
+        OB_ROW_GATE_UP_THREADS
         OB_ROW_BUSY
         OB_ROW_TILES
         OB_ROW_EXPERTS

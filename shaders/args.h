@@ -29,8 +29,8 @@
 #define OB_ROW_GATE_UP_THREADS 512
 #define OB_ROW_GATE_UP_TILES 3
 #define OB_ROW_DOWN_THREADS 768
-#define OB_ROW_CHUNKS 32   // of a row, at most
-#define OB_ROW_BUSY 132    // threadgroups that keep a GPU busy
+#define OB_ROW_CHUNKS 32  // of a row, at most
+#define OB_ROW_BUSY 132   // threadgroups that keep a GPU busy
 #define OB_ROW_SHARES 64  // of the experts' products, at most, and experts of a row
 #define OB_ROW_TOP_K 16
 #define OB_ROW_EXPERTS 128  // that a row chooses from, at most
@@ -338,7 +338,7 @@ struct RowArgs {
     uint32_t rows, inputs, chunks;
     uint32_t outputs0, outputs1, outputs2;
     uint32_t bias0, bias1, bias2;  // their stored types
-    uint32_t width;                // threadgroups across
+    uint32_t width, clears;        // threadgroups across; 1: the count of row_experts is cleared
     float eps, weight_offset;      // of the norm
 };
 struct RowExpertArgs {
@@ -347,6 +347,18 @@ struct RowExpertArgs {
     uint32_t experts, top_k;
     uint32_t expert_rows, row_step, activation;
     float eps, weight_offset;
+};
+// Of row_experts: those of gate and up, and of down.
+struct RowMixtureArgs {
+    uint32_t rows, inputs, chunks;
+    uint32_t outputs, bias;
+    uint32_t down_outputs, down_chunks, down_bias;
+    uint32_t experts, top_k;
+    uint32_t expert_rows, row_step, activation;
+    float eps, weight_offset;
+    uint32_t renormalise, has_counts;  // of the routing
+    uint32_t step;
+    float scale;
 };
 struct RowDownArgs {
     uint32_t rows, inputs, chunks;
@@ -432,8 +444,9 @@ static_assert(sizeof(struct OrderArgs) == 12, "OrderArgs");
 static_assert(sizeof(struct RouteArgs) == 32, "RouteArgs");
 static_assert(sizeof(struct ScoreArgs) == 48, "ScoreArgs");
 static_assert(sizeof(struct ExpertArgs) == 48, "ExpertArgs");
-static_assert(sizeof(struct RowArgs) == 48, "RowArgs");
+static_assert(sizeof(struct RowArgs) == 52, "RowArgs");
 static_assert(sizeof(struct RowExpertArgs) == 48, "RowExpertArgs");
+static_assert(sizeof(struct RowMixtureArgs) == 76, "RowMixtureArgs");
 static_assert(sizeof(struct RowDownArgs) == 44, "RowDownArgs");
 static_assert(sizeof(struct SampleArgs) == 56, "SampleArgs");
 static_assert(sizeof(struct SampleFilter) == 12, "SampleFilter");

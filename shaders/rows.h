@@ -4,9 +4,8 @@
 #ifndef OB_ROWS_H
 #define OB_ROWS_H
 
-#include "experts.h"
-#include "routing.h"
-#include "routing_simd.h"
+#include "early.h"
+#include "epilogue.h"
 #include "squares.h"
 #include "weights.h"
 
@@ -51,7 +50,8 @@ struct RowTiles {
 
     // `row`: the first row of the first tile. Rows are `step` apart; `count`: tiles that there are.
     template <bool aligned>
-    METAL_FUNC void load(RowMatrix<S> matrix, uint row, uint step, uint count, uint chunk, uint chunks, uint lane) thread {
+    METAL_FUNC void load(RowMatrix<S> matrix, uint row, uint step, uint count, uint chunk, uint chunks,
+                         uint lane) thread {
         ulong place = ulong(row + lane / 4 * step) * chunks + chunk;
         uint stride = 8 * step * chunks;
         OB_UNROLL
@@ -83,7 +83,8 @@ struct RowTiles {
     }
 
     // Leaves the sums of the chunk that is staged: those of tile t at sums + t · apart.
-    METAL_FUNC void multiply(threadgroup const TensorStage<1> &stage, threadgroup RowSums *sums, uint apart, uint lane) const {
+    METAL_FUNC void multiply(threadgroup const TensorStage<1> &stage, threadgroup RowSums *sums, uint apart,
+                             uint lane) const {
         const uint steps = bits == 4 ? 4 : 2;
         metal::uint2 x[2][steps];
         metal::float2 groups[Tensor::groups];
@@ -149,7 +150,9 @@ struct RowInput {
     float v[8];
     uint words[4 * sizeof(S) / 2];
 
-    static METAL_FUNC uint column(uint chunk, uint lane) { return chunk * Tensor::chunk + lane % (Tensor::chunk / 8) * 8; }
+    static METAL_FUNC uint column(uint chunk, uint lane) {
+        return chunk * Tensor::chunk + lane % (Tensor::chunk / 8) * 8;
+    }
 
     template <bool aligned>
     METAL_FUNC void read_norm(device const S *norm, uint chunk, uint lane) thread {
@@ -175,56 +178,6 @@ struct RowInput {
 // 1 / √(mean(x²) + ε) of a row, as norm.metal has it.
 METAL_FUNC float row_factor(device const float *squares, uint columns, float eps, uint lane) {
     return metal::rsqrt(sum_of_sums(squares, columns / OB_SQUARES, lane) / float(columns) + eps);
-}
-
-// What 4 · OB_ROW_EXPERTS threads share that rank a row's experts.
-struct RowRanks {
-    metal::uint4 orders[OB_ROW_EXPERTS / 4];  // of the experts' numbers; see routing_simd.h
-    uint before[4][OB_ROW_EXPERTS];           // how many experts of each quarter come before an expert
-};
-
-// Returns, to each of the first OB_ROW_EXPERTS threads, which place among the chosen its expert has, from 0 on; OB_NONE to
-// others, and where the routing has no such expert. All threads of the threadgroup take part.
-METAL_FUNC uint rank_of(device const float *logits, uint count, threadgroup RowRanks &memory, Place place) {
-    const uint lowest = order_of(-INFINITY);
-    threadgroup uint *orders = (threadgroup uint *)memory.orders;
-    uint e = place.thread_index % OB_ROW_EXPERTS, quarter = place.thread_index / OB_ROW_EXPERTS;
-    if (quarter == 0) orders[e] = e < count ? order_of(logits[e]) : 0;
-    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-    uint own = orders[e];
-    if (quarter < 4) {
-        // Of two with the same number the first comes first.
-        uint mine = e / (OB_ROW_EXPERTS / 4), least = quarter > mine ? own + 1 : own, before = 0;
-        OB_UNROLL
-        for (uint i = 0; i < OB_ROW_EXPERTS / 16; i++) {
-            metal::uint4 other = memory.orders[quarter * (OB_ROW_EXPERTS / 16) + i];
-            before += uint(other.x >= least) + uint(other.y >= least) + uint(other.z >= least) + uint(other.w >= least);
-        }
-        OB_ROLLED
-        for (uint i = e; quarter == mine && i < (mine + 1) * (OB_ROW_EXPERTS / 4); i++) before -= orders[i] == own;
-        memory.before[quarter][e] = before;
-    }
-    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-    if (quarter != 0 || own < lowest) return OB_NONE;
-    bool some = own > lowest;
-    OB_ROLLED
-    for (uint i = 0; !some && i < OB_ROW_EXPERTS; i++) some = orders[i] > lowest;
-    return some ? memory.before[0][e] + memory.before[1][e] + memory.before[2][e] + memory.before[3][e] : OB_NONE;
-}
-
-// The weight of the lane's expert, of the `top_k` in ids, by one simdgroup, behind rank_of; see route_simd.
-template <typename A>
-METAL_FUNC float row_weight(threadgroup const RowRanks &ranks, threadgroup const uint *ids, constant A &args, uint lane) {
-    threadgroup const uint *orders = (threadgroup const uint *)ranks.orders;
-    uint id = lane < args.top_k ? ids[lane] : OB_NONE, first = ids[0];
-    if (first == OB_NONE) return 0;
-    float top = number_of(orders[first]), weight = id == OB_NONE ? 0 : share(number_of(orders[id]), top), total = weight;
-    if (!args.renormalise) {
-        total = 0;
-        OB_UNROLL
-        for (uint e = 0; e < 4; e++) total += share(number_of(orders[lane + e * OB_ROUTING_LANES]), top);
-    }
-    return weight / metal::simd_sum(total) * args.scale;
 }
 
 #endif

@@ -1,7 +1,6 @@
 // Decoding of a few rows, each by itself, on CUDA's tensor cores: projections that norm their input on the way, or leave the
-// sums of squares by which others do; and experts with the norm and the routing, or with the residual sum, beside them. See
-// pipeline/graph/fusing.py for where they stand in the place of norm.metal, linear.metal, routing.metal and experts.metal,
-// whose bits they have.
+// sums of squares by which others do. See pipeline/graph/fusing.py for where they stand in the place of norm.metal and
+// linear.metal, whose bits they have; rows_experts.metal has the experts.
 #include "rows.h"
 
 using namespace metal;
@@ -64,14 +63,15 @@ METAL_FUNC void row_tiles(RowMatrix<S> matrix, device const float *x, device con
     const uint T = OB_ROW_TILES, groups = OB_ROW_THREADS / 32;
     RowTiles<T, bits, S> held;
     RowInput<Tensor, S> in;
-    uint lane = place.lane, chunks = args.chunks, parts = max(groups / chunks, 1u), part = place.group / min(chunks, groups);
+    uint lane = place.lane, chunks = args.chunks, parts = max(groups / chunks, 1u),
+         part = place.group / min(chunks, groups);
     uint mine = place.group % min(chunks, groups), chunk = mine, all = args.outputs0 / OB_LINEAR_OUTPUTS;
     bool works = part < parts;
     if (part >= parts) part = 0;
     uint first = begin * parts * T, slots = parts * T * chunks, buffer = 0;
     if (works) {
-        held.template load<aligned>(matrix, (first + part * T) * OB_LINEAR_OUTPUTS, 1,
-                                    all - min(first + part * T, all), chunk, chunks, lane);
+        held.template load<aligned>(matrix, (first + part * T) * OB_LINEAR_OUTPUTS, 1, all - min(first + part * T, all),
+                                    chunk, chunks, lane);
         in.template read_norm<aligned>(norm, chunk, lane);
     }
     wait_for_kernels();
@@ -85,7 +85,8 @@ METAL_FUNC void row_tiles(RowMatrix<S> matrix, device const float *x, device con
     }
     OB_ROLLED
     while (first < all) {
-        if (works) held.multiply(stages[place.group + chunk - mine], sums + buffer + part * T * chunks + chunk, chunks, lane);
+        if (works)
+            held.multiply(stages[place.group + chunk - mine], sums + buffer + part * T * chunks + chunk, chunks, lane);
         uint before = first;
         chunk += groups;
         if (chunk >= chunks) {
@@ -108,15 +109,16 @@ METAL_FUNC void row_tiles(RowMatrix<S> matrix, device const float *x, device con
 }
 
 // y = norm(x) · wᵀ + bias for each row of x [rows, inputs]; squares [rows, inputs / 16] are the sums of its squares, norm
-// [inputs]. weight [outputs0, inputs], outputs0 a multiple of 16; bias [outputs0], read where args says so. Grid: args.width
-// × rows. Steps `linear` and `moe_router` behind a norm.
+// [inputs]. weight [outputs0, inputs], outputs0 a multiple of 16; bias [outputs0], read where args says so; arrived [1]
+// becomes 0 where args says so, for row_experts. Grid: args.width × rows. Steps `linear` and `moe_router` behind a norm.
 template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_ROW_THREADS), user_annotation("early: weight, scales, biases, norm")]] kernel void
+[[max_total_threads_per_threadgroup(OB_ROW_THREADS),
+  user_annotation("early: weight, scales, biases, norm")]] kernel void
 row_linear(device const uint *weight [[buffer(0)]], device const S *scales [[buffer(1)]],
            device const S *biases [[buffer(2)]], device const float *x [[buffer(3)]],
            device const S *norm [[buffer(4)]], device const float *squares [[buffer(5)]],
-           device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]], constant RowArgs &args [[buffer(8)]],
-           uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
+           device const ushort *bias [[buffer(6)]], device float *y [[buffer(7)]], device uint *arrived [[buffer(8)]],
+           constant RowArgs &args [[buffer(9)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
     threadgroup TensorStage<1> stage_memory[OB_ROW_CHUNKS];
     threadgroup RowSums sum_memory[2 * OB_ROW_TILES * OB_ROW_CHUNKS];
     threadgroup TensorStage<1> *stages = stage_memory;
@@ -134,14 +136,16 @@ row_linear(device const uint *weight [[buffer(0)]], device const S *scales [[buf
         metallib_apart(
             [=] { row_tiles<bits, false>(matrix, x, norm, squares, bias, y, begin, args, stages, sums, place); });
     }
+    if (args.clears && begin == 0 && thread_index == 0) arrived[0] = 0;
 }
 
 // y_i = norm(x) · w_iᵀ + bias_i, i = 0, 1, 2, as row_linear has it; outputs_i are multiples of 16 · OB_ROW3_TILES. Grid: such
 // tiles of all three × rows. Step `linear3` behind a norm.
 template <uint bits, typename S>
 [[max_total_threads_per_threadgroup(OB_ROW3_THREADS),
-  user_annotation("resident threads: 512; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, scales2, "
-                  "biases2, norm")]] kernel void
+  user_annotation(
+      "resident threads: 512; early: weight0, scales0, biases0, weight1, scales1, biases1, weight2, scales2, "
+      "biases2, norm")]] kernel void
 row_linear3(device const uint *weight0 [[buffer(0)]], device const S *scales0 [[buffer(1)]],
             device const S *biases0 [[buffer(2)]], device const uint *weight1 [[buffer(3)]],
             device const S *scales1 [[buffer(4)]], device const S *biases1 [[buffer(5)]],
@@ -194,7 +198,8 @@ row_squares(device const uint *weight [[buffer(0)]], device const S *scales [[bu
     uint row = at.y, begin = at.x * OB_LINEAR_OUTPUTS, o = lane % OB_LINEAR_OUTPUTS;
     if (row >= args.rows) return;
     row_sums<false, 1, OB_ROW_THREADS / 32, bits>(RowMatrix<S>{weight, scales, biases}, begin, 1,
-                                                  x + ulong(row) * args.inputs, scales, x, args, stages, sums, OB_PLACE);
+                                                  x + ulong(row) * args.inputs, scales, x, args, stages, sums,
+                                                  OB_PLACE);
     if (group != 0) return;
     ulong i = ulong(row) * args.outputs0 + begin + o;
     float v = row_product<OB_LINEAR_THREADS / 32>(sums, o, args.chunks);
@@ -204,191 +209,10 @@ row_squares(device const uint *weight [[buffer(0)]], device const S *scales [[bu
     if (lane == 0) squares[ulong(row) * (args.outputs0 / OB_SQUARES) + at.x] = v;
 }
 
-// The sums of chunks of gate and up, which share the simdgroups, for expert number k of a row. Gives the expert.
-template <uint bits, bool aligned, typename S>
-METAL_FUNC uint gate_up_chunks(RowMatrix<S> gate, RowMatrix<S> up, device const float *x,
-                               device const S *norm, device const float *squares, device const float *logits,
-                               uint tile, uint tiles, uint k, constant RowExpertArgs &args,
-                               threadgroup uint &chosen, threadgroup RowRanks &ranks, threadgroup TensorStage<1> *stages, threadgroup RowSums *sums, Place place) {
-    typedef TensorIntegers<bits, S> Tensor;
-    const uint T = OB_ROW_GATE_UP_TILES, groups = OB_ROW_GATE_UP_THREADS / 64;
-    RowTiles<T, bits, S> held;
-    RowInput<Tensor, S> in;
-    uint lane = place.lane, part = place.group / groups, chunk = place.group % groups;
-    bool works = chunk < args.chunks;
-    if (works) in.template read_norm<aligned>(norm, chunk, lane);
-    wait_for_kernels();
-    if (works) in.template read<aligned>(x, chunk, lane);
-    float factor = row_factor(squares, args.inputs, args.eps, lane);
-    if (place.thread_index == 0) chosen = OB_NONE;
-    if (rank_of(logits, args.experts, ranks, place) == k) chosen = place.thread_index;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    uint id = chosen, count = min(tiles - tile * T, T);
-    if (id >= args.experts) return id;
-    RowMatrix<S> own = gate;
-    if (part == 1) own = up;
-    uint row = id * args.expert_rows + tile * T * OB_LINEAR_OUTPUTS * args.row_step;
-    if (works) held.template load<aligned>(own, row, args.row_step, count, chunk, args.chunks, lane);
-    if (!works) return id;
-    OB_ROLLED
-    for (;;) {
-        in.norm(factor, args.weight_offset);
-        in.stage(stages[place.group], lane);
-        held.multiply(stages[place.group], sums + part * T * OB_ROW_CHUNKS + chunk, OB_ROW_CHUNKS, lane);
-        chunk += groups;
-        if (chunk >= args.chunks) return id;
-        held.template load<aligned>(own, row, args.row_step, count, chunk, args.chunks, lane);
-        in.template read_norm<aligned>(norm, chunk, lane);
-        in.template read<aligned>(x, chunk, lane);
-    }
-}
-
-// h[row, k] = act(gate[id] · n + gate_bias[id], up[id] · n + up_bias[id]), n = norm(x[row]), id the k-th expert of the row by
-// its logits. x, norm and squares as those of row_linear; logits [rows, experts] of at most OB_ROW_EXPERTS experts; other arguments as those of experts_gate_up. Grid: OB_ROW_GATE_UP_TILES
-// output tiles × rows × top_k. Step `experts` behind a norm and a router.
-template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_ROW_GATE_UP_THREADS), user_annotation("early: norm")]] kernel void
-row_gate_up(device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],
-            device const S *gate_biases [[buffer(2)]], device const uint *up [[buffer(3)]],
-            device const S *up_scales [[buffer(4)]], device const S *up_biases [[buffer(5)]],
-            device const float *x [[buffer(6)]], device const S *norm [[buffer(7)]],
-            device const float *squares [[buffer(8)]], device const float *logits [[buffer(9)]],
-            device const ushort *gate_bias [[buffer(10)]], device const ushort *up_bias [[buffer(11)]],
-            device float *h [[buffer(12)]], constant RowExpertArgs &args [[buffer(13)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup uint chosen;
-    threadgroup RowRanks ranks;
-    threadgroup TensorStage<1> stage_memory[OB_ROW_GATE_UP_THREADS / 32];
-    threadgroup RowSums sum_memory[2 * OB_ROW_GATE_UP_TILES * OB_ROW_CHUNKS];
-    threadgroup TensorStage<1> *stages = stage_memory;
-    threadgroup RowSums *sums = sum_memory;
-    const uint wide = OB_ROW_GATE_UP_TILES * OB_LINEAR_OUTPUTS;
-    uint row = at.y, k = at.z, tile = at.x, tiles = args.outputs / OB_LINEAR_OUTPUTS;
-    if (row >= args.rows) return;
-    RowMatrix<S> gates = {gate, gate_scales, gate_biases}, ups = {up, up_scales, up_biases};
-    x += ulong(row) * args.inputs;
-    squares += ulong(row) * (args.inputs / OB_SQUARES);
-    logits += ulong(row) * args.experts;
-    h += (ulong(row) * args.top_k + k) * args.outputs;
-    Place place = OB_PLACE;
-    uint id;
-    if (is_aligned(gates) && is_aligned(ups) && is_multiple<16>(norm) && is_multiple<16>(x)) {
-        id = gate_up_chunks<bits, true>(gates, ups, x, norm, squares, logits, tile, tiles, k, args, chosen,
-                                        ranks, stages, sums, place);
-    } else {
-        metallib_apart([=, &chosen, &ranks] {
-            gate_up_chunks<bits, false>(gates, ups, x, norm, squares, logits, tile, tiles, k, args, chosen,
-                                        ranks, stages, sums, place);
-        });
-        id = chosen;
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    uint o = thread_index, output = tile * wide + o;
-    if (o >= wide || output >= args.outputs) return;
-    if (id >= args.experts) {
-        h[output] = 0;
-        return;
-    }
-    threadgroup RowSums *own = sums + o / OB_LINEAR_OUTPUTS * OB_ROW_CHUNKS;
-    float products[2];
-    OB_ROLLED
-    for (uint i = 0; i < 2; i++, own += OB_ROW_GATE_UP_TILES * OB_ROW_CHUNKS)
-        products[i] = row_product<OB_TENSOR_SHARES>(own, o % OB_LINEAR_OUTPUTS, args.chunks);
-    h[output] = activated(products[0], products[1], Biases{gate_bias, up_bias}, id, output, args);
-}
-
-// What the threads of row_down share.
-struct RowDown {
-    RowRanks ranks;
-    TensorStage<1> stages[OB_ROW_DOWN_THREADS / 32];
-    RowSums sums[OB_ROW_SHARES];  // of chunks, expert by expert
-    RowSums products[OB_ROW_TOP_K];
-    float weights[OB_ROW_TOP_K];  // 0 where there is no expert
-    uint ids[OB_ROW_TOP_K];
-};
-
-// The sums of chunks of all experts.
-template <uint bits, bool aligned, typename S>
-METAL_FUNC void down_chunks(RowMatrix<S> down, device const float *h, uint tile, constant RowDownArgs &args,
-                            threadgroup RowDown &memory, Place place) {
-    uint lane = place.lane;
-    OB_ROLLED
-    for (uint unit = place.group; unit < args.top_k * args.chunks; unit += OB_ROW_DOWN_THREADS / 32) {
-        uint k = unit / args.chunks, chunk = unit % args.chunks, id = memory.ids[k];
-        if (id >= args.experts) continue;
-        RowTiles<1, bits, S> held;
-        RowInput<TensorIntegers<bits, S>, S> in;
-        held.template load<aligned>(down, id * args.outputs + tile * OB_LINEAR_OUTPUTS, 1, 1, chunk, args.chunks, lane);
-        in.template read<aligned>(h + k * args.inputs, chunk, lane);
-        in.stage(memory.stages[place.group], lane);
-        held.multiply(memory.stages[place.group], memory.sums + unit, 0, lane);
-    }
-}
-
-// y = residual + Σ_k weight of k · (down[id] · h[k] + bias[id]), id the k-th expert of the row by its logits, for each row,
-// and the sums of its squares, squares [rows, outputs / 16]. logits [rows, experts], and counts, as moe_routing has them;
-// outputs is a multiple of 64; other arguments as those of experts_down. Grid: output tiles × rows. Step `experts` behind a
-// router and before a norm.
-template <uint bits, typename S>
-[[max_total_threads_per_threadgroup(OB_ROW_DOWN_THREADS)]] kernel void row_down(
-    device const uint *down [[buffer(0)]], device const S *scales [[buffer(1)]], device const S *biases [[buffer(2)]],
-    device const float *h [[buffer(3)]], device const float *logits [[buffer(4)]],
-    device const ushort *bias [[buffer(5)]], device const float *residual [[buffer(6)]], device float *y [[buffer(7)]],
-    device float *squares [[buffer(8)]], device atomic_uint *counts [[buffer(9)]],
-    device atomic_uint *status [[buffer(10)]], constant RowDownArgs &args [[buffer(11)]], uint3 at [[threadgroup_position_in_grid]], OB_PLACE_PARAMETERS) {
-    threadgroup RowDown memory;
-    Place place = OB_PLACE;
-    uint row = at.y, tile = at.x, o = thread_index % OB_LINEAR_OUTPUTS, own = thread_index / OB_LINEAR_OUTPUTS;
-    if (row >= args.rows) return;
-    ulong first = ulong(row) * args.top_k, i = ulong(row) * args.outputs + tile * OB_LINEAR_OUTPUTS + o;
-    logits += ulong(row) * args.experts;
-    if (thread_index < OB_ROW_TOP_K) memory.ids[thread_index] = OB_NONE;
-    uint rank = rank_of(logits, args.experts, memory.ranks, place);
-    if (rank < args.top_k) memory.ids[rank] = thread_index;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    RowMatrix<S> matrix = {down, scales, biases};
-    h += first * args.inputs;
-    if (is_aligned(matrix) && is_multiple<16>(h)) {
-        down_chunks<bits, true>(matrix, h, tile, args, memory, place);
-    } else {
-        metallib_apart([=, &memory] { down_chunks<bits, false>(matrix, h, tile, args, memory, place); });
-    }
-    float add = group == 0 ? residual[i] : 0;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (own < args.top_k) {
-        uint id = memory.ids[own];
-        float product = 0;
-        if (id < args.experts) {
-            product = row_product<OB_TENSOR_SHARES>(memory.sums + own * args.chunks, o, args.chunks);
-            product = add_bias(product, bias, args.bias, ulong(id) * args.outputs + tile * OB_LINEAR_OUTPUTS + o);
-        }
-        memory.products[own][o] = product;
-    }
-    if (group == OB_ROW_TOP_K / 2) {
-        float weight = row_weight(memory.ranks, memory.ids, args, lane);
-        if (lane < OB_ROW_TOP_K) memory.weights[lane] = weight;
-        if (tile == 0 && lane == 0 && memory.ids[0] == OB_NONE) fail_row(status, row, args.step);
-        if (tile == 0 && lane < args.top_k && args.has_counts && memory.ids[lane] != OB_NONE)
-            atomic_fetch_add_explicit(&counts[memory.ids[lane]], 1u, memory_order_relaxed);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (group != 0) return;
-    float sum = 0;
-    OB_UNROLL
-    for (uint k = 0; k < OB_ROW_TOP_K; k++) {
-        if (k < args.top_k) sum = add_expert(sum, memory.weights[k], memory.products[k][o]);
-    }
-    sum = add + sum;
-    if (lane < OB_LINEAR_OUTPUTS) y[i] = sum;
-    sum = squares_of(sum);
-    if (lane == 0) squares[ulong(row) * (args.outputs / OB_SQUARES) + tile] = sum;
-}
-
 #define OB_INSTANTIATE(name, bits, S)                                                                        \
     template [[host_name("row_linear_" #name)]] kernel decltype(row_linear<bits, S>) row_linear<bits, S>;    \
     template [[host_name("row_linear3_" #name)]] kernel decltype(row_linear3<bits, S>) row_linear3<bits, S>; \
-    template [[host_name("row_squares_" #name)]] kernel decltype(row_squares<bits, S>) row_squares<bits, S>; \
-    template [[host_name("row_gate_up_" #name)]] kernel decltype(row_gate_up<bits, S>) row_gate_up<bits, S>; \
-    template [[host_name("row_down_" #name)]] kernel decltype(row_down<bits, S>) row_down<bits, S>;
+    template [[host_name("row_squares_" #name)]] kernel decltype(row_squares<bits, S>) row_squares<bits, S>;
 OB_TENSOR_FORMATS(OB_INSTANTIATE)
 #undef OB_INSTANTIATE
 

@@ -11,8 +11,8 @@
 
 #ifdef __METAL_CUDA__
 
-#define OB_SQUARES 16         // numbers whose squares are one sum
-#define OB_SQUARES_BLOCKS 4   // of 128 such sums, at most: rows of 8,192 numbers
+#define OB_SQUARES 16        // numbers whose squares are one sum
+#define OB_SQUARES_BLOCKS 4  // of 128 such sums, at most: rows of 8,192 numbers
 
 // The sum of x over `n` neighbouring lanes, the same in all of them. The simdgroup is whole.
 template <uint n>

@@ -21,7 +21,7 @@ HOT = (
     *(
         f"row_{name}_{format}"
         for format in ("q4_bf16", "q8_bf16")
-        for name in ("linear", "linear3", "squares", "gate_up", "down")
+        for name in ("linear", "linear3", "squares", "gate_up", "down", "experts")
     ),
     *("rms_norm_f32_bf16", "fused_residual_norm_f32_bf16", "moe_routing_bf16", "moe_routing_f32"),
     *(

@@ -54,6 +54,7 @@
 @property(readonly) uint64_t workingSet;
 
 // Bytes of memory that the device has of its own; 0 where it does not tell.
+@property(readonly) NSUInteger coreCount;  // 0 where the device does not tell
 @property(readonly) uint64_t memorySize;
 
 // Seconds after which the system ends a command buffer; 0: it never does.

@@ -147,6 +147,10 @@ static NSString *reasonOfMissing(NSString *name) {
     if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
     return [(id<OBHardwareDevice>)_device memorySize];
 }
+- (NSUInteger)coreCount {
+    if (![_device conformsToProtocol:@protocol(OBHardwareDevice)]) return 0;
+    return [(id<OBHardwareDevice>)_device coreCount];
+}
 - (OBTransfers *)transfers {
     return _transfers;
 }

@@ -30,6 +30,7 @@
 - (NSString *)hardwareName;
 - (NSString *)instructionSet;  // of its kernels, such as "sm_90a"
 - (uint64_t)memorySize;        // bytes that it has of its own
+- (NSUInteger)coreCount;       // multiprocessors of a GPU
 @end
 
 // A device that is a processor.

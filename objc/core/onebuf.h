@@ -51,6 +51,7 @@ typedef struct {
     uint64_t transfers;       // command buffers among the above that only moved bytes of the host
     uint64_t resident;        // bytes that are kept within the device's reach from run to run, where the system can
     uint32_t archives;        // 1 if compiled kernels may be kept in files
+    uint32_t cores;           // of a GPU, each of which has a threadgroup of its own resident; 0 where it does not tell
 } ob_device_info;
 
 typedef struct {

@@ -99,6 +99,7 @@ int ob_device_describe(ob_device *handle, ob_device_info *info, ob_error *error)
     info->schedules = (uint32_t)[device schedules];
     info->unified = [device unified];
     info->memory = [device memorySize];
+    info->cores = (uint32_t)[device coreCount];
     info->transfers = [[device transfers] committedCommandBuffers];
     info->working_set = [device workingSet];
     info->resident = [[device residency] bytes];

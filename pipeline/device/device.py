@@ -71,6 +71,11 @@ class Device:
         """Whether it is a GPU whose tensor cores the built-in kernels use: NVIDIA's."""
         return self._kind == CUDA
 
+    @property
+    def cores(self) -> int:
+        """Cores of a GPU, each of which has a threadgroup of its own resident; 0 where the device does not tell."""
+        return self.core.cores
+
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""
         return max(self.core.working_set - self.core.allocated, 0)

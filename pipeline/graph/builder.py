@@ -71,6 +71,11 @@ class Pipeline(Steps):
         return isinstance(self.device, Device) and self.device.tensor_cores
 
     @property
+    def cores(self) -> int:
+        """Cores of the GPU; 0 where it is not known."""
+        return self.device.cores if isinstance(self.device, Device) else 0
+
+    @property
     def own_slots(self) -> bool:
         return self._own_slots or super().own_slots
 
@@ -91,7 +96,7 @@ class Pipeline(Steps):
         for tensor in given:
             if id(tensor) not in made and tensor.storage is None:
                 raise BuildError(f"the output {tensor.name} is made by no step of this pipeline")
-        dispatches = fuse(self._dispatches, given, self._all_rows) if self.tensor_cores else self._dispatches
+        dispatches = fuse(self._dispatches, given, self._all_rows, self.cores) if self.tensor_cores else self._dispatches
         barriers, layout = lay_out(dispatches, given)
         return Plan(
             self.label,

@@ -214,8 +214,7 @@ METAL_FUNC metal::uint4 octet_of(thread const float *v, thread const float *plac
     float scale = OB_TENSOR_LARGEST * metal::metallib_reciprocal(most);
     uint q[8], bytes[4];
     OB_UNROLL
-    for (uint i = 0; i < 8; i++)
-        q[i] = metal::as_type<uint>(metal::fma(placed[i], scale, 12582912.0f + 128.0f));
+    for (uint i = 0; i < 8; i++) q[i] = metal::as_type<uint>(metal::fma(placed[i], scale, 12582912.0f + 128.0f));
     OB_UNROLL
     for (uint i = 0; i < 2; i++) {
         uint low = metal::metallib_bytes(q[4 * i], q[4 * i + 1], 0x5140);

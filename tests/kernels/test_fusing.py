@@ -11,6 +11,8 @@ from pipeline.graph.builder import Pipeline
 
 EXPERTS = 16
 FUSED = ["row_squares", "row_linear", "row_gate_up", "row_down", "row_linear3", "row_linear"]
+MET = [*FUSED[:2], "row_experts", *FUSED[4:]]  # where threadgroups meet
+
 # (columns, those of the experts' middle): a simdgroup has one chunk, or several.
 SIZES = [(1024, 768), (2048, 768), (768, 1024), (4096, 1024)]
 
@@ -56,7 +58,7 @@ def steps_of(weights, norms, top_k=3, renormalise=True, offset=0.0):
 def apart(make):
     """make() with a dispatch for each step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "fuse", lambda dispatches, outputs, rows: list(dispatches))
+        patch.setattr(builder, "fuse", lambda dispatches, *others: list(dispatches))
         return make()
 
 
@@ -82,7 +84,20 @@ def test_bits_are_those_of_a_dispatch_for_each(gpu, format, dtype, size, rows, r
     made, kernels = once()
     expected, _ = apart(once)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(made, expected))
-    assert [name.rpartition("_q")[0] for name in kernels[1:]] == FUSED
+    assert [name.rpartition("_q")[0] for name in kernels[1:]] in (FUSED, MET)
+
+
+@each("format, dtype, size, top_k, renormalise", ["q4", "q8"], ["bf16", "f32"], [(1024, 1536), (768, 1024)], [3, 4], [True, False])
+def test_threadgroups_meet_between_the_halves_of_experts(gpu, format, dtype, size, top_k, renormalise):
+    rng = np.random.default_rng(top_k)
+    weights, norms = layer(rng, f"{format}_{dtype}", dtype, *size)
+    steps = steps_of(weights, norms, top_k, renormalise)
+    given = {"x": activations(rng, 1, size[0]), "attended": activations(rng, 1, 1024)}
+    chained = chain(gpu, 1, steps, **given)
+    assert [dispatch.kernel.rpartition("_q")[0] for dispatch in chained.plan.dispatches][1:] == MET
+    expected = apart(lambda: chain(gpu, 1, steps, **given).run(**given))
+    for _ in range(50):
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(chained.run(**given), expected))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

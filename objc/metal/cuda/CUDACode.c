@@ -1,6 +1,5 @@
 #include "CUDACode.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 CUresult cuda_code_load(cuda_code *code, const cuda_context *context, const void *image, const char *symbol) {
@@ -12,10 +11,6 @@ CUresult cuda_code_load(cuda_code *code, const cuda_context *context, const void
     result = driver->cuModuleGetFunction(&code->function, code->module, symbol);
     if (result == CUDA_SUCCESS)
         result = driver->cuFuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, code->function);
-    const char *share = getenv("OB_CUDA_CARVEOUT");
-    if (result == CUDA_SUCCESS && share != NULL && atoi(share) >= 0)
-        result = driver->cuFuncSetAttribute(code->function, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-                                            atoi(share));
     if (result == CUDA_SUCCESS) code->max_threads = (uint32_t)threads;
     else cuda_code_unload(code);
     return result;

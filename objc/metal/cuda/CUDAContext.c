@@ -20,6 +20,8 @@ bool cuda_context_describe(cuda_context *context, int ordinal, const char **prob
         result = driver->cuDeviceGetAttribute(&context->major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device);
     if (result == CUDA_SUCCESS)
         result = driver->cuDeviceGetAttribute(&context->minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuDeviceGetAttribute(&context->cores, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
     if (result == CUDA_SUCCESS) result = driver->cuDeviceTotalMem(&context->memory, device);
     *problem = result != CUDA_SUCCESS          ? cuda_text(result)
                : context->major < OLDEST_MAJOR ? "it is older than compute capability 8.0"

@@ -16,6 +16,7 @@ typedef struct cuda_context {
     char hardware[128];    // the GPU's name
     char architecture[8];  // what its code is compiled for, such as "sm_90a"
     int major, minor;      // compute capability
+    int cores;             // multiprocessors
     size_t memory;         // bytes
     uint32_t *started;     // the number of the last kernel that started, in memory of the host
     bool abandoned;        // a kernel on it does not end, and whoever gives memory back would wait for that

@@ -111,6 +111,9 @@ static void closeContext(void *context) {
 - (NSString *)instructionSet {
     return [NSString stringWithUTF8String:_context->architecture];
 }
+- (NSUInteger)coreCount {
+    return (NSUInteger)_context->cores;
+}
 - (uint64_t)memorySize {
     return _context->memory;
 }

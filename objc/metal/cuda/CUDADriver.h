@@ -41,7 +41,6 @@ enum {
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
     CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0,
-    CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT = 9,
     CU_CTX_SCHED_AUTO = 0,
     CU_STREAM_NON_BLOCKING = 1,
     CU_EVENT_DEFAULT = 0,
@@ -104,7 +103,6 @@ typedef struct CUgraphEdgeData {
     F(cuModuleUnload, "", (CUmodule))                                                                                 \
     F(cuModuleGetFunction, "", (CUfunction *, CUmodule, const char *))                                                \
     F(cuFuncGetAttribute, "", (int *, int, CUfunction))                                                               \
-    F(cuFuncSetAttribute, "", (CUfunction, int, int))                                                                 \
     F(cuLaunchKernel, "",                                                                                             \
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **)) \
     F(cuGraphCreate, "", (CUgraph *, unsigned))                                                                       \
