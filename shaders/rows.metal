@@ -1,5 +1,5 @@
 // Decoding of a few rows, each by itself, on CUDA's tensor cores: projections that norm their input on the way, or leave the
-// sums of squares by which others do. See pipeline/graph/fusing.py for where they stand in the place of norm.metal and
+// sums of squares by which others do. See pipeline/graph/fusing for where they stand in the place of norm.metal and
 // linear.metal, whose bits they have; rows_experts.metal has the experts.
 #include "rows.h"
 

@@ -1,5 +1,5 @@
 // The experts of a few rows, each by itself, on CUDA's tensor cores: with the norm and the routing, and with the residual sum,
-// beside them. See pipeline/graph/fusing.py for where they stand in the place of norm.metal, routing.metal and experts.metal,
+// beside them. See pipeline/graph/fusing for where they stand in the place of norm.metal, routing.metal and experts.metal,
 // whose bits they have.
 #include "rows_experts.h"
 
@@ -8,8 +8,9 @@ using namespace metal;
 #ifdef __METAL_CUDA__
 
 // h[row, k] = act(gate[id] · n + gate_bias[id], up[id] · n + up_bias[id]), n = norm(x[row]), id the k-th expert of the row by
-// its logits. x, norm and squares as those of row_linear; logits [rows, experts] of at most OB_ROW_EXPERTS experts; other arguments as those of experts_gate_up. Grid: OB_ROW_GATE_UP_TILES
-// output tiles × rows × top_k. Step `experts` behind a norm and a router.
+// its logits. x, norm and squares as those of row_linear; logits [rows, experts] of at most OB_ROW_EXPERTS experts; other
+// arguments as those of experts_gate_up. Grid: OB_ROW_GATE_UP_TILES output tiles × rows × top_k. Step `experts` behind a norm
+// and a router.
 template <uint bits, typename S>
 [[max_total_threads_per_threadgroup(OB_ROW_GATE_UP_THREADS), user_annotation("early: norm")]] kernel void row_gate_up(
     device const uint *gate [[buffer(0)]], device const S *gate_scales [[buffer(1)]],

@@ -96,7 +96,9 @@ class Pipeline(Steps):
         for tensor in given:
             if id(tensor) not in made and tensor.storage is None:
                 raise BuildError(f"the output {tensor.name} is made by no step of this pipeline")
-        dispatches = fuse(self._dispatches, given, self._all_rows, self.cores) if self.tensor_cores else self._dispatches
+        dispatches = (
+            fuse(self._dispatches, given, self._all_rows, self.cores) if self.tensor_cores else self._dispatches
+        )
         barriers, layout = lay_out(dispatches, given)
         return Plan(
             self.label,

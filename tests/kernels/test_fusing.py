@@ -87,7 +87,14 @@ def test_bits_are_those_of_a_dispatch_for_each(gpu, format, dtype, size, rows, r
     assert [name.rpartition("_q")[0] for name in kernels[1:]] in (FUSED, MET)
 
 
-@each("format, dtype, size, top_k, renormalise", ["q4", "q8"], ["bf16", "f32"], [(1024, 1536), (768, 1024)], [3, 4], [True, False])
+@each(
+    "format, dtype, size, top_k, renormalise",
+    ["q4", "q8"],
+    ["bf16", "f32"],
+    [(1024, 1536), (768, 1024)],
+    [3, 4],
+    [True, False],
+)
 def test_threadgroups_meet_between_the_halves_of_experts(gpu, format, dtype, size, top_k, renormalise):
     rng = np.random.default_rng(top_k)
     weights, norms = layer(rng, f"{format}_{dtype}", dtype, *size)
@@ -161,9 +168,7 @@ def other_format(weights, norms):
     weights["o"] = matrix(np.random.default_rng(2), (1024, 1024), "q6_bf16")[0]
 
 
-@pytest.mark.parametrize(
-    "change", [wide, other_norm, other_format], ids=["experts", "dtype of a norm", "format"]
-)
+@pytest.mark.parametrize("change", [wide, other_norm, other_format], ids=["experts", "dtype of a norm", "format"])
 def test_a_norm_stays_where_one_of_its_neighbours_must(tensor_cores, change):
     weights, norms = layer(np.random.default_rng(1), "q4_bf16", "bf16", 1024, 768)
     change(weights, norms)

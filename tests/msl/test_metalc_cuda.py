@@ -87,9 +87,8 @@ def signature(library, name):
     return arguments, library.constants(name), function.thread_execution_width
 
 
-# The kernels that have memory for tensor cores besides.
-# Kernels that no other device has.
-OWN = re.compile(r"attention_tensor_\d+|heads_attention_\w+|stage_activations_q\d|staged_\w+")
+# Kernels that no other device has, and those that have memory for tensor cores besides.
+OWN = re.compile(r"attention_tensor_\d+|heads_attention_\w+|stage_activations_q\d|staged_\w+|row_(?!links|repeats)\w+")
 AFFINE = re.compile(r"(linear3?|experts_(gate_up|down)(_grouped)?)_(q\d_\w+|mxfp[48]|nvfp4|fp[48])")
 
 
@@ -196,6 +195,9 @@ def test_a_kernel_that_reads_early_is_checked(wrong, message, tmp_path):
 EARLY_READS = {
     r"(staged_)?linear3?_.*": r"(weight|scales|biases)\d?",
     r"(rms_norm|rms_norm3|fused_residual_norm)_b?f\d+_b?f\d+": r"weight\d?",
+    r"row_linear3?_.*": r"(weight|scales|biases)\d?|norm",
+    r"row_squares_.*": "weight|scales|biases",
+    r"row_(gate_up|experts)_.*": "norm",
     r"attention_(f16|f32|q8|tensor_\d+)|heads_(to_cache|attention)_.*": "slots|positions|blocks",
 }
 

@@ -15,8 +15,8 @@ _ROUTING = "moe_routing_f32"
 
 class Experts(Rows):
     def gate_up(self, number: int, family: Family, given: Sequence[Tensor], row: Normed) -> Instead:
-        """What stands in the place of gate and up, whose threadgroups choose their experts; `given`: what they read, the
-        row in the place of the normed one. Nothing where they must stay."""
+        """What stands in the place of gate and up, whose threadgroups choose their experts; nothing where they stay.
+        given: what they read, with the row in the place of the normed one."""
         own = self.dispatches[number].constants
         *matrices, x, ids, gate_bias, up_bias = given
         routing = self._routing(ids, number)
