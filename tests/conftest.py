@@ -11,6 +11,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Before NumPy is imported: its threads would wait busily for cores that the device's threads need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["OB_TUNING"] = "0"  # no test reads the table of a user
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

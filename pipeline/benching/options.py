@@ -57,6 +57,7 @@ class Options:
     kv_cache: str
     peer: str | None
     steps: bool
+    tune: bool
     json: bool
     plot: Path | None
 
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--peer", metavar="NAME", help=f"measure it too, alternating: {', '.join(peer.PEERS)}")
     add("--no-steps", dest="steps", action="store_false", help="leave out the time by step")
+    add("--tune", action="store_true", help="time the choices of the device, and keep the best (docs/tuning.md)")
     add("--json", action="store_true", help="print the results as JSON")
     add(
         "--plot",
@@ -190,6 +192,11 @@ def _check(options: Options) -> None:
         for value in values:
             if not least <= value <= most:
                 raise UsageError(f"{option} {value}: impossible; give {least} to {most}")
+    for option, given in (("--peer", options.peer), ("--json", options.json), ("--plot", options.plot)):
+        if options.tune and given:
+            raise UsageError(
+                f"{option} has no meaning with --tune, which times chains of its own; leave one of them out"
+            )
     if not options.pp and not options.tg:
         raise UsageError("--pp 0 and --tg 0: nothing is left to measure; give one of them")
     if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:

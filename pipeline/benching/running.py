@@ -22,6 +22,7 @@ from .plot import write_plot
 from .shapes import Shape
 from .steps import StepTimes, time_steps
 from .traffic import Traffic, traffic
+from .tune import tune
 from .weights import ensure_checkpoint
 from .workloads import Onebuf, Result, Side, Workload, check_fit, measure, workloads
 
@@ -32,6 +33,10 @@ BUSY = 0.2  # cores that others use
 
 def run(options: Options) -> None:
     """Measures, draws where that is asked for, and prints."""
+    if options.tune:
+        path = ensure_checkpoint(options.model, say) if isinstance(options.model, Shape) else options.model
+        tune(options.device, options.threads, options.isa, path, options.kv_cache, options.repeats, _overwrite)
+        return
     measured = bench(options)
     if options.plot is not None:
         write_plot(options.plot, measured.results, options.title, report.subtitle(measured))
@@ -162,10 +167,13 @@ def say(line: str) -> None:
 
 def progress(work: Workload | None, side: str, repeat: int) -> None:
     """Writes one line over the one before it, on a terminal only; without `work` it clears the line."""
-    if not is_live(sys.stderr):
-        return
     text = ""
     if work is not None:
         what = "warming up" if repeat < 0 else f"repeat {repeat + 1}"
         text = f"{side}: {work.label}, batch {work.batch}, {what}"
-    print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+    _overwrite(text)
+
+
+def _overwrite(text: str) -> None:
+    if is_live(sys.stderr):
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)

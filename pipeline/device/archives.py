@@ -17,7 +17,7 @@ from ..errors import OnebufError
 from ..host import cache_folder, private_folder
 from .core import _core
 
-__all__ = ["save", "use"]
+__all__ = ["save", "shaders_key", "use"]
 
 _MONTH = 30 * 24 * 3600  # seconds
 
@@ -31,7 +31,7 @@ def use(device: _core.Device, library: _core.Library, shaders: Path | str) -> No
         folder = cache_folder()
         if private_folder(folder) and private_folder(folder / "archives"):
             _forget_old(folder / "archives")
-            path = folder / "archives" / f"{_key(device.hardware, shaders)}.binarchive"
+            path = folder / "archives" / f"{shaders_key(device.hardware, shaders)}.binarchive"
             library.use_archive(device, path)
             if path.exists():
                 os.utime(path)
@@ -43,7 +43,7 @@ def save(library: _core.Library) -> None:
         library.save_archive()
 
 
-def _key(hardware: str, shaders: Path | str) -> str:
+def shaders_key(hardware: str, shaders: Path | str) -> str:
     """Changes with all that compiled kernels depend on."""
     digest = hashlib.sha256(f"{hardware}\0{platform.version()}\0".encode())
     files = [shaders] if isinstance(shaders, Path) else []

@@ -18,9 +18,10 @@ from numpy.typing import DTypeLike
 
 from .. import isolated
 from ..errors import FindingsError, RunError, UsageError
-from ..host import CHECKER, CUDA
-from . import archives, gpu_kernels, resources
+from ..host import CHECKER, CUDA, processor_name
+from . import archives, gpu_kernels, resources, tuning
 from .buffers import Buffer, empty_buffer, new_buffer
+from .choices import Choices, default_choices
 from .core import _core
 from .findings import Finding, finding
 from .kernels import Dispatch, DispatchChain, Library
@@ -75,6 +76,25 @@ class Device:
     def cores(self) -> int:
         """Cores of a GPU, each of which has a threadgroup of its own resident; 0 where the device does not tell."""
         return self.core.cores
+
+    @functools.cached_property
+    def choices(self) -> Choices:
+        """How steps share out work where no bit depends on it. Pipelines that are built later follow another value."""
+        default = default_choices(self._kind, self.core.hardware)
+        if self._kind == CHECKER:
+            return default
+        return tuning.tuned_choices(self.described, self.shaders_key, default)
+
+    @property
+    def described(self) -> str:
+        """What the device is, with all that its speed depends on: hardware, instruction set, threads."""
+        name = (processor_name() if self._kind == "cpu" else "") or self.core.hardware
+        return ", ".join([self._kind, name, self.isa, *([f"{self.threads} threads"] if self.threads else [])])
+
+    def shaders_key(self) -> str:
+        """A name of the built-in shaders, which changes when they or the system do."""
+        library = resources.shader_library(self._kind if self._kind in (CHECKER, CUDA) else self.isa)
+        return archives.shaders_key(self.core.hardware, library or resources.shader_text())
 
     def free_bytes(self) -> int:
         """Bytes of the device's memory that nothing uses, of those that it can use without loss of speed."""

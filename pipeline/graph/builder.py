@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..device.choices import Choices
 from ..device.device import Device, as_device
 from ..errors import BuildError
 from .chain import Chain
@@ -74,6 +75,10 @@ class Pipeline(Steps):
     def cores(self) -> int:
         """Cores of the GPU; 0 where it is not known."""
         return self.device.cores if isinstance(self.device, Device) else 0
+
+    @property
+    def choices(self) -> Choices:
+        return self.device.choices if isinstance(self.device, Device) else super().choices
 
     @property
     def own_slots(self) -> bool:

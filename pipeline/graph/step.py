@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from ..device.choices import Choices
 from ..device.core import _core
 from ..errors import BuildError, DTypeError, ShapeError
 from .formats import FLOATS, LARGEST_F32, either
@@ -57,6 +58,11 @@ class Step:
     def tensor_cores(self) -> bool:
         """Whether the device has the kernels that multiply by the tensor cores of NVIDIA's GPUs."""
         return False
+
+    @property
+    def choices(self) -> Choices:
+        """How work is shared out where no bit depends on it: as the device has it, or as no device is known yet."""
+        return Choices()
 
     @property
     def own_slots(self) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..device.choices import Choices
 from ..device.device import Device, as_device
 from ..errors import BuildError, CheckpointError, UnsupportedError
 from ..graph.builder import Pipeline
-from ..graph.steps.experts import GROUPED_ROWS
 from ..printing import brief
 from .decoder import Model
 from .fitting import check_weights
@@ -129,5 +129,5 @@ def surveyed(checkpoint: Checkpoint) -> tuple[Model | None, Survey]:
 def _build_on_paper(model: Model) -> None:
     """Builds the forward pass for one row and for as many as take another way through the experts; no device is
     needed. Raises BuildError where a step does not take what the checkpoint has."""
-    for rows in (1, GROUPED_ROWS):
+    for rows in (1, Choices().grouped_rows):
         model.forward(Pipeline(rows=rows), Rows.zeros(rows), model.cache(1, 1, rows=rows))

@@ -126,11 +126,15 @@ def test_a_system_without_archives_makes_no_file(cache, monkeypatch):
 def test_each_version_of_the_shaders_and_each_device_has_its_own(cache, tmp_path):
     library = tmp_path / "shaders.metallib"
     library.write_bytes(b"x")
-    keys = {archives._key("M1", library), archives._key("M2", library), archives._key("M1", "text")}
+    keys = {
+        archives.shaders_key("M1", library),
+        archives.shaders_key("M2", library),
+        archives.shaders_key("M1", "text"),
+    }
     library.write_bytes(b"xy")
-    keys |= {archives._key("M1", library), archives._key("M1", "other text")}
+    keys |= {archives.shaders_key("M1", library), archives.shaders_key("M1", "other text")}
     assert len(keys) == 5
-    assert archives._key("M1", library) == archives._key("M1", library)
+    assert archives.shaders_key("M1", library) == archives.shaders_key("M1", library)
 
 
 def test_what_nobody_used_for_a_month_goes(cache):

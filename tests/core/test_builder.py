@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from support import reference
 
 import pipeline as p
+from pipeline.device.choices import Choices
 from pipeline.errors import BuildError, DTypeError, ShapeError
 from pipeline.graph import memory
 from pipeline.graph.plan import apart
-from pipeline.graph.steps.experts import GROUPED_ROWS
 from pipeline.models.cache import CACHE_BLOCK
 from pipeline.models.row_state import Rows
 
@@ -197,8 +197,8 @@ def test_many_rows_are_grouped_by_expert():
         (0, 1, 2, 3),
     )
     assert experts_of(1) == experts_of(1, grouped=False) == by_row(1)
-    assert experts_of(GROUPED_ROWS - 1) == by_row(GROUPED_ROWS - 1)
-    assert experts_of(GROUPED_ROWS) == by_expert(GROUPED_ROWS)
+    assert experts_of(Choices().grouped_rows - 1) == by_row(Choices().grouped_rows - 1)
+    assert experts_of(Choices().grouped_rows) == by_expert(Choices().grouped_rows)
     assert experts_of(100) == by_expert(100)
     assert experts_of(100, grouped=False) == by_row(100)
     assert experts_of(1, grouped=True) == by_expert(1)

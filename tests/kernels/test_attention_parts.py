@@ -7,7 +7,7 @@ from support.attention import attend, cached, check_attention
 from support.axes import each
 from support.kernels import activations, chain, run
 
-from pipeline.graph.steps import attention as step
+from pipeline.device.choices import Choices
 
 SHAPES = {"qwen": (8, 2, 128), "gemma": (4, 1, 256), "latent": (3, 1, 576), "odd": (5, 1, 18)}
 # With the positions of the caches: one part, parts of the shortest length, and, for small heads, longer ones.
@@ -17,9 +17,8 @@ CASES = [("qwen", 300), ("gemma", 150), ("latent", 140), ("odd", 100), ("odd", 2
 def shared_out(device, split, few, *arguments):
     """attend() with the positions split or not, and with few query heads per threadgroup or more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "SPLIT_PARTS", 0)
-        patch.setattr(step, "SPLIT_THREADGROUPS", 1 << 20 if split else 0)
-        patch.setattr(step, "FEW_HEADS", 1 << 20 if few else 0)
+        threadgroups, heads = (1 << 20 if many else 0 for many in (split, few))
+        patch.setattr(device, "choices", Choices(split_parts=0, split_threadgroups=threadgroups, few_heads=heads))
         return attend(device, *arguments)
 
 

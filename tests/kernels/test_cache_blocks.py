@@ -8,8 +8,8 @@ from support import reference as ref
 from support.axes import each, pairs
 from support.kernels import activations, chain, failing, guarded_chain, run
 
+from pipeline.device.choices import Choices
 from pipeline.graph.formats import CACHE_DTYPES
-from pipeline.graph.steps import attention as step
 from pipeline.models.cache import CACHE_BLOCK, NO_BLOCK
 
 HEADS, KV_HEADS, DIM, RANK = 4, 2, 32, 32
@@ -74,8 +74,7 @@ def test_other_shapes_of_heads_do_not_depend_on_the_blocks(device, cache, dims):
 
 @each("split", [False, True])
 def test_parts_do_not_depend_on_the_blocks(device, monkeypatch, split):
-    monkeypatch.setattr(step, "SPLIT_PARTS", 0)
-    monkeypatch.setattr(step, "SPLIT_THREADGROUPS", 1 << 20 if split else 0)
+    monkeypatch.setattr(device, "choices", Choices(split_parts=0, split_threadgroups=1 << 20 if split else 0))
     attending = Attending(2, 2, 700)
     first, other = (attending.run(device, table, uints(1, 0), uints(699, 300)) for table in tables(2, 700))
     assert other.tobytes() == first.tobytes()
@@ -169,8 +168,7 @@ def test_fewer_blocks_than_slots_could_have(device):
 @pairs("entry, block, split", [0, 2, 4], [0, 7, NO_BLOCK], [False, True])
 def test_a_block_that_there_is_not_fails_the_rows_that_see_it(device, monkeypatch, entry, block, split):
     """`block`: beyond the last one. Of rows that go together, those before it stay as they are."""
-    monkeypatch.setattr(step, "SPLIT_PARTS", 0)
-    monkeypatch.setattr(step, "SPLIT_THREADGROUPS", 1 << 20 if split else 0)
+    monkeypatch.setattr(device, "choices", Choices(split_parts=0, split_threadgroups=1 << 20 if split else 0))
     attending = Attending(8, 2, 320)
     middle = max(entry * CACHE_BLOCK, 4)
     slots = uints(*[1] * 6, 0, 0)

@@ -9,8 +9,8 @@ from support.experts import Layer, only_matrix
 from support.kernels import assert_rows_alone, guarded_run, run, stored
 from support.reference import NONE
 
+from pipeline.device.choices import Choices
 from pipeline.errors import BuildError, RunError
-from pipeline.graph.steps.experts import GROUPED_ROWS
 from pipeline.graph.weights import MixedStack
 
 ACTIVATIONS = ("silu", "gelu_tanh", "swiglu_oai", "relu")
@@ -39,7 +39,7 @@ def layer_of(rng, formats, activation="silu", bias=None, experts=5):
     axis(MIXED, on_checker=[MIXED[0], MIXED[-1]]),
     ACTIVATIONS,
     [None, "bf16"],
-    [1, 3, GROUPED_ROWS, 9],
+    [1, 3, Choices().grouped_rows, 9],
 )
 def test_experts(device, formats, activation, bias, rows):
     """Row by row and expert by expert, with the same bits."""
@@ -61,7 +61,7 @@ def test_experts(device, formats, activation, bias, rows):
     axis(MIXED, on_checker=[MIXED[1], MIXED[-1]]),
     ACTIVATIONS,
     ["f16", None],
-    [9, 1, GROUPED_ROWS],
+    [9, 1, Choices().grouped_rows],
 )
 def test_mlps(device, formats, activation, bias, rows):
     rng = np.random.default_rng(22)
@@ -80,7 +80,7 @@ def test_mlps(device, formats, activation, bias, rows):
 
 
 @pytest.mark.parametrize("kinds", [("f32", "bf16"), ("f16", None), (None, "f32")])
-@pytest.mark.parametrize("rows", [2, GROUPED_ROWS])
+@pytest.mark.parametrize("rows", [2, Choices().grouped_rows])
 def test_biases_of_gate_and_up_may_differ(device, kinds, rows):
     """In their dtypes, or in that there is one."""
     rng = np.random.default_rng(23)

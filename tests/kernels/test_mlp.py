@@ -25,8 +25,9 @@ from support.kernels import (
 )
 
 import pipeline as p
+from pipeline.device.choices import Choices
 from pipeline.errors import BuildError, DTypeError, ShapeError
-from pipeline.graph.steps.experts import GROUPED_ROWS, Mlp
+from pipeline.graph.steps.experts import Mlp
 
 # One of floats, which all multiply with the same code, and both of those that have native kernels.
 FORMATS = axis(
@@ -227,7 +228,7 @@ class Dense(Layer):
 def test_mlp(device, format, activation, bias):
     rng = np.random.default_rng(7)
     layer = Dense(rng, 2 * format[1] or 35, 2 * format[1] or 17, format, activation, bias)
-    for rows in (1, 3, GROUPED_ROWS, 9):
+    for rows in (1, 3, Choices().grouped_rows, 9):
         x = layer.inputs(rng, rows, 1)["h"]
         made = chain(device, rows, layer.mlp, x=x)
         assert [dispatch.step for dispatch in made.plan.dispatches] == ["mlp.gate_up", "mlp.down"]

@@ -6,9 +6,10 @@ from support.axes import each
 from support.kernels import activations, assert_rows_alone, chain, matrix
 
 import pipeline as p
+from pipeline.device.choices import Choices
 from pipeline.graph.builder import Pipeline
-from pipeline.graph.steps.staging import STAGED_ROWS
 
+STAGED_ROWS = Choices().staged_rows
 ROWS = STAGED_ROWS + 3
 
 

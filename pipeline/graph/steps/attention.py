@@ -15,17 +15,9 @@ from ..tensors import Storage, Tensor, VectorLike
 
 NORMS = ("head", "all")
 
-# A GPU splits positions where they are more than so many parts, and rows and heads give fewer threadgroups than this.
-SPLIT_PARTS = 4
-SPLIT_THREADGROUPS = 256
-# Below so many query heads of all rows, a threadgroup of a GPU takes two of them.
-FEW_HEADS = 256
-
 NO_PLACE = "was given a slot, a position or a block that its cache does not have"  # why a row fails
 
 TENSOR_DIMS = (64, 128)  # numbers of a head that tensor cores take, with values of as many
-# With tensor cores, positions are split where they are more than so many parts.
-TENSOR_SPLIT_PARTS = 2
 
 # What attention takes of heads_to_cache where it does its work.
 HEAD_MEMBERS = ("q_head", "half_dim", "interleaved", "norm", "eps", "weight_offset", "clip")
@@ -209,7 +201,8 @@ class Attention(Step):
         parts = attention_parts(window, sizes["width"] * _core.CACHE_BLOCK, part)
         if tensors:
             tiles = math.ceil(heads // kv_heads / _core.TENSOR_ATTENTION_HEADS)
-            split = parts > TENSOR_SPLIT_PARTS and self.rows * kv_heads * tiles < SPLIT_THREADGROUPS
+            few = self.rows * kv_heads * tiles < self.choices.split_threadgroups
+            split = parts > self.choices.tensor_split_parts and few
         else:
             tiles = self._attention_tiles(kv_heads, heads // kv_heads, max(dim, v_dim))
             split = self._attention_splits(kv_heads * tiles, parts, dim, v_dim)
@@ -260,14 +253,15 @@ class Attention(Step):
         alone do not fill a GPU, it takes fewer yet. No bit depends on it."""
         if self.simd_width == 1:
             return 1
-        few = dim > 256 or self.rows * kv_heads * sharing < FEW_HEADS
+        few = dim > 256 or self.rows * kv_heads * sharing < self.choices.few_heads
         return math.ceil(sharing / (2 if few else _core.ATTENTION_TILE))
 
     def _attention_splits(self, threadgroups: int, parts: int, dim: int, v_dim: int) -> bool:
         """Whether each part of the positions has threadgroups of its own, and a dispatch more merges them. It pays
         where the rows alone do not fill a GPU, and where a row may have several parts."""
         fits = dim <= _core.ATTENTION_HEAD_DIM and v_dim <= _core.ATTENTION_V_DIM
-        return self.simd_width > 1 and fits and parts > SPLIT_PARTS and self.rows * threadgroups < SPLIT_THREADGROUPS
+        few = self.rows * threadgroups < self.choices.split_threadgroups
+        return self.simd_width > 1 and fits and parts > self.choices.split_parts and few
 
     def _head_norms(
         self,

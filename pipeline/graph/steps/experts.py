@@ -14,9 +14,6 @@ from ..weights import MixedStack, StackLike, Weight, WeightLike
 from .expert_kernels import ExpertKernels
 from .expert_layer import Biases, ExpertLayer, Mlp, as_mlp
 
-# From this many rows on, experts are worth grouping.
-GROUPED_ROWS = 4
-
 
 class Experts(ExpertKernels):
     def experts(
@@ -60,7 +57,7 @@ class Experts(ExpertKernels):
         else:
             layer, down = self._stacks(h, ids, given, activation, biases, scales_inputs, name)
             if grouped is None:
-                grouped = self.rows >= GROUPED_ROWS
+                grouped = self.rows >= self.choices.grouped_rows
             scales = weights if scales_inputs else None
             y = (self._by_expert if grouped else self._by_row)(h, ids, weights, scales, layer, down, name)
         return y if shared is None else self._add_shared(h, y, as_mlp(shared), activation, name + ".shared")
@@ -150,7 +147,7 @@ class Experts(ExpertKernels):
         layer = self._layer(x, gates, ups, activation, (gate_bias, up_bias, None), name, 1, dense=1)
         hidden = gates.shape[1]
         inner = self.scratch(name + ".inner", (self.rows, hidden))
-        grouped = self.rows >= GROUPED_ROWS
+        grouped = self.rows >= self.choices.grouped_rows
         # The kernel touches neither ids nor pairs nor the status: other tensors are bound instead.
         kernel, count = ("_grouped", 3) if grouped else ("", 2)
         columns, height = math.ceil(hidden / _core.LINEAR_OUTPUTS), int(grouped)

@@ -10,9 +10,6 @@ from ..step import Step
 from ..tensors import Tensor
 from ..weights import Weight
 
-# From this many rows on, a dispatch that stages them costs less than each threadgroup's own staging.
-STAGED_ROWS = 16
-
 _GROUP = 64  # activations that share a scale
 _CHUNKS = {"q4": 256, "q8": 128}  # columns that tensor cores take at a time; see shaders/weights/tensor.h
 _FEWEST = 3  # chunks of a row
@@ -30,7 +27,7 @@ class Staging(Step):
         each 64, f32 [R · depth, columns / 64, 2], made for the step `name`. None where tensor cores do not take the
         weight, or where rows are few."""
         kind, columns = weight.format.partition("_")[0], weight.shape[-1]
-        if not (self.tensor_cores and kind in _CHUNKS and self.rows * depth >= STAGED_ROWS):
+        if not (self.tensor_cores and kind in _CHUNKS and self.rows * depth >= self.choices.staged_rows):
             return None
         if weight.order is not None or not takes(kind, {"inputs": columns, "group_size": weight.group_size}):
             return None
