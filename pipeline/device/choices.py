@@ -55,8 +55,8 @@ def default_choices(kind: str, hardware: str) -> Choices:
     """The choices of a device of which no table is there. `kind`: the device's name without a number, such as "cuda";
     `hardware`: what the device is, such as "Apple M2 Max".
 
-    Those of `cpu` and `cuda` suited what was measured there. Those of Apple's GPUs are reasoned, and no such GPU has run
-    them: attention is worth splitting as long as its threadgroups are fewer than run at a time."""
+    Those of `cpu` and `cuda` suited what was measured there. Those of Apple's GPUs are reasoned, and no such GPU has
+    run them: attention is worth splitting as long as its threadgroups are fewer than run at a time."""
     apple = _APPLE.match(hardware) if kind == "metal" else None
     if apple is None:
         return Choices()
