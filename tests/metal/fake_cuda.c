@@ -169,6 +169,7 @@ static void put(CUstream stream, operation given) {
 static atomic_bool hung;  // until another context is made
 static bool broken_context(void) { return !atomic_load(&hung); }
 
+enum { FAULT = 5000 };  // microseconds from an illegal access until the driver knows of it
 static _Thread_local sigjmp_buf *running;  // where to go on when a kernel accesses an illegal address
 
 static void illegal_access(int number) {
@@ -189,8 +190,12 @@ static void call_kernel(const struct metallib_function *kernel, metallib_launch 
     sigjmp_buf here;
     pthread_once(&once, catch_illegal_accesses);
     running = &here;
-    if (sigsetjmp(here, 1) == 0) kernel->entry(launch, 0, count);
-    else broken = 700;
+    if (sigsetjmp(here, 1) == 0) {
+        kernel->entry(launch, 0, count);
+    } else {
+        usleep(FAULT);
+        broken = 700;
+    }
     running = NULL;
 }
 
@@ -549,7 +554,11 @@ EXPORT CUresult cuGraphCreate(CUgraph *graph, unsigned flags) {
     *graph = calloc(1, sizeof **graph);
     return *graph != NULL ? SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
-EXPORT CUresult cuGraphDestroy(CUgraph graph) { return release(CALL_cuGraphDestroy, graph); }
+EXPORT CUresult cuGraphDestroy(CUgraph graph) {  // what was made of it goes on
+    atomic_fetch_add(&counts[CALL_cuGraphDestroy], 1);
+    free(graph);
+    return SUCCESS;
+}
 EXPORT CUresult cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *before, size_t count,
                                         const CUDA_KERNEL_NODE_PARAMS *parameters) {
     (void)before;
