@@ -1,13 +1,13 @@
-"""Command buffers on a GPU, of which more than a thousand fail: by bad addresses, kernels without an end, memory
-that runs out, a cache that is removed. Each failure must be the error that docs/cuda.md names, nothing may hang, and the
+"""Command buffers on a GPU, of which more than a thousand fail: by bad addresses, kernels without an end, memory that
+runs out, a cache that is removed. Each failure must be the error that docs/cuda.md names, nothing may hang, and the
 GPU's memory must come back.
 
     tools/gpu_suite.sh failures FOLDER    # on a machine with a GPU; see there
     python tests/fuzz/gpu_failures.py LIBRARY.metallib --counting count_cuda.so [--device cuda:0] [--jobs 12]
 
-LIBRARY is that of tests/metal with library.cu in its folder `cuda`. A bad address ends the work on GPUs of its process, so
-each has a process of its own; what fails in the driver for lack of memory, the counting driver lets fail. The program
-prints a table of what happened how often, then each deviation, and ends with 1 if there was one. Two minutes.
+LIBRARY is that of tests/metal with library.cu in its folder `cuda`. A bad address ends the work on GPUs of its process,
+so each has a process of its own; what fails in the driver for lack of memory, the counting driver lets fail. It
+prints a table of what happened how often, then each deviation, and ends with 1 if there was one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from support.gpu_failing import TRIES  # noqa: E402
+
 from pipeline.device import resources  # noqa: E402
 from pipeline.host import CUDA  # noqa: E402
-from support.gpu_failing import TRIES  # noqa: E402
 
 DEADLINE = 1.0  # seconds after which a kernel counts as endless
 ENDS = 90.0  # seconds in which a process ends
@@ -62,7 +63,8 @@ EXPECTED = {
     "another device after a bad address": Expected(rf"^\w+Error: .*({ILLEGAL}).*{GONE}", computes=False),
     "cpu after a bad address": Expected(),
     "endless kernel": Expected(
-        r"^RunError: chain 'chain 50', step endless step: .*OB_CUDA_DEADLINE.*\(kernel spin\b.*\).*open the device again",
+        r"^RunError: chain 'chain 50', step endless step: .*OB_CUDA_DEADLINE.*"
+        r"\(kernel spin\b.*\).*open the device again",
         DEADLINE + 2,
     ),
     "behind an endless kernel": Expected(rf"^RunError: .*chain 10[01].*{LOST}", DEADLINE + 2),
@@ -106,7 +108,9 @@ STAGES = (
     (
         *(Job("addresses", number) for number in range(40)),
         *(Job("memory", 0, failing(function, range(1, 2 * TRIES + 1, 2))) for function in GRAPHS),
-        Job("buffers", 0, failing("cuMemAlloc", range(2, 62, 3))),  # the first is that of the steps, each third a chain's
+        Job(
+            "buffers", 0, failing("cuMemAlloc", range(2, 62, 3))
+        ),  # the first is that of the steps, each third a chain's
         *(Job("cache", number) for number in range(4)),
         *(Job("compiler", 0, {"OB_NVRTC": "/nonexistent/libnvrtc.so"}) for _ in range(2)),
     ),
@@ -169,13 +173,18 @@ def deviation(what: str, message: str | None, seconds: float) -> str | None:
     expected = EXPECTED.get(what)
     if expected is None:
         return "nothing of this name is expected"
-    if expected.error is None and message is not None or expected.error and not re.search(expected.error, message or ""):
+    if (
+        expected.error is None
+        and message is not None
+        or expected.error
+        and not re.search(expected.error, message or "")
+    ):
         return f"gave {message or 'no error'!r} in place of {expected.error or 'a good result'!r}"
     return f"took {seconds:.1f} s, {expected.seconds:.1f} are allowed" if seconds > expected.seconds else None
 
 
 def table(ended: list[Ended]) -> tuple[list[str], int]:
-    """Lines: how often each thing happened, failed and deviated, and the longest time; and the command buffers that failed."""
+    """Lines: how often each thing happened and failed, and the longest time; and how many command buffers failed."""
     rows: dict[str, list[tuple[str | None, float]]] = collections.defaultdict(list)
     for each in ended:
         for what, message, seconds in each.told:

@@ -5,7 +5,7 @@
 // function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
 // FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. FAKE_CUDA_MEMORY is the bytes of the memory,
 // of which other processes use nothing. A kernel that accesses an address that the host cannot access breaks the process
-// as a GPU would. With FAKE_CUDA_IDLE, all machine code loads, and kernels do nothing: what is launched can be seen.
+// as a GPU would, FAKE_CUDA_FAULT microseconds later. With FAKE_CUDA_IDLE, all machine code loads, and kernels do nothing: what is launched can be seen.
 // With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends; with
 // FAKE_CUDA_EDGES, the number of programmatic edges of graphs.
 #define _GNU_SOURCE
@@ -193,7 +193,8 @@ static void call_kernel(const struct metallib_function *kernel, metallib_launch 
     if (sigsetjmp(here, 1) == 0) {
         kernel->entry(launch, 0, count);
     } else {
-        usleep(FAULT);
+        const char *text = getenv("FAKE_CUDA_FAULT");
+        usleep(text != NULL ? (useconds_t)atoi(text) : FAULT);
         broken = 700;
     }
     running = NULL;

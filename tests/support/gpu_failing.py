@@ -219,9 +219,12 @@ def full(library, device, number):
 
 
 def kept(gpu, allocated, free):
-    """Tells whether memory came back."""
-    lost = gpu.device.allocated - allocated, free - gpu.free()
-    message = f"{lost[0]} bytes of buffers, {lost[1]} of the driver" if lost[0] or lost[1] > SLACK else None
+    """Tells whether memory came back; what the last command buffer held may come a moment after its end."""
+    end, message = time.monotonic() + 2, ""
+    while message is not None and time.monotonic() < end:
+        lost = gpu.device.allocated - allocated, free - gpu.free()
+        message = f"{lost[0]} bytes of buffers, {lost[1]} of the driver" if lost[0] or lost[1] > SLACK else None
+        time.sleep(0.02 if message else 0)
     tell("memory of a process", message)
 
 
