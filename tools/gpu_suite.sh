@@ -165,7 +165,7 @@ sanitize_with() {
         echo "$tool: those did not pass" | tee -a "$made/wrong"
         grep -hE '^(FAILED|ERROR|E  )|[Ee]rror:' "$made/$tool"-*.out | head -20 || true
     fi
-    grep -hE '^========= (Error|Warning|Invalid|Uninit|Race|Barrier|Program hit|.*hazard)' "$made/$tool"-*.log | sort | uniq -c |
+    grep -hE '^========= (Error|Warning|Invalid|Uninit|Race|Barrier|Program hit)' "$made/$tool"-*.log | sort | uniq -c |
         sort -rn | head -20 || true
     "$python" -c 'import sys; sys.path.insert(0, "tools"); import cuda_kernels; print(*cuda_kernels.HOT, sep="\n")' |
         sort -u | comm -23 - "$made/$tool.kernels" >"$made/$tool.unseen"
