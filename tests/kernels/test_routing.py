@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import reference as ref
 from support.axes import axis, each
-from support.kernels import DOT, ELEMENTARY, TINY, activations, assert_close, assert_rows_alone, chain, matrix, run
+from support.kernels import (
+    DOT,
+    ELEMENTARY,
+    TINY,
+    activations,
+    assert_close,
+    assert_rows_alone,
+    chain,
+    matrix,
+    run,
+    stored,
+)
 
 from pipeline.errors import RunError
 from pipeline.graph.tensors import Storage
@@ -41,6 +52,22 @@ def test_softmax_topk(device, experts, norm_topk_prob):
     for top_k in {1, 2, 4, 8, 63, 64, experts}:
         if top_k <= min(experts, MAX_TOP_K):
             check(device, activations(rng, 5, experts) * 3, top_k, norm_topk_prob)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_a_scale_per_expert(device, dtype):
+    rng = np.random.default_rng(3)
+    logits, (scales, values) = activations(rng, 5, 60), stored(rng.uniform(0.5, 2, 60), dtype)
+    ids, weights = run(
+        device,
+        5,
+        lambda pipe, logits: pipe.fused_moe_routing(logits, 8, per_expert_scale=scales, scale=1.5),
+        logits=logits,
+    )
+    wanted_ids, wanted = ref.softmax_topk(logits, 8, True)
+    np.testing.assert_array_equal(ids, wanted_ids)
+    wanted = wanted * values[wanted_ids] * 1.5
+    assert_close(weights, wanted, ELEMENTARY * wanted * 16 + TINY)
 
 
 @given(

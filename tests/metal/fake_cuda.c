@@ -4,11 +4,15 @@
 // Machine code is the path of such a library. FAKE_CUDA_FAIL has faults, each FUNCTION:NUMBER=RESULT: that call of that
 // function, counted from 1, gives the result. A result from 700 to 719 breaks the process: all later calls give it, too.
 // FAKE_CUDA_HANG is the number of a kernel that never ends, counted from 1. FAKE_CUDA_MEMORY is the bytes of the memory,
-// of which nothing counts as used. With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends;
-// with FAKE_CUDA_EDGES, the number of programmatic edges of graphs.
+// of which other processes use nothing. A kernel that accesses an address that the host cannot access breaks the process
+// as a GPU would, FAKE_CUDA_FAULT microseconds later. With FAKE_CUDA_IDLE, all machine code loads, and kernels do nothing: what is launched can be seen.
+// With FAKE_CUDA_COUNT, the calls of each function are written to the file of that name when the process ends; with
+// FAKE_CUDA_EDGES, the number of programmatic edges of graphs.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,7 +26,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, MAX_ARGUMENTS = 32 };
+enum { SUCCESS = 0, INVALID_VALUE = 1, MAX_ARGUMENTS = 32, HEAD = 256 };  // bytes before memory, which have its length
 
 enum {
 #define NUMBER(name, suffix, parameters) CALL_##name,
@@ -103,12 +107,23 @@ struct CUevent_st {
 };
 
 struct CUstream_st {
+    CUcontext context;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     operation *head, *tail;
     bool busy, stop;
     pthread_t thread;
 };
+
+// The contexts that are current in this thread, the last one on top.
+static _Thread_local CUcontext current[16];
+static _Thread_local size_t depth;
+
+static CUresult push(CUcontext context) {
+    if (context == NULL || depth == sizeof current / sizeof *current) return INVALID_VALUE;
+    current[depth++] = context;
+    return SUCCESS;
+}
 
 static double seconds(void) {
     struct timespec now;
@@ -154,7 +169,39 @@ static void put(CUstream stream, operation given) {
 static atomic_bool hung;  // until another context is made
 static bool broken_context(void) { return !atomic_load(&hung); }
 
+enum { FAULT = 5000 };  // microseconds from an illegal access until the driver knows of it
+static _Thread_local sigjmp_buf *running;  // where to go on when a kernel accesses an illegal address
+
+static void illegal_access(int number) {
+    if (running == NULL) {  // not a kernel's
+        signal(number, SIG_DFL);
+        return;
+    }
+    siglongjmp(*running, 1);
+}
+
+static void catch_illegal_accesses(void) {
+    struct sigaction action = {.sa_handler = illegal_access};
+    sigaction(SIGSEGV, &action, NULL);
+}
+
+static void call_kernel(const struct metallib_function *kernel, metallib_launch *launch, uint32_t count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    sigjmp_buf here;
+    pthread_once(&once, catch_illegal_accesses);
+    running = &here;
+    if (sigsetjmp(here, 1) == 0) {
+        kernel->entry(launch, 0, count);
+    } else {
+        const char *text = getenv("FAKE_CUDA_FAULT");
+        usleep(text != NULL ? (useconds_t)atoi(text) : FAULT);
+        broken = 700;
+    }
+    running = NULL;
+}
+
 static void run_kernel(operation *own) {
+    if (own->kernel == NULL) return;  // idle
     const metallib_signature *signature = &own->kernel->signature;
     const CUDA_KERNEL_NODE_PARAMS *sizes = &own->sizes;
     char *memory = sizes->sharedMemBytes > 0 ? aligned_alloc(256, (sizes->sharedMemBytes + 255) / 256 * 256) : NULL;
@@ -178,14 +225,17 @@ static void run_kernel(operation *own) {
                               .threadgroups = {sizes->gridDimX, sizes->gridDimY, sizes->gridDimZ},
                               .threads = {sizes->blockDimX, sizes->blockDimY, sizes->blockDimZ},
                               .grid = {own->launch.grid[0], own->launch.grid[1], own->launch.grid[2]}};
-    own->kernel->entry(&launch, 0, sizes->gridDimX * sizes->gridDimY * sizes->gridDimZ);
+    call_kernel(own->kernel, &launch, sizes->gridDimX * sizes->gridDimY * sizes->gridDimZ);
     free(memory);
 }
+
+static bool is_idle(void) { return getenv("FAKE_CUDA_IDLE") != NULL; }
 
 // A launch takes its parameters when it is made.
 static operation kernel_operation(const CUDA_KERNEL_NODE_PARAMS *node) {
     operation made = {.run = run_kernel, .kernel = (const struct metallib_function *)node->func, .sizes = *node};
     int count = 0;
+    if (is_idle()) return (operation){.run = run_kernel};
     for (uint32_t i = 0; i < made.kernel->signature.argument_count; i++)
         if (made.kernel->signature.arguments[i].kind == METALLIB_BUFFER) {
             made.addresses[count] = *(void **)node->kernelParams[count];
@@ -248,6 +298,7 @@ static size_t memory(void) {
     const char *text = getenv("FAKE_CUDA_MEMORY");
     return text != NULL ? strtoull(text, NULL, 10) : (size_t)8 << 30;
 }
+static atomic_size_t used;  // by this process
 EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     CALL(cuDeviceTotalMem);
     (void)device;
@@ -260,19 +311,25 @@ EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice devi
     atomic_store(&hung, false);
     CALL(cuCtxCreate);
     if (broken != SUCCESS) return broken;  // in this process for good
-    *context = (CUcontext)(uintptr_t)1;
-    return SUCCESS;
+    static atomic_uint contexts;
+    *context = (CUcontext)(uintptr_t)(atomic_fetch_add(&contexts, 1) + 1);
+    return push(*context);
 }
 EXPORT CUresult cuCtxDestroy_v2(CUcontext context) {
     (void)context;
     atomic_fetch_add(&counts[CALL_cuCtxDestroy], 1);
     return SUCCESS;
 }
-EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) { return context != NULL ? SUCCESS : INVALID_VALUE; }
-EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) { return *context = NULL, SUCCESS; }
+EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) { return push(context); }
+EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) {
+    if (depth == 0) return INVALID_VALUE;
+    *context = current[--depth];
+    return SUCCESS;
+}
 EXPORT CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
     CALL(cuMemGetInfo);
-    *free = *total = memory();
+    *total = memory();
+    *free = *total - used;
     return SUCCESS;
 }
 
@@ -282,7 +339,15 @@ static CUresult allocate(void **bytes, size_t length) {
 }
 EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t length) {
     CALL(cuMemAlloc);
-    return allocate((void **)address, length);
+    if (atomic_fetch_add(&used, length) + length > memory()) {
+        atomic_fetch_sub(&used, length);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    CUresult result = allocate((void **)address, length + HEAD);
+    if (result != SUCCESS) return result;
+    *(size_t *)*address = length;
+    *address += HEAD;
+    return SUCCESS;
 }
 static void wait_for_streams(void);
 
@@ -293,7 +358,10 @@ static CUresult release(int call, void *bytes) {
     free(bytes);
     return SUCCESS;
 }
-EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { return release(CALL_cuMemFree, (void *)address); }
+EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
+    atomic_fetch_sub(&used, *(size_t *)(address - HEAD));
+    return release(CALL_cuMemFree, (void *)(address - HEAD));
+}
 EXPORT CUresult cuMemHostAlloc(void **bytes, size_t length, unsigned flags) {
     (void)flags;
     CALL(cuMemHostAlloc);
@@ -359,7 +427,7 @@ static void wait_for_streams(void) {
     pthread_mutex_lock(&streams_lock);
     for (size_t i = 0; i < sizeof streams / sizeof *streams && !hung; i++) {
         CUstream stream = streams[i];
-        if (stream == NULL) continue;
+        if (stream == NULL || depth == 0 || stream->context != current[depth - 1]) continue;
         pthread_mutex_lock(&stream->lock);
         while (stream->head != NULL || stream->busy) pthread_cond_wait(&stream->changed, &stream->lock);
         pthread_mutex_unlock(&stream->lock);
@@ -372,6 +440,7 @@ EXPORT CUresult cuStreamCreate(CUstream *made, unsigned flags) {
     CALL(cuStreamCreate);
     CUstream stream = calloc(1, sizeof *stream);
     if (stream == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+    stream->context = depth > 0 ? current[depth - 1] : NULL;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
     if (pthread_create(&stream->thread, NULL, work, stream) != 0) abort();
@@ -431,17 +500,19 @@ EXPORT CUresult cuEventElapsedTime(float *milliseconds, CUevent begin, CUevent e
 EXPORT CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     CALL(cuModuleLoadData);
     char path[4096];
+    if (is_idle()) return *module = (CUmodule)(uintptr_t)1, SUCCESS;
     if (sscanf(image, "%4095[^\n]", path) != 1) return INVALID_VALUE;
     *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     return *module != NULL ? SUCCESS : INVALID_VALUE;
 }
 EXPORT CUresult cuModuleUnload(CUmodule module) {
     atomic_fetch_add(&counts[CALL_cuModuleUnload], 1);
-    dlclose(module);
+    if (!is_idle()) dlclose(module);
     return SUCCESS;
 }
 EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
     CALL(cuModuleGetFunction);
+    if (is_idle()) return *function = (CUfunction)module, SUCCESS;
     const metallib *library = dlsym(module, "ob_metallib");
     for (uint32_t i = 0; library != NULL && i < library->function_count; i++) {
         if (strcmp(library->functions[i].signature.name, name) != 0) continue;
@@ -484,7 +555,11 @@ EXPORT CUresult cuGraphCreate(CUgraph *graph, unsigned flags) {
     *graph = calloc(1, sizeof **graph);
     return *graph != NULL ? SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
-EXPORT CUresult cuGraphDestroy(CUgraph graph) { return release(CALL_cuGraphDestroy, graph); }
+EXPORT CUresult cuGraphDestroy(CUgraph graph) {  // what was made of it goes on
+    atomic_fetch_add(&counts[CALL_cuGraphDestroy], 1);
+    free(graph);
+    return SUCCESS;
+}
 EXPORT CUresult cuGraphAddKernelNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *before, size_t count,
                                         const CUDA_KERNEL_NODE_PARAMS *parameters) {
     (void)before;
@@ -526,7 +601,7 @@ static void drop(CUgraphExec exec) {
     if (atomic_fetch_sub(&exec->references, 1) == 1) free(exec);
 }
 static void run_graph(operation *own) {
-    for (size_t i = 0; i < own->graph->count; i++) run_kernel(&own->graph->nodes[i]);
+    for (size_t i = 0; broken == SUCCESS && i < own->graph->count; i++) run_kernel(&own->graph->nodes[i]);
     drop(own->graph);
 }
 EXPORT CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {

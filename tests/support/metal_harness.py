@@ -217,7 +217,8 @@ def _cuda_library(shop, bundle: Path, variant: Variant) -> None:
     library(shop, SOURCES / "library.c", bundle / "cuda.so", '-DISA="cuda"', "-DCUDA", *variant.flags)
     library(shop, SOURCES / "fake_cuda.c", fake_driver(variant), "-pthread", *variant.flags)
     if variant.name == "plain":
-        library(shop, SOURCES / "count_cuda.c", counting_driver(), "-O2")
+        library(shop, SOURCES / "count_cuda.c", counting_driver(), "-O2", "-pthread")
+        library(shop, SOURCES / "fake_nvrtc.c", fake_compiler(), "-O2")
     folder = bundle / "cuda" / "sm_90a"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(KERNELS):
@@ -232,6 +233,11 @@ def fake_driver(variant: Variant) -> Path:
 def counting_driver() -> Path:
     """A driver that passes every call on and counts it; tests/metal/count_cuda.c says how."""
     return fake_driver(VARIANTS["plain"]).with_name("count_cuda.so")
+
+
+def fake_compiler() -> Path:
+    """NVRTC as that driver takes its results; tests/metal/fake_nvrtc.c says how."""
+    return fake_driver(VARIANTS["plain"]).with_name("fake_nvrtc.so")
 
 
 def library(shop, source: Path, out: Path, *flags: str) -> None:

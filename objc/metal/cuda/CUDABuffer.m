@@ -20,6 +20,8 @@
     if (!cuda_memory_new(context, mode == MTLStorageModePrivate ? CUDA_PRIVATE : CUDA_SHARED, length, &memory,
                          &result)) {
         [self release];
+        if (result == CUDA_ERROR_LAUNCH_TIMEOUT)
+            OBMRaise(@"newBuffer: an earlier command buffer did not end; open the device again");
         if (result != CUDA_ERROR_OUT_OF_MEMORY)
             OBMRaise(@"newBuffer: the GPU's driver says: %s%s", cuda_text(result),
                      cuda_is_broken(result) ? cuda_cure : "");

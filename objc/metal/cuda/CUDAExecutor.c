@@ -28,7 +28,6 @@ struct cuda_executor {
     bool running, stop;         // the thread; under the order's lock
     obm_atomic_u32 woken;       // an event that a recording waits for was signalled
     obm_atomic_u32 references;  // the owner and the thread
-    obm_atomic_text lost;       // why the GPU can do nothing any more
     uint64_t deadline;          // nanoseconds
     void (*closed)(void *argument);
     void *argument;
@@ -74,10 +73,11 @@ static obm_recording *end_part(cuda_executor *executor, cuda_marker *marker, cud
 
 static bool look(cuda_executor *executor);
 
-// Without memory for a marker: lets all that is in flight end, and then the recording, which failed.
-static obm_recording *finish_without(cuda_executor *executor, obm_recording *recording) {
+// Without a marker, most likely for lack of memory: lets all that is in flight end, and then the recording, which failed.
+static obm_recording *finish_without(cuda_executor *executor, obm_recording *recording, CUresult result) {
     void (*completed)(obm_recording *) = recording->completed;
-    obm_recording_fail_for_memory(recording);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) obm_recording_fail_for_memory(recording);
+    else cuda_fail_in_flight(&executor->flight, recording, result, NULL, NULL);
     while (cuda_flight_head(&executor->flight) != NULL) look(executor);
     obm_recording *next = obm_order_finish(&executor->order, recording);
     completed(recording);
@@ -87,8 +87,9 @@ static obm_recording *finish_without(cuda_executor *executor, obm_recording *rec
 // Hands a recording on until it must wait for something; returns the one to start next, or NULL.
 static obm_recording *hand_on(cuda_executor *executor, obm_recording *recording) {
     obm_phase *phase = obm_order_begin(recording);
-    cuda_marker *marker = cuda_marker_begin(&executor->flight);
-    if (marker == NULL) return finish_without(executor, recording);
+    CUresult result;
+    cuda_marker *marker = cuda_marker_begin(&executor->flight, &result);
+    if (marker == NULL) return finish_without(executor, recording, result);
     marker->recording = recording;
     for (; phase != NULL && obm_load(&recording->error) == NULL; phase = phase->next) {
         obm_recording *next;
@@ -120,24 +121,24 @@ static uint32_t started(const cuda_executor *executor) { return *(volatile uint3
 
 // Whether the GPU is done with a marker; what went wrong fails its recording and all later ones.
 static bool is_reached(cuda_executor *executor, cuda_marker *marker) {
-    if (obm_load(&executor->lost) == NULL) {
+    if (obm_load(&executor->flight.lost) == NULL) {
         CUresult result = executor->context->driver->cuEventQuery(marker->end);
         if (result == CUDA_SUCCESS) return true;
         if (result == CUDA_ERROR_NOT_READY) {
             if (!is_endless(executor, marker)) return false;
             __atomic_store_n(&executor->context->abandoned, true, __ATOMIC_RELAXED);
-            obm_store(&executor->lost, "an earlier command buffer did not end; open the device again");
+            obm_store(&executor->flight.lost, "an earlier command buffer did not end; open the device again");
             if (marker->recording != NULL)
                 cuda_fail_started(marker->recording, CUDA_ERROR_LAUNCH_TIMEOUT, started(executor));
         } else {
-            if (marker->recording != NULL) cuda_fail_started(marker->recording, result, started(executor));
-            obm_store(&executor->lost,
-                      "an earlier command buffer broke the GPU; its driver serves this process no more, start it "
-                      "again");
+            // Copies that were not seen to end before did nothing wrong.
+            obm_recording *guilty = cuda_flight_launcher(&executor->flight)->recording;
+            if (guilty != NULL) cuda_fail_started(guilty, result, started(executor));
+            obm_store(&executor->flight.lost, cuda_lost_to_another);
         }
     }
     if (marker->recording != NULL)
-        obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->lost));
+        obm_recording_fail(marker->recording, OBM_ERROR_DEVICE_REMOVED, obm_load(&executor->flight.lost));
     return true;
 }
 
@@ -246,7 +247,7 @@ static const char *cuda_commit(void *context, obm_recording *recording) {
     if (!obm_order_alive(&executor->order)) return obm_order_forked;
     recording->committed_time = obm_seconds();
     obm_recording *next = NULL;
-    const char *problem = obm_load(&executor->lost);
+    const char *problem = obm_load(&executor->flight.lost);
     pthread_mutex_lock(&executor->order.lock);
     if (problem == NULL && !start_thread(executor)) problem = "no thread could be started; raise the limit on threads";
     if (problem == NULL) next = obm_order_commit(&executor->order, recording);

@@ -43,19 +43,21 @@ void cuda_flight_close(cuda_flight *flight) {
 }
 
 // Makes the events that a marker lacks.
-static bool complete(cuda_flight *flight, cuda_marker *marker) {
+static CUresult complete(cuda_flight *flight, cuda_marker *marker) {
     const cuda_driver *driver = flight->context->driver;
-    if (marker->begin == NULL && driver->cuEventCreate(&marker->begin, CU_EVENT_DEFAULT) != CUDA_SUCCESS) return false;
-    return marker->end != NULL || driver->cuEventCreate(&marker->end, CU_EVENT_DEFAULT) == CUDA_SUCCESS;
+    CUresult result = marker->begin != NULL ? CUDA_SUCCESS : driver->cuEventCreate(&marker->begin, CU_EVENT_DEFAULT);
+    if (result != CUDA_SUCCESS || marker->end != NULL) return result;
+    return driver->cuEventCreate(&marker->end, CU_EVENT_DEFAULT);
 }
 
-cuda_marker *cuda_marker_begin(cuda_flight *flight) {
+cuda_marker *cuda_marker_begin(cuda_flight *flight, CUresult *result) {
     pthread_mutex_lock(&flight->lock);
     cuda_marker *marker = flight->free;
     if (marker != NULL) flight->free = marker->next;
     pthread_mutex_unlock(&flight->lock);
     if (marker == NULL) marker = calloc(1, sizeof *marker);
-    if (marker != NULL && !complete(flight, marker)) {
+    *result = marker != NULL ? complete(flight, marker) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (marker != NULL && *result != CUDA_SUCCESS) {
         free_marker(flight, marker);
         marker = NULL;
     }
@@ -126,6 +128,22 @@ cuda_marker *cuda_flight_head(cuda_flight *flight) {
     cuda_marker *head = flight->head;
     pthread_mutex_unlock(&flight->lock);
     return head;
+}
+
+static bool launches(const cuda_marker *marker) {
+    const obm_phase *phase = marker->recording != NULL ? marker->recording->first : NULL;
+    while (phase != NULL && phase->kind != OBM_PHASE_COMMANDS && phase->kind != OBM_PHASE_DISPATCHES)
+        phase = phase->next;
+    return phase != NULL;
+}
+
+cuda_marker *cuda_flight_launcher(cuda_flight *flight) {
+    pthread_mutex_lock(&flight->lock);
+    cuda_marker *marker = flight->head;
+    while (marker != NULL && !launches(marker)) marker = marker->next;
+    if (marker == NULL) marker = flight->head;
+    pthread_mutex_unlock(&flight->lock);
+    return marker;
 }
 
 void cuda_flight_pop(cuda_flight *flight) {

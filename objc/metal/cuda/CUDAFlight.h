@@ -34,6 +34,7 @@ typedef struct cuda_flight {
     const cuda_context *context;
     pthread_mutex_t lock;
     cuda_marker *head, *tail;
+    obm_atomic_text lost;  // why the GPU can do nothing any more; said before the marker that shows it is taken out
     cuda_marker *free;
     cuda_block *free_blocks;
     CUevent last;  // the end of the marker that was asked for its times before, and when that was
@@ -43,8 +44,9 @@ typedef struct cuda_flight {
 void cuda_flight_open(cuda_flight *flight, const cuda_context *context);
 void cuda_flight_close(cuda_flight *flight);
 
-// A marker whose part begins now; NULL when there is no memory left. The context is current.
-cuda_marker *cuda_marker_begin(cuda_flight *flight);
+// A marker whose part begins now; NULL when there is no memory left, or for what else `result` says. The context is
+// current.
+cuda_marker *cuda_marker_begin(cuda_flight *flight, CUresult *result);
 
 // Memory for bytes of the marker's part.
 void *cuda_marker_take(cuda_flight *flight, cuda_marker *marker, size_t length);
@@ -54,6 +56,9 @@ bool cuda_marker_end(cuda_flight *flight, cuda_marker *marker);
 
 // The marker that is reached next, or NULL.
 cuda_marker *cuda_flight_head(cuda_flight *flight);
+
+// The first marker in flight whose recording launches kernels, or the head where none does.
+cuda_marker *cuda_flight_launcher(cuda_flight *flight);
 
 // Takes the head out.
 void cuda_flight_pop(cuda_flight *flight);

@@ -37,6 +37,7 @@ bool cuda_memory_new(const cuda_context *context, cuda_memory_kind kind, size_t 
                      CUresult *result) {
     cuda_memory *own = calloc(1, sizeof *own);
     *result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (own != NULL && cuda_is_out_of_reach(context)) *result = CUDA_ERROR_LAUNCH_TIMEOUT;
     if (own == NULL || cuda_is_out_of_reach(context)) {
         free(own);
         return false;

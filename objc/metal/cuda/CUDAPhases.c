@@ -4,6 +4,9 @@
 
 #include "CUDAGraph.h"
 
+const char *const cuda_lost_to_another =
+    "an earlier command buffer broke the GPU; its driver serves this process no more, start it again";
+
 void cuda_phases_close(cuda_phases *phases) { cuda_staging_free(phases->context, phases->staging); }
 
 static uint32_t code_of(CUresult result) {
@@ -37,6 +40,14 @@ static void fail(obm_recording *recording, CUresult result, const char *kernel, 
 
 void cuda_fail(obm_recording *recording, CUresult result, const char *kernel, const char *label) {
     fail(recording, result, kernel, label, "");
+}
+
+void cuda_fail_in_flight(cuda_flight *flight, obm_recording *recording, CUresult result, const char *kernel,
+                         const char *label) {
+    bool behind = cuda_flight_head(flight) != NULL;  // before it is asked whether the GPU is lost
+    if (cuda_is_broken(result) && (behind || obm_load(&flight->lost) != NULL))
+        obm_recording_fail(recording, OBM_ERROR_DEVICE_REMOVED, cuda_lost_to_another);
+    else cuda_fail(recording, result, kernel, label);
 }
 
 // The dispatch of that number, from 1 on, in a recording's phases.
@@ -85,7 +96,7 @@ static bool resolve(cuda_phases *phases, obm_recording *recording, obm_dispatch 
             counts[i] = ((const volatile uint32_t *)(memory->bytes + dispatch->indirect_offset))[i];
     }
     if (result == CUDA_SUCCESS) return obm_dispatch_resolve(recording, dispatch, counts);
-    cuda_fail(recording, result, dispatch->kernel->signature->name, dispatch->label);
+    cuda_fail_in_flight(phases->flight, recording, result, dispatch->kernel->signature->name, dispatch->label);
     return false;
 }
 
@@ -100,7 +111,8 @@ static void run_dispatch(cuda_phases *phases, obm_recording *recording, obm_disp
         result = phases->context->driver->cuLaunchKernel(
             node->func, node->gridDimX, node->gridDimY, node->gridDimZ, node->blockDimX, node->blockDimY,
             node->blockDimZ, node->sharedMemBytes, phases->context->stream, node->kernelParams, NULL);
-    if (result != CUDA_SUCCESS) cuda_fail(recording, result, dispatch->kernel->signature->name, dispatch->label);
+    if (result != CUDA_SUCCESS)
+        cuda_fail_in_flight(phases->flight, recording, result, dispatch->kernel->signature->name, dispatch->label);
 }
 
 void cuda_phases_run(cuda_phases *phases, obm_recording *recording, obm_phase *phase, cuda_marker *marker) {
@@ -113,5 +125,5 @@ void cuda_phases_run(cuda_phases *phases, obm_recording *recording, obm_phase *p
         for (obm_dispatch *d = phase->first; d != NULL && obm_load(&recording->error) == NULL; d = d->next)
             run_dispatch(phases, recording, d, marker);
     }
-    if (result != CUDA_SUCCESS) cuda_fail(recording, result, NULL, NULL);
+    if (result != CUDA_SUCCESS) cuda_fail_in_flight(phases->flight, recording, result, NULL, NULL);
 }

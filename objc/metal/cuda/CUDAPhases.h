@@ -5,6 +5,8 @@
 #include "CUDABlit.h"
 #include "CUDAFlight.h"
 
+extern const char *const cuda_lost_to_another;  // what later recordings say once one broke the GPU
+
 enum { CUDA_INTERNAL = 1, CUDA_TIMED_OUT = 2 };  // MTLCommandBufferErrors that only GPUs have
 
 typedef struct cuda_phases {
@@ -21,6 +23,11 @@ void cuda_phases_run(cuda_phases *phases, obm_recording *recording, obm_phase *p
 
 // Fails a recording with the driver's words, and what they are about if that is known.
 void cuda_fail(obm_recording *recording, CUresult result, const char *kernel, const char *label);
+
+// Fails a recording because of a call of the driver while others may be in flight: where one of these broke the GPU, the
+// driver says so in all later calls.
+void cuda_fail_in_flight(cuda_flight *flight, obm_recording *recording, CUresult result, const char *kernel,
+                         const char *label);
 
 // The same for a recording that broke the GPU, in which the dispatch of that number was the last to start.
 void cuda_fail_started(obm_recording *recording, CUresult result, uint32_t number);
