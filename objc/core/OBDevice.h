@@ -54,8 +54,10 @@
 @property(readonly) uint64_t workingSet;
 
 // Bytes of memory that the device has of its own; 0 where it does not tell.
-@property(readonly) NSUInteger coreCount;  // 0 where the device does not tell
 @property(readonly) uint64_t memorySize;
+
+// Cores of a GPU; 0 where it does not tell.
+@property(readonly) NSUInteger coreCount;
 
 // Seconds after which the system ends a command buffer; 0: it never does.
 @property(readonly) double longestCommandBuffer;

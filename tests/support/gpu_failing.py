@@ -220,7 +220,7 @@ def full(library, device, number):
 
 def kept(gpu, allocated, free):
     """Tells whether memory came back; what the last command buffer held may come a moment after its end."""
-    end, message = time.monotonic() + 2, ""
+    end, message = time.monotonic() + 10, ""
     while message is not None and time.monotonic() < end:
         lost = gpu.device.allocated - allocated, free - gpu.free()
         message = f"{lost[0]} bytes of buffers, {lost[1]} of the driver" if lost[0] or lost[1] > SLACK else None

@@ -3,7 +3,7 @@ or in one where there is but one.
 
     FAKE_CUDA_IDLE=1 OB_CUDA_DRIVER=build/tests/metal/plain/fake_cuda.so PYTHONPATH=tests \\
         python -m pytest -n 2 -p support.sampled --kernels-to kernels.txt -k cuda tests/kernels
-    python tests/support/gpu_sample.py kernels.txt     # writes tests/data/gpu_sample.txt
+    python tests/support/gpu_sample.py kernels.txt     # writes tests/data/gpu_sample.txt and gpu_kernels.txt
 
 The tests fail with a driver whose kernels do nothing; what they ask for is seen all the same. That takes some minutes.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "tests" / "data" / "gpu_sample.txt"
+RUN = ROOT / "tests" / "data" / "gpu_kernels.txt"  # the kernels compiled ahead that these tests were seen to run
 TIMES = 2
 
 
@@ -45,7 +46,9 @@ def main() -> int:
     import cuda_kernels
 
     kernels, hot = kernels_of(Path(sys.argv[1])), set(cuda_kernels.HOT)
-    SAMPLE.write_text("".join(f"{test}\n" for test in choose(kernels, hot)))
+    chosen = choose(kernels, hot)
+    SAMPLE.write_text("".join(f"{test}\n" for test in chosen))
+    RUN.write_text("".join(f"{name}\n" for name in sorted(hot & set().union(*(kernels[test] for test in chosen)))))
     missing = hot.difference(*kernels.values())
     print(*(f"{name}: no test runs it" for name in sorted(missing)), sep="\n")
     return 1 if missing else 0
