@@ -58,7 +58,7 @@ class Task:
 
 @dataclass
 class Finding:
-    """What was measured of one variant of a choice, against the choices so far.
+    """The measurement of one variant of a choice, against the choices so far.
 
     ratios: per task where some variant has another chain, seconds of the variant over those of the choices so far,
     pair by pair; 1 where this one has the same chain."""
@@ -137,13 +137,13 @@ class Timer:
 
 
 def tasks(model: Decoder) -> list[Task]:
-    """What is timed, as far as the model's context goes."""
+    """The tasks that the context of the model is long enough for."""
     decode = [Task(rows, context) for context in CONTEXTS for rows in ROWS if context <= model.context]
     return decode + ([Task(PROMPT, PROMPT, prompt=True)] if model.context >= PROMPT else [])
 
 
 def shape_of(plan: Plan) -> tuple[object, ...]:
-    """What of a plan the choices decide: kernels, grids and constants."""
+    """The parts of a plan that choices can change: kernels, grids and constants."""
     return tuple((each.kernel, each.threadgroups, tuple(each.constants.items())) for each in plan.dispatches)
 
 

@@ -87,7 +87,7 @@ class Device:
 
     @property
     def described(self) -> str:
-        """What the device is, with all that its speed depends on: hardware, instruction set, threads."""
+        """The device in words: its hardware, its instruction set and its threads, on which its speed depends."""
         name = (processor_name() if self._kind == "cpu" else "") or self.core.hardware
         return ", ".join([self._kind, name, self.isa, *([f"{self.threads} threads"] if self.threads else [])])
 

@@ -15,8 +15,8 @@ _ROUTING = "moe_routing_f32"
 
 class Experts(Rows):
     def gate_up(self, number: int, family: Family, given: Sequence[Tensor], row: Normed) -> Instead:
-        """What stands in the place of gate and up, whose threadgroups choose their experts; nothing where they stay.
-        given: what they read, with the row in the place of the normed one."""
+        """Replaces gate and up by a kernel whose threadgroups choose their experts. An empty result: they stay.
+        given: the tensors that they read, with the row in the place of the normed one."""
         own = self.dispatches[number].constants
         *matrices, x, ids, gate_bias, up_bias = given
         routing = self._routing(ids, number)
@@ -33,8 +33,8 @@ class Experts(Rows):
         return self.row(number, family, "gate_up", reads, (inner,), constants, width)
 
     def down(self, number: int, family: Family, residual: Tensor, row: Normed) -> Instead:
-        """What stands in the place of down: it adds the residual and has the routing to itself, once gate and up have
-        theirs. Nothing where it must stay."""
+        """Replaces down by a kernel that adds the residual and ranks the experts by itself, once gate and up
+        do so. An empty result: down stays."""
         down, gate_up = self.instead.get(number) or self.dispatches[number], self.instead.get(number - 1)
         *matrix, inner, ids, weights, bias = down.reads
         own = down.constants

@@ -27,8 +27,8 @@ class Norms(Experts):
         return [dispatch for dispatch in made if dispatch is not None]
 
     def _of_norm(self, i: int) -> Instead:
-        """What stands in the place of the norm number `i`, of who makes its input and of all that read it; nothing
-        where one of them must stay."""
+        """Replaces the norm number `i`, the dispatch that makes its input and all dispatches that read it. An empty
+        result: one of them must stay, and so all do."""
         norm, before = self.dispatches[i], i - 1
         (residual, x, weight), (total, normed) = norm.reads, norm.writes
         columns = int(norm.constants["dim"])
@@ -49,8 +49,8 @@ class Norms(Experts):
         return made
 
     def _maker(self, number: int, x: Tensor, residual: Tensor, row: Normed) -> Instead:
-        """What stands in the place of the dispatch that makes x: it makes residual + x, and the sums of its squares.
-        Nothing where it must stay."""
+        """Replaces the dispatch that makes x by one that makes residual + x and the sums of its squares. An empty
+        result: it must stay."""
         maker = self.dispatches[number]
         family, own = Family.of(maker), maker.constants
         if family is None or [id(tensor) for tensor in maker.writes] != [id(x)] or own["outputs"] % 64:
@@ -64,7 +64,7 @@ class Norms(Experts):
         return self.row(number, family, "squares", reads, writes, _outputs(own["outputs"], bias0=own["bias"]))
 
     def _reader(self, number: int, normed: Tensor, row: Normed) -> Instead:
-        """What stands in the place of a dispatch that reads the normed row; nothing where it must stay."""
+        """Replaces a dispatch that reads the normed row by one that norms the row itself. An empty result: it stays."""
         reader = self.dispatches[number]
         family, own = Family.of(reader), reader.constants
         if family is None or reader.leading != row.norm.leading or family.dtype != row.weight.dtype:
