@@ -26,6 +26,7 @@ MLX_WEIGHTS = (  # what the peer torch cannot load
     "give a folder with bf16 weights, or a shape with --bits 16"
 )
 MOST_TOKENS, MOST_REPEATS = 1 << 20, 1000
+LEAST_TUNED = 5  # repeats of --tune
 EPILOG = """\
 examples:
   python -m pipeline.bench                                    the built-in model
@@ -176,6 +177,18 @@ def _model(text: str, layers: int | None, vocab: int | None, bits: int | None) -
     return path
 
 
+def _check_tuning(options: Options) -> None:
+    """Refuses what --tune does not follow, and too few repeats."""
+    parser = _parser()
+    for name in ("peer", "json", "plot", "pp", "tg", "batch", "context", "warmup", "seed", "temperature"):
+        if getattr(options, name) != parser.get_default(name):
+            raise UsageError(
+                f"--{name} has no meaning with --tune, which times chains of its own; leave one of them out"
+            )
+    if options.repeats < LEAST_TUNED:
+        raise UsageError(f"--repeats {options.repeats}: too few to tell a gain from noise; give {LEAST_TUNED} or more")
+
+
 def _check(options: Options) -> None:
     for option, values, least, most in (
         ("--pp", options.pp, 1, MOST_TOKENS),
@@ -192,11 +205,8 @@ def _check(options: Options) -> None:
         for value in values:
             if not least <= value <= most:
                 raise UsageError(f"{option} {value}: impossible; give {least} to {most}")
-    for option, given in (("--peer", options.peer), ("--json", options.json), ("--plot", options.plot)):
-        if options.tune and given:
-            raise UsageError(
-                f"{option} has no meaning with --tune, which times chains of its own; leave one of them out"
-            )
+    if options.tune:
+        _check_tuning(options)
     if not options.pp and not options.tg:
         raise UsageError("--pp 0 and --tg 0: nothing is left to measure; give one of them")
     if not math.isfinite(options.temperature) or not 0 <= options.temperature <= MAX_TEMPERATURE:

@@ -16,7 +16,7 @@ from rich.table import Table
 from ..checkpoints.opening import open_checkpoint
 from ..device.choices import Choices, default_choices
 from ..device.device import Device, open_device
-from ..device.tuning import table_path, write_table
+from ..device.tuning import check_place, table_path, write_table
 from ..errors import UsageError
 from ..graph.builder import Pipeline
 from ..graph.chain import Chain
@@ -163,8 +163,11 @@ def choose(
         winner = best(findings)
         if winner is None:
             continue
+        tasks_of_all = list(winner.ratios)
         winner.ratios.clear()
-        _measure(timer, works, chosen, [winner], repeats, progress)
+        _measure(timer, tasks_of_all, chosen, [winner], repeats, progress)
+        for task in tasks_of_all:  # the same chains count both times, those too that the winner leaves as they are
+            winner.ratios.setdefault(task, [1.0] * repeats)
         if winner.gains:
             chosen = replace(chosen, **{name: winner.value})
     progress("")
@@ -235,7 +238,15 @@ def tune(
         works = tasks(model)
         if not works:
             raise UsageError(f"{checkpoint.source}: its context of {model.context} is too short to tune with")
-        chosen, found = choose(Timer(model, kv_cache), works, start, repeats, progress)
+        check_place(table_path(device.described))
+        timer = Timer(model, kv_cache)
+        skipped = [work for work in works if timer.cache(work) is None]
+        if skipped:
+            names = ", ".join(work.label for work in skipped)
+            print(f"not measured, because a cache takes more than half of the memory that is left: {names}")
+        if len(skipped) == len(works):
+            raise UsageError(f"{checkpoint.source}: nothing could be measured; free memory, or choose a smaller model")
+        chosen, found = choose(timer, works, start, repeats, progress)
         show(device, start, chosen, found)
 
 
@@ -254,8 +265,8 @@ def show(device: Device, start: Choices, chosen: Choices, found: Sequence[Findin
     Console(highlight=False, markup=False, emoji=False).print(table)
     path = table_path(device.described)
     if chosen == start:
-        path.unlink(missing_ok=True)
-        print(f"nothing gains more than noise: the defaults stay, and no table is kept in {path.parent}")
+        kept = f"the table from before stays; remove {path} to go back to the defaults" if path.exists() else ""
+        print(f"nothing gains more than noise: nothing is written{'; ' + kept if kept else ''}")
         return
     write_table(path, device.described, device.shaders_key(), chosen)
     print(f"written: {path}")

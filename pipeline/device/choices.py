@@ -16,6 +16,11 @@ __all__ = ["LARGEST", "Choices", "default_choices"]
 LARGEST = 1 << 20  # of any choice
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
 @dataclass(frozen=True)
 class Choices:
     """Thresholds by which steps choose kernels and grids; docs/tuning.md describes them.
@@ -39,7 +44,9 @@ class Choices:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
-                raise UsageError(f"{field.name} = {value!r} is not possible; give a whole number from 0 to {LARGEST:,}")
+                raise UsageError(
+                    f"{field.name} = {_short(value)} is not possible; give a whole number from 0 to {LARGEST:,}"
+                )
 
 
 # Threadgroups of 256 threads that a core of an Apple GPU runs at a time, by the generation of the chip. M1 and M2 set

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -17,7 +18,7 @@ from ..errors import UsageError
 from ..host import cache_folder, write_whole
 from .choices import Choices
 
-__all__ = ["OFF", "read_table", "table_path", "tuned_choices", "write_table"]
+__all__ = ["OFF", "check_place", "read_table", "table_path", "tuned_choices", "write_table"]
 
 OFF = "0"  # as OB_TUNING: no table is read
 _FORMAT = 1
@@ -36,7 +37,10 @@ def tuned_choices(hardware: str, shaders: Callable[[], str], default: Choices) -
 
     hardware: what the device is, with all that its speed depends on. shaders: gives what identifies the shaders; it is
     only called where there is a table."""
-    if os.environ.get("OB_TUNING") == OFF:
+    wanted = os.environ.get("OB_TUNING", "")
+    if wanted not in ("", OFF, "1"):
+        raise UsageError(f"OB_TUNING is {wanted!r:.40}: set it to 0, so that no table is read, or unset it")
+    if wanted == OFF:
         return default
     try:
         path = table_path(hardware)
@@ -54,7 +58,10 @@ def tuned_choices(hardware: str, shaders: Callable[[], str], default: Choices) -
 def read_table(path: Path, hardware: str, shaders: str) -> Choices:
     """The choices of a table. UsageError says what is wrong with it, or what it was measured with instead."""
     try:
-        with open(path, "rb") as stream:
+        # A pipe would be waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError
             data = stream.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise ValueError
@@ -78,6 +85,20 @@ def read_table(path: Path, hardware: str, shaders: str) -> Choices:
         raise UsageError(f"{path}: {error}") from None
 
 
+def check_place(path: Path) -> None:
+    """Raises UsageError where a table cannot be written, so that nothing is measured in vain."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK) or path.is_dir():
+        raise _unwritable(path, "it is a folder" if path.is_dir() else "its folder does not allow it")
+
+
+def _unwritable(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path}: cannot be written: {why}; set OB_CACHE to a folder that can")
+
+
 def write_table(path: Path, hardware: str, shaders: str, choices: Choices) -> None:
     """Writes a table, which appears whole. UsageError where that is not possible."""
     table = dict(zip(_KEYS, (_FORMAT, hardware, shaders, asdict(choices))))
@@ -85,6 +106,4 @@ def write_table(path: Path, hardware: str, shaders: str, choices: Choices) -> No
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, json.dumps(table, indent=1) + "\n")
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or error}; set OB_CACHE to a folder that can"
-        ) from error
+        raise _unwritable(path, error.strerror or str(error)) from error

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -188,15 +189,56 @@ def test_the_command_measures_and_keeps_a_table(cache, monkeypatch, capsys):
         "pipeline.benching.tune.Timer", lambda model, kv_cache: Clock(model, lambda chain: 1 + grouped(chain))
     )
     monkeypatch.setattr("pipeline.benching.tune.ROWS", (2, 8))
-    run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "2"]))
+    run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "5"]))
     printed = capsys.readouterr().out
     assert "written: " in printed and len(list((cache / "tuning").glob("*"))) == 1
     monkeypatch.setattr("pipeline.benching.tune.Timer", lambda model, kv_cache: Clock(model, lambda chain: 1))
-    run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "2"]))
-    assert "nothing gains" in capsys.readouterr().out and not list((cache / "tuning").glob("*"))
+    run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "5"]))
+    assert "the table from before stays" in capsys.readouterr().out
+    assert len(list((cache / "tuning").glob("*"))) == 1
 
 
-@pytest.mark.parametrize("option", [["--json"], ["--plot", "x.svg"], ["--peer", "torch"]])
+@pytest.mark.parametrize(
+    "option", [["--json"], ["--plot", "x.svg"], ["--peer", "torch"], ["--batch", "4"], ["--seed", "3"]]
+)
 def test_options_without_a_meaning_are_refused(option):
     with pytest.raises(UsageError, match=f"{option[0]} has no meaning with --tune"):
         parse_options(["--tune", "--device", "cpu", *option])
+
+
+def test_too_few_repeats_are_refused():
+    with pytest.raises(UsageError, match="--repeats 4: too few to tell a gain from noise; give 5 or more"):
+        parse_options(["--tune", "--device", "cpu", "--repeats", "4"])
+
+
+def test_the_second_measurement_counts_the_same_chains(story):
+    works = [Task(rows, 16) for rows in (2, 4, 8)]
+    _, found = choose(Clock(story, lambda chain: 1 + grouped(chain)), works, Choices(), 3, lambda line: None)
+    assert {frozenset(finding.ratios) for finding in found} == {frozenset(found[0].ratios)}
+
+
+def test_without_memory_nothing_is_measured(cache, monkeypatch, capsys):
+    monkeypatch.setattr("pipeline.device.device.Device.free_bytes", lambda self: 0)
+    with pytest.raises(UsageError, match="nothing could be measured"):
+        run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "5"]))
+    assert "not measured, because a cache takes more than half" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_measured(cache, monkeypatch):
+    (cache / "tuning").write_text("")
+    monkeypatch.setattr("pipeline.benching.tune.choose", lambda *given: pytest.fail("it measured"))
+    with pytest.raises(UsageError, match="cannot be written: .*; set OB_CACHE"):
+        run(parse_options([str(builtin_model()), "--tune", "--device", "cpu", "--repeats", "5"]))
+
+
+def test_a_pipe_is_no_table(cache, capsys):
+    path = table_path("gpu")
+    path.parent.mkdir()
+    os.mkfifo(path)
+    assert tuned() == DEFAULT and "is no table of choices" in capsys.readouterr().err
+
+
+def test_other_values_of_the_variable_are_refused(cache, monkeypatch):
+    monkeypatch.setenv("OB_TUNING", "off")
+    with pytest.raises(UsageError, match="OB_TUNING is 'off'"):
+        tuned()
